@@ -1,0 +1,34 @@
+"""Fine-tune on any data set in COCO's json format.
+
+    python train.py --config=configs/finetune.py --workdir=runs/mine \\
+        --config.data.train_annotations=train.json --config.data.train_images=train/ \\
+        --config.data.eval_annotations=val.json --config.data.eval_images=val/ \\
+        --config.model.weights=R-50.pkl
+
+``--config.model.weights`` is an ImageNet backbone or a trained model's directory. Another preset
+stands behind a colon: ``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``.
+
+The schedule is for some hundred objects: 400 steps of two images with the short side between 384
+and 448 pixels. The learning rate is for this batch and is not scaled.
+"""
+
+from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, TrainConfig
+from jaxmaskrcnn.training.run_config import model_section
+
+
+def get_config(preset: str = "detectron2/mask_rcnn_R_50_FPN_3x") -> Config:
+    """Fine-tuning with the conventions of a preset.
+
+    The default preset is what the ImageNet weights of Detectron2's model zoo (``R-50.pkl``) fit.
+    """
+    return Config(
+        model=model_section(preset, roi_batch_size=128, freeze_at=2, test_min_size=448, test_max_size=640),
+        data=DataConfig(batch_size=2, min_sizes=(384, 416, 448), max_size=640),
+        optimizer=OptimizerConfig(
+            learning_rate=0.005,
+            reference_batch_size=0,
+            decay_steps=(300,),
+            warmup_steps=50,
+        ),
+        train=TrainConfig(steps=400, checkpoint_every=100),
+    )

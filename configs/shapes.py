@@ -1,0 +1,32 @@
+"""Quickstart: a small Mask R-CNN on generated circles, squares and triangles.
+
+    python train.py
+
+Runs on a CPU with nothing downloaded.
+"""
+
+from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
+from jaxmaskrcnn.training.run_config import model_section
+
+
+def get_config() -> Config:
+    """The default of train.py."""
+    return Config(
+        model=model_section("jaxmaskrcnn/shapes"),
+        data=DataConfig(
+            source="shapes",
+            shapes=ShapesConfig(train_images=1000, eval_images=200, size=128),
+            batch_size=8,
+            eval_batch_size=8,
+            min_sizes=(128,),
+            max_size=128,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=0.02,
+            reference_batch_size=0,
+            clip_norm=10.0,
+            schedule="cosine",
+            warmup_steps=50,
+        ),
+        train=TrainConfig(steps=500, log_every=20, checkpoint_every=250),
+    )

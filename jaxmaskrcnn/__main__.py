@@ -1,0 +1,37 @@
+"""``python -m jaxmaskrcnn COMMAND``: what can be done with a model besides training it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference import main as predict
+
+# Each command is a module with HELP, add_arguments(parser) and run(arguments) -> exit code.
+COMMANDS = {"predict": predict}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for a mistake, which is told in one sentence on stderr.
+    """
+    parser = argparse.ArgumentParser(prog="python -m jaxmaskrcnn", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.__doc__, allow_abbrev=False)
+        module.add_arguments(command)
+    arguments = parser.parse_args(argv)
+    try:
+        return COMMANDS[arguments.command].run(arguments)
+    except UserError as error:
+        print(f"jaxmaskrcnn {arguments.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""ImageNet weights into the ResNet of a detector.
+
+Two layouts are known: Detectron2's (its ImageNet files, MSRA's weights among them) and
+torchvision's ``resnet*``. Both hold torch tensors, so that only the order of axes changes.
+"""
+
+import logging
+import os
+import re
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.reader import SourceFile, read_source
+from jaxmaskrcnn.convert.tables import Row, Table, conv_kernel
+from jaxmaskrcnn.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+
+DETECTRON2 = Table(
+    [
+        Row("stem.conv1.weight", "conv1.kernel", conv_kernel),
+        Row("stem.conv1.norm.{norm}", "bn1.{norm}"),
+        Row("{stage}.{block}.conv{k}.weight", "{stage}.{block}.conv{k}.kernel", conv_kernel),
+        Row("{stage}.{block}.conv{k}.norm.{norm}", "{stage}.{block}.bn{k}.{norm}"),
+        Row("{stage}.{block}.shortcut.weight", "{stage}.{block}.downsample.conv.kernel", conv_kernel),
+        Row("{stage}.{block}.shortcut.norm.{norm}", "{stage}.{block}.downsample.bn.{norm}"),
+    ],
+    vocabulary={"norm": _NORM, "stage": {f"res{i + 1}": f"layer{i}" for i in range(1, 5)}},
+    ignorable=[r"(stem\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked"],
+)
+
+TORCHVISION = Table(
+    [
+        Row("conv1.weight", "conv1.kernel", conv_kernel),
+        Row("bn1.{norm}", "bn1.{norm}"),
+        Row("layer{stage}.{block}.conv{k}.weight", "layer{stage}.{block}.conv{k}.kernel", conv_kernel),
+        Row("layer{stage}.{block}.bn{k}.{norm}", "layer{stage}.{block}.bn{k}.{norm}"),
+        Row(
+            "layer{stage}.{block}.downsample.0.weight",
+            "layer{stage}.{block}.downsample.conv.kernel",
+            conv_kernel,
+        ),
+        Row("layer{stage}.{block}.downsample.1.{norm}", "layer{stage}.{block}.downsample.bn.{norm}"),
+    ],
+    vocabulary={"norm": _NORM},
+    ignorable=[r"fc\.(weight|bias)", r".*\.num_batches_tracked"],
+)
+
+
+class _Layout(NamedTuple):
+    """How a layout is recognised.
+
+    Attributes:
+        name: For messages.
+        table: Its names.
+        stem: The name that every file of this layout has once, behind a prefix or none.
+    """
+
+    name: str
+    table: Table
+    stem: str
+
+
+# Detectron2 first: its stem's name ends in torchvision's.
+_LAYOUTS = (
+    _Layout("Detectron2", DETECTRON2, "stem.conv1.weight"),
+    _Layout("torchvision", TORCHVISION, "conv1.weight"),
+)
+
+# What wrappers and detectors put in front of a ResNet's names, outermost first.
+_PREFIXES = ("module.", "model.", "backbone.", "body.", "bottom_up.")
+
+# Of a whole detector: everything but the ResNet.
+_DETECTOR_PARTS = (
+    "backbone.fpn", "neck.", "proposal_generator.", "rpn.", "rpn_head.", "roi_heads.", "roi_head.",
+    "pixel_mean", "pixel_std", "anchor_generator.",
+)  # fmt: skip
+
+
+class _Origin(NamedTuple):
+    """What ImageNet weights were trained for.
+
+    Attributes:
+        name: For messages.
+        stride_in_1x1: As in ModelConfig.
+        channel_order: As in ModelConfig.
+        std: What pixels of 0..255 are divided by, about.
+        presets: Names of presets that fit.
+    """
+
+    name: str
+    stride_in_1x1: bool
+    channel_order: str
+    std: float
+    presets: str
+
+
+_MSRA = _Origin(
+    "Detectron2's MSRA weights", True, "bgr", 1.0, "detectron2/* or mmdet/mask-rcnn_r50-caffe_fpn_1x_coco"
+)
+_TORCH = _Origin(
+    "torchvision's weights", False, "rgb", 58.0, "torchvision/* or mmdet/mask-rcnn_r50_fpn_1x_coco"
+)
+
+
+class BackboneReport(NamedTuple):
+    """What `load_backbone` did.
+
+    Attributes:
+        path: The file.
+        layout: "Detectron2" or "torchvision", whose names the file has.
+        assigned: Paths of the model's arrays that were set.
+        ignored: Names in the file that a backbone does not need.
+        warnings: Ways in which the model differs from what the weights were trained with.
+    """
+
+    path: str
+    layout: str
+    assigned: tuple[str, ...]
+    ignored: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
+    """Load ImageNet weights into the backbone of a detector, and into nothing else.
+
+    Every array of the ResNet gets exactly one value; the pyramid and the heads stay as they
+    are. Weights that were trained with another stride, channel order or input scale than the
+    model's are loaded with a warning in the log that names the presets that fit.
+
+    Args:
+        model: A ``MaskRCNN`` (or any module whose ``backbone.body`` is a `ResNet`); changed in place.
+        path: A ``.pkl`` or ``.npz`` file with Detectron2's or torchvision's ResNet names, with or
+            without a prefix such as "module." or "backbone.". A whole detector of these
+            libraries will do; its other parts are ignored.
+
+    Returns:
+        A report.
+
+    Raises:
+        UserError: The file cannot be read or does not fit; the model is then unchanged. The message
+            lists every name and shape that is wrong.
+
+    Example:
+        >>> load_backbone(model, "R-50.pkl").layout  # doctest: +SKIP
+        'Detectron2'
+    """
+    source = read_source(path)
+    config: ModelConfig = model.config
+    if config.backbone_norm == "gn":
+        raise UserError(
+            f"{source.path} has batch norm and the model's backbone has group norm "
+            '(ModelConfig.backbone_norm "gn"); set backbone_norm to "frozen_bn", "bn_eval" or "bn".'
+        )
+    layout, arrays, outside = _strip_prefix(source)
+    variables = {".".join(map(str, path)): v for path, v in nnx.to_flat_state(nnx.state(model.backbone.body))}
+    assignment = layout.table.assign(
+        arrays,
+        {name: variable.shape for name, variable in variables.items()},
+        f"{source.path} does not fit a ResNet-{config.backbone_depth} of width {config.backbone_width}",
+    )
+    variances = [value for name, value in assignment.values.items() if name.endswith(".var")]
+    if config.norm_epsilon == 0 and min(value.min() for value in variances) <= 0:
+        raise UserError(
+            f"{source.path} has channels of variance 0, by which a model with norm_epsilon 0 would divide; "
+            "set norm_epsilon to 1e-5."
+        )
+    nnx.update(
+        model.backbone.body,
+        nnx.from_flat_state(
+            [
+                (path, variable.replace(_like(assignment.values[".".join(map(str, path))], variable[...])))
+                for path, variable in nnx.to_flat_state(nnx.state(model.backbone.body))
+            ]
+        ),
+    )
+    report = BackboneReport(
+        path=source.path,
+        layout=layout.name,
+        assigned=tuple(f"backbone.body.{name}" for name in variables),
+        ignored=(*assignment.ignored, *outside),
+        warnings=_differences(config, _origin(layout, source, outside), bool(outside)),
+    )
+    log.info(
+        "%s: %d arrays of the backbone, %s names, %d ignored.",
+        report.path, len(report.assigned), report.layout, len(report.ignored),
+    )  # fmt: skip
+    for warning in report.warnings:
+        log.warning("%s: %s", report.path, warning)
+    return report
+
+
+def _strip_prefix(source: SourceFile) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:
+    """Recognise the layout: its table, the ResNet's arrays without prefix, names outside of it."""
+    for layout in _LAYOUTS:
+        ends = [name.removesuffix(layout.stem) for name in source.arrays if name.endswith(layout.stem)]
+        prefixes = [end for end in ends if _is_prefix(end)]
+        if len(prefixes) > 1:
+            raise UserError(
+                f"{source.path} holds {len(prefixes)} ResNets, behind the prefixes "
+                f"{', '.join(map(repr, prefixes))}; leave one of them in the file."
+            )
+        if prefixes:
+            inside, outside = _split_parts(source.arrays, prefixes[0], layout.table)
+            return layout, inside, outside
+    some = ", ".join(list(source.arrays)[:3])
+    raise UserError(
+        f"{source.path} has neither Detectron2's ResNet names (stem.conv1.weight, ...) nor torchvision's "
+        f"(conv1.weight, layer1.0.conv1.weight, ...) but {some}, ...; give an ImageNet ResNet of one of them."
+    )
+
+
+def _split_parts(
+    arrays: dict[str, np.ndarray], prefix: str, table: Table
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The arrays behind a prefix, without it, and the names of a detector's other parts."""
+    wrapper = re.match(r"(module\.)?(model\.)?", prefix).group()
+    parts = tuple(wrapper + part for part in _DETECTOR_PARTS)
+    inside, outside = {}, []
+    for name, array in arrays.items():
+        if name.startswith(parts) or not name.startswith(prefix) and table.ignores(name):
+            outside.append(name)
+        elif name.startswith(prefix):
+            inside[name.removeprefix(prefix)] = array
+        else:
+            # Marked, lest it be taken for the array of the same name behind the prefix.
+            inside[f"{name} (not behind {prefix!r})"] = array
+    return inside, tuple(outside)
+
+
+def _is_prefix(text: str) -> bool:
+    for part in _PREFIXES:
+        text = text.removeprefix(part)
+    return not text
+
+
+def _like(value: np.ndarray, old: jax.Array) -> jax.Array:
+    """``value`` with the dtype and the placement of ``old``."""
+    return jax.device_put(np.ascontiguousarray(value, dtype=old.dtype), old.sharding)
+
+
+def _origin(layout: _Layout, source: SourceFile, outside: tuple[str, ...]) -> _Origin | None:
+    """What the weights were trained for, where the file tells."""
+    # MMDetection's "pytorch" and "caffe" detectors have the same names.
+    if any("neck." in name for name in outside):
+        return None
+    # Files that Detectron2's own tool made of torchvision weights carry its names and say so.
+    author = str(source.attributes.get("__author__", "")).lower()
+    return _TORCH if layout.name == "torchvision" or "torchvision" in author else _MSRA
+
+
+def _differences(config: ModelConfig, origin: _Origin | None, detector: bool) -> tuple[str, ...]:
+    warnings = []
+    # The epsilon of a detector's file is that of its own training, which its names do not tell.
+    if config.norm_epsilon == 0 and not detector:
+        warnings.append(
+            "norm_epsilon is 0, which belongs to torchvision's COCO_V1 detectors; "
+            "ImageNet weights were trained with norm_epsilon=1e-5."
+        )
+    if origin is None:
+        return tuple(warnings)
+    found = []
+    if config.backbone_depth >= 50 and config.backbone_stride_in_1x1 != origin.stride_in_1x1:
+        found.append(
+            f"the stride in the {'1x1' if origin.stride_in_1x1 else '3x3'} convolution "
+            f"(backbone_stride_in_1x1={origin.stride_in_1x1})"
+        )
+    if config.channel_order != origin.channel_order:
+        found.append(f"{origin.channel_order.upper()} input (channel_order={origin.channel_order!r})")
+    std = np.mean(config.pixel_std) / config.pixel_scale
+    if not 0.5 < std / origin.std < 2:
+        found.append(
+            f"pixels of 0..255 divided by about {origin.std:g} "
+            f"(pixel_scale={config.pixel_scale:.4g} and pixel_std={config.pixel_std} divide by {std:.3g})"
+        )
+    if found:
+        warnings.append(
+            f"{origin.name} were trained with {', '.join(found)}, unlike this model; "
+            f"the presets {origin.presets} fit them."
+        )
+    return tuple(warnings)

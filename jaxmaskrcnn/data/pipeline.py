@@ -1,0 +1,300 @@
+"""Batches for training and evaluation, loaded ahead by Grain.
+
+Shape legend: B images of this process's batch, G ground-truth slots, H, W the canvas.
+"""
+
+import logging
+import weakref
+from collections.abc import Iterator
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+
+from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.data import sampler
+from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.preprocess import empty_targets, resize_for
+from jaxmaskrcnn.data.source import Example, Source
+from jaxmaskrcnn.data.transforms import clip_boxes, flip_boxes, pack_rles, round_up, scale_boxes
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.structures import Batch, Targets
+
+log = logging.getLogger(__name__)
+
+_SMALLEST_SIDE = 1e-3  # pixels; an object that is thinner after resizing teaches nothing
+_END = 2**40  # steps; a range needs one
+
+
+class LoadBatch:
+    """Loads the images (and objects) of a plan; picklable, so that it runs in any worker.
+
+    Args:
+        source: The data set.
+        model: How images are resized and whether there are masks.
+        objects: Ground-truth slots per image; None loads no targets.
+    """
+
+    def __init__(self, source: Source, model: ModelConfig, objects: int | None):
+        self._source, self._model, self._objects = source, model, objects
+
+    def __call__(self, plan: sampler.StepPlan) -> Batch:
+        """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch"."""
+        count = len(plan.index)
+        dtype = np.float32 if self._model.resize_kernel == "torch" else np.uint8
+        images = np.zeros((count, *plan.canvas, 3), dtype)
+        original_sizes = np.ones((count, 2), np.int32)
+        # A slot without an image gets the extent of one pixel, so that nothing divides by zero.
+        image_sizes = np.ones((count, 2), np.int32)
+        targets = None
+        if self._objects is not None:
+            targets = empty_targets(count, self._objects, plan.canvas, masks=self._model.mask_head)
+        for slot, index in enumerate(plan.index):
+            if index < 0:
+                continue
+            example = self._source[index]
+            size = tuple(map(int, plan.sizes[slot]))
+            image = resize_for(self._model, self._pixels(example), size)
+            images[slot, : size[0], : size[1]] = image[:, ::-1] if plan.flip[slot] else image
+            original_sizes[slot], image_sizes[slot] = example.size, size
+            if targets is not None:
+                self._fill(targets, slot, example, size, bool(plan.flip[slot]), plan.canvas)
+        return Batch(
+            images=images,
+            image_sizes=image_sizes,
+            extents=np.minimum(round_up(image_sizes, self._model.pad_divisor), plan.canvas).astype(np.int32),
+            original_sizes=original_sizes,
+            index=plan.index.astype(np.int32),
+            valid=plan.index >= 0,
+            targets=targets,
+        )
+
+    def _pixels(self, example: Example) -> np.ndarray:
+        name = f"image {example.image_id} ({example.file_name}) of {self._source.annotations}"
+        return decode_image(example.image, size=example.size, name=name)
+
+    def _fill(self, targets: Targets, slot: int, example: Example, size, flip: bool, canvas) -> None:
+        boxes = clip_boxes(scale_boxes(example.boxes, example.size, size), size)
+        keep = ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST_SIDE).all(axis=1)
+        chosen = np.flatnonzero(keep)
+        masks = None
+        if self._model.mask_head:
+            rles = [example.rles[i] for i in chosen]
+            masks = pack_rles(rles, example.size, size, canvas, self._model.resize_kernel, flip=flip)
+            seen = masks.any(axis=(1, 2))
+            chosen, masks = chosen[seen], masks[seen]
+        if len(chosen) > self._objects:
+            largest = np.sort(np.argsort(-example.areas[chosen], kind="stable")[: self._objects])
+            chosen, masks = chosen[largest], None if masks is None else masks[largest]
+        count = len(chosen)
+        targets.boxes[slot, :count] = flip_boxes(boxes[chosen], size[1]) if flip else boxes[chosen]
+        targets.labels[slot, :count] = example.labels[chosen]
+        targets.crowd[slot, :count] = example.crowd[chosen]
+        targets.valid[slot, :count] = True
+        if masks is not None:
+            targets.masks[slot, :count] = masks
+
+
+class _LoadStep:
+    """From a step number to this process's part of its batch."""
+
+    def __init__(self, plan: sampler.TrainPlan, load: LoadBatch, process_index: int, process_count: int):
+        self._plan, self._load = plan, load
+        self._process = process_index, process_count
+
+    def __call__(self, step: int) -> Batch:
+        return self._load(self._plan(step).part(*self._process))
+
+
+class TrainIterator:
+    """Endless training batches from a given step on, loaded ahead by a Grain pipeline.
+
+    Its state is the number of the next step and nothing else, so it can be restored with another
+    number of threads or processes, on another machine, and into another batch size's run.
+
+    Attributes:
+        plan: The order of the data; ``plan.steps_per_epoch``, ``plan.canvases``.
+        max_objects: Ground-truth slots per image.
+    """
+
+    def __init__(
+        self, load: _LoadStep, plan: sampler.TrainPlan, data: DataConfig, max_objects: int, step: int
+    ):
+        self.plan, self.max_objects = plan, max_objects
+        self._load, self._data, self._step = load, data, step
+        self._iterator = None
+
+    def __iter__(self) -> "TrainIterator":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._iterator = self._start()
+            # Workers left running when the interpreter exits make it hang or print tracebacks.
+            self._stop = weakref.finalize(self, self._iterator.close)
+        batch = next(self._iterator)
+        if self._data.processes > 0:
+            # Workers hand batches over in shared memory, which should not outlive the workers.
+            batch = jax.tree.map(np.array, batch)
+        self._step += 1
+        return batch
+
+    def _start(self):
+        data = self._data
+        threads, processes = max(data.threads, 0), max(data.processes, 0)
+        steps = grain.MapDataset.range(self._step, _END).map(self._load)
+        if not processes:
+            # Whole batches are loaded in parallel: fewer in flight than threads would idle threads.
+            ahead = max(data.prefetch, threads) if threads else 0
+            return iter(steps.to_iter_dataset(grain.ReadOptions(threads, ahead)))
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which a library has not parsed
+        ahead = max(data.prefetch // processes, 1)
+        options = grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=ahead)
+        return iter(steps.to_iter_dataset(grain.ReadOptions(1, 1)).mp_prefetch(options))
+
+    def get_state(self) -> dict[str, int]:
+        """The position: ``{"step": number of the step that comes next}``."""
+        return {"step": self._step}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues with the step that a state from ``get_state`` names."""
+        self.close()
+        self._step = int(state["step"])
+
+    def close(self) -> None:
+        """Stops the workers; the next batch starts new ones."""
+        if self._iterator is not None:
+            self._stop()
+            self._iterator = None
+
+
+def train_iterator(
+    source: Source,
+    model_config: ModelConfig,
+    data_config: DataConfig,
+    *,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> TrainIterator:
+    """Endless, shuffled, augmented training batches on the host.
+
+    Args:
+        source: From ``prepare``.
+        model_config: Resizing, padding divisor, size rule, mask head.
+        data_config: Batch size, scales, flip, canvases, workers.
+        seed: Of the order and the augmentation.
+        start_step: Global step that the first batch is for.
+        process_index: This process's number.
+        process_count: Number of processes; each gets ``batch_size / process_count`` images of
+            every global batch.
+
+    Returns:
+        An iterator of ``Batch`` (NumPy), with ``get_state``, ``set_state`` and ``close``.
+
+    Raises:
+        UserError: The data set and the configuration do not go together.
+
+    Example:
+        >>> batches = train_iterator(source, model_config, DataConfig(batch_size=8), seed=0)
+        >>> next(batches).images.shape
+        (8, 800, 1088, 3)
+    """
+    sampler.check_processes(data_config.batch_size, process_count, "batch_size")
+    _check_labels(source, model_config)
+    if model_config.mask_head and not source.has_masks:
+        raise UserError(
+            f"{source.annotations} was prepared without masks; prepare it with masks, or train without "
+            "the mask head (model.mask_head=False)."
+        )
+    plan = sampler.TrainPlan(source, model_config, data_config, seed)
+    objects = _object_slots(source, data_config)
+    load = _LoadStep(plan, LoadBatch(source, model_config, objects), process_index, process_count)
+    return TrainIterator(load, plan, data_config, objects, start_step)
+
+
+class EvalBatches:
+    """Every image of a source once, at test size; can be iterated again and again.
+
+    Attributes:
+        plans: One global batch each.
+    """
+
+    def __init__(self, load: LoadBatch, plans: list[sampler.StepPlan], parts, data: DataConfig):
+        self.plans, self._parts, self._load, self._data = plans, parts, load, data
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self._parts:
+            return
+        threads = max(self._data.threads, 1)
+        ahead = max(self._data.prefetch, threads)
+        steps = grain.MapDataset.source(self._parts).map(self._load)
+        iterator = iter(steps.to_iter_dataset(grain.ReadOptions(threads, ahead)))
+        try:
+            yield from iterator
+        finally:
+            iterator.close()
+
+
+def eval_batches(
+    source: Source,
+    model_config: ModelConfig,
+    data_config: DataConfig,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> EvalBatches:
+    """Batches that visit every image exactly once, without targets.
+
+    Each process gets as many batches as the others, on the same canvases, so that all can step
+    together. Rows that only fill up a batch have ``valid`` False and ``index`` -1.
+
+    Args:
+        source: From ``prepare``.
+        model_config: Resizing, padding divisor, test size.
+        data_config: ``eval_batch_size`` (over all processes), canvases, threads.
+        process_index: This process's number.
+        process_count: Number of processes.
+
+    Returns:
+        An iterable of ``Batch`` (NumPy) with a length; ``index`` refers to the source.
+    """
+    sampler.check_processes(data_config.eval_batch_size, process_count, "eval_batch_size")
+    plans = sampler.eval_plans(source, model_config, data_config)
+    parts = [plan.part(process_index, process_count) for plan in plans]
+    return EvalBatches(LoadBatch(source, model_config, None), plans, parts, data_config)
+
+
+def _check_labels(source: Source, model_config: ModelConfig) -> None:
+    if len(source.categories) > model_config.num_classes:
+        raise UserError(
+            f"{source.annotations} has {len(source.categories)} categories but the model's num_classes is "
+            f"{model_config.num_classes}; set model.num_classes to {len(source.categories)}."
+        )
+
+
+def _object_slots(source: Source, data_config: DataConfig) -> int:
+    counts = np.asarray(source.object_counts) + np.asarray(source.crowd_counts)
+    largest = int(counts.max(initial=0))
+    if data_config.max_objects < 0:
+        raise UserError(f"data.max_objects is {data_config.max_objects}; give a number, or 0 to derive it.")
+    if not data_config.max_objects:
+        slots = round_up(max(largest, 1), 4)
+        log.info("ground-truth slots per image: %d (at most %d objects in an image)", slots, largest)
+        return slots
+    crowded = int((counts > data_config.max_objects).sum())
+    if crowded:
+        log.warning(
+            "%d images of %s have more than data.max_objects=%d objects (up to %d); the largest are kept",
+            crowded,
+            source.annotations,
+            data_config.max_objects,
+            largest,
+        )
+    return data_config.max_objects

@@ -1,0 +1,64 @@
+"""Batches on the device before they are needed."""
+
+import collections
+
+import jax
+
+
+class DevicePrefetch:
+    """Hands out batches that are already on their way to the device.
+
+    Attributes:
+        iterator: Where they come from.
+    """
+
+    def __init__(self, iterator, size: int, device):
+        self.iterator, self._size, self._device = iterator, size, device
+        self._queue: collections.deque = collections.deque()
+        self._state = iterator.get_state() if hasattr(iterator, "get_state") else None
+
+    def __iter__(self) -> "DevicePrefetch":
+        return self
+
+    def __next__(self):
+        while len(self._queue) < max(self._size, 1):
+            try:
+                batch = next(self.iterator)
+            except StopIteration:
+                break
+            state = self.iterator.get_state() if self._state is not None else None
+            self._queue.append((jax.device_put(batch, self._device), state))
+        if not self._queue:
+            raise StopIteration
+        batch, self._state = self._queue.popleft()
+        return batch
+
+    def get_state(self):
+        """The position behind the batch handed out last, whatever has been fetched since."""
+        return self._state
+
+    def set_state(self, state) -> None:
+        """Continues from a state of ``get_state``; what was fetched ahead is dropped."""
+        self._queue.clear()
+        self.iterator.set_state(state)
+        self._state = state
+
+    def close(self) -> None:
+        """Drops what was fetched ahead and closes the iterator."""
+        self._queue.clear()
+        if hasattr(self.iterator, "close"):
+            self.iterator.close()
+
+
+def prefetch_to_device(iterator, size: int = 2, device=None) -> DevicePrefetch:
+    """Keeps the next batches on the device while the current one is computed on.
+
+    Args:
+        iterator: Of pytrees of arrays; if it has ``get_state``, so has the result.
+        size: How many batches to hold on the device.
+        device: A ``jax.Device`` or ``Sharding`` (or a pytree of them); None is the default device.
+
+    Returns:
+        An iterator of the same pytrees with JAX arrays.
+    """
+    return DevicePrefetch(iter(iterator), size, device)

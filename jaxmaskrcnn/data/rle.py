@@ -1,0 +1,132 @@
+"""COCO run-length encoding: checking it, and bringing other forms into it.
+
+A mask is stored as the lengths of alternating runs of 0 and 1 down its columns, starting with 0.
+The compressed form writes each length (from the fourth on, its difference to the one two before)
+in groups of five bits, one printable character each.
+
+Shape legend: G objects, H, W height and width of the image.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+
+def polygons_to_counts(polygons: list[list[float]], height: int, width: int) -> bytes:
+    """Rasterises the polygons of one object (their union) as pycocotools does.
+
+    Args:
+        polygons: Each one ``x, y, x, y, ...`` in pixels, at least three points.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        Compressed RLE counts.
+    """
+    return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))["counts"]
+
+
+def uncompressed_to_counts(runs: list[int], height: int, width: int) -> bytes | None:
+    """Compresses a list of run lengths.
+
+    Args:
+        runs: Lengths of alternating runs of 0 and 1, starting with 0.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        Compressed RLE counts, or None when ``runs`` are not whole numbers that add up to
+        ``height * width``.
+    """
+    if not all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in runs):
+        return None
+    if sum(runs) != height * width:
+        return None
+    return mask_utils.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
+
+
+def check_counts(counts: bytes, height: int, width: int) -> str | None:
+    """Checks compressed counts; pycocotools trusts its input.
+
+    Args:
+        counts: Compressed RLE counts.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        What is wrong, or None.
+    """
+    symbols = np.frombuffer(counts, np.uint8)
+    if not len(symbols):
+        return "its counts are empty"
+    if symbols.min() < 48 or symbols.max() > 48 + 63:
+        return "its counts hold a character outside of the encoding"
+    ends = (symbols - 48 & 32) == 0
+    if not ends[-1]:
+        return "its counts end within a number"
+    if np.diff(np.flatnonzero(ends), prepend=-1).max() > 7:
+        return "its counts hold a number of more than 32 bits"
+    runs = run_lengths(counts)
+    if runs.min() < 0:
+        return "it has a run of negative length"
+    if runs.sum() != height * width:
+        return f"its runs cover {runs.sum()} pixels and not {height * width}"
+    return None
+
+
+def run_lengths(counts: bytes) -> np.ndarray:
+    """Expands compressed counts.
+
+    Args:
+        counts: Compressed RLE counts.
+
+    Returns:
+        int64 [runs], lengths of alternating runs of 0 and 1, starting with 0.
+    """
+    symbols = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero((symbols & 32) == 0)  # last symbol of each number
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = np.arange(len(symbols)) - np.repeat(first, last - first + 1)
+    runs = np.add.reduceat((symbols & 31) << (5 * place), first)
+    negative = (symbols[last] & 16) != 0
+    runs -= np.where(negative, np.int64(1) << (5 * (place[last] + 1)), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def decode_mask(counts: bytes, height: int, width: int) -> np.ndarray:
+    """Decodes one compressed RLE.
+
+    Args:
+        counts: Compressed RLE counts.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        bool [W, H]: the mask's transpose, the order in which it is encoded.
+    """
+    mask = np.zeros(width * height, bool)
+    ends = np.cumsum(run_lengths(counts))
+    # A slice per run beats anything vectorised: there are a few hundred of them in 10^5 pixels.
+    for start, end in zip(ends[:-1:2].tolist(), ends[1::2].tolist(), strict=True):
+        mask[start:end] = True
+    return mask.reshape(width, height)
+
+
+def decode_masks(counts: Sequence[bytes], height: int, width: int) -> np.ndarray:
+    """Decodes compressed RLEs.
+
+    Args:
+        counts: G compressed RLE counts.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        bool [G, H, W].
+    """
+    masks = np.zeros((len(counts), height, width), bool)
+    for mask, one in zip(masks, counts, strict=True):
+        mask[:] = decode_mask(one, height, width).T
+    return masks

@@ -1,0 +1,192 @@
+"""Random access to prepared records.
+
+Shape legend: N images of the data set, G objects of an image, H, W its height and width.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.rle import decode_masks
+from jaxmaskrcnn.structures import Category
+
+SPLIT = "data"
+_opening = threading.Lock()  # TFDS is opened by whichever worker thread comes first
+_ARRAYS, _DESCRIPTION = "index.npz", "source.json"
+
+
+class Example(NamedTuple):
+    """One record.
+
+    Attributes:
+        index: Position in the source.
+        image: The image file's bytes.
+        image_id: Id in the annotation file.
+        file_name: Name in the annotation file.
+        size: ``(height, width)`` in pixels that the annotations refer to.
+        boxes: float32 [G, 4], XYXY in pixels.
+        labels: int32 [G], 0 to the number of categories - 1.
+        crowd: bool [G].
+        areas: float32 [G], square pixels.
+        annotation_ids: int64 [G].
+        rles: G compressed COCO RLE counts over the whole image; empty bytes where there is no mask.
+        polygons: G json texts of the original polygons; empty where the mask came as RLE.
+    """
+
+    index: int
+    image: bytes
+    image_id: int
+    file_name: str
+    size: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
+    annotation_ids: np.ndarray
+    rles: tuple[bytes, ...]
+    polygons: tuple[str, ...]
+
+    def pixels(self) -> np.ndarray:
+        """The decoded image, uint8 RGB [H, W, 3]."""
+        return decode_image(self.image, size=self.size, name=f"image {self.image_id} ({self.file_name})")
+
+    def masks(self) -> np.ndarray:
+        """The decoded masks, bool [G, H, W]."""
+        return decode_masks(self.rles, *self.size)
+
+
+class Source:
+    """A prepared data set, by index; made by ``prepare``.
+
+    Cheap to open and to send to worker processes: record files are opened by the first access in
+    each process.
+
+    Attributes:
+        directory: Where the records are.
+        annotations: Path of the json they were made from.
+        images: Path of its image folder.
+        categories: In ascending order of id; a label is an index into it.
+        image_ids: int64 [N], ascending.
+        file_names: N names.
+        sizes: int32 [N, 2], height and width in pixels.
+        object_counts: int32 [N], objects without crowd regions.
+        crowd_counts: int32 [N], crowd regions.
+        skipped: Number of images and annotations left out, by reason.
+        has_masks: Whether every object has a mask.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self.directory = Path(directory)
+        description = json.loads((self.directory / _DESCRIPTION).read_text())
+        self.annotations: str = description["annotations"]
+        self.images: str = description["images"]
+        self.has_masks: bool = description["has_masks"]
+        self.skipped: dict[str, int] = description["skipped"]
+        self.file_names: tuple[str, ...] = tuple(description["file_names"])
+        self.categories = tuple(Category(*entry) for entry in description["categories"])
+        with np.load(self.directory / _ARRAYS) as arrays:
+            self.image_ids = arrays["image_ids"]
+            self.sizes = arrays["sizes"]
+            self.object_counts = arrays["object_counts"]
+            self.crowd_counts = arrays["crowd_counts"]
+        self._records = None
+
+    def __getstate__(self):
+        return {**self.__dict__, "_records": None}
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __repr__(self) -> str:
+        return f"Source({len(self)} images of {self.annotations})"
+
+    def __getitem__(self, index: int) -> Example:
+        """Reads one record.
+
+        Args:
+            index: 0 to ``len(self) - 1``.
+
+        Raises:
+            IndexError: There is no such record.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        record = self._open()[int(index)]
+        objects = record["objects"]
+        return Example(
+            index=int(index),
+            image=record["image"],
+            image_id=int(record["image/id"]),
+            file_name=self.file_names[index],
+            size=(int(record["image/height"]), int(record["image/width"])),
+            boxes=np.asarray(objects["bbox"], np.float32).reshape(-1, 4),
+            labels=np.asarray(objects["label"], np.int32).reshape(-1),
+            crowd=np.asarray(objects["is_crowd"], bool).reshape(-1),
+            areas=np.asarray(objects["area"], np.float32).reshape(-1),
+            annotation_ids=np.asarray(objects["id"], np.int64).reshape(-1),
+            rles=tuple(objects["rle"]),
+            polygons=tuple(text.decode() for text in objects["polygons"]),
+        )
+
+    def _open(self):
+        if self._records is None:
+            with _opening, quiet():
+                if self._records is None:
+                    builder = tfds.builder_from_directory(os.fspath(self.directory))
+                    decoders = {"image": tfds.decode.SkipDecoding()}
+                    self._records = builder.as_data_source(SPLIT, decoders=decoders)
+        return self._records
+
+
+def write_index(directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks) -> None:
+    """Writes what ``Source`` needs beside the records.
+
+    Args:
+        directory: The records' directory.
+        images: The written images, in the order of the records.
+        categories: All categories.
+        skipped: Number left out, by reason.
+        annotations: Path of the json.
+        images_dir: Path of the image folder.
+        has_masks: Whether every object has a mask.
+    """
+    crowds = [sum(item.crowd for item in image.objects) for image in images]
+    totals = [len(image.objects) for image in images]
+    np.savez(
+        directory / _ARRAYS,
+        image_ids=np.asarray([image.id for image in images], np.int64),
+        sizes=np.asarray([(image.height, image.width) for image in images], np.int32).reshape(-1, 2),
+        object_counts=np.asarray(totals, np.int32) - np.asarray(crowds, np.int32),
+        crowd_counts=np.asarray(crowds, np.int32),
+    )
+    description = {
+        "annotations": os.path.abspath(annotations),
+        "images": os.path.abspath(images_dir),
+        "has_masks": has_masks,
+        "categories": [list(category) for category in categories],
+        "skipped": skipped,
+        "file_names": [image.file_name for image in images],
+    }
+    (directory / _DESCRIPTION).write_text(json.dumps(description))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without TFDS' own progress bars and log lines. Not for several threads at a time."""
+    tfds.disable_progress_bar()
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

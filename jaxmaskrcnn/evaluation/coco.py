@@ -1,0 +1,247 @@
+"""COCO box and mask average precision.
+
+The numbers are those of pycocotools; this module feeds it annotations that it would stumble
+over (no ``info``, no ``area``, no ``iscrowd``, an annotation with id 0, no detections at all)
+and turns its arrays into a dictionary and a table.
+"""
+
+import contextlib
+import io
+import logging
+import pathlib
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle_codec
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from jaxmaskrcnn.data.annotations import load_json
+from jaxmaskrcnn.data.rle import check_counts
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.structures import Category
+
+logger = logging.getLogger(__name__)
+
+PREFIXES = {"bbox": "box", "segm": "mask"}
+
+# In the order of COCOeval.stats: metric name, then the words of its line in the table.
+_STATS = (
+    ("AP", "Precision", "AP", "0.50:0.95", "all", 100),
+    ("AP50", "Precision", "AP", "0.50", "all", 100),
+    ("AP75", "Precision", "AP", "0.75", "all", 100),
+    ("AP_small", "Precision", "AP", "0.50:0.95", "small", 100),
+    ("AP_medium", "Precision", "AP", "0.50:0.95", "medium", 100),
+    ("AP_large", "Precision", "AP", "0.50:0.95", "large", 100),
+    ("AR1", "Recall", "AR", "0.50:0.95", "all", 1),
+    ("AR10", "Recall", "AR", "0.50:0.95", "all", 10),
+    ("AR100", "Recall", "AR", "0.50:0.95", "all", 100),
+    ("AR_small", "Recall", "AR", "0.50:0.95", "small", 100),
+    ("AR_medium", "Recall", "AR", "0.50:0.95", "medium", 100),
+    ("AR_large", "Recall", "AR", "0.50:0.95", "large", 100),
+)
+
+
+class GroundTruth:
+    """COCO annotations, made ready once to be scored against any number of times.
+
+    Annotations get new ids from 1 on, because COCOeval takes a match with the id 0 for no
+    match. What lacks a box, an area or ``iscrowd`` gets it from its mask or box.
+
+    Args:
+        annotations: Path of a COCO-format json, or its content.
+
+    Attributes:
+        categories: All categories in ascending order of their ids.
+        has_masks: Whether any object carries a mask.
+
+    Raises:
+        UserError: The file is missing or holds no COCO annotations.
+    """
+
+    def __init__(self, annotations: str | pathlib.Path | dict):
+        if isinstance(annotations, dict):
+            content, name = annotations, "The annotations"
+        else:
+            content, name = load_json(pathlib.Path(annotations)), str(annotations)
+        categories = {c["id"]: Category(c["id"], str(c.get("name", c["id"]))) for c in content["categories"]}
+        self.categories = tuple(categories[key] for key in sorted(categories))
+        self._images = [{k: i.get(k) for k in ("id", "height", "width")} for i in content["images"]]
+        self._categories = [c._asdict() for c in self.categories]
+        self.image_ids = frozenset(i["id"] for i in self._images)
+        boxes, masks = self._prepare(content["annotations"], name)
+        self.has_masks = bool(masks)
+        self._coco = {"bbox": self._index(boxes), "segm": self._index(masks)}
+
+    def _prepare(self, annotations, name):
+        sizes = {i["id"]: (i["height"], i["width"]) for i in self._images}
+        boxes, masks, unusable = [], [], []
+        for ann in annotations:
+            rle = _to_rle(ann.get("segmentation"), sizes.get(ann.get("image_id")))
+            box = ann.get("bbox")
+            if ann.get("image_id") not in sizes or not box and rle is None:
+                unusable.append(ann.get("id"))
+                continue
+            if not box:
+                box = rle_codec.toBbox(rle).tolist()
+            area = ann.get("area")
+            if area is None:
+                area = box[2] * box[3] if rle is None else float(rle_codec.area(rle))
+            entry = {
+                "id": len(boxes) + 1,
+                "image_id": ann["image_id"],
+                "category_id": ann.get("category_id"),
+                "iscrowd": int(ann.get("iscrowd") or 0),
+                "area": area,
+            }
+            boxes.append({**entry, "bbox": box})
+            if rle is not None:
+                masks.append({**entry, "segmentation": rle})
+        if unusable:
+            logger.warning(
+                "%s: %d annotations have no listed image, or neither box nor usable mask: left out (ids %s)",
+                name,
+                len(unusable),
+                ", ".join(map(str, unusable[:10])),
+            )
+        return boxes, masks
+
+    def _index(self, annotations) -> COCO:
+        coco = COCO()
+        coco.dataset = {
+            "images": self._images,
+            "categories": self._categories,
+            "annotations": annotations,
+        }
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco.createIndex()
+        return coco
+
+    def score(self, detections: list[dict], iou_types: tuple[str, ...] = ("bbox", "segm")) -> dict[str, Any]:
+        """Scores detections; see :func:`coco_metrics`."""
+        unknown = {d["image_id"] for d in detections} - self.image_ids
+        if unknown:
+            raise UserError(
+                f"The detections name {len(unknown)} image ids that the annotations do not have "
+                f"(for example {min(unknown)}); score them against the annotations they were made for."
+            )
+        metrics: dict[str, Any] = {}
+        per_class: dict[str, dict] = {name: {} for name in _unique_names(self.categories)}
+        for iou_type in iou_types:
+            prefix = PREFIXES[iou_type]
+            evaluation = self._evaluate(detections, iou_type)
+            for (name, *_), value in zip(_STATS, evaluation.stats, strict=True):
+                metrics[f"{prefix}_{name}"] = _number(value)
+            # [IoU thresholds, recalls, classes, areas, limits] -> all areas, 100 detections
+            precision = evaluation.eval["precision"][:, :, :, 0, -1]
+            for k, row in enumerate(per_class.values()):
+                values = precision[:, :, k]
+                values = values[values > -1]
+                row[f"{prefix}_AP"] = float(values.mean()) if values.size else None
+        return {**metrics, "per_class": per_class}
+
+    def _evaluate(self, detections, iou_type) -> COCOeval:
+        results = []
+        for d in detections:
+            entry = {k: d[k] for k in ("image_id", "category_id", "score")} | {"iscrowd": 0}
+            # The size class of a detection comes from what is scored: for masks, loading a
+            # file with both boxes and masks would take the area of the box.
+            if iou_type == "bbox":
+                entry |= {"bbox": d["bbox"], "area": d["bbox"][2] * d["bbox"][3]}
+            else:
+                mask = d["segmentation"]
+                entry |= {"segmentation": mask, "area": float(rle_codec.area(mask))}
+            results.append(entry | {"id": len(results) + 1})
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(self._coco[iou_type], self._index(results), iou_type)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return evaluation
+
+
+def coco_metrics(
+    annotations: str | pathlib.Path | dict | GroundTruth,
+    detections: list[dict],
+    iou_types: tuple[str, ...] = ("bbox", "segm"),
+) -> dict[str, Any]:
+    """COCO average precision and recall of detections.
+
+    Args:
+        annotations: Path of a COCO-format json, its content, or a ``GroundTruth``.
+        detections: COCO results: ``image_id``, ``category_id``, ``score``, ``bbox`` (x, y,
+            width, height in pixels of the original image) and, for masks, ``segmentation``
+            (RLE). At most 100 an image and class count, as the COCO protocol says. May be empty.
+        iou_types: ``"bbox"`` and / or ``"segm"``.
+
+    Returns:
+        ``box_AP`` (mean over IoU 0.50 to 0.95), ``box_AP50``, ``box_AP75``, ``box_AP_small``,
+        ``_medium``, ``_large``, ``box_AR1``, ``box_AR10``, ``box_AR100``, ``box_AR_small``,
+        ``_medium``, ``_large``, the same with ``mask_``, and ``per_class``: category name (its
+        id where two categories share a name) to ``{"box_AP": ..., "mask_AP": ...}``. All in
+        0..1; None where there is no ground truth to score against.
+
+    Raises:
+        UserError: The annotations cannot be read, or a detection names an unknown image.
+
+    Example:
+        >>> metrics = coco_metrics("instances.json", json.load(open("detections.json")))
+        >>> print(format_metrics(metrics))
+    """
+    if not isinstance(annotations, GroundTruth):
+        annotations = GroundTruth(annotations)
+    return annotations.score(detections, iou_types)
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """The tables a person reads: COCO's own twelve lines each for boxes and masks, AP per class.
+
+    Args:
+        metrics: What ``coco_metrics`` returned.
+
+    Returns:
+        Several lines; an entry without ground truth reads -1.000 as in pycocotools.
+    """
+    prefixes = [p for p in PREFIXES.values() if f"{p}_AP" in metrics]
+    lines = []
+    for prefix in prefixes:
+        lines.append({"box": "Boxes (bbox)", "mask": "Masks (segm)"}[prefix])
+        for name, title, short, iou, area, limit in _STATS:
+            value = metrics[f"{prefix}_{name}"]
+            value = -1.0 if value is None else value
+            lines.append(
+                f" {'Average ' + title:<18} ({short}) @[ IoU={iou:<9} | area={area:>6s} "
+                f"| maxDets={limit:>3d} ] = {value:0.3f}"
+            )
+    width = max([5, *(len(name) for name in metrics["per_class"])])
+    lines.append(f"{'Class':<{width}}" + "".join(f"  {p + ' AP':>7}" for p in prefixes))
+    for name, row in metrics["per_class"].items():
+        cells = ("-" if row[f"{p}_AP"] is None else f"{row[f'{p}_AP']:.3f}" for p in prefixes)
+        lines.append(f"{name:<{width}}" + "".join(f"  {cell:>7}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _to_rle(segmentation, size) -> dict | None:
+    """Polygons or RLE of either kind as compressed RLE; None where there is no readable mask."""
+    if not segmentation or size is None:
+        return None
+    try:
+        if isinstance(segmentation, list):
+            return rle_codec.merge(rle_codec.frPyObjects(segmentation, *size))
+        counts = segmentation["counts"]
+        if isinstance(counts, list):
+            return rle_codec.frPyObjects(segmentation, *size)
+        # A malformed string would make the codec read beyond it.
+        counts = counts.encode("ascii") if isinstance(counts, str) else counts
+        return None if check_counts(counts, *size) else segmentation
+    except Exception:  # the codec raises bare Exception and more for what it cannot parse
+        return None
+
+
+def _unique_names(categories) -> list[str]:
+    names = [c.name for c in categories]
+    return [c.name if names.count(c.name) == 1 else str(c.id) for c in categories]
+
+
+def _number(value) -> float | None:
+    return float(value) if np.isfinite(value) and value > -1 else None

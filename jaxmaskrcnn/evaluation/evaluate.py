@@ -1,0 +1,237 @@
+"""Runs a detector over a data set and scores it.
+
+The device computes the next batches while threads paste and encode the masks of earlier ones.
+
+Shape legend: B images of a batch, D detection slots.
+"""
+
+import collections
+import concurrent.futures
+import logging
+import os
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from flax import nnx
+
+from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.data.pipeline import eval_batches
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.evaluation.coco import GroundTruth
+from jaxmaskrcnn.inference.postprocess import postprocess
+from jaxmaskrcnn.structures import Batch, Category, Detections
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluator:
+    """A data set to score a model on, again and again, without compiling again.
+
+    Args:
+        config: The model's config.
+        graphdef: The model's structure, from ``nnx.split``.
+        source: Prepared data, as ``data.coco_instances.prepare`` returns it.
+        data_config: Batch size, canvases and threads of the evaluation.
+        annotations: COCO-format json to score against; default: what ``source`` was made from.
+        progress: Whether to show a progress bar on stderr.
+
+    Attributes:
+        categories: What the model's labels stand for in the annotations.
+
+    Raises:
+        UserError: The model's classes do not fit the annotations.
+
+    Example:
+        >>> graphdef, params, rest = nnx.split(model, trainable(model), ...)
+        >>> evaluator = Evaluator(model.config, graphdef, source, data_config)
+        >>> metrics, detections = evaluator.run(params, rest)
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        graphdef: nnx.GraphDef,
+        source,
+        data_config: DataConfig,
+        *,
+        annotations: str | os.PathLike | dict | None = None,
+        progress: bool = True,
+    ):
+        if annotations is None:
+            annotations = source.annotations
+        self._config, self._source, self._data_config = config, source, data_config
+        self._progress = progress
+        self._ground_truth = GroundTruth(annotations)
+        self.categories = match_categories(config, self._ground_truth.categories)
+        self._iou_types: tuple[str, ...] = ("bbox",)
+        if config.mask_head and self._ground_truth.has_masks:
+            self._iou_types = ("bbox", "segm")
+        elif config.mask_head:
+            logger.warning("The annotations have no masks; only the boxes are scored.")
+        self._detect = jax.jit(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
+
+    def run(self, *states: nnx.State) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Detects and scores.
+
+        Args:
+            *states: The model's variables: what ``nnx.split`` returned beside the graphdef.
+
+        Returns:
+            The metrics (see ``coco_metrics``) and the detections (COCO results).
+        """
+        detections = self.detect(*states)
+        return self._ground_truth.score(detections, self._iou_types), detections
+
+    def detect(self, *states: nnx.State) -> list[dict[str, Any]]:
+        """Detections of the whole data set, in its order, as COCO results."""
+        results: dict[int, list[dict[str, Any]]] = {}
+        workers = min(8, os.cpu_count() or 1)
+        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+        # On a terminal the bar moves; in a log file a line now and then is enough.
+        bar = tqdm.tqdm(
+            total=len(self._source),
+            desc="evaluating",
+            unit="image",
+            disable=not self._progress,
+            mininterval=0.2 if sys.stderr.isatty() else 10,
+        )
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool, bar:
+            for batch in eval_batches(self._source, self._config, self._data_config):
+                batch = batch._replace(targets=None)
+                detections = self._detect(states, batch)
+                waiting.append(pool.submit(self._to_results, detections, batch))
+                # Few at a time: every batch in the queue holds its images.
+                if len(waiting) > workers + 1:
+                    self._collect(waiting.popleft(), results, bar)
+            while waiting:
+                self._collect(waiting.popleft(), results, bar)
+        return [entry for index in sorted(results) for entry in results[index]]
+
+    @staticmethod
+    def _collect(future, results, bar):
+        found = future.result()
+        results |= found
+        bar.update(len(found))
+
+    def _to_results(self, detections: Detections, batch: Batch) -> dict[int, list[dict[str, Any]]]:
+        """COCO results by position in the source: images of one canvas come together, not in order."""
+        detections = jax.tree.map(np.asarray, detections)
+        results = {}
+        for i in np.flatnonzero(batch.valid):
+            out = postprocess(
+                jax.tree.map(lambda x, i=i: x[i], detections),
+                batch.image_sizes[i],
+                batch.original_sizes[i],
+                self._config,
+                masks="rle",
+                categories=self.categories,
+            )
+            index = int(batch.index[i])
+            results[index] = coco_results(out, int(self._source.image_ids[index]))
+        return results
+
+
+def evaluate(
+    model,
+    source,
+    data_config: DataConfig,
+    *,
+    annotations: str | os.PathLike | dict | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Detects over a data set once and scores; for repeated use see ``Evaluator``.
+
+    Args:
+        model: MaskRCNN.
+        source: Prepared data.
+        data_config: Batch size, canvases and threads of the evaluation.
+        annotations: COCO-format json; default: what ``source`` was made from.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The metrics (see ``coco_metrics``) and the detections (COCO results).
+
+    Example:
+        >>> source = prepare("val.json", "val", "cache")
+        >>> metrics, detections = evaluate(model, source, DataConfig(eval_batch_size=2))
+        >>> metrics["mask_AP"]
+    """
+    graphdef, state = nnx.split(model)
+    evaluator = Evaluator(
+        model.config, graphdef, source, data_config, annotations=annotations, progress=progress
+    )
+    return evaluator.run(state)
+
+
+def coco_results(out: dict[str, Any], image_id: int) -> list[dict[str, Any]]:
+    """COCO result entries of one image.
+
+    Args:
+        out: Boxes, scores, labels and RLE masks, as ``postprocess(..., masks="rle")`` returns.
+        image_id: Its id in the annotations.
+
+    Returns:
+        One dictionary per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width,
+        height in pixels), ``score`` and, where there are masks, ``segmentation``.
+    """
+    corners = out["boxes"].astype(np.float64)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+    results = []
+    for i, (box, label, score) in enumerate(zip(boxes, out["labels"], out["scores"], strict=True)):
+        entry = {"image_id": image_id, "category_id": int(label), "bbox": box, "score": float(score)}
+        if "masks" in out:
+            entry["segmentation"] = out["masks"][i]
+        results.append(entry)
+    return results
+
+
+def match_categories(config: ModelConfig, annotated: tuple[Category, ...]) -> tuple[Category, ...]:
+    """What the model's labels stand for in an annotation file.
+
+    Args:
+        config: Of the model. Where it names categories, these count. Where it names none, its
+            labels are the annotations' categories in ascending order of id if they are as many;
+            else, for a model that counts the background as label 0, its labels are taken for
+            category ids if all ids of the annotations are among them (torchvision's way).
+        annotated: The annotations' categories in ascending order of id.
+
+    Returns:
+        ``config.num_classes`` categories.
+
+    Raises:
+        UserError: The model has classes that the annotations do not have.
+
+    Example:
+        >>> match_categories(ModelConfig(num_classes=1), (Category(7, "balloon"),))
+        (Category(id=7, name='balloon'),)
+    """
+    names = {c.id: c.name for c in annotated}
+    if not config.categories:
+        if len(annotated) == config.num_classes:
+            return annotated
+        if config.background == "first" and names.keys() <= {c.id for c in config.known_categories()}:
+            return tuple(Category(c.id, names.get(c.id, c.name)) for c in config.known_categories())
+        raise UserError(
+            f"The model has {config.num_classes} classes and names none of them, but the annotations have "
+            f"{len(annotated)} categories; give annotations with the classes it was trained on."
+        )
+    # Weights trained on COCO's 91 ids have slots that no category uses.
+    unknown = [c for c in config.categories if c.id not in names and c.name != "N/A"]
+    if unknown:
+        listed = ", ".join(f"{c.id} ({c.name})" for c in unknown[:10]) + (
+            ", ..." if len(unknown) > 10 else ""
+        )
+        raise UserError(
+            f"The annotations lack {len(unknown)} of the model's {config.num_classes} categories: {listed}; "
+            "give annotations with the categories it was trained on."
+        )
+    known = {c.id: c.name for c in config.categories}
+    for c in annotated:
+        if c.id not in known:
+            logger.warning("The annotations' category %d (%s) is none of the model's; it is missed.", *c)
+        elif known[c.id] != c.name:
+            logger.warning("Category %d is %r in the annotations, %r in the model.", *c, known[c.id])
+    return config.categories

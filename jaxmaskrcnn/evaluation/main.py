@@ -1,0 +1,75 @@
+"""``evaluate.py``: COCO box and mask AP of a model on annotated images."""
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxmaskrcnn import compilation_cache
+from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.files import write_json
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluates as the command line says, prints the tables and writes the results.
+
+    Args:
+        argv: Arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for a mistake, which is told in one sentence on stderr.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
+    try:
+        _run(arguments)
+    except UserError as error:
+        print(f"evaluate.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="model directory, training workdir or weight file")
+    add("--model", help="preset or config file, where the checkpoint does not say")
+    add("--annotations", required=True, help="COCO-format json")
+    add("--images", required=True, help="its image folder")
+    add("--output", help="folder for metrics.json and detections.json")
+    add("--batch_size", type=int, default=1, help="images computed at a time")
+    add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
+    add("--cache_dir", help="folder that keeps the prepared records for the next run")
+    return parser
+
+
+def _run(arguments) -> None:
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
+    compilation_cache.enable()
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn.data.coco_instances import prepare
+    from jaxmaskrcnn.evaluation.coco import format_metrics
+    from jaxmaskrcnn.evaluation.evaluate import evaluate
+    from jaxmaskrcnn.model_io import load_model
+
+    model = load_model(arguments.checkpoint, arguments.model)
+    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
+        source = prepare(
+            arguments.annotations,
+            arguments.images,
+            arguments.cache_dir or temporary,
+            arguments.on_error,
+            masks=False,
+        )
+        metrics, detections = evaluate(model, source, DataConfig(eval_batch_size=arguments.batch_size))
+    print(format_metrics(metrics))
+    if arguments.output:
+        output = Path(arguments.output)
+        write_json(output / "metrics.json", metrics, indent=1)
+        write_json(output / "detections.json", detections)
+        print(f"metrics.json and detections.json are in {output}")

@@ -1,0 +1,176 @@
+"""From padded detections at the network's scale to plain results at the original image's.
+
+Host code, NumPy only. What the libraries do differently here (whether boxes are clipped
+again, how a mask is pasted, where its threshold falls) follows ``ModelConfig.rescale_rule``
+and ``ModelConfig.paste_rule``.
+
+Shape legend: B images, D detection slots, N detections of one image, M the side of a mask
+head's output, H and W the height and width of the original image.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from pycocotools import mask as rle_codec
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.ops.masks import paste_mask_window
+from jaxmaskrcnn.structures import Category, Detections
+
+MASK_FORMATS = ("bool", "probs", "rle")
+
+
+def rescale_boxes(
+    boxes: np.ndarray, image_size: Sequence[int], original_size: Sequence[int], rule: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of the network's input at the scale of the original image.
+
+    Args:
+        boxes: float32 [N, 4], XYXY in pixels of the network's input.
+        image_size: Height and width of the resized image, without padding.
+        original_size: Height and width of the image before it was resized.
+        rule: ``"torchvision"`` (times original / resized), ``"detectron2"`` (the same, then
+            clipped to the image; what is empty is dropped) or ``"mmdet"`` (divided by
+            resized / original).
+
+    Returns:
+        float32 [N, 4] and which of them stay, bool [N].
+
+    Example:
+        >>> rescale_boxes(np.float32([[0, 0, 80, 40]]), (400, 800), (200, 400), "torchvision")[0]
+        array([[ 0.,  0., 40., 20.]], dtype=float32)
+    """
+    new, old = np.asarray(image_size, np.float64), np.asarray(original_size, np.float64)
+    keep = np.ones(len(boxes), bool)
+    if rule == "mmdet":
+        return boxes / np.tile((new / old).astype(np.float32)[::-1], 2), keep
+    if rule == "torchvision":  # the ratio itself is taken in float32 there
+        return boxes * np.tile((old.astype(np.float32) / new.astype(np.float32))[::-1], 2), keep
+    boxes = boxes * np.tile((old / new).astype(np.float32)[::-1], 2)
+    limit = np.tile(old.astype(np.float32)[::-1], 2)
+    boxes = np.clip(boxes, np.float32(0), limit)
+    return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def postprocess(
+    detections: Detections,
+    image_size: Sequence[int],
+    original_size: Sequence[int],
+    config: ModelConfig,
+    *,
+    masks: str = "bool",
+    categories: Sequence[Category] = (),
+) -> dict[str, Any]:
+    """Results of one image at its original scale.
+
+    Args:
+        detections: Of one image (no batch axis), device or NumPy arrays.
+        image_size: Height and width of the resized image, without padding.
+        original_size: Height and width of the image before it was resized.
+        config: The model's config.
+        masks: ``"bool"``, ``"probs"`` or ``"rle"``.
+        categories: What the labels stand for; default ``config.known_categories()``.
+
+    Returns:
+        ``boxes`` float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
+        (category ids), best first, and, if the model has a mask head, ``masks``: bool
+        [N, H, W], float32 [N, H, W] probabilities, or a list of N COCO RLE dictionaries.
+
+    Raises:
+        UserError: ``masks`` is no known format.
+    """
+    if masks not in MASK_FORMATS:
+        raise UserError(f"masks is {masks!r}; choose one of {', '.join(map(repr, MASK_FORMATS))}.")
+    height, width = (int(side) for side in original_size)
+    valid = np.asarray(detections.valid)
+    boxes = np.asarray(detections.boxes, np.float32)[valid]
+    boxes, keep = rescale_boxes(boxes, image_size, (height, width), config.rescale_rule)
+    ids = np.array([c.id for c in categories or config.known_categories()], np.int64)
+    result = {
+        "boxes": boxes[keep],
+        "scores": np.asarray(detections.scores, np.float32)[valid][keep],
+        "labels": ids[np.asarray(detections.labels)[valid][keep]],
+    }
+    if detections.masks is not None:
+        probs = np.asarray(detections.masks, np.float32)[valid][keep]
+        result["masks"] = _paste(probs, result["boxes"], (height, width), config, masks)
+    return result
+
+
+def postprocess_batch(
+    detections: Detections, image_sizes, original_sizes, config: ModelConfig, **options
+) -> list[dict[str, Any]]:
+    """``postprocess`` for every image of a batch.
+
+    Args:
+        detections: With a leading batch axis B.
+        image_sizes: int [B, 2], as in ``Batch``.
+        original_sizes: int [B, 2], as in ``Batch``.
+        config: The model's config.
+        **options: ``masks`` and ``categories`` of :func:`postprocess`.
+
+    Returns:
+        B results.
+    """
+    detections = jax.tree.map(np.asarray, detections)
+    return [
+        postprocess(jax.tree.map(lambda x, i=i: x[i], detections), new, old, config, **options)
+        for i, (new, old) in enumerate(zip(image_sizes, original_sizes, strict=True))
+    ]
+
+
+def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple[int, int]) -> dict[str, Any]:
+    """COCO RLE of a mask that is known inside a window and empty elsewhere.
+
+    Costs as much as the window, whatever the size of the image: the run lengths are computed
+    from where the columns of the window change.
+
+    Args:
+        window: bool [h, w].
+        origin: Row and column of the window's first pixel in the image.
+        image_size: Height and width of the image; the window lies inside of it.
+
+    Returns:
+        ``{"size": [H, W], "counts": str}``, the same as pycocotools makes of the full mask.
+    """
+    height, width = image_size
+    y0, x0 = origin
+    # [w, h + 2]: one column of the image a row, with an empty pixel at both ends.
+    columns = np.pad(window.T.astype(np.int8), ((0, 0), (1, 1)))
+    column, row = np.nonzero(np.diff(columns))  # run starts and ends alternate
+    position = (x0 + column) * height + y0 + row
+    starts, ends = position[0::2], position[1::2]
+    # A run that reaches the bottom goes on where the next column begins at the top.
+    apart = starts[1:] != ends[:-1]
+    starts = starts[np.concatenate([[True], apart])[: len(starts)]]
+    ends = ends[np.concatenate([apart, [True]])[: len(ends)]]
+    bounds = np.concatenate([[0], np.stack([starts, ends], 1).ravel(), [height * width]])
+    counts = np.diff(bounds).tolist()
+    if counts[-1] == 0:
+        counts.pop()
+    rle = rle_codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def _paste(probs, boxes, image_size, config, form):
+    windows = [
+        paste_mask_window(p, b, image_size, convention=config.paste_rule)
+        for p, b in zip(probs, boxes, strict=True)
+    ]
+    if form == "rle":
+        return [encode_window(_threshold(w, config), origin, image_size) for w, origin in windows]
+    result = np.zeros((len(probs), *image_size), np.float32 if form == "probs" else bool)
+    for canvas, (window, (y0, x0)) in zip(result, windows, strict=True):
+        h, w = window.shape
+        canvas[y0 : y0 + h, x0 : x0 + w] = window if form == "probs" else _threshold(window, config)
+    return result
+
+
+def _threshold(window, config):
+    # torchvision leaves the threshold to its user; its reference evaluation takes > 0.5.
+    if config.paste_rule == "torchvision":
+        return window > config.mask_threshold
+    return window >= config.mask_threshold

@@ -1,0 +1,293 @@
+"""The five losses of Mask R-CNN, each a pure function of one image.
+
+A loss is returned as a sum and a count (`LossTerm`), so that images, devices and slices of a
+batch add up before the division. Which anchor or proposal learns what (matching, sampling) is
+decided here as well, because the libraries' conventions meet in it.
+
+Shapes: N anchors, P proposal slots, G ground-truth slots, R sampled regions, Q mask slots (the
+largest possible number of positive regions), M the side of a mask, K object classes.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.ops.boxes import box_iof, box_iou, encode_boxes
+from jaxmaskrcnn.ops.masks import mask_targets
+from jaxmaskrcnn.ops.matching import match
+from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
+from jaxmaskrcnn.structures import Anchors, LossTerm, Proposals, Targets
+
+Array = jax.Array
+
+LOSS_NAMES = (
+    "loss_objectness",
+    "loss_rpn_box_reg",
+    "loss_classifier",
+    "loss_box_reg",
+    "loss_mask",
+)
+
+
+class Regions(NamedTuple):
+    """Sampled regions of one image; the positive ones come first.
+
+    Attributes:
+        boxes: float32 [R, 4].
+        labels: int32 [R], 0 to K - 1; meaningless where not positive.
+        matched: int32 [R], the ground-truth slot a positive region learns.
+        positive: bool [R].
+        valid: bool [R], False in slots that sampling could not fill.
+    """
+
+    boxes: Array
+    labels: Array
+    matched: Array
+    positive: Array
+    valid: Array
+
+
+def smooth_l1(error: Array, beta: float) -> Array:
+    """Huber-like loss: ``0.5 e^2 / beta`` below ``beta``, ``|e| - 0.5 beta`` above; L1 for beta 0."""
+    size = jnp.abs(error)
+    if beta == 0:
+        return size
+    return jnp.where(size < beta, 0.5 * error * error / beta, size - 0.5 * beta)
+
+
+def binary_cross_entropy(logits: Array, targets: Array) -> Array:
+    """Elementwise cross entropy with logits, in the form that does not overflow."""
+    return jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+def sort_targets(targets: Targets) -> tuple[Targets, Array]:
+    """Ground truth in an order of its own, so that the order in a file changes nothing.
+
+    Ties in matching go to the first object and sampling may cut the list; both would otherwise
+    depend on the order. Padded slots go last. Masks stay where they are (they are large).
+
+    Args:
+        targets: Of one image.
+
+    Returns:
+        Targets with ``masks=None``, and int [G]: the original slot of each sorted one.
+    """
+    boxes = targets.boxes
+    keys = (targets.labels, boxes[:, 3], boxes[:, 2], boxes[:, 1], boxes[:, 0], ~targets.valid)
+    order = jnp.lexsort(keys)
+    return (
+        Targets(boxes[order], targets.labels[order], None, targets.crowd[order], targets.valid[order]),
+        order,
+    )
+
+
+def match_boxes(boxes: Array, valid: Array, targets: Targets, config: ModelConfig, **rules):
+    """Match anchors or proposals to the objects of one image, crowd regions set aside.
+
+    A box that would be background but lies in a crowd region to ``crowd_overlap`` of its own
+    area is neither positive nor negative.
+
+    Args:
+        boxes: float [N, 4].
+        valid: bool [N]; the others get the label -1.
+        targets: Of one image.
+        config: Crowd rule and ``iou_epsilon``.
+        **rules: Thresholds and low-quality rule of `jaxmaskrcnn.ops.matching.match`.
+
+    Returns:
+        int32 [N] matched slot, int32 [N] label (1 object, 0 background, -1 ignored).
+    """
+    objects = targets.valid & ~targets.crowd
+    iou = box_iou(targets.boxes, boxes, epsilon=config.iou_epsilon)
+    matched, label = match(iou, objects, **rules)
+    if config.crowd_regions == "ignore":
+        inside = box_iof(boxes, targets.boxes)  # [N, G]
+        inside = jnp.where((targets.valid & targets.crowd)[None, :], inside, 0).max(-1)
+        label = jnp.where((label == 0) & (inside >= config.crowd_overlap), -1, label)
+    return matched, jnp.where(valid, label, -1)
+
+
+def rpn_losses(
+    objectness: Array,
+    deltas: Array,
+    anchors: Anchors,
+    targets: Targets,
+    config: ModelConfig,
+    rng: Array | None,
+) -> dict[str, LossTerm]:
+    """Objectness and box regression of the region proposal network, one image.
+
+    Args:
+        objectness: float [N] logits.
+        deltas: float [N, 4].
+        anchors: N anchors.
+        targets: Ground truth.
+        config: Thresholds, sample size, loss and normaliser.
+        rng: Key of the sampler; None takes the lowest indices.
+
+    Returns:
+        "loss_objectness" and "loss_rpn_box_reg".
+    """
+    targets, _ = sort_targets(targets)
+    matched, label = match_boxes(
+        anchors.boxes,
+        anchors.valid,
+        targets,
+        config,
+        foreground_iou=config.rpn_foreground_iou,
+        background_iou=config.rpn_background_iou,
+        low_quality=config.rpn_low_quality,
+        low_quality_min_iou=config.rpn_low_quality_min_iou,
+    )
+    n = label.shape[0]
+    priority = index_priority(n) if rng is None else random_priority(rng, n)
+    chosen = sample(label, priority, config.rpn_batch_size, config.rpn_positive_fraction)
+
+    bce = binary_cross_entropy(objectness[chosen.index], chosen.positive.astype(objectness.dtype))
+    goal = encode_boxes(
+        anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]], (1.0, 1.0, 1.0, 1.0)
+    )
+    error = smooth_l1(deltas[chosen.index] - goal, config.smooth_l1_beta).sum(-1)
+    count = (
+        chosen.valid.sum().astype(bce.dtype)
+        if config.rpn_loss_count == "sampled"
+        else jnp.asarray(config.rpn_batch_size, bce.dtype)
+    )
+    return {
+        "loss_objectness": LossTerm(jnp.where(chosen.valid, bce, 0).sum(), count),
+        "loss_rpn_box_reg": LossTerm(jnp.where(chosen.positive, error, 0).sum(), count),
+    }
+
+
+def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, rng: Array | None) -> Regions:
+    """Add the ground truth to the proposals, match them, and sample what the heads learn from.
+
+    Args:
+        proposals: Of one image.
+        targets: Of the same image.
+        config: Thresholds, sample size and conventions.
+        rng: Key of the sampler; None takes the lowest indices. The draw of a proposal does not
+            depend on how many padded slots follow it.
+
+    Returns:
+        Regions, R = ``roi_batch_size``.
+    """
+    targets, order = sort_targets(targets)
+    objects = targets.valid & ~targets.crowd
+    if rng is None:
+        priority = index_priority(proposals.valid.shape[0] + objects.shape[0])
+    else:
+        keys = jax.random.split(rng)
+        parts = (
+            random_priority(keys[0], proposals.valid.shape[0]),
+            random_priority(keys[1], objects.shape[0]),
+        )
+        priority = jnp.concatenate(parts if config.ground_truth_proposals == "append" else parts[::-1])
+    boxes, valid = (proposals.boxes, targets.boxes), (proposals.valid, objects)
+    if config.ground_truth_proposals == "prepend":
+        boxes, valid = boxes[::-1], valid[::-1]
+    boxes, valid = jax.lax.stop_gradient(jnp.concatenate(boxes)), jnp.concatenate(valid)
+    matched, label = match_boxes(
+        boxes,
+        valid,
+        targets,
+        config,
+        foreground_iou=config.roi_foreground_iou,
+        background_iou=config.roi_foreground_iou,
+        low_quality=config.rpn_low_quality if config.roi_low_quality else None,
+        low_quality_min_iou=config.roi_foreground_iou,
+    )
+    chosen = sample(label, priority, config.roi_batch_size, config.roi_positive_fraction)
+    matched = matched[chosen.index]
+    return Regions(
+        boxes=jnp.where(chosen.valid[:, None], boxes[chosen.index], 0),
+        labels=targets.labels[matched],
+        matched=order[matched],
+        positive=chosen.positive,
+        valid=chosen.valid,
+    )
+
+
+def box_losses(
+    logits: Array, deltas: Array, regions: Regions, targets: Targets, config: ModelConfig
+) -> dict[str, LossTerm]:
+    """Classification and box regression of the box head, one image.
+
+    Args:
+        logits: float [R, K + 1].
+        deltas: float [R, box channels, 4].
+        regions: R sampled regions.
+        targets: Ground truth, in its original order.
+        config: Place of the background, box weights, loss.
+
+    Returns:
+        "loss_classifier" and "loss_box_reg"; both count the sampled regions.
+    """
+    background = 0 if config.background == "first" else config.num_classes
+    channel = regions.labels + config.foreground_offset
+    goal = jnp.where(regions.positive, channel, background)
+    log_probability = jax.nn.log_softmax(logits)
+    entropy = -jnp.take_along_axis(log_probability, goal[:, None], axis=1)[:, 0]
+
+    slot = jnp.zeros_like(channel) if config.class_agnostic_boxes else channel
+    own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
+    wanted = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.box_weights)
+    error = smooth_l1(own - wanted, config.smooth_l1_beta).sum(-1)
+    count = regions.valid.sum().astype(entropy.dtype)
+    return {
+        "loss_classifier": LossTerm(jnp.where(regions.valid, entropy, 0).sum(), count),
+        "loss_box_reg": LossTerm(jnp.where(regions.positive, error, 0).sum(), count),
+    }
+
+
+def mask_loss(
+    logits: Array,
+    regions: Regions,
+    targets: Targets,
+    width: int,
+    image_size: Array,
+    config: ModelConfig,
+) -> dict[str, LossTerm]:
+    """Mean binary cross entropy over the positive regions' masks, one image.
+
+    Args:
+        logits: float [Q, M, M], of the regions' own classes.
+        regions: The first Q of the sampled regions, among them all positive ones.
+        targets: Ground truth with packed masks.
+        width: Width of the canvas in pixels, which packed masks round up.
+        image_size: int [2], the image without padding; its masks end there.
+        config: Rule of the mask targets.
+
+    Returns:
+        "loss_mask", counted in mask pixels.
+    """
+    side = logits.shape[-1]
+    wanted = mask_targets(
+        targets.masks,
+        width,
+        regions.matched,
+        regions.boxes,
+        side,
+        rule=config.mask_targets,
+        image_size=image_size,
+    )
+    bce = binary_cross_entropy(logits, jax.lax.stop_gradient(wanted).astype(logits.dtype))
+    total = jnp.where(regions.positive[:, None, None], bce, 0).sum()
+    return {"loss_mask": LossTerm(total, regions.positive.sum().astype(bce.dtype) * side * side)}
+
+
+def reduce_terms(terms: dict[str, LossTerm], axis_name: str | None = None) -> dict[str, Array]:
+    """Scalars from sums and counts, over all devices of an axis.
+
+    Args:
+        terms: Scalar totals and counts.
+        axis_name: Name of a mapped axis to add over, or None.
+
+    Returns:
+        ``total / count`` by name; 0 where nothing was counted.
+    """
+    if axis_name is not None:
+        terms = jax.lax.psum(terms, axis_name)
+    return {name: term.total / jnp.maximum(term.count, 1) for name, term in terms.items()}

@@ -1,0 +1,78 @@
+"""Feature pyramid network (Lin et al., 2017) with P6, and the backbone that ends in it.
+
+Shapes: B images, C2 to C5 the stages of the ResNet, P2 to P6 the pyramid's levels at strides
+4, 8, 16, 32 and 64.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.models.layers import ConvNorm, xavier_fill
+from jaxmaskrcnn.models.padding import inside, zero_outside
+from jaxmaskrcnn.models.resnet import ResNet, stage_channels
+
+Array = jax.Array
+
+STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
+
+
+class FPN(nnx.Module):
+    """Lateral 1x1 convolutions, a top-down path by nearest neighbour, and 3x3 outputs.
+
+    Attributes:
+        inner_blocks: Four lateral layers, for C2 to C5.
+        layer_blocks: Four output layers, for P2 to P5.
+    """
+
+    def __init__(self, features_in: tuple[int, ...], config: ModelConfig, *, rngs: nnx.Rngs):
+        c = dict(norm=config.fpn_norm, init=xavier_fill, dtype=config.dtype, rngs=rngs)
+        features = config.fpn_channels
+        self.inner_blocks = nnx.List([ConvNorm(n, features, 1, **c) for n in features_in])
+        self.layer_blocks = nnx.List([ConvNorm(features, features, 3, **c) for _ in features_in])
+
+    def __call__(self, stages: list[Array], extents: Array | None = None, train: bool = False) -> list[Array]:
+        """C2 to C5 -> P2 to P6, each [B, h, w, fpn_channels]."""
+        masks = [inside(extents, s, x.shape[1:3]) for s, x in zip(STRIDES, stages, strict=False)]
+        lateral = [
+            block(x, mask, train) for block, x, mask in zip(self.inner_blocks, stages, masks, strict=True)
+        ]
+        inner = lateral[-1]
+        merged = [inner]
+        for x in lateral[-2::-1]:
+            inner = x + upsample_nearest(inner, x.shape[1:3])
+            merged.insert(0, inner)
+        levels = [
+            block(zero_outside(x, mask), mask, train)
+            for block, x, mask in zip(self.layer_blocks, merged, masks, strict=True)
+        ]
+        # P6 is a max pool with kernel 1 and stride 2, on the output of P5.
+        return [*levels, levels[-1][:, ::2, ::2]]
+
+
+def upsample_nearest(x: Array, size: tuple[int, int]) -> Array:
+    """[B, h, w, C] -> [B, 2h, 2w, C], cut to ``size``.
+
+    With strides that round up, a level is twice the next one or one cell less; repeating every
+    cell is then what torch's nearest interpolation by a factor of two does.
+    """
+    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    return x[:, : size[0], : size[1]]
+
+
+class Backbone(nnx.Module):
+    """ResNet and feature pyramid: images to P2 ... P6.
+
+    Attributes:
+        body: ResNet.
+        fpn: FPN.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.body = ResNet(config, rngs=rngs)
+        self.fpn = FPN(stage_channels(config), config, rngs=rngs)
+
+    def __call__(self, images: Array, extents: Array | None = None, train: bool = False) -> list[Array]:
+        """[B, H, W, 3] -> P2 to P6; arguments as in `ResNet`."""
+        return self.fpn(self.body(images, extents, train), extents, train)

@@ -1,0 +1,64 @@
+"""Mask head (He et al., 2017, figure 4, right): pooled regions to a mask for each class.
+
+Shapes: R regions of all images, S the pooled side, M = 2 S the mask's side, K object classes.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.models.layers import ConvNorm, Deconv2x2, conv, kaiming_normal
+
+Array = jax.Array
+
+
+class MaskHead(nnx.Module):
+    """Convolutions, a deconvolution, and a 1x1 predictor.
+
+    Attributes:
+        convs: List of ConvNorm (four by default).
+        deconv: Deconv2x2.
+        logits: 1x1 convolution to one map a class (one in all if class-agnostic). torchvision
+            keeps an unused map for the background, in front.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        features, convs = config.fpn_channels, []
+        for _ in range(config.mask_convs):
+            convs.append(
+                ConvNorm(
+                    features, config.mask_dim, 3, norm=config.head_norm,
+                    init=kaiming_normal, dtype=config.dtype, rngs=rngs,
+                )
+            )  # fmt: skip
+            features = config.mask_dim
+        self.convs = nnx.List(convs)
+        self.deconv = Deconv2x2(features, config.mask_dim, dtype=config.dtype, rngs=rngs)
+        channels = 1 if config.class_agnostic_masks else config.num_classes + config.foreground_offset
+        self.logits = conv(
+            config.mask_dim, channels, 1, init=nnx.initializers.normal(0.001), dtype=config.dtype, rngs=rngs
+        )
+        self.offset = 0 if config.class_agnostic_masks else config.foreground_offset
+        self.class_agnostic = config.class_agnostic_masks
+
+    def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> Array:
+        """[R, S, S, C] -> logits [R, M, M, channels]; arguments as in `BoxHead`."""
+        x = regions
+        for layer in self.convs:
+            x = nnx.relu(layer(x, mask, train))
+        return self.logits(nnx.relu(self.deconv(x)))
+
+    def of_class(self, logits: Array, labels: Array) -> Array:
+        """The maps of the regions' own classes.
+
+        Args:
+            logits: [R, M, M, channels].
+            labels: int [R], 0 to K - 1.
+
+        Returns:
+            float [R, M, M], at least float32.
+        """
+        channel = jnp.zeros_like(labels) if self.class_agnostic else labels + self.offset
+        maps = jnp.take_along_axis(logits, channel[:, None, None, None], axis=-1)[..., 0]
+        return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))

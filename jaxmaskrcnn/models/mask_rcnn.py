@@ -1,0 +1,322 @@
+"""Mask R-CNN (He et al., 2017): backbone, proposals, box head, mask head, put together.
+
+Shapes: B images, H and W of the canvas, L levels, P proposal slots, R sampled regions, Q mask
+slots, D detection slots, K object classes, M the side of a mask.
+"""
+
+import fnmatch
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmaskrcnn import losses
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.preprocess import normalise
+from jaxmaskrcnn.models.box_head import BoxHead
+from jaxmaskrcnn.models.fpn import STRIDES, Backbone
+from jaxmaskrcnn.models.mask_head import MaskHead
+from jaxmaskrcnn.models.padding import feature_extent
+from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
+from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
+from jaxmaskrcnn.ops.nms import limited_nms
+from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
+from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals
+
+Array = jax.Array
+
+ROI_LEVELS = 4  # regions are pooled from P2 to P5
+
+
+class MaskRCNN(nnx.Module):
+    """The detector; with ``config.mask_head`` False it is Faster R-CNN.
+
+    Everything but the layers is a function of one image, mapped over the batch.
+
+    Attributes:
+        config: ModelConfig.
+        backbone: ResNet and FPN.
+        rpn: RPNHead.
+        box_head: BoxHead.
+        mask_head: MaskHead, or None.
+
+    Example:
+        >>> import numpy as np
+        >>> import jaxmaskrcnn as jmr
+        >>> from flax import nnx
+        >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
+        >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))
+        >>> batch = jmr.make_batch(model, [np.zeros((96, 128, 3), np.uint8)])
+        >>> model.detect(batch).boxes.shape[::2]
+        (1, 4)
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.backbone = Backbone(config, rngs=rngs)
+        self.rpn = RPNHead(config, rngs=rngs)
+        self.box_head = BoxHead(config, rngs=rngs)
+        self.mask_head = MaskHead(config, rngs=rngs) if config.mask_head else None
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The classes in label order; ``labels`` of a prediction are their ids."""
+        return self.config.known_categories()
+
+    def features(self, images: Array, extents: Array | None = None, train: bool = False) -> list[Array]:
+        """P2 to P6 of normalised images; see `Backbone`."""
+        return self.backbone(images, extents, train)
+
+    def propose(self, batch: Batch, levels: list[Array], train: bool = False):
+        """Run the region proposal network.
+
+        Returns:
+            Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
+            with a leading B.
+        """
+        objectness, deltas = self.rpn(levels, batch.extents, train)
+        sizes = tuple(x.shape[1:3] for x in levels)
+        anchors = jax.vmap(lambda extent: image_anchors(sizes, extent, self.config))(batch.extents)
+        select = functools.partial(select_proposals, config=self.config, level_sizes=sizes, train=train)
+        proposals = jax.vmap(
+            lambda score, delta, anchor, size: select(score, delta, anchor, image_size=size)
+        )(objectness, deltas, anchors, batch.image_sizes)
+        return objectness, deltas, anchors, proposals
+
+    def pool(self, batch: Batch, levels: list[Array], boxes: Array, size: int) -> Array:
+        """RoIAlign of every image's boxes, each from its own level.
+
+        Args:
+            batch: Gives extents and image sizes.
+            levels: P2 to P6.
+            boxes: [B, R, 4].
+            size: Side of the output S.
+
+        Returns:
+            [B * R, S, S, C].
+        """
+        levels = tuple(levels[:ROI_LEVELS])
+        scales, lowest, feature_sizes = self._roi_geometry(batch)
+
+        def pool_image(features, boxes, scales, lowest, feature_sizes):
+            level = assign_levels(
+                boxes,
+                rule=self.config.roi_level_rule,
+                min_level=lowest,
+                max_level=lowest + ROI_LEVELS - 1,
+            )
+            return multilevel_roi_align(
+                features,
+                boxes,
+                level - lowest,
+                size,
+                spatial_scales=scales,
+                sampling_ratio=self.config.roi_sampling_ratio,
+                aligned=self.config.roi_aligned,
+                feature_sizes=feature_sizes,
+            )
+
+        pooled = jax.vmap(pool_image)(levels, boxes, scales, lowest, feature_sizes)
+        return pooled.reshape(-1, *pooled.shape[2:])
+
+    def _roi_geometry(self, batch: Batch) -> tuple[Array, Array, Array]:
+        """Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2]."""
+        strides = jnp.asarray(STRIDES[:ROI_LEVELS])
+        feature_sizes = jax.vmap(lambda s: feature_extent(batch.extents, s), out_axes=1)(strides)
+        scales = jnp.broadcast_to(1.0 / strides, feature_sizes.shape[:2])
+        if self.config.roi_scale == "inferred":
+            # torchvision infers the scale from the heights of the feature map and of the highest
+            # image that shares the padded canvas; right but for extreme shapes (64 x 1333), where
+            # weights trained with it still expect the same.
+            shared = (batch.extents[:, None] == batch.extents[None]).all(-1)
+            height = jnp.where(shared, batch.image_sizes[None, :, 0], 0).max(-1)
+            ratio = feature_sizes[:, :, 0] / height[:, None]
+            scales = 2.0 ** jnp.round(jnp.log2(ratio))
+        lowest = jnp.round(-jnp.log2(scales[:, 0])).astype(jnp.int32)
+        return scales.astype(jnp.float32), lowest, feature_sizes
+
+    def loss_terms(
+        self, batch: Batch, rng: Array | None = None, *, first_position: int | Array = 0, train: bool = True
+    ) -> dict[str, LossTerm]:
+        """The losses as sums and counts.
+
+        Args:
+            batch: With targets.
+            rng: Key for sampling; None takes the lowest indices first.
+            first_position: Place of the first image in the global batch. Random draws depend on
+                an image's place there, not on the device it is on.
+            train: False keeps batch norm's statistics as they are, for validation losses.
+
+        Returns:
+            LossTerm by name: the five of `jaxmaskrcnn.losses` (four without a mask head).
+        """
+        config = self.config
+        images = normalise(batch.images, batch.image_sizes, config)
+        levels = self.features(images, batch.extents, train)
+        objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True)
+        keys = None
+        if rng is not None:
+            place = first_position + jnp.arange(images.shape[0])
+            keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(rng, i)))(place)
+
+        def assign(objectness, deltas, anchors, proposals, targets, keys):
+            first, second = (None, None) if keys is None else (keys[0], keys[1])
+            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config, first)
+            return terms, losses.sample_regions(proposals, targets, config, second)
+
+        targets = batch.targets
+        terms, regions = jax.vmap(assign)(objectness, deltas, anchors, proposals, targets, keys)
+
+        pooled = self.pool(batch, levels, regions.boxes, config.box_pool_size)
+        mask = regions.valid.reshape(-1, 1, 1, 1)
+        logits, box_deltas = self.box_head(pooled, mask, train)
+        count = regions.valid.shape
+        box_terms = jax.vmap(functools.partial(losses.box_losses, config=config))(
+            logits.reshape(*count, -1), box_deltas.reshape(*count, -1, 4), regions, targets
+        )
+        terms = {**terms, **box_terms}
+        if self.mask_head is not None:
+            terms |= self._mask_terms(batch, levels, regions, train)
+        return {
+            name: LossTerm(*(jnp.where(batch.valid, x, 0).sum() for x in term))
+            for name, term in terms.items()
+        }
+
+    def _mask_terms(self, batch: Batch, levels, regions: losses.Regions, train: bool) -> dict:
+        # Positive regions come first and are at most this many.
+        slots = int(self.config.roi_batch_size * self.config.roi_positive_fraction)
+        regions = jax.tree.map(lambda x: x[:, :slots], regions)
+        pooled = self.pool(batch, levels, regions.boxes, self.config.mask_pool_size)
+        logits = self.mask_head(pooled, regions.positive.reshape(-1, 1, 1, 1), train)
+        logits = self.mask_head.of_class(logits, regions.labels.reshape(-1))
+        logits = logits.reshape(*regions.valid.shape, *logits.shape[1:])
+        width = batch.images.shape[2]
+
+        def loss(logits, regions, targets, image_size):
+            return losses.mask_loss(logits, regions, targets, width, image_size, self.config)
+
+        return jax.vmap(loss)(logits, regions, batch.targets, batch.image_sizes)
+
+    def losses(self, batch: Batch, rng: Array | None = None) -> dict[str, Array]:
+        """Scalar losses of a batch; arguments as in `loss_terms`.
+
+        Returns:
+            loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with a mask head,
+            loss_mask. Their sum is what training minimises.
+        """
+        return losses.reduce_terms(self.loss_terms(batch, rng))
+
+    def detect(self, batch: Batch) -> Detections:
+        """Detections of a batch at the scale of the network's input.
+
+        Args:
+            batch: Without or with targets, which are not looked at.
+
+        Returns:
+            Detections with a leading B and ``detections_per_image`` slots, best first.
+        """
+        config = self.config
+        images = normalise(batch.images, batch.image_sizes, config)
+        levels = self.features(images, batch.extents)
+        _, _, _, proposals = self.propose(batch, levels)
+        pooled = self.pool(batch, levels, proposals.boxes, config.box_pool_size)
+        logits, deltas = self.box_head(pooled)
+        count = proposals.valid.shape
+        found = jax.vmap(functools.partial(select_detections, config=config))(
+            logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, batch.image_sizes
+        )
+        if self.mask_head is None:
+            return found
+        pooled = self.pool(batch, levels, found.boxes, config.mask_pool_size)
+        logits = self.mask_head.of_class(self.mask_head(pooled), found.labels.reshape(-1))
+        masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])
+        return found._replace(masks=jnp.where(found.valid[..., None, None], masks, 0))
+
+
+def select_detections(
+    logits: Array, deltas: Array, proposals: Proposals, image_size: Array, config: ModelConfig
+) -> Detections:
+    """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
+
+    Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
+
+    Args:
+        logits: float [P, K + 1].
+        deltas: float [P, box channels, 4].
+        proposals: P slots.
+        image_size: int [2], the image without padding.
+        config: Thresholds and limits.
+
+    Returns:
+        Detections with D slots and ``masks=None``.
+    """
+    k, offset = config.num_classes, config.foreground_offset
+    scores = jax.nn.softmax(logits)[:, offset : offset + k]  # [P, K]
+    if not config.class_agnostic_boxes:
+        deltas = deltas[:, offset : offset + k]
+    slots, per_box = deltas.shape[:2]
+    boxes = decode_boxes(
+        deltas.reshape(-1, 4), jnp.repeat(proposals.boxes, per_box, 0), config.box_weights, config.delta_clamp
+    )
+    finite = jnp.isfinite(boxes).all(-1)
+    boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    usable = finite & (sides >= config.detection_min_side).all(-1)
+    boxes = jnp.broadcast_to(boxes.reshape(slots, per_box, 4), (slots, k, 4)).reshape(-1, 4)
+    usable = jnp.broadcast_to(usable.reshape(slots, per_box), (slots, k)) & proposals.valid[:, None]
+    usable = (usable & (scores > config.score_threshold)).reshape(-1)
+    scores, labels = scores.reshape(-1), jnp.tile(jnp.arange(k), slots)
+    index, valid = limited_nms(
+        boxes, scores, labels, config.nms_threshold, config.detections_per_image, valid=usable
+    )
+    return Detections(
+        boxes=jnp.where(valid[:, None], boxes[index], 0),
+        scores=jnp.where(valid, scores[index], 0),
+        labels=jnp.where(valid, labels[index], 0),
+        masks=None,
+        valid=valid,
+    )
+
+
+def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()):
+    """An nnx filter: the parameters that training updates.
+
+    Frozen batch norm is no parameter to begin with. The stem and the first stages are left out
+    as ``config.freeze_at`` says (Detectron2's FREEZE_AT; torchvision's 3 trainable layers and
+    MMDetection's frozen_stages=1 are ``freeze_at=2``).
+
+    Args:
+        model: The detector.
+        freeze: Glob patterns of further paths, e.g. "backbone.*" or "*.bias".
+
+    Returns:
+        A filter for ``nnx.state`` and ``nnx.split``.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jaxmaskrcnn as jmr
+        >>> model = jmr.MaskRCNN(jmr.model_config("jaxmaskrcnn/shapes"), rngs=nnx.Rngs(0))
+        >>> graphdef, params, rest = nnx.split(model, jmr.trainable(model), ...)
+    """
+    frozen = []
+    if model.config.freeze_at >= 1:
+        frozen += ["backbone.body.conv1.*", "backbone.body.bn1.*"]
+    frozen += [f"backbone.body.layer{i}.*" for i in range(1, model.config.freeze_at)]
+    patterns = (*frozen, *freeze)
+
+    def is_frozen(path, value):
+        name = ".".join(map(str, path))
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    return nnx.All(nnx.Param, nnx.Not(is_frozen))
+
+
+def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
+    """A model with random weights, initialised in one compiled call.
+
+    Example:
+        >>> import jaxmaskrcnn as jmr
+        >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))
+    """
+    return jax.jit(lambda key: MaskRCNN(config, rngs=nnx.Rngs(key)))(jax.random.key(seed))

@@ -1,0 +1,51 @@
+"""What lies outside of an image's own extent must look as if the canvas ended there.
+
+Images of different sizes share one canvas, so that one compiled program serves them all. An
+image's extent (its size rounded up to the padding divisor) is where the canvas would end if
+the image were alone. Norm layers and biases turn zeros into other values; so the input of
+every layer that looks at neighbours (3x3 convolution, pooling) is set to zero out there, just
+as the layer's own zero padding would be.
+
+Shapes: B images, h and w of a feature map, C channels.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def feature_extent(extents: jax.Array, stride: int) -> jax.Array:
+    """Height and width of a feature map that belong to the image.
+
+    Args:
+        extents: int [..., 2], height and width in input pixels.
+        stride: Input pixels per feature cell. Layers of stride 2 with padding round up, so
+            their composition is one division that rounds up.
+
+    Returns:
+        int [..., 2].
+    """
+    return -(-extents // stride)
+
+
+def inside(extents: jax.Array | None, stride: int, size: tuple[int, int]) -> jax.Array | None:
+    """Which cells of a feature map lie in the image's extent.
+
+    Args:
+        extents: int [B, 2], or None where every image fills its canvas.
+        stride: Input pixels per feature cell.
+        size: Height and width of the feature map.
+
+    Returns:
+        bool [B, h, w, 1], or None.
+    """
+    if extents is None:
+        return None
+    limit = feature_extent(extents, stride)
+    rows = jnp.arange(size[0])[None, :] < limit[:, 0, None]  # [B, h]
+    columns = jnp.arange(size[1])[None, :] < limit[:, 1, None]  # [B, w]
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def zero_outside(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """``x`` [B, h, w, C], with zeros where ``mask`` (of `inside`) is False."""
+    return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))

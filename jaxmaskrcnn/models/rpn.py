@@ -1,0 +1,147 @@
+"""Region proposal network (Ren et al., 2015) on a feature pyramid: head, anchors, proposals.
+
+Shapes: B images, L levels (P2 to P6), A anchors a cell, N anchors of an image over all levels
+(level by level, then row, column, ratio), P proposal slots.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.models.fpn import STRIDES
+from jaxmaskrcnn.models.layers import ConvNorm, conv
+from jaxmaskrcnn.models.padding import feature_extent, inside, zero_outside
+from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
+from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
+from jaxmaskrcnn.ops.nms import nms
+from jaxmaskrcnn.structures import Anchors, Proposals
+
+Array = jax.Array
+
+
+class RPNHead(nnx.Module):
+    """3x3 convolutions and two 1x1 predictors, shared by all levels.
+
+    Attributes:
+        convs: List of ConvNorm (one, or two in newer recipes), each followed by a ReLU.
+        cls_logits: A objectness logits a cell.
+        bbox_pred: 4 A deltas a cell, anchor by anchor (dx, dy, dw, dh).
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        features, anchors = config.fpn_channels, len(config.anchor_ratios)
+        init = nnx.initializers.normal(0.01)
+        c = dict(init=init, dtype=config.dtype, rngs=rngs)
+        self.convs = nnx.List(
+            [ConvNorm(features, features, 3, norm=config.rpn_norm, **c) for _ in range(config.rpn_convs)]
+        )
+        self.cls_logits = conv(features, anchors, 1, **c)
+        self.bbox_pred = conv(features, 4 * anchors, 1, **c)
+
+    def __call__(
+        self, levels: list[Array], extents: Array | None = None, train: bool = False
+    ) -> tuple[Array, Array]:
+        """P2 to P6 -> objectness logits [B, N] and deltas [B, N, 4], at least float32."""
+        objectness, deltas = [], []
+        for stride, x in zip(STRIDES, levels, strict=True):
+            mask = inside(extents, stride, x.shape[1:3])
+            for layer in self.convs:
+                x = nnx.relu(layer(zero_outside(x, mask), mask, train))
+            objectness.append(self.cls_logits(x).reshape(x.shape[0], -1))
+            deltas.append(self.bbox_pred(x).reshape(x.shape[0], -1, 4))
+        objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)
+        kind = jnp.promote_types(objectness.dtype, jnp.float32)
+        return objectness.astype(kind), deltas.astype(kind)
+
+
+def image_anchors(level_sizes: tuple[tuple[int, int], ...], extent: Array, config: ModelConfig) -> Anchors:
+    """Anchors of one image over all levels.
+
+    Args:
+        level_sizes: Height and width of each level's feature map on the canvas.
+        extent: int [2], the image's own height and width with padding. torchvision derives an
+            anchor's stride from it: padded size // feature size, 61 and not 64 for P6 of an
+            image 800 high.
+        config: Sizes, ratios, rounding and stride rule.
+
+    Returns:
+        Anchors of N = sum of h * w * A.
+    """
+    boxes, valid = [], []
+    for size, stride, length in zip(level_sizes, STRIDES, config.anchor_sizes, strict=True):
+        base = base_anchors(length, config.anchor_ratios, config.anchor_rounding)
+        own = feature_extent(extent, stride)
+        step = extent // own if config.anchor_stride == "derived" else jnp.full((2,), stride)
+        boxes.append(grid_anchors(base, size, (step[0], step[1])))
+        cells = (jnp.arange(size[0]) < own[0])[:, None] & (jnp.arange(size[1]) < own[1])[None, :]
+        valid.append(jnp.repeat(cells.reshape(-1), len(config.anchor_ratios)))
+    return Anchors(jnp.concatenate(boxes), jnp.concatenate(valid))
+
+
+def select_proposals(
+    objectness: Array,
+    deltas: Array,
+    anchors: Anchors,
+    level_sizes: tuple[tuple[int, int], ...],
+    image_size: Array,
+    config: ModelConfig,
+    train: bool,
+) -> Proposals:
+    """Proposals of one image: the best of each level, decoded, clipped, suppressed, the best of all.
+
+    Proposals carry no gradient. Source: torchvision ``RegionProposalNetwork.filter_proposals``,
+    Detectron2 ``find_top_rpn_proposals``.
+
+    Args:
+        objectness: float [N] logits.
+        deltas: float [N, 4].
+        anchors: Of this image.
+        level_sizes: Height and width of each level's feature map.
+        image_size: int [2], the image without padding; boxes are clipped to it.
+        config: Counts and thresholds.
+        train: Chooses the training or the test counts.
+
+    Returns:
+        Proposals with ``rpn_post_nms_*`` slots, best first.
+    """
+    pre_nms = config.rpn_pre_nms_train if train else config.rpn_pre_nms_test
+    post_nms = config.rpn_post_nms_train if train else config.rpn_post_nms_test
+    objectness, deltas = jax.lax.stop_gradient((objectness, deltas))
+    scores = jax.nn.sigmoid(objectness) if config.rpn_ranking == "probability" else objectness
+    scores = jnp.where(anchors.valid & jnp.isfinite(scores), scores, -jnp.inf)
+
+    counts = [h * w * len(config.anchor_ratios) for h, w in level_sizes]
+    slots = min(pre_nms, max(counts))  # every level padded to the same number, for one vmapped NMS
+    start, top_scores, top_index = 0, [], []
+    for count in counts:
+        best, index = jax.lax.top_k(scores[start : start + count], min(pre_nms, count))
+        pad = slots - best.shape[0]
+        top_scores.append(jnp.pad(best, (0, pad), constant_values=-jnp.inf))
+        top_index.append(jnp.pad(index + start, (0, pad)))
+        start += count
+    scores, index = jnp.stack(top_scores), jnp.stack(top_index)  # [L, slots]
+
+    boxes = decode_boxes(
+        deltas[index].reshape(-1, 4), anchors.boxes[index].reshape(-1, 4), (1, 1, 1, 1), config.delta_clamp
+    )
+    finite = jnp.isfinite(boxes).all(-1)
+    boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    large = sides >= config.rpn_min_side if config.rpn_min_side > 0 else sides > 0
+    valid = (finite & large.all(-1)).reshape(scores.shape) & (scores > -jnp.inf)
+    boxes = boxes.reshape(*scores.shape, 4)
+
+    keep = jax.vmap(nms, in_axes=(0, 0, None, 0))(boxes, scores, config.rpn_nms_threshold, valid)
+    scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
+    # Levels may hold fewer candidates than there are slots (small canvases).
+    missing = max(0, post_nms - scores.shape[0])
+    scores = jnp.pad(scores, (0, missing), constant_values=-jnp.inf)
+    boxes = jnp.pad(boxes.reshape(-1, 4), ((0, missing), (0, 0)))
+    scores, index = jax.lax.top_k(scores, post_nms)
+    valid = scores > -jnp.inf
+    return Proposals(
+        boxes=jnp.where(valid[:, None], boxes[index], 0),
+        scores=jnp.where(valid, scores, 0),
+        valid=valid,
+    )

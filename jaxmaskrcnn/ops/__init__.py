@@ -1,0 +1,41 @@
+"""Operators of two-stage detection: pure functions of one image, to be vmapped over a batch.
+
+Boxes are XYXY in pixels, in continuous coordinates; arrays are NHWC; everything of varying
+count is padded and carries a boolean ``valid``. Each function can be used alone.
+"""
+
+from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
+from jaxmaskrcnn.ops.boxes import box_area, box_iof, box_iou, clip_boxes, decode_boxes, encode_boxes
+from jaxmaskrcnn.ops.masks import mask_targets, pack_masks, paste_mask_window, paste_masks, unpack_masks
+from jaxmaskrcnn.ops.matching import Matches, match
+from jaxmaskrcnn.ops.nms import batched_nms, limited_nms, nms
+from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align, roi_align
+from jaxmaskrcnn.ops.sampling import Samples, index_priority, random_priority, sample
+
+__all__ = [
+    "Matches",
+    "Samples",
+    "assign_levels",
+    "base_anchors",
+    "batched_nms",
+    "box_area",
+    "box_iof",
+    "box_iou",
+    "clip_boxes",
+    "decode_boxes",
+    "encode_boxes",
+    "grid_anchors",
+    "index_priority",
+    "limited_nms",
+    "mask_targets",
+    "match",
+    "multilevel_roi_align",
+    "nms",
+    "pack_masks",
+    "paste_mask_window",
+    "paste_masks",
+    "random_priority",
+    "roi_align",
+    "sample",
+    "unpack_masks",
+]

@@ -1,0 +1,59 @@
+"""Anchors of one feature-pyramid level.
+
+Shape legend: A anchors per cell, h and w the height and width of the feature map.
+Boxes are XYXY in pixels of the network's input.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+
+def base_anchors(size, ratios, rounding):
+    """Anchors of one size around the origin, one for each aspect ratio.
+
+    Args:
+        size: Square root of the anchors' area, in pixels.
+        ratios: Height / width of each anchor.
+        rounding: True rounds the corners to whole pixels, half to even (torchvision); False
+            keeps them as they are (Detectron2, MMDetection).
+
+    Returns:
+        numpy float32 [A, 4].
+
+    Example:
+        >>> base_anchors(32, (0.5, 1.0, 2.0), True)[0]
+        array([-23., -11.,  23.,  11.], dtype=float32)
+    """
+    if rounding:
+        # float32 like torchvision: a corner within an ulp of a half must round the same way.
+        root = np.sqrt(np.asarray(ratios, np.float32))
+        w = (1 / root) * np.float32(size)
+        h = root * np.float32(size)
+        return np.round(np.stack([-w, -h, w, h], axis=-1) / 2)
+    ratios = np.asarray(ratios, np.float64)
+    w = np.sqrt(float(size) ** 2 / ratios)
+    h = ratios * w
+    return (np.stack([-w, -h, w, h], axis=-1) / 2).astype(np.float32)
+
+
+def grid_anchors(base, feature_size, stride):
+    """The base anchors moved to every cell of a feature map.
+
+    The cell in row i and column j has its anchors centred at ``(j * stride_x, i * stride_y)``:
+    none of the three libraries adds half a stride.
+
+    Args:
+        base: [A, 4], from :func:`base_anchors`.
+        feature_size: (h, w) of the feature map, static.
+        stride: (stride_y, stride_x) in pixels; numbers, traced scalars, or an array [2].
+
+    Returns:
+        float32 [h * w * A, 4], row by row, the anchors of a cell next to each other; the
+        order in which an RPN head's output [h, w, A * 4] is reshaped.
+    """
+    h, w = feature_size
+    y = (jnp.arange(h) * stride[0]).astype(jnp.float32)
+    x = (jnp.arange(w) * stride[1]).astype(jnp.float32)
+    y, x = jnp.meshgrid(y, x, indexing="ij")
+    shifts = jnp.stack([x, y, x, y], axis=-1)  # [h, w, 4]
+    return (shifts[:, :, None] + jnp.asarray(base, jnp.float32)).reshape(-1, 4)

@@ -1,0 +1,174 @@
+"""Box geometry: areas, overlaps, the regression code of Faster R-CNN, clipping.
+
+Shape legend: N and M boxes; leading axes written ``...`` are free and broadcast.
+Boxes are XYXY in pixels, in continuous coordinates (the width is ``x2 - x1``).
+"""
+
+import math
+
+import jax.numpy as jnp
+
+# Deltas beyond this would blow a 16-pixel anchor up to more than 1000 pixels.
+MAX_LOG_SCALE = math.log(1000.0 / 16.0)
+
+
+def box_area(boxes):
+    """Areas of boxes.
+
+    Args:
+        boxes: [..., 4], XYXY in pixels.
+
+    Returns:
+        [...], ``(x2 - x1) * (y2 - y1)`` in square pixels, at least float32.
+    """
+    boxes = _at_least_float32(boxes)
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def box_iou(a, b, *, epsilon=0.0):
+    """Intersection over union of every box of ``a`` with every box of ``b``.
+
+    Rounds like torchvision's ``box_iou`` in float32. A pair whose union is empty, or that has a
+    NaN, has the value 0, where torchvision gives NaN, so padded boxes are harmless.
+
+    Args:
+        a: [N, 4], XYXY in pixels.
+        b: [M, 4].
+        epsilon: Lower limit of the union in square pixels (MMDetection: 1e-6).
+
+    Returns:
+        [N, M] in 0 to 1.
+
+    Example:
+        >>> box_iou(jnp.array([[0.0, 0, 2, 2]]), jnp.array([[1.0, 0, 3, 2]]))
+        Array([[0.33333334]], dtype=float32)
+    """
+    intersection = _intersection(a, b)
+    union = _rounded(box_area(a))[..., :, None] + _rounded(box_area(b))[..., None, :] - intersection
+    return _safe_ratio(intersection, jnp.maximum(union, epsilon))
+
+
+def box_iof(a, b):
+    """Share of every box of ``a`` that lies inside every box of ``b``.
+
+    COCO scores a detection against a crowd region with this instead of the IoU.
+
+    Args:
+        a: [N, 4], XYXY in pixels.
+        b: [M, 4].
+
+    Returns:
+        [N, M] in 0 to 1; 0 for an empty box of ``a``.
+    """
+    return _safe_ratio(_intersection(a, b), box_area(a)[..., :, None])
+
+
+def encode_boxes(boxes, targets, weights):
+    """Deltas that turn ``boxes`` into ``targets`` (Faster R-CNN, equation 2).
+
+    Args:
+        boxes: [..., 4], anchors or proposals, XYXY in pixels.
+        targets: [..., 4], the boxes to reach.
+        weights: Four factors for (dx, dy, dw, dh); torchvision and Detectron2 use
+            (10, 10, 5, 5) in the box head and ones in the RPN.
+
+    Returns:
+        [..., 4] deltas. A side of 0 (padding) counts as 1 pixel, so that values and gradients
+        are finite; such a delta has no meaning and must be masked by the caller.
+    """
+    x, y, w, h = _centre_form(boxes)
+    target_x, target_y, target_w, target_h = _centre_form(targets)
+    w, h, target_w, target_h = (jnp.where(side > 0, side, 1.0) for side in (w, h, target_w, target_h))
+    return jnp.stack(
+        [
+            weights[0] * (target_x - x) / w,
+            weights[1] * (target_y - y) / h,
+            weights[2] * jnp.log(target_w / w),
+            weights[3] * jnp.log(target_h / h),
+        ],
+        axis=-1,
+    )
+
+
+def decode_boxes(deltas, boxes, weights, clamp="max"):
+    """Boxes that the deltas make out of ``boxes``; the inverse of :func:`encode_boxes`.
+
+    Args:
+        deltas: [..., 4], (dx, dy, dw, dh). Class-specific deltas [R, K, 4] go with boxes
+            [R, 1, 4].
+        boxes: [..., 4], anchors or proposals, XYXY in pixels.
+        weights: Four factors, as in :func:`encode_boxes`.
+        clamp: "max" limits dw and dh from above to log(1000 / 16) (torchvision, Detectron2);
+            "both" also from below, to its negative (MMDetection).
+
+    Returns:
+        [..., 4], XYXY in pixels, not clipped to the image.
+
+    Raises:
+        ValueError: ``clamp`` is neither "max" nor "both".
+    """
+    if clamp not in ("max", "both"):
+        raise ValueError(f'decode_boxes: clamp is {clamp!r}; choose "max" or "both".')
+    deltas = _at_least_float32(deltas)
+    x, y, w, h = _centre_form(boxes)
+    lowest = -MAX_LOG_SCALE if clamp == "both" else None
+    new_x = deltas[..., 0] / weights[0] * w + x
+    new_y = deltas[..., 1] / weights[1] * h + y
+    half_w = 0.5 * (jnp.exp(jnp.clip(deltas[..., 2] / weights[2], lowest, MAX_LOG_SCALE)) * w)
+    half_h = 0.5 * (jnp.exp(jnp.clip(deltas[..., 3] / weights[3], lowest, MAX_LOG_SCALE)) * h)
+    return jnp.stack([new_x - half_w, new_y - half_h, new_x + half_w, new_y + half_h], axis=-1)
+
+
+def clip_boxes(boxes, image_size):
+    """Boxes with every corner moved into the image.
+
+    Args:
+        boxes: [..., 4], XYXY in pixels.
+        image_size: (height, width) in pixels, numbers or traced scalars, or an array [2].
+
+    Returns:
+        [..., 4]; x in 0 to width, y in 0 to height (the far edge included).
+    """
+    boxes = jnp.asarray(boxes)
+    height, width = image_size[0], image_size[1]
+    limits = jnp.stack([jnp.asarray(side, boxes.dtype) for side in (width, height, width, height)])
+    return jnp.clip(boxes, 0, limits)
+
+
+def _intersection(a, b):
+    """Areas shared by every pair: [..., N, 4], [..., M, 4] -> [..., N, M]."""
+    a, b = _at_least_float32(a), _at_least_float32(b)
+    top_left = jnp.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    bottom_right = jnp.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    sides = jnp.maximum(bottom_right - top_left, 0)
+    return _rounded(sides[..., 0] * sides[..., 1])
+
+
+def _rounded(product):
+    """The product, rounded to its type; 0 instead of NaN.
+
+    XLA contracts a product and a sum into one fused multiply-add, in some of the loops that an
+    expression is copied into and not in others. An IoU would then differ from torchvision's in
+    the last bit, and from itself: an anchor would not be found equal to the best one any more.
+    Nothing is contracted across a select.
+    """
+    return jnp.where(jnp.isnan(product), 0, product)
+
+
+def _safe_ratio(numerator, denominator):
+    # The inner where keeps 0 / 0 out of the gradient, the outer one out of the value.
+    positive = denominator > 0
+    return jnp.where(positive, numerator / jnp.where(positive, denominator, 1), 0)
+
+
+def _centre_form(boxes):
+    boxes = _at_least_float32(boxes)
+    w = boxes[..., 2] - boxes[..., 0]
+    h = boxes[..., 3] - boxes[..., 1]
+    return boxes[..., 0] + 0.5 * w, boxes[..., 1] + 0.5 * h, w, h
+
+
+def _at_least_float32(x):
+    # Pixel coordinates do not fit into bfloat16: above 256 it only has even numbers.
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,0 +1,190 @@
+"""Instance masks: packing, training targets, and pasting predictions into the image.
+
+Shape legend: G ground-truth masks, N predicted masks, P regions, H and W the image's (or
+canvas's) height and width, M the side of a predicted mask. Boxes are XYXY in pixels.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmaskrcnn.ops.roi_align import axis_matrix, axis_samples
+
+# Mask pixels that are unpacked at a time: 32 MB of float32.
+_CHUNK_PIXELS = 2**23
+
+
+def pack_masks(masks):
+    """Eight pixels of a row in a byte, on the host.
+
+    Args:
+        masks: numpy bool [..., H, W].
+
+    Returns:
+        numpy uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit.
+    """
+    return np.packbits(np.asarray(masks, bool), axis=-1)
+
+
+def unpack_masks(packed, width):
+    """The inverse of :func:`pack_masks`, on the device.
+
+    Args:
+        packed: uint8 [..., H, ceil(W / 8)].
+        width: W, static.
+
+    Returns:
+        uint8 [..., H, W] of 0 and 1.
+    """
+    return jnp.unpackbits(jnp.asarray(packed), axis=-1, count=width)
+
+
+def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
+    """What the mask head should predict: each region's object, cropped and resampled.
+
+    Both rules are RoIAlign of the full-image mask with the adaptive number of samples.
+
+    Args:
+        packed: uint8 [G, H, ceil(W / 8)], from :func:`pack_masks`.
+        width: W, static.
+        index: int [P], the object that each region was matched with.
+        boxes: [P, 4], XYXY in pixels of the masks.
+        size: M, the side of the targets, static.
+        rule: "soft" keeps the shares of covered area in 0 to 1 (torchvision, not aligned);
+            "threshold" makes them 0 or 1 at 0.5 (Detectron2 with bitmasks, MMDetection, aligned).
+        image_size: (h, w) of the image inside the canvas, where RoIAlign's border rule applies;
+            may be traced. None: (H, W).
+
+    Returns:
+        float32 [P, M, M]; zeros for an empty region under "threshold".
+
+    Raises:
+        ValueError: ``rule`` is something else.
+    """
+    if rule not in ("soft", "threshold"):
+        raise ValueError(f'mask_targets: rule is {rule!r}; choose "soft" or "threshold".')
+    packed = jnp.asarray(packed)
+    packed = jnp.asarray(packed)
+    height = packed.shape[1]
+    h, w = (height, width) if image_size is None else (image_size[0], image_size[1])
+    h, w = jnp.asarray(h, jnp.float32), jnp.asarray(w, jnp.float32)
+    boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
+    if boxes.shape[0] == 0:
+        return jnp.zeros((0, size, size), jnp.float32)
+
+    aligned = rule == "threshold"
+
+    def crop(region):
+        object_index, (x1, y1, x2, y2) = region
+        mask = unpack_masks(packed[object_index], width).astype(jnp.float32)
+        rows = axis_matrix(*axis_samples(y1, y2, size, 0, aligned), size, h, height)
+        columns = axis_matrix(*axis_samples(x1, x2, size, 0, aligned), size, w, width)
+        half = jnp.matmul(rows, mask, precision="highest")
+        return jnp.matmul(half, columns.T, precision="highest")
+
+    chunk = max(1, _CHUNK_PIXELS // (height * width))
+    targets = jax.lax.map(crop, (index, tuple(boxes.T)), batch_size=min(chunk, boxes.shape[0]))
+    return targets if rule == "soft" else (targets >= 0.5).astype(jnp.float32)
+
+
+def paste_masks(probs, boxes, image_size, *, convention="torchvision"):
+    """Predicted masks, enlarged to their boxes, in arrays of the image's size.
+
+    * "torchvision": the mask gets a border of one zero cell, the box grows in proportion about
+      its centre and is truncated to whole pixels, both ends included; the mask is resized to
+      it bilinearly and copied.
+    * "detectron2" (and MMDetection): every pixel's centre is looked up in the mask bilinearly;
+      the mask fades to zero within half a cell around the box.
+
+    Args:
+        probs: [N, M, M], probabilities inside of the boxes.
+        boxes: [N, 4], XYXY in pixels of the image.
+        image_size: (H, W), static.
+        convention: One of the two.
+
+    Returns:
+        float32 [N, H, W] in 0 to 1; zero outside of the box, everywhere for an empty box.
+
+    Raises:
+        ValueError: ``convention`` is something else.
+    """
+    boxes = jnp.asarray(boxes, jnp.float32)
+    cells = probs.shape[-1]
+    height, width = image_size
+    rows = _axis_weights(boxes[:, 1], boxes[:, 3], np.arange(height), cells, convention, jnp)
+    columns = _axis_weights(boxes[:, 0], boxes[:, 2], np.arange(width), cells, convention, jnp)
+    half = jnp.einsum("nym,nmk->nyk", rows, jnp.asarray(probs, jnp.float32), precision="highest")
+    return jnp.einsum("nyk,nxk->nyx", half, columns, precision="highest")
+
+
+def paste_mask_window(prob, box, image_size, *, convention="torchvision"):
+    """One mask pasted as by :func:`paste_masks`, on the host, only where it can be non-zero.
+
+    Args:
+        prob: numpy [M, M].
+        box: [4], XYXY in pixels of the image.
+        image_size: (H, W).
+        convention: As in :func:`paste_masks`.
+
+    Returns:
+        (window, (y, x)): numpy float32 [h, w] and the image pixel of its corner. It is empty
+        where the box lies outside of the image or is not finite.
+
+    Raises:
+        ValueError: ``convention`` is something else.
+    """
+    x1, y1, x2, y2 = np.asarray(box, np.float32)
+    prob = np.asarray(prob, np.float32)
+    if not np.isfinite([x1, y1, x2, y2]).all():
+        return np.zeros((0, 0), np.float32), (0, 0)
+    cells = prob.shape[-1]
+    axes = []
+    for low, high, length in ((y1, y2, image_size[0]), (x1, x2, image_size[1])):
+        # Neither convention reaches further than a cell beyond the box.
+        margin = abs(high - low) / cells + 2
+        first = int(np.clip(np.floor(low - margin), 0, length))
+        last = int(np.clip(np.ceil(high + margin), first, length))
+        weights = _axis_weights(low[None], high[None], np.arange(first, last), cells, convention, np)[0]
+        used = np.flatnonzero(weights.any(axis=1))
+        start, stop = (used[0], used[-1] + 1) if used.size else (0, 0)
+        axes.append((first + int(start), weights[start:stop]))
+    (y, rows), (x, columns) = axes
+    return rows @ prob @ columns.T, (y, x)
+
+
+def _axis_weights(low, high, pixels, cells, convention, xp):
+    """How much each cell of a mask counts in each pixel, along one axis.
+
+    Args:
+        low: float32 [N], the boxes' smaller coordinate.
+        high: float32 [N], the larger one.
+        pixels: int [K], the pixels wanted.
+        cells: M.
+        convention: As in :func:`paste_masks`.
+        xp: numpy or jax.numpy.
+
+    Returns:
+        float32 [N, K, M].
+    """
+    pixel = xp.asarray(pixels, xp.float32)[None]  # [1, K]
+    if convention == "torchvision":
+        scale = np.float32((cells + 2) / cells)
+        centre, half = (high + low) * np.float32(0.5), (high - low) * np.float32(0.5) * scale
+        # The select also keeps XLA from contracting this product and the sums below into fused
+        # multiply-adds, which could move a whole-pixel edge by one.
+        half = xp.where(xp.isfinite(half), half, np.float32(0))
+        first, last = xp.trunc(centre - half)[:, None], xp.trunc(centre + half)[:, None]
+        length = xp.maximum(last - first + 1, 1)
+        inside = (pixel >= first) & (pixel <= last)
+        bordered = (np.float32(cells + 2) / length) * (pixel - first + np.float32(0.5)) - np.float32(0.5)
+        position = xp.maximum(bordered, 0) - 1  # the border starts one cell earlier than the mask
+    elif convention == "detectron2":
+        length = (high - low)[:, None]
+        inside = length > 0
+        position = (pixel + np.float32(0.5) - low[:, None]) / xp.where(inside, length, np.float32(1)) * cells
+        position = position - np.float32(0.5)
+    else:
+        raise ValueError(f'paste: convention is {convention!r}; choose "torchvision" or "detectron2".')
+    cell = np.arange(cells, dtype=np.float32)
+    weights = xp.maximum(np.float32(1) - xp.abs(position[..., None] - cell), np.float32(0))
+    return xp.where(inside[..., None], weights, np.float32(0))

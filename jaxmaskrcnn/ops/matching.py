@@ -1,0 +1,78 @@
+"""Assignment of anchors or proposals to ground-truth objects.
+
+Shape legend: G ground-truth slots, N anchors or proposals.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Matches(NamedTuple):
+    """What each anchor or proposal was assigned to.
+
+    Attributes:
+        index: int32 [N], the object; meaningful where the label is 1 (elsewhere the object of
+            the largest IoU, 0 where there is none).
+        label: int32 [N], 1 foreground, 0 background, -1 neither (not to be sampled).
+    """
+
+    index: jax.Array
+    label: jax.Array
+
+
+def match(iou, valid, *, foreground_iou, background_iou, low_quality=None, low_quality_min_iou=0.0):
+    """Label every column of an IoU matrix by its best row.
+
+    A column whose largest IoU is at least ``foreground_iou`` is foreground, one below
+    ``background_iou`` background. ``low_quality`` then sees to objects that no column overlaps
+    that well:
+
+    * "label" (torchvision, Detectron2): every column tied for an object's largest IoU becomes
+      foreground and keeps the object that it overlaps most, which may be another one.
+    * "reassign" (MMDetection): the same columns become foreground and go to that object; of
+      several objects the last one wins.
+
+    Neither library looks at whether an object's largest IoU is above zero. An object that
+    overlaps nothing is tied with every column it does not touch, which is all of them, and
+    makes them all foreground. This is reproduced for a limit of 0; any positive
+    ``low_quality_min_iou`` switches it off.
+
+    To leave a column out of everything (an anchor outside of the image's extent), give it an
+    IoU of -1 with every object: it is background then, and never tied.
+
+    Args:
+        iou: [G, N].
+        valid: bool [G]; rows where it is False match nothing.
+        foreground_iou: Threshold, inclusive.
+        background_iou: Threshold, exclusive; at most ``foreground_iou``.
+        low_quality: None, "label" or "reassign".
+        low_quality_min_iou: Objects whose largest IoU is below it get no low-quality matches
+            (MMDetection's ``min_pos_iou``; the other two: 0).
+
+    Returns:
+        Matches. Without any valid object all columns are background with the index 0.
+
+    Raises:
+        ValueError: ``low_quality`` is something else.
+    """
+    if low_quality not in (None, "label", "reassign"):
+        raise ValueError(f'match: low_quality is {low_quality!r}; choose None, "label" or "reassign".')
+    objects, columns = iou.shape
+    if objects == 0:
+        return Matches(jnp.zeros(columns, jnp.int32), jnp.zeros(columns, jnp.int32))
+
+    iou = jnp.where(valid[:, None], iou, -1.0)
+    best = iou.max(axis=0)
+    index = iou.argmax(axis=0).astype(jnp.int32)
+    label = jnp.where(best >= foreground_iou, 1, jnp.where(best < background_iou, 0, -1))
+
+    if low_quality is not None:
+        best_of_object = iou.max(axis=1, keepdims=True)  # [G, 1]
+        tied = (iou == best_of_object) & (best_of_object >= low_quality_min_iou) & valid[:, None]
+        label = jnp.where(tied.any(axis=0), 1, label)
+        if low_quality == "reassign":
+            last = jnp.where(tied, jnp.arange(objects, dtype=jnp.int32)[:, None], -1).max(axis=0)
+            index = jnp.where(last >= 0, last, index)
+    return Matches(index, label.astype(jnp.int32))

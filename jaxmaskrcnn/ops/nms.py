@@ -1,0 +1,149 @@
+"""Exact greedy non-maximum suppression with static shapes.
+
+Shape legend: N boxes, T the number of boxes in a tile.
+
+Greedy NMS goes through the boxes by descending score and keeps a box unless one that was kept
+before overlaps it by more than the threshold. Conventions of all functions here: an IoU equal
+to the threshold keeps; the lower index comes first among equal scores; boxes that are not
+valid, or whose score is NaN, are neither kept nor suppress anything. Nothing is differentiable.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmaskrcnn.ops.boxes import box_iou
+
+# Boxes per tile: the overlap matrix in memory is [N, T].
+_TILE = 256
+
+
+def nms(boxes, scores, iou_threshold, valid=None):
+    """Greedy non-maximum suppression.
+
+    Args:
+        boxes: [N, 4], XYXY in pixels.
+        scores: [N].
+        iou_threshold: A box is dropped if its IoU with a better kept one is larger than this.
+        valid: bool [N], None for all.
+
+    Returns:
+        bool [N], the boxes that are kept, in input order.
+
+    Example:
+        >>> nms(jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]]), jnp.array([0.5, 0.9, 0.1]), 0.5)
+        Array([False,  True,  True], dtype=bool)
+    """
+    return _greedy(boxes, scores, None, iou_threshold, valid)
+
+
+def batched_nms(boxes, scores, ids, iou_threshold, valid=None):
+    """Greedy non-maximum suppression within groups (classes or pyramid levels).
+
+    Equal ids are compared directly. torchvision and MMDetection instead move the groups apart
+    by an offset, which rounds the coordinates; that rounding is not copied.
+
+    Args:
+        boxes: [N, 4], XYXY in pixels.
+        scores: [N].
+        ids: int [N]; only boxes of equal ids suppress each other.
+        iou_threshold: As in :func:`nms`.
+        valid: bool [N], None for all.
+
+    Returns:
+        bool [N], the boxes that are kept, in input order.
+    """
+    return _greedy(boxes, scores, ids, iou_threshold, valid)
+
+
+def limited_nms(boxes, scores, ids, iou_threshold, limit, valid=None):
+    """The first ``limit`` boxes that :func:`batched_nms` keeps, best first.
+
+    ``limit`` rounds that take the best remaining box and drop what it suppresses. Time and
+    memory grow with ``limit * N`` and N instead of N squared, which suits many boxes and few
+    detections (every proposal with every class).
+
+    Args:
+        boxes: [N, 4], XYXY in pixels.
+        scores: [N].
+        ids: int [N]; only boxes of equal ids suppress each other.
+        iou_threshold: As in :func:`nms`.
+        limit: Number of boxes wanted, static.
+        valid: bool [N], None for all.
+
+    Returns:
+        (index int32 [limit], valid bool [limit]); where fewer boxes are kept, the rest has
+        index 0 and is not valid.
+    """
+    boxes, scores, alive = _prepare(boxes, scores, valid)
+    ids = jnp.asarray(ids)
+    if boxes.shape[0] == 0:
+        return jnp.zeros(limit, jnp.int32), jnp.zeros(limit, bool)
+    # -inf stands for boxes that are gone, so a score of -inf has to become finite.
+    scores = jnp.where(alive, jnp.maximum(scores, jnp.finfo(scores.dtype).min), -jnp.inf)
+
+    def take_best(remaining, _):
+        best = jnp.argmax(remaining)
+        found = remaining[best] > -jnp.inf
+        over = (box_iou(boxes[best][None], boxes)[0] > iou_threshold) & (ids == ids[best])
+        # A box of no area has no overlap with itself, yet must not be taken twice.
+        remaining = jnp.where(over, -jnp.inf, remaining).at[best].set(-jnp.inf)
+        return remaining, (jnp.where(found, best, 0).astype(jnp.int32), found)
+
+    _, (index, found) = jax.lax.scan(take_best, scores, length=limit)
+    return index, found
+
+
+def _greedy(boxes, scores, ids, iou_threshold, valid):
+    """Greedy NMS tile by tile over the boxes sorted by score."""
+    boxes, scores, valid = _prepare(boxes, scores, valid)
+    n = boxes.shape[0]
+    if n == 0:
+        return jnp.zeros(0, bool)
+    order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
+
+    tile = min(_TILE, n)
+    padding = -n % tile
+    boxes = jnp.pad(boxes[order], ((0, padding), (0, 0)))
+    valid = jnp.pad(valid[order], (0, padding))
+    ids = None if ids is None else jnp.pad(jnp.asarray(ids)[order], (0, padding))
+    earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)  # [i, j]: i comes before j
+
+    def settle_tile(number, keep):
+        start = number * tile
+
+        def cut(x):
+            return jax.lax.dynamic_slice_in_dim(x, start, tile)
+
+        over = box_iou(boxes, cut(boxes)) > iou_threshold  # [N, T]
+        if ids is not None:
+            over &= ids[:, None] == cut(ids)
+        # `keep` is still False from this tile on, so only what came before suppresses here.
+        candidates = cut(valid) & ~(over & keep[:, None]).any(axis=0)
+        return jax.lax.dynamic_update_slice_in_dim(keep, _settle(candidates, cut(over) & earlier), start, 0)
+
+    keep = jax.lax.fori_loop(0, (n + padding) // tile, settle_tile, jnp.zeros(n + padding, bool))
+    return jnp.zeros(n, bool).at[order].set(keep[:n])
+
+
+def _settle(candidates, over):
+    """Greedy NMS inside of a tile, as the fixed point of "keep what no kept box suppresses".
+
+    After k rounds the first k boxes are final, because they only depend on earlier ones. So
+    the fixed point exists, is the greedy result, and is reached after as many rounds as the
+    longest chain of suppressions, mostly a handful.
+    """
+
+    def changed(state):
+        return (state[0] != state[1]).any()
+
+    def update(state):
+        keep = state[0]
+        return candidates & ~(over & keep[:, None]).any(axis=0), keep
+
+    return jax.lax.while_loop(changed, update, update((candidates, candidates)))[0]
+
+
+def _prepare(boxes, scores, valid):
+    boxes, scores = jax.lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
+    scored = ~jnp.isnan(scores)
+    return boxes, scores, scored if valid is None else scored & valid

@@ -1,0 +1,309 @@
+"""RoIAlign over one feature map or a pyramid, exactly as the C++ kernels of torchvision define it.
+
+Shape legend: R regions, L pyramid levels, H and W a level's height and width, C channels,
+oh and ow the output's height and width in bins, T sample taps of a bin on one axis.
+
+The rule: a region is divided into oh x ow bins, each bin has a regular grid of samples, each
+sample is interpolated from the four pixels around it, and a bin is the mean of its samples.
+Pixel (i, j) has its centre at (i, j). A sample outside of [-1, H] x [-1, W] counts as 0; one
+between -1 and 0 is moved to 0, one above H - 1 to H - 1.
+
+All of this is separable, so either axis is described alone, by taps (pixel and weight pairs)
+or by a matrix [bins, pixels]. Taps serve a fixed number of samples: only what is sampled is
+read. The matrix serves the adaptive number, which differs from region to region.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Elements in the largest temporary array of the adaptive form: 64 MB of float32.
+_CHUNK_ELEMENTS = 2**24
+
+
+def assign_levels(boxes, *, rule, min_level=2, max_level=5):
+    """The pyramid level that each box is pooled from (FPN, equation 1).
+
+    ``floor(4 + log2(sqrt(area) / 224))``, limited to the given levels. The libraries differ in
+    an epsilon that decides about boxes of a side of exactly 112, 224 or 448 pixels:
+
+    * "torchvision" adds 1e-6 to the logarithm,
+    * "detectron2" adds 1e-8 to its argument,
+    * "mmdet" computes ``floor(log2(sqrt(area) / 56 + 1e-6))`` above the level 2.
+
+    Args:
+        boxes: [R, 4], XYXY in pixels of the network's input.
+        rule: One of the three.
+        min_level: Finest level there is.
+        max_level: Coarsest level there is.
+
+    Returns:
+        int32 [R], ``min_level`` to ``max_level``; an empty box gets ``min_level``.
+
+    Raises:
+        ValueError: ``rule`` is something else.
+    """
+    boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    side = jnp.sqrt(jnp.maximum(area, 0))
+    if rule == "torchvision":
+        level = 4 + jnp.log2(side / 224) + 1e-6
+    elif rule == "detectron2":
+        level = 4 + jnp.log2(side / 224 + 1e-8)
+    elif rule == "mmdet":
+        level = 2 + jnp.floor(jnp.log2(side / 56 + 1e-6))
+    else:
+        raise ValueError(f'assign_levels: rule is {rule!r}; choose "torchvision", "detectron2" or "mmdet".')
+    return jnp.clip(jnp.floor(level), min_level, max_level).astype(jnp.int32)
+
+
+def roi_align(
+    features,
+    boxes,
+    output_size,
+    *,
+    spatial_scale=1.0,
+    sampling_ratio=2,
+    aligned=False,
+    feature_size=None,
+):
+    """Pool regions of one feature map (Mask R-CNN, section 3; torchvision's ``roi_align``).
+
+    Differentiable with respect to the features only, as in torchvision.
+
+    Args:
+        features: [H, W, C].
+        boxes: [R, 4], XYXY in pixels of the network's input.
+        output_size: Bins as (oh, ow), or one number for both. Static.
+        spatial_scale: Feature pixels per input pixel (1/4 on P2). May be traced.
+        sampling_ratio: Samples per bin and axis; 0: as many as a bin has pixels, rounded up,
+            for every region on its own. Static.
+        aligned: True moves the region by half a pixel, so that pixel centres agree with the
+            input's (Detectron2, MMDetection); False does not and makes a region at least one
+            feature pixel wide and high (torchvision).
+        feature_size: (h, w) that the border rule applies at, where the array is a larger
+            canvas around the real feature map. May be traced. None: (H, W).
+
+    Returns:
+        [R, oh, ow, C] in the type of the features. Regions without area (padding) are finite.
+
+    Example:
+        >>> features = jnp.arange(16.0).reshape(4, 4, 1)
+        >>> roi_align(features, jnp.array([[0.0, 0, 2, 2]]), 1, aligned=False)[0, 0, 0]
+        Array([5.], dtype=float32)
+    """
+    return multilevel_roi_align(
+        (features,),
+        boxes,
+        jnp.zeros(jnp.shape(boxes)[0], jnp.int32),
+        output_size,
+        spatial_scales=jnp.asarray(spatial_scale, jnp.float32)[None],
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+        feature_sizes=None if feature_size is None else (feature_size,),
+    )
+
+
+def multilevel_roi_align(
+    features,
+    boxes,
+    levels,
+    output_size,
+    *,
+    spatial_scales,
+    sampling_ratio,
+    aligned,
+    feature_sizes=None,
+):
+    """Pool each region from its own level of a feature pyramid.
+
+    Args:
+        features: Tuple of L arrays [H_l, W_l, C].
+        boxes: [R, 4], XYXY in pixels of the network's input.
+        levels: int [R], index into ``features`` (:func:`assign_levels` less its min_level).
+        output_size: Bins as (oh, ow), or one number for both. Static.
+        spatial_scales: [L], feature pixels per input pixel of each level.
+        sampling_ratio: As in :func:`roi_align`.
+        aligned: As in :func:`roi_align`.
+        feature_sizes: [L, 2], the (h, w) of each level that the border rule applies at. May be
+            traced. None: the arrays' own.
+
+    Returns:
+        [R, oh, ow, C] in the type of the features.
+    """
+    oh, ow = (output_size, output_size) if isinstance(output_size, int) else output_size
+    dtype = features[0].dtype
+    # Sums over bfloat16 features are made in float32.
+    features = [f.astype(jnp.promote_types(dtype, jnp.float32)) for f in features]
+    sizes = np.array([f.shape[:2] for f in features]) if feature_sizes is None else feature_sizes
+    sizes = jnp.asarray(sizes, jnp.float32)  # [L, 2]
+
+    boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
+    scales = jnp.asarray(spatial_scales, jnp.float32)[levels]
+    y = axis_samples(boxes[:, 1] * scales, boxes[:, 3] * scales, oh, sampling_ratio, aligned)
+    x = axis_samples(boxes[:, 0] * scales, boxes[:, 2] * scales, ow, sampling_ratio, aligned)
+
+    if sampling_ratio > 0:
+        extents = sizes[levels]  # [R, 2]
+        widths = np.array([f.shape[1] for f in features], np.int32)
+        offsets = np.cumsum([0] + [f.shape[0] * f.shape[1] for f in features[:-1]]).astype(np.int32)
+        rows, row_weights = _taps(*y, oh, sampling_ratio, extents[:, 0])
+        columns, column_weights = _taps(*x, ow, sampling_ratio, extents[:, 1])
+        rows = rows * jnp.asarray(widths)[levels][:, None, None]
+        rows = rows + jnp.asarray(offsets)[levels][:, None, None]
+        flat = jnp.concatenate([f.reshape(-1, f.shape[2]) for f in features])
+        pooled = _gather(flat, rows, row_weights, columns, column_weights)
+    else:
+        pooled = sum(
+            _pool_by_matrices(feature, y, x, (oh, ow), levels == level, sizes[level])
+            for level, feature in enumerate(features)
+        )
+    return pooled.astype(dtype)
+
+
+def axis_samples(low, high, bins, sampling_ratio, aligned):
+    """Where the samples of a region lie on one axis: sample k at ``start + (k + 0.5) * spacing``.
+
+    Args:
+        low: [...], the region's smaller coordinate in feature pixels.
+        high: [...], the larger one.
+        bins: Number of bins, static.
+        sampling_ratio: As in :func:`roi_align`.
+        aligned: As in :func:`roi_align`.
+
+    Returns:
+        (start, spacing, count), all float32 [...], in feature pixels; ``count`` is the number
+        of samples in a bin, 0 for a region that is not finite or (adaptive) has no length.
+    """
+    offset = 0.5 if aligned else 0.0
+    start = low - offset
+    length = (high - offset) - start
+    if not aligned:
+        length = jnp.maximum(length, 1.0)
+    if sampling_ratio > 0:
+        count = jnp.full_like(length, sampling_ratio)
+    else:
+        # XLA divides by a constant by multiplying with its reciprocal, and then 49 / 7 is more
+        # than 7. Products of whole numbers are exact and put that right.
+        count = jnp.ceil(length / bins)
+        count = count + (count * bins < length)
+        count = jnp.maximum(count - ((count - 1) * bins >= length), 0)
+    # The select is no constant either, so the division below is a true one.
+    count = jnp.where(jnp.isfinite(start + length), count, 0)
+    return start, length / jnp.maximum(bins * count, 1), count
+
+
+def axis_matrix(start, spacing, count, bins, extent, pixels):
+    """Pooling along one axis as a matrix: ``bins of a column = matrix @ column``.
+
+    For the adaptive number of samples: they are less than a pixel apart, but more than half a
+    pixel if a bin has several. So at most a handful of them touch a given pixel, whatever the
+    size of the region, and only those are looked at; this gives a static shape.
+
+    Args:
+        start: From :func:`axis_samples`, a scalar.
+        spacing: Likewise.
+        count: Likewise.
+        bins: Number of bins, static.
+        extent: Number of pixels at which the border rule applies, a scalar.
+        pixels: Number of pixels there are, static.
+
+    Returns:
+        float32 [bins, pixels]; all zeros where ``count`` is 0.
+    """
+    pixel = jnp.arange(pixels, dtype=jnp.float32)[:, None]  # [pixels, 1]
+    bin_first = (jnp.arange(bins) * count)[:, None, None]  # [bins, 1, 1]
+    bin_end = bin_first + count
+
+    # Samples within one pixel of this one: at most 4 fit into the two pixels of length. One
+    # more at either end makes rounding harmless. 6 samples or fewer are all looked at.
+    nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
+    first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)  # [bins, pixels, 1]
+    sample = first + jnp.arange(6)  # [bins, pixels, 6]
+    low, high, low_weight, high_weight = _neighbours(start + (sample + 0.5) * spacing, extent)
+    weight = jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
+    return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count, 1)
+
+
+def _neighbours(position, extent):
+    """The border rule: the two pixels around sample positions, and their weights."""
+    inside = (position >= -1) & (position <= extent)  # False for NaN
+    position = jnp.where(inside, jnp.maximum(position, 0), 0)
+    last = jnp.maximum(extent - 1, 0)
+    low = jnp.minimum(jnp.floor(position), last)
+    fraction = jnp.where(low < last, position - low, 0)
+    return low, jnp.minimum(low + 1, last), jnp.where(inside, 1 - fraction, 0), jnp.where(inside, fraction, 0)
+
+
+def _taps(start, spacing, count, bins, samples, extent):
+    """Pixels [R, bins, T] read on one axis and their weights, for a fixed number of samples."""
+    sample = jnp.arange(bins * samples).reshape(bins, samples) + 0.5
+    position = start[:, None, None] + sample * spacing[:, None, None]
+    low, high, low_weight, high_weight = _neighbours(position, extent[:, None, None])
+    pixels = jnp.concatenate([low, high], axis=-1).astype(jnp.int32)
+    weights = jnp.concatenate([low_weight, high_weight], axis=-1)
+    return pixels, weights / jnp.maximum(count, 1)[:, None, None]
+
+
+def _tap(number, rows, row_weights, columns, column_weights):
+    """(flat index, weight), both [R, oh, ow], of one pair of a row tap and a column tap."""
+    i, j = number // columns.shape[-1], number % columns.shape[-1]
+    index = rows[:, :, None, i] + columns[:, None, :, j]
+    return index, row_weights[:, :, None, i] * column_weights[:, None, :, j]
+
+
+@jax.custom_vjp
+def _gather(flat, rows, row_weights, columns, column_weights):
+    """Weighted sums of pixels: [pixels, C] and taps [R, oh, T], [R, ow, T] -> [R, oh, ow, C].
+
+    Tap by tap, so that nothing larger than the output is ever in memory. The derivative that
+    JAX would make of it has an array of the features' size for each tap.
+    """
+    taps = (rows, row_weights, columns, column_weights)
+
+    def add(number, total):
+        index, weight = _tap(number, *taps)
+        return total + weight[..., None] * flat.at[index].get(mode="promise_in_bounds")
+
+    total = jnp.zeros((*rows.shape[:2], columns.shape[1], flat.shape[1]), flat.dtype)
+    # Unrolled, XLA makes one loop of several taps.
+    return jax.lax.fori_loop(0, rows.shape[-1] * columns.shape[-1], add, total, unroll=16)
+
+
+def _gather_forward(flat, *taps):
+    # The slice has no elements; it only carries the number of pixels.
+    return _gather(flat, *taps), (flat[:, :0], taps)
+
+
+def _gather_backward(residuals, cotangent):
+    flat, taps = residuals
+
+    def add(number, grad):
+        index, weight = _tap(number, *taps)
+        return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
+
+    grad = jnp.zeros((flat.shape[0], cotangent.shape[-1]), cotangent.dtype)
+    grad = jax.lax.fori_loop(0, taps[0].shape[-1] * taps[2].shape[-1], add, grad)
+    return grad, None, None, None, None
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
+
+
+def _pool_by_matrices(feature, y, x, output_size, member, extent):
+    """Adaptive pooling of one level, zero for regions that are no member of it."""
+    oh, ow = output_size
+    height, width, channels = feature.shape
+
+    def pool(region):
+        y, x, member = region
+        rows = axis_matrix(*y, oh, extent[0], height) * member
+        columns = axis_matrix(*x, ow, extent[1], width)
+        # The default precision of GPUs and TPUs would cost 3 digits.
+        half = jnp.einsum("ph,hwc->pwc", rows, feature, precision="highest")
+        return jnp.einsum("qw,pwc->pqc", columns, half, precision="highest")
+
+    if member.shape[0] == 0:
+        return jnp.zeros((0, oh, ow, channels), feature.dtype)
+    chunk = max(1, _CHUNK_ELEMENTS // (oh * width * channels))
+    return jax.lax.map(pool, (y, x, member), batch_size=min(chunk, member.shape[0]))

@@ -1,0 +1,94 @@
+"""Choice of the anchors and proposals that a loss is computed on.
+
+Shape legend: N candidates. Counts are static; what is missing is marked by ``valid``.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Samples(NamedTuple):
+    """Chosen candidates: the foreground ones first, then the background ones.
+
+    Attributes:
+        index: int32 [count], into the candidates; 0 in an unused slot.
+        positive: bool [count], True for a foreground candidate.
+        valid: bool [count], False in an unused slot.
+    """
+
+    index: jax.Array
+    positive: jax.Array
+    valid: jax.Array
+
+
+def index_priority(n):
+    """Priorities that make :func:`sample` take the lowest indices first.
+
+    Args:
+        n: Number of candidates, at most 2^24 (beyond, float32 has no more whole numbers).
+
+    Returns:
+        float32 [n].
+    """
+    return -jnp.arange(n, dtype=jnp.float32)
+
+
+def random_priority(rng, n):
+    """Priorities that make :func:`sample` draw without replacement, all subsets equally likely.
+
+    The first m values do not depend on n, so that more padding changes no draw. This rests on
+    JAX's partitionable threefry generator, which is its default.
+
+    Args:
+        rng: A JAX random key.
+        n: Number of candidates.
+
+    Returns:
+        float32 [n] in 0 to 1.
+    """
+    return jax.random.uniform(rng, (n,), jnp.float32)
+
+
+def sample(labels, priority, count, positive_fraction):
+    """Choose foreground and background candidates in a limited proportion.
+
+    ``min(#foreground, int(count * positive_fraction))`` foreground candidates are taken, and
+    the rest is filled with background: the rule of all three libraries.
+
+    Args:
+        labels: int [N], 1 foreground, 0 background, anything else is never chosen.
+        priority: float [N], finite; in each group the largest are taken first, the lower index
+            first among equal ones.
+        count: Number of slots, static.
+        positive_fraction: Largest share of foreground candidates, static.
+
+    Returns:
+        Samples of ``count`` slots.
+
+    Example:
+        >>> sample(jnp.array([0, 1, -1, 0]), index_priority(4), 3, 0.5).index
+        Array([1, 0, 3], dtype=int32)
+    """
+    n = labels.shape[0]
+    foreground, background = labels == 1, labels == 0
+    positives = jnp.minimum(foreground.sum(), int(count * positive_fraction))
+    negatives = jnp.minimum(background.sum(), count - positives)
+
+    slots = jnp.arange(count)
+    if n == 0:
+        index = jnp.zeros(count, jnp.int32)
+    else:
+        first = _by_priority(foreground, priority, count)
+        second = _by_priority(background, priority, count)
+        index = jnp.where(slots < positives, first, jnp.roll(second, positives))
+    valid = slots < positives + negatives
+    return Samples(jnp.where(valid, index, 0).astype(jnp.int32), slots < positives, valid)
+
+
+def _by_priority(member, priority, count):
+    """Indices of the ``count`` members of the highest priority, in any order after the last one."""
+    k = min(count, member.shape[0])
+    index = jax.lax.top_k(jnp.where(member, priority, -jnp.inf), k)[1]
+    return jnp.pad(index, (0, count - k))

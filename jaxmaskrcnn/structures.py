@@ -1,0 +1,132 @@
+"""Padded containers that travel between the parts of the detector.
+
+Every count that varies from image to image (objects, proposals, detections) is padded to a
+static size, and a boolean ``valid`` says which slots hold something. A padded slot never
+changes the result of a valid one.
+
+Shape legend: B images, G ground-truth slots, N anchors, P proposal slots, D detection slots,
+H and W the height and width of the canvas, M the side of a mask head's output.
+
+All boxes are XYXY in pixels of the network's input, in continuous coordinates: a box that
+covers the pixel column 0 alone has ``x1 = 0`` and ``x2 = 1``.
+"""
+
+from typing import Any, NamedTuple
+
+Array = Any  # numpy.ndarray or jax.Array
+
+
+class Category(NamedTuple):
+    """One class a detector knows.
+
+    Attributes:
+        id: The id that annotation and result files use for it (COCO: 1 to 90 with holes).
+        name: The name that a person reads.
+    """
+
+    id: int
+    name: str
+
+
+class Targets(NamedTuple):
+    """Ground truth of one image, or of a batch with a leading axis B on every array.
+
+    Attributes:
+        boxes: float32 [B, G, 4], XYXY in pixels of the network's input.
+        labels: int32 [B, G], 0 to ``num_classes - 1``; the background is not counted.
+        masks: uint8 [B, G, H, ceil(W / 8)], the full-canvas masks with eight pixels of a row
+            in a byte (``numpy.packbits(mask, axis=-1)``); an eighth of the memory of bytes.
+            None for a model without a mask head.
+        crowd: bool [B, G], regions that are neither objects to learn nor background.
+        valid: bool [B, G], False in a padded slot.
+    """
+
+    boxes: Array
+    labels: Array
+    masks: Array | None
+    crowd: Array
+    valid: Array
+
+
+class Batch(NamedTuple):
+    """Images of one canvas, with what is needed to undo the preprocessing.
+
+    Attributes:
+        images: [B, H, W, 3]. float32: the network's input, normalised, zero outside the
+            image. uint8: the resized image in RGB; the model normalises it on the device.
+        image_sizes: int32 [B, 2], height and width of the resized image inside the canvas.
+        extents: int32 [B, 2], ``image_sizes`` rounded up to the model's padding divisor (or
+            larger, when the images of a batch share one extent). What lies outside of it is
+            as if it did not exist.
+        original_sizes: int32 [B, 2], height and width of the image before it was resized.
+        index: int32 [B], position in the data source, -1 where there is none.
+        valid: bool [B], False for an image that only fills up the batch.
+        targets: Ground truth, or None for prediction.
+    """
+
+    images: Array
+    image_sizes: Array
+    extents: Array
+    original_sizes: Array
+    index: Array
+    valid: Array
+    targets: Targets | None = None
+
+
+class Anchors(NamedTuple):
+    """Anchors of one image.
+
+    Attributes:
+        boxes: float32 [N, 4]; they may cross the image's border.
+        valid: bool [N], False where the anchor's cell lies outside of the image's extent.
+    """
+
+    boxes: Array
+    valid: Array
+
+
+class Proposals(NamedTuple):
+    """Class-agnostic boxes of the region proposal network, best first.
+
+    Attributes:
+        boxes: float32 [P, 4].
+        scores: float32 [P], objectness logits (or probabilities, as the model ranks them).
+        valid: bool [P].
+    """
+
+    boxes: Array
+    scores: Array
+    valid: Array
+
+
+class Detections(NamedTuple):
+    """Final detections at the scale of the network's input, best first.
+
+    Attributes:
+        boxes: float32 [B, D, 4].
+        scores: float32 [B, D], class probabilities.
+        labels: int32 [B, D], 0 to ``num_classes - 1``.
+        masks: float32 [B, D, M, M], probabilities inside the box, or None without a mask head.
+        valid: bool [B, D].
+    """
+
+    boxes: Array
+    scores: Array
+    labels: Array
+    masks: Array | None
+    valid: Array
+
+
+class LossTerm(NamedTuple):
+    """A loss as a sum and what it is divided by.
+
+    Kept apart so that losses of several devices, or of several slices of a batch, add up to
+    the loss of the whole: ``sum of totals / sum of counts``.
+
+    Attributes:
+        total: float32 scalar, the sum over samples.
+        count: float32 scalar, the number to divide by.
+    """
+
+    total: Array
+    count: Array

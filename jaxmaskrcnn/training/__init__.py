@@ -1,0 +1,1 @@
+"""Optimizer, train step, checkpoints, and the loop that ties them together."""

@@ -1,0 +1,199 @@
+"""A training run from its config to its last evaluation.
+
+A workdir holds ``config.json`` (the model), ``run.json`` (every setting), ``checkpoints/``,
+``metrics.jsonl``, ``best/`` and ``model/`` (model directories), ``pictures/``, and
+``detections.json`` and ``metrics.json`` of the last evaluation.
+"""
+
+import contextlib
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from flax import nnx
+
+from jaxmaskrcnn import model_io
+from jaxmaskrcnn.config import Config, ConfigError, ModelConfig
+from jaxmaskrcnn.data import Source, prefetch_to_device, train_iterator
+from jaxmaskrcnn.evaluation.coco import format_metrics
+from jaxmaskrcnn.evaluation.evaluate import Evaluator
+from jaxmaskrcnn.files import write_json
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
+from jaxmaskrcnn.training.checkpoints import Checkpoints
+from jaxmaskrcnn.training.metrics import MetricsWriter
+from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
+from jaxmaskrcnn.training.pictures import draw_pictures
+from jaxmaskrcnn.training.progress import Progress
+from jaxmaskrcnn.training.run_config import check_resumable, to_model_config, write_settings
+from jaxmaskrcnn.training.setup import first_model, prepare_sources
+from jaxmaskrcnn.training.step import init_state, jit_train_step
+
+log = logging.getLogger(__name__)
+
+
+def train_and_evaluate(config: Config, workdir) -> dict:
+    """Train, evaluate, and leave a model behind; continue where a run in ``workdir`` stopped.
+
+    Args:
+        config: The run's settings.
+        workdir: Its folder; created when missing.
+
+    Returns:
+        The metrics of the last evaluation (``box_AP``, ``mask_AP``, ... in 0..1); empty where a
+        SIGTERM ended the run before.
+
+    Raises:
+        UserError: A setting, a file or the workdir's earlier run does not fit.
+        NonFiniteLossError: A UserError that names the step and the images of its batch.
+
+    Example:
+        >>> metrics = train_and_evaluate(get_config(), "runs/shapes")  # doctest: +SKIP
+    """
+    _check(config)
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    train_source, eval_source = prepare_sources(config, workdir)
+    model_config = to_model_config(config.model, train_source.categories)
+    with Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
+        run = _Run(config, model_config, workdir, checkpoints, train_source, eval_source)
+        return run.run()
+
+
+class _Run:
+    """What the parts of a run share."""
+
+    def __init__(
+        self,
+        config: Config,
+        model_config: ModelConfig,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        train_source: Source,
+        eval_source: Source,
+    ):
+        self.config, self.model_config, self.workdir = config, model_config, workdir
+        self.checkpoints, self.train_source, self.eval_source = checkpoints, train_source, eval_source
+        resuming = checkpoints.latest is not None
+        if resuming:
+            check_resumable(workdir, model_config, config)
+        device = jax.devices()[0]
+        log.info("Device: %s (%s).", device.device_kind, device.platform)
+        self.schedule = learning_rate(config.optimizer, config.data.batch_size, config.train.steps)
+        if resuming:
+            model = init_model(model_config, config.train.seed)
+        else:
+            model = first_model(model_config, config.model.weights, config.train.seed)
+        self.graphdef, self.optimizer, self.state = init_state(
+            model,
+            trainable(model, tuple(config.optimizer.freeze)),
+            lambda params: make_optimizer(config.optimizer, self.schedule, params, model_config),
+        )
+        trained, fixed = (
+            sum(x.size for x in jax.tree.leaves(self.state[name])) / 1e6 for name in ("params", "rest")
+        )
+        log.info("Model: %.2f million numbers are trained, %.2f million are fixed.", trained, fixed)
+        # Made before training, so that annotations that do not fit are found now.
+        self.evaluator = Evaluator(model_config, self.graphdef, eval_source, config.data)
+        self.batches = prefetch_to_device(
+            train_iterator(train_source, model_config, config.data, seed=config.train.seed)
+        )
+        if resuming:
+            self.state = checkpoints.restore(self.state, self.batches)
+            log.info("Continuing from step %d in %s.", checkpoints.latest, workdir)
+        self.start = int(self.state["step"])
+        write_json(workdir / "config.json", json.loads(model_io.config_to_json(model_config)), indent=1)
+        write_settings(workdir, model_config, config)
+
+    def run(self) -> dict:
+        train = self.config.train
+        step_fn = jit_train_step(self.graphdef, self.optimizer, self.schedule)
+        key = jax.random.key(train.seed)
+        with (
+            MetricsWriter(self.workdir, step=self.start, tensorboard=train.tensorboard) as self.writer,
+            contextlib.closing(self.batches),
+            _sigterm() as stop,
+        ):
+            progress = Progress(self.writer, self.config, self.train_source, self.start)
+            # A run that was stopped between a checkpoint and its evaluation makes up for it.
+            if self._evaluation_is_due(self.start):
+                self._evaluate(self.start)
+            for step in range(self.start + 1, train.steps + 1):
+                batch = next(self.batches)
+                with progress.compiling(batch.images.shape):
+                    self.state, metrics = step_fn(self.state, batch, key)
+                progress.step(step, batch.index, metrics)
+                if stop.is_set() or step == train.steps or step % train.checkpoint_every == 0:
+                    progress.flush()  # what is saved has been looked at
+                    with progress.pause():
+                        self.checkpoints.save(self.state, self.batches)
+                if stop.is_set():
+                    log.info("Stopped by SIGTERM after step %d; the same command continues.", step)
+                    return {}
+                if self._evaluation_is_due(step):
+                    progress.flush()
+                    with progress.pause():
+                        self._evaluate(step)
+            model_io.save_model(self._model(), self.workdir / "model")
+        return json.loads((self.workdir / "metrics.json").read_text(encoding="utf-8"))
+
+    def _model(self) -> MaskRCNN:
+        return nnx.merge(self.graphdef, self.state["params"], self.state["rest"])
+
+    def _evaluation_is_due(self, step: int) -> bool:
+        train = self.config.train
+        regular = train.eval_every and step and step % train.eval_every == 0
+        return bool(regular or step == train.steps) and step not in self.writer.evaluations
+
+    def _evaluate(self, step: int) -> None:
+        """Score the model, keep it if it is the best so far, and draw some pictures."""
+        start = time.monotonic()
+        metrics, detections = self.evaluator.run(self.state["params"], self.state["rest"])
+        log.info(
+            "Evaluation after step %d, in %.1f s:\n%s",
+            step, time.monotonic() - start, format_metrics(metrics),
+        )  # fmt: skip
+        name = "mask_AP" if metrics.get("mask_AP") is not None else "box_AP"
+        best = max(
+            (line.get(f"eval/{name}") or 0.0 for line in self.writer.evaluations.values()), default=-1.0
+        )
+        if (metrics[name] or 0.0) > best:
+            log.info("The best %s so far; saved in %s.", name, self.workdir / "best")
+            model_io.save_model(self._model(), self.workdir / "best")
+        write_json(self.workdir / "detections.json", detections)
+        write_json(self.workdir / "metrics.json", metrics, indent=1)
+        draw_pictures(
+            self.workdir / "pictures", self.eval_source, detections,
+            self.evaluator.categories, self.config.train.pictures,
+        )  # fmt: skip
+        # Last, because this line says that the evaluation of this step is complete.
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None}
+        self.writer.write(step, {f"eval/{k}": v for k, v in numbers.items()})
+
+
+def _check(config: Config) -> None:
+    for field, least in (
+        ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),
+        ("pictures", 0),
+    ):  # fmt: skip
+        value = getattr(config.train, field)
+        if value < least:
+            raise ConfigError(f"train.{field} is {value}; it is at least {least}.")
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that the step at hand ends and a checkpoint is written."""
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested  # only the main thread may handle signals
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: requested.set())
+    try:
+        yield requested
+    finally:
+        signal.signal(signal.SIGTERM, previous)

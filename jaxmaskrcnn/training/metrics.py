@@ -1,0 +1,97 @@
+"""The record of a run: metrics.jsonl, and TensorBoard where it is wanted."""
+
+import contextlib
+import json
+import math
+import os
+from pathlib import Path
+
+from jaxmaskrcnn.errors import UserError
+
+
+class MetricsWriter:
+    """Appends to ``metrics.jsonl``, one object a line with ``"step"``, and to TensorBoard.
+
+    A resumed run drops the lines beyond the step it starts from, so that no step is there twice.
+
+    Args:
+        workdir: The run's folder.
+        step: The completed steps that the run starts from.
+        tensorboard: Write TensorBoard events into ``<workdir>/tensorboard`` too.
+
+    Attributes:
+        evaluations: Values by step of the lines with an "eval/" name, earlier runs' included.
+
+    Raises:
+        UserError: TensorBoard is asked for and its package is not installed.
+
+    Example:
+        >>> with MetricsWriter("runs/shapes") as writer:  # doctest: +SKIP
+        ...     writer.write(20, {"loss": 1.5})
+    """
+
+    def __init__(self, workdir: str | os.PathLike, *, step: int = 0, tensorboard: bool = False):
+        self._events = _event_writer(Path(workdir) / "tensorboard", step) if tensorboard else None
+        self.evaluations: dict[int, dict] = {}
+        path = Path(workdir) / "metrics.jsonl"
+        for line in _drop_beyond(path, step) if path.exists() else []:
+            self._remember(line)
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def write(self, step: int, values: dict[str, float | None]) -> None:
+        """Record values of one step; what is not finite becomes null, as JSON has no NaN."""
+        numbers = {name: _number(value) for name, value in values.items()}
+        line = {"step": step, **numbers}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self._remember(line)
+        if self._events:
+            for name, value in numbers.items():
+                if value is not None:
+                    self._events.add_scalar(name, value, step)
+
+    def _remember(self, line: dict) -> None:
+        if any(name.startswith("eval/") for name in line):
+            self.evaluations[line["step"]] = line
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._events:
+            self._events.close()
+
+
+def _number(value) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _event_writer(directory: Path, step: int):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "train.tensorboard needs the package tensorboardX, which is not installed; install the "
+            "extra with pip install 'jaxmaskrcnn[tensorboard]', or leave the setting off."
+        ) from None
+    return SummaryWriter(str(directory), purge_step=step + 1)
+
+
+def _drop_beyond(path: Path, step: int) -> list[dict]:
+    """Rewrite the file without the lines beyond a step; returns what is left."""
+    kept = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        # A line that was cut off when the run was killed is dropped as well.
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            line = json.loads(text)
+            if line["step"] <= step:
+                kept.append(line)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    os.replace(temporary, path)
+    return kept

@@ -1,0 +1,169 @@
+"""SGD as the three PyTorch libraries run it, and its learning-rate schedule.
+
+The order matters for equal loss curves: clip the gradients, add the weight decay to them,
+accumulate the momentum, and only then multiply by the learning rate (``torch.optim.SGD``).
+"""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxmaskrcnn.config import ConfigError, ModelConfig, OptimizerConfig
+
+log = logging.getLogger(__name__)
+
+SCHEDULES = ("step", "cosine", "constant")
+
+
+def check(config: OptimizerConfig) -> None:
+    """Refuse settings that cannot work.
+
+    Raises:
+        ConfigError: A field is out of its range; the message names it.
+    """
+    for field in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps", "reference_batch_size"):
+        value = getattr(config, field)
+        if not value >= 0:
+            raise ConfigError(f"optimizer.{field} is {value}; it cannot be negative.")
+    for field, limit in (
+        ("momentum", "below 1"),
+        ("warmup_factor", "at most 1"),
+        ("decay_factor", "at most 1"),
+    ):
+        value = getattr(config, field)
+        if not (0 <= value < 1 or (value == 1 and field != "momentum")):
+            raise ConfigError(f"optimizer.{field} is {value}; it is at least 0 and {limit}.")
+    if config.schedule not in SCHEDULES:
+        raise ConfigError(
+            f"optimizer.schedule is {config.schedule!r}; choose one of {', '.join(map(repr, SCHEDULES))}."
+        )
+    steps = tuple(config.decay_steps)
+    if any(step <= 0 for step in steps) or any(a >= b for a, b in zip(steps, steps[1:], strict=False)):
+        raise ConfigError(f"optimizer.decay_steps is {steps}; give positive, increasing step numbers.")
+    if config.nesterov and not config.momentum:
+        raise ConfigError("optimizer.nesterov needs momentum, but optimizer.momentum is 0.")
+
+
+def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax.Schedule:
+    """Learning rate as a function of the number of completed steps.
+
+    A linear warm-up multiplies the schedule by a factor that goes from ``warmup_factor`` at
+    step 0 to 1 at ``warmup_steps`` (Detectron2 ``WarmupMultiStepLR``; torchvision
+    ``references/detection/engine.py``). The base rate is scaled linearly with the batch (Goyal
+    et al., 2017, section 2.1), and the log says so.
+
+    Args:
+        config: Rate, schedule and warm-up.
+        batch_size: Images per step over all devices.
+        steps: Length of the run; the cosine reaches 0 there.
+
+    Returns:
+        ``schedule(step)``, a float32 scalar; takes Python and traced integers.
+
+    Raises:
+        ConfigError: A setting that cannot work.
+
+    Example:
+        >>> config = OptimizerConfig(learning_rate=0.02, schedule="constant", warmup_steps=0)
+        >>> float(learning_rate(config, batch_size=8, steps=100)(0))  # doctest: +ELLIPSIS
+        0.0099999...
+    """
+    check(config)
+    factor = batch_size / config.reference_batch_size if config.reference_batch_size else 1.0
+    base = config.learning_rate * factor
+    if config.reference_batch_size:
+        log.info(
+            "Learning rate: %g for a batch of %d, times %g for this batch of %d, is %g.",
+            config.learning_rate, config.reference_batch_size, factor, batch_size, base,
+        )  # fmt: skip
+    else:
+        log.info("Learning rate: %g, not scaled with the batch of %d.", base, batch_size)
+    _warn(config, steps)
+
+    decays = jnp.asarray(config.decay_steps, jnp.int32)
+
+    def schedule(step):
+        step = jnp.asarray(step, jnp.int32)
+        rate = jnp.float32(base)
+        if config.schedule == "step":
+            # A decay at n holds for the update that follows n completed ones, as in torch.
+            rate = rate * jnp.float32(config.decay_factor) ** jnp.sum(step >= decays)
+        elif config.schedule == "cosine":
+            rate = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(step / max(steps, 1), 0.0, 1.0)))
+        done = jnp.clip(step / config.warmup_steps, 0.0, 1.0) if config.warmup_steps else 1.0
+        return jnp.asarray(rate * (config.warmup_factor * (1.0 - done) + done), jnp.float32)
+
+    return schedule
+
+
+def _warn(config: OptimizerConfig, steps: int) -> None:
+    if config.warmup_steps > steps:
+        log.warning(
+            "The warm-up (optimizer.warmup_steps=%d) is longer than the run (train.steps=%d); the "
+            "learning rate never reaches its value.", config.warmup_steps, steps,
+        )  # fmt: skip
+    if config.schedule == "step" and config.decay_steps and config.decay_steps[0] >= steps:
+        log.warning(
+            "The first decay (optimizer.decay_steps=%s) lies beyond the run (train.steps=%d); the "
+            "learning rate is never lowered.", tuple(config.decay_steps), steps,
+        )  # fmt: skip
+
+
+def decay_mask(params, exempt_norm: bool):
+    """Which parameters are decayed.
+
+    Args:
+        params: Tree of parameters (an ``nnx.State`` or nested dicts).
+        exempt_norm: Leave out scale and bias of the norm layers (Detectron2
+            ``SOLVER.WEIGHT_DECAY_NORM = 0``). A norm layer is what owns a ``scale``.
+
+    Returns:
+        A tree of bools, a prefix of ``params`` (one bool a parameter).
+    """
+
+    flat, structure = jax.tree_util.tree_flatten_with_path(
+        params, is_leaf=lambda node: isinstance(node, nnx.Variable)
+    )
+    paths = [tuple(str(getattr(part, "key", part)) for part in path) for path, _ in flat]
+    norms = {path[:-1] for path in paths if path[-1] == "scale"}
+    return jax.tree.unflatten(structure, [not (exempt_norm and path[:-1] in norms) for path in paths])
+
+
+def make_optimizer(
+    config: OptimizerConfig,
+    schedule: optax.Schedule,
+    params,
+    model_config: ModelConfig,
+) -> optax.GradientTransformation:
+    """SGD with momentum in torch's order of operations.
+
+    ``g = clip(g) + weight_decay * p``, ``buf = momentum * buf + g``, ``p -= rate * buf`` (with
+    ``nesterov``: ``p -= rate * (g + momentum * buf)``). Source: ``torch.optim.SGD``,
+    ``torch.nn.utils.clip_grad_norm_``.
+
+    Args:
+        config: Momentum, weight decay, clipping.
+        schedule: Of `learning_rate`.
+        params: The parameters to train; their paths decide about the weight decay.
+        model_config: Its ``weight_decay_exempts_norm`` says which rule.
+
+    Returns:
+        An optax transformation for trees like ``params``.
+
+    Raises:
+        ConfigError: A setting that cannot work.
+    """
+    check(config)
+    parts = []
+    if config.clip_norm:
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.weight_decay:
+        mask = decay_mask(params, model_config.weight_decay_exempts_norm)
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
+    if config.momentum:
+        parts.append(optax.trace(config.momentum, nesterov=config.nesterov))
+    parts.append(optax.scale_by_learning_rate(schedule))
+    return optax.chain(*parts)

@@ -1,0 +1,50 @@
+"""Pictures of what a run's model sees in the evaluation images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmaskrcnn.data import Source
+from jaxmaskrcnn.inference.drawing import draw_detections
+from jaxmaskrcnn.structures import Category
+
+
+def draw_pictures(
+    directory: Path,
+    source: Source,
+    detections: list[dict[str, Any]],
+    categories: tuple[Category, ...],
+    count: int,
+    *,
+    score_threshold: float = 0.5,
+) -> None:
+    """Draw detections over images spread evenly through a data set.
+
+    Args:
+        directory: Gets one PNG per image, named after the image file.
+        source: The images.
+        detections: COCO results of the whole data set.
+        categories: Names of their category ids.
+        count: How many pictures.
+        score_threshold: Detections below are not drawn.
+    """
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
+    by_image: dict[int, list] = {int(source.image_ids[i]): [] for i in chosen}
+    for found in detections:
+        if found["image_id"] in by_image and found["score"] >= score_threshold:
+            by_image[found["image_id"]].append(found)
+    for i in chosen:
+        example = source[int(i)]
+        found = by_image[example.image_id]
+        boxes = np.asarray([d["bbox"] for d in found], np.float32).reshape(-1, 4)
+        out = {
+            "boxes": np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+            "scores": np.asarray([d["score"] for d in found], np.float32),
+            "labels": np.asarray([d["category_id"] for d in found], np.int64),
+        }
+        if all("segmentation" in d for d in found):
+            out["masks"] = [d["segmentation"] for d in found]
+        directory.mkdir(parents=True, exist_ok=True)
+        picture = draw_detections(example.pixels(), out, categories)
+        picture.save(directory / f"{Path(example.file_name).stem}.png")

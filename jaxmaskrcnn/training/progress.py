@@ -1,0 +1,149 @@
+"""Watching a run: fetch the metrics, print a line now and then, stop at a loss that is not finite."""
+
+import collections
+import contextlib
+import logging
+import time
+
+import jax
+import numpy as np
+
+from jaxmaskrcnn.config import Config
+from jaxmaskrcnn.data import Source
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.training.metrics import MetricsWriter
+
+log = logging.getLogger(__name__)
+
+_SHORT = dict(zip(LOSS_NAMES, ("objectness", "rpn_box", "classifier", "box", "mask"), strict=True))
+
+
+class NonFiniteLossError(UserError, FloatingPointError):
+    """The loss or its gradient is NaN or infinite; the message names the step and the images."""
+
+
+class Progress:
+    """Follows the steps of a run without making the device wait.
+
+    The metrics of a step are fetched when the next one has been dispatched. A line, in the log
+    and in metrics.jsonl, has the means over the steps since the line before.
+
+    Args:
+        writer: Of metrics.jsonl.
+        config: Of the run.
+        source: Training data, to name the images of a bad batch.
+        start: Completed steps.
+    """
+
+    def __init__(self, writer: MetricsWriter, config: Config, source: Source, start: int):
+        self._writer, self._config, self._source = writer, config, source
+        self._waiting = None
+        self._sums: dict[str, float] = collections.defaultdict(float)
+        self._count, self._logged = 0, start
+        self._shapes: set[tuple] = set()
+        self._paused, self._since = 0.0, time.monotonic()
+
+    def step(self, step: int, index: jax.Array, metrics: dict[str, jax.Array]) -> None:
+        """Take note of a dispatched step.
+
+        Args:
+            step: Its number, counted from 1.
+            index: int [B], positions in the source of its batch.
+            metrics: On the device.
+
+        Raises:
+            NonFiniteLossError: The step before was not finite.
+        """
+        self.flush()
+        self._waiting = (step, index, metrics)
+
+    def flush(self) -> None:
+        """Wait for the last step and look at its metrics.
+
+        Raises:
+            NonFiniteLossError: It was not finite.
+        """
+        if self._waiting is None:
+            return
+        (step, index, device_metrics), self._waiting = self._waiting, None
+        metrics = {name: value.item() for name, value in jax.device_get(device_metrics).items()}
+        if not metrics.pop("finite"):
+            raise NonFiniteLossError(self._blame(step, index, metrics))
+        for name, value in metrics.items():
+            self._sums[name] += value
+        self._count += 1
+        if step % max(self._config.train.log_every, 1) == 0 or step == self._config.train.steps:
+            self._write(step, metrics["learning_rate"])
+
+    def _blame(self, step: int, index, metrics: dict[str, float]) -> str:
+        ids = [int(self._source.image_ids[i]) for i in np.asarray(index) if i >= 0]
+        bad = [name for name in LOSS_NAMES if name in metrics and not np.isfinite(metrics[name])]
+        return (
+            f"Step {step} has a {' and '.join(bad) or 'gradient'} that is not finite, with the images {ids} "
+            f"of {self._source.annotations} and the learning rate {metrics['learning_rate']:.3g}; lower "
+            "optimizer.learning_rate, set optimizer.clip_norm, or look at these images."
+        )
+
+    def _write(self, step: int, rate: float) -> None:
+        train = self._config.train
+        seconds = max(time.monotonic() - self._since - self._paused, 1e-9)
+        means = {name: total / self._count for name, total in self._sums.items()}
+        speed = self._count * self._config.data.batch_size / seconds
+        line = progress_line(step, train.steps, {**means, "learning_rate": rate}, speed,
+                             (train.steps - step) * seconds / self._count)  # fmt: skip
+        log.info("%s", line)
+        self._writer.write(step, {**means, "learning_rate": rate, "images_per_second": speed})
+        self._sums.clear()
+        self._count, self._paused, self._since = 0, 0.0, time.monotonic()
+
+    @contextlib.contextmanager
+    def pause(self):
+        """Leave what happens inside out of the speed."""
+        start = time.monotonic()
+        yield
+        self._paused += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def compiling(self, shape: tuple[int, ...]):
+        """Around the dispatch of a step: the first with a canvas compiles, which is told apart."""
+        if shape in self._shapes:
+            yield
+            return
+        self._shapes.add(shape)
+        # Otherwise the wait for the step before would count as compilation.
+        self.flush()
+        start = time.monotonic()
+        with self.pause():
+            yield
+        log.info("Compiled for %d images of %d x %d in %.1f s.", *shape[:3], time.monotonic() - start)
+
+
+def progress_line(
+    step: int, steps: int, metrics: dict[str, float], images_per_second: float, seconds_left: float
+) -> str:
+    """One line for a log.
+
+    Args:
+        step: Completed steps.
+        steps: Length of the run.
+        metrics: Of the train step, as Python numbers.
+        images_per_second: Over all devices.
+        seconds_left: Estimated.
+
+    Returns:
+        Such as ``step 120/1000  loss 1.234 (objectness 0.210 ...)  lr 0.02  12.3 images/s
+        ETA 0:03:21``.
+    """
+    terms = " ".join(f"{short} {metrics[name]:.3f}" for name, short in _SHORT.items() if name in metrics)
+    return (
+        f"step {step:{len(str(steps))}d}/{steps}  loss {metrics['loss']:.3f} ({terms})  "
+        f"lr {metrics['learning_rate']:.3g}  {images_per_second:.1f} images/s  ETA {duration(seconds_left)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds: ``0:03:21``."""
+    minutes, seconds = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,134 @@
+"""What a run starts from: its data, and a model with its first weights."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from flax import nnx
+
+from jaxmaskrcnn import model_io
+from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
+from jaxmaskrcnn.convert.backbone import load_backbone
+from jaxmaskrcnn.data import Source, prepare, write_shapes
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
+
+log = logging.getLogger(__name__)
+
+
+def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
+    """The training and the evaluation data of a run.
+
+    Args:
+        config: Its ``data`` section names the files, or the generated shapes.
+        workdir: Generated images and prepared records go into ``<workdir>/data``, the records
+            into ``data.cache_dir`` where that is set.
+
+    Returns:
+        Training and evaluation source.
+
+    Raises:
+        UserError: A path is not given, or a file has a problem.
+    """
+    data = config.data
+    cache = Path(data.cache_dir) if data.cache_dir else workdir / "data"
+    if data.source == "shapes":
+        shapes = data.shapes
+        # Another seed for each, so that no image is in both.
+        paths = [
+            write_shapes(workdir / "data", count, shapes.size, 2 * shapes.seed + i)
+            for i, count in enumerate((shapes.train_images, shapes.eval_images))
+        ]
+    elif data.source == "coco":
+        paths = [_paths(data, name) for name in ("train", "eval")]
+    else:
+        raise ConfigError(f"data.source is {data.source!r}; choose one of 'coco', 'shapes'.")
+    train, evaluation = (
+        prepare(annotations, images, cache, data.on_error, masks=config.model.mask_head)
+        for annotations, images in paths
+    )
+    for name, source in (("Training", train), ("Evaluation", evaluation)):
+        log.info(
+            "%s data: %d images with %d objects of %d classes, from %s.",
+            name, len(source), source.object_counts.sum(), len(source.categories), source.annotations,
+        )  # fmt: skip
+    return train, evaluation
+
+
+def _paths(data: DataConfig, name: str) -> tuple[str, str]:
+    paths = tuple(getattr(data, f"{name}_{kind}") for kind in ("annotations", "images"))
+    for kind, path in zip(("annotations", "images"), paths, strict=True):
+        if not path:
+            what = "a COCO-format json" if kind == "annotations" else "the folder of its images"
+            raise UserError(f"data.{name}_{kind} is not set; give {what}: --config.data.{name}_{kind}=PATH.")
+    return paths
+
+
+def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
+    """A model to start training from.
+
+    Args:
+        model_config: Of the run.
+        weights: Nothing for random weights; an ImageNet backbone file; or a detector: a model
+            directory, a training workdir, or any file that ``load_model`` reads.
+        seed: Of the random weights.
+
+    Returns:
+        The model. Heads of a detector with another number of classes keep their random weights.
+
+    Raises:
+        UserError: The weights do not fit the model.
+    """
+    model = init_model(model_config, seed)
+    if not weights:
+        log.info("Weights: random.")
+    elif Path(weights).is_dir():
+        copy_weights(model_io.load_model(weights), model, weights)
+    else:
+        load_backbone(model, weights)
+        log.info("Weights: backbone from %s, the rest random.", weights)
+    return model
+
+
+def copy_weights(source: nnx.Module, model: MaskRCNN, name: str) -> None:
+    """Copy a detector's variables into another one of the same architecture.
+
+    Args:
+        source: Where the variables come from.
+        model: Changed in place.
+        name: Of the source, for messages.
+
+    Raises:
+        UserError: A variable other than a class-dependent head is missing or of another shape.
+    """
+    have = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(source))}
+    want = nnx.to_flat_state(nnx.state(model))
+    by_class = _class_dependent(model)
+    copied, initial = [], []
+    for path, leaf in want:
+        found = have.get(path)
+        if found is not None and found.shape == leaf.shape:
+            copied.append((path, leaf.replace(found.astype(leaf.dtype))))
+        elif path in by_class:
+            initial.append(".".join(map(str, path)))
+        else:
+            what = "does not have it" if found is None else f"has it with shape {tuple(found.shape)}"
+            raise UserError(
+                f"{name} does not fit this model: {'.'.join(map(str, path))} has the shape "
+                f"{tuple(leaf.shape)} and the checkpoint {what}; use the model settings it was made with."
+            )
+    nnx.update(model, nnx.from_flat_state(copied))
+    log.info("Weights: %d of %d arrays from %s.", len(copied), len(want), name)
+    if initial:
+        log.warning(
+            "The checkpoint has another number of classes, so these start from random values: %s.",
+            ", ".join(initial),
+        )
+
+
+def _class_dependent(model: MaskRCNN) -> set[tuple]:
+    """Paths of the variables whose shape depends on the number of classes."""
+    other = dataclasses.replace(model.config, num_classes=model.config.num_classes + 1, categories=())
+    shapes = nnx.eval_shape(lambda: MaskRCNN(other, rngs=nnx.Rngs(0)))
+    own = {path: leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    return {path for path, leaf in nnx.to_flat_state(nnx.state(shapes)) if leaf.shape != own[path]}

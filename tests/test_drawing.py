@@ -1,0 +1,191 @@
+"""Pictures: what is where, not how it looks."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as rle_codec
+
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference import drawing
+from jaxmaskrcnn.inference.drawing import draw_detections
+from jaxmaskrcnn.structures import Category
+
+GREY = np.full((660, 700, 3), 128, np.uint8)
+
+
+def disk(height, width, y, x, radius):
+    rows, columns = np.mgrid[:height, :width]
+    return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+
+
+def one_disk():
+    mask = disk(660, 700, 300, 350, 100)
+    return {"boxes": np.float32([[250, 200, 451, 401]]), "scores": [0.9], "labels": [1], "masks": mask[None]}
+
+
+def close(picture, colour, tolerance=3):
+    return (np.abs(np.asarray(picture).astype(int) - colour) <= tolerance).all(-1)
+
+
+def test_outline_fill_and_background():
+    picture = np.asarray(draw_detections(GREY, one_disk()))
+    assert picture.shape == GREY.shape
+    colour = np.array(drawing._colour(0))
+    # Along the row through the centre: untouched, outline in full colour, translucent inside.
+    row = picture[300]
+    outline = np.flatnonzero(close(row, colour, 8))
+    assert outline.min() in (250, 251) and outline.max() in (449, 450)
+    fill = GREY[0, 0] + drawing.FILL * (colour - GREY[0, 0])
+    stronger = (row[245:260, 2] - fill[2]).clip(0) / (colour[2] - fill[2])
+    assert 1.4 < stronger.sum() < 2.6  # two pixels, faded at both sides
+    assert close(row[260:440], fill).all()
+    assert close(row[:240], (128, 128, 128), 0).all() and close(row[460:], (128, 128, 128), 0).all()
+
+
+def test_an_object_at_the_border_has_no_outline_along_it():
+    mask = disk(660, 700, 300, 0, 100)
+    out = {**one_disk(), "masks": mask[None], "boxes": np.float32([[0, 200, 100, 400]])}
+    picture = draw_detections(GREY, out)
+    assert not close(picture, drawing._colour(0))[250:350, :80].any()
+
+
+@pytest.mark.parametrize("form", ["rle", "probs"])
+def test_all_mask_formats_give_the_same_picture(form):
+    out = one_disk()
+    mask = out["masks"][0]
+    other = (
+        [rle_codec.encode(np.asfortranarray(mask, np.uint8))]
+        if form == "rle"
+        else np.where(mask, 0.7, 0.2).astype(np.float32)[None]
+    )
+    np.testing.assert_array_equal(draw_detections(GREY, out), draw_detections(GREY, {**out, "masks": other}))
+
+
+def test_boxes_are_drawn_where_there_are_no_masks():
+    out = one_disk()
+    del out["masks"]
+    colour = drawing._colour(0)
+    picture = draw_detections(GREY, out)
+    outline = close(picture, colour)
+    assert outline[200:202, 400:451].all() and outline[399:401, 250:451].all()
+    assert outline[220:401, 250:252].all() and outline[200:401, 449:451].all()
+    assert close(picture, (128, 128, 128), 0)[230:390, 260:440].all()
+
+
+def test_no_detection_leaves_the_image_alone():
+    out = {
+        "boxes": np.zeros((0, 4), np.float32),
+        "scores": np.zeros(0),
+        "labels": [],
+        "masks": np.zeros((0, 660, 700), bool),
+    }
+    np.testing.assert_array_equal(draw_detections(GREY, out), GREY)
+
+
+def crowd(count, height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(0, 1, (count, 2)) * (height, width)
+    radii = rng.uniform(4, 20, count)
+    masks = np.stack([disk(height, width, y, x, r) for (y, x), r in zip(centres, radii, strict=True)])
+    boxes = np.array([[x - r, y - r, x + r, y + r] for (y, x), r in zip(centres, radii, strict=True)])
+    return {
+        "boxes": boxes.astype(np.float32),
+        "scores": rng.random(count),
+        "labels": rng.integers(0, 3, count),
+        "masks": masks,
+    }
+
+
+def label_boxes(monkeypatch, image, out, **options):
+    """Draws, and returns the rectangles of the labels and the texts in them."""
+    chips, texts = [], []
+    rectangle = drawing.ImageDraw.ImageDraw.rounded_rectangle
+    text = drawing.ImageDraw.ImageDraw.text
+
+    def record_rectangle(self, box, *args, **kwargs):
+        chips.append(box)
+        return rectangle(self, box, *args, **kwargs)
+
+    def record_text(self, position, string, *args, **kwargs):
+        texts.append(string)
+        right, bottom = self.textbbox(position, string, font=kwargs["font"])[2:]
+        assert right <= chips[-1][2] + 1 and bottom <= chips[-1][3] + 1  # the text is inside its label
+        return text(self, position, string, *args, **kwargs)
+
+    monkeypatch.setattr(drawing.ImageDraw.ImageDraw, "rounded_rectangle", record_rectangle)
+    monkeypatch.setattr(drawing.ImageDraw.ImageDraw, "text", record_text)
+    picture = draw_detections(image, out, **options)
+    monkeypatch.undo()
+    return picture, np.array(chips), texts
+
+
+def test_150_objects_have_labels_inside_of_the_picture(monkeypatch):
+    out = crowd(150, 480, 640)
+    names = ["ant", "bee", "fly"]
+    image = np.full((480, 640, 3), 90, np.uint8)
+    picture, chips, texts = label_boxes(monkeypatch, image, out, class_names=names)
+    assert len(chips) == 150
+    assert (chips >= 0).all() and (chips[:, [0, 2]] < 640).all() and (chips[:, [1, 3]] < 480).all()
+    expected = [f"{names[k]} {s:.2f}" for k, s in zip(out["labels"], out["scores"], strict=True)]
+    assert texts == expected
+    np.testing.assert_array_equal(picture, draw_detections(image, out, names))  # the same every time
+
+
+def test_labels_make_way_for_each_other(monkeypatch):
+    # Ten objects within 60 pixels: labels at the objects alone would lie on one another.
+    out = {
+        "boxes": np.float32([[300 + 6 * i, 300, 330 + 6 * i, 330] for i in range(10)]),
+        "scores": np.linspace(0.9, 0.5, 10),
+        "labels": [1] * 10,
+    }
+    _, chips, _ = label_boxes(monkeypatch, GREY, out)
+    for i in range(10):
+        for j in range(i):
+            (a, b), (c, d) = chips[i].reshape(2, 2), chips[j].reshape(2, 2)
+            assert (np.minimum(b, d) < np.maximum(a, c)).any(), f"labels {i} and {j} overlap"
+
+
+def test_a_crowd_of_one_class_is_named_once(monkeypatch):
+    out = {**crowd(40, 300, 640), "labels": [2] * 40}
+    image = np.full((300, 640, 3), 90, np.uint8)
+    _, _, texts = label_boxes(monkeypatch, image, out, class_names={2: "cell"})
+    assert texts == ["40 x cell"] + [f"{s:.2f}" for s in out["scores"]]
+
+
+def test_names_by_mapping_categories_and_list(monkeypatch):
+    for names in ({1: "cat"}, (Category(1, "cat"),), ["background", "cat"]):
+        assert label_boxes(monkeypatch, GREY, one_disk(), class_names=names)[2] == ["cat 0.90"]
+    assert label_boxes(monkeypatch, GREY, one_disk())[2] == ["class 1 0.90"]
+    truth = {k: v for k, v in one_disk().items() if k != "scores"}
+    assert label_boxes(monkeypatch, GREY, truth, class_names={1: "cat"})[2] == ["cat"]
+
+
+def test_colours_stay_when_the_threshold_rises():
+    out = crowd(3, 660, 700)
+    out["scores"] = [0.2, 0.9, 0.3]
+    picture = draw_detections(GREY, out, score_threshold=0.5)
+    assert close(picture, drawing._colour(1)).sum() > 20
+    assert not close(picture, drawing._colour(0)).any() and not close(picture, drawing._colour(2)).any()
+
+
+def test_neighbouring_colours_differ():
+    colours = np.array([drawing._colour(i) for i in range(60)], float)
+    for step in (1, 2, 3):
+        assert np.linalg.norm(colours[step:] - colours[:-step], axis=1).min() > 60
+
+
+def test_small_images_are_enlarged_by_a_whole_factor():
+    for size, factor in ((20, 4), (128, 4), (256, 3), (500, 2), (640, 1), (900, 1)):
+        image = np.zeros((size // 2, size, 3), np.uint8)
+        out = {"boxes": np.float32([[2, 2, 8, 8]]), "scores": [0.5], "labels": [0]}
+        assert draw_detections(image, out).size == (size * factor, size // 2 * factor)
+
+
+def test_files_and_pil_images(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.fromarray(GREY).save(path)
+    expected = draw_detections(GREY, one_disk())
+    np.testing.assert_array_equal(draw_detections(path, one_disk()), expected)
+    np.testing.assert_array_equal(draw_detections(Image.open(path), one_disk()), expected)
+    with pytest.raises(UserError, match=r"float64 of shape \[4, 4\]"):
+        draw_detections(np.zeros((4, 4)), one_disk())

@@ -1,0 +1,298 @@
+"""Model directories: bit-exact round trips, atomic writes, and the errors of what does not fit."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxmaskrcnn import model_io
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.model_io import config_from_json, config_to_json, load_model, save_model
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.presets import list_models, model_config
+from jaxmaskrcnn.structures import Category
+
+CONFIG = ModelConfig(
+    num_classes=2,
+    categories=(Category(3, "balloon"), Category(17, "kite, ünïcode")),
+    backbone_depth=18,
+    backbone_width=8,
+    backbone_norm="bn_eval",
+    fpn_channels=8,
+    fpn_norm="bn",
+    box_fc_dim=16,
+    mask_dim=8,
+    mask_convs=1,
+    smooth_l1_beta=1.0 / 9.0,
+)
+
+
+@functools.cache
+def abstract(config):
+    return nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
+
+
+def make(config=CONFIG, seed=0):
+    """A model with values that a lossy round trip would change."""
+    rng = np.random.default_rng(seed)
+    graphdef, shapes = abstract(config)
+
+    def value(x):
+        bits = rng.standard_normal(x.shape).astype(x.dtype)
+        bits.ravel()[:4] = np.array([np.nan, -0.0, np.inf, 1e-45], x.dtype)[: bits.size]
+        return jnp.asarray(bits)
+
+    return nnx.merge(graphdef, jax.tree.map(value, shapes))
+
+
+def arrays(model):
+    return {".".join(map(str, path)): v for path, v in nnx.to_flat_state(nnx.state(model))}
+
+
+def assert_same(a, b):
+    a, b = arrays(a), arrays(b)
+    assert list(a) == list(b)
+    for name in a:
+        assert type(a[name]) is type(b[name])
+        x, y = np.asarray(a[name][...]), np.asarray(b[name][...])
+        assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes()), name
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("models") / "saved"
+    save_model(make(), directory)
+    return directory
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """A directory that a test may damage."""
+    shutil.copytree(saved, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def edit(directory, change):
+    file = directory / "model.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_round_trip_is_bit_exact(saved):
+    model = load_model(saved)
+    assert_same(model, make())
+    assert model.config == CONFIG
+    assert model.categories == CONFIG.categories
+    assert all(isinstance(v[...], jax.Array) for v in arrays(model).values())
+
+
+def test_other_dtypes_are_kept(tmp_path):
+    model = make()
+    kernel = model.backbone.body.conv1.kernel
+    kernel[...] = kernel[...].astype(jnp.bfloat16)
+    bias = model.rpn.cls_logits.bias
+    bias[...] = bias[...].astype(jnp.float16)
+    save_model(model, tmp_path / "m")
+    assert_same(load_model(tmp_path / "m"), model)
+
+
+def test_loading_draws_no_random_weights(saved, monkeypatch):
+    traced = []
+
+    def spy(config, *, rngs):
+        traced.append(isinstance(rngs.params(), jax.core.Tracer))
+        return MaskRCNN(config, rngs=rngs)
+
+    monkeypatch.setattr(model_io, "MaskRCNN", spy)
+    load_model(saved)
+    assert traced == [True]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_config_json_round_trip(name):
+    config = model_config(name)
+    assert config_from_json(config_to_json(config)) == config
+
+
+def test_file_names_every_field(saved):
+    content = json.loads((saved / "model.json").read_text(encoding="utf-8"))
+    assert content["format_version"] == model_io.FORMAT_VERSION
+    assert set(content["config"]) == {field.name for field in dataclasses.fields(ModelConfig)}
+    assert content["config"]["categories"][0] == {"id": 3, "name": "balloon"}
+    assert content["arrays"]["backbone.body.conv1.kernel"] == [[7, 7, 3, 8], "float32"]
+
+
+def test_overwriting_a_model(tmp_path):
+    directory = tmp_path / "m"
+    save_model(make(seed=0), directory)
+    save_model(make(seed=1), directory)
+    assert_same(load_model(directory), make(seed=1))
+    assert sorted(p.name.split("-")[0] for p in directory.iterdir()) == ["arrays", "model.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_an_empty_directory_is_filled(tmp_path):
+    (tmp_path / "m").mkdir()
+    save_model(make(), tmp_path / "m")
+    assert_same(load_model(tmp_path / "m"), make())
+
+
+class Killed(BaseException):
+    """A process that ends."""
+
+
+STEPS = ["save", "write_json", "rename", "replace", "rmtree"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_write_that_is_stopped_leaves_the_old_model_or_the_new(saved, tmp_path, monkeypatch, step):
+    """Ended before each of its steps in turn; nothing is cleaned up, as after a SIGKILL."""
+    directory = tmp_path / "m"
+    shutil.copytree(saved, directory)
+    owner = {"save": model_io.ocp, "write_json": model_io, "rmtree": model_io.shutil}.get(step, os)
+
+    def stop(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_io.shutil, "rmtree", lambda *args, **kwargs: None)
+        patch.setattr(model_io, "_remove_leftovers", lambda *args: None)
+        patch.setattr(owner, step, stop)
+        with pytest.raises(Killed):
+            save_model(make(seed=1), directory)
+    # What is removed is the old model's arrays, so the new one is complete by then.
+    assert_same(load_model(directory), make(seed=1 if step == "rmtree" else 0))
+    save_model(make(seed=2), directory)  # clears what was left behind
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    assert len(list(directory.iterdir())) == 2
+
+
+@pytest.mark.parametrize("step", ["save", "write_json", "rename"])
+def test_a_first_write_that_is_stopped_leaves_nothing_to_read(tmp_path, monkeypatch, step):
+    owner = {"save": model_io.ocp, "write_json": model_io}.get(step, os)
+
+    def stop(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_io.shutil, "rmtree", lambda *args, **kwargs: None)
+        patch.setattr(owner, step, stop)
+        with pytest.raises(Killed):
+            save_model(make(), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_other_peoples_directories_are_not_overwritten(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="not empty and holds no model"):
+        save_model(make(), tmp_path / "m")
+    assert [p.name for p in (tmp_path / "m").iterdir()] == ["thesis.tex"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        save_model(make(), tmp_path / "file")
+
+
+def test_another_config_for_the_same_arrays(saved):
+    model = load_model(saved, dataclasses.replace(CONFIG, score_threshold=0.7, categories=()))
+    assert model.config.score_threshold == 0.7
+    assert model.categories == CONFIG.categories
+    assert_same(model, make())
+    with pytest.raises(UserError, match="do not fit") as error:
+        load_model(saved, "torchvision/maskrcnn_resnet50_fpn")
+    assert "backbone.body.layer1.0.conv3.kernel" in str(error.value)
+    assert "box_head.fcs.0.kernel (392, 16), the model has (12544, 1024)" in str(error.value)
+
+
+def test_workdirs(saved, tmp_path, monkeypatch):
+    from jaxmaskrcnn.training import checkpoints
+
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    monkeypatch.setattr(checkpoints, "latest_model", lambda path: make(seed=5))
+    assert_same(load_model(workdir), make(seed=5))
+    assert load_model(workdir, dataclasses.replace(CONFIG, score_threshold=0.7)).config.score_threshold == 0.7
+    shutil.copytree(saved, workdir / "best")
+    assert_same(load_model(workdir), make())
+    monkeypatch.setattr(checkpoints, "latest_model", lambda path: None)
+    shutil.rmtree(workdir / "best")
+    with pytest.raises(UserError, match="neither a model directory"):
+        load_model(workdir)
+
+
+def test_paths_that_are_no_directories(tmp_path):
+    with pytest.raises(UserError, match="none does not exist"):
+        load_model(tmp_path / "none")
+    for name in ("model.pth", "R-50.pkl", "a.safetensors"):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(UserError, match="is a file, .* load_backbone reads"):
+            load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda c: c.update(format_version=99), "format version 99.*update"),
+        (lambda c: c.update(format="other"), "does not describe a model"),
+        (lambda c: c["config"].update(zoom=3, tilt=1), "does not know: tilt, zoom"),
+        (lambda c: c["config"].update(size_rule="caffe"), "model.json: ModelConfig.size_rule is 'caffe'"),
+        (lambda c: c["config"].update(categories=[{"id": 1}]), "damaged: its config"),
+        (lambda c: c.pop("config"), "damaged: it has no config"),
+        (lambda c: c.pop("arrays"), "damaged: its list of arrays"),
+        (lambda c: c.update(array_folder="arrays-0"), "arrays-0 is missing"),
+    ],
+)
+def test_descriptions_that_do_not_fit(copy, change, match):
+    edit(copy, change)
+    with pytest.raises(UserError, match=match) as error:
+        load_model(copy)
+    assert str(copy) in str(error.value)
+
+
+def test_a_field_that_was_added_later_has_its_default(copy):
+    edit(copy, lambda c: c["config"].pop("mask_threshold"))
+    assert load_model(copy).config == CONFIG
+
+
+def test_all_arrays_that_do_not_fit_are_listed(copy):
+    def change(content):
+        listed = content["arrays"]
+        listed["surplus"] = [[3], "float32"]
+        del listed["backbone.body.conv1.kernel"], listed["rpn.cls_logits.bias"]
+        listed["rpn.bbox_pred.bias"] = [[5], "float32"]
+
+    edit(copy, change)
+    with pytest.raises(UserError) as error:
+        load_model(copy)
+    for words in (
+        "2 missing:\n  backbone.body.conv1.kernel\n  rpn.cls_logits.bias",
+        "1 not in the model:\n  surplus",
+        "1 of another shape:\n  rpn.bbox_pred.bias (5,), the model has (12,)",
+    ):
+        assert words in str(error.value)
+
+
+def test_damaged_files(copy):
+    file = copy / "model.json"
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole[: len(whole) // 2], encoding="utf-8")
+    with pytest.raises(UserError, match="damaged: it is no json"):
+        load_model(copy)
+    file.write_text(whole, encoding="utf-8")
+    (folder,) = copy.glob("arrays-*")
+    for part in folder.rglob("d/*"):
+        part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged and cannot be read"):
+        load_model(copy)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="is missing; save the model again"):
+        load_model(copy)

@@ -1,0 +1,211 @@
+"""Mask packing, targets and pasting, against loops and against torchvision."""
+
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmaskrcnn import ops
+
+GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_masks.npz")
+MASKS = GOLDEN["masks"]
+HEIGHT, WIDTH = MASKS.shape[1:]
+PACKED = ops.pack_masks(MASKS)
+CONVENTIONS = ("torchvision", "detectron2")
+
+
+def tent(position, cells):
+    """A row of bilinear weights, zero outside."""
+    return [max(0.0, 1 - abs(position - k)) for k in range(cells)]
+
+
+def paste_loop(prob, box, image_size, convention):
+    """Either convention, pixel by pixel, in float64."""
+    cells = len(prob)
+    x1, y1, x2, y2 = np.asarray(box, np.float64)
+    out = np.zeros(image_size)
+    if convention == "torchvision":
+        padded = np.pad(prob, 1)
+        scale = (cells + 2) / cells
+        x1, x2 = ((x1 + x2) / 2 + s * (x2 - x1) / 2 * scale for s in (-1, 1))
+        y1, y2 = ((y1 + y2) / 2 + s * (y2 - y1) / 2 * scale for s in (-1, 1))
+        x1, y1, x2, y2 = (math.trunc(v) for v in (x1, y1, x2, y2))
+        w, h = x2 - x1 + 1, y2 - y1 + 1
+    for y in range(image_size[0]):
+        for x in range(image_size[1]):
+            if convention == "torchvision":
+                if not (y1 <= y <= y2 and x1 <= x <= x2):
+                    continue
+                v = min(max((y - y1 + 0.5) * (cells + 2) / h - 0.5, 0), cells + 1)
+                u = min(max((x - x1 + 0.5) * (cells + 2) / w - 0.5, 0), cells + 1)
+                out[y, x] = np.array(tent(v, cells + 2)) @ padded @ np.array(tent(u, cells + 2))
+            else:
+                v = (y + 0.5 - y1) / (y2 - y1) * cells - 0.5
+                u = (x + 0.5 - x1) / (x2 - x1) * cells - 0.5
+                out[y, x] = np.array(tent(v, cells)) @ prob @ np.array(tent(u, cells))
+    return out
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 53])
+def test_packing_round_trips(width):
+    masks = np.random.default_rng(width).random((2, 3, 5, width)) < 0.5
+    packed = ops.pack_masks(masks)
+    assert packed.dtype == np.uint8 and packed.shape == (2, 3, 5, -(-width // 8))
+    np.testing.assert_array_equal(jax.jit(ops.unpack_masks, static_argnums=1)(packed, width), masks)
+
+
+def test_the_leftmost_pixel_is_the_highest_bit():
+    assert ops.pack_masks(np.array([[True] + [False] * 8])).tolist() == [[128, 0]]
+
+
+def test_soft_targets_equal_torchvision():
+    targets = ops.mask_targets(PACKED, WIDTH, GOLDEN["target_index"], GOLDEN["target_boxes"], 14, rule="soft")
+    np.testing.assert_allclose(targets, GOLDEN["targets_soft"], atol=1e-5)
+    assert ((targets > 0.01) & (targets < 0.99)).any()
+
+
+def test_threshold_targets_equal_the_aligned_crop_at_a_half():
+    recorded = GOLDEN["targets_aligned"]
+    targets = np.asarray(
+        ops.mask_targets(PACKED, WIDTH, GOLDEN["target_index"], GOLDEN["target_boxes"], 14, rule="threshold")
+    )
+    clear = abs(recorded - 0.5) > 1e-5  # a sum that is a half up to rounding may go either way
+    assert clear.mean() > 0.9
+    assert set(np.unique(targets)) == {0, 1}
+    np.testing.assert_array_equal(targets[clear], (recorded >= 0.5)[clear])
+
+
+def test_a_half_is_foreground():
+    mask = np.array([[[True, False]]])
+    boxes = np.array([[0.5, 0, 1.5, 1]], np.float32)  # one sample, between the two pixels
+    target = ops.mask_targets(ops.pack_masks(mask), 2, np.zeros(1, int), boxes, 1, rule="threshold")
+    assert target[0, 0, 0] == 1
+
+
+@pytest.mark.parametrize("rule", ["soft", "threshold"])
+def test_targets_do_not_depend_on_the_canvas(rule):
+    canvas = ops.pack_masks(np.pad(MASKS, ((0, 2), (0, 20), (0, 11))))
+    boxes, index = GOLDEN["target_boxes"], GOLDEN["target_index"]
+    targets = jax.jit(
+        lambda size: ops.mask_targets(canvas, WIDTH + 11, index, boxes, 14, rule=rule, image_size=size)
+    )(jnp.array([HEIGHT, WIDTH]))
+    plain = ops.mask_targets(PACKED, WIDTH, index, boxes, 14, rule=rule)
+    np.testing.assert_allclose(targets, plain, atol=1e-6)
+    # The image's border is at stake: a box that reaches it sees the canvas otherwise.
+    unaware = ops.mask_targets(canvas, WIDTH + 11, index, boxes, 14, rule="soft")
+    assert abs(unaware - GOLDEN["targets_soft"]).max() > 0.1
+
+
+def test_targets_under_vmap_in_chunks_and_of_padding(monkeypatch):
+    import jaxmaskrcnn.ops.masks as module
+
+    rng = np.random.default_rng(0)
+    packed = np.stack([PACKED, PACKED[::-1]])
+    boxes = np.concatenate([GOLDEN["target_boxes"], np.zeros((3, 4), np.float32)])
+    boxes = np.stack([boxes, rng.permutation(boxes)])
+    index = rng.integers(0, 4, (2, len(boxes[0])))
+    monkeypatch.setattr(module, "_CHUNK_PIXELS", 5 * HEIGHT * WIDTH)
+    batch = jax.vmap(lambda p, i, b: ops.mask_targets(p, WIDTH, i, b, 7, rule="soft"))(packed, index, boxes)
+    monkeypatch.undo()
+    assert np.isfinite(batch).all()
+    for i in range(2):
+        one = ops.mask_targets(packed[i], WIDTH, index[i], boxes[i], 7, rule="soft")
+        np.testing.assert_allclose(batch[i], one, atol=1e-6)
+    none = ops.mask_targets(PACKED, WIDTH, np.zeros(0, int), np.zeros((0, 4)), 7, rule="soft")
+    assert none.shape == (0, 7, 7)
+
+
+def test_targets_of_many_regions_fit_into_memory():
+    packed = jnp.zeros((20, 800, 168), jnp.uint8)
+    index, boxes = jnp.zeros(128, int), jnp.zeros((128, 4))
+    lowered = jax.jit(lambda *a: ops.mask_targets(a[0], 1344, a[1], a[2], 28, rule="soft")).lower(
+        packed, index, boxes
+    )
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < 100e6  # all masks: 550 MB
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_pasting_equals_torch(convention):
+    boxes = GOLDEN["paste_boxes"]
+    pasted = np.asarray(ops.paste_masks(GOLDEN["probs"], boxes, (HEIGHT, WIDTH), convention=convention))
+    recorded = GOLDEN[f"paste_{convention}"]
+    sized = boxes[:, 2] > boxes[:, 0]
+    np.testing.assert_allclose(pasted[sized], recorded[sized], atol=2e-5)
+    if convention == "torchvision":  # pastes one pixel of a box without size
+        np.testing.assert_allclose(pasted, recorded, atol=2e-5)
+    else:
+        assert (~sized).any() and not pasted[~sized].any()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_pasting_equals_a_loop(convention):
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(-8, 15, (6, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(1, 15, (6, 2))], axis=1).astype(np.float32)
+    probs = rng.random((6, 5, 5)).astype(np.float32)
+    pasted = ops.paste_masks(probs, boxes, (14, 17), convention=convention)
+    expected = np.stack([paste_loop(p, b, (14, 17), convention) for p, b in zip(probs, boxes, strict=True)])
+    assert (expected > 0).any(axis=(1, 2)).sum() >= 4
+    np.testing.assert_allclose(pasted, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_the_window_on_the_host_equals_pasting(convention, transform):
+    rng = np.random.default_rng(2)
+    size = (37, 45)
+    # Even sides about whole centres put the enlarged edges of a 14-cell mask close to whole pixels.
+    centre, half = rng.integers(-5, 45, (60, 2)), rng.integers(0, 22, (60, 2))
+    boxes = np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+    boxes[30:] += rng.uniform(-1, 1, (30, 4)).astype(np.float32)
+    special = [[-90, -90, -40, -40], [100, 5, 130, 9], [-500, -400, 600, 700], [5, 5, 3, 2], [9, 9, 9, 30]]
+    boxes = np.concatenate([boxes, np.array([*special, [np.nan] * 4], np.float32)])
+    probs = rng.random((len(boxes), 14, 14)).astype(np.float32)
+    pasted = transform(lambda p, b: ops.paste_masks(p, b, size, convention=convention))(probs, boxes)
+    for prob, box, full in zip(probs, boxes, np.asarray(pasted), strict=True):
+        window, (y, x) = ops.paste_mask_window(prob, box, size, convention=convention)
+        assert window.dtype == np.float32
+        expected = np.zeros(size, np.float32)
+        expected[y : y + window.shape[0], x : x + window.shape[1]] = window
+        assert expected[y : y + window.shape[0], x : x + window.shape[1]].shape == window.shape
+        np.testing.assert_allclose(full, expected, atol=1e-5)
+
+
+def test_a_full_mask_fills_its_box():
+    ones = np.ones((1, 28, 28), np.float32)
+    box = np.array([[10, 8, 38, 36]], np.float32)
+    for convention in CONVENTIONS:
+        pasted = np.asarray(ops.paste_masks(ones, box, (50, 60), convention=convention))[0] >= 0.5
+        expected = np.zeros((50, 60), bool)
+        # torchvision counts both ends of the whole-pixel box, so it covers one pixel more.
+        expected[8:37, 10:39] = True
+        if convention == "detectron2":
+            expected[36], expected[:, 38] = False, False
+        np.testing.assert_array_equal(pasted, expected)
+
+
+def test_pasting_has_finite_gradients_and_a_vmap():
+    probs = jnp.ones((2, 3, 5, 5))
+    boxes = jnp.stack([jnp.array([[0.0, 0, 0, 0], [1, 2, 8, 9], [3, 3, 3, 7]])] * 2)
+    for convention in CONVENTIONS:
+
+        def total(p, b, convention=convention):
+            return jax.vmap(lambda p, b: ops.paste_masks(p, b, (9, 9), convention=convention))(p, b).sum()
+
+        grads = jax.grad(total, argnums=(0, 1))(probs, boxes)
+        assert np.isfinite(grads[0]).all() and np.isfinite(grads[1]).all()
+        assert grads[0][:, 1].any()
+
+
+def test_wrong_names_are_named():
+    with pytest.raises(ValueError, match="'hard'"):
+        ops.mask_targets(PACKED, WIDTH, np.zeros(1, int), np.zeros((1, 4)), 7, rule="hard")
+    for paste in (
+        lambda: ops.paste_masks(np.ones((1, 4, 4)), np.ones((1, 4)), (5, 5), convention="coco"),
+        lambda: ops.paste_mask_window(np.ones((4, 4)), np.ones(4), (5, 5), convention="coco"),
+    ):
+        with pytest.raises(ValueError, match="'coco'"):
+            paste()

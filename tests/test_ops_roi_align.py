@@ -1,0 +1,277 @@
+"""RoIAlign against a sample-by-sample loop, and against torchvision (values and gradients)."""
+
+import functools
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxmaskrcnn import ops
+from jaxmaskrcnn.ops import roi_align as roi_align_function
+
+GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_roi_align.npz")
+BOXES_GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_boxes.npz")
+FEATURES = tuple(GOLDEN[f"features_{i}"] for i in range(3))
+MODES = [(ratio, aligned) for ratio in (0, 1, 2, 3) for aligned in (False, True)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def pool_golden(ratio, aligned, features, boxes, feature_sizes=None):
+    """The recorded regions, each from its own level."""
+    return ops.multilevel_roi_align(
+        features,
+        boxes,
+        GOLDEN["levels"],
+        (3, 4),
+        spatial_scales=GOLDEN["scales"],
+        sampling_ratio=ratio,
+        aligned=aligned,
+        feature_sizes=feature_sizes,
+    )
+
+
+def bilinear(feature, y, x):
+    height, width = feature.shape[:2]
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return np.zeros(feature.shape[2])
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    i, j = min(int(y), max(height - 2, 0)), min(int(x), max(width - 2, 0))
+    u, v = y - i, x - j
+    below, right = min(i + 1, height - 1), min(j + 1, width - 1)
+    top = (1 - v) * feature[i, j] + v * feature[i, right]
+    return (1 - u) * top + u * ((1 - v) * feature[below, j] + v * feature[below, right])
+
+
+def roi_align_loop(feature, boxes, oh, ow, scale, ratio, aligned):
+    out = np.zeros((len(boxes), oh, ow, feature.shape[2]))
+    for r, box in enumerate(boxes.astype(np.float64) * scale):
+        x1, y1, x2, y2 = box - (0.5 if aligned else 0)
+        h, w = y2 - y1, x2 - x1
+        if not aligned:
+            h, w = max(h, 1), max(w, 1)
+        gh, gw = ratio or math.ceil(h / oh), ratio or math.ceil(w / ow)
+        for p in range(oh):
+            for q in range(ow):
+                for i in range(gh):
+                    for j in range(gw):
+                        y = y1 + p * h / oh + (i + 0.5) * (h / oh) / gh
+                        x = x1 + q * w / ow + (j + 0.5) * (w / ow) / gw
+                        out[r, p, q] += bilinear(feature, y, x) / max(gh * gw, 1)
+    return out
+
+
+def random_boxes(rng, n, image):
+    corner = rng.uniform(-0.2 * image, image, (n, 2))
+    return np.concatenate([corner, corner + rng.uniform(0.1, image, (n, 2))], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("ratio", "aligned"), MODES)
+def test_pyramid_equals_torchvision(ratio, aligned):
+    name = f"{'aligned' if aligned else 'plain'}_{ratio}"
+    pooled, pullback = jax.vjp(lambda f: pool_golden(ratio, aligned, f, GOLDEN["boxes"]), FEATURES)
+    np.testing.assert_allclose(pooled, GOLDEN[name], atol=1e-5)
+    for level, grad in enumerate(pullback(GOLDEN["cotangent"])[0]):
+        np.testing.assert_allclose(grad, GOLDEN[f"{name}_grad_{level}"], atol=2e-5)
+
+
+@pytest.mark.parametrize(("ratio", "aligned"), [(0, True), (0, False), (2, True)])
+def test_equals_a_loop(ratio, aligned):
+    rng = np.random.default_rng(0)
+    feature = rng.normal(size=(9, 13, 2)).astype(np.float32)
+    boxes = random_boxes(rng, 25, 40)
+    expected = roi_align_loop(feature, boxes, 2, 3, 0.25, ratio, aligned)
+    pooled = ops.roi_align(feature, boxes, (2, 3), spatial_scale=0.25, sampling_ratio=ratio, aligned=aligned)
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
+
+
+def test_one_level_is_torchvision_too():
+    mine = GOLDEN["levels"] == 1
+    pooled = ops.roi_align(FEATURES[1], GOLDEN["boxes"][mine], (3, 4), spatial_scale=0.125)
+    np.testing.assert_allclose(pooled, GOLDEN["plain_2"][mine], atol=1e-5)
+
+
+@pytest.mark.parametrize(("ratio", "aligned"), [(0, True), (2, False)])
+def test_very_large_regions(ratio, aligned):
+    # Hundreds of samples in a bin, most of them outside.
+    feature = np.random.default_rng(1).normal(size=(6, 7, 1)).astype(np.float32)
+    boxes = np.array([[-900, -700, 800, 900], [-300, 1, 500, 3], [2, -400, 4, 900]], np.float32)
+    expected = roi_align_loop(feature, boxes, 2, 2, 1.0, ratio, aligned)
+    assert abs(expected).max() > 1e-5
+    pooled = ops.roi_align(feature, boxes, 2, sampling_ratio=ratio, aligned=aligned)
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
+
+
+def test_a_ramp_gives_the_centres_of_the_bins():
+    ramp = np.broadcast_to(np.arange(20.0, dtype=np.float32)[None, :, None], (20, 20, 1))
+    box = np.array([[4, 4, 12, 12]], np.float32)
+    centres = np.array([5, 7, 9, 11])
+    for ratio in (0, 2):
+        aligned = ops.roi_align(ramp, box, 4, sampling_ratio=ratio, aligned=True)[0, 0, :, 0]
+        plain = ops.roi_align(ramp, box, 4, sampling_ratio=ratio, aligned=False)[0, 0, :, 0]
+        np.testing.assert_allclose(aligned, centres - 0.5, atol=1e-5)
+        np.testing.assert_allclose(plain, centres, atol=1e-5)
+
+
+@pytest.mark.parametrize(("ratio", "aligned"), [(0, True), (0, False), (2, False)])
+def test_a_larger_canvas_changes_nothing(ratio, aligned):
+    sizes = jnp.array([f.shape[:2] for f in FEATURES])
+    # Garbage outside, so that reading it would show.
+    larger = tuple(np.pad(f, ((0, 5), (0, 3), (0, 0)), constant_values=1e3) for f in FEATURES)
+    plain, pullback = jax.vjp(lambda f: pool_golden(ratio, aligned, f, GOLDEN["boxes"]), FEATURES)
+    pooled, pullback_larger = jax.vjp(
+        lambda f: pool_golden(ratio, aligned, f, GOLDEN["boxes"], sizes), larger
+    )
+    np.testing.assert_allclose(pooled, plain, atol=1e-6)
+    cotangent = jnp.asarray(GOLDEN["cotangent"])
+    for a, b in zip(pullback(cotangent)[0], pullback_larger(cotangent)[0], strict=True):
+        np.testing.assert_allclose(b, np.pad(a, ((0, 5), (0, 3), (0, 0))), atol=1e-6)
+    one = ops.roi_align(larger[0], GOLDEN["boxes"], 3, spatial_scale=0.25, feature_size=FEATURES[0].shape[:2])
+    np.testing.assert_allclose(
+        one, ops.roi_align(FEATURES[0], GOLDEN["boxes"], 3, spatial_scale=0.25), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_padding_is_finite_and_changes_nothing(ratio):
+    rng = np.random.default_rng(2)
+    feature = rng.normal(size=(8, 8, 2)).astype(np.float32)
+    boxes = random_boxes(rng, 4, 8)
+    padding = np.array([[0, 0, 0, 0], [np.nan] * 4, [np.inf] * 4, [0, 0, np.inf, np.inf]], np.float32)
+
+    def total(feature, boxes):
+        pooled = ops.roi_align(feature, boxes, 2, sampling_ratio=ratio, aligned=True)
+        return (pooled[:4] ** 2).sum(), pooled
+
+    grad = jax.grad(total, argnums=(0, 1), has_aux=True)
+    (plain, _), pooled = grad(feature, boxes)
+    (padded, box_grad), padded_pooled = grad(feature, np.concatenate([boxes, padding]))
+    np.testing.assert_allclose(padded_pooled[:4], pooled, atol=1e-6)
+    np.testing.assert_allclose(padded, plain, atol=1e-6)
+    assert np.isfinite(padded_pooled).all()
+    assert not box_grad.any()
+    assert ops.roi_align(feature, np.zeros((0, 4)), 2, sampling_ratio=ratio).shape == (0, 2, 2, 2)
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_gradient_is_numeric(ratio):
+    rng = np.random.default_rng(3)
+    feature = rng.normal(size=(5, 4, 1)).astype(np.float32)
+    boxes = random_boxes(rng, 3, 6)
+    check_grads(
+        lambda f: ops.roi_align(f, boxes, 2, sampling_ratio=ratio),
+        (feature,),
+        1,
+        ["rev"],
+        atol=1e-2,
+        rtol=1e-2,
+    )
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_under_vmap_with_traced_scales_and_sizes(ratio):
+    rng = np.random.default_rng(4)
+    features = tuple(rng.normal(size=(2, h, w, 3)).astype(np.float32) for h, w in ((8, 9), (4, 5)))
+    boxes = np.stack([random_boxes(rng, 6, 30) for _ in range(2)])
+    levels = rng.integers(0, 2, (2, 6))
+    scales = np.array([[0.25, 0.125], [0.3, 0.15]], np.float32)
+    sizes = np.array([[[8, 9], [4, 5]], [[6, 7], [3, 4]]])
+
+    def pool(features, boxes, levels, scales, sizes):
+        return ops.multilevel_roi_align(
+            features, boxes, levels, 2, spatial_scales=scales, sampling_ratio=ratio, aligned=True,
+            feature_sizes=sizes,
+        )  # fmt: skip
+
+    def total(features):
+        return (jax.vmap(pool)(features, boxes, levels, scales, sizes) ** 2).sum()
+
+    batch = jax.jit(jax.vmap(pool))(features, boxes, levels, scales, sizes)
+    grads = jax.jit(jax.grad(total))(features)
+    for i in range(2):
+        one = tuple(f[i] for f in features)
+        expected = np.stack(
+            [
+                roi_align_loop(
+                    one[level][: sizes[i, level, 0], : sizes[i, level, 1]],
+                    boxes[i, r : r + 1], 2, 2, scales[i, level], ratio, True,
+                )[0]
+                for r, level in enumerate(levels[i])
+            ]
+        )  # fmt: skip
+        np.testing.assert_allclose(batch[i], expected, atol=1e-5)
+        alone = jax.grad(lambda f, i=i: (pool(f, boxes[i], levels[i], scales[i], sizes[i]) ** 2).sum())(one)
+        for a, b in zip(grads, alone, strict=True):
+            np.testing.assert_allclose(a[i], b, atol=1e-5)
+
+
+def test_chunks_give_the_same(monkeypatch):
+    import sys
+
+    module = sys.modules["jaxmaskrcnn.ops.roi_align"]
+    feature = np.random.default_rng(5).normal(size=(6, 7, 2)).astype(np.float32)
+    boxes = random_boxes(np.random.default_rng(6), 11, 8)
+    expected = ops.roi_align(feature, boxes, 2, sampling_ratio=0)
+    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 4 * 2 * 7 * 2)  # 4 regions at a time
+    np.testing.assert_allclose(roi_align_function(feature, boxes, 2, sampling_ratio=0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_memory_stays_near_the_size_of_the_output(ratio):
+    features, boxes = jnp.zeros((100, 168, 64)), jnp.zeros((256, 4))
+
+    def total(features):
+        return (ops.roi_align(features, boxes, 7, sampling_ratio=ratio, aligned=True) ** 2).sum()
+
+    # Nothing is run. Features: 4.3 MB; output: 3.2 MB; the samples at their corners would be 51 MB
+    # and, for the adaptive form, the half-pooled regions of all of them 77 MB.
+    memory = jax.jit(jax.grad(total)).lower(features).compile().memory_analysis()
+    limit = 25e6 if ratio else 160e6
+    assert memory.temp_size_in_bytes < limit
+
+
+def test_bfloat16_features():
+    features = tuple(jnp.asarray(f, jnp.bfloat16) for f in FEATURES)
+    for ratio in (0, 2):
+        pooled = pool_golden(ratio, True, features, GOLDEN["boxes"])
+        assert pooled.dtype == jnp.bfloat16
+        np.testing.assert_allclose(pooled.astype(np.float32), GOLDEN[f"aligned_{ratio}"], atol=0.03)
+        grads = jax.grad(
+            lambda f, ratio=ratio: pool_golden(ratio, True, f, GOLDEN["boxes"]).astype(jnp.float32).sum()
+        )(features)
+        assert all(g.dtype == jnp.bfloat16 for g in grads)
+
+
+def test_levels_equal_torchvision():
+    levels = jax.jit(lambda b: ops.assign_levels(b, rule="torchvision"))(BOXES_GOLDEN["level_boxes"])
+    assert set(BOXES_GOLDEN["levels"]) == {2, 3, 4, 5}
+    np.testing.assert_array_equal(levels, BOXES_GOLDEN["levels"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("torchvision", [2, 3, 3, 4, 4, 4, 5, 2, 5]),
+        ("detectron2", [2, 3, 3, 3, 4, 4, 5, 2, 5]),
+        ("mmdet", [2, 3, 3, 3, 4, 4, 5, 2, 5]),
+    ],
+)
+def test_levels_at_the_boundaries(rule, expected):
+    sides = np.array([111.99, 112, 223.99, 223.9999, 224, 447.99, 448, 0, 2000], np.float32)
+    boxes = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
+    assert ops.assign_levels(boxes, rule=rule).tolist() == expected
+
+
+def test_levels_are_limited_and_tell_the_epsilons_apart():
+    boxes = np.array(
+        [[0, 0, 10, 10], [0, 0, 900, 900], [5, 5, 2, 9], [0, 0, 223.99997, 223.99997]], np.float32
+    )
+    limited = ops.assign_levels(boxes, rule="detectron2", min_level=3, max_level=4)
+    assert limited.tolist()[:3] == [3, 4, 3]
+    assert ops.assign_levels(boxes, rule="mmdet").tolist() == [2, 5, 2, 4]
+    assert ops.assign_levels(boxes, rule="detectron2").tolist() == [2, 5, 2, 3]
+    with pytest.raises(ValueError, match="'fpn'"):
+        ops.assign_levels(boxes, rule="fpn")

@@ -1,0 +1,328 @@
+"""A whole run in small: six steps of a tiny model on generated shapes, stopped and continued."""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxmaskrcnn import model_io
+from jaxmaskrcnn.config import Config, ConfigError, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.training import loop, setup
+from jaxmaskrcnn.training.checkpoints import latest_model
+from jaxmaskrcnn.training.loop import train_and_evaluate
+from jaxmaskrcnn.training.progress import NonFiniteLossError
+from jaxmaskrcnn.training.run_config import check_overrides, model_section, to_model_config
+from jaxmaskrcnn.training.step import init_state
+
+LOSSES = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Most of these tests' time is compilation, and none of them is about speed."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def make_config(cache):
+    """A fresh config of the tiny run, with settings changed by dotted name."""
+
+    def make(**changes):
+        config = Config(
+            model=model_section(
+                "jaxmaskrcnn/shapes", test_min_size=64, test_max_size=64, backbone_width=8,
+                # Ordinary batch norm, so that its statistics have to survive as well.
+                backbone_norm="bn", fpn_norm="none", fpn_channels=8, rpn_pre_nms_train=40,
+                rpn_pre_nms_test=40, rpn_post_nms_train=20, rpn_post_nms_test=20, rpn_batch_size=16,
+                roi_batch_size=8, roi_positive_fraction=0.5, box_fc_dim=8, mask_dim=8, mask_convs=1,
+                detections_per_image=5, score_threshold=0.0,
+            ),
+            data=DataConfig(
+                source="shapes", cache_dir=str(cache), batch_size=2, eval_batch_size=2, min_sizes=(64,),
+                max_size=64, shapes=ShapesConfig(train_images=7, eval_images=3, size=64),
+            ),
+            optimizer=OptimizerConfig(
+                learning_rate=0.01, reference_batch_size=0, warmup_steps=2, schedule="cosine", clip_norm=5.0
+            ),
+            train=TrainConfig(steps=6, log_every=2, eval_every=3, checkpoint_every=3, pictures=2),
+        )  # fmt: skip
+        for name, value in changes.items():
+            section, field = name.split("__")
+            setattr(getattr(config, section), field, value)
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(make_config, tmp_path_factory):
+    """Workdir and metrics of a run of six steps without a break."""
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, train_and_evaluate(make_config(), workdir)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def variables(model):
+    return {
+        ".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(model))
+    }
+
+
+def assert_same_model(a, b):
+    a, b = variables(a), variables(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_run_leaves_everything_in_its_workdir(finished):
+    workdir, metrics = finished
+    assert {"box_AP", "mask_AP", "per_class"} <= metrics.keys()
+    assert json.loads((workdir / "metrics.json").read_text()) == metrics
+    assert all(d["image_id"] for d in json.loads((workdir / "detections.json").read_text()))
+    assert len(list((workdir / "pictures").glob("*.png"))) == 2
+    assert sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()) == [3, 6]
+    names = [category.name for category in model_io.load_model(workdir).categories]
+    assert names == ["circle", "square", "triangle"]
+
+
+def test_metrics_lines(finished):
+    workdir, metrics = finished
+    training = [line for line in lines(workdir) if "loss" in line]
+    assert [line["step"] for line in training] == [2, 4, 6]
+    assert all(
+        LOSSES | {"grad_norm", "learning_rate", "images_per_second"} <= line.keys() for line in training
+    )
+    for line in training:
+        assert line["loss"] == pytest.approx(sum(line[name] for name in LOSSES), rel=1e-5)
+    evaluations = [line for line in lines(workdir) if "eval/mask_AP" in line]
+    assert [line["step"] for line in evaluations] == [3, 6]
+    assert evaluations[-1]["eval/box_AP"] == metrics["box_AP"]
+
+
+def test_the_final_model_is_the_last_checkpoint(finished):
+    workdir, _ = finished
+    model = latest_model(workdir)
+    assert_same_model(model, model_io.load_model(workdir / "model"))
+    # Six steps moved the parameters and batch norm's statistics.
+    start = variables(setup.first_model(model.config, "", seed=0))
+    end = variables(model)
+    for name in ("box_head.cls_score.kernel", "backbone.body.bn1.mean"):
+        assert np.abs(end[name] - start[name]).max() > 1e-6, name
+
+
+def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
+    finished, make_config, tmp_path, caplog
+):
+    calls = 0
+    original = loop.jit_train_step
+
+    def stopping(*parts):
+        step = original(*parts)
+
+        def counted(*arguments):
+            nonlocal calls
+            calls += 1
+            if calls == 4:  # beyond the checkpoint of step 3, so that the fourth is done twice
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        return counted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "jit_train_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(make_config(), tmp_path)
+    # What a run that went on to step 5 before it was killed would have written.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
+    with caplog.at_level(logging.INFO, logger="jaxmaskrcnn"):
+        metrics = train_and_evaluate(make_config(), tmp_path)
+    assert "Continuing from step 3" in caplog.text
+    whole, whole_metrics = finished
+    assert_same_model(latest_model(tmp_path), latest_model(whole))
+    assert metrics == whole_metrics
+    assert [line["step"] for line in lines(tmp_path)] == [2, 3, 4, 6, 6]
+    assert lines(tmp_path)[-1]["eval/mask_AP"] == lines(whole)[-1]["eval/mask_AP"]
+
+
+def test_a_finished_run_is_not_trained_again(finished, make_config):
+    workdir, metrics = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    assert train_and_evaluate(make_config(), workdir) == metrics
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_sigterm_saves_and_ends_the_run(make_config, tmp_path, monkeypatch):
+    original = loop.jit_train_step
+
+    def terminated(*parts):
+        step = original(*parts)
+
+        def run(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return step(*arguments)
+
+        return run
+
+    monkeypatch.setattr(loop, "jit_train_step", terminated)
+    handler = signal.getsignal(signal.SIGTERM)
+    assert train_and_evaluate(make_config(), tmp_path) == {}
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == ["1"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_path, monkeypatch):
+    seen = []
+    original = loop.jit_train_step
+
+    def spoiled(*parts):
+        step = original(*parts)
+
+        def run(state, batch, key):
+            seen.append(np.asarray(batch.index))
+            if len(seen) == 5:
+                boxes = batch.targets.boxes.at[...].set(np.nan)
+                batch = batch._replace(targets=batch.targets._replace(boxes=boxes))
+            return step(state, batch, key)
+
+        return run
+
+    monkeypatch.setattr(loop, "jit_train_step", spoiled)
+    with pytest.raises(NonFiniteLossError, match="Step 5 has") as error:
+        train_and_evaluate(make_config(train__eval_every=0), tmp_path)
+    source, _ = setup.prepare_sources(make_config(), tmp_path)
+    assert str([int(source.image_ids[i]) for i in seen[4]]) in str(error.value)
+    assert isinstance(error.value, UserError) and isinstance(error.value, FloatingPointError)
+    assert all(np.isfinite(value).all() for value in variables(latest_model(tmp_path)).values())
+
+
+def test_a_workdir_with_another_model_is_refused(finished, make_config):
+    with pytest.raises(UserError, match=r"model\.box_fc_dim \(was 8, is 16\)"):
+        train_and_evaluate(make_config(model__box_fc_dim=16), finished[0])
+    with pytest.raises(UserError, match=r"optimizer\.freeze"):
+        train_and_evaluate(make_config(optimizer__freeze=("backbone.*",)), finished[0])
+
+
+def filled(config, value):
+    """A model whose every number is ``value``, without the time that random weights take."""
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
+    return nnx.merge(graphdef, jax.tree.map(lambda x: np.full(x.shape, value, x.dtype), shapes))
+
+
+@pytest.fixture(scope="module")
+def model_config(make_config):
+    categories = tuple(Category(i, f"class {i}") for i in range(3))
+    return to_model_config(make_config().model, categories)
+
+
+def test_weights_of_another_number_of_classes_leave_the_heads_at_their_initial_values(model_config, caplog):
+    other = dataclasses.replace(model_config, num_classes=5, categories=())
+    model = filled(other, 0.0)
+    setup.copy_weights(filled(model_config, 1.0), model, "trained")
+    by_class = {name for name, value in variables(model).items() if (value == 0.0).all()}
+    assert by_class == {
+        "box_head.cls_score.kernel", "box_head.cls_score.bias", "box_head.bbox_pred.kernel",
+        "box_head.bbox_pred.bias", "mask_head.logits.kernel", "mask_head.logits.bias",
+    }  # fmt: skip
+    assert all((value == 1.0).all() for name, value in variables(model).items() if name not in by_class)
+    assert all(name in caplog.text for name in by_class)
+
+
+def test_weights_of_another_architecture_are_refused(model_config):
+    other = filled(dataclasses.replace(model_config, box_fc_dim=4), 1.0)
+    with pytest.raises(UserError, match="trained does not fit this model: box_head.fcs"):
+        setup.copy_weights(other, filled(model_config, 0.0), "trained")
+
+
+def test_a_model_directory_is_a_start_for_training(finished):
+    directory = finished[0] / "model"
+    trained = model_io.load_model(directory)
+    model = setup.first_model(trained.config, str(directory), seed=5)
+    assert_same_model(model, trained)
+
+
+def test_frozen_patterns_leave_the_trained_parameters(model_config):
+    model = filled(model_config, 1.0)
+    everything, _ = nnx.state(model, trainable(model), ...)
+    _, _, state = init_state(model, trainable(model, ("backbone.body.*",)), lambda p: optax.identity())
+    left = {path for path, _ in nnx.to_flat_state(state["params"])}
+    gone = {path for path, _ in nnx.to_flat_state(everything)} - left
+    assert gone and all(path[:2] == ("backbone", "body") for path in gone)
+    assert left and not any(path[:2] == ("backbone", "body") for path in left)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"train__steps": -1}, "train.steps"),
+        ({"train__checkpoint_every": 0}, "train.checkpoint_every"),
+        ({"data__source": "voc"}, "data.source"),
+        ({"data__source": "coco"}, "data.train_annotations is not set"),
+        ({"model__num_classes": 7}, "model.num_classes is 7"),
+        ({"optimizer__learning_rate": -1.0}, "optimizer.learning_rate"),
+    ],
+)
+def test_settings_that_cannot_work(make_config, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        train_and_evaluate(make_config(**changes), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_tensorboard_without_its_package_names_the_extra(make_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+    with pytest.raises(UserError, match=r"jaxmaskrcnn\[tensorboard\]"):
+        train_and_evaluate(make_config(train__tensorboard=True), tmp_path)
+
+
+def test_unknown_settings_name_the_ones_alike():
+    check_overrides(["--config.train.steps=3", "--config.data.shapes.size=64", "--workdir=x"])
+    with pytest.raises(UserError, match=r"config\.optimizer\.learning_rate\?"):
+        check_overrides(["--config.learning_rate=3"])
+    with pytest.raises(UserError, match=r"config\.train\.steps"):
+        check_overrides(["--config.train.stepss=3"])
+
+
+def test_the_model_section_takes_lists_and_unknown_fields_as_the_command_line_gives_them():
+    section = model_section("jaxmaskrcnn/shapes")
+    section.anchor_ratios = [0.5, 1.0]
+    config = to_model_config(section, model_io.model_config("jaxmaskrcnn/shapes").known_categories())
+    assert config.anchor_ratios == (0.5, 1.0) and hash(config)
+    with pytest.raises(ConfigError, match="box_fc"):
+        model_section("jaxmaskrcnn/shapes", box_fc=3)
+
+
+def test_compilation_cache_honours_the_environment(monkeypatch, tmp_path):
+    from jaxmaskrcnn import compilation_cache
+
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+        assert compilation_cache.enable() == tmp_path
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert compilation_cache.enable() == tmp_path / "jaxmaskrcnn" / "xla"
+    finally:
+        compilation_cache.enable(before)

@@ -1,0 +1,84 @@
+"""Train a Mask R-CNN and evaluate it.
+
+    python train.py
+    python train.py --config=configs/finetune.py --workdir=runs/mine --config.data.batch_size=4 ...
+
+Without arguments it learns generated shapes (configs/shapes.py) and needs no downloads. Running
+the same command again continues where the last run stopped.
+"""
+
+import logging
+import re
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from jaxmaskrcnn import compilation_cache
+from jaxmaskrcnn.config import Config
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.training.loop import train_and_evaluate
+from jaxmaskrcnn.training.run_config import check_overrides
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "shapes.py"
+
+# No default here: it would be loaded, and overridden, before mistakes in the command line are told.
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Python file with get_config(); FILE:ARGUMENT passes it an argument. Default: shapes.py."
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Default: runs/<config's name>."
+)
+
+
+def parse_flags(argv):
+    """Parse the command line, with a sentence in place of a traceback for mistakes in it."""
+    if not any(re.match(r"--?config(=|$)", argument) for argument in argv):
+        argv = [argv[0], f"--config={DEFAULT_CONFIG}", *argv[1:]]
+    try:
+        check_overrides(argv[1:])
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise UserError(f"{rest[1]!r} is not an argument of train.py; see --help.")
+        if not config_file().exists():
+            raise UserError(f"--config={config_file()} does not exist; see the folder configs.")
+        if not isinstance(CONFIG.value, Config):
+            raise UserError(f"{config_file()}: get_config() has to return a jaxmaskrcnn.config.Config.")
+    except (flags.Error, UserError) as error:
+        fail(error)
+    return rest
+
+
+def config_file() -> Path:
+    """The config file, without the argument behind its colon."""
+    return Path(flags.FLAGS["config"].config_filename.split(".py:")[0].removesuffix(".py") + ".py")
+
+
+def fail(error):
+    """Print the sentence of a mistake and end with exit code 2."""
+    # A mistake that a config file raises arrives inside of the flag library's traceback.
+    inner = re.search(r"^jaxmaskrcnn\.\S+Error: (.*)", str(error), re.MULTILINE | re.DOTALL)
+    print(f"train.py: {inner[1].strip() if inner else error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main(_):
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("jaxmaskrcnn")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # absl's own handler would print every line again
+    if flags.FLAGS["verbosity"].using_default_value:
+        absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells much at the level of ours
+    compilation_cache.enable()
+    try:
+        train_and_evaluate(CONFIG.value, WORKDIR.value or Path("runs") / config_file().stem)
+    except UserError as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)
