@@ -71,8 +71,7 @@ def main(_):
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False  # absl's own handler would print every line again
-    if flags.FLAGS["verbosity"].using_default_value:
-        absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells much at the level of ours
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells much at the level of ours
     compilation_cache.enable()
     try:
         train_and_evaluate(CONFIG.value, WORKDIR.value or Path("runs") / config_file().stem)

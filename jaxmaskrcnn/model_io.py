@@ -163,10 +163,10 @@ def _describe(config: ModelConfig) -> dict[str, Any]:
     return {"format": _FORMAT_NAME, "format_version": FORMAT_VERSION, "config": fields}
 
 
-def _parse(text: str, source: str) -> dict[str, Any]:
+def _parse(text: str | bytes, source: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # bad json, or bytes that are no UTF-8
         raise UserError(f"{source} is damaged: it is no json ({error}).") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT_NAME:
         raise UserError(f"{source} does not describe a model (its format is not {_FORMAT_NAME!r}).")
@@ -258,7 +258,7 @@ def _choose(model: str | ModelConfig, stored: ModelConfig) -> ModelConfig:
 
 def _read_directory(directory: Path, model: str | ModelConfig | None) -> MaskRCNN:
     file = directory / _MODEL_FILE
-    content = _parse(file.read_text(encoding="utf-8"), str(file))
+    content = _parse(file.read_bytes(), str(file))
     config = _config(content, str(file))
     if model is not None:
         config = _choose(model, config)

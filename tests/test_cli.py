@@ -1,6 +1,7 @@
 """evaluate.py and `python -m jaxmaskrcnn predict`, from files to files."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import logging
@@ -29,7 +30,7 @@ from jaxmaskrcnn.structures import Category
 
 ROOT = Path(__file__).parents[1]
 CATEGORIES = (Category(2, "block"), Category(9, "slab"))
-SIZES = [(48, 64), (64, 48), (50, 50), (40, 64), (64, 64)]  # height, width
+SIZES = [(36, 90), (80, 50), (50, 50), (30, 80), (64, 64)]  # height, width
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +85,9 @@ def checkpoint(config, tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_an_evaluator_of_the_truth_scores_one(data, config, tmp_path, batch_size):
+@pytest.mark.parametrize("batch_size, rule", [(1, "detectron2"), (2, "torchvision")])
+def test_an_evaluator_of_the_truth_scores_one(data, config, tmp_path, batch_size, rule):
+    config = dataclasses.replace(config, rescale_rule=rule)
     source = prepare(data / "instances.json", data, tmp_path)
     graphdef, state = nnx.split(Oracle(config, source))
     evaluator = Evaluator(config, graphdef, source, DataConfig(eval_batch_size=batch_size), progress=False)
@@ -180,7 +182,7 @@ def test_predict_draws_and_writes_everything(data, checkpoint, tmp_path, capsys)
     first = content["images"][0]
     assert first["file_name"] == str(folder / "a.jpg") and (first["height"], first["width"]) == SIZES[1]
     with Image.open(output / "a.png") as drawn:
-        assert drawn.size == (48 * 4, 64 * 4)
+        assert drawn.size == (50 * 4, 80 * 4)
     assert content["annotations"]
     for entry in content["annotations"]:
         image = content["images"][entry["image_id"] - 1]

@@ -27,7 +27,7 @@ def make_annotations(seed=0, images=4):
     annotations = []
     for image in range(images - 1):
         for k in range(4):
-            side = (10, 40, 60, 25)[k]
+            side = (10, 33, 60, 25)[k]  # 33: medium as a box, small as a mask
             x, y = rng.integers(0, WIDTH - side), rng.integers(0, HEIGHT - side)
             mask = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
             mask[y : y + side, x : x + side] = 1
@@ -102,8 +102,10 @@ def truth_as_detections(content):
 def noisy_detections(content, seed=0):
     """Shifted boxes and masks, some missing, some false, random scores."""
     rng = np.random.default_rng(seed)
-    results = []
-    for d in truth_as_detections(content) * 2:
+    truth = truth_as_detections(content)
+    # False, and small by its mask only: it counts among the small ones or not at all.
+    results = [{**truth[1], "category_id": 3, "score": 0.99}]
+    for d in truth * 2:
         dx, dy = rng.integers(-4, 5, 2)
         mask = np.roll(decode_mask(d["segmentation"]["counts"].encode(), HEIGHT, WIDTH).T, (dy, dx), (0, 1))
         rle = rle_codec.encode(np.asfortranarray(mask, np.uint8))

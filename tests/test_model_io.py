@@ -95,12 +95,12 @@ def test_round_trip_is_bit_exact(saved):
     assert all(isinstance(v[...], jax.Array) for v in arrays(model).values())
 
 
-def test_other_dtypes_are_kept(tmp_path):
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_other_dtypes_are_kept(tmp_path, dtype):
     model = make()
-    kernel = model.backbone.body.conv1.kernel
-    kernel[...] = kernel[...].astype(jnp.bfloat16)
-    bias = model.rpn.cls_logits.bias
-    bias[...] = bias[...].astype(jnp.float16)
+    graphdef, state = nnx.split(model)
+    model = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype(dtype), state))
+    assert model.backbone.body.conv1.kernel[...].dtype == dtype
     save_model(model, tmp_path / "m")
     assert_same(load_model(tmp_path / "m"), model)
 
@@ -285,6 +285,9 @@ def test_damaged_files(copy):
     file = copy / "model.json"
     whole = file.read_text(encoding="utf-8")
     file.write_text(whole[: len(whole) // 2], encoding="utf-8")
+    with pytest.raises(UserError, match="damaged: it is no json"):
+        load_model(copy)
+    file.write_bytes(b"\xff\xfe{")
     with pytest.raises(UserError, match="damaged: it is no json"):
         load_model(copy)
     file.write_text(whole, encoding="utf-8")

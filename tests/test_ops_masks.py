@@ -14,6 +14,8 @@ GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_ma
 MASKS = GOLDEN["masks"]
 HEIGHT, WIDTH = MASKS.shape[1:]
 PACKED = ops.pack_masks(MASKS)
+TARGETS = jax.jit(ops.mask_targets, static_argnames=("width", "size", "rule"))
+PASTE = jax.jit(ops.paste_masks, static_argnames=("image_size", "convention"))
 CONVENTIONS = ("torchvision", "detectron2")
 
 
@@ -62,7 +64,7 @@ def test_the_leftmost_pixel_is_the_highest_bit():
 
 
 def test_soft_targets_equal_torchvision():
-    targets = ops.mask_targets(PACKED, WIDTH, GOLDEN["target_index"], GOLDEN["target_boxes"], 14, rule="soft")
+    targets = TARGETS(PACKED, WIDTH, GOLDEN["target_index"], GOLDEN["target_boxes"], 14, rule="soft")
     np.testing.assert_allclose(targets, GOLDEN["targets_soft"], atol=1e-5)
     assert ((targets > 0.01) & (targets < 0.99)).any()
 
@@ -70,7 +72,7 @@ def test_soft_targets_equal_torchvision():
 def test_threshold_targets_equal_the_aligned_crop_at_a_half():
     recorded = GOLDEN["targets_aligned"]
     targets = np.asarray(
-        ops.mask_targets(PACKED, WIDTH, GOLDEN["target_index"], GOLDEN["target_boxes"], 14, rule="threshold")
+        TARGETS(PACKED, WIDTH, GOLDEN["target_index"], GOLDEN["target_boxes"], 14, rule="threshold")
     )
     clear = abs(recorded - 0.5) > 1e-5  # a sum that is a half up to rounding may go either way
     assert clear.mean() > 0.9
@@ -81,7 +83,7 @@ def test_threshold_targets_equal_the_aligned_crop_at_a_half():
 def test_a_half_is_foreground():
     mask = np.array([[[True, False]]])
     boxes = np.array([[0.5, 0, 1.5, 1]], np.float32)  # one sample, between the two pixels
-    target = ops.mask_targets(ops.pack_masks(mask), 2, np.zeros(1, int), boxes, 1, rule="threshold")
+    target = TARGETS(ops.pack_masks(mask), 2, np.zeros(1, int), boxes, 1, rule="threshold")
     assert target[0, 0, 0] == 1
 
 
@@ -92,10 +94,10 @@ def test_targets_do_not_depend_on_the_canvas(rule):
     targets = jax.jit(
         lambda size: ops.mask_targets(canvas, WIDTH + 11, index, boxes, 14, rule=rule, image_size=size)
     )(jnp.array([HEIGHT, WIDTH]))
-    plain = ops.mask_targets(PACKED, WIDTH, index, boxes, 14, rule=rule)
+    plain = TARGETS(PACKED, WIDTH, index, boxes, 14, rule=rule)
     np.testing.assert_allclose(targets, plain, atol=1e-6)
     # The image's border is at stake: a box that reaches it sees the canvas otherwise.
-    unaware = ops.mask_targets(canvas, WIDTH + 11, index, boxes, 14, rule="soft")
+    unaware = TARGETS(canvas, WIDTH + 11, index, boxes, 14, rule="soft")
     assert abs(unaware - GOLDEN["targets_soft"]).max() > 0.1
 
 
@@ -108,13 +110,15 @@ def test_targets_under_vmap_in_chunks_and_of_padding(monkeypatch):
     boxes = np.stack([boxes, rng.permutation(boxes)])
     index = rng.integers(0, 4, (2, len(boxes[0])))
     monkeypatch.setattr(module, "_CHUNK_PIXELS", 5 * HEIGHT * WIDTH)
-    batch = jax.vmap(lambda p, i, b: ops.mask_targets(p, WIDTH, i, b, 7, rule="soft"))(packed, index, boxes)
+    batch = jax.jit(jax.vmap(lambda p, i, b: ops.mask_targets(p, WIDTH, i, b, 7, rule="soft")))(
+        packed, index, boxes
+    )
     monkeypatch.undo()
     assert np.isfinite(batch).all()
     for i in range(2):
-        one = ops.mask_targets(packed[i], WIDTH, index[i], boxes[i], 7, rule="soft")
+        one = TARGETS(packed[i], WIDTH, index[i], boxes[i], 7, rule="soft")
         np.testing.assert_allclose(batch[i], one, atol=1e-6)
-    none = ops.mask_targets(PACKED, WIDTH, np.zeros(0, int), np.zeros((0, 4)), 7, rule="soft")
+    none = TARGETS(PACKED, WIDTH, np.zeros(0, int), np.zeros((0, 4)), 7, rule="soft")
     assert none.shape == (0, 7, 7)
 
 
@@ -130,7 +134,7 @@ def test_targets_of_many_regions_fit_into_memory():
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_pasting_equals_torch(convention):
     boxes = GOLDEN["paste_boxes"]
-    pasted = np.asarray(ops.paste_masks(GOLDEN["probs"], boxes, (HEIGHT, WIDTH), convention=convention))
+    pasted = np.asarray(PASTE(GOLDEN["probs"], boxes, (HEIGHT, WIDTH), convention=convention))
     recorded = GOLDEN[f"paste_{convention}"]
     sized = boxes[:, 2] > boxes[:, 0]
     np.testing.assert_allclose(pasted[sized], recorded[sized], atol=2e-5)
@@ -146,7 +150,7 @@ def test_pasting_equals_a_loop(convention):
     corner = rng.uniform(-8, 15, (6, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(1, 15, (6, 2))], axis=1).astype(np.float32)
     probs = rng.random((6, 5, 5)).astype(np.float32)
-    pasted = ops.paste_masks(probs, boxes, (14, 17), convention=convention)
+    pasted = PASTE(probs, boxes, (14, 17), convention=convention)
     expected = np.stack([paste_loop(p, b, (14, 17), convention) for p, b in zip(probs, boxes, strict=True)])
     assert (expected > 0).any(axis=(1, 2)).sum() >= 4
     np.testing.assert_allclose(pasted, expected, atol=2e-5)
@@ -178,7 +182,7 @@ def test_a_full_mask_fills_its_box():
     ones = np.ones((1, 28, 28), np.float32)
     box = np.array([[10, 8, 38, 36]], np.float32)
     for convention in CONVENTIONS:
-        pasted = np.asarray(ops.paste_masks(ones, box, (50, 60), convention=convention))[0] >= 0.5
+        pasted = np.asarray(PASTE(ones, box, (50, 60), convention=convention))[0] >= 0.5
         expected = np.zeros((50, 60), bool)
         # torchvision counts both ends of the whole-pixel box, so it covers one pixel more.
         expected[8:37, 10:39] = True
@@ -195,14 +199,14 @@ def test_pasting_has_finite_gradients_and_a_vmap():
         def total(p, b, convention=convention):
             return jax.vmap(lambda p, b: ops.paste_masks(p, b, (9, 9), convention=convention))(p, b).sum()
 
-        grads = jax.grad(total, argnums=(0, 1))(probs, boxes)
+        grads = jax.jit(jax.grad(total, argnums=(0, 1)))(probs, boxes)
         assert np.isfinite(grads[0]).all() and np.isfinite(grads[1]).all()
         assert grads[0][:, 1].any()
 
 
 def test_wrong_names_are_named():
     with pytest.raises(ValueError, match="'hard'"):
-        ops.mask_targets(PACKED, WIDTH, np.zeros(1, int), np.zeros((1, 4)), 7, rule="hard")
+        TARGETS(PACKED, WIDTH, np.zeros(1, int), np.zeros((1, 4)), 7, rule="hard")
     for paste in (
         lambda: ops.paste_masks(np.ones((1, 4, 4)), np.ones((1, 4)), (5, 5), convention="coco"),
         lambda: ops.paste_mask_window(np.ones((4, 4)), np.ones(4), (5, 5), convention="coco"),

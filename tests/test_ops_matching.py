@@ -11,6 +11,9 @@ from jaxmaskrcnn import ops
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_boxes.npz")
 THRESHOLDS = {"foreground_iou": 0.7, "background_iou": 0.3}
+MATCH = jax.jit(
+    ops.match, static_argnames=("foreground_iou", "background_iou", "low_quality", "low_quality_min_iou")
+)
 MODES = [(None, 0.0), ("label", 0.0), ("reassign", 0.3), ("reassign", 0.0)]
 
 
@@ -41,7 +44,7 @@ def test_equals_torchvision(name):
     iou = GOLDEN["match_iou"]
     rows = GOLDEN["match_touching_rows"] if name == "touching" else np.arange(len(iou))
     low_quality = None if name == "plain" else "label"
-    index, label = ops.match(iou[rows], np.ones(len(rows), bool), low_quality=low_quality, **THRESHOLDS)
+    index, label = MATCH(iou[rows], np.ones(len(rows), bool), low_quality=low_quality, **THRESHOLDS)
     recorded = GOLDEN[f"match_{name}"]
     np.testing.assert_array_equal(label, np.where(recorded >= 0, 1, np.where(recorded == -1, 0, -1)))
     np.testing.assert_array_equal(np.where(label == 1, index, -1), np.maximum(recorded, -1))
@@ -53,10 +56,10 @@ def test_an_object_that_overlaps_nothing_makes_all_columns_foreground():
     # Surprising, but it is what torchvision and Detectron2 do; see GOLDEN["match_all"].
     iou = jnp.array([[0.9, 0.2, 0.0], [0.0, 0.0, 0.0]])
     valid = jnp.ones(2, bool)
-    assert ops.match(iou, valid, low_quality="label", **THRESHOLDS).label.tolist() == [1, 1, 1]
-    limited = ops.match(iou, valid, low_quality="label", low_quality_min_iou=1e-6, **THRESHOLDS)
+    assert MATCH(iou, valid, low_quality="label", **THRESHOLDS).label.tolist() == [1, 1, 1]
+    limited = MATCH(iou, valid, low_quality="label", low_quality_min_iou=1e-6, **THRESHOLDS)
     assert limited.label.tolist() == [1, 0, 0]
-    padded = ops.match(iou, jnp.array([True, False]), low_quality="label", **THRESHOLDS)
+    padded = MATCH(iou, jnp.array([True, False]), low_quality="label", **THRESHOLDS)
     assert padded.label.tolist() == [1, 0, 0]
 
 
@@ -66,8 +69,8 @@ def test_equals_a_loop(mode):
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(30):
-        iou = tied_iou(rng, rng.integers(1, 6), 12) * np.float32(rng.choice([0.5, 1.0]))
-        matches = ops.match(
+        iou = tied_iou(rng, rng.choice([1, 5]), 12) * np.float32(rng.choice([0.5, 1.0]))
+        matches = MATCH(
             iou, np.ones(len(iou), bool), low_quality=low_quality, low_quality_min_iou=least, **THRESHOLDS
         )
         index, label = match_loop(iou, 0.7, 0.3, low_quality, np.float32(least))
@@ -81,14 +84,14 @@ def test_the_two_low_quality_rules_differ_in_whom_a_column_goes_to():
     # Object 1 has its best column 0, which overlaps object 0 more.
     iou = jnp.array([[0.6, 0.5], [0.4, 0.1]])
     for low_quality, index in (("label", 0), ("reassign", 1)):
-        matches = ops.match(iou, jnp.ones(2, bool), low_quality=low_quality, **THRESHOLDS)
+        matches = MATCH(iou, jnp.ones(2, bool), low_quality=low_quality, **THRESHOLDS)
         assert matches.label.tolist() == [1, -1]
         assert matches.index[0] == index
 
 
 def test_thresholds_are_inclusive_above_and_exclusive_below():
     iou = jnp.array([[0.7, 0.3, 0.69999, 0.29999]])
-    assert ops.match(iou, jnp.ones(1, bool), **THRESHOLDS).label.tolist() == [1, -1, -1, 0]
+    assert MATCH(iou, jnp.ones(1, bool), **THRESHOLDS).label.tolist() == [1, -1, -1, 0]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -96,7 +99,7 @@ def test_padding_matches_nothing(mode):
     low_quality, least = mode
     rng = np.random.default_rng(1)
     iou = tied_iou(rng, 4, 20)
-    plain = ops.match(iou, np.ones(4, bool), low_quality=low_quality, low_quality_min_iou=least, **THRESHOLDS)
+    plain = MATCH(iou, np.ones(4, bool), low_quality=low_quality, low_quality_min_iou=least, **THRESHOLDS)
     padded_iou = np.concatenate([iou, np.ones((3, 20), np.float32)])
     valid = np.arange(7) < 4
     padded = jax.jit(
@@ -111,8 +114,8 @@ def test_columns_that_do_not_exist_change_nothing(mode):
     low_quality, least = mode
     iou = np.array([[0.0, 0.0, 0.0], [0.2, 0.5, 0.8], [0.4, 0.1, 0.0]], np.float32)
     arguments = dict(low_quality=low_quality, low_quality_min_iou=least, **THRESHOLDS)
-    plain = ops.match(iou, np.ones(3, bool), **arguments)
-    wider = ops.match(np.pad(iou, ((0, 0), (0, 5)), constant_values=-1), np.ones(3, bool), **arguments)
+    plain = MATCH(iou, np.ones(3, bool), **arguments)
+    wider = MATCH(np.pad(iou, ((0, 0), (0, 5)), constant_values=-1), np.ones(3, bool), **arguments)
     np.testing.assert_array_equal(wider.label, [*plain.label, 0, 0, 0, 0, 0])
     np.testing.assert_array_equal(wider.index[:3], plain.index)
 
@@ -120,7 +123,7 @@ def test_columns_that_do_not_exist_change_nothing(mode):
 def test_no_object_is_all_background():
     for low_quality, _ in MODES:
         for iou, valid in ((jnp.zeros((0, 5)), jnp.zeros(0, bool)), (jnp.ones((2, 5)), jnp.zeros(2, bool))):
-            matches = ops.match(iou, valid, low_quality=low_quality, **THRESHOLDS)
+            matches = MATCH(iou, valid, low_quality=low_quality, **THRESHOLDS)
             assert matches.label.tolist() == [0] * 5
             assert matches.index.tolist() == [0] * 5
             assert matches.label.dtype == matches.index.dtype == jnp.int32
@@ -131,8 +134,8 @@ def test_the_order_of_objects_does_not_matter_without_ties():
     iou = rng.permutation(60).reshape(5, 12).astype(np.float32) / 60
     order = rng.permutation(5)
     for low_quality in (None, "label"):
-        a = ops.match(iou, np.ones(5, bool), low_quality=low_quality, **THRESHOLDS)
-        b = ops.match(iou[order], np.ones(5, bool), low_quality=low_quality, **THRESHOLDS)
+        a = MATCH(iou, np.ones(5, bool), low_quality=low_quality, **THRESHOLDS)
+        b = MATCH(iou[order], np.ones(5, bool), low_quality=low_quality, **THRESHOLDS)
         np.testing.assert_array_equal(a.label, b.label)
         np.testing.assert_array_equal(a.index, order[np.asarray(b.index)])
 
@@ -143,7 +146,7 @@ def test_under_vmap():
     valid = rng.random((3, 4)) < 0.6
     batch = jax.vmap(lambda i, v: ops.match(i, v, low_quality="reassign", **THRESHOLDS))(iou, valid)
     for i in range(3):
-        one = ops.match(iou[i], valid[i], low_quality="reassign", **THRESHOLDS)
+        one = MATCH(iou[i], valid[i], low_quality="reassign", **THRESHOLDS)
         np.testing.assert_array_equal(batch.index[i], one.index)
         np.testing.assert_array_equal(batch.label[i], one.label)
 

@@ -12,14 +12,14 @@ from jaxmaskrcnn.ops import nms as nms_function
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_boxes.npz")
 THRESHOLDS = (0.3, 0.5, 0.7, 0.95)
-NMS, BATCHED_NMS = jax.jit(ops.nms), jax.jit(ops.batched_nms)
+BOX_IOU, NMS, BATCHED_NMS = jax.jit(ops.box_iou), jax.jit(ops.nms), jax.jit(ops.batched_nms)
 LIMITED_NMS = jax.jit(ops.limited_nms, static_argnums=4)
 
 
 def greedy(boxes, scores, ids, threshold, valid=None):
     """Indices kept, best first."""
     with np.errstate(invalid="ignore"):
-        iou = np.asarray(ops.box_iou(boxes, boxes)) if len(boxes) else None
+        iou = np.asarray(BOX_IOU(boxes, boxes)) if len(boxes) else None
     kept = []
     for i in np.argsort(-scores, kind="stable"):
         if valid is not None and not valid[i]:
@@ -41,9 +41,9 @@ def test_equals_torchvision(threshold):
     boxes, scores, ids = (GOLDEN[f"nms_{name}"] for name in ("boxes", "scores", "ids"))
     expected = GOLDEN[f"nms_{threshold}"]
     assert 0 < expected.sum() < 400
-    np.testing.assert_array_equal(ops.nms(boxes, scores, threshold), expected)
+    np.testing.assert_array_equal(NMS(boxes, scores, threshold), expected)
     np.testing.assert_array_equal(
-        ops.batched_nms(boxes, scores, ids, threshold), GOLDEN[f"batched_nms_{threshold}"]
+        BATCHED_NMS(boxes, scores, ids, threshold), GOLDEN[f"batched_nms_{threshold}"]
     )
 
 
@@ -72,34 +72,34 @@ def test_a_chain_alternates():
     n = 600
     x = np.arange(n, dtype=np.float32)
     boxes = np.stack([x, 0 * x, x + 2, 0 * x + 1], axis=1)
-    keep = np.asarray(ops.nms(boxes, -x, 0.3))
+    keep = np.asarray(NMS(boxes, -x, 0.3))
     np.testing.assert_array_equal(keep, np.arange(n) % 2 == 0)
 
 
 def test_equality_keeps():
     boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 2]])  # IoU exactly 0.5
     scores = jnp.array([0.9, 0.8])
-    assert ops.nms(boxes, scores, 0.5).tolist() == [True, True]
-    assert ops.nms(boxes, scores, 0.4999).tolist() == [True, False]
+    assert NMS(boxes, scores, 0.5).tolist() == [True, True]
+    assert NMS(boxes, scores, 0.4999).tolist() == [True, False]
     ids = jnp.zeros(2, int)
-    assert ops.limited_nms(boxes, scores, ids, 0.5, 2)[1].tolist() == [True, True]
-    assert ops.limited_nms(boxes, scores, ids, 0.4999, 2)[1].tolist() == [True, False]
+    assert LIMITED_NMS(boxes, scores, ids, 0.5, 2)[1].tolist() == [True, True]
+    assert LIMITED_NMS(boxes, scores, ids, 0.4999, 2)[1].tolist() == [True, False]
 
 
 def test_lowest_index_first_among_equal_scores():
     boxes = jnp.tile(jnp.array([[0.0, 0, 4, 4]]), (5, 1))
     scores = jnp.array([0.1, 0.7, 0.7, -0.0, 0.0])
-    assert ops.nms(boxes, scores, 0.5).tolist() == [False, True, False, False, False]
-    assert ops.limited_nms(boxes, scores, jnp.arange(5) % 1, 0.5, 1)[0].tolist() == [1]
-    assert ops.limited_nms(boxes, scores, jnp.arange(5), 0.5, 5)[0].tolist() == [1, 2, 0, 3, 4]
+    assert NMS(boxes, scores, 0.5).tolist() == [False, True, False, False, False]
+    assert LIMITED_NMS(boxes, scores, jnp.arange(5) % 1, 0.5, 1)[0].tolist() == [1]
+    assert LIMITED_NMS(boxes, scores, jnp.arange(5), 0.5, 5)[0].tolist() == [1, 2, 0, 3, 4]
 
 
 def test_strange_scores_and_boxes():
     boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 4], [9, 9, 9, 9], [9, 9, 9, 9], [20, 20, 30, 30]])
     scores = jnp.array([jnp.nan, 0.5, 0.4, 0.3, -jnp.inf])
     # NaN counts as not valid; boxes without area overlap nothing; -inf is only the worst score.
-    assert ops.nms(boxes, scores, 0.5).tolist() == [False, True, True, True, True]
-    index, found = ops.limited_nms(boxes, scores, jnp.zeros(5, int), 0.5, 6)
+    assert NMS(boxes, scores, 0.5).tolist() == [False, True, True, True, True]
+    index, found = LIMITED_NMS(boxes, scores, jnp.zeros(5, int), 0.5, 6)
     assert index.tolist() == [1, 2, 3, 4, 0, 0]
     assert found.tolist() == [True] * 4 + [False] * 2
 
@@ -113,29 +113,29 @@ def test_padding_changes_nothing():
     padded_ids = np.zeros(400, int)
     padded_boxes[where], padded_scores[where], padded_ids[where] = boxes, scores, ids
     valid = np.isin(np.arange(400), where)
-    keep = np.asarray(ops.batched_nms(padded_boxes, padded_scores, padded_ids, 0.5, valid))
+    keep = np.asarray(BATCHED_NMS(padded_boxes, padded_scores, padded_ids, 0.5, valid))
     assert not keep[~valid].any()
-    np.testing.assert_array_equal(keep[where], ops.batched_nms(boxes, scores, ids, 0.5))
-    index, found = ops.limited_nms(padded_boxes, padded_scores, padded_ids, 0.5, 20, valid)
-    plain, plain_found = ops.limited_nms(boxes, scores, ids, 0.5, 20)
+    np.testing.assert_array_equal(keep[where], BATCHED_NMS(boxes, scores, ids, 0.5))
+    index, found = LIMITED_NMS(padded_boxes, padded_scores, padded_ids, 0.5, 20, valid)
+    plain, plain_found = LIMITED_NMS(boxes, scores, ids, 0.5, 20)
     assert found.all() and plain_found.all()
     np.testing.assert_array_equal(index, where[np.asarray(plain)])
 
 
 def test_nothing_at_all():
     boxes, scores, ids = jnp.zeros((0, 4)), jnp.zeros(0), jnp.zeros(0, int)
-    assert ops.nms(boxes, scores, 0.5).shape == (0,)
-    assert not ops.limited_nms(boxes, scores, ids, 0.5, 3)[1].any()
+    assert NMS(boxes, scores, 0.5).shape == (0,)
+    assert not LIMITED_NMS(boxes, scores, ids, 0.5, 3)[1].any()
     nobody = jnp.zeros(3, bool)
-    assert not ops.nms(jnp.zeros((3, 4)), jnp.zeros(3), 0.5, nobody).any()
+    assert not NMS(jnp.zeros((3, 4)), jnp.zeros(3), 0.5, nobody).any()
 
 
 def test_low_precision_scores_keep_exact_boxes():
     boxes, scores, ids = crowded(np.random.default_rng(5), 80, image=1000, side=300)
     low = jnp.asarray(scores, jnp.bfloat16)
     kept = greedy(boxes, np.asarray(low, np.float32), ids, 0.5)
-    assert np.flatnonzero(ops.batched_nms(boxes, low, ids, 0.5)).tolist() == sorted(kept)
-    index, found = ops.limited_nms(boxes, low, ids, 0.5, 80)
+    assert np.flatnonzero(BATCHED_NMS(boxes, low, ids, 0.5)).tolist() == sorted(kept)
+    index, found = LIMITED_NMS(boxes, low, ids, 0.5, 80)
     assert index[found].tolist() == kept
 
 
@@ -145,7 +145,7 @@ def test_under_jit_and_vmap_with_traced_threshold():
     boxes, scores, ids = (np.stack(x) for x in zip(*groups, strict=True))
     valid = rng.random((3, 300)) < 0.9
     batched = jax.jit(jax.vmap(ops.batched_nms, (0, 0, 0, None, 0)))(boxes, scores, ids, 0.5, valid)
-    limited = jax.jit(jax.vmap(lambda b, s, i, v: ops.limited_nms(b, s, i, 0.5, 15, v)))
+    limited = jax.jit(jax.vmap(lambda b, s, i, v: LIMITED_NMS(b, s, i, 0.5, 15, v)))
     index, _ = limited(boxes, scores, ids, valid)
     for i in range(3):
         expected = greedy(boxes[i], scores[i], ids[i], 0.5, valid[i])
@@ -157,9 +157,9 @@ def test_nothing_is_differentiated():
     boxes, scores, ids = crowded(np.random.default_rng(7), 300)
 
     def total(boxes, scores):
-        index, found = ops.limited_nms(boxes, scores, ids, 0.5, 5)
+        index, found = LIMITED_NMS(boxes, scores, ids, 0.5, 5)
         return (scores * nms_function(boxes, scores, 0.5)).sum() + (scores[index] * found).sum()
 
-    grads = jax.grad(total, argnums=(0, 1))(jnp.asarray(boxes), jnp.asarray(scores))
+    grads = jax.jit(jax.grad(total, argnums=(0, 1)))(jnp.asarray(boxes), jnp.asarray(scores))
     assert not grads[0].any()
-    assert grads[1].sum() == ops.nms(boxes, scores, 0.5).sum() + 5
+    assert grads[1].sum() == NMS(boxes, scores, 0.5).sum() + 5

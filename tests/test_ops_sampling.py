@@ -7,6 +7,8 @@ import pytest
 
 from jaxmaskrcnn import ops
 
+SAMPLE = jax.jit(ops.sample, static_argnums=(2, 3))
+
 
 def sample_loop(labels, priority, count, fraction):
     ordered = sorted(range(len(labels)), key=lambda i: (-priority[i], i))
@@ -22,7 +24,7 @@ def test_equals_a_loop(n):
         for balance in ([0.1, 0.8, 0.1], [0.6, 0.1, 0.3], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]):
             labels = rng.choice([-1, 0, 1], n, p=balance)
             priority = rng.integers(0, 20, n).astype(np.float32)  # with ties
-            samples = ops.sample(jnp.asarray(labels), jnp.asarray(priority), count, fraction)
+            samples = SAMPLE(labels, priority, count, fraction)
             positive, negative = sample_loop(labels, priority, count, fraction)
             used = len(positive) + len(negative)
             assert samples.index.shape == samples.positive.shape == samples.valid.shape == (count,)

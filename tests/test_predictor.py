@@ -67,9 +67,10 @@ def test_shapes_types_and_order(predictor):
 def test_the_real_model_through_make_batch_gives_the_same():
     config = small_config(num_classes=3, score_threshold=0.01, test_max_size=96)
     model = random_model(config)
-    image = picture(1)
+    image = picture(1, 30, 100)
     batch = make_batch(model, [image])
-    assert batch.images.shape[1:3] == (64, 96)
+    assert batch.images.shape[1:3] == (32, 96)
+    assert _canvas((32, 96), config) == (64, 96)  # the Predictor pads further
     detections = jax.jit(lambda m, b: m.detect(b))(model, batch)
     expected = postprocess_batch(detections, batch.image_sizes, batch.original_sizes, config)[0]
     assert len(expected["boxes"]) == 6 and expected["masks"].any()

@@ -290,12 +290,6 @@ def test_settings_that_cannot_work(make_config, tmp_path, changes, message):
     assert not (tmp_path / "config.json").exists()
 
 
-def test_tensorboard_without_its_package_names_the_extra(make_config, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
-    with pytest.raises(UserError, match=r"jaxmaskrcnn\[tensorboard\]"):
-        train_and_evaluate(make_config(train__tensorboard=True), tmp_path)
-
-
 def test_unknown_settings_name_the_ones_alike():
     check_overrides(["--config.train.steps=3", "--config.data.shapes.size=64", "--workdir=x"])
     with pytest.raises(UserError, match=r"config\.optimizer\.learning_rate\?"):

@@ -100,7 +100,7 @@ def _names(class_names) -> Mapping[int, str]:
 def _binary(mask) -> np.ndarray:
     if isinstance(mask, Mapping):
         counts = mask["counts"]
-        return decode_mask(counts.encode("ascii") if isinstance(counts, str) else counts, *mask["size"])
+        return decode_mask(counts.encode("ascii") if isinstance(counts, str) else counts, *mask["size"]).T
     return np.asarray(mask) > 0.5  # bool or probabilities
 
 
@@ -168,7 +168,7 @@ def _draw_labels(picture, items, scale, line):
         chips.append((0, 0, round(font.getlength(title)) + 2 * pad, height))
     for item, text in zip(items, texts, strict=True):
         width = min(round(font.getlength(text)) + 2 * pad, picture.width)
-        points = _anchors(item, scale)
+        points = _anchors(item, scale, width)
         chip = _place(points, (width, height), picture.size, boxes, chips, line)
         chips.append(chip)
         # A label that had to move away stays tied to its object; all ties run beneath the labels.
@@ -194,11 +194,12 @@ def _texts(items) -> tuple[list[str], str]:
     return [f"{item.score:.2f}" for item in items], f"{len(items)} x {names.pop()}"
 
 
-def _anchors(item, scale) -> np.ndarray:
+def _anchors(item, scale, width) -> np.ndarray:
     """Points [3, 2] (x, y) where a label can hang: the object's top, bottom, and a point inside."""
     x0, y0, x1, y1 = item.box
     if item.mask is None or not item.mask.any():
-        return np.array([[x0, y0], [x0, y1], [(x0 + x1) / 2, (y0 + y1) / 2]])
+        x = x0 + width / 2  # a label begins where its box does
+        return np.array([[x, y0], [x, y1], [(x0 + x1) / 2, (y0 + y1) / 2]])
     counts = item.mask.sum(1)
     rows = np.flatnonzero(counts)
     middle = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
@@ -213,7 +214,7 @@ def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...]:
     """The box of a label where it hides least of other labels and of small objects."""
     width, height = size
     (top_x, top_y), (bottom_x, bottom_y), (x, y) = points
-    shifts = (-0.15, -0.5, -0.85, 0.15, -1.15)
+    shifts = (-0.5, -0.15, -0.85, 0.15, -1.15)
     places = [(top_x + s * width, top_y - line - height) for s in shifts]
     places += [(bottom_x + s * width, bottom_y + line) for s in shifts]
     places += [(x - width / 2, y - height / 2)]

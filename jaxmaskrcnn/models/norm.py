@@ -85,7 +85,8 @@ class GroupNorm(nnx.GroupNorm):
         )
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
-        return super().__call__(x, mask=mask)
+        # Flax splits the mask into groups of channels, so it has to have all of them.
+        return super().__call__(x, mask=None if mask is None else jnp.broadcast_to(mask, x.shape))
 
 
 def make_norm(kind: str, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):

@@ -93,6 +93,9 @@ class _Run:
             trainable(model, tuple(config.optimizer.freeze)),
             lambda params: make_optimizer(config.optimizer, self.schedule, params, model_config),
         )
+        # Bound to the device as a restored state is: else a resumed run's programs would differ from
+        # a fresh run's, and compile again.
+        self.state = jax.device_put(self.state, device)
         trained, fixed = (
             sum(x.size for x in jax.tree.leaves(self.state[name])) / 1e6 for name in ("params", "rest")
         )
