@@ -147,6 +147,11 @@ class ModelConfig:
                 f"ModelConfig.categories names {len(self.categories)} classes but num_classes is "
                 f"{self.num_classes}; give as many of them as there are classes, or none."
             )
+        if self.normalise_before_resize and self.resize_kernel != "torch":
+            raise ConfigError(
+                f"ModelConfig.normalise_before_resize is True, but the kernel {self.resize_kernel!r} resizes "
+                "uint8 images; set it to False or take the kernel 'torch'."
+            )
         if len(self.anchor_sizes) != 5:
             raise ConfigError(
                 f"ModelConfig.anchor_sizes has {len(self.anchor_sizes)} entries; give five, one "

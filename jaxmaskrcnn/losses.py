@@ -101,6 +101,8 @@ def match_boxes(boxes: Array, valid: Array, targets: Targets, config: ModelConfi
     """
     objects = targets.valid & ~targets.crowd
     iou = box_iou(targets.boxes, boxes, epsilon=config.iou_epsilon)
+    # A box that does not exist must not be any object's best one.
+    iou = jnp.where(valid[None, :], iou, -1)
     matched, label = match(iou, objects, **rules)
     if config.crowd_regions == "ignore":
         inside = box_iof(boxes, targets.boxes)  # [N, G]

@@ -263,3 +263,12 @@ def test_crowd_regions_are_neither_positive_nor_negative():
     assert not any((used == anchors[i]).all(-1).any() for i in (1, 2))
     assert not (used == boxes[1]).all(-1).any()
     assert np.asarray(regions.positive).sum() == 2  # the proposal on the object and the object's own box
+
+
+def test_an_anchor_that_does_not_exist_is_no_objects_best_one():
+    boxes = np.array([[10, 10, 30, 30]], np.float32)
+    targets = Targets(boxes, np.zeros(1, np.int32), None, np.zeros(1, bool), np.ones(1, bool))
+    anchors = np.array([[10, 10, 30, 31], [10, 10, 40, 40], [40, 40, 60, 60]], np.float32)
+    rules = dict(foreground_iou=0.7, background_iou=0.3, low_quality="label")
+    _, label = losses.match_boxes(anchors, np.array([False, True, True]), targets, config(), **rules)
+    assert label.tolist() == [-1, 1, 0]  # the second overlaps by less than 0.7, but nothing better is there

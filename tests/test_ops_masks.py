@@ -161,11 +161,19 @@ def test_pasting_equals_a_loop(convention):
 def test_the_window_on_the_host_equals_pasting(convention, transform):
     rng = np.random.default_rng(2)
     size = (37, 45)
-    # Even sides about whole centres put the enlarged edges of a 14-cell mask close to whole pixels.
+    # Even sides about whole centres put the enlarged edges of a 14-cell mask close to whole pixels;
+    # with a fused multiply-add, the edge at 25 of the first special box would be at 24.
     centre, half = rng.integers(-5, 45, (60, 2)), rng.integers(0, 22, (60, 2))
     boxes = np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
     boxes[30:] += rng.uniform(-1, 1, (30, 4)).astype(np.float32)
-    special = [[-90, -90, -40, -40], [100, 5, 130, 9], [-500, -400, 600, 700], [5, 5, 3, 2], [9, 9, 9, 30]]
+    special = [
+        [60, 60, 550, 550],
+        [-90, -90, -40, -40],
+        [100, 5, 130, 9],
+        [-500, -400, 600, 700],
+        [5, 5, 3, 2],
+        [9, 9, 9, 30],
+    ]
     boxes = np.concatenate([boxes, np.array([*special, [np.nan] * 4], np.float32)])
     probs = rng.random((len(boxes), 14, 14)).astype(np.float32)
     pasted = transform(lambda p, b: ops.paste_masks(p, b, size, convention=convention))(probs, boxes)

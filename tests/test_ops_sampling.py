@@ -41,7 +41,7 @@ def test_index_priority_takes_the_lowest_indices():
 
 def test_random_priority_does_not_depend_on_padding():
     key = jax.random.key(3)
-    for m, n in ((1, 2), (5, 8), (7, 1000), (1000, 1001)):
+    for m, n in ((1, 2), (7, 1000), (1000, 1001)):
         np.testing.assert_array_equal(ops.random_priority(key, n)[:m], ops.random_priority(key, m))
     labels = jnp.where(jnp.arange(100) % 3 == 0, 1, 0)
     plain = ops.sample(labels, ops.random_priority(key, 100), 16, 0.5)

@@ -51,6 +51,13 @@ class CocoConfig(tfds.core.BuilderConfig):
     masks: bool = True
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Information that no public bucket has; asking for it leaves a temporary folder behind."""
+
+    def initialize_from_bucket(self) -> None:
+        pass
+
+
 class CocoInstances(tfds.core.GeneratorBasedBuilder):
     """TFDS builder for any COCO-format json and image folder.
 
@@ -86,7 +93,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         annotations, _ = self.parse()
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self,
             description="Instance segmentation in COCO format.",
             # Keys would be hashed and the records shuffled; in the order of image ids they stay

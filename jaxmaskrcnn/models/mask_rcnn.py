@@ -319,4 +319,7 @@ def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
         >>> import jaxmaskrcnn as jmr
         >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))
     """
-    return jax.jit(lambda key: MaskRCNN(config, rngs=nnx.Rngs(key)))(jax.random.key(seed))
+    # Run once, so code that is made quickly beats quick code.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    build = jax.jit(lambda key: MaskRCNN(config, rngs=nnx.Rngs(key)), compiler_options=options)
+    return build(jax.random.key(seed))

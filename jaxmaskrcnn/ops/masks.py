@@ -177,7 +177,7 @@ def _axis_weights(low, high, pixels, cells, convention, xp):
         length = xp.maximum(last - first + 1, 1)
         inside = (pixel >= first) & (pixel <= last)
         bordered = (np.float32(cells + 2) / length) * (pixel - first + np.float32(0.5)) - np.float32(0.5)
-        position = xp.maximum(bordered, 0) - 1  # the border starts one cell earlier than the mask
+        position = bordered - 1  # the border starts one cell earlier than the mask
     elif convention == "detectron2":
         length = (high - low)[:, None]
         inside = length > 0

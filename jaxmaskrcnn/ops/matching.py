@@ -49,7 +49,7 @@ def match(iou, valid, *, foreground_iou, background_iou, low_quality=None, low_q
         background_iou: Threshold, exclusive; at most ``foreground_iou``.
         low_quality: None, "label" or "reassign".
         low_quality_min_iou: Objects whose largest IoU is below it get no low-quality matches
-            (MMDetection's ``min_pos_iou``; the other two: 0).
+            (MMDetection's ``min_pos_iou``; the other two: 0); at least 0.
 
     Returns:
         Matches. Without any valid object all columns are background with the index 0.
@@ -69,8 +69,8 @@ def match(iou, valid, *, foreground_iou, background_iou, low_quality=None, low_q
     label = jnp.where(best >= foreground_iou, 1, jnp.where(best < background_iou, 0, -1))
 
     if low_quality is not None:
-        best_of_object = iou.max(axis=1, keepdims=True)  # [G, 1]
-        tied = (iou == best_of_object) & (best_of_object >= low_quality_min_iou) & valid[:, None]
+        best_of_object = iou.max(axis=1, keepdims=True)  # [G, 1], -1 in a row that is not valid
+        tied = (iou == best_of_object) & (best_of_object >= low_quality_min_iou)
         label = jnp.where(tied.any(axis=0), 1, label)
         if low_quality == "reassign":
             last = jnp.where(tied, jnp.arange(objects, dtype=jnp.int32)[:, None], -1).max(axis=0)

@@ -266,8 +266,9 @@ def _gather(flat, rows, row_weights, columns, column_weights):
         return total + weight[..., None] * flat.at[index].get(mode="promise_in_bounds")
 
     total = jnp.zeros((*rows.shape[:2], columns.shape[1], flat.shape[1]), flat.dtype)
-    # Unrolled, XLA makes one loop of several taps.
-    return jax.lax.fori_loop(0, rows.shape[-1] * columns.shape[-1], add, total, unroll=16)
+    # Partly unrolled, XLA makes one loop of several taps. Without any loop it would repeat the whole
+    # sum inside of each consumer, for a transposed copy in a very slow order.
+    return jax.lax.fori_loop(0, rows.shape[-1] * columns.shape[-1], add, total, unroll=4)
 
 
 def _gather_forward(flat, *taps):

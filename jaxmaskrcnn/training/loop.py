@@ -142,6 +142,7 @@ class _Run:
                     with progress.pause():
                         self._evaluate(step)
             model_io.save_model(self._model(), self.workdir / "model")
+            log.info("The model is in %s, the best one in %s.", self.workdir / "model", self.workdir / "best")
         return json.loads((self.workdir / "metrics.json").read_text(encoding="utf-8"))
 
     def _model(self) -> MaskRCNN:
@@ -156,16 +157,20 @@ class _Run:
         """Score the model, keep it if it is the best so far, and draw some pictures."""
         start = time.monotonic()
         metrics, detections = self.evaluator.run(self.state["params"], self.state["rest"])
-        log.info(
-            "Evaluation after step %d, in %.1f s:\n%s",
-            step, time.monotonic() - start, format_metrics(metrics),
-        )  # fmt: skip
+        seconds = time.monotonic() - start
+        scores = ", ".join(
+            f"{name} AP {metrics[f'{name}_AP'] or 0.0:.3f}"
+            for name in ("box", "mask")
+            if f"{name}_AP" in metrics
+        )
+        log.info("Evaluation after step %d in %.1f s: %s.", step, seconds, scores)
+        if step == self.config.train.steps:
+            log.info("%s", format_metrics(metrics))
         name = "mask_AP" if metrics.get("mask_AP") is not None else "box_AP"
         best = max(
             (line.get(f"eval/{name}") or 0.0 for line in self.writer.evaluations.values()), default=-1.0
         )
         if (metrics[name] or 0.0) > best:
-            log.info("The best %s so far; saved in %s.", name, self.workdir / "best")
             model_io.save_model(self._model(), self.workdir / "best")
         write_json(self.workdir / "detections.json", detections)
         write_json(self.workdir / "metrics.json", metrics, indent=1)

@@ -165,6 +165,7 @@ def record_masks():
             [12, 9, 12, 9],
             [-10, -10, 80, 70],
             [3, 30, 50, 33.5],
+            [60, 60, 550, 550],  # with a fused multiply-add the edge at 25 would be at 24
         ],
         np.float32,
     )

@@ -1,6 +1,6 @@
-"""ResNet weights made from their names, so that goldens need not hold any.
+"""Weights made from their names, and made-up images, so that goldens need not hold any.
 
-The recording script and the tests draw the same numbers; ``RandomState`` promises the same
+The recording scripts and the tests draw the same numbers; ``RandomState`` promises the same
 stream in every NumPy release.
 """
 
@@ -33,3 +33,60 @@ def seeded_images(height: int, width: int) -> np.ndarray:
     """float32 [1, height, width, 3] of about unit variance."""
     rng = np.random.RandomState(height * 10007 + width)
     return rng.standard_normal((1, height, width, 3)).astype(np.float32)
+
+
+# Standard deviation of a layer's output for inputs of unit variance. Scores have to spread, so that
+# thresholds and ranks decide something; deltas have to stay small enough for boxes to overlap objects.
+GAINS = {
+    "fpn.inner_blocks": 0.1,
+    "rpn.head.cls_logits": 2.0,
+    "rpn.head.bbox_pred": 0.15,
+    "box_predictor.cls_score": 4.0,
+    "box_predictor.bbox_pred": 1.0,
+    "mask_fcn_logits": 2.0,
+}
+
+
+def seeded_detector_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of torchvision's MaskRCNN."""
+    if name.startswith("backbone.body."):
+        return seeded_weight(name.removeprefix("backbone.body."), shape)
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("cls_score.bias"):
+        return np.float32([0, 2, -1, 1])  # so that no class wins everywhere
+    if len(shape) == 1:
+        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    # A transposed convolution has its inputs first, and each output sees one of its four places.
+    fan_in = shape[0] if "conv5_mask" in name else np.prod(shape[1:])
+    gain = next((gain for part, gain in GAINS.items() if part in name), 2.0**0.5)
+    return (rng.standard_normal(shape) * gain / fan_in**0.5).astype(np.float32)
+
+
+def seeded_scene(height: int, width: int, boxes: list[tuple[float, ...]]) -> dict[str, np.ndarray]:
+    """A uint8 RGB image, and an ellipse of one of three classes in each box.
+
+    Returns:
+        "image" uint8 [height, width, 3], "boxes" float32 [G, 4] XYXY, "labels" int64 [G] from 0,
+        "masks" bool [G, height, width].
+    """
+    rng = np.random.RandomState(height * 10007 + width)
+    coarse = np.kron(rng.uniform(0, 255, (height // 16 + 1, width // 16 + 1, 3)), np.ones((16, 16, 1)))
+    image = coarse[:height, :width] + rng.uniform(-25, 25, (height, width, 3))
+    y, x = np.mgrid[:height, :width] + 0.5
+    masks = []
+    for x1, y1, x2, y2 in boxes:
+        mask = ((2 * x - x1 - x2) / (x2 - x1)) ** 2 + ((2 * y - y1 - y2) / (y2 - y1)) ** 2 <= 1
+        image[mask] = 0.5 * image[mask] + rng.uniform(0, 127, 3)
+        masks.append(mask)
+    return {
+        "image": np.clip(image, 0, 255).astype(np.uint8),
+        "boxes": np.asarray(boxes, np.float32).reshape(-1, 4),
+        "labels": np.arange(len(boxes)) % 3,
+        "masks": np.asarray(masks, bool).reshape(-1, height, width),
+    }
+
+
+def sampled(name: str, values: np.ndarray, count: int) -> np.ndarray:
+    """``count`` values of an array, from places drawn by the name."""
+    index = np.random.RandomState(zlib.crc32(name.encode())).randint(values.size, size=count)
+    return np.asarray(values).ravel()[index]
