@@ -22,7 +22,14 @@ def get_config(preset: str = "detectron2/mask_rcnn_R_50_FPN_3x") -> Config:
     The default preset is what the ImageNet weights of Detectron2's model zoo (``R-50.pkl``) fit.
     """
     return Config(
-        model=model_section(preset, roi_batch_size=128, freeze_at=2, test_min_size=448, test_max_size=640),
+        model=model_section(
+            preset,
+            roi_batch_size=128,
+            freeze_at=2,
+            norm_epsilon=1e-5,  # of every ImageNet backbone; 0 belongs to torchvision's COCO weights alone
+            test_min_size=448,
+            test_max_size=640,
+        ),
         data=DataConfig(batch_size=2, min_sizes=(384, 416, 448), max_size=640),
         optimizer=OptimizerConfig(
             learning_rate=0.005,

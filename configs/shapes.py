@@ -22,11 +22,12 @@ def get_config() -> Config:
             max_size=128,
         ),
         optimizer=OptimizerConfig(
-            learning_rate=0.02,
+            learning_rate=0.08,
             reference_batch_size=0,
-            clip_norm=10.0,
+            clip_norm=5.0,
             schedule="cosine",
             warmup_steps=50,
+            warmup_factor=0.01,
         ),
-        train=TrainConfig(steps=500, log_every=20, checkpoint_every=250),
+        train=TrainConfig(steps=1100, log_every=20, checkpoint_every=250),
     )

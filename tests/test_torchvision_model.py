@@ -31,7 +31,7 @@ CONFIG = model_config(
     anchor_sizes=(16, 32, 64, 128, 256), box_fc_dim=32, mask_convs=2, mask_dim=32,
     test_min_size=224, test_max_size=288, rpn_pre_nms_train=70, rpn_pre_nms_test=60, rpn_post_nms_train=150,
     rpn_post_nms_test=180, rpn_batch_size=64, roi_batch_size=200, roi_positive_fraction=0.04,
-    detections_per_image=20,
+    detections_per_image=40,
 )  # fmt: skip
 
 

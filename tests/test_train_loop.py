@@ -256,11 +256,15 @@ def test_weights_of_another_architecture_are_refused(model_config):
         setup.copy_weights(other, filled(model_config, 0.0), "trained")
 
 
-def test_a_model_directory_is_a_start_for_training(finished):
+def test_a_model_directory_is_a_start_for_training(finished, caplog):
     directory = finished[0] / "model"
     trained = model_io.load_model(directory)
     model = setup.first_model(trained.config, str(directory), seed=5)
     assert_same_model(model, trained)
+    assert "other settings" not in caplog.text
+    changed = dataclasses.replace(trained.config, channel_order="bgr")
+    setup.first_model(changed, str(directory), seed=5)
+    assert "other settings than this run's: channel_order 'rgb' (here 'bgr')" in caplog.text
 
 
 def test_frozen_patterns_leave_the_trained_parameters(model_config):

@@ -66,9 +66,12 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
 
     Example:
         >>> config = CocoConfig(name="mine", annotations="train.json", images="train")
-        >>> builder = CocoInstances(config=config, data_dir="cache", file_format="array_record")
-        >>> builder.download_and_prepare()
-        >>> source = builder.as_data_source("data", decoders={"image": tfds.decode.SkipDecoding()})
+        >>> builder = CocoInstances(  # doctest: +SKIP
+        ...     config=config, data_dir="cache", file_format="array_record"
+        ... )
+        >>> builder.download_and_prepare()  # doctest: +SKIP
+        >>> decoders = {"image": tfds.decode.SkipDecoding()}
+        >>> source = builder.as_data_source("data", decoders=decoders)  # doctest: +SKIP
     """
 
     VERSION = tfds.core.Version(_VERSION)
@@ -221,9 +224,10 @@ def prepare(
             usable remains.
 
     Example:
-        >>> source = prepare("train.json", "train", "cache")
+        >>> from jaxmaskrcnn.data import write_shapes
+        >>> source = prepare(*write_shapes("data", 10, 64, seed=0), "cache")
         >>> len(source), source.categories[0].name
-        (61, 'balloon')
+        (10, 'circle')
     """
     annotations, images, cache_dir = Path(annotations), Path(images), Path(cache_dir)
     Problems(on_error)  # a wrong setting is reported before anything is read

@@ -199,9 +199,14 @@ def train_iterator(
         UserError: The data set and the configuration do not go together.
 
     Example:
-        >>> batches = train_iterator(source, model_config, DataConfig(batch_size=8), seed=0)
+        >>> from jaxmaskrcnn.data import prepare, write_shapes
+        >>> from jaxmaskrcnn.presets import model_config
+        >>> source = prepare(*write_shapes("data", 10, 64, seed=0), "cache")
+        >>> data = DataConfig(batch_size=2, min_sizes=(96, 128), max_size=128)
+        >>> batches = train_iterator(source, model_config("jaxmaskrcnn/shapes"), data, seed=0)
         >>> next(batches).images.shape
-        (8, 800, 1088, 3)
+        (2, 128, 128, 3)
+        >>> batches.close()
     """
     sampler.check_processes(data_config.batch_size, process_count, "batch_size")
     _check_labels(source, model_config)

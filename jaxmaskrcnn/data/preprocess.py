@@ -100,8 +100,12 @@ def make_batch(
         UserError: An array has the wrong type, shape or values.
 
     Example:
-        >>> batch = make_batch(model, [image], [{"boxes": boxes, "labels": labels, "masks": masks}])
-        >>> losses = model.losses(batch, jax.random.key(0))
+        >>> from jaxmaskrcnn.presets import model_config
+        >>> image, masks = np.zeros((48, 64, 3), np.uint8), np.ones((1, 48, 64), bool)
+        >>> target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": masks}
+        >>> batch = make_batch(model_config("jaxmaskrcnn/shapes"), [image], [target])
+        >>> batch.images.shape, batch.targets.boxes[0].tolist()
+        ((1, 96, 128, 3), [[8.0, 16.0, 80.0, 60.0]])
     """
     config: ModelConfig = getattr(model, "config", model)
     if not len(images):

@@ -48,8 +48,10 @@ def write_shapes(directory: str | os.PathLike, num_images: int, size: int, seed:
         UserError: There are no images to write or they are too small to show anything.
 
     Example:
-        >>> annotations, images = write_shapes("data", 1000, 128, seed=0)
-        >>> source = prepare(annotations, images, "cache")
+        >>> from jaxmaskrcnn.data import prepare
+        >>> annotations, images = write_shapes("data", 10, 64, seed=0)
+        >>> len(prepare(annotations, images, "cache"))
+        10
     """
     if num_images < 1 or size < 32:
         raise UserError(

@@ -185,8 +185,8 @@ def coco_metrics(
         UserError: The annotations cannot be read, or a detection names an unknown image.
 
     Example:
-        >>> metrics = coco_metrics("instances.json", json.load(open("detections.json")))
-        >>> print(format_metrics(metrics))
+        >>> found = json.load(open("detections.json"))  # doctest: +SKIP
+        >>> print(format_metrics(coco_metrics("instances.json", found)))  # doctest: +SKIP
     """
     if not isinstance(annotations, GroundTruth):
         annotations = GroundTruth(annotations)

@@ -45,9 +45,9 @@ class Evaluator:
         UserError: The model's classes do not fit the annotations.
 
     Example:
-        >>> graphdef, params, rest = nnx.split(model, trainable(model), ...)
-        >>> evaluator = Evaluator(model.config, graphdef, source, data_config)
-        >>> metrics, detections = evaluator.run(params, rest)
+        >>> graphdef, params, rest = nnx.split(model, trainable(model), ...)  # doctest: +SKIP
+        >>> evaluator = Evaluator(model.config, graphdef, source, data_config)  # doctest: +SKIP
+        >>> metrics, detections = evaluator.run(params, rest)  # doctest: +SKIP
     """
 
     def __init__(
@@ -155,9 +155,9 @@ def evaluate(
         The metrics (see ``coco_metrics``) and the detections (COCO results).
 
     Example:
-        >>> source = prepare("val.json", "val", "cache")
-        >>> metrics, detections = evaluate(model, source, DataConfig(eval_batch_size=2))
-        >>> metrics["mask_AP"]
+        >>> source = prepare("val.json", "val", "cache")  # doctest: +SKIP
+        >>> metrics, detections = evaluate(model, source, DataConfig())  # doctest: +SKIP
+        >>> metrics["mask_AP"]  # doctest: +SKIP
     """
     graphdef, state = nnx.split(model)
     evaluator = Evaluator(

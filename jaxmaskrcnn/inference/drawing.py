@@ -52,8 +52,9 @@ def draw_detections(
         An object has the same colour at any ``score_threshold``.
 
     Example:
-        >>> out = predictor("street.jpg")
-        >>> draw_detections("street.jpg", out, predictor.categories).save("street.png")
+        >>> out = {"boxes": [[8, 8, 50, 40]], "scores": [0.9], "labels": [1]}
+        >>> draw_detections(np.zeros((48, 64, 3), np.uint8), out, {1: "cat"}).size
+        (256, 192)
     """
     image = Image.fromarray(read_image(image))
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))

@@ -27,7 +27,7 @@ def read_image(image: Any) -> np.ndarray:
         UserError: The file is missing or no image, or the array has another shape or type.
 
     Example:
-        >>> read_image("photo.jpg").shape
+        >>> read_image("photo.jpg").shape  # doctest: +SKIP
         (480, 640, 3)
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):

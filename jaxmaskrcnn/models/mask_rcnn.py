@@ -48,7 +48,8 @@ class MaskRCNN(nnx.Module):
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
         >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))
         >>> batch = jmr.make_batch(model, [np.zeros((96, 128, 3), np.uint8)])
-        >>> model.detect(batch).boxes.shape[::2]
+        >>> detect = jax.jit(lambda model, batch: model.detect(batch))
+        >>> detect(model, batch).boxes.shape[::2]
         (1, 4)
     """
 

@@ -64,7 +64,6 @@ def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
     if rule not in ("soft", "threshold"):
         raise ValueError(f'mask_targets: rule is {rule!r}; choose "soft" or "threshold".')
     packed = jnp.asarray(packed)
-    packed = jnp.asarray(packed)
     height = packed.shape[1]
     h, w = (height, width) if image_size is None else (image_size[0], image_size[1])
     h, w = jnp.asarray(h, jnp.float32), jnp.asarray(w, jnp.float32)

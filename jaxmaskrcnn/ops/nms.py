@@ -121,7 +121,13 @@ def _greedy(boxes, scores, ids, iou_threshold, valid):
         candidates = cut(valid) & ~(over & keep[:, None]).any(axis=0)
         return jax.lax.dynamic_update_slice_in_dim(keep, _settle(candidates, cut(over) & earlier), start, 0)
 
-    keep = jax.lax.fori_loop(0, (n + padding) // tile, settle_tile, jnp.zeros(n + padding, bool))
+    if n <= tile:
+        # Nothing comes before the only tile; a loop of one round would be slow to compile.
+        over = box_iou(boxes, boxes) > iou_threshold
+        keep = _settle(valid, (over if ids is None else over & (ids[:, None] == ids)) & earlier)
+    else:
+        keep = jnp.zeros(n + padding, bool)
+        keep = jax.lax.fori_loop(0, (n + padding) // tile, settle_tile, keep)
     return jnp.zeros(n, bool).at[order].set(keep[:n])
 
 

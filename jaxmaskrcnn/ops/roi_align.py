@@ -8,17 +8,17 @@ sample is interpolated from the four pixels around it, and a bin is the mean of 
 Pixel (i, j) has its centre at (i, j). A sample outside of [-1, H] x [-1, W] counts as 0; one
 between -1 and 0 is moved to 0, one above H - 1 to H - 1.
 
-All of this is separable, so either axis is described alone, by taps (pixel and weight pairs)
-or by a matrix [bins, pixels]. Taps serve a fixed number of samples: only what is sampled is
-read. The matrix serves the adaptive number, which differs from region to region.
+All of this is separable, so either axis is described alone: by taps, pairs of a pixel and a
+weight. With a fixed number of samples only what is sampled is read. The adaptive number differs
+from region to region; a bin then reads all pixels it touches, and the loop over them is as long
+as the widest bin at hand needs.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-# Elements in the largest temporary array of the adaptive form: 64 MB of float32.
-_CHUNK_ELEMENTS = 2**24
 
 
 def assign_levels(boxes, *, rule, min_level=2, max_level=5):
@@ -143,22 +143,18 @@ def multilevel_roi_align(
     y = axis_samples(boxes[:, 1] * scales, boxes[:, 3] * scales, oh, sampling_ratio, aligned)
     x = axis_samples(boxes[:, 0] * scales, boxes[:, 2] * scales, ow, sampling_ratio, aligned)
 
+    extents = sizes[levels]  # [R, 2]
     if sampling_ratio > 0:
-        extents = sizes[levels]  # [R, 2]
-        widths = np.array([f.shape[1] for f in features], np.int32)
-        offsets = np.cumsum([0] + [f.shape[0] * f.shape[1] for f in features[:-1]]).astype(np.int32)
-        rows, row_weights = _taps(*y, oh, sampling_ratio, extents[:, 0])
-        columns, column_weights = _taps(*x, ow, sampling_ratio, extents[:, 1])
-        rows = rows * jnp.asarray(widths)[levels][:, None, None]
-        rows = rows + jnp.asarray(offsets)[levels][:, None, None]
-        flat = jnp.concatenate([f.reshape(-1, f.shape[2]) for f in features])
-        pooled = _gather(flat, rows, row_weights, columns, column_weights)
+        rows = _fixed_taps(*y, oh, sampling_ratio, extents[:, 0])
+        columns = _fixed_taps(*x, ow, sampling_ratio, extents[:, 1])
     else:
-        pooled = sum(
-            _pool_by_matrices(feature, y, x, (oh, ow), levels == level, sizes[level])
-            for level, feature in enumerate(features)
-        )
-    return pooled.astype(dtype)
+        rows = _window(*y, oh, extents[:, 0])
+        columns = _window(*x, ow, extents[:, 1])
+    widths = np.array([f.shape[1] for f in features], np.int32)
+    offsets = np.cumsum([0] + [f.shape[0] * f.shape[1] for f in features[:-1]]).astype(np.int32)
+    regions = _Regions(jnp.asarray(offsets)[levels], jnp.asarray(widths)[levels], rows, columns)
+    flat = jnp.concatenate([f.reshape(-1, f.shape[2]) for f in features])
+    return _gather(flat, regions).astype(dtype)
 
 
 def axis_samples(low, high, bins, sampling_ratio, aligned):
@@ -196,9 +192,7 @@ def axis_samples(low, high, bins, sampling_ratio, aligned):
 def axis_matrix(start, spacing, count, bins, extent, pixels):
     """Pooling along one axis as a matrix: ``bins of a column = matrix @ column``.
 
-    For the adaptive number of samples: they are less than a pixel apart, but more than half a
-    pixel if a bin has several. So at most a handful of them touch a given pixel, whatever the
-    size of the region, and only those are looked at; this gives a static shape.
+    For the adaptive number of samples.
 
     Args:
         start: From :func:`axis_samples`, a scalar.
@@ -211,18 +205,30 @@ def axis_matrix(start, spacing, count, bins, extent, pixels):
     Returns:
         float32 [bins, pixels]; all zeros where ``count`` is 0.
     """
-    pixel = jnp.arange(pixels, dtype=jnp.float32)[:, None]  # [pixels, 1]
-    bin_first = (jnp.arange(bins) * count)[:, None, None]  # [bins, 1, 1]
-    bin_end = bin_first + count
+    pixel = jnp.arange(pixels, dtype=jnp.float32)
+    return _adaptive_weight(start, spacing, count, extent, jnp.arange(bins)[:, None], pixel)
 
+
+def _adaptive_weight(start, spacing, count, extent, number, pixel):
+    """Weight of a pixel in a bin's mean, on one axis; all arguments broadcast.
+
+    Samples are less than a pixel apart, but more than half a pixel if a bin has several. So at
+    most a handful of them touch a given pixel, whatever the size of the region, and only those
+    are looked at.
+    """
+    start, spacing, count, extent, number, pixel = (
+        jnp.asarray(x)[..., None] for x in (start, spacing, count, extent, number, pixel)
+    )
+    bin_first = number * count
+    bin_end = bin_first + count
     # Samples within one pixel of this one: at most 4 fit into the two pixels of length. One
     # more at either end makes rounding harmless. 6 samples or fewer are all looked at.
     nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
-    first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)  # [bins, pixels, 1]
-    sample = first + jnp.arange(6)  # [bins, pixels, 6]
+    first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
+    sample = first + jnp.arange(6)  # [..., 6]
     low, high, low_weight, high_weight = _neighbours(start + (sample + 0.5) * spacing, extent)
     weight = jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
-    return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count, 1)
+    return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count[..., 0], 1)
 
 
 def _neighbours(position, extent):
@@ -235,76 +241,165 @@ def _neighbours(position, extent):
     return low, jnp.minimum(low + 1, last), jnp.where(inside, 1 - fraction, 0), jnp.where(inside, fraction, 0)
 
 
-def _taps(start, spacing, count, bins, samples, extent):
-    """Pixels [R, bins, T] read on one axis and their weights, for a fixed number of samples."""
+class _Taps(NamedTuple):
+    """Pixels and weights [R, bins, T] of each bin on one axis, for a fixed number of samples."""
+
+    pixels: jax.Array
+    weights: jax.Array
+
+    def size(self):
+        return self.pixels.shape[-1]
+
+    def tap(self, k):
+        """(pixel, weight), both [R, bins], of tap ``k``."""
+        return self.pixels[..., k], self.weights[..., k]
+
+
+class _Window(NamedTuple):
+    """The pixels of each bin on one axis, for the adaptive number of samples.
+
+    A bin reads consecutive pixels, ``first`` int [R, bins] to ``last``; how many depends on the
+    region. Samples and extent as in :func:`axis_matrix`, [R].
+    """
+
+    first: jax.Array
+    last: jax.Array
+    start: jax.Array
+    spacing: jax.Array
+    count: jax.Array
+    extent: jax.Array
+
+    def size(self):
+        # Of the widest bin: the weights are zero beyond a bin's own pixels.
+        return (self.last - self.first).max(initial=0) + 1
+
+    def tap(self, k):
+        """(pixel, weight), both [R, bins], of tap ``k``."""
+        pixel = self.first + k
+        samples = (x[:, None] for x in (self.start, self.spacing, self.count, self.extent))
+        weight = _adaptive_weight(*samples, jnp.arange(pixel.shape[1]), pixel.astype(jnp.float32))
+        return jnp.minimum(pixel, self.last), weight
+
+
+class _Regions(NamedTuple):
+    """Where regions lie in a flat list of pixels.
+
+    ``base`` int [R] is the place of the first pixel of a region's feature map, ``width`` int [R]
+    the map's width.
+    """
+
+    base: jax.Array
+    width: jax.Array
+    rows: _Taps | _Window
+    columns: _Taps | _Window
+
+    def size(self):
+        return self.rows.size() * self.columns.size()
+
+    def tap(self, k):
+        """(flat index, weight), both [R, oh, ow], of one pair of a row tap and a column tap."""
+        taps = self.columns.size()
+        y, row_weight = self.rows.tap(k // taps)
+        x, column_weight = self.columns.tap(k % taps)
+        start = self.base[:, None] + self.width[:, None] * y
+        return start[:, :, None] + x[:, None, :], row_weight[:, :, None] * column_weight[:, None, :]
+
+
+def _fixed_taps(start, spacing, count, bins, samples, extent):
     sample = jnp.arange(bins * samples).reshape(bins, samples) + 0.5
     position = start[:, None, None] + sample * spacing[:, None, None]
     low, high, low_weight, high_weight = _neighbours(position, extent[:, None, None])
     pixels = jnp.concatenate([low, high], axis=-1).astype(jnp.int32)
     weights = jnp.concatenate([low_weight, high_weight], axis=-1)
-    return pixels, weights / jnp.maximum(count, 1)[:, None, None]
+    return _Taps(pixels, weights / jnp.maximum(count, 1)[:, None, None])
 
 
-def _tap(number, rows, row_weights, columns, column_weights):
-    """(flat index, weight), both [R, oh, ow], of one pair of a row tap and a column tap."""
-    i, j = number // columns.shape[-1], number % columns.shape[-1]
-    index = rows[:, :, None, i] + columns[:, None, :, j]
-    return index, row_weights[:, :, None, i] * column_weights[:, None, :, j]
+def _window(start, spacing, count, bins, extent):
+    number = jnp.arange(bins)
+    last_pixel = jnp.maximum(extent - 1, 0)[:, None]
+
+    def pixel(sample):
+        position = start[:, None] + (sample + 0.5) * spacing[:, None]
+        position = jnp.where(jnp.isfinite(position), position, 0)
+        return jnp.clip(jnp.floor(position), 0, last_pixel)
+
+    first = pixel(number * count[:, None])
+    last = jnp.minimum(pixel((number + 1) * count[:, None] - 1) + 1, last_pixel)
+    first, last = first.astype(jnp.int32), jnp.maximum(first, last).astype(jnp.int32)
+    return _Window(first, last, start, spacing, count, extent)
 
 
 @jax.custom_vjp
-def _gather(flat, rows, row_weights, columns, column_weights):
-    """Weighted sums of pixels: [pixels, C] and taps [R, oh, T], [R, ow, T] -> [R, oh, ow, C].
+def _gather(flat, regions):
+    """Weighted sums of pixels: [pixels, C] -> [R, oh, ow, C].
 
     Tap by tap, so that nothing larger than the output is ever in memory. The derivative that
     JAX would make of it has an array of the features' size for each tap.
     """
-    taps = (rows, row_weights, columns, column_weights)
-
-    def add(number, total):
-        index, weight = _tap(number, *taps)
-        return total + weight[..., None] * flat.at[index].get(mode="promise_in_bounds")
-
-    total = jnp.zeros((*rows.shape[:2], columns.shape[1], flat.shape[1]), flat.dtype)
-    # Partly unrolled, XLA makes one loop of several taps. Without any loop it would repeat the whole
-    # sum inside of each consumer, for a transposed copy in a very slow order.
-    return jax.lax.fori_loop(0, rows.shape[-1] * columns.shape[-1], add, total, unroll=4)
+    return _sum_taps(flat, regions)
 
 
-def _gather_forward(flat, *taps):
+def _gather_forward(flat, regions):
     # The slice has no elements; it only carries the number of pixels.
-    return _gather(flat, *taps), (flat[:, :0], taps)
+    return _sum_taps(flat, regions), (flat[:, :0], regions)
 
 
 def _gather_backward(residuals, cotangent):
-    flat, taps = residuals
-
-    def add(number, grad):
-        index, weight = _tap(number, *taps)
-        return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
-
-    grad = jnp.zeros((flat.shape[0], cotangent.shape[-1]), cotangent.dtype)
-    grad = jax.lax.fori_loop(0, taps[0].shape[-1] * taps[2].shape[-1], add, grad)
-    return grad, None, None, None, None
+    pixels, regions = residuals
+    return _spread_taps(pixels, regions, cotangent), None
 
 
 _gather.defvjp(_gather_forward, _gather_backward)
 
 
-def _pool_by_matrices(feature, y, x, output_size, member, extent):
-    """Adaptive pooling of one level, zero for regions that are no member of it."""
-    oh, ow = output_size
-    height, width, channels = feature.shape
+def _merge_batch(function):
+    """Under `vmap`, one long list of regions over one long list of pixels.
 
-    def pool(region):
-        y, x, member = region
-        rows = axis_matrix(*y, oh, extent[0], height) * member
-        columns = axis_matrix(*x, ow, extent[1], width)
-        # The default precision of GPUs and TPUs would cost 3 digits.
-        half = jnp.einsum("ph,hwc->pwc", rows, feature, precision="highest")
-        return jnp.einsum("qw,pwc->pqc", columns, half, precision="highest")
+    A batch of loops would run as long as the longest one and copy what the others carry.
+    """
+    function = jax.custom_batching.custom_vmap(function)
 
-    if member.shape[0] == 0:
-        return jnp.zeros((0, oh, ow, channels), feature.dtype)
-    chunk = max(1, _CHUNK_ELEMENTS // (oh * width * channels))
-    return jax.lax.map(pool, (y, x, member), batch_size=min(chunk, member.shape[0]))
+    @function.def_vmap
+    def merged(axis_size, in_batched, flat, regions, *rest):
+        arguments = jax.tree.map(
+            lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)),
+            (flat, regions, *rest),
+            tuple(in_batched),
+        )
+        pixels = arguments[0].shape[1]
+        flat, regions, *rest = jax.tree.map(
+            lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), arguments
+        )
+        image = jnp.repeat(jnp.arange(axis_size), regions.base.shape[0] // axis_size)
+        out = function(flat, regions._replace(base=regions.base + image * pixels), *rest)
+        return out.reshape(axis_size, -1, *out.shape[1:]), True
+
+    return function
+
+
+@_merge_batch
+def _sum_taps(flat, regions):
+    def add(number, total):
+        index, weight = regions.tap(number)
+        return total + weight[..., None] * flat.at[index].get(mode="promise_in_bounds")
+
+    (bins_y, bins_x), taps = _bins(regions), regions.size()
+    total = jnp.zeros((regions.base.shape[0], bins_y, bins_x, flat.shape[1]), flat.dtype)
+    # Partly unrolled, XLA makes one loop of several taps. Without any loop it would repeat the whole
+    # sum inside of each consumer, for a transposed copy in a very slow order.
+    return jax.lax.fori_loop(0, taps, add, total, unroll=4 if isinstance(taps, int) else 1)
+
+
+@_merge_batch
+def _spread_taps(flat, regions, cotangent):
+    def add(number, grad):
+        index, weight = regions.tap(number)
+        return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
+
+    grad = jnp.zeros((flat.shape[0], cotangent.shape[-1]), cotangent.dtype)
+    return jax.lax.fori_loop(0, regions.size(), add, grad)
+
+
+def _bins(regions):
+    """(oh, ow)"""
+    return regions.rows[0].shape[1], regions.columns[0].shape[1]

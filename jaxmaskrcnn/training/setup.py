@@ -83,7 +83,9 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
     if not weights:
         log.info("Weights: random.")
     elif Path(weights).is_dir():
-        copy_weights(model_io.load_model(weights), model, weights)
+        source = model_io.load_model(weights)
+        copy_weights(source, model, weights)
+        _tell_other_settings(source.config, model_config, weights)
     else:
         load_backbone(model, weights)
         log.info("Weights: backbone from %s, the rest random.", weights)
@@ -124,6 +126,18 @@ def copy_weights(source: nnx.Module, model: MaskRCNN, name: str) -> None:
             "The checkpoint has another number of classes, so these start from random values: %s.",
             ", ".join(initial),
         )
+
+
+def _tell_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> None:
+    """Weights work as they did only under the settings that they were made with."""
+    other = [
+        f"{field.name} {getattr(source, field.name)!r} (here {getattr(model, field.name)!r})"
+        for field in dataclasses.fields(ModelConfig)
+        if field.name not in ("num_classes", "categories")
+        and getattr(source, field.name) != getattr(model, field.name)
+    ]
+    if other:
+        log.warning("%s was made with other settings than this run's: %s.", name, ", ".join(other))
 
 
 def _class_dependent(model: MaskRCNN) -> set[tuple]:

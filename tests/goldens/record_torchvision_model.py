@@ -32,7 +32,7 @@ SETTINGS = dict(
     min_size=224, max_size=288,
     rpn_pre_nms_top_n_train=70, rpn_pre_nms_top_n_test=60, rpn_post_nms_top_n_train=150,
     rpn_post_nms_top_n_test=180, rpn_batch_size_per_image=64, box_batch_size_per_image=200,
-    box_positive_fraction=0.04, box_detections_per_img=20,
+    box_positive_fraction=0.04, box_detections_per_img=40,
 )  # fmt: skip
 CHANNELS, HIDDEN, CLASSES = 32, 32, 4  # of the pyramid, of the heads, with the background
 ANCHOR_SIZES = (16, 32, 64, 128, 256)

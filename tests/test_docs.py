@@ -1,0 +1,316 @@
+"""What the documentation says to run runs, its links lead somewhere, docstrings' examples hold.
+
+The blocks of a page run in their order in one folder, as a reader would run them. Commands run as
+they are written, but with small models, few small pictures and one training step. Except for the
+quickstart, neither the step nor the detections are computed, unless slow tests are asked for.
+"""
+
+import contextlib
+import dataclasses
+import doctest
+import importlib
+import importlib.util
+import logging
+import pickle
+import pkgutil
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from absl import logging as absl_logging
+from detectors import random_model, small_config
+from flax import nnx
+from PIL import Image
+
+import jaxmaskrcnn
+from jaxmaskrcnn import compilation_cache
+from jaxmaskrcnn.__main__ import main as package_command
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data import write_shapes
+from jaxmaskrcnn.evaluation.main import main as evaluate_command
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.structures import Batch, Detections
+from jaxmaskrcnn.training import loop
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+)
+
+# The model of every command and block, whatever preset it names.
+SMALL_MODEL = {
+    "backbone_depth": 18, "backbone_width": 8, "backbone_norm": "frozen_bn", "norm_epsilon": 1e-5,
+    "fpn_channels": 8, "fpn_norm": "none", "head_norm": "none", "box_fc_dim": 8, "mask_convs": 1,
+    "mask_dim": 8, "rpn_pre_nms_train": 50, "rpn_pre_nms_test": 50, "rpn_post_nms_train": 10,
+    "rpn_post_nms_test": 10, "rpn_batch_size": 16, "roi_batch_size": 8, "detections_per_image": 6,
+    "test_min_size": 64, "test_max_size": 64,
+}  # fmt: skip
+SMALL_RUN = {
+    **{f"config.model.{name}": value for name, value in SMALL_MODEL.items()},
+    "config.data.batch_size": 2, "config.data.eval_batch_size": 2, "config.data.min_sizes": 64,
+    "config.data.max_size": 64, "config.data.shapes.train_images": 4, "config.data.shapes.eval_images": 2,
+    "config.data.shapes.size": 64, "config.optimizer.learning_rate": 0.001,
+    "config.optimizer.schedule": "constant", "config.optimizer.warmup_steps": 0, "config.train.steps": 1,
+}  # fmt: skip
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    text: str
+    reason: str | None  # why it is not run
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    return [
+        Block(text.count("\n", 0, m.start("text")) + 1, m["language"], m["text"], m["reason"])
+        for m in BLOCK.finditer(text)
+    ]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command of a bash block."""
+    words = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words += [part for part in re.split(r"\s&&\s", line) if part.strip()]
+    return [command for part in words if (command := shlex.split(part, comments=True))]
+
+
+def ci_commands() -> list[list[str]]:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    return [shlex.split(line) for line in lines if re.match(r"(pip|ruff|pytest)\b", line)]
+
+
+# -- running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Most of these tests' time is compilation, and none of them is about speed."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def train_command():
+    spec = importlib.util.spec_from_file_location("train_command", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """Commands set up logging, flags and a cache for a process of their own; tests share one."""
+    monkeypatch.setattr(compilation_cache, "enable", lambda: None)
+    root, ours = logging.getLogger(), logging.getLogger("jaxmaskrcnn")
+    kept = [(log, list(log.handlers), log.level, log.propagate) for log in (root, ours)]
+    verbosity = absl_logging.get_verbosity()
+    yield
+    absl_logging.set_verbosity(verbosity)
+    for log, handlers, level, propagate in kept:
+        log.handlers[:] = handlers
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, one_process):
+    """A folder with what the pages take for granted: the configs, some data, weights and a picture."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for seed, name in enumerate(("train", "val")):
+        annotations, images = write_shapes(tmp_path, 4, 64, seed)
+        annotations.rename(f"{name}.json")
+        images.rename(name)
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("picture.png")
+    Path("R-50.pkl").write_bytes(pickle.dumps({"model": imagenet_weights()}, protocol=2))
+
+    def narrow(*args, **overrides) -> ModelConfig:
+        return dataclasses.replace(make_config(*args, **overrides), **SMALL_MODEL)
+
+    make_config = jaxmaskrcnn.model_config
+    monkeypatch.setattr(jaxmaskrcnn, "model_config", narrow)
+    # Pages make some hundred pictures; what is done with each is the same.
+    few = lambda directory, count, size, seed: write_shapes(directory, min(count, 4), size, seed)  # noqa: E731
+    monkeypatch.setattr(jaxmaskrcnn.data, "write_shapes", few)
+    return tmp_path
+
+
+def imagenet_weights() -> dict[str, np.ndarray]:
+    """The ResNet of the small model under Detectron2's names."""
+    body = random_model(small_config(**SMALL_MODEL)).backbone.body
+    words = {
+        "scale": "norm.weight",
+        "bias": "norm.bias",
+        "mean": "norm.running_mean",
+        "var": "norm.running_var",
+    }
+    state = {}
+    for path, variable in nnx.to_flat_state(nnx.state(body)):
+        value = np.asarray(variable[...])
+        name = ".".join(map(str, path[:-1]))
+        name = re.sub(r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}", name)
+        name = re.sub(r"downsample\.(conv|bn)", "shortcut", name).replace("bn", "conv")
+        name = re.sub(r"^conv1", "stem.conv1", name)
+        kernel = path[-1] == "kernel"
+        state[f"{name}.{'weight' if kernel else words[path[-1]]}"] = (
+            value.transpose(3, 2, 0, 1) if kernel else value
+        )
+    return state
+
+
+@contextlib.contextmanager
+def nothing_computed():
+    """Training steps that change nothing, and the same two detections in every picture."""
+
+    def still(graphdef, optimizer, schedule):
+        metrics = {"loss": jnp.float32(1), "learning_rate": jnp.float32(0), "finite": jnp.array(True)}
+        return lambda state, batch, key: ({**state, "step": state["step"] + 1}, metrics)
+
+    def detect(model: MaskRCNN, batch: Batch) -> Detections:
+        count = batch.images.shape[0]
+        side = batch.image_sizes.min(-1)[:, None, None]
+        return Detections(
+            boxes=jnp.array([[0.1, 0.1, 0.5, 0.6], [0.3, 0.3, 0.9, 0.8]]) * side,
+            scores=jnp.full((count, 2), 0.9),
+            labels=jnp.zeros((count, 2), jnp.int32),
+            masks=jnp.full((count, 2, 28, 28), 0.8),
+            valid=jnp.ones((count, 2), bool),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "jit_train_step", still)
+        patch.setattr(MaskRCNN, "detect", detect)
+        yield
+
+
+def run(words: list[str], train_command, monkeypatch) -> None:
+    """One command; raises where it does not succeed or is none that the project knows."""
+    match words:
+        case ["python", "train.py", *arguments]:
+            train(arguments, train_command, monkeypatch)
+        case ["python", "evaluate.py", *arguments]:
+            assert evaluate_command(arguments) == 0
+        case ["python", "-m", "jaxmaskrcnn", *arguments]:
+            assert package_command(arguments) == 0
+        case ["python", script, *arguments]:
+            # Benchmarks take minutes, and goldens need torch.
+            source = (ROOT / script).read_text()
+            for argument in arguments:
+                assert re.match(r"--(\w+)", argument)[1] in source, f"{script} has no {argument}"
+        case ["pip", "install", "-e", target]:
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            asked = re.fullmatch(r"\.(?:\[(.+)\])?", target)
+            assert asked and set(filter(None, (asked[1] or "").split(","))) <= extras.keys()
+        case ["pytest", "-m", marker]:
+            assert f'"{marker}: ' in (ROOT / "pyproject.toml").read_text()
+        case ["pytest", "-s", test]:
+            assert (ROOT / test).is_file()
+        case _:
+            assert words in ci_commands(), f".ci/run does not run {shlex.join(words)}"
+
+
+def train(arguments: list[str], train_command, monkeypatch) -> None:
+    """train.py as its command line says, but small."""
+    for name in list(flags.FLAGS):
+        if name.startswith("config."):  # defined anew by every command line
+            delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+    train_command.check_overrides(arguments)
+    kept = [a for a in arguments if a.removeprefix("--").split("=")[0] not in SMALL_RUN]
+    argv = ["train.py", *kept, *(f"--{name}={value}" for name, value in SMALL_RUN.items())]
+    if not any(a.startswith("--config=") for a in argv):
+        argv.insert(1, f"--config={train_command.DEFAULT_CONFIG}")
+    monkeypatch.setattr(sys, "argv", argv)  # where the library of the flags looks
+    train_command.parse_flags(argv)
+    train_command.main([])
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "real"])
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_blocks_run(page, real, desk, train_command, monkeypatch):
+    for block in blocks(page):
+        if block.reason is not None:
+            continue
+        assert block.language in ("python", "bash", "text"), f"{page.name}:{block.line}: which language?"
+        if block.language == "python":
+            with tell(f"{page.name}:{block.line}"), contextlib.nullcontext() if real else nothing_computed():
+                exec(compile(block.text, f"{page.name}:{block.line}", "exec"), {"__name__": "__main__"})
+        for words in commands(block.text) if block.language == "bash" else ():
+            computes = real or words == ["python", "train.py"]
+            with tell(f"{page.name}:{block.line}: {shlex.join(words)}"):
+                with contextlib.nullcontext() if computes else nothing_computed():
+                    run(words, train_command, monkeypatch)
+
+
+@contextlib.contextmanager
+def tell(place: str):
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise AssertionError(f"{place} does not run: {error!r}") from error
+
+
+def test_the_first_commands_of_the_readme_are_the_documented_ones():
+    first, second = [block for block in blocks(ROOT / "README.md") if block.language == "bash"][:2]
+    assert commands(first.text) == [["pip", "install", "-e", "."], ["python", "train.py"]]
+    assert commands(second.text) == [["pip", "install", "-e", ".[test]"], ["pytest"]]
+    assert ["pip", "install", "--quiet", "-e", ".[test]"] in ci_commands() and ["pytest"] in ci_commands()
+
+
+# -- links
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as GitHub makes them."""
+    text = BLOCK.sub("", page.read_text())
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=[*NAMES, "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", page.read_text())):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(target)
+    assert not broken
+
+
+# -- docstrings
+
+
+def examples() -> list[doctest.DocTest]:
+    names = [m.name for m in pkgutil.walk_packages(jaxmaskrcnn.__path__, "jaxmaskrcnn.")]
+    modules = [importlib.import_module(n) for n in ("jaxmaskrcnn", *names) if not n.endswith("__main__")]
+    found = [test for module in modules for test in doctest.DocTestFinder().find(module)]
+    return [t for t in found if not all(doctest.SKIP in e.options for e in t.examples)]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_examples_in_docstrings(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = []
+    doctest.DocTestRunner(verbose=False).run(example, out=report.append)
+    assert not report, "".join(report)
