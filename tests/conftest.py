@@ -7,10 +7,22 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # code that is made quickly beats quick code; this halves the time.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
-from jaxmaskrcnn import compilation_cache  # noqa: E402  (JAX reads its settings when imported)
+import jax  # noqa: E402  (JAX reads its settings when imported)
+import pytest  # noqa: E402
+
+from jaxmaskrcnn import compilation_cache  # noqa: E402
 
 
 def pytest_configure(config):
     """Keep compiled programs between test runs."""
     if hasattr(config, "cache"):
         compilation_cache.enable(config.cache.mkdir("xla"))
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For whole training runs, whose time is nearly all compilation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -20,7 +20,6 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,6 +38,8 @@ from jaxmaskrcnn.evaluation.main import main as evaluate_command
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import loop
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,15 +95,6 @@ def ci_commands() -> list[list[str]]:
 
 
 # -- running
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Most of these tests' time is compilation, and none of them is about speed."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

@@ -24,16 +24,9 @@ from jaxmaskrcnn.training.progress import NonFiniteLossError
 from jaxmaskrcnn.training.run_config import check_overrides, model_section, to_model_config
 from jaxmaskrcnn.training.step import init_state
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LOSSES = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Most of these tests' time is compilation, and none of them is about speed."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", required=True, help="model directory, training workdir or weight file")
-    add("--model", help="preset or config file, where the checkpoint does not say")
+    add("--checkpoint", required=True, help="model directory or training workdir")
+    add("--model", help="preset whose settings replace those of the checkpoint")
     add("--annotations", required=True, help="COCO-format json")
     add("--images", required=True, help="its image folder")
     add("--output", help="folder for metrics.json and detections.json")

@@ -26,10 +26,8 @@ RESULTS = "predictions.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``predict``."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or quoted patterns")
-    parser.add_argument(
-        "--checkpoint", required=True, help="model directory, training workdir or weight file"
-    )
-    parser.add_argument("--model", help="preset or config file, where the checkpoint does not say")
+    parser.add_argument("--checkpoint", required=True, help="model directory or training workdir")
+    parser.add_argument("--model", help="preset whose settings replace those of the checkpoint")
     parser.add_argument("--output", default="predictions", help="folder for the pictures and the json")
     parser.add_argument(
         "--score_threshold", type=float, default=0.5, help="draw and write what scores higher"

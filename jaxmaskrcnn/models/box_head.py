@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.models.layers import ConvNorm, kaiming_normal, linear
+from jaxmaskrcnn.models.layers import conv_stack, linear
 
 Array = jax.Array
 
@@ -31,16 +31,11 @@ class BoxHead(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        features, convs = config.fpn_channels, []
-        for _ in range(config.box_convs):
-            convs.append(
-                ConvNorm(
-                    features, config.box_conv_dim, 3, norm=config.head_norm,
-                    init=kaiming_normal, dtype=config.dtype, rngs=rngs,
-                )
-            )  # fmt: skip
-            features = config.box_conv_dim
-        self.convs = nnx.List(convs)
+        features = config.box_conv_dim if config.box_convs else config.fpn_channels
+        self.convs = conv_stack(
+            config.fpn_channels, config.box_conv_dim, config.box_convs,
+            norm=config.head_norm, dtype=config.dtype, rngs=rngs,
+        )  # fmt: skip
         features *= config.box_pool_size**2
         fcs = []
         for _ in range(config.box_fcs):

@@ -46,7 +46,37 @@ def conv(
         kernel_init=init,
         dtype=jnp.dtype(dtype),
         param_dtype=param_dtype(dtype),
+        conv_general_dilated=pointwise if size == 1 and groups == 1 else jax.lax.conv_general_dilated,
         rngs=rngs,
+    )
+
+
+def pointwise(
+    x: Array, kernel: Array, strides, padding, *, precision=None, preferred_element_type=None, **_
+) -> Array:
+    """A 1x1 convolution as a matrix product, in the place of ``lax.conv_general_dilated``.
+
+    The same numbers, but the gradient of a product is a product too, where XLA on CPU makes the
+    gradient of a convolution's kernel a convolution with a window as large as the feature map.
+
+    Args:
+        x: [N, h, w, C_in].
+        kernel: [1, 1, C_in, C_out].
+        strides: Pair of ints.
+        padding: Unused; a 1x1 convolution has none.
+        precision: As in ``lax.dot_general``.
+        preferred_element_type: Likewise.
+
+    Returns:
+        [N, h / stride, w / stride, C_out], rounded up.
+    """
+    x = x[:, :: strides[0], :: strides[1]]
+    return jax.lax.dot_general(
+        x,
+        kernel[0, 0],
+        (((3,), (0,)), ((), ())),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
     )
 
 
@@ -88,6 +118,15 @@ class ConvNorm(nnx.Module):
         """``mask`` (bool, broadcastable to the output) tells the norm which cells count."""
         x = self.conv(x)
         return x if self.norm is None else self.norm(x, mask, train)
+
+
+def conv_stack(features_in: int, features: int, count: int, *, norm: str, dtype: str, rngs) -> nnx.List:
+    """``count`` 3x3 ConvNorm layers, as box and mask heads begin with."""
+    layers = []
+    for _ in range(count):
+        layers.append(ConvNorm(features_in, features, 3, norm=norm, dtype=dtype, rngs=rngs))
+        features_in = features
+    return nnx.List(layers)
 
 
 class Deconv2x2(nnx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.models.layers import ConvNorm, Deconv2x2, conv, kaiming_normal
+from jaxmaskrcnn.models.layers import Deconv2x2, conv, conv_stack
 
 Array = jax.Array
 
@@ -24,16 +24,11 @@ class MaskHead(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        features, convs = config.fpn_channels, []
-        for _ in range(config.mask_convs):
-            convs.append(
-                ConvNorm(
-                    features, config.mask_dim, 3, norm=config.head_norm,
-                    init=kaiming_normal, dtype=config.dtype, rngs=rngs,
-                )
-            )  # fmt: skip
-            features = config.mask_dim
-        self.convs = nnx.List(convs)
+        features = config.mask_dim if config.mask_convs else config.fpn_channels
+        self.convs = conv_stack(
+            config.fpn_channels, config.mask_dim, config.mask_convs,
+            norm=config.head_norm, dtype=config.dtype, rngs=rngs,
+        )  # fmt: skip
         self.deconv = Deconv2x2(features, config.mask_dim, dtype=config.dtype, rngs=rngs)
         channels = 1 if config.class_agnostic_masks else config.num_classes + config.foreground_offset
         self.logits = conv(

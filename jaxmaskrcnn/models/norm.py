@@ -46,6 +46,12 @@ class FrozenBatchNorm(nnx.Module):
         return x * scale.astype(x.dtype) + (self.bias[...] - self.mean[...] * scale).astype(x.dtype)
 
 
+def _settings(epsilon: float, dtype: str) -> dict:
+    # The fast variance, mean of squares less square of mean, loses digits that torch keeps.
+    kind = param_dtype(dtype)
+    return {"epsilon": epsilon, "dtype": jnp.dtype(dtype), "param_dtype": kind, "use_fast_variance": False}
+
+
 class BatchNorm(nnx.BatchNorm):
     """Ordinary batch norm with torch's settings; padding outside of the extents does not count.
 
@@ -56,10 +62,7 @@ class BatchNorm(nnx.BatchNorm):
         super().__init__(
             features,
             momentum=0.9,
-            epsilon=epsilon,
-            dtype=jnp.dtype(dtype),
-            param_dtype=param_dtype(dtype),
-            use_fast_variance=False,
+            **_settings(epsilon, dtype),
             rngs=rngs,
         )
 
@@ -77,10 +80,7 @@ class GroupNorm(nnx.GroupNorm):
         super().__init__(
             features,
             num_groups=32,
-            epsilon=epsilon,
-            dtype=jnp.dtype(dtype),
-            param_dtype=param_dtype(dtype),
-            use_fast_variance=False,
+            **_settings(epsilon, dtype),
             rngs=rngs,
         )
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmaskrcnn.ops.roi_align import axis_matrix, axis_samples
+from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples
 
 # Mask pixels that are unpacked at a time: 32 MB of float32.
 _CHUNK_PIXELS = 2**23

@@ -1,17 +1,15 @@
 """RoIAlign over one feature map or a pyramid, exactly as the C++ kernels of torchvision define it.
 
 Shape legend: R regions, L pyramid levels, H and W a level's height and width, C channels,
-oh and ow the output's height and width in bins, T sample taps of a bin on one axis.
+oh and ow the output's height and width in bins.
 
 The rule: a region is divided into oh x ow bins, each bin has a regular grid of samples, each
 sample is interpolated from the four pixels around it, and a bin is the mean of its samples.
 Pixel (i, j) has its centre at (i, j). A sample outside of [-1, H] x [-1, W] counts as 0; one
 between -1 and 0 is moved to 0, one above H - 1 to H - 1.
 
-All of this is separable, so either axis is described alone: by taps, pairs of a pixel and a
-weight. With a fixed number of samples only what is sampled is read. The adaptive number differs
-from region to region; a bin then reads all pixels it touches, and the loop over them is as long
-as the widest bin at hand needs.
+All of this is separable; `roi_taps.py` says what a bin reads on one axis, and this module sums the
+pairs of a row tap and a column tap. The loop is as long as the widest bin at hand needs.
 """
 
 from typing import NamedTuple
@@ -19,6 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxmaskrcnn.ops.roi_taps import Taps, Window, axis_samples, fixed_taps, window_taps
 
 
 def assign_levels(boxes, *, rule, min_level=2, max_level=5):
@@ -145,140 +145,16 @@ def multilevel_roi_align(
 
     extents = sizes[levels]  # [R, 2]
     if sampling_ratio > 0:
-        rows = _fixed_taps(*y, oh, sampling_ratio, extents[:, 0])
-        columns = _fixed_taps(*x, ow, sampling_ratio, extents[:, 1])
+        rows = fixed_taps(*y, oh, sampling_ratio, extents[:, 0])
+        columns = fixed_taps(*x, ow, sampling_ratio, extents[:, 1])
     else:
-        rows = _window(*y, oh, extents[:, 0])
-        columns = _window(*x, ow, extents[:, 1])
+        rows = window_taps(*y, oh, extents[:, 0])
+        columns = window_taps(*x, ow, extents[:, 1])
     widths = np.array([f.shape[1] for f in features], np.int32)
     offsets = np.cumsum([0] + [f.shape[0] * f.shape[1] for f in features[:-1]]).astype(np.int32)
     regions = _Regions(jnp.asarray(offsets)[levels], jnp.asarray(widths)[levels], rows, columns)
     flat = jnp.concatenate([f.reshape(-1, f.shape[2]) for f in features])
     return _gather(flat, regions).astype(dtype)
-
-
-def axis_samples(low, high, bins, sampling_ratio, aligned):
-    """Where the samples of a region lie on one axis: sample k at ``start + (k + 0.5) * spacing``.
-
-    Args:
-        low: [...], the region's smaller coordinate in feature pixels.
-        high: [...], the larger one.
-        bins: Number of bins, static.
-        sampling_ratio: As in :func:`roi_align`.
-        aligned: As in :func:`roi_align`.
-
-    Returns:
-        (start, spacing, count), all float32 [...], in feature pixels; ``count`` is the number
-        of samples in a bin, 0 for a region that is not finite or (adaptive) has no length.
-    """
-    offset = 0.5 if aligned else 0.0
-    start = low - offset
-    length = (high - offset) - start
-    if not aligned:
-        length = jnp.maximum(length, 1.0)
-    if sampling_ratio > 0:
-        count = jnp.full_like(length, sampling_ratio)
-    else:
-        # XLA divides by a constant by multiplying with its reciprocal, and then 49 / 7 is more
-        # than 7. Products of whole numbers are exact and put that right.
-        count = jnp.ceil(length / bins)
-        count = count + (count * bins < length)
-        count = jnp.maximum(count - ((count - 1) * bins >= length), 0)
-    # The select is no constant either, so the division below is a true one.
-    count = jnp.where(jnp.isfinite(start + length), count, 0)
-    return start, length / jnp.maximum(bins * count, 1), count
-
-
-def axis_matrix(start, spacing, count, bins, extent, pixels):
-    """Pooling along one axis as a matrix: ``bins of a column = matrix @ column``.
-
-    For the adaptive number of samples.
-
-    Args:
-        start: From :func:`axis_samples`, a scalar.
-        spacing: Likewise.
-        count: Likewise.
-        bins: Number of bins, static.
-        extent: Number of pixels at which the border rule applies, a scalar.
-        pixels: Number of pixels there are, static.
-
-    Returns:
-        float32 [bins, pixels]; all zeros where ``count`` is 0.
-    """
-    pixel = jnp.arange(pixels, dtype=jnp.float32)
-    return _adaptive_weight(start, spacing, count, extent, jnp.arange(bins)[:, None], pixel)
-
-
-def _adaptive_weight(start, spacing, count, extent, number, pixel):
-    """Weight of a pixel in a bin's mean, on one axis; all arguments broadcast.
-
-    Samples are less than a pixel apart, but more than half a pixel if a bin has several. So at
-    most a handful of them touch a given pixel, whatever the size of the region, and only those
-    are looked at.
-    """
-    start, spacing, count, extent, number, pixel = (
-        jnp.asarray(x)[..., None] for x in (start, spacing, count, extent, number, pixel)
-    )
-    bin_first = number * count
-    bin_end = bin_first + count
-    # Samples within one pixel of this one: at most 4 fit into the two pixels of length. One
-    # more at either end makes rounding harmless. 6 samples or fewer are all looked at.
-    nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
-    first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
-    sample = first + jnp.arange(6)  # [..., 6]
-    low, high, low_weight, high_weight = _neighbours(start + (sample + 0.5) * spacing, extent)
-    weight = jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
-    return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count[..., 0], 1)
-
-
-def _neighbours(position, extent):
-    """The border rule: the two pixels around sample positions, and their weights."""
-    inside = (position >= -1) & (position <= extent)  # False for NaN
-    position = jnp.where(inside, jnp.maximum(position, 0), 0)
-    last = jnp.maximum(extent - 1, 0)
-    low = jnp.minimum(jnp.floor(position), last)
-    fraction = jnp.where(low < last, position - low, 0)
-    return low, jnp.minimum(low + 1, last), jnp.where(inside, 1 - fraction, 0), jnp.where(inside, fraction, 0)
-
-
-class _Taps(NamedTuple):
-    """Pixels and weights [R, bins, T] of each bin on one axis, for a fixed number of samples."""
-
-    pixels: jax.Array
-    weights: jax.Array
-
-    def size(self):
-        return self.pixels.shape[-1]
-
-    def tap(self, k):
-        """(pixel, weight), both [R, bins], of tap ``k``."""
-        return self.pixels[..., k], self.weights[..., k]
-
-
-class _Window(NamedTuple):
-    """The pixels of each bin on one axis, for the adaptive number of samples.
-
-    A bin reads consecutive pixels, ``first`` int [R, bins] to ``last``; how many depends on the
-    region. Samples and extent as in :func:`axis_matrix`, [R].
-    """
-
-    first: jax.Array
-    last: jax.Array
-    start: jax.Array
-    spacing: jax.Array
-    count: jax.Array
-    extent: jax.Array
-
-    def size(self):
-        # Of the widest bin: the weights are zero beyond a bin's own pixels.
-        return (self.last - self.first).max(initial=0) + 1
-
-    def tap(self, k):
-        """(pixel, weight), both [R, bins], of tap ``k``."""
-        pixel = self.first + k
-        samples = (x[:, None] for x in (self.start, self.spacing, self.count, self.extent))
-        weight = _adaptive_weight(*samples, jnp.arange(pixel.shape[1]), pixel.astype(jnp.float32))
-        return jnp.minimum(pixel, self.last), weight
 
 
 class _Regions(NamedTuple):
@@ -290,8 +166,8 @@ class _Regions(NamedTuple):
 
     base: jax.Array
     width: jax.Array
-    rows: _Taps | _Window
-    columns: _Taps | _Window
+    rows: Taps | Window
+    columns: Taps | Window
 
     def size(self):
         return self.rows.size() * self.columns.size()
@@ -303,30 +179,6 @@ class _Regions(NamedTuple):
         x, column_weight = self.columns.tap(k % taps)
         start = self.base[:, None] + self.width[:, None] * y
         return start[:, :, None] + x[:, None, :], row_weight[:, :, None] * column_weight[:, None, :]
-
-
-def _fixed_taps(start, spacing, count, bins, samples, extent):
-    sample = jnp.arange(bins * samples).reshape(bins, samples) + 0.5
-    position = start[:, None, None] + sample * spacing[:, None, None]
-    low, high, low_weight, high_weight = _neighbours(position, extent[:, None, None])
-    pixels = jnp.concatenate([low, high], axis=-1).astype(jnp.int32)
-    weights = jnp.concatenate([low_weight, high_weight], axis=-1)
-    return _Taps(pixels, weights / jnp.maximum(count, 1)[:, None, None])
-
-
-def _window(start, spacing, count, bins, extent):
-    number = jnp.arange(bins)
-    last_pixel = jnp.maximum(extent - 1, 0)[:, None]
-
-    def pixel(sample):
-        position = start[:, None] + (sample + 0.5) * spacing[:, None]
-        position = jnp.where(jnp.isfinite(position), position, 0)
-        return jnp.clip(jnp.floor(position), 0, last_pixel)
-
-    first = pixel(number * count[:, None])
-    last = jnp.minimum(pixel((number + 1) * count[:, None] - 1) + 1, last_pixel)
-    first, last = first.astype(jnp.int32), jnp.maximum(first, last).astype(jnp.int32)
-    return _Window(first, last, start, spacing, count, extent)
 
 
 @jax.custom_vjp

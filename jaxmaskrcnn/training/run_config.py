@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, ModelSection
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Category
 
@@ -104,8 +105,7 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
 
 def write_settings(workdir: str | os.PathLike, model: ModelConfig, config: Config) -> None:
     """Write every setting of the run to ``<workdir>/run.json``, one line each."""
-    path = Path(workdir) / "run.json"
-    path.write_text(json.dumps(_settings(model, config), indent=1) + "\n", encoding="utf-8")
+    write_json(Path(workdir) / "run.json", _settings(model, config), indent=1)
 
 
 def _settings(model: ModelConfig, config: Config) -> dict:

@@ -82,6 +82,12 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
     model = init_model(model_config, seed)
     if not weights:
         log.info("Weights: random.")
+        if model_config.freeze_at or model_config.backbone_norm == "frozen_bn":
+            log.warning(
+                "Random weights are partly fixed (model.freeze_at=%d, model.backbone_norm=%r) and will not "
+                "learn well; name weights, or set freeze_at to 0 and backbone_norm to 'bn' or 'gn'.",
+                model_config.freeze_at, model_config.backbone_norm,
+            )  # fmt: skip
     elif Path(weights).is_dir():
         source = model_io.load_model(weights)
         copy_weights(source, model, weights)

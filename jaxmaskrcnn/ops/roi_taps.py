@@ -1,0 +1,172 @@
+"""Where RoIAlign reads on one axis: bins, their samples, and the pixels around the samples.
+
+RoIAlign is separable, so either axis is described alone, by taps: pairs of a pixel and a weight
+whose weighted sum is a bin's mean. With a fixed number of samples only what is sampled is read.
+The adaptive number differs from region to region; a bin then reads all pixels that it touches.
+
+Shape legend: R regions, T taps of a bin.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def axis_samples(low, high, bins, sampling_ratio, aligned):
+    """Where the samples of a region lie on one axis: sample k at ``start + (k + 0.5) * spacing``.
+
+    Args:
+        low: [...], the region's smaller coordinate in feature pixels.
+        high: [...], the larger one.
+        bins: Number of bins, static.
+        sampling_ratio: As in :func:`roi_align`.
+        aligned: As in :func:`roi_align`.
+
+    Returns:
+        (start, spacing, count), all float32 [...], in feature pixels; ``count`` is the number
+        of samples in a bin, 0 for a region that is not finite or (adaptive) has no length.
+    """
+    offset = 0.5 if aligned else 0.0
+    start = low - offset
+    length = (high - offset) - start
+    if not aligned:
+        length = jnp.maximum(length, 1.0)
+    if sampling_ratio > 0:
+        count = jnp.full_like(length, sampling_ratio)
+    else:
+        # XLA divides by a constant by multiplying with its reciprocal, and then 49 / 7 is more
+        # than 7. Products of whole numbers are exact and put that right.
+        count = jnp.ceil(length / bins)
+        count = count + (count * bins < length)
+        count = jnp.maximum(count - ((count - 1) * bins >= length), 0)
+    # The select is no constant either, so the division below is a true one.
+    count = jnp.where(jnp.isfinite(start + length), count, 0)
+    return start, length / jnp.maximum(bins * count, 1), count
+
+
+def axis_matrix(start, spacing, count, bins, extent, pixels):
+    """Pooling along one axis as a matrix: ``bins of a column = matrix @ column``.
+
+    For the adaptive number of samples.
+
+    Args:
+        start: From :func:`axis_samples`, a scalar.
+        spacing: Likewise.
+        count: Likewise.
+        bins: Number of bins, static.
+        extent: Number of pixels at which the border rule applies, a scalar.
+        pixels: Number of pixels there are, static.
+
+    Returns:
+        float32 [bins, pixels]; all zeros where ``count`` is 0.
+    """
+    pixel = jnp.arange(pixels, dtype=jnp.float32)
+    return _adaptive_weight(start, spacing, count, extent, jnp.arange(bins)[:, None], pixel)
+
+
+def _adaptive_weight(start, spacing, count, extent, number, pixel):
+    """Weight of a pixel in a bin's mean, on one axis; all arguments broadcast.
+
+    Samples are less than a pixel apart, but more than half a pixel if a bin has several. So at
+    most a handful of them touch a given pixel, whatever the size of the region, and only those
+    are looked at.
+    """
+    start, spacing, count, extent, number, pixel = (
+        jnp.asarray(x)[..., None] for x in (start, spacing, count, extent, number, pixel)
+    )
+    bin_first = number * count
+    bin_end = bin_first + count
+    # Samples within one pixel of this one: at most 4 fit into the two pixels of length. One
+    # more at either end makes rounding harmless. 6 samples or fewer are all looked at.
+    nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
+    first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
+    sample = first + jnp.arange(6)  # [..., 6]
+    low, high, low_weight, high_weight = _neighbours(start + (sample + 0.5) * spacing, extent)
+    weight = jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
+    return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count[..., 0], 1)
+
+
+def _neighbours(position, extent):
+    """The border rule: the two pixels around sample positions, and their weights."""
+    inside = (position >= -1) & (position <= extent)  # False for NaN
+    position = jnp.where(inside, jnp.maximum(position, 0), 0)
+    last = jnp.maximum(extent - 1, 0)
+    low = jnp.minimum(jnp.floor(position), last)
+    fraction = jnp.where(low < last, position - low, 0)
+    return low, jnp.minimum(low + 1, last), jnp.where(inside, 1 - fraction, 0), jnp.where(inside, fraction, 0)
+
+
+class Taps(NamedTuple):
+    """Pixels and weights [R, bins, T] of each bin on one axis, for a fixed number of samples."""
+
+    pixels: jax.Array
+    weights: jax.Array
+
+    def size(self):
+        return self.pixels.shape[-1]
+
+    def tap(self, k):
+        """(pixel, weight), both [R, bins], of tap ``k``."""
+        return self.pixels[..., k], self.weights[..., k]
+
+
+class Window(NamedTuple):
+    """The pixels of each bin on one axis, for the adaptive number of samples.
+
+    A bin reads consecutive pixels, ``first`` int [R, bins] to ``last``; how many depends on the
+    region. Samples and extent as in :func:`axis_matrix`, [R].
+    """
+
+    first: jax.Array
+    last: jax.Array
+    start: jax.Array
+    spacing: jax.Array
+    count: jax.Array
+    extent: jax.Array
+
+    def size(self):
+        # Of the widest bin: the weights are zero beyond a bin's own pixels.
+        return (self.last - self.first).max(initial=0) + 1
+
+    def tap(self, k):
+        """(pixel, weight), both [R, bins], of tap ``k``."""
+        pixel = self.first + k
+        samples = (x[:, None] for x in (self.start, self.spacing, self.count, self.extent))
+        weight = _adaptive_weight(*samples, jnp.arange(pixel.shape[1]), pixel.astype(jnp.float32))
+        return jnp.minimum(pixel, self.last), weight
+
+
+def fixed_taps(start, spacing, count, bins, samples, extent):
+    """Taps for the same number of samples in every bin.
+
+    Args:
+        start: [R], from :func:`axis_samples`.
+        spacing: [R], likewise.
+        count: [R], likewise.
+        bins: Number of bins, static.
+        samples: Number of samples in a bin, static.
+        extent: [R], number of pixels at which the border rule applies.
+    """
+    sample = jnp.arange(bins * samples).reshape(bins, samples) + 0.5
+    position = start[:, None, None] + sample * spacing[:, None, None]
+    low, high, low_weight, high_weight = _neighbours(position, extent[:, None, None])
+    pixels = jnp.concatenate([low, high], axis=-1).astype(jnp.int32)
+    weights = jnp.concatenate([low_weight, high_weight], axis=-1)
+    return Taps(pixels, weights / jnp.maximum(count, 1)[:, None, None])
+
+
+def window_taps(start, spacing, count, bins, extent):
+    """Taps for the adaptive number of samples; arguments as in :func:`fixed_taps`."""
+    number = jnp.arange(bins)
+    last_pixel = jnp.maximum(extent - 1, 0)[:, None]
+
+    def pixel(sample):
+        position = start[:, None] + (sample + 0.5) * spacing[:, None]
+        position = jnp.where(jnp.isfinite(position), position, 0)
+        return jnp.clip(jnp.floor(position), 0, last_pixel)
+
+    first = pixel(number * count[:, None])
+    last = jnp.minimum(pixel((number + 1) * count[:, None] - 1) + 1, last_pixel)
+    first, last = first.astype(jnp.int32), jnp.maximum(first, last).astype(jnp.int32)
+    return Window(first, last, start, spacing, count, extent)
