@@ -114,7 +114,7 @@ def own_extents(model, images):
 @pytest.fixture(scope="module")
 def model():
     # So much suppression that some proposal slots stay empty.
-    return build(rpn_nms_threshold=0.01)
+    return build(rpn_nms_threshold=0.01, rpn_post_nms_train=50)
 
 
 @pytest.fixture(scope="module")
