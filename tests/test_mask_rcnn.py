@@ -366,7 +366,7 @@ def test_overfits_one_image():
     target = make_target(5, 64, 96, 2)
     batch = make_batch(model, [make_image(0, 64, 96)], [target])
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    optimizer = optax.adam(3e-3)
+    optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, 200))
 
     @jax.jit
     def step(params, rest, opt_state, rng):
@@ -379,7 +379,7 @@ def test_overfits_one_image():
         return optax.apply_updates(params, updates), rest_, opt_state, loss
 
     opt_state, losses = optimizer.init(params), []
-    for i in range(120):
+    for i in range(200):
         params, rest, opt_state, loss = step(params, rest, opt_state, jax.random.key(i))
         losses.append(float(loss))
     assert losses[-1] < 0.25 * losses[0]

@@ -44,7 +44,7 @@ def box_iou(a, b, *, epsilon=0.0):
         Array([[0.33333334]], dtype=float32)
     """
     intersection = _intersection(a, b)
-    union = _rounded(box_area(a))[..., :, None] + _rounded(box_area(b))[..., None, :] - intersection
+    union = rounded(box_area(a))[..., :, None] + rounded(box_area(b))[..., None, :] - intersection
     return _safe_ratio(intersection, jnp.maximum(union, epsilon))
 
 
@@ -141,11 +141,13 @@ def _intersection(a, b):
     top_left = jnp.maximum(a[..., :, None, :2], b[..., None, :, :2])
     bottom_right = jnp.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
     sides = jnp.maximum(bottom_right - top_left, 0)
-    return _rounded(sides[..., 0] * sides[..., 1])
+    return rounded(sides[..., 0] * sides[..., 1])
 
 
-def _rounded(product):
+def rounded(product):
     """The product, rounded to its type; 0 instead of NaN.
+
+    To be put around a product that something is added to.
 
     XLA contracts a product and a sum into one fused multiply-add, in some of the loops that an
     expression is copied into and not in others. An IoU would then differ from torchvision's in

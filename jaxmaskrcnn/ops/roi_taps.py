@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmaskrcnn.ops.boxes import rounded
+
 
 def axis_samples(low, high, bins, sampling_ratio, aligned):
     """Where the samples of a region lie on one axis: sample k at ``start + (k + 0.5) * spacing``.
@@ -82,9 +84,14 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
     nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
     first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
     sample = first + jnp.arange(6)  # [..., 6]
-    low, high, low_weight, high_weight = _neighbours(start + (sample + 0.5) * spacing, extent)
+    low, high, low_weight, high_weight = _neighbours(_position(start, spacing, sample), extent)
     weight = jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
     return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count[..., 0], 1)
+
+
+def _position(start, spacing, sample):
+    # A sample may lie on the border exactly; fused with the sum, the product would put it outside.
+    return start + rounded((sample + 0.5) * spacing)
 
 
 def _neighbours(position, extent):
@@ -148,8 +155,8 @@ def fixed_taps(start, spacing, count, bins, samples, extent):
         samples: Number of samples in a bin, static.
         extent: [R], number of pixels at which the border rule applies.
     """
-    sample = jnp.arange(bins * samples).reshape(bins, samples) + 0.5
-    position = start[:, None, None] + sample * spacing[:, None, None]
+    sample = jnp.arange(bins * samples).reshape(bins, samples)
+    position = _position(start[:, None, None], spacing[:, None, None], sample)
     low, high, low_weight, high_weight = _neighbours(position, extent[:, None, None])
     pixels = jnp.concatenate([low, high], axis=-1).astype(jnp.int32)
     weights = jnp.concatenate([low_weight, high_weight], axis=-1)
@@ -162,7 +169,7 @@ def window_taps(start, spacing, count, bins, extent):
     last_pixel = jnp.maximum(extent - 1, 0)[:, None]
 
     def pixel(sample):
-        position = start[:, None] + (sample + 0.5) * spacing[:, None]
+        position = _position(start[:, None], spacing[:, None], sample)
         position = jnp.where(jnp.isfinite(position), position, 0)
         return jnp.clip(jnp.floor(position), 0, last_pixel)
 
