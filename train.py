@@ -65,6 +65,7 @@ def fail(error):
 
 
 def main(_):
+    """Set up logging and the compilation cache, and train as the parsed flags say."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     log = logging.getLogger("jaxmaskrcnn")
