@@ -16,7 +16,7 @@ from jaxmaskrcnn.inference.drawing import draw_detections
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
-from jaxmaskrcnn.presets import list_models, model_config
+from jaxmaskrcnn.presets import backbone_info, list_backbones, list_models, model_config, model_info
 from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals, Targets
 
 __version__ = "0.1.0"
@@ -33,12 +33,15 @@ __all__ = [
     "Proposals",
     "Targets",
     "UserError",
+    "backbone_info",
     "draw_detections",
+    "list_backbones",
     "list_models",
     "load_backbone",
     "load_model",
     "make_batch",
     "model_config",
+    "model_info",
     "ops",
     "save_model",
     "trainable",

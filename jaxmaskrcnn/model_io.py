@@ -10,11 +10,12 @@ model appear; a reader sees the old one or the new one, whenever the writer is s
 import dataclasses
 import glob
 import json
+import logging
 import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,15 +24,19 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config_json import config_from_json, config_to_json, describe, parse, to_config
+from jaxmaskrcnn.convert.choice import resolve_model, with_epsilon
+from jaxmaskrcnn.convert.detector import load_detector, log_report
+from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.presets import model_config
-from jaxmaskrcnn.structures import Category
 
-FORMAT_VERSION = 1
+log = logging.getLogger(__name__)
+
 _MODEL_FILE = "model.json"
-_FORMAT_NAME = "jaxmaskrcnn model"
+
+__all__ = ["check_free", "config_from_json", "config_to_json", "load_model", "save_model"]
 
 
 def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
@@ -53,18 +58,12 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         >>> model = load_model("models/balloons")  # doctest: +SKIP
     """
     directory = Path(directory).absolute()
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"{directory} is a file; give a directory for the model.")
-    occupied = directory.is_dir() and any(directory.iterdir())
-    if occupied and not _is_model_directory(directory):
-        raise UserError(
-            f"{directory} is not empty and holds no model, so it is not overwritten; give another directory."
-        )
+    occupied = check_free(directory)
     arrays = {name: _writable(variable[...]) for name, variable in _variables(model).items()}
     token = _common_token()
     staging = directory.with_name(f".{directory.name}.{token}")
     description = {
-        **_describe(model.config),
+        **describe(model.config),
         "array_folder": f"arrays-{token}",
         "arrays": {name: [list(x.shape), str(x.dtype)] for name, x in arrays.items()},
     }
@@ -86,17 +85,53 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
     _wait_for_all("model published")
 
 
-def load_model(path: str | os.PathLike, model: str | ModelConfig | None = None) -> MaskRCNN:
+def check_free(directory: str | os.PathLike) -> bool:
+    """See that `save_model` may write a directory.
+
+    Args:
+        directory: Where the model is to be.
+
+    Returns:
+        Whether there is a model, which would be replaced.
+
+    Raises:
+        UserError: There is something else.
+    """
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file; give a directory for the model.")
+    occupied = directory.is_dir() and any(directory.iterdir())
+    if occupied and not _is_model_directory(directory):
+        raise UserError(
+            f"{directory} is not empty and holds no model, so it is not overwritten; give another directory."
+        )
+    return occupied
+
+
+def load_model(
+    path: str | os.PathLike,
+    model: str | os.PathLike | ModelConfig | None = None,
+    *,
+    allow_new_heads: bool = False,
+    bn_eps: float | None = None,
+) -> MaskRCNN:
     """Read a detector.
 
     Args:
-        path: A model directory, or a training workdir: its best model where an evaluation has
-            run, else the one of its latest checkpoint.
-        model: A preset's name or a ModelConfig to use in place of the stored configuration, for
-            example with another score threshold. None takes the stored one.
+        path: A model directory; a training workdir: its best model where an evaluation has run, else
+            the one of its latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
+            MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``).
+        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
+            For a directory it replaces the stored configuration, for example with another score
+            threshold, and None takes the stored one. For a file it says what names and shapes do not
+            tell; torchvision's files need none.
+        allow_new_heads: Leave the layers that another number of classes gives another shape at their
+            initial values; otherwise that is an error.
+        bn_eps: Epsilon of the backbone's norm layers, in place of the configuration's.
 
     Returns:
-        The detector, every array bit for bit as it was saved.
+        The detector. A directory's arrays are bit for bit as they were saved, a file's are float32.
+        What was decided about a file is in the log; ``convert.load_detector`` returns it.
 
     Raises:
         UserError: There is no model at ``path``, or it does not fit.
@@ -105,18 +140,21 @@ def load_model(path: str | os.PathLike, model: str | ModelConfig | None = None) 
         >>> model = load_model("runs/balloons")  # doctest: +SKIP
         >>> [category.name for category in model.categories]  # doctest: +SKIP
         ['balloon']
+        >>> model = load_model("maskrcnn_resnet50_fpn_coco.pth")  # doctest: +SKIP
     """
     directory = Path(path)
     if not directory.exists():
-        raise UserError(f"{path} does not exist; give a model directory or a training workdir.")
-    if not directory.is_dir():
         raise UserError(
-            f"{path} is a file, and whole detectors are read from model directories and training workdirs "
-            "only; load_backbone reads ImageNet weights from .pkl and .npz files."
+            f"{path} does not exist; give a model directory, a training workdir or a checkpoint file."
         )
+    if not directory.is_dir():
+        detector, report = load_detector(path, model, allow_new_heads=allow_new_heads, bn_eps=bn_eps)
+        log_report(report)
+        return detector
+    settings = _Settings(model, allow_new_heads, bn_eps)
     for candidate in (directory, directory / "best"):
         if _is_model_directory(candidate):
-            return _read_directory(candidate.absolute(), model)
+            return _read_directory(candidate.absolute(), settings)
     # Imported late: checkpoints are read through this module.
     from jaxmaskrcnn.training.checkpoints import latest_model
 
@@ -126,78 +164,13 @@ def load_model(path: str | os.PathLike, model: str | ModelConfig | None = None) 
             f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
             "best model or a checkpoint."
         )
-    return latest if model is None else _with_config(latest, _choose(model, latest.config), str(path))
-
-
-def config_to_json(config: ModelConfig) -> str:
-    """A ModelConfig as json text; `config_from_json` makes an equal one of it.
-
-    Example:
-        >>> config = model_config("detectron2/mask_rcnn_R_50_FPN_3x")
-        >>> config_from_json(config_to_json(config)) == config
-        True
-    """
-    return json.dumps(_describe(config), indent=1) + "\n"
-
-
-def config_from_json(text: str, source: str = "the model's json") -> ModelConfig:
-    """The ModelConfig in a json text.
-
-    Args:
-        text: Made by `config_to_json`, or the content of a ``model.json``.
-        source: Names the text in an error.
-
-    Returns:
-        The configuration. A field that the text lacks was added after it was written and has
-        its default, which is what the code did before.
-
-    Raises:
-        UserError: The text is no json, of a newer format, or has fields unknown here.
-    """
-    return _config(_parse(text, source), source)
-
-
-def _describe(config: ModelConfig) -> dict[str, Any]:
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields["categories"] = [category._asdict() for category in config.categories]
-    return {"format": _FORMAT_NAME, "format_version": FORMAT_VERSION, "config": fields}
-
-
-def _parse(text: str | bytes, source: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:  # bad json, or bytes that are no UTF-8
-        raise UserError(f"{source} is damaged: it is no json ({error}).") from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT_NAME:
-        raise UserError(f"{source} does not describe a model (its format is not {_FORMAT_NAME!r}).")
-    version = content.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise UserError(
-            f"{source} has the format version {version!r}, and this release reads versions up to "
-            f"{FORMAT_VERSION}; update jaxmaskrcnn."
-        )
-    return content
-
-
-def _config(content: dict[str, Any], source: str) -> ModelConfig:
-    values = content.get("config")
-    if not isinstance(values, dict):
-        raise UserError(f"{source} is damaged: it has no config.")
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise UserError(
-            f"{source} has fields that this release's ModelConfig does not know: {', '.join(unknown)}; "
-            "update jaxmaskrcnn."
-        )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    try:
-        categories = tuple(Category(c["id"], c["name"]) for c in values.pop("categories", ()))
-        return ModelConfig(**values, categories=categories)
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{source} is damaged: its config cannot be used ({error!r}).") from None
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
+    config = _choose(settings, latest.config)
+    if config == latest.config:
+        return latest
+    arrays = {name: variable[...] for name, variable in _variables(latest).items()}
+    abstract = _abstract(config)
+    new = _compare(arrays, _variables(abstract), settings, str(path))
+    return _fill(abstract, arrays, new)
 
 
 def _is_model_directory(directory: Path) -> bool:
@@ -247,21 +220,31 @@ def _publish(staging: Path, directory: Path, occupied: bool) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _choose(model: str | ModelConfig, stored: ModelConfig) -> ModelConfig:
+class _Settings(NamedTuple):
+    """What a caller of `load_model` asks for."""
+
+    model: str | os.PathLike | ModelConfig | None
+    allow_new_heads: bool
+    bn_eps: float | None
+
+
+def _choose(settings: _Settings, stored: ModelConfig) -> ModelConfig:
     """The configuration a caller asks for, with the stored categories where it names none."""
-    config = model_config(model, num_classes=stored.num_classes) if isinstance(model, str) else model
+    model, config = settings.model, stored
+    if isinstance(model, ModelConfig):
+        config = model
+    elif model is not None:
+        config = resolve_model(model, num_classes=stored.num_classes)
     if config.categories != stored.categories and config.num_classes == stored.num_classes:
-        if isinstance(model, str) or not config.categories:
+        if not isinstance(model, ModelConfig) or not config.categories:
             config = dataclasses.replace(config, categories=stored.categories)
-    return config
+    return config if settings.bn_eps is None else with_epsilon(config, settings.bn_eps)
 
 
-def _read_directory(directory: Path, model: str | ModelConfig | None) -> MaskRCNN:
+def _read_directory(directory: Path, settings: _Settings) -> MaskRCNN:
     file = directory / _MODEL_FILE
-    content = _parse(file.read_bytes(), str(file))
-    config = _config(content, str(file))
-    if model is not None:
-        config = _choose(model, config)
+    content = parse(file.read_bytes(), str(file))
+    config = _choose(settings, to_config(content, str(file)))
     try:
         listed = {
             name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
@@ -270,8 +253,8 @@ def _read_directory(directory: Path, model: str | ModelConfig | None) -> MaskRCN
         folder = directory / content["array_folder"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
-    abstract = nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
-    _compare(listed, _variables(abstract), str(file))
+    abstract = _abstract(config)
+    new = _compare(listed, _variables(abstract), settings, str(file))
     if not folder.is_dir():
         raise UserError(
             f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."
@@ -284,19 +267,21 @@ def _read_directory(directory: Path, model: str | ModelConfig | None) -> MaskRCN
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{folder} is damaged and cannot be read ({reason}); save the model again.") from None
-    return _fill(abstract, arrays)
+    return _fill(abstract, arrays, new)
 
 
-def _with_config(model: MaskRCNN, config: ModelConfig, source: str) -> MaskRCNN:
-    """The same arrays under another configuration."""
-    abstract = nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
-    arrays = {name: variable[...] for name, variable in _variables(model).items()}
-    _compare(arrays, _variables(abstract), source)
-    return _fill(abstract, arrays)
+def _abstract(config: ModelConfig) -> MaskRCNN:
+    return nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
 
 
-def _compare(have: dict[str, Any], want: dict[str, Any], source: str) -> None:
-    """Raise a UserError that lists every array that is missing, too many or of another shape."""
+def _compare(have: dict[str, Any], want: dict[str, Any], settings: _Settings, source: str) -> tuple[str, ...]:
+    """The arrays that a model with another number of classes has new.
+
+    Raises:
+        UserError: Lists every array that is missing, too many or of another shape.
+    """
+    other = [name for name in want if name in have and tuple(have[name].shape) != tuple(want[name].shape)]
+    new = tuple(name for name in other if settings.allow_new_heads and name.startswith(CLASS_LAYERS))
     problems = [
         ("missing", [name for name in want if name not in have]),
         ("not in the model", [name for name in have if name not in want]),
@@ -304,8 +289,8 @@ def _compare(have: dict[str, Any], want: dict[str, Any], source: str) -> None:
             "of another shape",
             [
                 f"{name} {tuple(have[name].shape)}, the model has {tuple(want[name].shape)}"
-                for name in want
-                if name in have and tuple(have[name].shape) != tuple(want[name].shape)
+                for name in other
+                if name not in new
             ],
         ),
     ]
@@ -314,9 +299,18 @@ def _compare(have: dict[str, Any], want: dict[str, Any], source: str) -> None:
             f"\n{len(names)} {label}:\n  " + "\n  ".join(names) for label, names in problems if names
         )
         raise UserError(f"The arrays of {source} do not fit its model configuration.{lists}")
+    if new:
+        log.warning(
+            "%s has another number of classes, so these have initial values: %s.", source, ", ".join(new)
+        )
+    return new
 
 
-def _fill(abstract: MaskRCNN, arrays: dict[str, jax.Array]) -> MaskRCNN:
+def _fill(abstract: MaskRCNN, arrays: dict[str, jax.Array], new: tuple[str, ...]) -> MaskRCNN:
+    """A model of arrays, with initial values in the place of those named ``new``."""
+    if new:
+        initial = initial_heads(abstract.config)
+        arrays = arrays | {name: initial[name] for name in new}
     graphdef, state = nnx.split(abstract)
     values = [
         (path, variable.replace(arrays[".".join(map(str, path))]))

@@ -19,14 +19,19 @@ from pycocotools.coco import COCO
 
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as command
-from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.conventions import COCO_80, COCO_90
+from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.data.coco_instances import prepare
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import coco_metrics
-from jaxmaskrcnn.evaluation.evaluate import Evaluator
+from jaxmaskrcnn.evaluation.evaluate import Evaluator, match_categories
 from jaxmaskrcnn.evaluation.main import main as evaluate_command
 from jaxmaskrcnn.inference.main import picture_names
-from jaxmaskrcnn.model_io import save_model
+from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.zoo import PRESETS
+from jaxmaskrcnn.zoo.entry import Preset
 
 ROOT = Path(__file__).parents[1]
 CATEGORIES = (Category(2, "block"), Category(9, "slab"))
@@ -110,6 +115,7 @@ def test_evaluate_writes_what_it_prints(data, checkpoint, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "Boxes (bbox)" in printed.out and "Masks (segm)" in printed.out and "slab" in printed.out
     assert "5/5" in printed.err  # the progress bar
+    assert "\nprepared 5 images" in f"\n{printed.err}"  # without a logger's prefix
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     detections = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["detections.json", "metrics.json"]
@@ -141,7 +147,7 @@ def evaluation_error(capsys, **changes):
         code = evaluate_command([f"--{key}={value}" for key, value in changes.items()])
     printed = capsys.readouterr()
     assert code == 2 and "Traceback" not in printed.err
-    return printed.err.strip().splitlines()[-1]
+    return printed.err[printed.err.rindex("evaluate.py: ") :].strip()
 
 
 def test_evaluate_names_mistakes(data, checkpoint, tmp_path, capsys):
@@ -158,11 +164,62 @@ def test_evaluate_names_mistakes(data, checkpoint, tmp_path, capsys):
     assert "9 (slab)" in evaluation_error(capsys, **{**good, "annotations": tmp_path / "few.json"})
 
 
-def run_predict(checkpoint, output, *images, threshold=0.05):
+def test_evaluate_reads_the_files_of_other_libraries(data, checkpoint, tmp_path, capsys, monkeypatch):
+    """A file carries no categories, so that the annotations' are taken."""
+    file = tmp_path / "m.safetensors"
+    export_detector(load_model(checkpoint), file, "detectron2")
+    nameless = dataclasses.replace(load_model(checkpoint).config, categories=())
+    monkeypatch.setitem(PRESETS, "detectron2/small", Preset(vars(nameless), {}))
+    monkeypatch.setitem(PRESETS, "detectron2/three", Preset({**vars(nameless), "num_classes": 3}, {}))
+    arguments = [f"--checkpoint={file}", "--model=detectron2/small", f"--images={data}"]
+    arguments += [f"--annotations={data / 'instances.json'}", f"--output={tmp_path / 'out'}"]
+    with restored_logging():
+        assert evaluate_command(arguments) == 0
+    assert "slab" in capsys.readouterr().out
+    detections = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {d["category_id"] for d in detections} == {2, 9}
+    good = {"checkpoint": file, "annotations": data / "instances.json", "images": data}
+    assert "give with model= (--model=)" in evaluation_error(capsys, **good)
+    assert "no model named 'nonsense'" in evaluation_error(capsys, **good, model="nonsense")
+    assert "has 2 classes" in evaluation_error(capsys, **good, model="detectron2/three")
+    assert "bn_eps is -1" in evaluation_error(capsys, **good, model="detectron2/small", bn_eps=-1)
+    content = json.loads((data / "instances.json").read_text())
+    content["categories"].append({"id": 11, "name": "third"})
+    (tmp_path / "three.json").write_text(json.dumps(content))
+    said = evaluation_error(
+        capsys, **{**good, "annotations": tmp_path / "three.json"}, model="detectron2/small"
+    )
+    assert "has 2 classes" in said and "3 categories" in said
+
+
+def test_slots_that_no_category_uses_do_not_disturb():
+    """torchvision's 90 classes on annotations with COCO's 80 categories."""
+    config = ModelConfig(num_classes=90, categories=COCO_90)
+    assert match_categories(config, COCO_80) == COCO_90
+    assert match_categories(ModelConfig(num_classes=90), COCO_80)[:12] == (
+        *COCO_80[:11], Category(12, "class 12")
+    )  # fmt: skip
+    with pytest.raises(UserError, match="has 2 classes .* 80 categories"):
+        match_categories(ModelConfig(num_classes=2), COCO_80)
+
+
+def run_predict(checkpoint, output, *images, threshold=0.05, **changes):
     return command(
         ["predict", *map(str, images), f"--checkpoint={checkpoint}", "--output", str(output),
-         f"--score_threshold={threshold}"]
+         f"--score_threshold={threshold}", *(f"--{name}={value}" for name, value in changes.items())]
     )  # fmt: skip
+
+
+def test_predict_reads_the_files_of_other_libraries(data, checkpoint, tmp_path, capsys, monkeypatch):
+    export_detector(load_model(checkpoint), tmp_path / "m.pkl", "detectron2")
+    config = load_model(checkpoint).config
+    monkeypatch.setitem(PRESETS, "detectron2/small", Preset(vars(config), {}))
+    assert run_predict(tmp_path / "m.pkl", tmp_path / "a", data / "0.png", model="detectron2/small") == 0
+    found = json.loads((tmp_path / "a" / "predictions.json").read_text())["annotations"]
+    assert found and {entry["category_name"] for entry in found} <= {"block", "slab"}
+    assert run_predict(tmp_path / "m.pkl", tmp_path / "c", data / "0.png") == 2
+    assert "give with model= (--model=)" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
 
 
 def test_predict_draws_and_writes_everything(data, checkpoint, tmp_path, capsys):

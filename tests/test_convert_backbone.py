@@ -15,7 +15,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.backbone import load_backbone
-from jaxmaskrcnn.convert.reader import read_checkpoint
+from jaxmaskrcnn.convert.files.reader import read_checkpoint
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.fpn import Backbone
 from jaxmaskrcnn.models.norm import FrozenStat
@@ -24,6 +24,8 @@ from jaxmaskrcnn.presets import model_config
 CHECKPOINTS = Path(__file__).parents[1] / ".." / "shared" / "checkpoints"
 TINY = ModelConfig(backbone_depth=18, backbone_width=8, fpn_channels=8)
 TINY_50 = dataclasses.replace(TINY, backbone_depth=50)
+RESNEXT = dataclasses.replace(TINY_50, backbone_groups=4, backbone_width_per_group=32)
+WIDE = dataclasses.replace(TINY_50, backbone_width_per_group=128)
 
 
 class Holder(nnx.Module):
@@ -63,12 +65,14 @@ def torchvision_state(config, seed=0):
     norm("bn1", width)
     into = width
     counts = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[config.backbone_depth]
+    groups, per_group = config.backbone_groups, config.backbone_width_per_group
     for stage, count in enumerate(counts):
-        inner = width * 2**stage
-        out = 4 * inner if bottleneck else inner
+        out = width * 2**stage * (4 if bottleneck else 1)
+        # ResNeXt and wide ResNet: in stage 1, each group has per_group channels of a stem of 64.
+        inner = width * 2**stage * per_group * groups // 64 if bottleneck else out
         for block in range(count):
             name = f"layer{stage + 1}.{block}"
-            layers = [(inner, into, 1), (inner, inner, 3), (out, inner, 1)]
+            layers = [(inner, into, 1), (inner, inner // groups, 3), (out, inner, 1)]
             if not bottleneck:
                 layers = [(inner, into, 3), (inner, inner, 3)]
             for k, (features, previous, size) in enumerate(layers, start=1):
@@ -135,7 +139,9 @@ def check(model, state):
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "bn", "bn_eval"])
-@pytest.mark.parametrize("config", [TINY, TINY_50], ids=["resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    "config", [TINY, TINY_50, RESNEXT, WIDE], ids=["resnet18", "resnet50", "resnext", "wide_resnet"]
+)
 def test_every_array_gets_its_value(tmp_path, config, norm):
     config = dataclasses.replace(config, backbone_norm=norm)
     state = torchvision_state(config)
@@ -258,6 +264,59 @@ def test_group_norm_models_are_refused(tmp_path):
     config = dataclasses.replace(TINY, backbone_norm="gn", backbone_width=32)
     with pytest.raises(UserError, match='backbone_norm "gn"'):
         load_backbone(make(config), path)
+
+
+def caffe2_state(config, kind="bn"):
+    """The same arrays under Caffe2's names, where batch norm is affine and nothing else."""
+    branches = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortcut": "branch1"}
+    renamed = {"pred_w": np.zeros((1000, 8)), "conv1_b": np.zeros(8), "conv1_w_momentum": np.zeros(3)}
+    for name, value in detectron2_state(config).items():
+        words = {"weight": "w", "bias": "b"}
+        parts = name.split(".")
+        if "running" in name or "fc" in parts:
+            continue
+        if parts[0] == "stem":
+            layer = "conv1" if len(parts) == 3 or kind == "gn" else "res_conv1"
+        else:
+            layer = f"{parts[0]}_{parts[1]}_{branches[parts[2]]}"
+        if "norm" in parts:
+            layer, words = f"{layer}_{kind}", {"weight": "s", "bias": "b"}
+        renamed[f"{layer}_{words[parts[-1]]}"] = value
+    return renamed
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_caffe2_names(tmp_path, nested):
+    state = caffe2_state(TINY_50)
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"blobs": state} if nested else state, protocol=2))
+    model = make(TINY_50)
+    report = load_backbone(model, path)
+    assert report.layout == "Detectron2" and "MSRA" in report.warnings[0]
+    expected = torchvision_state(TINY_50)
+    for name in expected:
+        if name.endswith("running_mean"):
+            expected[name] = np.zeros_like(expected[name])
+        elif name.endswith("running_var"):
+            expected[name] = np.ones_like(expected[name])
+    check(model, expected)
+
+
+def test_group_norm_weights(tmp_path):
+    config = dataclasses.replace(TINY_50, backbone_norm="gn", backbone_width=32)
+    expected = {k: v for k, v in torchvision_state(config).items() if "running" not in k}
+    for path in (
+        write_npz(tmp_path / "caffe2.npz", caffe2_state(config, "gn")),
+        write_npz(
+            tmp_path / "detectron2.npz",
+            {k: v for k, v in detectron2_state(config).items() if "running" not in k},
+        ),
+    ):
+        model = make(config)
+        load_backbone(model, path)
+        check(model, expected)
+    with pytest.raises(UserError, match="has no batch norm statistics"):
+        load_backbone(make(dataclasses.replace(config, backbone_norm="bn")), path)
 
 
 def test_variance_of_zero_needs_an_epsilon(tmp_path):

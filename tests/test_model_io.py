@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxmaskrcnn import model_io
+from jaxmaskrcnn import config_json, model_io
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert import choice
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.model_io import config_from_json, config_to_json, load_model, save_model
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -127,7 +128,7 @@ def test_config_json_round_trip(name):
 
 def test_file_names_every_field(saved):
     content = json.loads((saved / "model.json").read_text(encoding="utf-8"))
-    assert content["format_version"] == model_io.FORMAT_VERSION
+    assert content["format_version"] == config_json.FORMAT_VERSION
     assert set(content["config"]) == {field.name for field in dataclasses.fields(ModelConfig)}
     assert content["config"]["categories"][0] == {"id": 3, "name": "balloon"}
     assert content["arrays"]["backbone.body.conv1.kernel"] == [[7, 7, 3, 8], "float32"]
@@ -215,6 +216,38 @@ def test_another_config_for_the_same_arrays(saved):
     assert "box_head.fcs.0.kernel (392, 16), the model has (12544, 1024)" in str(error.value)
 
 
+def test_new_heads_for_another_number_of_classes(saved, caplog):
+    config = dataclasses.replace(CONFIG, num_classes=4, categories=())
+    with pytest.raises(UserError, match="6 of another shape"):
+        load_model(saved, config)
+    old, new = arrays(load_model(saved)), arrays(load_model(saved, config, allow_new_heads=True))
+    again = arrays(load_model(saved, config, allow_new_heads=True))
+    heads = {name for name in new if new[name].shape != old[name].shape}
+    assert heads == {
+        f"{layer}.{kind}"
+        for layer in ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
+        for kind in ("kernel", "bias")
+    }
+    assert all(name in caplog.text for name in heads)
+    for name in new:
+        wanted = again if name in heads else old
+        np.testing.assert_array_equal(new[name][...], wanted[name][...], err_msg=name)
+    kernel = np.asarray(new["box_head.cls_score.kernel"][...])
+    assert 0.005 < kernel.std() < 0.02 and np.all(np.asarray(new["box_head.cls_score.bias"][...]) == 0)
+
+
+def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
+    assert load_model(saved, bn_eps=1e-3).config == dataclasses.replace(CONFIG, norm_epsilon=1e-3)
+    assert load_model(saved, bn_eps=1e-3).backbone.body.bn1.epsilon == 1e-3
+    with pytest.raises(UserError, match="bn_eps is -1"):
+        load_model(saved, bn_eps=-1)
+    (tmp_path / "config.yaml").write_text("")
+    other = dataclasses.replace(CONFIG, num_classes=7, categories=(), score_threshold=0.7)
+    monkeypatch.setattr(choice, "config_from_file", lambda path, training: other)
+    config = load_model(saved, tmp_path / "config.yaml").config
+    assert config == dataclasses.replace(CONFIG, score_threshold=0.7)
+
+
 def test_workdirs(saved, tmp_path, monkeypatch):
     from jaxmaskrcnn.training import checkpoints
 
@@ -236,7 +269,7 @@ def test_paths_that_are_no_directories(tmp_path):
         load_model(tmp_path / "none")
     for name in ("model.pth", "R-50.pkl", "a.safetensors"):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(UserError, match="is a file, .* load_backbone reads"):
+        with pytest.raises(UserError, match=f"{name} is damaged or of another format"):
             load_model(tmp_path / name)
 
 

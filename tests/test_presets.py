@@ -1,13 +1,25 @@
-"""Presets: conventions by library, categories, and the errors of a mistyped name."""
+"""Presets: conventions by library, what the models differ in, what is published, mistyped names."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from jaxmaskrcnn.__main__ import main as command
 from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import COCO_80, COCO_90, PRESETS, list_models, model_config
+from jaxmaskrcnn.presets import (
+    CITYSCAPES_8,
+    COCO_80,
+    COCO_90,
+    PRESETS,
+    backbone_info,
+    list_backbones,
+    list_models,
+    model_config,
+    model_info,
+)
 
 TV, D2, MM = (
     "torchvision/maskrcnn_resnet50_fpn",
@@ -106,33 +118,185 @@ def test_red_pixel_by_channel(name, expected):
     np.testing.assert_allclose(value, [expected[c] for c in config.channel_order], rtol=1e-6)
 
 
+# Typed in from the sources' config files, not from the registry.
+X101 = dict(backbone_depth=101, backbone_groups=32, backbone_width_per_group=8)
+FOUR_CONV = dict(box_convs=4, box_fcs=1)
+BGR_STD = (57.375, 57.12, 58.395)
+D2_X101 = dict(**X101, backbone_stride_in_1x1=False, pixel_std=BGR_STD)
+D2_GN = dict(**FOUR_CONV, backbone_norm="gn", fpn_norm="gn", head_norm="gn", backbone_stride_in_1x1=False)
+BN = dict(**FOUR_CONV, backbone_norm="bn", fpn_norm="bn", head_norm="bn")
+LVIS = dict(num_classes=1203, categories=(), score_threshold=0.0001, detections_per_image=300)
+MSRA_INPUT = dict(channel_order="bgr", pixel_mean=(103.53, 116.28, 123.675), pixel_std=(1.0, 1.0, 1.0))
+CAFFE = dict(**MSRA_INPUT, backbone_stride_in_1x1=True, backbone_norm="frozen_bn")
+MM_GN = dict(**FOUR_CONV, backbone_norm="gn", fpn_norm="gn", head_norm="gn")
+BOX_ONLY = dict(mask_head=False, roi_low_quality=False)  # MMDetection's
+
+DIFFERENCES = {
+    "torchvision/maskrcnn_resnet50_fpn_v2": dict(**BN, norm_epsilon=1e-5, rpn_convs=2),
+    "torchvision/fasterrcnn_resnet50_fpn": dict(mask_head=False),
+    "torchvision/fasterrcnn_resnet50_fpn_v2": dict(**BN, norm_epsilon=1e-5, rpn_convs=2, mask_head=False),
+    "detectron2/mask_rcnn_R_50_FPN_1x": {},
+    "detectron2/mask_rcnn_R_101_FPN_3x": dict(backbone_depth=101),
+    "detectron2/mask_rcnn_X_101_32x8d_FPN_3x": D2_X101,
+    "detectron2/faster_rcnn_R_50_FPN_1x": dict(mask_head=False),
+    "detectron2/faster_rcnn_X_101_32x8d_FPN_3x": dict(**D2_X101, mask_head=False),
+    "detectron2/mask_rcnn_R_50_FPN_1x_cls_agnostic": dict(
+        class_agnostic_boxes=True, class_agnostic_masks=True
+    ),
+    "detectron2/mask_rcnn_R_50_FPN_3x_gn": D2_GN,
+    "detectron2/scratch_mask_rcnn_R_50_FPN_3x_gn": dict(**D2_GN, freeze_at=0),
+    "detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn": dict(**D2_GN, freeze_at=0, pixel_std=BGR_STD),
+    "detectron2/mask_rcnn_R_50_FPN_3x_syncbn": BN,
+    "detectron2/scratch_mask_rcnn_R_50_FPN_9x_syncbn": dict(
+        **BN, freeze_at=0, pixel_std=BGR_STD, backbone_stride_in_1x1=False
+    ),
+    "detectron2/mask_rcnn_R_101_FPN_400ep_LSJ": dict(**BN, freeze_at=0, rpn_convs=2, backbone_depth=101),
+    "detectron2/Cityscapes/mask_rcnn_R_50_FPN": dict(
+        num_classes=8, categories=CITYSCAPES_8, test_min_size=1024, test_max_size=2048
+    ),
+    "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": LVIS,
+    "detectron2/LVISv0.5-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_1x": {
+        **LVIS, **D2_X101, "num_classes": 1230,
+    },
+    "mmdet/mask-rcnn_r50-caffe_fpn_1x_coco": CAFFE,
+    "mmdet/mask-rcnn_r101-caffe_fpn_ms-poly-3x_coco": dict(**CAFFE, backbone_depth=101),
+    "mmdet/mask-rcnn_x101-64x4d_fpn_2x_coco": dict(
+        backbone_depth=101, backbone_groups=64, backbone_width_per_group=4
+    ),
+    "mmdet/mask-rcnn_x101-32x8d_fpn_1x_coco": {
+        **X101, **MSRA_INPUT, "pixel_std": BGR_STD, "backbone_norm": "frozen_bn",
+    },
+    "mmdet/mask-rcnn_r50_fpn_gn-all_2x_coco": dict(**MM_GN, **MSRA_INPUT),
+    "mmdet/mask-rcnn_r50-contrib_fpn_gn-all_3x_coco": MM_GN,
+    "mmdet/mask-rcnn_r50-scratch_fpn_gn-all_6x_coco": dict(
+        **MM_GN, freeze_at=0, weight_decay_exempts_norm=True
+    ),
+    "mmdet/mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-270k_coco": dict(
+        **BN, freeze_at=0, rpn_convs=2
+    ),
+    "mmdet/mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco": dict(
+        **BN, **MSRA_INPUT, freeze_at=0, rpn_convs=2, backbone_stride_in_1x1=True
+    ),
+    "mmdet/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1": LVIS,
+    "mmdet/faster-rcnn_r50_fpn_1x_coco": BOX_ONLY,
+    "mmdet/faster-rcnn_r101-caffe_fpn_ms-3x_coco": dict(**BOX_ONLY, **CAFFE, backbone_depth=101),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_models_differ_from_their_library_in_these_fields_only(name):
+    base = {"torchvision": TV, "detectron2": D2, "mmdet": MM}[name.split("/")[0]]
+    assert model_config(name) == dataclasses.replace(model_config(base), **DIFFERENCES[name])
+
+
+# What the zoos publish: box AP, mask AP, file.
+PUBLISHED = {
+    TV: (37.9, 34.6, "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"),
+    "torchvision/maskrcnn_resnet50_fpn_v2": (47.4, 41.8, "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
+    "detectron2/mask_rcnn_R_50_FPN_1x": (38.6, 35.2, "model_final_a54504.pkl"),
+    D2: (41.0, 37.2, "model_final_f10217.pkl"),
+    "detectron2/mask_rcnn_R_50_FPN_50ep_LSJ": (None, None, None),
+    "detectron2/mask_rcnn_R_50_FPN_400ep_LSJ": (47.4, 42.5, "model_final_14d201.pkl"),
+    "detectron2/Cityscapes/mask_rcnn_R_50_FPN": (None, 36.5, "model_final_af9cf5.pkl"),
+    "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": (None, None, None),
+    "detectron2/faster_rcnn_R_50_FPN_1x": (37.9, None, "model_final_b275ba.pkl"),
+    MM: (38.2, 34.7, "mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth"),
+    "jaxmaskrcnn/shapes": (None, None, None),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_figures(name):
+    info = model_info(name)
+    assert (info.box_ap, info.mask_ap, info.file) == PUBLISHED[name]
+    assert info.name == name
+
+
+def test_registry_is_consistent():
+    infos = [model_info(name) for name in list_models()]
+    files = [(info.name.split("/")[0], info.model_id, info.file) for info in infos if info.file]
+    assert len(files) == len(set(files)) >= 85
+    for info in infos:
+        library = info.name.split("/")[0]
+        assert (info.licence is None) == (info.file is None)
+        assert (info.model_id is not None) == (library == "detectron2" and info.file is not None)
+        if library != "jaxmaskrcnn":
+            assert info.source
+        if not model_config(info.name).mask_head:
+            assert info.mask_ap is None
+        for ap in (info.box_ap, info.mask_ap):
+            assert ap is None or 15 < ap < 60
+        # MMDetection's older files have the figures in their names.
+        if match := re.search(r"bbox_mAP-0\.(\d+)(?:__segm_mAP-0\.(\d+))?", info.file or ""):
+            named = [None if digits is None else float(f"0.{digits}") * 100 for digits in match.groups()]
+            assert named == pytest.approx([info.box_ap, info.mask_ap])
+
+
+def test_backbones_fit_every_library():
+    names = list_backbones()
+    assert len(names) == len(set(names)) == 15
+    files = [file for name in names for file in backbone_info(name).files]
+    # Detectron2 has two files named R-50.pkl.
+    assert sorted({file for file in files if files.count(file) > 1}) == ["R-50.pkl"]
+    for name in names:
+        for preset in (TV, D2, MM):
+            config = model_config(preset, **backbone_info(name).fields)
+            assert config.norm_epsilon == 1e-5
+            pixel = np.array([{"r": 255.0, "g": 0.0, "b": 0.0}[c] for c in config.channel_order])
+            value = (pixel * config.pixel_scale - config.pixel_mean) / config.pixel_std
+            red = value[config.channel_order.index("r")]
+            unit = 1.0 if "MSRA" in name else 58.395
+            assert red == pytest.approx((255 - 123.675) / unit, rel=1e-3)
+            assert config.backbone_stride_in_1x1 == ("MSRA" in name)
+
+
 @pytest.mark.parametrize(
-    ("name", "base", "changes"),
+    ("name", "depth", "groups", "width", "order"),
     [
-        (
-            "torchvision/maskrcnn_resnet50_fpn_v2",
-            TV,
-            dict(
-                backbone_norm="bn", norm_epsilon=1e-5, fpn_norm="bn", rpn_convs=2,
-                box_convs=4, box_fcs=1, head_norm="bn",
-            ),
-        ),
-        ("torchvision/fasterrcnn_resnet50_fpn", TV, dict(mask_head=False)),
-        ("detectron2/mask_rcnn_R_50_FPN_1x", D2, {}),
-        ("detectron2/mask_rcnn_R_101_FPN_3x", D2, dict(backbone_depth=101)),
-        ("detectron2/faster_rcnn_R_50_FPN_1x", D2, dict(mask_head=False)),
-        (
-            "mmdet/mask-rcnn_r50-caffe_fpn_1x_coco",
-            MM,
-            dict(
-                channel_order="bgr", pixel_mean=(103.53, 116.28, 123.675), pixel_std=(1, 1, 1),
-                backbone_stride_in_1x1=True, backbone_norm="frozen_bn",
-            ),
-        ),
+        ("torchvision/resnet18", 18, 1, 64, "rgb"),
+        ("torchvision/resnext50_32x4d", 50, 32, 4, "rgb"),
+        ("torchvision/resnext101_64x4d", 101, 64, 4, "rgb"),
+        ("torchvision/wide_resnet101_2", 101, 1, 128, "rgb"),
+        ("detectron2/MSRA/R-101", 101, 1, 64, "bgr"),
+        ("detectron2/FAIR/X-101-32x8d", 101, 32, 8, "bgr"),
+        ("detectron2/torchvision/R-50", 50, 1, 64, "rgb"),
     ],
-)  # fmt: skip
-def test_models_differ_from_their_library_in_these_fields_only(name, base, changes):
-    assert model_config(name) == dataclasses.replace(model_config(base), **changes)
+)
+def test_backbone_architecture(name, depth, groups, width, order):
+    config = model_config(D2, **backbone_info(name).fields)
+    assert (config.backbone_depth, config.backbone_groups, config.backbone_width_per_group) == (
+        depth, groups, width,
+    )  # fmt: skip
+    assert config.channel_order == order
+
+
+def test_unknown_backbone_suggests():
+    with pytest.raises(UserError, match="no backbone named 'resnet50'; did you mean 'torchvision/resnet50'"):
+        backbone_info("resnet50")
+
+
+def test_models_command(capsys):
+    assert command(["models", "r_50_fpn_3x"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["model", "box", "AP", "mask", "AP", "weights", "licence"]
+    row = next(line for line in lines if line.startswith(f"{D2} "))
+    assert row.split() == [D2, "41.0", "37.2", "137849600/model_final_f10217.pkl", "CC", "BY-SA", "3.0"]
+    assert len(lines) == 1 + sum("r_50_fpn_3x" in name.lower() for name in list_models())
+    assert command(["models", "cls_agnostic"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1:] == ["-", "-", "-", "-"]
+
+
+def test_models_command_finds_by_file_and_lists_backbones(capsys):
+    assert command(["models", "137849600"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["model", D2]
+    assert command(["models", "11ad3fa6"]) == 0
+    out = capsys.readouterr().out
+    assert "ImageNet backbone" in out and "torchvision/resnet50 " in out and "box AP" not in out
+    assert command(["models"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{name} " in out for name in (*list_models(), *list_backbones()))
+    assert command(["models", "yolo"]) == 2
+    assert "'yolo'" in capsys.readouterr().err
 
 
 def test_every_preset_builds_a_hashable_config():
@@ -164,6 +328,13 @@ def test_coco_categories():
     assert model_config(D2).categories == model_config(MM).categories == COCO_80
 
 
+def test_cityscapes_categories():
+    assert [(c.id, c.name) for c in model_config("detectron2/Cityscapes/mask_rcnn_R_50_FPN").categories] == [
+        (24, "person"), (25, "rider"), (26, "car"), (27, "truck"), (28, "bus"), (31, "train"),
+        (32, "motorcycle"), (33, "bicycle"),
+    ]  # fmt: skip
+
+
 def test_num_classes_drops_categories_only_when_it_differs():
     assert model_config(D2, num_classes=80).categories == COCO_80
     config = model_config(D2, num_classes=np.int64(3))
@@ -186,6 +357,7 @@ def test_overrides():
         ("torchvision/maskrcnn_resnet50", "'torchvision/maskrcnn_resnet50_fpn'"),
         ("maskrcnn_resnet50_fpn_v2", "'torchvision/maskrcnn_resnet50_fpn_v2'"),
         ("detectron2/mask_rcnn_r_50_fpn_3x", "'detectron2/mask_rcnn_R_50_FPN_3x'"),
+        ("mask_rcnn_R_50_FPN_1x", "did you mean 'detectron2/mask_rcnn_R_50_FPN_1x'"),
     ],
 )
 def test_unknown_preset_suggests(name, suggestion):

@@ -7,17 +7,16 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from goldens.seeded_weights import sampled, seeded_detector_weight, seeded_scene
 
-from jaxmaskrcnn.convert.tables import Row, Table, conv_kernel
+from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.presets import model_config
 
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "torchvision_model.npz")
@@ -35,43 +34,6 @@ CONFIG = model_config(
 )  # fmt: skip
 
 
-def first_layer(weight):
-    """torch flattens a region in the order (channel, y, x), this library in (y, x, channel)."""
-    side = CONFIG.box_pool_size
-    return conv_kernel(weight.reshape(len(weight), -1, side, side)).reshape(-1, len(weight))
-
-
-def both(source, target, kernel=conv_kernel):
-    return [Row(f"{source}.weight", f"{target}.kernel", kernel), Row(f"{source}.bias", f"{target}.bias")]
-
-
-BODY, BLOCK = "backbone.body", "backbone.body.layer{stage}.{block}"
-TABLE = Table(
-    [
-        Row(f"{BODY}.conv1.weight", f"{BODY}.conv1.kernel", conv_kernel),
-        Row(f"{BODY}.bn1.{{norm}}", f"{BODY}.bn1.{{norm}}"),
-        Row(f"{BLOCK}.conv{{k}}.weight", f"{BLOCK}.conv{{k}}.kernel", conv_kernel),
-        Row(f"{BLOCK}.bn{{k}}.{{norm}}", f"{BLOCK}.bn{{k}}.{{norm}}"),
-        Row(f"{BLOCK}.downsample.0.weight", f"{BLOCK}.downsample.conv.kernel", conv_kernel),
-        Row(f"{BLOCK}.downsample.1.{{norm}}", f"{BLOCK}.downsample.bn.{{norm}}"),
-        *both("backbone.fpn.inner_blocks.{i}.0", "backbone.fpn.inner_blocks.{i}.conv"),
-        *both("backbone.fpn.layer_blocks.{i}.0", "backbone.fpn.layer_blocks.{i}.conv"),
-        *both("rpn.head.conv.{i}.0", "rpn.convs.{i}.conv"),
-        *both("rpn.head.cls_logits", "rpn.cls_logits"),
-        *both("rpn.head.bbox_pred", "rpn.bbox_pred"),
-        *both("roi_heads.box_head.fc6", "box_head.fcs.0", first_layer),
-        *both("roi_heads.box_head.fc7", "box_head.fcs.1", np.transpose),
-        *both("roi_heads.box_predictor.{name}", "box_head.{name}", np.transpose),
-        *both("roi_heads.mask_head.{i}.0", "mask_head.convs.{i}.conv"),
-        *both("roi_heads.mask_predictor.conv5_mask", "mask_head.deconv", lambda w: w.transpose(2, 3, 0, 1)),
-        *both("roi_heads.mask_predictor.mask_fcn_logits", "mask_head.logits"),
-    ],
-    {
-        "norm": {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"},
-        "name": {"cls_score": "cls_score", "bbox_pred": "bbox_pred"},
-    },
-    [],
-)
 WEIGHTS = {
     name: seeded_detector_weight(name, tuple(shape))
     for name, shape in json.loads(str(GOLDEN["names"])).items()
@@ -86,12 +48,7 @@ def highest_precision():
 
 @pytest.fixture(scope="module")
 def model():
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: MaskRCNN(CONFIG, rngs=nnx.Rngs(0))))
-    flat = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
-    shapes = {name: variable.shape for name, (_, variable) in flat.items()}
-    values = TABLE.assign(WEIGHTS, shapes, "torchvision's names do not fit the model").values
-    filled = [(path, variable.replace(jnp.asarray(values[name]))) for name, (path, variable) in flat.items()]
-    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+    return from_state_dict(WEIGHTS, CONFIG, "torchvision")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +118,7 @@ def test_input(batches):
     batch = batches["objects"]
     np.testing.assert_array_equal(batch.image_sizes, GOLDEN["image_sizes"])
     assert batch.images.shape == tuple(GOLDEN["input/shape"])
-    check("input", np.abs(sampled("input", batch.images, 400) - GOLDEN["input/values"]), 1e-5)
+    check("input", np.abs(sampled("input", batch.images, 400) - GOLDEN["input/values"]), 1e-6)
 
 
 def test_features_and_rpn_head(stages):
@@ -210,14 +167,14 @@ def test_losses(trained, case):
 @pytest.mark.parametrize("case", CASES)
 def test_gradients(trained, case):
     _, gradient = trained[case]
+    table = LIBRARIES["torchvision"].table(CONFIG)
     norms, cosines = [], []
     for name, weight in WEIGHTS.items():
-        path, change = TABLE.translate(name)
+        path, transform = table.translate(name)
         if path not in gradient:  # frozen batch norm
             continue
         # Samples were drawn in torch's layout.
-        places = np.arange(weight.size).reshape(weight.shape)
-        places = places if change is None else change(places)
+        places = transform.to_model(np.arange(weight.size).reshape(weight.shape))
         ours = np.empty(weight.size)
         ours[places.ravel()] = gradient[path].ravel()
         *expected, norm = GOLDEN[f"{case}/gradient/{name}"].astype(np.float64)

@@ -12,8 +12,10 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxmaskrcnn import model_io
+from jaxmaskrcnn import model_io, presets
 from jaxmaskrcnn.config import Config, ConfigError, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
+from jaxmaskrcnn.convert.export import export_detector
+from jaxmaskrcnn.convert.files.reader import read_checkpoint
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
 from jaxmaskrcnn.structures import Category
@@ -221,7 +223,9 @@ def test_a_workdir_with_another_model_is_refused(finished, make_config):
 def filled(config, value):
     """A model whose every number is ``value``, without the time that random weights take."""
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
-    return nnx.merge(graphdef, jax.tree.map(lambda x: np.full(x.shape, value, x.dtype), shapes))
+    return nnx.merge(
+        graphdef, jax.tree.map(lambda x: jax.device_put(np.full(x.shape, value, x.dtype)), shapes)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +262,72 @@ def test_a_model_directory_is_a_start_for_training(finished, caplog):
     changed = dataclasses.replace(trained.config, channel_order="bgr")
     setup.first_model(changed, str(directory), seed=5)
     assert "other settings than this run's: channel_order 'rgb' (here 'bgr')" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def checkpoint_file(model_config, tmp_path_factory):
+    """A Detectron2 file with numbers unlike any initial value."""
+    file = tmp_path_factory.mktemp("file") / "model_final.pkl"
+    export_detector(filled(model_config, 0.25), file, "detectron2")
+    return file
+
+
+@pytest.fixture
+def quick_weights(monkeypatch):
+    """Initial weights that show their seed and take no time."""
+    monkeypatch.setattr(setup, "init_model", lambda config, seed: filled(config, float(seed)))
+
+
+@pytest.mark.usefixtures("quick_weights")
+def test_a_detectors_file_is_a_start_for_training(model_config, checkpoint_file, caplog):
+    model = setup.first_model(model_config, str(checkpoint_file), seed=5)
+    assert_same_model(model, filled(model_config, 0.25))
+    assert "other settings" not in caplog.text and "random values" not in caplog.text
+
+
+@pytest.mark.usefixtures("quick_weights")
+def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_config, checkpoint_file, caplog):
+    other = dataclasses.replace(model_config, num_classes=5, categories=())
+    start = variables(setup.first_model(other, str(checkpoint_file), seed=5))
+    heads = {
+        f"{layer}.{kind}"
+        for layer in ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
+        for kind in ("kernel", "bias")
+    }
+    for name, value in start.items():
+        wanted = np.full_like(value, 5.0 if name in heads else 0.25)
+        np.testing.assert_array_equal(value, wanted, err_msg=name)
+    (warning,) = [r.getMessage() for r in caplog.records if "random values" in r.getMessage()]
+    assert all(name in warning for name in heads)
+
+
+@pytest.mark.usefixtures("quick_weights")
+def test_a_detectors_file_of_another_kind_is_refused(model_config, checkpoint_file):
+    with pytest.raises(UserError, match=r"box_fc_dim is 8 in the file and 16 in the given ModelConfig"):
+        setup.first_model(dataclasses.replace(model_config, box_fc_dim=16), str(checkpoint_file), seed=0)
+    with pytest.raises(UserError, match="background class comes last"):
+        setup.first_model(dataclasses.replace(model_config, background="first"), str(checkpoint_file), seed=0)
+
+
+@pytest.mark.usefixtures("quick_weights")
+def test_an_epsilon_that_a_file_shows_is_told(model_config, tmp_path, caplog):
+    """Ordinary batch norm in torchvision's file, and a run with the epsilon of its published weights."""
+    config = dataclasses.replace(model_config, background="first", backbone_norm="bn", norm_epsilon=0.0)
+    export_detector(filled(config, 0.25), tmp_path / "m.npz", "torchvision")
+    model = setup.first_model(config, str(tmp_path / "m.npz"), seed=0)
+    assert model.config == config
+    assert "other settings than this run's: norm_epsilon 1e-05 (here 0.0)" in caplog.text
+
+
+@pytest.mark.usefixtures("quick_weights")
+def test_a_backbones_file_is_still_a_backbone(model_config, checkpoint_file, tmp_path):
+    arrays = read_checkpoint(checkpoint_file)
+    prefix = "backbone.bottom_up."
+    np.savez(tmp_path / "R.npz", **{k.removeprefix(prefix): a for k, a in arrays.items() if prefix in k})
+    start = variables(setup.first_model(model_config, str(tmp_path / "R.npz"), seed=5))
+    for name, value in start.items():
+        wanted = np.full_like(value, 0.25 if name.startswith("backbone.body.") else 5.0)
+        np.testing.assert_array_equal(value, wanted, err_msg=name)
 
 
 def test_frozen_patterns_leave_the_trained_parameters(model_config):
@@ -298,7 +368,7 @@ def test_unknown_settings_name_the_ones_alike():
 def test_the_model_section_takes_lists_and_unknown_fields_as_the_command_line_gives_them():
     section = model_section("jaxmaskrcnn/shapes")
     section.anchor_ratios = [0.5, 1.0]
-    config = to_model_config(section, model_io.model_config("jaxmaskrcnn/shapes").known_categories())
+    config = to_model_config(section, presets.model_config("jaxmaskrcnn/shapes").known_categories())
     assert config.anchor_ratios == (0.5, 1.0) and hash(config)
     with pytest.raises(ConfigError, match="box_fc"):
         model_section("jaxmaskrcnn/shapes", box_fc=3)

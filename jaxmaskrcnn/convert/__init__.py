@@ -1,6 +1,21 @@
-"""Weights of other libraries: reading their files and giving them this library's names."""
+"""Weights of other libraries: reading their files, giving them this library's names, and writing them."""
 
 from jaxmaskrcnn.convert.backbone import BackboneReport, load_backbone
-from jaxmaskrcnn.convert.reader import SourceFile, read_checkpoint, read_source
+from jaxmaskrcnn.convert.detector import ConversionReport, load_detector
+from jaxmaskrcnn.convert.export import ExportReport, export_detector
+from jaxmaskrcnn.convert.files.reader import SourceFile, read_checkpoint, read_source
+from jaxmaskrcnn.convert.state_dict import from_state_dict, to_state_dict
 
-__all__ = ["BackboneReport", "SourceFile", "load_backbone", "read_checkpoint", "read_source"]
+__all__ = [
+    "BackboneReport",
+    "ConversionReport",
+    "ExportReport",
+    "SourceFile",
+    "export_detector",
+    "from_state_dict",
+    "load_backbone",
+    "load_detector",
+    "read_checkpoint",
+    "read_source",
+    "to_state_dict",
+]

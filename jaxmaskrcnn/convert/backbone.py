@@ -1,7 +1,8 @@
 """ImageNet weights into the ResNet of a detector.
 
-Two layouts are known: Detectron2's (its ImageNet files, MSRA's weights among them) and
-torchvision's ``resnet*``. Both hold torch tensors, so that only the order of axes changes.
+Two layouts are known: Detectron2's (its ImageNet files, MSRA's weights among them, and the
+Caffe2 files that they were made of) and torchvision's ``resnet*``. Both hold torch tensors, so
+that only the order of axes changes.
 """
 
 import logging
@@ -14,41 +15,22 @@ import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.reader import SourceFile, read_source
-from jaxmaskrcnn.convert.tables import Row, Table, conv_kernel
+from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
+from jaxmaskrcnn.convert.names import caffe2, detectron2, torchvision
+from jaxmaskrcnn.convert.names.tables import Table
 from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-
 DETECTRON2 = Table(
-    [
-        Row("stem.conv1.weight", "conv1.kernel", conv_kernel),
-        Row("stem.conv1.norm.{norm}", "bn1.{norm}"),
-        Row("{stage}.{block}.conv{k}.weight", "{stage}.{block}.conv{k}.kernel", conv_kernel),
-        Row("{stage}.{block}.conv{k}.norm.{norm}", "{stage}.{block}.bn{k}.{norm}"),
-        Row("{stage}.{block}.shortcut.weight", "{stage}.{block}.downsample.conv.kernel", conv_kernel),
-        Row("{stage}.{block}.shortcut.norm.{norm}", "{stage}.{block}.downsample.bn.{norm}"),
-    ],
-    vocabulary={"norm": _NORM, "stage": {f"res{i + 1}": f"layer{i}" for i in range(1, 5)}},
+    detectron2.resnet_rows("", ""),
+    vocabulary={"norm": torchvision.NORM, "stage": detectron2.STAGE},
     ignorable=[r"(stem\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked"],
 )
 
 TORCHVISION = Table(
-    [
-        Row("conv1.weight", "conv1.kernel", conv_kernel),
-        Row("bn1.{norm}", "bn1.{norm}"),
-        Row("layer{stage}.{block}.conv{k}.weight", "layer{stage}.{block}.conv{k}.kernel", conv_kernel),
-        Row("layer{stage}.{block}.bn{k}.{norm}", "layer{stage}.{block}.bn{k}.{norm}"),
-        Row(
-            "layer{stage}.{block}.downsample.0.weight",
-            "layer{stage}.{block}.downsample.conv.kernel",
-            conv_kernel,
-        ),
-        Row("layer{stage}.{block}.downsample.1.{norm}", "layer{stage}.{block}.downsample.bn.{norm}"),
-    ],
-    vocabulary={"norm": _NORM},
+    torchvision.resnet_rows("", ""),
+    vocabulary={"norm": torchvision.NORM},
     ignorable=[r"fc\.(weight|bias)", r".*\.num_batches_tracked"],
 )
 
@@ -136,9 +118,9 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
 
     Args:
         model: A ``MaskRCNN`` (or any module whose ``backbone.body`` is a `ResNet`); changed in place.
-        path: A ``.pkl`` or ``.npz`` file with Detectron2's or torchvision's ResNet names, with or
+        path: A checkpoint file with Detectron2's, Caffe2's or torchvision's ResNet names, with or
             without a prefix such as "module." or "backbone.". A whole detector of these
-            libraries will do; its other parts are ignored.
+            libraries or of MMDetection will do; its other parts are ignored.
 
     Returns:
         A report.
@@ -153,12 +135,9 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
     """
     source = read_source(path)
     config: ModelConfig = model.config
-    if config.backbone_norm == "gn":
-        raise UserError(
-            f"{source.path} has batch norm and the model's backbone has group norm "
-            '(ModelConfig.backbone_norm "gn"); set backbone_norm to "frozen_bn", "bn_eval" or "bn".'
-        )
+    source = source._replace(arrays=caffe2.rename(source.arrays))
     layout, arrays, outside = _strip_prefix(source)
+    _check_norm(source.path, arrays, config)
     variables = {".".join(map(str, path)): v for path, v in nnx.to_flat_state(nnx.state(model.backbone.body))}
     assignment = layout.table.assign(
         arrays,
@@ -166,7 +145,7 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
         f"{source.path} does not fit a ResNet-{config.backbone_depth} of width {config.backbone_width}",
     )
     variances = [value for name, value in assignment.values.items() if name.endswith(".var")]
-    if config.norm_epsilon == 0 and min(value.min() for value in variances) <= 0:
+    if config.norm_epsilon == 0 and variances and min(value.min() for value in variances) <= 0:
         raise UserError(
             f"{source.path} has channels of variance 0, by which a model with norm_epsilon 0 would divide; "
             "set norm_epsilon to 1e-5."
@@ -194,6 +173,22 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
     for warning in report.warnings:
         log.warning("%s: %s", report.path, warning)
     return report
+
+
+def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
+    """Batch norm and group norm have two arrays in common, so a mix-up deserves its own sentence."""
+    statistics = any(name.endswith("running_var") for name in arrays)
+    if statistics and config.backbone_norm == "gn":
+        raise UserError(
+            f"{path} has batch norm and the model's backbone has group norm "
+            '(ModelConfig.backbone_norm "gn"); set backbone_norm to "frozen_bn", "bn_eval" or "bn".'
+        )
+    if not statistics and config.backbone_norm != "gn":
+        raise UserError(
+            f"{path} has no batch norm statistics and the model's backbone has batch norm "
+            f'(ModelConfig.backbone_norm {config.backbone_norm!r}); set backbone_norm to "gn" if it '
+            "has group norm."
+        )
 
 
 def _strip_prefix(source: SourceFile) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:

@@ -49,7 +49,8 @@ def _normalised(image: np.ndarray, config: ModelConfig) -> np.ndarray:
     if config.channel_order == "bgr":
         image = image[..., ::-1]
     mean, std = np.asarray(config.pixel_mean, np.float32), np.asarray(config.pixel_std, np.float32)
-    return (image.astype(np.float32) * np.float32(config.pixel_scale) - mean) / std
+    # torchvision divides by 255; a product with 1 / 255 in float32 would be another number.
+    return (image.astype(np.float32) / np.float32(1 / config.pixel_scale) - mean) / std
 
 
 def normalise(images: Array, image_sizes: Array, config: ModelConfig) -> Array:
@@ -63,7 +64,8 @@ def normalise(images: Array, image_sizes: Array, config: ModelConfig) -> Array:
         config: Channel order, scale, mean and standard deviation.
 
     Returns:
-        float32 [B, H, W, 3], exactly zero outside of the image (not minus the mean).
+        float32 [B, H, W, 3], exactly zero outside of the image (not minus the mean). Compilers replace
+        divisions by products with reciprocals, so the last bit can differ from ``make_batch``'s.
     """
     if images.dtype != jnp.uint8:
         return images

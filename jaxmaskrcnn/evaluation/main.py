@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for a mistake, which is told in one sentence on stderr.
     """
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # Libraries that are imported by now have set up the root logger with a format of their own.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
     try:
         _run(arguments)
@@ -36,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", required=True, help="model directory or training workdir")
-    add("--model", help="preset whose settings replace those of the checkpoint")
+    add("--checkpoint", required=True, help="model directory, training workdir or checkpoint file")
+    add("--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with")
+    add("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     add("--annotations", required=True, help="COCO-format json")
     add("--images", required=True, help="its image folder")
     add("--output", help="folder for metrics.json and detections.json")
@@ -57,7 +59,7 @@ def _run(arguments) -> None:
     from jaxmaskrcnn.evaluation.evaluate import evaluate
     from jaxmaskrcnn.model_io import load_model
 
-    model = load_model(arguments.checkpoint, arguments.model)
+    model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
         source = prepare(
             arguments.annotations,

@@ -26,8 +26,13 @@ RESULTS = "predictions.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``predict``."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or quoted patterns")
-    parser.add_argument("--checkpoint", required=True, help="model directory or training workdir")
-    parser.add_argument("--model", help="preset whose settings replace those of the checkpoint")
+    parser.add_argument(
+        "--checkpoint", required=True, help="model directory, training workdir or checkpoint file"
+    )
+    parser.add_argument(
+        "--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with"
+    )
+    parser.add_argument("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     parser.add_argument("--output", default="predictions", help="folder for the pictures and the json")
     parser.add_argument(
         "--score_threshold", type=float, default=0.5, help="draw and write what scores higher"
@@ -55,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.inference.predictor import Predictor
     from jaxmaskrcnn.model_io import load_model
 
-    model = load_model(arguments.checkpoint, arguments.model)
+    model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     predictor = Predictor(model, arguments.score_threshold)
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)

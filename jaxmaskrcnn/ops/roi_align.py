@@ -12,6 +12,7 @@ All of this is separable; `roi_taps.py` says what a bin reads on one axis, and t
 pairs of a row tap and a column tap. The loop is as long as the widest bin at hand needs.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -45,16 +46,41 @@ def assign_levels(boxes, *, rule, min_level=2, max_level=5):
     """
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    side = jnp.sqrt(jnp.maximum(area, 0))
-    if rule == "torchvision":
-        level = 4 + jnp.log2(side / 224) + 1e-6
-    elif rule == "detectron2":
-        level = 4 + jnp.log2(side / 224 + 1e-8)
-    elif rule == "mmdet":
-        level = 2 + jnp.floor(jnp.log2(side / 56 + 1e-6))
-    else:
+    level = _LEVELS[0] - 1 + (area[..., None] >= _smallest_areas(rule)).sum(-1)
+    return jnp.clip(level, min_level, max_level).astype(jnp.int32)
+
+
+# More than boxes of any use need; a pyramid whose scale is inferred can begin below P2.
+_LEVELS = range(-4, 13)
+
+
+@functools.cache
+def _smallest_areas(rule):
+    """The smallest float32 area in square pixels that belongs to each of `_LEVELS`.
+
+    A box on a boundary lies within a rounding error of another level, and a division or logarithm
+    that rounds otherwise than torch's (a compiler's, an accelerator's) would put it there. So the
+    formulas are evaluated here, as torch does in float32, and the device only compares.
+    """
+    one = np.float32(1)
+
+    def log2(x):
+        return np.log2(x.astype(np.float64)).astype(np.float32)
+
+    formulas = {
+        "torchvision": lambda side: (4 * one + log2(side / (224 * one))) + np.float32(1e-6),
+        "detectron2": lambda side: 4 * one + log2(side / (224 * one) + np.float32(1e-8)),
+        "mmdet": lambda side: 2 * one + np.floor(log2(side / (56 * one) + np.float32(1e-6))),
+    }
+    if rule not in formulas:
         raise ValueError(f'assign_levels: rule is {rule!r}; choose "torchvision", "detectron2" or "mmdet".')
-    return jnp.clip(jnp.floor(level), min_level, max_level).astype(jnp.int32)
+    smallest = []
+    for level in _LEVELS:
+        # Neighbours of the nominal boundary in the order of float32 numbers.
+        nominal = np.float32((224 * 2.0 ** (level - 4)) ** 2).view(np.int32)
+        areas = (nominal + np.arange(-1000, 1000, dtype=np.int32)).view(np.float32)
+        smallest.append(areas[np.argmax(formulas[rule](np.sqrt(areas)) >= level)])
+    return np.asarray(smallest)
 
 
 def roi_align(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from flax import nnx
@@ -9,6 +10,10 @@ from flax import nnx
 from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.backbone import load_backbone
+from jaxmaskrcnn.convert.detector import convert_source, log_report
+from jaxmaskrcnn.convert.families import holds_detector
+from jaxmaskrcnn.convert.files.reader import read_source
+from jaxmaskrcnn.convert.names import caffe2
 from jaxmaskrcnn.data import Source, prepare, write_shapes
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
@@ -74,12 +79,12 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
         seed: Of the random weights.
 
     Returns:
-        The model. Heads of a detector with another number of classes keep their random weights.
+        The model. Heads of a detector with another number of classes keep their random weights. What
+        a file holds decides whether it is a backbone or a detector.
 
     Raises:
         UserError: The weights do not fit the model.
     """
-    model = init_model(model_config, seed)
     if not weights:
         log.info("Weights: random.")
         if model_config.freeze_at or model_config.backbone_norm == "frozen_bn":
@@ -88,23 +93,35 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
                 "learn well; name weights, or set freeze_at to 0 and backbone_norm to 'bn' or 'gn'.",
                 model_config.freeze_at, model_config.backbone_norm,
             )  # fmt: skip
-    elif Path(weights).is_dir():
+        return init_model(model_config, seed)
+    left: tuple[str, ...] = ()
+    if Path(weights).is_dir():
         source = model_io.load_model(weights)
-        copy_weights(source, model, weights)
-        _tell_other_settings(source.config, model_config, weights)
     else:
-        load_backbone(model, weights)
-        log.info("Weights: backbone from %s, the rest random.", weights)
+        file = read_source(weights)
+        if not holds_detector(caffe2.rename(file.arrays)):
+            model = init_model(model_config, seed)
+            load_backbone(model, weights)
+            log.info("Weights: backbone from %s, the rest random.", weights)
+            return model
+        source, report = convert_source(file, model_config, allow_new_heads=True)
+        left = report.left
+        # Which arrays are new is told below, for they start from this run's seed.
+        log_report(report._replace(left=()))
+    model = init_model(model_config, seed)
+    copy_weights(source, model, weights, without=left)
+    _tell_other_settings(source.config, model_config, weights)
     return model
 
 
-def copy_weights(source: nnx.Module, model: MaskRCNN, name: str) -> None:
+def copy_weights(source: nnx.Module, model: MaskRCNN, name: str, without: Collection[str] = ()) -> None:
     """Copy a detector's variables into another one of the same architecture.
 
     Args:
         source: Where the variables come from.
         model: Changed in place.
         name: Of the source, for messages.
+        without: Paths of class-dependent heads that the source has no trained values for.
 
     Raises:
         UserError: A variable other than a class-dependent head is missing or of another shape.
@@ -114,15 +131,15 @@ def copy_weights(source: nnx.Module, model: MaskRCNN, name: str) -> None:
     by_class = _class_dependent(model)
     copied, initial = [], []
     for path, leaf in want:
-        found = have.get(path)
-        if found is not None and found.shape == leaf.shape:
+        found, joined = have.get(path), ".".join(map(str, path))
+        if joined not in without and found is not None and found.shape == leaf.shape:
             copied.append((path, leaf.replace(found.astype(leaf.dtype))))
         elif path in by_class:
-            initial.append(".".join(map(str, path)))
+            initial.append(joined)
         else:
             what = "does not have it" if found is None else f"has it with shape {tuple(found.shape)}"
             raise UserError(
-                f"{name} does not fit this model: {'.'.join(map(str, path))} has the shape "
+                f"{name} does not fit this model: {joined} has the shape "
                 f"{tuple(leaf.shape)} and the checkpoint {what}; use the model settings it was made with."
             )
     nnx.update(model, nnx.from_flat_state(copied))

@@ -4,6 +4,7 @@ The recording scripts and the tests draw the same numbers; ``RandomState`` promi
 stream in every NumPy release.
 """
 
+import re
 import zlib
 
 import numpy as np
@@ -46,9 +47,18 @@ GAINS = {
     "mask_fcn_logits": 2.0,
 }
 
+# In the pyramid and the heads of maskrcnn_resnet50_fpn_v2.
+NORM_BEHIND_A_CONVOLUTION = re.compile(
+    r"(backbone\.fpn|roi_heads)\..*\.1\.(weight|bias|running_mean|running_var)"
+)
+
 
 def seeded_detector_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array for a parameter of torchvision's MaskRCNN."""
+    """A float32 array for a parameter of torchvision's MaskRCNN, an int64 one for a counter."""
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if NORM_BEHIND_A_CONVOLUTION.fullmatch(name):
+        return seeded_weight(name, shape)
     if name.startswith("backbone.body."):
         return seeded_weight(name.removeprefix("backbone.body."), shape)
     rng = np.random.RandomState(zlib.crc32(name.encode()))
@@ -59,6 +69,66 @@ def seeded_detector_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     # A transposed convolution has its inputs first, and each output sees one of its four places.
     fan_in = shape[0] if "conv5_mask" in name else np.prod(shape[1:])
     gain = next((gain for part, gain in GAINS.items() if part in name), 2.0**0.5)
+    return (rng.standard_normal(shape) * gain / fan_in**0.5).astype(np.float32)
+
+
+# The same for Detectron2's names. Its inputs are in 0 to 255 minus the mean, so the stem shrinks them.
+DETECTRON2_GAINS = {
+    "stem.conv1": 2.0**0.5 / 32,
+    "fpn_lateral": 0.3,
+    "objectness_logits": 2.0,
+    "anchor_deltas": 0.2,
+    "box_predictor.cls_score": 3.0,
+    "box_predictor.bbox_pred": 1.0,
+    "mask_head.predictor": 2.0,
+}
+
+
+def seeded_detectron2_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of Detectron2's GeneralizedRCNN with a pyramid."""
+    if ".norm." in name:
+        return seeded_weight(name, shape)
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("cls_score.bias"):
+        return np.float32([2, -1, 1, 0])  # the background comes last
+    if len(shape) == 1:
+        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    fan_in = shape[0] if "deconv" in name else np.prod(shape[1:])
+    gain = next((gain for part, gain in DETECTRON2_GAINS.items() if part in name), 2.0**0.5)
+    return (rng.standard_normal(shape) * gain / fan_in**0.5).astype(np.float32)
+
+
+# The same for MMDetection's names.
+MMDET_GAINS = {
+    "neck.lateral_convs": 0.03,
+    "rpn_cls": 2.0,
+    "rpn_reg": 0.25,
+    "fc_cls": 4.0,
+    "fc_reg": 1.0,
+    "conv_logits": 2.0,
+}
+
+
+def seeded_mmdet_weight(name: str, shape: tuple[int, ...], pixel_std: float = 1.0) -> np.ndarray:
+    """A float32 array for a parameter of MMDetection's MaskRCNN, an int64 one for a counter.
+
+    ``pixel_std`` is that of the normalised input, which the stem's convolution is divided by.
+    """
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if name == "backbone.conv1.weight":
+        return seeded_weight("conv1.weight", shape) / np.float32(pixel_std)
+    if name.startswith("backbone."):
+        return seeded_weight(name.removeprefix("backbone."), shape)
+    if ".gn." in name:
+        return seeded_weight(name, shape)
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("fc_cls.bias"):
+        return np.float32([-1.5, 1.5, 0.5, 5])  # so that no class wins everywhere
+    if len(shape) == 1:
+        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    fan_in = shape[0] if "upsample" in name else np.prod(shape[1:])
+    gain = next((gain for part, gain in MMDET_GAINS.items() if part in name), 2.0**0.5)
     return (rng.standard_normal(shape) * gain / fan_in**0.5).astype(np.float32)
 
 

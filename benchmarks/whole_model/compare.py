@@ -1,0 +1,92 @@
+"""Whether this library detects the same as the one a checkpoint comes from, on the same images.
+
+    python benchmarks/whole_model/compare.py DIRECTORY IMAGES --model=NAME|CONFIG_FILE [--weights=FILE]
+
+DIRECTORY is what run_reference.py wrote. The checkpoint is read as any user would, with
+`load_model`, and the images by their paths. A detection is matched by one of the same label, a
+score within 0.001 and boxes with IoU above 0.99; of the matched ones the masks' IoU is told too.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as rle_codec
+
+
+def match(ours: dict, theirs: dict) -> list[tuple[int, int]]:
+    """Pairs of detections, each used once: best scores of theirs first."""
+    pairs, free = [], set(range(len(ours["scores"])))
+    for i in range(len(theirs["scores"])):
+        candidates = [
+            (_iou(ours["boxes"][j], theirs["boxes"][i]), j)
+            for j in free
+            if ours["labels"][j] == theirs["labels"][i]
+            and abs(ours["scores"][j] - theirs["scores"][i]) < 1e-3
+        ]
+        best = max(candidates, default=(0.0, -1))
+        if best[0] > 0.99:
+            pairs.append((best[1], i))
+            free.discard(best[1])
+    return pairs
+
+
+def _iou(a, b) -> float:
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    overlap = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    union = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap
+    return overlap / union if union > 0 else float(np.abs(a - b).max() < 1e-2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--weights", type=Path)
+    arguments = parser.parse_args()
+    import jaxmaskrcnn as jmr
+    from jaxmaskrcnn import compilation_cache
+
+    compilation_cache.enable()
+    model = jmr.load_model(arguments.weights or arguments.directory / "weights.pth", arguments.model)
+    predictor = jmr.Predictor(model, score_threshold=model.config.score_threshold)
+    index = {category.id: i for i, category in enumerate(model.categories)}
+    reference = json.loads((arguments.directory / "detections.json").read_text())
+    total = {"theirs": 0, "ours": 0, "matched": 0}
+    mask_ious, score_errors, box_errors = [], [], []
+    print("image                theirs   ours  matched  worst box (px)  worst score  lowest mask IoU")
+    for name, theirs in reference.items():
+        out = predictor(arguments.images / name, masks="rle")
+        ours = {
+            "boxes": out["boxes"],
+            "scores": out["scores"],
+            "labels": [index[int(label)] for label in out["labels"]],
+        }
+        pairs = match(ours, theirs)
+        ious = [
+            float(rle_codec.iou([out["masks"][j]], [theirs["masks"][i]], [0])[0, 0])
+            if theirs["masks"][i]["size"] and rle_codec.area(theirs["masks"][i])
+            else float(not rle_codec.area(out["masks"][j]))
+            for j, i in pairs
+        ]
+        boxes = [float(np.abs(np.subtract(ours["boxes"][j], theirs["boxes"][i])).max()) for j, i in pairs]
+        scores = [float(abs(ours["scores"][j] - theirs["scores"][i])) for j, i in pairs]
+        mask_ious, box_errors, score_errors = mask_ious + ious, box_errors + boxes, score_errors + scores
+        counts = len(theirs["scores"]), len(ours["scores"]), len(pairs)
+        total = {key: total[key] + n for key, n in zip(total, counts, strict=True)}
+        worst = (max(boxes, default=0), max(scores, default=0), min(ious, default=1))
+        print(f"{name:20s} {counts[0]:6d} {counts[1]:6d} {counts[2]:8d}  {worst[0]:14.2e}", end="")
+        print(f"  {worst[1]:11.1e}  {worst[2]:15.4f}", flush=True)
+    print(
+        f"matched {total['matched']} of {total['theirs']} "
+        f"({total['matched'] / max(total['theirs'], 1):.2%}); of ours {total['ours']}, "
+        f"{total['ours'] - total['matched']} without a partner; boxes within {max(box_errors):.2e} px, "
+        f"scores within {max(score_errors):.1e}, mask IoU at least {min(mask_ious):.4f}, "
+        f"mean {np.mean(mask_ious):.5f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What torchvision, Detectron2 or MMDetection detects in a folder of images, full-size ResNet-50-FPN.
+
+    PYTHON benchmarks/whole_model/run_reference.py LIBRARY IMAGES DIRECTORY [--weights=FILE --config=FILE]
+
+PYTHON is the interpreter of an environment with the library in it; this package is not needed.
+Writes DIRECTORY/weights.pth (a checkpoint as the library saves it) and DIRECTORY/detections.json.
+Without --weights they are drawn from the parameters' names, with gains that spread the scores, so
+that about a hundred detections an image hang on every part of the model.
+"""
+
+import argparse
+import json
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from pycocotools import mask as rle_codec
+
+# Of the layers whose outputs are scores, deltas and masks; 2 ** 0.5 keeps the variance behind a ReLU.
+GAINS = [
+    (r"cls_logits|objectness_logits", 2.0),
+    # MMDetection ranks probabilities: large logits would be equal as such, and ties fall anyhow.
+    (r"rpn_cls", 0.4),
+    (r"rpn\.head\.bbox_pred|anchor_deltas|rpn_reg", 0.15),
+    (r"cls_score|fc_cls", 1.5),
+    (r"bbox_pred|fc_reg", 0.5),
+    (r"mask_fcn_logits|mask_head\.predictor|conv_logits", 1.5),
+    (r"inner_blocks|fpn_lateral|lateral_convs", 0.1),
+    (r"", 2.0**0.5),
+]
+# The last norm of a block: small, so that sixteen residual additions keep their size.
+LAST_NORM = r"(bn3|conv3\.norm)\.weight"
+
+
+def seeded(name: str, value: torch.Tensor, input_scale: float) -> torch.Tensor:
+    """A value for a parameter, drawn from its name."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    shape = tuple(value.shape)
+    if name.endswith("num_batches_tracked") or name.startswith(("pixel_", "data_preprocessor")):
+        return value
+    if len(shape) == 1 and re.search(r"(bn\d|norm|downsample\.1|\.1)\.(weight|running_)", name):
+        low, high = (0.2, 0.4) if re.search(LAST_NORM, name) else (0.5, 1.5)
+        drawn = rng.uniform(low, high, shape)
+        if name.endswith("running_mean"):
+            drawn = 0.1 * rng.standard_normal(shape)
+    elif len(shape) == 1:
+        drawn = 0.1 * rng.standard_normal(shape)
+    else:
+        transposed = re.search(r"conv5_mask|deconv|upsample", name)
+        fan_in = shape[0] if transposed else np.prod(shape[1:])
+        gain = next(gain for pattern, gain in GAINS if re.search(pattern, name))
+        if re.search(r"(body|stem|^backbone)\.conv1\.weight", name):
+            gain /= input_scale
+        drawn = rng.standard_normal(shape) * gain / fan_in**0.5
+    return torch.from_numpy(np.asarray(drawn, np.float32))
+
+
+def seed(model, input_scale: float) -> dict[str, torch.Tensor]:
+    """Draws a model's parameters; returns its state dict."""
+    state = {name: seeded(name, value, input_scale) for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    return state
+
+
+def torchvision_predictor(arguments):
+    """The COCO_V1 architecture: frozen batch norm, eps 0."""
+    from torchvision.models import resnet50
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection._utils import overwrite_eps
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+    from torchvision.ops.misc import FrozenBatchNorm2d
+
+    backbone = _resnet_fpn_extractor(resnet50(weights=None, norm_layer=FrozenBatchNorm2d), 3)
+    model = MaskRCNN(backbone, num_classes=91).eval()
+    overwrite_eps(model, 0.0)
+    torch.save(seed(model, 1.0), arguments.directory / "weights.pth")
+
+    def predict(path):
+        # torchvision leaves the orientation to its users.
+        image = np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+        # The pooler keeps the scales that it infers from the first image; every image has its own here.
+        model.roi_heads.box_roi_pool.scales = model.roi_heads.mask_roi_pool.scales = None
+        out = model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
+        return out["boxes"], out["scores"], out["labels"] - 1, out["masks"][:, 0] > 0.5
+
+    return predict
+
+
+def detectron2_predictor(arguments):
+    """mask_rcnn_R_50_FPN_3x, or the yaml and weights that were given."""
+    from detectron2 import model_zoo
+    from detectron2.config import get_cfg
+    from detectron2.data.detection_utils import read_image
+    from detectron2.engine import DefaultPredictor
+
+    cfg = get_cfg()
+    name = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+    cfg.merge_from_file(arguments.config or model_zoo.get_config_file(name))
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", arguments.weights or ""
+    predictor = DefaultPredictor(cfg)
+    state = predictor.model.state_dict() if arguments.weights else seed(predictor.model, 60.0)
+    torch.save({"model": state}, arguments.directory / "weights.pth")
+
+    def predict(path):
+        out = predictor(read_image(str(path), "BGR"))["instances"]
+        return out.pred_boxes.tensor, out.scores, out.pred_classes, out.pred_masks
+
+    return predict
+
+
+def mmdet_predictor(arguments):
+    """mask-rcnn_r50_fpn_1x_coco; the stand-ins for mmcv's compiled operators are the golden's."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "goldens"))
+    import record_mmdet_model  # noqa: F401  (makes mmcv.ops importable)
+    from mmdet.apis import inference_detector, init_detector
+
+    model = init_detector(arguments.config, None, device="cpu")
+    torch.save({"state_dict": seed(model, 1.0), "meta": {}}, arguments.directory / "weights.pth")
+
+    def predict(path):
+        image = np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+        out = inference_detector(model, np.ascontiguousarray(image[..., ::-1])).pred_instances
+        return out.bboxes, out.scores, out.labels, out.masks
+
+    return predict
+
+
+PREDICTORS = {
+    "torchvision": torchvision_predictor,
+    "detectron2": detectron2_predictor,
+    "mmdet": mmdet_predictor,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library", choices=PREDICTORS)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--weights")
+    parser.add_argument("--config")
+    arguments = parser.parse_args()
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    predict = PREDICTORS[arguments.library](arguments)
+    results = {}
+    for path in sorted(arguments.images.iterdir()):
+        with torch.no_grad():
+            boxes, scores, labels, masks = (np.asarray(x) for x in predict(path))
+        rles = [rle_codec.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
+        results[path.name] = {
+            "boxes": boxes.tolist(),
+            "scores": scores.tolist(),
+            "labels": labels.tolist(),
+            "masks": [{"size": r["size"], "counts": r["counts"].decode()} for r in rles],
+        }
+        print(path.name, len(scores), "detections", scores[:3], flush=True)
+    (arguments.directory / "detections.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The settings of a Detectron2 yaml, as tables.
+
+Source: ``detectron2/config/defaults.py`` for names and defaults; the modules that read them for
+what they do. Training schedules and data sets are no part of a model's configuration.
+"""
+
+from jaxmaskrcnn.convert.configs.config_table import FLAG, Setting, choice, number, only, several, whole
+
+_BN = dict.fromkeys(("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"), "bn")
+_NORM = choice({"": "none", "GN": "gn", **_BN})
+_ALIGN = choice({"ROIAlignV2": True, "ROIAlign": False})
+_THREE = several(number(), 3)
+_FRACTION = number(0, 1)
+_PYRAMID_IN = ("res2", "res3", "res4", "res5")
+_LEVELS = ("p2", "p3", "p4", "p5")
+
+
+def _fixed(key: str, default, *supported, training: bool = False) -> Setting:
+    """A setting of which other values than these cannot be reproduced."""
+    return Setting(key, default, only(*supported), training=training)
+
+
+SETTINGS = (
+    # the detector
+    _fixed("VERSION", 2, 2),
+    _fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN"),
+    Setting("MODEL.MASK_ON", False, FLAG, "mask_head"),
+    _fixed("MODEL.KEYPOINT_ON", False, False),
+    _fixed("MODEL.LOAD_PROPOSALS", False, False),
+    # input
+    Setting("INPUT.FORMAT", "BGR", choice({"BGR": "bgr", "RGB": "rgb"}), "channel_order"),
+    Setting("MODEL.PIXEL_MEAN", (103.530, 116.280, 123.675), _THREE, "pixel_mean"),
+    Setting("MODEL.PIXEL_STD", (1.0, 1.0, 1.0), several(number(1e-6), 3), "pixel_std"),
+    Setting("INPUT.MIN_SIZE_TEST", 800, whole(1), "test_min_size"),
+    Setting("INPUT.MAX_SIZE_TEST", 1333, whole(1), "test_max_size"),
+    _fixed("INPUT.MASK_FORMAT", "polygon", "polygon", "bitmask", training=True),
+    # backbone and feature pyramid
+    _fixed("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_resnet_fpn_backbone"),
+    Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "freeze_at"),
+    Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone_depth"),
+    Setting("MODEL.RESNETS.NUM_GROUPS", 1, whole(1), "backbone_groups"),
+    Setting("MODEL.RESNETS.WIDTH_PER_GROUP", 64, whole(1), "backbone_width_per_group"),
+    Setting("MODEL.RESNETS.STRIDE_IN_1X1", True, FLAG, "backbone_stride_in_1x1"),
+    Setting(
+        "MODEL.RESNETS.NORM",
+        "FrozenBN",
+        choice({"FrozenBN": "frozen_bn", "GN": "gn", **_BN}),
+        "backbone_norm",
+    ),
+    _fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
+    _fixed("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, 64),
+    _fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
+    _fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
+    _fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
+    Setting("MODEL.FPN.OUT_CHANNELS", 256, whole(1), "fpn_channels"),
+    Setting("MODEL.FPN.NORM", "", _NORM, "fpn_norm"),
+    _fixed("MODEL.FPN.FUSE_TYPE", "sum", "sum"),
+    # anchors and proposals
+    _fixed("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "DefaultAnchorGenerator"),
+    _fixed("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0, 0.0),
+    _fixed("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "RPN"),
+    _fixed("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 0, 0),
+    _fixed("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "StandardRPNHead"),
+    _fixed("MODEL.RPN.IN_FEATURES", ("res4",), (*_LEVELS, "p6")),
+    _fixed("MODEL.RPN.BOUNDARY_THRESH", -1, -1, training=True),
+    _fixed("MODEL.RPN.IOU_LABELS", (0, -1, 1), (0, -1, 1), training=True),
+    _fixed("MODEL.RPN.BBOX_REG_WEIGHTS", (1.0,) * 4, (1.0,) * 4),
+    _fixed("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
+    _fixed("MODEL.RPN.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
+    _fixed("MODEL.RPN.LOSS_WEIGHT", 1.0, 1.0, training=True),
+    Setting("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 256, whole(1), "rpn_batch_size"),
+    Setting("MODEL.RPN.POSITIVE_FRACTION", 0.5, _FRACTION, "rpn_positive_fraction"),
+    Setting("MODEL.RPN.PRE_NMS_TOPK_TRAIN", 12000, whole(1), "rpn_pre_nms_train"),
+    Setting("MODEL.RPN.PRE_NMS_TOPK_TEST", 6000, whole(1), "rpn_pre_nms_test"),
+    Setting("MODEL.RPN.POST_NMS_TOPK_TRAIN", 2000, whole(1), "rpn_post_nms_train"),
+    Setting("MODEL.RPN.POST_NMS_TOPK_TEST", 1000, whole(1), "rpn_post_nms_test"),
+    Setting("MODEL.RPN.NMS_THRESH", 0.7, _FRACTION, "rpn_nms_threshold"),
+    # regions
+    _fixed("MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "StandardROIHeads"),
+    _fixed("MODEL.ROI_HEADS.IN_FEATURES", ("res4",), _LEVELS),
+    _fixed("MODEL.ROI_HEADS.IOU_LABELS", (0, 1), (0, 1), training=True),
+    _fixed("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", True, True, training=True),
+    Setting("MODEL.ROI_HEADS.NUM_CLASSES", 80, whole(1), "num_classes"),
+    Setting("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 512, whole(1), "roi_batch_size"),
+    Setting("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0.25, _FRACTION, "roi_positive_fraction"),
+    Setting("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.05, _FRACTION, "score_threshold"),
+    Setting("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5, _FRACTION, "nms_threshold"),
+    Setting("TEST.DETECTIONS_PER_IMAGE", 100, whole(1), "detections_per_image"),
+    # box head
+    _fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),
+    Setting("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 14, whole(1), "box_pool_size"),
+    Setting("MODEL.ROI_BOX_HEAD.NUM_CONV", 0, whole(0), "box_convs"),
+    Setting("MODEL.ROI_BOX_HEAD.CONV_DIM", 256, whole(1), "box_conv_dim"),
+    Setting("MODEL.ROI_BOX_HEAD.NUM_FC", 0, whole(0), "box_fcs"),
+    Setting("MODEL.ROI_BOX_HEAD.FC_DIM", 1024, whole(1), "box_fc_dim"),
+    Setting("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False, FLAG, "class_agnostic_boxes"),
+    Setting(
+        "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (10.0, 10.0, 5.0, 5.0), several(number(), 4), "box_weights"
+    ),
+    _fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
+    _fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
+    _fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
+    _fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
+    # Scores are then sigmoids instead of a softmax.
+    _fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
+)
+
+# Only where MODEL.MASK_ON is True.
+MASK_SETTINGS = (
+    _fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
+    Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask_pool_size"),
+    Setting("MODEL.ROI_MASK_HEAD.NUM_CONV", 0, whole(0), "mask_convs"),
+    Setting("MODEL.ROI_MASK_HEAD.CONV_DIM", 256, whole(1), "mask_dim"),
+    Setting("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, FLAG, "class_agnostic_masks"),
+)
+
+# Settings of which ModelConfig has one for both.
+SAMPLING = [Setting(f"MODEL.ROI_{head}_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0)) for head in ("BOX", "MASK")]
+ALIGNMENT = [Setting(f"MODEL.ROI_{head}_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN) for head in ("BOX", "MASK")]
+HEAD_NORM = [Setting(f"MODEL.ROI_{head}_HEAD.NORM", "", _NORM) for head in ("BOX", "MASK")]
+BETA = [
+    Setting(f"MODEL.{part}.SMOOTH_L1_BETA", 0.0, number(), training=True) for part in ("RPN", "ROI_BOX_HEAD")
+]
+
+# Settings that need more than a row.
+RES2_CHANNELS = "MODEL.RESNETS.RES2_OUT_CHANNELS"
+ANCHOR_SIZES = "MODEL.ANCHOR_GENERATOR.SIZES"
+ANCHOR_RATIOS = "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"
+RPN_CONVS = "MODEL.RPN.CONV_DIMS"
+RPN_IOU = Setting("MODEL.RPN.IOU_THRESHOLDS", (0.3, 0.7), several(_FRACTION, 2))
+ROI_IOU = Setting("MODEL.ROI_HEADS.IOU_THRESHOLDS", (0.5,), several(_FRACTION, 1, "a list of one number"))
+DECAY = Setting("SOLVER.WEIGHT_DECAY", 1e-4, number())
+NORM_DECAY = Setting("SOLVER.WEIGHT_DECAY_NORM", 0.0, number(), training=True)
+
+# Settings without a part in what a plain detector computes: other heads, data, schedules, logging.
+UNUSED = (
+    "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "OUTPUT_DIR", "SEED", "VIS_PERIOD",
+    "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "INPUT.RANDOM_FLIP",
+    "MODEL.ANCHOR_GENERATOR.ANGLES", "MODEL.DEVICE", "MODEL.WEIGHTS",
+    "MODEL.RESNETS.DEFORM_MODULATED", "MODEL.RESNETS.DEFORM_NUM_GROUPS",
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER", "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES",
+    "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
+)  # fmt: skip
+UNUSED_SECTIONS = (
+    "DATALOADER.", "DATASETS.", "GLOBAL.", "INPUT.CROP.", "SOLVER.", "TEST.AUG.", "TEST.PRECISE_BN.",
+    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.", "MODEL.ROI_BOX_CASCADE_HEAD.", "MODEL.ROI_KEYPOINT_HEAD.",
+    "MODEL.SEM_SEG_HEAD.",
+)  # fmt: skip
+
+KNOWN = (
+    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *SAMPLING, *ALIGNMENT, *HEAD_NORM, *BETA)),
+    *(s.key for s in (RPN_IOU, ROI_IOU, DECAY, NORM_DECAY)),
+    *(RES2_CHANNELS, ANCHOR_SIZES, ANCHOR_RATIOS, RPN_CONVS),
+    *UNUSED,
+)  # fmt: skip
+
+# The library's own base files by name, for a yaml whose base is not on this machine. Of the bases of
+# detectors that are not supported, what tells so.
+BASES = {
+    "Base-RCNN-FPN.yaml": {
+        "MODEL": {
+            "META_ARCHITECTURE": "GeneralizedRCNN",
+            "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
+            "RESNETS": {"OUT_FEATURES": list(_PYRAMID_IN)},
+            "FPN": {"IN_FEATURES": list(_PYRAMID_IN)},
+            "ANCHOR_GENERATOR": {
+                "SIZES": [[32], [64], [128], [256], [512]],
+                "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+            },
+            "RPN": {
+                "IN_FEATURES": [*_LEVELS, "p6"],
+                "PRE_NMS_TOPK_TRAIN": 2000,
+                "PRE_NMS_TOPK_TEST": 1000,
+                "POST_NMS_TOPK_TRAIN": 1000,
+                "POST_NMS_TOPK_TEST": 1000,
+            },
+            "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": list(_LEVELS)},
+            "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "POOLER_RESOLUTION": 7},
+            "ROI_MASK_HEAD": {"NAME": "MaskRCNNConvUpsampleHead", "NUM_CONV": 4, "POOLER_RESOLUTION": 14},
+        },
+        "DATASETS": {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]},
+        "VERSION": 2,
+    },
+    "Base-RCNN-C4.yaml": {"MODEL": {"ROI_HEADS": {"NAME": "Res5ROIHeads"}}},
+    "Base-RCNN-DilatedC5.yaml": {"MODEL": {"RESNETS": {"OUT_FEATURES": ["res5"], "RES5_DILATION": 2}}},
+    "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
+    "Base-Keypoint-RCNN-FPN.yaml": {"MODEL": {"KEYPOINT_ON": True}},
+    "Base-Panoptic-FPN.yaml": {"MODEL": {"META_ARCHITECTURE": "PanopticFPN"}},
+}

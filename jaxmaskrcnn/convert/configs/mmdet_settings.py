@@ -1,0 +1,309 @@
+"""The settings of an MMDetection ``model``, as tables; names of version 3, and what they were before.
+
+Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3).
+"""
+
+import re
+
+from jaxmaskrcnn.convert.configs.config_table import (
+    FLAG,
+    MISSING,
+    Kind,
+    Setting,
+    choice,
+    number,
+    only,
+    several,
+    whole,
+)
+
+_FRACTION = number(0, 1)
+_ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
+_STRIDES = (4, 8, 16, 32, 64)
+BN = dict.fromkeys(("BN", "BN2d", "SyncBN", "MMSyncBN"), "bn")
+
+
+def fixed(key: str, default, *supported, training: bool = False) -> Setting:
+    """A setting of which other values than these cannot be reproduced."""
+    return Setting(key, default, only(*supported), training=training)
+
+
+def _padding(value):
+    if type(value) is not int or value < 1 or value % 32:
+        raise ValueError
+    return value
+
+
+PADDING = Kind("multiples of 32", _padding)
+
+
+def _reciprocal(value):
+    return tuple(1.0 / std for std in several(number(1e-6), 4).convert(value))
+
+
+DATA_PREPROCESSOR = (
+    fixed("data_preprocessor.type", "DetDataPreprocessor", "DetDataPreprocessor"),
+    Setting("data_preprocessor.mean", MISSING, several(number(), 3), "pixel_mean"),
+    Setting("data_preprocessor.std", MISSING, several(number(1e-6), 3), "pixel_std"),
+    Setting("data_preprocessor.bgr_to_rgb", False, choice({True: "rgb", False: "bgr"}), "channel_order"),
+    fixed("data_preprocessor.rgb_to_bgr", False, False),
+    Setting("data_preprocessor.pad_size_divisor", 1, PADDING, "pad_divisor"),
+    fixed("data_preprocessor.pad_value", 0, 0),
+)
+
+BACKBONE = (
+    Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone_depth"),
+    Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone_stride_in_1x1"),
+    Setting("backbone.frozen_stages", -1, choice({n: n + 1 for n in range(-1, 5)}), "freeze_at"),
+    Setting("backbone.norm_cfg.eps", 1e-5, number(), "norm_epsilon"),
+    fixed("backbone.in_channels", 3, 3),
+    fixed("backbone.stem_channels", None, None, 64),
+    fixed("backbone.base_channels", 64, 64),
+    fixed("backbone.num_stages", 4, 4),
+    fixed("backbone.strides", (1, 2, 2, 2), (1, 2, 2, 2)),
+    fixed("backbone.dilations", (1, 1, 1, 1), (1, 1, 1, 1)),
+    fixed("backbone.out_indices", (0, 1, 2, 3), (0, 1, 2, 3)),
+    fixed("backbone.deep_stem", False, False),
+    fixed("backbone.avg_down", False, False),
+    fixed("backbone.conv_cfg", None, None),
+    fixed("backbone.dcn", None, None),
+    fixed("backbone.plugins", None, None),
+)
+GROUPS = Setting("backbone.groups", 1, whole(1))
+BASE_WIDTH = Setting("backbone.base_width", 4, whole(1))
+NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
+
+NECK = (
+    fixed("neck.type", MISSING, "FPN"),
+    Setting("neck.out_channels", MISSING, whole(1), "fpn_channels"),
+    fixed("neck.num_outs", MISSING, 5),
+    fixed("neck.start_level", 0, 0),
+    fixed("neck.end_level", -1, -1, 3),
+    fixed("neck.add_extra_convs", False, False),
+    fixed("neck.no_norm_on_lateral", False, False),
+    fixed("neck.conv_cfg", None, None),
+    fixed("neck.act_cfg", None, None),
+    fixed("neck.upsample_cfg.mode", "nearest", "nearest"),
+)
+
+RPN = (
+    fixed("rpn_head.type", MISSING, "RPNHead"),
+    fixed("rpn_head.num_classes", 1, 1),
+    Setting("rpn_head.num_convs", 1, whole(1), "rpn_convs"),
+    fixed("rpn_head.reg_decoded_bbox", False, False, training=True),
+    fixed("rpn_head.anchor_generator.type", MISSING, "AnchorGenerator"),
+    fixed("rpn_head.anchor_generator.strides", MISSING, _STRIDES),
+    Setting("rpn_head.anchor_generator.ratios", MISSING, several(number(1e-6)), "anchor_ratios"),
+    fixed("rpn_head.anchor_generator.octave_base_scale", None, None),
+    fixed("rpn_head.anchor_generator.scales_per_octave", None, None),
+    fixed("rpn_head.anchor_generator.centers", None, None),
+    fixed("rpn_head.anchor_generator.center_offset", 0.0, 0.0),
+    fixed("rpn_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder"),
+    fixed("rpn_head.bbox_coder.target_means", _ZEROS, _ZEROS),
+    fixed("rpn_head.bbox_coder.target_stds", _ONES, _ONES),
+    fixed("rpn_head.bbox_coder.clip_border", True, True),
+    fixed("rpn_head.bbox_coder.add_ctr_clamp", False, False),
+    fixed("rpn_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss"),
+    fixed("rpn_head.loss_cls.use_sigmoid", False, True),
+    fixed("rpn_head.loss_cls.class_weight", None, None, training=True),
+    fixed("rpn_head.loss_cls.loss_weight", 1.0, 1.0, training=True),
+    fixed("rpn_head.loss_bbox.loss_weight", 1.0, 1.0, training=True),
+)
+FEATURES = Setting("rpn_head.feat_channels", 256, whole(1))
+SCALES = Setting("rpn_head.anchor_generator.scales", MISSING, several(number(1e-6), 1, "a list of one scale"))
+BASE_SIZES = Setting("rpn_head.anchor_generator.base_sizes", _STRIDES, several(number(1e-6), 5))
+
+
+def _extractor(name: str, size: str) -> tuple[Setting, ...]:
+    prefix = f"roi_head.{name}_roi_extractor"
+    return (
+        fixed(f"{prefix}.type", MISSING, "SingleRoIExtractor"),
+        fixed(f"{prefix}.featmap_strides", MISSING, _STRIDES[:4]),
+        fixed(f"{prefix}.finest_scale", 56, 56),
+        fixed(f"{prefix}.roi_layer.type", MISSING, "RoIAlign"),
+        Setting(f"{prefix}.roi_layer.output_size", MISSING, whole(1), size),
+        fixed(f"{prefix}.roi_layer.pool_mode", "avg", "avg"),
+        fixed(f"{prefix}.roi_layer.use_torchvision", False, False),
+    )
+
+
+BOX = (
+    fixed("roi_head.type", MISSING, "StandardRoIHead"),
+    fixed("roi_head.shared_head", None, None),
+    *_extractor("bbox", "box_pool_size"),
+    Setting("roi_head.bbox_head.num_classes", 80, whole(1), "num_classes"),
+    Setting("roi_head.bbox_head.conv_out_channels", 256, whole(1), "box_conv_dim"),
+    Setting("roi_head.bbox_head.fc_out_channels", 1024, whole(1), "box_fc_dim"),
+    Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "class_agnostic_boxes"),
+    fixed("roi_head.bbox_head.with_avg_pool", False, False),
+    fixed("roi_head.bbox_head.with_cls", True, True),
+    fixed("roi_head.bbox_head.with_reg", True, True),
+    fixed("roi_head.bbox_head.reg_decoded_bbox", False, False, training=True),
+    fixed("roi_head.bbox_head.conv_cfg", None, None),
+    fixed("roi_head.bbox_head.cls_predictor_cfg.type", "Linear", "Linear"),
+    fixed("roi_head.bbox_head.reg_predictor_cfg.type", "Linear", "Linear"),
+    fixed("roi_head.bbox_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder"),
+    fixed("roi_head.bbox_head.bbox_coder.target_means", _ZEROS, _ZEROS),
+    Setting(
+        "roi_head.bbox_head.bbox_coder.target_stds",
+        _ONES,
+        Kind("four numbers above 0", _reciprocal),
+        "box_weights",
+    ),
+    fixed("roi_head.bbox_head.bbox_coder.clip_border", True, True),
+    fixed("roi_head.bbox_head.bbox_coder.add_ctr_clamp", False, False),
+    fixed("roi_head.bbox_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss"),
+    fixed("roi_head.bbox_head.loss_cls.use_sigmoid", False, False),
+    fixed("roi_head.bbox_head.loss_cls.class_weight", None, None, training=True),
+    fixed("roi_head.bbox_head.loss_cls.loss_weight", 1.0, 1.0, training=True),
+    fixed("roi_head.bbox_head.loss_bbox.loss_weight", 1.0, 1.0, training=True),
+)
+BOX_HEADS = {"Shared2FCBBoxHead": (0, 2), "Shared4Conv1FCBBoxHead": (4, 1), "ConvFCBBoxHead": None}
+BOX_HEAD_TYPE = Setting("roi_head.bbox_head.type", MISSING, only(*BOX_HEADS))
+BOX_HEAD_LAYERS = (
+    Setting("roi_head.bbox_head.num_shared_convs", 0, whole(0), "box_convs"),
+    Setting("roi_head.bbox_head.num_shared_fcs", 0, whole(0), "box_fcs"),
+    *(
+        fixed(f"roi_head.bbox_head.num_{part}_{kind}", 0, 0)
+        for part in ("cls", "reg")
+        for kind in ("convs", "fcs")
+    ),
+)
+BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
+
+MASK = (
+    *_extractor("mask", "mask_pool_size"),
+    fixed("roi_head.mask_head.type", MISSING, "FCNMaskHead"),
+    Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask_convs"),
+    Setting("roi_head.mask_head.conv_out_channels", 256, whole(1), "mask_dim"),
+    Setting("roi_head.mask_head.class_agnostic", False, FLAG, "class_agnostic_masks"),
+    fixed("roi_head.mask_head.conv_kernel_size", 3, 3),
+    fixed("roi_head.mask_head.conv_cfg", None, None),
+    fixed("roi_head.mask_head.predictor_cfg.type", "Conv", "Conv"),
+    fixed("roi_head.mask_head.upsample_cfg.type", "deconv", "deconv"),
+    fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2),
+    fixed("roi_head.mask_head.loss_mask.type", "CrossEntropyLoss", "CrossEntropyLoss", training=True),
+    fixed("roi_head.mask_head.loss_mask.loss_weight", 1.0, 1.0, training=True),
+    Setting("test_cfg.rcnn.mask_thr_binary", MISSING, _FRACTION, "mask_threshold"),
+)
+
+# Settings of which ModelConfig has one for both heads.
+CLASSES = [Setting(f"roi_head.{head}_head.num_classes", 80, whole(1)) for head in ("bbox", "mask")]
+SAMPLING = [
+    Setting(f"roi_head.{head}_roi_extractor.roi_layer.sampling_ratio", 0, whole(0))
+    for head in ("bbox", "mask")
+]
+ALIGNMENT = [
+    Setting(f"roi_head.{head}_roi_extractor.roi_layer.aligned", True, FLAG) for head in ("bbox", "mask")
+]
+
+TEST = (
+    Setting("test_cfg.rpn.nms_pre", MISSING, whole(1), "rpn_pre_nms_test"),
+    Setting("test_cfg.rpn.max_per_img", MISSING, whole(1), "rpn_post_nms_test"),
+    fixed("test_cfg.rpn.nms.type", "nms", "nms"),
+    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, _FRACTION, "rpn_nms_threshold"),
+    fixed("test_cfg.rpn.min_bbox_size", -1, 0),
+    fixed("test_cfg.rpn.nms_across_levels", False, False),
+    Setting("test_cfg.rcnn.score_thr", MISSING, _FRACTION, "score_threshold"),
+    fixed("test_cfg.rcnn.nms.type", "nms", "nms"),
+    Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, _FRACTION, "nms_threshold"),
+    fixed("test_cfg.rcnn.nms.class_agnostic", False, False),
+    Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections_per_image"),
+)
+
+
+def _sampler(part: str, size: str, fraction: str) -> tuple[Setting, ...]:
+    prefix = f"train_cfg.{part}"
+    return (
+        fixed(f"{prefix}.assigner.type", MISSING, "MaxIoUAssigner", training=True),
+        fixed(f"{prefix}.assigner.ignore_iof_thr", -1, -1, training=True),
+        fixed(f"{prefix}.assigner.gt_max_assign_all", True, True, training=True),
+        fixed(f"{prefix}.assigner.iou_calculator.type", "BboxOverlaps2D", "BboxOverlaps2D", training=True),
+        fixed(f"{prefix}.sampler.type", MISSING, "RandomSampler", training=True),
+        Setting(f"{prefix}.sampler.num", MISSING, whole(1), size, training=True),
+        Setting(f"{prefix}.sampler.pos_fraction", MISSING, _FRACTION, fraction, training=True),
+        fixed(f"{prefix}.sampler.neg_pos_ub", -1, -1, training=True),
+        fixed(f"{prefix}.pos_weight", -1, -1, 0, 1, training=True),
+    )
+
+
+# Only where the config has a train_cfg.
+TRAIN = (
+    *_sampler("rpn", "rpn_batch_size", "rpn_positive_fraction"),
+    Setting("train_cfg.rpn.assigner.pos_iou_thr", MISSING, _FRACTION, "rpn_foreground_iou", True),
+    Setting("train_cfg.rpn.assigner.neg_iou_thr", MISSING, _FRACTION, "rpn_background_iou", True),
+    Setting("train_cfg.rpn.assigner.min_pos_iou", 0.0, _FRACTION, "rpn_low_quality_min_iou", True),
+    fixed("train_cfg.rpn.assigner.match_low_quality", True, True, training=True),
+    fixed("train_cfg.rpn.sampler.add_gt_as_proposals", True, False, training=True),
+    fixed("train_cfg.rpn.allowed_border", MISSING, -1, training=True),
+    *_sampler("rcnn", "roi_batch_size", "roi_positive_fraction"),
+    Setting("train_cfg.rcnn.assigner.pos_iou_thr", MISSING, _FRACTION, "roi_foreground_iou", True),
+    Setting("train_cfg.rcnn.assigner.match_low_quality", True, FLAG, "roi_low_quality", True),
+    fixed("train_cfg.rcnn.sampler.add_gt_as_proposals", True, True, training=True),
+)
+ROI_IOU = [
+    Setting(f"train_cfg.rcnn.assigner.{name}", MISSING, _FRACTION, training=True)
+    for name in ("pos_iou_thr", "neg_iou_thr")
+]
+ROI_MIN_IOU = Setting("train_cfg.rcnn.assigner.min_pos_iou", 0.0, _FRACTION, training=True)
+MASK_SIZE = Setting("train_cfg.rcnn.mask_size", MISSING, whole(1), training=True)
+
+# Where the config has no train_cfg.rpn_proposal, training takes the numbers of test_cfg.rpn.
+PROPOSAL = (
+    Setting("train_cfg.rpn_proposal.nms_pre", MISSING, whole(1), "rpn_pre_nms_train", True),
+    Setting("train_cfg.rpn_proposal.max_per_img", MISSING, whole(1), "rpn_post_nms_train", True),
+    fixed("train_cfg.rpn_proposal.nms.type", "nms", "nms", training=True),
+    fixed("train_cfg.rpn_proposal.min_bbox_size", -1, 0, training=True),
+    fixed("train_cfg.rpn_proposal.nms_across_levels", False, False, training=True),
+)
+PROPOSAL_NMS = [
+    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, _FRACTION),
+    Setting("train_cfg.rpn_proposal.nms.iou_threshold", MISSING, _FRACTION, training=True),
+]
+
+LOSSES = ("rpn_head.loss_bbox", "roi_head.bbox_head.loss_bbox")
+NORMS = ("backbone.norm_cfg", "neck.norm_cfg", "roi_head.bbox_head.norm_cfg", "roi_head.mask_head.norm_cfg")
+NORM_SETTINGS = ("type", "requires_grad", "eps", "momentum", "num_groups")
+
+# What a head takes for a part that a config leaves out; a part that is there has its own defaults.
+LEFT_OUT = {
+    "rpn_head.loss_cls": {"use_sigmoid": True},
+    "roi_head.bbox_head.bbox_coder": {"target_stds": (0.1, 0.1, 0.2, 0.2)},
+}
+
+# Without a part in what a plain detector computes: memory, initial values, reductions of losses, widths
+# that follow from others, switches of later versions that the rest of a config already implies.
+UNUSED = re.compile(
+    r"(.*\.)?(init_cfg|pretrained|with_cp|debug|_scope_|use_box_type|reduction|avg_non_ignore)(\..*)?"
+    r"|(rpn_head|roi_head\.(bbox|mask)_head|neck)\.in_channels|roi_head\.\w+_roi_extractor\.out_channels"
+    r"|data_preprocessor\.(pad_mask|mask_pad_value|pad_seg|seg_pad_value|boxtype2tensor|non_blocking"
+    r"|batch_augments)"
+    r"|backbone\.(zero_init_residual|stage_with_dcn)|neck\.relu_before_extra_convs"
+    r"|rpn_head\.(anchor_generator\.scale_major|bbox_coder\.ctr_clamp|loss_cls\.ignore_index)"
+    r"|roi_head\.bbox_head\.(bbox_coder\.ctr_clamp|predict_box_type|loss_cls\.ignore_index)"
+    r"|roi_head\.mask_head\.(roi_feat_size|loss_mask\..*)"
+    r"|(train|test)_cfg\.(rpn|rpn_proposal)\.nms_post|train_cfg\.\w+\.assigner\.(gpu_assign_thr"
+    r"|ignore_wrt_candidates)|train_cfg\.rpn\.mask_size|type"
+)
+
+# What settings were called in version 2; the pattern is the end of a key or of its part.
+RENAMED = (
+    (r"roi_layer\.out_size", "roi_layer.output_size"),
+    (r"roi_layer\.sample_num", "roi_layer.sampling_ratio"),
+    (r"nms\.iou_thr", "nms.iou_threshold"),
+    (r"(?<=\.)nms_thr", "nms.iou_threshold"),
+    (r"(?<=\.)max_num", "max_per_img"),
+)
+
+KNOWN = {
+    setting.key
+    for setting in (
+        *DATA_PREPROCESSOR, *BACKBONE, GROUPS, BASE_WIDTH, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
+        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, *MASK, *CLASSES, *SAMPLING, *ALIGNMENT,
+        *TEST, *TRAIN, *ROI_IOU, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL, *PROPOSAL_NMS,
+    )
+} | {
+    *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),
+    *(f"{loss}.{name}" for loss in LOSSES for name in ("type", "beta")),
+    *NORMS, "backbone.type",
+}  # fmt: skip

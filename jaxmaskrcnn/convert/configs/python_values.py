@@ -1,0 +1,234 @@
+"""Values of Python expressions that are data, found without running them.
+
+Dictionaries, lists, tuples, text, numbers, names for them, arithmetic, and look-ups. Anything else (a
+function call, a comprehension) makes the value it stands in an `Unreadable`, which is an error only
+where that value is needed.
+"""
+
+import ast
+import dataclasses
+import operator
+import os
+import re
+from typing import Any
+
+BASE = "_base_"
+_LIMIT = 10_000  # items or characters that an expression may make
+
+_OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
+}  # fmt: skip
+
+_CONSTRUCTS = {
+    ast.Call: "a function call", ast.ListComp: "a comprehension", ast.DictComp: "a comprehension",
+    ast.SetComp: "a comprehension", ast.GeneratorExp: "a comprehension", ast.Lambda: "a lambda",
+    ast.Attribute: "an attribute", ast.IfExp: "a condition", ast.Set: "a set", ast.If: "an if statement",
+    ast.For: "a loop", ast.While: "a loop", ast.Try: "a try statement", ast.With: "a with statement",
+    ast.Expr: "an expression whose value is dropped",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Unreadable:
+    """A value that takes more than data to find out.
+
+    Attributes:
+        why: The line and the construct.
+    """
+
+    why: str
+
+    def __repr__(self):
+        return f"unreadable ({self.why})"
+
+
+class Refused(Exception):
+    """An expression has no value here; the message says why."""
+
+
+def describe(node: ast.AST) -> str:
+    """A construct in words."""
+    return _CONSTRUCTS.get(type(node), f"Python's {type(node).__name__}")
+
+
+class Values:
+    """Evaluates the expressions of one file.
+
+    Args:
+        file: Its name, for messages.
+        predefined: What ``{{ name }}`` in a text stands for.
+
+    Attributes:
+        names: The variables so far.
+        base: Those of the file's bases, which ``_base_`` stands for.
+    """
+
+    def __init__(self, file: str, predefined: dict[str, str]):
+        self.file, self.predefined = os.path.basename(file), predefined
+        self.names: dict[str, Any] = {}
+        self.base: dict[str, Any] = {}
+
+    def why(self, node: ast.AST, what: str | None = None) -> str:
+        """Where a construct is, for a message."""
+        return f"line {node.lineno} of {self.file} has {what or describe(node)}"
+
+    def of(self, node: ast.expr) -> Any:
+        """The value of an expression; `Unreadable` where it has none."""
+        try:
+            return self._value(node)
+        except Refused as refused:
+            return Unreadable(str(refused))
+
+    def _value(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=str(text)):
+                return self._text(node, text)
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                return self._name(node, name)
+            case ast.List(elts=items):
+                return self._items(items)
+            case ast.Tuple(elts=items):
+                return tuple(self._items(items))
+            case ast.Dict(keys=keys, values=values):
+                return self._dict(zip(keys, values, strict=True))
+            case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+                pairs = ((None if k.arg is None else ast.Constant(k.arg), k.value) for k in keywords)
+                return self._dict(pairs)
+            case ast.Call(func=ast.Name(id=("dict" | "list" | "tuple") as kind), args=[arg], keywords=[]):
+                return self._convert(node, kind, self._value(arg))
+            case ast.Set(elts=[ast.Set(elts=[reference])]):  # {{_base_.name}}
+                return self._value(reference)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as op, operand=operand):
+                value = self._value(operand)
+                if type(value) in (int, float):
+                    return -value if isinstance(op, ast.USub) else value
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return not self._value(operand)
+            case ast.BinOp(left=left, op=op, right=right):
+                return self._operate(node, self._value(left), op, self._value(right))
+            case ast.JoinedStr(values=parts):
+                return "".join(self._part(part) for part in parts)
+            case ast.Attribute() | ast.Subscript():
+                return self._inside(node)
+        raise Refused(self.why(node))
+
+    def _name(self, node: ast.AST, name: str) -> Any:
+        if name == BASE:
+            return self.base
+        if name not in self.names:
+            raise Refused(self.why(node, f"the name {name}, which has no value"))
+        value = self.names[name]
+        if isinstance(value, Unreadable):
+            raise Refused(value.why)
+        return value
+
+    def _text(self, node: ast.AST, text: str) -> Any:
+        if reference := re.fullmatch(r"\{\{\s*_base_\.([\w.]+)\s*\}\}", text):
+            keys = [int(key) if key.isdigit() else key for key in reference[1].split(".")]
+            return self._follow(node, self.base, keys)
+        pattern = r"\{\{\s*(\w+)\s*\}\}"
+        return re.sub(pattern, lambda match: self.predefined.get(match[1], match[0]), text)
+
+    def _items(self, nodes: list[ast.expr]) -> list[Any]:
+        items = []
+        for node in nodes:
+            if isinstance(node, ast.Starred):
+                items += self._convert(node, "list", self._value(node.value))
+            else:
+                items.append(self.of(node))
+        return items
+
+    def _dict(self, pairs) -> dict[Any, Any]:
+        values: dict[Any, Any] = {}
+        for key, node in pairs:
+            if key is None:
+                values |= self._convert(node, "dict", self._value(node))
+                continue
+            name = self._value(key)
+            if not isinstance(name, (str, int, float, bool, type(None))):
+                raise Refused(self.why(node, "a dictionary with a key that is no text"))
+            values[name] = self.of(node)
+        return values
+
+    def _convert(self, node: ast.AST, kind: str, value: Any) -> Any:
+        if kind == "dict" and isinstance(value, dict):
+            return dict(value)
+        if kind != "dict" and isinstance(value, (list, tuple)):
+            return list(value) if kind == "list" else tuple(value)
+        raise Refused(self.why(node))
+
+    def _part(self, node: ast.expr) -> str:
+        """A piece of an f-string."""
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.FormattedValue) and node.conversion == -1 and node.format_spec is None:
+            value = self._value(node.value)
+            if isinstance(value, (str, int, float)):
+                return str(value)
+        raise Refused(self.why(node, "formatted text"))
+
+    def _operate(self, node: ast.AST, left: Any, op: ast.operator, right: Any) -> Any:
+        kinds = type(left), type(right)
+        plain = all(kind in (int, float) for kind in kinds)
+        sequences = (str, list, tuple)
+        if isinstance(op, ast.Pow):
+            fits = plain and abs(left) <= 1e6 and abs(right) <= 16
+        elif isinstance(op, ast.Add):
+            fits = plain or kinds[0] is kinds[1] and kinds[0] in sequences
+        elif isinstance(op, ast.Mult) and not plain:
+            length, count = (left, right) if kinds[1] is int else (right, left)
+            fits = type(length) in sequences and type(count) is int and len(length) * count <= _LIMIT
+        elif isinstance(op, ast.Mod) and kinds[0] is str:
+            fits = re.fullmatch(r"([^%]|%[sd%])*", left) is not None
+        else:
+            fits = plain
+        if not fits or type(op) not in _OPERATORS:
+            raise Refused(self.why(node, "an operation that is not evaluated here"))
+        try:
+            result = _OPERATORS[type(op)](left, right)
+        except (ArithmeticError, TypeError, ValueError):
+            raise Refused(self.why(node, "an operation without a result")) from None
+        if isinstance(result, sequences) and len(result) > _LIMIT or isinstance(result, complex):
+            raise Refused(self.why(node, "an operation with too large a result"))
+        return result
+
+    def _inside(self, node: ast.Attribute | ast.Subscript) -> Any:
+        """``_base_.a.b`` and ``a["b"][0]``."""
+        path = look_up_path(node)
+        if path is None:
+            raise Refused(self.why(node))
+        root, *keys = path
+        return self._follow(node, self._name(node, root), keys)
+
+    def _follow(self, node: ast.AST, value: Any, keys: list[Any]) -> Any:
+        for key in keys:
+            try:
+                value = value[key]
+            except (KeyError, IndexError, TypeError):
+                raise Refused(self.why(node, f"{key!r}, which is not in what it is looked up in")) from None
+            if isinstance(value, Unreadable):
+                raise Refused(value.why)
+        return value
+
+
+def look_up_path(node: ast.expr) -> list[Any] | None:
+    """The root's name and the keys behind it; attributes are keys of ``_base_`` only."""
+    keys: list[Any] = []
+    attributes = False
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        if isinstance(node, ast.Attribute):
+            keys.insert(0, node.attr)
+            attributes = True
+        elif isinstance(node.slice, ast.Constant):
+            keys.insert(0, node.slice.value)
+        elif isinstance(node.slice, ast.UnaryOp) and isinstance(node.slice.operand, ast.Constant):
+            keys.insert(0, -node.slice.operand.value if isinstance(node.slice.op, ast.USub) else None)
+        else:
+            return None
+        node = node.value
+    if not isinstance(node, ast.Name) or attributes and node.id != BASE:
+        return None
+    return [node.id, *keys]

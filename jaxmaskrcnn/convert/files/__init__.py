@@ -1,0 +1,1 @@
+"""Checkpoint files: reading them without running anything of theirs, and writing them."""

@@ -1,0 +1,191 @@
+"""The names that a checkpoint's pickle may mention.
+
+Each maps to a function of this library that makes a stand-in, or to none where a checkpoint only
+mentions it. Nothing of the named modules is imported or run. What is listed:
+
+* what arrays and tensors are made of (NumPy's and torch's reconstruction functions);
+* Python's containers and plain values;
+* what training frameworks put beside the weights: the arguments of a run, configurations, the
+  history of its losses. Of these only the description is kept (`Inert`), or their items where they
+  are dictionaries.
+
+Sources: torch/_utils.py and torch/_weights_only_unpickler.py (names and signatures of tensors),
+torchvision's references/detection/train.py ("args"), mmengine/runner/runner.py and
+mmengine/logging (what MMDetection's files hold), pytorch_lightning's checkpoint connector.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxmaskrcnn.convert.files.described_arrays import (
+    OTHER_DTYPES,
+    STORAGES,
+    TORCH_DTYPES,
+    Array,
+    Dtype,
+    Tensor,
+)
+from jaxmaskrcnn.convert.files.stand_ins import (
+    Budget,
+    Dictionary,
+    LongText,
+    Missing,
+    Name,
+    Opaque,
+    Refused,
+    as_key,
+)
+
+# Tensors that are more than numbers in a grid.
+_OTHER_TENSORS = {
+    "torch._utils._rebuild_qtensor": "is a quantised tensor",
+    "torch._utils._rebuild_sparse_tensor": "is a sparse tensor",
+    "torch._utils._rebuild_sparse_csr_tensor": "is a sparse tensor",
+    "torch._utils._rebuild_nested_tensor": "is a nested tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": "is a tensor without numbers (device meta)",
+    "torch._utils._rebuild_wrapper_subclass": "is a tensor of a special class",
+}
+
+# Classes of which a description is kept.
+_OPAQUE = (
+    "builtins.complex", "builtins.object", "builtins.range", "builtins.slice",
+    "datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta", "datetime.timezone",
+    *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local")
+      for kind in ("", "Posix", "Windows", "PurePosix", "PureWindows")),
+    "mmcv.utils.config.Config", "mmengine.config.config.Config",
+    "mmengine.logging.history_buffer.HistoryBuffer", "mmengine.logging.message_hub.MessageHub",
+    "omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata", "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Boolean", "Enum", "Float", "Integer", "String")),
+    "torch.device",
+)  # fmt: skip
+
+# Classes that hold nothing but attributes, and those that are dictionaries.
+_NAMESPACES = ("argparse.Namespace", "types.SimpleNamespace")
+_DICTIONARIES = (
+    "collections.Counter", "collections.OrderedDict", "addict.addict.Dict", "easydict.EasyDict",
+    "detectron2.config.config.CfgNode", "fvcore.common.config.CfgNode", "yacs.config.CfgNode",
+    "mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict",
+    "lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+)  # fmt: skip
+
+# Mentioned as values, never called.
+_MENTIONED = (
+    *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple", "Ellipsis")),
+    "numpy.ndarray",
+    *(f"numpy.{kind}" for kind in ("bool", "bool_", "float16", "float32", "float64", "int32", "int64")),
+    "numpy.uint8",
+    *(f"torch.{dtype}" for dtype in (*TORCH_DTYPES, *OTHER_DTYPES)),
+    "torch.strided", "torch.contiguous_format", "torch.preserve_format", "torch.channels_last",
+    "torch.per_tensor_affine", "torch.per_channel_affine", "torch.Tensor",
+    "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "typing.Any",
+    *(f"{package}.callbacks.{callback}" for package in ("pytorch_lightning", "lightning.pytorch")
+      for callback in ("early_stopping.EarlyStopping", "model_checkpoint.ModelCheckpoint")),
+)  # fmt: skip
+
+_MODULES = (
+    "torch.nn.modules.", "torch.nn.parallel.", "torch.nn.backends.", "torchvision.models.",
+    "torchvision.ops.", "detectron2.modeling.", "mmdet.models.", "timm.models.",
+)  # fmt: skip
+
+
+def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], Name]:
+    """What looks names up for `unpickle`.
+
+    Args:
+        budget: Of the file.
+        big_endian: Whether its tensors are.
+
+    Returns:
+        A function from a name such as "collections.OrderedDict" to its stand-in; it raises
+        `Refused` for every name that is not listed here.
+    """
+
+    def copied(kind: Callable, items: Any = ()) -> Any:
+        budget.spend(100 * len(items))
+        return kind(items)
+
+    def as_set(items: Any = ()) -> set:
+        return set(map(as_key, copied(list, items)))
+
+    def as_dictionary(items: Any = ()) -> Dictionary:
+        result = Dictionary()
+        for key, value in copied(list, items.items() if isinstance(items, dict) else items):
+            result[as_key(key)] = value
+        return result
+
+    def encode(text: str | LongText, encoding: str = "latin1") -> bytes:
+        if not isinstance(text, (str, LongText)) or encoding not in ("latin1", "latin-1"):
+            raise Refused("bytes are encoded in another way than latin1")
+        budget.spend(len(text.data if isinstance(text, LongText) else text))
+        return str(text).encode("latin1")
+
+    def tensor(storage, offset, shape, strides, *others) -> Tensor:
+        return Tensor(storage, offset, shape, strides, big_endian=big_endian)
+
+    def tensor_with_dtype(storage, offset, shape, strides, grad, hooks, dtype, *others) -> Tensor:
+        name = dtype.name.removeprefix("torch.")
+        return Tensor(storage, offset, shape, strides, name, big_endian)
+
+    def tensor_of_class(function: Name, kind: Name, arguments: tuple, state: Any) -> Any:
+        if function.call is None:
+            raise Refused(f"{function.name} is called, which a checkpoint only mentions")
+        return function.call(*arguments)
+
+    calls = {
+        "_codecs.encode": encode,
+        "builtins.bytes": lambda: b"",  # how the older protocols write an empty array's bytes
+        "builtins.bytearray": lambda data=b"": data,
+        "builtins.set": as_set,
+        "builtins.frozenset": as_set,
+        "collections.defaultdict": lambda kind=None, items=(): as_dictionary(items),
+        "collections.deque": lambda items=(), length=None: copied(list, items),
+        "copyreg._reconstructor": lambda kind, base, state: kind.call(),
+        "numpy.dtype": Dtype,
+        "numpy.core.multiarray._reconstruct": lambda kind, shape, code: Array(),
+        "numpy.core.multiarray.scalar": lambda dtype, data=b"": Array(dtype, (), False, data),
+        "numpy.core.numeric._frombuffer": lambda data, dtype, shape, order="C": Array(
+            dtype, shape, order == "F", data
+        ),
+        "torch.Size": lambda items=(): copied(tuple, items),
+        "torch.serialization._get_layout": lambda name: name,
+        "torch.torch_version.TorchVersion": lambda text: text,
+        "torch._utils._rebuild_tensor": tensor,
+        "torch._utils._rebuild_tensor_v2": tensor,
+        "torch._utils._rebuild_tensor_v3": tensor_with_dtype,
+        "torch._utils._rebuild_parameter": lambda data, *others: data,
+        "torch._utils._rebuild_parameter_with_state": lambda data, *others: data,
+        "torch._utils._rebuild_device_tensor_from_numpy": lambda data, *others: data,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": lambda data, *others: data,
+        "torch._tensor._rebuild_from_type_v2": tensor_of_class,
+    }
+    names = {name: Name(name, call) for name, call in calls.items()}
+    names |= {name: Name(name) for name in (*_MENTIONED, *STORAGES)}
+    names |= {name: Name(name, as_dictionary) for name in _DICTIONARIES}
+    names |= {name: Name(name, _describing(name, name in _NAMESPACES)) for name in (*_OPAQUE, *_NAMESPACES)}
+    names |= {name: Name(name, _missing(reason)) for name, reason in _OTHER_TENSORS.items()}
+
+    def find(name: str) -> Name:
+        if name in names:
+            return names[name]
+        if name.startswith(_MODULES):
+            raise Refused(
+                f"it holds a whole model (its pickle names {name}), not its parameters alone, "
+                "and nothing of it was run",
+                remedy='import torch; torch.save(torch.load("{path}", map_location="cpu", weights_only=False)'
+                '.state_dict(), "weights.pth")',
+            )
+        raise Refused(
+            f"its pickle names {name}, which is no part of a plain checkpoint, and nothing of it was run"
+        )
+
+    return find
+
+
+def _describing(name: str, as_dict: bool) -> Callable[..., Opaque]:
+    return lambda *arguments: Opaque(name, arguments, as_dict)
+
+
+def _missing(reason: str) -> Callable[..., Missing]:
+    return lambda *arguments: Missing(reason)

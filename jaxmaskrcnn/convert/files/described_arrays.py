@@ -1,0 +1,202 @@
+"""Arrays and tensors as a pickle describes them, and how they become NumPy arrays.
+
+A NumPy array is its shape, dtype and bytes. A torch tensor is a view of a storage: a run of
+numbers of one dtype, from which the tensor takes those at an offset and at strides (both counted in
+numbers); several tensors may share a storage.
+
+Every array is a view of the file's bytes where its byte order is the machine's. Sizes come from the
+file and are checked against the bytes that are there before an array is made.
+"""
+
+import math
+import re
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from jaxmaskrcnn.convert.files.stand_ins import Budget, Inert, LongText, Name, Refused, StandIn, Unreadable
+
+# torch's name of a dtype, and the name of its storages before they lost their types.
+TORCH_DTYPES = {
+    "float64": (np.float64, "Double"),
+    "float32": (np.float32, "Float"),
+    "float16": (np.float16, "Half"),
+    "bfloat16": (ml_dtypes.bfloat16, "BFloat16"),
+    "int64": (np.int64, "Long"),
+    "int32": (np.int32, "Int"),
+    "int16": (np.int16, "Short"),
+    "int8": (np.int8, "Char"),
+    "uint8": (np.uint8, "Byte"),
+    "bool": (np.bool_, "Bool"),
+    "uint16": (np.uint16, None),
+    "uint32": (np.uint32, None),
+    "uint64": (np.uint64, None),
+}
+OTHER_DTYPES = {
+    "complex32": "ComplexHalf", "complex64": "ComplexFloat", "complex128": "ComplexDouble",
+    "qint8": "QInt8", "quint8": "QUInt8", "qint32": "QInt32", "quint4x2": "QUInt4x2",
+    "quint2x4": "QUInt2x4", "float8_e4m3fn": None, "float8_e5m2": None, "float8_e4m3fnuz": None,
+    "float8_e5m2fnuz": None, "float8_e8m0fnu": None, "float4_e2m1fn_x2": None,
+}  # fmt: skip
+
+
+class Dtype(StandIn):
+    """A NumPy dtype as a pickle describes it."""
+
+    __slots__ = ("code", "state")
+
+    def __init__(self, code: Any, align=False, copy=False):
+        code = code.name if isinstance(code, Name) else code
+        self.code, self.state = code if isinstance(code, str) else "", (3, "=", None, None, None)
+
+    def set_state(self, state: Any) -> None:
+        self.state = state
+
+    def plain_numbers(self) -> np.dtype | None:
+        """bool, int, unsigned or float; None for fields, objects, texts and the like."""
+        _, order, *others = self.state[:5]  # version, byte order, subarray, names, fields
+        if not re.fullmatch(r"b1|[iu][1248]|f[248]", self.code) or order not in ("<", ">", "=", "|"):
+            return None
+        return None if others != [None] * 3 else np.dtype(self.code).newbyteorder(order)
+
+    def resolve(self, budget: Budget) -> str:
+        return self.code
+
+
+class Array(StandIn):
+    """A NumPy array as a pickle describes it: shape, dtype and bytes."""
+
+    __slots__ = ("data", "dtype", "fortran", "shape")
+
+    def __init__(self, dtype=None, shape=(), fortran=False, data=None):
+        self.dtype, self.shape, self.fortran, self.data = dtype, shape, fortran, data
+
+    def set_state(self, state: Any) -> None:
+        _, self.shape, self.dtype, self.fortran, self.data = state
+
+    def resolve(self, budget: Budget) -> np.ndarray | Unreadable:
+        dtype = self.dtype.plain_numbers()
+        if dtype is None:
+            return Unreadable(f"has the dtype {self.dtype.code!r}")
+        data = self.data
+        if isinstance(data, LongText) and data.encoding == "latin1":
+            data = data.data
+        elif isinstance(data, (str, LongText)):
+            budget.spend(len(data) if isinstance(data, str) else len(data.data))
+            data = str(data).encode("latin1")
+        array = np.frombuffer(data, dtype) if len(data) else np.zeros(0, dtype)
+        return native(array.reshape(self.shape, order="F" if self.fortran else "C"), budget)
+
+
+def native(array: np.ndarray, budget: Budget) -> np.ndarray:
+    """The array in the machine's byte order."""
+    if array.dtype.isnative:
+        return array
+    budget.spend(array.nbytes)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def view_array(
+    data: memoryview,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+    budget: Budget,
+) -> np.ndarray:
+    """Numbers out of ``data``, in any order.
+
+    Args:
+        data: Bytes.
+        dtype: Of one number.
+        shape: Any.
+        strides: From one number to the next on each axis, counted in numbers.
+        offset: Of the first one, in numbers.
+        budget: Of the file.
+
+    Returns:
+        A view where the byte order is the machine's.
+
+    Raises:
+        ValueError: Something of it lies outside of ``data``, or a size is no size.
+        Refused: The array is far larger than the file.
+    """
+    numbers = (offset, *shape, *strides)
+    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError("a tensor has a shape, strides and an offset that are none")
+    count = math.prod(shape)
+    if count == 0:
+        return np.zeros(shape, dtype.newbyteorder("="))
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if (last + 1) * dtype.itemsize > len(data):
+        raise ValueError(f"a tensor of shape {shape} reaches beyond its {len(data)} bytes")
+    if count * dtype.itemsize > budget.limit:  # strides of 0 repeat numbers
+        raise Refused(f"a tensor of shape {shape} repeats few numbers that often")
+    steps = tuple(stride * dtype.itemsize for stride in strides)
+    return native(np.ndarray(shape, dtype, data, offset * dtype.itemsize, steps), budget)
+
+
+class Storage(StandIn):
+    """A run of numbers that tensors are views of.
+
+    Attributes:
+        dtype: A torch dtype's name; None for plain bytes.
+        data: Its bytes; None until they are found.
+        start: Where this one begins, in numbers.
+        root: The storage that has the bytes, when it is another.
+    """
+
+    __slots__ = ("data", "dtype", "root", "start")
+
+    def __init__(self, dtype: str | None, data: memoryview | None = None, root=None, start: int = 0):
+        self.dtype, self.data, self.root, self.start = dtype, data, root, start
+
+    def resolve(self, budget: Budget) -> Inert:
+        return Inert("torch.storage.TypedStorage", (), None)
+
+
+class Tensor(StandIn):
+    """A tensor as a pickle describes it: which numbers of a storage, in which order."""
+
+    __slots__ = ("big_endian", "dtype", "offset", "shape", "storage", "strides")
+
+    def __init__(self, storage, offset, shape, strides, dtype=None, big_endian=False):
+        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+        self.dtype, self.big_endian = dtype or storage.dtype, big_endian
+
+    def set_state(self, state: Any) -> None:
+        pass
+
+    def resolve(self, budget: Budget) -> np.ndarray | Unreadable:
+        if self.dtype not in TORCH_DTYPES:
+            return Unreadable(f"has the dtype {self.dtype}")
+        dtype = np.dtype(TORCH_DTYPES[self.dtype][0])
+        data = (self.storage.root or self.storage).data
+        if data is None:
+            raise ValueError("a tensor's numbers are not in the file")
+        if self.big_endian:
+            dtype = dtype.newbyteorder(">")
+        offset = self.storage.start + self.offset
+        return view_array(data, dtype, tuple(self.shape), tuple(self.strides), offset, budget)
+
+
+def item_size(dtype: str | None) -> int:
+    """Bytes of one number of a torch dtype (None: of plain bytes)."""
+    if dtype in TORCH_DTYPES:
+        return np.dtype(TORCH_DTYPES[dtype][0]).itemsize
+    sizes = {"complex64": 8, "complex128": 16, "complex32": 4, "qint32": 4}
+    return sizes.get(dtype, 1)
+
+
+def storage_dtype(name: Any) -> str | None:
+    """The torch dtype of a storage class such as torch.FloatStorage; None for plain bytes."""
+    return STORAGES[name.name]
+
+
+STORAGES = {
+    **{f"torch.{old}Storage": dtype for dtype, (_, old) in TORCH_DTYPES.items() if old},
+    **{f"torch.{old}Storage": dtype for dtype, old in OTHER_DTYPES.items() if old},
+    "torch.storage.UntypedStorage": None,
+    "torch.UntypedStorage": None,
+}

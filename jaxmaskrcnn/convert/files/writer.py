@@ -1,0 +1,147 @@
+"""State dicts to files that other libraries load.
+
+    .safetensors   any dtype here; ``safetensors.torch.load_file`` gives the dictionary
+    .npz           NumPy's own
+    .pkl           {"model": {name: array}, "__author__": "jaxmaskrcnn"}, which Detectron2 takes as it is
+    .pth           by torch itself, which has to be installed: a bare dictionary for torchvision,
+                   {"model": ...} for Detectron2, {"state_dict": ..., "meta": {}} for MMDetection
+
+Numbers are written bit for bit. A file appears under its name when it is complete.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import ml_dtypes
+import numpy as np
+
+from jaxmaskrcnn.convert.files.safetensors_files import write_safetensors
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.files import complete_file
+
+AUTHOR = "jaxmaskrcnn"
+
+
+def write_state_dict(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], library: str) -> None:
+    """Write the parameters of a model.
+
+    Args:
+        path: Where; its suffix names the format, its folder is created when missing.
+        arrays: By the library's names. bfloat16 needs ``.safetensors`` or ``.pth``.
+        library: "torchvision", "detectron2" or "mmdet", whose loader is to take a ``.pth`` file.
+
+    Raises:
+        UserError: The suffix or the library is not known, torch is needed and not there, a dtype
+            cannot be written, or the file cannot; what was at ``path`` is then unchanged.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from jaxmaskrcnn.convert.files.reader import read_checkpoint
+        >>> file = tempfile.mkdtemp() + "/model.safetensors"
+        >>> write_state_dict(file, {"fc.bias": np.zeros(3, np.float32)}, "torchvision")
+        >>> read_checkpoint(file)["fc.bias"].shape
+        (3,)
+    """
+    path = Path(path)
+    if library not in _LAYOUTS:
+        raise UserError(f"library is {library!r}; choose one of {', '.join(_LAYOUTS)}.")
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise UserError(
+            f"{path} has {f'the suffix {path.suffix}' if path.suffix else 'no suffix'}; "
+            f"the formats written are {', '.join(_WRITERS)}."
+        )
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; give the name of a file.")
+    try:
+        with complete_file(path) as file:
+            write(file, {name: np.asarray(array) for name, array in arrays.items()}, library)
+    except UserError as error:
+        raise UserError(f"{path} was not written: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def _write_safetensors(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -> None:
+    # Loaders of other libraries look here for whose order of axes it is.
+    write_safetensors(file, arrays, {"format": "pt"})
+
+
+def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -> None:
+    _check_numpy_dtypes(arrays)
+    np.savez(file, **arrays)
+
+
+def _write_pickle(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -> None:
+    """The pickle that NumPy 1 would write, instruction by instruction.
+
+    NumPy 2 names its functions by a module that many installations of Detectron2, with an earlier
+    NumPy, do not have; the names of NumPy 1 every NumPy knows. Protocol 3 is the oldest that has bytes.
+    """
+    _check_numpy_dtypes(arrays)
+    file.write(b"\x80\x03}" + _text("model") + b"}(")  # a dictionary, and one in it up to the "u"
+    for name, array in arrays.items():
+        order, code = array.dtype.str[0], array.dtype.str[1:]
+        file.write(
+            # name: _reconstruct(ndarray, (0,), b"b") with the state (1, shape, dtype, False, bytes)
+            _text(name)
+            + b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\1b\x87R"
+            + b"(K\1(" + b"".join(b"J" + struct.pack("<i", size) for size in array.shape) + b"t"
+            # dtype(code, False, True) with the state (3, order, None, None, None, -1, -1, 0)
+            + b"cnumpy\ndtype\n" + _text(code) + b"\x89\x88\x87R"
+            + b"(K\3" + _text(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+            + b"\x89B" + struct.pack("<I", array.nbytes)
+        )  # fmt: skip
+        file.write(array.tobytes())
+        file.write(b"tb")
+    file.write(b"us" + _text("__author__") + _text(AUTHOR) + b"s.")
+
+
+def _write_torch(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -> None:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            "a .pth file needs torch, which is not installed; write .safetensors, .npz or .pkl instead."
+        ) from None
+
+    def tensor(array: np.ndarray):
+        array = array.astype(array.dtype.newbyteorder("="), order="C")  # a copy: torch wants to write to it
+        if array.dtype == ml_dtypes.bfloat16:
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+
+    torch.save(_LAYOUTS[library]({name: tensor(array) for name, array in arrays.items()}), file)
+
+
+def _check_numpy_dtypes(arrays: Mapping[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise UserError(
+                f"the array {name!r} has the dtype {array.dtype}, which NumPy's own files do not have; "
+                "write .safetensors instead."
+            )
+
+
+def _text(text: str) -> bytes:
+    """The instruction that pushes a text."""
+    content = text.encode()
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+_WRITERS: dict[str, Callable[[BinaryIO, Mapping[str, np.ndarray], str], None]] = {
+    ".safetensors": _write_safetensors,
+    ".npz": _write_npz,
+    ".pkl": _write_pickle,
+    ".pth": _write_torch,
+}
+
+# What each library's loader takes from torch.load.
+_LAYOUTS: dict[str, Callable[[dict], dict]] = {
+    "torchvision": lambda state: state,
+    "detectron2": lambda state: {"model": state},
+    "mmdet": lambda state: {"state_dict": state, "meta": {}},
+}

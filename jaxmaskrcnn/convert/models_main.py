@@ -1,0 +1,77 @@
+"""``python -m jaxmaskrcnn models``: the presets and ImageNet backbones that are known, with published AP."""
+
+import argparse
+from collections.abc import Sequence
+
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.presets import ModelInfo, backbone_info, list_backbones, list_models, model_info
+
+HELP = "list the presets and ImageNet backbones, with published AP, weights files and licences"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``models``."""
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="only what has each of these words in its name or file"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the two tables; see the module's docstring.
+
+    Args:
+        arguments: As ``add_arguments`` defines them.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: Nothing has all the words.
+    """
+    models = [
+        info for info in map(model_info, list_models()) if _has(arguments.words, info.name, _file(info))
+    ]
+    backbones = [
+        info for info in map(backbone_info, list_backbones()) if _has(arguments.words, info.name, *info.files)
+    ]
+    if not models and not backbones:
+        raise UserError(
+            f"no preset and no backbone has {' and '.join(map(repr, arguments.words))} in its name or file; "
+            "leave the words out to see all of them."
+        )
+    if models:
+        rows = [
+            (info.name, _percent(info.box_ap), _percent(info.mask_ap), _file(info), info.licence or "-")
+            for info in models
+        ]
+        _print_table(("model", "box AP", "mask AP", "weights", "licence"), rows, right=(1, 2))
+    if models and backbones:
+        print()
+    if backbones:
+        # A line for each file, so that a name from a download folder can be found.
+        rows = [(info.name, file, info.licence) for info in backbones for file in (info.files or ("-",))]
+        _print_table(("ImageNet backbone", "weights", "licence"), rows)
+    return 0
+
+
+def _has(words: Sequence[str], *texts: str) -> bool:
+    return all(word.lower() in " ".join(texts).lower() for word in words)
+
+
+def _file(info: ModelInfo) -> str:
+    """The weights file; of Detectron2's, whose names say little, with the model id in front."""
+    return "/".join(part for part in (info.model_id, info.file) if part) or "-"
+
+
+def _percent(ap: float | None) -> str:
+    return "-" if ap is None else f"{ap:.1f}"
+
+
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())

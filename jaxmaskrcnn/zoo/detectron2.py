@@ -1,0 +1,128 @@
+"""Detectron2's Faster and Mask R-CNN on FPN, and its ImageNet ResNets.
+
+A preset has the name of its config file; where the same name exists in several folders, the folder
+comes first, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
+
+Source: the files of ``configs/`` for the settings, ``MODEL_ZOO.md`` and ``model_zoo.py`` for AP,
+model ids and file names.
+"""
+
+from jaxmaskrcnn.conventions import CITYSCAPES_8, DETECTRON2
+from jaxmaskrcnn.zoo import torchvision
+from jaxmaskrcnn.zoo.entry import BN_ALL, GN_ALL, LVIS_V05, LVIS_V1, R101, X101_32X8D, Backbone, Preset
+
+LICENCE = "CC BY-SA 3.0"
+
+# ImageNet's standard deviation in BGR, where it is not absorbed by the first convolution (MSRA's).
+BGR_STD = (57.375, 57.120, 58.395)
+
+_X101 = {**X101_32X8D, "backbone_stride_in_1x1": False, "pixel_std": BGR_STD}
+_BOX = {"mask_head": False}
+_GN = {**GN_ALL, "backbone_stride_in_1x1": False}
+_SCRATCH = {"freeze_at": 0}
+_SCRATCH_9X = {**_SCRATCH, "backbone_stride_in_1x1": False, "pixel_std": BGR_STD}
+_LSJ = {**BN_ALL, **_SCRATCH, "rpn_convs": 2}
+_AGNOSTIC = {"class_agnostic_boxes": True, "class_agnostic_masks": True}
+_CITYSCAPES = {
+    "num_classes": 8, "categories": CITYSCAPES_8, "test_min_size": 1024, "test_max_size": 2048,
+}  # fmt: skip
+
+# folder of configs/: config, changes, box AP, mask AP, model id, file. The zoo has no weights for those
+# without a file, and no box AP for Cityscapes.
+_ROWS = {
+    "COCO-InstanceSegmentation": (
+        ("mask_rcnn_R_50_FPN_1x", {}, 38.6, 35.2, "137260431", "model_final_a54504.pkl"),
+        ("mask_rcnn_R_50_FPN_3x", {}, 41.0, 37.2, "137849600", "model_final_f10217.pkl"),
+        ("mask_rcnn_R_101_FPN_3x", R101, 42.9, 38.6, "138205316", "model_final_a3ec72.pkl"),
+        ("mask_rcnn_X_101_32x8d_FPN_3x", _X101, 44.3, 39.5, "139653917", "model_final_2d9806.pkl"),
+    ),
+    "new_baselines": (
+        ("mask_rcnn_R_50_FPN_50ep_LSJ", _LSJ, None, None, None, None),
+        ("mask_rcnn_R_50_FPN_100ep_LSJ", _LSJ, 44.6, 40.3, "42047764", "model_final_bb69de.pkl"),
+        ("mask_rcnn_R_50_FPN_200ep_LSJ", _LSJ, 46.3, 41.7, "42047638", "model_final_89a8d3.pkl"),
+        ("mask_rcnn_R_50_FPN_400ep_LSJ", _LSJ, 47.4, 42.5, "42019571", "model_final_14d201.pkl"),
+        ("mask_rcnn_R_101_FPN_100ep_LSJ", _LSJ | R101, 46.4, 41.6, "42025812", "model_final_4f7b58.pkl"),
+        ("mask_rcnn_R_101_FPN_200ep_LSJ", _LSJ | R101, 48.0, 43.1, "42131867", "model_final_0bb7ae.pkl"),
+        ("mask_rcnn_R_101_FPN_400ep_LSJ", _LSJ | R101, 48.9, 43.7, "42073830", "model_final_f96b26.pkl"),
+    ),
+    "Misc": (
+        ("mask_rcnn_R_50_FPN_1x_cls_agnostic", _AGNOSTIC, None, None, None, None),
+        ("mask_rcnn_R_50_FPN_3x_gn", _GN, 42.6, 38.6, "138602888", "model_final_dc5d9e.pkl"),
+        ("mask_rcnn_R_50_FPN_3x_syncbn", BN_ALL, 41.9, 37.8, "169527823", "model_final_3b3c51.pkl"),
+        ("scratch_mask_rcnn_R_50_FPN_3x_gn", _GN | _SCRATCH, 39.9, 36.6,
+         "138602908", "model_final_01ca85.pkl"),
+        ("scratch_mask_rcnn_R_50_FPN_9x_gn", _GN | _SCRATCH_9X, 43.7, 39.6,
+         "183808979", "model_final_da7b4c.pkl"),
+        ("scratch_mask_rcnn_R_50_FPN_9x_syncbn", BN_ALL | _SCRATCH_9X, 43.6, 39.3,
+         "184226666", "model_final_5ce33e.pkl"),
+    ),
+    "COCO-Detection": (
+        ("faster_rcnn_R_50_FPN_1x", _BOX, 37.9, None, "137257794", "model_final_b275ba.pkl"),
+        ("faster_rcnn_R_50_FPN_3x", _BOX, 40.2, None, "137849458", "model_final_280758.pkl"),
+        ("faster_rcnn_R_101_FPN_3x", _BOX | R101, 42.0, None, "137851257", "model_final_f6e8b1.pkl"),
+        ("faster_rcnn_X_101_32x8d_FPN_3x", _BOX | _X101, 43.0, None, "139173657", "model_final_68b088.pkl"),
+    ),
+    "Cityscapes": (
+        ("mask_rcnn_R_50_FPN", _CITYSCAPES, None, 36.5, "142423278", "model_final_af9cf5.pkl"),
+    ),
+    "LVISv0.5-InstanceSegmentation": (
+        ("mask_rcnn_R_50_FPN_1x", LVIS_V05, 23.6, 24.4, "144219072", "model_final_571f7c.pkl"),
+        ("mask_rcnn_R_101_FPN_1x", LVIS_V05 | R101, 25.6, 25.9, "144219035", "model_final_824ab5.pkl"),
+        ("mask_rcnn_X_101_32x8d_FPN_1x", LVIS_V05 | _X101, 26.7, 27.1, "144219108", "model_final_5e3439.pkl"),
+    ),
+    "LVISv1-InstanceSegmentation": (
+        ("mask_rcnn_R_50_FPN_1x", LVIS_V1, None, None, None, None),
+        ("mask_rcnn_R_101_FPN_1x", LVIS_V1 | R101, None, None, None, None),
+        ("mask_rcnn_X_101_32x8d_FPN_1x", LVIS_V1 | _X101, None, None, None, None),
+    ),
+}  # fmt: skip
+
+_NAMED_WITH_FOLDER = ("Cityscapes", "LVISv0.5-InstanceSegmentation", "LVISv1-InstanceSegmentation")
+
+PRESETS = {
+    f"detectron2/{folder}/{config}" if folder in _NAMED_WITH_FOLDER else f"detectron2/{config}": Preset(
+        DETECTRON2,
+        changes,
+        box_ap,
+        mask_ap,
+        file,
+        model_id,
+        LICENCE if file else None,
+        f"configs/{folder}/{config}.{'py' if folder == 'new_baselines' else 'yaml'}",
+    )
+    for folder, rows in _ROWS.items()
+    for config, changes, box_ap, mask_ap, model_id, file in rows
+}
+
+_BGR = {
+    "norm_epsilon": 1e-5,
+    "channel_order": "bgr",
+    "pixel_scale": 1.0,
+    "pixel_mean": DETECTRON2["pixel_mean"],
+    "pixel_std": DETECTRON2["pixel_std"],
+}
+_RESNET = {"backbone_groups": 1, "backbone_width_per_group": 64}
+_RGB_255 = {
+    **torchvision.INPUT,
+    "pixel_scale": 1.0,
+    "pixel_mean": (123.675, 116.280, 103.530),
+    "pixel_std": (58.395, 57.120, 57.375),
+}
+_CONVERTER = "tools/convert-torchvision-to-d2.py"
+
+# fields, file, source. torchvision's ResNet-101 is not in the zoo; the library's tool converts it.
+BACKBONES = {
+    f"detectron2/{name}": Backbone(fields, files, licence, source)
+    for name, fields, files, licence, source in (
+        ("MSRA/R-50", {"backbone_depth": 50, **_RESNET, "backbone_stride_in_1x1": True, **_BGR},
+         ("R-50.pkl",), LICENCE, "MODEL_ZOO.md"),
+        ("MSRA/R-101", {"backbone_depth": 101, **_RESNET, "backbone_stride_in_1x1": True, **_BGR},
+         ("R-101.pkl",), LICENCE, "MODEL_ZOO.md"),
+        ("FAIR/X-101-32x8d", {**X101_32X8D, "backbone_stride_in_1x1": False, **_BGR, "pixel_std": BGR_STD},
+         ("X-101-32x8d.pkl",), LICENCE, "MODEL_ZOO.md"),
+        ("torchvision/R-50", {"backbone_depth": 50, **_RESNET, **_RGB_255},
+         ("R-50.pkl",), LICENCE, f"MODEL_ZOO.md, {_CONVERTER}"),
+        ("torchvision/R-101", {"backbone_depth": 101, **_RESNET, **_RGB_255},
+         (), torchvision.LICENCE, _CONVERTER),
+    )
+}  # fmt: skip

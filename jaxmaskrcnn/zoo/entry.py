@@ -1,0 +1,65 @@
+"""The rows of the registry, and the variants that several libraries share."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Fields = Mapping[str, Any]
+
+
+class Preset(NamedTuple):
+    """A named model: its configuration, and what its authors published.
+
+    Attributes:
+        conventions: Fields of ModelConfig that the models of one library share.
+        changes: Fields in which this model differs.
+        box_ap: As its authors published it (percent, of the data set it was trained for), or None.
+        mask_ap: Likewise.
+        file: Name of the published weights file, or None where there is none.
+        model_id: The source's number for the weights, or None where it has none.
+        licence: Of the weights, or None where there are none.
+        source: The config file (in the source library's repository) or the weights' entry that the
+            configuration follows.
+    """
+
+    conventions: Fields
+    changes: Fields
+    box_ap: float | None = None
+    mask_ap: float | None = None
+    file: str | None = None
+    model_id: str | None = None
+    licence: str | None = None
+    source: str = ""
+
+
+class Backbone(NamedTuple):
+    """ImageNet weights of a ResNet.
+
+    Attributes:
+        fields: Fields of ModelConfig that a detector needs to start from them.
+        files: Names of the published files; where there are several, all of them have these fields.
+        licence: As in `Preset`.
+        source: As in `Preset`.
+    """
+
+    fields: Fields
+    files: tuple[str, ...]
+    licence: str
+    source: str
+
+
+R101 = {"backbone_depth": 101}
+X101_32X4D = {**R101, "backbone_groups": 32, "backbone_width_per_group": 4}
+X101_64X4D = {**R101, "backbone_groups": 64, "backbone_width_per_group": 4}
+X101_32X8D = {**R101, "backbone_groups": 32, "backbone_width_per_group": 8}
+
+# Four convolutions and one fully connected layer, as all recipes with norm layers in the heads have.
+FOUR_CONV_ONE_FC = {"box_convs": 4, "box_fcs": 1}
+
+# Norm layers in every part but the RPN. Synchronised batch norm is batch norm over all devices.
+GN_ALL = {**FOUR_CONV_ONE_FC, "backbone_norm": "gn", "fpn_norm": "gn", "head_norm": "gn"}
+BN_ALL = {**FOUR_CONV_ONE_FC, "backbone_norm": "bn", "fpn_norm": "bn", "head_norm": "bn"}
+
+# The categories of LVIS, which are too many to repeat here, come from the annotations at evaluation.
+_LVIS = {"categories": (), "score_threshold": 0.0001, "detections_per_image": 300}
+LVIS_V05 = {**_LVIS, "num_classes": 1230}
+LVIS_V1 = {**_LVIS, "num_classes": 1203}

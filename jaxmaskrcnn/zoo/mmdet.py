@@ -1,0 +1,200 @@
+"""MMDetection's Faster and Mask R-CNN on FPN, by the names of the config files of version 3.3.
+
+Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for AP and file names.
+"""
+
+from jaxmaskrcnn.conventions import MMDET
+from jaxmaskrcnn.zoo.entry import (
+    BN_ALL,
+    GN_ALL,
+    LVIS_V05,
+    LVIS_V1,
+    R101,
+    X101_32X4D,
+    X101_32X8D,
+    X101_64X4D,
+    Preset,
+)  # fmt: skip
+
+LICENCE = "Apache-2.0"
+
+_R18 = {"backbone_depth": 18}
+_BOX = {"mask_head": False, "roi_low_quality": False}
+# Input of the weights that Caffe and Caffe2 trained: MSRA's have absorbed the standard deviation.
+_BGR = {"channel_order": "bgr", "pixel_mean": (103.530, 116.280, 123.675)}
+_MSRA_INPUT = {**_BGR, "pixel_std": (1.0, 1.0, 1.0)}
+_CAFFE = {**_MSRA_INPUT, "backbone_stride_in_1x1": True, "backbone_norm": "frozen_bn"}
+_X101_32X8D = {**X101_32X8D, **_BGR, "pixel_std": (57.375, 57.120, 58.395), "backbone_norm": "frozen_bn"}
+_SCRATCH = {"freeze_at": 0, "weight_decay_exempts_norm": True}
+_SYNCBN = {**BN_ALL, "freeze_at": 0, "rpn_convs": 2}
+_SYNCBN_CAFFE = {**_SYNCBN, **_MSRA_INPUT, "backbone_stride_in_1x1": True}
+_NORM_EXEMPT = {"weight_decay_exempts_norm": True}
+
+# folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none.
+#
+# faster-rcnn_r101-caffe_fpn_ms-3x_coco differs from its config file of version 3: that one has lost the
+# BGR input of version 2, with which its weights (of 2021) were trained.
+_ROWS = {
+    "mask_rcnn": (
+        ("mask-rcnn_r50-caffe_fpn_1x_coco", _CAFFE, 38.0, 34.4,
+         "mask_rcnn_r50_caffe_fpn_1x_coco_bbox_mAP-0.38__segm_mAP-0.344_20200504_231812-0ebd1859.pth"),
+        ("mask-rcnn_r50_fpn_1x_coco", {}, 38.2, 34.7,
+         "mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth"),
+        ("mask-rcnn_r50_fpn_amp-1x_coco", {}, 38.1, 34.7,
+         "mask_rcnn_r50_fpn_fp16_1x_coco_20200205-59faf7e4.pth"),
+        ("mask-rcnn_r50_fpn_2x_coco", {}, 39.2, 35.4,
+         "mask_rcnn_r50_fpn_2x_coco_bbox_mAP-0.392__segm_mAP-0.354_20200505_003907-3e542a40.pth"),
+        ("mask-rcnn_r101-caffe_fpn_1x_coco", R101 | _CAFFE, 40.4, 36.4,
+         "mask_rcnn_r101_caffe_fpn_1x_coco_20200601_095758-805e06c1.pth"),
+        ("mask-rcnn_r101_fpn_1x_coco", R101, 40.0, 36.1,
+         "mask_rcnn_r101_fpn_1x_coco_20200204-1efe0ed5.pth"),
+        ("mask-rcnn_r101_fpn_2x_coco", R101, 40.8, 36.6,
+         "mask_rcnn_r101_fpn_2x_coco_bbox_mAP-0.408__segm_mAP-0.366_20200505_071027-14b391c7.pth"),
+        ("mask-rcnn_x101-32x4d_fpn_1x_coco", X101_32X4D, 41.9, 37.5,
+         "mask_rcnn_x101_32x4d_fpn_1x_coco_20200205-478d0b67.pth"),
+        ("mask-rcnn_x101-32x4d_fpn_2x_coco", X101_32X4D, 42.2, 37.8,
+         "mask_rcnn_x101_32x4d_fpn_2x_coco_bbox_mAP-0.422__segm_mAP-0.378_20200506_004702-faef898c.pth"),
+        ("mask-rcnn_x101-64x4d_fpn_1x_coco", X101_64X4D, 42.8, 38.4,
+         "mask_rcnn_x101_64x4d_fpn_1x_coco_20200201-9352eb0d.pth"),
+        ("mask-rcnn_x101-64x4d_fpn_2x_coco", X101_64X4D, 42.7, 38.1,
+         "mask_rcnn_x101_64x4d_fpn_2x_coco_20200509_224208-39d6f70c.pth"),
+        ("mask-rcnn_x101-32x8d_fpn_1x_coco", _X101_32X8D, 42.8, 38.3,
+         "mask_rcnn_x101_32x8d_fpn_1x_coco_20220630_173841-0aaf329e.pth"),
+        ("mask-rcnn_r50-caffe_fpn_ms-poly-2x_coco", _CAFFE, 40.3, 36.5,
+         "mask_rcnn_r50_caffe_fpn_mstrain-poly_2x_coco_bbox_mAP-0.403__segm_mAP-0.365_20200504_231822-a75c98ce.pth"),  # noqa: E501
+        ("mask-rcnn_r50-caffe_fpn_ms-poly-3x_coco", _CAFFE, 40.8, 37.0,
+         "mask_rcnn_r50_caffe_fpn_mstrain-poly_3x_coco_bbox_mAP-0.408__segm_mAP-0.37_20200504_163245-42aa3d00.pth"),  # noqa: E501
+        ("mask-rcnn_r50_fpn_ms-poly-3x_coco", {}, 40.9, 37.1,
+         "mask_rcnn_r50_fpn_mstrain-poly_3x_coco_20210524_201154-21b550bb.pth"),
+        ("mask-rcnn_r101_fpn_ms-poly-3x_coco", R101, 42.7, 38.5,
+         "mask_rcnn_r101_fpn_mstrain-poly_3x_coco_20210524_200244-5675c317.pth"),
+        ("mask-rcnn_r101-caffe_fpn_ms-poly-3x_coco", R101 | _CAFFE, 42.9, 38.5,
+         "mask_rcnn_r101_caffe_fpn_mstrain-poly_3x_coco_20210526_132339-3c33ce02.pth"),
+        ("mask-rcnn_x101-32x4d_fpn_ms-poly-3x_coco", X101_32X4D, 43.6, 39.0,
+         "mask_rcnn_x101_32x4d_fpn_mstrain-poly_3x_coco_20210524_201410-abcd7859.pth"),
+        ("mask-rcnn_x101-32x8d_fpn_ms-poly-1x_coco", _X101_32X8D, 43.4, 39.0,
+         "mask_rcnn_x101_32x8d_fpn_mstrain-poly_1x_coco_20220630_170346-b4637974.pth"),
+        ("mask-rcnn_x101-32x8d_fpn_ms-poly-3x_coco", _X101_32X8D, 44.3, None,
+         "mask_rcnn_x101_32x8d_fpn_mstrain-poly_3x_coco_20210607_161042-8bd2c639.pth"),
+        ("mask-rcnn_x101-64x4d_fpn_ms-poly_3x_coco", X101_64X4D, 44.5, 39.7,
+         "mask_rcnn_x101_64x4d_fpn_mstrain-poly_3x_coco_20210526_120447-c376f129.pth"),
+        ("mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", _R18, None, None, None),
+        ("mask-rcnn_r50_fpn_8xb8-amp-lsj-200e_coco", {}, None, None, None),
+        ("mask-rcnn_r101_fpn_8xb8-amp-lsj-200e_coco", R101, None, None, None),
+    ),
+    "gn": (
+        ("mask-rcnn_r50_fpn_gn-all_2x_coco", GN_ALL | _MSRA_INPUT, 40.2, 36.4,
+         "mask_rcnn_r50_fpn_gn-all_2x_coco_20200206-8eee02a6.pth"),
+        ("mask-rcnn_r50_fpn_gn-all_3x_coco", GN_ALL | _MSRA_INPUT, 40.5, 36.7,
+         "mask_rcnn_r50_fpn_gn-all_3x_coco_20200214-8b23b1e5.pth"),
+        ("mask-rcnn_r101_fpn_gn-all_2x_coco", R101 | GN_ALL | _MSRA_INPUT, 41.9, 37.6,
+         "mask_rcnn_r101_fpn_gn-all_2x_coco_20200205-d96b1b50.pth"),
+        ("mask-rcnn_r101_fpn_gn-all_3x_coco", R101 | GN_ALL | _MSRA_INPUT, 42.1, 38.0,
+         "mask_rcnn_r101_fpn_gn-all_3x_coco_20200513_181609-0df864f4.pth"),
+        ("mask-rcnn_r50-contrib_fpn_gn-all_2x_coco", GN_ALL, 40.0, 36.1,
+         "mask_rcnn_r50_fpn_gn-all_contrib_2x_coco_20200207-20d3e849.pth"),
+        ("mask-rcnn_r50-contrib_fpn_gn-all_3x_coco", GN_ALL, 40.1, 36.2,
+         "mask_rcnn_r50_fpn_gn-all_contrib_3x_coco_20200225-542aefbc.pth"),
+    ),
+    "scratch": (
+        ("faster-rcnn_r50-scratch_fpn_gn-all_6x_coco", _BOX | GN_ALL | _SCRATCH, 40.7, None,
+         "scratch_faster_rcnn_r50_fpn_gn_6x_bbox_mAP-0.407_20200201_193013-90813d01.pth"),
+        ("mask-rcnn_r50-scratch_fpn_gn-all_6x_coco", GN_ALL | _SCRATCH, 41.2, 37.4,
+         "scratch_mask_rcnn_r50_fpn_gn_6x_bbox_mAP-0.412__segm_mAP-0.374_20200201_193051-1e190a40.pth"),
+    ),
+    "strong_baselines": (
+        ("mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco", _SYNCBN_CAFFE, 44.7, 40.4,
+         None),
+        ("mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-400e_coco", _SYNCBN_CAFFE, None, None,
+         None),
+        ("mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco", _SYNCBN, None, None, None),
+        ("mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-50e_coco", _SYNCBN, None, None, None),
+    ),
+    "simple_copy_paste": (
+        ("mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-270k_coco", _SYNCBN, 43.5, 39.1,
+         "mask_rcnn_r50_fpn_syncbn-all_rpn-2conv_ssj_32x2_270k_coco_20220324_182940-33a100c5.pth"),
+        ("mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-90k_coco", _SYNCBN, 43.3, 39.0,
+         "mask_rcnn_r50_fpn_syncbn-all_rpn-2conv_ssj_32x2_90k_coco_20220316_181409-f79c84c5.pth"),
+        ("mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-270k_coco", _SYNCBN, 45.1, 40.3,
+         "mask_rcnn_r50_fpn_syncbn-all_rpn-2conv_ssj_scp_32x2_270k_coco_20220324_201229-80ee90b7.pth"),
+        ("mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-90k_coco", _SYNCBN, 43.8, 39.2,
+         "mask_rcnn_r50_fpn_syncbn-all_rpn-2conv_ssj_scp_32x2_90k_coco_20220316_181307-6bc5726f.pth"),
+    ),
+    "lvis": (
+        ("mask-rcnn_r50_fpn_sample1e-3_ms-2x_lvis-v0.5", LVIS_V05, 26.1, 25.9,
+         "mask_rcnn_r50_fpn_sample1e-3_mstrain_2x_lvis-dbd06831.pth"),
+        ("mask-rcnn_r101_fpn_sample1e-3_ms-2x_lvis-v0.5", R101 | LVIS_V05, 27.1, 27.0,
+         "mask_rcnn_r101_fpn_sample1e-3_mstrain_2x_lvis-54582ee2.pth"),
+        ("mask-rcnn_x101-32x4d_fpn_sample1e-3_ms-2x_lvis-v0.5", X101_32X4D | LVIS_V05, 26.7, 26.9,
+         "mask_rcnn_x101_32x4d_fpn_sample1e-3_mstrain_2x_lvis-3cf55ea2.pth"),
+        ("mask-rcnn_x101-64x4d_fpn_sample1e-3_ms-2x_lvis-v0.5", X101_64X4D | LVIS_V05, 26.4, 26.0,
+         "mask_rcnn_x101_64x4d_fpn_sample1e-3_mstrain_2x_lvis-1c99a5ad.pth"),
+        ("mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1", LVIS_V1, 22.5, 21.7,
+         "mask_rcnn_r50_fpn_sample1e-3_mstrain_1x_lvis_v1-aa78ac3d.pth"),
+        ("mask-rcnn_r101_fpn_sample1e-3_ms-1x_lvis-v1", R101 | LVIS_V1, 24.6, 23.6,
+         "mask_rcnn_r101_fpn_sample1e-3_mstrain_1x_lvis_v1-ec55ce32.pth"),
+        ("mask-rcnn_x101-32x4d_fpn_sample1e-3_ms-1x_lvis-v1", X101_32X4D | LVIS_V1, 26.7, 25.5,
+         "mask_rcnn_x101_32x4d_fpn_sample1e-3_mstrain_1x_lvis_v1-ebbc5c81.pth"),
+        ("mask-rcnn_x101-64x4d_fpn_sample1e-3_ms-1x_lvis-v1", X101_64X4D | LVIS_V1, 27.2, 25.8,
+         "mask_rcnn_x101_64x4d_fpn_sample1e-3_mstrain_1x_lvis_v1-43d9edfe.pth"),
+    ),
+    "faster_rcnn": (
+        ("faster-rcnn_r50-caffe_fpn_1x_coco", _BOX | _CAFFE, 37.8, None,
+         "faster_rcnn_r50_caffe_fpn_1x_coco_bbox_mAP-0.378_20200504_180032-c5925ee5.pth"),
+        ("faster-rcnn_r50_fpn_1x_coco", _BOX, 37.4, None,
+         "faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth"),
+        ("faster-rcnn_r50_fpn_amp-1x_coco", _BOX, 37.5, None,
+         "faster_rcnn_r50_fpn_fp16_1x_coco_20200204-d4dc1471.pth"),
+        ("faster-rcnn_r50_fpn_2x_coco", _BOX, 38.4, None,
+         "faster_rcnn_r50_fpn_2x_coco_bbox_mAP-0.384_20200504_210434-a5d8aa15.pth"),
+        ("faster-rcnn_r101-caffe_fpn_1x_coco", _BOX | R101 | _CAFFE, 39.8, None,
+         "faster_rcnn_r101_caffe_fpn_1x_coco_bbox_mAP-0.398_20200504_180057-b269e9dd.pth"),
+        ("faster-rcnn_r101_fpn_1x_coco", _BOX | R101, 39.4, None,
+         "faster_rcnn_r101_fpn_1x_coco_20200130-f513f705.pth"),
+        ("faster-rcnn_r101_fpn_2x_coco", _BOX | R101, 39.8, None,
+         "faster_rcnn_r101_fpn_2x_coco_bbox_mAP-0.398_20200504_210455-1d2dac9c.pth"),
+        ("faster-rcnn_x101-32x4d_fpn_1x_coco", _BOX | X101_32X4D, 41.2, None,
+         "faster_rcnn_x101_32x4d_fpn_1x_coco_20200203-cff10310.pth"),
+        ("faster-rcnn_x101-32x4d_fpn_2x_coco", _BOX | X101_32X4D, 41.2, None,
+         "faster_rcnn_x101_32x4d_fpn_2x_coco_bbox_mAP-0.412_20200506_041400-64a12c0b.pth"),
+        ("faster-rcnn_x101-64x4d_fpn_1x_coco", _BOX | X101_64X4D, 42.1, None,
+         "faster_rcnn_x101_64x4d_fpn_1x_coco_20200204-833ee192.pth"),
+        ("faster-rcnn_x101-64x4d_fpn_2x_coco", _BOX | X101_64X4D, 41.6, None,
+         "faster_rcnn_x101_64x4d_fpn_2x_coco_20200512_161033-5961fa95.pth"),
+        ("faster-rcnn_r50-caffe_fpn_ms-2x_coco", _BOX | _CAFFE, 39.7, None,
+         "faster_rcnn_r50_caffe_fpn_mstrain_2x_coco_bbox_mAP-0.397_20200504_231813-10b2de58.pth"),
+        ("faster-rcnn_r50-caffe_fpn_ms-3x_coco", _BOX | _CAFFE, 39.9, None,
+         "faster_rcnn_r50_caffe_fpn_mstrain_3x_coco_20210526_095054-1f77628b.pth"),
+        ("faster-rcnn_r50_fpn_ms-3x_coco", _BOX, 40.3, None,
+         "faster_rcnn_r50_fpn_mstrain_3x_coco_20210524_110822-e10bd31c.pth"),
+        ("faster-rcnn_r101-caffe_fpn_ms-3x_coco", _BOX | R101 | _CAFFE, 42.0, None,
+         "faster_rcnn_r101_caffe_fpn_mstrain_3x_coco_20210526_095742-a7ae426d.pth"),
+        ("faster-rcnn_r101_fpn_ms-3x_coco", _BOX | R101, 41.8, None,
+         "faster_rcnn_r101_fpn_mstrain_3x_coco_20210524_110822-4d4d2ca8.pth"),
+        ("faster-rcnn_x101-32x4d_fpn_ms-3x_coco", _BOX | X101_32X4D, 42.5, None,
+         "faster_rcnn_x101_32x4d_fpn_mstrain_3x_coco_20210524_124151-16b9b260.pth"),
+        ("faster-rcnn_x101-32x8d_fpn_ms-3x_coco", _BOX | _X101_32X8D, 42.4, None,
+         "faster_rcnn_x101_32x8d_fpn_mstrain_3x_coco_20210604_182954-002e082a.pth"),
+        ("faster-rcnn_x101-64x4d_fpn_ms-3x_coco", _BOX | X101_64X4D, 43.1, None,
+         "faster_rcnn_x101_64x4d_fpn_mstrain_3x_coco_20210524_124528-26c63de6.pth"),
+        ("faster-rcnn_r50-tnr-pre_fpn_1x_coco", _BOX | _NORM_EXEMPT, 40.2, None,
+         "faster_rcnn_r50_fpn_tnr-pretrain_1x_coco_20220320_085147-efedfda4.pth"),
+        ("faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", _BOX | _R18, None, None, None),
+        ("faster-rcnn_r50_fpn_8xb8-amp-lsj-200e_coco", _BOX, None, None, None),
+        ("faster-rcnn_r101_fpn_8xb8-amp-lsj-200e_coco", _BOX | R101, None, None, None),
+    ),
+}  # fmt: skip
+
+PRESETS = {
+    f"mmdet/{config}": Preset(
+        MMDET,
+        changes,
+        box_ap,
+        mask_ap,
+        file,
+        licence=LICENCE if file else None,
+        source=f"configs/{folder}/{config}.py",
+    )
+    for folder, rows in _ROWS.items()
+    for config, changes, box_ap, mask_ap, file in rows
+}

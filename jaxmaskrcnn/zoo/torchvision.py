@@ -1,0 +1,74 @@
+"""torchvision's detectors and ImageNet ResNets, version 0.29.
+
+Source: AP, file names and preprocessing as the ``*_Weights`` classes of ``torchvision.models`` give
+them in ``url``, ``meta`` and ``transforms``.
+"""
+
+from jaxmaskrcnn.conventions import TORCHVISION
+from jaxmaskrcnn.zoo.entry import BN_ALL, Backbone, Preset
+
+# The library is under the BSD 3-clause licence and says that weights may have terms of their own.
+LICENCE = "none stated (code: BSD-3-Clause)"
+
+# eps 0 belongs to the COCO_V1 weights; models fine-tuned from ImageNet have 1e-5.
+_V1 = {"norm_epsilon": 0.0}
+_V2 = {**BN_ALL, "rpn_convs": 2}
+
+PRESETS = {
+    f"torchvision/{name}": Preset(
+        TORCHVISION, changes, box_ap, mask_ap, file, licence=LICENCE, source=f"{weights}.COCO_V1"
+    )
+    for name, changes, box_ap, mask_ap, file, weights in (
+        ("maskrcnn_resnet50_fpn", _V1, 37.9, 34.6,
+         "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "MaskRCNN_ResNet50_FPN_Weights"),
+        ("maskrcnn_resnet50_fpn_v2", _V2, 47.4, 41.8,
+         "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "MaskRCNN_ResNet50_FPN_V2_Weights"),
+        ("fasterrcnn_resnet50_fpn", {**_V1, "mask_head": False}, 37.0, None,
+         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "FasterRCNN_ResNet50_FPN_Weights"),
+        ("fasterrcnn_resnet50_fpn_v2", {**_V2, "mask_head": False}, 46.7, None,
+         "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", "FasterRCNN_ResNet50_FPN_V2_Weights"),
+    )
+}  # fmt: skip
+
+# What a detector of any library needs to see what these networks saw.
+INPUT = {
+    "backbone_stride_in_1x1": False,
+    "norm_epsilon": 1e-5,
+    "channel_order": "rgb",
+    "pixel_scale": 1.0 / 255.0,
+    "pixel_mean": (0.485, 0.456, 0.406),
+    "pixel_std": (0.229, 0.224, 0.225),
+}
+
+# name, class of the weights, depth, groups, width per group, files (IMAGENET1K_V1, then V2)
+_RESNETS = (
+    ("resnet18", "ResNet18", 18, 1, 64, ("resnet18-f37072fd.pth",)),
+    ("resnet34", "ResNet34", 34, 1, 64, ("resnet34-b627a593.pth",)),
+    ("resnet50", "ResNet50", 50, 1, 64, ("resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth")),
+    ("resnet101", "ResNet101", 101, 1, 64, ("resnet101-63fe2227.pth", "resnet101-cd907fc2.pth")),
+    ("resnet152", "ResNet152", 152, 1, 64, ("resnet152-394f9c45.pth", "resnet152-f82ba261.pth")),
+    ("resnext50_32x4d", "ResNeXt50_32X4D", 50, 32, 4,
+     ("resnext50_32x4d-7cdf4587.pth", "resnext50_32x4d-1a0047aa.pth")),
+    ("resnext101_32x8d", "ResNeXt101_32X8D", 101, 32, 8,
+     ("resnext101_32x8d-8ba56ff5.pth", "resnext101_32x8d-110c445d.pth")),
+    ("resnext101_64x4d", "ResNeXt101_64X4D", 101, 64, 4, ("resnext101_64x4d-173b62eb.pth",)),
+    ("wide_resnet50_2", "Wide_ResNet50_2", 50, 1, 128,
+     ("wide_resnet50_2-95faca4d.pth", "wide_resnet50_2-9ba9bcbe.pth")),
+    ("wide_resnet101_2", "Wide_ResNet101_2", 101, 1, 128,
+     ("wide_resnet101_2-32ee1156.pth", "wide_resnet101_2-d733dc28.pth")),
+)  # fmt: skip
+
+BACKBONES = {
+    f"torchvision/{name}": Backbone(
+        {
+            "backbone_depth": depth,
+            "backbone_groups": groups,
+            "backbone_width_per_group": width,
+            **INPUT,
+        },
+        files,
+        LICENCE,
+        f"{weights}_Weights",
+    )
+    for name, weights, depth, groups, width, files in _RESNETS
+}

@@ -1,0 +1,245 @@
+"""Name tables of whole detectors: round trips, strictness, aliases, prefixes, and the structure they show."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from detectors import random_model, small_config
+from flax import nnx
+
+from jaxmaskrcnn.convert.libraries import LIBRARIES, recognise
+from jaxmaskrcnn.convert.names.tables import CONV, DECONV, LINEAR, Row, Table, flattened
+from jaxmaskrcnn.convert.state_dict import fill_detector, from_state_dict, to_state_dict
+from jaxmaskrcnn.convert.structure import config_structure
+from jaxmaskrcnn.errors import UserError
+
+GN = {"backbone_norm": "gn", "fpn_norm": "gn", "head_norm": "gn", "box_convs": 2, "box_fcs": 1}
+WIDE = {"backbone_width": 32, "fpn_channels": 32, "box_conv_dim": 32, "mask_dim": 32}  # 32 groups
+VARIANTS = {
+    "plain": {},
+    "faster": {"mask_head": False},
+    "batch_norm": {
+        "backbone_norm": "bn", "fpn_norm": "bn", "head_norm": "bn", "box_convs": 2, "box_fcs": 1,
+        "rpn_convs": 2,
+    },
+    "two_fcs_behind_convs": {"box_convs": 1, "box_fcs": 2, "mask_convs": 3},
+    "agnostic": {"class_agnostic_boxes": True, "class_agnostic_masks": True},
+    "resnext": {"backbone_depth": 50, "backbone_groups": 4, "backbone_width_per_group": 32},
+    "one_class": {"num_classes": 1},
+}  # fmt: skip
+CASES = [(library, variant) for library in LIBRARIES for variant in VARIANTS] + [
+    (library, "group_norm") for library in ("detectron2", "mmdet")
+]
+
+
+def config_of(library: str, variant: str):
+    changes = GN | WIDE if variant == "group_norm" else VARIANTS[variant]
+    background = "first" if library == "torchvision" else "last"
+    return small_config(**{"background": background, "box_conv_dim": 8, **changes})
+
+
+def flat(model) -> dict[str, np.ndarray]:
+    return {".".join(map(str, p)): np.asarray(v[...]) for p, v in nnx.to_flat_state(nnx.state(model))}
+
+
+def random_arrays(library: str, variant: str = "plain") -> tuple[dict[str, np.ndarray], object]:
+    """A source library's arrays with random values, and the configuration."""
+    config = config_of(library, variant)
+    arrays = to_state_dict(random_model(config), library)
+    rng = np.random.default_rng(1)
+    return {
+        name: a if a.dtype == np.int64 else rng.standard_normal(a.shape, np.float32)
+        for name, a in arrays.items()
+    }, config
+
+
+@pytest.mark.parametrize(("library", "variant"), CASES)
+def test_there_and_back_bit_for_bit(library, variant):
+    arrays, config = random_arrays(library, variant)
+    filled = fill_detector(arrays, config, library)
+    assert set(filled.assigned) == set(flat(filled.model)) and not filled.left
+    assert set(filled.ignored) == {name for name in arrays if name.endswith("num_batches_tracked")}
+    back = to_state_dict(filled.model, library)
+    assert back.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype and back[name].flags.c_contiguous
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(("library", "variant"), CASES)
+def test_the_arrays_show_their_structure(library, variant):
+    arrays, config = random_arrays(library, variant)
+    assert LIBRARIES[library].structure(arrays) == config_structure(config)
+
+
+def test_a_depth_that_no_resnet_has():
+    arrays, _ = random_arrays("torchvision")
+    arrays = {k: v for k, v in arrays.items() if "layer3.1" not in k}
+    with pytest.raises(UserError, match="2, 2, 1, 2 basic blocks"):
+        LIBRARIES["torchvision"].structure(arrays)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_layer_that_every_detector_has_is_named_where_it_is_missing(library):
+    arrays, _ = random_arrays(library)
+    path = "box_head.cls_score.bias"
+    table = LIBRARIES[library].table(config_of(library, "plain"))
+    arrays = {name: a for name, a in arrays.items() if (table.translate(name) or [""])[0] != path}
+    with pytest.raises(UserError, match="has no array for box_head.cls_score.bias"):
+        LIBRARIES[library].structure(arrays)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_strict_in_both_directions(library):
+    arrays, config = random_arrays(library)
+    names = list(arrays)
+    lost, reshaped = names[3], next(n for n in names[20:] if arrays[n].ndim == 4)
+    arrays["roi_heads.extra.weight"] = np.zeros(3, np.float32)
+    arrays[reshaped] = np.zeros((2, 2, 1, 1), np.float32)
+    missing = LIBRARIES[library].table(config).translate(lost)[0]
+    del arrays[lost]
+    with pytest.raises(UserError) as error:
+        from_state_dict(arrays, config, library)
+    text = str(error.value)
+    assert "1 without a value in the file:\n  " + missing in text
+    assert "1 in the file without a place in the model:\n  roi_heads.extra.weight" in text
+    assert "1 with another shape:" in text and reshaped in text
+
+
+def test_another_number_of_classes():
+    arrays, config = random_arrays("detectron2")
+    wanted = dataclasses.replace(config, num_classes=7)
+    with pytest.raises(UserError, match="6 with another shape"):
+        from_state_dict(arrays, wanted, "detectron2")
+    filled = fill_detector(arrays, wanted, "detectron2", allow_new_heads=True)
+    heads = ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
+    assert sorted(filled.left) == sorted(f"{h}.{part}" for h in heads for part in ("kernel", "bias"))
+    values = flat(filled.model)
+    assert values["box_head.cls_score.kernel"].shape == (8, 8)
+    assert 0.005 < values["box_head.cls_score.kernel"].std() < 0.02  # initialised, not zero
+    assert not values["box_head.cls_score.bias"].any()
+    back = to_state_dict(filled.model, "detectron2")
+    name = "roi_heads.mask_head.deconv.weight"
+    np.testing.assert_array_equal(back[name], arrays[name])
+
+
+def test_new_heads_are_no_excuse_for_other_layers():
+    arrays, config = random_arrays("mmdet")
+    arrays["roi_head.bbox_head.shared_fcs.1.weight"] = np.zeros((4, 8), np.float32)
+    with pytest.raises(UserError, match="1 with another shape:\n  box_head.fcs.1.kernel"):
+        fill_detector(arrays, dataclasses.replace(config, num_classes=7), "mmdet", allow_new_heads=True)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_other_precisions_become_float32(kind):
+    arrays, config = random_arrays("torchvision")
+    narrow = {name: a.astype(jax.numpy.dtype(kind)) for name, a in arrays.items()}
+    values = flat(from_state_dict(narrow, config, "torchvision"))
+    assert all(v.dtype == np.float32 for v in values.values())
+    name = "roi_heads.mask_predictor.mask_fcn_logits.bias"
+    np.testing.assert_array_equal(values["mask_head.logits.bias"], narrow[name].astype(np.float32))
+
+
+def test_torchvisions_older_names():
+    arrays, config = random_arrays("torchvision")
+    old = {}
+    for name, array in arrays.items():
+        name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        for part in ("inner", "layer"):
+            for i in range(4):
+                name = name.replace(f"{part}_blocks.{i}.0.", f"{part}_blocks.{i}.")
+        old[name.replace("mask_head.0.0.", "mask_head.mask_fcn1.")] = array
+    assert len(old.keys() - arrays.keys()) == 2 + 16 + 2
+    expected, found = (flat(from_state_dict(a, config, "torchvision")) for a in (arrays, old))
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value)
+
+
+def test_what_older_files_hold_besides():
+    arrays, config = random_arrays("detectron2")
+    besides = {
+        "pixel_mean": np.zeros((3, 1, 1), np.float32),
+        "pixel_std": np.ones((3, 1, 1), np.float32),
+        "proposal_generator.anchor_generator.cell_anchors.0": np.zeros((3, 4), np.float32),
+    }
+    assert set(fill_detector(arrays | besides, config, "detectron2").ignored) == set(besides)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod."])
+def test_the_library_is_recognised_behind_a_prefix(library, prefix):
+    arrays, _ = random_arrays(library)
+    found, stripped = recognise({prefix + name: a for name, a in arrays.items()}, "a file")
+    assert found.name == library and stripped.keys() == arrays.keys()
+
+
+def test_names_before_a_prefix_are_not_taken_for_those_behind_it():
+    arrays, config = random_arrays("torchvision")
+    mixed = {f"module.{name}": a for name, a in arrays.items()}
+    mixed["rpn.head.cls_logits.bias"] = mixed.pop("module.rpn.head.cls_logits.bias")
+    _, stripped = recognise(mixed, "a file")
+    with pytest.raises(UserError, match=r"cls_logits.bias \(not behind 'module.'\)"):
+        from_state_dict(stripped, config, "torchvision")
+
+
+def test_two_detectors_in_a_file():
+    arrays, _ = random_arrays("mmdet")
+    both = {f"{prefix}{name}": a for name, a in arrays.items() for prefix in ("model.", "ema_model.")}
+    with pytest.raises(UserError, match="2 detectors, behind the prefixes 'model.', 'ema_model.'"):
+        recognise(both, "a file")
+
+
+def test_names_of_nobody():
+    with pytest.raises(UserError, match=r"a file has the names of no .* but encoder.weight"):
+        recognise({"encoder.weight": np.zeros(3)}, "a file")
+
+
+@pytest.mark.parametrize(("library", "background"), [("torchvision", "last"), ("mmdet", "first")])
+def test_another_order_of_classes_is_not_exported(library, background):
+    model = random_model(small_config(background=background))
+    with pytest.raises(UserError, match=f"has the background {background} among its classes"):
+        to_state_dict(model, library)
+
+
+def test_transforms_against_what_the_layers_compute():
+    """Linear maps with integer entries: any wrong order of axes gives other numbers."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-4, 5, (2, 3, 3, 5)).astype(np.float64)  # [N, y, x, C]
+    weight = rng.integers(-4, 5, (7, 5 * 9)).astype(np.float64)  # torch: [out, (C, y, x)]
+    expected = x.transpose(0, 3, 1, 2).reshape(2, -1) @ weight.T
+    np.testing.assert_array_equal(x.reshape(2, -1) @ flattened(3).to_model(weight), expected)
+
+    # A transposed convolution adds x[i] * weight[i, o] at (2 y + a, 2 x + b).
+    weight = rng.integers(-4, 5, (5, 6, 2, 2)).astype(np.float64)
+    expected = np.zeros((2, 6, 6, 6))
+    for y, column, a, b in np.ndindex(3, 3, 2, 2):
+        expected[:, 2 * y + a, 2 * column + b] += x[:, y, column] @ weight[:, :, a, b]
+    kernel = DECONV.to_model(weight)
+    ours = np.einsum("nhwi,abio->nhawbo", x, kernel).reshape(2, 6, 6, 6)
+    np.testing.assert_array_equal(ours, expected)
+
+    weight = rng.integers(-4, 5, (4, 5, 3, 3)).astype(np.float64)
+    expected = np.einsum("nhwc,ochw->no", x, weight)  # a 3x3 convolution at the centre
+    np.testing.assert_array_equal(np.einsum("nhwc,hwco->no", x, CONV.to_model(weight)), expected)
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape"),
+    [(CONV, (4, 5, 3, 2)), (LINEAR, (4, 5)), (DECONV, (4, 5, 2, 2)), (flattened(3), (4, 45))],
+)
+def test_transforms_have_inverses(transform, shape):
+    x = np.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(transform.to_source(transform.to_model(x)), x)
+
+
+def test_an_array_with_two_names_in_a_file():
+    table = Table([Row("new.{i}", "layer.{i}"), Row("old.{i}", "layer.{i}", alias=True)], {}, [])
+    with pytest.raises(UserError, match=r"1 with two values:\n  layer.0 \(from new.0 and old.0\)"):
+        table.assign({"new.0": np.zeros(2), "old.0": np.zeros(2)}, {"layer.0": (2,)}, "x")
+    assert list(table.export({"layer.0": np.zeros(2)})) == ["new.0"]
+
+
+def test_arrays_that_a_library_has_no_names_for_are_listed():
+    with pytest.raises(UserError, match=r"no names for these arrays of the model:\n  a.b\n  c$"):
+        Table([], {}, []).export({"a.b": np.zeros(1), "c": np.zeros(1)})
