@@ -1,6 +1,7 @@
 """``python -m jaxmaskrcnn COMMAND``: what can be done with a model besides training it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"jaxmaskrcnn {arguments.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output has what they wanted, as "head" does; flushing it would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config_json import config_from_json, config_to_json, describe, parse, to_config
 from jaxmaskrcnn.convert.choice import resolve_model, with_epsilon
 from jaxmaskrcnn.convert.detector import load_detector, log_report
-from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads
+from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads, set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -59,7 +59,7 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
     """
     directory = Path(directory).absolute()
     occupied = check_free(directory)
-    arrays = {name: _writable(variable[...]) for name, variable in _variables(model).items()}
+    arrays = {name: _writable(variable[...]) for name, variable in variables_by_path(model).items()}
     token = _common_token()
     staging = directory.with_name(f".{directory.name}.{token}")
     description = {
@@ -167,18 +167,14 @@ def load_model(
     config = _choose(settings, latest.config)
     if config == latest.config:
         return latest
-    arrays = {name: variable[...] for name, variable in _variables(latest).items()}
+    arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
     abstract = _abstract(config)
-    new = _compare(arrays, _variables(abstract), settings, str(path))
+    new = _compare(arrays, variables_by_path(abstract), settings, str(path))
     return _fill(abstract, arrays, new)
 
 
 def _is_model_directory(directory: Path) -> bool:
     return (directory / _MODEL_FILE).is_file()
-
-
-def _variables(model: nnx.Module) -> dict[str, nnx.Variable]:
-    return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(nnx.state(model))}
 
 
 def _writable(x: jax.Array) -> jax.Array | np.ndarray:
@@ -254,7 +250,7 @@ def _read_directory(directory: Path, settings: _Settings) -> MaskRCNN:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
     abstract = _abstract(config)
-    new = _compare(listed, _variables(abstract), settings, str(file))
+    new = _compare(listed, variables_by_path(abstract), settings, str(file))
     if not folder.is_dir():
         raise UserError(
             f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."
@@ -311,9 +307,5 @@ def _fill(abstract: MaskRCNN, arrays: dict[str, jax.Array], new: tuple[str, ...]
     if new:
         initial = initial_heads(abstract.config)
         arrays = arrays | {name: initial[name] for name in new}
-    graphdef, state = nnx.split(abstract)
-    values = [
-        (path, variable.replace(arrays[".".join(map(str, path))]))
-        for path, variable in nnx.to_flat_state(state)
-    ]
-    return nnx.merge(graphdef, nnx.from_flat_state(values))
+    set_arrays(abstract, arrays)
+    return abstract

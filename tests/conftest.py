@@ -26,3 +26,10 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def highest_precision():
+    """Products in float32 on every device, as the libraries compute them."""
+    with jax.default_matmul_precision("highest"):
+        yield

@@ -1,13 +1,16 @@
-"""Small detectors with other libraries' conventions, and their arrays by those libraries' names."""
+"""Small detectors with other libraries' conventions, their arrays by those libraries' names; config files."""
 
 import functools
+import textwrap
+from pathlib import Path
 
-import numpy as np
+import pytest
 from detectors import random_model, small_config
-from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.configs.config_files import config_from_file
 from jaxmaskrcnn.convert.state_dict import to_state_dict
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.presets import model_config
 
 HEADS = {
@@ -47,5 +50,16 @@ def arrays_of(library, **changes):
     return dict(_arrays(small(library, **changes), library))
 
 
-def flat(model):
-    return {".".join(map(str, p)): np.asarray(v[...]) for p, v in nnx.to_flat_state(nnx.state(model))}
+def write_config(folder: Path, name: str, text: str) -> Path:
+    """A config file with a text in the source's indentation."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def refusal(path: Path, **options) -> str:
+    """What is said of a config file that cannot be read as one of this library's."""
+    with pytest.raises(UserError) as error:
+        config_from_file(path, **options)
+    return str(error.value)

@@ -44,6 +44,11 @@ def random_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
     return nnx.merge(graphdef, nnx.from_flat_state(values))
 
 
+def flat(module: nnx.Module) -> dict[str, np.ndarray]:
+    """A module's arrays by path."""
+    return {".".join(map(str, p)): np.asarray(v[...]) for p, v in nnx.to_flat_state(nnx.state(module))}
+
+
 class Stub(nnx.Module):
     """Detects fixed places of an image with scores that depend on its pixels."""
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from detectors import flat
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
@@ -39,10 +40,6 @@ class Holder(nnx.Module):
 def make(config):
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Holder(config)))
     return nnx.merge(graphdef, jax.tree.map(lambda x: jnp.full(x.shape, 7, x.dtype), shapes))
-
-
-def flat(module):
-    return {".".join(map(str, path)): np.asarray(v[...]) for path, v in nnx.to_flat_state(nnx.state(module))}
 
 
 def torchvision_state(config, seed=0):
@@ -164,7 +161,7 @@ def test_every_array_gets_its_value(tmp_path, config, norm):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "backbone.", "backbone.body.", "module.backbone.body.", "model."]
+    "prefix", ["module.", "backbone.", "backbone.body.", "module.backbone.body.", "model.", "_orig_mod."]
 )
 def test_prefixes_of_torchvision_names(tmp_path, prefix):
     state = torchvision_state(TINY)

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conversion_helpers import HEADS, arrays_of, flat, small
-from detectors import random_model, small_config
+from conversion_helpers import HEADS, arrays_of, small
+from detectors import flat, random_model, small_config
 
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as command

@@ -7,8 +7,8 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from conversion_helpers import HEADS, arrays_of, flat, small
-from detectors import random_model
+from conversion_helpers import HEADS, arrays_of, small
+from detectors import flat, random_model
 
 from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import ModelConfig
@@ -286,6 +286,16 @@ def test_wrappers_and_old_names(tmp_path):
     assert all(np.array_equal(value, expected[name]) for name, value in loaded.items())
 
 
+@pytest.mark.parametrize("counter", ["n_averaged", "steps"])
+def test_averaged_models_have_a_counter(tmp_path, counter):
+    """Beside the names behind "module.": torch's AveragedModel, MMEngine's averages."""
+    arrays = {f"module.{name}": array for name, array in arrays_of("torchvision").items()}
+    report = load_detector(write(tmp_path, arrays | {counter: np.zeros((), np.int64)}))[1]
+    assert counter in report.ignored
+    with pytest.raises(UserError, match="count .not behind 'module.'."):
+        load_detector(write(tmp_path, arrays | {"count": np.zeros((), np.int64)}))
+
+
 def test_values_that_are_not_finite_are_told(tmp_path):
     arrays = arrays_of("torchvision")
     arrays["rpn.head.cls_logits.bias"] = np.float32([np.nan, 0, np.inf])
@@ -387,6 +397,12 @@ def test_other_families_are_named(title):
             refuse_other_families(names, "x.pth")
 
 
+def test_panoptic_fpn_is_no_maskformer():
+    names = ["sem_seg_head.predictor.weight", "sem_seg_head.p2.0.weight", "roi_heads.box_head.fc1.weight"]
+    with pytest.raises(UserError, match="is Panoptic FPN"):
+        refuse_other_families(names, "x.pth")
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize(
     "changes",
@@ -417,7 +433,7 @@ def test_a_resnet_alone_is_sent_to_the_backbone(tmp_path, prefix):
 
 
 def test_names_of_no_library(tmp_path):
-    with pytest.raises(UserError, match="names of no Faster or Mask R-CNN"):
+    with pytest.raises(UserError, match="names of no Faster or Mask R-CNN .* but encoder.weight"):
         load_detector(write(tmp_path, {"encoder.weight": np.zeros(3), "decoder.weight": np.zeros(3)}))
 
 

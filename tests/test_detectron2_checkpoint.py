@@ -37,16 +37,13 @@ GOLDEN = np.load(Path(__file__).parent / "goldens" / "detectron2_checkpoint.npz"
 # Detectron2's own AP of the balloon detector on the validation photographs.
 BOX_AP, MASK_AP = 0.4604, 0.4588
 
-pytestmark = pytest.mark.skipif(
-    not (CHECKPOINTS / "expand.py").exists() or not (BALLOON / "val.json").exists(),
-    reason=f"{SHARED} does not hold the trained checkpoints and the balloon photographs",
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def highest_precision():
-    with jax.default_matmul_precision("highest"):
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("highest_precision"),
+    pytest.mark.skipif(
+        not (CHECKPOINTS / "expand.py").exists() or not (BALLOON / "val.json").exists(),
+        reason=f"{SHARED} does not hold the trained checkpoints and the balloon photographs",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

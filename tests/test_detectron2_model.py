@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_helpers import check, relative
 from goldens.seeded_weights import sampled, seeded_detectron2_weight, seeded_scene
 
 from jaxmaskrcnn.convert.configs.config_files import config_from_file
@@ -29,6 +30,7 @@ from jaxmaskrcnn.ops.roi_align import assign_levels
 from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Anchors, Detections, Proposals
 
+pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDENS = Path(__file__).parent / "goldens"
 FUNCTIONS = np.load(GOLDENS / "detectron2_functions.npz")
 
@@ -53,12 +55,6 @@ VARIANTS = {
 }  # fmt: skip
 CASES = ["fpn/pair", "fpn/alone", "gn/pair", "gn/alone", "bn/alone"]
 cases = pytest.mark.parametrize("case", CASES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def highest_precision():
-    with jax.default_matmul_precision("highest"):
-        yield
 
 
 @functools.cache
@@ -120,8 +116,7 @@ def body_of(variant):
     ]
     extents = np.concatenate([b.extents for b in batches])
     run = jax.jit(lambda model, *inputs: model.backbone.body(*inputs))
-    with jax.default_matmul_precision("highest"):
-        stages = [np.asarray(x) for x in run(model_of(variant), np.concatenate(images), extents)]
+    stages = [np.asarray(x) for x in run(model_of(variant), np.concatenate(images), extents)]
     features, start = {}, 0
     for case, b in zip(names, batches, strict=True):
         count, height, width = b.images.shape[:3]
@@ -175,21 +170,7 @@ def results(case):
     if stages["C2"].ndim == 1:  # samples only
         stages = stages | {f"C{i + 2}": x for i, x in enumerate(body_of(case.split("/")[0])[case])}
     run = jax.jit(functools.partial(run_stages, config=config_of(case)))
-    with jax.default_matmul_precision("highest"):
-        out = run(model_of(case.split("/")[0]), batch_of(case), stages, images)
-    return jax.tree.map(np.asarray, out)
-
-
-def check(stage, errors, limit):
-    """No error above the limit; ``pytest -s`` shows the largest."""
-    worst = float(np.max(errors))
-    print(f"{stage}: {worst:.1e} (limit {limit:.0e})")
-    assert worst <= limit, stage
-
-
-def relative(ours, theirs):
-    """Errors relative to the largest value."""
-    return np.abs(ours - theirs) / np.abs(theirs).max()
+    return jax.tree.map(np.asarray, run(model_of(case.split("/")[0]), batch_of(case), stages, images))
 
 
 def check_stage(case, name, ours, limit=1e-4):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_helpers import check, relative
 from goldens.seeded_weights import sampled, seeded_mmdet_weight, seeded_scene
 
 from jaxmaskrcnn.config import ModelConfig
@@ -26,6 +27,7 @@ from jaxmaskrcnn.ops.roi_align import assign_levels
 from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Batch, Detections, Proposals
 
+pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDENS = Path(__file__).parent / "goldens"
 FUNCTIONS = np.load(GOLDENS / "mmdet_functions.npz")
 
@@ -81,20 +83,13 @@ class Recorded(NamedTuple):
 
     def check(self, stage, errors, limit):
         """No error above the limit; ``pytest -s`` shows the largest."""
-        worst = float(np.max(errors))
-        print(f"{self.title} | {stage} | {worst:.1e} (limit {limit:.0e})")
-        assert worst <= limit, stage
+        check(f"{self.title} {stage}", errors, limit)
 
     def check_samples(self, stage, name, ours, limit=1e-4):
         """Samples of an output, relative to the largest of them."""
         theirs = self[f"{name}/values"]
         assert ours.shape == tuple(self[f"{name}/shape"])
         self.check(stage, relative(sampled(name, ours, len(theirs)), theirs), limit)
-
-
-def relative(ours, theirs):
-    """Errors relative to the largest value."""
-    return np.abs(ours - theirs) / np.abs(theirs).max()
 
 
 def padded(values, slots, dtype=None):
@@ -175,12 +170,6 @@ def run_stages(model: MaskRCNN, batch: Batch, inputs: dict[str, Any]) -> dict[st
     if "C" in inputs:
         out["P"] = model.backbone.fpn(inputs["C"], batch.extents[-1:])
     return out
-
-
-@pytest.fixture(scope="module", autouse=True)
-def highest_precision():
-    with jax.default_matmul_precision("highest"):
-        yield
 
 
 @pytest.fixture(scope="module", params=CASES)

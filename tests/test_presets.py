@@ -101,23 +101,6 @@ def test_conventions_of_each_library(field):
     assert tuple(getattr(model_config(name), field) for name in (TV, D2, MM)) == CONVENTIONS[field]
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        (TV, {"r": (255 - 255 * 0.485) / (255 * 0.229), "g": -0.456 / 0.224, "b": -0.406 / 0.225}),
-        (D2, {"r": 255 - 123.675, "g": -116.28, "b": -103.53}),
-        (MM, {"r": (255 - 123.675) / 58.395, "g": -116.28 / 57.12, "b": -103.53 / 57.375}),
-        ("mmdet/mask-rcnn_r50-caffe_fpn_1x_coco", {"r": 255 - 123.675, "g": -116.28, "b": -103.53}),
-    ],
-)
-def test_red_pixel_by_channel(name, expected):
-    """A swapped mean, std or scale gives other values for pure red."""
-    config = model_config(name)
-    pixel = np.array([{"r": 255.0, "g": 0.0, "b": 0.0}[c] for c in config.channel_order])
-    value = (pixel * config.pixel_scale - config.pixel_mean) / config.pixel_std
-    np.testing.assert_allclose(value, [expected[c] for c in config.channel_order], rtol=1e-6)
-
-
 # Typed in from the sources' config files, not from the registry.
 X101 = dict(backbone_depth=101, backbone_groups=32, backbone_width_per_group=8)
 FOUR_CONV = dict(box_convs=4, box_fcs=1)

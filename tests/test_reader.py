@@ -144,7 +144,7 @@ def hostile(marker):
         "system": (Call(os.system, command), "system"),
         "eval": (Call(eval, f"__import__('os').system({command!r})"), ".eval"),
         "open": (Call(open, str(marker), "w"), "open"),
-        "getattr": (Call(getattr, Call(__import__, "os"), "system"), ".getattr"),
+        "getattr": (Call(getattr, Call(__import__, "os"), "system"), "__import__"),
         "nested": ({"model": {"a": [(Call(os.system, command),)]}, "__author__": "x"}, "system"),
         "array_of_objects": ({"a": np.array([Call(os.system, command)], object)}, "system"),
         "in_array_state": (Call(np.dtype, Call(eval, "'f4'")), ".eval"),
@@ -202,6 +202,15 @@ MISUSE = {
     "keys_of_a_list": (b"]I1\nI2\ns.", "items are set in a list"),
     "reconstructor": (b"ccopy_reg\n_reconstructor\n(cos\nsystem\nc__builtin__\nobject\nNtR.", "os.system"),
     "new_with_keywords": (b"\x80\x04\x8c\x08argparse\x8c\tNamespace\x93)}K\x01K\x02s\x92.", "with keywords"),
+    "attribute_of_a_class": (
+        b"c__builtin__\ngetattr\n(ctorch\nSize\nS'__base__'\ntR.",
+        "torch.Size.__base__",
+    ),
+    "attribute_of_an_object": (b"c__builtin__\ngetattr\n((lS'pop'\ntR.", "something that is no class"),
+    "attribute_that_is_called": (
+        b"c__builtin__\ngetattr\n(cmmengine.logging.history_buffer\nHistoryBuffer\nS'min'\ntR)R.",
+        "HistoryBuffer.min is called",
+    ),
     "extension_registry": (b"\x80\x02\x82\x01.", "extension registry"),
     "extension_registry_4": (b"\x80\x02\x84\x01\x00\x00\x00.", "extension registry"),
     "persistent_text": (b"(0Pos.system\n.", "refers to data outside of it"),
@@ -220,6 +229,23 @@ def test_allowed_names_do_nothing_else(tmp_path, case):
     (tmp_path / "a.pkl").write_bytes(stream)
     with pytest.raises(UserError, match=re.escape(words)):
         read_checkpoint(tmp_path / "a.pkl")
+
+
+def test_history_of_a_run_names_its_own_functions(tmp_path):
+    """MMEngine's runner keeps them in every checkpoint; protocol 2 writes them as attributes."""
+    stream = (
+        b"(S'state_dict'\n(S'a'\nF1.5\ndS'log'\ncmmengine.logging.history_buffer\nHistoryBuffer\n)R"
+        b"(S'mean'\nc__builtin__\ngetattr\n(cmmengine.logging.history_buffer\nHistoryBuffer\nS'mean'\ntRdbd."
+    )
+    (tmp_path / "a.pkl").write_bytes(
+        stream.replace(
+            b"F1.5\n",
+            b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'f4'\nI0\nI1\ntRS'\\x00\\x00\\xc0?'\ntR",
+        )
+    )
+    source = read_source(tmp_path / "a.pkl")
+    assert source.arrays["a"] == 1.5
+    assert source.attributes["log"].state == {"mean": "mmengine.logging.history_buffer.HistoryBuffer.mean"}
 
 
 UNUSABLE = {
@@ -324,49 +350,6 @@ def test_dictionary_that_contains_itself(tmp_path):
     loop["args"].append(loop)
     path = write(tmp_path / "b.pkl", {"model": {"a": np.zeros(2, np.float32)}, **loop})
     assert read_source(path).attributes["args"][1]["args"].name == "value that contains itself"
-
-
-def small_file(path, suffix):
-    arrays = {"a.weight": np.arange(4, dtype=np.float32), "b": np.zeros((2, 2)), "empty": np.zeros((0, 3))}
-    if suffix == ".npz":
-        np.savez(path, **arrays)
-    elif suffix == "compressed.npz":
-        np.savez_compressed(path, **arrays)
-    else:
-        write(path, {"model": arrays}, protocol=int(suffix[-1]))
-    return path.read_bytes()
-
-
-KINDS = [".npz", "compressed.npz", ".pkl0", ".pkl2", ".pkl4"]
-
-
-@pytest.mark.parametrize("suffix", KINDS)
-def test_truncated_files(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
-    whole = small_file(path.with_suffix(".npz") if "npz" in suffix else path, suffix)
-    rng = np.random.default_rng(0)
-    for length in {0, 1, 2, 10, len(whole) - 1, *rng.integers(len(whole), size=150)}:
-        path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="damaged") as error:
-            read_checkpoint(path)
-        assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("suffix", KINDS)
-def test_flipped_bytes_never_raise_anything_else(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
-    whole = small_file(path.with_suffix(".npz") if "npz" in suffix else path, suffix)
-    rng = np.random.default_rng(0)
-    for _ in range(150):
-        damaged = bytearray(whole)
-        damaged[rng.integers(len(whole))] = rng.integers(256)
-        path.write_bytes(damaged)
-        try:
-            arrays = read_checkpoint(path)
-        except UserError as error:
-            assert "\n" not in str(error)
-        else:
-            assert all(isinstance(array, np.ndarray) for array in arrays.values())
 
 
 OTHER_FILES = {

@@ -46,9 +46,7 @@ def test_suffixes_do_not_matter(tmp_path):
 def test_what_stands_beside_the_weights_of_a_training_run(container):
     source = read_source(FOLDER / f"training.{container}.pth")
     assert (source.taken, source.others) == ("model", ("model_ema",))
-    assert (
-        source.arrays["0.weight"].tolist() == [[0.5, 0.5], [0.5, 0.5]] or source.arrays["0.weight"].size == 4
-    )
+    assert source.arrays["0.weight"].tolist() == [[0.5, 0.5], [0.5, 0.5]]
     assert source.arrays["1.num_batches_tracked"].shape == () and source.arrays["1.num_batches_tracked"] == 1
     beside = source.attributes
     assert beside["epoch"] == 3 and beside["best"] == 0.375
@@ -87,7 +85,7 @@ def test_whole_modules_are_recognised(container):
     path = FOLDER / f"module.{container}.pth"
     with pytest.raises(UserError, match="holds a whole model .*torch.nn.modules.linear.Linear") as error:
         read_checkpoint(path)
-    assert f'torch.save(torch.load("{path}"' in str(error.value) and ".state_dict()" in str(error.value)
+    assert f'm = torch.load("{path}"' in str(error.value) and ".state_dict()" in str(error.value)
 
 
 def test_torchscript_is_recognised():
@@ -226,7 +224,7 @@ def test_hostile_archives(tmp_path):
         "posix.system": f"cposix\nsystem\n(S'touch {marker}'\ntR".encode(),
         "torch.hub.load": b"ctorch.hub\nload\n(S'x'\ntR",
         "torch.jit.load": b"ctorch.jit\nload\n(S'x'\ntR",
-        "builtins.getattr": b"c__builtin__\ngetattr\n(ctorch\nSize\nS'mro'\ntR",
+        "torch.Size.mro": b"c__builtin__\ngetattr\n(ctorch\nSize\nS'mro'\ntR",
     }
     for name, call in calls.items():
         for file in (write_archive(path, tensor(), call), write_stream(tmp_path / "b.pth", call)):
@@ -291,39 +289,3 @@ def test_streams_made_by_hand(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             read_checkpoint(write_stream(path, **changes))
-
-
-SAMPLES = [
-    "state.zip.pth", "state.stream.pth", "training.zip.pth", "mmdetection.stream.pth", "tensors.pkl",
-    "state.safetensors",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("file", SAMPLES)
-def test_truncated_files(tmp_path, file):
-    whole = (FOLDER / file).read_bytes()
-    path = tmp_path / "model"
-    rng = np.random.default_rng(0)
-    for length in {*range(12), len(whole) - 1, *rng.integers(len(whole), size=150)}:
-        path.write_bytes(whole[:length])
-        with pytest.raises(UserError) as error:
-            read_checkpoint(path)
-        assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("file", SAMPLES)
-def test_flipped_bytes_never_raise_anything_else(tmp_path, file):
-    whole = (FOLDER / file).read_bytes()
-    path = tmp_path / "model"
-    rng = np.random.default_rng(0)
-    for _ in range(150):
-        damaged = bytearray(whole)
-        for _ in range(rng.integers(1, 4)):
-            damaged[rng.integers(len(whole))] = rng.integers(256)
-        path.write_bytes(damaged)
-        try:
-            arrays = read_checkpoint(path)
-        except UserError as error:
-            assert "\n" not in str(error)
-        else:
-            assert all(isinstance(array, np.ndarray) for array in arrays.values())

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from golden_helpers import check, relative
 from goldens.seeded_weights import sampled, seeded_detector_weight, seeded_scene
 
 from jaxmaskrcnn.convert.libraries import LIBRARIES
@@ -19,6 +20,7 @@ from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
 from jaxmaskrcnn.presets import model_config
 
+pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "torchvision_model.npz")
 SCENES = [seeded_scene(*scene) for scene in json.loads(str(GOLDEN["scenes"]))]
 # Where the second image has no objects, the first one's matching must not change.
@@ -38,12 +40,6 @@ WEIGHTS = {
     name: seeded_detector_weight(name, tuple(shape))
     for name, shape in json.loads(str(GOLDEN["names"])).items()
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def highest_precision():
-    with jax.default_matmul_precision("highest"):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,18 +96,6 @@ def trained(model, batches):
         flat = {".".join(map(str, path)): np.asarray(v[...]) for path, v in nnx.to_flat_state(gradient)}
         results[case] = ({name: float(v) for name, v in losses.items()}, flat)
     return results
-
-
-def check(stage, errors, limit):
-    """No error above the limit; ``pytest -s`` shows the largest."""
-    worst = float(np.max(errors))
-    print(f"{stage}: {worst:.1e} (limit {limit:.0e})")
-    assert worst <= limit, stage
-
-
-def relative(ours, theirs):
-    """Errors relative to the largest value."""
-    return np.abs(ours - theirs) / np.abs(theirs).max()
 
 
 def test_input(batches):

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from detectors import flat
 from flax import nnx
 
 from jaxmaskrcnn import model_io, presets
@@ -78,14 +79,8 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def variables(model):
-    return {
-        ".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(model))
-    }
-
-
 def assert_same_model(a, b):
-    a, b = variables(a), variables(b)
+    a, b = flat(a), flat(b)
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
@@ -121,8 +116,8 @@ def test_the_final_model_is_the_last_checkpoint(finished):
     model = latest_model(workdir)
     assert_same_model(model, model_io.load_model(workdir / "model"))
     # Six steps moved the parameters and batch norm's statistics.
-    start = variables(setup.first_model(model.config, "", seed=0))
-    end = variables(model)
+    start = flat(setup.first_model(model.config, "", seed=0))
+    end = flat(model)
     for name in ("box_head.cls_score.kernel", "backbone.body.bn1.mean"):
         assert np.abs(end[name] - start[name]).max() > 1e-6, name
 
@@ -210,7 +205,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_p
     source, _ = setup.prepare_sources(make_config(), tmp_path)
     assert str([int(source.image_ids[i]) for i in seen[4]]) in str(error.value)
     assert isinstance(error.value, UserError) and isinstance(error.value, FloatingPointError)
-    assert all(np.isfinite(value).all() for value in variables(latest_model(tmp_path)).values())
+    assert all(np.isfinite(value).all() for value in flat(latest_model(tmp_path)).values())
 
 
 def test_a_workdir_with_another_model_is_refused(finished, make_config):
@@ -238,12 +233,12 @@ def test_weights_of_another_number_of_classes_leave_the_heads_at_their_initial_v
     other = dataclasses.replace(model_config, num_classes=5, categories=())
     model = filled(other, 0.0)
     setup.copy_weights(filled(model_config, 1.0), model, "trained")
-    by_class = {name for name, value in variables(model).items() if (value == 0.0).all()}
+    by_class = {name for name, value in flat(model).items() if (value == 0.0).all()}
     assert by_class == {
         "box_head.cls_score.kernel", "box_head.cls_score.bias", "box_head.bbox_pred.kernel",
         "box_head.bbox_pred.bias", "mask_head.logits.kernel", "mask_head.logits.bias",
     }  # fmt: skip
-    assert all((value == 1.0).all() for name, value in variables(model).items() if name not in by_class)
+    assert all((value == 1.0).all() for name, value in flat(model).items() if name not in by_class)
     assert all(name in caplog.text for name in by_class)
 
 
@@ -288,7 +283,7 @@ def test_a_detectors_file_is_a_start_for_training(model_config, checkpoint_file,
 @pytest.mark.usefixtures("quick_weights")
 def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_config, checkpoint_file, caplog):
     other = dataclasses.replace(model_config, num_classes=5, categories=())
-    start = variables(setup.first_model(other, str(checkpoint_file), seed=5))
+    start = flat(setup.first_model(other, str(checkpoint_file), seed=5))
     heads = {
         f"{layer}.{kind}"
         for layer in ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
@@ -324,7 +319,7 @@ def test_a_backbones_file_is_still_a_backbone(model_config, checkpoint_file, tmp
     arrays = read_checkpoint(checkpoint_file)
     prefix = "backbone.bottom_up."
     np.savez(tmp_path / "R.npz", **{k.removeprefix(prefix): a for k, a in arrays.items() if prefix in k})
-    start = variables(setup.first_model(model_config, str(tmp_path / "R.npz"), seed=5))
+    start = flat(setup.first_model(model_config, str(tmp_path / "R.npz"), seed=5))
     for name, value in start.items():
         wanted = np.full_like(value, 0.25 if name.startswith("backbone.body.") else 5.0)
         np.testing.assert_array_equal(value, wanted, err_msg=name)

@@ -65,11 +65,12 @@ def main():
             "labels": [index[int(label)] for label in out["labels"]],
         }
         pairs = match(ours, theirs)
+        with_masks = pairs if "masks" in out else []
         ious = [
             float(rle_codec.iou([out["masks"][j]], [theirs["masks"][i]], [0])[0, 0])
             if theirs["masks"][i]["size"] and rle_codec.area(theirs["masks"][i])
             else float(not rle_codec.area(out["masks"][j]))
-            for j, i in pairs
+            for j, i in with_masks
         ]
         boxes = [float(np.abs(np.subtract(ours["boxes"][j], theirs["boxes"][i])).max()) for j, i in pairs]
         scores = [float(abs(ours["scores"][j] - theirs["scores"][i])) for j, i in pairs]
@@ -83,8 +84,8 @@ def main():
         f"matched {total['matched']} of {total['theirs']} "
         f"({total['matched'] / max(total['theirs'], 1):.2%}); of ours {total['ours']}, "
         f"{total['ours'] - total['matched']} without a partner; boxes within {max(box_errors):.2e} px, "
-        f"scores within {max(score_errors):.1e}, mask IoU at least {min(mask_ious):.4f}, "
-        f"mean {np.mean(mask_ious):.5f}"
+        f"scores within {max(score_errors):.1e}"
+        + (f", mask IoU at least {min(mask_ious):.4f}, mean {np.mean(mask_ious):.5f}" if mask_ious else "")
     )
 
 

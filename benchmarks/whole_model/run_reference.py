@@ -1,8 +1,10 @@
-"""What torchvision, Detectron2 or MMDetection detects in a folder of images, full-size ResNet-50-FPN.
+"""What torchvision, Detectron2 or MMDetection detects in a folder of images, with a full-size model.
 
-    PYTHON benchmarks/whole_model/run_reference.py LIBRARY IMAGES DIRECTORY [--weights=FILE --config=FILE]
+    PYTHON benchmarks/whole_model/run_reference.py LIBRARY IMAGES DIRECTORY [--weights=FILE --config=CONFIG]
 
 PYTHON is the interpreter of an environment with the library in it; this package is not needed.
+CONFIG is the name of one of torchvision's functions (maskrcnn_resnet50_fpn), a name of Detectron2's
+model zoo (COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml) or a file, or MMDetection's config file.
 Writes DIRECTORY/weights.pth (a checkpoint as the library saves it) and DIRECTORY/detections.json.
 Without --weights they are drawn from the parameters' names, with gains that spread the scores, so
 that about a hundred detections an image hang on every part of the model.
@@ -20,28 +22,30 @@ from PIL import Image, ImageOps
 from pycocotools import mask as rle_codec
 
 # Of the layers whose outputs are scores, deltas and masks; 2 ** 0.5 keeps the variance behind a ReLU.
+CLASS_LOGITS = r"cls_score|fc_cls"
 GAINS = [
     (r"cls_logits|objectness_logits", 2.0),
     # MMDetection ranks probabilities: large logits would be equal as such, and ties fall anyhow.
     (r"rpn_cls", 0.4),
     (r"rpn\.head\.bbox_pred|anchor_deltas|rpn_reg", 0.15),
-    (r"cls_score|fc_cls", 1.5),
+    (CLASS_LOGITS, 1.5),
     (r"bbox_pred|fc_reg", 0.5),
     (r"mask_fcn_logits|mask_head\.predictor|conv_logits", 1.5),
     (r"inner_blocks|fpn_lateral|lateral_convs", 0.1),
     (r"", 2.0**0.5),
 ]
+NORM = r"(bn\d?|gn\d?|norm|downsample\.1|\.1)\.(weight|running_)"
 # The last norm of a block: small, so that sixteen residual additions keep their size.
-LAST_NORM = r"(bn3|conv3\.norm)\.weight"
+LAST_NORM = r"(bn3|gn3|conv3\.norm)\.weight"
 
 
-def seeded(name: str, value: torch.Tensor, input_scale: float) -> torch.Tensor:
+def seeded(name: str, value: torch.Tensor, input_scale: float, logits: float) -> torch.Tensor:
     """A value for a parameter, drawn from its name."""
     rng = np.random.RandomState(zlib.crc32(name.encode()))
     shape = tuple(value.shape)
     if name.endswith("num_batches_tracked") or name.startswith(("pixel_", "data_preprocessor")):
         return value
-    if len(shape) == 1 and re.search(r"(bn\d|norm|downsample\.1|\.1)\.(weight|running_)", name):
+    if len(shape) == 1 and re.search(NORM, name):
         low, high = (0.2, 0.4) if re.search(LAST_NORM, name) else (0.5, 1.5)
         drawn = rng.uniform(low, high, shape)
         if name.endswith("running_mean"):
@@ -54,37 +58,45 @@ def seeded(name: str, value: torch.Tensor, input_scale: float) -> torch.Tensor:
         gain = next(gain for pattern, gain in GAINS if re.search(pattern, name))
         if re.search(r"(body|stem|^backbone)\.conv1\.weight", name):
             gain /= input_scale
+        if re.search(rf"{CLASS_LOGITS}|rpn_cls", name):
+            gain *= logits
         drawn = rng.standard_normal(shape) * gain / fan_in**0.5
     return torch.from_numpy(np.asarray(drawn, np.float32))
 
 
-def seed(model, input_scale: float) -> dict[str, torch.Tensor]:
+def seed(model, input_scale: float, logits: float) -> dict[str, torch.Tensor]:
     """Draws a model's parameters; returns its state dict."""
-    state = {name: seeded(name, value, input_scale) for name, value in model.state_dict().items()}
+    parameters = model.state_dict().items()
+    state = {name: seeded(name, value, input_scale, logits) for name, value in parameters}
     model.load_state_dict(state)
     return state
 
 
 def torchvision_predictor(arguments):
-    """The COCO_V1 architecture: frozen batch norm, eps 0."""
-    from torchvision.models import resnet50
-    from torchvision.models.detection import MaskRCNN
+    """One of its functions; the first versions as their COCO_V1 weights are: frozen batch norm, eps 0."""
+    from torchvision.models import detection
     from torchvision.models.detection._utils import overwrite_eps
-    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-    from torchvision.ops.misc import FrozenBatchNorm2d
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-    backbone = _resnet_fpn_extractor(resnet50(weights=None, norm_layer=FrozenBatchNorm2d), 3)
-    model = MaskRCNN(backbone, num_classes=91).eval()
-    overwrite_eps(model, 0.0)
-    torch.save(seed(model, 1.0), arguments.directory / "weights.pth")
+    name = arguments.config or "maskrcnn_resnet50_fpn"
+    if name.endswith("_v2"):
+        model = getattr(detection, name)(weights=None, weights_backbone=None).eval()
+    else:
+        kind = detection.MaskRCNN if name.startswith("mask") else detection.FasterRCNN
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
+        model = kind(backbone, num_classes=91).eval()
+        overwrite_eps(model, 0.0)
+    torch.save(seed(model, 1.0, arguments.logits), arguments.directory / "weights.pth")
 
     def predict(path):
         # torchvision leaves the orientation to its users.
         image = np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
         # The pooler keeps the scales that it infers from the first image; every image has its own here.
-        model.roi_heads.box_roi_pool.scales = model.roi_heads.mask_roi_pool.scales = None
+        for pool in filter(None, (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool)):
+            pool.scales = None
         out = model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
-        return out["boxes"], out["scores"], out["labels"] - 1, out["masks"][:, 0] > 0.5
+        masks = out["masks"][:, 0] > 0.5 if "masks" in out else []
+        return out["boxes"], out["scores"], out["labels"] - 1, masks
 
     return predict
 
@@ -97,22 +109,27 @@ def detectron2_predictor(arguments):
     from detectron2.engine import DefaultPredictor
 
     cfg = get_cfg()
-    name = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
-    cfg.merge_from_file(arguments.config or model_zoo.get_config_file(name))
+    name = arguments.config or "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+    cfg.merge_from_file(name if Path(name).exists() else model_zoo.get_config_file(name))
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", arguments.weights or ""
     predictor = DefaultPredictor(cfg)
-    state = predictor.model.state_dict() if arguments.weights else seed(predictor.model, 60.0)
+    input_scale = 60.0 if cfg.MODEL.PIXEL_STD[0] == 1 else 1.0
+    if arguments.weights:
+        state = predictor.model.state_dict()
+    else:
+        state = seed(predictor.model, input_scale, arguments.logits)
     torch.save({"model": state}, arguments.directory / "weights.pth")
 
     def predict(path):
         out = predictor(read_image(str(path), "BGR"))["instances"]
-        return out.pred_boxes.tensor, out.scores, out.pred_classes, out.pred_masks
+        masks = out.pred_masks if out.has("pred_masks") else []
+        return out.pred_boxes.tensor, out.scores, out.pred_classes, masks
 
     return predict
 
 
 def mmdet_predictor(arguments):
-    """mask-rcnn_r50_fpn_1x_coco; the stand-ins for mmcv's compiled operators are the golden's."""
+    """The model of a config file; the stand-ins for mmcv's compiled operators are the golden's."""
     import sys
 
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "goldens"))
@@ -120,12 +137,14 @@ def mmdet_predictor(arguments):
     from mmdet.apis import inference_detector, init_detector
 
     model = init_detector(arguments.config, None, device="cpu")
-    torch.save({"state_dict": seed(model, 1.0), "meta": {}}, arguments.directory / "weights.pth")
+    input_scale = 60.0 if model.data_preprocessor.std.max() == 1 else 1.0
+    state = seed(model, input_scale, arguments.logits)
+    torch.save({"state_dict": state, "meta": {}}, arguments.directory / "weights.pth")
 
     def predict(path):
         image = np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
         out = inference_detector(model, np.ascontiguousarray(image[..., ::-1])).pred_instances
-        return out.bboxes, out.scores, out.labels, out.masks
+        return out.bboxes, out.scores, out.labels, out.masks if "masks" in out else []
 
     return predict
 
@@ -144,6 +163,9 @@ def main():
     parser.add_argument("directory", type=Path)
     parser.add_argument("--weights")
     parser.add_argument("--config")
+    parser.add_argument(
+        "--logits", type=float, default=1.0, help="factor of drawn class logits, < 1 where they saturate"
+    )
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     predict = PREDICTORS[arguments.library](arguments)
@@ -158,7 +180,8 @@ def main():
             "labels": labels.tolist(),
             "masks": [{"size": r["size"], "counts": r["counts"].decode()} for r in rles],
         }
-        print(path.name, len(scores), "detections", scores[:3], flush=True)
+        spread = ", ".join(f"{s:.3f}" for s in np.percentile(scores, [100, 50, 0])) if len(scores) else "none"
+        print(f"{path.name}: {len(scores)} detections, highest, median, lowest score {spread}", flush=True)
     (arguments.directory / "detections.json").write_text(json.dumps(results))
 
 

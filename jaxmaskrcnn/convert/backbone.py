@@ -17,7 +17,9 @@ from flax import nnx
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.names import caffe2, detectron2, torchvision
+from jaxmaskrcnn.convert.names.prefixes import WRAPPERS, find_prefix, without_prefix
 from jaxmaskrcnn.convert.names.tables import Table
+from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -55,8 +57,8 @@ _LAYOUTS = (
     _Layout("torchvision", TORCHVISION, "conv1.weight"),
 )
 
-# What wrappers and detectors put in front of a ResNet's names, outermost first.
-_PREFIXES = ("module.", "model.", "backbone.", "body.", "bottom_up.")
+# What wrappers and detectors put in front of a ResNet's names.
+_PREFIXES = re.compile(rf"{WRAPPERS.pattern}(backbone\.)?(body\.|bottom_up\.)?")
 
 # Of a whole detector: everything but the ResNet.
 _DETECTOR_PARTS = (
@@ -138,7 +140,7 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
     source = source._replace(arrays=caffe2.rename(source.arrays))
     layout, arrays, outside = _strip_prefix(source)
     _check_norm(source.path, arrays, config)
-    variables = {".".join(map(str, path)): v for path, v in nnx.to_flat_state(nnx.state(model.backbone.body))}
+    variables = variables_by_path(model.backbone.body)
     assignment = layout.table.assign(
         arrays,
         {name: variable.shape for name, variable in variables.items()},
@@ -150,15 +152,8 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
             f"{source.path} has channels of variance 0, by which a model with norm_epsilon 0 would divide; "
             "set norm_epsilon to 1e-5."
         )
-    nnx.update(
-        model.backbone.body,
-        nnx.from_flat_state(
-            [
-                (path, variable.replace(_like(assignment.values[".".join(map(str, path))], variable[...])))
-                for path, variable in nnx.to_flat_state(nnx.state(model.backbone.body))
-            ]
-        ),
-    )
+    arrays = {name: _like(assignment.values[name], variable[...]) for name, variable in variables.items()}
+    set_arrays(model.backbone.body, arrays)
     report = BackboneReport(
         path=source.path,
         layout=layout.name,
@@ -194,15 +189,9 @@ def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
 def _strip_prefix(source: SourceFile) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:
     """Recognise the layout: its table, the ResNet's arrays without prefix, names outside of it."""
     for layout in _LAYOUTS:
-        ends = [name.removesuffix(layout.stem) for name in source.arrays if name.endswith(layout.stem)]
-        prefixes = [end for end in ends if _is_prefix(end)]
-        if len(prefixes) > 1:
-            raise UserError(
-                f"{source.path} holds {len(prefixes)} ResNets, behind the prefixes "
-                f"{', '.join(map(repr, prefixes))}; leave one of them in the file."
-            )
-        if prefixes:
-            inside, outside = _split_parts(source.arrays, prefixes[0], layout.table)
+        prefix = find_prefix(source.arrays, layout.stem, _PREFIXES, source.path, "ResNets")
+        if prefix is not None:
+            inside, outside = _split_parts(source.arrays, prefix, layout.table)
             return layout, inside, outside
     some = ", ".join(list(source.arrays)[:3])
     raise UserError(
@@ -215,24 +204,15 @@ def _split_parts(
     arrays: dict[str, np.ndarray], prefix: str, table: Table
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The arrays behind a prefix, without it, and the names of a detector's other parts."""
-    wrapper = re.match(r"(module\.)?(model\.)?", prefix).group()
+    wrapper = WRAPPERS.match(prefix).group()
     parts = tuple(wrapper + part for part in _DETECTOR_PARTS)
     inside, outside = {}, []
     for name, array in arrays.items():
         if name.startswith(parts) or not name.startswith(prefix) and table.ignores(name):
             outside.append(name)
-        elif name.startswith(prefix):
-            inside[name.removeprefix(prefix)] = array
         else:
-            # Marked, lest it be taken for the array of the same name behind the prefix.
-            inside[f"{name} (not behind {prefix!r})"] = array
+            inside[without_prefix(name, prefix)] = array
     return inside, tuple(outside)
-
-
-def _is_prefix(text: str) -> bool:
-    for part in _PREFIXES:
-        text = text.removeprefix(part)
-    return not text
 
 
 def _like(value: np.ndarray, old: jax.Array) -> jax.Array:

@@ -277,18 +277,16 @@ def _is_config_file(model: str | os.PathLike) -> bool:
 
 
 def _describe(shown: Mapping[str, Any]) -> str:
-    kind = "Mask R-CNN" if shown["mask_head"] else "Faster R-CNN"
-    groups = shown.get("backbone_groups", 1)
-    resnet = (
-        f"ResNeXt-{shown['backbone_depth']}-{groups}x" if groups > 1 else f"ResNet-{shown['backbone_depth']}"
+    detector = "Mask R-CNN" if shown["mask_head"] else "Faster R-CNN"
+    depth, groups = shown["backbone_depth"], shown.get("backbone_groups", 1)
+    per_group = shown.get("backbone_width_per_group", 64)
+    resnet = f"ResNeXt-{depth}-{groups}x{per_group}d" if groups > 1 else f"ResNet-{depth}"
+    if groups == 1 and per_group != 64:
+        resnet = f"wide {resnet}-{per_group // 64}"
+    return (
+        f"{detector}, {resnet}, width {shown['backbone_width']}, a pyramid of {shown['fpn_channels']} "
+        f"channels, {count_classes(shown['num_classes'])}"
     )
-    parts = [
-        kind,
-        resnet,
-        f"width {shown['backbone_width']}",
-        f"a pyramid of {shown['fpn_channels']} channels",
-    ]
-    return ", ".join([*parts, count_classes(shown["num_classes"])])
 
 
 def count_classes(classes: int) -> str:

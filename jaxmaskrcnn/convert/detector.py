@@ -161,11 +161,6 @@ def log_report(report: ConversionReport) -> None:
         )  # fmt: skip
 
 
-def _container(source: SourceFile) -> str:
-    kind = f"{Path(source.path).suffix} file".strip()
-    return f"{kind}, parameters in {source.taken!r}" if source.taken else kind
-
-
 def _place(source: SourceFile) -> list[str]:
     """Which of a file's sets of weights were read, where there are several."""
     if not source.others:

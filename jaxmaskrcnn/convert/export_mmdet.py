@@ -3,6 +3,7 @@
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.configs.mmdet_bases import assigner, sampler
 from jaxmaskrcnn.convert.export_settings import pixel_statistics, rounded, width_per_group
 from jaxmaskrcnn.models.fpn import STRIDES
 from jaxmaskrcnn.models.resnet import stage_channels
@@ -64,7 +65,11 @@ def mmdet_settings(config: ModelConfig) -> dict[str, Any]:
         },
     }
     resize = {"type": "Resize", "scale": (config.test_max_size, config.test_min_size), "keep_ratio": True}
-    settings = {"model": model, "test_pipeline": [{"type": "LoadImageFromFile"}, resize]}
+    keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+    steps = [{"type": "LoadImageFromFile"}, resize, {"type": "PackDetInputs", "meta_keys": keys}]
+    # inference_detector takes the steps from test_dataloader, and its images' data set from there.
+    dataset = {"type": "CocoDataset", "pipeline": steps}
+    settings = {"default_scope": "mmdet", "model": model, "test_dataloader": {"dataset": dataset}}
     if config.weight_decay_exempts_norm:
         settings["optim_wrapper"] = {"type": "OptimWrapper", "paramwise_cfg": {"norm_decay_mult": 0.0}}
     return settings
@@ -150,46 +155,34 @@ def _roi_head(config: ModelConfig, coder: dict[str, Any]) -> dict[str, Any]:
 
 def _box_loss(config: ModelConfig) -> dict[str, Any]:
     beta = config.smooth_l1_beta
-    return {"type": "SmoothL1Loss", "beta": beta, "loss_weight": 1.0} if beta else {
-        "type": "L1Loss", "loss_weight": 1.0
-    }  # fmt: skip
+    kind = {"type": "SmoothL1Loss", "beta": beta} if beta else {"type": "L1Loss"}
+    return {**kind, "loss_weight": 1.0}
 
 
 def _training(config: ModelConfig) -> dict[str, Any]:
-    def part(positive, negative, least, low_quality, count, fraction, add):
-        assigner = {
-            "type": "MaxIoUAssigner",
-            "pos_iou_thr": positive,
-            "neg_iou_thr": negative,
-            "min_pos_iou": least,
-            "match_low_quality": low_quality,
-            "ignore_iof_thr": -1,
-        }
-        sampler = {
-            "type": "RandomSampler",
-            "num": count,
-            "pos_fraction": fraction,
-            "neg_pos_ub": -1,
-            "add_gt_as_proposals": add,
-        }
-        return {"assigner": assigner, "sampler": sampler, "pos_weight": -1, "debug": False}
-
+    unused = {"pos_weight": -1, "debug": False}
     foreground = config.roi_foreground_iou
-    rcnn = part(
-        foreground, foreground, foreground, config.roi_low_quality, config.roi_batch_size,
-        config.roi_positive_fraction, True,
-    )  # fmt: skip
-    rpn = part(
-        config.rpn_foreground_iou, config.rpn_background_iou, config.rpn_low_quality_min_iou, True,
-        config.rpn_batch_size, config.rpn_positive_fraction, False,
-    )  # fmt: skip
+    rpn = {
+        "assigner": assigner(
+            config.rpn_foreground_iou, config.rpn_background_iou, config.rpn_low_quality_min_iou, True
+        ),
+        "sampler": sampler(config.rpn_batch_size, config.rpn_positive_fraction, False),
+        "allowed_border": -1,
+        **unused,
+    }
+    rcnn = {
+        "assigner": assigner(foreground, foreground, foreground, config.roi_low_quality),
+        "sampler": sampler(config.roi_batch_size, config.roi_positive_fraction, True),
+        **unused,
+        **({"mask_size": 2 * config.mask_pool_size} if config.mask_head else {}),
+    }
     return {
-        "rpn": rpn | {"allowed_border": -1},
+        "rpn": rpn,
         "rpn_proposal": {
             "nms_pre": config.rpn_pre_nms_train,
             "max_per_img": config.rpn_post_nms_train,
             "nms": {"type": "nms", "iou_threshold": config.rpn_nms_threshold},
             "min_bbox_size": config.rpn_min_side,
         },
-        "rcnn": rcnn | ({"mask_size": 2 * config.mask_pool_size} if config.mask_head else {}),
+        "rcnn": rcnn,
     }

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from jaxmaskrcnn.convert.names.prefixes import WRAPPERS
 from jaxmaskrcnn.errors import UserError
 
 
@@ -27,7 +28,7 @@ FAMILIES = (
     Family("a Segment Anything model", r"image_encoder\.patch_embed\.|mask_decoder\.iou_prediction_head\."),
     Family(
         "Mask2Former or MaskFormer",
-        r"sem_seg_head\.(predictor|pixel_decoder)\.|panoptic_head\.pixel_decoder\.|"
+        r"sem_seg_head\.(predictor\.\w+|pixel_decoder)\.|panoptic_head\.pixel_decoder\.|"
         r"pixel_level_module\.|decode_head\.pixel_decoder\.",
     ),
     Family(
@@ -63,7 +64,6 @@ FAMILIES = (
     Family("a detector with a PAFPN neck", r"neck\.(downsample_convs|pafpn_convs)\."),
 )
 
-_PREFIX = re.compile(r"((module|model|_orig_mod|detector|ema_model|d2_model)\.)*")
 _REGIONS = re.compile(r"(proposal_generator|rpn|rpn_head|roi_heads?)\.|backbone\.fpn|neck\.")
 _STEM = re.compile(r"(.*\.)?(stem\.)?conv1\.weight")
 
@@ -78,7 +78,7 @@ def holds_detector(names: Iterable[str]) -> bool:
         >>> holds_detector(["conv1.weight", "layer1.0.conv1.weight", "fc.weight"])
         False
     """
-    return any(_REGIONS.match(_bare(name)) for name in names)
+    return any(_REGIONS.match(name, WRAPPERS.match(name).end()) for name in names)
 
 
 def refuse_other_families(names: Iterable[str], path: str) -> None:
@@ -110,7 +110,3 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
             f"{path} holds a ResNet alone ({len(names)} arrays) and no detector; load it into a detector's "
             "backbone with load_backbone(model, path), or train from it with --config.model.weights=PATH."
         )
-
-
-def _bare(name: str) -> str:
-    return name[_PREFIX.match(name).end() :]

@@ -7,14 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.names import caffe2, detectron2, mmdet, torchvision
+from jaxmaskrcnn.convert.names import detectron2, mmdet, torchvision
+from jaxmaskrcnn.convert.names.prefixes import WRAPPERS, find_prefix, without_prefix
 from jaxmaskrcnn.convert.names.tables import Table
 from jaxmaskrcnn.convert.structure import structure
 from jaxmaskrcnn.errors import UserError
-
-# What wrappers put in front of every name: DistributedDataParallel, torch.compile, Lightning,
-# averaged models. MMDetection's wrapper of Detectron2 models has one of its own.
-_WRAPPERS = ("module.", "_orig_mod.", "model.", "detector.", "ema_model.", "d2_model.")
 
 
 class Library(NamedTuple):
@@ -55,10 +52,7 @@ class Library(NamedTuple):
         for name, array in arrays.items():
             if (translated := table.translate(name)) is not None:
                 path, transform = translated
-                try:
-                    shapes[path] = transform.to_model(array).shape
-                except ValueError:
-                    shapes[path] = array.shape
+                shapes[path] = transform.to_model_if_possible(array).shape
         return structure(shapes, what)
 
     def counters(self, names: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
@@ -121,38 +115,13 @@ def recognise(arrays: Mapping[str, np.ndarray], what: str) -> tuple[Library, dic
     Raises:
         UserError: The names are no library's, or there are two detectors in the file.
     """
-    arrays = caffe2.rename(arrays)
     for library in LIBRARIES.values():
-        ends = [name.removesuffix(library.signature) for name in arrays if name.endswith(library.signature)]
-        prefixes = [end for end in ends if _is_wrapper(end)]
-        if len(prefixes) > 1:
-            raise UserError(
-                f"{what} holds {len(prefixes)} detectors, behind the prefixes "
-                f"{', '.join(map(repr, prefixes))}; leave one of them in the file."
-            )
-        if prefixes:
-            return library, _without_prefix(arrays, prefixes[0])
+        prefix = find_prefix(arrays, library.signature, WRAPPERS, what, "detectors")
+        if prefix is not None:
+            return library, {without_prefix(name, prefix): array for name, array in arrays.items()}
     signatures = ", ".join(f"{x.title}'s ({x.signature})" for x in LIBRARIES.values())
     some = ", ".join(list(arrays)[:3])
     raise UserError(
         f"{what} has the names of no Faster or Mask R-CNN on FPN that is known, {signatures}, but "
         f"{some}, ...; give a detector of one of these libraries."
     )
-
-
-def _without_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    if not prefix:
-        return dict(arrays)
-    return {
-        name.removeprefix(prefix) if name.startswith(prefix) else f"{name} (not behind {prefix!r})": array
-        for name, array in arrays.items()
-    }
-
-
-def _is_wrapper(text: str) -> bool:
-    while text:
-        shorter = next((text.removeprefix(w) for w in _WRAPPERS if text.startswith(w)), None)
-        if shorter is None:
-            return False
-        text = shorter
-    return True

@@ -44,8 +44,8 @@ def fill_detector(
     what: str | None = None,
 ) -> Filled:
     """As `from_state_dict`, with an account of what went where."""
-    abstract = nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
-    variables = {".".join(map(str, path)): v for path, v in nnx.to_flat_state(nnx.state(abstract))}
+    model = nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
+    variables = variables_by_path(model)
     source = LIBRARIES[library]
     new_heads = [p for p in variables if p.startswith(CLASS_LAYERS)] if allow_new_heads else []
     values, ignored, left = source.table(config).assign(
@@ -57,13 +57,10 @@ def fill_detector(
     assigned = tuple(values)
     if left:
         values |= {path: value for path, value in initial_heads(config).items() if path in left}
-    graphdef, state = nnx.split(abstract)
-    filled = []
-    for path, variable in nnx.to_flat_state(state):
-        value = values[".".join(map(str, path))]
-        # A copy: the array may be a view of a mapped file, which JAX would take over as it is.
-        filled.append((path, variable.replace(jnp.array(value, variable.dtype, copy=True))))
-    return Filled(nnx.merge(graphdef, nnx.from_flat_state(filled)), assigned, ignored, left)
+    # Copies: an array may be a view of the file's bytes, which JAX would take over as it is.
+    copies = {path: jnp.array(values[path], v.dtype, copy=True) for path, v in variables.items()}
+    set_arrays(model, copies)
+    return Filled(model, assigned, ignored, left)
 
 
 def from_state_dict(
@@ -118,10 +115,7 @@ def to_state_dict(model: MaskRCNN, library: str) -> dict[str, np.ndarray]:
             f"The model has the background {model.config.background} among its classes and {source.title} "
             f"{background}; export it in the format of the library it comes from."
         )
-    values = {
-        ".".join(map(str, path)): np.asarray(variable[...])
-        for path, variable in nnx.to_flat_state(nnx.state(model))
-    }
+    values = {path: np.asarray(variable[...]) for path, variable in variables_by_path(model).items()}
     arrays = source.table(model.config).export(values)
     return arrays | source.counters(arrays, model.config)
 
@@ -130,15 +124,25 @@ def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
     """The initial arrays of the class-dependent layers, the same ones every time."""
 
     def build(key):
-        heads = {"box_head": BoxHead(config, rngs=nnx.Rngs(key))}
+        heads = nnx.Module()
+        heads.box_head = BoxHead(config, rngs=nnx.Rngs(key))
         if config.mask_head:
-            heads["mask_head"] = MaskHead(config, rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
-        arrays = {
-            ".".join(map(str, (name, *path))): variable[...]
-            for name, head in heads.items()
-            for path, variable in nnx.to_flat_state(nnx.state(head))
-        }
-        return {path: array for path, array in arrays.items() if path.startswith(CLASS_LAYERS)}
+            heads.mask_head = MaskHead(config, rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
+        return {path: v[...] for path, v in variables_by_path(heads).items() if path.startswith(CLASS_LAYERS)}
 
     # Compiled as one, the layers that are not asked for are never made.
     return jax.jit(build)(jax.random.key(0))
+
+
+def variables_by_path(module: nnx.Module) -> dict[str, nnx.Variable]:
+    """A module's variables by paths such as "box_head.cls_score.kernel"."""
+    return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(nnx.state(module))}
+
+
+def set_arrays(module: nnx.Module, arrays: Mapping[str, jax.Array]) -> None:
+    """Give every variable of a module its array, by the same paths; abstract ones become real."""
+    flat = nnx.to_flat_state(nnx.state(module))
+    nnx.update(
+        module,
+        nnx.from_flat_state([(path, v.replace(arrays[".".join(map(str, path))])) for path, v in flat]),
+    )

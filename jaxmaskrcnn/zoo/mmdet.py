@@ -3,7 +3,8 @@
 Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for AP and file names.
 """
 
-from jaxmaskrcnn.conventions import MMDET
+from jaxmaskrcnn.conventions import DETECTRON2, MMDET
+from jaxmaskrcnn.zoo.detectron2 import BGR_STD
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
     GN_ALL,
@@ -14,21 +15,21 @@ from jaxmaskrcnn.zoo.entry import (
     X101_32X8D,
     X101_64X4D,
     Preset,
-)  # fmt: skip
+)
 
 LICENCE = "Apache-2.0"
 
 _R18 = {"backbone_depth": 18}
 _BOX = {"mask_head": False, "roi_low_quality": False}
 # Input of the weights that Caffe and Caffe2 trained: MSRA's have absorbed the standard deviation.
-_BGR = {"channel_order": "bgr", "pixel_mean": (103.530, 116.280, 123.675)}
+_BGR = {"channel_order": "bgr", "pixel_mean": DETECTRON2["pixel_mean"]}
 _MSRA_INPUT = {**_BGR, "pixel_std": (1.0, 1.0, 1.0)}
 _CAFFE = {**_MSRA_INPUT, "backbone_stride_in_1x1": True, "backbone_norm": "frozen_bn"}
-_X101_32X8D = {**X101_32X8D, **_BGR, "pixel_std": (57.375, 57.120, 58.395), "backbone_norm": "frozen_bn"}
-_SCRATCH = {"freeze_at": 0, "weight_decay_exempts_norm": True}
+_X101_32X8D = {**X101_32X8D, **_BGR, "pixel_std": BGR_STD, "backbone_norm": "frozen_bn"}
 _SYNCBN = {**BN_ALL, "freeze_at": 0, "rpn_convs": 2}
 _SYNCBN_CAFFE = {**_SYNCBN, **_MSRA_INPUT, "backbone_stride_in_1x1": True}
 _NORM_EXEMPT = {"weight_decay_exempts_norm": True}
+_SCRATCH = {"freeze_at": 0, **_NORM_EXEMPT}
 
 # folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none.
 #

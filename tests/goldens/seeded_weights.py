@@ -61,14 +61,19 @@ def seeded_detector_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return seeded_weight(name, shape)
     if name.startswith("backbone.body."):
         return seeded_weight(name.removeprefix("backbone.body."), shape)
-    rng = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("cls_score.bias"):
         return np.float32([0, 2, -1, 1])  # so that no class wins everywhere
+    return _seeded_layer(name, shape, GAINS, transposed="conv5_mask")
+
+
+def _seeded_layer(name: str, shape: tuple[int, ...], gains: dict[str, float], transposed: str) -> np.ndarray:
+    """A float32 array for a layer outside of the ResNet; ``transposed`` names the deconvolution."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
     if len(shape) == 1:
         return (0.1 * rng.standard_normal(shape)).astype(np.float32)
     # A transposed convolution has its inputs first, and each output sees one of its four places.
-    fan_in = shape[0] if "conv5_mask" in name else np.prod(shape[1:])
-    gain = next((gain for part, gain in GAINS.items() if part in name), 2.0**0.5)
+    fan_in = shape[0] if transposed in name else np.prod(shape[1:])
+    gain = next((gain for part, gain in gains.items() if part in name), 2.0**0.5)
     return (rng.standard_normal(shape) * gain / fan_in**0.5).astype(np.float32)
 
 
@@ -88,14 +93,9 @@ def seeded_detectron2_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A float32 array for a parameter of Detectron2's GeneralizedRCNN with a pyramid."""
     if ".norm." in name:
         return seeded_weight(name, shape)
-    rng = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("cls_score.bias"):
         return np.float32([2, -1, 1, 0])  # the background comes last
-    if len(shape) == 1:
-        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
-    fan_in = shape[0] if "deconv" in name else np.prod(shape[1:])
-    gain = next((gain for part, gain in DETECTRON2_GAINS.items() if part in name), 2.0**0.5)
-    return (rng.standard_normal(shape) * gain / fan_in**0.5).astype(np.float32)
+    return _seeded_layer(name, shape, DETECTRON2_GAINS, transposed="deconv")
 
 
 # The same for MMDetection's names.
@@ -122,14 +122,9 @@ def seeded_mmdet_weight(name: str, shape: tuple[int, ...], pixel_std: float = 1.
         return seeded_weight(name.removeprefix("backbone."), shape)
     if ".gn." in name:
         return seeded_weight(name, shape)
-    rng = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("fc_cls.bias"):
         return np.float32([-1.5, 1.5, 0.5, 5])  # so that no class wins everywhere
-    if len(shape) == 1:
-        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
-    fan_in = shape[0] if "upsample" in name else np.prod(shape[1:])
-    gain = next((gain for part, gain in MMDET_GAINS.items() if part in name), 2.0**0.5)
-    return (rng.standard_normal(shape) * gain / fan_in**0.5).astype(np.float32)
+    return _seeded_layer(name, shape, MMDET_GAINS, transposed="upsample")
 
 
 def seeded_scene(height: int, width: int, boxes: list[tuple[float, ...]]) -> dict[str, np.ndarray]:

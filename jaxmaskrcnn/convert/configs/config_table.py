@@ -181,25 +181,11 @@ def choice(values: Mapping[Any, Any], texts: Iterable[str] | None = None) -> Kin
         key = _hashable(value)
         # True == 1, but a flag is no number.
         for known, result in values.items():
-            if type(known) is type(key) and known == key or _are_numbers(known, key) and known == key:
+            if known == key and (type(known) is type(key) or _is_number(known) and _is_number(key)):
                 return result
         raise ValueError
 
     return Kind(" or ".join(texts or map(repr, values)), convert)
-
-
-def whole(minimum: int, maximum: int | None = None) -> Kind:
-    """A whole number."""
-
-    def convert(value):
-        if not _is_number(value) or not minimum <= value < float("inf") or int(value) != value:
-            raise ValueError
-        if maximum is not None and value > maximum:
-            raise ValueError
-        return int(value)
-
-    text = f"whole numbers from {minimum}" + (f" to {maximum}" if maximum is not None else " on")
-    return Kind(text, convert)
 
 
 def number(minimum: float = 0.0, maximum: float | None = None) -> Kind:
@@ -215,6 +201,18 @@ def number(minimum: float = 0.0, maximum: float | None = None) -> Kind:
     return Kind(f"numbers from {minimum:g}" + (f" to {maximum:g}" if maximum is not None else " on"), convert)
 
 
+def whole(minimum: int, maximum: int | None = None) -> Kind:
+    """A whole number."""
+    kind = number(minimum, maximum)
+
+    def convert(value):
+        if not kind.convert(value).is_integer():
+            raise ValueError
+        return int(value)
+
+    return Kind(f"whole {kind.text}", convert)
+
+
 def several(kind: Kind, count: int | None = None, text: str = "") -> Kind:
     """A list of values of a kind, as a tuple; of ``count`` unless that is None."""
 
@@ -226,7 +224,13 @@ def several(kind: Kind, count: int | None = None, text: str = "") -> Kind:
     return Kind(text or f"a list of {'' if count is None else f'{count} '}{kind.text}", convert)
 
 
+def fixed(key: str, default: Any, *supported: Any, training: bool = False) -> Setting:
+    """A setting of which other values than these cannot be reproduced."""
+    return Setting(key, default, only(*supported), training=training)
+
+
 FLAG = choice({True: True, False: False})
+FRACTION = number(0, 1)
 
 
 def _hashable(value: Any) -> Any:
@@ -235,7 +239,3 @@ def _hashable(value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value
-
-
-def _are_numbers(*values: Any) -> bool:
-    return all(_is_number(value) for value in values)

@@ -4,38 +4,41 @@ Source: ``detectron2/config/defaults.py`` for names and defaults; the modules th
 what they do. Training schedules and data sets are no part of a model's configuration.
 """
 
-from jaxmaskrcnn.convert.configs.config_table import FLAG, Setting, choice, number, only, several, whole
+from jaxmaskrcnn.convert.configs.config_table import (
+    FLAG,
+    FRACTION,
+    Setting,
+    choice,
+    fixed,
+    number,
+    several,
+    whole,
+)
 
 _BN = dict.fromkeys(("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"), "bn")
 _NORM = choice({"": "none", "GN": "gn", **_BN})
 _ALIGN = choice({"ROIAlignV2": True, "ROIAlign": False})
 _THREE = several(number(), 3)
-_FRACTION = number(0, 1)
 _PYRAMID_IN = ("res2", "res3", "res4", "res5")
 _LEVELS = ("p2", "p3", "p4", "p5")
 
 
-def _fixed(key: str, default, *supported, training: bool = False) -> Setting:
-    """A setting of which other values than these cannot be reproduced."""
-    return Setting(key, default, only(*supported), training=training)
-
-
 SETTINGS = (
     # the detector
-    _fixed("VERSION", 2, 2),
-    _fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN"),
+    fixed("VERSION", 2, 2),
+    fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN"),
     Setting("MODEL.MASK_ON", False, FLAG, "mask_head"),
-    _fixed("MODEL.KEYPOINT_ON", False, False),
-    _fixed("MODEL.LOAD_PROPOSALS", False, False),
+    fixed("MODEL.KEYPOINT_ON", False, False),
+    fixed("MODEL.LOAD_PROPOSALS", False, False),
     # input
     Setting("INPUT.FORMAT", "BGR", choice({"BGR": "bgr", "RGB": "rgb"}), "channel_order"),
     Setting("MODEL.PIXEL_MEAN", (103.530, 116.280, 123.675), _THREE, "pixel_mean"),
     Setting("MODEL.PIXEL_STD", (1.0, 1.0, 1.0), several(number(1e-6), 3), "pixel_std"),
     Setting("INPUT.MIN_SIZE_TEST", 800, whole(1), "test_min_size"),
     Setting("INPUT.MAX_SIZE_TEST", 1333, whole(1), "test_max_size"),
-    _fixed("INPUT.MASK_FORMAT", "polygon", "polygon", "bitmask", training=True),
+    fixed("INPUT.MASK_FORMAT", "polygon", "polygon", "bitmask", training=True),
     # backbone and feature pyramid
-    _fixed("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_resnet_fpn_backbone"),
+    fixed("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_resnet_fpn_backbone"),
     Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "freeze_at"),
     Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone_depth"),
     Setting("MODEL.RESNETS.NUM_GROUPS", 1, whole(1), "backbone_groups"),
@@ -47,47 +50,47 @@ SETTINGS = (
         choice({"FrozenBN": "frozen_bn", "GN": "gn", **_BN}),
         "backbone_norm",
     ),
-    _fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
-    _fixed("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, 64),
-    _fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
-    _fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
-    _fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
+    fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
+    fixed("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, 64),
+    fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
+    fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
+    fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
     Setting("MODEL.FPN.OUT_CHANNELS", 256, whole(1), "fpn_channels"),
     Setting("MODEL.FPN.NORM", "", _NORM, "fpn_norm"),
-    _fixed("MODEL.FPN.FUSE_TYPE", "sum", "sum"),
+    fixed("MODEL.FPN.FUSE_TYPE", "sum", "sum"),
     # anchors and proposals
-    _fixed("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "DefaultAnchorGenerator"),
-    _fixed("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0, 0.0),
-    _fixed("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "RPN"),
-    _fixed("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 0, 0),
-    _fixed("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "StandardRPNHead"),
-    _fixed("MODEL.RPN.IN_FEATURES", ("res4",), (*_LEVELS, "p6")),
-    _fixed("MODEL.RPN.BOUNDARY_THRESH", -1, -1, training=True),
-    _fixed("MODEL.RPN.IOU_LABELS", (0, -1, 1), (0, -1, 1), training=True),
-    _fixed("MODEL.RPN.BBOX_REG_WEIGHTS", (1.0,) * 4, (1.0,) * 4),
-    _fixed("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
-    _fixed("MODEL.RPN.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
-    _fixed("MODEL.RPN.LOSS_WEIGHT", 1.0, 1.0, training=True),
+    fixed("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "DefaultAnchorGenerator"),
+    fixed("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0, 0.0),
+    fixed("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "RPN"),
+    fixed("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 0, 0),
+    fixed("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "StandardRPNHead"),
+    fixed("MODEL.RPN.IN_FEATURES", ("res4",), (*_LEVELS, "p6")),
+    fixed("MODEL.RPN.BOUNDARY_THRESH", -1, -1, training=True),
+    fixed("MODEL.RPN.IOU_LABELS", (0, -1, 1), (0, -1, 1), training=True),
+    fixed("MODEL.RPN.BBOX_REG_WEIGHTS", (1.0,) * 4, (1.0,) * 4),
+    fixed("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
+    fixed("MODEL.RPN.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
+    fixed("MODEL.RPN.LOSS_WEIGHT", 1.0, 1.0, training=True),
     Setting("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 256, whole(1), "rpn_batch_size"),
-    Setting("MODEL.RPN.POSITIVE_FRACTION", 0.5, _FRACTION, "rpn_positive_fraction"),
+    Setting("MODEL.RPN.POSITIVE_FRACTION", 0.5, FRACTION, "rpn_positive_fraction"),
     Setting("MODEL.RPN.PRE_NMS_TOPK_TRAIN", 12000, whole(1), "rpn_pre_nms_train"),
     Setting("MODEL.RPN.PRE_NMS_TOPK_TEST", 6000, whole(1), "rpn_pre_nms_test"),
     Setting("MODEL.RPN.POST_NMS_TOPK_TRAIN", 2000, whole(1), "rpn_post_nms_train"),
     Setting("MODEL.RPN.POST_NMS_TOPK_TEST", 1000, whole(1), "rpn_post_nms_test"),
-    Setting("MODEL.RPN.NMS_THRESH", 0.7, _FRACTION, "rpn_nms_threshold"),
+    Setting("MODEL.RPN.NMS_THRESH", 0.7, FRACTION, "rpn_nms_threshold"),
     # regions
-    _fixed("MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "StandardROIHeads"),
-    _fixed("MODEL.ROI_HEADS.IN_FEATURES", ("res4",), _LEVELS),
-    _fixed("MODEL.ROI_HEADS.IOU_LABELS", (0, 1), (0, 1), training=True),
-    _fixed("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", True, True, training=True),
+    fixed("MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "StandardROIHeads"),
+    fixed("MODEL.ROI_HEADS.IN_FEATURES", ("res4",), _LEVELS),
+    fixed("MODEL.ROI_HEADS.IOU_LABELS", (0, 1), (0, 1), training=True),
+    fixed("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", True, True, training=True),
     Setting("MODEL.ROI_HEADS.NUM_CLASSES", 80, whole(1), "num_classes"),
     Setting("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 512, whole(1), "roi_batch_size"),
-    Setting("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0.25, _FRACTION, "roi_positive_fraction"),
-    Setting("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.05, _FRACTION, "score_threshold"),
-    Setting("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5, _FRACTION, "nms_threshold"),
+    Setting("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0.25, FRACTION, "roi_positive_fraction"),
+    Setting("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.05, FRACTION, "score_threshold"),
+    Setting("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5, FRACTION, "nms_threshold"),
     Setting("TEST.DETECTIONS_PER_IMAGE", 100, whole(1), "detections_per_image"),
     # box head
-    _fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),
+    fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),
     Setting("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 14, whole(1), "box_pool_size"),
     Setting("MODEL.ROI_BOX_HEAD.NUM_CONV", 0, whole(0), "box_convs"),
     Setting("MODEL.ROI_BOX_HEAD.CONV_DIM", 256, whole(1), "box_conv_dim"),
@@ -97,17 +100,17 @@ SETTINGS = (
     Setting(
         "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (10.0, 10.0, 5.0, 5.0), several(number(), 4), "box_weights"
     ),
-    _fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
-    _fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
-    _fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
-    _fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
+    fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
+    fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
+    fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
+    fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
     # Scores are then sigmoids instead of a softmax.
-    _fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
+    fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
 )
 
 # Only where MODEL.MASK_ON is True.
 MASK_SETTINGS = (
-    _fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
+    fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask_pool_size"),
     Setting("MODEL.ROI_MASK_HEAD.NUM_CONV", 0, whole(0), "mask_convs"),
     Setting("MODEL.ROI_MASK_HEAD.CONV_DIM", 256, whole(1), "mask_dim"),
@@ -127,8 +130,8 @@ RES2_CHANNELS = "MODEL.RESNETS.RES2_OUT_CHANNELS"
 ANCHOR_SIZES = "MODEL.ANCHOR_GENERATOR.SIZES"
 ANCHOR_RATIOS = "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"
 RPN_CONVS = "MODEL.RPN.CONV_DIMS"
-RPN_IOU = Setting("MODEL.RPN.IOU_THRESHOLDS", (0.3, 0.7), several(_FRACTION, 2))
-ROI_IOU = Setting("MODEL.ROI_HEADS.IOU_THRESHOLDS", (0.5,), several(_FRACTION, 1, "a list of one number"))
+RPN_IOU = Setting("MODEL.RPN.IOU_THRESHOLDS", (0.3, 0.7), several(FRACTION, 2))
+ROI_IOU = Setting("MODEL.ROI_HEADS.IOU_THRESHOLDS", (0.5,), several(FRACTION, 1, "a list of one number"))
 DECAY = Setting("SOLVER.WEIGHT_DECAY", 1e-4, number())
 NORM_DECAY = Setting("SOLVER.WEIGHT_DECAY_NORM", 0.0, number(), training=True)
 

@@ -8,18 +8,21 @@ import copy
 from typing import Any
 
 _IOU_7 = {"type": "nms", "iou_threshold": 0.7}
-_RPN_SAMPLER = {
-    "type": "RandomSampler", "num": 256, "pos_fraction": 0.5, "neg_pos_ub": -1, "add_gt_as_proposals": False,
-}  # fmt: skip
-_ROI_SAMPLER = {
-    "type": "RandomSampler", "num": 512, "pos_fraction": 0.25, "neg_pos_ub": -1, "add_gt_as_proposals": True,
-}  # fmt: skip
 
 
-def _assigner(positive: float, negative: float, least: float, low_quality: bool) -> dict[str, Any]:
+def assigner(positive: float, negative: float, least: float, low_quality: bool) -> dict[str, Any]:
+    """What decides which anchors or proposals are objects, by their IoU."""
     return {
         "type": "MaxIoUAssigner", "pos_iou_thr": positive, "neg_iou_thr": negative, "min_pos_iou": least,
         "match_low_quality": low_quality, "ignore_iof_thr": -1,
+    }  # fmt: skip
+
+
+def sampler(count: int, positive_fraction: float, add_objects: bool) -> dict[str, Any]:
+    """What decides which of them are trained with."""
+    return {
+        "type": "RandomSampler", "num": count, "pos_fraction": positive_fraction, "neg_pos_ub": -1,
+        "add_gt_as_proposals": add_objects,
     }  # fmt: skip
 
 
@@ -70,13 +73,13 @@ _FASTER = {
     },
     "train_cfg": {
         "rpn": {
-            "assigner": _assigner(0.7, 0.3, 0.3, True), "sampler": _RPN_SAMPLER, "allowed_border": -1,
-            "pos_weight": -1, "debug": False,
+            "assigner": assigner(0.7, 0.3, 0.3, True), "sampler": sampler(256, 0.5, False),
+            "allowed_border": -1, "pos_weight": -1, "debug": False,
         },
         "rpn_proposal": {"nms_pre": 2000, "max_per_img": 1000, "nms": _IOU_7, "min_bbox_size": 0},
         "rcnn": {
-            "assigner": _assigner(0.5, 0.5, 0.5, False), "sampler": _ROI_SAMPLER, "pos_weight": -1,
-            "debug": False,
+            "assigner": assigner(0.5, 0.5, 0.5, False), "sampler": sampler(512, 0.25, True),
+            "pos_weight": -1, "debug": False,
         },
     },
     "test_cfg": {
@@ -97,7 +100,7 @@ def _mask(faster: dict[str, Any]) -> dict[str, Any]:
             "loss_mask": {"type": "CrossEntropyLoss", "use_mask": True, "loss_weight": 1.0},
         },
     }  # fmt: skip
-    model["train_cfg"]["rcnn"] |= {"assigner": _assigner(0.5, 0.5, 0.5, True), "mask_size": 28}
+    model["train_cfg"]["rcnn"] |= {"assigner": assigner(0.5, 0.5, 0.5, True), "mask_size": 28}
     model["test_cfg"]["rcnn"]["mask_thr_binary"] = 0.5
     return model
 

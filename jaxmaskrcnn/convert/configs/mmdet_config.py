@@ -169,7 +169,6 @@ def _read_norms(settings: Settings, config: dict[str, Any]) -> None:
     if norm == "bn":
         _refuse_momentum(settings, backbone)
     config["fpn_norm"] = _norm(settings, neck, None)
-    others = [neck]
     heads = {}
     kind = settings.values.get("roi_head.bbox_head.type")
     if kind == "Shared4Conv1FCBBoxHead" or settings.values.get("roi_head.bbox_head.num_shared_convs"):
@@ -180,7 +179,7 @@ def _read_norms(settings: Settings, config: dict[str, Any]) -> None:
     if len(set(heads.values()) - {None}) > 1:
         text = f"{mask} differs from {box}; supported: the same norm layers in both heads"
         settings.problem(mask, text)
-    for part in (*others, *heads):
+    for part in (neck, *heads):
         eps = settings.values.get(f"{part}.eps", 1e-5)
         if eps != 1e-5:
             settings.refuse(f"{part}.eps", eps, "1e-5")

@@ -8,12 +8,13 @@ from jaxmaskrcnn.convert.configs.config_table import (
     Setting,
     Settings,
     choice,
+    fixed,
     flatten,
     number,
     several,
     whole,
 )
-from jaxmaskrcnn.convert.configs.mmdet_settings import PADDING, fixed
+from jaxmaskrcnn.convert.configs.mmdet_settings import PADDING
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
 from jaxmaskrcnn.errors import UserError
 

@@ -7,25 +7,21 @@ import re
 
 from jaxmaskrcnn.convert.configs.config_table import (
     FLAG,
+    FRACTION,
     MISSING,
     Kind,
     Setting,
     choice,
+    fixed,
     number,
     only,
     several,
     whole,
 )
 
-_FRACTION = number(0, 1)
 _ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
 _STRIDES = (4, 8, 16, 32, 64)
 BN = dict.fromkeys(("BN", "BN2d", "SyncBN", "MMSyncBN"), "bn")
-
-
-def fixed(key: str, default, *supported, training: bool = False) -> Setting:
-    """A setting of which other values than these cannot be reproduced."""
-    return Setting(key, default, only(*supported), training=training)
 
 
 def _padding(value):
@@ -37,9 +33,11 @@ def _padding(value):
 PADDING = Kind("multiples of 32", _padding)
 
 
-def _reciprocal(value):
+def _reciprocals(value):
     return tuple(1.0 / std for std in several(number(1e-6), 4).convert(value))
 
+
+_RECIPROCALS = Kind("four numbers above 0", _reciprocals)
 
 DATA_PREPROCESSOR = (
     fixed("data_preprocessor.type", "DetDataPreprocessor", "DetDataPreprocessor"),
@@ -131,7 +129,6 @@ BOX = (
     fixed("roi_head.type", MISSING, "StandardRoIHead"),
     fixed("roi_head.shared_head", None, None),
     *_extractor("bbox", "box_pool_size"),
-    Setting("roi_head.bbox_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.bbox_head.conv_out_channels", 256, whole(1), "box_conv_dim"),
     Setting("roi_head.bbox_head.fc_out_channels", 1024, whole(1), "box_fc_dim"),
     Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "class_agnostic_boxes"),
@@ -144,12 +141,7 @@ BOX = (
     fixed("roi_head.bbox_head.reg_predictor_cfg.type", "Linear", "Linear"),
     fixed("roi_head.bbox_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder"),
     fixed("roi_head.bbox_head.bbox_coder.target_means", _ZEROS, _ZEROS),
-    Setting(
-        "roi_head.bbox_head.bbox_coder.target_stds",
-        _ONES,
-        Kind("four numbers above 0", _reciprocal),
-        "box_weights",
-    ),
+    Setting("roi_head.bbox_head.bbox_coder.target_stds", _ONES, _RECIPROCALS, "box_weights"),
     fixed("roi_head.bbox_head.bbox_coder.clip_border", True, True),
     fixed("roi_head.bbox_head.bbox_coder.add_ctr_clamp", False, False),
     fixed("roi_head.bbox_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss"),
@@ -163,11 +155,7 @@ BOX_HEAD_TYPE = Setting("roi_head.bbox_head.type", MISSING, only(*BOX_HEADS))
 BOX_HEAD_LAYERS = (
     Setting("roi_head.bbox_head.num_shared_convs", 0, whole(0), "box_convs"),
     Setting("roi_head.bbox_head.num_shared_fcs", 0, whole(0), "box_fcs"),
-    *(
-        fixed(f"roi_head.bbox_head.num_{part}_{kind}", 0, 0)
-        for part in ("cls", "reg")
-        for kind in ("convs", "fcs")
-    ),
+    *(fixed(f"roi_head.bbox_head.num_{x}", 0, 0) for x in ("cls_convs", "cls_fcs", "reg_convs", "reg_fcs")),
 )
 BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
 
@@ -184,7 +172,7 @@ MASK = (
     fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2),
     fixed("roi_head.mask_head.loss_mask.type", "CrossEntropyLoss", "CrossEntropyLoss", training=True),
     fixed("roi_head.mask_head.loss_mask.loss_weight", 1.0, 1.0, training=True),
-    Setting("test_cfg.rcnn.mask_thr_binary", MISSING, _FRACTION, "mask_threshold"),
+    Setting("test_cfg.rcnn.mask_thr_binary", MISSING, FRACTION, "mask_threshold"),
 )
 
 # Settings of which ModelConfig has one for both heads.
@@ -201,12 +189,12 @@ TEST = (
     Setting("test_cfg.rpn.nms_pre", MISSING, whole(1), "rpn_pre_nms_test"),
     Setting("test_cfg.rpn.max_per_img", MISSING, whole(1), "rpn_post_nms_test"),
     fixed("test_cfg.rpn.nms.type", "nms", "nms"),
-    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, _FRACTION, "rpn_nms_threshold"),
+    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, FRACTION, "rpn_nms_threshold"),
     fixed("test_cfg.rpn.min_bbox_size", -1, 0),
     fixed("test_cfg.rpn.nms_across_levels", False, False),
-    Setting("test_cfg.rcnn.score_thr", MISSING, _FRACTION, "score_threshold"),
+    Setting("test_cfg.rcnn.score_thr", MISSING, FRACTION, "score_threshold"),
     fixed("test_cfg.rcnn.nms.type", "nms", "nms"),
-    Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, _FRACTION, "nms_threshold"),
+    Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, FRACTION, "nms_threshold"),
     fixed("test_cfg.rcnn.nms.class_agnostic", False, False),
     Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections_per_image"),
 )
@@ -221,7 +209,7 @@ def _sampler(part: str, size: str, fraction: str) -> tuple[Setting, ...]:
         fixed(f"{prefix}.assigner.iou_calculator.type", "BboxOverlaps2D", "BboxOverlaps2D", training=True),
         fixed(f"{prefix}.sampler.type", MISSING, "RandomSampler", training=True),
         Setting(f"{prefix}.sampler.num", MISSING, whole(1), size, training=True),
-        Setting(f"{prefix}.sampler.pos_fraction", MISSING, _FRACTION, fraction, training=True),
+        Setting(f"{prefix}.sampler.pos_fraction", MISSING, FRACTION, fraction, training=True),
         fixed(f"{prefix}.sampler.neg_pos_ub", -1, -1, training=True),
         fixed(f"{prefix}.pos_weight", -1, -1, 0, 1, training=True),
     )
@@ -230,22 +218,22 @@ def _sampler(part: str, size: str, fraction: str) -> tuple[Setting, ...]:
 # Only where the config has a train_cfg.
 TRAIN = (
     *_sampler("rpn", "rpn_batch_size", "rpn_positive_fraction"),
-    Setting("train_cfg.rpn.assigner.pos_iou_thr", MISSING, _FRACTION, "rpn_foreground_iou", True),
-    Setting("train_cfg.rpn.assigner.neg_iou_thr", MISSING, _FRACTION, "rpn_background_iou", True),
-    Setting("train_cfg.rpn.assigner.min_pos_iou", 0.0, _FRACTION, "rpn_low_quality_min_iou", True),
+    Setting("train_cfg.rpn.assigner.pos_iou_thr", MISSING, FRACTION, "rpn_foreground_iou", True),
+    Setting("train_cfg.rpn.assigner.neg_iou_thr", MISSING, FRACTION, "rpn_background_iou", True),
+    Setting("train_cfg.rpn.assigner.min_pos_iou", 0.0, FRACTION, "rpn_low_quality_min_iou", True),
     fixed("train_cfg.rpn.assigner.match_low_quality", True, True, training=True),
     fixed("train_cfg.rpn.sampler.add_gt_as_proposals", True, False, training=True),
     fixed("train_cfg.rpn.allowed_border", MISSING, -1, training=True),
     *_sampler("rcnn", "roi_batch_size", "roi_positive_fraction"),
-    Setting("train_cfg.rcnn.assigner.pos_iou_thr", MISSING, _FRACTION, "roi_foreground_iou", True),
+    Setting("train_cfg.rcnn.assigner.pos_iou_thr", MISSING, FRACTION, "roi_foreground_iou", True),
     Setting("train_cfg.rcnn.assigner.match_low_quality", True, FLAG, "roi_low_quality", True),
     fixed("train_cfg.rcnn.sampler.add_gt_as_proposals", True, True, training=True),
 )
 ROI_IOU = [
-    Setting(f"train_cfg.rcnn.assigner.{name}", MISSING, _FRACTION, training=True)
+    Setting(f"train_cfg.rcnn.assigner.{name}", MISSING, FRACTION, training=True)
     for name in ("pos_iou_thr", "neg_iou_thr")
 ]
-ROI_MIN_IOU = Setting("train_cfg.rcnn.assigner.min_pos_iou", 0.0, _FRACTION, training=True)
+ROI_MIN_IOU = Setting("train_cfg.rcnn.assigner.min_pos_iou", 0.0, FRACTION, training=True)
 MASK_SIZE = Setting("train_cfg.rcnn.mask_size", MISSING, whole(1), training=True)
 
 # Where the config has no train_cfg.rpn_proposal, training takes the numbers of test_cfg.rpn.
@@ -257,8 +245,8 @@ PROPOSAL = (
     fixed("train_cfg.rpn_proposal.nms_across_levels", False, False, training=True),
 )
 PROPOSAL_NMS = [
-    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, _FRACTION),
-    Setting("train_cfg.rpn_proposal.nms.iou_threshold", MISSING, _FRACTION, training=True),
+    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, FRACTION),
+    Setting("train_cfg.rpn_proposal.nms.iou_threshold", MISSING, FRACTION, training=True),
 ]
 
 LOSSES = ("rpn_head.loss_bbox", "roi_head.bbox_head.loss_bbox")
@@ -284,6 +272,8 @@ UNUSED = re.compile(
     r"|roi_head\.mask_head\.(roi_feat_size|loss_mask\..*)"
     r"|(train|test)_cfg\.(rpn|rpn_proposal)\.nms_post|train_cfg\.\w+\.assigner\.(gpu_assign_thr"
     r"|ignore_wrt_candidates)|train_cfg\.rpn\.mask_size|type"
+    # Version 2 wrote its checkpoints' config after building the model, which copies these from outside.
+    r"|roi_head\.(train|test)_cfg\..*"
 )
 
 # What settings were called in version 2; the pattern is the end of a key or of its part.

@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxmaskrcnn.convert.configs.python_values import (
     BASE,
-    Refused,
+    NoValue,
     Unreadable,
     Values,
     describe,
@@ -206,14 +206,14 @@ class _File:
         path = look_up_path(target)
         try:
             if path is None:
-                raise Refused
+                raise NoValue
             root, *keys = path
             container = self.values.base if root == BASE else self.values.names[root]
             for key in keys[:-1]:
                 # A base that is not on this machine is known in part, its other parts are of no use.
                 container = container.setdefault(key, {}) if isinstance(container, dict) else container[key]
             container[keys[-1]] = value
-        except (Refused, KeyError, IndexError, TypeError):
+        except (NoValue, KeyError, IndexError, TypeError):
             # What a base's unknown part holds makes no difference to a detector.
             if path is None or path[0] != BASE or path[1] == "model":
                 raise self._stop(target, "an assignment into a value that is not known") from None

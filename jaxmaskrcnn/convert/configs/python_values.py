@@ -43,7 +43,7 @@ class Unreadable:
         return f"unreadable ({self.why})"
 
 
-class Refused(Exception):
+class NoValue(Exception):
     """An expression has no value here; the message says why."""
 
 
@@ -77,8 +77,8 @@ class Values:
         """The value of an expression; `Unreadable` where it has none."""
         try:
             return self._value(node)
-        except Refused as refused:
-            return Unreadable(str(refused))
+        except NoValue as error:
+            return Unreadable(str(error))
 
     def _value(self, node: ast.expr) -> Any:
         match node:
@@ -113,16 +113,16 @@ class Values:
                 return "".join(self._part(part) for part in parts)
             case ast.Attribute() | ast.Subscript():
                 return self._inside(node)
-        raise Refused(self.why(node))
+        raise NoValue(self.why(node))
 
     def _name(self, node: ast.AST, name: str) -> Any:
         if name == BASE:
             return self.base
         if name not in self.names:
-            raise Refused(self.why(node, f"the name {name}, which has no value"))
+            raise NoValue(self.why(node, f"the name {name}, which has no value"))
         value = self.names[name]
         if isinstance(value, Unreadable):
-            raise Refused(value.why)
+            raise NoValue(value.why)
         return value
 
     def _text(self, node: ast.AST, text: str) -> Any:
@@ -149,7 +149,7 @@ class Values:
                 continue
             name = self._value(key)
             if not isinstance(name, (str, int, float, bool, type(None))):
-                raise Refused(self.why(node, "a dictionary with a key that is no text"))
+                raise NoValue(self.why(node, "a dictionary with a key that is no text"))
             values[name] = self.of(node)
         return values
 
@@ -158,7 +158,7 @@ class Values:
             return dict(value)
         if kind != "dict" and isinstance(value, (list, tuple)):
             return list(value) if kind == "list" else tuple(value)
-        raise Refused(self.why(node))
+        raise NoValue(self.why(node))
 
     def _part(self, node: ast.expr) -> str:
         """A piece of an f-string."""
@@ -168,7 +168,7 @@ class Values:
             value = self._value(node.value)
             if isinstance(value, (str, int, float)):
                 return str(value)
-        raise Refused(self.why(node, "formatted text"))
+        raise NoValue(self.why(node, "formatted text"))
 
     def _operate(self, node: ast.AST, left: Any, op: ast.operator, right: Any) -> Any:
         kinds = type(left), type(right)
@@ -186,20 +186,20 @@ class Values:
         else:
             fits = plain
         if not fits or type(op) not in _OPERATORS:
-            raise Refused(self.why(node, "an operation that is not evaluated here"))
+            raise NoValue(self.why(node, "an operation that is not evaluated here"))
         try:
             result = _OPERATORS[type(op)](left, right)
         except (ArithmeticError, TypeError, ValueError):
-            raise Refused(self.why(node, "an operation without a result")) from None
+            raise NoValue(self.why(node, "an operation without a result")) from None
         if isinstance(result, sequences) and len(result) > _LIMIT or isinstance(result, complex):
-            raise Refused(self.why(node, "an operation with too large a result"))
+            raise NoValue(self.why(node, "an operation with too large a result"))
         return result
 
     def _inside(self, node: ast.Attribute | ast.Subscript) -> Any:
         """``_base_.a.b`` and ``a["b"][0]``."""
         path = look_up_path(node)
         if path is None:
-            raise Refused(self.why(node))
+            raise NoValue(self.why(node))
         root, *keys = path
         return self._follow(node, self._name(node, root), keys)
 
@@ -208,9 +208,9 @@ class Values:
             try:
                 value = value[key]
             except (KeyError, IndexError, TypeError):
-                raise Refused(self.why(node, f"{key!r}, which is not in what it is looked up in")) from None
+                raise NoValue(self.why(node, f"{key!r}, which is not in what it is looked up in")) from None
             if isinstance(value, Unreadable):
-                raise Refused(value.why)
+                raise NoValue(value.why)
         return value
 
 

@@ -70,8 +70,11 @@ _DICTIONARIES = (
     "pytorch_lightning.utilities.parsing.AttributeDict",
 )  # fmt: skip
 
+_HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
+
 # Mentioned as values, never called.
 _MENTIONED = (
+    *(f"{_HISTORY}.{method}" for method in ("min", "max", "current", "mean")),
     *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple", "Ellipsis")),
     "numpy.ndarray",
     *(f"numpy.{kind}" for kind in ("bool", "bool_", "float16", "float32", "float64", "int32", "int64")),
@@ -133,8 +136,15 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
             raise Refused(f"{function.name} is called, which a checkpoint only mentions")
         return function.call(*arguments)
 
+    # How protocol 2 writes a function inside of a class: it has to be listed as any other name.
+    def attribute(kind: Name, name: str) -> Name:
+        if not isinstance(kind, Name) or not isinstance(name, str):
+            raise Refused("it takes an attribute of something that is no class")
+        return find(f"{kind.name}.{name}")
+
     calls = {
         "_codecs.encode": encode,
+        "builtins.getattr": attribute,
         "builtins.bytes": lambda: b"",  # how the older protocols write an empty array's bytes
         "builtins.bytearray": lambda data=b"": data,
         "builtins.set": as_set,
@@ -173,8 +183,8 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
             raise Refused(
                 f"it holds a whole model (its pickle names {name}), not its parameters alone, "
                 "and nothing of it was run",
-                remedy='import torch; torch.save(torch.load("{path}", map_location="cpu", weights_only=False)'
-                '.state_dict(), "weights.pth")',
+                remedy='import torch; m = torch.load("{path}", map_location="cpu", weights_only=False); '
+                'torch.save((m["model"] if isinstance(m, dict) else m).state_dict(), "weights.pth")',
             )
         raise Refused(
             f"its pickle names {name}, which is no part of a plain checkpoint, and nothing of it was run"

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmaskrcnn.convert.names.prefixes import AVERAGE_COUNTERS
 from jaxmaskrcnn.errors import UserError
 
 Vocabulary = Mapping[str, Mapping[str, str]]
@@ -30,6 +31,13 @@ class Transform(NamedTuple):
 
     to_model: Callable[[np.ndarray], np.ndarray]
     to_source: Callable[[np.ndarray], np.ndarray]
+
+    def to_model_if_possible(self, array: np.ndarray) -> np.ndarray:
+        """As ``to_model``; an array with another number of axes than the layer's comes back as it is."""
+        try:
+            return self.to_model(array)
+        except ValueError:
+            return array
 
 
 SAME = Transform(lambda x: x, lambda x: x)
@@ -120,7 +128,8 @@ class Table:
         self._backwards = [
             _Line(row.target, row.source, backwards, row.transform) for row in rows if not row.alias
         ]
-        self._ignorable = re.compile("|".join(f"(?:{pattern})" for pattern in ignorable) or "(?!)")
+        patterns = (*ignorable, *AVERAGE_COUNTERS)
+        self._ignorable = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
     def translate(self, name: str) -> tuple[str, Transform] | None:
         """The target path and transform of a source name, or None where no row fits."""
@@ -193,11 +202,7 @@ class Table:
                 repeated.append(f"{target} (from {sources[target]} and {name})")
                 continue
             sources[target] = name
-            # A transform may need its number of axes, so the file's own shape is compared where it fails.
-            try:
-                value = transform.to_model(array)
-            except ValueError:
-                value = array
+            value = transform.to_model_if_possible(array)
             if value.shape == tuple(shapes[target]):
                 values[target] = value
             elif target in new_heads:

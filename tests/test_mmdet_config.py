@@ -1,365 +1,18 @@
-"""Detectron2 yaml and MMDetection config files: read without running them, mapped or refused."""
+"""MMDetection's Python config files and config texts: read without running them, mapped or refused."""
 
 import dataclasses
 import logging
 import os
 import textwrap
-from pathlib import Path
 
 import pytest
-import yaml
+from conversion_helpers import refusal, write_config
 
 from jaxmaskrcnn.convert.configs.config_files import config_from_file, config_from_mmdet_text
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import CITYSCAPES_8, COCO_80, model_config
+from jaxmaskrcnn.presets import CITYSCAPES_8, model_config
 
-SHARED = Path(__file__).parents[1] / ".." / "shared"
-
-D2_R50 = "detectron2/mask_rcnn_R_50_FPN_3x"
 MM_R50 = "mmdet/mask-rcnn_r50_fpn_1x_coco"
-
-
-def write(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(textwrap.dedent(text))
-    return path
-
-
-def refusal(path, **options) -> str:
-    with pytest.raises(UserError) as error:
-        config_from_file(path, **options)
-    return str(error.value)
-
-
-# -- Detectron2
-
-D2_MODELS = {
-    D2_R50: "MODEL: {MASK_ON: True, RESNETS: {DEPTH: 50}, WEIGHTS: somewhere.pkl}",
-    "detectron2/faster_rcnn_R_101_FPN_3x": "MODEL: {MASK_ON: False, RESNETS: {DEPTH: 101}}",
-    "detectron2/mask_rcnn_X_101_32x8d_FPN_3x": """
-        MODEL:
-          MASK_ON: True
-          PIXEL_STD: [57.375, 57.120, 58.395]
-          RESNETS: {STRIDE_IN_1X1: False, NUM_GROUPS: 32, WIDTH_PER_GROUP: 8, DEPTH: 101}
-        SOLVER: {STEPS: "(210000, 250000)", MAX_ITER: 270000}
-        """,
-    "detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn": """
-        MODEL:
-          MASK_ON: True
-          PIXEL_STD: [57.375, 57.12, 58.395]
-          BACKBONE: {FREEZE_AT: 0}
-          RESNETS: {NORM: GN, STRIDE_IN_1X1: False}
-          FPN: {NORM: GN}
-          ROI_BOX_HEAD: {NUM_CONV: 4, NUM_FC: 1, NORM: GN}
-          ROI_MASK_HEAD: {NORM: GN}
-        """,
-    "detectron2/mask_rcnn_R_50_FPN_3x_syncbn": """
-        MODEL:
-          MASK_ON: True
-          RESNETS: {NORM: SyncBN}
-          FPN: {NORM: SyncBN}
-          ROI_BOX_HEAD: {NUM_CONV: 4, NUM_FC: 1, NORM: SyncBN}
-          ROI_MASK_HEAD: {NORM: SyncBN}
-        TEST: {PRECISE_BN: {ENABLED: True}}
-        """,
-    "detectron2/mask_rcnn_R_50_FPN_400ep_LSJ": """
-        MODEL:
-          MASK_ON: True
-          BACKBONE: {FREEZE_AT: 0}
-          RESNETS: {NORM: SyncBN}
-          FPN: {NORM: SyncBN}
-          RPN: {CONV_DIMS: [-1, -1]}
-          ROI_BOX_HEAD: {NUM_CONV: 4, NUM_FC: 1, NORM: naiveSyncBN_N}
-          ROI_MASK_HEAD: {NORM: naiveSyncBN_N}
-        """,
-    "detectron2/mask_rcnn_R_50_FPN_1x_cls_agnostic": """
-        MODEL:
-          MASK_ON: True
-          ROI_BOX_HEAD: {CLS_AGNOSTIC_BBOX_REG: True}
-          ROI_MASK_HEAD: {CLS_AGNOSTIC_MASK: True}
-        """,
-    "detectron2/Cityscapes/mask_rcnn_R_50_FPN": """
-        MODEL: {MASK_ON: True, ROI_HEADS: {NUM_CLASSES: 8}}
-        INPUT: {MIN_SIZE_TEST: 1024, MAX_SIZE_TEST: 2048, MIN_SIZE_TRAIN: "(800, 1024)"}
-        DATASETS: {TEST: '("cityscapes_fine_instance_seg_val",)'}
-        """,
-    "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": """
-        MODEL: {MASK_ON: True, ROI_HEADS: {NUM_CLASSES: 1203, SCORE_THRESH_TEST: 1e-4}}
-        DATASETS: {TEST: '("lvis_v1_val",)'}
-        TEST: {DETECTIONS_PER_IMAGE: 300}
-        """,
-}
-
-
-@pytest.mark.parametrize("name", D2_MODELS)
-def test_yaml_gives_the_preset(name, tmp_path):
-    """The base is not there: Detectron2's own bases are known by name."""
-    text = '_BASE_: "../Base-RCNN-FPN.yaml"\n' + textwrap.dedent(D2_MODELS[name])
-    assert config_from_file(write(tmp_path, "model.yaml", text)) == model_config(name)
-
-
-# Every key that goes to a field of its own: value in the yaml, value of the field.
-D2_FIELDS = {
-    "MODEL.MASK_ON": ("mask_head", False, False),
-    "INPUT.FORMAT": ("channel_order", "RGB", "rgb"),
-    "MODEL.PIXEL_MEAN": ("pixel_mean", [1, 2, 3.5], (1.0, 2.0, 3.5)),
-    "MODEL.PIXEL_STD": ("pixel_std", [4, 5, 6], (4.0, 5.0, 6.0)),
-    "INPUT.MIN_SIZE_TEST": ("test_min_size", 448, 448),
-    "INPUT.MAX_SIZE_TEST": ("test_max_size", 640, 640),
-    "MODEL.BACKBONE.FREEZE_AT": ("freeze_at", 5, 5),
-    "MODEL.RESNETS.DEPTH": ("backbone_depth", 152, 152),
-    "MODEL.RESNETS.NUM_GROUPS": ("backbone_groups", 64, 64),
-    "MODEL.RESNETS.WIDTH_PER_GROUP": ("backbone_width_per_group", 4, 4),
-    "MODEL.RESNETS.STRIDE_IN_1X1": ("backbone_stride_in_1x1", False, False),
-    "MODEL.RESNETS.NORM": ("backbone_norm", "BN", "bn"),
-    "MODEL.FPN.OUT_CHANNELS": ("fpn_channels", 128, 128),
-    "MODEL.FPN.NORM": ("fpn_norm", "GN", "gn"),
-    "MODEL.ANCHOR_GENERATOR.SIZES": ("anchor_sizes", "[[8], [16], [32], [64], [128]]", (8, 16, 32, 64, 128)),
-    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": ("anchor_ratios", [[0.25, 4]], (0.25, 4.0)),
-    "MODEL.RPN.CONV_DIMS": ("rpn_convs", [-1, -1, -1], 3),
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": ("rpn_batch_size", 64, 64),
-    "MODEL.RPN.POSITIVE_FRACTION": ("rpn_positive_fraction", 0.25, 0.25),
-    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": ("rpn_pre_nms_train", 500, 500),
-    "MODEL.RPN.PRE_NMS_TOPK_TEST": ("rpn_pre_nms_test", 501, 501),
-    "MODEL.RPN.POST_NMS_TOPK_TRAIN": ("rpn_post_nms_train", 502, 502),
-    "MODEL.RPN.POST_NMS_TOPK_TEST": ("rpn_post_nms_test", 503, 503),
-    "MODEL.RPN.NMS_THRESH": ("rpn_nms_threshold", 0.8, 0.8),
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": ("roi_batch_size", 128, 128),
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION": ("roi_positive_fraction", 0.5, 0.5),
-    "MODEL.ROI_HEADS.IOU_THRESHOLDS": ("roi_foreground_iou", [0.6], 0.6),
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": ("score_threshold", 0, 0.0),
-    "MODEL.ROI_HEADS.NMS_THRESH_TEST": ("nms_threshold", 0.3, 0.3),
-    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": ("box_pool_size", 9, 9),
-    "MODEL.ROI_BOX_HEAD.NUM_CONV": ("box_convs", 2, 2),
-    "MODEL.ROI_BOX_HEAD.CONV_DIM": ("box_conv_dim", 64, 64),
-    "MODEL.ROI_BOX_HEAD.NUM_FC": ("box_fcs", 1, 1),
-    "MODEL.ROI_BOX_HEAD.FC_DIM": ("box_fc_dim", 512, 512),
-    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": ("class_agnostic_boxes", True, True),
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": ("box_weights", "(20, 20, 10, 10)", (20.0, 20.0, 10.0, 10.0)),
-    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": ("mask_pool_size", 10, 10),
-    "MODEL.ROI_MASK_HEAD.NUM_CONV": ("mask_convs", 8, 8),
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": ("mask_dim", 128, 128),
-    "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": ("class_agnostic_masks", True, True),
-    "MODEL.ROI_MASK_HEAD.NORM": ("head_norm", "GN", "gn"),
-    "TEST.DETECTIONS_PER_IMAGE": ("detections_per_image", 300, 300),
-    "SOLVER.WEIGHT_DECAY_NORM": ("weight_decay_exempts_norm", 0.0001, False),
-}
-
-
-def nested(settings: dict) -> dict:
-    """Dotted keys to nested dictionaries."""
-    values: dict = {}
-    for key, value in settings.items():
-        *parts, last = key.split(".")
-        section = values
-        for part in parts:
-            section = section.setdefault(part, {})
-        section[last] = value
-    return values
-
-
-def write_yaml(folder: Path, settings: dict, base: str | None = "Base-RCNN-FPN.yaml") -> Path:
-    values = nested({"MODEL.MASK_ON": True, **settings})
-    return write(folder, "model.yaml", yaml.safe_dump(values | ({"_BASE_": base} if base else {})))
-
-
-@pytest.mark.parametrize("key", D2_FIELDS)
-def test_yaml_key_goes_to_its_field(key, tmp_path):
-    field, given, expected = D2_FIELDS[key]
-    config = config_from_file(write_yaml(tmp_path, {key: given}))
-    assert config == dataclasses.replace(model_config(D2_R50), **{field: expected})
-
-
-def test_yaml_settings_for_both_heads(tmp_path):
-    given = {
-        f"MODEL.ROI_{head}_HEAD.{key}": value
-        for head in ("BOX", "MASK")
-        for key, value in (("POOLER_TYPE", "ROIAlign"), ("POOLER_SAMPLING_RATIO", 2))
-    }
-    given |= {"MODEL.RPN.SMOOTH_L1_BETA": 0.5, "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.5}
-    given |= {"MODEL.RPN.IOU_THRESHOLDS": [0.2, 0.6]}
-    expected = dict(
-        roi_aligned=False,
-        roi_sampling_ratio=2,
-        smooth_l1_beta=0.5,
-        rpn_background_iou=0.2,
-        rpn_foreground_iou=0.6,
-    )
-    config = config_from_file(write_yaml(tmp_path, given))
-    assert config == dataclasses.replace(model_config(D2_R50), **expected)
-
-
-def test_yaml_categories_come_from_the_data_sets(tmp_path):
-    assert config_from_file(write_yaml(tmp_path, {})).categories == COCO_80
-    own = {"DATASETS.TEST": ["mine"], "DATASETS.TRAIN": ["coco_2017_train"]}
-    assert config_from_file(write_yaml(tmp_path, own)).categories == ()
-    few = {"MODEL.ROI_HEADS.NUM_CLASSES": 3}
-    assert config_from_file(write_yaml(tmp_path, few)).categories == ()
-
-
-def test_yaml_bases_are_followed_and_overridden(tmp_path):
-    write(
-        tmp_path, "a/base.yaml", "_BASE_: Base-RCNN-FPN.yaml\nMODEL: {MASK_ON: True, RESNETS: {DEPTH: 101}}"
-    )
-    write(tmp_path, "a/middle.yaml", "_BASE_: base.yaml\nMODEL: {ROI_HEADS: {NUM_CLASSES: 7}}")
-    path = write(
-        tmp_path, "b/model.yaml", "_BASE_: ../a/middle.yaml\nMODEL: {ROI_HEADS: {NMS_THRESH_TEST: 0.4}}"
-    )
-    expected = model_config(D2_R50, 7, backbone_depth=101, nms_threshold=0.4)
-    assert config_from_file(path) == expected
-    write(tmp_path, "b/absolute.yaml", f"_BASE_: {tmp_path / 'a' / 'middle.yaml'}\nMODEL: {{MASK_ON: False}}")
-    config = config_from_file(tmp_path / "b" / "absolute.yaml")
-    assert config == dataclasses.replace(expected, mask_head=False, nms_threshold=0.5)
-
-
-def test_yaml_on_disk_comes_before_the_known_base(tmp_path):
-    write(tmp_path, "Base-RCNN-FPN.yaml", "MODEL: {META_ARCHITECTURE: RetinaNet}")
-    assert "MODEL.META_ARCHITECTURE is 'RetinaNet'" in refusal(write_yaml(tmp_path, {}))
-
-
-def test_yaml_base_in_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    write(tmp_path, "mine.yaml", "_BASE_: Base-RCNN-FPN.yaml\nMODEL: {MASK_ON: True}")
-    assert config_from_file(write_yaml(tmp_path, {}, "~/mine.yaml")) == model_config(D2_R50)
-
-
-REFUSED_KEYS = {
-    "MODEL.META_ARCHITECTURE": "PanopticFPN",
-    "MODEL.KEYPOINT_ON": True,
-    "MODEL.LOAD_PROPOSALS": True,
-    "INPUT.FORMAT": "L",
-    "INPUT.MIN_SIZE_TEST": 0,
-    "MODEL.PIXEL_MEAN": [0, 0, 0, 0],
-    "MODEL.BACKBONE.NAME": "build_regnet_fpn_backbone",
-    "MODEL.RESNETS.DEPTH": 26,
-    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
-    "MODEL.RESNETS.OUT_FEATURES": ["res5"],
-    "MODEL.RESNETS.RES5_DILATION": 2,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 128,
-    "MODEL.FPN.FUSE_TYPE": "avg",
-    "MODEL.FPN.NORM": "LN",
-    "MODEL.ANCHOR_GENERATOR.NAME": "RotatedAnchorGenerator",
-    "MODEL.ANCHOR_GENERATOR.OFFSET": 0.5,
-    "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],
-    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[1.0], [2.0], [1.0], [1.0], [1.0]],
-    "MODEL.PROPOSAL_GENERATOR.NAME": "RRPN",
-    "MODEL.RPN.HEAD_NAME": "MyRPNHead",
-    "MODEL.RPN.CONV_DIMS": [64],
-    "MODEL.RPN.BBOX_REG_WEIGHTS": [2.0, 1.0, 1.0, 1.0],
-    "MODEL.RPN.NMS_THRESH": "high",
-    "MODEL.ROI_HEADS.NAME": "CascadeROIHeads",
-    "MODEL.ROI_HEADS.NUM_CLASSES": 0,
-    "MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.5, 0.6],
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool",
-    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": -1,
-    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": True,
-    "MODEL.ROI_MASK_HEAD.NAME": "PointRendMaskHead",
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlign",  # the box head's is ROIAlignV2
-    "VERSION": 1,
-}
-
-
-def test_yaml_refuses_all_at_once(tmp_path):
-    given = {key: value for key, value in REFUSED_KEYS.items() if key != "MODEL.ROI_MASK_HEAD.POOLER_TYPE"}
-    head, *lines = refusal(write_yaml(tmp_path, given)).splitlines()
-    assert "model.yaml has 31 settings that cannot be reproduced here:" in head
-    assert sorted(line.split()[0] for line in lines) == sorted(given)
-    assert all("supported: " in line for line in lines)
-    assert "  MODEL.FPN.FUSE_TYPE is 'avg'; supported: 'sum'" in lines
-
-
-@pytest.mark.parametrize("key", REFUSED_KEYS)
-def test_yaml_refuses_each_also_without_training(key, tmp_path):
-    message = refusal(write_yaml(tmp_path, {key: REFUSED_KEYS[key]}), training=False)
-    assert f"\n  {key} is " in message and "has a setting that" in message
-
-
-TRAINING_KEYS = {
-    "MODEL.RPN.BBOX_REG_LOSS_TYPE": "giou",
-    "MODEL.RPN.BOUNDARY_THRESH": 0,
-    "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False,
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": 10.0,
-    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 1.0,
-    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": True,
-    "SOLVER.WEIGHT_DECAY_NORM": 0.5,
-}
-
-
-@pytest.mark.parametrize("key", TRAINING_KEYS)
-def test_yaml_refuses_what_changes_training_only_unless_told(key, tmp_path, caplog):
-    path = write_yaml(tmp_path, {key: TRAINING_KEYS[key]})
-    assert f"  {key} is " in refusal(path)
-    with caplog.at_level(logging.WARNING):
-        config = config_from_file(path, training=False)
-    assert key in caplog.text and "training here would differ" in caplog.text
-    # What detects does not depend on it.
-    assert dataclasses.replace(config, weight_decay_exempts_norm=True) == model_config(D2_R50)
-
-
-def test_yaml_unknown_keys_are_listed_with_suggestions(tmp_path):
-    message = refusal(write_yaml(tmp_path, {"TEST.DETECTION_PER_IMAGE": 10, "MODEL.ROI_HEAD.NUM_CLASSES": 2}))
-    assert "TEST.DETECTION_PER_IMAGE is no setting of Detectron2's that is known" in message
-    assert "did you mean TEST.DETECTIONS_PER_IMAGE?" in message
-    assert "did you mean MODEL.ROI_HEADS.NUM_CLASSES?" in message
-
-
-def test_yaml_without_a_base_has_the_defaults_of_a_c4_detector(tmp_path):
-    message = refusal(write_yaml(tmp_path, {}, base=None))
-    assert "nothing sets MODEL.BACKBONE.NAME" in message and "'Res5ROIHeads'" in message
-    assert "'Res5ROIHeads'" in refusal(write_yaml(tmp_path, {}, base="../Base-RCNN-C4.yaml"))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("_BASE_: nowhere.yaml", "nowhere.yaml, which does not exist"),
-        ("_BASE_: model.yaml", "is its own _BASE_"),
-        ("_BASE_: https://example.org/x.yaml", "save that file"),
-        ("_BASE_: [1]", "give the path of a yaml file"),
-        ("_BASE_: 1", "give the path of a yaml file"),
-        ("MODEL: !!python/object/apply:os.system ['touch ran']", "not allowed to run code"),
-        ("MODEL: !!python/tuple [1, 2]", "not allowed to run code"),
-        ("MODEL: {A: &a [*a]", "no valid yaml in line"),
-        ("A: &a {B: *a}", "nests its settings too deeply"),
-        ("A: 2020-99-99", "no valid yaml"),
-        ("- 1", "holds no settings by name"),
-        ("", "holds no settings by name"),
-        ("MODEL: 3\n_BASE_: Base-RCNN-FPN.yaml", "MODEL is no setting"),
-    ],
-)
-def test_yaml_that_is_wrong(text, expected, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert expected in refusal(write(tmp_path, "model.yaml", text))
-    assert not (tmp_path / "ran").exists()
-
-
-def test_files_that_cannot_be_read(tmp_path):
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "is no text file" in refusal(tmp_path / "binary.yaml")
-    (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
-    assert "is no text file" in refusal(tmp_path / "binary.py")
-    for name in ("absent.yaml", "absent.py"):
-        assert f"{name} cannot be read (No such file or directory)" in refusal(tmp_path / name)
-    assert "has the ending '.json'" in refusal(tmp_path / "model.json")
-
-
-def test_yaml_bombs_end_quickly(tmp_path):
-    """Aliases make a small file a tree of a billion settings."""
-    rows = ["a0: &a0 {x: 1}"] + [
-        f"a{i}: &a{i} {{" + ", ".join(f"k{j}: *a{i - 1}" for j in range(10)) + "}" for i in range(1, 10)
-    ]
-    assert "settings" in refusal(write(tmp_path, "bomb.yaml", "\n".join(rows)))
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/checkpoints/detectron2_balloon.yaml")
-def test_whole_config_as_detectron2_writes_it():
-    config = config_from_file(SHARED / "checkpoints" / "detectron2_balloon.yaml")
-    expected = dict(test_min_size=448, test_max_size=640, roi_batch_size=128)
-    assert config == model_config(D2_R50, 1, **expected)
-
-
-# -- MMDetection
 
 V3 = """
 _base_ = [
@@ -522,11 +175,11 @@ optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)
 @pytest.mark.parametrize("name", MM_MODELS)
 def test_python_gives_the_preset(name, tmp_path):
     """The bases are not there: MMDetection's own are known by name."""
-    assert config_from_file(write(tmp_path, "model.py", MM_MODELS[name])) == model_config(name)
+    assert config_from_file(write_config(tmp_path, "model.py", MM_MODELS[name])) == model_config(name)
 
 
 def test_whole_config_of_version_2(tmp_path):
-    assert config_from_file(write(tmp_path, "model.py", V2_WHOLE)) == model_config(MM_R50)
+    assert config_from_file(write_config(tmp_path, "model.py", V2_WHOLE)) == model_config(MM_R50)
     assert config_from_mmdet_text(V2_WHOLE, "x.pth") == model_config(MM_R50)
 
 
@@ -535,6 +188,15 @@ def test_text_of_a_checkpoint_may_hold_several_files():
     own = "_base_ = './whole.py'\nmodel = dict(backbone=dict(depth=101))\n"
     text = f"/data/configs/whole.py\n{V2_WHOLE}\n/data/configs/own.py\n{own}"
     assert config_from_mmdet_text(text, "x.pth") == model_config(MM_R50, backbone_depth=101)
+
+
+def test_text_of_version_2_repeats_the_settings_of_the_regions():
+    """Its checkpoints' text was written after building the model, which copies them into roi_head."""
+    text = V2_WHOLE.replace(
+        "roi_head=dict(", "roi_head=dict(train_cfg=dict(mask_size=28), test_cfg=dict(score_thr=0.5), ", 1
+    )
+    assert text != V2_WHOLE
+    assert config_from_mmdet_text(text, "x.pth") == model_config(MM_R50)
 
 
 # Assignment behind the usual bases, fields that change.
@@ -634,7 +296,7 @@ MM_FIELDS = [
 
 @pytest.mark.parametrize(("text", "changes"), MM_FIELDS)
 def test_python_settings_go_to_their_fields(text, changes, tmp_path):
-    config = config_from_file(write(tmp_path, "model.py", V3_MASK + text))
+    config = config_from_file(write_config(tmp_path, "model.py", V3_MASK + text))
     assert config == dataclasses.replace(model_config(MM_R50), **changes)
 
 
@@ -643,13 +305,13 @@ def test_python_categories_come_from_the_data_set(tmp_path):
         "model = dict(roi_head=dict(bbox_head=dict(num_classes={0}), mask_head=dict(num_classes={0})))\n"
     )
     city = V3.format(model="mask-rcnn_r50_fpn", data="cityscapes_instance")
-    config = config_from_file(write(tmp_path, "city.py", city + classes.format(8)))
+    config = config_from_file(write_config(tmp_path, "city.py", city + classes.format(8)))
     assert config.categories == CITYSCAPES_8 and (config.test_min_size, config.test_max_size) == (1024, 2048)
     balloon = "test_dataloader = dict(dataset=dict(metainfo=dict(classes=('balloon', ))))\n"
-    config = config_from_file(write(tmp_path, "balloon.py", V3_MASK + classes.format(1) + balloon))
+    config = config_from_file(write_config(tmp_path, "balloon.py", V3_MASK + classes.format(1) + balloon))
     assert config == model_config(MM_R50, 1)
     # Eighty classes, but not COCO's.
-    assert config_from_file(write(tmp_path, "other.py", V3_MASK + balloon)).categories == ()
+    assert config_from_file(write_config(tmp_path, "other.py", V3_MASK + balloon)).categories == ()
 
 
 SYNTAX = [
@@ -680,14 +342,14 @@ SYNTAX = [
 
 @pytest.mark.parametrize(("text", "depth"), SYNTAX)
 def test_python_syntax_is_evaluated(text, depth, tmp_path):
-    path = write(tmp_path, "model.py", V3_MASK + text)
+    path = write_config(tmp_path, "model.py", V3_MASK + text)
     assert config_from_file(path) == model_config(MM_R50, backbone_depth=depth)
 
 
 def test_python_bases_on_disk_merge(tmp_path):
     """Dictionaries merge, lists replace, _delete_ replaces, {{ fileDirname }} is the file's folder."""
-    write(tmp_path, "configs/whole.py", V2_WHOLE.replace("depth=50", "depth=101"))
-    write(
+    write_config(tmp_path, "configs/whole.py", V2_WHOLE.replace("depth=50", "depth=101"))
+    write_config(
         tmp_path,
         "configs/sub/a.py",
         "_base_ = '../whole.py'\nmodel = dict(rpn_head=dict(anchor_generator=dict(ratios=[1.0])))",
@@ -700,7 +362,7 @@ def test_python_bases_on_disk_merge(tmp_path):
                 rcnn={{_base_.test_cfg.rcnn}}),
             neck=dict(_delete_=True, type='FPN', out_channels=256, num_outs=5, norm_cfg=dict(type='BN')))
         """
-    config = config_from_file(write(tmp_path, "configs/sub/own.py", text))
+    config = config_from_file(write_config(tmp_path, "configs/sub/own.py", text))
     changes = dict(
         backbone_depth=101, anchor_ratios=(1.0,), rpn_pre_nms_test=10, rpn_post_nms_test=5, fpn_norm="bn"
     )
@@ -708,8 +370,8 @@ def test_python_bases_on_disk_merge(tmp_path):
 
 
 def test_python_base_that_cannot_be_read_stays_so(tmp_path):
-    write(tmp_path, "base.py", V2_WHOLE + "test_cfg = dict(rpn=load(), rcnn=test_cfg['rcnn'])")
-    path = write(tmp_path, "own.py", "_base_ = 'base.py'\ntest_cfg = dict(rpn=dict(nms_pre=10))")
+    write_config(tmp_path, "base.py", V2_WHOLE + "test_cfg = dict(rpn=load(), rcnn=test_cfg['rcnn'])")
+    path = write_config(tmp_path, "own.py", "_base_ = 'base.py'\ntest_cfg = dict(rpn=dict(nms_pre=10))")
     message = refusal(path)
     assert (
         "has a test_cfg.rpn that is unreadable (line" in message
@@ -729,7 +391,7 @@ def test_python_of_version_2_keeps_the_ratio_unless_told_otherwise():
 def test_norm_layers_whose_affine_part_is_fixed(tmp_path):
     """Of the pyramid they train here, so that training differs and detections do not."""
     text = "model = dict(neck=dict(norm_cfg=dict(type='BN', requires_grad=False)))"
-    path = write(tmp_path, "model.py", V3_MASK + text)
+    path = write_config(tmp_path, "model.py", V3_MASK + text)
     assert "neck.norm_cfg.requires_grad is False" in refusal(path)
     assert config_from_file(path, training=False) == model_config(MM_R50, fpn_norm="bn")
 
@@ -777,7 +439,7 @@ REFUSED_PYTHON = {
 
 @pytest.mark.parametrize("key", REFUSED_PYTHON)
 def test_python_refuses_each_also_without_training(key, tmp_path):
-    message = refusal(write(tmp_path, "model.py", V3_MASK + REFUSED_PYTHON[key]), training=False)
+    message = refusal(write_config(tmp_path, "model.py", V3_MASK + REFUSED_PYTHON[key]), training=False)
     assert "has a setting that cannot be reproduced here:\n" in message
     assert message.splitlines()[1].split()[0] == key
     assert "supported: " in message or "did you mean roi_head.bbox_head.num_classes?" in message
@@ -790,7 +452,7 @@ def test_python_refuses_all_at_once(tmp_path):
             test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))),
             train_cfg=dict(rcnn=dict(sampler=dict(type='OHEMSampler'))))
         """
-    message = refusal(write(tmp_path, "model.py", V3_MASK + textwrap.dedent(text)))
+    message = refusal(write_config(tmp_path, "model.py", V3_MASK + textwrap.dedent(text)))
     assert "model.py has 4 settings" in message
     for part in ("backbone.depth is 26", "'DCN'", "'soft_nms'", "'OHEMSampler'"):
         assert part in message
@@ -810,7 +472,7 @@ TRAINING_PYTHON = [
 
 @pytest.mark.parametrize("text", TRAINING_PYTHON)
 def test_python_refuses_what_changes_training_only_unless_told(text, tmp_path, caplog):
-    path = write(tmp_path, "model.py", V3_MASK + text)
+    path = write_config(tmp_path, "model.py", V3_MASK + text)
     refusal(path)
     with caplog.at_level(logging.WARNING):
         assert config_from_file(path, training=False) == model_config(MM_R50)
@@ -854,7 +516,7 @@ def test_python_refuses_what_changes_training_only_unless_told(text, tmp_path, c
     ],
 )
 def test_python_that_is_wrong(text, expected, tmp_path):
-    message = refusal(write(tmp_path, "model.py", V3_MASK + text))
+    message = refusal(write_config(tmp_path, "model.py", V3_MASK + text))
     assert expected in message and "model.py" in message
 
 
@@ -866,9 +528,9 @@ def test_python_is_never_run(tmp_path, monkeypatch):
         f"def f(a={run}):\n    pass", f"class A:\n    x = {run}", f"@{run}\ndef f(): pass",
         f'x = f"{{{run}}}"',
     ):  # fmt: skip
-        assert config_from_file(write(tmp_path, "model.py", V3_MASK + text)) == model_config(MM_R50)
-    refusal(write(tmp_path, "model.py", V3_MASK + f"{run}\n"))
-    refusal(write(tmp_path, "model.py", V3_MASK + f"model = dict(backbone=dict(depth={run}))\n"))
+        assert config_from_file(write_config(tmp_path, "model.py", V3_MASK + text)) == model_config(MM_R50)
+    refusal(write_config(tmp_path, "model.py", V3_MASK + f"{run}\n"))
+    refusal(write_config(tmp_path, "model.py", V3_MASK + f"model = dict(backbone=dict(depth={run}))\n"))
     assert os.listdir(tmp_path) == ["model.py"]
 
 
