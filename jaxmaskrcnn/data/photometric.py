@@ -92,9 +92,10 @@ def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
         picture = _turn_hue(picture, distortion.hue)
     if distortion.contrast != 1 and not distortion.contrast_first:
         picture = ImageEnhance.Contrast(picture).enhance(distortion.contrast)
-    pixels = np.asarray(picture)
-    # A selection with a list would copy even where nothing changes.
-    return pixels if distortion.channels == (0, 1, 2) else pixels[..., list(distortion.channels)]
+    if distortion.channels != (0, 1, 2):
+        bands = picture.split()
+        picture = Image.merge("RGB", [bands[channel] for channel in distortion.channels])
+    return np.asarray(picture)
 
 
 def _turn_hue(picture: Image.Image, turn: float) -> Image.Image:
