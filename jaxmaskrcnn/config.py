@@ -239,6 +239,13 @@ class DataConfig:
 
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
 
+    jitter_size: int = 0  # side of the square canvas of large-scale jitter in pixels; 0: off
+    jitter_scale: tuple[float, ...] = (1.0, 1.0)  # its smallest and largest scale, e.g. 0.1,2.0
+    crop: float = 1.0  # smallest share of height and width that a random crop keeps; 1: off
+    rotate: float = 0.0  # largest angle in degrees, to both sides; 0: off
+    photometric: float = 0.0  # probability of each colour distortion; 0: off
+    copy_paste: float = 0.0  # probability that objects of another image are pasted; 0: off
+
 
 @dataclasses.dataclass(kw_only=True)
 class OptimizerConfig:

@@ -14,16 +14,25 @@ from absl import flags
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import sampler
+from jaxmaskrcnn.data.augment_plan import ImagePlan, SlotPlan
+from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.preprocess import empty_targets, resize_for
+from jaxmaskrcnn.data.scene import Scene, fill_targets, transform_scene
 from jaxmaskrcnn.data.source import Example, Source
-from jaxmaskrcnn.data.transforms import clip_boxes, flip_boxes, pack_rles, round_up, scale_boxes
+from jaxmaskrcnn.data.transforms import (
+    clip_boxes,
+    flip_boxes,
+    not_degenerate,
+    pack_rles,
+    round_up,
+    scale_boxes,
+)
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Batch, Targets
 
 log = logging.getLogger(__name__)
 
-_SMALLEST_SIDE = 1e-3  # pixels; an object that is thinner after resizing teaches nothing
 _END = 2**40  # steps; a range needs one
 
 
@@ -53,6 +62,14 @@ class LoadBatch:
         for slot, index in enumerate(plan.index):
             if index < 0:
                 continue
+            if plan.augment:
+                scene = self._scene(plan.augment[slot])
+                size = scene.image.shape[:2]
+                images[slot, : size[0], : size[1]] = scene.image
+                original_sizes[slot], image_sizes[slot] = self._source.sizes[index], size
+                if targets is not None:
+                    fill_targets(targets, slot, scene)
+                continue
             example = self._source[index]
             size = tuple(map(int, plan.sizes[slot]))
             image = resize_for(self._model, self._pixels(example), size)
@@ -70,14 +87,31 @@ class LoadBatch:
             targets=targets,
         )
 
+    def _scene(self, plan: SlotPlan) -> Scene:
+        scene = self._transformed(plan.image)
+        if plan.pasted is None:
+            return scene
+        other = self._transformed(plan.pasted)
+        return paste(scene, other, choose_pasted(other.crowd, plan.choice))
+
+    def _transformed(self, plan: ImagePlan) -> Scene:
+        example = self._source[plan.index]
+        return transform_scene(
+            self._pixels(example),
+            example,
+            plan.geometry,
+            plan.distortion,
+            self._model,
+            self._source.has_masks,
+        )
+
     def _pixels(self, example: Example) -> np.ndarray:
         name = f"image {example.image_id} ({example.file_name}) of {self._source.annotations}"
         return decode_image(example.image, size=example.size, name=name)
 
     def _fill(self, targets: Targets, slot: int, example: Example, size, flip: bool, canvas) -> None:
         boxes = clip_boxes(scale_boxes(example.boxes, example.size, size), size)
-        keep = ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST_SIDE).all(axis=1)
-        chosen = np.flatnonzero(keep)
+        chosen = np.flatnonzero(not_degenerate(boxes))
         masks = None
         if self._model.mask_head:
             rles = [example.rles[i] for i in chosen]
@@ -286,6 +320,8 @@ def _check_labels(source: Source, model_config: ModelConfig) -> None:
 
 def _object_slots(source: Source, data_config: DataConfig) -> int:
     counts = np.asarray(source.object_counts) + np.asarray(source.crowd_counts)
+    if data_config.copy_paste:
+        counts = counts + np.asarray(source.object_counts).max(initial=0)
     largest = int(counts.max(initial=0))
     if data_config.max_objects < 0:
         raise UserError(f"data.max_objects is {data_config.max_objects}; give a number, or 0 to derive it.")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.data.augment_plan import AugmentPlan, SlotPlan, augments
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.resize import output_size
@@ -29,18 +30,20 @@ class StepPlan(NamedTuple):
         sizes: int32 [B, 2], height and width to resize to, in pixels.
         flip: bool [B], whether to mirror left to right.
         canvas: Height and width that all images of the batch are padded to.
+        augment: B entries that replace ``sizes`` and ``flip``; none without augmentation.
     """
 
     index: np.ndarray
     sizes: np.ndarray
     flip: np.ndarray
     canvas: tuple[int, int]
+    augment: tuple[SlotPlan, ...] = ()
 
     def part(self, process_index: int, process_count: int) -> "StepPlan":
         """The rows that one process loads: an equal, contiguous share."""
         share = len(self.index) // process_count
         rows = slice(process_index * share, (process_index + 1) * share)
-        return StepPlan(self.index[rows], self.sizes[rows], self.flip[rows], self.canvas)
+        return StepPlan(self.index[rows], self.sizes[rows], self.flip[rows], self.canvas, self.augment[rows])
 
 
 def resized_sizes(sizes: np.ndarray, min_size: int, max_size: int, rule: str) -> np.ndarray:
@@ -136,7 +139,7 @@ class TrainPlan:
         source: The data set (``sizes``, ``object_counts``, ``file_names``, ``annotations``).
         model: Size rule, padding divisor, test size.
         data: Batch size, sizes, flip probability, canvases.
-        seed: Of the order, the sizes and the flips.
+        seed: Of the order, the sizes, the flips and the augmentation.
 
     Attributes:
         canvases: The canvas shapes in use.
@@ -162,12 +165,17 @@ class TrainPlan:
             )
         max_size = data.max_size or model.test_max_size
         min_sizes = [size or model.test_min_size for size in data.min_sizes]
+        self._augment = None
+        if augments(data):
+            self._augment = AugmentPlan(source, model, data, min_sizes, max_size, seed)
         original = np.asarray(source.sizes)[used]
         # [U, scales, 2]; the largest short side gives the largest image under every size rule
         self._sizes = np.stack(
             [resized_sizes(original, m, max_size, model.size_rule) for m in min_sizes], axis=1
         )
         extents = round_up(self._sizes.max(axis=1), model.pad_divisor)
+        if data.jitter_size:
+            extents = np.full((len(used), 2), data.jitter_size)  # whatever the scale, one canvas
         self.canvases, group = _group(extents, model, data, [source.file_names[i] for i in used])
         self._used = used
         self._groups = [np.flatnonzero(group == g) for g in range(len(self.canvases))]
@@ -201,12 +209,15 @@ class TrainPlan:
         members = batches[position]
         rng = np.random.default_rng([self._seed, 1, int(step)])
         scale = rng.integers(self._sizes.shape[1], size=self._batch)
-        return StepPlan(
+        plan = StepPlan(
             index=self._used[members],
             sizes=self._sizes[members, scale],
             flip=rng.random(self._batch) < self._flip,
             canvas=self.canvases[canvas[position]],
         )
+        if self._augment is None:
+            return plan
+        return plan._replace(augment=self._augment(step, plan.index, scale, plan.flip, plan.canvas))
 
 
 def eval_plans(source, model: ModelConfig, data: DataConfig) -> list[StepPlan]:

@@ -10,6 +10,8 @@ import numpy as np
 from jaxmaskrcnn.data.rle import decode_mask
 from jaxmaskrcnn.ops.resize import nearest_index
 
+_SMALLEST_SIDE = 1e-3  # pixels; an object that is thinner after resizing teaches nothing
+
 
 def round_up(size, divisor: int):
     """Rounds lengths up to a multiple of ``divisor``; 0 and 1 leave them as they are."""
@@ -43,6 +45,11 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Cuts boxes off at the border of an image of ``(height, width)``; [G, 4] XYXY."""
     height, width = size
     return np.clip(boxes, 0, np.asarray([width, height, width, height], boxes.dtype))
+
+
+def not_degenerate(boxes: np.ndarray) -> np.ndarray:
+    """Which boxes, [G, 4] XYXY in pixels, are large enough to learn from; bool [G]."""
+    return ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST_SIDE).all(axis=1)
 
 
 def pack_rles(
