@@ -153,9 +153,7 @@ def test_no_gradient_and_no_nan():
 def test_memory_stays_small():
     """128 regions of objects with 2000 vertices: no array of regions x vertices x pixels."""
     shapes = [(100, 2000, 2), (100, 2000), (128,), (128, 4)]
-    arguments = [
-        jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes, "fiif", strict=True)
-    ]
+    arguments = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes, "fiif", strict=True)]
     compiled = jax.jit(lambda *x: ops.polygon_targets(*x, SIZE)).lower(*arguments).compile()
     used = compiled.memory_analysis().temp_size_in_bytes
     assert used < 2**27  # the array of booleans would have 200 MB

@@ -3,6 +3,7 @@
 Shape legend: B images of this process's batch, G ground-truth slots, H, W the canvas.
 """
 
+import json
 import logging
 import weakref
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from absl import flags
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import sampler
 from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.polygons import place_polygons, vertex_slots
 from jaxmaskrcnn.data.preprocess import empty_targets, resize_for
 from jaxmaskrcnn.data.source import Example, Source
 from jaxmaskrcnn.data.transforms import clip_boxes, flip_boxes, pack_rles, round_up, scale_boxes
@@ -38,6 +40,7 @@ class LoadBatch:
 
     def __init__(self, source: Source, model: ModelConfig, objects: int | None):
         self._source, self._model, self._objects = source, model, objects
+        self._masks, self._vertices = _mask_storage(source, model)
 
     def __call__(self, plan: sampler.StepPlan) -> Batch:
         """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch"."""
@@ -49,7 +52,9 @@ class LoadBatch:
         image_sizes = np.ones((count, 2), np.int32)
         targets = None
         if self._objects is not None:
-            targets = empty_targets(count, self._objects, plan.canvas, masks=self._model.mask_head)
+            targets = empty_targets(
+                count, self._objects, plan.canvas, masks=self._masks, vertices=self._vertices
+            )
         for slot, index in enumerate(plan.index):
             if index < 0:
                 continue
@@ -79,7 +84,7 @@ class LoadBatch:
         keep = ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST_SIDE).all(axis=1)
         chosen = np.flatnonzero(keep)
         masks = None
-        if self._model.mask_head:
+        if self._masks:
             rles = [example.rles[i] for i in chosen]
             masks = pack_rles(rles, example.size, size, canvas, self._model.resize_kernel, flip=flip)
             seen = masks.any(axis=(1, 2))
@@ -94,6 +99,14 @@ class LoadBatch:
         targets.valid[slot, :count] = True
         if masks is not None:
             targets.masks[slot, :count] = masks
+        if self._vertices:
+            for g, i in enumerate(chosen):
+                if example.polygons[i] and not example.crowd[i]:
+                    rings, parts = place_polygons(
+                        json.loads(example.polygons[i]), example.size, size, flip=flip
+                    )
+                    targets.polygons[slot, g, : len(parts)] = rings
+                    targets.polygon_parts[slot, g, : len(parts)] = parts
 
 
 class _LoadStep:
@@ -274,6 +287,16 @@ def eval_batches(
     plans = sampler.eval_plans(source, model_config, data_config)
     parts = [plan.part(process_index, process_count) for plan in plans]
     return EvalBatches(LoadBatch(source, model_config, None), plans, parts, data_config)
+
+
+def _mask_storage(source: Source, model_config: ModelConfig) -> tuple[bool, int]:
+    """Whether masks travel as bitmaps, and how many vertex slots an object has for its polygons."""
+    if not model_config.mask_head:
+        return False, 0
+    largest = int(source.vertex_counts.max(initial=0))
+    if model_config.mask_targets != "polygon" or not largest:
+        return True, 0
+    return bool(source.bitmap_counts.any()), vertex_slots(largest)
 
 
 def _check_labels(source: Source, model_config: ModelConfig) -> None:

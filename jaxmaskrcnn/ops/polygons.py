@@ -12,7 +12,6 @@ Boxes are XYXY in pixels.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 _FIFTHS = 5  # steps per cell
 # Further away than this no whole number is exact in float32; it is 60,000 boxes off.
