@@ -278,8 +278,8 @@ def _checked_polygons(polygons, crowd: np.ndarray, i: int) -> list:
             numbers = np.issubdtype(polygon.dtype, np.number)
             if polygon.ndim != 1 or polygon.size < 6 or polygon.size % 2 or not numbers:
                 raise UserError(
-                    f"object {g} of image {i} has a polygon of {polygon.dtype} {list(polygon.shape)}; give at "
-                    "least three points as one flat list x, y, x, y, ..."
+                    f"object {g} of image {i} has a polygon of {polygon.dtype} {list(polygon.shape)}; give "
+                    "at least three points as one flat list x, y, x, y, ..."
                 )
             if not np.isfinite(polygon).all():
                 raise UserError(f"object {g} of image {i} has a polygon with a value that is not finite.")
