@@ -115,7 +115,7 @@ class ModelConfig:
     mask_convs: int = 4
     mask_dim: int = 256
     class_agnostic_masks: bool = False
-    mask_targets: str = "soft"  # soft (torchvision) | threshold (aligned, >= 0.5)
+    mask_targets: str = "soft"  # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
 
     # -- detections
     score_threshold: float = 0.05
@@ -194,7 +194,7 @@ _CHOICES = {
     "roi_scale": ("inferred", "stride"),
     "head_norm": ("none", "bn", "gn"),
     "background": ("first", "last"),
-    "mask_targets": ("soft", "threshold"),
+    "mask_targets": ("soft", "threshold", "polygon"),
     "rescale_rule": ("torchvision", "detectron2", "mmdet"),
     "paste_rule": ("torchvision", "detectron2"),
     "dtype": ("float32", "bfloat16", "float64"),

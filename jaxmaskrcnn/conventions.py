@@ -3,10 +3,9 @@
 What every entry means is said beside its field in ``config.ModelConfig``, whose defaults are
 torchvision's. The presets of ``zoo/`` are one of these dictionaries and what a model differs in.
 
-Two things are alike in all three, though the libraries differ. Crowd regions are neither
-objects nor background (the libraries drop them, so that boxes inside a crowd become negatives;
-``crowd_regions="drop"`` does the same). Detectron2 draws mask targets from polygons; here they
-are pooled from bitmaps and thresholded, as Detectron2 does for bitmaps and MMDetection always.
+One thing is alike in all three, though the libraries differ. Crowd regions are neither objects
+nor background (the libraries drop them, so that boxes inside a crowd become negatives;
+``crowd_regions="drop"`` does the same).
 """
 
 from jaxmaskrcnn.structures import Category
@@ -118,7 +117,7 @@ DETECTRON2 = {
     "roi_scale": "stride",
     "background": "last",
     "smooth_l1_beta": 0.0,
-    "mask_targets": "threshold",
+    "mask_targets": "polygon",
     # detections
     "detection_min_side": 0.0,
     "rescale_rule": "detectron2",

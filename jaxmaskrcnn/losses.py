@@ -17,6 +17,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.ops.boxes import box_iof, box_iou, encode_boxes
 from jaxmaskrcnn.ops.masks import mask_targets
 from jaxmaskrcnn.ops.matching import match
+from jaxmaskrcnn.ops.polygons import polygon_targets
 from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
 from jaxmaskrcnn.structures import Anchors, LossTerm, Proposals, Targets
 
@@ -244,6 +245,44 @@ def box_losses(
     }
 
 
+def wanted_masks(
+    regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: ModelConfig
+) -> Array:
+    """What the mask head should predict, by the rule of the model, one image.
+
+    Args:
+        regions: Q regions.
+        targets: Ground truth with masks or polygons or both.
+        side: M, static.
+        width: Width of the canvas in pixels.
+        image_size: int [2], the image without padding.
+        config: Rule of the mask targets. Under "polygon" an object without polygons has the target
+            of "threshold", as Detectron2 treats bitmaps.
+
+    Returns:
+        float [Q, M, M] in 0 to 1.
+    """
+    drawn = config.mask_targets == "polygon" and targets.polygons is not None
+    if drawn:
+        polygons = (targets.polygons, targets.polygon_parts)
+        from_polygons = polygon_targets(*polygons, regions.matched, regions.boxes, side)
+        if targets.masks is None:
+            return from_polygons
+    pooled = mask_targets(
+        targets.masks,
+        width,
+        regions.matched,
+        regions.boxes,
+        side,
+        rule="soft" if config.mask_targets == "soft" else "threshold",
+        image_size=image_size,
+    )
+    if not drawn:
+        return pooled
+    has_polygons = (targets.polygon_parts >= 0).any(-1)[regions.matched]
+    return jnp.where(has_polygons[:, None, None], from_polygons, pooled)
+
+
 def mask_loss(
     logits: Array,
     regions: Regions,
@@ -257,7 +296,7 @@ def mask_loss(
     Args:
         logits: float [Q, M, M], of the regions' own classes.
         regions: The first Q of the sampled regions, among them all positive ones.
-        targets: Ground truth with packed masks.
+        targets: Ground truth with packed masks or polygons.
         width: Width of the canvas in pixels, which packed masks round up.
         image_size: int [2], the image without padding; its masks end there.
         config: Rule of the mask targets.
@@ -266,15 +305,7 @@ def mask_loss(
         "loss_mask", counted in mask pixels.
     """
     side = logits.shape[-1]
-    wanted = mask_targets(
-        targets.masks,
-        width,
-        regions.matched,
-        regions.boxes,
-        side,
-        rule=config.mask_targets,
-        image_size=image_size,
-    )
+    wanted = wanted_masks(regions, targets, side, width, image_size, config)
     bce = binary_cross_entropy(logits, jax.lax.stop_gradient(wanted).astype(logits.dtype))
     total = jnp.where(regions.positive[:, None, None], bce, 0).sum()
     return {"loss_mask": LossTerm(total, regions.positive.sum().astype(bce.dtype) * side * side)}

@@ -5,7 +5,7 @@ static size, and a boolean ``valid`` says which slots hold something. A padded s
 changes the result of a valid one.
 
 Shape legend: B images, G ground-truth slots, N anchors, P proposal slots, D detection slots,
-H and W the height and width of the canvas, M the side of a mask head's output.
+H and W the height and width of the canvas, M the side of a mask head's output, V vertex slots.
 
 All boxes are XYXY in pixels of the network's input, in continuous coordinates: a box that
 covers the pixel column 0 alone has ``x1 = 0`` and ``x2 = 1``.
@@ -36,9 +36,14 @@ class Targets(NamedTuple):
         labels: int32 [B, G], 0 to ``num_classes - 1``; the background is not counted.
         masks: uint8 [B, G, H, ceil(W / 8)], the full-canvas masks with eight pixels of a row
             in a byte (``numpy.packbits(mask, axis=-1)``); an eighth of the memory of bytes.
-            None for a model without a mask head.
+            None for a model without a mask head, and where polygons say all.
         crowd: bool [B, G], regions that are neither objects to learn nor background.
         valid: bool [B, G], False in a padded slot.
+        polygons: float32 [B, G, V, 2], the vertices x and y of each object's polygons, every
+            polygon's first one again as its last, in pixels of the network's input. None unless
+            the model's mask targets are drawn from polygons.
+        polygon_parts: int32 [B, G, V], the number of the polygon that a vertex belongs to, -1 in
+            a padded slot; an object that has none learns from its mask. None like ``polygons``.
     """
 
     boxes: Array
@@ -46,6 +51,8 @@ class Targets(NamedTuple):
     masks: Array | None
     crowd: Array
     valid: Array
+    polygons: Array | None = None
+    polygon_parts: Array | None = None
 
 
 class Batch(NamedTuple):

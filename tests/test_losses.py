@@ -43,11 +43,11 @@ def pad_targets(targets, extra, garbage=False):
             tail = rng.integers(0, 3, tail.shape).astype(x.dtype)
         return np.concatenate([x, tail])
 
-    return Targets(*(pad(x) for x in targets))
+    return jax.tree.map(pad, targets)
 
 
 def permute(targets, order):
-    return Targets(*(x[order] for x in targets))
+    return jax.tree.map(lambda x: x[order], targets)
 
 
 @functools.partial(jax.jit, static_argnums=0)

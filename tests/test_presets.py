@@ -85,7 +85,7 @@ CONVENTIONS = {
     "mask_head": (True, True, True),
     "mask_pool_size": (14, 14, 14),
     "mask_convs": (4, 4, 4),
-    "mask_targets": ("soft", "threshold", "threshold"),
+    "mask_targets": ("soft", "polygon", "threshold"),
     "score_threshold": (0.05, 0.05, 0.05),
     "nms_threshold": (0.5, 0.5, 0.5),
     "detections_per_image": (100, 100, 100),

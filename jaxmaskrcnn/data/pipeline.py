@@ -3,6 +3,7 @@
 Shape legend: B images of this process's batch, G ground-truth slots, H, W the canvas.
 """
 
+import json
 import logging
 import weakref
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from absl import flags
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import sampler
-from jaxmaskrcnn.data.augment_plan import ImagePlan, SlotPlan
+from jaxmaskrcnn.data.augment_plan import ImagePlan, SlotPlan, augments
 from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
 from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.polygons import place_polygons, vertex_slots
 from jaxmaskrcnn.data.preprocess import empty_targets, resize_for
 from jaxmaskrcnn.data.scene import Scene, fill_targets, transform_scene
 from jaxmaskrcnn.data.source import Example, Source
@@ -43,10 +45,13 @@ class LoadBatch:
         source: The data set.
         model: How images are resized and whether there are masks.
         objects: Ground-truth slots per image; None loads no targets.
+        augmented: Whether the plans have augmentations. What cropping and pasting leave of an object
+            is a bitmap, so polygons do not travel then.
     """
 
-    def __init__(self, source: Source, model: ModelConfig, objects: int | None):
+    def __init__(self, source: Source, model: ModelConfig, objects: int | None, *, augmented: bool = False):
         self._source, self._model, self._objects = source, model, objects
+        self._masks, self._vertices = (model.mask_head, 0) if augmented else _mask_storage(source, model)
 
     def __call__(self, plan: sampler.StepPlan) -> Batch:
         """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch"."""
@@ -58,7 +63,9 @@ class LoadBatch:
         image_sizes = np.ones((count, 2), np.int32)
         targets = None
         if self._objects is not None:
-            targets = empty_targets(count, self._objects, plan.canvas, masks=self._model.mask_head)
+            targets = empty_targets(
+                count, self._objects, plan.canvas, masks=self._masks, vertices=self._vertices
+            )
         for slot, index in enumerate(plan.index):
             if index < 0:
                 continue
@@ -113,7 +120,7 @@ class LoadBatch:
         boxes = clip_boxes(scale_boxes(example.boxes, example.size, size), size)
         chosen = np.flatnonzero(not_degenerate(boxes))
         masks = None
-        if self._model.mask_head:
+        if self._masks:
             rles = [example.rles[i] for i in chosen]
             masks = pack_rles(rles, example.size, size, canvas, self._model.resize_kernel, flip=flip)
             seen = masks.any(axis=(1, 2))
@@ -128,6 +135,14 @@ class LoadBatch:
         targets.valid[slot, :count] = True
         if masks is not None:
             targets.masks[slot, :count] = masks
+        if self._vertices:
+            for g, i in enumerate(chosen):
+                if example.polygons[i] and not example.crowd[i]:
+                    rings, parts = place_polygons(
+                        json.loads(example.polygons[i]), example.size, size, flip=flip
+                    )
+                    targets.polygons[slot, g, : len(parts)] = rings
+                    targets.polygon_parts[slot, g, : len(parts)] = parts
 
 
 class _LoadStep:
@@ -251,7 +266,8 @@ def train_iterator(
         )
     plan = sampler.TrainPlan(source, model_config, data_config, seed)
     objects = _object_slots(source, data_config)
-    load = _LoadStep(plan, LoadBatch(source, model_config, objects), process_index, process_count)
+    load = LoadBatch(source, model_config, objects, augmented=augments(data_config))
+    load = _LoadStep(plan, load, process_index, process_count)
     return TrainIterator(load, plan, data_config, objects, start_step)
 
 
@@ -308,6 +324,16 @@ def eval_batches(
     plans = sampler.eval_plans(source, model_config, data_config)
     parts = [plan.part(process_index, process_count) for plan in plans]
     return EvalBatches(LoadBatch(source, model_config, None), plans, parts, data_config)
+
+
+def _mask_storage(source: Source, model_config: ModelConfig) -> tuple[bool, int]:
+    """Whether masks travel as bitmaps, and how many vertex slots an object has for its polygons."""
+    if not model_config.mask_head:
+        return False, 0
+    largest = int(source.vertex_counts.max(initial=0))
+    if model_config.mask_targets != "polygon" or not largest:
+        return True, 0
+    return bool(source.bitmap_counts.any()), vertex_slots(largest)
 
 
 def _check_labels(source: Source, model_config: ModelConfig) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.polygons import place_polygons, vertex_slots
 from jaxmaskrcnn.data.transforms import round_up, scale_boxes
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.masks import pack_masks
@@ -92,7 +93,9 @@ def make_batch(
         images: uint8 RGB arrays [H, W, 3], of any sizes.
         targets: One mapping per image, at the image's own scale: "boxes" [G, 4] XYXY in pixels,
             "labels" [G] in 0 to ``num_classes - 1``, "masks" bool [G, H, W] (not needed without a
-            mask head), optionally "crowd" bool [G].
+            mask head), optionally "crowd" bool [G] and "polygons": of each object a list of
+            flat lists x, y, x, y, ..., as in COCO's json, or None. Where the model draws its mask
+            targets from polygons and every object has some, "masks" are not needed.
         max_objects: Ground-truth slots per image; None takes the largest count, at least 1.
 
     Returns:
@@ -158,21 +161,39 @@ def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
             f"an image has {largest} objects but max_objects is {max_objects}; raise max_objects or "
             "leave it None."
         )
-    out = empty_targets(len(checked), max_objects, canvas, masks=config.mask_head)
+    rings = [_rings(target, o, s) for target, o, s in zip(checked, originals, sizes, strict=True)]
+    longest = max((len(parts) for image in rings for _, parts in image), default=0)
+    out = empty_targets(
+        len(checked),
+        max_objects,
+        canvas,
+        masks=config.mask_head and (not longest or any("masks" in target for target in checked)),
+        vertices=vertex_slots(longest) if longest else 0,
+    )
     for i, (target, original, size) in enumerate(zip(checked, originals, sizes, strict=True)):
         count = len(target["labels"])
         out.boxes[i, :count] = scale_boxes(target["boxes"], original, size)
         out.labels[i, :count] = target["labels"]
         out.crowd[i, :count] = target["crowd"]
         out.valid[i, :count] = True
-        if config.mask_head:
+        for g, (vertices, parts) in enumerate(rings[i]):
+            out.polygons[i, g, : len(parts)] = vertices
+            out.polygon_parts[i, g, : len(parts)] = parts
+        if "masks" in target:
             padded = np.zeros((count, *canvas), bool)
             padded[:, : size[0], : size[1]] = resize_mask(target["masks"], size, config.resize_kernel)
             out.masks[i, :count] = pack_masks(padded)
     return out
 
 
-def empty_targets(batch: int, objects: int, canvas: tuple[int, int], *, masks: bool) -> Targets:
+def _rings(target: dict, original: tuple[int, int], size: tuple[int, int]) -> list:
+    """Vertices and parts of each object's polygons at the resized image's scale."""
+    return [place_polygons(polygons, original, size) for polygons in target["polygons"]]
+
+
+def empty_targets(
+    batch: int, objects: int, canvas: tuple[int, int], *, masks: bool, vertices: int = 0
+) -> Targets:
     """Targets with every slot free, to be filled in.
 
     Args:
@@ -180,6 +201,7 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], *, masks: b
         objects: Slots per image.
         canvas: Height and width in pixels.
         masks: Whether there is room for masks.
+        vertices: Vertex slots of an object's polygons; 0 for no room for any.
     """
     height, width = canvas
     return Targets(
@@ -188,11 +210,14 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], *, masks: b
         masks=np.zeros((batch, objects, height, -(-width // 8)), np.uint8) if masks else None,
         crowd=np.zeros((batch, objects), bool),
         valid=np.zeros((batch, objects), bool),
+        polygons=np.zeros((batch, objects, vertices, 2), np.float32) if vertices else None,
+        polygon_parts=np.full((batch, objects, vertices), -1, np.int32) if vertices else None,
     )
 
 
 def _checked_target(config: ModelConfig, target: Mapping, i: int, original: tuple[int, int]) -> dict:
-    needed = ("boxes", "labels", "masks") if config.mask_head else ("boxes", "labels")
+    drawn = config.mask_head and config.mask_targets == "polygon" and "polygons" in target
+    needed = ("boxes", "labels", "masks") if config.mask_head and not drawn else ("boxes", "labels")
     for key in needed:
         if key not in target:
             raise UserError(f"the target of image {i} has no {key!r}; give {', '.join(needed)}.")
@@ -222,8 +247,12 @@ def _checked_target(config: ModelConfig, target: Mapping, i: int, original: tupl
     crowd = np.asarray(target.get("crowd", np.zeros(count, bool))).astype(bool)
     if crowd.shape != (count,):
         raise UserError(f"the target of image {i} has crowd {list(crowd.shape)}; give bool [{count}].")
-    checked = {"boxes": boxes, "labels": labels, "crowd": crowd}
-    if config.mask_head:
+    polygons = _checked_polygons(target["polygons"], crowd, i) if drawn else []
+    checked = {"boxes": boxes, "labels": labels, "crowd": crowd, "polygons": polygons}
+    bare = [g for g, p in enumerate(polygons) if not (p or crowd[g])]
+    if bare and "masks" not in target:
+        raise UserError(f"object {bare[0]} of image {i} has neither polygons nor masks; give one of them.")
+    if config.mask_head and (bare or not drawn):
         masks = np.asarray(target["masks"])
         if count == 0 and masks.size == 0:
             masks = np.zeros((0, *original), bool)
@@ -234,3 +263,24 @@ def _checked_target(config: ModelConfig, target: Mapping, i: int, original: tupl
             )
         checked["masks"] = masks.astype(bool)
     return checked
+
+
+def _checked_polygons(polygons, crowd: np.ndarray, i: int) -> list:
+    """Each object's polygons; none of crowd regions, which have no target."""
+    if len(polygons) != len(crowd):
+        raise UserError(
+            f"the target of image {i} has polygons of {len(polygons)} objects for {len(crowd)} labels; give "
+            "a list for each object, empty where there is none."
+        )
+    polygons = [[] if is_crowd else list(p or []) for p, is_crowd in zip(polygons, crowd, strict=True)]
+    for g, of_object in enumerate(polygons):
+        for polygon in map(np.asarray, of_object):
+            numbers = np.issubdtype(polygon.dtype, np.number)
+            if polygon.ndim != 1 or polygon.size < 6 or polygon.size % 2 or not numbers:
+                raise UserError(
+                    f"object {g} of image {i} has a polygon of {polygon.dtype} {list(polygon.shape)}; give "
+                    "at least three points as one flat list x, y, x, y, ..."
+                )
+            if not np.isfinite(polygon).all():
+                raise UserError(f"object {g} of image {i} has a polygon with a value that is not finite.")
+    return polygons

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.polygons import closed_vertices
 from jaxmaskrcnn.data.rle import decode_masks
 from jaxmaskrcnn.structures import Category
 
@@ -80,6 +81,8 @@ class Source:
         sizes: int32 [N, 2], height and width in pixels.
         object_counts: int32 [N], objects without crowd regions.
         crowd_counts: int32 [N], crowd regions.
+        vertex_counts: int32 [N], the most vertices that an object's closed polygons have.
+        bitmap_counts: int32 [N], objects that have no polygons. Neither counts crowd regions.
         skipped: Number of images and annotations left out, by reason.
         has_masks: Whether every object has a mask.
     """
@@ -98,6 +101,8 @@ class Source:
             self.sizes = arrays["sizes"]
             self.object_counts = arrays["object_counts"]
             self.crowd_counts = arrays["crowd_counts"]
+            self.vertex_counts = arrays["vertex_counts"]
+            self.bitmap_counts = arrays["bitmap_counts"]
         self._records = None
 
     def __getstate__(self):
@@ -161,12 +166,17 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
     """
     crowds = [sum(item.crowd for item in image.objects) for image in images]
     totals = [len(image.objects) for image in images]
+    vertices = [
+        [closed_vertices(item.polygons) for item in image.objects if not item.crowd] for image in images
+    ]
     np.savez(
         directory / _ARRAYS,
         image_ids=np.asarray([image.id for image in images], np.int64),
         sizes=np.asarray([(image.height, image.width) for image in images], np.int32).reshape(-1, 2),
         object_counts=np.asarray(totals, np.int32) - np.asarray(crowds, np.int32),
         crowd_counts=np.asarray(crowds, np.int32),
+        vertex_counts=np.asarray([max(counts, default=0) for counts in vertices], np.int32),
+        bitmap_counts=np.asarray([counts.count(0) for counts in vertices], np.int32),
     )
     description = {
         "annotations": os.path.abspath(annotations),

@@ -9,6 +9,7 @@ from jaxmaskrcnn.ops.boxes import box_area, box_iof, box_iou, clip_boxes, decode
 from jaxmaskrcnn.ops.masks import mask_targets, pack_masks, paste_mask_window, paste_masks, unpack_masks
 from jaxmaskrcnn.ops.matching import Matches, match
 from jaxmaskrcnn.ops.nms import batched_nms, limited_nms, nms
+from jaxmaskrcnn.ops.polygons import polygon_targets
 from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align, roi_align
 from jaxmaskrcnn.ops.sampling import Samples, index_priority, random_priority, sample
 
@@ -34,6 +35,7 @@ __all__ = [
     "pack_masks",
     "paste_mask_window",
     "paste_masks",
+    "polygon_targets",
     "random_priority",
     "roi_align",
     "sample",

@@ -155,3 +155,19 @@ def sampled(name: str, values: np.ndarray, count: int) -> np.ndarray:
     """``count`` values of an array, from places drawn by the name."""
     index = np.random.RandomState(zlib.crc32(name.encode())).randint(values.size, size=count)
     return np.asarray(values).ravel()[index]
+
+
+def seeded_polygons(boxes) -> list[list[list[float]]]:
+    """Of each box a concave outline, as COCO has polygons; every third one in two parts that overlap."""
+    objects = []
+    for i, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, np.float64)):
+        rng = np.random.RandomState(int(x1 * 1009 + y2 * 31) + i)
+        parts = []
+        for part in range(2 if i % 3 == 1 else 1):
+            angles = np.sort(rng.uniform(0, 2 * np.pi, 9 + 5 * i))
+            radii = rng.uniform(0.5, 1, len(angles)) / 2
+            x = (x1 + x2) / 2 + (x2 - x1) * (radii * np.cos(angles) + 0.1 * part)
+            y = (y1 + y2) / 2 + (y2 - y1) * radii * np.sin(angles)
+            parts.append(np.stack([x, y], axis=1).round(2).ravel().tolist())
+        objects.append(parts)
+    return objects

@@ -36,7 +36,13 @@ SETTINGS = (
     Setting("MODEL.PIXEL_STD", (1.0, 1.0, 1.0), several(number(1e-6), 3), "pixel_std"),
     Setting("INPUT.MIN_SIZE_TEST", 800, whole(1), "test_min_size"),
     Setting("INPUT.MAX_SIZE_TEST", 1333, whole(1), "test_max_size"),
-    fixed("INPUT.MASK_FORMAT", "polygon", "polygon", "bitmask", training=True),
+    Setting(
+        "INPUT.MASK_FORMAT",
+        "polygon",
+        choice({"polygon": "polygon", "bitmask": "threshold"}),
+        "mask_targets",
+        training=True,
+    ),
     # backbone and feature pyramid
     fixed("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_resnet_fpn_backbone"),
     Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "freeze_at"),

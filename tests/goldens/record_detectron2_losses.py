@@ -1,0 +1,178 @@
+"""Record the training of a small Detectron2 detector: losses, gradients, and twenty steps of SGD.
+
+Usage: python tests/goldens/record_detectron2_losses.py    (needs torch and detectron2; the tests do not)
+
+Annotations go through Detectron2's own transforms and optimizer. Its random sampler is replaced by one
+that takes the lowest indices first.
+"""
+
+import copy
+import json
+from pathlib import Path
+
+import detectron2
+import numpy as np
+import torch
+from detectron2.config import get_cfg
+from detectron2.data.detection_utils import annotations_to_instances, transform_instance_annotations
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import build_model
+from detectron2.modeling.proposal_generator import rpn
+from detectron2.modeling.roi_heads import roi_heads
+from detectron2.solver import build_optimizer
+from detectron2.structures import BoxMode
+from detectron2.utils.events import EventStorage
+from record_detectron2_model import COMMON
+from seeded_weights import sampled, seeded_detectron2_weight, seeded_polygons, seeded_scene
+
+# Height, width, boxes in the order of x1, as the library sorts them: the network sees 158 x 199 and
+# 200 x 148 pixels.
+SCENES = [
+    (
+        130, 164,
+        [(0, 20.5, 41, 60), (2, 1, 158, 129), (45.5, 30, 85, 111.2), (100, 64, 164, 130), (134, 5, 151, 16)],
+    ),
+    (310, 230, [(5, 33, 90, 166), (60, 180.3, 230, 310), (111, 20, 140, 58.7), (130, 90, 214.6, 150)]),
+]  # fmt: skip
+SETTINGS = COMMON | {
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+    "MODEL.RESNETS.NORM": "FrozenBN",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.FPN.OUT_CHANNELS": 32,
+    "MODEL.FPN.NORM": "GN",  # a norm layer with parameters, which the weight decay leaves out
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 2,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 32,
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 70,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 150,
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 64,
+    # All proposals: where a quota ended among them, their order by score would decide over the steps.
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 160,
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": 0.25,
+    "INPUT.MIN_SIZE_TEST": 158,
+    "INPUT.MAX_SIZE_TEST": 200,
+    "SOLVER.BASE_LR": 0.0003,
+    "SOLVER.MOMENTUM": 0.9,
+    "SOLVER.WEIGHT_DECAY": 0.01,
+    "SOLVER.WEIGHT_DECAY_NORM": 0.0,
+}
+STEPS = 20
+# This library's names of the losses, in its order.
+LOSSES = {
+    "loss_rpn_cls": "loss_objectness", "loss_rpn_loc": "loss_rpn_box_reg", "loss_cls": "loss_classifier",
+    "loss_box_reg": "loss_box_reg", "loss_mask": "loss_mask",
+}  # fmt: skip
+
+
+def lowest_first(labels, num_samples, positive_fraction, bg_label):
+    """Stands in for Detectron2's `subsample_labels`."""
+    positive = torch.where((labels != -1) & (labels != bg_label))[0]
+    negative = torch.where(labels == bg_label)[0]
+    positive = positive[: int(num_samples * positive_fraction)]
+    return positive, negative[: num_samples - len(positive)]
+
+
+rpn.subsample_labels = roi_heads.subsample_labels = lowest_first
+
+
+def build():
+    cfg = get_cfg()
+    for key, value in SETTINGS.items():
+        cfg.merge_from_list([key, value])
+    model = build_model(cfg)
+    state = model.state_dict()
+    weights = {
+        name: torch.from_numpy(seeded_detectron2_weight(name, tuple(v.shape))) for name, v in state.items()
+    }
+    assert not set(model.load_state_dict(weights, strict=False).unexpected_keys)
+    return cfg, model.train()
+
+
+def inputs_of(cfg, scenes):
+    """What Detectron2's DatasetMapper gives a model in training."""
+    inputs = []
+    for scene in scenes:
+        resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        image = np.ascontiguousarray(scene["image"][:, :, ::-1])
+        transform = resize.get_transform(image)
+        image = transform.apply_image(image)
+        annotations = [
+            {
+                "bbox": box.tolist(),
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": label,
+                "segmentation": polygons,
+            }
+            for box, label, polygons in zip(
+                scene["boxes"], scene["labels"], seeded_polygons(scene["boxes"]), strict=True
+            )
+        ]
+        annotations = [transform_instance_annotations(a, [transform], image.shape[:2]) for a in annotations]
+        instances = annotations_to_instances(annotations, image.shape[:2])
+        tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
+        inputs.append({"image": tensor, "instances": instances})
+    return inputs
+
+
+def losses_of(model, inputs):
+    """The five losses by this library's names, and each parameter's gradient of their sum."""
+    model.zero_grad()
+    with EventStorage():
+        values = model(inputs)
+    sum(values.values()).backward()
+    gradients = {k: p.grad for k, p in model.named_parameters()}
+    return {LOSSES[k]: float(v.detach()) for k, v in values.items()}, gradients
+
+
+def twenty_steps(cfg, model, inputs):
+    """The losses [20, 5] before each step, and how far each parameter has come."""
+    optimizer = build_optimizer(cfg, model)
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    curve = []
+    for _ in range(STEPS):
+        values, _ = losses_of(model, inputs)
+        curve.append([values[name] for name in LOSSES.values()])
+        optimizer.step()
+    return np.array(curve), {
+        k: float((p.detach() - before[k]).double().norm()) for k, p in model.named_parameters()
+    }
+
+
+def main():
+    cfg, model = build()
+    golden = {
+        "names": json.dumps({k: tuple(v.shape) for k, v in model.state_dict().items()}),
+        "scenes": json.dumps(SCENES),
+        "settings": json.dumps(SETTINGS),
+        "versions": f"torch {torch.__version__}, detectron2 {detectron2.__version__}",
+    }
+    golden = {k: np.array(v) for k, v in golden.items()}
+    scenes = [seeded_scene(*scene) for scene in SCENES]
+    empty = seeded_scene(*SCENES[1][:2], []) | {"image": scenes[1]["image"]}
+    cases = {"objects": inputs_of(cfg, scenes), "one_empty": inputs_of(cfg, [scenes[0], empty])}
+    for case, inputs in cases.items():
+        values, gradients = losses_of(model, inputs)
+        print(case, [tuple(x["image"].shape[1:]) for x in inputs], values)
+        golden |= {f"{case}/{name}": np.float64(value) for name, value in values.items()}
+        for name, gradient in gradients.items():
+            norm = gradient.double().norm()
+            golden[f"{case}/gradient/{name}"] = np.append(sampled(name, gradient.numpy(), 100), norm)
+            if not norm:
+                print("   zero gradient", name)
+    curve, moved = twenty_steps(cfg, copy.deepcopy(model), cases["objects"])
+    golden["curve"], golden["moved"] = curve, np.array(list(moved.values()))
+    print(curve.round(4)[::4])
+    path = Path(__file__).with_name("detectron2_losses.npz")
+    np.savez_compressed(path, **golden)
+    print(path, path.stat().st_size, "bytes,", golden["versions"])
+
+    # How far the curve hangs on rounding errors.
+    for x in cases["objects"]:
+        x["image"] = x["image"] + 1e-5
+    other, others = twenty_steps(cfg, copy.deepcopy(model), cases["objects"])
+    print("a small change of the images changes the losses by", np.abs(other / curve - 1).max(0))
+    print("and the steps by", max(abs(others[k] / moved[k] - 1) for k in moved if moved[k]))
+
+
+if __name__ == "__main__":
+    main()

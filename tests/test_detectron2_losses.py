@@ -1,0 +1,103 @@
+"""Training against Detectron2: the five losses, every gradient, and twenty steps of SGD.
+
+What Detectron2 computed is in `goldens/detectron2_losses.npz` (see `record_detectron2_losses.py`). ``pytest
+-s`` prints the largest errors; docs/parity.md has them.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from goldens.seeded_weights import seeded_detectron2_weight, seeded_polygons, seeded_scene
+from training_helpers import check, check_gradients, flat, gradient_function, twenty_steps
+
+from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.state_dict import from_state_dict
+from jaxmaskrcnn.data.preprocess import make_batch
+from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.presets import model_config
+
+GOLDEN = np.load(Path(__file__).parent / "goldens" / "detectron2_losses.npz")
+SETTINGS = json.loads(str(GOLDEN["settings"]))
+
+# What the recording script tells Detectron2, in this library's words.
+CONFIG = model_config(
+    "detectron2/mask_rcnn_R_50_FPN_3x", num_classes=3, backbone_depth=18, freeze_at=0, fpn_channels=32,
+    fpn_norm="gn", anchor_sizes=(10.0, 20.0, 40.0, 80.0, 160.0), box_fc_dim=32, mask_convs=2, mask_dim=32,
+    test_min_size=158, test_max_size=200, rpn_pre_nms_train=70, rpn_post_nms_train=150, rpn_batch_size=64,
+    roi_batch_size=160, roi_positive_fraction=0.25, crowd_regions="drop",
+)  # fmt: skip
+WEIGHTS = {
+    name: seeded_detectron2_weight(name, tuple(shape))
+    for name, shape in json.loads(str(GOLDEN["names"])).items()
+}
+NAMES = [k for k in WEIGHTS if f"objects/gradient/{k}" in GOLDEN]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def highest_precision():
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+def target_of(scene, order=slice(None)):
+    """A scene's objects, and a crowd region, which Detectron2's mapper leaves out."""
+    polygons = seeded_polygons(scene["boxes"])
+    count = len(polygons)
+    return {
+        "boxes": np.concatenate([scene["boxes"], [[1, 1, 100, 90]]])[order],
+        "labels": np.append(scene["labels"], 1)[order],
+        "polygons": np.array([*polygons, None], object)[order].tolist(),
+        "crowd": np.append(np.zeros(count, bool), True)[order],
+    }
+
+
+@pytest.fixture(scope="module")
+def training():
+    """The compiled gradient, the parameters, and a batch for each case."""
+    scenes = [seeded_scene(*scene) for scene in json.loads(str(GOLDEN["scenes"]))]
+    images = [scene["image"] for scene in scenes]
+    empty = seeded_scene(*images[1].shape[:2], [])
+    reverse = slice(None, None, -1)
+    cases = {
+        "objects": [target_of(scene) for scene in scenes],
+        "one_empty": [target_of(scenes[0]), target_of(empty)],
+        "other order": [target_of(scene, reverse) for scene in scenes],
+    }
+    batches = {case: make_batch(CONFIG, images, targets, max_objects=6) for case, targets in cases.items()}
+    return *gradient_function(from_state_dict(WEIGHTS, CONFIG, "detectron2")), batches
+
+
+def test_targets_are_polygons(training):
+    for batch in training[2].values():
+        assert batch.targets.masks is None and batch.targets.crowd.any()
+
+
+@pytest.mark.parametrize("case", ["objects", "one_empty", "other order"])
+def test_losses_and_gradients(training, case):
+    run, params, batches = training
+    # Another length of the polygons' axis would be another program.
+    slots = batches["objects"].targets.polygons.shape[2]
+    assert batches[case].targets.polygons.shape[2] == slots
+    gradient, losses = run(params, batches[case])
+    expected = "objects" if case == "other order" else case
+    assert set(losses) == set(LOSS_NAMES)
+    for name, ours in losses.items():
+        check(f"{case}, {name}", abs(float(ours) / GOLDEN[f"{expected}/{name}"] - 1), 1e-4)
+    golden = {name: GOLDEN[f"{expected}/gradient/{name}"] for name in NAMES}
+    weights = {name: WEIGHTS[name] for name in NAMES}
+    check_gradients(case, flat(gradient), golden, weights, LIBRARIES["detectron2"].table(CONFIG))
+
+
+def test_twenty_steps(training):
+    run, params, batches = training
+    rate, decay = SETTINGS["SOLVER.BASE_LR"], SETTINGS["SOLVER.WEIGHT_DECAY"]
+    curve, moved = twenty_steps(run, params, batches["objects"], CONFIG, rate, decay)
+    errors = np.abs(curve / GOLDEN["curve"] - 1)
+    # Later, rounding errors change which proposals survive NMS: at a rate of 0.001
+    # Detectron2's own curve moved by 6 % in one loss with images changed by 1e-5 of a grey level.
+    check("first three steps, five losses", errors[:3], 1e-3)
+    check("20 steps, sum", np.abs(curve.sum(1) / GOLDEN["curve"].sum(1) - 1), 0.01)
+    assert curve[-1].sum() < 0.7 * curve[0].sum()
