@@ -25,6 +25,8 @@ from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
 from jaxmaskrcnn.training.checkpoints import Checkpoints
+from jaxmaskrcnn.training.ema import weights_to_use
+from jaxmaskrcnn.training.groups import check_freeze
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
 from jaxmaskrcnn.training.pictures import draw_pictures
@@ -88,6 +90,7 @@ class _Run:
             model = init_model(model_config, config.train.seed)
         else:
             model = first_model(model_config, config.model.weights, config.train.seed)
+        check_freeze(model, config.optimizer.freeze)
         self.graphdef, self.optimizer, self.state = init_state(
             model,
             trainable(model, tuple(config.optimizer.freeze)),
@@ -146,7 +149,7 @@ class _Run:
         return json.loads((self.workdir / "metrics.json").read_text(encoding="utf-8"))
 
     def _model(self) -> MaskRCNN:
-        return nnx.merge(self.graphdef, self.state["params"], self.state["rest"])
+        return nnx.merge(self.graphdef, weights_to_use(self.state), self.state["rest"])
 
     def _evaluation_is_due(self, step: int) -> bool:
         train = self.config.train
@@ -156,7 +159,7 @@ class _Run:
     def _evaluate(self, step: int) -> None:
         """Score the model, keep it if it is the best so far, and draw some pictures."""
         start = time.monotonic()
-        metrics, detections = self.evaluator.run(self.state["params"], self.state["rest"])
+        metrics, detections = self.evaluator.run(weights_to_use(self.state), self.state["rest"])
         seconds = time.monotonic() - start
         scores = ", ".join(
             f"{name} AP {metrics[f'{name}_AP'] or 0.0:.3f}"

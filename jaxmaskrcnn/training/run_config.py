@@ -16,7 +16,7 @@ from jaxmaskrcnn.structures import Category
 # What decides about the shapes in a checkpoint, or about which data its position counts in.
 _FIXED = (
     "optimizer.freeze", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm",
-    "data.batch_size", "train.seed",
+    "optimizer.groups", "optimizer.ema_decay", "data.batch_size", "train.seed",
 )  # fmt: skip
 
 
@@ -90,7 +90,10 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
     path = Path(workdir) / "run.json"
     if not path.exists():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), _settings(model, config)
+    now = _settings(model, config)
+    # A setting that did not exist when the run was started had what is now its default.
+    defaults = {k: v for k, v in _settings(model, Config()).items() if not k.startswith("model.")}
+    before = defaults | json.loads(path.read_text(encoding="utf-8"))
     different = [
         f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
         for name in sorted(before.keys() | now.keys())
