@@ -78,6 +78,7 @@ class Checkpoints:
         Returns:
             The restored state.
         """
+        self._checkpointer.wait()
         model = nnx.merge_state(state["params"], state["rest"])
         train = {"step": state["step"], "opt_state": state["opt_state"]}
         abstract = jax.tree.map(_abstract, {"model": model, "train": train})
