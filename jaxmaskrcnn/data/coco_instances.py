@@ -29,7 +29,7 @@ from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # part of every directory's name; goes up when what is written changes
+_FORMAT = 2  # part of every directory's name; goes up when what is written changes
 _VERSION = "1.0.0"
 _CHUNK = 64  # images checked ahead of the one being written
 

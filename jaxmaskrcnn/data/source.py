@@ -80,6 +80,8 @@ class Source:
         sizes: int32 [N, 2], height and width in pixels.
         object_counts: int32 [N], objects without crowd regions.
         crowd_counts: int32 [N], crowd regions.
+        image_labels: int32 [P, 2], the distinct pairs of a position and a label that occurs there,
+            crowd regions included.
         skipped: Number of images and annotations left out, by reason.
         has_masks: Whether every object has a mask.
     """
@@ -98,6 +100,7 @@ class Source:
             self.sizes = arrays["sizes"]
             self.object_counts = arrays["object_counts"]
             self.crowd_counts = arrays["crowd_counts"]
+            self.image_labels = arrays["image_labels"]
         self._records = None
 
     def __getstate__(self):
@@ -161,12 +164,14 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
     """
     crowds = [sum(item.crowd for item in image.objects) for image in images]
     totals = [len(image.objects) for image in images]
+    pairs = [(i, label) for i, image in enumerate(images) for label in {item.label for item in image.objects}]
     np.savez(
         directory / _ARRAYS,
         image_ids=np.asarray([image.id for image in images], np.int64),
         sizes=np.asarray([(image.height, image.width) for image in images], np.int32).reshape(-1, 2),
         object_counts=np.asarray(totals, np.int32) - np.asarray(crowds, np.int32),
         crowd_counts=np.asarray(crowds, np.int32),
+        image_labels=np.asarray(sorted(pairs), np.int32).reshape(-1, 2),
     )
     description = {
         "annotations": os.path.abspath(annotations),
