@@ -6,7 +6,8 @@
         --config.model.weights=R-50.pkl
 
 ``--config.model.weights`` is an ImageNet backbone or a trained detector: a directory, or a checkpoint
-of torchvision, Detectron2 or MMDetection. Another preset stands behind a colon: ``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``.
+of torchvision, Detectron2 or MMDetection. Another preset stands behind a colon:
+``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``.
 
 The schedule is for some hundred objects: 400 steps of two images with the short side between 384
 and 448 pixels. The learning rate is for this batch and is not scaled.

@@ -3,10 +3,16 @@
 Gupta, Dollar and Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation" (2019),
 appendix B; Detectron2 ``RepeatFactorTrainingSampler``.
 
-Shape legend: N images, K classes, P pairs of an image and a class in it.
+Shape legend: N images, U of them in use, M of them on one canvas, P pairs of an image and a class in it.
 """
 
+import logging
+
 import numpy as np
+
+from jaxmaskrcnn.config import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def repeat_factors(pairs: np.ndarray, images: int, threshold: float) -> np.ndarray:
@@ -63,3 +69,33 @@ def repeated(members: np.ndarray, factors: np.ndarray, rng: np.random.Generator)
     reached = np.floor(np.round(rng.random() + np.cumsum(factors[order] - whole), 6))
     extra = np.diff(reached, prepend=0.0)
     return rng.permutation(np.repeat(members[order], (whole + extra).astype(np.int64)))
+
+
+def source_factors(source, used: np.ndarray, threshold: float) -> np.ndarray | None:
+    """Repeat factors of the images in use.
+
+    Args:
+        source: The data set; its ``image_labels``.
+        used: int [U], positions of the images in use; classes are counted over them.
+        threshold: ``data.repeat_threshold``.
+
+    Returns:
+        float64 [U]; None where all images come once.
+
+    Raises:
+        ConfigError: The threshold is no share.
+    """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"data.repeat_threshold is {threshold}; it is a share of images: 0 (off) to 1.")
+    if not threshold:
+        return None
+    place = np.full(len(source), -1)
+    place[used] = np.arange(len(used))
+    pairs = np.asarray(source.image_labels).reshape(-1, 2)
+    pairs = np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1)
+    factors = repeat_factors(pairs[pairs[:, 0] >= 0], len(used), threshold)
+    log.info(
+        "Repeat factors: %d of %d images come more than once an epoch, up to %.2f times; an epoch has %d.",
+        (factors > 1).sum(), len(used), factors.max(), epoch_length(factors),
+    )  # fmt: skip
+    return factors

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.repeat_factors import epoch_length, repeat_factors, repeated
+from jaxmaskrcnn.data.repeat_factors import epoch_length, repeated, source_factors
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.resize import output_size
@@ -143,6 +143,7 @@ class TrainPlan:
 
     Attributes:
         canvases: The canvas shapes in use.
+        counts: Number of images of each in an epoch.
         steps_per_epoch: Number of global batches in an epoch.
 
     Raises:
@@ -174,12 +175,12 @@ class TrainPlan:
         self.canvases, group = _group(extents, model, data, [source.file_names[i] for i in used])
         self._used = used
         self._groups = [np.flatnonzero(group == g) for g in range(len(self.canvases))]
-        self._factors = _factors(source, used, data)
-        self._counts = [
+        self._factors = source_factors(source, used, data.repeat_threshold)
+        self.counts = [
             len(members) if self._factors is None else epoch_length(self._factors[members])
             for members in self._groups
         ]
-        self.steps_per_epoch = sum(-(-count // self._batch) for count in self._counts)
+        self.steps_per_epoch = sum(-(-count // self._batch) for count in self.counts)
         self._epoch = functools.lru_cache(maxsize=2)(self._epoch_batches)
 
     def __getstate__(self):
@@ -198,7 +199,7 @@ class TrainPlan:
                 order = rng.permutation(members)
             else:
                 order = repeated(members, self._factors[members], rng)
-            count = -(-self._counts[g] // self._batch)
+            count = -(-self.counts[g] // self._batch)
             # np.resize repeats from the start: those images are not in the batch being filled.
             batches.append(np.resize(order, (count, self._batch)))
             canvas += [g] * count
@@ -266,26 +267,6 @@ def check_processes(batch_size: int, process_count: int, field: str) -> None:
             f"data.{field} is {batch_size}, which {process_count} processes cannot share equally; make "
             f"it a multiple of {process_count}."
         )
-
-
-def _factors(source, used: np.ndarray, data: DataConfig) -> np.ndarray | None:
-    """Repeat factors of the images in use; None where all come once."""
-    if not 0 <= data.repeat_threshold <= 1:
-        raise UserError(
-            f"data.repeat_threshold is {data.repeat_threshold}; it is a share of images: 0 (off) to 1."
-        )
-    if not data.repeat_threshold:
-        return None
-    place = np.full(len(source), -1)
-    place[used] = np.arange(len(used))
-    pairs = np.asarray(source.image_labels).reshape(-1, 2)
-    pairs = np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1)
-    factors = repeat_factors(pairs[pairs[:, 0] >= 0], len(used), data.repeat_threshold)
-    log.info(
-        "Repeat factors: %d of %d images come more than once an epoch, up to %.2f times; an epoch has %d.",
-        (factors > 1).sum(), len(used), factors.max(), epoch_length(factors),
-    )  # fmt: skip
-    return factors
 
 
 def _group(extents, model: ModelConfig, data: DataConfig, names) -> tuple[list[tuple[int, int]], np.ndarray]:

@@ -59,7 +59,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     Example:
         >>> metrics = train_and_evaluate(get_config(), "runs/shapes")  # doctest: +SKIP
     """
-    _check(config)
+    check_run(config)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     train_source, eval_source = prepare_sources(config, workdir)
@@ -223,7 +223,12 @@ class _Run:
         self.writer.write(step, {f"eval/{k}": v for k, v in numbers.items()})
 
 
-def _check(config: Config) -> None:
+def check_run(config: Config) -> None:
+    """Refuse settings of ``config.train`` that cannot work.
+
+    Raises:
+        ConfigError: Names the field.
+    """
     for field, least in (
         ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),
         ("pictures", 0), ("patience", 0),
