@@ -22,7 +22,7 @@ from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.training.dry_run import dry_run
 from jaxmaskrcnn.training.loop import train_and_evaluate
-from jaxmaskrcnn.training.run_config import check_overrides
+from jaxmaskrcnn.training.run_config import check_overrides, quote_patterns
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "shapes.py"
 
@@ -44,7 +44,7 @@ def parse_flags(argv):
         argv = [argv[0], f"--config={DEFAULT_CONFIG}", *argv[1:]]
     try:
         check_overrides(argv[1:])
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(quote_patterns(argv))
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not an argument of train.py; see --help.")
         if not config_file().exists():

@@ -11,6 +11,7 @@ from jaxmaskrcnn.config import ConfigError, ModelConfig, OptimizerConfig
 from jaxmaskrcnn.training.ema import EmaState, ema_decay, weights_to_use, with_ema
 from jaxmaskrcnn.training.groups import Group, check_freeze, parse_groups
 from jaxmaskrcnn.training.optimizer import check, make_optimizer
+from jaxmaskrcnn.training.run_config import quote_patterns
 from jaxmaskrcnn.training.step import init_state, jit_train_step
 
 
@@ -173,3 +174,14 @@ def test_an_average_can_be_donated_with_the_parameters():
 def test_a_decay_that_cannot_work_is_refused(decay):
     with pytest.raises(ConfigError, match=r"optimizer\.ema_decay"):
         check(settings(ema_decay=decay))
+
+
+def test_patterns_are_written_with_plain_commas():
+    rest = ["--workdir=a,b", "--config.data.min_sizes=1,2", "--config.optimizer.freeze=('a','b')"]
+    rest += ["--config.data.shapes.size=3", "--config.model.weights=a,b"]
+    given = ["--config.optimizer.freeze=backbone.*, *.bias", "-config.optimizer.groups=a.*:0.1", *rest]
+    assert quote_patterns(given) == [
+        "--config.optimizer.freeze=('backbone.*', '*.bias')",
+        "-config.optimizer.groups=('a.*:0.1',)",
+        *rest,
+    ]

@@ -142,6 +142,34 @@ def check_overrides(arguments: list[str]) -> None:
         raise UserError(f"There is no setting config.{path[1]}; {hint}")
 
 
+def quote_patterns(arguments: list[str]) -> list[str]:
+    """Let patterns be written with plain commas: ``--config.optimizer.freeze=backbone.*,*.bias``.
+
+    The library of the flags would want quotes around each, for they are no Python expressions.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        The arguments, with the values of settings that are tuples of texts as Python writes them.
+
+    Example:
+        >>> quote_patterns(["--config.optimizer.groups=backbone.*:0.1,*.bias:2:0"])
+        ["--config.optimizer.groups=('backbone.*:0.1', '*.bias:2:0')"]
+    """
+    return [_quoted(argument) for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    found = re.match(r"(--?config\.(\w+)\.(\w+)=)([^'\"(\[].*)", argument)
+    if found is None or found[2] == "model" or not hasattr(Config(), found[2]):
+        return argument
+    types = {field.name: field.type for field in dataclasses.fields(getattr(Config(), found[2]))}
+    if types.get(found[3]) != tuple[str, ...]:
+        return argument
+    return found[1] + repr(tuple(part.strip() for part in found[4].split(",") if part.strip()))
+
+
 def _field_names(section, prefix: str = "") -> list[str]:
     names = []
     for field in dataclasses.fields(section):
