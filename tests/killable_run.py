@@ -36,7 +36,8 @@ def quick_step(graphdef, optimizer, schedule):
 
     def step(state, batch, key):
         draw = jax.random.uniform(jax.random.fold_in(key, state["step"]))
-        push = draw + batch.index.sum() + batch.image_sizes.sum() / 64
+        memory = sum(jnp.mean(x) for x in jax.tree.leaves(state["opt_state"])) / 1000
+        push = draw + batch.index.sum() + batch.image_sizes.sum() / 64 + memory
         state = {
             **state,
             "step": state["step"] + 1,

@@ -55,6 +55,8 @@ def test_an_epoch_repeats_every_image_as_often_as_its_factor_says():
     assert (counts.min(axis=0) >= np.floor(factors)).all() and (counts.max(axis=0) <= np.ceil(factors)).all()
     # Standard error of a mean of 3000 draws is below 0.01.
     np.testing.assert_allclose(counts.mean(axis=0), factors, atol=0.045)
+    alone = [len(repeated(members[:1], np.array([1.3]), np.random.default_rng(i))) for i in range(1000)]
+    assert np.mean(alone) == pytest.approx(1.3, abs=0.05)
     whole = np.full(7, 2.0)
     assert epoch_length(whole) == 14 == len(repeated(np.arange(7), whole, np.random.default_rng(0)))
     halves = np.full(4, 1.5)
