@@ -4,7 +4,8 @@
     python train.py --config=configs/finetune.py --workdir=runs/mine --config.data.batch_size=4 ...
 
 Without arguments it learns generated shapes (configs/shapes.py) and needs no downloads. Running
-the same command again continues where the last run stopped.
+the same command again continues where the last run stopped. With --dry_run it only checks the data
+and the settings, prints the schedule, and compiles one step.
 """
 
 import logging
@@ -19,8 +20,9 @@ from ml_collections import config_flags
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.training.dry_run import dry_run
 from jaxmaskrcnn.training.loop import train_and_evaluate
-from jaxmaskrcnn.training.run_config import check_overrides
+from jaxmaskrcnn.training.run_config import check_overrides, quote_patterns
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "shapes.py"
 
@@ -31,6 +33,9 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Default: runs/<config's name>."
 )
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Check data and settings, print the schedule, compile one step, and end."
+)
 
 
 def parse_flags(argv):
@@ -39,7 +44,7 @@ def parse_flags(argv):
         argv = [argv[0], f"--config={DEFAULT_CONFIG}", *argv[1:]]
     try:
         check_overrides(argv[1:])
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(quote_patterns(argv))
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} is not an argument of train.py; see --help.")
         if not config_file().exists():
@@ -74,8 +79,12 @@ def main(_):
     log.propagate = False  # absl's own handler would print every line again
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells much at the level of ours
     compilation_cache.enable()
+    workdir = WORKDIR.value or Path("runs") / config_file().stem
     try:
-        train_and_evaluate(CONFIG.value, WORKDIR.value or Path("runs") / config_file().stem)
+        if DRY_RUN.value:
+            print(dry_run(CONFIG.value, workdir))
+        else:
+            train_and_evaluate(CONFIG.value, workdir)
     except UserError as error:
         fail(error)
 

@@ -236,6 +236,7 @@ class DataConfig:
     threads: int = 2  # worker threads that decode and transform
     processes: int = 0  # worker processes instead, where threads do not keep up
     prefetch: int = 2  # batches made ahead on the host
+    repeat_threshold: float = 0.0  # share of images below which a class's images are repeated; 0: off
 
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
 
@@ -263,6 +264,8 @@ class OptimizerConfig:
     warmup_steps: int = 1000
     warmup_factor: float = 0.001
     freeze: tuple[str, ...] = ()  # glob patterns of parameter paths, e.g. "backbone.*"
+    groups: tuple[str, ...] = ()  # PATTERN:FACTOR of the rate, or PATTERN:FACTOR:DECAY; the first wins
+    ema_decay: float = 0.0  # moving average of the parameters, for evaluation and saving; 0: none
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -277,6 +280,11 @@ class TrainConfig:
     keep_checkpoints: int = 2
     tensorboard: bool = False  # needs the [tensorboard] extra
     pictures: int = 8  # evaluation images drawn with their predictions at the end
+    on_nonfinite: str = "stop"  # stop | skip (go on without) | rollback (to the latest checkpoint)
+    skip_limit: int = 10  # steps in a row that are skipped before the run stops
+    rollback_limit: int = 3  # rollbacks before the run stops
+    patience: int = 0  # evaluations without a better mask AP before the run ends; 0: never
+    eval_loss: bool = False  # the losses over the evaluation data, at every evaluation
 
 
 def _model_section():

@@ -1,6 +1,8 @@
 """Checkpoints on a small state: what comes back, what is kept, what is never read."""
 
 import json
+import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +100,54 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path):
         checkpoints.save(state_at(2, 2.0), Position(2))
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest == 2
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("two")
+    with Checkpoints(workdir) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(state_at(step, float(step)), Position(step))
+    return workdir
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # of Orbax, where it gives up
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_checkpoint_with_a_damaged_file_is_not_taken_for_a_whole_one(two_checkpoints, tmp_path):
+    newest = two_checkpoints / "checkpoints" / "2"
+    files = [p.relative_to(newest) for p in sorted(newest.rglob("*")) if p.is_file()]
+    told = []
+    for i, name in enumerate(files):
+        for keep in (0.5, None):  # cut off, and gone
+            workdir = tmp_path / f"{i} {keep}"
+            shutil.copytree(two_checkpoints, workdir)
+            path = workdir / "checkpoints" / "2" / name
+            content = path.read_bytes()
+            path.unlink() if keep is None else path.write_bytes(content[: int(len(content) * keep)])
+            with Checkpoints(workdir) as checkpoints:
+                try:
+                    restored = checkpoints.restore(state_at(0, 0), Position(0))
+                except UserError as error:
+                    assert f"checkpoints{os.sep}2 cannot be read" in str(error), str(error)
+                    assert "delete this folder" in str(error) and "\n" not in str(error)
+                    told.append(name)
+                    continue
+            # Some files hold nothing that is needed; what is restored is then the whole checkpoint 2,
+            # or, where Orbax sees by the file that 2 is not complete, the whole checkpoint 1.
+            values = {float(x.min()) for x in jax.tree.leaves(restored)}
+            assert values in ({1.0}, {2.0}), (name, values)
+    assert {name.parent.name for name in told} >= {"d", "model", "train"}
+
+
+def test_a_damaged_checkpoint_can_be_deleted(two_checkpoints, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(two_checkpoints, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    position = Position(0)
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.latest == 1
+        checkpoints.restore(state_at(0, 0), position)
+    assert position.step == 1
 
 
 def test_no_model_where_there_is_no_run(tmp_path):

@@ -1,6 +1,7 @@
 """A whole run in small: six steps of a tiny model on generated shapes, stopped and continued."""
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -12,9 +13,10 @@ import optax
 import pytest
 from detectors import flat
 from flax import nnx
+from small_runs import tiny_config
 
 from jaxmaskrcnn import model_io, presets
-from jaxmaskrcnn.config import Config, ConfigError, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
+from jaxmaskrcnn.config import ConfigError
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.convert.files.reader import read_checkpoint
 from jaxmaskrcnn.errors import UserError
@@ -23,7 +25,7 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training import loop, setup
 from jaxmaskrcnn.training.checkpoints import latest_model
 from jaxmaskrcnn.training.loop import train_and_evaluate
-from jaxmaskrcnn.training.progress import NonFiniteLossError
+from jaxmaskrcnn.training.nonfinite import NonFiniteLossError
 from jaxmaskrcnn.training.run_config import check_overrides, model_section, to_model_config
 from jaxmaskrcnn.training.step import init_state
 
@@ -40,32 +42,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def make_config(cache):
     """A fresh config of the tiny run, with settings changed by dotted name."""
-
-    def make(**changes):
-        config = Config(
-            model=model_section(
-                "jaxmaskrcnn/shapes", test_min_size=64, test_max_size=64, backbone_width=8,
-                # Ordinary batch norm, so that its statistics have to survive as well.
-                backbone_norm="bn", fpn_norm="none", fpn_channels=8, rpn_pre_nms_train=40,
-                rpn_pre_nms_test=40, rpn_post_nms_train=20, rpn_post_nms_test=20, rpn_batch_size=16,
-                roi_batch_size=8, roi_positive_fraction=0.5, box_fc_dim=8, mask_dim=8, mask_convs=1,
-                detections_per_image=5, score_threshold=0.0,
-            ),
-            data=DataConfig(
-                source="shapes", cache_dir=str(cache), batch_size=2, eval_batch_size=2, min_sizes=(64,),
-                max_size=64, shapes=ShapesConfig(train_images=7, eval_images=3, size=64),
-            ),
-            optimizer=OptimizerConfig(
-                learning_rate=0.01, reference_batch_size=0, warmup_steps=2, schedule="cosine", clip_norm=5.0
-            ),
-            train=TrainConfig(steps=6, log_every=2, eval_every=3, checkpoint_every=3, pictures=2),
-        )  # fmt: skip
-        for name, value in changes.items():
-            section, field = name.split("__")
-            setattr(getattr(config, section), field, value)
-        return config
-
-    return make
+    return functools.partial(tiny_config, cache)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +183,10 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_p
     assert str([int(source.image_ids[i]) for i in seen[4]]) in str(error.value)
     assert isinstance(error.value, UserError) and isinstance(error.value, FloatingPointError)
     assert all(np.isfinite(value).all() for value in flat(latest_model(tmp_path)).values())
+    record = json.loads((tmp_path / "nonfinite-5.json").read_text())
+    assert record["step"] == 5 and record["seed"] == 0 and record["positions"] == seen[4].tolist()
+    assert record["image_ids"] == [int(source.image_ids[i]) for i in seen[4]]
+    assert "nan" in record["metrics"].values()
 
 
 def test_a_workdir_with_another_model_is_refused(finished, make_config):

@@ -304,8 +304,9 @@ def eval_batches(
     *,
     process_index: int = 0,
     process_count: int = 1,
+    targets: bool = False,
 ) -> EvalBatches:
-    """Batches that visit every image exactly once, without targets.
+    """Batches that visit every image exactly once.
 
     Each process gets as many batches as the others, on the same canvases, so that all can step
     together. Rows that only fill up a batch have ``valid`` False and ``index`` -1.
@@ -316,6 +317,7 @@ def eval_batches(
         data_config: ``eval_batch_size`` (over all processes), canvases, threads.
         process_index: This process's number.
         process_count: Number of processes.
+        targets: Whether to load the objects, for losses.
 
     Returns:
         An iterable of ``Batch`` (NumPy) with a length; ``index`` refers to the source.
@@ -323,7 +325,8 @@ def eval_batches(
     sampler.check_processes(data_config.eval_batch_size, process_count, "eval_batch_size")
     plans = sampler.eval_plans(source, model_config, data_config)
     parts = [plan.part(process_index, process_count) for plan in plans]
-    return EvalBatches(LoadBatch(source, model_config, None), plans, parts, data_config)
+    objects = _object_slots(source, data_config) if targets else None
+    return EvalBatches(LoadBatch(source, model_config, objects), plans, parts, data_config)
 
 
 def _mask_storage(source: Source, model_config: ModelConfig) -> tuple[bool, int]:

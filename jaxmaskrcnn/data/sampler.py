@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.augment_plan import AugmentPlan, SlotPlan, augments
+from jaxmaskrcnn.data.repeat_factors import epoch_length, repeated, source_factors
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.resize import output_size
@@ -133,16 +134,19 @@ class TrainPlan:
 
     An epoch visits every image in use at least once. Images are grouped by canvas, so that
     portrait and landscape do not share a batch; a group's last batch is filled up with other
-    images of the group; then the batches of all groups are shuffled.
+    images of the group; then the batches of all groups are shuffled. With
+    ``data.repeat_threshold`` images of rare classes come several times.
 
     Args:
-        source: The data set (``sizes``, ``object_counts``, ``file_names``, ``annotations``).
+        source: The data set (``sizes``, ``object_counts``, ``image_labels``, ``file_names``,
+            ``annotations``).
         model: Size rule, padding divisor, test size.
         data: Batch size, sizes, flip probability, canvases.
         seed: Of the order, the sizes, the flips and the augmentation.
 
     Attributes:
         canvases: The canvas shapes in use.
+        counts: Number of images of each in an epoch.
         steps_per_epoch: Number of global batches in an epoch.
 
     Raises:
@@ -179,7 +183,12 @@ class TrainPlan:
         self.canvases, group = _group(extents, model, data, [source.file_names[i] for i in used])
         self._used = used
         self._groups = [np.flatnonzero(group == g) for g in range(len(self.canvases))]
-        self.steps_per_epoch = sum(-(-len(members) // self._batch) for members in self._groups)
+        self._factors = source_factors(source, used, data.repeat_threshold)
+        self.counts = [
+            len(members) if self._factors is None else epoch_length(self._factors[members])
+            for members in self._groups
+        ]
+        self.steps_per_epoch = sum(-(-count // self._batch) for count in self.counts)
         self._epoch = functools.lru_cache(maxsize=2)(self._epoch_batches)
 
     def __getstate__(self):
@@ -194,8 +203,11 @@ class TrainPlan:
         rng = np.random.default_rng([self._seed, 0, epoch])
         batches, canvas = [], []
         for g, members in enumerate(self._groups):
-            order = rng.permutation(members)
-            count = -(-len(order) // self._batch)
+            if self._factors is None:
+                order = rng.permutation(members)
+            else:
+                order = repeated(members, self._factors[members], rng)
+            count = -(-self.counts[g] // self._batch)
             # np.resize repeats from the start: those images are not in the batch being filled.
             batches.append(np.resize(order, (count, self._batch)))
             canvas += [g] * count

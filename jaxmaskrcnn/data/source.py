@@ -83,6 +83,8 @@ class Source:
         crowd_counts: int32 [N], crowd regions.
         vertex_counts: int32 [N], the most vertices that an object's closed polygons have.
         bitmap_counts: int32 [N], objects that have no polygons. Neither counts crowd regions.
+        image_labels: int32 [P, 2], the distinct pairs of a position and a label that occurs there,
+            crowd regions included.
         skipped: Number of images and annotations left out, by reason.
         has_masks: Whether every object has a mask.
     """
@@ -103,6 +105,7 @@ class Source:
             self.crowd_counts = arrays["crowd_counts"]
             self.vertex_counts = arrays["vertex_counts"]
             self.bitmap_counts = arrays["bitmap_counts"]
+            self.image_labels = arrays["image_labels"]
         self._records = None
 
     def __getstate__(self):
@@ -169,6 +172,7 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
     vertices = [
         [closed_vertices(item.polygons) for item in image.objects if not item.crowd] for image in images
     ]
+    pairs = [(i, label) for i, image in enumerate(images) for label in {item.label for item in image.objects}]
     np.savez(
         directory / _ARRAYS,
         image_ids=np.asarray([image.id for image in images], np.int64),
@@ -177,6 +181,7 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
         crowd_counts=np.asarray(crowds, np.int32),
         vertex_counts=np.asarray([max(counts, default=0) for counts in vertices], np.int32),
         bitmap_counts=np.asarray([counts.count(0) for counts in vertices], np.int32),
+        image_labels=np.asarray(sorted(pairs), np.int32).reshape(-1, 2),
     )
     description = {
         "annotations": os.path.abspath(annotations),

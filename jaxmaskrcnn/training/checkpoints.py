@@ -6,6 +6,7 @@ under a temporary name and renames it last; what a killed process leaves half-wr
 seen.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from jaxmaskrcnn import model_io
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.training.step import State
 
@@ -33,8 +35,9 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
+        self._directory = _directory(workdir)
         self._checkpointer = ocp.training.Checkpointer(
-            _directory(workdir),
+            self._directory,
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
@@ -77,11 +80,16 @@ class Checkpoints:
 
         Returns:
             The restored state.
+
+        Raises:
+            UserError: The checkpoint's files are damaged.
         """
+        self._checkpointer.wait()
         model = nnx.merge_state(state["params"], state["rest"])
         train = {"step": state["step"], "opt_state": state["opt_state"]}
         abstract = jax.tree.map(_abstract, {"model": model, "train": train})
-        read = self._checkpointer.load_checkpointables(self.latest, {**abstract, "data": None})
+        with _damage_told(self._directory / str(self.latest)):
+            read = self._checkpointer.load_checkpointables(self.latest, {**abstract, "data": None})
         iterator.set_state(read["data"])
         variables = dict(nnx.to_flat_state(read["model"]))
         parts = {
@@ -103,6 +111,9 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
 
     Returns:
         The model, or None where the folder holds no config or no complete checkpoint.
+
+    Raises:
+        UserError: The checkpoint's files are damaged.
     """
     path = Path(workdir) / "config.json"
     if not path.exists() or not _directory(workdir).exists():
@@ -114,12 +125,30 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
         graphdef, shapes = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(lambda x: _abstract(x, device), shapes)
-        read = checkpointer.load_checkpointables(checkpointer.latest.step, {"model": abstract})
+        step = checkpointer.latest.step
+        with _damage_told(_directory(workdir) / str(step)):
+            read = checkpointer.load_checkpointables(step, {"model": abstract})
     return nnx.merge(graphdef, read["model"])
 
 
 def _directory(workdir: str | os.PathLike) -> Path:
     return Path(workdir).absolute() / "checkpoints"  # Orbax wants absolute paths
+
+
+@contextlib.contextmanager
+def _damage_told(directory: Path):
+    """A sentence in place of what Orbax raises: files cut off by a full disk, a copy that was stopped."""
+    try:
+        yield
+    except Exception as error:  # which of its own kind depends on the file
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:150]
+        raise UserError(
+            f"The checkpoint {directory} cannot be read ({reason}); delete this folder to go on from the "
+            "checkpoint before it, or start anew in another --workdir."
+        ) from error
 
 
 def _abstract(x, sharding=None) -> jax.ShapeDtypeStruct:

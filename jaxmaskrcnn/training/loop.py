@@ -25,13 +25,18 @@ from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
 from jaxmaskrcnn.training.checkpoints import Checkpoints
+from jaxmaskrcnn.training.early_stopping import score, since_best
+from jaxmaskrcnn.training.ema import weights_to_use
+from jaxmaskrcnn.training.groups import check_freeze
 from jaxmaskrcnn.training.metrics import MetricsWriter
+from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, check_policy, position_behind
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
 from jaxmaskrcnn.training.pictures import draw_pictures
 from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.run_config import check_resumable, to_model_config, write_settings
 from jaxmaskrcnn.training.setup import first_model, prepare_sources
 from jaxmaskrcnn.training.step import init_state, jit_train_step
+from jaxmaskrcnn.training.validation_loss import ValidationLoss
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +59,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     Example:
         >>> metrics = train_and_evaluate(get_config(), "runs/shapes")  # doctest: +SKIP
     """
-    _check(config)
+    check_run(config)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     train_source, eval_source = prepare_sources(config, workdir)
@@ -88,6 +93,7 @@ class _Run:
             model = init_model(model_config, config.train.seed)
         else:
             model = first_model(model_config, config.model.weights, config.train.seed)
+        check_freeze(model, config.optimizer.freeze)
         self.graphdef, self.optimizer, self.state = init_state(
             model,
             trainable(model, tuple(config.optimizer.freeze)),
@@ -102,6 +108,9 @@ class _Run:
         log.info("Model: %.2f million numbers are trained, %.2f million are fixed.", trained, fixed)
         # Made before training, so that annotations that do not fit are found now.
         self.evaluator = Evaluator(model_config, self.graphdef, eval_source, config.data)
+        self.validation = None
+        if config.train.eval_loss:
+            self.validation = ValidationLoss(model_config, self.graphdef, eval_source, config.data)
         self.batches = prefetch_to_device(
             train_iterator(train_source, model_config, config.data, seed=config.train.seed)
         )
@@ -121,32 +130,61 @@ class _Run:
             contextlib.closing(self.batches),
             _sigterm() as stop,
         ):
-            progress = Progress(self.writer, self.config, self.train_source, self.start)
+            progress = Progress(self.writer, self.config, NonFinite(train, self.workdir, self.train_source))
+            if train.on_nonfinite == "rollback" and self.checkpoints.latest is None:
+                self.checkpoints.save(self.state, self.batches)  # something to go back to
             # A run that was stopped between a checkpoint and its evaluation makes up for it.
             if self._evaluation_is_due(self.start):
                 self._evaluate(self.start)
-            for step in range(self.start + 1, train.steps + 1):
+            step = self.start
+            while step < train.steps and not self._out_of_patience():
+                step += 1
                 batch = next(self.batches)
-                with progress.compiling(batch.images.shape):
-                    self.state, metrics = step_fn(self.state, batch, key)
-                progress.step(step, batch.index, metrics)
-                if stop.is_set() or step == train.steps or step % train.checkpoint_every == 0:
-                    progress.flush()  # what is saved has been looked at
-                    with progress.pause():
-                        self.checkpoints.save(self.state, self.batches)
-                if stop.is_set():
-                    log.info("Stopped by SIGTERM after step %d; the same command continues.", step)
-                    return {}
-                if self._evaluation_is_due(step):
-                    progress.flush()
-                    with progress.pause():
-                        self._evaluate(step)
+                try:
+                    with progress.compiling(batch.images.shape):
+                        self.state, metrics = step_fn(self.state, batch, key)
+                    progress.step(step, batch.index, metrics)
+                    if stop.is_set() or step == train.steps or step % train.checkpoint_every == 0:
+                        progress.flush()  # what is saved has been looked at
+                        with progress.pause():
+                            self.checkpoints.save(self.state, self.batches)
+                    if stop.is_set():
+                        log.info("Stopped by SIGTERM after step %d; the same command continues.", step)
+                        return {}
+                    if self._evaluation_is_due(step):
+                        progress.flush()
+                        with progress.pause():
+                            self._evaluate(step)
+                            if self._out_of_patience():
+                                self.checkpoints.save(self.state, self.batches)
+                except RollBack as bad:
+                    step = self._roll_back(step, bad.step)
+                    progress.rewind(step)
+            if step < train.steps:
+                log.info(
+                    "Ended after step %d: the last %d evaluations were no better (train.patience).",
+                    step, train.patience,
+                )  # fmt: skip
             model_io.save_model(self._model(), self.workdir / "model")
             log.info("The model is in %s, the best one in %s.", self.workdir / "model", self.workdir / "best")
         return json.loads((self.workdir / "metrics.json").read_text(encoding="utf-8"))
 
+    def _roll_back(self, step: int, bad_step: int) -> int:
+        """Go back to the latest checkpoint, with the data from behind the bad batch on."""
+        position = position_behind(self.batches.get_state(), step, bad_step)
+        self.state = self.checkpoints.restore(self.state, self.batches)
+        self.batches.set_state(position)
+        log.info(
+            "Continuing from step %d with the data of step %d.", self.state["step"], position["step"] + 1
+        )
+        return int(self.state["step"])
+
     def _model(self) -> MaskRCNN:
-        return nnx.merge(self.graphdef, self.state["params"], self.state["rest"])
+        return nnx.merge(self.graphdef, weights_to_use(self.state), self.state["rest"])
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        return bool(patience) and since_best(self.writer.evaluations) >= patience
 
     def _evaluation_is_due(self, step: int) -> bool:
         train = self.config.train
@@ -156,7 +194,7 @@ class _Run:
     def _evaluate(self, step: int) -> None:
         """Score the model, keep it if it is the best so far, and draw some pictures."""
         start = time.monotonic()
-        metrics, detections = self.evaluator.run(self.state["params"], self.state["rest"])
+        metrics, detections = self.evaluator.run(weights_to_use(self.state), self.state["rest"])
         seconds = time.monotonic() - start
         scores = ", ".join(
             f"{name} AP {metrics[f'{name}_AP'] or 0.0:.3f}"
@@ -164,13 +202,15 @@ class _Run:
             if f"{name}_AP" in metrics
         )
         log.info("Evaluation after step %d in %.1f s: %s.", step, seconds, scores)
+        losses = (
+            self.validation.run(weights_to_use(self.state), self.state["rest"]) if self.validation else {}
+        )
+        if losses:
+            log.info("Loss over the evaluation data after step %d: %.3f.", step, losses["loss"])
         if step == self.config.train.steps:
             log.info("%s", format_metrics(metrics))
-        name = "mask_AP" if metrics.get("mask_AP") is not None else "box_AP"
-        best = max(
-            (line.get(f"eval/{name}") or 0.0 for line in self.writer.evaluations.values()), default=-1.0
-        )
-        if (metrics[name] or 0.0) > best:
+        best = max((score(line, "eval/") for line in self.writer.evaluations.values()), default=-1.0)
+        if score(metrics) > best:
             model_io.save_model(self._model(), self.workdir / "best")
         write_json(self.workdir / "detections.json", detections)
         write_json(self.workdir / "metrics.json", metrics, indent=1)
@@ -179,18 +219,26 @@ class _Run:
             self.evaluator.categories, self.config.train.pictures,
         )  # fmt: skip
         # Last, because this line says that the evaluation of this step is complete.
-        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None}
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None} | losses
         self.writer.write(step, {f"eval/{k}": v for k, v in numbers.items()})
 
 
-def _check(config: Config) -> None:
+def check_run(config: Config) -> None:
+    """Refuse settings of ``config.train`` that cannot work.
+
+    Raises:
+        ConfigError: Names the field.
+    """
     for field, least in (
         ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),
-        ("pictures", 0),
+        ("pictures", 0), ("patience", 0),
     ):  # fmt: skip
         value = getattr(config.train, field)
         if value < least:
             raise ConfigError(f"train.{field} is {value}; it is at least {least}.")
+    if config.train.patience and not config.train.eval_every:
+        raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
+    check_policy(config.train)
 
 
 @contextlib.contextmanager

@@ -33,10 +33,8 @@ class MetricsWriter:
     def __init__(self, workdir: str | os.PathLike, *, step: int = 0, tensorboard: bool = False):
         self._events = _event_writer(Path(workdir) / "tensorboard", step) if tensorboard else None
         self.evaluations: dict[int, dict] = {}
-        path = Path(workdir) / "metrics.jsonl"
-        for line in _drop_beyond(path, step) if path.exists() else []:
-            self._remember(line)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = Path(workdir) / "metrics.jsonl"
+        self._open(step)
 
     def __enter__(self):
         return self
@@ -55,6 +53,17 @@ class MetricsWriter:
             for name, value in numbers.items():
                 if value is not None:
                     self._events.add_scalar(name, value, step)
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines beyond a step, as a run that goes back to it will write them again."""
+        self._file.close()
+        self._open(step)
+
+    def _open(self, step: int) -> None:
+        self.evaluations.clear()
+        for line in _drop_beyond(self._path, step) if self._path.exists() else []:
+            self._remember(line)
+        self._file = self._path.open("a", encoding="utf-8")
 
     def _remember(self, line: dict) -> None:
         if any(name.startswith("eval/") for name in line):

@@ -12,6 +12,8 @@ import optax
 from flax import nnx
 
 from jaxmaskrcnn.config import ConfigError, ModelConfig, OptimizerConfig
+from jaxmaskrcnn.training.ema import with_ema
+from jaxmaskrcnn.training.groups import add_decay, group_values, parse_groups, scale_by_factors
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,10 @@ def check(config: OptimizerConfig) -> None:
         ("momentum", "below 1"),
         ("warmup_factor", "at most 1"),
         ("decay_factor", "at most 1"),
+        ("ema_decay", "below 1"),
     ):
         value = getattr(config, field)
-        if not (0 <= value < 1 or (value == 1 and field != "momentum")):
+        if not (0 <= value < 1 or (value == 1 and limit == "at most 1")):
             raise ConfigError(f"optimizer.{field} is {value}; it is at least 0 and {limit}.")
     if config.schedule not in SCHEDULES:
         raise ConfigError(
@@ -45,6 +48,7 @@ def check(config: OptimizerConfig) -> None:
         raise ConfigError(f"optimizer.decay_steps is {steps}; give positive, increasing step numbers.")
     if config.nesterov and not config.momentum:
         raise ConfigError("optimizer.nesterov needs momentum, but optimizer.momentum is 0.")
+    parse_groups(config.groups)
 
 
 def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax.Schedule:
@@ -142,10 +146,11 @@ def make_optimizer(
 
     ``g = clip(g) + weight_decay * p``, ``buf = momentum * buf + g``, ``p -= rate * buf`` (with
     ``nesterov``: ``p -= rate * (g + momentum * buf)``). Source: ``torch.optim.SGD``,
-    ``torch.nn.utils.clip_grad_norm_``.
+    ``torch.nn.utils.clip_grad_norm_``. A group's factor multiplies the rate, as torch's parameter
+    groups do; with ``ema_decay`` the state is an ``ema.EmaState``.
 
     Args:
-        config: Momentum, weight decay, clipping.
+        config: Momentum, weight decay, clipping, groups, averaging.
         schedule: Of `learning_rate`.
         params: The parameters to train; their paths decide about the weight decay.
         model_config: Its ``weight_decay_exempts_norm`` says which rule.
@@ -160,10 +165,15 @@ def make_optimizer(
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
-    if config.weight_decay:
-        mask = decay_mask(params, model_config.weight_decay_exempts_norm)
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
+    mask = decay_mask(params, model_config.weight_decay_exempts_norm)
+    ordinary = [config.weight_decay * decayed for decayed in jax.tree.leaves(mask)]
+    factors, decays = group_values(params, parse_groups(config.groups), ordinary)
+    if any(jax.tree.leaves(decays)):
+        parts.append(add_decay(decays))
     if config.momentum:
         parts.append(optax.trace(config.momentum, nesterov=config.nesterov))
     parts.append(optax.scale_by_learning_rate(schedule))
-    return optax.chain(*parts)
+    if config.groups:
+        parts.append(scale_by_factors(factors))
+    optimizer = optax.chain(*parts)
+    return with_ema(optimizer, config.ema_decay) if config.ema_decay else optimizer

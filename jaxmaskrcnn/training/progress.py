@@ -1,26 +1,21 @@
-"""Watching a run: fetch the metrics, print a line now and then, stop at a loss that is not finite."""
+"""Watching a run: fetch the metrics, print a line now and then, tell of a loss that is not finite."""
 
 import collections
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from jaxmaskrcnn.config import Config
-from jaxmaskrcnn.data import Source
-from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.losses import LOSS_NAMES
 from jaxmaskrcnn.training.metrics import MetricsWriter
 
 log = logging.getLogger(__name__)
 
 _SHORT = dict(zip(LOSS_NAMES, ("objectness", "rpn_box", "classifier", "box", "mask"), strict=True))
-
-
-class NonFiniteLossError(UserError, FloatingPointError):
-    """The loss or its gradient is NaN or infinite; the message names the step and the images."""
 
 
 class Progress:
@@ -32,15 +27,16 @@ class Progress:
     Args:
         writer: Of metrics.jsonl.
         config: Of the run.
-        source: Training data, to name the images of a bad batch.
-        start: Completed steps.
+        on_nonfinite: Called with number, positions of the images and metrics of a step that is not
+            finite. What it raises ends the run or sends it back; where it returns, the step is left
+            out of the means.
     """
 
-    def __init__(self, writer: MetricsWriter, config: Config, source: Source, start: int):
-        self._writer, self._config, self._source = writer, config, source
+    def __init__(self, writer: MetricsWriter, config: Config, on_nonfinite: Callable):
+        self._writer, self._config, self._on_nonfinite = writer, config, on_nonfinite
         self._waiting = None
         self._sums: dict[str, float] = collections.defaultdict(float)
-        self._count, self._logged = 0, start
+        self._count = 0
         self._shapes: set[tuple] = set()
         self._paused, self._since = 0.0, time.monotonic()
 
@@ -53,7 +49,7 @@ class Progress:
             metrics: On the device.
 
         Raises:
-            NonFiniteLossError: The step before was not finite.
+            Exception: What ``on_nonfinite`` raised, as the step before was not finite.
         """
         self.flush()
         self._waiting = (step, index, metrics)
@@ -62,28 +58,28 @@ class Progress:
         """Wait for the last step and look at its metrics.
 
         Raises:
-            NonFiniteLossError: It was not finite.
+            Exception: What ``on_nonfinite`` raised, as it was not finite.
         """
         if self._waiting is None:
             return
         (step, index, device_metrics), self._waiting = self._waiting, None
         metrics = {name: value.item() for name, value in jax.device_get(device_metrics).items()}
         if not metrics.pop("finite"):
-            raise NonFiniteLossError(self._blame(step, index, metrics))
-        for name, value in metrics.items():
-            self._sums[name] += value
-        self._count += 1
+            self._on_nonfinite(step, np.asarray(index), metrics)
+        else:
+            for name, value in metrics.items():
+                self._sums[name] += value
+            self._count += 1
         if step % max(self._config.train.log_every, 1) == 0 or step == self._config.train.steps:
-            self._write(step, metrics["learning_rate"])
+            if self._count:  # not all were skipped
+                self._write(step, metrics["learning_rate"])
 
-    def _blame(self, step: int, index, metrics: dict[str, float]) -> str:
-        ids = [int(self._source.image_ids[i]) for i in np.asarray(index) if i >= 0]
-        bad = [name for name in LOSS_NAMES if name in metrics and not np.isfinite(metrics[name])]
-        return (
-            f"Step {step} has a {' and '.join(bad) or 'gradient'} that is not finite, with the images {ids} "
-            f"of {self._source.annotations} and the learning rate {metrics['learning_rate']:.3g}; lower "
-            "optimizer.learning_rate, set optimizer.clip_norm, or look at these images."
-        )
+    def rewind(self, step: int) -> None:
+        """Forget what came after a step, as the run goes back to it."""
+        self._waiting = None
+        self._sums.clear()
+        self._count, self._paused, self._since = 0, 0.0, time.monotonic()
+        self._writer.rewind(step)
 
     def _write(self, step: int, rate: float) -> None:
         train = self._config.train

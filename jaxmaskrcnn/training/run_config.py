@@ -16,7 +16,7 @@ from jaxmaskrcnn.structures import Category
 # What decides about the shapes in a checkpoint, or about which data its position counts in.
 _FIXED = (
     "optimizer.freeze", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm",
-    "data.batch_size", "train.seed",
+    "optimizer.groups", "optimizer.ema_decay", "data.batch_size", "train.seed",
 )  # fmt: skip
 
 
@@ -90,7 +90,10 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
     path = Path(workdir) / "run.json"
     if not path.exists():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), _settings(model, config)
+    now = _settings(model, config)
+    # A setting that did not exist when the run was started had what is now its default.
+    defaults = {k: v for k, v in _settings(model, Config()).items() if not k.startswith("model.")}
+    before = defaults | json.loads(path.read_text(encoding="utf-8"))
     different = [
         f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
         for name in sorted(before.keys() | now.keys())
@@ -137,6 +140,34 @@ def check_overrides(arguments: list[str]) -> None:
             f"the sections are {', '.join(field.name for field in dataclasses.fields(Config))}."
         )  # fmt: skip
         raise UserError(f"There is no setting config.{path[1]}; {hint}")
+
+
+def quote_patterns(arguments: list[str]) -> list[str]:
+    """Let patterns be written with plain commas: ``--config.optimizer.freeze=backbone.*,*.bias``.
+
+    The library of the flags would want quotes around each, for they are no Python expressions.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        The arguments, with the values of settings that are tuples of texts as Python writes them.
+
+    Example:
+        >>> quote_patterns(["--config.optimizer.groups=backbone.*:0.1,*.bias:2:0"])
+        ["--config.optimizer.groups=('backbone.*:0.1', '*.bias:2:0')"]
+    """
+    return [_quoted(argument) for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    found = re.match(r"(--?config\.(\w+)\.(\w+)=)([^'\"(\[].*)", argument)
+    if found is None or found[2] == "model" or not hasattr(Config(), found[2]):
+        return argument
+    types = {field.name: field.type for field in dataclasses.fields(getattr(Config(), found[2]))}
+    if types.get(found[3]) != tuple[str, ...]:
+        return argument
+    return found[1] + repr(tuple(part.strip() for part in found[4].split(",") if part.strip()))
 
 
 def _field_names(section, prefix: str = "") -> list[str]:

@@ -1,0 +1,185 @@
+"""What a run would do, without doing it: data, schedule, canvases, and one compiled step."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmaskrcnn.config import Config, OptimizerConfig
+from jaxmaskrcnn.data import Source, train_iterator
+from jaxmaskrcnn.data.sampler import TrainPlan, eval_plans
+from jaxmaskrcnn.evaluation.evaluate import Evaluator
+from jaxmaskrcnn.models.mask_rcnn import trainable
+from jaxmaskrcnn.structures import Batch
+from jaxmaskrcnn.training.groups import check_freeze
+from jaxmaskrcnn.training.loop import check_run
+from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
+from jaxmaskrcnn.training.run_config import check_resumable, to_model_config
+from jaxmaskrcnn.training.setup import first_model, prepare_sources
+from jaxmaskrcnn.training.step import init_state, jit_train_step
+from jaxmaskrcnn.training.validation_loss import ValidationLoss
+
+_CLASSES = 40  # lines of the table
+
+
+class Compiled(NamedTuple):
+    """What compiling a step told.
+
+    Attributes:
+        seconds: It took.
+        state: Bytes of the arguments: parameters, optimizer state and one batch.
+        temporary: Bytes that the step needs beside them; None where the backend does not tell.
+    """
+
+    seconds: float
+    state: int | None
+    temporary: int | None
+
+
+def dry_run(config: Config, workdir) -> str:
+    """Check everything that can be checked before the first step; nothing is written to ``workdir``.
+
+    Args:
+        config: The run's settings.
+        workdir: Its folder, which need not exist. Records go into ``data.cache_dir`` where that is set,
+            and are kept there; else into a temporary folder.
+
+    Returns:
+        The report, several lines.
+
+    Raises:
+        UserError: What would end the run before its first step.
+
+    Example:
+        >>> print(dry_run(get_config(), "runs/shapes"))  # doctest: +SKIP
+    """
+    check_run(config)
+    workdir = Path(workdir)
+    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
+        train_source, eval_source = prepare_sources(config, Path(temporary))
+        model_config = to_model_config(config.model, train_source.categories)
+        check_resumable(workdir, model_config, config)
+        schedule = learning_rate(config.optimizer, config.data.batch_size, config.train.steps)
+        model = first_model(model_config, config.model.weights, config.train.seed)
+        check_freeze(model, config.optimizer.freeze)
+        graphdef, optimizer, state = init_state(
+            model,
+            trainable(model, tuple(config.optimizer.freeze)),
+            lambda params: make_optimizer(config.optimizer, schedule, params, model_config),
+        )
+        Evaluator(model_config, graphdef, eval_source, config.data)
+        if config.train.eval_loss:
+            ValidationLoss(model_config, graphdef, eval_source, config.data)
+        batches = train_iterator(train_source, model_config, config.data, seed=config.train.seed)
+        plan = batches.plan
+        evaluation = eval_plans(eval_source, model_config, config.data)
+        largest = max(range(plan.steps_per_epoch), key=lambda step: np.prod(plan(step).canvas))
+        batches.set_state({"step": largest})
+        batch = next(batches)
+        batches.close()
+        compiled = compile_step(jit_train_step(graphdef, optimizer, schedule), state, batch)
+    before = "a run to continue" if (workdir / "run.json").exists() else "nothing yet"
+    lines = [f"Workdir: {workdir} ({before}); this dry run writes nothing there.", ""]
+    lines += schedule_lines(config, schedule, plan.steps_per_epoch)
+    lines += ["", *_canvas_lines(plan, batches.max_objects, {p.canvas for p in evaluation})]
+    lines += ["", *class_lines(train_source, eval_source)]
+    height, width = batch.images.shape[1:3]
+    lines += ["", f"One step with {len(batch.images)} images of {height} x {width}: {_told(compiled)}"]
+    return "\n".join(lines)
+
+
+def compile_step(step, state, batch: Batch) -> Compiled:
+    """Compile a train step without running it.
+
+    Args:
+        step: Of ``jit_train_step``.
+        state: Its state.
+        batch: A batch; only shapes count.
+    """
+    start = time.monotonic()
+    compiled = step.lower(state, batch, jax.random.key(0)).compile()
+    seconds = time.monotonic() - start
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return Compiled(seconds, None, None)
+    return Compiled(seconds, memory.argument_size_in_bytes, memory.temp_size_in_bytes)
+
+
+def _told(compiled: Compiled) -> str:
+    told = f"compiled in {compiled.seconds:.1f} s"
+    if compiled.state is not None:
+        told += (
+            f"; {compiled.state / 2**20:.0f} MiB of state and batch, "
+            f"{compiled.temporary / 2**20:.0f} MiB beside them while it runs"
+        )
+    return f"{told}."
+
+
+def interesting_steps(config: OptimizerConfig, steps: int) -> list[int]:
+    """Where a schedule begins, turns and ends, in completed steps.
+
+    Example:
+        >>> interesting_steps(OptimizerConfig(warmup_steps=10, decay_steps=(60,)), 90)
+        [0, 10, 59, 60, 89]
+    """
+    found = {0, config.warmup_steps, steps - 1}
+    if config.schedule == "step":
+        found |= {step - k for step in config.decay_steps for k in (0, 1)}
+    elif config.schedule == "cosine":
+        found |= {steps * k // 4 for k in (1, 2, 3)}
+    return sorted(step for step in found if 0 <= step < steps)
+
+
+def schedule_lines(config: Config, schedule: Callable, steps_per_epoch: int) -> list[str]:
+    """The learning rate where it turns, and the length of the run in epochs.
+
+    Args:
+        config: Of the run.
+        schedule: Learning rate by completed steps.
+        steps_per_epoch: Of the training plan.
+    """
+    steps = config.train.steps
+    lines = [
+        f"Schedule: {steps} steps of {config.data.batch_size} images, "
+        f"{steps / steps_per_epoch:.2f} epochs of {steps_per_epoch} steps.",
+        f"{'step':>10}  {'epoch':>8}  learning rate",
+    ]
+    lines += [
+        f"{step:10d}  {step / steps_per_epoch:8.2f}  {float(schedule(step)):.6g}"
+        for step in interesting_steps(config.optimizer, steps)
+    ]
+    return lines
+
+
+def _canvas_lines(plan: TrainPlan, objects: int, evaluation: set[tuple[int, int]]) -> list[str]:
+    lines = [f"Canvases (height x width), with {objects} ground-truth slots an image:"]
+    lines += [
+        f"{height:6d} x {width:<6d} {count} images an epoch"
+        for (height, width), count in zip(plan.canvases, plan.counts, strict=True)
+    ]
+    return [*lines, "  evaluation: " + ", ".join(f"{h} x {w}" for h, w in sorted(evaluation))]
+
+
+def class_lines(train: Source, evaluation: Source) -> list[str]:
+    """How many images show each class, the rarest first.
+
+    Args:
+        train: Training data.
+        evaluation: Evaluation data.
+    """
+    counts = np.bincount(train.image_labels[:, 1], minlength=len(train.categories))
+    there = np.bincount(evaluation.image_labels[:, 1], minlength=len(evaluation.categories))
+    by_id = {category.id: there[i] for i, category in enumerate(evaluation.categories)}
+    order = np.argsort(counts, kind="stable")
+    lines = ["Images that show a class:", f"{'train':>8}  {'eval':>8}  class"]
+    for i in order[:_CLASSES]:
+        category = train.categories[i]
+        none = "  (nothing to learn it from)" if not counts[i] else ""
+        lines.append(f"{counts[i]:8d}  {by_id.get(category.id, 0):8d}  {category.name}{none}")
+    if len(order) > _CLASSES:
+        lines.append(f"  and {len(order) - _CLASSES} classes with {counts[order[_CLASSES]]} images or more")
+    return lines

@@ -1,0 +1,147 @@
+"""What a run does at a step whose loss or gradient is not finite: stop, skip, or roll back.
+
+The train step leaves parameters, optimizer state and batch statistics as they were at such a step,
+whatever is done about it here.
+"""
+
+import logging
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxmaskrcnn.config import ConfigError, TrainConfig
+from jaxmaskrcnn.data import Source
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.files import write_json
+from jaxmaskrcnn.losses import LOSS_NAMES
+
+log = logging.getLogger(__name__)
+
+POLICIES = ("stop", "skip", "rollback")
+
+
+class NonFiniteLossError(UserError, FloatingPointError):
+    """The loss or its gradient is NaN or infinite; the message names the step and the images."""
+
+
+class RollBack(Exception):  # noqa: N818  (a request to the loop, not an error)
+    """Asks the loop to go back to the latest checkpoint.
+
+    Attributes:
+        step: The step that was not finite.
+    """
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
+
+
+class NonFinite:
+    """Decides about steps that are not finite, as ``train.on_nonfinite`` says.
+
+    Every such step leaves ``<workdir>/nonfinite-<step>.json``: the step, the run's seed, the ids of
+    the batch's images, their positions in the source, and the step's metrics.
+
+    Args:
+        config: Of the run; its ``on_nonfinite``, ``skip_limit``, ``rollback_limit`` and ``seed``.
+        workdir: Of the run.
+        source: Training data, to name the images.
+    """
+
+    def __init__(self, config: TrainConfig, workdir: Path, source: Source):
+        self._config, self._workdir, self._source = config, workdir, source
+        self._in_a_row, self._last, self._rollbacks = 0, None, 0
+
+    def __call__(self, step: int, index: np.ndarray, metrics: dict[str, float]) -> None:
+        """Decide about one step; returns where it is skipped.
+
+        Args:
+            step: Its number.
+            index: int [B], positions of its images in the source.
+            metrics: Of the step, as Python numbers.
+
+        Raises:
+            NonFiniteLossError: The run is to stop.
+            RollBack: The run is to go back to its latest checkpoint.
+        """
+        config, index = self._config, [int(i) for i in np.asarray(index) if i >= 0]
+        ids = [int(self._source.image_ids[i]) for i in index]
+        record = self._workdir / f"nonfinite-{step}.json"
+        if jax.process_index() == 0:
+            self._write(record, step, index, ids, metrics)
+        bad = [name for name in LOSS_NAMES if name in metrics and not math.isfinite(metrics[name])]
+        found = (
+            f"Step {step} has a {' and '.join(bad) or 'gradient'} that is not finite, with the images {ids} "
+            f"of {self._source.annotations} and the learning rate {metrics['learning_rate']:.3g}"
+        )
+        advice = (
+            "lower optimizer.learning_rate, set optimizer.clip_norm, or look at these images "
+            f"({record} has all that reproduces the step)."
+        )
+        if config.on_nonfinite == "stop":
+            raise NonFiniteLossError(f"{found}; {advice}")
+        if config.on_nonfinite == "skip":
+            self._in_a_row = self._in_a_row + 1 if self._last == step - 1 else 1
+            self._last = step
+            if self._in_a_row > config.skip_limit:
+                raise NonFiniteLossError(
+                    f"{found}, after {config.skip_limit} steps in a row that were skipped "
+                    f"(train.skip_limit); {advice}"
+                )
+            log.warning("%s; it is skipped.", found)
+            return
+        self._rollbacks += 1
+        if self._rollbacks > config.rollback_limit:
+            raise NonFiniteLossError(
+                f"{found}, after {config.rollback_limit} rollbacks (train.rollback_limit); {advice}"
+            )
+        log.warning("%s; going back to the latest checkpoint.", found)
+        raise RollBack(step)
+
+    def _write(self, path: Path, step: int, index: list[int], ids: list[int], metrics) -> None:
+        # JSON has no NaN; which of nan, inf and -inf it was is worth knowing.
+        numbers = {name: x if math.isfinite(x) else str(x) for name, x in metrics.items()}
+        write_json(
+            path,
+            {
+                "step": step, "seed": self._config.seed, "on_nonfinite": self._config.on_nonfinite,
+                "annotations": self._source.annotations, "image_ids": ids, "positions": index,
+                "metrics": numbers,
+            },
+            indent=1,
+        )  # fmt: skip
+
+
+def check_policy(config: TrainConfig) -> None:
+    """Refuse a policy that does not exist, and limits below 0.
+
+    Raises:
+        ConfigError: Names the field.
+    """
+    if config.on_nonfinite not in POLICIES:
+        raise ConfigError(
+            f"train.on_nonfinite is {config.on_nonfinite!r}; choose one of {', '.join(map(repr, POLICIES))}."
+        )
+    for field in ("skip_limit", "rollback_limit"):
+        if getattr(config, field) < 0:
+            raise ConfigError(f"train.{field} is {getattr(config, field)}; it is at least 0.")
+
+
+def position_behind(position: dict[str, int], step: int, bad_step: int) -> dict[str, int]:
+    """Where the data continue after a rollback: behind the batch that was not finite.
+
+    Args:
+        position: The data iterator's state now.
+        step: The step whose batch it handed out last.
+        bad_step: The step that was not finite.
+
+    Returns:
+        A state for the iterator.
+
+    Example:
+        >>> position_behind({"step": 41}, step=41, bad_step=40)
+        {'step': 40}
+    """
+    return {**position, "step": int(position["step"]) - (step - bad_step)}

@@ -1,0 +1,74 @@
+"""The losses of training, over the evaluation data.
+
+Anchors and regions are sampled with a fixed key, so that two evaluations of the same weights give
+the same numbers, and batch norm uses and keeps its statistics.
+"""
+
+import jax
+from flax import nnx
+
+from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.data.pipeline import eval_batches
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.losses import reduce_terms
+from jaxmaskrcnn.structures import LossTerm
+
+
+class ValidationLoss:
+    """Mean losses over a data set, again and again, without compiling again.
+
+    Args:
+        config: The model's config, with categories.
+        graphdef: The model's structure, from ``nnx.split``.
+        source: Prepared data with the model's categories.
+        data_config: Batch size, canvases and threads of the evaluation.
+
+    Raises:
+        UserError: The data have other categories, or no masks for a model with a mask head.
+
+    Example:
+        >>> losses = ValidationLoss(model.config, graphdef, source, data_config)  # doctest: +SKIP
+        >>> losses.run(params, rest)["loss"]  # doctest: +SKIP
+    """
+
+    def __init__(self, config: ModelConfig, graphdef: nnx.GraphDef, source, data_config: DataConfig):
+        expected, found = ([c.id for c in x.categories] for x in (config, source))
+        if expected != found:
+            raise UserError(
+                f"train.eval_loss needs the training data's categories in {source.annotations}: the ids are "
+                f"{found} and have to be {expected}; correct its list of categories, or turn it off."
+            )
+        if config.mask_head and not source.has_masks:
+            raise UserError(
+                f"train.eval_loss needs masks, and {source.annotations} was prepared without; turn it off."
+            )
+        self._batches = eval_batches(source, config, data_config, targets=True)
+
+        def terms(states, batch, key):
+            return nnx.merge(graphdef, *states).loss_terms(batch, key, train=False)
+
+        self._terms = jax.jit(terms)
+
+    def run(self, *states: nnx.State) -> dict[str, float]:
+        """The losses.
+
+        Args:
+            *states: The model's variables: what ``nnx.split`` returned beside the graphdef.
+
+        Returns:
+            ``loss`` and one entry a loss term, each divided by its count over the whole data set, so
+            that neither the batch size nor a batch that is not full shows.
+        """
+        key = jax.random.key(0)
+        total = None
+        for i, batch in enumerate(self._batches):
+            terms = self._terms(states, batch, jax.random.fold_in(key, i))
+            total = terms if total is None else {k: _add(total[k], terms[k]) for k in terms}
+        if total is None:
+            return {}
+        losses = {name: float(value) for name, value in jax.device_get(reduce_terms(total)).items()}
+        return {"loss": sum(losses.values()), **losses}
+
+
+def _add(a: LossTerm, b: LossTerm) -> LossTerm:
+    return LossTerm(a.total + b.total, a.count + b.count)

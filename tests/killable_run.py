@@ -1,0 +1,81 @@
+"""A small training run that ends its own process with SIGKILL.
+
+    python tests/killable_run.py WORKDIR CACHE KIND STEP SECONDS
+
+KIND is "real", or "quick" for a step that takes no compilation; STEP is before which step to set the
+timer of SECONDS, 0 for never.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from detectors import random_model
+from small_runs import detect_nothing, tiny_config
+
+from jaxmaskrcnn import compilation_cache
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.training import loop
+
+
+def config(cache, kind):
+    """Twelve steps with all the state that a run can have."""
+    return tiny_config(
+        cache, train__steps=12, train__eval_every=0, train__checkpoint_every=2, train__pictures=0,
+        data__min_sizes=(48, 64), optimizer__ema_decay=0.9, optimizer__groups=("*.bias:2:0",),
+        data__repeat_threshold=0.9,
+    )  # fmt: skip
+
+
+def quick_step(graphdef, optimizer, schedule):
+    """Moves the parameters by what step, key, images and state say, in a way that does not commute."""
+
+    def step(state, batch, key):
+        draw = jax.random.uniform(jax.random.fold_in(key, state["step"]))
+        memory = sum(jnp.mean(x) for x in jax.tree.leaves(state["opt_state"])) / 1000
+        push = draw + batch.index.sum() + batch.image_sizes.sum() / 64 + memory
+        state = {
+            **state,
+            "step": state["step"] + 1,
+            "params": jax.tree.map(lambda x: 0.5 * x + push, state["params"]),
+            "opt_state": jax.tree.map(lambda x: (0.7 * x + push).astype(x.dtype), state["opt_state"]),
+        }
+        metrics = {"loss": push, "learning_rate": jnp.float32(0), "finite": jnp.array(True)}
+        return state, metrics
+
+    return step
+
+
+def run(workdir, cache, kind, kill_step=0, seconds=0.0):
+    """Train; the process ends by SIGKILL where asked to."""
+    make_step = quick_step if kind == "quick" else loop.jit_train_step
+    if kind == "quick":
+        MaskRCNN.detect = detect_nothing
+        loop.first_model = lambda config, weights, seed: random_model(config, seed)
+        loop.init_model = random_model
+
+    def killing(*parts):
+        step = make_step(*parts)
+
+        def counted(state, batch, key):
+            if int(state["step"]) + 1 == kill_step:
+                if not seconds:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            return step(state, batch, key)
+
+        return counted
+
+    loop.jit_train_step = killing
+    loop.train_and_evaluate(config(cache, kind), Path(workdir))
+
+
+if __name__ == "__main__":
+    folder, records, sort, number, wait = sys.argv[1:]
+    jax.config.update("jax_disable_most_optimizations", True)
+    compilation_cache.enable(Path(records) / "xla")
+    run(folder, records, sort, int(number), float(wait))

@@ -1,0 +1,66 @@
+"""Whole training runs in small: a tiny model on a few generated pictures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
+from jaxmaskrcnn.structures import Batch, Detections
+from jaxmaskrcnn.training.run_config import model_section
+
+
+def tiny_config(cache, **changes) -> Config:
+    """A fresh config of six steps, with settings changed by dotted name (``train__steps=3``)."""
+    config = Config(
+        model=model_section(
+            "jaxmaskrcnn/shapes", test_min_size=64, test_max_size=64, backbone_width=8,
+            # Ordinary batch norm, so that its statistics have to survive as well.
+            backbone_norm="bn", fpn_norm="none", fpn_channels=8, rpn_pre_nms_train=40,
+            rpn_pre_nms_test=40, rpn_post_nms_train=20, rpn_post_nms_test=20, rpn_batch_size=16,
+            roi_batch_size=8, roi_positive_fraction=0.5, box_fc_dim=8, mask_dim=8, mask_convs=1,
+            detections_per_image=5, score_threshold=0.0,
+        ),
+        data=DataConfig(
+            source="shapes", cache_dir=str(cache), batch_size=2, eval_batch_size=2, min_sizes=(64,),
+            max_size=64, shapes=ShapesConfig(train_images=7, eval_images=3, size=64),
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=0.01, reference_batch_size=0, warmup_steps=2, schedule="cosine", clip_norm=5.0
+        ),
+        train=TrainConfig(steps=6, log_every=2, eval_every=3, checkpoint_every=3, pictures=2),
+    )  # fmt: skip
+    for name, value in changes.items():
+        section, field = name.split("__")
+        setattr(getattr(config, section), field, value)
+    return config
+
+
+class CountingStep:
+    """In place of the train step: adds 1 to every parameter, and is not finite at given calls.
+
+    Attributes:
+        seen: int [B], positions of the images of every call.
+        steps: Completed steps before every call.
+    """
+
+    def __init__(self, bad_calls=()):
+        self.bad_calls, self.seen, self.steps = set(bad_calls), [], []
+
+    def __call__(self, state, batch, key):
+        self.seen.append(np.asarray(batch.index).tolist())
+        self.steps.append(int(state["step"]))
+        bad = len(self.seen) in self.bad_calls
+        params = state["params"] if bad else jax.tree.map(lambda x: x + 1, state["params"])
+        loss = jnp.float32(np.nan if bad else 1.0)
+        metrics = {"loss": loss, "loss_mask": loss, "learning_rate": jnp.float32(0.1)}
+        metrics["finite"] = jnp.isfinite(loss)
+        return {**state, "step": state["step"] + 1, "params": params}, metrics
+
+
+def detect_nothing(model, batch: Batch) -> Detections:
+    """In place of ``MaskRCNN.detect``."""
+    count = batch.images.shape[0]
+    return Detections(
+        boxes=jnp.zeros((count, 1, 4)), scores=jnp.zeros((count, 1)), labels=jnp.zeros((count, 1), jnp.int32),
+        masks=jnp.zeros((count, 1, 28, 28)), valid=jnp.zeros((count, 1), bool),
+    )  # fmt: skip
