@@ -19,6 +19,7 @@ from ml_collections import config_flags
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.training.distributed import initialize, is_first
 from jaxmaskrcnn.training.loop import train_and_evaluate
 from jaxmaskrcnn.training.run_config import check_overrides
 
@@ -31,6 +32,11 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints, metrics, pictures. Default: runs/<config's name>."
 )
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "With several processes: host:port of process 0."
+)
+PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+PROCESS = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def parse_flags(argv):
@@ -75,6 +81,9 @@ def main(_):
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells much at the level of ours
     compilation_cache.enable()
     try:
+        initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+        if not is_first():
+            log.setLevel(logging.WARNING)  # one process tells what all of them do
         train_and_evaluate(CONFIG.value, WORKDIR.value or Path("runs") / config_file().stem)
     except UserError as error:
         fail(error)

@@ -270,6 +270,8 @@ class TrainConfig:
     keep_checkpoints: int = 2
     tensorboard: bool = False  # needs the [tensorboard] extra
     pictures: int = 8  # evaluation images drawn with their predictions at the end
+    parallel: str = "auto"  # auto (jit on one device, else shard_map) | jit | pmap | shard_map
+    device_batch: int = 0  # images a device computes at a time, the rest follow; 0: its whole share
 
 
 def _model_section():

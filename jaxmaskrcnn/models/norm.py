@@ -74,7 +74,10 @@ class BatchNorm(nnx.Module):
     def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
         kind = param_dtype(dtype)
         self.scale, self.bias = nnx.Param(jnp.ones(features, kind)), nnx.Param(jnp.zeros(features, kind))
-        self.mean, self.var = nnx.BatchStat(jnp.zeros(features, kind)), nnx.BatchStat(jnp.ones(features, kind))
+        self.mean, self.var = (
+            nnx.BatchStat(jnp.zeros(features, kind)),
+            nnx.BatchStat(jnp.ones(features, kind)),
+        )
         self.epsilon, self.momentum, self.dtype = epsilon, 0.9, dtype
         self.axis_name: str | None = None
 

@@ -38,6 +38,7 @@ class Checkpoints:
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
+        self._last = self.latest
 
     def __enter__(self):
         return self
@@ -54,13 +55,17 @@ class Checkpoints:
     def save(self, state: State, iterator) -> None:
         """Copy the state off the device and write it in the background.
 
+        Of several processes all call it, with global arrays, and their workdir is a disk they share.
+
         Args:
             state: Of the train step; may be donated to the next step at once.
             iterator: Data iterator at the same step; its ``get_state`` is a dict of numbers.
         """
         step = int(state["step"])
-        if step == self.latest:
+        # Not `latest`, which several processes may see change at different times.
+        if step == self._last:
             return
+        self._last = step
         parts = {
             "model": nnx.merge_state(state["params"], state["rest"]),
             "train": {"step": state["step"], "opt_state": state["opt_state"]},

@@ -54,8 +54,8 @@ class Layout:
             raise ConfigError(f"train.parallel is {kind!r}; choose one of {', '.join(map(repr, KINDS))}.")
         if kind == "jit" and len(self.devices) > 1:
             raise ConfigError(
-                f"train.parallel is 'jit', which runs on one device, and there are {len(self.devices)}; use "
-                "'shard_map' or 'auto', or show the run one device only (for instance CUDA_VISIBLE_DEVICES=0)."
+                f"train.parallel is 'jit', which runs on one device, and there are {len(self.devices)}; set "
+                "it to 'shard_map' or 'auto', or show the run a single one (CUDA_VISIBLE_DEVICES=0)."
             )
         self.kind = kind if kind != "auto" else "jit" if len(self.devices) == 1 else "shard_map"
         # Without axis_types the axis would be Explicit, under which sorting and scans of the model fail.
@@ -93,19 +93,20 @@ class Layout:
 
         return jax.tree.map(place, tree)
 
-    def place_batch(self, batch: Any) -> Any:
-        """Brings this process's images of a batch to where the step takes them.
+    def split(self, batch: Any) -> Any:
+        """Splits the images of a batch over the devices.
 
         Args:
-            batch: NumPy arrays with a leading axis of B / processes images.
+            batch: NumPy arrays with a leading axis of B / processes, this process's images.
 
         Returns:
-            Arrays with a leading axis of B, of which the devices hold B / D each. For "pmap" the
-            NumPy arrays, which its step takes.
+            Global arrays with a leading axis of B, of which every device holds B / D.
         """
-        if self.kind == "pmap":
-            return batch
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._split, x), batch)
+
+    def place_batch(self, batch: Any) -> Any:
+        """A batch of NumPy arrays as the train step takes it: split, or for "pmap" left as it is."""
+        return batch if self.kind == "pmap" else self.split(batch)
 
     def local_rows(self, tree: Any) -> Any:
         """The rows of this process, as NumPy, of arrays that are split over the devices by row."""
@@ -150,7 +151,9 @@ def make_train_step(
     """
     layout.check_batch(batch_size)
     if device_batch < 0:
-        raise ConfigError(f"train.device_batch is {device_batch}; give a number of images, or 0 for no limit.")
+        raise ConfigError(
+            f"train.device_batch is {device_batch}; give a number of images, or 0 for no limit."
+        )
     slices = slices_of(batch_size // len(layout.devices), device_batch)
     if layout.kind == "jit":
         return jit_train_step(graphdef, optimizer, schedule, slices)
