@@ -117,7 +117,7 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
             return None
         config = model_io.config_from_json(path.read_text(encoding="utf-8"), str(path))
         graphdef, shapes = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda x: _abstract(x, device), shapes)
         read = checkpointer.load_checkpointables(checkpointer.latest.step, {"model": abstract})
     return nnx.merge(graphdef, read["model"])

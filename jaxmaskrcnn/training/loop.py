@@ -203,7 +203,7 @@ class _Run:
 def _check(config: Config) -> None:
     for field, least in (
         ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),
-        ("pictures", 0),
+        ("pictures", 0), ("device_batch", 0),
     ):  # fmt: skip
         value = getattr(config.train, field)
         if value < least:

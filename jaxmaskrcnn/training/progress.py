@@ -12,6 +12,7 @@ from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.training.distributed import all_rows
 from jaxmaskrcnn.training.metrics import MetricsWriter
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Progress:
             self._write(step, metrics["learning_rate"])
 
     def _blame(self, step: int, index, metrics: dict[str, float]) -> str:
-        ids = [int(self._source.image_ids[i]) for i in np.asarray(index) if i >= 0]
+        ids = [int(self._source.image_ids[i]) for i in all_rows(index) if i >= 0]
         bad = [name for name in LOSS_NAMES if name in metrics and not np.isfinite(metrics[name])]
         return (
             f"Step {step} has a {' and '.join(bad) or 'gradient'} that is not finite, with the images {ids} "
