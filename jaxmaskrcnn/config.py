@@ -129,6 +129,7 @@ class ModelConfig:
     # -- training
     weight_decay_exempts_norm: bool = False
     dtype: str = "float32"  # of activations; parameters and losses are float32
+    remat: bool = False  # compute the backbone's stages again for the gradient, for less memory
 
     def __post_init__(self):
         for field, choices in _CHOICES.items():

@@ -62,7 +62,7 @@ def test_the_stand_in_learns_the_same_however_it_is_run(results, case):
     got, want = results[f"stand_in,{case}"], results["stand_in,jit,1,0"]
     if case.endswith(",1"):  # images one at a time; the running mean is then not compared
         want = {**want, "variables": {k: v for k, v in want["variables"].items() if k in got["variables"]}}
-    assert_equal_runs(got, want, 1e-10)
+    assert_equal_runs(got, want, 1e-7)  # the stand-in's running mean is float32
 
 
 def test_the_detector_learns_the_same_on_eight_devices(results):

@@ -76,6 +76,10 @@ def initialize(
                     f"them is; give {', '.join(given)}."
                 ) from None
     if jax.process_count() > 1:
+        if jax.default_backend() == "cpu":
+            # Only the first process would find its programs there, and be done so much earlier than
+            # the others that its 30 seconds of waiting for them are over.
+            jax.config.update("jax_enable_compilation_cache", False)
         log.info(
             "Process %d of %d, with %d of %d devices.",
             jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
