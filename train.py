@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.training.distributed import initialize, is_first
 from jaxmaskrcnn.training.dry_run import dry_run
 from jaxmaskrcnn.training.loop import train_and_evaluate
 from jaxmaskrcnn.training.run_config import check_overrides, quote_patterns
@@ -36,6 +37,11 @@ WORKDIR = flags.DEFINE_string(
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Check data and settings, print the schedule, compile one step, and end."
 )
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "With several processes: host:port of process 0."
+)
+PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+PROCESS = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def parse_flags(argv):
@@ -81,6 +87,9 @@ def main(_):
     compilation_cache.enable()
     workdir = WORKDIR.value or Path("runs") / config_file().stem
     try:
+        initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+        if not is_first():
+            log.setLevel(logging.WARNING)  # one process tells what all of them do
         if DRY_RUN.value:
             print(dry_run(CONFIG.value, workdir))
         else:

@@ -129,6 +129,7 @@ class ModelConfig:
     # -- training
     weight_decay_exempts_norm: bool = False
     dtype: str = "float32"  # of activations; parameters and losses are float32
+    remat: bool = False  # compute the backbone's stages again for the gradient, for less memory
 
     def __post_init__(self):
         for field, choices in _CHOICES.items():
@@ -285,6 +286,8 @@ class TrainConfig:
     rollback_limit: int = 3  # rollbacks before the run stops
     patience: int = 0  # evaluations without a better mask AP before the run ends; 0: never
     eval_loss: bool = False  # the losses over the evaluation data, at every evaluation
+    parallel: str = "auto"  # auto (jit on one device, else shard_map) | jit | pmap | shard_map
+    device_batch: int = 0  # images a device computes at a time, the rest follow; 0: its whole share
 
 
 def _model_section():

@@ -52,14 +52,14 @@ def quick_step(graphdef, optimizer, schedule):
 
 def run(workdir, cache, kind, kill_step=0, seconds=0.0):
     """Train; the process ends by SIGKILL where asked to."""
-    make_step = quick_step if kind == "quick" else loop.jit_train_step
+    make_step = quick_step if kind == "quick" else loop.make_train_step
     if kind == "quick":
         MaskRCNN.detect = detect_nothing
         loop.first_model = lambda config, weights, seed: random_model(config, seed)
         loop.init_model = random_model
 
-    def killing(*parts):
-        step = make_step(*parts)
+    def killing(*parts, **options):
+        step = make_step(*parts, **options)
 
         def counted(state, batch, key):
             if int(state["step"]) + 1 == kill_step:
@@ -70,7 +70,7 @@ def run(workdir, cache, kind, kill_step=0, seconds=0.0):
 
         return counted
 
-    loop.jit_train_step = killing
+    loop.make_train_step = killing
     loop.train_and_evaluate(config(cache, kind), Path(workdir))
 
 

@@ -55,7 +55,7 @@ def run(cache, sources, tmp_path, monkeypatch):
 
     def start(scores, **changes):
         step, scores = CountingStep(), iter(scores)
-        monkeypatch.setattr(loop, "jit_train_step", lambda *parts: step)
+        monkeypatch.setattr(loop, "make_train_step", lambda *parts, **options: step)
         monkeypatch.setattr(
             Evaluator, "run", lambda *_: ({"box_AP": 0.5, "mask_AP": next(scores), "per_class": {}}, [])
         )

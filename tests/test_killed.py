@@ -56,7 +56,7 @@ def run_here(monkeypatch):
         (MaskRCNN, "detect"),
         (loop, "first_model"),
         (loop, "init_model"),
-        (loop, "jit_train_step"),
+        (loop, "make_train_step"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     return lambda workdir, cache: run(workdir, cache, "quick")

@@ -47,7 +47,7 @@ def train(cache, first_model, tmp_path, monkeypatch):
 
     def run(bad_calls=(), **changes):
         step = CountingStep(bad_calls)
-        monkeypatch.setattr(loop, "jit_train_step", lambda *parts: step)
+        monkeypatch.setattr(loop, "make_train_step", lambda *parts, **options: step)
         changes = {"train__steps": 8, "train__eval_every": 0, "train__log_every": 1} | changes
         try:
             loop.train_and_evaluate(tiny_config(cache, **changes), tmp_path)

@@ -103,10 +103,10 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
     finished, make_config, tmp_path, caplog
 ):
     calls = 0
-    original = loop.jit_train_step
+    original = loop.make_train_step
 
-    def stopping(*parts):
-        step = original(*parts)
+    def stopping(*parts, **options):
+        step = original(*parts, **options)
 
         def counted(*arguments):
             nonlocal calls
@@ -118,7 +118,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
         return counted
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "jit_train_step", stopping)
+        patch.setattr(loop, "make_train_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(make_config(), tmp_path)
     # What a run that went on to step 5 before it was killed would have written.
@@ -142,10 +142,10 @@ def test_a_finished_run_is_not_trained_again(finished, make_config):
 
 
 def test_sigterm_saves_and_ends_the_run(make_config, tmp_path, monkeypatch):
-    original = loop.jit_train_step
+    original = loop.make_train_step
 
-    def terminated(*parts):
-        step = original(*parts)
+    def terminated(*parts, **options):
+        step = original(*parts, **options)
 
         def run(*arguments):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -153,7 +153,7 @@ def test_sigterm_saves_and_ends_the_run(make_config, tmp_path, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(loop, "jit_train_step", terminated)
+    monkeypatch.setattr(loop, "make_train_step", terminated)
     handler = signal.getsignal(signal.SIGTERM)
     assert train_and_evaluate(make_config(), tmp_path) == {}
     assert signal.getsignal(signal.SIGTERM) is handler
@@ -162,10 +162,10 @@ def test_sigterm_saves_and_ends_the_run(make_config, tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_path, monkeypatch):
     seen = []
-    original = loop.jit_train_step
+    original = loop.make_train_step
 
-    def spoiled(*parts):
-        step = original(*parts)
+    def spoiled(*parts, **options):
+        step = original(*parts, **options)
 
         def run(state, batch, key):
             seen.append(np.asarray(batch.index))
@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_p
 
         return run
 
-    monkeypatch.setattr(loop, "jit_train_step", spoiled)
+    monkeypatch.setattr(loop, "make_train_step", spoiled)
     with pytest.raises(NonFiniteLossError, match="Step 5 has") as error:
         train_and_evaluate(make_config(train__eval_every=0), tmp_path)
     source, _ = setup.prepare_sources(make_config(), tmp_path)

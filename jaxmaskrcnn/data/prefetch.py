@@ -1,6 +1,8 @@
 """Batches on the device before they are needed."""
 
 import collections
+import functools
+from collections.abc import Callable
 
 import jax
 
@@ -12,8 +14,8 @@ class DevicePrefetch:
         iterator: Where they come from.
     """
 
-    def __init__(self, iterator, size: int, device):
-        self.iterator, self._size, self._device = iterator, size, device
+    def __init__(self, iterator, size: int, place: Callable):
+        self.iterator, self._size, self._place = iterator, size, place
         self._queue: collections.deque = collections.deque()
         self._state = iterator.get_state() if hasattr(iterator, "get_state") else None
 
@@ -27,7 +29,7 @@ class DevicePrefetch:
             except StopIteration:
                 break
             state = self.iterator.get_state() if self._state is not None else None
-            self._queue.append((jax.device_put(batch, self._device), state))
+            self._queue.append((self._place(batch), state))
         if not self._queue:
             raise StopIteration
         batch, self._state = self._queue.popleft()
@@ -57,8 +59,10 @@ def prefetch_to_device(iterator, size: int = 2, device=None) -> DevicePrefetch:
         iterator: Of pytrees of arrays; if it has ``get_state``, so has the result.
         size: How many batches to hold on the device.
         device: A ``jax.Device`` or ``Sharding`` (or a pytree of them); None is the default device.
+            Or a function that brings a pytree to its place, such as ``Layout.place_batch``.
 
     Returns:
         An iterator of the same pytrees with JAX arrays.
     """
-    return DevicePrefetch(iter(iterator), size, device)
+    place = device if callable(device) else functools.partial(jax.device_put, device=device)
+    return DevicePrefetch(iter(iterator), size, place)

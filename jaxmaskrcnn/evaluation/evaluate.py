@@ -7,6 +7,7 @@ Shape legend: B images of a batch, D detection slots.
 
 import collections
 import concurrent.futures
+import dataclasses
 import logging
 import os
 import sys
@@ -19,10 +20,13 @@ from flax import nnx
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.pipeline import eval_batches
+from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.structures import Batch, Category, Detections
+from jaxmaskrcnn.training.distributed import gather_json, is_first
+from jaxmaskrcnn.training.parallel import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,8 @@ class Evaluator:
         data_config: Batch size, canvases and threads of the evaluation.
         annotations: COCO-format json to score against; default: what ``source`` was made from.
         progress: Whether to show a progress bar on stderr.
+        layout: Devices to split every batch over; default: all that JAX has. The batch size is
+            rounded up to a multiple of their number, which changes no result.
 
     Attributes:
         categories: What the model's labels stand for in the annotations.
@@ -59,10 +65,14 @@ class Evaluator:
         *,
         annotations: str | os.PathLike | dict | None = None,
         progress: bool = True,
+        layout: Layout | None = None,
     ):
         if annotations is None:
             annotations = source.annotations
-        self._config, self._source, self._data_config = config, source, data_config
+        self._layout = Layout() if layout is None else layout
+        self._config, self._source = config, source
+        size = round_up(data_config.eval_batch_size, self._layout.mesh.size)
+        self._data_config = dataclasses.replace(data_config, eval_batch_size=size)
         self._progress = progress
         self._ground_truth = GroundTruth(annotations)
         self.categories = match_categories(config, self._ground_truth.categories)
@@ -71,7 +81,7 @@ class Evaluator:
             self._iou_types = ("bbox", "segm")
         elif config.mask_head:
             logger.warning("The annotations have no masks; only the boxes are scored.")
-        self._detect = jax.jit(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
+        self._detect = self._layout.map_rows(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
 
     def run(self, *states: nnx.State) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Detects and scores.
@@ -80,13 +90,21 @@ class Evaluator:
             *states: The model's variables: what ``nnx.split`` returned beside the graphdef.
 
         Returns:
-            The metrics (see ``coco_metrics``) and the detections (COCO results).
+            The metrics (see ``coco_metrics``) and the detections (COCO results). Of several
+            processes the first one scores; all get the metrics and the detections.
         """
         detections = self.detect(*states)
-        return self._ground_truth.score(detections, self._iou_types), detections
+        score = is_first()
+        metrics = self._ground_truth.score(detections, self._iou_types) if score else None
+        return gather_json(metrics)[0], detections
 
     def detect(self, *states: nnx.State) -> list[dict[str, Any]]:
-        """Detections of the whole data set, in its order, as COCO results."""
+        """Detections of the whole data set, in its order, as COCO results.
+
+        Every image is computed once, by one device; the slots that fill up the last batch of a
+        canvas are dropped.
+        """
+        states = self._layout.replicate(states)
         results: dict[int, list[dict[str, Any]]] = {}
         workers = min(8, os.cpu_count() or 1)
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
@@ -99,16 +117,21 @@ class Evaluator:
             mininterval=0.2 if sys.stderr.isatty() else 10,
         )
         with concurrent.futures.ThreadPoolExecutor(workers) as pool, bar:
-            for batch in eval_batches(self._source, self._config, self._data_config):
+            batches = eval_batches(
+                self._source, self._config, self._data_config,
+                process_index=jax.process_index(), process_count=jax.process_count(),
+            )  # fmt: skip
+            for batch in batches:
                 batch = batch._replace(targets=None)
-                detections = self._detect(states, batch)
+                detections = self._detect(states, self._layout.split(batch))
                 waiting.append(pool.submit(self._to_results, detections, batch))
                 # Few at a time: every batch in the queue holds its images.
                 if len(waiting) > workers + 1:
                     self._collect(waiting.popleft(), results, bar)
             while waiting:
                 self._collect(waiting.popleft(), results, bar)
-        return [entry for index in sorted(results) for entry in results[index]]
+        everywhere = {index: found for part in gather_json(list(results.items())) for index, found in part}
+        return [entry for index in sorted(everywhere) for entry in everywhere[index]]
 
     @staticmethod
     def _collect(future, results, bar):
@@ -118,7 +141,7 @@ class Evaluator:
 
     def _to_results(self, detections: Detections, batch: Batch) -> dict[int, list[dict[str, Any]]]:
         """COCO results by position in the source: images of one canvas come together, not in order."""
-        detections = jax.tree.map(np.asarray, detections)
+        detections = self._layout.local_rows(detections)
         results = {}
         for i in np.flatnonzero(batch.valid):
             out = postprocess(

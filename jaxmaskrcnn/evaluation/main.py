@@ -43,9 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--annotations", required=True, help="COCO-format json")
     add("--images", required=True, help="its image folder")
     add("--output", help="folder for metrics.json and detections.json")
-    add("--batch_size", type=int, default=1, help="images computed at a time")
+    add("--batch_size", type=int, default=1, help="images computed at a time, over all devices")
     add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
     add("--cache_dir", help="folder that keeps the prepared records for the next run")
+    add("--coordinator_address", help="with several processes: host:port of process 0")
+    add("--num_processes", type=int, help="how many processes there are")
+    add("--process_id", type=int, help="number of this process, from 0")
     return parser
 
 
@@ -58,7 +61,11 @@ def _run(arguments) -> None:
     from jaxmaskrcnn.evaluation.coco import format_metrics
     from jaxmaskrcnn.evaluation.evaluate import evaluate
     from jaxmaskrcnn.model_io import load_model
+    from jaxmaskrcnn.training.distributed import initialize, is_first
 
+    initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    if not is_first():
+        logging.getLogger("jaxmaskrcnn").setLevel(logging.WARNING)
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
         source = prepare(
@@ -68,7 +75,11 @@ def _run(arguments) -> None:
             arguments.on_error,
             masks=False,
         )
-        metrics, detections = evaluate(model, source, DataConfig(eval_batch_size=arguments.batch_size))
+        metrics, detections = evaluate(
+            model, source, DataConfig(eval_batch_size=arguments.batch_size), progress=is_first()
+        )
+    if not is_first():
+        return
     print(format_metrics(metrics))
     if arguments.output:
         output = Path(arguments.output)

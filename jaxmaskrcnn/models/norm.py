@@ -3,6 +3,9 @@
 Shapes: B images (or regions), h and w, C channels.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -46,28 +49,77 @@ class FrozenBatchNorm(nnx.Module):
         return x * scale.astype(x.dtype) + (self.bias[...] - self.mean[...] * scale).astype(x.dtype)
 
 
-def _settings(epsilon: float, dtype: str) -> dict:
-    # The fast variance, mean of squares less square of mean, loses digits that torch keeps.
-    kind = param_dtype(dtype)
-    return {"epsilon": epsilon, "dtype": jnp.dtype(dtype), "param_dtype": kind, "use_fast_variance": False}
+def sum_over(axis_name: str | None) -> Callable:
+    """``psum`` over a named axis; for None, which is a single replica, what is passed in."""
+    return functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda tree: tree
 
 
-class BatchNorm(nnx.BatchNorm):
+class BatchNorm(nnx.Module):
     """Ordinary batch norm with torch's settings; padding outside of the extents does not count.
 
-    Source: Ioffe and Szegedy, 2015; torch's momentum 0.1 is Flax's 0.9.
+    The statistics of a batch that is split over devices are those of the whole batch, where the axis
+    of the devices is named (`synchronise`): counts and sums are added up over the devices, so that a
+    device with much padding, or with few regions, counts for as much as it has. Slices of a batch
+    that are computed one after the other (gradient accumulation) have statistics of their own, and
+    each of them moves the running ones.
+
+    Source: Ioffe and Szegedy, 2015; torch's momentum 0.1 is 0.9 here.
+
+    Attributes:
+        scale, bias: The trained affine map, [C].
+        mean, var: Running statistics, [C].
+        axis_name: Axis of the devices to add up over; None for the batch at hand alone.
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
-        super().__init__(
-            features,
-            momentum=0.9,
-            **_settings(epsilon, dtype),
-            rngs=rngs,
+        kind = param_dtype(dtype)
+        self.scale, self.bias = nnx.Param(jnp.ones(features, kind)), nnx.Param(jnp.zeros(features, kind))
+        self.mean, self.var = (
+            nnx.BatchStat(jnp.zeros(features, kind)),
+            nnx.BatchStat(jnp.ones(features, kind)),
         )
+        self.epsilon, self.momentum, self.dtype = epsilon, 0.9, dtype
+        self.axis_name: str | None = None
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
-        return super().__call__(x, use_running_average=not train, mask=mask)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = self._batch_statistics(x, mask) if train else (self.mean[...], self.var[...])
+        y = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * self.scale[...]) + self.bias[...]
+        return y.astype(self.dtype)
+
+    def _batch_statistics(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
+        axes = tuple(range(x.ndim - 1))
+        everywhere = sum_over(self.axis_name)
+        counted = True if mask is None else jnp.broadcast_to(mask, (*x.shape[:-1], 1))
+        local = jnp.asarray(x.size // x.shape[-1], x.dtype) if mask is None else counted.sum(dtype=x.dtype)
+        count = everywhere(local)
+        divisor = jnp.maximum(count, 1)
+        mean = everywhere(jnp.where(counted, x, 0).sum(axes)) / divisor
+        # The fast variance, mean of squares less square of mean, loses digits that torch keeps.
+        var = everywhere(jnp.square(jnp.where(counted, x - mean, 0)).sum(axes)) / divisor
+        for running, now in ((self.mean, mean), (self.var, var)):
+            moved = self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(now)
+            running[...] = jnp.where(count > 0, moved, running[...]).astype(running.dtype)
+        return mean, var
+
+
+def synchronise(model: nnx.Module, axis_name: str | None) -> None:
+    """Let every `BatchNorm` of a model take its statistics over the devices of a named axis.
+
+    Args:
+        model: Changed in place; nothing but a name is stored.
+        axis_name: As ``jax.pmap`` or a mesh names it; None undoes it.
+
+    Example:
+        >>> from flax import nnx
+        >>> layer = BatchNorm(8, rngs=nnx.Rngs(0))
+        >>> synchronise(layer, "batch")
+        >>> layer.axis_name
+        'batch'
+    """
+    for _, module in nnx.iter_graph(model):
+        if isinstance(module, BatchNorm):
+            module.axis_name = axis_name
 
 
 class GroupNorm(nnx.GroupNorm):
@@ -80,7 +132,10 @@ class GroupNorm(nnx.GroupNorm):
         super().__init__(
             features,
             num_groups=32,
-            **_settings(epsilon, dtype),
+            epsilon=epsilon,
+            dtype=jnp.dtype(dtype),
+            param_dtype=param_dtype(dtype),
+            use_fast_variance=False,  # see BatchNorm
             rngs=rngs,
         )
 

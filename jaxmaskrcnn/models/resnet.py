@@ -108,6 +108,7 @@ class ResNet(nnx.Module):
         width = config.backbone_width
         self.conv1 = conv(3, width, 7, stride=2, bias=False, dtype=config.dtype, rngs=rngs)
         self.bn1 = _norm(width, config, rngs)
+        self.remat = config.remat
         block = Bottleneck if config.backbone_depth >= 50 else BasicBlock
         features = width
         for stage, count in enumerate(STAGE_BLOCKS[config.backbone_depth]):
@@ -138,14 +139,38 @@ class ResNet(nnx.Module):
         mask = inside(extents, 4, x.shape[1:3])
         outputs = []
         for stage in range(4):
-            for block in getattr(self, f"layer{stage + 1}"):
-                mask_in = mask
-                if stage > 0 and block.downsample is not None:
-                    size = tuple(-(-n // 2) for n in x.shape[1:3])
-                    mask = inside(extents, 4 * 2**stage, size)
-                x = block(x, mask_in, mask, train)
+            mask_in = mask
+            if stage > 0:
+                size = tuple(-(-n // 2) for n in x.shape[1:3])
+                mask = inside(extents, 4 * 2**stage, size)
+            run = _run_again_for_gradient if self.remat else _run
+            x = run(getattr(self, f"layer{stage + 1}"), x, mask_in, mask, train)
             outputs.append(x)
         return outputs
+
+
+def _run(blocks, x: Array, mask_in: Array | None, mask: Array | None, train: bool) -> Array:
+    """One stage; its first block may have a stride, which the two masks differ by."""
+    for block in blocks:
+        x = block(x, mask_in, mask, train)
+        mask_in = mask
+    return x
+
+
+def _run_again_for_gradient(blocks, x, mask_in, mask, train: bool) -> Array:
+    """One stage of which only the input is kept; the gradient computes the rest once more."""
+    graphdef, state = nnx.split(blocks)
+
+    @jax.checkpoint
+    def run(state, x, mask_in, mask):
+        copy = nnx.merge(graphdef, state, copy=True)
+        return _run(copy, x, mask_in, mask, train), nnx.state(copy, nnx.BatchStat)
+
+    x, statistics = run(state, x, mask_in, mask)
+    # Nothing moves in a prediction, and a model may then be one that cannot be changed.
+    if train:
+        nnx.update(blocks, statistics)
+    return x
 
 
 def _shortcut(features_in, features_out, stride, config: ModelConfig, rngs) -> Downsample | None:

@@ -41,6 +41,7 @@ class Checkpoints:
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
+        self._last = self.latest
 
     def __enter__(self):
         return self
@@ -57,13 +58,17 @@ class Checkpoints:
     def save(self, state: State, iterator) -> None:
         """Copy the state off the device and write it in the background.
 
+        Of several processes all call it, with global arrays, and their workdir is a disk they share.
+
         Args:
             state: Of the train step; may be donated to the next step at once.
             iterator: Data iterator at the same step; its ``get_state`` is a dict of numbers.
         """
         step = int(state["step"])
-        if step == self.latest:
+        # Not `latest`, which several processes may see change at different times.
+        if step == self._last:
             return
+        self._last = step
         parts = {
             "model": nnx.merge_state(state["params"], state["rest"]),
             "train": {"step": state["step"], "opt_state": state["opt_state"]},
@@ -123,7 +128,7 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
             return None
         config = model_io.config_from_json(path.read_text(encoding="utf-8"), str(path))
         graphdef, shapes = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda x: _abstract(x, device), shapes)
         step = checkpointer.latest.step
         with _damage_told(_directory(workdir) / str(step)):

@@ -18,9 +18,10 @@ from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.groups import check_freeze
 from jaxmaskrcnn.training.loop import check_run
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
+from jaxmaskrcnn.training.parallel import Layout, make_train_step
 from jaxmaskrcnn.training.run_config import check_resumable, to_model_config
 from jaxmaskrcnn.training.setup import first_model, prepare_sources
-from jaxmaskrcnn.training.step import init_state, jit_train_step
+from jaxmaskrcnn.training.step import init_state
 from jaxmaskrcnn.training.validation_loss import ValidationLoss
 
 _CLASSES = 40  # lines of the table
@@ -71,7 +72,8 @@ def dry_run(config: Config, workdir) -> str:
             trainable(model, tuple(config.optimizer.freeze)),
             lambda params: make_optimizer(config.optimizer, schedule, params, model_config),
         )
-        Evaluator(model_config, graphdef, eval_source, config.data)
+        layout = Layout(config.train.parallel)
+        Evaluator(model_config, graphdef, eval_source, config.data, layout=layout)
         if config.train.eval_loss:
             ValidationLoss(model_config, graphdef, eval_source, config.data)
         batches = train_iterator(train_source, model_config, config.data, seed=config.train.seed)
@@ -81,7 +83,11 @@ def dry_run(config: Config, workdir) -> str:
         batches.set_state({"step": largest})
         batch = next(batches)
         batches.close()
-        compiled = compile_step(jit_train_step(graphdef, optimizer, schedule), state, batch)
+        step = make_train_step(
+            graphdef, optimizer, schedule, layout,
+            batch_size=config.data.batch_size, device_batch=config.train.device_batch,
+        )  # fmt: skip
+        compiled = compile_step(step, layout.replicate(state), layout.place_batch(batch))
     before = "a run to continue" if (workdir / "run.json").exists() else "nothing yet"
     lines = [f"Workdir: {workdir} ({before}); this dry run writes nothing there.", ""]
     lines += schedule_lines(config, schedule, plan.steps_per_epoch)
@@ -96,7 +102,7 @@ def compile_step(step, state, batch: Batch) -> Compiled:
     """Compile a train step without running it.
 
     Args:
-        step: Of ``jit_train_step``.
+        step: Of ``make_train_step``.
         state: Its state.
         batch: A batch; only shapes count.
     """

@@ -8,10 +8,7 @@ A workdir holds ``config.json`` (the model), ``run.json`` (every setting), ``che
 import contextlib
 import json
 import logging
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -25,17 +22,19 @@ from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
 from jaxmaskrcnn.training.checkpoints import Checkpoints
+from jaxmaskrcnn.training.distributed import is_first, stop_request
 from jaxmaskrcnn.training.early_stopping import score, since_best
 from jaxmaskrcnn.training.ema import weights_to_use
 from jaxmaskrcnn.training.groups import check_freeze
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, check_policy, position_behind
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
+from jaxmaskrcnn.training.parallel import Layout, make_train_step
 from jaxmaskrcnn.training.pictures import draw_pictures
 from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.run_config import check_resumable, to_model_config, write_settings
 from jaxmaskrcnn.training.setup import first_model, prepare_sources
-from jaxmaskrcnn.training.step import init_state, jit_train_step
+from jaxmaskrcnn.training.step import init_state
 from jaxmaskrcnn.training.validation_loss import ValidationLoss
 
 log = logging.getLogger(__name__)
@@ -86,8 +85,13 @@ class _Run:
         resuming = checkpoints.latest is not None
         if resuming:
             check_resumable(workdir, model_config, config)
-        device = jax.devices()[0]
-        log.info("Device: %s (%s).", device.device_kind, device.platform)
+        self.layout = Layout(config.train.parallel)
+        self.layout.check_batch(config.data.batch_size)
+        device = self.layout.devices[0]
+        log.info(
+            "Device: %s (%s)%s.", device.device_kind, device.platform,
+            f", {self.layout.mesh.size} of them, by {self.layout.kind}" if self.layout.mesh.size > 1 else "",
+        )  # fmt: skip
         self.schedule = learning_rate(config.optimizer, config.data.batch_size, config.train.steps)
         if resuming:
             model = init_model(model_config, config.train.seed)
@@ -101,34 +105,44 @@ class _Run:
         )
         # Bound to the device as a restored state is: else a resumed run's programs would differ from
         # a fresh run's, and compile again.
-        self.state = jax.device_put(self.state, device)
+        self.state = self.layout.replicate(self.state)
         trained, fixed = (
             sum(x.size for x in jax.tree.leaves(self.state[name])) / 1e6 for name in ("params", "rest")
         )
         log.info("Model: %.2f million numbers are trained, %.2f million are fixed.", trained, fixed)
         # Made before training, so that annotations that do not fit are found now.
-        self.evaluator = Evaluator(model_config, self.graphdef, eval_source, config.data)
+        self.evaluator = Evaluator(
+            model_config, self.graphdef, eval_source, config.data, layout=self.layout, progress=is_first()
+        )
         self.validation = None
         if config.train.eval_loss:
             self.validation = ValidationLoss(model_config, self.graphdef, eval_source, config.data)
-        self.batches = prefetch_to_device(
-            train_iterator(train_source, model_config, config.data, seed=config.train.seed)
-        )
+        batches = train_iterator(
+            train_source, model_config, config.data, seed=config.train.seed,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        )  # fmt: skip
+        self.batches = prefetch_to_device(batches, device=self.layout.place_batch)
         if resuming:
             self.state = checkpoints.restore(self.state, self.batches)
             log.info("Continuing from step %d in %s.", checkpoints.latest, workdir)
         self.start = int(self.state["step"])
-        write_json(workdir / "config.json", json.loads(model_io.config_to_json(model_config)), indent=1)
-        write_settings(workdir, model_config, config)
+        if is_first():
+            write_json(workdir / "config.json", json.loads(model_io.config_to_json(model_config)), indent=1)
+            write_settings(workdir, model_config, config)
 
     def run(self) -> dict:
         train = self.config.train
-        step_fn = jit_train_step(self.graphdef, self.optimizer, self.schedule)
-        key = jax.random.key(train.seed)
+        step_fn = make_train_step(
+            self.graphdef, self.optimizer, self.schedule, self.layout,
+            batch_size=self.config.data.batch_size, device_batch=train.device_batch,
+        )  # fmt: skip
+        key = self.layout.replicate(jax.random.key(train.seed))
         with (
-            MetricsWriter(self.workdir, step=self.start, tensorboard=train.tensorboard) as self.writer,
+            MetricsWriter(
+                self.workdir, step=self.start, tensorboard=train.tensorboard, write=is_first()
+            ) as self.writer,
             contextlib.closing(self.batches),
-            _sigterm() as stop,
+            stop_request() as is_to_stop,
         ):
             progress = Progress(self.writer, self.config, NonFinite(train, self.workdir, self.train_source))
             if train.on_nonfinite == "rollback" and self.checkpoints.latest is None:
@@ -144,11 +158,12 @@ class _Run:
                     with progress.compiling(batch.images.shape):
                         self.state, metrics = step_fn(self.state, batch, key)
                     progress.step(step, batch.index, metrics)
-                    if stop.is_set() or step == train.steps or step % train.checkpoint_every == 0:
+                    stop = is_to_stop(step)
+                    if stop or step == train.steps or step % train.checkpoint_every == 0:
                         progress.flush()  # what is saved has been looked at
                         with progress.pause():
                             self.checkpoints.save(self.state, self.batches)
-                    if stop.is_set():
+                    if stop:
                         log.info("Stopped by SIGTERM after step %d; the same command continues.", step)
                         return {}
                     if self._evaluation_is_due(step):
@@ -167,6 +182,7 @@ class _Run:
                 )  # fmt: skip
             model_io.save_model(self._model(), self.workdir / "model")
             log.info("The model is in %s, the best one in %s.", self.workdir / "model", self.workdir / "best")
+        # The first process has written it before the others got past the saved model.
         return json.loads((self.workdir / "metrics.json").read_text(encoding="utf-8"))
 
     def _roll_back(self, step: int, bad_step: int) -> int:
@@ -212,12 +228,13 @@ class _Run:
         best = max((score(line, "eval/") for line in self.writer.evaluations.values()), default=-1.0)
         if score(metrics) > best:
             model_io.save_model(self._model(), self.workdir / "best")
-        write_json(self.workdir / "detections.json", detections)
-        write_json(self.workdir / "metrics.json", metrics, indent=1)
-        draw_pictures(
-            self.workdir / "pictures", self.eval_source, detections,
-            self.evaluator.categories, self.config.train.pictures,
-        )  # fmt: skip
+        if is_first():
+            write_json(self.workdir / "detections.json", detections)
+            write_json(self.workdir / "metrics.json", metrics, indent=1)
+            draw_pictures(
+                self.workdir / "pictures", self.eval_source, detections,
+                self.evaluator.categories, self.config.train.pictures,
+            )  # fmt: skip
         # Last, because this line says that the evaluation of this step is complete.
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None} | losses
         self.writer.write(step, {f"eval/{k}": v for k, v in numbers.items()})
@@ -231,7 +248,7 @@ def check_run(config: Config) -> None:
     """
     for field, least in (
         ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),
-        ("pictures", 0), ("patience", 0),
+        ("pictures", 0), ("patience", 0), ("device_batch", 0),
     ):  # fmt: skip
         value = getattr(config.train, field)
         if value < least:
@@ -239,17 +256,3 @@ def check_run(config: Config) -> None:
     if config.train.patience and not config.train.eval_every:
         raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
     check_policy(config.train)
-
-
-@contextlib.contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that the step at hand ends and a checkpoint is written."""
-    requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested  # only the main thread may handle signals
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: requested.set())
-    try:
-        yield requested
-    finally:
-        signal.signal(signal.SIGTERM, previous)

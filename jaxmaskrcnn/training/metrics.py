@@ -18,6 +18,7 @@ class MetricsWriter:
         workdir: The run's folder.
         step: The completed steps that the run starts from.
         tensorboard: Write TensorBoard events into ``<workdir>/tensorboard`` too.
+        write: False reads what is there and writes nothing, as all processes of a run but one do.
 
     Attributes:
         evaluations: Values by step of the lines with an "eval/" name, earlier runs' included.
@@ -30,10 +31,13 @@ class MetricsWriter:
         ...     writer.write(20, {"loss": 1.5})
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, step: int = 0, tensorboard: bool = False):
+    def __init__(
+        self, workdir: str | os.PathLike, *, step: int = 0, tensorboard: bool = False, write: bool = True
+    ):
+        tensorboard = tensorboard and write
         self._events = _event_writer(Path(workdir) / "tensorboard", step) if tensorboard else None
         self.evaluations: dict[int, dict] = {}
-        self._path = Path(workdir) / "metrics.jsonl"
+        self._path, self._writes = Path(workdir) / "metrics.jsonl", write
         self._open(step)
 
     def __enter__(self):
@@ -60,10 +64,14 @@ class MetricsWriter:
         self._open(step)
 
     def _open(self, step: int) -> None:
+        kept = _lines(self._path, step) if self._path.exists() else []
         self.evaluations.clear()
-        for line in _drop_beyond(self._path, step) if self._path.exists() else []:
+        for line in kept:
             self._remember(line)
-        self._file = self._path.open("a", encoding="utf-8")
+        if self._writes and self._path.exists():
+            _rewrite(self._path, kept)
+        # os.devnull: of several processes all know the lines, and one writes them.
+        self._file = open(self._path if self._writes else os.devnull, "a", encoding="utf-8")
 
     def _remember(self, line: dict) -> None:
         if any(name.startswith("eval/") for name in line):
@@ -91,8 +99,8 @@ def _event_writer(directory: Path, step: int):
     return SummaryWriter(str(directory), purge_step=step + 1)
 
 
-def _drop_beyond(path: Path, step: int) -> list[dict]:
-    """Rewrite the file without the lines beyond a step; returns what is left."""
+def _lines(path: Path, step: int) -> list[dict]:
+    """The lines up to a step."""
     kept = []
     for text in path.read_text(encoding="utf-8").splitlines():
         # A line that was cut off when the run was killed is dropped as well.
@@ -100,7 +108,10 @@ def _drop_beyond(path: Path, step: int) -> list[dict]:
             line = json.loads(text)
             if line["step"] <= step:
                 kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(temporary, path)
     return kept
+
+
+def _rewrite(path: Path, lines: list[dict]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    os.replace(temporary, path)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 import jax
-import numpy as np
 
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.training.distributed import all_rows
 from jaxmaskrcnn.training.metrics import MetricsWriter
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Progress:
         (step, index, device_metrics), self._waiting = self._waiting, None
         metrics = {name: value.item() for name, value in jax.device_get(device_metrics).items()}
         if not metrics.pop("finite"):
-            self._on_nonfinite(step, np.asarray(index), metrics)
+            self._on_nonfinite(step, all_rows(index), metrics)
         else:
             for name, value in metrics.items():
                 self._sums[name] += value

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxmaskrcnn.losses import reduce_terms
-from jaxmaskrcnn.structures import Batch, LossTerm
+from jaxmaskrcnn.structures import Batch
+from jaxmaskrcnn.training.gradients import loss_gradients
 
 State = dict[str, Any]
 Metrics = dict[str, jax.Array]
@@ -50,6 +50,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     axis_name: str | None = None,
+    slices: int = 1,
 ) -> tuple[State, Metrics]:
     """Losses, gradients and one update of the parameters.
 
@@ -65,32 +66,18 @@ def train_step(
         optimizer: Of `init_state`.
         schedule: Learning rate by step, for the metrics (the optimizer has its own copy).
         axis_name: Name of the axis over which replicas are summed, None for a single one.
+        slices: In how many parts this replica's images are computed, one after the other
+            (gradient accumulation, see `loss_gradients`).
 
     Returns:
         The next state, and the metrics: ``loss``, one entry per loss term, ``grad_norm`` (before
         clipping), ``learning_rate``, and ``finite`` (bool).
     """
-    everywhere = functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda tree: tree
     step_key = jax.random.fold_in(key, state["step"])
-    # Random draws follow an image's place in the global batch, not the device it is on.
-    first = jax.lax.axis_index(axis_name) * batch.images.shape[0] if axis_name else 0
-
-    def loss_fn(params):
-        # A copy, as batch statistics cannot be changed in place under the gradient's trace.
-        model = nnx.merge(graphdef, params, state["rest"], copy=True)
-        terms = model.loss_terms(batch, step_key, first_position=first)
-        # Counts are summed over the replicas, totals are not: each replica differentiates its
-        # share of the loss, and the sum of the gradients is the gradient of the whole. Summing
-        # the totals here would differentiate the sum once per replica.
-        counts = everywhere({name: term.count for name, term in terms.items()})
-        shares = reduce_terms({name: LossTerm(term.total, counts[name]) for name, term in terms.items()})
-        return sum(shares.values()), (shares, nnx.state(model, nnx.BatchStat))
-
-    (_, (shares, statistics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"])
-    shares, grads = everywhere((shares, grads))
-    if axis_name:
-        statistics = jax.lax.pmean(statistics, axis_name)
-    loss = sum(shares.values())
+    losses, grads, statistics = loss_gradients(
+        graphdef, state["params"], state["rest"], batch, step_key, axis_name=axis_name, slices=slices
+    )
+    loss = sum(losses.values())
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
@@ -104,7 +91,7 @@ def train_step(
     new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, kept)
     metrics = {
         "loss": loss,
-        **shares,
+        **losses,
         "grad_norm": grad_norm,
         "learning_rate": schedule(state["step"]),
         "finite": finite,
@@ -113,12 +100,14 @@ def train_step(
 
 
 def jit_train_step(
-    graphdef, optimizer, schedule
+    graphdef, optimizer, schedule, slices: int = 1
 ) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
     """`train_step` for one device: compiled once per canvas, its state donated.
 
     Returns:
         ``step(state, batch, key) -> (state, metrics)``; the state passed in is used up.
     """
-    step = functools.partial(train_step, graphdef=graphdef, optimizer=optimizer, schedule=schedule)
+    step = functools.partial(
+        train_step, graphdef=graphdef, optimizer=optimizer, schedule=schedule, slices=slices
+    )
     return jax.jit(step, donate_argnums=0)
