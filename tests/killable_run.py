@@ -31,7 +31,7 @@ def config(cache, kind):
     )  # fmt: skip
 
 
-def quick_step(graphdef, optimizer, schedule):
+def quick_step(graphdef, optimizer, schedule, *_, **__):
     """Moves the parameters by what step, key, images and state say, in a way that does not commute."""
 
     def step(state, batch, key):
