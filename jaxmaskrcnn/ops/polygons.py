@@ -42,9 +42,9 @@ def polygon_targets(vertices, parts, index, boxes, size):
         float32 [P, M, M] of 0 and 1; zeros where the object has no polygons.
 
     Example:
-        >>> square = np.array([[[2, 2], [2, 6], [6, 6], [6, 2], [2, 2]]], np.float32)
-        >>> parts = np.zeros((1, 5), np.int32)
-        >>> polygon_targets(square, parts, np.array([0]), np.array([[0, 0, 8, 8]]), 4)[0, 1].tolist()
+        >>> square = jnp.array([[[2, 2], [2, 6], [6, 6], [6, 2], [2, 2]]], jnp.float32)
+        >>> parts = jnp.zeros((1, 5), jnp.int32)
+        >>> polygon_targets(square, parts, jnp.array([0]), jnp.array([[0, 0, 8, 8]]), 4)[0, 1].tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
     vertices, parts = jnp.asarray(vertices, jnp.float32), jnp.asarray(parts, jnp.int32)
