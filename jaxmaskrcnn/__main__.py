@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
     arguments = parser.parse_args(argv)
     try:
-        return COMMANDS[arguments.command].run(arguments)
+        code = COMMANDS[arguments.command].run(arguments)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"jaxmaskrcnn {arguments.command}: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """``convert`` and ``export``: from file to directory to file, what they print, and their mistakes."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from jaxmaskrcnn.convert.export import export_detector, settings_text
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_checkpoint
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.structure import config_structure
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.presets import list_models, model_config
@@ -205,6 +207,25 @@ def test_models_that_a_library_cannot_express(tmp_path, library, changes, words)
     with pytest.raises(UserError, match=words):
         export_detector(random_model(small(library, **changes)), tmp_path / "a.npz", library)
     assert not list(tmp_path.iterdir())
+
+
+def test_output_that_nobody_reads_on(monkeypatch, tmp_path):
+    """As behind "| head"."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert command(["models"]) == 1
+
+
+def test_structures_without_a_preset_are_described():
+    shown = config_structure(small("torchvision"))
+    for fields, words in (
+        ({"backbone_groups": 32, "backbone_width_per_group": 4}, "ResNeXt-50-32x4d"),
+        ({"backbone_groups": 1, "backbone_width_per_group": 128}, "wide ResNet-50-2"),
+        ({"backbone_groups": 1, "backbone_width_per_group": 64}, ", ResNet-50,"),
+    ):
+        assert words in choice._describe({**shown, "backbone_depth": 50, **fields})
 
 
 def test_an_unknown_format(tmp_path):
