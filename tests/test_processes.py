@@ -135,6 +135,7 @@ def two(tmp_path_factory):
     return workdir, train(workdir, 2, 2, train__steps=2, train__eval_every=2)
 
 
+@pytest.mark.slow  # four processes that compile the detector, each on its own
 def test_two_processes_and_then_one_with_four_devices_end_like_one_device(one, two, tmp_path):
     workdir, printed = two
     assert "by shard_map" in printed[0] and "step 2/2" in printed[0]
