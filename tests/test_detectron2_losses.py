@@ -91,6 +91,7 @@ def test_losses_and_gradients(training, case):
     check_gradients(case, flat(gradient), golden, weights, LIBRARIES["detectron2"].table(CONFIG))
 
 
+@pytest.mark.slow
 def test_twenty_steps(training):
     run, params, batches = training
     rate, decay = SETTINGS["SOLVER.BASE_LR"], SETTINGS["SOLVER.WEIGHT_DECAY"]

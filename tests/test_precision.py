@@ -14,7 +14,7 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
 from jaxmaskrcnn.training.gradients import loss_gradients
 from jaxmaskrcnn.training.step import init_state
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 CONFIG = small_config(
     backbone_depth=18, backbone_norm="bn", freeze_at=0, rpn_pre_nms_train=40, rpn_post_nms_train=20,
