@@ -9,6 +9,7 @@ values than memory holds. Nothing here walks through (or prints, or hashes) a va
 was not checked before.
 """
 
+import abc
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +89,7 @@ class LongText:
         return str(self.data, self.encoding)
 
 
-class StandIn:
+class StandIn(abc.ABC):
     """Base of what calls make in place of an object."""
 
     __slots__ = ()
@@ -96,9 +97,9 @@ class StandIn:
     def set_state(self, state: Any) -> None:
         raise Refused("a state is set on an object that has none in a checkpoint")
 
+    @abc.abstractmethod
     def resolve(self, budget: Budget) -> Any:
         """The final value, once everything is read; containers in it are not plain yet."""
-        raise NotImplementedError
 
 
 def as_key(key: Any) -> Any:
