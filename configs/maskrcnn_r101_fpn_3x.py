@@ -15,27 +15,10 @@ Not run here. Expected on val2017, from Detectron2's MODEL_ZOO.md: box AP 42.9, 
 s a step on eight V100 are 25.5 hours for Detectron2 itself; this code has not been timed there.
 """
 
-from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, TrainConfig
-from jaxmaskrcnn.training.run_config import model_section
+from jaxmaskrcnn.config import Config
+from jaxmaskrcnn.training.recipes import detectron2_recipe
 
 
 def get_config() -> Config:
     """The settings of ``mask_rcnn_R_101_FPN_3x``."""
-    return Config(
-        model=model_section("detectron2/mask_rcnn_R_101_FPN_3x"),
-        data=DataConfig(
-            batch_size=16,
-            min_sizes=(640, 672, 704, 736, 768, 800),
-            max_size=1333,
-            keep_empty=False,
-        ),
-        optimizer=OptimizerConfig(
-            learning_rate=0.02,
-            reference_batch_size=16,
-            schedule="step",
-            decay_steps=(210000, 250000),
-            warmup_steps=1000,
-            warmup_factor=0.001,
-        ),
-        train=TrainConfig(steps=270000, checkpoint_every=5000),
-    )
+    return detectron2_recipe("detectron2/mask_rcnn_R_101_FPN_3x", 270000, (210000, 250000))

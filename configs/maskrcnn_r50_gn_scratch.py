@@ -17,27 +17,10 @@ Not run here. Expected on val2017, from Detectron2's MODEL_ZOO.md with its batch
 mask AP 39.6. No source is known for hours with a batch of 16.
 """
 
-from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, TrainConfig
-from jaxmaskrcnn.training.run_config import model_section
+from jaxmaskrcnn.config import Config
+from jaxmaskrcnn.training.recipes import detectron2_recipe
 
 
 def get_config() -> Config:
     """The settings of ``scratch_mask_rcnn_R_50_FPN_9x_gn``."""
-    return Config(
-        model=model_section("detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn"),
-        data=DataConfig(
-            batch_size=16,
-            min_sizes=(640, 672, 704, 736, 768, 800),
-            max_size=1333,
-            keep_empty=False,
-        ),
-        optimizer=OptimizerConfig(
-            learning_rate=0.02,
-            reference_batch_size=16,
-            schedule="step",
-            decay_steps=(750000, 790000),
-            warmup_steps=1000,
-            warmup_factor=0.001,
-        ),
-        train=TrainConfig(steps=810000, checkpoint_every=5000),
-    )
+    return detectron2_recipe("detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn", 810000, (750000, 790000))
