@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.models.norm import make_norm, param_dtype
-from jaxmaskrcnn.ops import winograd
+from jaxmaskrcnn.ops import convolution
 
 Array = jax.Array
 
@@ -53,59 +53,13 @@ def conv(
 
 
 def _implementation(size: int, stride: int, groups: int):
-    """What computes a kind of convolution fastest, in the place of ``lax.conv_general_dilated``."""
-    if size == 1 and groups == 1:
-        return pointwise
-    if size == 3 and stride == 1 and groups == 1:
-        return three_by_three
+    """What computes a kind of convolution, with the arguments of ``lax.conv_general_dilated``."""
+    if groups == 1 and size == 1:
+        return lambda x, kernel, *_, **__: convolution.product(x[:, ::stride, ::stride], kernel[0, 0])
+    if groups == 1 and size == 3 and stride in (1, 2):
+        one = convolution.convolution3x3 if stride == 1 else convolution.convolution3x3_stride2
+        return lambda x, kernel, *_, **__: one(x, kernel)
     return jax.lax.conv_general_dilated
-
-
-def three_by_three(x: Array, kernel: Array, strides, padding, **options) -> Array:
-    """A 3x3 convolution with stride 1, in the place of ``lax.conv_general_dilated``.
-
-    Args:
-        x: [N, h, w, C_in].
-        kernel: [3, 3, C_in, C_out].
-        strides: (1, 1).
-        padding: ((1, 1), (1, 1)).
-        **options: As in ``lax.conv_general_dilated``.
-
-    Returns:
-        [N, h, w, C_out].
-    """
-    if winograd.worthwhile(x, kernel):
-        return winograd.convolution(x, kernel)
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-
-
-def pointwise(
-    x: Array, kernel: Array, strides, padding, *, precision=None, preferred_element_type=None, **_
-) -> Array:
-    """A 1x1 convolution as a matrix product, in the place of ``lax.conv_general_dilated``.
-
-    The same numbers, but the gradient of a product is a product too, where XLA on CPU makes the
-    gradient of a convolution's kernel a convolution with a window as large as the feature map.
-
-    Args:
-        x: [N, h, w, C_in].
-        kernel: [1, 1, C_in, C_out].
-        strides: Pair of ints.
-        padding: Unused; a 1x1 convolution has none.
-        precision: As in ``lax.dot_general``.
-        preferred_element_type: Likewise.
-
-    Returns:
-        [N, h / stride, w / stride, C_out], rounded up.
-    """
-    x = x[:, :: strides[0], :: strides[1]]
-    return jax.lax.dot_general(
-        x,
-        kernel[0, 0],
-        (((3,), (0,)), ((), ())),
-        precision=precision,
-        preferred_element_type=preferred_element_type,
-    )
 
 
 def linear(features_in: int, features_out: int, *, init=xavier_fill, dtype="float32", rngs) -> nnx.Linear:
@@ -180,5 +134,7 @@ class Deconv2x2(nnx.Module):
     def __call__(self, x: Array) -> Array:
         x = x.astype(self.dtype)
         n, h, w, _ = x.shape
-        y = jnp.einsum("nhwi,abio->nhawbo", x, self.kernel[...].astype(self.dtype))
+        kernel = self.kernel[...].astype(self.dtype).transpose(2, 0, 1, 3)  # [C_in, 2, 2, C_out]
+        y = convolution.product(x, kernel.reshape(kernel.shape[0], -1))
+        y = y.reshape(n, h, w, 2, 2, -1).swapaxes(2, 3)  # [N, h, 2, w, 2, C_out]
         return y.reshape(n, 2 * h, 2 * w, -1) + self.bias[...].astype(self.dtype)
