@@ -8,12 +8,20 @@ from collections.abc import Sequence
 from jaxmaskrcnn.convert import convert_main as convert
 from jaxmaskrcnn.convert import export_main as export
 from jaxmaskrcnn.convert import models_main as models
+from jaxmaskrcnn.data.importers import main as import_
 from jaxmaskrcnn.data.inspection import main as inspect
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import main as predict
 
 # Each command is a module with HELP, add_arguments(parser) and run(arguments) -> exit code.
-COMMANDS = {"inspect": inspect, "predict": predict, "convert": convert, "export": export, "models": models}
+COMMANDS = {
+    "import": import_,
+    "inspect": inspect,
+    "predict": predict,
+    "convert": convert,
+    "export": export,
+    "models": models,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

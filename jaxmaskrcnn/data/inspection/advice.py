@@ -82,7 +82,7 @@ def hints(summary: dict[str, Any], model: ModelConfig) -> list[str]:
         )
     if at["images_over_limit"]:
         found.append(
-            f"{at['images_over_limit']} of the images have more than {at['detection_limit']} objects (at most "
+            f"{at['images_over_limit']} of the images have more than {at['detection_limit']} objects (up to "
             f"{summary['objects_per_image']['max']}), and no more than {at['detection_limit']} are detected; "
             "raise --config.model.detections_per_image."
         )
