@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxmaskrcnn.errors import UserError
 
@@ -143,9 +143,10 @@ class _Reading:
                 f"{self.name} has more pixels than Pillow opens; cut it into tiles, or raise "
                 "PIL.Image.MAX_IMAGE_PIXELS."
             ) from error
-        raise UserError(
-            f"{self.name} cannot be decoded ({type(error).__name__}: {error}); replace or remove the file."
-        ) from error
+        # Pillow's words are about an object in memory.
+        unknown = isinstance(error, UnidentifiedImageError)
+        found = "no known image format" if unknown else f"{type(error).__name__}: {error}"
+        raise UserError(f"{self.name} cannot be decoded ({found}); replace or remove the file.") from error
 
 
 def _name(source, name: str | None) -> str:

@@ -102,8 +102,10 @@ def _stop_or_tell(found: list[Problem], on_error: str, source: Path) -> None:
 
 
 def _print_summary(summary: dict, builder: Builder, output: Path) -> None:
-    classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"]]
+    classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"] if entry["objects"]]
+    empty = len(summary["classes"]) - len(classes)
     more = f", and {len(classes) - _NAMES_SHOWN} more" if len(classes) > _NAMES_SHOWN else ""
+    more += f"; {empty} without objects" if empty else ""
     print(f"{output}: {summary['images']} images with {summary['objects']} objects")
     print(f"  classes         {', '.join(classes[:_NAMES_SHOWN])}{more}")
     if summary["images_without_objects"]:
