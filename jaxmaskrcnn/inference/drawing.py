@@ -5,7 +5,6 @@ is enlarged by a whole factor (2 to 4) first, so that outlines and text stay leg
 are then smoothed rather than shown in blocks.
 """
 
-import colorsys
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +18,14 @@ from jaxmaskrcnn.inference.inputs import read_image
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
 FILL = 0.35  # opacity of a mask's inside
 CROWD = 25  # with more objects than this, labels are smaller and do not repeat a common class
+# Bright, saturated colours in an order in which each is as far as possible (in CIELAB) from those
+# before it. No two are closer than 31, where 2 can just be seen.
+_COLOURS = (
+    (25, 140, 255), (25, 255, 25), (255, 25, 25), (102, 255, 236), (255, 25, 255), (153, 134, 0),
+    (255, 153, 191), (255, 255, 25), (0, 153, 57), (217, 255, 153), (153, 66, 166), (255, 25, 112),
+    (255, 140, 25), (25, 83, 255), (25, 198, 255), (166, 91, 66), (128, 204, 0), (25, 255, 169),
+    (0, 153, 134), (255, 198, 25), (140, 25, 255), (255, 153, 255), (166, 66, 104), (255, 25, 169),
+)  # fmt: skip
 
 
 class _Item(NamedTuple):
@@ -75,7 +82,7 @@ def draw_detections(
     # Large objects first: what covers others goes beneath them.
     for item in sorted(items, key=lambda item: -np.prod(item.box[2:] - item.box[:2])):
         if item.mask is not None and item.mask.any():
-            _draw_mask(canvas, item.mask, scale, line, item.colour)
+            _draw_mask(canvas, item.mask, item.box, scale, line, item.colour)
         else:
             _draw_box(canvas, item.box, line, item.colour)
     picture = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
@@ -116,13 +123,12 @@ def _binary(mask) -> np.ndarray:
 
 
 def _colour(i: int) -> tuple[int, int, int]:
-    """Colour of the object number i; the golden ratio keeps neighbouring numbers far apart in hue."""
-    hue = (0.58 + i * 0.618034) % 1.0
-    saturation, value = ((0.85, 1.0), (0.6, 0.95), (1.0, 0.85))[(i // 3) % 3]
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))
+    """Colour number i; 24 that are easy to tell apart, then lighter and darker ones of them."""
+    towards, share = ((0, 0.0), (255, 0.35), (0, 0.35))[i // len(_COLOURS) % 3]
+    return tuple(round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
 
 
-def _draw_mask(canvas, mask, scale, line, colour):
+def _draw_mask(canvas, mask, box, scale, line, colour):
     height, width = canvas.shape[:2]
     across, down = width / mask.shape[1], height / mask.shape[0]
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -139,8 +145,12 @@ def _draw_mask(canvas, mask, scale, line, colour):
     # A straight edge blurred with a Gaussian of sigma has the value Phi(d / sigma) at the
     # distance d inside of it. Where the blurred mask crosses such a value runs a smooth,
     # rounded curve at that distance, and its slope tells how to fade over a single pixel.
-    soft = 0.75 * max(scale, 1)
+    # The blur takes the steps out of the edge; where pixels are enlarged they would show more.
+    soft = 0.75 if scale < 1 else scale * (0.75 if scale < 2 else 1.0)
     inside = _fade(_blur(shape, soft), 0.5, soft / 0.399)
+    if inside.max() < 0.9:  # hardly anything would be seen of a mask of a few pixels
+        _draw_box(canvas, box, line, colour)
+        return
     blurred = _blur(shape, line)
     core = _fade(blurred, 0.841, line / 0.242)  # a whole line inside of the edge
     halo = _fade(blurred, 0.309, line / 0.352)  # half a line outside of it

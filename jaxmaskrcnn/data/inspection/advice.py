@@ -11,9 +11,9 @@ from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.inspection.statistics import Table, quantiles
 
 _TINY = (8, 16, 32)  # pixels
-# Shares of objects from which a hint is worth its line. COCO's, for which the default anchors were
-# made and which is trained at the default size, are about a half of these.
-_MANY_TINY, _MANY_ELONGATED = 0.1, 0.25
+# Share of objects from which a hint is worth its line. Of COCO, for which the default anchors and
+# the default size were made, about a half of it is tiny, and as much is elongated.
+_MANY = 0.1
 _FITS = 0.5
 
 
@@ -37,7 +37,8 @@ def anchor_fit(table: Table, model: ModelConfig, data: DataConfig) -> dict[str, 
     sides = table.sides[plain] * scale[table.image[plain], None]
     length = np.sqrt(sides.prod(1))
     fit = _best_fit(sides, model)
-    elongated = (fit < _FITS) & (length >= min(model.anchor_sizes) / 2)
+    ratios = sides[:, 1] / sides[:, 0]
+    elongated = _best_ratio_fit(ratios, model) < _FITS
     return {
         "short_side": short_side,
         "long_side_limit": data.max_size,
@@ -51,7 +52,7 @@ def anchor_fit(table: Table, model: ModelConfig, data: DataConfig) -> dict[str, 
         "fit_0.5": _share(fit >= 0.5),
         "fit_0.7": _share(fit >= 0.7),
         "elongated": _share(elongated),
-        "ratios": quantiles(sides[elongated, 1] / sides[elongated, 0]),
+        "ratios": quantiles(ratios[elongated]),
     }
 
 
@@ -66,7 +67,7 @@ def hints(summary: dict[str, Any], model: ModelConfig) -> list[str]:
     at = summary["training_size"]
     smallest = min(model.anchor_sizes)
     tiny = at["below"]["16"]
-    if tiny is not None and tiny >= _MANY_TINY and smallest > 16:
+    if tiny is not None and tiny >= _MANY and smallest > 16:
         finer = ",".join(f"{size / 2:g}" for size in model.anchor_sizes)
         found.append(
             f"{tiny:.0%} of the objects are smaller than 16 pixels at the training size, where the smallest "
@@ -74,11 +75,11 @@ def hints(summary: dict[str, Any], model: ModelConfig) -> list[str]:
             f"(--config.data.min_sizes, --config.data.max_size), or with smaller anchors "
             f"(--config.model.anchor_sizes={finer})."
         )
-    if at["elongated"] is not None and at["elongated"] >= _MANY_ELONGATED:
+    if at["elongated"] is not None and at["elongated"] >= _MANY:
         found.append(
-            f"{at['elongated']:.0%} of the objects have a shape of which no anchor covers half (height / "
-            f"width from {at['ratios']['5']:.2g} to {at['ratios']['95']:.2g}); add ratios "
-            "(--config.model.anchor_ratios)."
+            f"{at['elongated']:.0%} of the objects are so long or so wide (height / width from "
+            f"{at['ratios']['5']:.2g} to {at['ratios']['95']:.2g}) that no anchor of their area has an IoU "
+            "of 0.5 with them; add ratios (--config.model.anchor_ratios)."
         )
     if at["images_over_limit"]:
         found.append(
@@ -106,6 +107,15 @@ def _best_fit(sides: np.ndarray, model: ModelConfig) -> np.ndarray:
             anchor = size * np.array([ratio**-0.5, ratio**0.5])
             both = np.minimum(sides, anchor).prod(1)
             best = np.maximum(best, both / (area + size * size - both))
+    return best
+
+
+def _best_ratio_fit(ratios: np.ndarray, model: ModelConfig) -> np.ndarray:
+    """The largest IoU [G] with an anchor of the same centre and area."""
+    best = np.zeros(len(ratios))
+    for ratio in model.anchor_ratios:
+        both = np.sqrt(np.minimum(ratios / ratio, ratio / ratios))
+        best = np.maximum(best, both / (2 - both))
     return best
 
 
