@@ -256,7 +256,7 @@ def test_masks_of_a_pixel_are_seen():
         picture = draw_detections(GREY, out, {0: "."}, long_side=long_side)
         scale = 1 if long_side is None else 0.5
         y, x = int(300 * scale), int(350 * scale)
-        assert close(picture, colour)[y - 4 : y + 5, x - 4 : x + 5].any()
+        assert close(picture, colour)[y : y + 5, x - 4 : x + 5].any()  # its label is above
 
 
 def test_ties_do_not_cross_their_objects(monkeypatch):

@@ -33,6 +33,7 @@ from PIL import Image
 from jaxmaskrcnn.__main__ import main as command
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
+from jaxmaskrcnn.data.importers.shapes import ellipse
 from jaxmaskrcnn.errors import UserError
 
 
@@ -141,6 +142,17 @@ def test_labelme_shapes_windows_paths_and_groups(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "1 of shape_type 'point', which has no area" in said and "shape_type 'star'" in said
     assert "2 images of" in said and "shape 8 ('tip')" in said
+
+
+def test_curves_lie_close_to_their_polygons():
+    for rx, ry, angle in ((3, 3, 0), (40, 40, 0), (900, 900, 0), (120, 30, 0.6)):
+        x, y = np.reshape(ellipse(50, 60, rx, ry, angle), (-1, 2)).T
+        for points in ((x, y), ((x + np.roll(x, 1)) / 2, (y + np.roll(y, 1)) / 2)):
+            x0, y0 = points[0] - 50, points[1] - 60
+            along = x0 * np.cos(angle) + y0 * np.sin(angle)
+            across = y0 * np.cos(angle) - x0 * np.sin(angle)
+            radius = np.hypot(along / rx, across / ry)
+            assert (np.abs(radius - 1) * max(rx, ry)).max() < 0.051
 
 
 def test_exif_sizes_are_those_of_training(tmp_path):
@@ -302,7 +314,8 @@ def test_masks_in_a_folder_for_each_image(tmp_path, capsys):
         for i, (thing, mask) in enumerate(
             zip([t for t in THINGS if t.image == name], masks_of(name), strict=True)
         ):
-            Image.fromarray(mask).save(folder / stem / "masks" / f"{thing.name}_{i}.png")
+            values = np.where(mask, 255, 100 * i).astype(np.uint8) if stem == "a" else mask
+            Image.fromarray(values).save(folder / stem / "masks" / f"{thing.name}_{i}.png")
     run(tmp_path, folder, "masks")
     assert "not annotated" not in capsys.readouterr().out
     wanted = {f"{Path(n).stem}/images/{n}": expected()[n] for n in ("a.png", "b.jpg")}

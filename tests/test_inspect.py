@@ -66,6 +66,10 @@ def test_every_image_problem_in_the_words_of_training(tmp_path, caplog):
     said = [problem.message + "." for problem in found.problems]
     assert len(said) == len(BAD_IMAGES) + 2 and said == of_training(path, images, tmp_path, caplog)
     assert not found.unreadable & {1}
+    assert found.summary["problem_counts"] == {
+        "bad image entry": 4, "duplicate image id": 1, "missing image": 1, "image size": 1,
+        "corrupt image": 2,
+    }  # fmt: skip
     # Headers alone: the cut file is not noticed, all else is.
     quick = inspect_annotations(path, images, decode=False)
     assert [p for p in found.problems if p not in quick.problems] == [found.problems[-1]]
@@ -158,7 +162,8 @@ def test_fit_of_the_anchors_and_hints(tmp_path):
         for i, (w, h) in enumerate(sides)
     ]
     path, _ = write(tmp_path, content(entries, [(150, 300)]), files=False)
-    model, data = ModelConfig(detections_per_image=30), DataConfig(min_sizes=(200, 300), max_size=450)
+    model = ModelConfig(detections_per_image=30, anchor_ratios=(0.4, 1.0))
+    data = DataConfig(min_sizes=(200, 300), max_size=450)
     found = inspect_annotations(path, masks=False, model=model, data=data)
     at = found.summary["training_size"]
     scale = min(300 / 150, 450 / 300)
@@ -261,6 +266,8 @@ def test_the_sheet_shows_the_sample_in_the_colours_of_the_classes(tmp_path):
     (images / "4.png").write_bytes(b"")
     found = inspect_annotations(path, images)
     # Images with objects come first; what cannot be read does not come at all.
+    for seed in range(5):
+        assert [i.id for i in sorted(contact_sheet._sample(found, seed)[:2])] == [1, 3]
     sheets = [contact_sheet.draw_sheet(found, images, count, 0) for count in (2, 4)]
     pixels = np.asarray(sheets[0]).astype(int)
     where = {k: (np.abs(pixels - _colour(k)) <= 3).all(-1) for k in (3, 5, 8)}
