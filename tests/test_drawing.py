@@ -212,6 +212,8 @@ def test_colours_by_class_are_the_same_in_every_picture():
     out = crowd(3, 660, 700)
     out["labels"] = [7, 2, 7]
     picture = draw_detections(GREY, out, colour_by="class")
+    with pytest.raises(UserError, match="colour_by is 'label'"):
+        draw_detections(GREY, out, colour_by="label")
     first = draw_detections(GREY, {k: v[1:2] for k, v in out.items()}, colour_by="class")
     assert close(picture, drawing._colour(7)).sum() > 40 and close(picture, drawing._colour(2)).sum() > 20
     assert close(first, drawing._colour(2)).sum() > 20 and not close(first, drawing._colour(0)).any()

@@ -110,7 +110,7 @@ def squares(sides, image_id=1, first=1, **changes):
     return entries
 
 
-def test_figures(tmp_path):
+def test_figures(tmp_path, capsys):
     crowd = np.zeros((400, 800), bool)
     crowd[:, :40] = True
     entries = squares([10, 31, 32, 96, 97])
@@ -121,7 +121,13 @@ def test_figures(tmp_path):
     categories = [{"id": i, "name": f"class {i}"} for i in (9, 1, 7, 8)]
     sizes = [(400, 800), (400, 800), (200, 100)]
     path, _ = write(tmp_path, content([*entries, crowd_entry], sizes, categories), files=False)
-    found = inspect_annotations(path).summary
+    entries[0]["area"] = -100  # counts as nothing
+    path, _ = write(tmp_path, content([*entries, crowd_entry], sizes, categories), files=False)
+    assert inspect_annotations(path).summary["object_sizes"]["sqrt_area"]["1"] == 0.28
+    entries[0]["area"] = 100
+    path, _ = write(tmp_path, content([*entries, crowd_entry], sizes, categories), files=False)
+    found = inspect_annotations(path, progress=True).summary
+    assert "9/9" in capsys.readouterr().err
     assert (found["images"], found["objects"], found["crowd_regions"]) == (3, 8, 1)
     assert found["images_without_objects"] == 1
     assert [(c["id"], c["objects"], c["images"], c["crowd_regions"]) for c in found["classes"]] == [

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from jaxmaskrcnn.data.rle import decode_mask
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.inputs import read_image
 
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
@@ -69,6 +70,8 @@ def draw_detections(
         >>> draw_detections(np.zeros((48, 64, 3), np.uint8), out, {1: "cat"}).size
         (256, 192)
     """
+    if colour_by not in ("object", "class"):
+        raise UserError(f"colour_by is {colour_by!r}; it is 'object' or 'class'.")
     image = Image.fromarray(read_image(image))
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
     if long_side is not None:
@@ -138,9 +141,13 @@ def _draw_mask(canvas, mask, box, scale, line, colour):
     y0, y1 = max(int(rows[0] * down) - margin, 0), int((rows[-1] + 1) * down) + margin
     x1, y1 = min(x1, width), min(y1, height)
     # A picture that shrinks averages the mask, so that its edge stays smooth.
-    part = (x0 / across, y0 / down, min(x1 / across, mask.shape[1]), min(y1 / down, mask.shape[0]))
-    shape = Image.fromarray(mask.astype(np.uint8) * 255)
-    shape = shape.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=part)
+    part = np.array([x0 / across, y0 / down, x1 / across, y1 / down])
+    reach = math.ceil(2 / min(scale, 1)) + 1  # of the bicubic kernel, in the mask's pixels
+    left, top = np.maximum(part[:2].astype(int) - reach, 0)
+    cut = mask[top : math.ceil(part[3]) + reach, left : math.ceil(part[2]) + reach]
+    part = np.clip(part - [left, top, left, top], 0, [*cut.shape[::-1], *cut.shape[::-1]])
+    shape = Image.fromarray(cut.astype(np.uint8) * 255)
+    shape = shape.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(part.tolist()))
 
     # A straight edge blurred with a Gaussian of sigma has the value Phi(d / sigma) at the
     # distance d inside of it. Where the blurred mask crosses such a value runs a smooth,

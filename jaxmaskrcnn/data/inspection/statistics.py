@@ -51,7 +51,7 @@ def make_table(annotations: Annotations) -> Table:
         image=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
         label=np.asarray([item.label for item in objects], np.int32),
         crowd=np.asarray([item.crowd for item in objects], bool),
-        area=np.asarray([item.area for item in objects], np.float64),
+        area=np.maximum(np.asarray([item.area for item in objects], np.float64), 0),
         sides=boxes[:, 2:] - boxes[:, :2],
         vertices=np.asarray([closed_vertices(item.polygons) for item in objects], np.int32),
         has_mask=np.asarray([bool(item.counts) for item in objects], bool),
