@@ -156,6 +156,9 @@ def test_names_by_mapping_categories_and_list(monkeypatch):
     for names in ({1: "cat"}, (Category(1, "cat"),), ["background", "cat"]):
         assert label_boxes(monkeypatch, GREY, one_disk(), class_names=names)[2] == ["cat 0.90"]
     assert label_boxes(monkeypatch, GREY, one_disk())[2] == ["class 1 0.90"]
+    assert label_boxes(monkeypatch, GREY, one_disk(), class_names={1: ""})[2] == ["0.90"]
+    many = {k: v for k, v in crowd(30, 660, 700).items() if k != "scores"}
+    assert label_boxes(monkeypatch, GREY, many, class_names=["", "", ""])[2] == []
     truth = {k: v for k, v in one_disk().items() if k != "scores"}
     assert label_boxes(monkeypatch, GREY, truth, class_names={1: "cat"})[2] == ["cat"]
 

@@ -55,7 +55,8 @@ def draw_detections(
         out: What ``Predictor`` returns for it, in any of its mask formats. Without
             ``scores`` (for ground truth) only names are written.
         class_names: Names by category id (a mapping), a model's ``categories``, or a list
-            indexed by label. None writes the ids.
+            indexed by label. None writes the ids. An object with an empty name and no score gets
+            no label.
         score_threshold: Detections below it are left out.
         colour_by: "object" gives neighbours different colours; "class" gives a class the same
             colour in every picture.
@@ -190,7 +191,7 @@ def _draw_labels(picture, items, scale, line):
     draw = ImageDraw.Draw(picture)
     texts, title = _texts(items)
     size = float(np.clip(max(picture.size) / 50, 13, 64))
-    if len(texts) > CROWD:
+    if sum(map(bool, texts)) > CROWD:
         size = max(11.0, size * 0.75)
     font = ImageFont.load_default(size=size)
     pad = max(2, round(size / 6))
@@ -199,7 +200,8 @@ def _draw_labels(picture, items, scale, line):
     chips = []
     if title:
         chips.append((0, 0, round(font.getlength(title)) + 2 * pad, height))
-    for item, text in zip(items if texts else (), texts, strict=True):
+    labelled = [(item, text) for item, text in zip(items, texts, strict=True) if text]
+    for item, text in labelled:
         width = min(round(font.getlength(text)) + 2 * pad, picture.width)
         points = _anchors(item, scale, width)
         chip = _place(points, (width, height), picture.size, boxes, chips, line)
@@ -211,7 +213,7 @@ def _draw_labels(picture, items, scale, line):
         nearest = int(np.argmin(away))
         if away[nearest] > height:
             draw.line((*points[nearest], *ends[nearest]), fill=item.colour, width=line)
-    colours = [item.colour for item in items] if texts else []
+    texts, colours = [text for _, text in labelled], [item.colour for item, _ in labelled]
     if title:
         texts, colours = [title, *texts], [(40, 40, 40), *colours]
     for text, colour, (x0, y0, x1, y1) in zip(texts, colours, chips, strict=True):
@@ -221,12 +223,12 @@ def _draw_labels(picture, items, scale, line):
 
 
 def _texts(items) -> tuple[list[str], str]:
-    """What stands at every object (nothing: no labels), and at the corner where a crowd has one class."""
-    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}" for item in items]
+    """What stands at every object (or nothing), and at the corner where a crowd has one class."""
+    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}".strip() for item in items]
     names = {item.name for item in items}
-    if len(items) <= CROWD or len(names) > 1:
+    if len(items) <= CROWD or len(names) > 1 or names == {""}:
         return texts, ""
-    scores = [] if items[0].score is None else [f"{item.score:.2f}" for item in items]
+    scores = ["" if item.score is None else f"{item.score:.2f}" for item in items]
     return scores, f"{len(items)} x {names.pop()}"
 
 
