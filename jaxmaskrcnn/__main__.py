@@ -1,4 +1,4 @@
-"""``python -m jaxmaskrcnn COMMAND``: what can be done with a model besides training it."""
+"""``python -m jaxmaskrcnn COMMAND``: what can be done with data and with models besides training."""
 
 import argparse
 import os
@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from jaxmaskrcnn.convert import convert_main as convert
 from jaxmaskrcnn.convert import export_main as export
 from jaxmaskrcnn.convert import models_main as models
+from jaxmaskrcnn.data.importers import main as import_
+from jaxmaskrcnn.data.inspection import main as inspect
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import main as predict
 
 # Each command is a module with HELP, add_arguments(parser) and run(arguments) -> exit code.
-COMMANDS = {"predict": predict, "convert": convert, "export": export, "models": models}
+COMMANDS = {
+    "import": import_,
+    "inspect": inspect,
+    "predict": predict,
+    "convert": convert,
+    "export": export,
+    "models": models,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

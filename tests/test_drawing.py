@@ -156,6 +156,9 @@ def test_names_by_mapping_categories_and_list(monkeypatch):
     for names in ({1: "cat"}, (Category(1, "cat"),), ["background", "cat"]):
         assert label_boxes(monkeypatch, GREY, one_disk(), class_names=names)[2] == ["cat 0.90"]
     assert label_boxes(monkeypatch, GREY, one_disk())[2] == ["class 1 0.90"]
+    assert label_boxes(monkeypatch, GREY, one_disk(), class_names={1: ""})[2] == ["0.90"]
+    many = {k: v for k, v in crowd(30, 660, 700).items() if k != "scores"}
+    assert label_boxes(monkeypatch, GREY, many, class_names=["", "", ""])[2] == []
     truth = {k: v for k, v in one_disk().items() if k != "scores"}
     assert label_boxes(monkeypatch, GREY, truth, class_names={1: "cat"})[2] == ["cat"]
 
@@ -189,3 +192,97 @@ def test_files_and_pil_images(tmp_path):
     np.testing.assert_array_equal(draw_detections(Image.open(path), one_disk()), expected)
     with pytest.raises(UserError, match=r"float64 of shape \[4, 4\]"):
         draw_detections(np.zeros((4, 4)), one_disk())
+
+
+def lab(colours):
+    """CIELAB of sRGB in 0..255, D65."""
+    linear = np.asarray(colours, float) / 255
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    matrix = [[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]
+    xyz = linear @ np.transpose(matrix) / [0.9505, 1, 1.0888]
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+def test_colours_can_be_told_apart():
+    colours = lab([drawing._colour(i) for i in range(72)])
+    apart = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 1e3 * np.eye(72)
+    assert apart[:12, :12].min() > 45 and apart[:24, :24].min() > 30 and apart.min() > 8
+    assert len({drawing._colour(i) for i in range(-3, 69)}) == 72
+
+
+def test_colours_by_class_are_the_same_in_every_picture():
+    out = crowd(3, 660, 700)
+    out["labels"] = [7, 2, 7]
+    picture = draw_detections(GREY, out, colour_by="class")
+    with pytest.raises(UserError, match="colour_by is 'label'"):
+        draw_detections(GREY, out, colour_by="label")
+    first = draw_detections(GREY, {k: v[1:2] for k, v in out.items()}, colour_by="class")
+    assert close(picture, drawing._colour(7)).sum() > 40 and close(picture, drawing._colour(2)).sum() > 20
+    assert close(first, drawing._colour(2)).sum() > 20 and not close(first, drawing._colour(0)).any()
+    assert not close(picture, drawing._colour(0)).any() and not close(picture, drawing._colour(1)).any()
+
+
+@pytest.mark.parametrize("side", [175, 350, 700, 1000])
+def test_pictures_of_a_given_size(side):
+    out = one_disk()
+    picture = draw_detections(GREY, out, long_side=side)
+    assert picture.size == (side, round(660 * side / 700))
+    scale = side / 700
+    outline = np.argwhere(close(picture, drawing._colour(0), 8)) / scale
+    outline = outline[outline[:, 0] > 240]  # its label is above
+    angles = np.arctan2(outline[:, 0] - 300, outline[:, 1] - 350)
+    assert len(np.unique((angles * 8 / np.pi).astype(int))) >= 9  # all around
+    assert np.abs(np.hypot(outline[:, 0] - 300, outline[:, 1] - 350) - 99).max() < 2.5 + 2.5 / scale
+
+
+def test_slanted_edges_have_no_steps():
+    """A half plane with a slope of one in three, enlarged fourfold: its outline is a straight line."""
+    y, x = np.mgrid[:100, :150]
+    mask = (y > 20 + x / 3)[None]
+    image = np.full((100, 150, 3), 128, np.uint8)
+    out = {"boxes": np.float32([[0, 20, 150, 100]]), "labels": [0], "masks": mask}
+    picture = draw_detections(image, out, {0: "."}, long_side=600)
+    line = np.argwhere(close(picture, drawing._colour(0), 8))
+    line = line[(line[:, 1] > 100) & (line[:, 1] < 500)]
+    rows = np.array([line[line[:, 1] == c, 0].min() for c in range(200, 400)])
+    fit = np.polyfit(np.arange(200, 400), rows, 1)
+    assert fit[0] == pytest.approx(1 / 3, abs=0.02)
+    # The mask's steps are four pixels high here.
+    assert np.abs(rows - np.polyval(fit, np.arange(200, 400))).max() < 1.2
+
+
+def test_masks_of_a_pixel_are_seen():
+    mask = np.zeros((1, 660, 700), bool)
+    mask[0, 300, 350] = True
+    out = {"boxes": np.float32([[348, 298, 353, 303]]), "labels": [0], "masks": mask}
+    colour = drawing._colour(0)
+    for long_side in (None, 350):
+        picture = draw_detections(GREY, out, {0: "."}, long_side=long_side)
+        scale = 1 if long_side is None else 0.5
+        y, x = int(300 * scale), int(350 * scale)
+        assert close(picture, colour)[y : y + 5, x - 4 : x + 5].any()  # its label is above
+
+
+def test_ties_do_not_cross_their_objects(monkeypatch):
+    """A label that lies below its object is tied to its lower end."""
+    lines = []
+    line = drawing.ImageDraw.ImageDraw.line
+    monkeypatch.setattr(
+        drawing.ImageDraw.ImageDraw,
+        "line",
+        lambda self, ends, **k: lines.append(ends) or line(self, ends, **k),
+    )
+    disks = [disk(660, 700, 30, 20 + 12 * i, 30) for i in range(12)]
+    boxes = np.float32([[20 + 12 * i - 30, 0, 20 + 12 * i + 30, 60] for i in range(12)])
+    draw_detections(GREY, {"boxes": boxes, "labels": [0] * 12, "masks": np.stack(disks)}, {0: "a long name"})
+    below = [(y0, y1) for _, y0, _, y1 in lines if y1 > 60]
+    assert below and all(y0 > 25 for y0, _ in below)  # from the lower end or the middle
+
+
+def test_a_crowd_of_one_class_without_scores_has_no_labels_but_one(monkeypatch):
+    out = {k: v for k, v in crowd(300, 480, 640).items() if k != "scores"} | {"labels": [1] * 300}
+    image = np.full((480, 640, 3), 90, np.uint8)
+    picture, chips, texts = label_boxes(monkeypatch, image, out, class_names={1: "cell"})
+    assert texts == ["300 x cell"] and len(chips) == 1
+    assert len({tuple(c) for c in np.asarray(picture).reshape(-1, 3)}) > 300

@@ -25,12 +25,31 @@ class Annotations(NamedTuple):
     images: list[AnnotatedImage]
 
 
+class Problem(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes:
+        reason: What it is counted under.
+        message: A sentence without its full stop.
+        image_id: Of the image where the json gives a usable one.
+        annotation_id: Likewise, of the annotation.
+    """
+
+    reason: str
+    message: str
+    image_id: int | None = None
+    annotation_id: int | None = None
+
+
 class Problems:
     """What is wrong with a data set: collected, then raised, or logged and counted.
 
     Attributes:
         skipped: Number of images and annotations left out, by reason.
+        keeps_missing: Whether the annotations of an image whose file is missing are checked too.
     """
+
+    keeps_missing = False
 
     def __init__(self, on_error: str):
         if on_error not in ("stop", "skip"):
@@ -39,13 +58,19 @@ class Problems:
         self._first: str | None = None
         self.skipped: collections.Counter[str] = collections.Counter()
 
-    def add(self, reason: str, message: str) -> None:
-        """Notes one problem. ``message`` is a sentence without its full stop."""
+    def add(
+        self, reason: str, message: str, *, image_id: int | None = None, annotation_id: int | None = None
+    ) -> None:
+        """Notes one problem; the arguments are the fields of `Problem`."""
         self.skipped[reason] += 1
         if self._skip:
             log.warning("left out: %s.", message)
         elif self._first is None:
             self._first = message
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Notes a problem that cannot be left out: raises it, even where others are skipped."""
+        raise UserError(f"{message}.")
 
     def stop_if_any(self) -> None:
         """Raises the first problem, with the number of further ones, unless they are skipped."""
@@ -54,6 +79,30 @@ class Problems:
         others = sum(self.skipped.values()) - 1
         more = f" (one of {others + 1} problems)" if others else ""
         raise UserError(f"{self._first}, or set data.on_error to 'skip' to leave it out{more}.")
+
+
+class AllProblems(Problems):
+    """Every problem, for somebody who wants to see them all at once; nothing is raised or logged.
+
+    Attributes:
+        found: The problems, in the order in which they were met.
+    """
+
+    keeps_missing = True
+
+    def __init__(self):
+        super().__init__("stop")
+        self.found: list[Problem] = []
+
+    def add(self, reason, message, *, image_id=None, annotation_id=None):
+        self.skipped[reason] += 1
+        self.found.append(Problem(reason, message, image_id, annotation_id))
+
+    def refuse(self, reason, message):
+        self.add(reason, message)
+
+    def stop_if_any(self):
+        pass
 
 
 def load_json(path: Path) -> dict:
@@ -97,14 +146,14 @@ def load_json(path: Path) -> dict:
 
 
 def parse_annotations(
-    content: dict, path: Path, images_dir: Path, problems: Problems, *, masks: bool = True
+    content: dict, path: Path, images_dir: Path | None, problems: Problems, *, masks: bool = True
 ) -> Annotations:
     """Checks every entry of a COCO-format json and brings it into one form.
 
     Args:
         content: What ``load_json`` returned.
         path: The file, for messages.
-        images_dir: Folder that the file names are relative to.
+        images_dir: Folder that the file names are relative to; None does not look for the files.
         problems: Collects what is wrong; raises at the end unless problems are skipped.
         masks: Whether every object needs a segmentation.
 
@@ -145,7 +194,12 @@ def parse_annotations(
             seen.add(identity)
             image.objects.append(parse_object(entry, image, labels, masks))
         except BadAnnotation as bad:
-            problems.add(bad.reason, f"{place} {bad.found}")
+            problems.add(
+                bad.reason,
+                f"{place} {bad.found}",
+                image_id=image.id if image else None,
+                annotation_id=identity if is_int(identity) else None,
+            )
     problems.stop_if_any()
     return Annotations(categories, [images[key] for key in sorted(images)])
 
@@ -155,9 +209,11 @@ def _categories(entries: list[dict], path: Path, problems: Problems) -> tuple[Ca
     for entry in entries:
         identity = entry.get("id")
         if not is_int(identity):
-            raise UserError(
-                f"{path} has a category with the id {identity!r}; give every category a whole number."
+            problems.refuse(
+                "bad category",
+                f"{path} has a category with the id {identity!r}; give every category a whole number",
             )
+            continue
         if identity in names:
             problems.add(
                 "duplicate category id",
@@ -172,7 +228,7 @@ def _categories(entries: list[dict], path: Path, problems: Problems) -> tuple[Ca
 
 
 def _images(
-    entries: list[dict], path: Path, images_dir: Path, problems: Problems
+    entries: list[dict], path: Path, images_dir: Path | None, problems: Problems
 ) -> tuple[dict[int, AnnotatedImage], set[int]]:
     """The usable images by id, and the ids of those that were left out."""
     images: dict[int, AnnotatedImage] = {}
@@ -184,26 +240,24 @@ def _images(
         if not is_int(identity):
             message = f"{path}: entry {number} of 'images' has the id {identity!r}; give it a whole number"
             problems.add("bad image entry", message)
-        elif identity in images or identity in left_out:
-            problems.add(
-                "duplicate image id", f"{place} has an id that was used before; make image ids unique"
-            )
             continue
-        elif not isinstance(name, str) or not name:
-            problems.add("bad image entry", f"{path}: image {identity} has no file_name; add one")
+        if identity in images or identity in left_out:
+            message = f"{place} has an id that was used before; make image ids unique"
+            problems.add("duplicate image id", message, image_id=identity)
+            continue
+        if not isinstance(name, str) or not name:
+            message = f"{path}: image {identity} has no file_name; add one"
+            problems.add("bad image entry", message, image_id=identity)
         elif not (is_int(height) and is_int(width) and height > 0 and width > 0):
-            problems.add(
-                "bad image entry",
-                f"{place} has the height {height!r} and width {width!r}; give its size in pixels",
-            )
-        elif not (images_dir / name).is_file():
-            problems.add(
-                "missing image",
-                f"{place} is not in {images_dir}; check the image folder, restore the file",
-            )
+            message = f"{place} has the height {height!r} and width {width!r}; give its size in pixels"
+            problems.add("bad image entry", message, image_id=identity)
         else:
-            images[identity] = AnnotatedImage(identity, name, height, width, [])
-            continue
-        if is_int(identity):
-            left_out.add(identity)
+            missing = images_dir is not None and not (images_dir / name).is_file()
+            if missing:
+                message = f"{place} is not in {images_dir}; check the image folder, restore the file"
+                problems.add("missing image", message, image_id=identity)
+            if not missing or problems.keeps_missing:
+                images[identity] = AnnotatedImage(identity, name, height, width, [])
+                continue
+        left_out.add(identity)
     return images, left_out

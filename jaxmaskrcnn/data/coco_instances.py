@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import tensorflow_datasets as tfds
 
 from jaxmaskrcnn.data.annotations import Problems, load_json, parse_annotations
 from jaxmaskrcnn.data.fingerprint import content_hash
-from jaxmaskrcnn.data.images import ImageSizeError, check_image
+from jaxmaskrcnn.data.image_files import readable_images
 from jaxmaskrcnn.data.objects import AnnotatedImage
 from jaxmaskrcnn.data.source import SPLIT, Source, quiet, write_index
 from jaxmaskrcnn.errors import UserError
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _FORMAT = 2  # part of every directory's name; goes up when what is written changes
 _VERSION = "1.0.0"
-_CHUNK = 64  # images checked ahead of the one being written
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -136,7 +134,9 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self):
         annotations, problems = self.parse()
         self.written: list[AnnotatedImage] = []
-        for image, data in self._readable(annotations.images, problems):
+        config = self.builder_config
+        images = annotations.images
+        for image, data in readable_images(images, config.annotations, Path(config.images), problems):
             self.written.append(image)
             yield (
                 image.id,
@@ -154,31 +154,6 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                 f"{self.builder_config.annotations} leaves no usable image; correct the file or the "
                 f"image folder ({self.builder_config.images})."
             )
-
-    def _readable(self, images: list[AnnotatedImage], problems: Problems):
-        """Images that decode to the size the json gives, with their bytes."""
-        folder, path = Path(self.builder_config.images), self.builder_config.annotations
-
-        def read(image: AnnotatedImage):
-            name = f"{path}: image {image.id} ({folder / image.file_name})"
-            try:
-                data = (folder / image.file_name).read_bytes()
-                check_image(data, (image.height, image.width), name=name)
-            except OSError as error:
-                return image, None, UserError(f"{name} cannot be read ({error.strerror}); restore the file.")
-            except UserError as error:
-                return image, None, error
-            return image, data, None
-
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            for start in range(0, len(images), _CHUNK):
-                for image, data, error in pool.map(read, images[start : start + _CHUNK]):
-                    if error is None:
-                        yield image, data
-                        continue
-                    reason = "image size" if isinstance(error, ImageSizeError) else "corrupt image"
-                    problems.add(reason, str(error).rstrip("."))
-                    problems.stop_if_any()
 
 
 def _features(item) -> dict:

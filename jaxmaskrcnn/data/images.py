@@ -8,10 +8,13 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxmaskrcnn.errors import UserError
 
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .ppm .pgm .pbm .jp2 .tga".split()
+)
 _ORIENTATION_TAG = 0x0112
 # What brings an image that was stored with this EXIF orientation upright.
 _UPRIGHT = {
@@ -87,6 +90,40 @@ def check_image(source: bytes, size: tuple[int, int], *, name: str) -> None:
         image.load()
 
 
+def check_header(source: str | os.PathLike, size: tuple[int, int], *, name: str) -> None:
+    """Checks that an image file has the size that its annotations expect; decodes no pixels.
+
+    Args:
+        source: Path of the file.
+        size: ``(height, width)`` in pixels from the annotation file.
+        name: What to call the image in an error message.
+
+    Raises:
+        UserError: The file is missing or no image.
+        ImageSizeError: Neither the upright nor the stored image has the given size.
+    """
+    with _Reading(name), Image.open(source) as image:
+        _turn(image, size, name)
+        _reject_mode(image, name)
+
+
+def upright_size(source: str | os.PathLike) -> tuple[int, int]:
+    """The size that `decode_image` gives an image, where nothing is known of its annotations.
+
+    Args:
+        source: Path of the file.
+
+    Returns:
+        Height and width in pixels, the EXIF orientation applied.
+
+    Raises:
+        UserError: The file is missing or no image.
+    """
+    with _Reading(_name(source, None)), Image.open(source) as image:
+        stored = (image.height, image.width)
+        return stored[::-1] if _orientation(image) in _SWAPS_AXES else stored
+
+
 class _Reading:
     """Turns whatever Pillow raises into one sentence that names the file."""
 
@@ -106,9 +143,10 @@ class _Reading:
                 f"{self.name} has more pixels than Pillow opens; cut it into tiles, or raise "
                 "PIL.Image.MAX_IMAGE_PIXELS."
             ) from error
-        raise UserError(
-            f"{self.name} cannot be decoded ({type(error).__name__}: {error}); replace or remove the file."
-        ) from error
+        # Pillow's words are about an object in memory.
+        unknown = isinstance(error, UnidentifiedImageError)
+        found = "no known image format" if unknown else f"{type(error).__name__}: {error}"
+        raise UserError(f"{self.name} cannot be decoded ({found}); replace or remove the file.") from error
 
 
 def _name(source, name: str | None) -> str:

@@ -5,7 +5,7 @@ is enlarged by a whole factor (2 to 4) first, so that outlines and text stay leg
 are then smoothed rather than shown in blocks.
 """
 
-import colorsys
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +13,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from jaxmaskrcnn.data.rle import decode_mask
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.inputs import read_image
 
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
 FILL = 0.35  # opacity of a mask's inside
 CROWD = 25  # with more objects than this, labels are smaller and do not repeat a common class
+# Bright, saturated colours in an order in which each is as far as possible (in CIELAB) from those
+# before it. No two are closer than 31, where 2 can just be seen.
+_COLOURS = (
+    (25, 140, 255), (25, 255, 25), (255, 25, 25), (102, 255, 236), (255, 25, 255), (153, 134, 0),
+    (255, 153, 191), (255, 255, 25), (0, 153, 57), (217, 255, 153), (153, 66, 166), (255, 25, 112),
+    (255, 140, 25), (25, 83, 255), (25, 198, 255), (166, 91, 66), (128, 204, 0), (25, 255, 169),
+    (0, 153, 134), (255, 198, 25), (140, 25, 255), (255, 153, 255), (166, 66, 104), (255, 25, 169),
+)  # fmt: skip
 
 
 class _Item(NamedTuple):
@@ -36,6 +45,8 @@ def draw_detections(
     class_names: Mapping[int, str] | Sequence | None = None,
     *,
     score_threshold: float = 0.0,
+    colour_by: str = "object",
+    long_side: int | None = None,
 ) -> Image.Image:
     """Draws masks (or boxes, where there are none), with class names and scores.
 
@@ -44,29 +55,38 @@ def draw_detections(
         out: What ``Predictor`` returns for it, in any of its mask formats. Without
             ``scores`` (for ground truth) only names are written.
         class_names: Names by category id (a mapping), a model's ``categories``, or a list
-            indexed by label. None writes the ids.
+            indexed by label. None writes the ids. An object with an empty name and no score gets
+            no label.
         score_threshold: Detections below it are left out.
+        colour_by: "object" gives neighbours different colours; "class" gives a class the same
+            colour in every picture.
+        long_side: Of the picture, in pixels. None keeps the size of the image, and enlarges a
+            small one by a whole factor.
 
     Returns:
-        An RGB picture: the size of the image, or a whole multiple of it for a small image.
-        An object has the same colour at any ``score_threshold``.
+        An RGB picture. An object has the same colour at any ``score_threshold``.
 
     Example:
         >>> out = {"boxes": [[8, 8, 50, 40]], "scores": [0.9], "labels": [1]}
         >>> draw_detections(np.zeros((48, 64, 3), np.uint8), out, {1: "cat"}).size
         (256, 192)
     """
+    if colour_by not in ("object", "class"):
+        raise UserError(f"colour_by is {colour_by!r}; it is 'object' or 'class'.")
     image = Image.fromarray(read_image(image))
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
-    picture = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
+    if long_side is not None:
+        scale = long_side / max(image.size)
+    size = [max(1, round(side * scale)) for side in image.size]
+    picture = image.resize(size, Image.Resampling.BICUBIC)
     line = max(2, round(max(picture.size) / 420))
-    items = _items(out, class_names, score_threshold, scale)
+    items = _items(out, class_names, score_threshold, scale, colour_by == "class")
 
     canvas = np.asarray(picture).astype(np.float32)
     # Large objects first: what covers others goes beneath them.
     for item in sorted(items, key=lambda item: -np.prod(item.box[2:] - item.box[:2])):
         if item.mask is not None and item.mask.any():
-            _draw_mask(canvas, item.mask, scale, line, item.colour)
+            _draw_mask(canvas, item.mask, item.box, scale, line, item.colour)
         else:
             _draw_box(canvas, item.box, line, item.colour)
     picture = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
@@ -74,7 +94,7 @@ def draw_detections(
     return picture
 
 
-def _items(out, class_names, score_threshold, scale) -> list[_Item]:
+def _items(out, class_names, score_threshold, scale, by_class) -> list[_Item]:
     names, scores, masks = _names(class_names), out.get("scores"), out.get("masks")
     boxes = np.asarray(out["boxes"], np.float32).reshape(-1, 4) * scale
     items = []
@@ -84,7 +104,8 @@ def _items(out, class_names, score_threshold, scale) -> list[_Item]:
         label = int(out["labels"][i])
         mask = None if masks is None else _binary(masks[i])
         score = None if scores is None else float(scores[i])
-        items.append(_Item(box, mask, names.get(label, f"class {label}"), score, _colour(i)))
+        colour = _colour(label if by_class else i)
+        items.append(_Item(box, mask, names.get(label, f"class {label}"), score, colour))
     return items
 
 
@@ -106,31 +127,43 @@ def _binary(mask) -> np.ndarray:
 
 
 def _colour(i: int) -> tuple[int, int, int]:
-    """Colour of the object number i; the golden ratio keeps neighbouring numbers far apart in hue."""
-    hue = (0.58 + i * 0.618034) % 1.0
-    saturation, value = ((0.85, 1.0), (0.6, 0.95), (1.0, 0.85))[(i // 3) % 3]
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value))
+    """Colour number i; 24 that are easy to tell apart, then lighter and darker ones of them."""
+    towards, share = ((0, 0.0), (255, 0.35), (0, 0.35))[i // len(_COLOURS) % 3]
+    return tuple(round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
 
 
-def _draw_mask(canvas, mask, scale, line, colour):
+def _draw_mask(canvas, mask, box, scale, line, colour):
+    height, width = canvas.shape[:2]
+    across, down = width / mask.shape[1], height / mask.shape[0]
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     # Only the object's surroundings are touched: hundreds of objects stay cheap.
-    margin = 2 + 2 * line // scale
-    y0, y1 = max(rows[0] - margin, 0), min(rows[-1] + 1 + margin, mask.shape[0])
-    x0, x1 = max(columns[0] - margin, 0), min(columns[-1] + 1 + margin, mask.shape[1])
-    shape = Image.fromarray(mask[y0:y1, x0:x1].astype(np.uint8) * 255)
-    shape = shape.resize((shape.width * scale, shape.height * scale), Image.Resampling.BICUBIC)
+    margin = math.ceil(2 * scale) + 2 * line
+    x0, x1 = max(int(columns[0] * across) - margin, 0), int((columns[-1] + 1) * across) + margin
+    y0, y1 = max(int(rows[0] * down) - margin, 0), int((rows[-1] + 1) * down) + margin
+    x1, y1 = min(x1, width), min(y1, height)
+    # A picture that shrinks averages the mask, so that its edge stays smooth.
+    part = np.array([x0 / across, y0 / down, x1 / across, y1 / down])
+    reach = math.ceil(2 / min(scale, 1)) + 1  # of the bicubic kernel, in the mask's pixels
+    left, top = np.maximum(part[:2].astype(int) - reach, 0)
+    cut = mask[top : math.ceil(part[3]) + reach, left : math.ceil(part[2]) + reach]
+    part = np.clip(part - [left, top, left, top], 0, [*cut.shape[::-1], *cut.shape[::-1]])
+    shape = Image.fromarray(cut.astype(np.uint8) * 255)
+    shape = shape.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(part.tolist()))
 
     # A straight edge blurred with a Gaussian of sigma has the value Phi(d / sigma) at the
     # distance d inside of it. Where the blurred mask crosses such a value runs a smooth,
     # rounded curve at that distance, and its slope tells how to fade over a single pixel.
-    soft = 0.75 * scale
+    # The blur takes the steps out of the edge; where pixels are enlarged they would show more.
+    soft = 0.75 if scale < 1 else scale * (0.75 if scale < 2 else 1.0)
     inside = _fade(_blur(shape, soft), 0.5, soft / 0.399)
+    if inside.max() < 0.9:  # hardly anything would be seen of a mask of a few pixels
+        _draw_box(canvas, box, line, colour)
+        return
     blurred = _blur(shape, line)
     core = _fade(blurred, 0.841, line / 0.242)  # a whole line inside of the edge
     halo = _fade(blurred, 0.309, line / 0.352)  # half a line outside of it
 
-    window = canvas[y0 * scale : y1 * scale, x0 * scale : x1 * scale]
+    window = canvas[y0:y1, x0:x1]
     # The dark halo separates the outline from a background of the same colour.
     window *= 1 - 0.45 * halo * (1 - inside)
     window += (FILL * np.minimum(core, inside) + np.maximum(inside - core, 0)) * (np.float32(colour) - window)
@@ -156,28 +189,31 @@ def _draw_box(canvas, box, line, colour):
 
 def _draw_labels(picture, items, scale, line):
     draw = ImageDraw.Draw(picture)
+    texts, title = _texts(items)
     size = float(np.clip(max(picture.size) / 50, 13, 64))
-    if len(items) > CROWD:
+    if sum(map(bool, texts)) > CROWD:
         size = max(11.0, size * 0.75)
     font = ImageFont.load_default(size=size)
     pad = max(2, round(size / 6))
     height = sum(font.getmetrics()) + pad
-    texts, title = _texts(items)
     boxes = np.array([item.box for item in items]).reshape(-1, 4)
     chips = []
     if title:
         chips.append((0, 0, round(font.getlength(title)) + 2 * pad, height))
-    for item, text in zip(items, texts, strict=True):
+    labelled = [(item, text) for item, text in zip(items, texts, strict=True) if text]
+    for item, text in labelled:
         width = min(round(font.getlength(text)) + 2 * pad, picture.width)
         points = _anchors(item, scale, width)
         chip = _place(points, (width, height), picture.size, boxes, chips, line)
         chips.append(chip)
-        # A label that had to move away stays tied to its object; all ties run beneath the labels.
-        x, y = points[0]
-        end = (float(np.clip(x, chip[0], chip[2])), float(np.clip(y, chip[1], chip[3])))
-        if np.hypot(end[0] - x, end[1] - y) > height:
-            draw.line((x, y, *end), fill=item.colour, width=line)
-    colours = [item.colour for item in items]
+        # A label that had to move away stays tied to its object, from the side that it is on; all
+        # ties run beneath the labels.
+        ends = np.clip(points, chip[:2], chip[2:])
+        away = np.hypot(*(ends - points).T)
+        nearest = int(np.argmin(away))
+        if away[nearest] > height:
+            draw.line((*points[nearest], *ends[nearest]), fill=item.colour, width=line)
+    texts, colours = [text for _, text in labelled], [item.colour for item, _ in labelled]
     if title:
         texts, colours = [title, *texts], [(40, 40, 40), *colours]
     for text, colour, (x0, y0, x1, y1) in zip(texts, colours, chips, strict=True):
@@ -187,12 +223,13 @@ def _draw_labels(picture, items, scale, line):
 
 
 def _texts(items) -> tuple[list[str], str]:
-    """What stands at every object, and at the picture's corner where a crowd has one class."""
-    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}" for item in items]
+    """What stands at every object (or nothing), and at the corner where a crowd has one class."""
+    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}".strip() for item in items]
     names = {item.name for item in items}
-    if len(items) <= CROWD or len(names) > 1 or items[0].score is None:
+    if len(items) <= CROWD or len(names) > 1 or names == {""}:
         return texts, ""
-    return [f"{item.score:.2f}" for item in items], f"{len(items)} x {names.pop()}"
+    scores = ["" if item.score is None else f"{item.score:.2f}" for item in items]
+    return scores, f"{len(items)} x {names.pop()}"
 
 
 def _anchors(item, scale, width) -> np.ndarray:

@@ -11,15 +11,13 @@ import tqdm
 from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn import compilation_cache
+from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
 
 logger = logging.getLogger(__name__)
 
 HELP = "draw and write down what a model finds in images"
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .ppm .pgm .pbm .jp2 .tga".split()
-)
 RESULTS = "predictions.json"
 
 

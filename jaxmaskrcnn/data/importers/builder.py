@@ -1,0 +1,207 @@
+"""A COCO json, made of one object after the other by whichever format is read.
+
+Every object goes through the checks of training at once, so that a message names the file and the
+place that it comes from. Problems are collected: a person sees all of them together.
+"""
+
+import collections
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxmaskrcnn.data.annotations import AllProblems
+from jaxmaskrcnn.data.images import check_header, upright_size
+from jaxmaskrcnn.data.importers.image_folder import ImageFolder
+from jaxmaskrcnn.data.objects import AnnotatedImage, BadAnnotation, parse_object
+from jaxmaskrcnn.errors import UserError
+
+
+class Options(NamedTuple):
+    """What a person can say about a source; each format reads some of it.
+
+    Attributes:
+        names: Class names in the order of their ids; None takes those that occur, sorted.
+        class_name: The class of every object.
+        class_attribute: Region attribute that holds the class.
+        split: Name of a list of images.
+    """
+
+    names: Sequence[str] | None = None
+    class_name: str | None = None
+    class_attribute: str | None = None
+    split: str | None = None
+
+
+class _Entry(NamedTuple):
+    class_name: str
+    fields: dict[str, Any]
+
+
+class Builder:
+    """Collects images and objects, and what is wrong with them.
+
+    Args:
+        folder: Where the images are.
+        names: Class names in the order of their ids; None takes those that occur, sorted.
+
+    Attributes:
+        problems: What cannot be used.
+        left_out: Shapes that are no objects with a mask: their kind, their number and the first.
+        not_images: Pictures of the image folder that are something else, such as masks.
+        notes: Sentences about what was taken in a way that may be a surprise.
+    """
+
+    def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
+        self.folder = folder
+        self.names = None if names is None else list(names)
+        self.problems = AllProblems()
+        self.left_out: dict[str, list] = {}
+        self.not_images: set[Path] = set()
+        self.notes: list[str] = []
+        self._images: dict[str, tuple[AnnotatedImage, list[_Entry]]] = {}
+        self._from: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def noting(self, reason: str) -> Iterator[None]:
+        """Notes a `UserError` of the block as a problem and goes on behind it."""
+        try:
+            yield
+        except UserError as error:
+            self.problems.add(reason, str(error).removesuffix("."))
+
+    def image(
+        self, path: Path, place: str, size: tuple[int, int] | None = None
+    ) -> tuple[AnnotatedImage, list[_Entry]]:
+        """Adds an image.
+
+        Args:
+            path: The file, within the image folder.
+            place: Where it is named, for messages.
+            size: Height and width that its annotations refer to; None where they do not tell: that
+                of the upright image.
+
+        Returns:
+            What `add` takes.
+
+        Raises:
+            UserError: The file is no image or has another size, or was added before.
+        """
+        name = self.folder.relative(path)
+        if name in self._images:
+            raise UserError(f"{place} is about the image {name}, as is {self._from[name]}; keep one of them.")
+        if size is None:
+            size = upright_size(path)
+        else:
+            check_header(path, size, name=f"{place}: the image {path}")
+        image = AnnotatedImage(0, name, *size, [])
+        self._from[name] = place
+        self._images[name] = image, []
+        return self._images[name]
+
+    def add(
+        self,
+        image: tuple[AnnotatedImage, list[_Entry]],
+        class_name: Any,
+        segmentation: Any,
+        place: str,
+        *,
+        box: Sequence[float] | None = None,
+    ) -> None:
+        """Adds an object; what cannot be used is noted.
+
+        Args:
+            image: Of `image`.
+            class_name: Its class.
+            segmentation: Polygons or an RLE, as COCO has them.
+            place: Where it is, for messages.
+            box: XYXY in pixels; None takes the extent of the polygons or the mask.
+        """
+        if not isinstance(class_name, str) or not class_name.strip():
+            self.problems.add(
+                "no class", f"{place} has the class {class_name!r}; give every object the name of a class"
+            )
+            return
+        class_name = class_name.strip()
+        if self.names is not None and class_name not in self.names:
+            self.problems.add(
+                "unknown class",
+                f"{place} has the class {class_name!r}, which is not among the names; add it to them, or "
+                "correct the annotation",
+            )
+            return
+        entry = {"id": 0, "category_id": 0, "segmentation": segmentation}
+        if box is None and isinstance(segmentation, list):
+            box = _extent(segmentation)
+        if box is not None:
+            entry["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+        try:
+            item = parse_object(entry, image[0], {0: 0}, masks=True)
+        except BadAnnotation as bad:
+            self.problems.add(bad.reason, f"{place} {bad.found}")
+            return
+        x0, y0, x1, y1 = item.box
+        fields = {
+            "iscrowd": 0,
+            "bbox": [_round(v) for v in (x0, y0, x1 - x0, y1 - y0)],
+            "area": item.area,
+            "segmentation": segmentation,
+        }
+        image[1].append(_Entry(class_name, fields))
+
+    def leave_out(self, kind: str, place: str) -> None:
+        """Counts a shape that is no object with a mask, such as a point."""
+        self.left_out.setdefault(kind, [0, place])[0] += 1
+
+    def content(self) -> dict[str, list]:
+        """The COCO json. Ids count from 1: images by file name, classes in their order."""
+        used = {entry.class_name for _, entries in self._images.values() for entry in entries}
+        names = sorted(used) if self.names is None else self.names
+        ids = {name: i + 1 for i, name in enumerate(names)}
+        images, annotations = [], []
+        for number, name in enumerate(sorted(self._images), 1):
+            image, entries = self._images[name]
+            images.append({"id": number, "file_name": name, "height": image.height, "width": image.width})
+            for entry in entries:
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "category_id": ids[entry.class_name],
+                        **entry.fields,
+                    }
+                )
+        categories = [{"id": identity, "name": name} for name, identity in ids.items()]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def unused(self) -> list[str]:
+        """Images of the folder that nothing was said about."""
+        others = {path.absolute() for path in self.not_images}
+        root = self.folder.root.absolute()
+        return [n for n in self.folder.names() if n not in self._images and root / n not in others]
+
+
+def check_distinct(names: Sequence[str], place: str) -> list[str]:
+    """The names, where none is there twice and none is empty.
+
+    Raises:
+        UserError: One is.
+    """
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice or not names or not all(name.strip() for name in names):
+        found = f"{twice[0]!r} twice" if twice else "an empty name" if names else "no name"
+        raise UserError(f"{place} has {found}; list every class once.")
+    return list(names)
+
+
+def _extent(polygons: list) -> list[float] | None:
+    try:
+        xs = [x for polygon in polygons for x in polygon[::2]]
+        ys = [y for polygon in polygons for y in polygon[1::2]]
+        return [min(xs), min(ys), max(xs), max(ys)]
+    except (TypeError, ValueError):
+        return None  # malformed, which the checks tell in words
+
+
+def _round(value: float) -> float:
+    return round(value, 4)

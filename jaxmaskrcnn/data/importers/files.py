@@ -1,0 +1,83 @@
+"""Reading the files that formats have in common."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxmaskrcnn.errors import UserError
+
+
+def folder_of(source: Path) -> Path:
+    """The folder itself, or that of a file."""
+    return source if source.is_dir() else source.parent
+
+
+def json_files(source: Path) -> list[Path]:
+    """A json, or all of a folder and its subfolders.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = sorted(source.rglob("*.json")) if source.is_dir() else [source]
+    if not found:
+        raise UserError(f"{source} holds no json files; give the folder that does.")
+    return found
+
+
+def read_text(path: Path) -> str:
+    """A text file's content.
+
+    Raises:
+        UserError: It cannot be read or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")  # Windows tools put a mark at the front
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text; save it as such.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A json's outermost object.
+
+    Raises:
+        UserError: The file cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__} and no object; give another file.")
+    return content
+
+
+def read_indices(path: Path) -> np.ndarray:
+    """A mask picture's values as whole numbers, int64 [H, W].
+
+    Palette pictures give their indices, greyscale its values, and colours ``r + 256 g + 65536 b``.
+
+    Raises:
+        UserError: The file cannot be read or has fractions.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode in ("RGBA", "LA", "PA"):
+                image = image.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[image.mode])
+            if image.mode == "F":
+                raise UserError(f"{path} has floating-point values; save whole numbers.")
+            values = np.asarray(image).astype(np.int64)
+    except UserError:
+        raise
+    except Exception as error:  # whatever Pillow raises about a damaged file
+        raise UserError(f"{path} cannot be decoded ({type(error).__name__}); save it as a PNG.") from error
+    if values.ndim == 3:
+        if (values[..., :1] == values).all():
+            return values[..., 0]
+        return values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
+    return values

@@ -1,0 +1,85 @@
+"""Finding the image that an annotation means, whatever system its path was written on."""
+
+import os
+from collections import defaultdict
+from pathlib import Path, PureWindowsPath
+
+from jaxmaskrcnn.data.images import SUFFIXES
+from jaxmaskrcnn.errors import UserError
+
+
+class ImageFolder:
+    """The images in a folder and its subfolders, by name.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+
+    def __init__(self, root: Path):
+        if not root.is_dir():
+            raise UserError(f"the image folder {root} does not exist; give it with --images.")
+        self.root = root
+        self._index: dict[str, dict[str, list[Path]]] | None = None
+
+    def find(self, name: str, place: str, near: Path | None = None) -> Path:
+        """The file that is meant.
+
+        Looked for as it is written (from ``near`` and from the folder), then by its last part
+        anywhere in the folder, then without its suffix. Upper and lower case count in the first
+        two only.
+
+        Args:
+            name: A path with ``/`` or ``\\``, relative or not, or a stem.
+            place: Where it is named, for messages.
+            near: Folder of the file that names it.
+
+        Raises:
+            UserError: There is none, or more than one.
+        """
+        # A Windows path is told apart by its separator alone, and takes "/" too.
+        written = PureWindowsPath(name)
+        parts = written.parts[1:] if written.anchor else written.parts
+        if not parts:
+            raise UserError(f"{place} names no image ({name!r}); give its file name.")
+        root = os.path.abspath(self.root)
+        for start in filter(None, (near, self.root)):
+            path = Path(os.path.abspath(start.joinpath(*parts)))
+            if path.is_file() and path.is_relative_to(root):
+                return self.root / path.relative_to(root)
+        keys = [("name", parts[-1]), ("stem", parts[-1])]
+        if Path(parts[-1]).suffix.lower() in SUFFIXES:
+            keys.append(("stem", Path(parts[-1]).stem))
+        for kind, key in keys:
+            found = self._all()[kind].get(key.lower(), [])
+            if len(found) > 1:
+                raise UserError(
+                    f"{place} names the image {name!r}, and {self.root} has {len(found)} such files "
+                    f"({found[0]}, {found[1]}{', ...' if len(found) > 2 else ''}); make the names differ."
+                )
+            if found:
+                return found[0]
+        raise UserError(
+            f"{place} names the image {name!r}, which is not in {self.root}; give its folder with --images, "
+            "or restore the file."
+        )
+
+    def relative(self, path: Path) -> str:
+        """A file's name relative to the folder, with ``/``."""
+        return path.relative_to(self.root).as_posix()
+
+    def names(self) -> list[str]:
+        """Names of all images, sorted."""
+        files = {path for found in self._all()["name"].values() for path in found}
+        return sorted(map(self.relative, files))
+
+    def _all(self) -> dict[str, dict[str, list[Path]]]:
+        if self._index is None:
+            self._index = {"name": defaultdict(list), "stem": defaultdict(list)}
+            for path in sorted(self.root.rglob("*")):
+                if path.suffix.lower() in SUFFIXES and path.is_file():
+                    self._index["name"][path.name.lower()].append(path)
+                    self._index["stem"][path.stem.lower()].append(path)
+        return self._index

@@ -1,0 +1,117 @@
+"""labelme: one json an image, with ``shapes`` in pixels.
+
+Format: https://github.com/wkentaro/labelme (``label_file.py``, ``utils/shape.py``).
+"""
+
+import base64
+import binascii
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle, unite
+from jaxmaskrcnn.data.objects import is_int
+from jaxmaskrcnn.errors import UserError
+
+OPTIONS = frozenset({"names"})
+_NO_AREA = ("point", "points", "line", "linestrip")
+
+
+def images(source: Path) -> Path:
+    """Where images are looked for when nothing is said: beside the json files."""
+    return folder_of(source)
+
+
+def read(source: Path, builder: Builder, options: Options) -> None:
+    """Adds every json of a folder, or one json.
+
+    Shapes of one label that share a ``group_id`` are parts of one object.
+
+    Args:
+        source: The folder (with its subfolders) or file.
+        builder: Gets the images and objects.
+        options: Nothing of it is used here.
+    """
+    del options
+    for path in json_files(source):
+        with builder.noting("bad file"):
+            _read_file(path, builder)
+
+
+def _read_file(path: Path, builder: Builder) -> None:
+    content = read_object(path)
+    if {"images", "annotations"} <= content.keys():
+        return  # COCO's, such as what was written here before
+    if not isinstance(content.get("shapes"), list):
+        raise UserError(f"{path} has no list 'shapes'; give labelme's json files.")
+    name = content.get("imagePath")
+    if not isinstance(name, str):
+        raise UserError(f"{path} has the imagePath {name!r}; give the name of the image file.")
+    file = builder.folder.find(name, str(path), near=path.parent)
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    size = (height, width) if is_int(height) and is_int(width) else None
+    image = builder.image(file, str(path), size)
+
+    objects: dict[Any, tuple[str, Any, list]] = {}
+    for i, shape in enumerate(content["shapes"]):
+        label = shape.get("label") if isinstance(shape, dict) else None
+        place = f"{path}: shape {i} ({label!r})"
+        with builder.noting("bad shape"):
+            part = _part(shape, place, (image[0].height, image[0].width), builder)
+            if part is None:
+                continue
+            group = shape.get("group_id")
+            key = ("alone", i) if group is None else ("group", str(label), str(group))
+            objects.setdefault(key, (place, label, []))[2].append(part)
+    for place, label, parts in objects.values():
+        builder.add(image, label, unite(parts, image[0].height, image[0].width), place)
+
+
+def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> list | np.ndarray | None:
+    """The shape as a polygon, or as a mask; None where it has no area."""
+    if not isinstance(shape, dict):
+        raise UserError(f"{place} is no object; export the file again.")
+    kind = shape.get("shape_type") or "polygon"
+    points = shape.get("points")
+    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
+        raise UserError(f"{place} has no list 'points' of x and y; draw it again.")
+    flat = [number(value, "the coordinate", place) for point in points for value in point]
+    if kind in ("polygon", "oriented_rectangle", "rotation") or (kind == "rectangle" and len(points) == 4):
+        return flat
+    if kind in _NO_AREA or kind not in ("rectangle", "circle", "mask"):
+        builder.leave_out(f"shape_type {kind!r}", place)
+        return None
+    if len(points) != 2:
+        raise UserError(f"{place} is a {kind} of {len(points)} points and not of 2; draw it again.")
+    x0, y0, x1, y1 = flat
+    if kind == "rectangle":
+        return rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+    if kind == "circle":  # the centre, and a point on the circle
+        radius = math.hypot(x1 - x0, y1 - y0)
+        return ellipse(x0, y0, radius, radius)
+    return _mask(shape.get("mask"), (round(x0), round(y0), round(x1), round(y1)), place, size)
+
+
+def _mask(text: Any, box: tuple[int, ...], place: str, size: tuple[int, int]) -> np.ndarray:
+    """A PNG of the box's pixels, last row and column included, in its place."""
+    try:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text, validate=True)))) > 0
+    except (TypeError, ValueError, binascii.Error, OSError) as error:
+        raise UserError(
+            f"{place} has a 'mask' that is no PNG in base64 ({type(error).__name__}); draw it again."
+        ) from error
+    x0, y0, x1, y1 = box
+    if pixels.shape != (y1 - y0 + 1, x1 - x0 + 1) or x0 < 0 or y0 < 0 or x1 >= size[1] or y1 >= size[0]:
+        raise UserError(
+            f"{place} has a mask of {pixels.shape[1]} x {pixels.shape[0]} pixels for the corners "
+            f"({x0}, {y0}) and ({x1}, {y1}) of a {size[1]} x {size[0]} image; draw it again."
+        )
+    whole = np.zeros(size, bool)
+    whole[y0 : y1 + 1, x0 : x1 + 1] = pixels
+    return whole

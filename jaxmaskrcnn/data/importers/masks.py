@@ -1,0 +1,129 @@
+"""Masks as pictures: one picture an image with a value an object, or a folder of pictures an image.
+
+The second is the layout of the Data Science Bowl 2018: ``ID/images/ID.png`` and ``ID/masks/*.png``.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.files import read_indices
+from jaxmaskrcnn.data.importers.shapes import encode
+from jaxmaskrcnn.errors import UserError
+
+OPTIONS = frozenset({"names", "class_name"})
+_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # a JPEG does not keep values
+_ENDINGS = ("_masks", "_mask", "_instances", "_label", "_labels", "-mask", "-masks")
+_MANY = 20  # classes from which names that are all different are taken for numbers
+
+
+def images(source: Path) -> Path:
+    """Where images are looked for when nothing is said: among the masks."""
+    return source
+
+
+def read(source: Path, builder: Builder, options: Options) -> None:
+    """Adds every image that has masks.
+
+    Args:
+        source: Folder of the pictures, or of a folder for each image.
+        builder: Gets the images and objects.
+        options: ``class_name`` of all objects. Without it, pictures of single objects give it by
+            what stands before the number in their name (``cat_1.png``).
+    """
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder; give the one that holds the masks.")
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and any(_pictures(path))]
+    whole = list(_pictures(source))
+    nested = [path for path in sorted(source.iterdir()) if (path / "masks").is_dir()]
+    if nested:
+        _read_folders(((path, path / "masks") for path in nested), builder, options)
+    elif whole:
+        _read_whole(whole, builder, options)
+    elif folders:
+        _read_folders(((path, path) for path in folders), builder, options)
+    else:
+        raise UserError(
+            f"{source} holds neither mask pictures ({', '.join(_SUFFIXES)}) nor folders of them; give the "
+            "folder that does."
+        )
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.iterdir()) if p.suffix.lower() in _SUFFIXES and p.is_file())
+
+
+def _read_whole(paths: list[Path], builder: Builder, options: Options) -> None:
+    """Pictures with a value an object and 0 elsewhere."""
+    if options.class_name is None:
+        raise UserError(f"{paths[0]} does not tell what its objects are; name their class with --class_name.")
+    single = 0
+    for path in paths:
+        builder.not_images.add(path)
+        with builder.noting("bad mask"):
+            values = read_indices(path)
+            image = builder.image(_image(path.stem, path, builder), str(path), values.shape)
+            found = np.unique(values[values != 0]).tolist()
+            single += found in ([1], [255])
+            for value in found:
+                place = f"{path}: value {value}"
+                builder.add(image, options.class_name, encode(values == value), place)
+    if single:
+        builder.notes.append(
+            f"{single} of {len(paths)} pictures have a single value beside 0, which was taken for a single "
+            "object; where objects share a value, number them first."
+        )
+
+
+def _read_folders(pairs, builder: Builder, options: Options) -> None:
+    """Pictures of one object each."""
+    names: list[str] = []
+    for folder, masks in pairs:
+        with builder.noting("bad mask"):
+            paths, image = list(_pictures(masks)), None
+            file = _image(folder.name, masks, builder, near=folder / "images")
+            builder.not_images.update(paths)
+            if not paths:
+                raise UserError(f"{masks} holds no masks; add them or remove the folder.")
+            for path in paths:
+                with builder.noting("bad mask"):
+                    values = read_indices(path)
+                    image = image or builder.image(file, str(masks), values.shape)
+                    size = (image[0].height, image[0].width)
+                    if values.shape != size:
+                        raise UserError(
+                            f"{path} is {values.shape[1]} x {values.shape[0]} pixels and its image "
+                            f"{size[1]} x {size[0]}; save the mask at the image's size."
+                        )
+                    mask = values > (127 if values.max() > 1 else 0)
+                    if not mask.any():
+                        raise UserError(f"{path} is an empty mask; remove it.")
+                    names.append(options.class_name or _class(path))
+                    builder.add(image, names[-1], encode(mask), str(path))
+    if len(set(names)) > _MANY and len(set(names)) > 0.5 * len(names):
+        raise UserError(
+            f"the names of the masks give {len(set(names))} classes for {len(names)} objects ({names[0]!r}, "
+            f"{names[1]!r}, ...); name the class of all with --class_name."
+        )
+
+
+def _image(stem: str, path: Path, builder: Builder, near: Path | None = None) -> Path:
+    """The image of a mask: of its name, or of its name without an ending such as ``_mask``."""
+    if near is not None and near.is_dir():
+        found = list(_pictures(near)) + sorted(near.glob("*.jp*g"))
+        if len(found) == 1 and found[0].is_relative_to(builder.folder.root):
+            return found[0]
+    for ending in _ENDINGS:
+        if stem.lower().endswith(ending):
+            stem = stem[: -len(ending)]
+    return builder.folder.find(stem, str(path))
+
+
+def _class(path: Path) -> str:
+    name = re.sub(r"[-_ .]*\d*$", "", path.stem)
+    if not name:
+        raise UserError(f"{path} does not tell what its object is; name its class with --class_name.")
+    return name

@@ -1,0 +1,77 @@
+"""The shapes of annotation tools as COCO's polygons, and masks as its RLE.
+
+Shape legend: H, W height and width of the image in pixels.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from jaxmaskrcnn.errors import UserError
+
+_DEVIATION = 0.05  # pixels that a polygon may lie inside of the curve that it stands for
+
+
+def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
+    """The polygon of two opposite corners."""
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+
+def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> list[float]:
+    """A polygon within 0.05 pixels of an ellipse.
+
+    Args:
+        cx: Centre.
+        cy: Centre.
+        rx: Radius along the ellipse's own first axis, in pixels.
+        ry: Radius along the second.
+        angle: From the x to the y axis, in radians.
+    """
+    longest = max(rx, ry, 1e-9)
+    sides = math.ceil(math.pi / math.acos(max(1 - _DEVIATION / longest, 0.0)))
+    t = 2 * np.pi * np.arange(max(sides, 12)) / max(sides, 12)
+    along, across = rx * np.cos(t), ry * np.sin(t)
+    x = cx + along * math.cos(angle) - across * math.sin(angle)
+    y = cy + along * math.sin(angle) + across * math.cos(angle)
+    return np.stack([x, y], 1).round(4).reshape(-1).tolist()
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """Compressed RLE of a bool mask [H, W], as json holds it."""
+    rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(side) for side in mask.shape], "counts": rle["counts"].decode("ascii")}
+
+
+def unite(parts: Sequence[list[float] | np.ndarray], height: int, width: int) -> list | dict[str, Any]:
+    """The segmentation of an object of several parts.
+
+    Args:
+        parts: Polygons (flat lists of x, y, ...) and masks [H, W].
+        height: Of the image.
+        width: Likewise.
+
+    Returns:
+        The polygons where there is no mask among them, else an RLE of the union.
+    """
+    polygons = [part for part in parts if isinstance(part, list)]
+    if len(polygons) == len(parts) or any(len(polygon) < 6 for polygon in polygons):
+        return polygons  # the checks tell what is wrong with one of two points
+    rles = [mask_utils.encode(np.asfortranarray(p, np.uint8)) for p in parts if isinstance(p, np.ndarray)]
+    if polygons:
+        rles += mask_utils.frPyObjects(polygons, height, width)
+    whole = mask_utils.merge(rles)
+    return {"size": [height, width], "counts": whole["counts"].decode("ascii")}
+
+
+def number(value: Any, field: str, place: str) -> float:
+    """A finite number, as it is.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise UserError(f"{place} has {field} {value!r}; give a finite number.")

@@ -1,0 +1,206 @@
+"""Pascal VOC: masks as palette pictures, one value an object, and boxes in xml.
+
+Format: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, sections 2.5
+and 2.6; CVAT's "segmentation mask" with its ``labelmap.txt`` is a variant of it.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
+from jaxmaskrcnn.data.importers.files import read_indices, read_text
+from jaxmaskrcnn.data.importers.shapes import encode
+from jaxmaskrcnn.errors import UserError
+
+OPTIONS = frozenset({"names", "split"})
+NAMES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+VOID = 255  # borders, and what nobody labelled
+_BACKGROUND = ("__ignore__", "_background_", "background")
+
+
+class _Box(NamedTuple):
+    name: str
+    corners: tuple[float, float, float, float]  # XYXY, continuous
+
+
+def images(source: Path) -> Path:
+    """Where images are looked for when nothing is said."""
+    return source / "JPEGImages"
+
+
+def read(source: Path, builder: Builder, options: Options) -> None:
+    """Adds every picture of ``SegmentationObject``.
+
+    An object's class is that of most of its pixels in ``SegmentationClass``, else that of the xml's
+    object of the same number. Its box is the xml's where that one fits, because the void border
+    belongs to the object, and its mask's otherwise.
+
+    Args:
+        source: Folder with ``SegmentationObject`` and ``SegmentationClass`` or ``Annotations``.
+        builder: Gets the images and objects.
+        options: ``names`` of the class values from 1, ``split`` for a list of
+            ``ImageSets/Segmentation``.
+    """
+    folder = source / "SegmentationObject"
+    if not folder.is_dir():
+        raise UserError(f"{source} has no folder SegmentationObject; give the one of VOC's layout that has.")
+    names, colours = _names(source, options)
+    builder.names = names
+    for stem in _stems(source, folder, options.split):
+        with builder.noting("bad file"):
+            path = folder / f"{stem}.png"
+            objects = _values(path)
+            place = str(path)
+            image = builder.image(builder.folder.find(stem, place), place, objects.shape)
+            classes = _classes(source / "SegmentationClass" / f"{stem}.png", colours, objects.shape)
+            boxes = _boxes(source / "Annotations" / f"{stem}.xml")
+            for value in np.unique(objects[(objects != 0) & (objects != VOID)]).tolist():
+                where = f"{path}: object {value}"
+                with builder.noting("bad object"):
+                    mask = objects == value
+                    name = None if classes is None else _class(classes[mask], names, where)
+                    box = boxes[value - 1] if 0 < value <= len(boxes) else None
+                    if name is None and box is None:
+                        raise UserError(
+                            f"{where} has no class: there is no SegmentationClass/{stem}.png, and "
+                            f"Annotations/{stem}.xml lists {len(boxes)} objects; add one of the two."
+                        )
+                    fits = box is not None and name in (None, box.name) and _fits(box, mask)
+                    name = box.name if name is None else name
+                    builder.add(image, name, encode(mask), where, box=box.corners if fits else None)
+
+
+def _stems(source: Path, folder: Path, split: str | None) -> list[str]:
+    if split is None:
+        stems = sorted(path.stem for path in folder.glob("*.png"))
+        if not stems:
+            raise UserError(f"{folder} holds no PNG files; give a folder of VOC's layout that does.")
+        return stems
+    return [line.split()[0] for line in read_text(_list(source, split)).splitlines() if line.strip()]
+
+
+def _list(source: Path, split: str) -> Path:
+    path = source / "ImageSets" / "Segmentation" / f"{split}.txt"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        raise UserError(f"{path} does not exist; --split is one of the lists there are ({there}).")
+    return path
+
+
+def _names(source: Path, options: Options) -> tuple[list[str] | None, dict[int, int] | None]:
+    """Names of the class values from 1, if any; with a label map, the value of every packed colour."""
+    labelmap, listed = source / "labelmap.txt", source / "class_names.txt"
+    if options.names is not None:
+        return _without_background(options.names), None
+    if labelmap.is_file():
+        rows = [line for line in read_text(labelmap).splitlines() if line.strip() and line[0] != "#"]
+        try:
+            fields = [row.split(":") for row in rows]
+            packed = [[int(v) for v in field[1].split(",")] for field in fields]
+            colours = {r + 256 * g + 65536 * b: fields[i][0] for i, (r, g, b) in enumerate(packed)}
+        except (IndexError, ValueError) as error:
+            raise UserError(f"{labelmap} has a line without name:red,green,blue; correct it.") from error
+        names = _without_background([field[0] for field in fields])
+        values = {c: names.index(name) + 1 if name in names else 0 for c, name in colours.items()}
+        return check_distinct(names, str(labelmap)), values
+    if listed.is_file():
+        names = _without_background([line.strip() for line in read_text(listed).splitlines() if line.strip()])
+        return check_distinct(names, str(listed)), None
+    return (list(NAMES) if (source / "SegmentationClass").is_dir() else None), None
+
+
+def _without_background(names) -> list[str]:
+    return [name for name in names if name not in _BACKGROUND]
+
+
+def _values(path: Path) -> np.ndarray:
+    """Palette indices; colours, which some tools save instead, are looked up in VOC's palette."""
+    values = read_indices(path)
+    if values.max(initial=0) <= VOID:
+        return values
+    palette = {_packed(i): i for i in range(256)}
+    found, places = np.unique(values, return_inverse=True)
+    try:
+        return np.asarray([palette[v] for v in found.tolist()])[places].reshape(values.shape)
+    except KeyError:
+        raise UserError(f"{path} has colours that VOC's palette does not; save it with a palette.") from None
+
+
+def _packed(index: int) -> int:
+    """VOC's colour of an index: its bits, lowest first, are the highest bits of red, green and blue."""
+    colour = [0, 0, 0]
+    for bit in range(8):
+        colour[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
+    return colour[0] + 256 * colour[1] + 65536 * colour[2]
+
+
+def _classes(path: Path, colours: dict[int, int] | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    if colours is None:
+        values = _values(path)
+    else:
+        with Image.open(path) as image:
+            r, g, b = np.moveaxis(np.asarray(image.convert("RGB")).astype(np.int64), -1, 0)
+        packed = r + 256 * g + 65536 * b
+        unknown = set(np.unique(packed).tolist()) - {*colours, _packed(VOID)}
+        if unknown:
+            raise UserError(f"{path} has {len(unknown)} colours that labelmap.txt does not list; add them.")
+        found, places = np.unique(packed, return_inverse=True)
+        values = np.asarray([colours.get(v, VOID) for v in found.tolist()])[places].reshape(packed.shape)
+    if values.shape != shape:
+        raise UserError(
+            f"{path} is {values.shape[1]} x {values.shape[0]} pixels and SegmentationObject {shape[1]} x "
+            f"{shape[0]}; make both of the image's size."
+        )
+    return values
+
+
+def _class(values: np.ndarray, names: list[str], place: str) -> str:
+    values = values[(values != 0) & (values != VOID)]
+    if not len(values):
+        raise UserError(f"{place} has no class in SegmentationClass; label its pixels.")
+    value = int(np.bincount(values).argmax())
+    if value > len(names):
+        raise UserError(f"{place} has the class {value}, and there are {len(names)} names; give --names.")
+    return names[value - 1]
+
+
+def _boxes(path: Path) -> list[_Box]:
+    """The xml's objects, in their order; none where there is no xml."""
+    if not path.is_file():
+        return []
+    try:
+        root = ElementTree.fromstring(read_text(path).encode())
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is not valid xml ({error}); export it again.") from error
+    boxes = []
+    for i, item in enumerate(root.iter("object")):
+        texts = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        try:
+            x0, y0, x1, y1 = (float(text) for text in texts)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{path}: object {i + 1} has the bndbox {texts}; give xmin, ymin, xmax and ymax."
+            ) from None
+        # Counted from 1, and the last pixel belongs to the box.
+        boxes.append(_Box((item.findtext("name") or "").strip(), (x0 - 1, y0 - 1, x1, y1)))
+    return boxes
+
+
+def _fits(box: _Box, mask: np.ndarray) -> bool:
+    """Whether the box holds the mask, but for a border, and not much else."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    inner = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
+    outer = np.asarray(box.corners)
+    sides = np.minimum(inner[2:], outer[2:]) - np.maximum(inner[:2], outer[:2])
+    both = np.maximum(sides, 0).prod()
+    union = (inner[2:] - inner[:2]).prod() + (outer[2:] - outer[:2]).prod() - both
+    return bool(both > 0.5 * union)

@@ -1,0 +1,116 @@
+"""The checks that training does, with every problem collected, and figures of what they let pass."""
+
+import collections
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tqdm
+
+from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.data.annotations import AllProblems, Annotations, Problem, load_json, parse_annotations
+from jaxmaskrcnn.data.image_files import readable_images
+from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
+from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
+from jaxmaskrcnn.data.inspection.suspicions import same_content, suspicions
+from jaxmaskrcnn.errors import UserError
+
+
+class Inspection(NamedTuple):
+    """What was found in a data set.
+
+    Attributes:
+        annotations: The usable images and objects; an image whose file is missing is among them.
+        problems: What training refuses.
+        suspicions: What training takes, but is probably not meant.
+        unreadable: Ids of the images whose file is missing or cannot be used.
+        summary: Counts and figures that json can hold; see `statistics` and `anchor_fit`.
+        hints: Sentences about settings that the figures suggest.
+    """
+
+    annotations: Annotations
+    problems: list[Problem]
+    suspicions: list[Problem]
+    unreadable: frozenset[int]
+    summary: dict[str, Any]
+    hints: list[str]
+
+
+def inspect_annotations(
+    path: Path,
+    images_dir: Path | None = None,
+    *,
+    masks: bool = True,
+    decode: bool = True,
+    model: ModelConfig | None = None,
+    data: DataConfig | None = None,
+    progress: bool = False,
+) -> Inspection:
+    """Checks an annotation file and its images as training does, and counts what they hold.
+
+    Args:
+        path: COCO-format json.
+        images_dir: Folder that its file names are relative to; None looks at the json alone.
+        masks: Whether every object needs a segmentation.
+        decode: Whether every image is decoded, or only its size read.
+        model: Whose anchors and limits the hints are about; None takes the defaults.
+        data: Whose training size they are about; None takes the defaults.
+        progress: Whether to show progress bars.
+
+    Returns:
+        Everything that was found. Problems are listed and not raised.
+
+    Raises:
+        UserError: The json is missing or no COCO json, or there is no such folder.
+
+    Example:
+        >>> from jaxmaskrcnn.data import write_shapes
+        >>> annotations, images = write_shapes("data", 4, 64, seed=0)
+        >>> found = inspect_annotations(annotations, images)
+        >>> found.problems, found.summary["images"]
+        ([], 4)
+    """
+    model, data = model or ModelConfig(), data or DataConfig()
+    if images_dir is not None and not images_dir.is_dir():
+        raise UserError(f"the image folder {images_dir} does not exist; check the path.")
+    problems = AllProblems()
+    content = load_json(path)
+    content["annotations"] = _used_up(content["annotations"], progress)
+    annotations = parse_annotations(content, path, images_dir, problems, masks=masks)
+    found = suspicions(annotations, path)
+    missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
+    if images_dir is not None:
+        present = [image for image in annotations.images if image.id not in missing]
+        shown = tqdm.tqdm(present, "images", unit="image", disable=not progress or not present)
+        with shown:
+            readable = _counted(readable_images(present, path, images_dir, problems, decode=decode), shown)
+            found += same_content(readable, path)
+    unreadable = missing | {p.image_id for p in problems.found if p.reason in ("image size", "corrupt image")}
+    table = make_table(annotations)
+    summary = {
+        "annotations": str(path),
+        "image_folder": None if images_dir is None else str(images_dir),
+        **statistics(annotations, table),
+        "training_size": anchor_fit(table, model, data),
+        "problem_counts": dict(problems.skipped),
+        "suspicion_counts": dict(collections.Counter(entry.reason for entry in found)),
+    }
+    return Inspection(
+        annotations, problems.found, found, frozenset(unreadable), summary, hints(summary, model)
+    )
+
+
+def _used_up(entries: list, progress: bool) -> Iterator:
+    """The entries, each forgotten once it is used: a large json takes gigabytes as Python objects."""
+    bar = tqdm.tqdm(total=len(entries), desc="annotations", disable=not progress)
+    entries.reverse()
+    with bar:
+        while entries:
+            yield entries.pop()
+            bar.update()
+
+
+def _counted(pairs: Iterator, bar: tqdm.tqdm) -> Iterator:
+    for pair in pairs:
+        yield pair
+        bar.update()

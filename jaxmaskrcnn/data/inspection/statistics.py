@@ -1,0 +1,160 @@
+"""Counts and sizes of what a data set holds.
+
+Shape legend: N images, G objects of all images together, crowd regions among them, K classes.
+"""
+
+import collections
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxmaskrcnn.data.annotations import Annotations
+from jaxmaskrcnn.data.polygons import closed_vertices
+
+# COCO's limits of small, medium and large objects, in square pixels of the image.
+SMALL, LARGE = 32.0**2, 96.0**2
+QUANTILES = (1, 5, 25, 50, 75, 95, 99)
+_COMMON_SIZES = 5
+_BINS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # first counts of the histogram's bars
+
+
+class Table(NamedTuple):
+    """All objects as columns.
+
+    Attributes:
+        image: int32 [G], index of the object's image.
+        label: int32 [G].
+        crowd: bool [G].
+        area: float64 [G], square pixels.
+        sides: float64 [G, 2], width and height of the box in pixels.
+        vertices: int32 [G], of the closed polygons; 0 where the mask came as RLE.
+        has_mask: bool [G].
+        sizes: int32 [N, 2], height and width of the images.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    crowd: np.ndarray
+    area: np.ndarray
+    sides: np.ndarray
+    vertices: np.ndarray
+    has_mask: np.ndarray
+    sizes: np.ndarray
+
+
+def make_table(annotations: Annotations) -> Table:
+    """Columns of the objects of all images."""
+    objects = [item for image in annotations.images for item in image.objects]
+    counts = [len(image.objects) for image in annotations.images]
+    boxes = np.asarray([item.box for item in objects], np.float64).reshape(-1, 4)
+    return Table(
+        image=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        label=np.asarray([item.label for item in objects], np.int32),
+        crowd=np.asarray([item.crowd for item in objects], bool),
+        area=np.maximum(np.asarray([item.area for item in objects], np.float64), 0),
+        sides=boxes[:, 2:] - boxes[:, :2],
+        vertices=np.asarray([closed_vertices(item.polygons) for item in objects], np.int32),
+        has_mask=np.asarray([bool(item.counts) for item in objects], bool),
+        sizes=np.asarray([(i.height, i.width) for i in annotations.images], np.int32).reshape(-1, 2),
+    )
+
+
+def statistics(annotations: Annotations, table: Table) -> dict[str, Any]:
+    """What a data set holds.
+
+    Args:
+        annotations: The usable images and objects.
+        table: Its columns.
+
+    Returns:
+        Plain values that json can hold. Crowd regions are counted on their own and are in none of
+        the other figures, except for ``segmentations``. Quantiles are None where there is nothing.
+    """
+    plain = ~table.crowd
+    per_image = np.bincount(table.image[plain], minlength=len(table.sizes))
+    return {
+        "images": len(table.sizes),
+        "objects": int(plain.sum()),
+        "crowd_regions": int(table.crowd.sum()),
+        "images_without_objects": int((per_image == 0).sum()),
+        "classes": _classes(annotations, table),
+        "object_sizes": _object_sizes(table),
+        "objects_per_image": _objects_per_image(per_image),
+        "image_sizes": _image_sizes(table.sizes),
+        "segmentations": {
+            "polygons": int((table.vertices > 0).sum()),
+            "rle": int((table.has_mask & (table.vertices == 0)).sum()),
+            "none": int((~table.has_mask).sum()),
+            "most_vertices": int(table.vertices.max(initial=0)),
+        },
+    }
+
+
+def _classes(annotations: Annotations, table: Table) -> list[dict]:
+    count = len(annotations.categories)
+    plain = ~table.crowd
+    objects = np.bincount(table.label[plain], minlength=count)
+    crowds = np.bincount(table.label[table.crowd], minlength=count)
+    pairs = np.unique(table.image[plain].astype(np.int64) * count + table.label[plain])
+    images = np.bincount(pairs % max(count, 1), minlength=count)
+    return [
+        {
+            "id": category.id,
+            "name": category.name,
+            "objects": int(objects[k]),
+            "images": int(images[k]),
+            "crowd_regions": int(crowds[k]),
+        }
+        for k, category in enumerate(annotations.categories)
+    ]
+
+
+def _object_sizes(table: Table) -> dict[str, Any]:
+    plain = ~table.crowd
+    area = table.area[plain]
+    whole = table.sizes[table.image[plain]].astype(np.float64).prod(1)
+    return {
+        "small": int((area < SMALL).sum()),
+        "medium": int(((area >= SMALL) & (area <= LARGE)).sum()),
+        "large": int((area > LARGE).sum()),
+        "sqrt_area": quantiles(np.sqrt(area)),
+        "relative": quantiles(np.sqrt(area / whole)),
+    }
+
+
+def quantiles(values: np.ndarray) -> dict[str, float] | None:
+    """Some percentiles by name (``"50"`` is the median), or None where there are no values."""
+    if not len(values):
+        return None
+    found = np.percentile(values, QUANTILES)
+    return {str(q): round(float(value), 4) for q, value in zip(QUANTILES, found, strict=True)}
+
+
+def _objects_per_image(per_image: np.ndarray) -> dict[str, Any] | None:
+    if not len(per_image):
+        return None
+    edges = [*(b for b in _BINS if b <= per_image.max()), np.inf]
+    bars, _ = np.histogram(per_image, edges)
+    return {
+        "min": int(per_image.min()),
+        "median": float(np.median(per_image)),
+        "mean": round(float(per_image.mean()), 3),
+        "max": int(per_image.max()),
+        "histogram": [
+            {"from": int(first), "to": int(min(last - 1, per_image.max())), "images": int(bar)}
+            for first, last, bar in zip(edges[:-1], edges[1:], bars, strict=True)
+        ],
+    }
+
+
+def _image_sizes(sizes: np.ndarray) -> dict[str, Any]:
+    counted = collections.Counter(map(tuple, sizes.tolist()))
+    return {
+        "distinct": len(counted),
+        "common": [
+            {"width": width, "height": height, "images": images}
+            for (height, width), images in counted.most_common(_COMMON_SIZES)
+        ],
+        "short_side": quantiles(sizes.min(1)) if len(sizes) else None,
+        "long_side": quantiles(sizes.max(1)) if len(sizes) else None,
+    }

@@ -1,0 +1,100 @@
+"""What training takes as it is, but somebody probably did not mean."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from jaxmaskrcnn.data.annotations import Annotations, Problem
+from jaxmaskrcnn.data.objects import AnnotatedImage
+
+_FITS = 0.5  # IoU of an object's box and its mask's box below which one of them must be wrong
+
+
+def suspicions(annotations: Annotations, path: Path) -> list[Problem]:
+    """Objects, images and classes that are there twice, and boxes and masks that do not fit.
+
+    Args:
+        annotations: The usable images and objects.
+        path: The json, for messages.
+
+    Returns:
+        What was found, as sentences without their full stop.
+    """
+    found = list(_repeated_names(annotations, path))
+    files: dict[str, int] = {}
+    for image in annotations.images:
+        first = files.setdefault(image.file_name, image.id)
+        if first != image.id:
+            message = f"{path}: images {first} and {image.id} are both {image.file_name}"
+            found.append(Problem("same file twice", message, image.id))
+        found += _objects(image, path)
+    return found
+
+
+def same_content(readable: Iterable[tuple[AnnotatedImage, bytes]], path: Path) -> list[Problem]:
+    """Images whose files hold the same bytes under different names.
+
+    Args:
+        readable: Images with their files' content; what is empty was not read.
+        path: The json, for messages.
+    """
+    found, seen = [], {}
+    for image, data in readable:
+        if not data:
+            continue
+        first = seen.setdefault(hashlib.blake2b(data, digest_size=16).digest(), image)
+        if first.file_name != image.file_name:
+            message = (
+                f"{path}: images {first.id} ({first.file_name}) and {image.id} ({image.file_name}) "
+                "hold the same picture"
+            )
+            found.append(Problem("same picture twice", message, image.id))
+    return found
+
+
+def _repeated_names(annotations: Annotations, path: Path) -> Iterator[Problem]:
+    names: dict[str, int] = {}
+    for category in annotations.categories:
+        first = names.setdefault(category.name, category.id)
+        if first != category.id:
+            message = f"{path}: categories {first} and {category.id} are both called {category.name!r}"
+            yield Problem("class name twice", message)
+
+
+def _objects(image: AnnotatedImage, path: Path) -> Iterator[Problem]:
+    place = f"image {image.id} ({image.file_name})"
+    seen: dict[tuple, int] = {}
+    for item in image.objects:
+        first = seen.setdefault((item.label, item.crowd, item.box), item.id)
+        if first != item.id:
+            message = f"{path}: annotations {first} and {item.id} of {place} have the same class and box"
+            yield Problem("same object twice", message, image.id, item.id)
+    masked = [item for item in image.objects if item.counts]
+    if not masked:
+        return
+    rles = [{"size": [image.height, image.width], "counts": item.counts} for item in masked]
+    inner = mask_utils.toBbox(rles)
+    inner[:, 2:] += inner[:, :2]
+    outer = np.asarray([item.box for item in masked])
+    sides = np.minimum(inner[:, 2:], outer[:, 2:]) - np.maximum(inner[:, :2], outer[:, :2])
+    both = np.maximum(sides, 0).prod(1)
+    union = (inner[:, 2:] - inner[:, :2]).prod(1) + (outer[:, 2:] - outer[:, :2]).prod(1) - both
+    for i in np.flatnonzero(both < _FITS * union):
+        item = masked[i]
+        place_of = f"{path}: annotation {item.id} of {place}"
+        if not mask_utils.area(rles[i]):
+            yield Problem("empty mask", f"{place_of} has a mask without a pixel", image.id, item.id)
+        # A box of less than a few pixels differs from its mask's by rounding alone.
+        elif max(*(inner[i, 2:] - inner[i, :2]), *(outer[i, 2:] - outer[i, :2])) > 8:
+            message = (
+                f"{place_of} has the box {_xywh(outer[i])} and a mask in {_xywh(inner[i])} "
+                "(x, y, width, height)"
+            )
+            yield Problem("box beside its mask", message, image.id, item.id)
+
+
+def _xywh(box: np.ndarray) -> str:
+    return ", ".join(f"{value:g}" for value in (*box[:2], *(box[2:] - box[:2])))
