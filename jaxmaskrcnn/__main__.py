@@ -10,9 +10,10 @@ from jaxmaskrcnn.convert import export_main as export
 from jaxmaskrcnn.convert import models_main as models
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import main as predict
+from jaxmaskrcnn.report import main as report
 
 # Each command is a module with HELP, add_arguments(parser) and run(arguments) -> exit code.
-COMMANDS = {"predict": predict, "convert": convert, "export": export, "models": models}
+COMMANDS = {"predict": predict, "convert": convert, "export": export, "models": models, "report": report}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,6 +36,7 @@ def draw_detections(
     class_names: Mapping[int, str] | Sequence | None = None,
     *,
     score_threshold: float = 0.0,
+    colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> Image.Image:
     """Draws masks (or boxes, where there are none), with class names and scores.
 
@@ -44,8 +45,10 @@ def draw_detections(
         out: What ``Predictor`` returns for it, in any of its mask formats. Without
             ``scores`` (for ground truth) only names are written.
         class_names: Names by category id (a mapping), a model's ``categories``, or a list
-            indexed by label. None writes the ids.
+            indexed by label. None writes the ids. An object with an empty name and no score gets
+            no label.
         score_threshold: Detections below it are left out.
+        colours: RGB of each object; None gives each its own.
 
     Returns:
         An RGB picture: the size of the image, or a whole multiple of it for a small image.
@@ -60,7 +63,7 @@ def draw_detections(
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
     picture = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
     line = max(2, round(max(picture.size) / 420))
-    items = _items(out, class_names, score_threshold, scale)
+    items = _items(out, class_names, score_threshold, scale, colours)
 
     canvas = np.asarray(picture).astype(np.float32)
     # Large objects first: what covers others goes beneath them.
@@ -74,7 +77,7 @@ def draw_detections(
     return picture
 
 
-def _items(out, class_names, score_threshold, scale) -> list[_Item]:
+def _items(out, class_names, score_threshold, scale, colours) -> list[_Item]:
     names, scores, masks = _names(class_names), out.get("scores"), out.get("masks")
     boxes = np.asarray(out["boxes"], np.float32).reshape(-1, 4) * scale
     items = []
@@ -84,7 +87,8 @@ def _items(out, class_names, score_threshold, scale) -> list[_Item]:
         label = int(out["labels"][i])
         mask = None if masks is None else _binary(masks[i])
         score = None if scores is None else float(scores[i])
-        items.append(_Item(box, mask, names.get(label, f"class {label}"), score, _colour(i)))
+        colour = _colour(i) if colours is None else tuple(colours[i])
+        items.append(_Item(box, mask, names.get(label, f"class {label}"), score, colour))
     return items
 
 
@@ -167,7 +171,8 @@ def _draw_labels(picture, items, scale, line):
     chips = []
     if title:
         chips.append((0, 0, round(font.getlength(title)) + 2 * pad, height))
-    for item, text in zip(items, texts, strict=True):
+    labelled = [(item, text) for item, text in zip(items, texts, strict=True) if text]
+    for item, text in labelled:
         width = min(round(font.getlength(text)) + 2 * pad, picture.width)
         points = _anchors(item, scale, width)
         chip = _place(points, (width, height), picture.size, boxes, chips, line)
@@ -177,7 +182,7 @@ def _draw_labels(picture, items, scale, line):
         end = (float(np.clip(x, chip[0], chip[2])), float(np.clip(y, chip[1], chip[3])))
         if np.hypot(end[0] - x, end[1] - y) > height:
             draw.line((x, y, *end), fill=item.colour, width=line)
-    colours = [item.colour for item in items]
+    texts, colours = [text for _, text in labelled], [item.colour for item, _ in labelled]
     if title:
         texts, colours = [title, *texts], [(40, 40, 40), *colours]
     for text, colour, (x0, y0, x1, y1) in zip(texts, colours, chips, strict=True):
@@ -188,7 +193,7 @@ def _draw_labels(picture, items, scale, line):
 
 def _texts(items) -> tuple[list[str], str]:
     """What stands at every object, and at the picture's corner where a crowd has one class."""
-    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}" for item in items]
+    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}".strip() for item in items]
     names = {item.name for item in items}
     if len(items) <= CROWD or len(names) > 1 or items[0].score is None:
         return texts, ""
