@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 NOTHING = "–"  # where a number does not exist
+LONG = 25  # a table of more rows scrolls beneath its head
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
@@ -22,7 +23,7 @@ def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
 def table(
     caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = ()
 ) -> str:
-    """A table that scrolls by itself where the page is too narrow for it.
+    """A table that scrolls by itself where the page is too narrow for it, or the table too long.
 
     Args:
         caption: Above it, plain text.
@@ -41,16 +42,20 @@ def table(
         for j, name in enumerate(head)
     )
     body = "".join(f"<tr>{''.join(cell(j, text) for j, text in enumerate(row))}</tr>\n" for row in rows)
-    return scroll(
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead>\n"
-        f"<tbody>{body}</tbody></table>",
+    long = " long" if len(rows) > LONG else ""
+    # Outside of the table: a caption would scroll away with it.
+    return f'<p class="muted">{escape(caption)}</p>\n' + scroll(
+        f'<table aria-label="{escape(caption)}"><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>',
         caption,
+        long,
     )
 
 
-def scroll(content: str, name: str) -> str:
+def scroll(content: str, name: str, style: str = "") -> str:
     """A part of the page that scrolls sideways, with the keyboard too."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">{content}</div>\n'
+    return (
+        f'<div class="scroll{style}" tabindex="0" role="region" aria-label="{escape(name)}">{content}</div>\n'
+    )
 
 
 def figure(drawing: str, caption: str = "", keys: Sequence[tuple[str, str]] = ()) -> str:

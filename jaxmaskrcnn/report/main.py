@@ -69,8 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         pictures.append(Picture(i, image["file_name"], pair))
 
-    title = f"{arguments.detections} on {arguments.annotations}"
-    page = make_page(results, title, pictures[: len(worst)], pictures[len(worst) :])
+    title = f"{Path(arguments.detections).name} on {Path(arguments.annotations).name}"
+    sources = f"{arguments.detections} on {arguments.annotations}, images in {arguments.images}"
+    page = make_page(results, title, sources, pictures[: len(worst)], pictures[len(worst) :])
     path = Path(arguments.output) / PAGE
     with complete_file(path) as file:
         file.write(page.encode())

@@ -52,12 +52,15 @@ class Picture(NamedTuple):
     pair: Pair
 
 
-def make_page(results: Results, title: str, worst: Sequence[Picture], best: Sequence[Picture]) -> str:
+def make_page(
+    results: Results, title: str, sources: str, worst: Sequence[Picture], best: Sequence[Picture]
+) -> str:
     """Writes the page.
 
     Args:
         results: What it tells.
         title: Its heading, plain text.
+        sources: What it is about in full, plain text.
         worst: Worst first.
         best: Best first.
 
@@ -81,7 +84,8 @@ def make_page(results: Results, title: str, worst: Sequence[Picture], best: Sequ
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(title)}</h1>\n{_summary(results)}<nav>{links}</nav></header>\n"
+        f"<header><h1>{escape(title)}</h1>\n"
+        f'<p class="muted path">{escape(sources)}</p>\n{_summary(results)}<nav>{links}</nav></header>\n'
         f"<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
@@ -119,10 +123,12 @@ def _summary(results) -> str:
 def _average_precision(results) -> str:
     prefixes = [p for p in ("mask", "box") if f"{p}_AP" in results.metrics]
     rows = [
-        (name.replace("_", " "), meaning, *(number(results.metrics[f"{p}_{name}"]) for p in prefixes))
+        (name.replace("_", " "), *(number(results.metrics[f"{p}_{name}"]) for p in prefixes), meaning)
         for name, meaning in _METRICS
     ]
-    return table("COCO's twelve numbers, from 0 to 1", ("", "", *prefixes), rows, words=(1,))
+    return table(
+        "COCO's twelve numbers, from 0 to 1", ("", *prefixes, "of"), rows, words=(len(prefixes) + 1,)
+    )
 
 
 def _classes(results) -> str:
@@ -130,16 +136,23 @@ def _classes(results) -> str:
     head = ["class", "objects", *(f"{p} AP" for p in prefixes), f"{results.prefix} AP50"]
     head += [f"{results.prefix} AP75", "precision", "recall"]
     rows = []
-    for k, name in enumerate(results.names):
+    for k in _by_ap(results):
+        name = results.names[k]
         values = [results.metrics["per_class"][name][f"{p}_AP"] for p in prefixes]
         values += [results.curves50[k].mean(), results.curves75[k].mean()]
         values += [results.precision[k], results.recall[k]]
         rows.append((escape(name), f"{results.counts[k]:,}", *map(number, values)))
     caption = (
-        f"Precision and recall are those at the score {results.score_threshold:g} and IoU {FOREGROUND}; "
-        "a dash stands where there is nothing to divide by"
+        f"The lowest AP first. Precision and recall are those at the score {results.score_threshold:g} and "
+        f"IoU {FOREGROUND}; a dash stands where there is nothing to divide by"
     )
     return table(caption, head, rows)
+
+
+def _by_ap(results) -> np.ndarray:
+    """Classes in ascending order of AP, at the end those without objects."""
+    per_class = (results.metrics["per_class"][name][f"{results.prefix}_AP"] for name in results.names)
+    return np.argsort([np.inf if ap is None else ap for ap in per_class], kind="stable")
 
 
 def _curves(results) -> str:
@@ -149,18 +162,21 @@ def _curves(results) -> str:
         mean_over_classes(results.curves50),
         mean_over_classes(results.curves75),
         x_label="recall",
-        y_label="precision, mean over the classes",
+        y_label="precision" if len(results.names) == 1 else "precision, mean over the classes",
     )
     text = f"<p>{_things(results)}. The area beneath a curve is the average precision.</p>\n"
     if len(results.names) == 1:
         return text + figure(plot.svg(), keys=keys)
     text += figure(plot.svg(), keys=keys) + "<h3>By class</h3>\n"
     figures = []
-    for k, name in enumerate(results.names):
+    for k in _by_ap(results):
+        name = results.names[k]
         if not results.counts[k]:
             continue
         curves = results.curves50[k], results.curves75[k]
-        small = _curve_plot(f"Precision over recall of {name}", *curves, width=196, height=132, num_ticks=2)
+        small = _curve_plot(
+            f"Precision over recall of {name}", *curves, width=196, height=132, num_ticks=(2, 2)
+        )
         values = " / ".join(number(curve.mean(), 2) for curve in curves)
         figures.append(figure(small.svg(), f"{escape(name)} <span>{values}</span>"))
     grid = f'<div class="grid4">{"".join(figures)}</div>\n'
@@ -182,9 +198,9 @@ def _errors(results) -> str:
     rows = [
         (
             row.kind,
-            _MEANINGS[row.kind],
             f"{row.count:,}",
             number(row.gain, sign=True) + gauge(row.gain / largest if largest else 0),
+            _MEANINGS[row.kind],
         )
         for row in results.errors
     ]
@@ -194,7 +210,7 @@ def _errors(results) -> str:
         "<p>What is wrong with the detections that are not right, and by how much AP50 would rise if all "
         "errors of one kind, and no other, were mended. Gains do not add up: one error can stand in the "
         "way of another. Each detection is tested in the order of the table.</p>\n"
-        + table(caption, ("kind", "what it is", "count", "AP50 if mended"), rows, words=(1,))
+        + table(caption, ("kind", "count", "AP50 if mended", "what it is"), rows, words=(3,))
         + '<p class="muted">The kinds of TIDE (Bolya et al. 2020, '
         '<a href="https://arxiv.org/abs/2008.08115">arXiv:2008.08115</a>). Overlap is the intersection over '
         "union; detections inside crowd regions are left out, as COCO does.</p>\n"
@@ -219,39 +235,39 @@ def _confusion(results) -> str:
                 escape(names[m.true]),
                 escape(names[m.detected]),
                 f"{m.count:,}",
-                number(m.count / objects[m.true], 2),
+                number(m.count / objects[m.true]),
             )
             for m in mistakes
         ]
         head = ("object", "detected as", "count", "share of the class")
-        text += "<h3>Most frequent</h3>\n" + table("Classes taken for one another", head, rows)
+        text += "<h3>Most frequent</h3>\n" + table("Classes taken for one another", head, rows, words=(1,))
     return text
 
 
 def _scores(results) -> str:
     bins = results.reliability
-    plot = Plot("Share of right detections by score", "score", "share that is right", x=(0, 1), y=(0, 1))
+    plot = Plot("Share of right detections by score", "score", "share that is right")
     width = 1 / len(bins.counts)
     for b, (count, score, share) in enumerate(zip(*bins[:3], strict=True)):
         if count:
             edges = b * width, (b + 1) * width
             hint = f"{count} detections, mean score {score:.2f}, {share:.2f} of them right"
             plot.bar(*edges, 0, share, "c0", hint)
-            plot.bar(*edges, min(share, score), max(share, score), "gap", hint)
+            plot.line(edges, (score, score), "c1")
     plot.line([0, 1], [0, 1], "plain", dashed=True)
-    keys = (("c0", "right"), ("c1", "off the mean score"), ("plain dashed", "well calibrated"))
+    keys = (("c0", "right"), ("c1", "mean score"), ("plain dashed", "well calibrated"))
     left = figure(plot.svg(), keys=keys)
 
     most = max(1, int(bins.counts.max()))
     counts = Plot(
-        "Number of detections by score", "score", "detections", y=(0, most), height=160, num_ticks=3
+        "Number of detections by score", "score", "detections", y=(0, most), height=160, num_ticks=(5, 3)
     )
     for b, count in enumerate(bins.counts):
         counts.bar(b * width, (b + 1) * width, 0, count, "c0", f"{count} detections")
     left += figure(counts.svg())
 
     points = results.operation
-    plot = Plot("Precision, recall and F1 by score threshold", "score threshold", "")
+    plot = Plot("Precision, recall and F1 by score threshold", "score threshold", "all classes together")
     for values, style, dashed in ((points.precision, "c0", False), (points.recall, "c1", True)):
         plot.line(points.thresholds, values, style, dashed=dashed)
     plot.line(points.thresholds, points.f1, "c2")
@@ -260,15 +276,15 @@ def _scores(results) -> str:
     advice = (
         f"<p>F1 is highest, {number(points.f1[best], 2)}, at the score threshold "
         f"{points.thresholds[best]:.2f}: precision {number(points.precision[best], 2)}, recall "
-        f"{number(points.recall[best], 2)}, over all classes together.</p>\n"
+        f"{number(points.recall[best], 2)}, all classes together.</p>\n"
         if points.f1[best] > 0
         else ""
     )
     return (
-        f"<p>{_things(results)} at IoU {FOREGROUND}. If scores were probabilities, bars would end at the "
-        "dashed line. The expected calibration error, the mean distance between the two weighted by the "
-        f"number of detections, is {number(bins.error)}. It knows of the detections in the file alone, not "
-        f"of those that were cut off before.</p>\n{advice}"
+        f"<p>{_things(results)} at IoU {FOREGROUND}. If scores were probabilities, every bar would end "
+        "at its mean score. The expected calibration error, the mean distance between the two weighted by "
+        f"the number of detections, is {number(bins.error)}. It knows of the detections in the file alone, "
+        f"not of those that were cut off before.</p>\n{advice}"
         f'<div class="row"><div>{left}</div><div>{figure(plot.svg(), keys=keys)}</div></div>\n'
     )
 

@@ -25,7 +25,7 @@ class Plot:
         y: Begin and end of the y axis.
         width: Of the whole drawing.
         height: Of the whole drawing.
-        num_ticks: About how many ticks an axis has.
+        num_ticks: About how many ticks the x and the y axis have.
 
     Example:
         >>> plot = Plot("A line", "step", "loss", x=(0, 10))
@@ -44,11 +44,11 @@ class Plot:
         y: tuple[float, float] = (0.0, 1.0),
         width: int = 420,
         height: int = 300,
-        num_ticks: int = 5,
+        num_ticks: tuple[int, int] = (5, 5),
     ):
         self._title, self._x, self._y = title, x, y
         self._width, self._height = width, height
-        marks = [(value, label(value)) for value in ticks(*y, num_ticks)]
+        marks = [(value, label(value)) for value in ticks(*y, num_ticks[1])]
         self._left = 10 + _CHAR * max(len(text) for _, text in marks)
         self._right, self._top = width - 14, 24 if y_label else 10
         self._bottom = height - (42 if x_label else 22)
@@ -59,7 +59,7 @@ class Plot:
                 f'<line class="grid" x1="{self._left:.1f}" x2="{self._right}" y1="{at:.1f}" y2="{at:.1f}"/>'
             )
             self.text(self._left - 6, at + 4, text, anchor="end")
-        for value in ticks(*x, num_ticks):
+        for value in ticks(*x, num_ticks[0]):
             self.text(self._to_x(value), self._bottom + 16, label(value), anchor="middle")
         if x_label:
             self.text((self._left + self._right) / 2, height - 8, x_label, anchor="middle")
@@ -131,9 +131,12 @@ def heatmap(title: str, matrix: np.ndarray, rows: Sequence[str], columns: Sequen
     small = len(columns) > 21
     cell = 11 if small else 40
     short = [_shorten(name, 16) for name in (*rows, *columns)]
-    margin = 12 + (5.6 if small else 6.6) * max(map(len, short))
+    margin = 12 + (5.6 if small else 6.6) * max(13, *map(len, short))
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    parts = [f'<g class="{"tiny" if small else "cells"}">']
+    parts = [
+        f'<g class="{"tiny" if small else "cells"}"><text x="0" y="12">detected as →</text>'
+        '<text x="0" y="28">object ↓</text>'
+    ]
     for i, name in enumerate(short[: len(rows)]):
         y = margin + (i + 0.5) * cell + 4
         parts.append(f'<text x="{margin - 6:.1f}" y="{y:.1f}" text-anchor="end">{escape(name)}</text>')
@@ -154,7 +157,7 @@ def heatmap(title: str, matrix: np.ndarray, rows: Sequence[str], columns: Sequen
             f'width="{cell - 1}" height="{cell - 1}"><title>{escape(hint)}</title></rect>'
         )
         if not small:
-            dark = ' class="on"' if shares[i, j] > 0.5 else ""
+            dark = ' class="on"' if shares[i, j] > 0.8 else ""
             parts.append(
                 f'<text{dark} x="{x + cell / 2:.1f}" y="{y + cell / 2 + 4:.1f}" text-anchor="middle">'
                 f"{label(count) if count > 9999 else count}</text>"
