@@ -282,8 +282,8 @@ def _scores(results) -> str:
     )
     return (
         f"<p>{_things(results)} at IoU {FOREGROUND}. If scores were probabilities, every bar would end "
-        "at its mean score. The expected calibration error, the mean distance between the two weighted by "
-        f"the number of detections, is {number(bins.error)}. It knows of the detections in the file alone, "
+        "at its mean score. The expected calibration error is the mean distance between the two, weighted "
+        f"by the number of detections: {number(bins.error)}. It knows of the detections in the file alone, "
         f"not of those that were cut off before.</p>\n{advice}"
         f'<div class="row"><div>{left}</div><div>{figure(plot.svg(), keys=keys)}</div></div>\n'
     )
