@@ -11,9 +11,17 @@ from jaxmaskrcnn.convert import models_main as models
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import main as predict
 from jaxmaskrcnn.report import main as report
+from jaxmaskrcnn.report import plot_main as plot
 
 # Each command is a module with HELP, add_arguments(parser) and run(arguments) -> exit code.
-COMMANDS = {"predict": predict, "convert": convert, "export": export, "models": models, "report": report}
+COMMANDS = {
+    "predict": predict,
+    "convert": convert,
+    "export": export,
+    "models": models,
+    "report": report,
+    "plot": plot,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

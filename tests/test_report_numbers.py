@@ -84,6 +84,9 @@ def test_a_detection_takes_the_nearest_free_object_of_its_class():
     (sample,), (match,) = look(content, detections)
     assert sample.found.tolist() == [1, 0, 2]
     assert match.partner.tolist() == [0, 1, -1] and not match.ignored.any()
+    # Of equal ones the last, as in pycocotools.
+    twins = truth((1, 3, bar(10)), (1, 3, bar(10)), (1, 3, bar(30)))
+    assert look(twins, detections[:1])[1][0].partner.tolist() == [1]
 
 
 def test_a_crowd_takes_what_finds_nothing_else():
