@@ -24,8 +24,8 @@ def precision_at_recalls(scores: np.ndarray, correct: np.ndarray, count: int) ->
         float64 [R]; 0 where the recall is never reached. Its mean is the average precision.
 
     Example:
-        >>> precision_at_recalls(np.array([0.9, 0.8]), np.array([False, True]), 1).mean()
-        0.5
+        >>> precision_at_recalls(np.array([0.9, 0.8]), np.array([False, True]), 1)[[0, 100]]
+        array([0.5, 0.5])
     """
     hits = correct[np.argsort(-scores, kind="stable")]
     true = np.cumsum(hits)
