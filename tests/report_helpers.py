@@ -41,15 +41,15 @@ def mask_of(box):
     return encode(mask)
 
 
-def random_scene(seed, images=14):
+def random_scene(seed, images=14, *, classes=(3, 17), crowds=0.15, crowded=110):
     """Every kind of error, crowds, equal scores and overlaps, a class and an image without objects."""
     rng = np.random.default_rng(seed)
     objects, detections = [], []
     for image in range(1, images):
         for _ in range(rng.integers(3, 7)):
-            category = int(rng.choice([3, 17]))
+            category = int(rng.choice(classes))
             x, y, width, height = (int(v) for v in rng.integers((0, 0, 8, 8), (70, 70, 30, 30)))
-            crowd = bool(rng.random() < 0.15)
+            crowd = bool(rng.random() < crowds)
             objects.append((image, category, bar(width, x, y, height), crowd))
             for _ in range(rng.integers(0, 4)):
                 dx, dy = rng.integers(-6, 7, 2) * (rng.random() < 0.7)
@@ -60,6 +60,6 @@ def random_scene(seed, images=14):
         detections.append(found(image, 17, float(rng.random()), corner))
     detections.append(found(images, 3, 0.85, bar(5)))
     # More than count of one class and image.
-    for x in range(110):
+    for x in range(crowded):
         detections.append(found(1, 3, 0.04 + x / 1e4, bar(3, x % 90, 95, 3)))
     return truth(*objects, images=images), detections
