@@ -66,7 +66,9 @@ class Pool(NamedTuple):
     counts: np.ndarray
 
 
-def make_samples(ground_truth: GroundTruth, detections: Sequence[dict[str, Any]], iou_type: str):
+def make_samples(
+    ground_truth: GroundTruth, detections: Sequence[dict[str, Any]], iou_type: str
+) -> list[Sample]:
     """Sorts objects and detections by image and computes their overlaps.
 
     Args:

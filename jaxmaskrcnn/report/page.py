@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxmaskrcnn.report.confusion import most_confused
-from jaxmaskrcnn.report.curves import RECALLS, mean_over_classes
 from jaxmaskrcnn.report.errors import BACKGROUND, FOREGROUND, KINDS
-from jaxmaskrcnn.report.html import figure, gauge, number, scroll, section, table
+from jaxmaskrcnn.report.figures import curve_plots, score_plots
+from jaxmaskrcnn.report.html import gauge, number, scroll, section, table
 from jaxmaskrcnn.report.pictures import Pair
 from jaxmaskrcnn.report.results import Results
 from jaxmaskrcnn.report.style import CSS
-from jaxmaskrcnn.report.svg import Plot, heatmap
+from jaxmaskrcnn.report.svg import heatmap
 
-FEW_CLASSES = 12  # curves of more classes are folded away
 _CONFUSIONS = 15
 
 # As COCO orders its twelve numbers: metric, what it is.
@@ -70,10 +67,10 @@ def make_page(
     sections = (
         ("ap", "Average precision", _average_precision(results)),
         ("classes", "Classes", _classes(results)),
-        ("curves", "Precision and recall", _curves(results)),
+        ("curves", "Precision and recall", curve_plots(results)),
         ("errors", "Kinds of error", _errors(results)),
         ("confusion", "Confusion", _confusion(results)),
-        ("scores", "Scores", _scores(results)),
+        ("scores", "Scores", score_plots(results)),
         ("worst", "Worst pictures", _pictures(results, worst)),
         ("best", "Best pictures", _pictures(results, best)),
     )
@@ -88,10 +85,6 @@ def make_page(
         f'<p class="muted path">{escape(sources)}</p>\n{_summary(results)}<nav>{links}</nav></header>\n'
         f"<main>\n{body}</main>\n</body>\n</html>\n"
     )
-
-
-def _things(results) -> str:
-    return "Masks" if results.iou_type == "segm" else "Boxes"
 
 
 def _count(count: int, one: str, many: str) -> str:
@@ -136,7 +129,7 @@ def _classes(results) -> str:
     head = ["class", "objects", *(f"{p} AP" for p in prefixes), f"{results.prefix} AP50"]
     head += [f"{results.prefix} AP75", "precision", "recall"]
     rows = []
-    for k in _by_ap(results):
+    for k in results.by_ap():
         name = results.names[k]
         values = [results.metrics["per_class"][name][f"{p}_AP"] for p in prefixes]
         values += [results.curves50[k].mean(), results.curves75[k].mean()]
@@ -147,50 +140,6 @@ def _classes(results) -> str:
         f"IoU {FOREGROUND}; a dash stands where there is nothing to divide by"
     )
     return table(caption, head, rows)
-
-
-def _by_ap(results) -> np.ndarray:
-    """Classes in ascending order of AP, at the end those without objects."""
-    per_class = (results.metrics["per_class"][name][f"{results.prefix}_AP"] for name in results.names)
-    return np.argsort([np.inf if ap is None else ap for ap in per_class], kind="stable")
-
-
-def _curves(results) -> str:
-    keys = (("c0", "IoU 0.50"), ("c1 dashed", "IoU 0.75"))
-    plot = _curve_plot(
-        "Mean precision over recall",
-        mean_over_classes(results.curves50),
-        mean_over_classes(results.curves75),
-        x_label="recall",
-        y_label="precision" if len(results.names) == 1 else "precision, mean over the classes",
-    )
-    text = f"<p>{_things(results)}. The area beneath a curve is the average precision.</p>\n"
-    if len(results.names) == 1:
-        return text + figure(plot.svg(), keys=keys)
-    text += figure(plot.svg(), keys=keys) + "<h3>By class</h3>\n"
-    figures = []
-    for k in _by_ap(results):
-        name = results.names[k]
-        if not results.counts[k]:
-            continue
-        curves = results.curves50[k], results.curves75[k]
-        small = _curve_plot(
-            f"Precision over recall of {name}", *curves, width=196, height=132, num_ticks=(2, 2)
-        )
-        values = " / ".join(number(curve.mean(), 2) for curve in curves)
-        figures.append(figure(small.svg(), f"{escape(name)} <span>{values}</span>"))
-    grid = f'<div class="grid4">{"".join(figures)}</div>\n'
-    if len(figures) <= FEW_CLASSES:
-        return text + grid
-    return f"{text}<details><summary>{len(figures)} classes</summary>{grid}</details>\n"
-
-
-def _curve_plot(title, loose, strict, **options) -> Plot:
-    plot = Plot(title, **options)
-    for curve, style, dashed in ((strict, "c1", True), (loose, "c0", False)):
-        if curve is not None:
-            plot.line(RECALLS, curve, style, dashed=dashed)
-    return plot
 
 
 def _errors(results) -> str:
@@ -205,7 +154,7 @@ def _errors(results) -> str:
         for row in results.errors
     ]
     now = number(results.metrics[f"{results.prefix}_AP50"])
-    caption = f"{_things(results)}, detections of every score, AP50 {now}"
+    caption = f"{results.things}, detections of every score, AP50 {now}"
     return (
         "<p>What is wrong with the detections that are not right, and by how much AP50 would rise if all "
         "errors of one kind, and no other, were mended. Gains do not add up: one error can stand in the "
@@ -220,7 +169,7 @@ def _errors(results) -> str:
 def _confusion(results) -> str:
     names = [*results.names, "background"]
     text = (
-        f"<p>{_things(results)} at IoU {FOREGROUND} and scores of {results.score_threshold:g} or more. A row "
+        f"<p>{results.things} at IoU {FOREGROUND} and scores of {results.score_threshold:g} or more. A row "
         "is what an object is, a column what it was detected as; the shade is the share of the row. The last "
         "column counts the objects that were not detected, the last row the detections without an "
         "object.</p>\n"
@@ -242,51 +191,6 @@ def _confusion(results) -> str:
         head = ("object", "detected as", "count", "share of the class")
         text += "<h3>Most frequent</h3>\n" + table("Classes taken for one another", head, rows, words=(1,))
     return text
-
-
-def _scores(results) -> str:
-    bins = results.reliability
-    plot = Plot("Share of right detections by score", "score", "share that is right")
-    width = 1 / len(bins.counts)
-    for b, (count, score, share) in enumerate(zip(*bins[:3], strict=True)):
-        if count:
-            edges = b * width, (b + 1) * width
-            hint = f"{count} detections, mean score {score:.2f}, {share:.2f} of them right"
-            plot.bar(*edges, 0, share, "c0", hint)
-            plot.line(edges, (score, score), "c1")
-    plot.line([0, 1], [0, 1], "plain", dashed=True)
-    keys = (("c0", "right"), ("c1", "mean score"), ("plain dashed", "well calibrated"))
-    left = figure(plot.svg(), keys=keys)
-
-    most = max(1, int(bins.counts.max()))
-    counts = Plot(
-        "Number of detections by score", "score", "detections", y=(0, most), height=160, num_ticks=(5, 3)
-    )
-    for b, count in enumerate(bins.counts):
-        counts.bar(b * width, (b + 1) * width, 0, count, "c0", f"{count} detections")
-    left += figure(counts.svg())
-
-    points = results.operation
-    plot = Plot("Precision, recall and F1 by score threshold", "score threshold", "all classes together")
-    for values, style, dashed in ((points.precision, "c0", False), (points.recall, "c1", True)):
-        plot.line(points.thresholds, values, style, dashed=dashed)
-    plot.line(points.thresholds, points.f1, "c2")
-    keys = (("c0", "precision"), ("c1 dashed", "recall"), ("c2", "F1"))
-    best = int(np.argmax(points.f1))
-    advice = (
-        f"<p>F1 is highest, {number(points.f1[best], 2)}, at the score threshold "
-        f"{points.thresholds[best]:.2f}: precision {number(points.precision[best], 2)}, recall "
-        f"{number(points.recall[best], 2)}, all classes together.</p>\n"
-        if points.f1[best] > 0
-        else ""
-    )
-    return (
-        f"<p>{_things(results)} at IoU {FOREGROUND}. If scores were probabilities, every bar would end "
-        "at its mean score. The expected calibration error is the mean distance between the two, weighted "
-        f"by the number of detections: {number(bins.error)}. It knows of the detections in the file alone, "
-        f"not of those that were cut off before.</p>\n{advice}"
-        f'<div class="row"><div>{left}</div><div>{figure(plot.svg(), keys=keys)}</div></div>\n'
-    )
 
 
 def _pictures(results, pictures) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_file
+from jaxmaskrcnn.report.chart import Line, Panel, draw_chart
 from jaxmaskrcnn.report.history import FILE, Series, read_history
 
 HELP = "draw losses, learning rate and AP over the steps of training runs"
@@ -51,9 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
     if output.suffix.lower() != ".png":
         raise UserError(f"--output is {output}, and the picture is a PNG; give a name that ends in .png.")
     histories = [read_history(workdir) for workdir in arguments.workdirs]
-    # Late, so that a wrong path is reported at once.
-    from jaxmaskrcnn.report.chart import draw_chart
-
     panels = make_panels(histories)
     if not panels:
         raise UserError(f"{arguments.workdirs[0]} has none of the metrics that are drawn; train a few steps.")
@@ -66,17 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def make_panels(histories: Sequence[Mapping[str, Series]]) -> list:
+def make_panels(histories: Sequence[Mapping[str, Series]]) -> list[Panel]:
     """The panels for which some run has values; runs differ in colour, series of a run in dashes.
 
     Args:
         histories: Of each run, from ``read_history``.
 
     Returns:
-        ``chart.Panel``s.
+        The panels, in the order of ``PANELS``.
     """
-    from jaxmaskrcnn.report.chart import Line, Panel
-
     panels = []
     for title, names in PANELS:
         shown = {name for history in histories for name in names if _known(history, name)}

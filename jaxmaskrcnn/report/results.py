@@ -69,6 +69,16 @@ class Results(NamedTuple):
         """``"mask"`` or ``"box"``: what everything but ``metrics`` is about."""
         return PREFIXES[self.iou_type]
 
+    @property
+    def things(self) -> str:
+        """What everything but ``metrics`` is about, as a word that begins a sentence."""
+        return "Masks" if self.iou_type == "segm" else "Boxes"
+
+    def by_ap(self) -> np.ndarray:
+        """int [K]: the classes in ascending order of AP, at the end those without objects."""
+        per_class = (self.metrics["per_class"][name][f"{self.prefix}_AP"] for name in self.names)
+        return np.argsort([np.inf if ap is None else ap for ap in per_class], kind="stable")
+
 
 def compute(ground_truth: GroundTruth, detections: list[dict], score_threshold: float) -> Results:
     """Computes a report.
