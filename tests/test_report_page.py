@@ -18,6 +18,7 @@ from jaxmaskrcnn.inference.drawing import CROWD
 from jaxmaskrcnn.report import errors, matches
 from jaxmaskrcnn.report.html import number, table
 from jaxmaskrcnn.report.pictures import RIGHT, UNSCORED, WRONG, draw_pair
+from jaxmaskrcnn.report.results import compute
 from jaxmaskrcnn.report.svg import Plot, heatmap
 
 VOID = {"meta", "link", "img", "br", "path", "line", "rect"}
@@ -114,6 +115,18 @@ def test_the_page_tells_the_scores(scene):
     # The class without objects is the last one; of the others the lower AP comes first.
     rows = re.findall(r'<tr><th scope="row">&lt;b&gt;&amp;(\d+)</th><td>(\d+)</td><td>([\d.–]+)', source)
     assert rows[2][::2] == ("90", "–") and float(rows[0][2]) <= float(rows[1][2])
+
+
+@pytest.mark.parametrize("iou_type", ["mask", "box"])
+def test_curves_are_those_of_the_scores(scene, iou_type):
+    dropped = {"mask": (), "box": ("segmentation",)}[iou_type]
+    detections = [{k: v for k, v in d.items() if k not in dropped} for d in scene[1]]
+    results = compute(GroundTruth(scene[0]), detections, 0.5)
+    assert results.prefix == iou_type
+    for name, curve in (("AP50", results.curves50), ("AP75", results.curves75)):
+        expected = results.metrics[f"{iou_type}_{name}"]
+        assert np.nanmean(curve) == pytest.approx(expected) and expected > 0
+    assert results.curves75[0].mean() < results.curves50[0].mean()
 
 
 def test_names_are_text_and_not_markup(scene):
@@ -332,10 +345,10 @@ def test_a_plot_puts_points_where_its_axes_say():
 
 
 def test_a_heatmap_shades_by_the_share_of_the_row():
-    source = heatmap("counts", np.array([[3, 1], [0, 0]]), ["a", "b"], ["a", "background of the scene"])
-    assert re.findall(r'fill-opacity="([\d.]+)"', source) == ["0.78", "0.34"]
+    source = heatmap("counts", np.array([[3, 1], [0, 2]]), ["a", "b"], ["a", "background of the scene"])
+    assert re.findall(r'fill-opacity="([\d.]+)"', source) == ["0.78", "0.34", "1.00"]
     assert "a detected as background of the scene: 1" in source and ">background of t…<" in source
-    assert source.count('class="empty"') == 2 and ">3</text>" in source
+    assert source.count('class="empty"') == 1 and ">3</text>" in source
     many = heatmap("counts", np.eye(30, dtype=int), list("x" * 30), list("x" * 30))
     assert ">1</text>" not in many and many.count('class="cell"') == 30
     Page(source), Page(many)
