@@ -74,6 +74,6 @@ svg .tiny text { fill: var(--ink); font-size: 10px; }
 .pair figcaption { flex: 1 0 100%; }
 .pair div { max-width: calc(50% - 3px); }
 @media (max-width: 640px) { .pair div { max-width: 100%; } th, td { padding-right: 8px; }
-  td.words { min-width: 125px; } .gauge { width: 36px; margin-left: 5px; } }
+  td.words { min-width: 125px; } thead th { white-space: normal; } .gauge { display: none; } }
 @media print { nav { display: none; } .pair { break-inside: avoid; } }
 """
