@@ -135,6 +135,8 @@ def test_lines_lie_where_their_values_are():
     assert abs(rows.max() - BOTTOM) <= 2
     peak = columns[rows == rows.min()].mean()
     assert peak == pytest.approx((LEFT + RIGHT) / 2, abs=2)
+    # The axis ends a twentieth above the highest value.
+    assert rows.min() == pytest.approx(BOTTOM - (BOTTOM - chart._TOP) / 1.05, abs=3)
     end = rows[columns >= columns.max() - 1].mean()
     assert BOTTOM - end == pytest.approx((BOTTOM - rows.min()) / 2, abs=3)
 
