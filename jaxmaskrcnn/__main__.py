@@ -12,6 +12,8 @@ from jaxmaskrcnn.data.importers import main as import_
 from jaxmaskrcnn.data.inspection import main as inspect
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import main as predict
+from jaxmaskrcnn.report import main as report
+from jaxmaskrcnn.report import plot_main as plot
 
 # Each command is a module with HELP, add_arguments(parser) and run(arguments) -> exit code.
 COMMANDS = {
@@ -21,6 +23,8 @@ COMMANDS = {
     "convert": convert,
     "export": export,
     "models": models,
+    "report": report,
+    "plot": plot,
 }
 
 

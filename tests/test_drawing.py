@@ -42,6 +42,22 @@ def test_outline_fill_and_background():
     assert close(row[:240], (128, 128, 128), 0).all() and close(row[460:], (128, 128, 128), 0).all()
 
 
+def test_colours_that_are_asked_for_and_names_that_are_empty():
+    out = one_disk() | {"boxes": np.float32([[250, 200, 451, 401]] * 2), "labels": [1, 2]}
+    del out["scores"], out["masks"]
+    out["boxes"][1] += 200
+    picture = draw_detections(GREY, out, {1: "", 2: ""}, colours=[(0, 200, 0), (200, 0, 0)])
+    assert (
+        close(picture, (0, 200, 0))[200:202, 250:451].all()
+        and close(picture, (200, 0, 0))[400:402, 450:651].all()
+    )
+    # Nothing but the two outlines: no label, not even an empty one.
+    touched = ~close(picture, (128, 128, 128), 0)
+    for x, y in ((250, 200), (450, 400)):
+        touched[y : y + 201, x : x + 201] = False
+    assert not touched.any()
+
+
 def test_an_object_at_the_border_has_no_outline_along_it():
     mask = disk(660, 700, 300, 0, 100)
     out = {**one_disk(), "masks": mask[None], "boxes": np.float32([[0, 200, 100, 400]])}

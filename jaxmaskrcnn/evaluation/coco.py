@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,18 @@ class GroundTruth:
             coco.createIndex()
         return coco
 
+    def objects(self, iou_type: str) -> list[dict[str, Any]]:
+        """The annotations that count.
+
+        Args:
+            iou_type: ``"bbox"``, or ``"segm"`` for those that have a mask.
+
+        Returns:
+            Entries with ``id`` (the new one, the same for both types), ``image_id``, ``category_id``,
+            ``iscrowd``, ``area``, and ``bbox`` or ``segmentation`` (compressed RLE).
+        """
+        return self._coco[iou_type].dataset["annotations"]
+
     def score(self, detections: list[dict], iou_types: tuple[str, ...] = ("bbox", "segm")) -> dict[str, Any]:
         """Scores detections; see :func:`coco_metrics`."""
         unknown = {d["image_id"] for d in detections} - self.image_ids
@@ -126,7 +139,7 @@ class GroundTruth:
                 f"(for example {min(unknown)}); score them against the annotations they were made for."
             )
         metrics: dict[str, Any] = {}
-        per_class: dict[str, dict] = {name: {} for name in _unique_names(self.categories)}
+        per_class: dict[str, dict] = {name: {} for name in unique_names(self.categories)}
         for iou_type in iou_types:
             prefix = PREFIXES[iou_type]
             evaluation = self._evaluate(detections, iou_type)
@@ -238,7 +251,8 @@ def _to_rle(segmentation, size) -> dict | None:
         return None
 
 
-def _unique_names(categories) -> list[str]:
+def unique_names(categories: Sequence[Category]) -> list[str]:
+    """A name for each category: its own, or its id where two share a name."""
     names = [c.name for c in categories]
     return [c.name if names.count(c.name) == 1 else str(c.id) for c in categories]
 

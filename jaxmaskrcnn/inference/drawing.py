@@ -47,6 +47,7 @@ def draw_detections(
     score_threshold: float = 0.0,
     colour_by: str = "object",
     long_side: int | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> Image.Image:
     """Draws masks (or boxes, where there are none), with class names and scores.
 
@@ -62,6 +63,7 @@ def draw_detections(
             colour in every picture.
         long_side: Of the picture, in pixels. None keeps the size of the image, and enlarges a
             small one by a whole factor.
+        colours: RGB of each object; None chooses by ``colour_by``.
 
     Returns:
         An RGB picture. An object has the same colour at any ``score_threshold``.
@@ -80,7 +82,7 @@ def draw_detections(
     size = [max(1, round(side * scale)) for side in image.size]
     picture = image.resize(size, Image.Resampling.BICUBIC)
     line = max(2, round(max(picture.size) / 420))
-    items = _items(out, class_names, score_threshold, scale, colour_by == "class")
+    items = _items(out, class_names, score_threshold, scale, colour_by == "class", colours)
 
     canvas = np.asarray(picture).astype(np.float32)
     # Large objects first: what covers others goes beneath them.
@@ -94,7 +96,7 @@ def draw_detections(
     return picture
 
 
-def _items(out, class_names, score_threshold, scale, by_class) -> list[_Item]:
+def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[_Item]:
     names, scores, masks = _names(class_names), out.get("scores"), out.get("masks")
     boxes = np.asarray(out["boxes"], np.float32).reshape(-1, 4) * scale
     items = []
@@ -104,7 +106,7 @@ def _items(out, class_names, score_threshold, scale, by_class) -> list[_Item]:
         label = int(out["labels"][i])
         mask = None if masks is None else _binary(masks[i])
         score = None if scores is None else float(scores[i])
-        colour = _colour(label if by_class else i)
+        colour = _colour(label if by_class else i) if colours is None else tuple(colours[i])
         items.append(_Item(box, mask, names.get(label, f"class {label}"), score, colour))
     return items
 

@@ -1,0 +1,1 @@
+"""Pages and plots that tell what a model does well and badly."""

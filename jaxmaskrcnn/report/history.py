@@ -1,0 +1,75 @@
+"""Reading what a training run wrote down: ``metrics.jsonl`` of its workdir."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmaskrcnn.data.objects import is_int
+from jaxmaskrcnn.errors import UserError
+
+FILE = "metrics.jsonl"
+
+
+class Series(NamedTuple):
+    """One number over a run.
+
+    Attributes:
+        steps: int [N], in the file's order.
+        values: float64 [N]; NaN for null, which stands for what was not finite.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
+    """Reads every number of a run over its steps.
+
+    Args:
+        workdir: Of the run.
+
+    Returns:
+        By name, such as ``loss``, ``learning_rate`` and ``eval/mask_AP``.
+
+    Raises:
+        UserError: There is no such file, a line of it is broken, or it has no values yet. A last line
+            without an end, which a run may be writing just now, is left out.
+
+    Example:
+        >>> read_history("runs/shapes")["loss"].values[0]  # doctest: +SKIP
+        3.1
+    """
+    path = Path(workdir) / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{workdir} has no {FILE}; give the workdir of a training run.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); give the workdir of a training run.") from error
+    points: dict[str, list[tuple[int, float]]] = {}
+    # What follows the last line end is empty, or a line that is not complete.
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        entry = _parse(line, f"{path}, line {number},")
+        step = entry.pop("step")
+        for name, value in entry.items():
+            points.setdefault(name, []).append((step, math.nan if value is None else value))
+    if not points:
+        raise UserError(f"{path} has no values yet; wait until the run has written some.")
+    return {name: Series(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()}
+
+
+def _parse(line: str, place: str) -> dict[str, float | None]:
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{place} is no json ({error}); remove the line.") from error
+    if not isinstance(entry, dict) or not is_int(entry.get("step")):
+        raise UserError(f"{place} is no object with a whole number as its step; remove the line.")
+    for name, value in entry.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"{place} has {value!r} as {name}, where a number belongs; remove the line.")
+    return entry

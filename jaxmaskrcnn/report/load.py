@@ -1,0 +1,138 @@
+"""Reading what a report is made of, with a sentence for everything that can be wrong in it."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as rle_codec
+
+from jaxmaskrcnn.data.annotations import load_json
+from jaxmaskrcnn.data.objects import is_int
+from jaxmaskrcnn.data.rle import check_counts
+from jaxmaskrcnn.errors import UserError
+
+
+def read_annotations(path: str | os.PathLike) -> dict:
+    """Reads a COCO-format json whose images and categories have ids.
+
+    Args:
+        path: The json.
+
+    Returns:
+        Its content.
+
+    Raises:
+        UserError: It is missing or no COCO json, or an id is no whole number.
+    """
+    content = load_json(Path(path))
+    for key in ("images", "categories"):
+        for number, entry in enumerate(content[key]):
+            if not is_int(entry.get("id")):
+                raise UserError(
+                    f"{path}: entry {number} of {key!r} has the id {entry.get('id')!r}; give it a whole "
+                    "number."
+                )
+    if not content["categories"]:
+        raise UserError(f"{path} lists no categories; list at least one in 'categories'.")
+    return content
+
+
+def read_detections(path: str | os.PathLike, content: dict, annotations: str | os.PathLike) -> list[dict]:
+    """Reads detections and checks them against the annotations.
+
+    Args:
+        path: A json list of COCO results: ``image_id``, ``category_id``, ``score`` in 0..1, and
+            ``bbox`` (x, y, width, height in pixels) or ``segmentation`` (compressed RLE) or both.
+        content: What the annotation file holds.
+        annotations: Its path, for messages.
+
+    Returns:
+        The detections, each with a ``bbox``; a missing one is taken from the mask.
+
+    Raises:
+        UserError: The file is missing or no list of results, or an entry is unusable, or some of
+            the entries have masks and some have none.
+    """
+    entries = _read_list(Path(path))
+    sizes = {i["id"]: [i.get("height"), i.get("width")] for i in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    checked = []
+    for number, entry in enumerate(entries):
+        place = f"{path}: detection {number}"
+        if not isinstance(entry, dict):
+            raise UserError(f"{place} is a {type(entry).__name__}; give an object with its image_id.")
+        _check_id(entry.get("image_id"), "image_id", sizes.keys(), "image", place, annotations)
+        place += f" (image {entry['image_id']})"
+        _check_id(entry.get("category_id"), "category_id", categories, "category", place, annotations)
+        score = entry.get("score")
+        if not (_is_number(score) and 0 <= score <= 1):
+            raise UserError(f"{place} has the score {score!r}; give a number from 0 to 1.")
+        wrong = _mask_problem(entry, sizes[entry["image_id"]])
+        if wrong:
+            raise UserError(
+                f"{place} has a segmentation that is no compressed RLE of its image ({wrong}); "
+                "write it with pycocotools.mask.encode."
+            )
+        if entry.get("segmentation") is not None and entry.get("bbox") is None:
+            entry = {**entry, "bbox": rle_codec.toBbox(entry["segmentation"]).tolist()}
+        box = entry.get("bbox")
+        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+            raise UserError(f"{place} has the bbox {box!r}; give four numbers x, y, width, height.")
+        if min(box[2:]) < 0:
+            raise UserError(f"{place} has a bbox of negative size, {box!r}; give x, y, width, height.")
+        checked.append(entry)
+    _check_all_or_none(checked, path)
+    return checked
+
+
+def _read_list(path: Path) -> list:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"the detections {path} cannot be read ({error.strerror}); check the path."
+        ) from error
+    try:
+        entries = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid json ({error}); write the detections again.") from error
+    if not isinstance(entries, list):
+        raise UserError(
+            f"{path} holds a {type(entries).__name__} where a list of COCO results is expected; give the "
+            "detections.json that evaluate.py --output or a training run writes."
+        )
+    return entries
+
+
+def _check_id(value, field, known, kind, place, annotations) -> None:
+    if not is_int(value) or value not in known:
+        raise UserError(
+            f"{place} names the {field} {value!r}, and {annotations} lists no such {kind}; give the "
+            "annotations that the detections were made for."
+        )
+
+
+def _mask_problem(entry, size) -> str | None:
+    mask = entry.get("segmentation")
+    if mask is None:
+        return None
+    if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str) or not mask["counts"].isascii():
+        return "it is not an object with size and a string of counts"
+    if mask.get("size") != size:
+        return f"its size is {mask.get('size')!r} and the image's {size!r}, height and width"
+    return check_counts(mask["counts"].encode(), *size)
+
+
+def _check_all_or_none(entries, path) -> None:
+    masked = [entry.get("segmentation") is not None for entry in entries]
+    if any(masked) and not all(masked):
+        raise UserError(
+            f"{path}: detection {masked.index(False)} has no segmentation while others have one; write masks "
+            "for all of them or for none."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,116 @@
+"""Pictures for a page: what is annotated beside what was detected, right and wrong in two colours."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.drawing import CROWD, draw_detections
+from jaxmaskrcnn.report.errors import KINDS, ImageErrors
+from jaxmaskrcnn.report.matches import Match, Sample
+
+# Blue and orange, as people with any kind of colour vision tell them apart.
+RIGHT, WRONG, UNSCORED = (64, 160, 255), (255, 128, 0), (150, 150, 150)
+SIDE = 800  # longest side in pixels: sharp where two pictures share a page's width
+_QUALITY = 82  # of JPEG
+
+
+class Pair(NamedTuple):
+    """The two pictures of one image, as data URLs of JPEGs, with their size in pixels."""
+
+    truth: str
+    detected: str
+    width: int
+    height: int
+
+
+def draw_pair(
+    image: Mapping[str, Any],
+    folder: Path,
+    sample: Sample,
+    match: Match,
+    errors: ImageErrors,
+    objects: Mapping[int, Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    score_threshold: float,
+) -> Pair:
+    """Draws one image's objects and its detections from a score on.
+
+    Args:
+        image: Its entry in the annotations.
+        folder: Of the image files.
+        sample: The image.
+        match: Its matching.
+        errors: Its errors.
+        objects: By annotation id: ``bbox`` and, where there are masks, ``segmentation``.
+        detections: All of them.
+        names: Of the classes.
+        score_threshold: Detections below it are not drawn, and find nothing.
+
+    Returns:
+        Objects that were found and detections that are right in blue, the others in orange with
+        the kind of error; crowd regions and detections in them in grey.
+
+    Raises:
+        UserError: The image has no file name, or its file is missing, unreadable or of another size.
+    """
+    pixels = _read(image, folder)
+    shown = np.flatnonzero(sample.scores >= score_threshold)
+    lost = ~sample.crowd
+    lost[match.partner[shown][match.partner[shown] >= 0]] = False
+    # In a crowd of one class only what went wrong gets words.
+    plain = names if len(names) > 1 or max(len(shown), len(lost)) <= CROWD else [""]
+
+    truth = []
+    for g, identity in enumerate(sample.objects):
+        word = "crowd" if sample.crowd[g] else "not found" if lost[g] else ""
+        colour = UNSCORED if sample.crowd[g] else WRONG if lost[g] else RIGHT
+        truth.append((objects[int(identity)], _text(plain[sample.object_labels[g]], word), colour))
+    detected = []
+    for d in shown:
+        kind = errors.kind[d]
+        word = KINDS[kind] if kind >= 0 else "in crowd" if match.ignored[d] else ""
+        colour = WRONG if kind >= 0 else UNSCORED if match.ignored[d] else RIGHT
+        detected.append((detections[sample.found[d]], _text(plain[sample.labels[d]], word), colour))
+    left = _encode(_draw(pixels, truth))
+    right = _encode(_draw(pixels, detected, sample.scores[shown]))
+    return Pair(left[0], right[0], *left[1])
+
+
+def _read(image, folder) -> np.ndarray:
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"Image {image['id']} of the annotations has no file_name; add one.")
+    height, width = image.get("height"), image.get("width")
+    size = (height, width) if height and width else None
+    return decode_image(folder / name, size=size, name=f"image {image['id']} ({folder / name})")
+
+
+def _text(name: str, word: str) -> str:
+    return f"{name} ({word})" if name and word else name or word
+
+
+def _draw(pixels, items, scores=None) -> Image.Image:
+    boxes = np.array([entry["bbox"] for entry, _, _ in items], np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    out = {"boxes": boxes, "labels": range(len(items))}
+    if scores is not None:
+        out["scores"] = scores
+    if items and all("segmentation" in entry for entry, _, _ in items):
+        out["masks"] = [entry["segmentation"] for entry, _, _ in items]
+    names = {i: text for i, (_, text, _) in enumerate(items)}
+    return draw_detections(pixels, out, names, colours=[colour for _, _, colour in items])
+
+
+def _encode(picture) -> tuple[str, tuple[int, int]]:
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode(), picture.size

@@ -1,0 +1,125 @@
+"""Everything that a report tells, as numbers: the whole computation between the files and the page.
+
+Shape legend: K classes, R = 101 recalls, I images.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxmaskrcnn.evaluation.coco import PREFIXES, GroundTruth, unique_names
+from jaxmaskrcnn.report.calibration import Reliability, reliability
+from jaxmaskrcnn.report.confusion import confusion_matrix
+from jaxmaskrcnn.report.curves import Operation, class_curves, class_operation, operation
+from jaxmaskrcnn.report.errors import FOREGROUND, ErrorRow, ImageErrors, classify, error_table
+from jaxmaskrcnn.report.matches import Match, Sample, make_samples, match, pool
+from jaxmaskrcnn.report.ranking import Outcome, outcome
+
+THRESHOLDS = np.linspace(0, 1, 101)  # scores at which precision and recall are told
+
+
+class Results(NamedTuple):
+    """What a page shows.
+
+    Attributes:
+        names: K names; the id where two classes share a name.
+        iou_type: ``"segm"`` where objects and detections have masks, else ``"bbox"``; everything
+            but ``metrics`` is about these.
+        score_threshold: Of ``precision``, ``recall``, ``confusion`` and ``outcomes``.
+        metrics: As ``evaluation.coco.coco_metrics`` returns them.
+        num_detections: Of all images.
+        counts: int [K], objects of each class.
+        crowds: Number of crowd regions.
+        curves50: float [K, R], precision over recall at IoU 0.5; NaN without objects.
+        curves75: The same at 0.75.
+        precision: float [K], at the score threshold and IoU 0.5.
+        recall: float [K].
+        operation: Precision and recall of all classes over the score thresholds.
+        reliability: Scores against the share that is right.
+        confusion: int [K + 1, K + 1].
+        errors: A row for each kind.
+        samples: Of the I images.
+        matches: Of the I images, at IoU 0.5.
+        image_errors: Of the I images.
+        outcomes: Of the I images.
+    """
+
+    names: list[str]
+    iou_type: str
+    score_threshold: float
+    metrics: dict[str, Any]
+    num_detections: int
+    counts: np.ndarray
+    crowds: int
+    curves50: np.ndarray
+    curves75: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    operation: Operation
+    reliability: Reliability
+    confusion: np.ndarray
+    errors: list[ErrorRow]
+    samples: list[Sample]
+    matches: list[Match]
+    image_errors: list[ImageErrors]
+    outcomes: list[Outcome]
+
+    @property
+    def prefix(self) -> str:
+        """``"mask"`` or ``"box"``: what everything but ``metrics`` is about."""
+        return PREFIXES[self.iou_type]
+
+    @property
+    def things(self) -> str:
+        """What everything but ``metrics`` is about, as a word that begins a sentence."""
+        return "Masks" if self.iou_type == "segm" else "Boxes"
+
+    def by_ap(self) -> np.ndarray:
+        """int [K]: the classes in ascending order of AP, at the end those without objects."""
+        per_class = (self.metrics["per_class"][name][f"{self.prefix}_AP"] for name in self.names)
+        return np.argsort([np.inf if ap is None else ap for ap in per_class], kind="stable")
+
+
+def compute(ground_truth: GroundTruth, detections: list[dict], score_threshold: float) -> Results:
+    """Computes a report.
+
+    Args:
+        ground_truth: Of the annotations.
+        detections: COCO results, checked; all with masks or all without.
+        score_threshold: From which score on a detection counts where one has to decide.
+
+    Returns:
+        The results. Without detections the masks count if the objects have any.
+    """
+    masks = ground_truth.has_masks and all(d.get("segmentation") is not None for d in detections)
+    iou_types = ("bbox", "segm") if masks else ("bbox",)
+    names, count = unique_names(ground_truth.categories), len(ground_truth.categories)
+    samples = make_samples(ground_truth, detections, iou_types[-1])
+    matches = [match(sample, FOREGROUND) for sample in samples]
+    strict = [match(sample, 0.75) for sample in samples]
+    errors = [classify(*pair) for pair in zip(samples, matches, strict=True)]
+    found = pool(samples, matches, count)
+    precision, recall = class_operation(found, score_threshold)
+    return Results(
+        names=names,
+        iou_type=iou_types[-1],
+        score_threshold=score_threshold,
+        metrics=ground_truth.score(detections, iou_types),
+        num_detections=len(detections),
+        counts=found.counts,
+        crowds=int(sum(sample.crowd.sum() for sample in samples)),
+        curves50=class_curves(found),
+        curves75=class_curves(pool(samples, strict, count)),
+        precision=precision,
+        recall=recall,
+        operation=operation(found, THRESHOLDS),
+        reliability=reliability(found.scores, found.correct),
+        confusion=confusion_matrix(
+            samples, matches, count, iou_threshold=FOREGROUND, score_threshold=score_threshold
+        ),
+        errors=error_table(samples, matches, errors, count),
+        samples=samples,
+        matches=matches,
+        image_errors=errors,
+        outcomes=[outcome(*pair, score_threshold) for pair in zip(samples, matches, strict=True)],
+    )
