@@ -78,7 +78,8 @@ def main():
     @jax.jit
     def run(params, rest, batch):
         def total(params):
-            losses = nnx.merge(graphdef, params, rest).losses(batch, None)
+            # A copy: trained batch norm keeps statistics, which it may not change under the gradient's trace.
+            losses = nnx.merge(graphdef, params, rest, copy=True).losses(batch, None)
             return sum(losses.values()), losses
 
         return jax.grad(total, has_aux=True)(params)

@@ -1,7 +1,7 @@
 """torchvision's or Detectron2's training losses and each parameter's gradient, photograph by photograph.
 
     PYTHON benchmarks/loss_parity/record.py LIBRARY ANNOTATIONS IMAGES DIRECTORY --ids=ID,ID,...
-        [--weights=FILE --config=CONFIG --min_size=N --max_size=N]
+        [--weights=FILE --config=CONFIG --min_size=N --max_size=N --noise=SIGMA --seed=N]
 
 PYTHON is the interpreter of an environment with the library in it; this package is not needed.
 ANNOTATIONS is COCO's json and IMAGES its folder; --ids names the images. CONFIG is the name of one of
@@ -31,6 +31,11 @@ from run_reference import seed  # noqa: E402  (of benchmarks/whole_model)
 NAMES = {
     "loss_rpn_cls": "loss_objectness", "loss_rpn_loc": "loss_rpn_box_reg", "loss_cls": "loss_classifier",
 }  # fmt: skip
+
+
+def noise(image, arguments):
+    generator = torch.Generator().manual_seed(arguments.seed)
+    return arguments.noise * torch.randn(image.shape, generator=generator)
 
 
 def torchvision_trainer(arguments, coco):
@@ -76,7 +81,8 @@ def torchvision_trainer(arguments, coco):
         # The pooler keeps the scales that it infers from the first image; every image has its own here.
         for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
             pool.scales = None
-        return model([torch.from_numpy(pixels).permute(2, 0, 1).float() / 255], [target])
+        pixels = torch.from_numpy(pixels).permute(2, 0, 1).float()
+        return model([(pixels + noise(pixels, arguments)) / 255], [target])
 
     return model, losses
 
@@ -122,8 +128,10 @@ def detectron2_trainer(arguments, coco):
             for a in annotations
         ]
         size = {k: image[k] for k in ("height", "width")}
+        inputs = mapper({"file_name": str(path), "annotations": annotations, **size})
+        inputs["image"] = inputs["image"].float() + noise(inputs["image"], arguments)
         with EventStorage():
-            return model([mapper({"file_name": str(path), "annotations": annotations, **size})])
+            return model([inputs])
 
     return model, losses
 
@@ -145,6 +153,13 @@ def main():
     parser.add_argument(
         "--logits", type=float, default=0.5, help="factor of drawn class logits, < 1 where they saturate"
     )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        help="added to the images, in grey levels",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     ids = [int(i) for i in arguments.ids.split(",")]
