@@ -18,9 +18,9 @@ def check(what, errors, limit):
     assert worst <= limit, what
 
 
-def gradient_function(model):
+def gradient_function(model, wanted=nnx.Param):
     """``run(params, batch) -> (gradient, losses)``, every sampler taking the lowest indices; and params."""
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    graphdef, params, rest = nnx.split(model, wanted, ...)
 
     @jax.jit
     def run(params, batch):
@@ -63,8 +63,8 @@ def twenty_steps(run, params, batch, config, rate, weight_decay):
     return np.array(curve), flat(jax.tree.map(lambda new, old: new - old, params, first))
 
 
-def check_gradients(case, gradient, expected, weights, table):
-    """Norms to 0.1 %, cosines of samples above 0.9999.
+def check_gradients(case, gradient, expected, weights, table, *, whole=False):
+    """Norms to 0.1 %, cosines above 0.9999.
 
     Args:
         case: For messages.
@@ -72,6 +72,7 @@ def check_gradients(case, gradient, expected, weights, table):
         expected: By the other library's names: samples, and behind them the norm.
         weights: Arrays by the other library's names.
         table: Of that library's names.
+        whole: ``expected`` has all values, in their order and up to a factor, instead of samples.
     """
     norms, cosines = {}, {}
     for name, weight in weights.items():
@@ -82,8 +83,8 @@ def check_gradients(case, gradient, expected, weights, table):
         places = transform.to_model(np.arange(weight.size).reshape(weight.shape))
         ours = np.empty(weight.size)
         ours[places.ravel()] = gradient[path].ravel()
-        *values, norm = expected[name].astype(np.float64)
-        mine = sampled(name, ours, len(values))
+        *values, norm = np.asarray(expected[name], np.float64)
+        mine = ours if whole else sampled(name, ours, len(values))
         norms[path] = abs(np.linalg.norm(ours) / norm - 1)
         cosines[path] = 1 - mine @ values / np.linalg.norm(mine) / np.linalg.norm(values)
     assert norms.keys() == gradient.keys()
