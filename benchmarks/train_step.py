@@ -26,19 +26,19 @@ HEIGHT, WIDTH, OBJECTS, CLASSES = 800, 1333, 10, 80
 CASES = ("default", "r50")
 
 
-def photograph():
+def photograph(height: int = HEIGHT, width: int = WIDTH, objects: int = OBJECTS):
     """The same image and objects for both libraries: seeded noise, boxes of all sizes, full masks."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    sides = np.geomspace(24, 600, OBJECTS)
-    corner = rng.uniform(0, 1, (OBJECTS, 2)) * (np.array([WIDTH, HEIGHT]) - sides[:, None])
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    sides = np.geomspace(0.03, 0.75, objects) * min(height, width)
+    corner = rng.uniform(0, 1, (objects, 2)) * (np.array([width, height]) - sides[:, None])
     boxes = np.concatenate([corner, corner + sides[:, None]], 1).astype(np.float32)
-    masks = np.zeros((OBJECTS, HEIGHT, WIDTH), bool)
+    masks = np.zeros((objects, height, width), bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int), strict=True):
         mask[y1:y2, x1:x2] = True
-    return image, {"boxes": boxes, "labels": rng.integers(0, CLASSES, OBJECTS), "masks": masks}
+    return image, {"boxes": boxes, "labels": rng.integers(0, CLASSES, objects), "masks": masks}
 
 
 class PeakMemory:
