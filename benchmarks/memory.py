@@ -11,9 +11,11 @@ the last two (Linux). Each case is a process of its own.
 Columns, in MiB:
     state and batch: what the step is given: parameters, momentum, the batch.
     objects: of these, the ground truth of the batch.
-    while it runs: what XLA plans beside them for the longest moment of the step.
-    together: the sum. The new state takes the place of the old one.
-    resident: of the process in --run, with Python, the libraries and the compiled program.
+    kept: what the forward pass hands to the gradient beside them, before a compiler shortens it; the same
+        on every kind of device.
+    planned: what XLA allots beside them for the whole step on this device, with the new state in the place
+        of the old one. XLA's CPU compiler computes most of bfloat16 in float32.
+    resident: peak of the process under --run, with Python, the libraries and the compiled program.
 """
 
 import argparse
@@ -81,6 +83,29 @@ def outline(box) -> list[float]:
     return np.stack([x, y], 1).ravel().tolist()
 
 
+def kept_bytes(graphdef, state, batch) -> int:
+    """Sizes of the arrays that the forward pass makes and its gradient needs.
+
+    Parameters and the batch are needed too, but are there anyway.
+    """
+    import jax
+    from flax import nnx
+    from jax.extend.core import Var
+
+    from jaxmaskrcnn.losses import reduce_terms
+
+    def forward(params, rest, batch, key):
+        def loss(params):
+            model = nnx.merge(graphdef, params, rest, copy=True)
+            return sum(reduce_terms(model.loss_terms(batch, key)).values())
+
+        return jax.vjp(loss, params)[1]
+
+    jaxpr = jax.make_jaxpr(forward)(state["params"], state["rest"], batch, jax.random.key(0)).jaxpr
+    made = {v for v in jaxpr.outvars if isinstance(v, Var)} - {*jaxpr.invars, *jaxpr.constvars}
+    return sum(v.aval.size * v.aval.dtype.itemsize for v in made)
+
+
 def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> dict:
     """The row of a case, sizes in bytes.
 
@@ -120,6 +145,8 @@ def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> d
     train_step = make_train_step(
         graphdef, optimizer, schedule, layout, batch_size=case.images, device_batch=case.device_batch
     )
+    first = jax.tree.map(lambda x: x[: case.device_batch or None], batch)
+    kept = kept_bytes(graphdef, state, first)
     compiled = compile_step(train_step, state, batch)
     row = {
         "device": jax.devices()[0].device_kind,
@@ -129,7 +156,8 @@ def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> d
         "compile_s": compiled.seconds,
         "state": compiled.state,
         "objects": sum(x.nbytes for x in jax.tree.leaves(batch.targets)),
-        "temporary": compiled.temporary,
+        "kept": kept,
+        "planned": compiled.temporary,
         "resident": None,
         "step_s": None,
     }
@@ -166,13 +194,12 @@ def table(rows: dict[str, dict | None]) -> list[str]:
     """
     told = {name: row for name, row in rows.items() if row}
     resident = any(row["resident"] for row in told.values())
-    heads = ["", "state and batch", "objects", "while it runs", "together", *["resident"] * resident]
+    columns = ["state", "objects", "kept", "planned", *["resident"] * resident]
+    heads = ["", *columns]
+    heads[1] = "state and batch"
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in told.items():
-        sizes = [row["state"], row["objects"], row["temporary"], None]
-        if row["state"] is not None:
-            sizes[3] = row["state"] + row["temporary"]
-        sizes += [row["resident"]] * resident
+        sizes = [row[column] for column in columns]
         cells = [
             "" if n is None else f"{n / 2**20:.2f}" if n < 10 * 2**20 else f"{n / 2**20:.0f}" for n in sizes
         ]
