@@ -86,7 +86,7 @@ def test_mistakes_in_the_command_are_told(memory, capsys):
 @pytest.mark.slow
 def test_the_command_in_small(memory, tmp_path, capsys):
     """A small model on a small picture: sizes of what is known."""
-    names = ["base", "objects_polygons"]
+    names = ["base", "objects"]
     output = tmp_path / "memory.json"
     memory.main([
         f"--cases={','.join(names)}", "--run=base", "--preset=jaxmaskrcnn/shapes", "--size=120,200",
@@ -96,14 +96,14 @@ def test_the_command_in_small(memory, tmp_path, capsys):
     assert list(rows) == names and all(row["canvas"][1:] == [128, 224, 3] for row in rows.values())
     printed = capsys.readouterr().out
     assert "128 x 224, MiB" in printed and printed.count("\n| ") == len(names) + 1
-    # A box, a label, two flags, and a bit for every pixel or 256 vertices with their parts.
-    assert rows["base"]["objects"] == 10 * (16 + 4 + 2 + 128 * 224 // 8)
-    assert rows["objects_polygons"]["objects"] == 100 * (16 + 4 + 2 + 256 * 12)
-    more = rows["objects_polygons"]["objects"] - rows["base"]["objects"]
-    assert rows["objects_polygons"]["state"] - rows["base"]["state"] == more
+    # A box, a label, two flags, and 256 vertices with their parts: this preset draws from polygons.
+    for name, count in (("base", 10), ("objects", 100)):
+        assert rows[name]["objects"] == count * (16 + 4 + 2 + 256 * 12)
+    more = rows["objects"]["objects"] - rows["base"]["objects"]
+    assert rows["objects"]["state"] - rows["base"]["state"] == more
     assert rows["base"]["kept"] > 0 and rows["base"]["planned"] > 0
     assert rows["base"]["resident"] > rows["base"]["state"] and rows["base"]["step_s"] > 0
-    assert rows["objects_polygons"]["resident"] is None
+    assert rows["objects"]["resident"] is None
 
 
 @pytest.mark.slow
