@@ -18,7 +18,7 @@ def photograph(height: int = HEIGHT, width: int = WIDTH, objects: int = OBJECTS)
 
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    sides = np.geomspace(0.03, 0.75, objects) * height
+    sides = np.geomspace(0.03, 0.75, objects) * min(height, width)
     corner = rng.uniform(0, 1, (objects, 2)) * (np.array([width, height]) - sides[:, None])
     boxes = np.concatenate([corner, corner + sides[:, None]], 1).astype(np.float32)
     masks = np.zeros((objects, height, width), bool)

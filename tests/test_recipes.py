@@ -35,7 +35,7 @@ COCO = {
     # Detectron2's file is for a batch of 64: four times its steps, a quarter of its rate.
     "maskrcnn_r50_gn_scratch": (
         "detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn", tuple(4 * s for s in (187500, 197500, 202500)),
-        DETECTRON2_SIZES, None, None),
+        DETECTRON2_SIZES, "0.338", None),
 }  # fmt: skip
 
 
@@ -58,6 +58,16 @@ def test_every_file_says_how_it_is_started_and_can_be(path, caplog):
     words = command.replace("\\\n", " ").split()
     assert words[2:3] in ([], [f"--config=configs/{path.name}"])
     check_overrides(words[2:])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_file_says_what_to_expect(path):
+    text = " ".join(load(path).__doc__.split())
+    assert re.search(r"box AP \d\d\.\d(,| and) mask AP \d\d\.\d", text)
+    hours = re.search(r"\d\.\d+ hours", text).start()
+    assert {"V100", "EPYC"} & set(re.findall(r"\w+", text[: hours + 50]))
+    # Either measured, and then docs/benchmarks.md has it, or said not to be.
+    assert ("docs/benchmarks.md" in text) != ("Not run here." in text and "not been timed there" in text)
 
 
 @pytest.mark.parametrize("name", COCO)
@@ -96,9 +106,43 @@ def test_coco_recipes_are_those_of_their_sources(name):
 
     entry = PRESETS[preset]
     assert f"box AP {entry.box_ap}, mask AP {entry.mask_ap}." in text and "Not run here." in text
-    if seconds is not None:
-        hours = f"{float(seconds) * steps / 3600:.1f}"
-        assert re.search(rf"{re.escape(seconds)} s a step on eight V100 .*are {re.escape(hours)} hours", text)
-    else:
-        assert "No source is known for hours" in text
+    hours = f"{float(seconds) * steps / 3600:.1f}"
+    assert re.search(rf"{re.escape(seconds)} s a step on eight V100.* are {re.escape(hours)} hours", text)
     assert (f"--config.model.weights={weights}" in text) == (weights is not None)
+
+
+def test_the_long_jittered_recipe_is_detectron2s():
+    """``configs/new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py`` of Detectron2."""
+    module = load(next(path for path in CONFIGS if path.stem == "maskrcnn_r50_fpn_lsj"))
+    config, text = module.get_config(), " ".join(module.__doc__.split())
+    assert (config.data.batch_size, config.data.jitter_size, config.data.jitter_scale) == (
+        64,
+        1024,
+        (0.1, 2.0),
+    )
+    assert config.data.flip == 0.5 and not config.data.keep_empty and config.train.steps == 184375
+    assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 4e-5)
+    schedule = learning_rate(config.optimizer, 64, 184375)
+    for step, rate in ((0, 0.0067), (250, 0.05335), (500, 0.1), (163888, 0.1), (163889, 0.01), (177545, 0.01),
+                       (177546, 0.001)):  # fmt: skip
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-4), step
+    preset = "detectron2/mask_rcnn_R_50_FPN_100ep_LSJ"
+    built = to_model_config(config.model, model_config(preset).categories)
+    assert built == model_config(preset)
+    assert (built.backbone_norm, built.fpn_norm, built.head_norm, built.rpn_norm) == (
+        "bn",
+        "bn",
+        "bn",
+        "none",
+    )
+    assert (built.freeze_at, built.rpn_convs, built.box_convs, built.box_fcs, built.mask_convs) == (
+        0,
+        2,
+        4,
+        1,
+        4,
+    )
+    assert built.weight_decay_exempts_norm and built.backbone_stride_in_1x1
+    assert f"box AP {PRESETS[preset].box_ap}, mask AP {PRESETS[preset].mask_ap}." in text
+    assert f"are {0.345 * 184375 * 64 / 16 / 3600:.1f} hours for as many images" in text
+    assert "No weights are needed" in text and "model.weights" not in text

@@ -34,11 +34,13 @@ class Compiled(NamedTuple):
         seconds: It took.
         state: Bytes of the arguments: parameters, optimizer state and one batch.
         temporary: Bytes that the step needs beside them; None where the backend does not tell.
+        executable: The compiled step, called like the step.
     """
 
     seconds: float
     state: int | None
     temporary: int | None
+    executable: Callable | None = None
 
 
 def dry_run(config: Config, workdir) -> str:
@@ -111,8 +113,8 @@ def compile_step(step, state, batch: Batch) -> Compiled:
     seconds = time.monotonic() - start
     memory = compiled.memory_analysis()
     if memory is None:
-        return Compiled(seconds, None, None)
-    return Compiled(seconds, memory.argument_size_in_bytes, memory.temp_size_in_bytes)
+        return Compiled(seconds, None, None, compiled)
+    return Compiled(seconds, memory.argument_size_in_bytes, memory.temp_size_in_bytes, compiled)
 
 
 def _told(compiled: Compiled) -> str:
