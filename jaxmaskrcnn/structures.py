@@ -39,9 +39,9 @@ class Targets(NamedTuple):
             None for a model without a mask head, and where polygons say all.
         crowd: bool [B, G], regions that are neither objects to learn nor background.
         valid: bool [B, G], False in a padded slot.
-        polygons: float32 [B, G, V, 2], the vertices x and y of each object's polygons, every
-            polygon's first one again as its last, in pixels of the network's input. None unless
-            the model's mask targets are drawn from polygons.
+        polygons: float32 [B, G, V, 4], the vertices x and y of each object's polygons and what
+            float32 leaves of them, every polygon's first one again as its last, in pixels of the
+            network's input. None unless the model's mask targets are drawn from polygons.
         polygon_parts: int32 [B, G, V], the number of the polygon that a vertex belongs to, -1 in
             a padded slot; an object that has none learns from its mask. None like ``polygons``.
     """

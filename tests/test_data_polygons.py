@@ -36,8 +36,8 @@ def batch_of(*targets, config=CONFIG):
 
 
 def as_lists(vertices, parts):
-    """The polygons back from the arrays, without the repeated vertices."""
-    return [vertices[parts == i][:-1].ravel().tolist() for i in range(parts.max() + 1)]
+    """The polygons back from the arrays, without the repeated vertices, as float32."""
+    return [vertices[parts == i][:-1, :2].ravel().tolist() for i in range(parts.max() + 1)]
 
 
 @pytest.mark.parametrize("polygons", [TRIANGLE, TWO_PARTS, [[1, 2, 3.5, 4, 5, 6]] * 7])
@@ -59,6 +59,8 @@ def test_resized_then_mirrored_in_float64():
         x, y = np.reshape(polygon, (-1, 2)).T
         expected = np.stack([59 - x * (59 / 40), y * (47 / 32)], axis=1).astype(np.float32)
         assert ours == expected.ravel().tolist()
+    exact = np.array([59 - x * (59 / 40) for x in TWO_PARTS[0][::2]])
+    np.testing.assert_allclose(vertices[:3, 0].astype(float) + vertices[:3, 2], exact, rtol=0, atol=1e-13)
     for part in (0, 1):
         ring = vertices[parts == part]
         np.testing.assert_array_equal(ring[0], ring[-1])
@@ -66,7 +68,7 @@ def test_resized_then_mirrored_in_float64():
 
 def test_make_batch():
     both = batch_of(target([TRIANGLE, TWO_PARTS]), target([TRIANGLE])).targets
-    assert both.masks is None and both.polygons.shape == (2, 2, 16, 2)
+    assert both.masks is None and both.polygons.shape == (2, 2, 16, 4)
     for g, polygons in enumerate((TRIANGLE, TWO_PARTS)):
         ours = as_lists(both.polygons[0, g], both.polygon_parts[0, g])
         assert ours == [[2 * v for v in polygon] for polygon in polygons]
@@ -154,7 +156,8 @@ def test_training_batches(batches_of, flip):
         np.testing.assert_array_equal(batch.targets.polygon_parts[0, g, : len(parts)], parts)
         # The box is where the polygons are: neither has been flipped without the other.
         x1, y1, x2, y2 = batch.targets.boxes[0, g]
-        assert (vertices.min(0) >= [x1 - 1, y1 - 1]).all() and (vertices.max(0) <= [x2 + 1, y2 + 1]).all()
+        low, high = vertices[:, :2].min(0), vertices[:, :2].max(0)
+        assert (low >= [x1 - 1, y1 - 1]).all() and (high <= [x2 + 1, y2 + 1]).all()
     assert (batch.targets.polygon_parts[0, 2:] == -1).all()
 
 

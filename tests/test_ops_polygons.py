@@ -26,15 +26,17 @@ def reference(polygons, box, size=SIZE):
 
 
 def closed(objects):
-    """Vertices [G, V, 2] and parts [G, V] of objects that are lists of flat polygons."""
+    """Vertices [G, V, 4] and parts [G, V] of objects that are lists of flat polygons."""
     slots = max(sum(len(p) // 2 + 1 for p in polygons) for polygons in objects) + 3
-    vertices, parts = np.zeros((len(objects), slots, 2), np.float32), np.full((len(objects), slots), -1)
+    vertices, parts = np.zeros((len(objects), slots, 2)), np.full((len(objects), slots), -1)
     for g, polygons in enumerate(objects):
         start = 0
         for i, polygon in enumerate(polygons):
             ring = np.reshape(polygon, (-1, 2))[[*range(len(polygon) // 2), 0]]
             vertices[g, start : start + len(ring)], parts[g, start : start + len(ring)] = ring, i
             start += len(ring)
+    rounded = vertices.astype(np.float32)
+    vertices = np.concatenate([rounded, (vertices - rounded).astype(np.float32)], -1)
     return vertices, parts.astype(np.int32)
 
 
@@ -85,6 +87,11 @@ def make(kind, rng):
         points = rng.integers(0, 57, (count, 2)).astype(float)
         side = 28 * rng.integers(1, 3, 2)
         return [points.ravel().tolist()], [0, 0, *side]
+    if kind == "own box":  # as annotated, resized, in the region that is its box
+        polygon = np.array(blob(rng, count, centre, radius)).round(2) * (400 / int(rng.integers(300, 500)))
+        return [polygon.tolist()], [*polygon.reshape(-1, 2).min(0), *polygon.reshape(-1, 2).max(0)]
+    if kind == "borders":  # many vertices on borders between two fifths of a cell
+        return [(rng.integers(0, 7, 2 * count) * 10.0).tolist()], [0, 0, *rng.integers(1, 61, 2)]
     if kind == "empty box":
         x, y = centre
         return [blob(rng, count, centre, radius)], [x, y, x + rng.choice([0, 0.05, 50]), y]
@@ -93,7 +100,7 @@ def make(kind, rng):
 
 KINDS = (
     "one part", "several parts", "tiny", "huge in a small box", "outside", "self-intersecting",
-    "degenerate", "whole pixels", "empty box",
+    "degenerate", "whole pixels", "empty box", "own box", "borders",
 )  # fmt: skip
 OBJECTS = 400
 
@@ -106,8 +113,8 @@ def test_against_pycocotools(kind):
     expected = np.stack([reference(*pair) for pair in zip(objects, boxes, strict=True)])
     differs = (ours != expected).mean()
     print(f"{kind}: share that differs {differs:.1e}, share inside {expected.mean():.2f}")
-    # float32 may round a coordinate to another fifth of a cell, C's doubles half a step up or down.
-    assert differs <= 2e-5
+    # Where an edge's height is half a step exactly, C's doubles may go up or down.
+    assert differs <= (1e-5 if kind == "self-intersecting" else 0)
 
 
 def test_many_parts_are_united():

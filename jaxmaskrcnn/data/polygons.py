@@ -44,8 +44,8 @@ def place_polygons(
         flip: Whether to mirror left to right (after resizing).
 
     Returns:
-        float32 [n, 2] vertices, each polygon's first one again as its last, and int32 [n], the
-        number of the polygon that each belongs to.
+        float32 [n, 4]: x and y of the vertices, each polygon's first one again as its last, and what
+        float32 leaves of them; and int32 [n], the number of the polygon that each belongs to.
     """
     ratio = np.array([new[1] / old[1], new[0] / old[0]])
     rings, parts = [np.zeros((0, 2))], [np.zeros(0)]
@@ -56,4 +56,7 @@ def place_polygons(
             ring[:, 0] = new[1] - ring[:, 0]
         rings.append(ring)
         parts.append(np.full(len(ring), part))
-    return np.concatenate(rings).astype(np.float32), np.concatenate(parts).astype(np.int32)
+    exact = np.concatenate(rings)
+    rounded = exact.astype(np.float32)
+    vertices = np.concatenate([rounded, (exact - rounded).astype(np.float32)], 1)
+    return vertices, np.concatenate(parts).astype(np.int32)

@@ -210,7 +210,7 @@ def empty_targets(
         masks=np.zeros((batch, objects, height, -(-width // 8)), np.uint8) if masks else None,
         crowd=np.zeros((batch, objects), bool),
         valid=np.zeros((batch, objects), bool),
-        polygons=np.zeros((batch, objects, vertices, 2), np.float32) if vertices else None,
+        polygons=np.zeros((batch, objects, vertices, 4), np.float32) if vertices else None,
         polygon_parts=np.full((batch, objects, vertices), -1, np.int32) if vertices else None,
     )
 

@@ -26,12 +26,13 @@ def polygon_targets(vertices, parts, index, boxes, size):
 
     Every part is shifted by the box's corner, scaled to M cells a side and filled by the rule of
     COCO's ``rleFrPoly``; an object is the union of its parts. Source: Detectron2
-    ``rasterize_polygons_within_box``. Vertices and boxes are float32 here and float64 there, so
-    that one coordinate in thousands is rounded to the next fifth of a cell.
+    ``rasterize_polygons_within_box``, where vertices are float64: a region that is the object's own
+    box has vertices exactly on the borders between fifths, so the arithmetic is as precise here.
 
     Args:
-        vertices: float32 [G, V, 2], x and y in pixels. Each part is closed: its first vertex comes
-            again as its last.
+        vertices: float32 [G, V, 4], x and y in pixels and what float32 leaves of each (added to the
+            first two), or [G, V, 2] without. Each part is closed: its first vertex comes again as
+            its last.
         parts: int32 [G, V], 0, 1, ... for the vertices of an object's first, second, ... part, -1
             in padded slots, which come last.
         index: int [P], the object that each region was matched with.
@@ -53,13 +54,14 @@ def polygon_targets(vertices, parts, index, boxes, size):
         return jnp.zeros((boxes.shape[0], size, size), jnp.float32)
 
     words = parts.max() // _WORD + 1
+    rest = vertices[..., 2:] if vertices.shape[-1] == 4 else jnp.zeros_like(vertices)
+    vertices = vertices[..., :2]
 
     def draw(region):
         object_index, box = region
         corner, side = box[:2], box[2:] - box[:2]
-        cells = (vertices[object_index] - corner) * (size / jnp.maximum(side, 0.1))
-        # A conversion to whole numbers drops the fraction, of negative ones as well, as C does.
-        points = jnp.clip(cells * _FIFTHS + 0.5, -_FAR, _FAR).astype(jnp.int32)  # [V, 2]
+        ratio = size / jnp.maximum(side, 0.1)
+        points = _nearest_fifths(vertices[object_index], rest[object_index], corner, ratio)  # [V, 2]
         part = parts[object_index]
         joined = (part[:-1] == part[1:]) & (part[:-1] >= 0)
         crossed, row = _crossings(points[:-1], points[1:], size)
@@ -80,6 +82,48 @@ def polygon_targets(vertices, parts, index, boxes, size):
     chunk = max(1, _CHUNK_CROSSINGS // (vertices.shape[1] * size))
     drawn = jax.lax.map(draw, (index, boxes), batch_size=min(chunk, boxes.shape[0]))
     return drawn.astype(jnp.float32)
+
+
+def _nearest_fifths(vertices, rest, corner, ratio):
+    """``int(5 * ((vertices + rest - corner) * ratio) + 0.5)`` as float64 would have it, int32 [V, 2].
+
+    Each number is a sum of two float32, the second one what the first leaves out (Dekker, 1971).
+    """
+    high, low = _sum(vertices, -corner)
+    low = low + rest
+    high, error = _product(high, ratio)
+    low = error + low * ratio
+    high, error = _sum((_FIFTHS - 1) * high, high)  # four times a number is exact
+    high, half_error = _sum(high, jnp.full_like(high, 0.5))
+    low = half_error + error + _FIFTHS * low
+    near = jnp.clip(high, -_FAR, _FAR)
+    whole = jnp.floor(near)
+    fraction = (near - whole) + low
+    below = jnp.floor(fraction)
+    whole, fraction = whole + below, fraction - below
+    # A conversion to whole numbers drops the fraction, of negative ones as well, as C does.
+    return (whole + ((whole < 0) & (fraction > 0))).astype(jnp.int32)
+
+
+def _sum(a, b):
+    """Rounded sum, and its rounding error."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
+
+
+def _product(a, b):
+    """Rounded product, and its rounding error."""
+    total = a * b
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    return total, ((a_high * b_high - total) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _halves(a):
+    """Upper and lower twelve bits of a float32: their products are exact."""
+    bits = jax.lax.bitcast_convert_type(a, jnp.int32) & ~0xFFF
+    high = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    return high, a - high
 
 
 def _crossings(start, end, size):
