@@ -12,8 +12,9 @@ of torchvision, Detectron2 or MMDetection. Another preset stands behind a colon:
 The schedule is for some hundred objects: 400 steps of two images with the short side between 384
 and 448 pixels. The learning rate is for this batch and is not scaled.
 
-What to expect depends on the data. The 61 balloon photographs of docs/benchmarks.md gave box AP 45.4 and
-mask AP 41.9 after 240 steps of 3.9 to 4.6 s on two cores of an AMD EPYC; 400 such steps are 0.5 hours.
+What to expect depends on the data. The 61 balloon photographs of docs/benchmarks.md gave box AP 46.6 and
+mask AP 45.8 (mean of three seeds) after 400 steps of 2.8 to 3.6 s on
+two busy cores of an AMD EPYC: 0.4 hours.
 """
 
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, TrainConfig

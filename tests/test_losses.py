@@ -194,7 +194,7 @@ def test_mask_loss_of_a_mask_that_fills_its_box():
         np.testing.assert_allclose(term.total, (np.log1p(np.exp(1.5)) - 1.5 * covered).sum(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("seeded", [False, True])
+@pytest.mark.parametrize("seeded", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("library", ["torchvision", "detectron2", "mmdet"])
 def test_padding_and_order_of_the_ground_truth(seeded, library):
     rules = {

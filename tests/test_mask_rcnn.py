@@ -135,7 +135,9 @@ def test_losses_and_gradients_reach_every_parameter(expected):
         assert np.isfinite(g[...]).all() and np.abs(g[...]).max() > 0, path
 
 
-@pytest.mark.parametrize("preset", [TORCHVISION, TORCHVISION_V2, MMDET])
+@pytest.mark.parametrize(
+    "preset", [TORCHVISION, *(pytest.param(p, marks=pytest.mark.slow) for p in (TORCHVISION_V2, MMDET))]
+)
 def test_other_presets_train(preset):
     model = build(preset)
     scalars, gradient = losses_and_gradient(model, make_batch(model, IMAGES, TARGETS), jax.random.key(0))
@@ -146,7 +148,7 @@ def test_other_presets_train(preset):
         assert np.isfinite(g[...]).all() and reached, path
 
 
-@pytest.mark.parametrize("slots", [5, 23])
+@pytest.mark.parametrize("slots", [5, pytest.param(23, marks=pytest.mark.slow)])
 def test_padded_ground_truth_changes_nothing(model, expected, slots):
     batch = make_batch(model, IMAGES, TARGETS, max_objects=slots)
     assert batch.targets.boxes.shape[1] == slots

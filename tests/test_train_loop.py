@@ -99,6 +99,7 @@ def test_the_final_model_is_the_last_checkpoint(finished):
         assert np.abs(end[name] - start[name]).max() > 1e-6, name
 
 
+@pytest.mark.slow  # test_killed.py has a quick one
 def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
     finished, make_config, tmp_path, caplog
 ):
