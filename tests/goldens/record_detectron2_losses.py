@@ -131,7 +131,7 @@ def losses_of(model, inputs):
 
 
 def twenty_steps(cfg, model, inputs, noise=0.0, generator=None):
-    """The losses [20, 5] before each step, and how far each parameter has come; relative noise on gradients."""
+    """The losses [20, 5] before each step, and how far each parameter has come; ``noise`` on gradients."""
     optimizer = build_optimizer(cfg, model)
     before = {k: p.detach().clone() for k, p in model.named_parameters()}
     curve = []
