@@ -70,6 +70,20 @@ def measure(step, repeats: int) -> dict:
     }
 
 
+def product_rate(dtype: str = "float32", side: int = 4096) -> float:
+    """Operations per second of a product of two square matrices on JAX's first device, best of three."""
+    import jax
+    import jax.numpy as jnp
+
+    matrix, seconds = jnp.ones((side, side), dtype), []
+    product = jax.jit(jnp.matmul)
+    for _ in range(4):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)
+
+
 def in_turns(commands: dict[str, list[str]], rounds: int) -> dict[str, list[dict | None]]:
     """Runs the commands one after the other, ``rounds`` times.
 

@@ -61,7 +61,7 @@ class BoxHead(nnx.Module):
         """
         x = regions
         for layer in self.convs:
-            x = nnx.relu(layer(x, mask, train))
+            x = layer(x, mask, train, relu=True)
         x = x.reshape(x.shape[0], -1)
         for layer in self.fcs:
             x = nnx.relu(layer(x))

@@ -35,14 +35,10 @@ class FPN(nnx.Module):
     def __call__(self, stages: list[Array], extents: Array | None = None, train: bool = False) -> list[Array]:
         """C2 to C5 -> P2 to P6, each [B, h, w, fpn_channels]."""
         masks = [inside(extents, s, x.shape[1:3]) for s, x in zip(STRIDES, stages, strict=False)]
-        lateral = [
-            block(x, mask, train) for block, x, mask in zip(self.inner_blocks, stages, masks, strict=True)
-        ]
-        inner = lateral[-1]
-        merged = [inner]
-        for x in lateral[-2::-1]:
-            inner = x + upsample_nearest(inner, x.shape[1:3])
-            merged.insert(0, inner)
+        merged: list[Array] = []
+        for block, x, mask in reversed(list(zip(self.inner_blocks, stages, masks, strict=True))):
+            above = upsample_nearest(merged[0], x.shape[1:3]) if merged else None
+            merged.insert(0, block(x, mask, train, shortcut=above))
         levels = [
             block(zero_outside(x, mask), mask, train)
             for block, x, mask in zip(self.layer_blocks, merged, masks, strict=True)

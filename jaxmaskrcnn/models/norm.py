@@ -44,9 +44,14 @@ class FrozenBatchNorm(nnx.Module):
         self.scale, self.bias = affine(jnp.ones(features, kind)), affine(jnp.zeros(features, kind))
         self.mean, self.var = FrozenStat(jnp.zeros(features, kind)), FrozenStat(jnp.ones(features, kind))
 
-    def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
+    def affine(self) -> tuple[Array, Array]:
+        """Factor and summand of each channel, both [C]."""
         scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
-        return x * scale.astype(x.dtype) + (self.bias[...] - self.mean[...] * scale).astype(x.dtype)
+        return scale, self.bias[...] - self.mean[...] * scale
+
+    def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
+        scale, shift = self.affine()
+        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
 
 
 def sum_over(axis_name: str | None) -> Callable:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.fpn import STRIDES
-from jaxmaskrcnn.models.layers import ConvNorm, conv
+from jaxmaskrcnn.models.layers import Conv, ConvNorm
 from jaxmaskrcnn.models.padding import feature_extent, inside, zero_outside
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
@@ -36,8 +36,8 @@ class RPNHead(nnx.Module):
         self.convs = nnx.List(
             [ConvNorm(features, features, 3, norm=config.rpn_norm, **c) for _ in range(config.rpn_convs)]
         )
-        self.cls_logits = conv(features, anchors, 1, **c)
-        self.bbox_pred = conv(features, 4 * anchors, 1, **c)
+        self.cls_logits = Conv(features, anchors, 1, **c)
+        self.bbox_pred = Conv(features, 4 * anchors, 1, **c)
 
     def __call__(
         self, levels: list[Array], extents: Array | None = None, train: bool = False
@@ -47,7 +47,7 @@ class RPNHead(nnx.Module):
         for stride, x in zip(STRIDES, levels, strict=True):
             mask = inside(extents, stride, x.shape[1:3])
             for layer in self.convs:
-                x = nnx.relu(layer(zero_outside(x, mask), mask, train))
+                x = layer(zero_outside(x, mask), mask, train, relu=True)
             objectness.append(self.cls_logits(x).reshape(x.shape[0], -1))
             deltas.append(self.bbox_pred(x).reshape(x.shape[0], -1, 4))
         objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)
