@@ -54,7 +54,7 @@ def test_pooling_and_its_gradient(ratio, aligned, monkeypatch):
 
 
 def test_the_gradient_is_added_in_place():
-    # Nothing is run. The gradient takes 69 MB; a copy of it, or a map made beforehand, would double that.
+    # Nothing is run. The gradient takes 69 MB; a copy of it would double that.
     features = jax.ShapeDtypeStruct((200, 336, 256), jnp.float32)
     boxes, bins = (
         jax.ShapeDtypeStruct((512, 4), jnp.float32),
