@@ -4,11 +4,15 @@ Shape legend: G ground-truth masks, N predicted masks, P regions, H and W the im
 canvas's) height and width, M the side of a predicted mask. Boxes are XYXY in pixels.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples
+from jaxmaskrcnn.ops import roi_tiles
+from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
+from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
 
 # Mask pixels that are unpacked at a time: 32 MB of float32.
 _CHUNK_PIXELS = 2**23
@@ -71,19 +75,51 @@ def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
     if boxes.shape[0] == 0:
         return jnp.zeros((0, size, size), jnp.float32)
 
-    aligned = rule == "threshold"
+    y, x = (axis_samples(boxes[:, i], boxes[:, i + 2], size, 0, aligned=rule == "threshold") for i in (1, 0))
+    extents = jnp.broadcast_to(h, index.shape), jnp.broadcast_to(w, index.shape)
+    targets = jax.lax.platform_dependent(
+        packed, jnp.asarray(index, jnp.int32), y, x, extents,
+        cpu=functools.partial(_crop_tiles, size, width), default=functools.partial(_crop_whole, size, width),
+    )  # fmt: skip
+    return targets if rule == "soft" else (targets >= 0.5).astype(jnp.float32)
+
+
+def _crop_whole(size, width, packed, index, y, x, extents):
+    """RoIAlign of masks, unpacked as a whole a few at a time, as products with a matrix for each axis.
+
+    Args:
+        size: M, static.
+        width: W, static.
+        packed: uint8 [G, H, ceil(W / 8)].
+        index: int [P].
+        y: Samples [P] of `axis_samples` on the vertical axis.
+        x: On the horizontal one.
+        extents: (h, w), float32 [P], where the border rule applies.
+
+    Returns:
+        float32 [P, M, M].
+    """
+    height = packed.shape[1]
 
     def crop(region):
-        object_index, (x1, y1, x2, y2) = region
+        object_index, y, x, (h, w) = region
         mask = unpack_masks(packed[object_index], width).astype(jnp.float32)
-        rows = axis_matrix(*axis_samples(y1, y2, size, 0, aligned), size, h, height)
-        columns = axis_matrix(*axis_samples(x1, x2, size, 0, aligned), size, w, width)
-        half = jnp.matmul(rows, mask, precision="highest")
-        return jnp.matmul(half, columns.T, precision="highest")
+        half = jnp.matmul(axis_matrix(*y, size, h, height), mask, precision="highest")
+        return jnp.matmul(half, axis_matrix(*x, size, w, width).T, precision="highest")
 
     chunk = max(1, _CHUNK_PIXELS // (height * width))
-    targets = jax.lax.map(crop, (index, tuple(boxes.T)), batch_size=min(chunk, boxes.shape[0]))
-    return targets if rule == "soft" else (targets >= 0.5).astype(jnp.float32)
+    return jax.lax.map(crop, (index, y, x, extents), batch_size=min(chunk, index.shape[0]))
+
+
+def _crop_tiles(size, width, packed, index, y, x, extents):
+    """The same from those pixels alone that a region covers."""
+
+    @merge_batch
+    def crop(maps, regions):
+        return roi_tiles.pool_bits(*maps, regions, width)
+
+    rows, columns = window_taps(*y, size, extents[0]), window_taps(*x, size, extents[1])
+    return crop((packed,), Regions(jnp.zeros_like(index), index, rows, columns))[..., 0]
 
 
 def paste_masks(probs, boxes, image_size, *, convention="torchvision"):

@@ -15,14 +15,14 @@ matrices.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmaskrcnn.ops import roi_tiles
-from jaxmaskrcnn.ops.roi_taps import Taps, Window, axis_samples, fixed_taps, window_taps
+from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
+from jaxmaskrcnn.ops.roi_taps import Taps, axis_samples, fixed_taps, window_taps
 
 
 def assign_levels(boxes, *, rule, min_level=2, max_level=5):
@@ -185,43 +185,6 @@ def multilevel_roi_align(
     return _pool(tuple(f[None] for f in features), regions).astype(dtype)
 
 
-class Regions(NamedTuple):
-    """Where regions lie in the feature maps of a batch of images, L arrays [B, H_l, W_l, C].
-
-    ``level`` and ``image`` int [R] say in which map of which image.
-    """
-
-    level: jax.Array
-    image: jax.Array
-    rows: Taps | Window
-    columns: Taps | Window
-
-    def size(self):
-        """Number of pairs of a row tap and a column tap."""
-        return self.rows.size() * self.columns.size()
-
-    def bins(self):
-        """(oh, ow)"""
-        return self.rows[0].shape[1], self.columns[0].shape[1]
-
-    def base(self, maps):
-        """The place of the first pixel of each region's map in a flat list of all, and the map's width."""
-        batch = maps[0].shape[0]
-        widths = np.array([f.shape[2] for f in maps], np.int32)
-        pixels = np.array([f.shape[1] * f.shape[2] for f in maps], np.int32)
-        offsets = np.cumsum([0, *batch * pixels[:-1]]).astype(np.int32)
-        place = jnp.asarray(offsets)[self.level] + self.image * jnp.asarray(pixels)[self.level]
-        return place, jnp.asarray(widths)[self.level]
-
-    def tap(self, k, base, width):
-        """(flat index, weight), both [R, oh, ow], of one pair of a row tap and a column tap."""
-        taps = self.columns.size()
-        y, row_weight = self.rows.tap(k // taps)
-        x, column_weight = self.columns.tap(k % taps)
-        start = base[:, None] + width[:, None] * y
-        return start[:, :, None] + x[:, None, :], row_weight[:, :, None] * column_weight[:, None, :]
-
-
 @jax.custom_vjp
 def _pool(maps, regions):
     """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C].
@@ -243,40 +206,14 @@ def _pool_backward(residuals, cotangent):
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _merge_batch(function):
-    """Under `vmap`, one long list of regions of one large batch of maps.
-
-    A batch of loops would run as long as the longest one and copy what the others carry.
-    """
-    function = jax.custom_batching.custom_vmap(function)
-
-    @function.def_vmap
-    def merged(axis_size, in_batched, maps, regions, *rest):
-        arguments = jax.tree.map(
-            lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)),
-            (maps, regions, *rest),
-            tuple(in_batched),
-        )
-        images, count = arguments[0][0].shape[1], arguments[1].image.shape[1]
-        maps, regions, *rest = jax.tree.map(
-            lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), arguments
-        )
-        first = images * jnp.repeat(jnp.arange(axis_size, dtype=jnp.int32), count)
-        out = function(maps, regions._replace(image=regions.image + first), *rest)
-        out = jax.tree.map(lambda x: x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]), out)
-        return out, jax.tree.map(lambda _: True, out)
-
-    return function
-
-
-@_merge_batch
+@merge_batch
 def _sum(maps, regions):
     if isinstance(regions.rows, Taps):
         return sum_taps(maps, regions)  # a few taps are quickly gathered everywhere
     return jax.lax.platform_dependent(maps, regions, cpu=roi_tiles.pool, default=sum_taps)
 
 
-@_merge_batch
+@merge_batch
 def _spread(maps, regions, cotangent):
     return jax.lax.platform_dependent(maps, regions, cotangent, cpu=roi_tiles.spread, default=spread_taps)
 

@@ -18,6 +18,7 @@ from jax import lax
 
 # Larger tiles have more pixels that no bin reads, smaller ones more products.
 TILE = 12
+BITS_TILE = 64  # in masks, whose pixels have one channel
 
 
 class _Axis(NamedTuple):
@@ -32,34 +33,66 @@ def pool(maps, regions):
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: ``Regions`` of `roi_align.py`, at least one.
+        regions: R of them, at least one.
 
     Returns:
         [R, oh, ow, C].
     """
-    rows, columns = _tiles(regions.rows), _tiles(regions.columns)
-    order, starts = _by_level(regions.level, len(maps))
-    shape = (*regions.bins(), maps[0].shape[-1])
 
-    def pool_level(out, features, start, stop):
+    def reader(features):
+        return lambda at: lax.dynamic_slice(features, at, _tile_shape(features.shape, TILE))[0]
+
+    return _pool([reader(f) for f in maps], [f.shape for f in maps], regions, TILE)
+
+
+def pool_bits(packed, regions, width):
+    """:func:`pool` of masks with eight pixels in a byte.
+
+    Args:
+        packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
+        regions: R of them, at least one, all of level 0.
+        width: W, static.
+
+    Returns:
+        float32 [R, oh, ow, 1].
+    """
+    shape = (*packed.shape[:2], width, 1)
+    _, height, side, _ = _tile_shape(shape, BITS_TILE)
+    columns = min(side // 8 + 2, packed.shape[2])  # a tile may begin within a byte
+
+    def read(at):
+        image, y, x, _ = at
+        byte = jnp.minimum(x // 8, packed.shape[2] - columns)
+        window = lax.dynamic_slice(packed, (image, y, byte), (1, height, columns))[0]
+        bits = jnp.unpackbits(window, axis=-1).astype(jnp.float32)
+        return lax.dynamic_slice(bits, (0, x - 8 * byte), (height, side))[..., None]
+
+    return _pool([read], [shape], regions, BITS_TILE)
+
+
+def _pool(readers, shapes, regions, side):
+    rows, columns = _tiles(regions.rows, side), _tiles(regions.columns, side)
+    order, starts = _by_level(regions.level, len(shapes))
+    bins, channels = regions.bins(), shapes[0][-1]
+
+    def pool_level(out, read, shape, start, stop):
         def pool_region(k, out):
             r = order[k]
 
-            def add_tile(tile, bins):
-                at, y, x = _tile(regions, rows, columns, r, tile, features.shape)
-                pixels = lax.dynamic_slice(features, at, _tile_shape(features.shape))[0]
-                return bins + _product(x, _product(y, pixels).swapaxes(0, 1))
+            def add_tile(tile, total):
+                at, y, x = _tile(regions, rows, columns, r, tile, shape, side)
+                return total + _product(x, _product(y, read(at)).swapaxes(0, 1))
 
             # Columns first, as products leave them.
-            zeros = jnp.zeros((shape[1], shape[0], shape[2]), out.dtype)
-            bins = lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, zeros)
-            return lax.dynamic_update_index_in_dim(out, bins.swapaxes(0, 1), r, 0)
+            total = jnp.zeros((bins[1], bins[0], channels), out.dtype)
+            total = lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, total)
+            return lax.dynamic_update_index_in_dim(out, total.swapaxes(0, 1), r, 0)
 
         return lax.fori_loop(start, stop, pool_region, out)
 
-    out = jnp.zeros((regions.level.shape[0], *shape), maps[0].dtype)
-    for level, features in enumerate(maps):
-        out = pool_level(out, features, starts[level], starts[level + 1])
+    out = jnp.zeros((regions.level.shape[0], *bins, channels), jnp.float32)
+    for level, (read, shape) in enumerate(zip(readers, shapes, strict=True)):
+        out = pool_level(out, read, shape, starts[level], starts[level + 1])
     return out
 
 
@@ -74,7 +107,7 @@ def spread(maps, regions, cotangent):
     Returns:
         L arrays [B, H, W, C].
     """
-    rows, columns = _tiles(regions.rows), _tiles(regions.columns)
+    rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
     order, starts = _by_level(regions.level, len(maps))
     zero = _late_zero(cotangent)
 
@@ -84,10 +117,10 @@ def spread(maps, regions, cotangent):
             bins = lax.dynamic_index_in_dim(cotangent, r, keepdims=False).swapaxes(0, 1)
 
             def add_tile(tile, grad):
-                at, y, x = _tile(regions, rows, columns, r, tile, shape)
+                at, y, x = _tile(regions, rows, columns, r, tile, shape, TILE)
                 pixels = _product(y.T, _product(x.T, bins).swapaxes(0, 1))
                 return lax.dynamic_update_slice(
-                    grad, lax.dynamic_slice(grad, at, _tile_shape(shape)) + pixels, at
+                    grad, lax.dynamic_slice(grad, at, _tile_shape(shape, TILE)) + pixels, at
                 )
 
             return lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, grad)
@@ -110,26 +143,26 @@ def _by_level(level, levels):
     return order, jnp.searchsorted(level[order], jnp.arange(levels + 1))
 
 
-def _tiles(axis):
+def _tiles(axis, side):
     first, last = axis.span()
-    return _Axis(first, jnp.maximum(last - first + TILE, 0) // TILE)
+    return _Axis(first, jnp.maximum(last - first + side, 0) // side)
 
 
-def _tile_shape(shape):
-    return 1, min(TILE, shape[1]), min(TILE, shape[2]), shape[3]
+def _tile_shape(shape, side):
+    return 1, min(side, shape[1]), min(side, shape[2]), shape[3]
 
 
-def _tile(regions, rows, columns, r, tile, shape):
+def _tile(regions, rows, columns, r, tile, shape, side):
     """Where a tile of a region begins in [B, H, W, C], and its weights [oh, T] and [ow, T]."""
     across = columns.count[r]
     starts, weights = [], []
     for tiles, taps, number, axis in ((rows, regions.rows, tile // across, 1),
                                       (columns, regions.columns, tile % across, 2)):  # fmt: skip
-        side = _tile_shape(shape)[axis]
-        wanted = tiles.first[r] + TILE * number
+        pixels = _tile_shape(shape, side)[axis]
+        wanted = tiles.first[r] + side * number
         # At the border a tile begins earlier, with pixels that the one before has counted.
-        start = jnp.minimum(wanted, shape[axis] - side)
-        pixel = start + jnp.arange(side)
+        start = jnp.minimum(wanted, shape[axis] - pixels)
+        pixel = start + jnp.arange(pixels)
         own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, r, keepdims=False), taps)  # noqa: B023
         starts.append(start)
         weights.append(jnp.where(pixel >= wanted, own.matrix(pixel), 0))
