@@ -248,6 +248,10 @@ class DataConfig:
     photometric: float = 0.0  # probability of each colour distortion; 0: off
     copy_paste: float = 0.0  # probability that objects of another image are pasted; 0: off
 
+    exact_decode: bool = (
+        True  # False: large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size in training
+    )
+
 
 @dataclasses.dataclass(kw_only=True)
 class OptimizerConfig:

@@ -79,7 +79,8 @@ def test_metrics_lines(finished):
     training = [line for line in lines(workdir) if "loss" in line]
     assert [line["step"] for line in training] == [2, 4, 6]
     assert all(
-        LOSSES | {"grad_norm", "learning_rate", "images_per_second"} <= line.keys() for line in training
+        LOSSES | {"grad_norm", "learning_rate", "images_per_second", "data_wait"} <= line.keys()
+        for line in training
     )
     for line in training:
         assert line["loss"] == pytest.approx(sum(line[name] for name in LOSSES), rel=1e-5)

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import os
 import sys
+import time
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.pipeline import eval_batches
+from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
@@ -121,8 +123,10 @@ class Evaluator:
                 self._source, self._config, self._data_config,
                 process_index=jax.process_index(), process_count=jax.process_count(),
             )  # fmt: skip
-            for batch in batches:
-                batch = batch._replace(targets=None)
+            start, wait, detections = time.monotonic(), DataWait(), ()
+            rows = iter(batches)
+            for _ in range(len(batches)):
+                batch = wait.next(rows, detections)._replace(targets=None)
                 detections = self._detect(states, self._layout.split(batch))
                 waiting.append(pool.submit(self._to_results, detections, batch))
                 # Few at a time: every batch in the queue holds its images.
@@ -130,6 +134,11 @@ class Evaluator:
                     self._collect(waiting.popleft(), results, bar)
             while waiting:
                 self._collect(waiting.popleft(), results, bar)
+        seconds = time.monotonic() - start
+        logger.info(
+            "Detected in %d images in %.1f s (%.1f images/s); the device waited for data %.1f %% of it.",
+            len(results), seconds, len(results) / max(seconds, 1e-9), 100 * wait.seconds / max(seconds, 1e-9),
+        )  # fmt: skip
         everywhere = {index: found for part in gather_json(list(results.items())) for index, found in part}
         return [entry for index in sorted(everywhere) for entry in everywhere[index]]
 

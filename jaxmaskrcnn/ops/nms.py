@@ -108,27 +108,48 @@ def _greedy(boxes, scores, ids, iou_threshold, valid):
     ids = None if ids is None else jnp.pad(jnp.asarray(ids)[order], (0, padding))
     earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)  # [i, j]: i comes before j
 
-    def settle_tile(number, keep):
-        start = number * tile
+    def over(number, others):
+        """bool [T, T]: which boxes of the tile ``others`` overlap which of the tile ``number``."""
+        first, second = (
+            jax.tree.map(lambda x, k=k: jax.lax.dynamic_slice_in_dim(x, k * tile, tile), (boxes, ids))
+            for k in (others, number)
+        )
+        return _over(*first, *second, iou_threshold)
 
-        def cut(x):
-            return jax.lax.dynamic_slice_in_dim(x, start, tile)
+    def suppressed_one_by_one(number, keep):
+        def look(others, found):
+            kept = jax.lax.dynamic_slice_in_dim(keep, others * tile, tile)
+            return found | (over(number, others) & kept[:, None]).any(axis=0)
 
-        over = box_iou(boxes, cut(boxes)) > iou_threshold  # [N, T]
-        if ids is not None:
-            over &= ids[:, None] == cut(ids)
+        return jax.lax.fori_loop(0, number, look, jnp.zeros(tile, bool))
+
+    def suppressed_at_once(number, keep):
+        own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * tile, tile), (boxes, ids))
         # `keep` is still False from this tile on, so only what came before suppresses here.
-        candidates = cut(valid) & ~(over & keep[:, None]).any(axis=0)
-        return jax.lax.dynamic_update_slice_in_dim(keep, _settle(candidates, cut(over) & earlier), start, 0)
+        return (_over(boxes, ids, *own, iou_threshold) & keep[:, None]).any(axis=0)
+
+    def settle_tile(number, keep):
+        # Half of the overlaps are not needed. On accelerators leaving them out takes longer.
+        suppressed = jax.lax.platform_dependent(
+            number, keep, cpu=suppressed_one_by_one, default=suppressed_at_once
+        )
+        candidates = jax.lax.dynamic_slice_in_dim(valid, number * tile, tile) & ~suppressed
+        own = _settle(candidates, over(number, number) & earlier)
+        return jax.lax.dynamic_update_slice_in_dim(keep, own, number * tile, 0)
 
     if n <= tile:
         # Nothing comes before the only tile; a loop of one round would be slow to compile.
-        over = box_iou(boxes, boxes) > iou_threshold
-        keep = _settle(valid, (over if ids is None else over & (ids[:, None] == ids)) & earlier)
+        keep = _settle(valid, _over(boxes, ids, boxes, ids, iou_threshold) & earlier)
     else:
         keep = jnp.zeros(n + padding, bool)
         keep = jax.lax.fori_loop(0, (n + padding) // tile, settle_tile, keep)
     return jnp.zeros(n, bool).at[order].set(keep[:n])
+
+
+def _over(boxes, ids, others, other_ids, iou_threshold):
+    """bool [N, K]: which boxes suppress which of the others, were they kept and better."""
+    over = box_iou(boxes, others) > iou_threshold
+    return over if ids is None else over & (ids[:, None] == other_ids)
 
 
 def _settle(candidates, over):

@@ -153,7 +153,7 @@ class _Run:
             step = self.start
             while step < train.steps and not self._out_of_patience():
                 step += 1
-                batch = next(self.batches)
+                batch = progress.next_batch(self.batches)
                 try:
                     with progress.compiling(batch.images.shape):
                         self.state, metrics = step_fn(self.state, batch, key)
