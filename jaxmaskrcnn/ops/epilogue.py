@@ -35,19 +35,20 @@ def finish(y: Array, bias: Array | None, shortcut: Array | None, relu: bool) -> 
 
 
 def zero_after(x: Array) -> Array:
-    """A zero that XLA takes for a function of ``x``; what it is added to cannot be made before ``x``.
+    """A zero that XLA takes for a function of ``x``; what it is a part of cannot be made before ``x``.
 
     Args:
-        x: Floats, not empty.
+        x: Not empty.
 
     Returns:
-        A scalar of the type of ``x``: 0, or NaN where the first element is NaN.
+        A scalar 0 of the type of ``x``.
 
     Example:
         >>> zero_after(jnp.array([-2.0, jnp.inf]))
         Array(0., dtype=float32)
     """
-    return jnp.minimum(jnp.abs(x[(0,) * x.ndim]), 0)
+    bits = jax.lax.bitcast_convert_type(x[(0,) * x.ndim].astype(jnp.float32), jnp.int32)
+    return jnp.minimum(bits & 0x7FFFFFFF, 0).astype(x.dtype)
 
 
 def unwritten(shape: tuple[int, ...], *inputs: Array | None) -> Array:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmaskrcnn.ops import roi_tiles
+from jaxmaskrcnn.ops.epilogue import zero_after
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import Taps, axis_samples, fixed_taps, window_taps
 
@@ -236,7 +237,7 @@ def sum_taps(maps, regions):
         return total + weight[..., None] * flat.at[index].get(mode="promise_in_bounds")
 
     taps = regions.size()
-    total = jnp.zeros((regions.level.shape[0], *regions.bins(), flat.shape[1]), flat.dtype)
+    total = jnp.full((regions.level.shape[0], *regions.bins(), flat.shape[1]), zero_after(flat))
     # Partly unrolled, XLA makes one loop of several taps. Without any loop it would repeat the whole
     # sum inside of each consumer, for a transposed copy in a very slow order.
     return jax.lax.fori_loop(0, taps, add, total, unroll=4 if isinstance(taps, int) else 1)
@@ -260,7 +261,7 @@ def spread_taps(maps, regions, cotangent):
         return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
 
     counts = [int(np.prod(f.shape[:3])) for f in maps]
-    grad = jnp.zeros((sum(counts), channels), cotangent.dtype)
+    grad = jnp.full((sum(counts), channels), zero_after(cotangent))
     grad = jax.lax.fori_loop(0, regions.size(), add, grad)
     parts = jnp.split(grad, np.cumsum(counts)[:-1])
     return tuple(part.reshape(*f.shape[:3], channels) for part, f in zip(parts, maps, strict=True))

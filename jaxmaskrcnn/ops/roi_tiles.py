@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxmaskrcnn.ops.epilogue import zero_after
+
 # Larger tiles have more pixels that no bin reads, smaller ones more products.
 TILE = 12
 BITS_TILE = 64  # in masks, whose pixels have one channel
@@ -90,7 +92,7 @@ def _pool(readers, shapes, regions, side):
 
         return lax.fori_loop(start, stop, pool_region, out)
 
-    out = jnp.zeros((regions.level.shape[0], *bins, channels), jnp.float32)
+    out = jnp.full((regions.level.shape[0], *bins, channels), zero_after(regions.rows.span()[0]), jnp.float32)
     for level, (read, shape) in enumerate(zip(readers, shapes, strict=True)):
         out = pool_level(out, read, shape, starts[level], starts[level + 1])
     return out
@@ -109,7 +111,7 @@ def spread(maps, regions, cotangent):
     """
     rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
     order, starts = _by_level(regions.level, len(maps))
-    zero = _late_zero(cotangent)
+    zero = zero_after(cotangent)
 
     def spread_level(shape, start, stop):
         def spread_region(k, grad):
@@ -167,9 +169,3 @@ def _tile(regions, rows, columns, r, tile, shape, side):
         starts.append(start)
         weights.append(jnp.where(pixel >= wanted, own.matrix(pixel), 0))
     return (regions.image[r], *starts, 0), *weights
-
-
-def _late_zero(x):
-    """A zero that no compiler knows to be one, so that maps filled with it are not made before ``x`` is."""
-    bits = lax.bitcast_convert_type(x.reshape(-1)[0].astype(jnp.float32), jnp.int32)
-    return jnp.minimum(bits & 0x7FFFFFFF, 0).astype(x.dtype)

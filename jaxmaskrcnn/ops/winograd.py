@@ -126,18 +126,24 @@ class _Blocks(NamedTuple):
     def count(self) -> int:
         return self.along_batch * self.along_rows
 
-    def pad(self, x: Array, border: int, *, whole: bool = False, after: Array | None = None) -> Array:
-        """Zeros around the maps and behind them, so that every tile is full; or ``whole``, every block."""
-        n, h, w, _ = x.shape
-        maps, rows = self.maps * self.along_batch, self.rows * self.along_rows
-        maps, rows = (maps, rows) if whole else (n, ceil(h / TILE))
-        below, right = TILE * rows - h + border, TILE * self.columns - w + border
-        zero = jnp.zeros((), x.dtype) if after is None else zero_after(after)
-        return jax.lax.pad(x, zero, ((0, maps - n, 0), (border, below, 0), (border, right, 0), (0, 0, 0)))
+    def pad(self, x: Array, border: int, after: Array) -> Array:
+        """Zeros around the maps, so that every tile is full; not made before ``after``."""
+        below, right = (-size % TILE + border for size in x.shape[1:3])
+        return jax.lax.pad(
+            x, zero_after(after), ((0, 0, 0), (border, below, 0), (border, right, 0), (0, 0, 0))
+        )
 
     def start(self, index: Array) -> tuple:
         """Where a block lies. One that would not end within the maps is moved back by `jax.lax`'s slices."""
         return index // self.along_rows * self.maps, index % self.along_rows * self.rows * TILE, 0, 0
+
+    def repeated(self, index: Array, n: int, h: int) -> Array:
+        """bool [maps, rows, 1, 1]: what a block that was moved back has in common with the one before."""
+        first, row, _, _ = self.start(index)
+        maps, rows = jnp.arange(self.maps), jnp.arange(self.rows * TILE)
+        maps = jnp.minimum(first, n - self.maps) + maps < first
+        rows = jnp.minimum(row, -(-h // TILE) * TILE - self.rows * TILE) + rows < row
+        return (maps[:, None] | rows[None, :])[:, :, None, None]
 
     def take(self, x: Array, index: Array, border: int) -> Array:
         """Block ``index`` of padded maps."""
@@ -181,7 +187,7 @@ def convolve(
     n, h, w, channels = x.shape
     blocks = _blocks(n, h, w, max(channels, kernel.shape[3]))
     padded = blocks.pad(x, 1, after=kernel)
-    added = None if shortcut is None else blocks.pad(shortcut, 0)
+    added = None if shortcut is None else blocks.pad(shortcut, 0, after=x)
     points = _kernel_to_points(kernel + zero_after(x))
 
     def one(index, y):
@@ -221,12 +227,12 @@ def kernel_gradient(x: Array, cotangent: Array) -> Array:
     """
     n, h, w, channels = x.shape
     blocks = _blocks(n, h, w, max(channels, cotangent.shape[3]))
-    x = blocks.pad(x, 1, whole=True, after=cotangent)
-    cotangent = blocks.pad(cotangent, 0, whole=True)
+    x, cotangent = blocks.pad(x, 1, after=cotangent), blocks.pad(cotangent, 0, after=cotangent)
 
     def one(index):
         window = _map_to_points(_B, blocks.take(x, index, 1), blocks.rows, blocks.columns)
-        tile = _map_to_points(_A.T, blocks.take(cotangent, index, 0), blocks.rows, blocks.columns)
+        tile = jnp.where(blocks.repeated(index, n, h), 0, blocks.take(cotangent, index, 0))
+        tile = _map_to_points(_A.T, tile, blocks.rows, blocks.columns)
         return jnp.einsum("ptc,ptd->pcd", window, tile)
 
     return _points_to_kernel(jax.lax.fori_loop(1, blocks.count, lambda i, total: total + one(i), one(0)))
