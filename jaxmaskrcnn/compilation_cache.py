@@ -2,20 +2,16 @@
 
 import ctypes
 import functools
+import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
-# Shorter compilations leave little behind.
-_LONG_S = 1.0
-
 
 def enable(directory: str | os.PathLike | None = None) -> Path:
-    """Turn on JAX's persistent compilation cache; memory that compiling took goes back to the system.
-
-    Compiling a training step on a CPU leaves some two gigabytes with the C library, which keeps them for
-    the process although nothing uses them.
+    """Turn on JAX's persistent compilation cache.
 
     Args:
         directory: Where to keep it. None: the environment variable JAX_COMPILATION_CACHE_DIR,
@@ -30,19 +26,44 @@ def enable(directory: str | os.PathLike | None = None) -> Path:
     jax.config.update("jax_compilation_cache_dir", str(directory))
     # The default of one second leaves out the many small programs of a start.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    _release_after_compiling()
     return Path(directory)
 
 
-@functools.cache  # a second listener would do it twice
-def _release_after_compiling() -> None:
+def release_after_compiling(function: Callable) -> Callable:
+    """Give memory that compiling took back to the system.
+
+    Compiling a training step leaves some two gigabytes with the C library, which keeps them for the
+    process although nothing uses them.
+
+    Args:
+        function: Compiles when it is called with arrays of new shapes, as a jitted one does.
+
+    Returns:
+        A function that does the same, and after its first call with new shapes tidies up.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> double = release_after_compiling(jax.jit(lambda x: 2 * x))
+        >>> double(jnp.ones(2))
+        Array([2., 2.], dtype=float32)
+    """
+    seen = set()
+
+    @functools.wraps(function)
+    def call(*args):
+        result = function(*args)
+        shapes = tuple(jax.numpy.shape(x) for x in jax.tree.leaves(args))
+        if shapes not in seen:
+            seen.add(shapes)
+            gc.collect()
+            _trim()
+        return result
+
+    return call
+
+
+def _trim() -> None:
     try:
-        trim = ctypes.CDLL(None).malloc_trim  # glibc has it, other C libraries do not
+        ctypes.CDLL(None).malloc_trim(0)  # glibc has it, other C libraries do not
     except (AttributeError, OSError, TypeError):
-        return
-
-    def listen(event: str, seconds: float, **_) -> None:
-        if event == "/jax/core/compile/backend_compile_duration" and seconds > _LONG_S:
-            trim(0)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
+        pass

@@ -19,6 +19,7 @@ import numpy as np
 import tqdm
 from flax import nnx
 
+from jaxmaskrcnn.compilation_cache import release_after_compiling
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.data.prefetch import DataWait
@@ -83,7 +84,9 @@ class Evaluator:
             self._iou_types = ("bbox", "segm")
         elif config.mask_head:
             logger.warning("The annotations have no masks; only the boxes are scored.")
-        self._detect = self._layout.map_rows(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
+        self._detect = release_after_compiling(
+            self._layout.map_rows(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
+        )
 
     def run(self, *states: nnx.State) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Detects and scores.
