@@ -228,7 +228,7 @@ def run(words: list[str], train_command, monkeypatch) -> None:
             assert asked and set(filter(None, (asked[1] or "").split(","))) <= extras.keys()
         case ["pytest", "-m", marker]:
             assert f'"{marker}: ' in (ROOT / "pyproject.toml").read_text()
-        case ["pytest", "-s", *tests]:
+        case ["pytest", "-n", "0", "-s", *tests]:
             assert all((ROOT / test).is_file() for test in tests)
         case _:
             assert words in ci_commands(), f".ci/run does not run {shlex.join(words)}"
