@@ -8,7 +8,7 @@ Shapes: N anchors, P proposal slots, G ground-truth slots, R sampled regions, Q 
 largest possible number of positive regions), M the side of a mask, K object classes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,11 @@ class Regions(NamedTuple):
         matched: int32 [R], the ground-truth slot a positive region learns.
         positive: bool [R].
         valid: bool [R], False in slots that sampling could not fill.
+
+    Example:
+        >>> slots = [jnp.zeros(4, kind) for kind in (int, int, bool, bool)]
+        >>> Regions(jnp.zeros((4, 4)), *slots).positive.sum()
+        Array(0, dtype=int32)
     """
 
     boxes: Array
@@ -51,7 +56,21 @@ class Regions(NamedTuple):
 
 
 def smooth_l1(error: Array, beta: float) -> Array:
-    """Huber-like loss: ``0.5 e^2 / beta`` below ``beta``, ``|e| - 0.5 beta`` above; L1 for beta 0."""
+    """Huber-like loss: ``0.5 e^2 / beta`` below ``beta``, ``|e| - 0.5 beta`` above; L1 for beta 0.
+
+    Source: Fast R-CNN, equation 3, with torchvision's and Detectron2's ``beta``.
+
+    Args:
+        error: [...], differences.
+        beta: Where the square ends, at least 0.
+
+    Returns:
+        [...], elementwise.
+
+    Example:
+        >>> smooth_l1(jnp.array([0.5, -2.0]), 1.0).tolist()
+        [0.125, 1.5]
+    """
     size = jnp.abs(error)
     if beta == 0:
         return size
@@ -59,7 +78,19 @@ def smooth_l1(error: Array, beta: float) -> Array:
 
 
 def binary_cross_entropy(logits: Array, targets: Array) -> Array:
-    """Elementwise cross entropy with logits, in the form that does not overflow."""
+    """Cross entropy with logits (Mask R-CNN, section 3), in the form that does not overflow.
+
+    Args:
+        logits: [...].
+        targets: [...] in 0 to 1.
+
+    Returns:
+        [...], elementwise.
+
+    Example:
+        >>> binary_cross_entropy(jnp.array([-1000.0, 1000.0]), jnp.array([1.0, 1.0])).tolist()
+        [1000.0, 0.0]
+    """
     return jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
@@ -74,6 +105,12 @@ def sort_targets(targets: Targets) -> tuple[Targets, Array]:
 
     Returns:
         Targets with ``masks=None``, and int [G]: the original slot of each sorted one.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 0, 0], [0, 0, 4, 3]])
+        >>> valid = jnp.array([True, False, True])
+        >>> sort_targets(Targets(boxes, jnp.zeros(3, int), None, ~valid, valid))[1].tolist()
+        [2, 0, 1]
     """
     boxes = targets.boxes
     keys = (targets.labels, boxes[:, 3], boxes[:, 2], boxes[:, 1], boxes[:, 0], ~targets.valid)
@@ -84,11 +121,13 @@ def sort_targets(targets: Targets) -> tuple[Targets, Array]:
     )
 
 
-def match_boxes(boxes: Array, valid: Array, targets: Targets, config: ModelConfig, **rules):
+def match_boxes(
+    boxes: Array, valid: Array, targets: Targets, config: ModelConfig, **rules: Any
+) -> tuple[Array, Array]:
     """Match anchors or proposals to the objects of one image, crowd regions set aside.
 
     A box that would be background but lies in a crowd region to ``crowd_overlap`` of its own
-    area is neither positive nor negative.
+    area is neither positive nor negative. torchvision, Detectron2 and MMDetection drop crowd regions.
 
     Args:
         boxes: float [N, 4].
@@ -99,6 +138,17 @@ def match_boxes(boxes: Array, valid: Array, targets: Targets, config: ModelConfi
 
     Returns:
         int32 [N] matched slot, int32 [N] label (1 object, 0 background, -1 ignored).
+
+    Example:
+        >>> crowd = jnp.array([False, True])
+        >>> objects = jnp.array([[0.0, 0, 8, 8], [20, 0, 40, 8]])
+        >>> targets = Targets(objects, jnp.zeros(2, int), None, crowd, ~crowd | crowd)
+        >>> boxes = jnp.array([[0.0, 0, 8, 8], [22, 0, 30, 8], [50, 50, 60, 60]])
+        >>> valid = jnp.ones(3, bool)
+        >>> rules = {"foreground_iou": 0.5, "background_iou": 0.5}
+        >>> match = jax.jit(lambda *arrays: match_boxes(*arrays, ModelConfig(), **rules))
+        >>> match(boxes, valid, targets)[1].tolist()
+        [1, -1, 0]
     """
     objects = targets.valid & ~targets.crowd
     iou = box_iou(targets.boxes, boxes, epsilon=config.iou_epsilon)
@@ -122,16 +172,27 @@ def rpn_losses(
 ) -> dict[str, LossTerm]:
     """Objectness and box regression of the region proposal network, one image.
 
+    Source: Faster R-CNN, section 3.1.2.
+
     Args:
         objectness: float [N] logits.
         deltas: float [N, 4].
         anchors: N anchors.
         targets: Ground truth.
         config: Thresholds, sample size, loss and normaliser.
-        rng: Key of the sampler; None takes the lowest indices.
+        rng: Key of the sampler, a scalar; None takes the lowest indices.
 
     Returns:
         "loss_objectness" and "loss_rpn_box_reg".
+
+    Example:
+        >>> boxes, one = jnp.array([[0.0, 0, 8, 8], [50, 50, 60, 60]]), jnp.ones(1, bool)
+        >>> targets = Targets(boxes[:1], jnp.zeros(1, int), None, ~one, one)
+        >>> anchors = Anchors(boxes, jnp.ones(2, bool))
+        >>> losses = jax.jit(rpn_losses, static_argnames="config")
+        >>> terms = losses(jnp.zeros(2), jnp.zeros((2, 4)), anchors, targets, ModelConfig(), None)
+        >>> terms["loss_objectness"].count, terms["loss_rpn_box_reg"].total  # the first anchor fits exactly
+        (Array(2., dtype=float32), Array(0., dtype=float32))
     """
     targets, _ = sort_targets(targets)
     matched, label = match_boxes(
@@ -167,15 +228,27 @@ def rpn_losses(
 def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, rng: Array | None) -> Regions:
     """Add the ground truth to the proposals, match them, and sample what the heads learn from.
 
+    Source: Mask R-CNN, section 3.1 (training); torchvision ``select_training_samples``, Detectron2
+    ``label_and_sample_proposals``.
+
     Args:
         proposals: Of one image.
         targets: Of the same image.
         config: Thresholds, sample size and conventions.
-        rng: Key of the sampler; None takes the lowest indices. The draw of a proposal does not
+        rng: Key of the sampler, a scalar; None takes the lowest indices. The draw of a proposal does not
             depend on how many padded slots follow it.
 
     Returns:
         Regions, R = ``roi_batch_size``.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
+        >>> proposals = Proposals(box + 20, jnp.zeros(1), one)
+        >>> choose = jax.jit(sample_regions, static_argnames="config")
+        >>> regions = choose(proposals, targets, ModelConfig(roi_batch_size=4), None)
+        >>> regions.positive.tolist(), regions.valid.tolist(), regions.labels.tolist()[0]
+        ([True, False, False, False], [True, True, False, False], 2)
     """
     targets, order = sort_targets(targets)
     objects = targets.valid & ~targets.crowd
@@ -218,6 +291,8 @@ def box_losses(
 ) -> dict[str, LossTerm]:
     """Classification and box regression of the box head, one image.
 
+    Source: Fast R-CNN, section 2.3 and equation 1.
+
     Args:
         logits: float [R, K + 1].
         deltas: float [R, box channels, 4].
@@ -227,6 +302,16 @@ def box_losses(
 
     Returns:
         "loss_classifier" and "loss_box_reg"; both count the sampled regions.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
+        >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
+        >>> losses = jax.jit(box_losses, static_argnames="config")
+        >>> config = ModelConfig(num_classes=3)
+        >>> terms = losses(jnp.zeros((1, 4)), jnp.zeros((1, 4, 4)), regions, targets, config)
+        >>> round(float(terms["loss_classifier"].total), 3)  # four equal logits
+        1.386
     """
     background = 0 if config.background == "first" else config.num_classes
     channel = regions.labels + config.foreground_offset
@@ -248,7 +333,7 @@ def box_losses(
 def wanted_masks(
     regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: ModelConfig
 ) -> Array:
-    """What the mask head should predict, by the rule of the model, one image.
+    """What the mask head should predict, by the rule of torchvision, Detectron2 or MMDetection, one image.
 
     Args:
         regions: Q regions.
@@ -261,6 +346,16 @@ def wanted_masks(
 
     Returns:
         float [Q, M, M] in 0 to 1.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> masks = jnp.full((1, 8, 1), 0xF0, jnp.uint8)  # the left half
+        >>> targets = Targets(box, jnp.array([2]), masks, ~one, one)
+        >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
+        >>> config = ModelConfig(mask_targets="threshold")
+        >>> wanted = jax.jit(wanted_masks, static_argnames=("side", "width", "config"))
+        >>> wanted(regions, targets, 2, 8, jnp.array([8, 8]), config)[0].tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
     """
     drawn = config.mask_targets == "polygon" and targets.polygons is not None
     if drawn:
@@ -293,6 +388,8 @@ def mask_loss(
 ) -> dict[str, LossTerm]:
     """Mean binary cross entropy over the positive regions' masks, one image.
 
+    Source: Mask R-CNN, section 3.
+
     Args:
         logits: float [Q, M, M], of the regions' own classes.
         regions: The first Q of the sampled regions, among them all positive ones.
@@ -303,6 +400,15 @@ def mask_loss(
 
     Returns:
         "loss_mask", counted in mask pixels.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), jnp.full((1, 8, 1), 0xF0, jnp.uint8), ~one, one)
+        >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
+        >>> loss = jax.jit(mask_loss, static_argnames=("width", "config"))
+        >>> size = jnp.array([8, 8])
+        >>> loss(jnp.zeros((1, 2, 2)), regions, targets, 8, size, ModelConfig())["loss_mask"].count
+        Array(4., dtype=float32)
     """
     side = logits.shape[-1]
     wanted = wanted_masks(regions, targets, side, width, image_size, config)
@@ -319,7 +425,11 @@ def reduce_terms(terms: dict[str, LossTerm], axis_name: str | None = None) -> di
         axis_name: Name of a mapped axis to add over, or None.
 
     Returns:
-        ``total / count`` by name; 0 where nothing was counted.
+        ``total / count`` by name, scalars; 0 where nothing was counted.
+
+    Example:
+        >>> reduce_terms({"loss_mask": LossTerm(6.0, 4.0)})["loss_mask"].item()
+        1.5
     """
     if axis_name is not None:
         terms = jax.lax.psum(terms, axis_name)

@@ -6,6 +6,7 @@ slots, D detection slots, K object classes, M the side of a mask.
 
 import fnmatch
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import limited_nms
 from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
-from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals
+from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
 
@@ -30,9 +31,14 @@ ROI_LEVELS = 4  # regions are pooled from P2 to P5
 
 
 class MaskRCNN(nnx.Module):
-    """The detector; with ``config.mask_head`` False it is Faster R-CNN.
+    """The detector (He et al., 2017); with ``config.mask_head`` False it is Faster R-CNN.
 
-    Everything but the layers is a function of one image, mapped over the batch.
+    Everything but the layers is a function of one image, mapped over the batch. Any of the four parts
+    can be replaced by assigning another module that is called in the same way.
+
+    Args:
+        config: Architecture and conventions.
+        rngs: For the initial weights.
 
     Attributes:
         config: ModelConfig.
@@ -42,15 +48,12 @@ class MaskRCNN(nnx.Module):
         mask_head: MaskHead, or None.
 
     Example:
-        >>> import numpy as np
-        >>> import jaxmaskrcnn as jmr
-        >>> from flax import nnx
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
-        >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))
-        >>> batch = jmr.make_batch(model, [np.zeros((96, 128, 3), np.uint8)])
+        >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))  # doctest: +SKIP
+        >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
         >>> detect = jax.jit(lambda model, batch: model.detect(batch))
-        >>> detect(model, batch).boxes.shape[::2]
-        (1, 4)
+        >>> jax.eval_shape(detect, model, batch).boxes.shape  # one image, six slots
+        (1, 6, 4)
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -66,11 +69,27 @@ class MaskRCNN(nnx.Module):
         return self.config.known_categories()
 
     def features(self, images: Array, extents: Array | None = None, train: bool = False) -> list[Array]:
-        """P2 to P6 of normalised images; see `Backbone`."""
+        """P2 to P6 of normalised images, see `Backbone`.
+
+        Args:
+            images: [B, H, W, 3], normalised, zero outside of each image.
+            extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
+            train: See `ResNet`.
+
+        Returns:
+            P2 to P6, [B, h, w, C] each.
+        """
         return self.backbone(images, extents, train)
 
-    def propose(self, batch: Batch, levels: list[Array], train: bool = False):
+    def propose(
+        self, batch: Batch, levels: list[Array], train: bool = False
+    ) -> tuple[Array, Array, Anchors, Proposals]:
         """Run the region proposal network.
+
+        Args:
+            batch: Gives extents and image sizes.
+            levels: P2 to P6, [B, h, w, C] each.
+            train: Chooses the training or the test counts of proposals; see also `ResNet`.
 
         Returns:
             Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
@@ -90,8 +109,8 @@ class MaskRCNN(nnx.Module):
 
         Args:
             batch: Gives extents and image sizes.
-            levels: P2 to P6.
-            boxes: [B, R, 4].
+            levels: P2 to P6, [B, h, w, C] each.
+            boxes: [B, R, 4], XYXY in pixels of the network's input.
             size: Side of the output S.
 
         Returns:
@@ -122,7 +141,11 @@ class MaskRCNN(nnx.Module):
         return pooled.reshape(-1, *pooled.shape[2:])
 
     def _roi_geometry(self, batch: Batch) -> tuple[Array, Array, Array]:
-        """Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2]."""
+        """Where regions are pooled from, by ``config.roi_scale``.
+
+        Returns:
+            Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2].
+        """
         strides = jnp.asarray(STRIDES[:ROI_LEVELS])
         feature_sizes = jax.vmap(lambda s: feature_extent(batch.extents, s), out_axes=1)(strides)
         scales = jnp.broadcast_to(1.0 / strides, feature_sizes.shape[:2])
@@ -144,9 +167,9 @@ class MaskRCNN(nnx.Module):
 
         Args:
             batch: With targets.
-            rng: Key for sampling; None takes the lowest indices first.
-            first_position: Place of the first image in the global batch. Random draws depend on
-                an image's place there, not on the device it is on.
+            rng: Key for sampling, a scalar; None takes the lowest indices first.
+            first_position: Place of the first image in the global batch, a scalar. Random draws depend
+                on an image's place there, not on the device it is on.
             train: False keeps batch norm's statistics as they are, for validation losses.
 
         Returns:
@@ -200,11 +223,15 @@ class MaskRCNN(nnx.Module):
         return jax.vmap(loss)(logits, regions, batch.targets, batch.image_sizes)
 
     def losses(self, batch: Batch, rng: Array | None = None) -> dict[str, Array]:
-        """Scalar losses of a batch; arguments as in `loss_terms`.
+        """The losses of a batch.
+
+        Args:
+            batch: With targets.
+            rng: Key for sampling, a scalar; None takes the lowest indices first.
 
         Returns:
-            loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with a mask head,
-            loss_mask. Their sum is what training minimises.
+            By name, each a scalar: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and,
+            with a mask head, loss_mask. Their sum is what training minimises.
         """
         return losses.reduce_terms(self.loss_terms(batch, rng))
 
@@ -280,7 +307,7 @@ def select_detections(
     )
 
 
-def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()):
+def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:
     """An nnx filter: the parameters that training updates.
 
     Frozen batch norm is no parameter to begin with. The stem and the first stages are left out
@@ -295,10 +322,9 @@ def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()):
         A filter for ``nnx.state`` and ``nnx.split``.
 
     Example:
-        >>> from flax import nnx
-        >>> import jaxmaskrcnn as jmr
-        >>> model = jmr.MaskRCNN(jmr.model_config("jaxmaskrcnn/shapes"), rngs=nnx.Rngs(0))
-        >>> graphdef, params, rest = nnx.split(model, jmr.trainable(model), ...)
+        >>> graphdef, params, rest = nnx.split(model, trainable(model, freeze=("backbone.*",)), ...)
+        >>> sorted(params)
+        ['box_head', 'mask_head', 'rpn']
     """
     frozen = []
     if model.config.freeze_at >= 1:
@@ -316,9 +342,15 @@ def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()):
 def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
     """A model with random weights, initialised in one compiled call.
 
+    Args:
+        config: Architecture and conventions.
+        seed: Of the weights.
+
+    Returns:
+        The model; what ``MaskRCNN(config, rngs=nnx.Rngs(key))`` makes, in less time.
+
     Example:
-        >>> import jaxmaskrcnn as jmr
-        >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))
+        >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))  # doctest: +SKIP
     """
     # Run once, so code that is made quickly beats quick code.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
