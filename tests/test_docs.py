@@ -216,7 +216,9 @@ def earlier_blocks(page: Path) -> list[Block]:
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "real"])
-@pytest.mark.parametrize("page", [p for p in PAGES if p not in RUN_ELSEWHERE], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p not in RUN_ELSEWHERE], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_blocks_run(page, real, desk, train_command, monkeypatch):
     for block in [*earlier_blocks(page), *blocks(page)]:
         if block.reason is not None:
