@@ -23,7 +23,7 @@ from absl import flags
 from absl import logging as absl_logging
 from conversion_helpers import imagenet_weights
 from detectors import random_model, small_config
-from pages import BLOCK, NAMES, PAGES, ROOT, Block, blocks
+from pages import BLOCK, NAMES, PAGES, ROOT, RUN_HERE, blocks, earlier_blocks
 from PIL import Image
 
 import jaxmaskrcnn
@@ -202,23 +202,9 @@ def train(arguments: list[str], train_command, monkeypatch) -> None:
     train_command.main([])
 
 
-# A session of its own, run by tests/test_modules_doc.py with nothing left out.
-RUN_ELSEWHERE = [ROOT / "docs" / "modules.md"]
-
-
-def earlier_blocks(page: Path) -> list[Block]:
-    """What fine-tuning.md goes on from: the data and the run of training.md."""
-    if page.name != "fine-tuning.md":
-        return []
-    wanted = re.compile(r"write_shapes\(|^python train\.py --config.* --workdir=runs/mine", re.M)
-    return [block for block in blocks(ROOT / "docs" / "training.md") if wanted.search(block.text)]
-
-
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "real"])
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if p not in RUN_ELSEWHERE], ids=lambda page: str(page.relative_to(ROOT))
-)
+@pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run(page, real, desk, train_command, monkeypatch):
     for block in [*earlier_blocks(page), *blocks(page)]:
         if block.reason is not None:
