@@ -91,10 +91,9 @@ def public_names() -> dict[str, object]:
 def imported_names() -> dict[str, object]:
     """What is exported for others to import; by its short name."""
     found = {}
-    for module in (jaxmaskrcnn, ops, models):
+    for module in (jaxmaskrcnn, ops, models, losses):
         found |= {name: getattr(module, name) for name in module.__all__}
-    found |= {n: v for n, v in vars(losses).items() if getattr(v, "__module__", "") == losses.__name__}
-    return {n: v for n, v in found.items() if not n.startswith("_") and is_documentable(v)}
+    return {name: value for name, value in found.items() if is_documentable(value)}
 
 
 IMPORTED = imported_names()
