@@ -16,18 +16,14 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import normalise
 from jaxmaskrcnn.models.box_head import BoxHead
-from jaxmaskrcnn.models.fpn import STRIDES, Backbone
+from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.fpn import Backbone
 from jaxmaskrcnn.models.mask_head import MaskHead
-from jaxmaskrcnn.models.padding import feature_extent
+from jaxmaskrcnn.models.pooling import pool_regions
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
-from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
-from jaxmaskrcnn.ops.nms import limited_nms
-from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
-
-ROI_LEVELS = 4  # regions are pooled from P2 to P5
 
 
 class MaskRCNN(nnx.Module):
@@ -116,49 +112,7 @@ class MaskRCNN(nnx.Module):
         Returns:
             [B * R, S, S, C].
         """
-        levels = tuple(levels[:ROI_LEVELS])
-        scales, lowest, feature_sizes = self._roi_geometry(batch)
-
-        def pool_image(features, boxes, scales, lowest, feature_sizes):
-            level = assign_levels(
-                boxes,
-                rule=self.config.roi_level_rule,
-                min_level=lowest,
-                max_level=lowest + ROI_LEVELS - 1,
-            )
-            return multilevel_roi_align(
-                features,
-                boxes,
-                level - lowest,
-                size,
-                spatial_scales=scales,
-                sampling_ratio=self.config.roi_sampling_ratio,
-                aligned=self.config.roi_aligned,
-                feature_sizes=feature_sizes,
-            )
-
-        pooled = jax.vmap(pool_image)(levels, boxes, scales, lowest, feature_sizes)
-        return pooled.reshape(-1, *pooled.shape[2:])
-
-    def _roi_geometry(self, batch: Batch) -> tuple[Array, Array, Array]:
-        """Where regions are pooled from, by ``config.roi_scale``.
-
-        Returns:
-            Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2].
-        """
-        strides = jnp.asarray(STRIDES[:ROI_LEVELS])
-        feature_sizes = jax.vmap(lambda s: feature_extent(batch.extents, s), out_axes=1)(strides)
-        scales = jnp.broadcast_to(1.0 / strides, feature_sizes.shape[:2])
-        if self.config.roi_scale == "inferred":
-            # torchvision infers the scale from the heights of the feature map and of the highest
-            # image that shares the padded canvas; right but for extreme shapes (64 x 1333), where
-            # weights trained with it still expect the same.
-            shared = (batch.extents[:, None] == batch.extents[None]).all(-1)
-            height = jnp.where(shared, batch.image_sizes[None, :, 0], 0).max(-1)
-            ratio = feature_sizes[:, :, 0] / height[:, None]
-            scales = 2.0 ** jnp.round(jnp.log2(ratio))
-        lowest = jnp.round(-jnp.log2(scales[:, 0])).astype(jnp.int32)
-        return scales.astype(jnp.float32), lowest, feature_sizes
+        return pool_regions(batch, levels, boxes, size, self.config)
 
     def loss_terms(
         self, batch: Batch, rng: Array | None = None, *, first_position: int | Array = 0, train: bool = True
@@ -260,51 +214,6 @@ class MaskRCNN(nnx.Module):
         logits = self.mask_head.of_class(self.mask_head(pooled), found.labels.reshape(-1))
         masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])
         return found._replace(masks=jnp.where(found.valid[..., None, None], masks, 0))
-
-
-def select_detections(
-    logits: Array, deltas: Array, proposals: Proposals, image_size: Array, config: ModelConfig
-) -> Detections:
-    """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
-
-    Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
-
-    Args:
-        logits: float [P, K + 1].
-        deltas: float [P, box channels, 4].
-        proposals: P slots.
-        image_size: int [2], the image without padding.
-        config: Thresholds and limits.
-
-    Returns:
-        Detections with D slots and ``masks=None``.
-    """
-    k, offset = config.num_classes, config.foreground_offset
-    scores = jax.nn.softmax(logits)[:, offset : offset + k]  # [P, K]
-    if not config.class_agnostic_boxes:
-        deltas = deltas[:, offset : offset + k]
-    slots, per_box = deltas.shape[:2]
-    boxes = decode_boxes(
-        deltas.reshape(-1, 4), jnp.repeat(proposals.boxes, per_box, 0), config.box_weights, config.delta_clamp
-    )
-    finite = jnp.isfinite(boxes).all(-1)
-    boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    usable = finite & (sides >= config.detection_min_side).all(-1)
-    boxes = jnp.broadcast_to(boxes.reshape(slots, per_box, 4), (slots, k, 4)).reshape(-1, 4)
-    usable = jnp.broadcast_to(usable.reshape(slots, per_box), (slots, k)) & proposals.valid[:, None]
-    usable = (usable & (scores > config.score_threshold)).reshape(-1)
-    scores, labels = scores.reshape(-1), jnp.tile(jnp.arange(k), slots)
-    index, valid = limited_nms(
-        boxes, scores, labels, config.nms_threshold, config.detections_per_image, valid=usable
-    )
-    return Detections(
-        boxes=jnp.where(valid[:, None], boxes[index], 0),
-        scores=jnp.where(valid, scores[index], 0),
-        labels=jnp.where(valid, labels[index], 0),
-        masks=None,
-        valid=valid,
-    )
 
 
 def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:
