@@ -280,5 +280,5 @@ def test_functions_that_are_named_exist():
     defined = {name for pair in defined for name in pair}
     named = set(re.findall(r"`(?:\w+\.)?(\w+)`", BLOCK.sub("", page))) - {"py"}
     # What others define: transformations of JAX, variables of NNX, markers of shapes.
-    foreign = {"vmap", "psum", "jit", "pmap", "shard_map", "Param", "Module"}
+    foreign = {"vmap", "psum", "jit", "pmap", "shard_map", "cond", "Param", "Module"}
     assert not sorted(named - defined - foreign)
