@@ -4,8 +4,6 @@ Shape legend: G ground-truth masks, N predicted masks, P regions, H and W the im
 canvas's) height and width, M the side of a predicted mask. Boxes are XYXY in pixels.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +57,7 @@ def mask_targets(
     size: int,
     *,
     rule: str,
-    image_size: Sequence[float] | ArrayLike | None = None,
+    image_size: tuple[float, float] | ArrayLike | None = None,
 ) -> Array:
     """What the mask head should predict: each region's object, cropped and resampled.
 

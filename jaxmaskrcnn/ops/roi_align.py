@@ -13,7 +13,6 @@ pairs of a row tap and a column tap. The loop is as long as the widest bin at ha
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -101,7 +100,7 @@ def roi_align(
     spatial_scale: float | Array = 1.0,
     sampling_ratio: int = 2,
     aligned: bool = False,
-    feature_size: Sequence[float] | ArrayLike | None = None,
+    feature_size: tuple[float, float] | ArrayLike | None = None,
 ) -> Array:
     """Pool regions of one feature map (Mask R-CNN, section 3; torchvision's ``roi_align``).
 
@@ -141,7 +140,7 @@ def roi_align(
 
 
 def multilevel_roi_align(
-    features: Sequence[Array],
+    features: tuple[Array, ...],
     boxes: ArrayLike,
     levels: Array,
     output_size: int | tuple[int, int],
