@@ -5,6 +5,7 @@ The canvas is the common, padded size of a batch.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +87,7 @@ def normalise(images: Array, image_sizes: Array, config: ModelConfig) -> Array:
 
 
 def make_batch(
-    model,
+    model: Any,
     images: Sequence[np.ndarray],
     targets: Sequence[Mapping] | None = None,
     *,

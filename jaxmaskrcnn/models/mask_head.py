@@ -16,11 +16,23 @@ Array = jax.Array
 class MaskHead(nnx.Module):
     """Convolutions, a deconvolution, and a 1x1 predictor.
 
+    Source: torchvision ``MaskRCNNHeads`` and ``MaskRCNNPredictor``; Detectron2
+    ``MaskRCNNConvUpsampleHead``. Anything with the same two methods can take its place in a `MaskRCNN`.
+
+    Args:
+        config: ``mask_*``, ``head_norm``, ``num_classes`` and what the regions have: ``fpn_channels``.
+        rngs: For the initial weights.
+
     Attributes:
         convs: List of ConvNorm (four by default).
         deconv: Deconv2x2.
         logits: 1x1 convolution to one map a class (one in all if class-agnostic). torchvision
             keeps an unused map for the background, in front.
+
+    Example:
+        >>> logits = model.mask_head(jnp.zeros((5, 14, 14, model.config.fpn_channels)))
+        >>> model.mask_head.of_class(logits, jnp.array([0, 1, 2, 1, 0])).shape
+        (5, 28, 28)
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -38,7 +50,16 @@ class MaskHead(nnx.Module):
         self.class_agnostic = config.class_agnostic_masks
 
     def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> Array:
-        """[R, S, S, C] -> logits [R, M, M, channels]; arguments as in `BoxHead`."""
+        """Masks for every class.
+
+        Args:
+            regions: [R, S, S, C] pooled features.
+            mask: bool [R, 1, 1, 1], regions that count for batch norm.
+            train: See `ResNet`.
+
+        Returns:
+            Logits [R, M, M, channels].
+        """
         x = regions
         for layer in self.convs:
             x = layer(x, mask, train, relu=True)

@@ -88,18 +88,20 @@ class Bottleneck(nnx.Module):
 
 
 class ResNet(nnx.Module):
-    """Stem and four stages.
+    """Stem and four stages (He et al., 2015; of wide ResNets and ResNeXt too).
+
+    Args:
+        config: ``backbone_*``, ``norm_epsilon``, ``dtype`` and ``remat``.
+        rngs: For the initial weights.
 
     Attributes:
         conv1, bn1: The stem.
-        layer1 to layer4: Lists of blocks.
+        layer1, layer2, layer3, layer4: Lists of blocks.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from jaxmaskrcnn.config import ModelConfig
-        >>> body = ResNet(ModelConfig(backbone_depth=18, backbone_width=8), rngs=nnx.Rngs(0))
-        >>> [c.shape for c in body(jnp.zeros((1, 64, 96, 3)))]
+        >>> config = ModelConfig(backbone_depth=18, backbone_width=8)
+        >>> body = nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0)))
+        >>> [c.shape for c in jax.eval_shape(lambda body, x: body(x), body, jnp.zeros((1, 64, 96, 3)))]
         [(1, 16, 24, 8), (1, 8, 12, 16), (1, 4, 6, 32), (1, 2, 3, 64)]
     """
 

@@ -21,12 +21,22 @@ Array = jax.Array
 
 
 class RPNHead(nnx.Module):
-    """3x3 convolutions and two 1x1 predictors, shared by all levels.
+    """3x3 convolutions and two 1x1 predictors, shared by all levels (Ren et al., 2015, section 3.1).
+
+    Args:
+        config: ``rpn_convs``, ``rpn_norm``, ``anchor_ratios`` and what the levels have: ``fpn_channels``.
+        rngs: For the initial weights.
 
     Attributes:
         convs: List of ConvNorm (one, or two in newer recipes), each followed by a ReLU.
         cls_logits: A objectness logits a cell.
         bbox_pred: 4 A deltas a cell, anchor by anchor (dx, dy, dw, dh).
+
+    Example:
+        >>> levels = [jnp.zeros((2, n, n, 8)) for n in (16, 8, 4, 2, 1)]
+        >>> objectness, deltas = jax.eval_shape(model.rpn, levels)
+        >>> objectness.shape, deltas.shape  # three anchors in each of 341 cells
+        ((2, 1023), (2, 1023, 4))
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -42,7 +52,16 @@ class RPNHead(nnx.Module):
     def __call__(
         self, levels: list[Array], extents: Array | None = None, train: bool = False
     ) -> tuple[Array, Array]:
-        """P2 to P6 -> objectness logits [B, N] and deltas [B, N, 4], at least float32."""
+        """What every anchor may hold, and how it should move.
+
+        Args:
+            levels: P2 to P6, [B, h, w, C] each.
+            extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
+            train: See `ResNet`.
+
+        Returns:
+            Objectness logits [B, N] and deltas [B, N, 4], at least float32.
+        """
         objectness, deltas = [], []
         for stride, x in zip(STRIDES, levels, strict=True):
             mask = inside(extents, stride, x.shape[1:3])

@@ -9,6 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops import roi_tiles
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
@@ -18,7 +20,7 @@ from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
 _CHUNK_PIXELS = 2**23
 
 
-def pack_masks(masks):
+def pack_masks(masks: np.ndarray) -> np.ndarray:
     """Eight pixels of a row in a byte, on the host.
 
     Args:
@@ -26,11 +28,15 @@ def pack_masks(masks):
 
     Returns:
         numpy uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit.
+
+    Example:
+        >>> pack_masks(np.array([[True, False, True]])).tolist()
+        [[160]]
     """
     return np.packbits(np.asarray(masks, bool), axis=-1)
 
 
-def unpack_masks(packed, width):
+def unpack_masks(packed: ArrayLike, width: int) -> Array:
     """The inverse of :func:`pack_masks`, on the device.
 
     Args:
@@ -39,11 +45,24 @@ def unpack_masks(packed, width):
 
     Returns:
         uint8 [..., H, W] of 0 and 1.
+
+    Example:
+        >>> unpack_masks(np.array([[160]], np.uint8), 3).tolist()
+        [[1, 0, 1]]
     """
     return jnp.unpackbits(jnp.asarray(packed), axis=-1, count=width)
 
 
-def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
+def mask_targets(
+    packed: ArrayLike,
+    width: int,
+    index: Array,
+    boxes: ArrayLike,
+    size: int,
+    *,
+    rule: str,
+    image_size: tuple[float, float] | ArrayLike | None = None,
+) -> Array:
     """What the mask head should predict: each region's object, cropped and resampled.
 
     Both rules are RoIAlign of the full-image mask with the adaptive number of samples.
@@ -56,14 +75,21 @@ def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
         size: M, the side of the targets, static.
         rule: "soft" keeps the shares of covered area in 0 to 1 (torchvision, not aligned);
             "threshold" makes them 0 or 1 at 0.5 (Detectron2 with bitmasks, MMDetection, aligned).
-        image_size: (h, w) of the image inside the canvas, where RoIAlign's border rule applies;
-            may be traced. None: (H, W).
+        image_size: [2], (h, w) of the image inside the canvas, where RoIAlign's border rule
+            applies; may be traced. None: (H, W).
 
     Returns:
         float32 [P, M, M]; zeros for an empty region under "threshold".
 
     Raises:
         ValueError: ``rule`` is something else.
+
+    Example:
+        >>> mask = np.zeros((1, 8, 8), bool)
+        >>> mask[0, :, :4] = True
+        >>> box = jnp.array([[0.0, 0, 8, 8]])
+        >>> mask_targets(pack_masks(mask), 8, jnp.array([0]), box, 2, rule="threshold")[0].tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
     """
     if rule not in ("soft", "threshold"):
         raise ValueError(f'mask_targets: rule is {rule!r}; choose "soft" or "threshold".')
@@ -122,7 +148,9 @@ def _crop_tiles(size, width, packed, index, y, x, extents):
     return crop((packed,), Regions(jnp.zeros_like(index), index, rows, columns))[..., 0]
 
 
-def paste_masks(probs, boxes, image_size, *, convention="torchvision"):
+def paste_masks(
+    probs: ArrayLike, boxes: ArrayLike, image_size: tuple[int, int], *, convention: str = "torchvision"
+) -> Array:
     """Predicted masks, enlarged to their boxes, in arrays of the image's size.
 
     * "torchvision": the mask gets a border of one zero cell, the box grows in proportion about
@@ -142,6 +170,11 @@ def paste_masks(probs, boxes, image_size, *, convention="torchvision"):
 
     Raises:
         ValueError: ``convention`` is something else.
+
+    Example:
+        >>> probs, box = jnp.ones((1, 2, 2)), jnp.array([[1.0, 1, 3, 2]])
+        >>> paste_masks(probs, box, (3, 4), convention="detectron2")[0].tolist()
+        [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     boxes = jnp.asarray(boxes, jnp.float32)
     cells = probs.shape[-1]
@@ -152,8 +185,12 @@ def paste_masks(probs, boxes, image_size, *, convention="torchvision"):
     return jnp.einsum("nyk,nxk->nyx", half, columns, precision="highest")
 
 
-def paste_mask_window(prob, box, image_size, *, convention="torchvision"):
+def paste_mask_window(
+    prob: ArrayLike, box: ArrayLike, image_size: tuple[int, int], *, convention: str = "torchvision"
+) -> tuple[np.ndarray, tuple[int, int]]:
     """One mask pasted as by :func:`paste_masks`, on the host, only where it can be non-zero.
+
+    The conventions are torchvision's and Detectron2's.
 
     Args:
         prob: numpy [M, M].
@@ -167,6 +204,13 @@ def paste_mask_window(prob, box, image_size, *, convention="torchvision"):
 
     Raises:
         ValueError: ``convention`` is something else.
+
+    Example:
+        >>> window, corner = paste_mask_window(
+        ...     np.ones((2, 2)), np.array([1.0, 1, 3, 2]), (3, 4), convention="detectron2"
+        ... )
+        >>> window.tolist(), corner
+        ([[1.0, 1.0]], (1, 1))
     """
     return next(
         paste_mask_windows(np.asarray(prob)[None], np.asarray(box)[None], image_size, convention=convention)

@@ -10,6 +10,8 @@ valid, or whose score is NaN, are neither kept nor suppress anything. Nothing is
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.boxes import box_iou
 
@@ -17,8 +19,8 @@ from jaxmaskrcnn.ops.boxes import box_iou
 _TILE = 256
 
 
-def nms(boxes, scores, iou_threshold, valid=None):
-    """Greedy non-maximum suppression.
+def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float, valid: ArrayLike | None = None) -> Array:
+    """Greedy non-maximum suppression; keeps what torchvision's ``nms`` keeps.
 
     Args:
         boxes: [N, 4], XYXY in pixels.
@@ -36,7 +38,13 @@ def nms(boxes, scores, iou_threshold, valid=None):
     return _greedy(boxes, scores, None, iou_threshold, valid)
 
 
-def batched_nms(boxes, scores, ids, iou_threshold, valid=None):
+def batched_nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    ids: ArrayLike,
+    iou_threshold: float,
+    valid: ArrayLike | None = None,
+) -> Array:
     """Greedy non-maximum suppression within groups (classes or pyramid levels).
 
     Equal ids are compared directly. torchvision and MMDetection instead move the groups apart
@@ -51,16 +59,28 @@ def batched_nms(boxes, scores, ids, iou_threshold, valid=None):
 
     Returns:
         bool [N], the boxes that are kept, in input order.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5]])
+        >>> batched_nms(boxes, jnp.array([0.5, 0.9]), jnp.array([0, 1]), 0.5).tolist()
+        [True, True]
     """
     return _greedy(boxes, scores, ids, iou_threshold, valid)
 
 
-def limited_nms(boxes, scores, ids, iou_threshold, limit, valid=None):
+def limited_nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    ids: ArrayLike,
+    iou_threshold: float,
+    limit: int,
+    valid: ArrayLike | None = None,
+) -> tuple[Array, Array]:
     """The first ``limit`` boxes that :func:`batched_nms` keeps, best first.
 
     ``limit`` rounds that take the best remaining box and drop what it suppresses. Time and
     memory grow with ``limit * N`` and N instead of N squared, which suits many boxes and few
-    detections (every proposal with every class).
+    detections (every proposal with every class), as torchvision's and Detectron2's box heads have.
 
     Args:
         boxes: [N, 4], XYXY in pixels.
@@ -73,6 +93,12 @@ def limited_nms(boxes, scores, ids, iou_threshold, limit, valid=None):
     Returns:
         (index int32 [limit], valid bool [limit]); where fewer boxes are kept, the rest has
         index 0 and is not valid.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]])
+        >>> index, valid = limited_nms(boxes, jnp.array([0.5, 0.9, 0.1]), jnp.zeros(3, int), 0.5, 3)
+        >>> index.tolist(), valid.tolist()
+        ([1, 2, 0], [True, True, False])
     """
     boxes, scores, alive = _prepare(boxes, scores, valid)
     ids = jnp.asarray(ids)

@@ -19,6 +19,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops import roi_tiles
 from jaxmaskrcnn.ops.epilogue import zero_after
@@ -26,7 +28,9 @@ from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import Taps, axis_samples, fixed_taps, window_taps
 
 
-def assign_levels(boxes, *, rule, min_level=2, max_level=5):
+def assign_levels(
+    boxes: ArrayLike, *, rule: str, min_level: int | Array = 2, max_level: int | Array = 5
+) -> Array:
     """The pyramid level that each box is pooled from (FPN, equation 1).
 
     ``floor(4 + log2(sqrt(area) / 224))``, limited to the given levels. The libraries differ in
@@ -39,14 +43,19 @@ def assign_levels(boxes, *, rule, min_level=2, max_level=5):
     Args:
         boxes: [R, 4], XYXY in pixels of the network's input.
         rule: One of the three.
-        min_level: Finest level there is.
-        max_level: Coarsest level there is.
+        min_level: Finest level there is, a scalar.
+        max_level: Coarsest level there is, a scalar.
 
     Returns:
         int32 [R], ``min_level`` to ``max_level``; an empty box gets ``min_level``.
 
     Raises:
         ValueError: ``rule`` is something else.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 50, 50], [0, 0, 224, 224], [0, 0, 900, 900]])
+        >>> assign_levels(boxes, rule="torchvision").tolist()
+        [2, 4, 5]
     """
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -88,15 +97,15 @@ def _smallest_areas(rule):
 
 
 def roi_align(
-    features,
-    boxes,
-    output_size,
+    features: ArrayLike,
+    boxes: ArrayLike,
+    output_size: int | tuple[int, int],
     *,
-    spatial_scale=1.0,
-    sampling_ratio=2,
-    aligned=False,
-    feature_size=None,
-):
+    spatial_scale: float | Array = 1.0,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    feature_size: tuple[float, float] | ArrayLike | None = None,
+) -> Array:
     """Pool regions of one feature map (Mask R-CNN, section 3; torchvision's ``roi_align``).
 
     Differentiable with respect to the features only, as in torchvision.
@@ -105,13 +114,13 @@ def roi_align(
         features: [H, W, C].
         boxes: [R, 4], XYXY in pixels of the network's input.
         output_size: Bins as (oh, ow), or one number for both. Static.
-        spatial_scale: Feature pixels per input pixel (1/4 on P2). May be traced.
+        spatial_scale: Feature pixels per input pixel (1/4 on P2), a scalar. May be traced.
         sampling_ratio: Samples per bin and axis; 0: as many as a bin has pixels, rounded up,
             for every region on its own. Static.
         aligned: True moves the region by half a pixel, so that pixel centres agree with the
             input's (Detectron2, MMDetection); False does not and makes a region at least one
             feature pixel wide and high (torchvision).
-        feature_size: (h, w) that the border rule applies at, where the array is a larger
+        feature_size: [2], (h, w) that the border rule applies at, where the array is a larger
             canvas around the real feature map. May be traced. None: (H, W).
 
     Returns:
@@ -135,17 +144,17 @@ def roi_align(
 
 
 def multilevel_roi_align(
-    features,
-    boxes,
-    levels,
-    output_size,
+    features: tuple[Array, ...],
+    boxes: ArrayLike,
+    levels: Array,
+    output_size: int | tuple[int, int],
     *,
-    spatial_scales,
-    sampling_ratio,
-    aligned,
-    feature_sizes=None,
-):
-    """Pool each region from its own level of a feature pyramid.
+    spatial_scales: ArrayLike,
+    sampling_ratio: int,
+    aligned: bool,
+    feature_sizes: ArrayLike | None = None,
+) -> Array:
+    """Pool each region from its own level of a feature pyramid (torchvision's ``MultiScaleRoIAlign``).
 
     Args:
         features: Tuple of L arrays [H_l, W_l, C].
@@ -160,6 +169,16 @@ def multilevel_roi_align(
 
     Returns:
         [R, oh, ow, C] in the type of the features.
+
+    Example:
+        >>> levels = (jnp.ones((16, 16, 3)), jnp.zeros((8, 8, 3)))
+        >>> boxes = jnp.array([[0.0, 0, 30, 30], [0, 0, 60, 60]])
+        >>> pooled = multilevel_roi_align(
+        ...     levels, boxes, jnp.array([0, 1]), 2, spatial_scales=jnp.array([1 / 4, 1 / 8]),
+        ...     sampling_ratio=2, aligned=True,
+        ... )
+        >>> pooled.shape, pooled.mean((1, 2, 3)).tolist()
+        ((2, 2, 2, 3), [1.0, 0.0])
     """
     oh, ow = (output_size, output_size) if isinstance(output_size, int) else output_size
     dtype = features[0].dtype

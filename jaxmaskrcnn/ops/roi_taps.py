@@ -111,6 +111,7 @@ class Taps(NamedTuple):
     weights: jax.Array
 
     def size(self):
+        """How many taps there are, a number."""
         return self.pixels.shape[-1]
 
     def tap(self, k):
@@ -144,6 +145,7 @@ class Window(NamedTuple):
     extent: jax.Array
 
     def size(self):
+        """How many taps there are, a traced number."""
         # Of the widest bin: the weights are zero beyond a bin's own pixels.
         return (self.last - self.first).max(initial=0) + 1
 
