@@ -234,6 +234,8 @@ def test_a_larger_canvas_changes_nothing_in_every_kind_of_preset(preset):
     config = model_config(preset)
     changes = dict(backbone_depth=min(config.backbone_depth, 50), backbone_norm=config.backbone_norm,
                    backbone_stride_in_1x1=config.backbone_stride_in_1x1)  # fmt: skip
+    if config.backbone_width_per_group < 8:
+        changes |= dict(backbone_width=16)
     if "gn" in (config.backbone_norm, config.fpn_norm, config.head_norm):  # 32 groups
         changes |= dict(backbone_width=32, fpn_channels=32, box_conv_dim=32, mask_dim=32)
     check_a_larger_canvas(build(preset, **changes))
