@@ -54,17 +54,19 @@ def measure(step, repeats: int) -> dict:
     step()
     first = time.perf_counter() - start
     memory.reset()
-    seconds = []
+    seconds, processors = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         step()
         seconds.append(time.perf_counter() - start)
+        processors.append(time.process_time() - processor)
     return {
         "first_call_s": first,
         "step_s": statistics.median(seconds),
         "step_s_min": min(seconds),
         "step_s_max": max(seconds),
         "seconds": seconds,
+        "processor_seconds": processors,
         "peak_mib": memory.read(),
         "peak_includes_compilation": not memory.exact,
     }

@@ -1,0 +1,120 @@
+"""The benchmarks of operators, data, growth and whole runs: their parts, and that they run."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data import prepare
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """A script of the folder by its name."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+def test_spreads_tables_and_files(load, tmp_path):
+    measuring = load("measuring")
+    assert measuring.spread([0.003, 0.001, 0.002], 1e3, 1) == "2.0 (1.0 to 3.0)"
+    assert measuring.table(["a", "b"], [[1, "x"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1 | x |"]
+    measuring.write_figures(None, {})
+    measuring.write_figures(str(tmp_path / "f.json"), {"rows": [1]})
+    assert json.loads((tmp_path / "f.json").read_text()) == {"hardware": measuring.hardware(), "rows": [1]}
+
+
+def test_steps_are_measured_after_the_first(load):
+    calls = []
+    found = load("measuring").measure(lambda: calls.append(sum(range(200_000))), 3)
+    assert len(calls) == 4 and len(found["seconds"]) == len(found["processor_seconds"]) == 3
+    assert 0 < min(found["seconds"]) <= found["step_s"] <= max(found["seconds"])
+
+
+def test_exponents_and_cases_of_growth(load):
+    growth = load("growth")
+    sizes = np.array([1, 10, 40])
+    np.testing.assert_allclose(growth.exponents(sizes, 3 * sizes**2), [2, 2])
+    np.testing.assert_allclose(growth.exponents(sizes, [5, 5, 10]), [0, 0.5])
+    fields = ModelConfig.__dataclass_fields__
+    for case in growth.CASES.values():
+        assert case.of in ("objects", "side", "images") or case.of in fields
+        assert list(case.points) == sorted(set(case.points)) and len(case.points) >= 3
+    config = growth.narrow(0.25, num_classes=1203)
+    assert (config.num_classes, config.fpn_channels, config.box_fc_dim) == (1203, 64, 256)
+    points = [{"value": v, "processor_seconds": [v], "planned": 2**20 * v**2} for v in (2, 4)]
+    assert [row[3] for row in growth.rows_of("images", points)] == ["", "1.00"]
+    assert [row[5] for row in growth.rows_of("images", points)] == ["", "2.00"]
+    assert [row[3] for row in growth.rows_of("pixels", points)] == ["", "0.50"]
+    assert growth.rows_of("images", [{**points[0], "planned": None}])[0][3:] == ["", "", ""]
+
+
+def test_generated_photographs_are_a_data_set(load, tmp_path):
+    source = prepare(*load("data").write_photographs(tmp_path, 2, 96, 128), tmp_path / "cache")
+    assert len(source) == 2 and source.object_counts.tolist() == [10, 10]
+    pixels = source[0].pixels()
+    assert pixels.shape == (96, 128, 3) and 30 < pixels.std() < 70
+    # Neighbours resemble each other, as in a photograph.
+    assert np.corrcoef(pixels[:-1].ravel(), pixels[1:].ravel())[0, 1] > 0.8
+
+
+def test_the_data_command(load, tmp_path, capsys):
+    data = load("data")
+    data.main([
+        "--presets=jaxmaskrcnn/shapes,torchvision/maskrcnn_resnet50_fpn", "--size=64,96", "--count=2",
+        "--seconds=0.05", "--repeats=2", "--threads=1", f"--output={tmp_path / 'data.json'}",
+    ])  # fmt: skip
+    table = capsys.readouterr().out.strip().splitlines()[-4:]
+    assert table[0].endswith("| images/s per core | MB |") and table[2].startswith("| jaxmaskrcnn/shapes |")
+    found = json.loads((tmp_path / "data.json").read_text())["presets"]["jaxmaskrcnn/shapes"]
+    assert all(len(seconds) == 2 for seconds in found["parts"].values())
+    assert len(found["whole"]["1"]) == 2 and found["whole"]["1"][0]["per_second"] > 0
+    # uint8 pixels of one canvas, against float32 ones.
+    assert found["whole"]["1"][0]["bytes"] >= 64 * 96 * 3
+    with pytest.raises(SystemExit):
+        data.main(["--annotations=a.json"])
+    assert "belong together" in capsys.readouterr().err
+
+
+def test_mistakes_in_the_commands_are_told(load, capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        load("growth").main(["--cases=regions,huge"])
+    assert "--cases has huge; choose from regions, sampled" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_operator_runs_in_small(load):
+    operators = load("operators")
+    seconds = operators.measure_cases("jaxmaskrcnn", operators.CASES, (64, 96), 1)
+    assert list(seconds) == list(operators.CASES) and all(s[0] > 0 for s in seconds.values())
+
+
+@pytest.mark.slow
+def test_growth_in_small(load, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
+    output = tmp_path / "growth.json"
+    load("growth").main([
+        "--cases=regions,images-training", "--points=2", "--side=64", "--width=0.05", "--repeats=1",
+        f"--output={output}",
+    ])  # fmt: skip
+    cases = json.loads(output.read_text())["cases"]
+    assert [[p["value"] for p in points] for points in cases.values()] == [[125, 250], [1, 2]]
+    assert capsys.readouterr().out.count("\n| ") == 2 + 4
+
+
+@pytest.mark.slow
+def test_runs_in_small(load, tmp_path, capsys):
+    output = tmp_path / "runs.json"
+    load("runs").main([
+        "--steps=4", "--images=4", "--side=64", "--batch=2", "--rounds=2", f"--output={output}"
+    ])  # fmt: skip
+    found = json.loads(output.read_text())["commands"]
+    for rounds in found.values():
+        assert len(rounds) == 2
+        assert all(r["per_second"] > 0 and 0 <= r["waiting"] <= 1 for r in rounds)
+    assert found["train.py"][1]["compiling"] < 0.5 * found["train.py"][0]["compiling"]
