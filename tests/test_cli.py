@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as command
+from jaxmaskrcnn.__main__ import run_command
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.conventions import COCO_80, COCO_90
 from jaxmaskrcnn.convert.export import export_detector
@@ -26,7 +27,6 @@ from jaxmaskrcnn.data.coco_instances import prepare
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import Evaluator, match_categories
-from jaxmaskrcnn.evaluation.main import main as evaluate_command
 from jaxmaskrcnn.inference.main import picture_names
 from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.structures import Category
@@ -36,6 +36,10 @@ from jaxmaskrcnn.zoo.entry import Preset
 ROOT = Path(__file__).parents[1]
 CATEGORIES = (Category(2, "block"), Category(9, "slab"))
 SIZES = [(36, 90), (80, 50), (50, 50), (30, 80), (64, 64)]  # height, width
+
+
+def evaluate_command(arguments):
+    return run_command("evaluate", arguments, "evaluate.py")
 
 
 @pytest.fixture(autouse=True)

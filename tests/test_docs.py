@@ -9,13 +9,11 @@ import contextlib
 import dataclasses
 import doctest
 import importlib
-import importlib.util
 import logging
 import pickle
 import pkgutil
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +21,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
 from absl import logging as absl_logging
 from detectors import random_model, small_config
 from flax import nnx
@@ -32,11 +29,11 @@ from PIL import Image
 import jaxmaskrcnn
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as package_command
+from jaxmaskrcnn.__main__ import run_command
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert import choice, to_state_dict
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.data import write_shapes
-from jaxmaskrcnn.evaluation.main import main as evaluate_command
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import dry_run, loop
@@ -74,6 +71,9 @@ CHECKPOINTS = {
     "detectron2": "model_final_f10217.pkl",
 }
 
+# Packages of extras that a page needs.
+EXTRAS = {"exporting.md": "flatbuffers"}
+
 
 class Block(NamedTuple):
     line: int
@@ -104,14 +104,6 @@ def ci_commands() -> list[list[str]]:
 
 
 # -- running
-
-
-@pytest.fixture(scope="module")
-def train_command():
-    spec = importlib.util.spec_from_file_location("train_command", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -208,14 +200,17 @@ def nothing_computed():
         yield
 
 
-def run(words: list[str], train_command, monkeypatch) -> None:
+def run(words: list[str]) -> None:
     """One command; raises where it does not succeed or is none that the project knows."""
     match words:
-        case ["python", "train.py", *arguments]:
-            train(arguments, train_command, monkeypatch)
+        case ["python", "train.py", *arguments] | ["jaxmaskrcnn", "train", *arguments]:
+            # As it is written, but small.
+            kept = [a for a in arguments if a.removeprefix("--").split("=")[0] not in SMALL_RUN]
+            kept += [f"--{name}={value}" for name, value in SMALL_RUN.items()]
+            assert run_command("train", kept, "train.py") == 0
         case ["python", "evaluate.py", *arguments]:
-            assert evaluate_command(arguments) == 0
-        case ["python", "-m", "jaxmaskrcnn", *arguments]:
+            assert run_command("evaluate", arguments, "evaluate.py") == 0
+        case ["jaxmaskrcnn", *arguments] | ["python", "-m", "jaxmaskrcnn", *arguments]:
             assert package_command(arguments) == 0
         case ["python", script, *arguments]:
             # Benchmarks take minutes, and goldens need torch.
@@ -234,26 +229,11 @@ def run(words: list[str], train_command, monkeypatch) -> None:
             assert words in ci_commands(), f".ci/run does not run {shlex.join(words)}"
 
 
-def train(arguments: list[str], train_command, monkeypatch) -> None:
-    """train.py as its command line says, but small."""
-    for name in list(flags.FLAGS):
-        if name.startswith("config."):  # defined anew by every command line
-            delattr(flags.FLAGS, name)
-    flags.FLAGS.unparse_flags()
-    train_command.check_overrides(arguments)
-    kept = [a for a in arguments if a.removeprefix("--").split("=")[0] not in SMALL_RUN]
-    argv = ["train.py", *kept, *(f"--{name}={value}" for name, value in SMALL_RUN.items())]
-    if not any(a.startswith("--config=") for a in argv):
-        argv.insert(1, f"--config={train_command.DEFAULT_CONFIG}")
-    monkeypatch.setattr(sys, "argv", argv)  # where the library of the flags looks
-    train_command.parse_flags(argv)
-    train_command.main([])
-
-
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "real"])
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_blocks_run(page, real, desk, train_command, monkeypatch):
+def test_blocks_run(page, real, desk):
+    if page.name in EXTRAS:
+        pytest.importorskip(EXTRAS[page.name])
     for block in blocks(page):
         if block.reason is not None:
             continue
@@ -265,7 +245,7 @@ def test_blocks_run(page, real, desk, train_command, monkeypatch):
             computes = real or words == ["python", "train.py"]
             with tell(f"{page.name}:{block.line}: {shlex.join(words)}"):
                 with contextlib.nullcontext() if computes else nothing_computed():
-                    run(words, train_command, monkeypatch)
+                    run(words)
 
 
 @contextlib.contextmanager
@@ -293,7 +273,10 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=[*NAMES, "CHANGELOG.md"])
+OTHER_NAMES = ["CHANGELOG.md", "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / name for name in OTHER_NAMES)], ids=[*NAMES, *OTHER_NAMES])
 def test_links_lead_somewhere(page):
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", page.read_text())):

@@ -17,7 +17,6 @@ from jaxmaskrcnn.files import write_json
 
 logger = logging.getLogger(__name__)
 
-HELP = "draw and write down what a model finds in images"
 RESULTS = "predictions.json"
 
 
