@@ -5,5 +5,4 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["jaxmaskrcnn*"]), "jaxmaskrcnn.configs"],
     package_dir={"jaxmaskrcnn.configs": "configs"},
-    package_data={"jaxmaskrcnn": ["py.typed"]},
 )
