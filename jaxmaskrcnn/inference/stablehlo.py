@@ -110,8 +110,7 @@ def export_function(
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError(
-            "jax.export needs the package flatbuffers, which is not installed; "
-            "run pip install flatbuffers, or install this package as jaxmaskrcnn[export]."
+            "jax.export needs the package flatbuffers, which is not installed; run pip install flatbuffers."
         )
     if batch_size < 1:
         raise UserError(f"the batch is {batch_size}; give 1 or more.")
