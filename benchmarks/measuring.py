@@ -70,6 +70,20 @@ def measure(step, repeats: int) -> dict:
     }
 
 
+def product_rate(dtype: str = "float32", side: int = 4096) -> float:
+    """Operations per second of a product of two square matrices on JAX's first device, best of three."""
+    import jax
+    import jax.numpy as jnp
+
+    matrix, seconds = jnp.ones((side, side), dtype), []
+    product = jax.jit(jnp.matmul)
+    for _ in range(4):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)
+
+
 def in_turns(commands: dict[str, list[str]], rounds: int) -> dict[str, list[dict | None]]:
     """Runs the commands one after the other, ``rounds`` times.
 
@@ -103,3 +117,22 @@ def hardware() -> str:
         name = models[0].strip() if models else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {cores} cores, {platform.system()}"
+
+
+def spread(seconds, scale: float = 1.0, digits: int = 2) -> str:
+    """Median (smallest to largest) of some measurements, in units of ``1 / scale``."""
+    values = sorted(scale * s for s in seconds)
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({values[0]:.{digits}f} to {values[-1]:.{digits}f})"
+
+
+def table(head: list[str], rows: list[list]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
+
+
+def write_figures(path: str | None, figures: dict) -> None:
+    """The figures as json beside the hardware that they were taken on; nothing where no path is given."""
+    if path:
+        pathlib.Path(path).write_text(json.dumps({"hardware": hardware(), **figures}, indent=1))

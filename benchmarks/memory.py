@@ -116,6 +116,7 @@ def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> d
     import jax
 
     import jaxmaskrcnn as jmr
+    from jaxmaskrcnn.compilation_cache import release_after_compiling
     from jaxmaskrcnn.config import OptimizerConfig
     from jaxmaskrcnn.models.mask_rcnn import init_model
     from jaxmaskrcnn.training import optimizer as optimizers
@@ -161,10 +162,11 @@ def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> d
     }
     if run:
         batch, key = jax.device_put(batch), jax.random.key(0)
+        train_step = release_after_compiling(compiled.executable)
 
         def step():
             nonlocal state
-            state, metrics = compiled.executable(state, batch, key)
+            state, metrics = train_step(state, batch, key)
             jax.block_until_ready((state, metrics))
 
         measured = measure(step, repeats=2)

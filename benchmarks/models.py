@@ -12,29 +12,37 @@ Cases:
 
 Ours and torchvision's run in turns, --rounds times, each time in a process of its own with --repeats
 measurements. The table has the median over all (smallest to largest) and the median of the rounds' ratios.
-Peak memory is the process's largest resident size while the measured steps run; it was reset after the
-first one, so compilation does not count (Linux; elsewhere it does). torchvision runs where it can be
-imported: in this interpreter, or in the one that --torch_python names.
+The first call is given for the first round, which compiles, and for the later ones, which find the compiled
+program in the persistent cache. Peak memory is the process's largest resident size while the measured steps
+run; it was reset after the first one, so compilation does not count (Linux; elsewhere it does). GFLOP/s are
+the operations of the program as XLA counts them with plain convolutions, divided by the seconds, and their
+share of the rate at which the same device multiplies two matrices of 4096 x 4096. torchvision runs where it
+can be imported: in this interpreter, or in the one that --torch_python names.
 """
 
 import argparse
 import json
+import os
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 
-from measuring import CLASSES, HEIGHT, WIDTH, hardware, in_turns, measure, photograph
+from measuring import CLASSES, HEIGHT, WIDTH, hardware, in_turns, measure, photograph, product_rate
 
 CASES = ("quickstart", "train", "inference")
 
 
 def ours(case: str, batch_size: int, size: tuple[int, int], dtype: str, repeats: int) -> dict:
+    """Times and memory; with no repeats the operations of a step and the device's rate instead."""
     import jax
 
     import jaxmaskrcnn as jmr
+    from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.inference.postprocess import postprocess_batch
     from jaxmaskrcnn.models.mask_rcnn import init_model
 
+    compilation_cache.enable()
     if case == "quickstart":
         config, options, images, targets = _quickstart()
     else:
@@ -45,18 +53,23 @@ def ours(case: str, batch_size: int, size: tuple[int, int], dtype: str, repeats:
         options = jmr.config.OptimizerConfig(reference_batch_size=0, decay_steps=())
         image, target = photograph(*size)
         images, targets = [image] * batch_size, [target] * batch_size
-    model = init_model(config)
     if case == "inference":
+        model = init_model(config)
         batch = jmr.make_batch(model, images)
         detect = jax.jit(lambda model, batch: model.detect(batch))
+        traced = detect.trace(model, batch) if not repeats else None
+        detect = compilation_cache.release_after_compiling(detect)
 
         def step():
             detections = detect(model, jax.device_put(batch))
             postprocess_batch(detections, batch.image_sizes, [size] * batch_size, config, masks="bool")
 
     else:
-        batch = jmr.make_batch(model, images, targets)
-        step = _training(model, config, options, batch)
+        batch = jmr.make_batch(config, images, targets)
+        traced, step = _training(config, options, batch, trace=not repeats)
+    if not repeats:
+        counted = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+        return {"operations": counted["flops"], "rate": product_rate(dtype)}
     return {"canvas": list(batch.images.shape), "version": f"jax {jax.__version__}"} | measure(step, repeats)
 
 
@@ -79,14 +92,17 @@ def _quickstart():
     return config, run.optimizer, images, [{"boxes": box, "labels": np.array([0]), "masks": mask}] * count
 
 
-def _training(model, config, options, batch):
+def _training(config, options, batch, trace: bool):
     import jax
 
     import jaxmaskrcnn as jmr
+    from jaxmaskrcnn.compilation_cache import release_after_compiling
+    from jaxmaskrcnn.models.mask_rcnn import init_model
     from jaxmaskrcnn.training import optimizer as optimizers
     from jaxmaskrcnn.training.step import init_state, jit_train_step
 
     schedule = optimizers.learning_rate(options, len(batch.images), 1000)
+    model = init_model(config)
     graphdef, optimizer, state = init_state(
         model,
         jmr.trainable(model),
@@ -100,7 +116,9 @@ def _training(model, config, options, batch):
         state, metrics = train_step(state, batch, key)
         jax.block_until_ready((state, metrics))
 
-    return step
+    traced = train_step.trace(state, batch, key) if trace else None
+    train_step = release_after_compiling(train_step)
+    return traced, step
 
 
 def torchvisions(case: str, batch_size: int, size: tuple[int, int], dtype: str, repeats: int) -> dict:
@@ -170,8 +188,11 @@ def main():
         print(json.dumps(function(args.cases, int(args.batches), size, args.dtypes, args.repeats)))
         return
     print(f"{hardware()}; {args.rounds} rounds of {args.repeats}\n")
-    print("| case | batch | type | library | first s | s (smallest to largest) | peak MiB | times faster |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| case | batch | type | library | first s (cached) | s (smallest to largest) | peak MiB "
+        "| GFLOP/s (share) | times faster |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     everything = []
     for case in args.cases.split(","):
         for batch in args.batches.split(",") if case != "quickstart" else ["1"]:
@@ -190,15 +211,16 @@ def _compare(case: str, batch: str, dtype: str, args) -> list[dict]:
     pythons = {"jaxmaskrcnn": sys.executable, "torchvision": args.torch_python}
     if case == "quickstart":
         del pythons["torchvision"]
-    results = in_turns(
-        {name: [python, __file__, f"--measure={name}", *options] for name, python in pythons.items()},
-        args.rounds,
-    )
+    commands = {name: [python, __file__, f"--measure={name}", *options] for name, python in pythons.items()}
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache  # an empty one, so that the first round compiles
+        results = in_turns(commands, args.rounds)
+        (counted,) = in_turns({"operations": [*commands["jaxmaskrcnn"], "--repeats=0"]}, 1)["operations"]
     rows = []
     for name, rounds in results.items():
         measured = [r for r in rounds if r]
         if not measured:
-            print(f"| {case} | {batch} | {dtype} | {name} | not measured | | | |")
+            print(f"| {case} | {batch} | {dtype} | {name} | not measured | | | | |")
             continue
         seconds = sorted(s for r in measured for s in r["seconds"])
         ratios = [
@@ -209,14 +231,22 @@ def _compare(case: str, batch: str, dtype: str, args) -> list[dict]:
         peak = max(r["peak_mib"] for r in measured)
         note = " (with compilation)" if measured[0]["peak_includes_compilation"] else ""
         ratio = f"{statistics.median(ratios):.2f}" if ratios and name == "jaxmaskrcnn" else ""
+        first = f"{measured[0]['first_call_s']:.1f}"
+        if name == "jaxmaskrcnn" and len(measured) > 1:
+            first += f" ({statistics.median(r['first_call_s'] for r in measured[1:]):.1f})"
+        rate = ""
+        if counted:
+            per_second = counted["operations"] / statistics.median(seconds)
+            rate = f"{per_second / 1e9:.0f} ({per_second / counted['rate']:.0%})"
         print(
             f"| {case} | {' x '.join(map(str, measured[0]['canvas'][:3]))} | {dtype} "
-            f"| {name} ({measured[0]['version']}) | {measured[0]['first_call_s']:.1f} "
+            f"| {name} ({measured[0]['version']}) | {first} "
             f"| {statistics.median(seconds):.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f}) "
-            f"| {peak:.0f}{note} | {ratio} |",
+            f"| {peak:.0f}{note} | {rate} | {ratio} |",
             flush=True,
         )
-        rows.append({"case": case, "library": name, "dtype": dtype, "ratios": ratios, "rounds": measured})
+        row = {"case": case, "library": name, "dtype": dtype, "ratios": ratios, "rounds": measured}
+        rows.append(row | (counted or {}))
     return rows
 
 

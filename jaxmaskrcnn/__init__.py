@@ -4,7 +4,9 @@ Example:
     >>> import jaxmaskrcnn as jmr
     >>> from flax import nnx
     >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
-    >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))
+    >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))  # doctest: +SKIP
+    >>> config.num_classes, config.foreground_offset
+    (3, 0)
 """
 
 import importlib

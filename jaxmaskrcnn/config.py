@@ -14,7 +14,15 @@ from jaxmaskrcnn.structures import Category
 
 
 class ConfigError(UserError):
-    """A setting that cannot work; the message names the field, the value and what is allowed."""
+    """A setting that cannot work; the message names the field, the value and what is allowed.
+
+    Example:
+        >>> try:
+        ...     ModelConfig(background="middle")
+        ... except ConfigError as error:
+        ...     print(error)
+        ModelConfig.background is 'middle'; choose one of 'first', 'last'.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +34,11 @@ class ModelConfig:
 
     Raises:
         ConfigError: A field has a value outside of its choices.
+
+    Example:
+        >>> config = ModelConfig(num_classes=2, backbone_depth=18)
+        >>> config.mask_pool_size, dataclasses.replace(config, mask_head=False).mask_head
+        (14, False)
     """
 
     # -- classes
@@ -169,6 +182,9 @@ class ModelConfig:
 
         torchvision returns labels that count the background as 0, so its first class has the
         id 1; Detectron2 and MMDetection number their classes from 0.
+
+        Returns:
+            ``num_classes`` of them, in label order.
         """
         first = self.foreground_offset
         return self.categories or tuple(
@@ -247,6 +263,10 @@ class DataConfig:
     rotate: float = 0.0  # largest angle in degrees, to both sides; 0: off
     photometric: float = 0.0  # probability of each colour distortion; 0: off
     copy_paste: float = 0.0  # probability that objects of another image are pasted; 0: off
+
+    exact_decode: bool = (
+        True  # False: large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size in training
+    )
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -7,32 +7,26 @@
 model appear; a reader sees the old one or the new one, whenever the writer is stopped.
 """
 
-import dataclasses
 import glob
 import json
-import logging
 import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config_json import config_from_json, config_to_json, describe, parse, to_config
-from jaxmaskrcnn.convert.choice import resolve_model, with_epsilon
 from jaxmaskrcnn.convert.detector import load_detector, log_report
-from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads, set_arrays, variables_by_path
+from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
+from jaxmaskrcnn.model_fit import LoadSettings, abstract_model, choose_config, fill_model, new_arrays
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-
-log = logging.getLogger(__name__)
 
 _MODEL_FILE = "model.json"
 
@@ -54,8 +48,9 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         UserError: The directory holds something else, or cannot be written.
 
     Example:
-        >>> save_model(model, "models/balloons")  # doctest: +SKIP
-        >>> model = load_model("models/balloons")  # doctest: +SKIP
+        >>> save_model(model, "models/shapes")
+        >>> load_model("models/shapes").config == model.config
+        True
     """
     directory = Path(directory).absolute()
     occupied = check_free(directory)
@@ -137,9 +132,9 @@ def load_model(
         UserError: There is no model at ``path``, or it does not fit.
 
     Example:
-        >>> model = load_model("runs/balloons")  # doctest: +SKIP
-        >>> [category.name for category in model.categories]  # doctest: +SKIP
-        ['balloon']
+        >>> save_model(model, "models/shapes")
+        >>> len(load_model("models/shapes").categories)
+        3
         >>> model = load_model("maskrcnn_resnet50_fpn_coco.pth")  # doctest: +SKIP
     """
     directory = Path(path)
@@ -151,7 +146,7 @@ def load_model(
         detector, report = load_detector(path, model, allow_new_heads=allow_new_heads, bn_eps=bn_eps)
         log_report(report)
         return detector
-    settings = _Settings(model, allow_new_heads, bn_eps)
+    settings = LoadSettings(model, allow_new_heads, bn_eps)
     for candidate in (directory, directory / "best"):
         if _is_model_directory(candidate):
             return _read_directory(candidate.absolute(), settings)
@@ -164,13 +159,13 @@ def load_model(
             f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
             "best model or a checkpoint."
         )
-    config = _choose(settings, latest.config)
+    config = choose_config(settings, latest.config)
     if config == latest.config:
         return latest
     arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
-    abstract = _abstract(config)
-    new = _compare(arrays, variables_by_path(abstract), settings, str(path))
-    return _fill(abstract, arrays, new)
+    abstract = abstract_model(config)
+    new = new_arrays(arrays, variables_by_path(abstract), settings, str(path))
+    return fill_model(abstract, arrays, new)
 
 
 def _is_model_directory(directory: Path) -> bool:
@@ -216,31 +211,10 @@ def _publish(staging: Path, directory: Path, occupied: bool) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Settings(NamedTuple):
-    """What a caller of `load_model` asks for."""
-
-    model: str | os.PathLike | ModelConfig | None
-    allow_new_heads: bool
-    bn_eps: float | None
-
-
-def _choose(settings: _Settings, stored: ModelConfig) -> ModelConfig:
-    """The configuration a caller asks for, with the stored categories where it names none."""
-    model, config = settings.model, stored
-    if isinstance(model, ModelConfig):
-        config = model
-    elif model is not None:
-        config = resolve_model(model, num_classes=stored.num_classes)
-    if config.categories != stored.categories and config.num_classes == stored.num_classes:
-        if not isinstance(model, ModelConfig) or not config.categories:
-            config = dataclasses.replace(config, categories=stored.categories)
-    return config if settings.bn_eps is None else with_epsilon(config, settings.bn_eps)
-
-
-def _read_directory(directory: Path, settings: _Settings) -> MaskRCNN:
+def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     file = directory / _MODEL_FILE
     content = parse(file.read_bytes(), str(file))
-    config = _choose(settings, to_config(content, str(file)))
+    config = choose_config(settings, to_config(content, str(file)))
     try:
         listed = {
             name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
@@ -249,8 +223,8 @@ def _read_directory(directory: Path, settings: _Settings) -> MaskRCNN:
         folder = directory / content["array_folder"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
-    abstract = _abstract(config)
-    new = _compare(listed, variables_by_path(abstract), settings, str(file))
+    abstract = abstract_model(config)
+    new = new_arrays(listed, variables_by_path(abstract), settings, str(file))
     if not folder.is_dir():
         raise UserError(
             f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."
@@ -263,49 +237,4 @@ def _read_directory(directory: Path, settings: _Settings) -> MaskRCNN:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{folder} is damaged and cannot be read ({reason}); save the model again.") from None
-    return _fill(abstract, arrays, new)
-
-
-def _abstract(config: ModelConfig) -> MaskRCNN:
-    return nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
-
-
-def _compare(have: dict[str, Any], want: dict[str, Any], settings: _Settings, source: str) -> tuple[str, ...]:
-    """The arrays that a model with another number of classes has new.
-
-    Raises:
-        UserError: Lists every array that is missing, too many or of another shape.
-    """
-    other = [name for name in want if name in have and tuple(have[name].shape) != tuple(want[name].shape)]
-    new = tuple(name for name in other if settings.allow_new_heads and name.startswith(CLASS_LAYERS))
-    problems = [
-        ("missing", [name for name in want if name not in have]),
-        ("not in the model", [name for name in have if name not in want]),
-        (
-            "of another shape",
-            [
-                f"{name} {tuple(have[name].shape)}, the model has {tuple(want[name].shape)}"
-                for name in other
-                if name not in new
-            ],
-        ),
-    ]
-    if any(names for _, names in problems):
-        lists = "".join(
-            f"\n{len(names)} {label}:\n  " + "\n  ".join(names) for label, names in problems if names
-        )
-        raise UserError(f"The arrays of {source} do not fit its model configuration.{lists}")
-    if new:
-        log.warning(
-            "%s has another number of classes, so these have initial values: %s.", source, ", ".join(new)
-        )
-    return new
-
-
-def _fill(abstract: MaskRCNN, arrays: dict[str, jax.Array], new: tuple[str, ...]) -> MaskRCNN:
-    """A model of arrays, with initial values in the place of those named ``new``."""
-    if new:
-        initial = initial_heads(abstract.config)
-        arrays = arrays | {name: initial[name] for name in new}
-    set_arrays(abstract, arrays)
-    return abstract
+    return fill_model(abstract, arrays, new)

@@ -97,6 +97,9 @@ def model_info(name: str) -> ModelInfo:
     Args:
         name: One of `list_models()`.
 
+    Returns:
+        ModelInfo.
+
     Raises:
         UserError: No preset has this name.
 
@@ -130,6 +133,9 @@ def backbone_info(name: str) -> BackboneInfo:
     Args:
         name: One of `list_backbones()`.
 
+    Returns:
+        BackboneInfo.
+
     Raises:
         UserError: There is no backbone of this name.
 
@@ -146,7 +152,7 @@ def backbone_info(name: str) -> BackboneInfo:
     return BackboneInfo(name, *BACKBONES[name])
 
 
-def model_config(name: str, num_classes: int | None = None, **overrides) -> ModelConfig:
+def model_config(name: str, num_classes: int | None = None, **overrides: Any) -> ModelConfig:
     """The configuration of a named model.
 
     Args:

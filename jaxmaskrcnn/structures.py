@@ -22,6 +22,10 @@ class Category(NamedTuple):
     Attributes:
         id: The id that annotation and result files use for it (COCO: 1 to 90 with holes).
         name: The name that a person reads.
+
+    Example:
+        >>> Category(1, "person").name
+        'person'
     """
 
     id: int
@@ -44,6 +48,12 @@ class Targets(NamedTuple):
             network's input. None unless the model's mask targets are drawn from polygons.
         polygon_parts: int32 [B, G, V], the number of the polygon that a vertex belongs to, -1 in
             a padded slot; an object that has none learns from its mask. None like ``polygons``.
+
+    Example:
+        >>> target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": np.ones((1, 48, 64), bool)}
+        >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)], [target], max_objects=3)
+        >>> batch.targets.valid.tolist(), batch.targets.masks.shape
+        ([[True, False, False]], (1, 3, 64, 8))
     """
 
     boxes: Array
@@ -69,6 +79,11 @@ class Batch(NamedTuple):
         index: int32 [B], position in the data source, -1 where there is none.
         valid: bool [B], False for an image that only fills up the batch.
         targets: Ground truth, or None for prediction.
+
+    Example:
+        >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
+        >>> batch.images.shape, batch.image_sizes.tolist(), batch.extents.tolist()
+        ((1, 64, 64, 3), [[48, 64]], [[64, 64]])
     """
 
     images: Array
@@ -99,6 +114,11 @@ class Proposals(NamedTuple):
         boxes: float32 [P, 4].
         scores: float32 [P], objectness logits (or probabilities, as the model ranks them).
         valid: bool [P].
+
+    Example:
+        >>> box = jnp.array([[4.0, 8, 40, 30], [0, 0, 0, 0]])
+        >>> Proposals(box, jnp.array([2.5, 0.0]), jnp.array([True, False])).boxes.shape
+        (2, 4)
     """
 
     boxes: Array
@@ -115,6 +135,11 @@ class Detections(NamedTuple):
         labels: int32 [B, D], 0 to ``num_classes - 1``.
         masks: float32 [B, D, M, M], probabilities inside the box, or None without a mask head.
         valid: bool [B, D].
+
+    Example:
+        >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
+        >>> jax.eval_shape(lambda batch: model.detect(batch), batch).masks.shape
+        (1, 6, 28, 28)
     """
 
     boxes: Array
@@ -133,6 +158,11 @@ class LossTerm(NamedTuple):
     Attributes:
         total: float32 scalar, the sum over samples.
         count: float32 scalar, the number to divide by.
+
+    Example:
+        >>> first, second = LossTerm(6.0, 4.0), LossTerm(1.0, 1.0)
+        >>> (first.total + second.total) / (first.count + second.count)
+        1.4
     """
 
     total: Array

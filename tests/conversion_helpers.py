@@ -1,11 +1,14 @@
 """Small detectors with other libraries' conventions, their arrays by those libraries' names; config files."""
 
 import functools
+import re
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from detectors import random_model, small_config
+from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.config_files import config_from_file
@@ -63,3 +66,25 @@ def refusal(path: Path, **options) -> str:
     with pytest.raises(UserError) as error:
         config_from_file(path, **options)
     return str(error.value)
+
+
+def imagenet_weights(detector) -> dict[str, np.ndarray]:
+    """The ResNet of a detector under Detectron2's names."""
+    words = {
+        "scale": "norm.weight",
+        "bias": "norm.bias",
+        "mean": "norm.running_mean",
+        "var": "norm.running_var",
+    }
+    state = {}
+    for path, variable in nnx.to_flat_state(nnx.state(detector.backbone.body)):
+        value = np.asarray(variable[...])
+        name = ".".join(map(str, path[:-1]))
+        name = re.sub(r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}", name)
+        name = re.sub(r"downsample\.(conv|bn)", "shortcut", name).replace("bn", "conv")
+        name = re.sub(r"^conv1", "stem.conv1", name)
+        kernel = path[-1] == "kernel"
+        state[f"{name}.{'weight' if kernel else words[path[-1]]}"] = (
+            value.transpose(3, 2, 0, 1) if kernel else value
+        )
+    return state

@@ -97,7 +97,7 @@ from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import coco_results, match_categories
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.inference.predictor import Predictor
-from jaxmaskrcnn.models.layers import Deconv2x2, conv
+from jaxmaskrcnn.models.layers import Conv, Deconv2x2
 from jaxmaskrcnn.ops.masks import pack_masks
 from jaxmaskrcnn.ops.nms import batched_nms, limited_nms
 from jaxmaskrcnn.ops.roi_align import roi_align
@@ -199,7 +199,7 @@ def test_the_deconvolution_puts_each_cell_where_torch_does(library):
 
 @pytest.mark.parametrize("size", [3, 7])
 def test_strided_convolutions_pad_both_sides(size):
-    layer = conv(1, 1, size, stride=2, bias=False, rngs=nnx.Rngs(0))
+    layer = Conv(1, 1, size, stride=2, bias=False, rngs=nnx.Rngs(0))
     kernel = np.arange(1.0, size**2 + 1).reshape(size, size)
     layer.kernel[...] = jnp.array(kernel[:, :, None, None])
     impulse = np.zeros((8, 8), np.float32)

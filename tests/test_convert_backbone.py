@@ -16,6 +16,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.backbone import load_backbone
+from jaxmaskrcnn.convert.detector import load_detector
 from jaxmaskrcnn.convert.files.reader import read_checkpoint
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.fpn import Backbone
@@ -168,6 +169,29 @@ def test_prefixes_of_torchvision_names(tmp_path, prefix):
     model = make(TINY)
     load_backbone(model, write_npz(tmp_path / "a.npz", {prefix + name: v for name, v in state.items()}))
     check(model, state)
+
+
+@pytest.mark.parametrize("wrapper", ["", "module."])
+@pytest.mark.parametrize(
+    "prefix, state_of, pyramid",
+    [("body.", "torchvision", "fpn.inner_blocks.0.0"), ("bottom_up.", "detectron2", "fpn_lateral2")],
+)
+def test_a_resnet_with_its_pyramid(tmp_path, wrapper, prefix, state_of, pyramid):
+    """The state dict of a library's backbone module: neither a detector nor a ResNet alone."""
+    state = torchvision_state(TINY)
+    named = state if state_of == "torchvision" else detectron2_state(TINY)
+    arrays = {wrapper + prefix + name: value for name, value in named.items()}
+    arrays |= {
+        f"{wrapper}{pyramid}.{kind}": np.zeros((8, 8, 1, 1)[:n]) for kind, n in (("weight", 4), ("bias", 1))
+    }
+    file, model = write_npz(tmp_path / "a.npz", arrays), make(TINY)
+    report = load_backbone(model, file)
+    check(model, state)
+    assert {f"{wrapper}{pyramid}.weight", f"{wrapper}{pyramid}.bias"} <= set(report.ignored)
+    with pytest.raises(
+        UserError, match=rf"holds a ResNet with a pyramid \({len(arrays)} arrays\) and no heads"
+    ):
+        load_detector(file)
 
 
 @pytest.mark.parametrize("prefix", ["backbone.bottom_up.", "module.backbone.bottom_up.", "bottom_up."])

@@ -120,6 +120,28 @@ def test_annotations_of_the_stored_orientation_keep_it():
     )
 
 
+@pytest.mark.parametrize(
+    ("at_least", "ratio"),
+    [((40, 60), 2), ((41, 60), 1), ((40, 61), 1), ((20, 30), 4), ((21, 30), 2), ((10, 15), 8), ((1, 1), 8),
+     ((80, 120), 1), ((200, 300), 1)],
+)  # fmt: skip
+def test_a_jpeg_is_decoded_smaller_only_where_half_of_it_is_enough(at_least, ratio):
+    y, x = np.mgrid[:80, :120]
+    pixels = np.stack([3 * y, 2 * x, y + x], axis=-1).astype(np.uint8)
+    file = encoded(Image.fromarray(pixels), "JPEG", quality=95)
+    small = decode_image(file, size=(80, 120), at_least=at_least)
+    assert small.shape == (80 // ratio, 120 // ratio, 3)
+    means = pixels.reshape(80 // ratio, ratio, 120 // ratio, ratio, 3).mean((1, 3))
+    assert abs(small - means).mean() < 3
+    png = encoded(Image.fromarray(pixels))  # has no such thing
+    np.testing.assert_array_equal(decode_image(png, at_least=at_least), pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(Image.fromarray(pixels), "JPEG", quality=95, exif=exif)
+    got = decode_image(turned, size=(120, 80), at_least=at_least[::-1])
+    np.testing.assert_array_equal(got, np.rot90(small, -1))
+
+
 def test_other_sizes_are_refused():
     data = encoded(Image.fromarray(gradient(6, 9)))
     for read in (

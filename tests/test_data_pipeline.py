@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 
 import jax
 import numpy as np
@@ -10,6 +11,8 @@ from data_helpers import annotation, content, encode, random_set, write
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import eval_batches, prefetch_to_device, prepare, train_iterator
+from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.preprocess import make_batch, resize_for
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.masks import unpack_masks
@@ -171,6 +174,49 @@ def test_prefetched_batches_and_their_state(source, batches):
     ahead.close()
     finite = prefetch_to_device([{"a": np.arange(3)}, {"a": np.arange(3) + 1}], size=5)
     assert [int(x["a"][0]) for x in finite] == [0, 1]
+
+
+def test_inexact_decoding_is_for_training_on_large_jpegs_alone(source, batches):
+    settings = {"flip": 0.0, "min_sizes": (16,), "exact_decode": False}
+    iterator, smaller = batches(source, MODEL, config(**settings)), set()
+    for batch in (next(iterator) for _ in range(6)):
+        for pixels, index, size in zip(batch.images, batch.index, batch.image_sizes.tolist(), strict=True):
+            example = source[index]
+            decoded = decode_image(example.image, at_least=size)
+            same(pixels[: size[0], : size[1]], resize_for(MODEL, decoded, size))
+            if decoded.shape[:2] != example.size:
+                assert example.file_name.endswith(".jpg") and min(example.size) >= 32
+                smaller.add(int(index))
+    assert len(smaller) == 1  # the largest of the JPEG files
+    whole, inexact = (list(eval_batches(source, MODEL, config(exact_decode=e))) for e in (True, False))
+    same(whole, inexact)
+
+
+class Result:
+    """A JAX array as far as its being ready goes."""
+
+    def __init__(self, ready):
+        self.ready = ready
+
+    def is_ready(self):
+        return self.ready
+
+
+def test_a_wait_counts_where_nothing_is_being_computed():
+    def slow():
+        while True:
+            time.sleep(0.02)
+            yield "batch"
+
+    wait, batches = DataWait(), slow()
+    assert wait.next(batches, {"a": Result(True), "b": Result(False)}) == "batch" and wait.seconds == 0
+    wait.next(batches, {"a": Result(True)})
+    once = wait.seconds
+    assert 0.02 <= once < 0.5
+    wait.next(batches, ())
+    assert wait.seconds >= once + 0.02
+    with pytest.raises(StopIteration):
+        wait.next(iter([]), ())
 
 
 def test_evaluation_visits_every_image_once(source):

@@ -1,4 +1,4 @@
-"""What the documentation says to run runs, its links lead somewhere, docstrings' examples hold.
+"""What the documentation says to run runs, and its links and file names lead somewhere.
 
 The blocks of a page run in their order in one folder, as a reader would run them. Commands run as
 they are written, but with small models, few small pictures and one training step. Except for the
@@ -7,23 +7,20 @@ quickstart, neither the step nor the detections are computed, unless slow tests 
 
 import contextlib
 import dataclasses
-import doctest
-import importlib
 import logging
 import pickle
-import pkgutil
 import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import logging as absl_logging
+from conversion_helpers import imagenet_weights
 from detectors import random_model, small_config
-from flax import nnx
+from pages import BLOCK, NAMES, PAGES, ROOT, RUN_HERE, blocks, earlier_blocks
 from PIL import Image
 
 import jaxmaskrcnn
@@ -39,14 +36,6 @@ from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import dry_run, loop
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-
-BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
-)
 
 # The model of every command and block, whatever preset it names.
 SMALL_MODEL = {
@@ -73,21 +62,6 @@ CHECKPOINTS = {
 
 # Packages of extras that a page needs.
 EXTRAS = {"exporting.md": "flatbuffers"}
-
-
-class Block(NamedTuple):
-    line: int
-    language: str
-    text: str
-    reason: str | None  # why it is not run
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text()
-    return [
-        Block(text.count("\n", 0, m.start("text")) + 1, m["language"], m["text"], m["reason"])
-        for m in BLOCK.finditer(text)
-    ]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -132,7 +106,8 @@ def desk(tmp_path, monkeypatch, one_process):
         images.rename(name)
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("picture.png")
-    Path("R-50.pkl").write_bytes(pickle.dumps({"model": imagenet_weights()}, protocol=2))
+    weights = imagenet_weights(random_model(small_config(**SMALL_MODEL)))
+    Path("R-50.pkl").write_bytes(pickle.dumps({"model": weights}, protocol=2))
 
     def narrow(*args, **overrides) -> ModelConfig:
         return dataclasses.replace(make_config(*args, **overrides), **SMALL_MODEL)
@@ -149,29 +124,6 @@ def desk(tmp_path, monkeypatch, one_process):
     few = lambda directory, count, size, seed: write_shapes(directory, min(count, 4), size, seed)  # noqa: E731
     monkeypatch.setattr(jaxmaskrcnn.data, "write_shapes", few)
     return tmp_path
-
-
-def imagenet_weights() -> dict[str, np.ndarray]:
-    """The ResNet of the small model under Detectron2's names."""
-    body = random_model(small_config(**SMALL_MODEL)).backbone.body
-    words = {
-        "scale": "norm.weight",
-        "bias": "norm.bias",
-        "mean": "norm.running_mean",
-        "var": "norm.running_var",
-    }
-    state = {}
-    for path, variable in nnx.to_flat_state(nnx.state(body)):
-        value = np.asarray(variable[...])
-        name = ".".join(map(str, path[:-1]))
-        name = re.sub(r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}", name)
-        name = re.sub(r"downsample\.(conv|bn)", "shortcut", name).replace("bn", "conv")
-        name = re.sub(r"^conv1", "stem.conv1", name)
-        kernel = path[-1] == "kernel"
-        state[f"{name}.{'weight' if kernel else words[path[-1]]}"] = (
-            value.transpose(3, 2, 0, 1) if kernel else value
-        )
-    return state
 
 
 @contextlib.contextmanager
@@ -223,18 +175,18 @@ def run(words: list[str]) -> None:
             assert asked and set(filter(None, (asked[1] or "").split(","))) <= extras.keys()
         case ["pytest", "-m", marker]:
             assert f'"{marker}: ' in (ROOT / "pyproject.toml").read_text()
-        case ["pytest", "-s", *tests]:
+        case ["pytest", "-n", "0", "-s", *tests]:
             assert all((ROOT / test).is_file() for test in tests)
         case _:
             assert words in ci_commands(), f".ci/run does not run {shlex.join(words)}"
 
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "real"])
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run(page, real, desk):
     if page.name in EXTRAS:
         pytest.importorskip(EXTRAS[page.name])
-    for block in blocks(page):
+    for block in [*earlier_blocks(page), *blocks(page)]:
         if block.reason is not None:
             continue
         assert block.language in ("python", "bash", "text"), f"{page.name}:{block.line}: which language?"
@@ -289,19 +241,27 @@ def test_links_lead_somewhere(page):
     assert not broken
 
 
-# -- docstrings
+def source_files() -> list[str]:
+    """The repository's files, by their path from its root."""
+    kept = ("jaxmaskrcnn", "tests", "benchmarks", "configs", "docs")
+    found = [path for folder in kept for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return [path.relative_to(ROOT).as_posix() for path in (*found, *ROOT.glob("*"))]
 
 
-def examples() -> list[doctest.DocTest]:
-    names = [m.name for m in pkgutil.walk_packages(jaxmaskrcnn.__path__, "jaxmaskrcnn.")]
-    modules = [importlib.import_module(n) for n in ("jaxmaskrcnn", *names) if not n.endswith("__main__")]
-    found = [test for module in modules for test in doctest.DocTestFinder().find(module)]
-    return [t for t in found if not all(doctest.SKIP in e.options for e in t.examples)]
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_source_files_that_are_named_exist(page):
+    # `ops/nms.py` is short for jaxmaskrcnn/ops/nms.py: the end of a path is enough.
+    named = re.findall(r"`([\w./-]+\.py)`", BLOCK.sub("", page.read_text()))
+    ends = tuple(f"/{file}" for file in source_files())
+    assert not [file for file in named if not any(end.endswith(f"/{file}") for end in ends)]
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
-def test_examples_in_docstrings(example, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    report = []
-    doctest.DocTestRunner(verbose=False).run(example, out=report.append)
-    assert not report, "".join(report)
+def test_functions_that_are_named_exist():
+    page = (ROOT / "docs" / "how-it-is-built.md").read_text()
+    sources = "\n".join(path.read_text() for path in (ROOT / "jaxmaskrcnn").rglob("*.py"))
+    defined = set(re.findall(r"^ *(?:def|class) (\w+)|^ *(\w+)\s*(?::|=)", sources, re.M))
+    defined = {name for pair in defined for name in pair}
+    named = set(re.findall(r"`(?:\w+\.)?(\w+)`", BLOCK.sub("", page))) - {"py"}
+    # What others define: transformations of JAX, variables of NNX, markers of shapes.
+    foreign = {"vmap", "psum", "jit", "pmap", "shard_map", "cond", "Param", "Module"}
+    assert not sorted(named - defined - foreign)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxmaskrcnn import config_json, model_io
+from jaxmaskrcnn import config_json, model_fit, model_io
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert import choice
 from jaxmaskrcnn.errors import UserError
@@ -115,7 +115,7 @@ def test_loading_draws_no_random_weights(saved, monkeypatch):
         traced.append(isinstance(rngs.params(), jax.core.Tracer))
         return MaskRCNN(config, rngs=rngs)
 
-    monkeypatch.setattr(model_io, "MaskRCNN", spy)
+    monkeypatch.setattr(model_fit, "MaskRCNN", spy)
     load_model(saved)
     assert traced == [True]
 

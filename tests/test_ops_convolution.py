@@ -1,5 +1,7 @@
 """Convolutions and products with the gradients that suit a CPU, beside XLA's own."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,26 +12,32 @@ from jaxmaskrcnn.models import layers
 from jaxmaskrcnn.ops import convolution
 
 
-def plain(stride):
-    def convolve(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+def plain(x, kernel, bias=None, shortcut=None, stride=1, groups=1, relu=False):
+    pad = (kernel.shape[0] // 2,) * 2
+    y = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        (pad, pad),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    y = y if bias is None else y + bias
+    y = y if shortcut is None else y + shortcut
+    return jnp.where(y > 0, y, 0) if relu else y
 
-    return convolve
 
+def assert_same(ours, theirs, *inputs):
+    """Values and all gradients, within the rounding of sums of float32."""
+    expected, expected_gradients = jax.vjp(theirs, *inputs)
+    cotangent = np.random.default_rng(5).normal(size=expected.shape).astype(expected.dtype)
 
-def assert_same(ours, theirs, x, kernel):
-    """Values and both gradients, within the rounding of sums of float32."""
-    expected, expected_gradients = jax.vjp(theirs, x, kernel)
-    cotangent = np.random.default_rng(5).normal(size=expected.shape).astype(x.dtype)
-
-    def both(x, kernel):
-        y, gradients = jax.vjp(ours, x, kernel)
+    def all_of(*inputs):
+        y, gradients = jax.vjp(ours, *inputs)
         return y, *gradients(cotangent)
 
     for actual, wanted in zip(
-        jax.jit(both)(x, kernel), (expected, *expected_gradients(cotangent)), strict=True
+        jax.jit(all_of)(*inputs), (expected, *expected_gradients(cotangent)), strict=True
     ):
         assert actual.dtype == wanted.dtype
         np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
@@ -39,23 +47,61 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_three_by_three_on_large_maps():
-    x, kernel = draw(2, 23, 30, 32), draw(3, 3, 32, 40, seed=1)
+def compare(x, size, features, stride=1, groups=1, relu=True, shortcut=True):
+    """The operation with all that can follow beside the plain one."""
+    n, h, w, channels = x.shape
+    kernel, bias = draw(size, size, channels // groups, features, seed=1), draw(features, seed=2)
+    more = (draw(n, -(-h // stride), -(-w // stride), features, seed=3),) if shortcut else ()
+    settings = dict(stride=stride, groups=groups, relu=relu)
+    assert_same(
+        partial(convolution.convolution, **settings), partial(plain, **settings), x, kernel, bias, *more
+    )
+    return kernel
+
+
+@pytest.mark.parametrize(("relu", "shortcut"), [(False, False), (True, True)])
+def test_three_by_three_on_large_maps(relu, shortcut):
+    x = draw(2, 23, 30, 32)
+    kernel = compare(x, 3, 40, relu=relu, shortcut=shortcut)
     assert convolution.winograd_is_faster(x, kernel)
-    assert_same(convolution.convolution3x3, plain(1), x, kernel)
 
 
 def test_three_by_three_on_small_maps():
-    x, kernel = draw(1, 5, 6, 3), draw(3, 3, 3, 2, seed=1)
+    x = draw(1, 5, 6, 3)
+    kernel = compare(x, 3, 2)
     assert not convolution.winograd_is_faster(x, kernel)
-    assert_same(convolution.convolution3x3, plain(1), x, kernel)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 6), (8, 9), (5, 1), (1, 1)])
 def test_stride_two(height, width):
     """Gradients by parity, for even and odd sides."""
-    x, kernel = draw(2, height, width, 3), draw(3, 3, 3, 4, seed=1)
-    assert_same(convolution.convolution3x3_stride2, plain(2), x, kernel)
+    compare(draw(2, height, width, 3), 3, 4, stride=2)
+
+
+def test_groups():
+    compare(draw(2, 7, 6, 4), 3, 6, groups=2)
+
+
+@pytest.mark.parametrize(("stride", "cells"), [(1, 1000), (1, 40), (1, 7), (2, 5)])
+def test_one_by_one(monkeypatch, stride, cells):
+    """However the cells are cut into blocks, the last of which repeats a part of the one before."""
+    monkeypatch.setattr(convolution, "_BLOCK_BYTES", cells * 6 * 4)
+    compare(draw(2, 6, 9, 3), 1, 6, stride=stride)
+
+
+def test_bias_of_another_type_and_no_bias():
+    x, kernel = draw(1, 6, 9, 3), draw(1, 1, 3, 6, seed=1)
+    assert_same(convolution.convolution, plain, x, kernel)
+    x, kernel = jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
+    y = convolution.convolution(x, kernel, relu=True)
+    assert y.dtype == jnp.bfloat16
+
+
+def test_gradient_needs_the_result_alone():
+    """A negative sum passes no gradient on, nor does one of exactly zero, as torch has it."""
+    x = jnp.array([-1.0, 0.0, 2.0]).reshape(1, 3, 1, 1)
+    slope = jax.grad(lambda x: convolution.convolution(x, jnp.ones((1, 1, 1, 1)), relu=True).sum())(x)
+    np.testing.assert_array_equal(slope.ravel(), [0, 0, 1])
 
 
 def test_product():
@@ -65,18 +111,49 @@ def test_product():
 
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
 def test_layers_equal_the_plain_convolution(size, stride):
-    layer = layers.conv(4, 6, size, stride=stride, rngs=nnx.Rngs(0))
+    layer = layers.Conv(4, 6, size, stride=stride, rngs=nnx.Rngs(0))
     x = jnp.asarray(draw(2, 9, 12, 4))
-    pad = (size // 2, size // 2)
-    expected = jax.lax.conv_general_dilated(
-        x, layer.kernel[...], (stride, stride), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    np.testing.assert_allclose(layer(x), expected + layer.bias[...], rtol=0, atol=1e-5)
+    layer.bias[...] = draw(6, seed=1)
+    expected = plain(x, layer.kernel[...], layer.bias[...], stride=stride)
+    np.testing.assert_allclose(layer(x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["none", "frozen_bn", "bn_eval", "bn", "gn"])
+def test_norm_sum_and_relu_in_one(kind):
+    """``relu(norm(conv(x)) + shortcut)`` with every kind of norm, and its gradients in all parameters."""
+    layer = layers.ConvNorm(4, 32, 3, norm=kind, rngs=nnx.Rngs(0))
+    if kind in ("frozen_bn", "bn_eval"):
+        for i, name in enumerate(("scale", "bias", "mean", "var")):
+            getattr(layer.norm, name)[...] = np.abs(draw(32, seed=i)) + 0.5
+    x, shortcut = draw(2, 6, 7, 4), draw(2, 6, 7, 32, seed=9)
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+
+    def ours(params):
+        layer = nnx.merge(graphdef, params, rest, copy=True)
+        return layer(x, None, True, shortcut=shortcut, relu=True)
+
+    def apart(params):
+        layer = nnx.merge(graphdef, params, rest, copy=True)
+        y = layer.conv(x)
+        y = y if layer.norm is None else layer.norm(y, None, True)
+        return nnx.relu(y + shortcut)
+
+    assert_trees_same(ours, apart, params)
+
+
+def assert_trees_same(ours, theirs, params):
+    expected, gradients = jax.vjp(theirs, params)
+    actual, actual_gradients = jax.vjp(ours, params)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    cotangent = draw(*expected.shape, seed=5)
+    pairs = (gradients(cotangent), actual_gradients(cotangent))
+    for wanted, found in zip(*map(jax.tree.leaves, pairs), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
 
 def test_winograd_is_for_cpus_and_float32_alone():
     """The same layer compiles to products on a CPU and to a convolution for a GPU or TPU."""
-    layer = layers.conv(32, 32, 3, rngs=nnx.Rngs(0))
+    layer = layers.Conv(32, 32, 3, rngs=nnx.Rngs(0))
     graphdef, state = nnx.split(layer)
 
     def lowered(x, platform):

@@ -109,6 +109,8 @@ def test_targets_under_vmap_in_chunks_and_of_padding(monkeypatch):
     boxes = np.concatenate([GOLDEN["target_boxes"], np.zeros((3, 4), np.float32)])
     boxes = np.stack([boxes, rng.permutation(boxes)])
     index = rng.integers(0, 4, (2, len(boxes[0])))
+    # CPUs have no chunks.
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
     monkeypatch.setattr(module, "_CHUNK_PIXELS", 5 * HEIGHT * WIDTH)
     batch = jax.jit(jax.vmap(lambda p, i, b: ops.mask_targets(p, WIDTH, i, b, 7, rule="soft")))(
         packed, index, boxes
@@ -120,6 +122,32 @@ def test_targets_under_vmap_in_chunks_and_of_padding(monkeypatch):
         np.testing.assert_allclose(batch[i], one, atol=1e-6)
     none = TARGETS(PACKED, WIDTH, np.zeros(0, int), np.zeros((0, 4)), 7, rule="soft")
     assert none.shape == (0, 7, 7)
+
+
+@pytest.mark.parametrize("rule", ["soft", "threshold"])
+def test_targets_by_tiles_equal_those_from_whole_masks(rule, monkeypatch):
+    """What CPUs compute against what every other device computes."""
+    rng = np.random.default_rng(3)
+    masks = rng.random((2, 3, 150, 203)) < 0.5
+    corner = rng.uniform(-20, 150, (2, 20, 2))
+    boxes = np.concatenate([corner, corner + np.exp(rng.uniform(0, 5.3, (2, 20, 2)))], -1).astype(np.float32)
+    boxes[:, 0], boxes[:, 1], boxes[0, 2] = (0, 0, 203, 150), (130, 20, 203.5, 149), np.nan
+    arguments = ops.pack_masks(masks), rng.integers(0, 3, (2, 20)), boxes, np.array([[150, 203], [120, 180]])
+
+    def targets(packed, index, boxes, size):
+        return ops.mask_targets(packed, 203, index, boxes, 9, rule=rule, image_size=size)
+
+    tiles = jax.jit(jax.vmap(targets))(*arguments)
+    one = jax.jit(targets)(*(x[1] for x in arguments))
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+    whole = jax.jit(jax.vmap(lambda *a: targets(*a)))(*arguments)
+    assert (np.asarray(whole).std((2, 3)) > 0.01).sum() > 25
+    if rule == "threshold":  # a sum that is a half up to rounding may go either way
+        assert (tiles != whole).mean() < 0.01
+        np.testing.assert_array_equal(tiles[1], one)
+    else:
+        np.testing.assert_allclose(tiles, whole, atol=2e-6)
+        np.testing.assert_allclose(tiles[1], one, atol=1e-6)
 
 
 def test_targets_of_many_regions_fit_into_memory():

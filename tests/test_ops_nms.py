@@ -162,3 +162,14 @@ def test_nothing_is_differentiated():
     grads = jax.jit(jax.grad(total, argnums=(0, 1)))(jnp.asarray(boxes), jnp.asarray(scores))
     assert not grads[0].any()
     assert grads[1].sum() == NMS(boxes, scores, 0.5).sum() + 5
+
+
+def test_suppression_at_once_as_on_accelerators(monkeypatch):
+    boxes, scores, ids = crowded(np.random.default_rng(7), 700)
+    valid = np.random.default_rng(8).random(700) < 0.8
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+    for groups in (None, ids):
+        suppress = ops.nms if groups is None else lambda b, s, *rest: ops.batched_nms(b, s, ids, *rest)
+        keep = jax.jit(lambda *a, suppress=suppress: suppress(*a))(boxes, scores, 0.5, valid)
+        expected = greedy(boxes, scores, np.zeros(700) if groups is None else groups, 0.5, valid)
+        assert np.flatnonzero(keep).tolist() == sorted(expected)

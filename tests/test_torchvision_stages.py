@@ -21,9 +21,10 @@ from goldens.seeded_weights import sampled, seeded_detector_weight, seeded_scene
 from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
+from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.fpn import STRIDES
-from jaxmaskrcnn.models.mask_rcnn import select_detections
 from jaxmaskrcnn.models.padding import inside
+from jaxmaskrcnn.models.pooling import roi_geometry
 from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
 from jaxmaskrcnn.ops import assign_levels
 from jaxmaskrcnn.presets import model_config
@@ -102,7 +103,7 @@ def programs(config):
         )(objectness, deltas, anchors, image_sizes)
 
     def levels_of(model, batch, boxes):
-        scales, lowest, _ = model._roi_geometry(batch)
+        scales, lowest, _ = roi_geometry(batch, model.config)
         levels = jax.vmap(
             lambda b, low: (
                 assign_levels(b, rule=config.roi_level_rule, min_level=low, max_level=low + 3) - low

@@ -17,8 +17,9 @@ from small_runs import tiny_config
 
 from jaxmaskrcnn import model_io, presets
 from jaxmaskrcnn.config import ConfigError
+from jaxmaskrcnn.convert import backbone
 from jaxmaskrcnn.convert.export import export_detector
-from jaxmaskrcnn.convert.files.reader import read_checkpoint
+from jaxmaskrcnn.convert.files.reader import read_checkpoint, read_source
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
 from jaxmaskrcnn.structures import Category
@@ -79,7 +80,8 @@ def test_metrics_lines(finished):
     training = [line for line in lines(workdir) if "loss" in line]
     assert [line["step"] for line in training] == [2, 4, 6]
     assert all(
-        LOSSES | {"grad_norm", "learning_rate", "images_per_second"} <= line.keys() for line in training
+        LOSSES | {"grad_norm", "learning_rate", "images_per_second", "data_wait"} <= line.keys()
+        for line in training
     )
     for line in training:
         assert line["loss"] == pytest.approx(sum(line[name] for name in LOSSES), rel=1e-5)
@@ -297,11 +299,15 @@ def test_an_epsilon_that_a_file_shows_is_told(model_config, tmp_path, caplog):
 
 
 @pytest.mark.usefixtures("quick_weights")
-def test_a_backbones_file_is_still_a_backbone(model_config, checkpoint_file, tmp_path):
+def test_a_backbones_file_is_still_a_backbone(model_config, checkpoint_file, tmp_path, monkeypatch):
     arrays = read_checkpoint(checkpoint_file)
     prefix = "backbone.bottom_up."
     np.savez(tmp_path / "R.npz", **{k.removeprefix(prefix): a for k, a in arrays.items() if prefix in k})
+    opened = []
+    monkeypatch.setattr(setup, "read_source", lambda path: opened.append(path) or read_source(path))
+    monkeypatch.setattr(backbone, "read_source", setup.read_source)
     start = flat(setup.first_model(model_config, str(tmp_path / "R.npz"), seed=5))
+    assert len(opened) == 1  # a file of gigabytes is read once
     for name, value in start.items():
         wanted = np.full_like(value, 0.25 if name.startswith("backbone.body.") else 5.0)
         np.testing.assert_array_equal(value, wanted, err_msg=name)

@@ -63,7 +63,7 @@ _PREFIXES = re.compile(rf"{WRAPPERS.pattern}(backbone\.)?(body\.|bottom_up\.)?")
 # Of a whole detector: everything but the ResNet.
 _DETECTOR_PARTS = (
     "backbone.fpn", "neck.", "proposal_generator.", "rpn.", "rpn_head.", "roi_heads.", "roi_head.",
-    "pixel_mean", "pixel_std", "anchor_generator.",
+    "pixel_mean", "pixel_std", "anchor_generator.", "fpn.", "fpn_lateral", "fpn_output",
 )  # fmt: skip
 
 
@@ -132,10 +132,26 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
             lists every name and shape that is wrong.
 
     Example:
-        >>> load_backbone(model, "R-50.pkl").layout  # doctest: +SKIP
-        'Detectron2'
+        >>> report = load_backbone(model, "R-18.pkl")
+        >>> report.layout, report.assigned[0]
+        ('Detectron2', 'backbone.body.bn1.bias')
     """
-    source = read_source(path)
+    return fill_backbone(model, read_source(path))
+
+
+def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
+    """`load_backbone` for a file that has been read.
+
+    Args:
+        model: As there.
+        source: What ``read_source`` returned.
+
+    Returns:
+        A report.
+
+    Raises:
+        UserError: The file does not fit; the model is then unchanged.
+    """
     config: ModelConfig = model.config
     source = source._replace(arrays=caffe2.rename(source.arrays))
     layout, arrays, outside = _strip_prefix(source)

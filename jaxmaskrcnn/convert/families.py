@@ -65,6 +65,7 @@ FAMILIES = (
 )
 
 _REGIONS = re.compile(r"(proposal_generator|rpn|rpn_head|roi_heads?)\.|backbone\.fpn|neck\.")
+_PYRAMID = re.compile(r"fpn[._]")  # of a pyramid's own file; within a detector it has a prefix
 _STEM = re.compile(r"(.*\.)?(stem\.)?conv1\.weight")
 
 
@@ -89,7 +90,7 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         path: The file, for the message.
 
     Raises:
-        UserError: The names are those of a ResNet alone, or of a model of ``FAMILIES``.
+        UserError: The names are those of a ResNet without heads, or of a model of ``FAMILIES``.
 
     Example:
         >>> refuse_other_families(["roi_heads.res5.0.conv1.weight"], "c4.pkl")  # doctest: +ELLIPSIS
@@ -106,7 +107,9 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
                 "Mask R-CNN with a ResNet and FPN."
             )
     if not holds_detector(names) and any(_STEM.fullmatch(name) for name in names):
+        pyramid = any(_PYRAMID.match(name, WRAPPERS.match(name).end()) for name in names)
+        what = "a ResNet with a pyramid" if pyramid else "a ResNet alone"
         raise UserError(
-            f"{path} holds a ResNet alone ({len(names)} arrays) and no detector; load it into a detector's "
+            f"{path} holds {what} ({len(names)} arrays) and no heads; load the ResNet into a detector's "
             "backbone with load_backbone(model, path), or train from it with --config.model.weights=PATH."
         )

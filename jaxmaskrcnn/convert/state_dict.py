@@ -102,11 +102,8 @@ def to_state_dict(model: MaskRCNN, library: str) -> dict[str, np.ndarray]:
         UserError: The library has no names for a part of this model, or another order of classes.
 
     Example:
-        >>> import jaxmaskrcnn as jmr
-        >>> from flax import nnx
-        >>> model = jmr.MaskRCNN(jmr.model_config("jaxmaskrcnn/shapes"), rngs=nnx.Rngs(0))
         >>> to_state_dict(model, "detectron2")["roi_heads.box_predictor.cls_score.weight"].shape
-        (4, 512)
+        (4, 8)
     """
     source = LIBRARIES[library]
     background = "first" if library == "torchvision" else "last"

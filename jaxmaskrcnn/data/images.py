@@ -27,13 +27,20 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPS_AXES = (5, 6, 7, 8)
+_TRANSPOSING = tuple(_UPRIGHT[orientation] for orientation in _SWAPS_AXES)
 
 
 class ImageSizeError(UserError):
     """The image does not have the size that its annotations were made for."""
 
 
-def decode_image(source, *, size: tuple[int, int] | None = None, name: str | None = None) -> np.ndarray:
+def decode_image(
+    source,
+    *,
+    size: tuple[int, int] | None = None,
+    name: str | None = None,
+    at_least: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Decodes any image Pillow reads into uint8 RGB.
 
     Greyscale and palette images become RGB, CMYK is converted, an alpha channel is dropped, and
@@ -48,6 +55,9 @@ def decode_image(source, *, size: tuple[int, int] | None = None, name: str | Non
         source: Encoded bytes, the path of a file, or a ``PIL.Image.Image``.
         size: ``(height, width)`` in pixels that the image must have; None accepts any.
         name: What to call the image in an error message; the path where there is one.
+        at_least: ``(height, width)`` that is enough. A JPEG file is then decoded at 1/8, 1/4 or 1/2 of its
+            size where that leaves as much, in a fraction of the time; averages of its pixels, so what
+            is resized from them is a little different.
 
     Returns:
         uint8 [H, W, 3].
@@ -64,6 +74,9 @@ def decode_image(source, *, size: tuple[int, int] | None = None, name: str | Non
     with _Reading(name):
         image = _open(source)
         turn = _turn(image, size, name)
+        if at_least is not None:
+            height, width = at_least[::-1] if turn in _TRANSPOSING else at_least
+            image.draft(image.mode, (width, height))
         image.load()
         pixels = _to_rgb(image if turn is None else image.transpose(turn), name)
     return pixels

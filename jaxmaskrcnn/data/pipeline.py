@@ -47,10 +47,19 @@ class LoadBatch:
         objects: Ground-truth slots per image; None loads no targets.
         augmented: Whether the plans have augmentations. What cropping and pasting leave of an object
             is a bitmap, so polygons do not travel then.
+        exact: Whether JPEG files are decoded at their full size, however small the network's input.
     """
 
-    def __init__(self, source: Source, model: ModelConfig, objects: int | None, *, augmented: bool = False):
-        self._source, self._model, self._objects = source, model, objects
+    def __init__(
+        self,
+        source: Source,
+        model: ModelConfig,
+        objects: int | None,
+        *,
+        augmented: bool = False,
+        exact: bool = True,
+    ):
+        self._source, self._model, self._objects, self._exact = source, model, objects, exact
         self._masks, self._vertices = (model.mask_head, 0) if augmented else _mask_storage(source, model)
 
     def __call__(self, plan: sampler.StepPlan) -> Batch:
@@ -79,7 +88,8 @@ class LoadBatch:
                 continue
             example = self._source[index]
             size = tuple(map(int, plan.sizes[slot]))
-            image = resize_for(self._model, self._pixels(example), size)
+            pixels = self._pixels(example, None if self._exact else size)
+            image = resize_for(self._model, pixels, size)
             images[slot, : size[0], : size[1]] = image[:, ::-1] if plan.flip[slot] else image
             original_sizes[slot], image_sizes[slot] = example.size, size
             if targets is not None:
@@ -112,9 +122,9 @@ class LoadBatch:
             self._source.has_masks,
         )
 
-    def _pixels(self, example: Example) -> np.ndarray:
+    def _pixels(self, example: Example, at_least: tuple[int, int] | None = None) -> np.ndarray:
         name = f"image {example.image_id} ({example.file_name}) of {self._source.annotations}"
-        return decode_image(example.image, size=example.size, name=name)
+        return decode_image(example.image, size=example.size, name=name, at_least=at_least)
 
     def _fill(self, targets: Targets, slot: int, example: Example, size, flip: bool, canvas) -> None:
         boxes = clip_boxes(scale_boxes(example.boxes, example.size, size), size)
@@ -266,7 +276,9 @@ def train_iterator(
         )
     plan = sampler.TrainPlan(source, model_config, data_config, seed)
     objects = _object_slots(source, data_config)
-    load = LoadBatch(source, model_config, objects, augmented=augments(data_config))
+    load = LoadBatch(
+        source, model_config, objects, augmented=augments(data_config), exact=data_config.exact_decode
+    )
     load = _LoadStep(plan, load, process_index, process_count)
     return TrainIterator(load, plan, data_config, objects, start_step)
 

@@ -2,7 +2,8 @@
 
 import collections
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import jax
 
@@ -66,3 +67,38 @@ def prefetch_to_device(iterator, size: int = 2, device=None) -> DevicePrefetch:
     """
     place = device if callable(device) else functools.partial(jax.device_put, device=device)
     return DevicePrefetch(iter(iterator), size, place)
+
+
+class DataWait:
+    """How long the device has nothing to do because the next batch is not there yet.
+
+    While something is being computed, waiting for a batch costs nothing. So a wait counts where nothing is
+    under way at its end; the computation may have ended in between, which makes the sum an upper limit.
+
+    Attributes:
+        seconds: The waits so far.
+
+    Example:
+        >>> wait = DataWait()
+        >>> wait.next(iter(["batch"]), ()), wait.seconds < 1
+        ('batch', True)
+    """
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def next(self, batches: Iterator, computing):
+        """The next batch.
+
+        Args:
+            batches: Where it comes from.
+            computing: A pytree of JAX arrays, results of what was dispatched last.
+
+        Raises:
+            StopIteration: There is no batch left.
+        """
+        start = time.monotonic()
+        batch = next(batches)
+        if all(array.is_ready() for array in jax.tree.leaves(computing)):
+            self.seconds += time.monotonic() - start
+        return batch

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import os
 import sys
+import time
 from typing import Any
 
 import jax
@@ -18,8 +19,10 @@ import numpy as np
 import tqdm
 from flax import nnx
 
+from jaxmaskrcnn.compilation_cache import release_after_compiling
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.pipeline import eval_batches
+from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
@@ -81,7 +84,9 @@ class Evaluator:
             self._iou_types = ("bbox", "segm")
         elif config.mask_head:
             logger.warning("The annotations have no masks; only the boxes are scored.")
-        self._detect = self._layout.map_rows(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
+        self._detect = release_after_compiling(
+            self._layout.map_rows(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
+        )
 
     def run(self, *states: nnx.State) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Detects and scores.
@@ -121,8 +126,10 @@ class Evaluator:
                 self._source, self._config, self._data_config,
                 process_index=jax.process_index(), process_count=jax.process_count(),
             )  # fmt: skip
-            for batch in batches:
-                batch = batch._replace(targets=None)
+            start, wait, detections = time.monotonic(), DataWait(), ()
+            rows = iter(batches)
+            for _ in range(len(batches)):
+                batch = wait.next(rows, detections)._replace(targets=None)
                 detections = self._detect(states, self._layout.split(batch))
                 waiting.append(pool.submit(self._to_results, detections, batch))
                 # Few at a time: every batch in the queue holds its images.
@@ -130,6 +137,11 @@ class Evaluator:
                     self._collect(waiting.popleft(), results, bar)
             while waiting:
                 self._collect(waiting.popleft(), results, bar)
+        seconds = time.monotonic() - start
+        logger.info(
+            "Detected in %d images in %.1f s (%.1f images/s); the device waited for data %.1f %% of it.",
+            len(results), seconds, len(results) / max(seconds, 1e-9), 100 * wait.seconds / max(seconds, 1e-9),
+        )  # fmt: skip
         everywhere = {index: found for part in gather_json(list(results.items())) for index, found in part}
         return [entry for index in sorted(everywhere) for entry in everywhere[index]]
 

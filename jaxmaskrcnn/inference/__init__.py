@@ -1,0 +1,1 @@
+"""Pictures in, detections out: for callers, for files, and drawn."""

@@ -68,6 +68,9 @@ def draw_detections(
     Returns:
         An RGB picture. An object has the same colour at any ``score_threshold``.
 
+    Raises:
+        UserError: The image cannot be read, or ``colour_by`` is something else.
+
     Example:
         >>> out = {"boxes": [[8, 8, 50, 40]], "scores": [0.9], "labels": [1]}
         >>> draw_detections(np.zeros((48, 64, 3), np.uint8), out, {1: "cat"}).size

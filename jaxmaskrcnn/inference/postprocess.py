@@ -17,7 +17,7 @@ from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.ops.masks import paste_mask_window
+from jaxmaskrcnn.ops.masks import paste_mask_windows
 from jaxmaskrcnn.structures import Category, Detections
 
 MASK_FORMATS = ("bool", "probs", "rle")
@@ -156,10 +156,7 @@ def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple
 
 
 def _paste(probs, boxes, image_size, config, form):
-    windows = [
-        paste_mask_window(p, b, image_size, convention=config.paste_rule)
-        for p, b in zip(probs, boxes, strict=True)
-    ]
+    windows = paste_mask_windows(probs, boxes, image_size, convention=config.paste_rule)
     if form == "rle":
         return [encode_window(_threshold(w, config), origin, image_size) for w, origin in windows]
     result = np.zeros((len(probs), *image_size), np.float32 if form == "probs" else bool)

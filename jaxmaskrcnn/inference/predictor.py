@@ -39,7 +39,9 @@ class Predictor:
         UserError: ``score_threshold`` or ``batch_size`` is out of range.
 
     Example:
-        >>> predictor = Predictor(model, score_threshold=0.5)  # doctest: +SKIP
+        >>> predictor = Predictor(model, score_threshold=0.5)
+        >>> predictor.config.score_threshold
+        0.5
         >>> out = predictor("street.jpg")  # doctest: +SKIP
         >>> out["boxes"].shape, out["masks"].shape  # doctest: +SKIP
         ((7, 4), (7, 480, 640))

@@ -23,11 +23,22 @@ def box_channels(config: ModelConfig) -> int:
 class BoxHead(nnx.Module):
     """Convolutions (none by default), fully connected layers, and two predictors.
 
+    Source: torchvision ``TwoMLPHead`` and ``FastRCNNPredictor``; Detectron2 ``FastRCNNConvFCHead``.
+
+    Args:
+        config: ``box_*``, ``head_norm``, ``num_classes`` and what the regions have: ``fpn_channels``.
+        rngs: For the initial weights.
+
     Attributes:
         convs: List of ConvNorm; four in the "4conv1fc" head.
         fcs: List of nnx.Linear; the first reads the region flattened in the order (y, x, channel).
         cls_score: K + 1 logits, the background first or last as the config says.
         bbox_pred: 4 deltas (dx, dy, dw, dh) for each class.
+
+    Example:
+        >>> logits, deltas = model.box_head(jnp.zeros((5, 7, 7, model.config.fpn_channels)))
+        >>> logits.shape, deltas.shape  # three classes and the background
+        ((5, 4), (5, 3, 4))
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -61,7 +72,7 @@ class BoxHead(nnx.Module):
         """
         x = regions
         for layer in self.convs:
-            x = nnx.relu(layer(x, mask, train))
+            x = layer(x, mask, train, relu=True)
         x = x.reshape(x.shape[0], -1)
         for layer in self.fcs:
             x = nnx.relu(layer(x))

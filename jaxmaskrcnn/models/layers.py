@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmaskrcnn.models.norm import make_norm, param_dtype
-from jaxmaskrcnn.ops import convolution
+from jaxmaskrcnn.models.norm import FrozenBatchNorm, make_norm, param_dtype
+from jaxmaskrcnn.ops.convolution import convolution
+from jaxmaskrcnn.ops.epilogue import finish
 
 Array = jax.Array
 
@@ -18,48 +19,64 @@ kaiming_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 xavier_fill = nnx.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
-def conv(
-    features_in: int,
-    features_out: int,
-    size: int,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    bias: bool = True,
-    init=kaiming_normal,
-    dtype: str = "float32",
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
+class Conv(nnx.Module):
     """A square convolution with explicit padding ``size // 2`` on every side.
 
     "SAME" pads a strided convolution on one side only, which shifts the features of every
     model that was trained with torch.
+
+    Attributes:
+        kernel: [size, size, C_in / groups, C_out].
+        bias: [C_out], or None.
     """
-    pad = size // 2
-    return nnx.Conv(
-        features_in,
-        features_out,
-        (size, size),
-        strides=stride,
-        padding=((pad, pad), (pad, pad)),
-        feature_group_count=groups,
-        use_bias=bias,
-        kernel_init=init,
-        dtype=jnp.dtype(dtype),
-        param_dtype=param_dtype(dtype),
-        conv_general_dilated=_implementation(size, stride, groups),
-        rngs=rngs,
-    )
+
+    def __init__(self, features_in: int, features_out: int, size: int, *, stride=1, groups=1, bias=True,
+                 init=kaiming_normal, dtype="float32", rngs: nnx.Rngs):  # fmt: skip
+        kind = param_dtype(dtype)
+        shape = (size, size, features_in // groups, features_out)
+        self.kernel = nnx.Param(init(rngs.params(), shape, kind))
+        self.bias = nnx.Param(jnp.zeros(features_out, kind)) if bias else None
+        self.stride, self.groups, self.dtype = stride, groups, dtype
+
+    def __call__(self, x: Array, affine=None, *, shortcut: Array | None = None, relu: bool = False) -> Array:
+        """``relu(affine(conv(x)) + shortcut)``.
+
+        Args:
+            x: [N, h, w, C_in].
+            affine: Scale and shift of a fixed norm, each [C_out]. The scale goes into the kernel.
+            shortcut: Of the result's shape; or None.
+            relu: Whether negative results become 0.
+
+        Returns:
+            [N, h / stride, w / stride, C_out], rounded up.
+        """
+        kernel, bias = self.kernel[...], None if self.bias is None else self.bias[...]
+        if affine is not None:
+            scale, shift = affine
+            kernel, bias = kernel * scale, shift if bias is None else bias * scale + shift
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        bias = None if bias is None else bias.astype(self.dtype)
+        return convolution(x, kernel, bias, shortcut, self.stride, self.groups, relu)
 
 
-def _implementation(size: int, stride: int, groups: int):
-    """What computes a kind of convolution, with the arguments of ``lax.conv_general_dilated``."""
-    if groups == 1 and size == 1:
-        return lambda x, kernel, *_, **__: convolution.product(x[:, ::stride, ::stride], kernel[0, 0])
-    if groups == 1 and size == 3 and stride in (1, 2):
-        one = convolution.convolution3x3 if stride == 1 else convolution.convolution3x3_stride2
-        return lambda x, kernel, *_, **__: one(x, kernel)
-    return jax.lax.conv_general_dilated
+def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, shortcut=None, relu=False):
+    """``relu(norm(conv(x)) + shortcut)``, as one operation where the norm is none or fixed.
+
+    Args:
+        conv: Conv.
+        norm: A layer of `norm.py`, or None.
+        x: [N, h, w, C].
+        mask: bool, broadcastable to the output: the cells that count for the norm; or None.
+        train: See `norm.py`.
+        shortcut: Of the result's shape; or None.
+        relu: Whether negative results become 0.
+
+    Returns:
+        [N, h / stride, w / stride, C_out], rounded up.
+    """
+    if norm is None or isinstance(norm, FrozenBatchNorm):
+        return conv(x, None if norm is None else norm.affine(), shortcut=shortcut, relu=relu)
+    return finish(norm(conv(x), mask, train), None, shortcut, relu)
 
 
 def linear(features_in: int, features_out: int, *, init=xavier_fill, dtype="float32", rngs) -> nnx.Linear:
@@ -78,28 +95,21 @@ class ConvNorm(nnx.Module):
     """A convolution and its norm; the convolution has a bias only where no norm follows.
 
     Attributes:
-        conv: nnx.Conv.
+        conv: Conv.
         norm: A layer of `norm.py`, or None.
     """
 
     def __init__(self, features_in, features_out, size, *, norm="none", epsilon=1e-5, stride=1,
                  init=kaiming_normal, dtype="float32", rngs):  # fmt: skip
-        self.conv = conv(
-            features_in,
-            features_out,
-            size,
-            stride=stride,
-            bias=norm == "none",
-            init=init,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        c = dict(bias=norm == "none", init=init, dtype=dtype, rngs=rngs)
+        self.conv = Conv(features_in, features_out, size, stride=stride, **c)
         self.norm = make_norm(norm, features_out, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
-        """``mask`` (bool, broadcastable to the output) tells the norm which cells count."""
-        x = self.conv(x)
-        return x if self.norm is None else self.norm(x, mask, train)
+    def __call__(
+        self, x: Array, mask: Array | None = None, train=False, *, shortcut=None, relu=False
+    ) -> Array:
+        """Arguments as in `conv_norm`."""
+        return conv_norm(self.conv, self.norm, x, mask, train, shortcut=shortcut, relu=relu)
 
 
 def conv_stack(features_in: int, features: int, count: int, *, norm: str, dtype: str, rngs) -> nnx.List:
@@ -131,10 +141,21 @@ class Deconv2x2(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features_out, kind))
         self.dtype = dtype
 
-    def __call__(self, x: Array) -> Array:
-        x = x.astype(self.dtype)
-        n, h, w, _ = x.shape
+    def __call__(self, x: Array, relu: bool = False) -> Array:
+        """[N, h, w, C_in] -> [N, 2h, 2w, C_out]."""
+        return depth_to_space(self.depths(x, relu))
+
+    def depths(self, x: Array, relu: bool = False) -> Array:
+        """The four outputs of each cell side by side: [N, h, w, C_in] -> [N, h, w, 4, C_out]."""
         kernel = self.kernel[...].astype(self.dtype).transpose(2, 0, 1, 3)  # [C_in, 2, 2, C_out]
-        y = convolution.product(x, kernel.reshape(kernel.shape[0], -1))
-        y = y.reshape(n, h, w, 2, 2, -1).swapaxes(2, 3)  # [N, h, 2, w, 2, C_out]
-        return y.reshape(n, 2 * h, 2 * w, -1) + self.bias[...].astype(self.dtype)
+        kernel = kernel.reshape(1, 1, kernel.shape[0], -1)
+        bias = jnp.tile(self.bias[...].astype(self.dtype), 4)
+        y = convolution(x.astype(self.dtype), kernel, bias, relu=relu)
+        return y.reshape(*x.shape[:-1], 4, -1)
+
+
+def depth_to_space(x: Array) -> Array:
+    """[N, h, w, 4, C] -> [N, 2h, 2w, C]; number 2a + b of a cell goes to (2y + a, 2x + b)."""
+    n, h, w, _, channels = x.shape
+    x = x.reshape(n, h, w, 2, 2, channels).swapaxes(2, 3)  # [N, h, 2, w, 2, C]
+    return x.reshape(n, 2 * h, 2 * w, channels)

@@ -6,6 +6,7 @@ slots, D detection slots, K object classes, M the side of a mask.
 
 import fnmatch
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +16,25 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import normalise
 from jaxmaskrcnn.models.box_head import BoxHead
-from jaxmaskrcnn.models.fpn import STRIDES, Backbone
+from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.fpn import Backbone
 from jaxmaskrcnn.models.mask_head import MaskHead
-from jaxmaskrcnn.models.padding import feature_extent
+from jaxmaskrcnn.models.pooling import pool_regions
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
-from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
-from jaxmaskrcnn.ops.nms import limited_nms
-from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
-from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals
+from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
 
-ROI_LEVELS = 4  # regions are pooled from P2 to P5
-
 
 class MaskRCNN(nnx.Module):
-    """The detector; with ``config.mask_head`` False it is Faster R-CNN.
+    """The detector (He et al., 2017); with ``config.mask_head`` False it is Faster R-CNN.
 
-    Everything but the layers is a function of one image, mapped over the batch.
+    Everything but the layers is a function of one image, mapped over the batch. Any of the four parts
+    can be replaced by assigning another module that is called in the same way.
+
+    Args:
+        config: Architecture and conventions.
+        rngs: For the initial weights.
 
     Attributes:
         config: ModelConfig.
@@ -42,15 +44,12 @@ class MaskRCNN(nnx.Module):
         mask_head: MaskHead, or None.
 
     Example:
-        >>> import numpy as np
-        >>> import jaxmaskrcnn as jmr
-        >>> from flax import nnx
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
-        >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))
-        >>> batch = jmr.make_batch(model, [np.zeros((96, 128, 3), np.uint8)])
+        >>> model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))  # doctest: +SKIP
+        >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
         >>> detect = jax.jit(lambda model, batch: model.detect(batch))
-        >>> detect(model, batch).boxes.shape[::2]
-        (1, 4)
+        >>> jax.eval_shape(detect, model, batch).boxes.shape  # one image, six slots
+        (1, 6, 4)
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -66,11 +65,27 @@ class MaskRCNN(nnx.Module):
         return self.config.known_categories()
 
     def features(self, images: Array, extents: Array | None = None, train: bool = False) -> list[Array]:
-        """P2 to P6 of normalised images; see `Backbone`."""
+        """P2 to P6 of normalised images, see `Backbone`.
+
+        Args:
+            images: [B, H, W, 3], normalised, zero outside of each image.
+            extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
+            train: See `ResNet`.
+
+        Returns:
+            P2 to P6, [B, h, w, C] each.
+        """
         return self.backbone(images, extents, train)
 
-    def propose(self, batch: Batch, levels: list[Array], train: bool = False):
+    def propose(
+        self, batch: Batch, levels: list[Array], train: bool = False
+    ) -> tuple[Array, Array, Anchors, Proposals]:
         """Run the region proposal network.
+
+        Args:
+            batch: Gives extents and image sizes.
+            levels: P2 to P6, [B, h, w, C] each.
+            train: Chooses the training or the test counts of proposals; see also `ResNet`.
 
         Returns:
             Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
@@ -90,52 +105,14 @@ class MaskRCNN(nnx.Module):
 
         Args:
             batch: Gives extents and image sizes.
-            levels: P2 to P6.
-            boxes: [B, R, 4].
+            levels: P2 to P6, [B, h, w, C] each.
+            boxes: [B, R, 4], XYXY in pixels of the network's input.
             size: Side of the output S.
 
         Returns:
             [B * R, S, S, C].
         """
-        levels = tuple(levels[:ROI_LEVELS])
-        scales, lowest, feature_sizes = self._roi_geometry(batch)
-
-        def pool_image(features, boxes, scales, lowest, feature_sizes):
-            level = assign_levels(
-                boxes,
-                rule=self.config.roi_level_rule,
-                min_level=lowest,
-                max_level=lowest + ROI_LEVELS - 1,
-            )
-            return multilevel_roi_align(
-                features,
-                boxes,
-                level - lowest,
-                size,
-                spatial_scales=scales,
-                sampling_ratio=self.config.roi_sampling_ratio,
-                aligned=self.config.roi_aligned,
-                feature_sizes=feature_sizes,
-            )
-
-        pooled = jax.vmap(pool_image)(levels, boxes, scales, lowest, feature_sizes)
-        return pooled.reshape(-1, *pooled.shape[2:])
-
-    def _roi_geometry(self, batch: Batch) -> tuple[Array, Array, Array]:
-        """Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2]."""
-        strides = jnp.asarray(STRIDES[:ROI_LEVELS])
-        feature_sizes = jax.vmap(lambda s: feature_extent(batch.extents, s), out_axes=1)(strides)
-        scales = jnp.broadcast_to(1.0 / strides, feature_sizes.shape[:2])
-        if self.config.roi_scale == "inferred":
-            # torchvision infers the scale from the heights of the feature map and of the highest
-            # image that shares the padded canvas; right but for extreme shapes (64 x 1333), where
-            # weights trained with it still expect the same.
-            shared = (batch.extents[:, None] == batch.extents[None]).all(-1)
-            height = jnp.where(shared, batch.image_sizes[None, :, 0], 0).max(-1)
-            ratio = feature_sizes[:, :, 0] / height[:, None]
-            scales = 2.0 ** jnp.round(jnp.log2(ratio))
-        lowest = jnp.round(-jnp.log2(scales[:, 0])).astype(jnp.int32)
-        return scales.astype(jnp.float32), lowest, feature_sizes
+        return pool_regions(batch, levels, boxes, size, self.config)
 
     def loss_terms(
         self, batch: Batch, rng: Array | None = None, *, first_position: int | Array = 0, train: bool = True
@@ -144,9 +121,9 @@ class MaskRCNN(nnx.Module):
 
         Args:
             batch: With targets.
-            rng: Key for sampling; None takes the lowest indices first.
-            first_position: Place of the first image in the global batch. Random draws depend on
-                an image's place there, not on the device it is on.
+            rng: Key for sampling, a scalar; None takes the lowest indices first.
+            first_position: Place of the first image in the global batch, a scalar. Random draws depend
+                on an image's place there, not on the device it is on.
             train: False keeps batch norm's statistics as they are, for validation losses.
 
         Returns:
@@ -200,11 +177,15 @@ class MaskRCNN(nnx.Module):
         return jax.vmap(loss)(logits, regions, batch.targets, batch.image_sizes)
 
     def losses(self, batch: Batch, rng: Array | None = None) -> dict[str, Array]:
-        """Scalar losses of a batch; arguments as in `loss_terms`.
+        """The losses of a batch.
+
+        Args:
+            batch: With targets.
+            rng: Key for sampling, a scalar; None takes the lowest indices first.
 
         Returns:
-            loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with a mask head,
-            loss_mask. Their sum is what training minimises.
+            By name, each a scalar: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and,
+            with a mask head, loss_mask. Their sum is what training minimises.
         """
         return losses.reduce_terms(self.loss_terms(batch, rng))
 
@@ -235,52 +216,7 @@ class MaskRCNN(nnx.Module):
         return found._replace(masks=jnp.where(found.valid[..., None, None], masks, 0))
 
 
-def select_detections(
-    logits: Array, deltas: Array, proposals: Proposals, image_size: Array, config: ModelConfig
-) -> Detections:
-    """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
-
-    Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
-
-    Args:
-        logits: float [P, K + 1].
-        deltas: float [P, box channels, 4].
-        proposals: P slots.
-        image_size: int [2], the image without padding.
-        config: Thresholds and limits.
-
-    Returns:
-        Detections with D slots and ``masks=None``.
-    """
-    k, offset = config.num_classes, config.foreground_offset
-    scores = jax.nn.softmax(logits)[:, offset : offset + k]  # [P, K]
-    if not config.class_agnostic_boxes:
-        deltas = deltas[:, offset : offset + k]
-    slots, per_box = deltas.shape[:2]
-    boxes = decode_boxes(
-        deltas.reshape(-1, 4), jnp.repeat(proposals.boxes, per_box, 0), config.box_weights, config.delta_clamp
-    )
-    finite = jnp.isfinite(boxes).all(-1)
-    boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    usable = finite & (sides >= config.detection_min_side).all(-1)
-    boxes = jnp.broadcast_to(boxes.reshape(slots, per_box, 4), (slots, k, 4)).reshape(-1, 4)
-    usable = jnp.broadcast_to(usable.reshape(slots, per_box), (slots, k)) & proposals.valid[:, None]
-    usable = (usable & (scores > config.score_threshold)).reshape(-1)
-    scores, labels = scores.reshape(-1), jnp.tile(jnp.arange(k), slots)
-    index, valid = limited_nms(
-        boxes, scores, labels, config.nms_threshold, config.detections_per_image, valid=usable
-    )
-    return Detections(
-        boxes=jnp.where(valid[:, None], boxes[index], 0),
-        scores=jnp.where(valid, scores[index], 0),
-        labels=jnp.where(valid, labels[index], 0),
-        masks=None,
-        valid=valid,
-    )
-
-
-def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()):
+def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:
     """An nnx filter: the parameters that training updates.
 
     Frozen batch norm is no parameter to begin with. The stem and the first stages are left out
@@ -295,10 +231,9 @@ def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()):
         A filter for ``nnx.state`` and ``nnx.split``.
 
     Example:
-        >>> from flax import nnx
-        >>> import jaxmaskrcnn as jmr
-        >>> model = jmr.MaskRCNN(jmr.model_config("jaxmaskrcnn/shapes"), rngs=nnx.Rngs(0))
-        >>> graphdef, params, rest = nnx.split(model, jmr.trainable(model), ...)
+        >>> graphdef, params, rest = nnx.split(model, trainable(model, freeze=("backbone.*",)), ...)
+        >>> sorted(params)
+        ['box_head', 'mask_head', 'rpn']
     """
     frozen = []
     if model.config.freeze_at >= 1:
@@ -316,9 +251,15 @@ def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()):
 def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
     """A model with random weights, initialised in one compiled call.
 
+    Args:
+        config: Architecture and conventions.
+        seed: Of the weights.
+
+    Returns:
+        The model; what ``MaskRCNN(config, rngs=nnx.Rngs(key))`` makes, in less time.
+
     Example:
-        >>> import jaxmaskrcnn as jmr
-        >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))
+        >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))  # doctest: +SKIP
     """
     # Run once, so code that is made quickly beats quick code.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None

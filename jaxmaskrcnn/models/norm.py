@@ -16,7 +16,13 @@ Array = jax.Array
 class FrozenStat(nnx.Variable):
     """A constant that comes with the weights: never differentiated, never updated.
 
-    Being no ``nnx.Param``, it is out of the reach of every optimizer and every gradient.
+    Being no ``nnx.Param``, it is out of the reach of every optimizer and every gradient. A type of
+    Flax's variables of its own, so that filters can name it.
+
+    Example:
+        >>> layer = FrozenBatchNorm(4)
+        >>> [len(jax.tree.leaves(nnx.state(layer, kind))) for kind in (FrozenStat, nnx.Param)]
+        [4, 0]
     """
 
 
@@ -35,6 +41,16 @@ class FrozenBatchNorm(nnx.Module):
         epsilon: Added to the variance. torchvision's COCO_V1 weights were made with 0.
         affine_trainable: Train scale and bias and keep the statistics fixed, as MMDetection's
             ``norm_eval=True`` does.
+        dtype: Of the activations, as in ModelConfig.
+
+    Attributes:
+        scale, bias, mean, var: [C], as torch names them weight, bias, running_mean and running_var.
+
+    Example:
+        >>> layer = FrozenBatchNorm(4)
+        >>> layer.mean[...] = jnp.ones(4)
+        >>> layer(jnp.ones((1, 2, 2, 4))).max()
+        Array(0., dtype=float32)
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, affine_trainable=False, dtype="float32"):
@@ -44,9 +60,28 @@ class FrozenBatchNorm(nnx.Module):
         self.scale, self.bias = affine(jnp.ones(features, kind)), affine(jnp.zeros(features, kind))
         self.mean, self.var = FrozenStat(jnp.zeros(features, kind)), FrozenStat(jnp.ones(features, kind))
 
-    def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
+    def affine(self) -> tuple[Array, Array]:
+        """What the statistics and the affine part come to.
+
+        Returns:
+            Factor and summand of each channel, both [C].
+        """
         scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
-        return x * scale.astype(x.dtype) + (self.bias[...] - self.mean[...] * scale).astype(x.dtype)
+        return scale, self.bias[...] - self.mean[...] * scale
+
+    def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
+        """The affine map; two arguments are for the other norms' sake.
+
+        Args:
+            x: [B, h, w, C].
+            mask: [B, h, w, 1], not looked at.
+            train: Not looked at.
+
+        Returns:
+            [B, h, w, C].
+        """
+        scale, shift = self.affine()
+        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
 
 
 def sum_over(axis_name: str | None) -> Callable:
@@ -63,12 +98,24 @@ class BatchNorm(nnx.Module):
     that are computed one after the other (gradient accumulation) have statistics of their own, and
     each of them moves the running ones.
 
-    Source: Ioffe and Szegedy, 2015; torch's momentum 0.1 is 0.9 here.
+    Source: Ioffe and Szegedy, 2015; torchvision's and Detectron2's momentum 0.1 is 0.9 here.
+
+    Args:
+        features: Number of channels C.
+        epsilon: Added to the variance.
+        dtype: Of the activations, as in ModelConfig.
+        rngs: Unused by the constant initial values, but what Flax's layers ask for.
 
     Attributes:
         scale, bias: The trained affine map, [C].
         mean, var: Running statistics, [C].
         axis_name: Axis of the devices to add up over; None for the batch at hand alone.
+
+    Example:
+        >>> layer = BatchNorm(4, rngs=nnx.Rngs(0))
+        >>> y = layer(jnp.ones((1, 2, 2, 4)), train=True)
+        >>> y.max(), layer.mean[0]
+        (Array(0., dtype=float32), Array(0.1, dtype=float32))
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
@@ -82,6 +129,16 @@ class BatchNorm(nnx.Module):
         self.axis_name: str | None = None
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
+        """Normalise a batch.
+
+        Args:
+            x: [B, h, w, C].
+            mask: bool, broadcastable to [B, h, w, 1]: cells that count for the statistics; None for all.
+            train: Use the statistics of the batch and move the running ones.
+
+        Returns:
+            [B, h, w, C].
+        """
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean, var = self._batch_statistics(x, mask) if train else (self.mean[...], self.var[...])
         y = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * self.scale[...]) + self.bias[...]
@@ -125,7 +182,17 @@ def synchronise(model: nnx.Module, axis_name: str | None) -> None:
 class GroupNorm(nnx.GroupNorm):
     """Group norm with 32 groups; padding outside of the extents does not count.
 
-    Source: Wu and He, 2018.
+    Source: Wu and He, 2018, as in Detectron2 and MMDetection.
+
+    Args:
+        features: Number of channels C, a multiple of 32.
+        epsilon: Added to the variance.
+        dtype: Of the activations, as in ModelConfig.
+        rngs: Unused by the constant initial values, but what Flax's layers ask for.
+
+    Example:
+        >>> GroupNorm(32, rngs=nnx.Rngs(0))(jnp.ones((1, 2, 2, 32))).max()
+        Array(0., dtype=float32)
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
@@ -140,6 +207,16 @@ class GroupNorm(nnx.GroupNorm):
         )
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
+        """Normalise every image by itself.
+
+        Args:
+            x: [B, h, w, C].
+            mask: bool, broadcastable to [B, h, w, C]: cells that count for the statistics; None for all.
+            train: Not looked at: there are no running statistics.
+
+        Returns:
+            [B, h, w, C].
+        """
         # Flax splits the mask into groups of channels, so it has to have all of them.
         return super().__call__(x, mask=None if mask is None else jnp.broadcast_to(mask, x.shape))
 

@@ -11,7 +11,7 @@ import jax
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.models.layers import conv
+from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import inside, zero_outside
 
@@ -36,13 +36,13 @@ class Downsample(nnx.Module):
     """The 1x1 convolution and norm on a shortcut whose shape changes."""
 
     def __init__(self, features_in, features_out, *, stride, config: ModelConfig, rngs):
-        self.conv = conv(
+        self.conv = Conv(
             features_in, features_out, 1, stride=stride, bias=False, dtype=config.dtype, rngs=rngs
         )
         self.bn = _norm(features_out, config, rngs)
 
     def __call__(self, x, mask, train):
-        return self.bn(self.conv(x), mask, train)
+        return conv_norm(self.conv, self.bn, x, mask, train)
 
 
 class BasicBlock(nnx.Module):
@@ -50,17 +50,17 @@ class BasicBlock(nnx.Module):
 
     def __init__(self, features_in, width, *, stride, config: ModelConfig, rngs):
         c = dict(bias=False, dtype=config.dtype, rngs=rngs)
-        self.conv1 = conv(features_in, width, 3, stride=stride, **c)
+        self.conv1 = Conv(features_in, width, 3, stride=stride, **c)
         self.bn1 = _norm(width, config, rngs)
-        self.conv2 = conv(width, width, 3, **c)
+        self.conv2 = Conv(width, width, 3, **c)
         self.bn2 = _norm(width, config, rngs)
         self.downsample = _shortcut(features_in, width, stride, config, rngs)
 
     def __call__(self, x: Array, mask_in: Array | None, mask: Array | None, train: bool) -> Array:
         shortcut = x if self.downsample is None else self.downsample(x, mask, train)
-        x = nnx.relu(self.bn1(self.conv1(zero_outside(x, mask_in)), mask, train))
-        x = self.bn2(self.conv2(zero_outside(x, mask)), mask, train)
-        return nnx.relu(x + shortcut)
+        x = conv_norm(self.conv1, self.bn1, zero_outside(x, mask_in), mask, train, relu=True)
+        x = zero_outside(x, mask)
+        return conv_norm(self.conv2, self.bn2, x, mask, train, shortcut=shortcut, relu=True)
 
 
 class Bottleneck(nnx.Module):
@@ -70,11 +70,11 @@ class Bottleneck(nnx.Module):
         inner = width * config.backbone_width_per_group // 64 * config.backbone_groups
         stride1, stride2 = (stride, 1) if config.backbone_stride_in_1x1 else (1, stride)
         c = dict(bias=False, dtype=config.dtype, rngs=rngs)
-        self.conv1 = conv(features_in, inner, 1, stride=stride1, **c)
+        self.conv1 = Conv(features_in, inner, 1, stride=stride1, **c)
         self.bn1 = _norm(inner, config, rngs)
-        self.conv2 = conv(inner, inner, 3, stride=stride2, groups=config.backbone_groups, **c)
+        self.conv2 = Conv(inner, inner, 3, stride=stride2, groups=config.backbone_groups, **c)
         self.bn2 = _norm(inner, config, rngs)
-        self.conv3 = conv(inner, 4 * width, 1, **c)
+        self.conv3 = Conv(inner, 4 * width, 1, **c)
         self.bn3 = _norm(4 * width, config, rngs)
         self.downsample = _shortcut(features_in, 4 * width, stride, config, rngs)
         self.stride_in_1x1 = config.backbone_stride_in_1x1
@@ -82,31 +82,32 @@ class Bottleneck(nnx.Module):
     def __call__(self, x: Array, mask_in: Array | None, mask: Array | None, train: bool) -> Array:
         shortcut = x if self.downsample is None else self.downsample(x, mask, train)
         mask_inner = mask if self.stride_in_1x1 else mask_in
-        x = nnx.relu(self.bn1(self.conv1(x), mask_inner, train))
-        x = nnx.relu(self.bn2(self.conv2(zero_outside(x, mask_inner)), mask, train))
-        x = self.bn3(self.conv3(x), mask, train)
-        return nnx.relu(x + shortcut)
+        x = conv_norm(self.conv1, self.bn1, x, mask_inner, train, relu=True)
+        x = conv_norm(self.conv2, self.bn2, zero_outside(x, mask_inner), mask, train, relu=True)
+        return conv_norm(self.conv3, self.bn3, x, mask, train, shortcut=shortcut, relu=True)
 
 
 class ResNet(nnx.Module):
-    """Stem and four stages.
+    """Stem and four stages (He et al., 2015; of wide ResNets and ResNeXt too).
+
+    Args:
+        config: ``backbone_*``, ``norm_epsilon``, ``dtype`` and ``remat``.
+        rngs: For the initial weights.
 
     Attributes:
         conv1, bn1: The stem.
-        layer1 to layer4: Lists of blocks.
+        layer1, layer2, layer3, layer4: Lists of blocks.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from jaxmaskrcnn.config import ModelConfig
-        >>> body = ResNet(ModelConfig(backbone_depth=18, backbone_width=8), rngs=nnx.Rngs(0))
-        >>> [c.shape for c in body(jnp.zeros((1, 64, 96, 3)))]
+        >>> config = ModelConfig(backbone_depth=18, backbone_width=8)
+        >>> body = nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0)))
+        >>> [c.shape for c in jax.eval_shape(lambda body, x: body(x), body, jnp.zeros((1, 64, 96, 3)))]
         [(1, 16, 24, 8), (1, 8, 12, 16), (1, 4, 6, 32), (1, 2, 3, 64)]
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         width = config.backbone_width
-        self.conv1 = conv(3, width, 7, stride=2, bias=False, dtype=config.dtype, rngs=rngs)
+        self.conv1 = Conv(3, width, 7, stride=2, bias=False, dtype=config.dtype, rngs=rngs)
         self.bn1 = _norm(width, config, rngs)
         self.remat = config.remat
         block = Bottleneck if config.backbone_depth >= 50 else BasicBlock
@@ -130,9 +131,8 @@ class ResNet(nnx.Module):
         Returns:
             C2, C3, C4, C5: [B, H/4, W/4, C], ..., [B, H/32, W/32, C], rounded up.
         """
-        x = self.conv1(images)
-        mask = inside(extents, 2, x.shape[1:3])
-        x = nnx.relu(self.bn1(x, mask, train))
+        mask = inside(extents, 2, tuple(-(-side // 2) for side in images.shape[1:3]))
+        x = conv_norm(self.conv1, self.bn1, images, mask, train, relu=True)
         x = zero_outside(x, mask)
         # Pooling pads with -inf; behind a ReLU the zeros outside of an extent do the same.
         x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.fpn import STRIDES
-from jaxmaskrcnn.models.layers import ConvNorm, conv
+from jaxmaskrcnn.models.layers import Conv, ConvNorm
 from jaxmaskrcnn.models.padding import feature_extent, inside, zero_outside
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
@@ -21,12 +21,22 @@ Array = jax.Array
 
 
 class RPNHead(nnx.Module):
-    """3x3 convolutions and two 1x1 predictors, shared by all levels.
+    """3x3 convolutions and two 1x1 predictors, shared by all levels (Ren et al., 2015, section 3.1).
+
+    Args:
+        config: ``rpn_convs``, ``rpn_norm``, ``anchor_ratios`` and what the levels have: ``fpn_channels``.
+        rngs: For the initial weights.
 
     Attributes:
         convs: List of ConvNorm (one, or two in newer recipes), each followed by a ReLU.
         cls_logits: A objectness logits a cell.
         bbox_pred: 4 A deltas a cell, anchor by anchor (dx, dy, dw, dh).
+
+    Example:
+        >>> levels = [jnp.zeros((2, n, n, 8)) for n in (16, 8, 4, 2, 1)]
+        >>> objectness, deltas = jax.eval_shape(model.rpn, levels)
+        >>> objectness.shape, deltas.shape  # three anchors in each of 341 cells
+        ((2, 1023), (2, 1023, 4))
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -36,18 +46,27 @@ class RPNHead(nnx.Module):
         self.convs = nnx.List(
             [ConvNorm(features, features, 3, norm=config.rpn_norm, **c) for _ in range(config.rpn_convs)]
         )
-        self.cls_logits = conv(features, anchors, 1, **c)
-        self.bbox_pred = conv(features, 4 * anchors, 1, **c)
+        self.cls_logits = Conv(features, anchors, 1, **c)
+        self.bbox_pred = Conv(features, 4 * anchors, 1, **c)
 
     def __call__(
         self, levels: list[Array], extents: Array | None = None, train: bool = False
     ) -> tuple[Array, Array]:
-        """P2 to P6 -> objectness logits [B, N] and deltas [B, N, 4], at least float32."""
+        """What every anchor may hold, and how it should move.
+
+        Args:
+            levels: P2 to P6, [B, h, w, C] each.
+            extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
+            train: See `ResNet`.
+
+        Returns:
+            Objectness logits [B, N] and deltas [B, N, 4], at least float32.
+        """
         objectness, deltas = [], []
         for stride, x in zip(STRIDES, levels, strict=True):
             mask = inside(extents, stride, x.shape[1:3])
             for layer in self.convs:
-                x = nnx.relu(layer(zero_outside(x, mask), mask, train))
+                x = layer(zero_outside(x, mask), mask, train, relu=True)
             objectness.append(self.cls_logits(x).reshape(x.shape[0], -1))
             deltas.append(self.bbox_pred(x).reshape(x.shape[0], -1, 4))
         objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)

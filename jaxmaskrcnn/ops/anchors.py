@@ -4,11 +4,15 @@ Shape legend: A anchors per cell, h and w the height and width of the feature ma
 Boxes are XYXY in pixels of the network's input.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 
-def base_anchors(size, ratios, rounding):
+def base_anchors(size: float, ratios: Sequence[float], rounding: bool) -> np.ndarray:
     """Anchors of one size around the origin, one for each aspect ratio.
 
     Args:
@@ -36,11 +40,11 @@ def base_anchors(size, ratios, rounding):
     return (np.stack([-w, -h, w, h], axis=-1) / 2).astype(np.float32)
 
 
-def grid_anchors(base, feature_size, stride):
+def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Sequence[float] | Array) -> Array:
     """The base anchors moved to every cell of a feature map.
 
     The cell in row i and column j has its anchors centred at ``(j * stride_x, i * stride_y)``:
-    none of the three libraries adds half a stride.
+    neither torchvision nor Detectron2 nor MMDetection adds half a stride.
 
     Args:
         base: [A, 4], from :func:`base_anchors`.
@@ -50,6 +54,10 @@ def grid_anchors(base, feature_size, stride):
     Returns:
         float32 [h * w * A, 4], row by row, the anchors of a cell next to each other; the
         order in which an RPN head's output [h, w, A * 4] is reshaped.
+
+    Example:
+        >>> grid_anchors(base_anchors(32, (1.0,), True), (1, 2), (16, 16)).tolist()
+        [[-16.0, -16.0, 16.0, 16.0], [0.0, -16.0, 32.0, 16.0]]
     """
     h, w = feature_size
     y = (jnp.arange(h) * stride[0]).astype(jnp.float32)

@@ -5,27 +5,34 @@ Boxes are XYXY in pixels, in continuous coordinates (the width is ``x2 - x1``).
 """
 
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
 # Deltas beyond this would blow a 16-pixel anchor up to more than 1000 pixels.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
-def box_area(boxes):
-    """Areas of boxes.
+def box_area(boxes: ArrayLike) -> Array:
+    """Areas of boxes in continuous coordinates, without the older "+ 1" of Caffe2 and MMDetection 1.
 
     Args:
         boxes: [..., 4], XYXY in pixels.
 
     Returns:
         [...], ``(x2 - x1) * (y2 - y1)`` in square pixels, at least float32.
+
+    Example:
+        >>> box_area(jnp.array([[0.0, 0, 2, 3]]))
+        Array([6.], dtype=float32)
     """
     boxes = _at_least_float32(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def box_iou(a, b, *, epsilon=0.0):
+def box_iou(a: ArrayLike, b: ArrayLike, *, epsilon: float = 0.0) -> Array:
     """Intersection over union of every box of ``a`` with every box of ``b``.
 
     Rounds like torchvision's ``box_iou`` in float32. A pair whose union is empty, or that has a
@@ -48,7 +55,7 @@ def box_iou(a, b, *, epsilon=0.0):
     return _safe_ratio(intersection, jnp.maximum(union, epsilon))
 
 
-def box_iof(a, b):
+def box_iof(a: ArrayLike, b: ArrayLike) -> Array:
     """Share of every box of ``a`` that lies inside every box of ``b``.
 
     COCO scores a detection against a crowd region with this instead of the IoU.
@@ -59,11 +66,15 @@ def box_iof(a, b):
 
     Returns:
         [N, M] in 0 to 1; 0 for an empty box of ``a``.
+
+    Example:
+        >>> box_iof(jnp.array([[0.0, 0, 2, 2]]), jnp.array([[1.0, 0, 9, 9]]))
+        Array([[0.5]], dtype=float32)
     """
     return _safe_ratio(_intersection(a, b), box_area(a)[..., :, None])
 
 
-def encode_boxes(boxes, targets, weights):
+def encode_boxes(boxes: ArrayLike, targets: ArrayLike, weights: Sequence[float]) -> Array:
     """Deltas that turn ``boxes`` into ``targets`` (Faster R-CNN, equation 2).
 
     Args:
@@ -75,6 +86,10 @@ def encode_boxes(boxes, targets, weights):
     Returns:
         [..., 4] deltas. A side of 0 (padding) counts as 1 pixel, so that values and gradients
         are finite; such a delta has no meaning and must be masked by the caller.
+
+    Example:
+        >>> encode_boxes(jnp.array([0.0, 0, 10, 10]), jnp.array([1.0, 0, 11, 10]), (10, 10, 5, 5))
+        Array([1., 0., 0., 0.], dtype=float32)
     """
     x, y, w, h = _centre_form(boxes)
     target_x, target_y, target_w, target_h = _centre_form(targets)
@@ -90,7 +105,7 @@ def encode_boxes(boxes, targets, weights):
     )
 
 
-def decode_boxes(deltas, boxes, weights, clamp="max"):
+def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], clamp: str = "max") -> Array:
     """Boxes that the deltas make out of ``boxes``; the inverse of :func:`encode_boxes`.
 
     Args:
@@ -106,6 +121,10 @@ def decode_boxes(deltas, boxes, weights, clamp="max"):
 
     Raises:
         ValueError: ``clamp`` is neither "max" nor "both".
+
+    Example:
+        >>> decode_boxes(jnp.array([1.0, 0, 0, 0]), jnp.array([0.0, 0, 10, 10]), (10, 10, 5, 5))
+        Array([ 1.,  0., 11., 10.], dtype=float32)
     """
     if clamp not in ("max", "both"):
         raise ValueError(f'decode_boxes: clamp is {clamp!r}; choose "max" or "both".')
@@ -119,8 +138,8 @@ def decode_boxes(deltas, boxes, weights, clamp="max"):
     return jnp.stack([new_x - half_w, new_y - half_h, new_x + half_w, new_y + half_h], axis=-1)
 
 
-def clip_boxes(boxes, image_size):
-    """Boxes with every corner moved into the image.
+def clip_boxes(boxes: ArrayLike, image_size: Sequence[float] | ArrayLike) -> Array:
+    """Boxes with every corner moved into the image, as torchvision's ``clip_boxes_to_image`` does.
 
     Args:
         boxes: [..., 4], XYXY in pixels.
@@ -128,6 +147,10 @@ def clip_boxes(boxes, image_size):
 
     Returns:
         [..., 4]; x in 0 to width, y in 0 to height (the far edge included).
+
+    Example:
+        >>> clip_boxes(jnp.array([-3.0, 2, 90, 40]), (30, 50))
+        Array([ 0.,  2., 50., 30.], dtype=float32)
     """
     boxes = jnp.asarray(boxes)
     height, width = image_size[0], image_size[1]

@@ -1,96 +1,168 @@
-"""The convolutions of the models, each computed the way that is fastest on the platform it is compiled for.
+"""The convolutions of the models, with what follows them, computed as is fastest on the platform at hand.
 
-On GPUs and TPUs these are XLA's convolutions and products with their own gradients. On CPUs, where
-XLA's gradients of convolutions are several times slower than the convolutions themselves:
+``relu(convolution(x, kernel) + bias + shortcut)`` is one operation whose gradient needs ``x`` and the
+result, and nothing in between. On GPUs and TPUs it is XLA's convolution or product with XLA's own
+gradients. On CPUs, where XLA's gradients of convolutions are several times slower than the convolutions
+themselves:
 
 - 3x3, stride 1: Winograd's filtering (`winograd.py`), forward and gradients;
 - 3x3, stride 2: gradients as products, one for each of the four parities of a cell's row and column;
 - 1x1: a product of two matrices, so that its gradients are such products too.
 
-The numbers are the same but for rounding. The 3x3 ones can be differentiated in reverse mode only.
+Large maps are made there block by block in a loop, sums and ReLU included. Otherwise XLA would keep the
+bare convolution for the gradient, beside the result that the next layer reads.
+
+The numbers are the same but for rounding. Gradients are in reverse mode only.
 
 Shapes: N maps of h x w cells, C and D channels in and out.
 """
 
-from functools import partial
+import functools
 from math import ceil
 
 import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.ops import winograd
+from jaxmaskrcnn.ops.epilogue import finish, unwritten, zero_after
 
 Array = jax.Array
 
-
-def _plain(x: Array, kernel: Array, stride: int) -> Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+# Products with larger results are made in blocks, of about this size.
+_BLOCK_BYTES = 4 * 2**20
 
 
-def _plain_gradients(x: Array, kernel: Array, cotangent: Array, stride: int) -> tuple[Array, Array]:
-    return jax.vjp(partial(_plain, stride=stride), x, kernel)[1](cotangent)
-
-
-def winograd_is_faster(x: Array, kernel: Array) -> bool:
-    """Whether maps and kernel are large enough, and float32, for Winograd's filtering on a CPU."""
-    n, h, w, _ = x.shape
-    tiles = n * ceil(h / winograd.TILE) * ceil(w / winograd.TILE)
-    return x.dtype == kernel.dtype == jnp.float32 and min(kernel.shape[2:]) >= 32 and tiles >= 64
-
-
-@jax.custom_vjp
-def convolution3x3(x: Array, kernel: Array) -> Array:
-    """A 3x3 convolution with stride 1 and a border of one zero.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def convolution(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    shortcut: Array | None = None,
+    stride: int = 1,
+    groups: int = 1,
+    relu: bool = False,
+) -> Array:
+    """A square convolution with a border of ``size // 2`` zeros, a sum and a ReLU.
 
     Args:
         x: [N, h, w, C].
-        kernel: [3, 3, C, D].
+        kernel: [size, size, C / groups, D] with an odd size.
+        bias: [D], or None.
+        shortcut: Added to the result, of its shape; or None.
+        stride: Of rows and columns.
+        groups: Channels are convolved in this many groups.
+        relu: Whether negative results become 0.
 
     Returns:
-        [N, h, w, D].
+        [N, h / stride, w / stride, D], rounded up.
 
     Example:
-        >>> loss = lambda kernel: convolution3x3(jnp.ones((1, 8, 8, 1)), kernel).sum()
+        >>> loss = lambda kernel: convolution(jnp.ones((1, 8, 8, 1)), kernel).sum()
         >>> float(jax.grad(loss)(jnp.zeros((3, 3, 1, 1)))[1, 1, 0, 0])
         64.0
     """
-    plain = partial(_plain, stride=1)
-    if not winograd_is_faster(x, kernel):
-        return plain(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=winograd.convolve, default=plain)
+    default = functools.partial(_default, stride=stride, groups=groups, relu=relu)
+    cpu = default
+    if winograd_is_faster(x, kernel, stride, groups):
+        cpu = functools.partial(winograd.convolve, relu=relu)
+    elif (relu or shortcut is not None) and _is_product(kernel, groups):
+        cpu = functools.partial(_product_in_blocks, stride=stride, relu=relu)
+    if cpu is default:
+        return default(x, kernel, bias, shortcut)
+    return jax.lax.platform_dependent(x, kernel, bias, shortcut, cpu=cpu, default=default)
 
 
-def _convolution3x3_backward(saved, cotangent: Array) -> tuple[Array, Array]:
-    def by_winograd(x, kernel, cotangent):
-        return winograd.input_gradient(cotangent, kernel), winograd.kernel_gradient(x, cotangent)
+def winograd_is_faster(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> bool:
+    """Whether a 3x3 convolution is large enough, and float32, for Winograd's filtering on a CPU."""
+    n, h, w, _ = x.shape
+    tiles = n * ceil(h / winograd.TILE) * ceil(w / winograd.TILE)
+    return (
+        (*kernel.shape[:2], stride, groups) == (3, 3, 1, 1)
+        and x.dtype == kernel.dtype == jnp.float32
+        and min(kernel.shape[2:]) >= 32
+        and tiles >= 64
+    )
 
-    plain = partial(_plain_gradients, stride=1)
-    if not winograd_is_faster(*saved):
-        return plain(*saved, cotangent)
-    return jax.lax.platform_dependent(*saved, cotangent, cpu=by_winograd, default=plain)
+
+def _is_product(kernel: Array, groups: int) -> bool:
+    return kernel.shape[:2] == (1, 1) and groups == 1
 
 
-convolution3x3.defvjp(lambda x, kernel: (convolution3x3(x, kernel), (x, kernel)), _convolution3x3_backward)
+def _plain(x: Array, kernel: Array, stride: int, groups: int) -> Array:
+    if _is_product(kernel, groups):
+        return product(x[:, ::stride, ::stride], kernel[0, 0])
+    border = ((kernel.shape[0] // 2, kernel.shape[0] // 2), (kernel.shape[1] // 2, kernel.shape[1] // 2))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), border, dimension_numbers=numbers, feature_group_count=groups
+    )
 
 
-@jax.custom_vjp
-def convolution3x3_stride2(x: Array, kernel: Array) -> Array:
-    """A 3x3 convolution with stride 2 and a border of one zero.
+def _default(x, kernel, bias, shortcut, stride, groups, relu) -> Array:
+    return finish(_plain(x, kernel, stride, groups), bias, shortcut, relu)
 
-    Args:
-        x: [N, h, w, C].
-        kernel: [3, 3, C, D].
 
-    Returns:
-        [N, h / 2, w / 2, D], rounded up.
+def _product_in_blocks(x, kernel, bias, shortcut, stride, relu) -> Array:
+    x = x[:, ::stride, ::stride]
+    n, h, w, channels = x.shape
+    features = kernel.shape[-1]
+    cells = n * h * w
+    blocks = ceil(cells * features * x.dtype.itemsize / _BLOCK_BYTES)
+    rows = ceil(cells / blocks)
+    kernel = kernel[0, 0]
+    if blocks == 1:
+        return _default(x, kernel[None, None], bias, shortcut, 1, 1, relu)
+    flat = x.reshape(cells, channels)
+    added = None if shortcut is None else shortcut.reshape(cells, features)
 
-    Example:
-        >>> convolution3x3_stride2(jnp.ones((1, 5, 8, 2)), jnp.ones((3, 3, 2, 4))).shape
-        (1, 3, 4, 4)
-    """
-    return _plain(x, kernel, 2)
+    def one(index, y):
+        # Slices start early enough to be whole, so that the last block repeats a part of the one before.
+        start = index * rows
+        block = jax.lax.dynamic_slice_in_dim(flat, start, rows) @ kernel
+        more = None if added is None else jax.lax.dynamic_slice_in_dim(added, start, rows)
+        return jax.lax.dynamic_update_slice_in_dim(y, finish(block, bias, more, relu), start, 0)
+
+    y = jax.lax.fori_loop(0, blocks, one, unwritten((cells, features), x, kernel, bias, shortcut))
+    return y.reshape(n, h, w, features)
+
+
+def _forward(x, kernel, bias, shortcut, stride, groups, relu):
+    y = convolution(x, kernel, bias, shortcut, stride, groups, relu)
+    # Arrays without elements, that tell the gradient what there was to add.
+    there = tuple(None if a is None else a.ravel()[:0] for a in (bias, shortcut))
+    return y, (x, kernel, there, y if relu else None)
+
+
+def _backward(stride, groups, relu, saved, cotangent):
+    x, kernel, (bias, shortcut), y = saved
+    if relu:
+        cotangent = jnp.where(y > 0, cotangent, 0)
+    default = functools.partial(_plain_gradients, stride=stride, groups=groups)
+    cpu = default
+    if winograd_is_faster(x, kernel, stride, groups):
+        cpu = _winograd_gradients
+    elif (*kernel.shape[:2], stride, groups) == (3, 3, 2, 1):
+        cpu = _stride2_gradients
+    if cpu is default:
+        of_x, of_kernel = default(x, kernel, cotangent)
+    else:
+        of_x, of_kernel = jax.lax.platform_dependent(x, kernel, cotangent, cpu=cpu, default=default)
+    of_bias = None if bias is None else cotangent.sum((0, 1, 2)).astype(bias.dtype)
+    return of_x, of_kernel, of_bias, None if shortcut is None else cotangent.astype(shortcut.dtype)
+
+
+convolution.defvjp(_forward, _backward)
+
+
+def _plain_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
+    plain = functools.partial(_plain, stride=stride, groups=groups)
+    return jax.vjp(plain, x, kernel)[1](cotangent)
+
+
+def _winograd_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+    of_kernel = winograd.kernel_gradient(x, cotangent)
+    # One after the other, so that only one of the two has padded maps in memory.
+    return winograd.input_gradient(cotangent, kernel + zero_after(of_kernel)), of_kernel
 
 
 def _outer_products(x: Array, y: Array) -> Array:
@@ -108,7 +180,8 @@ def _stride2_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array
     n, height, width, channels = x.shape
     _, h, w, _ = cotangent.shape
     # A border before the map, so that kernel row i reads row 2y + i.
-    padded = jnp.pad(x, ((0, 0), (1, 2 * h - height), (1, 2 * w - width), (0, 0)))
+    border = ((0, 0, 0), (1, 2 * h - height, 0), (1, 2 * w - width, 0), (0, 0, 0))
+    padded = jax.lax.pad(x, zero_after(cotangent), border)
     kernel_gradient = jnp.stack([
         jnp.stack([
             _outer_products(padded[:, i : i + 2 * h : 2, j : j + 2 * w : 2], cotangent) for j in range(3)
@@ -129,16 +202,6 @@ def _stride2_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array
         rows.append(jnp.stack(cells, 3))
     gradient = jnp.stack(rows, 2)  # [N, h, 2, w, 2, C]
     return gradient.reshape(n, 2 * h, 2 * w, channels)[:, :height, :width], kernel_gradient
-
-
-def _convolution3x3_stride2_backward(saved, cotangent: Array) -> tuple[Array, Array]:
-    plain = partial(_plain_gradients, stride=2)
-    return jax.lax.platform_dependent(*saved, cotangent, cpu=_stride2_gradients, default=plain)
-
-
-convolution3x3_stride2.defvjp(
-    lambda x, kernel: (convolution3x3_stride2(x, kernel), (x, kernel)), _convolution3x3_stride2_backward
-)
 
 
 def product(x: Array, kernel: Array) -> Array:

@@ -4,17 +4,23 @@ Shape legend: G ground-truth masks, N predicted masks, P regions, H and W the im
 canvas's) height and width, M the side of a predicted mask. Boxes are XYXY in pixels.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples
+from jaxmaskrcnn.ops import roi_tiles
+from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
+from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
 
 # Mask pixels that are unpacked at a time: 32 MB of float32.
 _CHUNK_PIXELS = 2**23
 
 
-def pack_masks(masks):
+def pack_masks(masks: np.ndarray) -> np.ndarray:
     """Eight pixels of a row in a byte, on the host.
 
     Args:
@@ -22,11 +28,15 @@ def pack_masks(masks):
 
     Returns:
         numpy uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit.
+
+    Example:
+        >>> pack_masks(np.array([[True, False, True]])).tolist()
+        [[160]]
     """
     return np.packbits(np.asarray(masks, bool), axis=-1)
 
 
-def unpack_masks(packed, width):
+def unpack_masks(packed: ArrayLike, width: int) -> Array:
     """The inverse of :func:`pack_masks`, on the device.
 
     Args:
@@ -35,11 +45,24 @@ def unpack_masks(packed, width):
 
     Returns:
         uint8 [..., H, W] of 0 and 1.
+
+    Example:
+        >>> unpack_masks(np.array([[160]], np.uint8), 3).tolist()
+        [[1, 0, 1]]
     """
     return jnp.unpackbits(jnp.asarray(packed), axis=-1, count=width)
 
 
-def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
+def mask_targets(
+    packed: ArrayLike,
+    width: int,
+    index: Array,
+    boxes: ArrayLike,
+    size: int,
+    *,
+    rule: str,
+    image_size: tuple[float, float] | ArrayLike | None = None,
+) -> Array:
     """What the mask head should predict: each region's object, cropped and resampled.
 
     Both rules are RoIAlign of the full-image mask with the adaptive number of samples.
@@ -52,14 +75,21 @@ def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
         size: M, the side of the targets, static.
         rule: "soft" keeps the shares of covered area in 0 to 1 (torchvision, not aligned);
             "threshold" makes them 0 or 1 at 0.5 (Detectron2 with bitmasks, MMDetection, aligned).
-        image_size: (h, w) of the image inside the canvas, where RoIAlign's border rule applies;
-            may be traced. None: (H, W).
+        image_size: [2], (h, w) of the image inside the canvas, where RoIAlign's border rule
+            applies; may be traced. None: (H, W).
 
     Returns:
         float32 [P, M, M]; zeros for an empty region under "threshold".
 
     Raises:
         ValueError: ``rule`` is something else.
+
+    Example:
+        >>> mask = np.zeros((1, 8, 8), bool)
+        >>> mask[0, :, :4] = True
+        >>> box = jnp.array([[0.0, 0, 8, 8]])
+        >>> mask_targets(pack_masks(mask), 8, jnp.array([0]), box, 2, rule="threshold")[0].tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
     """
     if rule not in ("soft", "threshold"):
         raise ValueError(f'mask_targets: rule is {rule!r}; choose "soft" or "threshold".')
@@ -71,22 +101,56 @@ def mask_targets(packed, width, index, boxes, size, *, rule, image_size=None):
     if boxes.shape[0] == 0:
         return jnp.zeros((0, size, size), jnp.float32)
 
-    aligned = rule == "threshold"
-
-    def crop(region):
-        object_index, (x1, y1, x2, y2) = region
-        mask = unpack_masks(packed[object_index], width).astype(jnp.float32)
-        rows = axis_matrix(*axis_samples(y1, y2, size, 0, aligned), size, h, height)
-        columns = axis_matrix(*axis_samples(x1, x2, size, 0, aligned), size, w, width)
-        half = jnp.matmul(rows, mask, precision="highest")
-        return jnp.matmul(half, columns.T, precision="highest")
-
-    chunk = max(1, _CHUNK_PIXELS // (height * width))
-    targets = jax.lax.map(crop, (index, tuple(boxes.T)), batch_size=min(chunk, boxes.shape[0]))
+    y, x = (axis_samples(boxes[:, i], boxes[:, i + 2], size, 0, aligned=rule == "threshold") for i in (1, 0))
+    extents = jnp.broadcast_to(h, index.shape), jnp.broadcast_to(w, index.shape)
+    targets = jax.lax.platform_dependent(
+        packed, jnp.asarray(index, jnp.int32), y, x, extents,
+        cpu=functools.partial(_crop_tiles, size, width), default=functools.partial(_crop_whole, size, width),
+    )  # fmt: skip
     return targets if rule == "soft" else (targets >= 0.5).astype(jnp.float32)
 
 
-def paste_masks(probs, boxes, image_size, *, convention="torchvision"):
+def _crop_whole(size, width, packed, index, y, x, extents):
+    """RoIAlign of masks, unpacked as a whole a few at a time, as products with a matrix for each axis.
+
+    Args:
+        size: M, static.
+        width: W, static.
+        packed: uint8 [G, H, ceil(W / 8)].
+        index: int [P].
+        y: Samples [P] of `axis_samples` on the vertical axis.
+        x: On the horizontal one.
+        extents: (h, w), float32 [P], where the border rule applies.
+
+    Returns:
+        float32 [P, M, M].
+    """
+    height = packed.shape[1]
+
+    def crop(region):
+        object_index, y, x, (h, w) = region
+        mask = unpack_masks(packed[object_index], width).astype(jnp.float32)
+        half = jnp.matmul(axis_matrix(*y, size, h, height), mask, precision="highest")
+        return jnp.matmul(half, axis_matrix(*x, size, w, width).T, precision="highest")
+
+    chunk = max(1, _CHUNK_PIXELS // (height * width))
+    return jax.lax.map(crop, (index, y, x, extents), batch_size=min(chunk, index.shape[0]))
+
+
+def _crop_tiles(size, width, packed, index, y, x, extents):
+    """The same from those pixels alone that a region covers."""
+
+    @merge_batch
+    def crop(maps, regions):
+        return roi_tiles.pool_bits(*maps, regions, width)
+
+    rows, columns = window_taps(*y, size, extents[0]), window_taps(*x, size, extents[1])
+    return crop((packed,), Regions(jnp.zeros_like(index), index, rows, columns))[..., 0]
+
+
+def paste_masks(
+    probs: ArrayLike, boxes: ArrayLike, image_size: tuple[int, int], *, convention: str = "torchvision"
+) -> Array:
     """Predicted masks, enlarged to their boxes, in arrays of the image's size.
 
     * "torchvision": the mask gets a border of one zero cell, the box grows in proportion about
@@ -106,6 +170,11 @@ def paste_masks(probs, boxes, image_size, *, convention="torchvision"):
 
     Raises:
         ValueError: ``convention`` is something else.
+
+    Example:
+        >>> probs, box = jnp.ones((1, 2, 2)), jnp.array([[1.0, 1, 3, 2]])
+        >>> paste_masks(probs, box, (3, 4), convention="detectron2")[0].tolist()
+        [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     boxes = jnp.asarray(boxes, jnp.float32)
     cells = probs.shape[-1]
@@ -116,8 +185,12 @@ def paste_masks(probs, boxes, image_size, *, convention="torchvision"):
     return jnp.einsum("nyk,nxk->nyx", half, columns, precision="highest")
 
 
-def paste_mask_window(prob, box, image_size, *, convention="torchvision"):
+def paste_mask_window(
+    prob: ArrayLike, box: ArrayLike, image_size: tuple[int, int], *, convention: str = "torchvision"
+) -> tuple[np.ndarray, tuple[int, int]]:
     """One mask pasted as by :func:`paste_masks`, on the host, only where it can be non-zero.
+
+    The conventions are torchvision's and Detectron2's.
 
     Args:
         prob: numpy [M, M].
@@ -131,28 +204,104 @@ def paste_mask_window(prob, box, image_size, *, convention="torchvision"):
 
     Raises:
         ValueError: ``convention`` is something else.
+
+    Example:
+        >>> window, corner = paste_mask_window(
+        ...     np.ones((2, 2)), np.array([1.0, 1, 3, 2]), (3, 4), convention="detectron2"
+        ... )
+        >>> window.tolist(), corner
+        ([[1.0, 1.0]], (1, 1))
     """
-    x1, y1, x2, y2 = np.asarray(box, np.float32)
-    prob = np.asarray(prob, np.float32)
-    if not np.isfinite([x1, y1, x2, y2]).all():
-        return np.zeros((0, 0), np.float32), (0, 0)
-    cells = prob.shape[-1]
-    axes = []
-    for low, high, length in ((y1, y2, image_size[0]), (x1, x2, image_size[1])):
-        # Neither convention reaches further than a cell beyond the box.
-        margin = abs(high - low) / cells + 2
-        first = int(np.clip(np.floor(low - margin), 0, length))
-        last = int(np.clip(np.ceil(high + margin), first, length))
-        weights = _axis_weights(low[None], high[None], np.arange(first, last), cells, convention, np)[0]
-        used = np.flatnonzero(weights.any(axis=1))
-        start, stop = (used[0], used[-1] + 1) if used.size else (0, 0)
-        axes.append((first + int(start), weights[start:stop]))
-    (y, rows), (x, columns) = axes
-    return rows @ prob @ columns.T, (y, x)
+    return next(
+        paste_mask_windows(np.asarray(prob)[None], np.asarray(box)[None], image_size, convention=convention)
+    )
+
+
+def paste_mask_windows(probs, boxes, image_size, *, convention="torchvision"):
+    """:func:`paste_mask_window` for many masks, one after the other.
+
+    Args:
+        probs: numpy [N, M, M].
+        boxes: [N, 4], XYXY in pixels of the image.
+        image_size: (H, W).
+        convention: As in :func:`paste_masks`.
+
+    Returns:
+        An iterator of N windows with their corners.
+
+    Raises:
+        ValueError: ``convention`` is something else.
+    """
+    probs, boxes = np.asarray(probs, np.float32), np.asarray(boxes, np.float32)
+    finite = np.isfinite(boxes).all(axis=1)
+    x1, y1, x2, y2 = np.where(finite[:, None], boxes, np.float32(0)).T
+    (y, rows), (x, columns) = (
+        _axis_cells(low, high, length, probs.shape[-1], convention)
+        for low, high, length in ((y1, y2, image_size[0]), (x1, x2, image_size[1]))
+    )
+    return (
+        (_mix(_mix(prob.T, *columns[i]).T, *rows[i]), (y[i], x[i]))
+        if finite[i]
+        else (np.zeros((0, 0), np.float32), (0, 0))
+        for i, prob in enumerate(probs)
+    )
+
+
+def _axis_cells(low, high, length, cells, convention):
+    """The pixels of an axis that each box reaches, and the two cells around every one of them.
+
+    Args:
+        low: float32 [N], the boxes' smaller coordinate.
+        high: float32 [N], the larger one.
+        length: Pixels of the image on this axis.
+        cells: M.
+        convention: As in :func:`paste_masks`.
+
+    Returns:
+        N first pixels, and for each box (lower cells, upper cells, their weights [K, 1]).
+    """
+    position, inside = _positions(low, high, np.arange(length), cells, convention, np)
+    used = inside & (position > -1) & (position < cells)
+    first = np.where(used.any(axis=1), used.argmax(axis=1), 0).tolist()
+    count = used.sum(axis=1).tolist()
+    found = []
+    for at, start, number in zip(position, first, count, strict=True):
+        at = at[start : start + number]
+        cell = np.floor(at)
+        taps = []
+        for tap in (cell, cell + 1):
+            there = (tap >= 0) & (tap < cells)
+            weight = np.where(there, np.float32(1) - np.abs(at - tap), np.float32(0))
+            taps.append((np.where(there, tap, 0).astype(np.intp), weight[:, None]))
+        (lower, lower_weight), (upper, upper_weight) = taps
+        found.append((lower, upper, lower_weight, upper_weight))
+    return first, found
+
+
+def _mix(rows, lower, upper, lower_weight, upper_weight):
+    """Weighted sums of pairs of rows. A product with a matrix of weights would be mostly zeros."""
+    mixed = np.take(rows, lower, axis=0)
+    mixed *= lower_weight
+    other = np.take(rows, upper, axis=0)
+    other *= upper_weight
+    mixed += other
+    return mixed
 
 
 def _axis_weights(low, high, pixels, cells, convention, xp):
-    """How much each cell of a mask counts in each pixel, along one axis.
+    """How much each cell of a mask counts in each pixel, along one axis; arguments as in `_positions`.
+
+    Returns:
+        float32 [N, K, M].
+    """
+    position, inside = _positions(low, high, pixels, cells, convention, xp)
+    cell = np.arange(cells, dtype=np.float32)
+    weights = xp.maximum(np.float32(1) - xp.abs(position[..., None] - cell), np.float32(0))
+    return xp.where(inside[..., None], weights, np.float32(0))
+
+
+def _positions(low, high, pixels, cells, convention, xp):
+    """Where the pixels of an axis lie in a mask; cell k has its centre at k.
 
     Args:
         low: float32 [N], the boxes' smaller coordinate.
@@ -163,7 +312,7 @@ def _axis_weights(low, high, pixels, cells, convention, xp):
         xp: numpy or jax.numpy.
 
     Returns:
-        float32 [N, K, M].
+        float32 [N, K], and which pixels the box covers, bool [N, K].
     """
     pixel = xp.asarray(pixels, xp.float32)[None]  # [1, K]
     if convention == "torchvision":
@@ -184,6 +333,4 @@ def _axis_weights(low, high, pixels, cells, convention, xp):
         position = position - np.float32(0.5)
     else:
         raise ValueError(f'paste: convention is {convention!r}; choose "torchvision" or "detectron2".')
-    cell = np.arange(cells, dtype=np.float32)
-    weights = xp.maximum(np.float32(1) - xp.abs(position[..., None] - cell), np.float32(0))
-    return xp.where(inside[..., None], weights, np.float32(0))
+    return position, xp.broadcast_to(inside, position.shape)

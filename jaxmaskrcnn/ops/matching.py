@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
 
 class Matches(NamedTuple):
@@ -16,13 +18,25 @@ class Matches(NamedTuple):
         index: int32 [N], the object; meaningful where the label is 1 (elsewhere the object of
             the largest IoU, 0 where there is none).
         label: int32 [N], 1 foreground, 0 background, -1 neither (not to be sampled).
+
+    Example:
+        >>> Matches(index=jnp.array([0, 1]), label=jnp.array([1, -1])).label.tolist()
+        [1, -1]
     """
 
     index: jax.Array
     label: jax.Array
 
 
-def match(iou, valid, *, foreground_iou, background_iou, low_quality=None, low_quality_min_iou=0.0):
+def match(
+    iou: Array,
+    valid: ArrayLike,
+    *,
+    foreground_iou: float,
+    background_iou: float,
+    low_quality: str | None = None,
+    low_quality_min_iou: float = 0.0,
+) -> Matches:
     """Label every column of an IoU matrix by its best row.
 
     A column whose largest IoU is at least ``foreground_iou`` is foreground, one below
@@ -56,6 +70,11 @@ def match(iou, valid, *, foreground_iou, background_iou, low_quality=None, low_q
 
     Raises:
         ValueError: ``low_quality`` is something else.
+
+    Example:
+        >>> iou = jnp.array([[0.8, 0.1, 0.4]])  # one object, three anchors
+        >>> match(iou, jnp.array([True]), foreground_iou=0.7, background_iou=0.3).label.tolist()
+        [1, 0, -1]
     """
     if low_quality not in (None, "label", "reassign"):
         raise ValueError(f'match: low_quality is {low_quality!r}; choose None, "label" or "reassign".')

@@ -10,6 +10,8 @@ valid, or whose score is NaN, are neither kept nor suppress anything. Nothing is
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.boxes import box_iou
 
@@ -17,8 +19,8 @@ from jaxmaskrcnn.ops.boxes import box_iou
 _TILE = 256
 
 
-def nms(boxes, scores, iou_threshold, valid=None):
-    """Greedy non-maximum suppression.
+def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float, valid: ArrayLike | None = None) -> Array:
+    """Greedy non-maximum suppression; keeps what torchvision's ``nms`` keeps.
 
     Args:
         boxes: [N, 4], XYXY in pixels.
@@ -36,7 +38,13 @@ def nms(boxes, scores, iou_threshold, valid=None):
     return _greedy(boxes, scores, None, iou_threshold, valid)
 
 
-def batched_nms(boxes, scores, ids, iou_threshold, valid=None):
+def batched_nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    ids: ArrayLike,
+    iou_threshold: float,
+    valid: ArrayLike | None = None,
+) -> Array:
     """Greedy non-maximum suppression within groups (classes or pyramid levels).
 
     Equal ids are compared directly. torchvision and MMDetection instead move the groups apart
@@ -51,16 +59,28 @@ def batched_nms(boxes, scores, ids, iou_threshold, valid=None):
 
     Returns:
         bool [N], the boxes that are kept, in input order.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5]])
+        >>> batched_nms(boxes, jnp.array([0.5, 0.9]), jnp.array([0, 1]), 0.5).tolist()
+        [True, True]
     """
     return _greedy(boxes, scores, ids, iou_threshold, valid)
 
 
-def limited_nms(boxes, scores, ids, iou_threshold, limit, valid=None):
+def limited_nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    ids: ArrayLike,
+    iou_threshold: float,
+    limit: int,
+    valid: ArrayLike | None = None,
+) -> tuple[Array, Array]:
     """The first ``limit`` boxes that :func:`batched_nms` keeps, best first.
 
     ``limit`` rounds that take the best remaining box and drop what it suppresses. Time and
     memory grow with ``limit * N`` and N instead of N squared, which suits many boxes and few
-    detections (every proposal with every class).
+    detections (every proposal with every class), as torchvision's and Detectron2's box heads have.
 
     Args:
         boxes: [N, 4], XYXY in pixels.
@@ -73,6 +93,12 @@ def limited_nms(boxes, scores, ids, iou_threshold, limit, valid=None):
     Returns:
         (index int32 [limit], valid bool [limit]); where fewer boxes are kept, the rest has
         index 0 and is not valid.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]])
+        >>> index, valid = limited_nms(boxes, jnp.array([0.5, 0.9, 0.1]), jnp.zeros(3, int), 0.5, 3)
+        >>> index.tolist(), valid.tolist()
+        ([1, 2, 0], [True, True, False])
     """
     boxes, scores, alive = _prepare(boxes, scores, valid)
     ids = jnp.asarray(ids)
@@ -108,27 +134,48 @@ def _greedy(boxes, scores, ids, iou_threshold, valid):
     ids = None if ids is None else jnp.pad(jnp.asarray(ids)[order], (0, padding))
     earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)  # [i, j]: i comes before j
 
-    def settle_tile(number, keep):
-        start = number * tile
+    def over(number, others):
+        """bool [T, T]: which boxes of the tile ``others`` overlap which of the tile ``number``."""
+        first, second = (
+            jax.tree.map(lambda x, k=k: jax.lax.dynamic_slice_in_dim(x, k * tile, tile), (boxes, ids))
+            for k in (others, number)
+        )
+        return _over(*first, *second, iou_threshold)
 
-        def cut(x):
-            return jax.lax.dynamic_slice_in_dim(x, start, tile)
+    def suppressed_one_by_one(number, keep):
+        def look(others, found):
+            kept = jax.lax.dynamic_slice_in_dim(keep, others * tile, tile)
+            return found | (over(number, others) & kept[:, None]).any(axis=0)
 
-        over = box_iou(boxes, cut(boxes)) > iou_threshold  # [N, T]
-        if ids is not None:
-            over &= ids[:, None] == cut(ids)
+        return jax.lax.fori_loop(0, number, look, jnp.zeros(tile, bool))
+
+    def suppressed_at_once(number, keep):
+        own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * tile, tile), (boxes, ids))
         # `keep` is still False from this tile on, so only what came before suppresses here.
-        candidates = cut(valid) & ~(over & keep[:, None]).any(axis=0)
-        return jax.lax.dynamic_update_slice_in_dim(keep, _settle(candidates, cut(over) & earlier), start, 0)
+        return (_over(boxes, ids, *own, iou_threshold) & keep[:, None]).any(axis=0)
+
+    def settle_tile(number, keep):
+        # Half of the overlaps are not needed. On accelerators leaving them out takes longer.
+        suppressed = jax.lax.platform_dependent(
+            number, keep, cpu=suppressed_one_by_one, default=suppressed_at_once
+        )
+        candidates = jax.lax.dynamic_slice_in_dim(valid, number * tile, tile) & ~suppressed
+        own = _settle(candidates, over(number, number) & earlier)
+        return jax.lax.dynamic_update_slice_in_dim(keep, own, number * tile, 0)
 
     if n <= tile:
         # Nothing comes before the only tile; a loop of one round would be slow to compile.
-        over = box_iou(boxes, boxes) > iou_threshold
-        keep = _settle(valid, (over if ids is None else over & (ids[:, None] == ids)) & earlier)
+        keep = _settle(valid, _over(boxes, ids, boxes, ids, iou_threshold) & earlier)
     else:
         keep = jnp.zeros(n + padding, bool)
         keep = jax.lax.fori_loop(0, (n + padding) // tile, settle_tile, keep)
     return jnp.zeros(n, bool).at[order].set(keep[:n])
+
+
+def _over(boxes, ids, others, other_ids, iou_threshold):
+    """bool [N, K]: which boxes suppress which of the others, were they kept and better."""
+    over = box_iou(boxes, others) > iou_threshold
+    return over if ids is None else over & (ids[:, None] == other_ids)
 
 
 def _settle(candidates, over):

@@ -12,6 +12,8 @@ Boxes are XYXY in pixels.
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
 _FIFTHS = 5  # steps per cell
 # Further away than this no whole number is exact in float32; it is 60,000 boxes off.
@@ -21,7 +23,9 @@ _WORD = 32  # parts of an object that are drawn at a time, one in each bit
 _CHUNK_CROSSINGS = 2**21
 
 
-def polygon_targets(vertices, parts, index, boxes, size):
+def polygon_targets(
+    vertices: ArrayLike, parts: ArrayLike, index: Array, boxes: ArrayLike, size: int
+) -> Array:
     """What the mask head should predict: each region's object, its polygons drawn in the box.
 
     Every part is shifted by the box's corner, scaled to M cells a side and filled by the rule of

@@ -144,7 +144,7 @@ def _torch_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == tuple(size):
         return image.copy()
     left, right, weight = _torch_weights(image.shape[1], size[1])
-    column_weights = (1 - weight)[:, None], weight[:, None]
+    column_weights = [_for_channels(w, image) for w in (1 - weight, weight)]
     top, bottom, weight = _torch_weights(image.shape[0], size[0])
     low, high = (1 - weight)[:, None, None], weight[:, None, None]
     out = np.empty((*size, image.shape[2]), np.float32)
@@ -167,6 +167,11 @@ def _blocks(top: np.ndarray, bottom: np.ndarray):
     for start in range(0, len(top), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
         yield block, slice(int(top[block].min()), int(bottom[block].max()) + 1)
+
+
+def _for_channels(weights: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """[w] -> [w, C]: NumPy multiplies whole rows by it at once, where [w, 1] goes pixel by pixel."""
+    return np.repeat(weights[:, None], image.shape[2], axis=1)
 
 
 def _mix_columns(rows, left, right, left_weight, right_weight) -> np.ndarray:
@@ -198,7 +203,7 @@ def _cv2_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     weight = np.where((left < 0) | (left >= width - 1), np.float32(0), weight)
     left = np.clip(left, 0, width - 1)
     right = np.minimum(left + 1, width - 1)
-    column_weights = [w[:, None] for w in _cv2_fixed(weight)]
+    column_weights = [_for_channels(w, image) for w in _cv2_fixed(weight)]
     top, weight = _cv2_weights(height, size[0])
     low, high = (w[:, None, None] for w in _cv2_fixed(weight))
     top, bottom = np.clip(top, 0, height - 1), np.clip(top + 1, 0, height - 1)

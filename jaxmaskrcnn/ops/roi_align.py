@@ -9,20 +9,28 @@ Pixel (i, j) has its centre at (i, j). A sample outside of [-1, H] x [-1, W] cou
 between -1 and 0 is moved to 0, one above H - 1 to H - 1.
 
 All of this is separable; `roi_taps.py` says what a bin reads on one axis, and this module sums the
-pairs of a row tap and a column tap. The loop is as long as the widest bin at hand needs.
+pairs of a row tap and a column tap. The loop is as long as the widest bin at hand needs. On CPUs
+`roi_tiles.py` computes gradients, and pools with the adaptive number of samples, by products of
+matrices.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.roi_taps import Taps, Window, axis_samples, fixed_taps, window_taps
+from jaxmaskrcnn.ops import roi_tiles
+from jaxmaskrcnn.ops.epilogue import zero_after
+from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
+from jaxmaskrcnn.ops.roi_taps import Taps, axis_samples, fixed_taps, window_taps
 
 
-def assign_levels(boxes, *, rule, min_level=2, max_level=5):
+def assign_levels(
+    boxes: ArrayLike, *, rule: str, min_level: int | Array = 2, max_level: int | Array = 5
+) -> Array:
     """The pyramid level that each box is pooled from (FPN, equation 1).
 
     ``floor(4 + log2(sqrt(area) / 224))``, limited to the given levels. The libraries differ in
@@ -35,14 +43,19 @@ def assign_levels(boxes, *, rule, min_level=2, max_level=5):
     Args:
         boxes: [R, 4], XYXY in pixels of the network's input.
         rule: One of the three.
-        min_level: Finest level there is.
-        max_level: Coarsest level there is.
+        min_level: Finest level there is, a scalar.
+        max_level: Coarsest level there is, a scalar.
 
     Returns:
         int32 [R], ``min_level`` to ``max_level``; an empty box gets ``min_level``.
 
     Raises:
         ValueError: ``rule`` is something else.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 50, 50], [0, 0, 224, 224], [0, 0, 900, 900]])
+        >>> assign_levels(boxes, rule="torchvision").tolist()
+        [2, 4, 5]
     """
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -84,15 +97,15 @@ def _smallest_areas(rule):
 
 
 def roi_align(
-    features,
-    boxes,
-    output_size,
+    features: ArrayLike,
+    boxes: ArrayLike,
+    output_size: int | tuple[int, int],
     *,
-    spatial_scale=1.0,
-    sampling_ratio=2,
-    aligned=False,
-    feature_size=None,
-):
+    spatial_scale: float | Array = 1.0,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    feature_size: tuple[float, float] | ArrayLike | None = None,
+) -> Array:
     """Pool regions of one feature map (Mask R-CNN, section 3; torchvision's ``roi_align``).
 
     Differentiable with respect to the features only, as in torchvision.
@@ -101,13 +114,13 @@ def roi_align(
         features: [H, W, C].
         boxes: [R, 4], XYXY in pixels of the network's input.
         output_size: Bins as (oh, ow), or one number for both. Static.
-        spatial_scale: Feature pixels per input pixel (1/4 on P2). May be traced.
+        spatial_scale: Feature pixels per input pixel (1/4 on P2), a scalar. May be traced.
         sampling_ratio: Samples per bin and axis; 0: as many as a bin has pixels, rounded up,
             for every region on its own. Static.
         aligned: True moves the region by half a pixel, so that pixel centres agree with the
             input's (Detectron2, MMDetection); False does not and makes a region at least one
             feature pixel wide and high (torchvision).
-        feature_size: (h, w) that the border rule applies at, where the array is a larger
+        feature_size: [2], (h, w) that the border rule applies at, where the array is a larger
             canvas around the real feature map. May be traced. None: (H, W).
 
     Returns:
@@ -131,17 +144,17 @@ def roi_align(
 
 
 def multilevel_roi_align(
-    features,
-    boxes,
-    levels,
-    output_size,
+    features: tuple[Array, ...],
+    boxes: ArrayLike,
+    levels: Array,
+    output_size: int | tuple[int, int],
     *,
-    spatial_scales,
-    sampling_ratio,
-    aligned,
-    feature_sizes=None,
-):
-    """Pool each region from its own level of a feature pyramid.
+    spatial_scales: ArrayLike,
+    sampling_ratio: int,
+    aligned: bool,
+    feature_sizes: ArrayLike | None = None,
+) -> Array:
+    """Pool each region from its own level of a feature pyramid (torchvision's ``MultiScaleRoIAlign``).
 
     Args:
         features: Tuple of L arrays [H_l, W_l, C].
@@ -156,9 +169,21 @@ def multilevel_roi_align(
 
     Returns:
         [R, oh, ow, C] in the type of the features.
+
+    Example:
+        >>> levels = (jnp.ones((16, 16, 3)), jnp.zeros((8, 8, 3)))
+        >>> boxes = jnp.array([[0.0, 0, 30, 30], [0, 0, 60, 60]])
+        >>> pooled = multilevel_roi_align(
+        ...     levels, boxes, jnp.array([0, 1]), 2, spatial_scales=jnp.array([1 / 4, 1 / 8]),
+        ...     sampling_ratio=2, aligned=True,
+        ... )
+        >>> pooled.shape, pooled.mean((1, 2, 3)).tolist()
+        ((2, 2, 2, 3), [1.0, 0.0])
     """
     oh, ow = (output_size, output_size) if isinstance(output_size, int) else output_size
     dtype = features[0].dtype
+    if not jnp.shape(boxes)[0]:
+        return jnp.zeros((0, oh, ow, features[0].shape[-1]), dtype)
     # Sums over bfloat16 features are made in float32.
     features = [f.astype(jnp.promote_types(dtype, jnp.float32)) for f in features]
     sizes = np.array([f.shape[:2] for f in features]) if feature_sizes is None else feature_sizes
@@ -176,108 +201,86 @@ def multilevel_roi_align(
     else:
         rows = window_taps(*y, oh, extents[:, 0])
         columns = window_taps(*x, ow, extents[:, 1])
-    widths = np.array([f.shape[1] for f in features], np.int32)
-    offsets = np.cumsum([0] + [f.shape[0] * f.shape[1] for f in features[:-1]]).astype(np.int32)
-    regions = _Regions(jnp.asarray(offsets)[levels], jnp.asarray(widths)[levels], rows, columns)
-    flat = jnp.concatenate([f.reshape(-1, f.shape[2]) for f in features])
-    return _gather(flat, regions).astype(dtype)
-
-
-class _Regions(NamedTuple):
-    """Where regions lie in a flat list of pixels.
-
-    ``base`` int [R] is the place of the first pixel of a region's feature map, ``width`` int [R]
-    the map's width.
-    """
-
-    base: jax.Array
-    width: jax.Array
-    rows: Taps | Window
-    columns: Taps | Window
-
-    def size(self):
-        return self.rows.size() * self.columns.size()
-
-    def tap(self, k):
-        """(flat index, weight), both [R, oh, ow], of one pair of a row tap and a column tap."""
-        taps = self.columns.size()
-        y, row_weight = self.rows.tap(k // taps)
-        x, column_weight = self.columns.tap(k % taps)
-        start = self.base[:, None] + self.width[:, None] * y
-        return start[:, :, None] + x[:, None, :], row_weight[:, :, None] * column_weight[:, None, :]
+    regions = Regions(jnp.asarray(levels, jnp.int32), jnp.zeros_like(levels, jnp.int32), rows, columns)
+    return _pool(tuple(f[None] for f in features), regions).astype(dtype)
 
 
 @jax.custom_vjp
-def _gather(flat, regions):
-    """Weighted sums of pixels: [pixels, C] -> [R, oh, ow, C].
+def _pool(maps, regions):
+    """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C].
 
-    Tap by tap, so that nothing larger than the output is ever in memory. The derivative that
-    JAX would make of it has an array of the features' size for each tap.
+    The derivative that JAX would make of it has an array of the features' size for each tap.
     """
-    return _sum_taps(flat, regions)
+    return _sum(maps, regions)
 
 
-def _gather_forward(flat, regions):
-    # The slice has no elements; it only carries the number of pixels.
-    return _sum_taps(flat, regions), (flat[:, :0], regions)
+def _pool_forward(maps, regions):
+    # The slices have no elements; they only carry the maps' sizes.
+    return _sum(maps, regions), (tuple(f[..., :0] for f in maps), regions)
 
 
-def _gather_backward(residuals, cotangent):
-    pixels, regions = residuals
-    return _spread_taps(pixels, regions, cotangent), None
+def _pool_backward(residuals, cotangent):
+    return _spread(*residuals, cotangent), None
 
 
-_gather.defvjp(_gather_forward, _gather_backward)
+_pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _merge_batch(function):
-    """Under `vmap`, one long list of regions over one long list of pixels.
+@merge_batch
+def _sum(maps, regions):
+    if isinstance(regions.rows, Taps):
+        return sum_taps(maps, regions)  # a few taps are quickly gathered everywhere
+    return jax.lax.platform_dependent(maps, regions, cpu=roi_tiles.pool, default=sum_taps)
 
-    A batch of loops would run as long as the longest one and copy what the others carry.
+
+@merge_batch
+def _spread(maps, regions, cotangent):
+    return jax.lax.platform_dependent(maps, regions, cotangent, cpu=roi_tiles.spread, default=spread_taps)
+
+
+def sum_taps(maps, regions):
+    """Weighted sums of pixels, tap by tap, so that nothing larger than the output is ever in memory.
+
+    Args:
+        maps: L arrays [B, H, W, C].
+        regions: R of them.
+
+    Returns:
+        [R, oh, ow, C].
     """
-    function = jax.custom_batching.custom_vmap(function)
+    flat = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps])
+    base = regions.base(maps)
 
-    @function.def_vmap
-    def merged(axis_size, in_batched, flat, regions, *rest):
-        arguments = jax.tree.map(
-            lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)),
-            (flat, regions, *rest),
-            tuple(in_batched),
-        )
-        pixels = arguments[0].shape[1]
-        flat, regions, *rest = jax.tree.map(
-            lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), arguments
-        )
-        image = jnp.repeat(jnp.arange(axis_size), regions.base.shape[0] // axis_size)
-        out = function(flat, regions._replace(base=regions.base + image * pixels), *rest)
-        return out.reshape(axis_size, -1, *out.shape[1:]), True
-
-    return function
-
-
-@_merge_batch
-def _sum_taps(flat, regions):
     def add(number, total):
-        index, weight = regions.tap(number)
+        index, weight = regions.tap(number, *base)
         return total + weight[..., None] * flat.at[index].get(mode="promise_in_bounds")
 
-    (bins_y, bins_x), taps = _bins(regions), regions.size()
-    total = jnp.zeros((regions.base.shape[0], bins_y, bins_x, flat.shape[1]), flat.dtype)
+    taps = regions.size()
+    total = jnp.full((regions.level.shape[0], *regions.bins(), flat.shape[1]), zero_after(flat))
     # Partly unrolled, XLA makes one loop of several taps. Without any loop it would repeat the whole
     # sum inside of each consumer, for a transposed copy in a very slow order.
     return jax.lax.fori_loop(0, taps, add, total, unroll=4 if isinstance(taps, int) else 1)
 
 
-@_merge_batch
-def _spread_taps(flat, regions, cotangent):
+def spread_taps(maps, regions, cotangent):
+    """The transpose of :func:`sum_taps`.
+
+    Args:
+        maps: L arrays [B, H, W, 0], for their shapes.
+        regions: As there.
+        cotangent: [R, oh, ow, C].
+
+    Returns:
+        L arrays [B, H, W, C].
+    """
+    base, channels = regions.base(maps), cotangent.shape[-1]
+
     def add(number, grad):
-        index, weight = regions.tap(number)
+        index, weight = regions.tap(number, *base)
         return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
 
-    grad = jnp.zeros((flat.shape[0], cotangent.shape[-1]), cotangent.dtype)
-    return jax.lax.fori_loop(0, regions.size(), add, grad)
-
-
-def _bins(regions):
-    """(oh, ow)"""
-    return regions.rows[0].shape[1], regions.columns[0].shape[1]
+    counts = [int(np.prod(f.shape[:3])) for f in maps]
+    grad = jnp.full((sum(counts), channels), zero_after(cotangent))
+    grad = jax.lax.fori_loop(0, regions.size(), add, grad)
+    parts = jnp.split(grad, np.cumsum(counts)[:-1])
+    return tuple(part.reshape(*f.shape[:3], channels) for part, f in zip(parts, maps, strict=True))

@@ -111,11 +111,23 @@ class Taps(NamedTuple):
     weights: jax.Array
 
     def size(self):
+        """How many taps there are, a number."""
         return self.pixels.shape[-1]
 
     def tap(self, k):
         """(pixel, weight), both [R, bins], of tap ``k``."""
         return self.pixels[..., k], self.weights[..., k]
+
+    def span(self):
+        """The first and the last pixel that counts for each region, both int [R]; a last of -1 for none."""
+        counts = self.weights != 0
+        first = jnp.where(counts, self.pixels, jnp.iinfo(jnp.int32).max).min((1, 2))
+        last = jnp.where(counts, self.pixels, -1).max((1, 2))
+        return jnp.where(last < 0, 0, first), last
+
+    def matrix(self, pixel):
+        """Weights [bins, P] of the pixels int [P] in the bins of one region; without the axis R."""
+        return jnp.where(self.pixels[..., None] == pixel, self.weights[..., None], 0).sum(axis=1)
 
 
 class Window(NamedTuple):
@@ -133,6 +145,7 @@ class Window(NamedTuple):
     extent: jax.Array
 
     def size(self):
+        """How many taps there are, a traced number."""
         # Of the widest bin: the weights are zero beyond a bin's own pixels.
         return (self.last - self.first).max(initial=0) + 1
 
@@ -142,6 +155,16 @@ class Window(NamedTuple):
         samples = (x[:, None] for x in (self.start, self.spacing, self.count, self.extent))
         weight = _adaptive_weight(*samples, jnp.arange(pixel.shape[1]), pixel.astype(jnp.float32))
         return jnp.minimum(pixel, self.last), weight
+
+    def span(self):
+        """As of :class:`Taps`; a region without samples has one pixel, of weight 0."""
+        return self.first.min(axis=1), self.last.max(axis=1)
+
+    def matrix(self, pixel):
+        """As of :class:`Taps`."""
+        number = jnp.arange(self.first.shape[0])[:, None]
+        samples = (self.start, self.spacing, self.count, self.extent)
+        return _adaptive_weight(*samples, number, pixel.astype(jnp.float32))
 
 
 def fixed_taps(start, spacing, count, bins, samples, extent):

@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmaskrcnn.ops.epilogue import finish, unwritten, zero_after
+
 Array = jax.Array
 
 TILE = 4
@@ -124,17 +126,29 @@ class _Blocks(NamedTuple):
     def count(self) -> int:
         return self.along_batch * self.along_rows
 
-    def pad(self, x: Array, border: int) -> Array:
-        """Zeros around the maps and behind them, so that every block is full."""
-        n, h, w, _ = x.shape
-        below = TILE * self.rows * self.along_rows - h + border
-        right = TILE * self.columns - w + border
-        return jnp.pad(x, ((0, self.maps * self.along_batch - n), (border, below), (border, right), (0, 0)))
+    def pad(self, x: Array, border: int, after: Array) -> Array:
+        """Zeros around the maps, so that every tile is full; not made before ``after``."""
+        below, right = (-size % TILE + border for size in x.shape[1:3])
+        return jax.lax.pad(
+            x, zero_after(after), ((0, 0, 0), (border, below, 0), (border, right, 0), (0, 0, 0))
+        )
+
+    def start(self, index: Array) -> tuple:
+        """Where a block lies. One that would not end within the maps is moved back by `jax.lax`'s slices."""
+        return index // self.along_rows * self.maps, index % self.along_rows * self.rows * TILE, 0, 0
+
+    def repeated(self, index: Array, n: int, h: int) -> Array:
+        """bool [maps, rows, 1, 1]: what a block that was moved back has in common with the one before."""
+        first, row, _, _ = self.start(index)
+        maps, rows = jnp.arange(self.maps), jnp.arange(self.rows * TILE)
+        maps = jnp.minimum(first, n - self.maps) + maps < first
+        rows = jnp.minimum(row, -(-h // TILE) * TILE - self.rows * TILE) + rows < row
+        return (maps[:, None] | rows[None, :])[:, :, None, None]
 
     def take(self, x: Array, index: Array, border: int) -> Array:
         """Block ``index`` of padded maps."""
-        start = (index // self.along_rows * self.maps, index % self.along_rows * self.rows * TILE, 0, 0)
-        return jax.lax.dynamic_slice(x, start, (self.maps, self.rows * TILE + 2 * border, *x.shape[2:]))
+        shape = (self.maps, self.rows * TILE + 2 * border, *x.shape[2:])
+        return jax.lax.dynamic_slice(x, self.start(index), shape)
 
 
 def _blocks(n: int, h: int, w: int, channels: int) -> _Blocks:
@@ -148,14 +162,19 @@ def _blocks(n: int, h: int, w: int, channels: int) -> _Blocks:
     return _Blocks(1, rows, columns, n, ceil(height / rows))
 
 
-def convolve(x: Array, kernel: Array) -> Array:
-    """A 3x3 convolution with stride 1 and a border of one zero, as `jax.lax.conv_general_dilated` has it.
+def convolve(
+    x: Array, kernel: Array, bias: Array | None = None, shortcut: Array | None = None, relu: bool = False
+) -> Array:
+    """A 3x3 convolution with stride 1 and a border of one zero, a sum and a ReLU.
 
     Not for `jax.grad` as it stands: the gradients are `input_gradient` and `kernel_gradient`.
 
     Args:
         x: [N, h, w, C].
         kernel: [3, 3, C, D].
+        bias: [D], or None.
+        shortcut: [N, h, w, D], added to the result; or None.
+        relu: Whether negative results become 0.
 
     Returns:
         [N, h, w, D].
@@ -167,17 +186,20 @@ def convolve(x: Array, kernel: Array) -> Array:
     """
     n, h, w, channels = x.shape
     blocks = _blocks(n, h, w, max(channels, kernel.shape[3]))
-    x = blocks.pad(x, 1)
-    kernel = _kernel_to_points(kernel)
+    padded = blocks.pad(x, 1, after=kernel)
+    added = None if shortcut is None else blocks.pad(shortcut, 0, after=x)
+    points = _kernel_to_points(kernel + zero_after(x))
 
-    def one(index):
-        window = _map_to_points(_B, blocks.take(x, index, 1), blocks.rows, blocks.columns)
-        product = jnp.einsum("ptc,pcd->ptd", window, kernel)
-        return _points_to_map(product, blocks.maps, blocks.rows, blocks.columns)
+    def one(index, y):
+        window = _map_to_points(_B, blocks.take(padded, index, 1), blocks.rows, blocks.columns)
+        product = jnp.einsum("ptc,pcd->ptd", window, points)
+        block = _points_to_map(product, blocks.maps, blocks.rows, blocks.columns)
+        more = None if added is None else blocks.take(added, index, 0)
+        return jax.lax.dynamic_update_slice(y, finish(block, bias, more, relu), blocks.start(index))
 
-    y = jax.lax.map(one, jnp.arange(blocks.count))
-    y = y.reshape(blocks.along_batch * blocks.maps, -1, TILE * blocks.columns, kernel.shape[2])
-    return y[:n, :h, :w]
+    shape = (n, TILE * ceil(h / TILE), TILE * blocks.columns, kernel.shape[3])
+    y = jax.lax.fori_loop(0, blocks.count, one, unwritten(shape, x, kernel, bias, shortcut))
+    return y[:, :h, :w]
 
 
 def input_gradient(cotangent: Array, kernel: Array) -> Array:
@@ -205,13 +227,12 @@ def kernel_gradient(x: Array, cotangent: Array) -> Array:
     """
     n, h, w, channels = x.shape
     blocks = _blocks(n, h, w, max(channels, cotangent.shape[3]))
-    x, cotangent = blocks.pad(x, 1), blocks.pad(cotangent, 0)
+    x, cotangent = blocks.pad(x, 1, after=cotangent), blocks.pad(cotangent, 0, after=cotangent)
 
-    def add(total, index):
+    def one(index):
         window = _map_to_points(_B, blocks.take(x, index, 1), blocks.rows, blocks.columns)
-        tile = _map_to_points(_A.T, blocks.take(cotangent, index, 0), blocks.rows, blocks.columns)
-        return total + jnp.einsum("ptc,ptd->pcd", window, tile), None
+        tile = jnp.where(blocks.repeated(index, n, h), 0, blocks.take(cotangent, index, 0))
+        tile = _map_to_points(_A.T, tile, blocks.rows, blocks.columns)
+        return jnp.einsum("ptc,ptd->pcd", window, tile)
 
-    total = jnp.zeros((POINTS, channels, cotangent.shape[3]), x.dtype)
-    total, _ = jax.lax.scan(add, total, jnp.arange(blocks.count))
-    return _points_to_kernel(total)
+    return _points_to_kernel(jax.lax.fori_loop(1, blocks.count, lambda i, total: total + one(i), one(0)))

@@ -15,6 +15,7 @@ import jax
 from flax import nnx
 
 from jaxmaskrcnn import model_io
+from jaxmaskrcnn.compilation_cache import release_after_compiling
 from jaxmaskrcnn.config import Config, ConfigError, ModelConfig
 from jaxmaskrcnn.data import Source, prefetch_to_device, train_iterator
 from jaxmaskrcnn.evaluation.coco import format_metrics
@@ -132,10 +133,10 @@ class _Run:
 
     def run(self) -> dict:
         train = self.config.train
-        step_fn = make_train_step(
+        step_fn = release_after_compiling(make_train_step(
             self.graphdef, self.optimizer, self.schedule, self.layout,
             batch_size=self.config.data.batch_size, device_batch=train.device_batch,
-        )  # fmt: skip
+        ))  # fmt: skip
         key = self.layout.replicate(jax.random.key(train.seed))
         with (
             MetricsWriter(
@@ -153,7 +154,7 @@ class _Run:
             step = self.start
             while step < train.steps and not self._out_of_patience():
                 step += 1
-                batch = next(self.batches)
+                batch = progress.next_batch(self.batches)
                 try:
                     with progress.compiling(batch.images.shape):
                         self.state, metrics = step_fn(self.state, batch, key)

@@ -4,12 +4,14 @@ import collections
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 
 from jaxmaskrcnn.config import Config
+from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.distributed import all_rows
 from jaxmaskrcnn.training.metrics import MetricsWriter
 
@@ -38,7 +40,11 @@ class Progress:
         self._sums: dict[str, float] = collections.defaultdict(float)
         self._count = 0
         self._shapes: set[tuple] = set()
-        self._paused, self._since = 0.0, time.monotonic()
+        self._paused, self._since, self._wait = 0.0, time.monotonic(), DataWait()
+
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch; how long the device has to wait for it is in the next line."""
+        return self._wait.next(batches, self._waiting[2] if self._waiting else ())
 
     def step(self, step: int, index: jax.Array, metrics: dict[str, jax.Array]) -> None:
         """Take note of a dispatched step.
@@ -77,8 +83,7 @@ class Progress:
     def rewind(self, step: int) -> None:
         """Forget what came after a step, as the run goes back to it."""
         self._waiting = None
-        self._sums.clear()
-        self._count, self._paused, self._since = 0, 0.0, time.monotonic()
+        self._start_line()
         self._writer.rewind(step)
 
     def _write(self, step: int, rate: float) -> None:
@@ -89,9 +94,13 @@ class Progress:
         line = progress_line(step, train.steps, {**means, "learning_rate": rate}, speed,
                              (train.steps - step) * seconds / self._count)  # fmt: skip
         log.info("%s", line)
-        self._writer.write(step, {**means, "learning_rate": rate, "images_per_second": speed})
+        pace = {"images_per_second": speed, "data_wait": min(self._wait.seconds / seconds, 1.0)}
+        self._writer.write(step, {**means, "learning_rate": rate, **pace})
+        self._start_line()
+
+    def _start_line(self) -> None:
         self._sums.clear()
-        self._count, self._paused, self._since = 0, 0.0, time.monotonic()
+        self._count, self._paused, self._since, self._wait = 0, 0.0, time.monotonic(), DataWait()
 
     @contextlib.contextmanager
     def pause(self):

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
-from jaxmaskrcnn.convert.backbone import load_backbone
+from jaxmaskrcnn.convert.backbone import fill_backbone
 from jaxmaskrcnn.convert.detector import convert_source, log_report
 from jaxmaskrcnn.convert.families import holds_detector
 from jaxmaskrcnn.convert.files.reader import read_source
@@ -101,7 +101,7 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
         file = read_source(weights)
         if not holds_detector(caffe2.rename(file.arrays)):
             model = init_model(model_config, seed)
-            load_backbone(model, weights)
+            fill_backbone(model, file)
             log.info("Weights: backbone from %s, the rest random.", weights)
             return model
         source, report = convert_source(file, model_config, allow_new_heads=True)

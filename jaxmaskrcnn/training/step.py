@@ -81,14 +81,18 @@ def train_step(
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
-    updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
-    proposed = {
-        "params": optax.apply_updates(state["params"], updates),
-        "rest": nnx.merge_state(state["rest"], statistics),
-        "opt_state": opt_state,
-    }
-    kept = {name: state[name] for name in proposed}
-    new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, kept)
+    def update(kept):
+        updates, opt_state = optimizer.update(grads, kept["opt_state"], kept["params"])
+        return {
+            "params": optax.apply_updates(kept["params"], updates),
+            "rest": nnx.merge_state(kept["rest"], statistics),
+            "opt_state": opt_state,
+        }
+
+    # A branch and no selection: for an update in place XLA copies what it replaces, and outside of a branch
+    # it does so at the start of the step.
+    kept = {name: state[name] for name in ("params", "rest", "opt_state")}
+    new_state = jax.lax.cond(finite, update, lambda kept: kept, kept)
     metrics = {
         "loss": loss,
         **losses,

@@ -39,6 +39,11 @@ class Budget:
         self.left = self.limit = 16 * file_size + (64 << 20)
 
     def spend(self, size: int) -> None:
+        """Take so many bytes.
+
+        Raises:
+            Refused: There are not as many left.
+        """
         self.left -= size
         if self.left < 0:
             raise Refused(f"it would expand to more than {self.limit >> 20} MiB, over 16 times its size")
@@ -95,11 +100,27 @@ class StandIn(abc.ABC):
     __slots__ = ()
 
     def set_state(self, state: Any) -> None:
+        """Take what the pickle gives an object after it was made.
+
+        Raises:
+            Refused: Such an object is given nothing.
+        """
         raise Refused("a state is set on an object that has none in a checkpoint")
 
     @abc.abstractmethod
     def resolve(self, budget: Budget) -> Any:
         """The final value, once everything is read; containers in it are not plain yet."""
+
+
+def kind_of(value: Any) -> str:
+    """What a message calls a value of the file.
+
+    Example:
+        >>> kind_of([]), kind_of(Opaque("argparse.Namespace"))
+        ('a list', 'an argparse.Namespace')
+    """
+    kind = value.name if isinstance(value, (Opaque, Name)) else type(value).__name__
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
 def as_key(key: Any) -> Any:
@@ -117,7 +138,7 @@ def _as_simple_key(key: Any) -> Any:
     # A stand-in is its own key (a NumPy number, for one).
     if key is None or isinstance(key, (str, bytes, int, float, StandIn)) and not isinstance(key, dict):
         return key
-    raise Refused(f"a dictionary has a {type(key).__name__} for a key")
+    raise Refused(f"a dictionary has {kind_of(key)} for a key")
 
 
 class Dictionary(dict, StandIn):

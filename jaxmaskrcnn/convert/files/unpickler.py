@@ -22,7 +22,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from jaxmaskrcnn.convert.files.stand_ins import LongText, Name, Refused, StandIn, as_key
+from jaxmaskrcnn.convert.files.stand_ins import LongText, Name, Refused, StandIn, as_key, kind_of
 
 # A checkpoint takes about 60 for each array; each can make an object of some 200 bytes.
 _MOST_INSTRUCTIONS = 3_000_000
@@ -115,7 +115,7 @@ class _Machine:
     def top(self, kind: type, action: str) -> Any:
         value = self.pop()
         if not isinstance(value, kind):
-            raise Refused(f"{action} a {type(value).__name__}")
+            raise Refused(f"{action} {kind_of(value)}")
         self.stack.append(value)
         return value
 
@@ -152,7 +152,7 @@ class _Machine:
 
     def call(self, arguments: Any, name: Any) -> None:
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
-            raise Refused(f"a {type(name).__name__} is called")
+            raise Refused(f"{kind_of(name)} is called")
         if name.call is None:
             raise Refused(f"{name.name} is called, which a checkpoint only mentions")
         self.stack.append(name.call(*arguments))

@@ -1,0 +1,25 @@
+"""The five losses of Mask R-CNN, each a pure function of one image.
+
+A loss is returned as a sum and a count (`LossTerm`), so that images, devices and slices of a
+batch add up before the division.
+"""
+
+from jaxmaskrcnn.losses.assignment import Regions, match_boxes, sample_regions, sort_targets
+from jaxmaskrcnn.losses.heads import box_losses, mask_loss, wanted_masks
+from jaxmaskrcnn.losses.rpn import rpn_losses
+from jaxmaskrcnn.losses.terms import LOSS_NAMES, binary_cross_entropy, reduce_terms, smooth_l1
+
+__all__ = [
+    "LOSS_NAMES",
+    "Regions",
+    "binary_cross_entropy",
+    "box_losses",
+    "mask_loss",
+    "match_boxes",
+    "reduce_terms",
+    "rpn_losses",
+    "sample_regions",
+    "smooth_l1",
+    "sort_targets",
+    "wanted_masks",
+]

@@ -1,0 +1,170 @@
+"""Which anchor or proposal learns what: matching and sampling, where the libraries' conventions meet.
+
+Shapes: N anchors or proposals, P proposal slots, G ground-truth slots, R sampled regions, K object
+classes.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.ops.boxes import box_iof, box_iou
+from jaxmaskrcnn.ops.matching import match
+from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
+from jaxmaskrcnn.structures import Proposals, Targets
+
+Array = jax.Array
+
+
+class Regions(NamedTuple):
+    """Sampled regions of one image; the positive ones come first.
+
+    Attributes:
+        boxes: float32 [R, 4].
+        labels: int32 [R], 0 to K - 1; meaningless where not positive.
+        matched: int32 [R], the ground-truth slot a positive region learns.
+        positive: bool [R].
+        valid: bool [R], False in slots that sampling could not fill.
+
+    Example:
+        >>> slots = [jnp.zeros(4, kind) for kind in (int, int, bool, bool)]
+        >>> Regions(jnp.zeros((4, 4)), *slots).positive.sum()
+        Array(0, dtype=int32)
+    """
+
+    boxes: Array
+    labels: Array
+    matched: Array
+    positive: Array
+    valid: Array
+
+
+def sort_targets(targets: Targets) -> tuple[Targets, Array]:
+    """Ground truth in an order of its own, so that the order in a file changes nothing.
+
+    Ties in matching go to the first object and sampling may cut the list; both would otherwise
+    depend on the order. Padded slots go last. Masks stay where they are (they are large).
+
+    Args:
+        targets: Of one image.
+
+    Returns:
+        Targets with ``masks=None``, and int [G]: the original slot of each sorted one.
+
+    Example:
+        >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 0, 0], [0, 0, 4, 3]])
+        >>> valid = jnp.array([True, False, True])
+        >>> sort_targets(Targets(boxes, jnp.zeros(3, int), None, ~valid, valid))[1].tolist()
+        [2, 0, 1]
+    """
+    boxes = targets.boxes
+    keys = (targets.labels, boxes[:, 3], boxes[:, 2], boxes[:, 1], boxes[:, 0], ~targets.valid)
+    order = jnp.lexsort(keys)
+    return (
+        Targets(boxes[order], targets.labels[order], None, targets.crowd[order], targets.valid[order]),
+        order,
+    )
+
+
+def match_boxes(
+    boxes: Array, valid: Array, targets: Targets, config: ModelConfig, **rules: Any
+) -> tuple[Array, Array]:
+    """Match anchors or proposals to the objects of one image, crowd regions set aside.
+
+    A box that would be background but lies in a crowd region to ``crowd_overlap`` of its own
+    area is neither positive nor negative. torchvision, Detectron2 and MMDetection drop crowd regions.
+
+    Args:
+        boxes: float [N, 4].
+        valid: bool [N]; the others get the label -1.
+        targets: Of one image.
+        config: Crowd rule and ``iou_epsilon``.
+        **rules: Thresholds and low-quality rule of `jaxmaskrcnn.ops.matching.match`.
+
+    Returns:
+        int32 [N] matched slot, int32 [N] label (1 object, 0 background, -1 ignored).
+
+    Example:
+        >>> crowd = jnp.array([False, True])
+        >>> objects = jnp.array([[0.0, 0, 8, 8], [20, 0, 40, 8]])
+        >>> targets = Targets(objects, jnp.zeros(2, int), None, crowd, ~crowd | crowd)
+        >>> boxes = jnp.array([[0.0, 0, 8, 8], [22, 0, 30, 8], [50, 50, 60, 60]])
+        >>> valid = jnp.ones(3, bool)
+        >>> rules = {"foreground_iou": 0.5, "background_iou": 0.5}
+        >>> match = jax.jit(lambda *arrays: match_boxes(*arrays, ModelConfig(), **rules))
+        >>> match(boxes, valid, targets)[1].tolist()
+        [1, -1, 0]
+    """
+    objects = targets.valid & ~targets.crowd
+    iou = box_iou(targets.boxes, boxes, epsilon=config.iou_epsilon)
+    # A box that does not exist must not be any object's best one.
+    iou = jnp.where(valid[None, :], iou, -1)
+    matched, label = match(iou, objects, **rules)
+    if config.crowd_regions == "ignore":
+        inside = box_iof(boxes, targets.boxes)  # [N, G]
+        inside = jnp.where((targets.valid & targets.crowd)[None, :], inside, 0).max(-1)
+        label = jnp.where((label == 0) & (inside >= config.crowd_overlap), -1, label)
+    return matched, jnp.where(valid, label, -1)
+
+
+def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, rng: Array | None) -> Regions:
+    """Add the ground truth to the proposals, match them, and sample what the heads learn from.
+
+    Source: Mask R-CNN, section 3.1 (training); torchvision ``select_training_samples``, Detectron2
+    ``label_and_sample_proposals``.
+
+    Args:
+        proposals: Of one image.
+        targets: Of the same image.
+        config: Thresholds, sample size and conventions.
+        rng: Key of the sampler, a scalar; None takes the lowest indices. The draw of a proposal does not
+            depend on how many padded slots follow it.
+
+    Returns:
+        Regions, R = ``roi_batch_size``.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
+        >>> proposals = Proposals(box + 20, jnp.zeros(1), one)
+        >>> choose = jax.jit(sample_regions, static_argnames="config")
+        >>> regions = choose(proposals, targets, ModelConfig(roi_batch_size=4), None)
+        >>> regions.positive.tolist(), regions.valid.tolist(), regions.labels.tolist()[0]
+        ([True, False, False, False], [True, True, False, False], 2)
+    """
+    targets, order = sort_targets(targets)
+    objects = targets.valid & ~targets.crowd
+    if rng is None:
+        priority = index_priority(proposals.valid.shape[0] + objects.shape[0])
+    else:
+        keys = jax.random.split(rng)
+        parts = (
+            random_priority(keys[0], proposals.valid.shape[0]),
+            random_priority(keys[1], objects.shape[0]),
+        )
+        priority = jnp.concatenate(parts if config.ground_truth_proposals == "append" else parts[::-1])
+    boxes, valid = (proposals.boxes, targets.boxes), (proposals.valid, objects)
+    if config.ground_truth_proposals == "prepend":
+        boxes, valid = boxes[::-1], valid[::-1]
+    boxes, valid = jax.lax.stop_gradient(jnp.concatenate(boxes)), jnp.concatenate(valid)
+    matched, label = match_boxes(
+        boxes,
+        valid,
+        targets,
+        config,
+        foreground_iou=config.roi_foreground_iou,
+        background_iou=config.roi_foreground_iou,
+        low_quality=config.rpn_low_quality if config.roi_low_quality else None,
+        low_quality_min_iou=config.roi_foreground_iou,
+    )
+    chosen = sample(label, priority, config.roi_batch_size, config.roi_positive_fraction)
+    matched = matched[chosen.index]
+    return Regions(
+        boxes=jnp.where(chosen.valid[:, None], boxes[chosen.index], 0),
+        labels=targets.labels[matched],
+        matched=order[matched],
+        positive=chosen.positive,
+        valid=chosen.valid,
+    )

@@ -1,0 +1,149 @@
+"""The losses of the box head and of the mask head, of one image.
+
+Shapes: R sampled regions, Q mask slots (the largest possible number of positive regions), M the
+side of a mask, K object classes.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.losses.assignment import Regions
+from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
+from jaxmaskrcnn.ops.boxes import encode_boxes
+from jaxmaskrcnn.ops.masks import mask_targets
+from jaxmaskrcnn.ops.polygons import polygon_targets
+from jaxmaskrcnn.structures import LossTerm, Targets
+
+Array = jax.Array
+
+
+def box_losses(
+    logits: Array, deltas: Array, regions: Regions, targets: Targets, config: ModelConfig
+) -> dict[str, LossTerm]:
+    """Classification and box regression of the box head, one image.
+
+    Source: Fast R-CNN, section 2.3 and equation 1.
+
+    Args:
+        logits: float [R, K + 1].
+        deltas: float [R, box channels, 4].
+        regions: R sampled regions.
+        targets: Ground truth, in its original order.
+        config: Place of the background, box weights, loss.
+
+    Returns:
+        "loss_classifier" and "loss_box_reg"; both count the sampled regions.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
+        >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
+        >>> losses = jax.jit(box_losses, static_argnames="config")
+        >>> config = ModelConfig(num_classes=3)
+        >>> terms = losses(jnp.zeros((1, 4)), jnp.zeros((1, 4, 4)), regions, targets, config)
+        >>> round(float(terms["loss_classifier"].total), 3)  # four equal logits
+        1.386
+    """
+    background = 0 if config.background == "first" else config.num_classes
+    channel = regions.labels + config.foreground_offset
+    goal = jnp.where(regions.positive, channel, background)
+    log_probability = jax.nn.log_softmax(logits)
+    entropy = -jnp.take_along_axis(log_probability, goal[:, None], axis=1)[:, 0]
+
+    slot = jnp.zeros_like(channel) if config.class_agnostic_boxes else channel
+    own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
+    wanted = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.box_weights)
+    error = smooth_l1(own - wanted, config.smooth_l1_beta).sum(-1)
+    count = regions.valid.sum().astype(entropy.dtype)
+    return {
+        "loss_classifier": LossTerm(jnp.where(regions.valid, entropy, 0).sum(), count),
+        "loss_box_reg": LossTerm(jnp.where(regions.positive, error, 0).sum(), count),
+    }
+
+
+def wanted_masks(
+    regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: ModelConfig
+) -> Array:
+    """What the mask head should predict, by the rule of torchvision, Detectron2 or MMDetection, one image.
+
+    Args:
+        regions: Q regions.
+        targets: Ground truth with masks or polygons or both.
+        side: M, static.
+        width: Width of the canvas in pixels.
+        image_size: int [2], the image without padding.
+        config: Rule of the mask targets. Under "polygon" an object without polygons has the target
+            of "threshold", as Detectron2 treats bitmaps.
+
+    Returns:
+        float [Q, M, M] in 0 to 1.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> masks = jnp.full((1, 8, 1), 0xF0, jnp.uint8)  # the left half
+        >>> targets = Targets(box, jnp.array([2]), masks, ~one, one)
+        >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
+        >>> config = ModelConfig(mask_targets="threshold")
+        >>> wanted = jax.jit(wanted_masks, static_argnames=("side", "width", "config"))
+        >>> wanted(regions, targets, 2, 8, jnp.array([8, 8]), config)[0].tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
+    """
+    drawn = config.mask_targets == "polygon" and targets.polygons is not None
+    if drawn:
+        polygons = (targets.polygons, targets.polygon_parts)
+        from_polygons = polygon_targets(*polygons, regions.matched, regions.boxes, side)
+        if targets.masks is None:
+            return from_polygons
+    pooled = mask_targets(
+        targets.masks,
+        width,
+        regions.matched,
+        regions.boxes,
+        side,
+        rule="soft" if config.mask_targets == "soft" else "threshold",
+        image_size=image_size,
+    )
+    if not drawn:
+        return pooled
+    has_polygons = (targets.polygon_parts >= 0).any(-1)[regions.matched]
+    return jnp.where(has_polygons[:, None, None], from_polygons, pooled)
+
+
+def mask_loss(
+    logits: Array,
+    regions: Regions,
+    targets: Targets,
+    width: int,
+    image_size: Array,
+    config: ModelConfig,
+) -> dict[str, LossTerm]:
+    """Mean binary cross entropy over the positive regions' masks, one image.
+
+    Source: Mask R-CNN, section 3.
+
+    Args:
+        logits: float [Q, M, M], of the regions' own classes.
+        regions: The first Q of the sampled regions, among them all positive ones.
+        targets: Ground truth with packed masks or polygons.
+        width: Width of the canvas in pixels, which packed masks round up.
+        image_size: int [2], the image without padding; its masks end there.
+        config: Rule of the mask targets.
+
+    Returns:
+        "loss_mask", counted in mask pixels.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), jnp.full((1, 8, 1), 0xF0, jnp.uint8), ~one, one)
+        >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
+        >>> loss = jax.jit(mask_loss, static_argnames=("width", "config"))
+        >>> size = jnp.array([8, 8])
+        >>> loss(jnp.zeros((1, 2, 2)), regions, targets, 8, size, ModelConfig())["loss_mask"].count
+        Array(4., dtype=float32)
+    """
+    side = logits.shape[-1]
+    wanted = wanted_masks(regions, targets, side, width, image_size, config)
+    bce = binary_cross_entropy(logits, jax.lax.stop_gradient(wanted).astype(logits.dtype))
+    total = jnp.where(regions.positive[:, None, None], bce, 0).sum()
+    return {"loss_mask": LossTerm(total, regions.positive.sum().astype(bce.dtype) * side * side)}

@@ -1,0 +1,79 @@
+"""The two losses of the region proposal network, of one image.
+
+Shapes: N anchors.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.losses.assignment import match_boxes, sort_targets
+from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
+from jaxmaskrcnn.ops.boxes import encode_boxes
+from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
+from jaxmaskrcnn.structures import Anchors, LossTerm, Targets
+
+Array = jax.Array
+
+
+def rpn_losses(
+    objectness: Array,
+    deltas: Array,
+    anchors: Anchors,
+    targets: Targets,
+    config: ModelConfig,
+    rng: Array | None,
+) -> dict[str, LossTerm]:
+    """Objectness and box regression of the region proposal network, one image.
+
+    Source: Faster R-CNN, section 3.1.2.
+
+    Args:
+        objectness: float [N] logits.
+        deltas: float [N, 4].
+        anchors: N anchors.
+        targets: Ground truth.
+        config: Thresholds, sample size, loss and normaliser.
+        rng: Key of the sampler, a scalar; None takes the lowest indices.
+
+    Returns:
+        "loss_objectness" and "loss_rpn_box_reg".
+
+    Example:
+        >>> boxes, one = jnp.array([[0.0, 0, 8, 8], [50, 50, 60, 60]]), jnp.ones(1, bool)
+        >>> targets = Targets(boxes[:1], jnp.zeros(1, int), None, ~one, one)
+        >>> anchors = Anchors(boxes, jnp.ones(2, bool))
+        >>> losses = jax.jit(rpn_losses, static_argnames="config")
+        >>> terms = losses(jnp.zeros(2), jnp.zeros((2, 4)), anchors, targets, ModelConfig(), None)
+        >>> terms["loss_objectness"].count, terms["loss_rpn_box_reg"].total  # the first anchor fits exactly
+        (Array(2., dtype=float32), Array(0., dtype=float32))
+    """
+    targets, _ = sort_targets(targets)
+    matched, label = match_boxes(
+        anchors.boxes,
+        anchors.valid,
+        targets,
+        config,
+        foreground_iou=config.rpn_foreground_iou,
+        background_iou=config.rpn_background_iou,
+        low_quality=config.rpn_low_quality,
+        low_quality_min_iou=config.rpn_low_quality_min_iou,
+    )
+    n = label.shape[0]
+    priority = index_priority(n) if rng is None else random_priority(rng, n)
+    chosen = sample(label, priority, config.rpn_batch_size, config.rpn_positive_fraction)
+
+    bce = binary_cross_entropy(objectness[chosen.index], chosen.positive.astype(objectness.dtype))
+    goal = encode_boxes(
+        anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]], (1.0, 1.0, 1.0, 1.0)
+    )
+    error = smooth_l1(deltas[chosen.index] - goal, config.smooth_l1_beta).sum(-1)
+    count = (
+        chosen.valid.sum().astype(bce.dtype)
+        if config.rpn_loss_count == "sampled"
+        else jnp.asarray(config.rpn_batch_size, bce.dtype)
+    )
+    return {
+        "loss_objectness": LossTerm(jnp.where(chosen.valid, bce, 0).sum(), count),
+        "loss_rpn_box_reg": LossTerm(jnp.where(chosen.positive, error, 0).sum(), count),
+    }

@@ -1,0 +1,59 @@
+"""From the box head's output to the detections of one image.
+
+Shapes: P proposal slots, D detection slots, K object classes.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
+from jaxmaskrcnn.ops.nms import limited_nms
+from jaxmaskrcnn.structures import Detections, Proposals
+
+Array = jax.Array
+
+
+def select_detections(
+    logits: Array, deltas: Array, proposals: Proposals, image_size: Array, config: ModelConfig
+) -> Detections:
+    """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
+
+    Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
+
+    Args:
+        logits: float [P, K + 1].
+        deltas: float [P, box channels, 4].
+        proposals: P slots.
+        image_size: int [2], the image without padding.
+        config: Thresholds and limits.
+
+    Returns:
+        Detections with D slots and ``masks=None``.
+    """
+    k, offset = config.num_classes, config.foreground_offset
+    scores = jax.nn.softmax(logits)[:, offset : offset + k]  # [P, K]
+    if not config.class_agnostic_boxes:
+        deltas = deltas[:, offset : offset + k]
+    slots, per_box = deltas.shape[:2]
+    boxes = decode_boxes(
+        deltas.reshape(-1, 4), jnp.repeat(proposals.boxes, per_box, 0), config.box_weights, config.delta_clamp
+    )
+    finite = jnp.isfinite(boxes).all(-1)
+    boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    usable = finite & (sides >= config.detection_min_side).all(-1)
+    boxes = jnp.broadcast_to(boxes.reshape(slots, per_box, 4), (slots, k, 4)).reshape(-1, 4)
+    usable = jnp.broadcast_to(usable.reshape(slots, per_box), (slots, k)) & proposals.valid[:, None]
+    usable = (usable & (scores > config.score_threshold)).reshape(-1)
+    scores, labels = scores.reshape(-1), jnp.tile(jnp.arange(k), slots)
+    index, valid = limited_nms(
+        boxes, scores, labels, config.nms_threshold, config.detections_per_image, valid=usable
+    )
+    return Detections(
+        boxes=jnp.where(valid[:, None], boxes[index], 0),
+        scores=jnp.where(valid, scores[index], 0),
+        labels=jnp.where(valid, labels[index], 0),
+        masks=None,
+        valid=valid,
+    )

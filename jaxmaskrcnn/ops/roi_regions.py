@@ -1,0 +1,77 @@
+"""Regions of several feature maps of several images, and how `vmap` makes one list of them.
+
+Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
+oh and ow the output's height and width in bins.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmaskrcnn.ops.roi_taps import Taps, Window
+
+
+class Regions(NamedTuple):
+    """Where regions lie in the feature maps of a batch of images, L arrays [B, H_l, W_l, C].
+
+    ``level`` and ``image`` int [R] say in which map of which image.
+    """
+
+    level: jax.Array
+    image: jax.Array
+    rows: Taps | Window
+    columns: Taps | Window
+
+    def size(self):
+        """Number of pairs of a row tap and a column tap."""
+        return self.rows.size() * self.columns.size()
+
+    def bins(self):
+        """(oh, ow)"""
+        return self.rows[0].shape[1], self.columns[0].shape[1]
+
+    def base(self, maps):
+        """The place of the first pixel of each region's map in a flat list of all, and the map's width."""
+        batch = maps[0].shape[0]
+        widths = np.array([f.shape[2] for f in maps], np.int32)
+        pixels = np.array([f.shape[1] * f.shape[2] for f in maps], np.int32)
+        offsets = np.cumsum([0, *batch * pixels[:-1]]).astype(np.int32)
+        place = jnp.asarray(offsets)[self.level] + self.image * jnp.asarray(pixels)[self.level]
+        return place, jnp.asarray(widths)[self.level]
+
+    def tap(self, k, base, width):
+        """(flat index, weight), both [R, oh, ow], of one pair of a row tap and a column tap."""
+        taps = self.columns.size()
+        y, row_weight = self.rows.tap(k // taps)
+        x, column_weight = self.columns.tap(k % taps)
+        start = base[:, None] + width[:, None] * y
+        return start[:, :, None] + x[:, None, :], row_weight[:, :, None] * column_weight[:, None, :]
+
+
+def merge_batch(function):
+    """A function of L arrays [B, H, W, C], regions, and arrays of R rows, that `vmap` calls once.
+
+    It gets one long list of the regions of all elements, and their maps as one large batch. A batch of
+    loops would run as long as the longest one and copy what the others carry.
+    """
+    function = jax.custom_batching.custom_vmap(function)
+
+    @function.def_vmap
+    def merged(axis_size, in_batched, maps, regions, *rest):
+        arguments = jax.tree.map(
+            lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)),
+            (maps, regions, *rest),
+            tuple(in_batched),
+        )
+        images, count = arguments[0][0].shape[1], arguments[1].image.shape[1]
+        maps, regions, *rest = jax.tree.map(
+            lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), arguments
+        )
+        first = images * jnp.repeat(jnp.arange(axis_size, dtype=jnp.int32), count)
+        out = function(maps, regions._replace(image=regions.image + first), *rest)
+        out = jax.tree.map(lambda x: x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]), out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return function

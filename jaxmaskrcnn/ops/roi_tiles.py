@@ -1,0 +1,171 @@
+"""RoIAlign on a CPU: tiles of the feature maps times the weights of their rows and columns.
+
+XLA's CPU backend scatters pixel by pixel, one after the other, and reads a pixel once for every tap.
+Here a region is cut into tiles of at most 12 x 12 pixels, and what a tile adds to the bins is
+``rows @ tile @ columns.T``: two products of small matrices, which stay in the processor's cache. The
+gradient is the same with the matrices transposed, added to the gradient map in place. Loops run over
+the regions of one level at a time, so that the levels need not be copied into one array.
+
+Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
+oh and ow the output's height and width in bins, T a tile's side in pixels.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmaskrcnn.ops.epilogue import zero_after
+
+# Larger tiles have more pixels that no bin reads, smaller ones more products.
+TILE = 12
+BITS_TILE = 64  # in masks, whose pixels have one channel
+
+
+class _Axis(NamedTuple):
+    """The tiles of the regions on one axis: ``first`` pixel int [R] and number of tiles int [R]."""
+
+    first: jax.Array
+    count: jax.Array
+
+
+def pool(maps, regions):
+    """Weighted sums of pixels.
+
+    Args:
+        maps: L arrays [B, H, W, C].
+        regions: R of them, at least one.
+
+    Returns:
+        [R, oh, ow, C].
+    """
+
+    def reader(features):
+        return lambda at: lax.dynamic_slice(features, at, _tile_shape(features.shape, TILE))[0]
+
+    return _pool([reader(f) for f in maps], [f.shape for f in maps], regions, TILE)
+
+
+def pool_bits(packed, regions, width):
+    """:func:`pool` of masks with eight pixels in a byte.
+
+    Args:
+        packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
+        regions: R of them, at least one, all of level 0.
+        width: W, static.
+
+    Returns:
+        float32 [R, oh, ow, 1].
+    """
+    shape = (*packed.shape[:2], width, 1)
+    _, height, side, _ = _tile_shape(shape, BITS_TILE)
+    columns = min(side // 8 + 2, packed.shape[2])  # a tile may begin within a byte
+
+    def read(at):
+        image, y, x, _ = at
+        byte = jnp.minimum(x // 8, packed.shape[2] - columns)
+        window = lax.dynamic_slice(packed, (image, y, byte), (1, height, columns))[0]
+        bits = jnp.unpackbits(window, axis=-1).astype(jnp.float32)
+        return lax.dynamic_slice(bits, (0, x - 8 * byte), (height, side))[..., None]
+
+    return _pool([read], [shape], regions, BITS_TILE)
+
+
+def _pool(readers, shapes, regions, side):
+    rows, columns = _tiles(regions.rows, side), _tiles(regions.columns, side)
+    order, starts = _by_level(regions.level, len(shapes))
+    bins, channels = regions.bins(), shapes[0][-1]
+
+    def pool_level(out, read, shape, start, stop):
+        def pool_region(k, out):
+            r = order[k]
+
+            def add_tile(tile, total):
+                at, y, x = _tile(regions, rows, columns, r, tile, shape, side)
+                return total + _product(x, _product(y, read(at)).swapaxes(0, 1))
+
+            # Columns first, as products leave them.
+            total = jnp.zeros((bins[1], bins[0], channels), out.dtype)
+            total = lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, total)
+            return lax.dynamic_update_index_in_dim(out, total.swapaxes(0, 1), r, 0)
+
+        return lax.fori_loop(start, stop, pool_region, out)
+
+    out = jnp.full((regions.level.shape[0], *bins, channels), zero_after(regions.rows.span()[0]), jnp.float32)
+    for level, (read, shape) in enumerate(zip(readers, shapes, strict=True)):
+        out = pool_level(out, read, shape, starts[level], starts[level + 1])
+    return out
+
+
+def spread(maps, regions, cotangent):
+    """The transpose of :func:`pool`.
+
+    Args:
+        maps: L arrays [B, H, W, 0], for their shapes.
+        regions: As there.
+        cotangent: [R, oh, ow, C].
+
+    Returns:
+        L arrays [B, H, W, C].
+    """
+    rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
+    order, starts = _by_level(regions.level, len(maps))
+    zero = zero_after(cotangent)
+
+    def spread_level(shape, start, stop):
+        def spread_region(k, grad):
+            r = order[k]
+            bins = lax.dynamic_index_in_dim(cotangent, r, keepdims=False).swapaxes(0, 1)
+
+            def add_tile(tile, grad):
+                at, y, x = _tile(regions, rows, columns, r, tile, shape, TILE)
+                pixels = _product(y.T, _product(x.T, bins).swapaxes(0, 1))
+                return lax.dynamic_update_slice(
+                    grad, lax.dynamic_slice(grad, at, _tile_shape(shape, TILE)) + pixels, at
+                )
+
+            return lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, grad)
+
+        return lax.fori_loop(start, stop, spread_region, jnp.full(shape, zero))
+
+    shapes = [(*features.shape[:3], cotangent.shape[-1]) for features in maps]
+    return tuple(spread_level(shape, starts[i], starts[i + 1]) for i, shape in enumerate(shapes))
+
+
+def _product(matrix, array):
+    """Over the array's first axis: [n, k], [k, ...] -> [n, ...]."""
+    flat = jnp.matmul(matrix, array.reshape(array.shape[0], -1), precision="highest")
+    return flat.reshape(matrix.shape[0], *array.shape[1:])
+
+
+def _by_level(level, levels):
+    """The regions in the order of their levels, and where each level's begin: int [R], int [L + 1]."""
+    order = jnp.argsort(level)
+    return order, jnp.searchsorted(level[order], jnp.arange(levels + 1))
+
+
+def _tiles(axis, side):
+    first, last = axis.span()
+    return _Axis(first, jnp.maximum(last - first + side, 0) // side)
+
+
+def _tile_shape(shape, side):
+    return 1, min(side, shape[1]), min(side, shape[2]), shape[3]
+
+
+def _tile(regions, rows, columns, r, tile, shape, side):
+    """Where a tile of a region begins in [B, H, W, C], and its weights [oh, T] and [ow, T]."""
+    across = columns.count[r]
+    starts, weights = [], []
+    for tiles, taps, number, axis in ((rows, regions.rows, tile // across, 1),
+                                      (columns, regions.columns, tile % across, 2)):  # fmt: skip
+        pixels = _tile_shape(shape, side)[axis]
+        wanted = tiles.first[r] + side * number
+        # At the border a tile begins earlier, with pixels that the one before has counted.
+        start = jnp.minimum(wanted, shape[axis] - pixels)
+        pixel = start + jnp.arange(pixels)
+        own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, r, keepdims=False), taps)  # noqa: B023
+        starts.append(start)
+        weights.append(jnp.where(pixel >= wanted, own.matrix(pixel), 0))
+    return (regions.image[r], *starts, 0), *weights
