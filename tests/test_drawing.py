@@ -7,7 +7,7 @@ from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import drawing
-from jaxmaskrcnn.inference.drawing import draw_detections
+from jaxmaskrcnn.inference.drawing import draw_detections, palette_colour
 from jaxmaskrcnn.structures import Category
 
 GREY = np.full((660, 700, 3), 128, np.uint8)
@@ -30,7 +30,7 @@ def close(picture, colour, tolerance=3):
 def test_outline_fill_and_background():
     picture = np.asarray(draw_detections(GREY, one_disk()))
     assert picture.shape == GREY.shape
-    colour = np.array(drawing._colour(0))
+    colour = np.array(palette_colour(0))
     # Along the row through the centre: untouched, outline in full colour, translucent inside.
     row = picture[300]
     outline = np.flatnonzero(close(row, colour, 8))
@@ -62,7 +62,7 @@ def test_an_object_at_the_border_has_no_outline_along_it():
     mask = disk(660, 700, 300, 0, 100)
     out = {**one_disk(), "masks": mask[None], "boxes": np.float32([[0, 200, 100, 400]])}
     picture = draw_detections(GREY, out)
-    assert not close(picture, drawing._colour(0))[250:350, :80].any()
+    assert not close(picture, palette_colour(0))[250:350, :80].any()
 
 
 @pytest.mark.parametrize("form", ["rle", "probs"])
@@ -80,7 +80,7 @@ def test_all_mask_formats_give_the_same_picture(form):
 def test_boxes_are_drawn_where_there_are_no_masks():
     out = one_disk()
     del out["masks"]
-    colour = drawing._colour(0)
+    colour = palette_colour(0)
     picture = draw_detections(GREY, out)
     outline = close(picture, colour)
     assert outline[200:202, 400:451].all() and outline[399:401, 250:451].all()
@@ -183,12 +183,12 @@ def test_colours_stay_when_the_threshold_rises():
     out = crowd(3, 660, 700)
     out["scores"] = [0.2, 0.9, 0.3]
     picture = draw_detections(GREY, out, score_threshold=0.5)
-    assert close(picture, drawing._colour(1)).sum() > 20
-    assert not close(picture, drawing._colour(0)).any() and not close(picture, drawing._colour(2)).any()
+    assert close(picture, palette_colour(1)).sum() > 20
+    assert not close(picture, palette_colour(0)).any() and not close(picture, palette_colour(2)).any()
 
 
 def test_neighbouring_colours_differ():
-    colours = np.array([drawing._colour(i) for i in range(60)], float)
+    colours = np.array([palette_colour(i) for i in range(60)], float)
     for step in (1, 2, 3):
         assert np.linalg.norm(colours[step:] - colours[:-step], axis=1).min() > 60
 
@@ -221,10 +221,10 @@ def lab(colours):
 
 
 def test_colours_can_be_told_apart():
-    colours = lab([drawing._colour(i) for i in range(72)])
+    colours = lab([palette_colour(i) for i in range(72)])
     apart = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 1e3 * np.eye(72)
     assert apart[:12, :12].min() > 45 and apart[:24, :24].min() > 30 and apart.min() > 8
-    assert len({drawing._colour(i) for i in range(-3, 69)}) == 72
+    assert len({palette_colour(i) for i in range(-3, 69)}) == 72
 
 
 def test_colours_by_class_are_the_same_in_every_picture():
@@ -234,9 +234,9 @@ def test_colours_by_class_are_the_same_in_every_picture():
     with pytest.raises(UserError, match="colour_by is 'label'"):
         draw_detections(GREY, out, colour_by="label")
     first = draw_detections(GREY, {k: v[1:2] for k, v in out.items()}, colour_by="class")
-    assert close(picture, drawing._colour(7)).sum() > 40 and close(picture, drawing._colour(2)).sum() > 20
-    assert close(first, drawing._colour(2)).sum() > 20 and not close(first, drawing._colour(0)).any()
-    assert not close(picture, drawing._colour(0)).any() and not close(picture, drawing._colour(1)).any()
+    assert close(picture, palette_colour(7)).sum() > 40 and close(picture, palette_colour(2)).sum() > 20
+    assert close(first, palette_colour(2)).sum() > 20 and not close(first, palette_colour(0)).any()
+    assert not close(picture, palette_colour(0)).any() and not close(picture, palette_colour(1)).any()
 
 
 @pytest.mark.parametrize("side", [175, 350, 700, 1000])
@@ -245,7 +245,7 @@ def test_pictures_of_a_given_size(side):
     picture = draw_detections(GREY, out, long_side=side)
     assert picture.size == (side, round(660 * side / 700))
     scale = side / 700
-    outline = np.argwhere(close(picture, drawing._colour(0), 8)) / scale
+    outline = np.argwhere(close(picture, palette_colour(0), 8)) / scale
     outline = outline[outline[:, 0] > 240]  # its label is above
     angles = np.arctan2(outline[:, 0] - 300, outline[:, 1] - 350)
     assert len(np.unique((angles * 8 / np.pi).astype(int))) >= 9  # all around
@@ -259,7 +259,7 @@ def test_slanted_edges_have_no_steps():
     image = np.full((100, 150, 3), 128, np.uint8)
     out = {"boxes": np.float32([[0, 20, 150, 100]]), "labels": [0], "masks": mask}
     picture = draw_detections(image, out, {0: "."}, long_side=600)
-    line = np.argwhere(close(picture, drawing._colour(0), 8))
+    line = np.argwhere(close(picture, palette_colour(0), 8))
     line = line[(line[:, 1] > 100) & (line[:, 1] < 500)]
     rows = np.array([line[line[:, 1] == c, 0].min() for c in range(200, 400)])
     fit = np.polyfit(np.arange(200, 400), rows, 1)
@@ -272,7 +272,7 @@ def test_masks_of_a_pixel_are_seen():
     mask = np.zeros((1, 660, 700), bool)
     mask[0, 300, 350] = True
     out = {"boxes": np.float32([[348, 298, 353, 303]]), "labels": [0], "masks": mask}
-    colour = drawing._colour(0)
+    colour = palette_colour(0)
     for long_side in (None, 350):
         picture = draw_detections(GREY, out, {0: "."}, long_side=long_side)
         scale = 1 if long_side is None else 0.5
