@@ -19,6 +19,7 @@ from jaxmaskrcnn.inference.postprocess import encode_runs
 
 _SAME = 0.5  # IoU within the common region from which on two detections are of one object
 _NEAR = 0.01  # of a tile's side: a box that comes as near to the tile's border is cut off by it
+_ALL = 0.9  # of a piece: so much of it within the common region is all of it
 _WHOLE = 0.5  # of all that is known of an object: whoever has that much, uncut, has all of it
 
 
@@ -110,14 +111,17 @@ def _pieces(number, result, tile, image_size) -> Iterator[_Piece]:
             mask = shift_rle(result["masks"][i], (y0, x0), image_size)
         else:
             mask = _rectangle(box, image_size)
-        away = np.abs(box - np.array([x0, y0, x1, y1]))
-        cut = inner & (away <= near)
+        sides = np.array([x0, y0, x1, y1])
+        cut = inner & (np.abs(box - sides) <= near)
+        # Its right side may be as near to the tile's left border; the other tile shows more of it.
+        if (inner & (np.abs(np.roll(box, 2) - sides) <= near)).any():
+            continue
         yield _Piece(number, int(result["labels"][i]), float(result["scores"][i]), box, mask, cut)
 
 
 def _rectangle(box, image_size) -> dict[str, Any]:
-    x1, y1, x2, y2 = (float(v) for v in box)
-    return rle_codec.frPyObjects([[x1, y1, x2 - x1, y2 - y1]], *image_size)[0]
+    x1, y1, x2, y2 = np.asarray(box, np.float64)
+    return rle_codec.frPyObjects(np.array([[x1, y1, x2 - x1, y2 - y1]]), *image_size)[0]
 
 
 def _groups(pieces: list[_Piece], tiles, image_size) -> list[list[int]]:
@@ -165,23 +169,38 @@ def _matches(pieces: list[_Piece], tiles, image_size) -> Iterator[tuple[float, i
                 for k in (i, j):
                     if k not in areas:
                         areas[k] = _intersection(pieces[k].mask, rectangle)
-                # The smaller one first, with the tile of the other.
-                smaller, other, tile = (i, j, second) if areas[i] <= areas[j] else (j, i, first)
-                agreement = _agreement(pieces[smaller], pieces[other], areas[smaller], areas[other], tile)
+                agreement = _agreement(
+                    _Part(pieces[i], areas[i], _cut_within(pieces[i], second)),
+                    _Part(pieces[j], areas[j], _cut_within(pieces[j], first)),
+                )
                 if agreement > 0:
                     yield -agreement, i, j
 
 
-def _agreement(smaller: _Piece, larger: _Piece, area: int, larger_area: int, other_tile) -> float:
-    """The share of the smaller piece that the larger one covers; 0 if they are not of one object."""
-    both = _intersection(smaller.mask, larger.mask)
+class _Part(NamedTuple):
+    """What lies of a piece within the region that two tiles share."""
+
+    piece: _Piece
+    area: int
+    cut: bool  # by a border of its tile that runs through the other tile
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it is all that its tile shows of the object, of which the other shows more."""
+        return self.cut and self.area >= _ALL * int(rle_codec.area(self.piece.mask))
+
+
+def _agreement(a: _Part, b: _Part) -> float:
+    """The share of the smaller part that both have; 0 if they are not of one object."""
+    both = _intersection(a.piece.mask, b.piece.mask)
     if not both:
         return 0.0
-    iou = both / (area + larger_area - both)
-    # Of what is cut off right behind the seam too little is seen for a good mask.
-    if iou >= _SAME or (_cut_within(smaller, other_tile) and both >= _SAME * area):
-        return both / area
-    return 0.0
+    smaller = min(a, b, key=lambda part: part.area)
+    iou = both / (a.area + b.area - both)
+    # Of what is cut off right behind the seam too little is seen for a good mask; and what one
+    # tile shows as a whole can have several parts in the other.
+    lenient = smaller.cut or a.is_all or b.is_all
+    return both / smaller.area if iou >= _SAME or (lenient and both >= _SAME * smaller.area) else 0.0
 
 
 def _cut_within(piece: _Piece, other) -> bool:

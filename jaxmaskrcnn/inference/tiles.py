@@ -81,10 +81,8 @@ class TiledPredictor(StreamingPredictor):
         overlap = size // 4 if overlap is None else overlap
         if size < 32:
             raise UserError(f"The tile size is {size}; give at least 32 pixels.")
-        if not 0 <= overlap <= size // 2:
-            raise UserError(
-                f"The tiles' overlap is {overlap}; give 0 to {size // 2} pixels, half of the tile size."
-            )
+        if not size // 16 <= overlap <= size // 2:
+            raise UserError(f"The tiles' overlap is {overlap}; give {size // 16} to {size // 2} pixels.")
         self.config, self.categories = predictor.config, predictor.categories
         self._predictor, self._size, self._overlap = predictor, size, overlap
 
