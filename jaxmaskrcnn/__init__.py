@@ -12,8 +12,11 @@ from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.convert.backbone import load_backbone
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.comparison import draw_comparison
 from jaxmaskrcnn.inference.drawing import draw_detections
 from jaxmaskrcnn.inference.predictor import Predictor
+from jaxmaskrcnn.inference.test_time_augmentation import AugmentedPredictor
+from jaxmaskrcnn.inference.tiles import TiledPredictor
 from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
 from jaxmaskrcnn.presets import backbone_info, list_backbones, list_models, model_config, model_info
@@ -22,6 +25,7 @@ from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Propos
 __version__ = "0.1.0"
 
 __all__ = [
+    "AugmentedPredictor",
     "Batch",
     "Category",
     "ConfigError",
@@ -32,8 +36,10 @@ __all__ = [
     "Predictor",
     "Proposals",
     "Targets",
+    "TiledPredictor",
     "UserError",
     "backbone_info",
+    "draw_comparison",
     "draw_detections",
     "list_backbones",
     "list_models",

@@ -14,6 +14,8 @@ from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import video
+from jaxmaskrcnn.inference.colours import ColourTracker
+from jaxmaskrcnn.inference.comparison import Truth
 from jaxmaskrcnn.inference.inputs import find_files, output_names
 from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--score_threshold", type=float, default=0.5, help="draw and write what scores higher")
     add("--classes", help="names or ids of the classes that are wanted, with commas between them")
     add("--colour_by", choices=("object", "class"), default="object", help="what pictures' colours tell")
+    add("--annotations", help="COCO json; pictures show its objects beside what was found")
     add("--tile", type=int, metavar="SIZE", help="cut larger images into tiles of this side in pixels")
     add("--tile_overlap", type=int, metavar="PIXELS", help="that tiles share; a quarter of them if not given")
     add("--tta", action="store_true", help="look at mirrored, smaller and larger versions as well")
@@ -65,12 +68,15 @@ def run(arguments: argparse.Namespace) -> int:
     formats = parse_formats(arguments.format)
     _check(arguments, formats)
     paths = _find(arguments)
+    truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
+    for path in paths if truth else ():
+        truth.find(path)
     compilation_cache.enable()
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     if "masks" in formats and not model.config.mask_head:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
     predictor = _predictor(model, arguments)
-    outputs = Outputs(Path(arguments.output), formats, predictor.categories, arguments.colour_by)
+    outputs = Outputs(Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth)
     work = _predict_videos if arguments.video else _predict_images
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +95,8 @@ def _check(arguments, formats) -> None:
         raise UserError("--tile_overlap says nothing without --tile; give the tiles' size too.")
     if arguments.video:
         video.require_reader()
+        if arguments.annotations:
+            raise UserError("--annotations are about images; leave them out with --video.")
         if "labelme" in formats:
             raise UserError("--format has 'labelme', which is about image files; leave it out with --video.")
     if arguments.tta and arguments.batch_size != 1:
@@ -176,7 +184,7 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
     reader = video.VideoReader(path)
     seconds: collections.deque[float] = collections.deque()  # of the frames that are on their way
     problems: list[UserError] = []
-    tracker = video.ColourTracker() if outputs.colour_by == "object" else None
+    tracker = ColourTracker() if outputs.colour_by == "object" else None
 
     def frames() -> Iterator:
         try:

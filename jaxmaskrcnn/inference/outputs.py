@@ -15,6 +15,7 @@ from PIL import Image
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_file, write_json
+from jaxmaskrcnn.inference.comparison import Truth, draw_comparison
 from jaxmaskrcnn.inference.drawing import draw_detections, palette_colour
 from jaxmaskrcnn.inference.formats import (
     coco_annotations,
@@ -62,12 +63,18 @@ class Outputs:
         formats: Of `FORMATS`.
         categories: What labels are ids of.
         colour_by: As in ``draw_detections``.
+        truth: Annotations that pictures show beside the detections.
     """
 
     def __init__(
-        self, folder: Path, formats: Sequence[str], categories: Sequence[Category], colour_by: str = "object"
+        self,
+        folder: Path,
+        formats: Sequence[str],
+        categories: Sequence[Category],
+        colour_by: str = "object",
+        truth: Truth | None = None,
     ):
-        self.folder, self.formats, self.colour_by = folder, formats, colour_by
+        self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names = dict(categories)
         # GeoJSON's readers give a class one colour.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
@@ -88,7 +95,12 @@ class Outputs:
         if "png" in self.formats:
             # "picture" is the name that the first version of the json had for it.
             entry["picture"] = PATTERNS["png"].format(name)
-            drawn = draw_detections(pixels, result, self.names, colour_by=self.colour_by)
+            if self.truth is None:
+                drawn = draw_detections(pixels, result, self.names, colour_by=self.colour_by)
+            else:
+                truth, names = self.truth.find(image)
+                names = {**names, **self.names}
+                drawn = draw_comparison(pixels, truth, result, names, colour_by=self.colour_by)
             _save_png(drawn, self.folder / entry["picture"])
         return entry
 

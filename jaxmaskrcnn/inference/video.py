@@ -1,22 +1,20 @@
-"""Videos: frames in, frames with what was found out, and the same colour for the same object.
+"""Video files: frames in, frames out.
 
-Shape legend: H, W height and width of a frame, N objects.
+Shape legend: H, W height and width of a frame.
 """
 
 import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_path
-from jaxmaskrcnn.inference.drawing import palette_colour
 
 SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts .ogv".split())
-_SAME = 0.3  # IoU of two boxes in neighbouring frames that show the same object
 _QUALITY = "20"  # of H.264 (crf): small errors are not seen
 
 
@@ -127,42 +125,3 @@ class VideoWriter:
         even = np.ascontiguousarray(pixels[: self._stream.height, : self._stream.width])
         frame = self._av.VideoFrame.from_ndarray(even, format="rgb24")
         self._container.mux(self._stream.encode(frame))
-
-
-class ColourTracker:
-    """Colours of objects that keep them from frame to frame."""
-
-    def __init__(self):
-        self._boxes, self._labels, self._numbers = np.zeros((0, 4)), np.zeros(0, int), []
-
-    def __call__(self, result: dict[str, Any]) -> list[tuple[int, int, int]]:
-        """Colours of a frame's N objects.
-
-        An object takes the colour of the one in the last frame that has the same class and whose
-        box overlaps its own most; the better score chooses first. A new one takes the first
-        colour that is free.
-
-        Args:
-            result: Of ``Predictor``, best first.
-        """
-        boxes, labels = np.asarray(result["boxes"], np.float64), np.asarray(result["labels"])
-        overlap = _iou(boxes, self._boxes) * (labels[:, None] == self._labels[None])
-        numbers: list[int] = []
-        for row in overlap:
-            row = np.where(np.isin(self._numbers, numbers), 0, row)
-            best = int(row.argmax()) if row.size else -1
-            if best >= 0 and row[best] >= _SAME:
-                numbers.append(self._numbers[best])
-                continue
-            used = {*self._numbers, *numbers}
-            numbers.append(next(n for n in range(len(used) + 1) if n not in used))
-        self._boxes, self._labels, self._numbers = boxes, labels, numbers
-        return [palette_colour(n) for n in numbers]
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float [N, M] of boxes on the host; a handful, for which JAX would compile anew each time."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.prod(np.maximum(high - low, 0), -1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], 1) for boxes in (a, b)]
-    return both / np.maximum(areas[0][:, None] + areas[1][None] - both, 1e-9)
