@@ -85,14 +85,14 @@ def draw_detections(
     line = max(2, round(max(picture.size) / 420))
     items = _items(out, class_names, score_threshold, scale, colour_by == "class", colours)
 
-    canvas = np.asarray(picture).astype(np.float32)
+    canvas = np.array(picture)
     # Large objects first: what covers others goes beneath them.
     for item in sorted(items, key=lambda item: -np.prod(item.box[2:] - item.box[:2])):
         if item.mask is not None and item.mask.size:
             _draw_mask(canvas, item, image.size, scale, line)
         else:
             _draw_box(canvas, item.box, line, item.colour)
-    picture = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
+    picture = Image.fromarray(canvas)
     _draw_labels(picture, items, scale, line)
     return picture
 
@@ -173,11 +173,12 @@ def _draw_mask(canvas, item, image_size, scale, line):
     core = _fade(blurred, 0.841, line / 0.242)  # a whole line inside of the edge
     halo = _fade(blurred, 0.309, line / 0.352)  # half a line outside of it
 
-    window = canvas[y0:y1, x0:x1]
+    window = canvas[y0:y1, x0:x1].astype(np.float32)
     # The dark halo separates the outline from a background of the same colour.
     window *= 1 - 0.45 * halo * (1 - inside)
     opacity = FILL * np.minimum(core, inside) + np.maximum(inside - core, 0)
     window += opacity * (np.float32(item.colour) - window)
+    canvas[y0:y1, x0:x1] = window + 0.5
 
 
 def _blur(image, sigma) -> np.ndarray:

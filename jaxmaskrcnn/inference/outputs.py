@@ -149,7 +149,8 @@ class Outputs:
 
 def _save_png(picture: Image.Image, path: Path) -> None:
     with complete_file(path) as file:
-        picture.save(file, "PNG")
+        # A third of the time of the default, and a few percent more bytes.
+        picture.save(file, "PNG", compress_level=3)
 
 
 class JsonResults:
