@@ -12,7 +12,7 @@ from jaxmaskrcnn.__main__ import main as command
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.rle import decode_mask, decode_window, polygons_to_counts
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.contours import ring_area, trace
+from jaxmaskrcnn.inference.contours import ring_area, simplify, trace
 from jaxmaskrcnn.inference.formats import (
     coco_annotations,
     geojson_content,
@@ -136,6 +136,25 @@ def test_outlines_rasterised_by_pycocotools_are_the_mask():
                 drawn &= ~rasterised(hole, 120, 160)
         # Nothing lies in the holes here but what another polygon fills.
         assert (drawn & mask).sum() / (drawn | mask).sum() > 0.99
+
+
+@pytest.mark.parametrize("tolerance", [0.75, 1.5])
+def test_simple_outlines_stay_within_their_tolerance(tolerance):
+    rows, columns = np.mgrid[:120, :160]
+    mask = (rows - 60) ** 2 + ((columns - 70) * 0.8) ** 2 < 50**2
+    (shell, _), *others = trace(mask)
+    fewer = simplify(shell, tolerance)
+    assert not others and 10 < len(fewer) < len(shell) / 2
+    assert {tuple(v) for v in fewer} <= {tuple(v) for v in shell}
+    ends = np.roll(fewer, -1, 0)
+    for vertex in shell:  # the distance to the nearest edge
+        along = ((vertex - fewer) * (ends - fewer)).sum(1) / ((ends - fewer) ** 2).sum(1)
+        nearest = fewer + np.clip(along, 0, 1)[:, None] * (ends - fewer)
+        assert np.hypot(*(nearest - vertex).T).min() <= tolerance + 1e-9
+    drawn = rasterised(fewer, 120, 160)
+    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.98
+    assert simplify(shell, 0) is shell
+    assert len(simplify(np.array([[0, 0], [9, 0], [9, 1], [0, 1]]), 5)) == 4  # never a line
 
 
 def test_a_window_of_a_mask_is_decoded_alone():

@@ -142,6 +142,18 @@ def test_every_format_is_written_for_every_image(predict, folder, tmp_path, caps
     assert "12 objects in 3 images; png, json, labelme, geojson, masks in" in capsys.readouterr().out
 
 
+def test_outlines_can_have_fewer_vertices(predict, folder, tmp_path):
+    counts = []
+    for tolerance in (0, 1):
+        assert predict(folder / "0.png", format="labelme,geojson", polygon_tolerance=tolerance) == 0
+        shapes = json.loads((tmp_path / "out" / "labelme" / "0.json").read_text())["shapes"]
+        features = json.loads((tmp_path / "out" / "geojson" / "0.geojson").read_text())["features"]
+        vertices = [len(shape["points"]) for shape in shapes]
+        assert vertices == [len(f["geometry"]["coordinates"][0]) - 1 for f in features]
+        counts.append(sum(vertices))
+    assert counts[1] < counts[0] / 2
+
+
 def test_labelme_files_of_images_in_several_folders_are_imported(predict, folder, tmp_path, capsys):
     """Two of one name; the json says where its image is."""
     (folder / "deeper").mkdir()
@@ -236,6 +248,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
     for inputs, options, said in (
         ([folder], {"format": "jpg"}, "--format has 'jpg'"),
         ([folder], {"tile": 8}, "tile size is 8"),
+        ([folder], {"polygon_tolerance": -1}, "--polygon_tolerance is -1"),
         ([folder], {"tile_overlap": 8}, "--tile_overlap says nothing without --tile"),
         ([folder], {"tta": True, "tta_scales": "1,big"}, "--tta_scales is '1,big'"),
         ([folder], {"tta": True, "batch_size": 2}, "--batch_size says nothing with --tta"),

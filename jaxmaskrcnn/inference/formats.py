@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.data.rle import decode_window
-from jaxmaskrcnn.inference.contours import Polygon, trace
+from jaxmaskrcnn.inference.contours import Polygon, simplify, trace
 
 # The first version whose shapes have a description.
 _LABELME_VERSION = "5.2.0"
@@ -57,7 +57,7 @@ def coco_annotations(
 
 def labelme_content(
     result: Mapping[str, Any], names: Mapping[int, str], image: str | os.PathLike, folder: str | os.PathLike,
-    size: tuple[int, int],
+    size: tuple[int, int], tolerance: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """A json of labelme: polygons (rectangles, where there are no masks) to look at and correct.
 
@@ -70,13 +70,14 @@ def labelme_content(
         image: Its image file.
         folder: Where the json will lie; the image is named as seen from there.
         size: (H, W).
+        tolerance: As in ``simplify``.
 
     Returns:
         What to write; ``jaxmaskrcnn import --format=labelme`` reads it.
     """
     shapes = []
     for i, label in enumerate(result["labels"]):
-        polygons = object_polygons(result, i)
+        polygons = object_polygons(result, i, tolerance)
         for polygon in polygons:
             description = f"score {result['scores'][i]:.3f}"
             if polygon.holes:
@@ -107,6 +108,7 @@ def geojson_content(
     result: Mapping[str, Any],
     names: Mapping[int, str],
     colours: Mapping[int, tuple[int, int, int]] | None = None,
+    tolerance: float = 0.0,
 ) -> dict[str, Any]:
     """A GeoJSON ``FeatureCollection`` in pixels, x to the right and y downwards (as QuPath has it).
 
@@ -114,6 +116,7 @@ def geojson_content(
         result: Of ``Predictor``, with ``masks="rle"``.
         names: Of the classes, by category id.
         colours: RGB of the classes, by category id; None leaves them out.
+        tolerance: As in ``simplify``.
 
     Returns:
         What to write: a ``Polygon`` or ``MultiPolygon`` with holes for each object that has a
@@ -124,7 +127,7 @@ def geojson_content(
     for i, label in enumerate(result["labels"].tolist()):
         parts = [
             [[*ring.tolist(), ring[0].tolist()] for ring in (polygon.shell, *polygon.holes)]
-            for polygon in object_polygons(result, i)
+            for polygon in object_polygons(result, i, tolerance)
         ]
         if not parts:
             continue
@@ -188,19 +191,24 @@ def instance_legend(result: Mapping[str, Any], names: Mapping[int, str]) -> list
     ]
 
 
-def object_polygons(result: Mapping[str, Any], i: int) -> list[Polygon]:
-    """Exact outlines of an object's mask, in pixels of the image; its box where there is no mask.
+def object_polygons(result: Mapping[str, Any], i: int, tolerance: float = 0.0) -> list[Polygon]:
+    """Outlines of an object's mask, in pixels of the image; its box where there is no mask.
 
     Args:
         result: Of ``Predictor``, with ``masks="rle"``.
         i: The object's place.
+        tolerance: As in ``simplify``.
     """
     if "masks" not in result:
         x1, y1, x2, y2 = result["boxes"][i].tolist()
         return [Polygon(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), [])]
     rle = result["masks"][i]
     window, (y, x) = decode_window(_counts(rle), *rle["size"])
-    return [Polygon(part.shell + [x, y], [hole + [x, y] for hole in part.holes]) for part in trace(window)]
+
+    def outline(ring):
+        return simplify(ring, tolerance) + [x, y]
+
+    return [Polygon(outline(part.shell), [*map(outline, part.holes)]) for part in trace(window)]
 
 
 def _counts(rle: Mapping[str, Any]) -> bytes:

@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", default="png,json",
         help="some of png, json, labelme, geojson, masks, with commas between them",
     )  # fmt: skip
+    add(
+        "--polygon_tolerance", type=float, default=0.0, metavar="PIXELS",
+        help="labelme, geojson: leave out vertices of outlines; 0 keeps them exact",
+    )  # fmt: skip
     add("--score_threshold", type=float, default=0.5, help="draw and write what scores higher")
     add("--classes", help="names or ids of the classes that are wanted, with commas between them")
     add("--colour_by", choices=("object", "class"), default="object", help="what pictures' colours tell")
@@ -76,7 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     if "masks" in formats and not model.config.mask_head:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
     predictor = _predictor(model, arguments)
-    outputs = Outputs(Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth)
+    outputs = Outputs(
+        Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
+        arguments.polygon_tolerance,
+    )  # fmt: skip
     work = _predict_videos if arguments.video else _predict_images
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments, formats) -> None:
+    if not 0 <= arguments.polygon_tolerance < 100:
+        raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
     if arguments.tile is None and arguments.tile_overlap is not None:
         raise UserError("--tile_overlap says nothing without --tile; give the tiles' size too.")
     if arguments.video:

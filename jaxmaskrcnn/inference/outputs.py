@@ -64,6 +64,7 @@ class Outputs:
         categories: What labels are ids of.
         colour_by: As in ``draw_detections``.
         truth: Annotations that pictures show beside the detections.
+        tolerance: Of polygons, in pixels; see ``simplify``.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Outputs:
         categories: Sequence[Category],
         colour_by: str = "object",
         truth: Truth | None = None,
+        tolerance: float = 0.0,
     ):
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
-        self.names = dict(categories)
+        self.names, self.tolerance = dict(categories), tolerance
         # GeoJSON's readers give a class one colour.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
@@ -134,9 +136,10 @@ class Outputs:
             entry[key] = PATTERNS[key].format(name)
             path = self.folder / entry[key]
             if key == "labelme":
-                write_json(path, labelme_content(result, self.names, image, path.parent, size), indent=1)
+                content = labelme_content(result, self.names, image, path.parent, size, self.tolerance)
+                write_json(path, content)
             elif key == "geojson":
-                write_json(path, geojson_content(result, self.names, self._colours))
+                write_json(path, geojson_content(result, self.names, self._colours, self.tolerance))
             else:
                 _save_png(Image.fromarray(instance_picture(result, size)), path)
                 write_json(path.with_suffix(".json"), instance_legend(result, self.names), indent=1)
