@@ -19,6 +19,7 @@ from jaxmaskrcnn.inference.inputs import read_image
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
 FILL = 0.35  # opacity of a mask's inside
 CROWD = 25  # with more objects than this, labels are smaller and do not repeat a common class
+LABELLED = 0.25  # share of a picture that labels cover at most
 # Bright, saturated colours in an order in which each is as far as possible (in CIELAB) from those
 # before it. No two are closer than 31, where 2 can just be seen.
 _COLOURS = (
@@ -208,16 +209,27 @@ def _draw_labels(picture, items, scale, line):
     font = ImageFont.load_default(size=size)
     pad = max(2, round(size / 6))
     height = sum(font.getmetrics()) + pad
+    room = LABELLED * picture.width * picture.height / height
+
+    def width(text):
+        return min(round(font.getlength(text)) + 2 * pad, picture.width)
+
+    if sum(width(text) for text in texts if text) > room:
+        # What an object is matters more than how sure it is; what finds no room gets no label.
+        texts = [item.name or text for item, text in zip(items, texts, strict=True) if not title] or texts
+        title = title or f"{len(items)} objects"
     boxes = np.array([item.box for item in items]).reshape(-1, 4)
-    chips = []
-    if title:
-        chips.append((0, 0, round(font.getlength(title)) + 2 * pad, height))
-    labelled = [(item, text) for item, text in zip(items, texts, strict=True) if text]
-    for item, text in labelled:
-        width = min(round(font.getlength(text)) + 2 * pad, picture.width)
-        points = _anchors(item, scale, width)
-        chip = _place(points, (width, height), picture.size, boxes, chips, line)
-        chips.append(chip)
+    labels = [(title, (40, 40, 40), (0, 0, width(title), height))] if title else []
+    for item, text in zip(items, texts, strict=True):
+        if not text or width(text) > room:
+            continue
+        points = _anchors(item, scale, width(text))
+        taken = [chip for _, _, chip in labels]
+        chip = _place(points, (width(text), height), picture.size, boxes, taken, line)
+        if chip is None:
+            continue
+        room -= width(text)
+        labels.append((text, item.colour, chip))
         # A label that had to move away stays tied to its object, from the side that it is on; all
         # ties run beneath the labels.
         ends = np.clip(points, chip[:2], chip[2:])
@@ -225,10 +237,7 @@ def _draw_labels(picture, items, scale, line):
         nearest = int(np.argmin(away))
         if away[nearest] > height:
             draw.line((*points[nearest], *ends[nearest]), fill=item.colour, width=line)
-    texts, colours = [text for _, text in labelled], [item.colour for item, _ in labelled]
-    if title:
-        texts, colours = [title, *texts], [(40, 40, 40), *colours]
-    for text, colour, (x0, y0, x1, y1) in zip(texts, colours, chips, strict=True):
+    for text, colour, (x0, y0, x1, y1) in labels:
         draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius=pad, fill=colour)
         dark = np.dot(colour, (0.299, 0.587, 0.114)) > 130
         draw.text((x0 + pad, y0 + pad // 2), text, font=font, fill=(0, 0, 0) if dark else (255, 255, 255))
@@ -259,8 +268,8 @@ def _anchors(item, scale, width) -> np.ndarray:
     return np.array(points)
 
 
-def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...]:
-    """The box of a label where it hides least of other labels and of small objects."""
+def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...] | None:
+    """The box of a label where it hides no other label and least of small objects, if there is one."""
     width, height = size
     (top_x, top_y), (bottom_x, bottom_y), (x, y) = points
     shifts = (-0.5, -0.15, -0.85, 0.15, -1.15)
@@ -273,13 +282,15 @@ def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...]:
     limit = np.maximum(np.array(picture_size) - size, 0)
     corners = np.round(np.clip(np.array(places), 0, limit))
     chips = np.concatenate([corners, corners + size], 1)
-    hidden_labels = _overlap(chips, np.array(taken).reshape(-1, 4)).sum(1) / (width * height)
+    free = ~(_overlap(chips, np.array(taken).reshape(-1, 4)) > 0).any(1)
+    if not free.any():
+        return None
     # By share of the object: a label on a small object hides it, on a large one it does not matter.
     area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1)
     hidden_objects = (_overlap(chips, boxes) / area).sum(1)
     centre = corners + np.array(size) / 2
     away = np.abs(centre - points[0]).max(1) / (8 * height)
-    best = np.argmin(4 * hidden_labels + hidden_objects + 0.3 * away)
+    best = np.argmin(np.where(free, hidden_objects + 0.3 * away, np.inf))
     return tuple(int(v) for v in chips[best])
 
 
