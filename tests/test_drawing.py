@@ -58,11 +58,15 @@ def test_colours_that_are_asked_for_and_names_that_are_empty():
     assert not touched.any()
 
 
-def test_an_object_at_the_border_has_no_outline_along_it():
-    mask = disk(660, 700, 300, 0, 100)
-    out = {**one_disk(), "masks": mask[None], "boxes": np.float32([[0, 200, 100, 400]])}
-    picture = draw_detections(GREY, out)
-    assert not close(picture, palette_colour(0))[250:350, :80].any()
+@pytest.mark.parametrize("turns", range(4))
+def test_an_object_at_the_border_has_no_outline_along_it(turns):
+    image, mask = np.rot90(GREY, turns), np.rot90(disk(660, 700, 300, 0, 100), turns)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = np.float32([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]])
+    out = {"boxes": box, "labels": [0], "masks": mask[None]}
+    picture = np.rot90(np.asarray(draw_detections(np.ascontiguousarray(image), out, {0: ""})), -turns)
+    outline = close(picture, palette_colour(0))
+    assert not outline[250:350, :80].any() and outline[:, 90:110].any()
 
 
 @pytest.mark.parametrize("form", ["rle", "probs"])

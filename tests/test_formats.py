@@ -108,6 +108,7 @@ def test_rings_are_simple_and_run_as_they_should():
         (["####", "#.##", "##.#", "####"], 1, 2),  # two holes that touch
         (["##.", "#.#", "###"], 1, 1),  # a hole that touches the outline
         (["#####", "#...#", "#.#.#", "#...#", "#####"], 2, 1),  # an island in a lake
+        (["#######", "#.....#", "#.###.#", "#.#.#.#", "#.###.#", "#.....#", "#######"], 2, 2),  # with a lake
         (["."], 0, 0),
     ],
 )

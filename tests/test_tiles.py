@@ -182,8 +182,9 @@ def joined(left, right):
     return join_tiles(results, TILES, (100, 160))
 
 
-def test_an_object_cut_by_the_seam_is_one():
-    out = joined([(rectangle(30, 100), 1, 0.7)], [(rectangle(0, 70), 1, 0.8)])
+@pytest.mark.parametrize("scores", [(0.7, 0.8), (0.8, 0.7)])
+def test_an_object_cut_by_the_seam_is_one(scores):
+    out = joined([(rectangle(30, 100), 1, scores[0])], [(rectangle(0, 70), 1, scores[1])])
     assert out["boxes"].tolist() == [[30, 20, 130, 50]] and out["scores"] == np.float32([0.8])
     np.testing.assert_array_equal(decode(out["masks"][0]), rectangle(30, 130, width=160))
 
@@ -216,11 +217,11 @@ def test_what_is_not_the_same_object_stays_two(right):
 
 
 def test_two_whole_objects_of_a_tile_stay_two_where_the_other_tile_took_them_for_one():
-    left = [(rectangle(65, 78), 1, 0.9), (rectangle(79, 95), 1, 0.8)]
-    out = joined(left, [(rectangle(5, 35), 1, 0.7)])
-    kept = [decode(mask) for mask in out["masks"]]
-    assert len(kept) == 2
-    np.testing.assert_array_equal(kept[0], rectangle(65, 78, width=160))
+    """Cut off by the seam in the right tile, which has all of what it shows in common with the left one."""
+    left = [(rectangle(60, 78), 1, 0.9), (rectangle(79, 95), 1, 0.8)]
+    out = joined(left, [(rectangle(0, 35), 1, 0.7)])
+    expected = [rectangle(60, 78, width=160), rectangle(79, 95, width=160)]
+    np.testing.assert_array_equal([decode(mask) for mask in out["masks"]], expected)
 
 
 def test_legs_that_one_tile_shows_apart_are_joined_by_the_other():

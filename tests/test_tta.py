@@ -1,11 +1,17 @@
 """Test-time augmentation: versions of a picture, their boxes merged, their masks averaged."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from detectors import Stub, random_model, small_config
+from golden_helpers import check
+from goldens.seeded_weights import seeded_scene
 from PIL import Image
+from test_detectron2_model import model_of
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.predictor import Predictor
@@ -195,3 +201,24 @@ def test_mistakes_are_named(seer):
     for scales in ((), (0,), (1, -2), (float("nan"),), (11,)):
         with pytest.raises(UserError, match="The scales are"):
             AugmentedPredictor(seer, scales=scales)
+
+
+@pytest.mark.slow  # four programs of a real network
+@pytest.mark.usefixtures("highest_precision")
+def test_detectron2_gives_the_same():
+    """Its ``GeneralizedRCNNWithTTA``: a real network, two sizes, mirrored and not."""
+    with np.load(Path(__file__).parent / "goldens" / "detectron2_tta.npz") as file:
+        golden = dict(file)
+    image = seeded_scene(*json.loads(str(golden["scene"])))["image"]
+    predictor = AugmentedPredictor(model_of("fpn"), scales=(1, 1.5))
+    _, batches = predictor._prepare(image)
+    found = predictor._compute(batches)
+    assert found.valid.all()
+    np.testing.assert_array_equal(found.labels[0], golden["labels"])
+    check("scores", np.abs(found.scores[0] - golden["scores"]), 1e-5)
+    check("boxes, px", np.abs(found.boxes[0] - golden["boxes"]), 1e-3)
+    check("mean of the masks", np.abs(found.masks[0] - golden["masks"]), 1e-4)
+    masks = predictor(image)["masks"]
+    theirs = np.unpackbits(golden["final_masks"], count=masks.size).reshape(masks.shape)
+    check("share of mask pixels that differ", (masks != theirs).mean(), 1e-4)
+    assert theirs.any()

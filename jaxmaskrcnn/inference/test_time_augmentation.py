@@ -77,7 +77,8 @@ class AugmentedPredictor(Predictor):
         super().__init__(model, score_threshold, classes=classes)
         if not len(scales) or not all(0 < scale <= 10 for scale in scales):
             raise UserError(f"The scales are {list(scales)}; give at least one, above 0 and at most 10.")
-        self._views = [View(float(s), f) for s in scales for f in ((False, True) if flip else (False,))]
+        flips = (False, True) if flip else (False,)
+        self._views = [View(scale, f) for scale in dict.fromkeys(map(float, scales)) for f in flips]
         self._detect_boxes = self._compiled(lambda detector, batch: detector.detect_boxes(batch))
         self._masks_of_boxes = self._compiled(_masks_in_view)
         self._merge = jax.jit(self._merged)
@@ -85,14 +86,16 @@ class AugmentedPredictor(Predictor):
     def _prepare(self, image) -> tuple[np.ndarray, list[Batch]]:
         pixels = read_image(image)
         batches = []
-        for scale, flip in self._views:
+        for scale in dict.fromkeys(view.scale for view in self._views):
             config = dataclasses.replace(
                 self.config,
                 test_min_size=max(1, round(self.config.test_min_size * scale)),
                 test_max_size=max(1, round(self.config.test_max_size * scale)),
             )
-            batch = make_batch(config, [pixels[:, ::-1] if flip else pixels])
-            batches.append(stack([batch], canvas_of(batch.images.shape[1:3], config), 1))
+            batch = make_batch(config, [pixels])
+            batch = stack([batch], canvas_of(batch.images.shape[1:3], config), 1)
+            flips = [view.flip for view in self._views if view.scale == scale]
+            batches += [_mirrored_batch(batch) if flip else batch for flip in flips]
         return pixels, batches
 
     def _group(self, rows: Iterable[Row]) -> Iterator[Work]:
@@ -188,6 +191,14 @@ def mirrored(boxes: Array, size: Array, flip: Array | bool) -> Array:
     """Boxes mirrored left to right within an image of a size (height, width), or as they are."""
     x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
     return jnp.where(flip, jnp.stack([size[1] - x2, y1, size[1] - x1, y2], -1), boxes)
+
+
+def _mirrored_batch(batch: Batch) -> Batch:
+    """A single image mirrored after it was resized, as Detectron2 does it."""
+    width = batch.image_sizes[0, 1]
+    images = batch.images.copy()
+    images[:, :, :width] = batch.images[:, :, :width][:, :, ::-1]
+    return batch._replace(images=images)
 
 
 def _ratio(new, old) -> Array:
