@@ -52,10 +52,12 @@ def join_tiles(
         A result of the same kind, at the picture's scale, best first.
 
     Example:
-        >>> one = {"boxes": np.float32([[0, 0, 9, 9]]), "scores": np.float32([0.9]), "labels": np.array([1])}
-        >>> both = join_tiles([one, one], [(0, 0, 9, 16), (0, 8, 9, 24)], (9, 24))
-        >>> both["boxes"].tolist()  # they share one column of pixels
-        [[0.0, 0.0, 17.0, 9.0]]
+        >>> left, right = (
+        ...     {"boxes": np.float32([box]), "scores": np.float32([0.9]), "labels": np.array([1])}
+        ...     for box in ([2, 0, 16, 9], [0, 0, 12, 9])
+        ... )
+        >>> join_tiles([left, right], [(0, 0, 9, 16), (0, 8, 9, 24)], (9, 24))["boxes"].tolist()
+        [[2.0, 0.0, 20.0, 9.0]]
     """
     pieces = [
         piece
