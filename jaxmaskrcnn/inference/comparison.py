@@ -40,7 +40,7 @@ def draw_comparison(
     Args:
         image: As in ``draw_detections``.
         truth: ``boxes``, ``labels`` and, where there are any, ``masks``, as ``Predictor`` returns
-            them.
+            them; `Truth` reads them from a COCO json.
         out: What ``Predictor`` returns for the image.
         class_names: As in ``draw_detections``.
         score_threshold: Detections below it are left out.

@@ -41,7 +41,7 @@ class View(NamedTuple):
 
 
 class AugmentedPredictor(Predictor):
-    """A `Predictor` that looks at several versions of each picture.
+    """A `Predictor` that looks at several versions of each picture, as Detectron2's does.
 
     It takes about as many times as long as there are versions, and keeps the features of all
     versions of one picture on the device.
@@ -60,6 +60,8 @@ class AugmentedPredictor(Predictor):
     Example:
         >>> predictor = AugmentedPredictor(model, 0.5, scales=(1, 1.5))  # doctest: +SKIP
         >>> out = predictor("street.jpg")  # doctest: +SKIP
+        >>> SCALES  # if none are given
+        (0.75, 1.0, 1.25)
     """
 
     # The features of one picture's versions are half a gigabyte for a large model.

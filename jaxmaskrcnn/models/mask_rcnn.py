@@ -231,7 +231,7 @@ class MaskRCNN(nnx.Module):
             batch: As in `detect`.
 
         Returns:
-            P2 to P6, and Detections with ``masks=None``.
+            P2 to P6, [B, h, w, C] each, and Detections with a leading B and ``masks=None``.
         """
         config = self.config
         images = normalise(batch.images, batch.image_sizes, config)
@@ -252,7 +252,7 @@ class MaskRCNN(nnx.Module):
 
         Args:
             batch: The images that the levels are of; gives extents and image sizes.
-            levels: P2 to P6.
+            levels: P2 to P6, [B, h, w, C] each.
             boxes: [B, D, 4], XYXY in pixels of the network's input.
             labels: int [B, D], 0 to K - 1.
             valid: bool [B, D].
