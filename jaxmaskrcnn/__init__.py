@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.convert.backbone import load_backbone
     from jaxmaskrcnn.data.preprocess import make_batch
     from jaxmaskrcnn.errors import UserError
+    from jaxmaskrcnn.inference.comparison import draw_comparison
     from jaxmaskrcnn.inference.drawing import draw_detections
     from jaxmaskrcnn.inference.predictor import Predictor
+    from jaxmaskrcnn.inference.test_time_augmentation import AugmentedPredictor
+    from jaxmaskrcnn.inference.tiles import TiledPredictor
     from jaxmaskrcnn.model_io import load_model, save_model
     from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
     from jaxmaskrcnn.presets import backbone_info, list_backbones, list_models, model_config, model_info
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AugmentedPredictor",
     "Batch",
     "Category",
     "ConfigError",
@@ -39,8 +43,10 @@ __all__ = [
     "Predictor",
     "Proposals",
     "Targets",
+    "TiledPredictor",
     "UserError",
     "backbone_info",
+    "draw_comparison",
     "draw_detections",
     "list_backbones",
     "list_models",
@@ -56,6 +62,7 @@ __all__ = [
 
 # Imported when asked for: JAX, Flax and Orbax take seconds, which `jaxmaskrcnn --help` need not wait for.
 _HOMES = {
+    "AugmentedPredictor": "inference.test_time_augmentation",
     "Batch": "structures",
     "Category": "structures",
     "ConfigError": "config",
@@ -66,8 +73,10 @@ _HOMES = {
     "Predictor": "inference.predictor",
     "Proposals": "structures",
     "Targets": "structures",
+    "TiledPredictor": "inference.tiles",
     "UserError": "errors",
     "backbone_info": "presets",
+    "draw_comparison": "inference.comparison",
     "draw_detections": "inference.drawing",
     "list_backbones": "presets",
     "list_models": "presets",

@@ -27,7 +27,7 @@ from jaxmaskrcnn.data.coco_instances import prepare
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import Evaluator, match_categories
-from jaxmaskrcnn.inference.main import picture_names
+from jaxmaskrcnn.inference.inputs import output_names
 from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.zoo import PRESETS
@@ -284,7 +284,7 @@ def test_predict_names_mistakes(data, checkpoint, tmp_path, capsys):
 
 def test_a_picture_never_replaces_an_image(tmp_path):
     paths = [tmp_path / "a" / "x.jpg", tmp_path / "b" / "X.jpg", tmp_path / "out" / "y.png"]
-    assert picture_names(paths, tmp_path / "out") == ["x.png", "X-2.png", "y-2.png"]
+    assert output_names(paths, tmp_path / "out", ["{}.png"]) == ["x", "X-2", "y-2"]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert import choice, to_state_dict
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.data import write_shapes
+from jaxmaskrcnn.data.shapes import NAMES as NAMES_OF_SHAPES
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import dry_run, loop
@@ -120,6 +121,12 @@ def desk(tmp_path, monkeypatch, one_process):
         detector = random_model(narrow(presets[0]))
         write_state_dict("detector.safetensors", to_state_dict(detector, library), library)
         Path("detector.safetensors").rename(name)  # files are recognised by what is in them
+    categories = [jaxmaskrcnn.Category(i + 1, name) for i, name in enumerate(NAMES_OF_SHAPES)]
+    shapes = narrow("jaxmaskrcnn/shapes", num_classes=3, categories=tuple(categories))
+    detector = random_model(shapes)
+    bias = detector.box_head.cls_score.bias
+    bias[...] = bias[...].at[shapes.foreground_offset].set(3.0)  # it takes everything for a circle
+    jaxmaskrcnn.save_model(detector, "models/shapes")
     # Pages make some hundred pictures; what is done with each is the same.
     few = lambda directory, count, size, seed: write_shapes(directory, min(count, 4), size, seed)  # noqa: E731
     monkeypatch.setattr(jaxmaskrcnn.data, "write_shapes", few)
@@ -134,21 +141,25 @@ def nothing_computed():
         metrics = {"loss": jnp.float32(1), "learning_rate": jnp.float32(0), "finite": jnp.array(True)}
         return lambda state, batch, key: ({**state, "step": state["step"] + 1}, metrics)
 
-    def detect(model: MaskRCNN, batch: Batch) -> Detections:
+    def detect_boxes(model: MaskRCNN, batch: Batch) -> tuple[list, Detections]:
         count = batch.images.shape[0]
         side = batch.image_sizes.min(-1)[:, None, None]
-        return Detections(
+        return [], Detections(
             boxes=jnp.array([[0.1, 0.1, 0.5, 0.6], [0.3, 0.3, 0.9, 0.8]]) * side,
             scores=jnp.full((count, 2), 0.9),
             labels=jnp.zeros((count, 2), jnp.int32),
-            masks=jnp.full((count, 2, 28, 28), 0.8),
+            masks=None,
             valid=jnp.ones((count, 2), bool),
         )
+
+    def masks_of_boxes(model: MaskRCNN, batch: Batch, levels, boxes, labels, valid):
+        return jnp.full((*valid.shape, 28, 28), 0.8)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_train_step", still)
         patch.setattr(dry_run, "compile_step", lambda *_: dry_run.Compiled(1.0, 1, 1))
-        patch.setattr(MaskRCNN, "detect", detect)
+        patch.setattr(MaskRCNN, "detect_boxes", detect_boxes)
+        patch.setattr(MaskRCNN, "masks_of_boxes", masks_of_boxes)
         yield
 
 
