@@ -35,7 +35,9 @@ COMMANDS = {
     "evaluate": Command(
         "jaxmaskrcnn.evaluation.main", "score a model on annotated images with COCO's metrics"
     ),
-    "predict": Command("jaxmaskrcnn.inference.main", "draw and write down what a model finds in images and videos"),
+    "predict": Command(
+        "jaxmaskrcnn.inference.main", "draw and write down what a model finds in images and videos"
+    ),
     "inspect": Command(
         "jaxmaskrcnn.data.inspection.main",
         "check annotations and their images, count what they hold, draw a sample of them",
