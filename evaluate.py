@@ -2,12 +2,12 @@
 
     python evaluate.py --checkpoint=PATH --annotations=instances.json --images=DIR [--output=DIR]
 
-Prints COCO's box and mask tables and the AP of every class.
+Prints COCO's box and mask tables and the AP of every class. ``jaxmaskrcnn evaluate`` is the same.
 """
 
 import sys
 
-from jaxmaskrcnn.evaluation.main import main
+from jaxmaskrcnn.__main__ import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("evaluate", sys.argv[1:], "evaluate.py"))

@@ -9,21 +9,30 @@ Example:
     (3, 0)
 """
 
-from jaxmaskrcnn import ops
-from jaxmaskrcnn.config import ConfigError, ModelConfig
-from jaxmaskrcnn.convert.backbone import load_backbone
-from jaxmaskrcnn.data.preprocess import make_batch
-from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.drawing import draw_detections
-from jaxmaskrcnn.inference.predictor import Predictor
-from jaxmaskrcnn.model_io import load_model, save_model
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
-from jaxmaskrcnn.presets import backbone_info, list_backbones, list_models, model_config, model_info
-from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals, Targets
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn import ops
+    from jaxmaskrcnn.config import ConfigError, ModelConfig
+    from jaxmaskrcnn.convert.backbone import load_backbone
+    from jaxmaskrcnn.data.preprocess import make_batch
+    from jaxmaskrcnn.errors import UserError
+    from jaxmaskrcnn.inference.comparison import draw_comparison
+    from jaxmaskrcnn.inference.drawing import draw_detections
+    from jaxmaskrcnn.inference.predictor import Predictor
+    from jaxmaskrcnn.inference.test_time_augmentation import AugmentedPredictor
+    from jaxmaskrcnn.inference.tiles import TiledPredictor
+    from jaxmaskrcnn.model_io import load_model, save_model
+    from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+    from jaxmaskrcnn.presets import backbone_info, list_backbones, list_models, model_config, model_info
+    from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals, Targets
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AugmentedPredictor",
     "Batch",
     "Category",
     "ConfigError",
@@ -34,8 +43,10 @@ __all__ = [
     "Predictor",
     "Proposals",
     "Targets",
+    "TiledPredictor",
     "UserError",
     "backbone_info",
+    "draw_comparison",
     "draw_detections",
     "list_backbones",
     "list_models",
@@ -48,3 +59,47 @@ __all__ = [
     "save_model",
     "trainable",
 ]
+
+# Imported when asked for: JAX, Flax and Orbax take seconds, which `jaxmaskrcnn --help` need not wait for.
+_HOMES = {
+    "AugmentedPredictor": "inference.test_time_augmentation",
+    "Batch": "structures",
+    "Category": "structures",
+    "ConfigError": "config",
+    "Detections": "structures",
+    "LossTerm": "structures",
+    "MaskRCNN": "models.mask_rcnn",
+    "ModelConfig": "config",
+    "Predictor": "inference.predictor",
+    "Proposals": "structures",
+    "Targets": "structures",
+    "TiledPredictor": "inference.tiles",
+    "UserError": "errors",
+    "backbone_info": "presets",
+    "draw_comparison": "inference.comparison",
+    "draw_detections": "inference.drawing",
+    "list_backbones": "presets",
+    "list_models": "presets",
+    "load_backbone": "convert.backbone",
+    "load_model": "model_io",
+    "make_batch": "data.preprocess",
+    "model_config": "presets",
+    "model_info": "presets",
+    "save_model": "model_io",
+    "trainable": "models.mask_rcnn",
+}
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

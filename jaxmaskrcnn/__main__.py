@@ -1,30 +1,70 @@
-"""``python -m jaxmaskrcnn COMMAND``: what can be done with data and with models besides training."""
+"""``jaxmaskrcnn COMMAND``, or ``python -m jaxmaskrcnn COMMAND``: all that is done from the command line."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from jaxmaskrcnn.convert import convert_main as convert
-from jaxmaskrcnn.convert import export_main as export
-from jaxmaskrcnn.convert import models_main as models
-from jaxmaskrcnn.data.importers import main as import_
-from jaxmaskrcnn.data.inspection import main as inspect
+from jaxmaskrcnn import __version__
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference import main as predict
-from jaxmaskrcnn.report import main as report
-from jaxmaskrcnn.report import plot_main as plot
 
-# Each command is a module with HELP, add_arguments(parser) and run(arguments) -> exit code.
+
+class Command(NamedTuple):
+    """A command of the program.
+
+    Attributes:
+        module: Has ``add_arguments(parser)`` and ``run(arguments) -> exit code``. It is imported when
+            the command is used; most of them take a second or more.
+        help: Its line on the help page.
+        settings: Whether further arguments are taken, as ``arguments.settings``.
+    """
+
+    module: str
+    help: str
+    settings: bool = False
+
+
 COMMANDS = {
-    "import": import_,
-    "inspect": inspect,
-    "predict": predict,
-    "convert": convert,
-    "export": export,
-    "models": models,
-    "report": report,
-    "plot": plot,
+    "train": Command(
+        "jaxmaskrcnn.training.main",
+        "train a model and evaluate it; without arguments, on generated shapes",
+        settings=True,
+    ),
+    "evaluate": Command(
+        "jaxmaskrcnn.evaluation.main", "score a model on annotated images with COCO's metrics"
+    ),
+    "predict": Command(
+        "jaxmaskrcnn.inference.main", "draw and write down what a model finds in images and videos"
+    ),
+    "inspect": Command(
+        "jaxmaskrcnn.data.inspection.main",
+        "check annotations and their images, count what they hold, draw a sample of them",
+    ),
+    "import": Command(
+        "jaxmaskrcnn.data.importers.main",
+        "turn annotations of labelme, VIA, YOLO, Pascal VOC or mask pictures into COCO json",
+    ),
+    "report": Command(
+        "jaxmaskrcnn.report.main",
+        "write a page about detections: AP, curves, kinds of error, confusion, the worst pictures",
+    ),
+    "plot": Command(
+        "jaxmaskrcnn.report.plot_main", "draw losses, learning rate and AP over the steps of training runs"
+    ),
+    "models": Command(
+        "jaxmaskrcnn.zoo.main",
+        "list the presets and ImageNet backbones, with published AP, weights files and licences",
+    ),
+    "convert": Command(
+        "jaxmaskrcnn.convert.convert_main",
+        "make a model directory of a torchvision, Detectron2 or MMDetection checkpoint",
+    ),
+    "export": Command(
+        "jaxmaskrcnn.convert.export_main",
+        "write a model's weights for another library, or its prediction as one StableHLO file",
+    ),
 }
 
 
@@ -37,23 +77,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for a mistake, which is told in one sentence on stderr.
     """
-    parser = argparse.ArgumentParser(prog="python -m jaxmaskrcnn", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        command = commands.add_parser(name, help=module.HELP, description=module.__doc__, allow_abbrev=False)
-        module.add_arguments(command)
-    arguments = parser.parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    called = "python -m jaxmaskrcnn" if sys.argv[0] == __file__ else "jaxmaskrcnn"
+    if not argv or argv[0] not in COMMANDS:
+        _help_page(called).parse_args(argv)  # prints, and ends the process
+    return run_command(argv[0], argv[1:], f"{called} {argv[0]}")
+
+
+def run_command(name: str, argv: Sequence[str], program: str) -> int:
+    """Runs the command ``name``.
+
+    Args:
+        name: Of ``COMMANDS``.
+        argv: Arguments after its name.
+        program: What was typed to start it, for messages.
+
+    Returns:
+        The exit code, as `main` does.
+    """
+    module = importlib.import_module(COMMANDS[name].module)
+    parser = argparse.ArgumentParser(prog=program, description=_plain(module.__doc__), allow_abbrev=False)
+    module.add_arguments(parser)
+    arguments, rest = parser.parse_known_args(argv)
+    if COMMANDS[name].settings:
+        arguments.settings = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        code = COMMANDS[arguments.command].run(arguments)
+        code = module.run(arguments)
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"jaxmaskrcnn {arguments.command}: {error}", file=sys.stderr)
+        print(f"{program.removeprefix('python -m ')}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever read the output has what they wanted, as "head" does; flushing it would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _plain(docstring: str) -> str:
+    return docstring.replace("``", "")
+
+
+def _help_page(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=_plain(__doc__), allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"jaxmaskrcnn {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help)
+    return parser
 
 
 if __name__ == "__main__":

@@ -4,10 +4,37 @@ import contextlib
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+
+@contextlib.contextmanager
+def complete_path(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary name for a file, which gets its own when all went well.
+
+    Args:
+        path: Where; its folder is created when missing.
+
+    Yields:
+        The path of an empty file with the same suffix, for programs that write files by name.
+
+    Example:
+        >>> with complete_path("results/scores.txt") as temporary:
+        ...     _ = temporary.write_text("1")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Opened like any file, so that the umask says who can read the result.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
+    open(temporary, "xb").close()
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -24,20 +51,8 @@ def complete_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         >>> with complete_file("results/scores.bin") as file:
         ...     _ = file.write(b"1")
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            yield file
-        # Temporary files are private; results are readable like any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with complete_path(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 def write_json(path: str | os.PathLike, content: Any, *, indent: int | None = None) -> None:

@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as command
+from jaxmaskrcnn.__main__ import run_command
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.conventions import COCO_80, COCO_90
 from jaxmaskrcnn.convert.export import export_detector
@@ -26,8 +27,7 @@ from jaxmaskrcnn.data.coco_instances import prepare
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import Evaluator, match_categories
-from jaxmaskrcnn.evaluation.main import main as evaluate_command
-from jaxmaskrcnn.inference.main import picture_names
+from jaxmaskrcnn.inference.inputs import output_names
 from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.zoo import PRESETS
@@ -36,6 +36,10 @@ from jaxmaskrcnn.zoo.entry import Preset
 ROOT = Path(__file__).parents[1]
 CATEGORIES = (Category(2, "block"), Category(9, "slab"))
 SIZES = [(36, 90), (80, 50), (50, 50), (30, 80), (64, 64)]  # height, width
+
+
+def evaluate_command(arguments):
+    return run_command("evaluate", arguments, "evaluate.py")
 
 
 @pytest.fixture(autouse=True)
@@ -280,7 +284,7 @@ def test_predict_names_mistakes(data, checkpoint, tmp_path, capsys):
 
 def test_a_picture_never_replaces_an_image(tmp_path):
     paths = [tmp_path / "a" / "x.jpg", tmp_path / "b" / "X.jpg", tmp_path / "out" / "y.png"]
-    assert picture_names(paths, tmp_path / "out") == ["x.png", "X-2.png", "y-2.png"]
+    assert output_names(paths, tmp_path / "out", ["{}.png"]) == ["x", "X-2", "y-2"]
 
 
 @pytest.mark.parametrize(

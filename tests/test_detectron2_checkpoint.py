@@ -20,10 +20,10 @@ from goldens.photographs import LARGE, derived_photographs
 from goldens.seeded_weights import sampled
 from pycocotools import mask as rle_codec
 
+from jaxmaskrcnn.__main__ import run_command
 from jaxmaskrcnn.convert.backbone import load_backbone
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.preprocess import make_batch
-from jaxmaskrcnn.evaluation import main as evaluation
 from jaxmaskrcnn.evaluation.evaluate import coco_results
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.model_io import load_model
@@ -165,7 +165,8 @@ def test_evaluation(weights, validation, tmp_path):
         "checkpoint": weights / "model_final.pkl", "model": YAML, "annotations": BALLOON / "val.json",
         "images": BALLOON / "val", "output": tmp_path, "cache_dir": tmp_path / "cache",
     }  # fmt: skip
-    assert evaluation.main([f"--{name}={value}" for name, value in arguments.items()]) == 0
+    words = [f"--{name}={value}" for name, value in arguments.items()]
+    assert run_command("evaluate", words, "evaluate.py") == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     print("box AP", metrics["box_AP"], "mask AP", metrics["mask_AP"])
     assert abs(metrics["box_AP"] - BOX_AP) < 1e-3

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Neither a formula nor a convention of somebody else: containers, lookups, files, packing.
 WITHOUT_SOURCE = {
+    "TiledPredictor", "draw_comparison",
     "Batch", "Category", "ConfigError", "Detections", "LossTerm", "Matches", "ModelConfig", "Predictor",
     "Proposals", "Regions", "Samples", "Targets", "UserError", "backbone_info", "draw_detections",
     "index_priority", "list_backbones", "list_models", "load_model", "model_config", "model_info",

@@ -15,7 +15,7 @@ from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import inspection, prepare
 from jaxmaskrcnn.data.inspection import contact_sheet, inspect_annotations
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.drawing import _colour
+from jaxmaskrcnn.inference.drawing import palette_colour
 
 
 def inspect(*arguments) -> int:
@@ -276,7 +276,7 @@ def test_the_sheet_shows_the_sample_in_the_colours_of_the_classes(tmp_path):
         assert [i.id for i in sorted(contact_sheet._sample(found, seed)[:2])] == [1, 3]
     sheets = [contact_sheet.draw_sheet(found, images, count, 0) for count in (2, 4)]
     pixels = np.asarray(sheets[0]).astype(int)
-    where = {k: (np.abs(pixels - _colour(k)) <= 3).all(-1) for k in (3, 5, 8)}
+    where = {k: (np.abs(pixels - palette_colour(k)) <= 3).all(-1) for k in (3, 5, 8)}
     half = pixels.shape[1] // 2
     counts = {k: sorted([mask[:, :half].sum(), mask[:, half:].sum()]) for k, mask in where.items()}
     assert counts[3][0] > 500 and counts[5][0] < 20 and counts[5][1] > 500 and counts[8][1] < 20

@@ -13,7 +13,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import eval_size, make_batch
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
-from jaxmaskrcnn.inference.predictor import Predictor, _canvas
+from jaxmaskrcnn.inference.predictor import Predictor, canvas_of
 from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Category
 
@@ -70,7 +70,7 @@ def test_the_real_model_through_make_batch_gives_the_same():
     image = picture(1, 30, 100)
     batch = make_batch(model, [image])
     assert batch.images.shape[1:3] == (32, 96)
-    assert _canvas((32, 96), config) == (64, 96)  # the Predictor pads further
+    assert canvas_of((32, 96), config) == (64, 96)  # the Predictor pads further
     detections = jax.jit(lambda m, b: m.detect(b))(model, batch)
     expected = postprocess_batch(detections, batch.image_sizes, batch.original_sizes, config)[0]
     assert len(expected["boxes"]) == 6 and expected["masks"].any()
@@ -171,7 +171,7 @@ def test_five_canvases_hold_every_image():
     canvases = set()
     for height, width in rng.integers(30, 4000, (500, 2)):
         size = [-(-s // 32) * 32 for s in eval_size(config, int(height), int(width))]
-        canvas = _canvas(tuple(size), config)
+        canvas = canvas_of(tuple(size), config)
         assert canvas[0] >= size[0] and canvas[1] >= size[1]
         canvases.add(canvas)
     assert canvases == {(800, 800), (800, 1088), (800, 1344), (1088, 800), (1344, 800)}

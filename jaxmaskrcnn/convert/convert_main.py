@@ -11,7 +11,6 @@ from jaxmaskrcnn.convert.detector import ConversionReport, load_detector
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.model_io import check_free, save_model
 
-HELP = "make a model directory of a torchvision, Detectron2 or MMDetection checkpoint"
 _FEW = 5  # names that are listed; more of them are counted by kind
 
 

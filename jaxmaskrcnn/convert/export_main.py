@@ -1,15 +1,16 @@
-"""``python -m jaxmaskrcnn export``: a model's weights as another library's state dict."""
+"""``jaxmaskrcnn export``: a model's weights for another library, or its prediction as one file."""
 
 import argparse
 import os
+import re
 
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.stablehlo import PLATFORMS, export_function
 from jaxmaskrcnn.model_io import load_model
-
-HELP = "write a model's weights for torchvision, Detectron2 or MMDetection"
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,15 +19,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", metavar="DIRECTORY", help="model directory, training workdir or checkpoint file"
     )
     parser.add_argument(
-        "file", metavar="FILE", help=".safetensors, .npz or .pkl file, or .pth where torch is"
+        "file",
+        metavar="FILE",
+        help="weights: a .safetensors, .npz or .pkl file, or .pth where torch is; stablehlo: any name",
     )
     parser.add_argument(
-        "--format", required=True, choices=tuple(LIBRARIES), help="the library that will read it"
+        "--format",
+        required=True,
+        choices=tuple(FORMATS),
+        help="the library that will read the weights, or stablehlo for the whole prediction",
     )
     parser.add_argument(
         "--model", help="preset or config file, where a checkpoint file does not tell its model"
     )
     parser.add_argument("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
+    only = parser.add_argument_group("stablehlo only")
+    only.add_argument("--batch", type=int, help="images of a call (1)")
+    only.add_argument(
+        "--canvas", metavar="HxW", help="height and width of the input (a square for the largest image)"
+    )
+    only.add_argument("--platforms", help=f"some of {','.join(PLATFORMS)} (cpu,cuda,tpu)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,13 +51,37 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code 0.
 
     Raises:
-        UserError: There is no model, the library has no such model, or the file cannot be written.
+        UserError: There is no model, the format has no such model, or the file cannot be written.
     """
     if os.path.exists(arguments.file) and os.path.exists(arguments.source):
         if os.path.samefile(arguments.source, arguments.file):
             raise UserError(f"{arguments.file} is the model itself; give another file.")
+    options = _function_options(arguments)
     compilation_cache.enable()
     model = load_model(arguments.source, arguments.model, bn_eps=arguments.bn_eps)
+    FORMATS[arguments.format](model, arguments, options)
+    return 0
+
+
+def _function_options(arguments: argparse.Namespace) -> dict:
+    """The arguments of `export_function` that were given."""
+    given = [name for name in ("batch", "canvas", "platforms") if getattr(arguments, name) is not None]
+    if given and arguments.format != "stablehlo":
+        raise UserError(f"--{given[0]} goes with --format=stablehlo only; leave it out.")
+    options = {}
+    if arguments.batch is not None:
+        options["batch_size"] = arguments.batch
+    if arguments.canvas is not None:
+        sides = re.fullmatch(r"(\d+)x(\d+)", arguments.canvas)
+        if sides is None:
+            raise UserError(f"--canvas is {arguments.canvas!r}; give a height and a width such as 832x1344.")
+        options["canvas"] = (int(sides[1]), int(sides[2]))
+    if arguments.platforms is not None:
+        options["platforms"] = tuple(arguments.platforms.split(","))
+    return options
+
+
+def _export_weights(model: MaskRCNN, arguments: argparse.Namespace, options: dict) -> None:
     report = export_detector(model, arguments.file, arguments.format)
     print(f"{report.path}: {report.arrays} arrays by {report.library}'s names.")
     if report.counters:
@@ -54,4 +90,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{report.library} differs from the model in what cannot be set, and so will the detections:")
         print("".join(f"  {difference}\n" for difference in report.differences), end="")
     print(f"\nWhat to set in {report.library}:\n\n{report.settings}", end="")
-    return 0
+
+
+def _export_function(model: MaskRCNN, arguments: argparse.Namespace, options: dict) -> None:
+    report = export_function(model, arguments.file, **options)
+    print(f"{report.path}: {report.size / 1e6:.1f} MB, for {', '.join(report.platforms)}.")
+    for title, arrays in (("Arguments", report.inputs), ("Returns a dictionary", report.outputs)):
+        print(f"{title}:")
+        for name, (dtype, shape) in arrays.items():
+            print(f"  {name:<12} {dtype:<8} {list(shape)}")
+    names = ", ".join(f"{i} {category.name}" for i, category in enumerate(model.categories))
+    print(f"Labels: {names}")
+
+
+# What writes a format, called with the model, the command's arguments and `export_function`'s options.
+FORMATS = {**dict.fromkeys(LIBRARIES, _export_weights), "stablehlo": _export_function}

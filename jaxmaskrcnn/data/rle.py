@@ -130,3 +130,28 @@ def decode_masks(counts: Sequence[bytes], height: int, width: int) -> np.ndarray
     for mask, one in zip(masks, counts, strict=True):
         mask[:] = decode_mask(one, height, width).T
     return masks
+
+
+def decode_window(counts: bytes, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decodes one compressed RLE where it is not empty, for a mask in a large image.
+
+    Args:
+        counts: Compressed RLE counts.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+
+    Returns:
+        bool [h, w], as small as possible, and the row and column of its first pixel.
+    """
+    ends = np.cumsum(run_lengths(counts))
+    starts, ends = ends[:-1:2], ends[1::2]
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if not len(starts):
+        return np.zeros((0, 0), bool), (0, 0)
+    first, last = int(starts[0]) // height, (int(ends[-1]) - 1) // height
+    columns = np.zeros((last - first + 1) * height, bool)
+    for start, end in zip((starts - first * height).tolist(), (ends - first * height).tolist(), strict=True):
+        columns[start:end] = True
+    window = columns.reshape(-1, height)
+    rows = np.flatnonzero(window.any(0))
+    return window[:, rows[0] : rows[-1] + 1].T, (int(rows[0]), first)

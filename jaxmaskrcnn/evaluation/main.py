@@ -1,41 +1,17 @@
-"""``evaluate.py``: COCO box and mask AP of a model on annotated images."""
+"""``jaxmaskrcnn evaluate`` and ``evaluate.py``: COCO box and mask AP of a model on annotated images."""
 
 import argparse
 import logging
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates as the command line says, prints the tables and writes the results.
-
-    Args:
-        argv: Arguments after the program's name; None takes those of the process.
-
-    Returns:
-        The exit code: 0, or 2 for a mistake, which is told in one sentence on stderr.
-    """
-    arguments = _parser().parse_args(argv)
-    # Libraries that are imported by now have set up the root logger with a format of their own.
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
-    try:
-        _run(arguments)
-    except UserError as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__, allow_abbrev=False)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``evaluate``."""
     add = parser.add_argument
     add("--checkpoint", required=True, help="model directory, training workdir or checkpoint file")
     add("--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with")
@@ -49,20 +25,34 @@ def _parser() -> argparse.ArgumentParser:
     add("--coordinator_address", help="with several processes: host:port of process 0")
     add("--num_processes", type=int, help="how many processes there are")
     add("--process_id", type=int, help="number of this process, from 0")
-    return parser
 
 
-def _run(arguments) -> None:
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates, prints the tables and writes the results; see the module's docstring.
+
+    Args:
+        arguments: As ``add_arguments`` defines them.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: The checkpoint, the annotations or a setting is wrong.
+    """
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
-    compilation_cache.enable()
     # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.data.coco_instances import prepare
     from jaxmaskrcnn.evaluation.coco import format_metrics
     from jaxmaskrcnn.evaluation.evaluate import evaluate
     from jaxmaskrcnn.model_io import load_model
     from jaxmaskrcnn.training.distributed import initialize, is_first
 
+    # Libraries that are imported by now have set up the root logger with a format of their own.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
+    compilation_cache.enable()
     initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
     if not is_first():
         logging.getLogger("jaxmaskrcnn").setLevel(logging.WARNING)
@@ -78,11 +68,11 @@ def _run(arguments) -> None:
         metrics, detections = evaluate(
             model, source, DataConfig(eval_batch_size=arguments.batch_size), progress=is_first()
         )
-    if not is_first():
-        return
-    print(format_metrics(metrics))
-    if arguments.output:
-        output = Path(arguments.output)
-        write_json(output / "metrics.json", metrics, indent=1)
-        write_json(output / "detections.json", detections)
-        print(f"metrics.json and detections.json are in {output}")
+    if is_first():
+        print(format_metrics(metrics))
+        if arguments.output:
+            output = Path(arguments.output)
+            write_json(output / "metrics.json", metrics, indent=1)
+            write_json(output / "detections.json", detections)
+            print(f"metrics.json and detections.json are in {output}")
+    return 0

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from jaxmaskrcnn.data.rle import decode_mask
+from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.inputs import read_image
 
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
 FILL = 0.35  # opacity of a mask's inside
 CROWD = 25  # with more objects than this, labels are smaller and do not repeat a common class
+LABELLED = 0.25  # share of a picture that labels cover at most
 # Bright, saturated colours in an order in which each is as far as possible (in CIELAB) from those
 # before it. No two are closer than 31, where 2 can just be seen.
 _COLOURS = (
@@ -33,7 +34,8 @@ class _Item(NamedTuple):
     """One object to draw; coordinates are those of the picture, not of the original image."""
 
     box: np.ndarray  # [4]
-    mask: np.ndarray | None  # bool [H, W], at the original image's scale
+    mask: np.ndarray | None  # bool [h, w], at the original image's scale, where it is not empty
+    corner: tuple[int, int]  # row and column of the mask's first pixel in the image
     name: str
     score: float | None
     colour: tuple[int, int, int]
@@ -87,14 +89,14 @@ def draw_detections(
     line = max(2, round(max(picture.size) / 420))
     items = _items(out, class_names, score_threshold, scale, colour_by == "class", colours)
 
-    canvas = np.asarray(picture).astype(np.float32)
+    canvas = np.array(picture)
     # Large objects first: what covers others goes beneath them.
     for item in sorted(items, key=lambda item: -np.prod(item.box[2:] - item.box[:2])):
-        if item.mask is not None and item.mask.any():
-            _draw_mask(canvas, item.mask, item.box, scale, line, item.colour)
+        if item.mask is not None and item.mask.size:
+            _draw_mask(canvas, item, image.size, scale, line)
         else:
             _draw_box(canvas, item.box, line, item.colour)
-    picture = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
+    picture = Image.fromarray(canvas)
     _draw_labels(picture, items, scale, line)
     return picture
 
@@ -107,10 +109,10 @@ def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[
         if scores is not None and scores[i] < score_threshold:
             continue
         label = int(out["labels"][i])
-        mask = None if masks is None else _binary(masks[i])
+        mask, corner = (None, (0, 0)) if masks is None else _window(masks[i])
         score = None if scores is None else float(scores[i])
-        colour = _colour(label if by_class else i) if colours is None else tuple(colours[i])
-        items.append(_Item(box, mask, names.get(label, f"class {label}"), score, colour))
+        colour = palette_colour(label if by_class else i) if colours is None else tuple(colours[i])
+        items.append(_Item(box, mask, corner, names.get(label, f"class {label}"), score, colour))
     return items
 
 
@@ -124,35 +126,42 @@ def _names(class_names) -> Mapping[int, str]:
     return dict(enumerate(class_names))
 
 
-def _binary(mask) -> np.ndarray:
+def _window(mask) -> tuple[np.ndarray, tuple[int, int]]:
+    """Where a mask is not empty; all of them at the size of a large image would fill the memory."""
     if isinstance(mask, Mapping):
         counts = mask["counts"]
-        return decode_mask(counts.encode("ascii") if isinstance(counts, str) else counts, *mask["size"]).T
-    return np.asarray(mask) > 0.5  # bool or probabilities
+        return decode_window(counts.encode("ascii") if isinstance(counts, str) else counts, *mask["size"])
+    mask = np.asarray(mask)
+    mask = mask if mask.dtype == bool else mask > 0.5  # probabilities
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return np.zeros((0, 0), bool), (0, 0)
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], (int(rows[0]), int(columns[0]))
 
 
-def _colour(i: int) -> tuple[int, int, int]:
-    """Colour number i; 24 that are easy to tell apart, then lighter and darker ones of them."""
+def palette_colour(i: int) -> tuple[int, int, int]:
+    """RGB of colour number i; 24 that are easy to tell apart, then lighter and darker ones of them."""
     towards, share = ((0, 0.0), (255, 0.35), (0, 0.35))[i // len(_COLOURS) % 3]
     return tuple(round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
 
 
-def _draw_mask(canvas, mask, box, scale, line, colour):
+def _draw_mask(canvas, item, image_size, scale, line):
+    (top, left), (h, w) = item.corner, item.mask.shape
     height, width = canvas.shape[:2]
-    across, down = width / mask.shape[1], height / mask.shape[0]
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    across, down = width / image_size[0], height / image_size[1]
     # Only the object's surroundings are touched: hundreds of objects stay cheap.
     margin = math.ceil(2 * scale) + 2 * line
-    x0, x1 = max(int(columns[0] * across) - margin, 0), int((columns[-1] + 1) * across) + margin
-    y0, y1 = max(int(rows[0] * down) - margin, 0), int((rows[-1] + 1) * down) + margin
-    x1, y1 = min(x1, width), min(y1, height)
+    x0, x1 = max(int(left * across) - margin, 0), min(int((left + w) * across) + margin, width)
+    y0, y1 = max(int(top * down) - margin, 0), min(int((top + h) * down) + margin, height)
     # A picture that shrinks averages the mask, so that its edge stays smooth.
     part = np.array([x0 / across, y0 / down, x1 / across, y1 / down])
     reach = math.ceil(2 / min(scale, 1)) + 1  # of the bicubic kernel, in the mask's pixels
-    left, top = np.maximum(part[:2].astype(int) - reach, 0)
-    cut = mask[top : math.ceil(part[3]) + reach, left : math.ceil(part[2]) + reach]
-    part = np.clip(part - [left, top, left, top], 0, [*cut.shape[::-1], *cut.shape[::-1]])
-    shape = Image.fromarray(cut.astype(np.uint8) * 255)
+    low = np.maximum(part[:2].astype(int) - reach, 0)
+    high = np.minimum(np.ceil(part[2:]).astype(int) + reach, image_size)
+    cut = np.zeros((high - low)[::-1], np.uint8)
+    cut[top - low[1] : top - low[1] + h, left - low[0] : left - low[0] + w] = item.mask * np.uint8(255)
+    part = np.clip(part - [*low, *low], 0, [*(high - low), *(high - low)])
+    shape = Image.fromarray(cut)
     shape = shape.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(part.tolist()))
 
     # A straight edge blurred with a Gaussian of sigma has the value Phi(d / sigma) at the
@@ -162,16 +171,18 @@ def _draw_mask(canvas, mask, box, scale, line, colour):
     soft = 0.75 if scale < 1 else scale * (0.75 if scale < 2 else 1.0)
     inside = _fade(_blur(shape, soft), 0.5, soft / 0.399)
     if inside.max() < 0.9:  # hardly anything would be seen of a mask of a few pixels
-        _draw_box(canvas, box, line, colour)
+        _draw_box(canvas, item.box, line, item.colour)
         return
     blurred = _blur(shape, line)
     core = _fade(blurred, 0.841, line / 0.242)  # a whole line inside of the edge
     halo = _fade(blurred, 0.309, line / 0.352)  # half a line outside of it
 
-    window = canvas[y0:y1, x0:x1]
+    window = canvas[y0:y1, x0:x1].astype(np.float32)
     # The dark halo separates the outline from a background of the same colour.
     window *= 1 - 0.45 * halo * (1 - inside)
-    window += (FILL * np.minimum(core, inside) + np.maximum(inside - core, 0)) * (np.float32(colour) - window)
+    opacity = FILL * np.minimum(core, inside) + np.maximum(inside - core, 0)
+    window += opacity * (np.float32(item.colour) - window)
+    canvas[y0:y1, x0:x1] = window + 0.5
 
 
 def _blur(image, sigma) -> np.ndarray:
@@ -201,16 +212,27 @@ def _draw_labels(picture, items, scale, line):
     font = ImageFont.load_default(size=size)
     pad = max(2, round(size / 6))
     height = sum(font.getmetrics()) + pad
+    room = LABELLED * picture.width * picture.height / height
+
+    def width(text):
+        return min(round(font.getlength(text)) + 2 * pad, picture.width)
+
+    if sum(width(text) for text in texts if text) > room:
+        # What an object is matters more than how sure it is; what finds no room gets no label.
+        texts = [item.name or text for item, text in zip(items, texts, strict=True) if not title] or texts
+        title = title or f"{len(items)} objects"
     boxes = np.array([item.box for item in items]).reshape(-1, 4)
-    chips = []
-    if title:
-        chips.append((0, 0, round(font.getlength(title)) + 2 * pad, height))
-    labelled = [(item, text) for item, text in zip(items, texts, strict=True) if text]
-    for item, text in labelled:
-        width = min(round(font.getlength(text)) + 2 * pad, picture.width)
-        points = _anchors(item, scale, width)
-        chip = _place(points, (width, height), picture.size, boxes, chips, line)
-        chips.append(chip)
+    labels = [(title, (40, 40, 40), (0, 0, width(title), height))] if title else []
+    for item, text in zip(items, texts, strict=True):
+        if not text or width(text) > room:
+            continue
+        points = _anchors(item, scale, width(text))
+        taken = [chip for _, _, chip in labels]
+        chip = _place(points, (width(text), height), picture.size, boxes, taken, line)
+        if chip is None:
+            continue
+        room -= width(text)
+        labels.append((text, item.colour, chip))
         # A label that had to move away stays tied to its object, from the side that it is on; all
         # ties run beneath the labels.
         ends = np.clip(points, chip[:2], chip[2:])
@@ -218,10 +240,7 @@ def _draw_labels(picture, items, scale, line):
         nearest = int(np.argmin(away))
         if away[nearest] > height:
             draw.line((*points[nearest], *ends[nearest]), fill=item.colour, width=line)
-    texts, colours = [text for _, text in labelled], [item.colour for item, _ in labelled]
-    if title:
-        texts, colours = [title, *texts], [(40, 40, 40), *colours]
-    for text, colour, (x0, y0, x1, y1) in zip(texts, colours, chips, strict=True):
+    for text, colour, (x0, y0, x1, y1) in labels:
         draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius=pad, fill=colour)
         dark = np.dot(colour, (0.299, 0.587, 0.114)) > 130
         draw.text((x0 + pad, y0 + pad // 2), text, font=font, fill=(0, 0, 0) if dark else (255, 255, 255))
@@ -240,21 +259,20 @@ def _texts(items) -> tuple[list[str], str]:
 def _anchors(item, scale, width) -> np.ndarray:
     """Points [3, 2] (x, y) where a label can hang: the object's top, bottom, and a point inside."""
     x0, y0, x1, y1 = item.box
-    if item.mask is None or not item.mask.any():
+    if item.mask is None or not item.mask.size:
         x = x0 + width / 2  # a label begins where its box does
         return np.array([[x, y0], [x, y1], [(x0 + x1) / 2, (y0 + y1) / 2]])
-    counts = item.mask.sum(1)
-    rows = np.flatnonzero(counts)
+    counts, (top, left) = item.mask.sum(1), item.corner
     middle = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
     points = []
-    for row, below in ((rows[0], 0), (rows[-1], 1), (middle, 0.5)):
+    for row, below in ((0, 0), (len(counts) - 1, 1), (middle, 0.5)):
         columns = np.flatnonzero(item.mask[row])
-        points.append(((columns[len(columns) // 2] + 0.5) * scale, (row + below) * scale))
+        points.append(((left + columns[len(columns) // 2] + 0.5) * scale, (top + row + below) * scale))
     return np.array(points)
 
 
-def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...]:
-    """The box of a label where it hides least of other labels and of small objects."""
+def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...] | None:
+    """The box of a label where it hides no other label and least of small objects, if there is one."""
     width, height = size
     (top_x, top_y), (bottom_x, bottom_y), (x, y) = points
     shifts = (-0.5, -0.15, -0.85, 0.15, -1.15)
@@ -267,13 +285,15 @@ def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...]:
     limit = np.maximum(np.array(picture_size) - size, 0)
     corners = np.round(np.clip(np.array(places), 0, limit))
     chips = np.concatenate([corners, corners + size], 1)
-    hidden_labels = _overlap(chips, np.array(taken).reshape(-1, 4)).sum(1) / (width * height)
+    free = ~(_overlap(chips, np.array(taken).reshape(-1, 4)) > 0).any(1)
+    if not free.any():
+        return None
     # By share of the object: a label on a small object hides it, on a large one it does not matter.
     area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1)
     hidden_objects = (_overlap(chips, boxes) / area).sum(1)
     centre = corners + np.array(size) / 2
     away = np.abs(centre - points[0]).max(1) / (8 * height)
-    best = np.argmin(4 * hidden_labels + hidden_objects + 0.3 * away)
+    best = np.argmin(np.where(free, hidden_objects + 0.3 * away, np.inf))
     return tuple(int(v) for v in chips[best])
 
 

@@ -1,41 +1,59 @@
-"""``python -m jaxmaskrcnn predict``: pictures of detections, and a json of them."""
+"""``python -m jaxmaskrcnn predict``: what a model finds in images and videos, as pictures and files."""
 
 import argparse
-import glob
-import logging
+import collections
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tqdm
-from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import write_json
+from jaxmaskrcnn.inference import video
+from jaxmaskrcnn.inference.colours import ColourTracker
+from jaxmaskrcnn.inference.comparison import Truth
+from jaxmaskrcnn.inference.inputs import find_files, output_names
+from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
+from jaxmaskrcnn.inference.predictor import Predictor
+from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
+from jaxmaskrcnn.inference.test_time_augmentation import SCALES, AugmentedPredictor
+from jaxmaskrcnn.inference.tiles import TiledPredictor
+from jaxmaskrcnn.model_io import load_model
 
-logger = logging.getLogger(__name__)
-
-HELP = "draw and write down what a model finds in images"
-RESULTS = "predictions.json"
+_FRAME = "{}_{:06d}"  # name of a frame's files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``predict``."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or quoted patterns")
-    parser.add_argument(
-        "--checkpoint", required=True, help="model directory, training workdir or checkpoint file"
-    )
-    parser.add_argument(
-        "--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with"
-    )
-    parser.add_argument("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
-    parser.add_argument("--output", default="predictions", help="folder for the pictures and the json")
-    parser.add_argument(
-        "--score_threshold", type=float, default=0.5, help="draw and write what scores higher"
-    )
-    parser.add_argument("--batch_size", type=int, default=1, help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="image files, folders or quoted patterns")
+    add("--checkpoint", required=True, help="model directory, training workdir or checkpoint file")
+    add("--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with")
+    add("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
+    add("--output", default="predictions", help="folder for everything that is written")
+    add(
+        "--format", default="png,json",
+        help="some of png, json, labelme, geojson, masks, with commas between them",
+    )  # fmt: skip
+    add(
+        "--polygon_tolerance", type=float, default=0.0, metavar="PIXELS",
+        help="labelme, geojson: leave out vertices of outlines; 0 keeps them exact",
+    )  # fmt: skip
+    add("--score_threshold", type=float, default=0.5, help="draw and write what scores higher")
+    add("--classes", help="names or ids of the classes that are wanted, with commas between them")
+    add("--colour_by", choices=("object", "class"), default="object", help="what pictures' colours tell")
+    add("--annotations", help="COCO json; pictures show its objects beside what was found")
+    add("--tile", type=int, metavar="SIZE", help="cut larger images into tiles of this side in pixels")
+    add("--tile_overlap", type=int, metavar="PIXELS", help="that tiles share; a quarter of them if not given")
+    add("--tta", action="store_true", help="look at mirrored, smaller and larger versions as well")
+    scales = ",".join(f"{scale:g}" for scale in SCALES)
+    add("--tta_scales", default=scales, help=f"their sizes, with commas between them ({scales})")
+    add("--video", action="store_true", help="the inputs are videos, and so are the pictures (mp4)")
+    add("--batch_size", type=int, default=1, help="images computed at a time")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,128 +63,165 @@ def run(arguments: argparse.Namespace) -> int:
         arguments: As ``add_arguments`` defines them.
 
     Returns:
-        The exit code: 0, or 2 where an image could not be read.
+        The exit code: 0, or 2 where an input could not be read.
 
     Raises:
-        UserError: A path, the checkpoint or a setting is wrong.
+        UserError: A path, the checkpoint or a setting is wrong, or nothing can be written.
     """
-    paths = find_images(arguments.images)
+    formats = parse_formats(arguments.format)
+    _check(arguments, formats)
+    paths = _find(arguments)
+    truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
+    for path in paths if truth else ():
+        truth.find(path)
     compilation_cache.enable()
-    # Late, so that a wrong path is reported before JAX starts.
-    from jaxmaskrcnn.inference.drawing import draw_detections
-    from jaxmaskrcnn.inference.inputs import read_image
-    from jaxmaskrcnn.inference.predictor import Predictor
-    from jaxmaskrcnn.model_io import load_model
-
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
-    predictor = Predictor(model, arguments.score_threshold)
-    output = Path(arguments.output)
-    output.mkdir(parents=True, exist_ok=True)
-    names = picture_names(paths, output)
-
-    images, annotations, failures = [], [], 0
-    for path, name in zip(tqdm.tqdm(paths, unit="image", disable=len(paths) < 2), names, strict=True):
-        try:
-            pixels = read_image(path)
-        except UserError as error:
-            failures += 1
-            tqdm.tqdm.write(f"jaxmaskrcnn predict: {error}", file=sys.stderr)
-            continue
-        out = predictor(pixels, masks="rle")
-        draw_detections(pixels, out, predictor.categories).save(output / name)
-        height, width = pixels.shape[:2]
-        image = {"id": len(images) + 1, "file_name": str(path), "height": height, "width": width}
-        images.append({**image, "picture": name})
-        annotations += _annotations(out, image, dict(predictor.categories), len(annotations) + 1)
-    write_json(
-        output / RESULTS,
-        {
-            "images": images,
-            "categories": [category._asdict() for category in predictor.categories],
-            "annotations": annotations,
-        },
-    )
-    print(f"{len(annotations)} objects in {len(images)} images; pictures and {RESULTS} are in {output}")
+    if "masks" in formats and not model.config.mask_head:
+        raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
+    predictor = _predictor(model, arguments)
+    outputs = Outputs(
+        Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
+        arguments.polygon_tolerance,
+    )  # fmt: skip
+    work = _predict_videos if arguments.video else _predict_images
+    try:
+        outputs.folder.mkdir(parents=True, exist_ok=True)
+        with json_results(outputs, predictor.categories) as results:
+            failures = work(paths, predictor, outputs, results)
+    except OSError as error:
+        place = error.filename or outputs.folder
+        raise UserError(f"{place} cannot be written ({error.strerror}); give another --output.") from error
+    what = "frames" if arguments.video else "images"
+    print(f"{results.objects} objects in {results.images} {what}; {', '.join(formats)} in {outputs.folder}")
     return 2 if failures else 0
 
 
-def find_images(patterns: list[str]) -> list[Path]:
-    """Files for what a person names: files themselves, folders of images, patterns.
-
-    Args:
-        patterns: Paths, or patterns with ``*``, ``?``, ``[...]`` and ``**``.
-
-    Returns:
-        The files, without repetitions; a folder's or pattern's in alphabetical order.
-
-    Raises:
-        UserError: There is no such file, or none in the folder.
-    """
-    found: list[Path] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            matches = _images_in(path.iterdir())
-            if not matches:
-                raise UserError(f"The folder {path} holds no images; give one that does, or files.")
-        elif path.exists():
-            matches = [path]
-        elif glob.has_magic(pattern):
-            matches = _images_in(map(Path, glob.glob(pattern, recursive=True)))
-            if not matches:
-                raise UserError(f"No image matches {pattern!r}; give files, folders or another pattern.")
-        else:
-            raise UserError(f"{path} does not exist; give image files, folders or patterns.")
-        found += matches
-    return list(dict.fromkeys(found))
+def _check(arguments, formats) -> None:
+    if not 0 <= arguments.polygon_tolerance < 100:
+        raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
+    if arguments.tile is None and arguments.tile_overlap is not None:
+        raise UserError("--tile_overlap says nothing without --tile; give the tiles' size too.")
+    if arguments.video:
+        video.require_reader()
+        if arguments.annotations:
+            raise UserError("--annotations are about images; leave them out with --video.")
+        if "labelme" in formats:
+            raise UserError("--format has 'labelme', which is about image files; leave it out with --video.")
+    if arguments.tta and arguments.batch_size != 1:
+        raise UserError("--batch_size says nothing with --tta, which takes images one by one; leave it out.")
 
 
-def picture_names(paths: list[Path], output: Path) -> list[str]:
-    """A PNG name for each image: its own name, numbered where two would be the same.
-
-    Args:
-        paths: The images.
-        output: Folder of the pictures; a picture never takes the place of one of the images.
-
-    Returns:
-        File names.
-    """
-    inputs = {path.resolve() for path in paths}
-    taken: set[str] = set()
-    names = []
+def _find(arguments) -> list[Path]:
+    if arguments.video:
+        return find_files(arguments.inputs, video.SUFFIXES, "video")
+    paths = find_files(arguments.inputs, SUFFIXES)
     for path in paths:
-        name, number = f"{path.stem}.png", 1
-        # Some file systems do not tell A.png from a.png.
-        while name.lower() in taken or (output / name).resolve() in inputs:
-            number += 1
-            name = f"{path.stem}-{number}.png"
-        taken.add(name.lower())
-        names.append(name)
-    return names
+        if path.suffix.lower() in video.SUFFIXES:
+            raise UserError(f"{path} is a video; give --video, and images in another call.")
+    return paths
 
 
-def _images_in(paths) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+def _predictor(model, arguments) -> StreamingPredictor:
+    threshold = arguments.score_threshold
+    classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
+    if arguments.tta:
+        scales = _numbers(arguments.tta_scales, "--tta_scales")
+        predictor = AugmentedPredictor(model, threshold, scales=scales, classes=classes)
+    else:
+        predictor = Predictor(model, threshold, batch_size=arguments.batch_size, classes=classes)
+    if arguments.tile is not None:
+        predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
+    return predictor
 
 
-def _annotations(out, image, names, first_id) -> list[dict]:
-    corners = out["boxes"].astype(np.float64)
-    entries = []
-    for i, (x1, y1, x2, y2) in enumerate(corners.tolist()):
-        label = int(out["labels"][i])
-        entry = {
-            "id": first_id + i,
-            "image_id": image["id"],
-            "file_name": image["file_name"],
-            "category_id": label,
-            "category_name": names[label],
-            "score": float(out["scores"][i]),
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": (x2 - x1) * (y2 - y1),
-            "iscrowd": 0,
-        }
-        if "masks" in out:
-            entry["segmentation"] = out["masks"][i]
-            entry["area"] = int(rle_codec.area(out["masks"][i]))
-        entries.append(entry)
-    return entries
+def _numbers(text: str, name: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{name} is {text!r}; give numbers with commas between them.") from error
+
+
+def _tell(error: UserError) -> None:
+    tqdm.tqdm.write(f"jaxmaskrcnn predict: {error}", file=sys.stderr)
+
+
+def _bar(total: int | None, unit: str, **options) -> tqdm.tqdm:
+    return tqdm.tqdm(total=total, unit=unit, disable=None, **options)  # None: shown on a terminal
+
+
+def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
+    """Writes everything about the images; returns how many could not be read."""
+    patterns = [PATTERNS[name] for name in outputs.formats if name in PATTERNS]
+    names = output_names(paths, outputs.folder, patterns)
+    failures = 0
+    with _bar(len(paths), "image") as bar:
+
+        def failed(index: int, error: UserError) -> None:
+            nonlocal failures
+            failures += 1
+            bar.update()
+            _tell(error)
+
+        def write(prediction) -> tuple[dict[str, Any], dict[str, Any]]:
+            path = paths[prediction.index]
+            entry = outputs.write(prediction.pixels, prediction.result, path, names[prediction.index])
+            return {"file_name": str(path), **entry}, prediction.result
+
+        predictions = predictor.stream(paths, masks="rle", on_error=failed)
+        # Pictures are drawn and compressed in threads too, a few at a time.
+        for future in ordered_futures(write, predictions):
+            results.add(*future.result())
+            bar.update()
+    return failures
+
+
+def _predict_videos(paths: list[Path], predictor, outputs, results) -> int:
+    """Writes everything about the videos; returns how many could not be read."""
+    names = output_names(paths, outputs.folder, ["{}.mp4"])
+    failures = 0
+    for path, name in zip(paths, names, strict=True):
+        try:
+            _predict_video(path, name, predictor, outputs, results)
+        except UserError as error:
+            failures += 1
+            _tell(error)
+    return failures
+
+
+def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
+    reader = video.VideoReader(path)
+    seconds: collections.deque[float] = collections.deque()  # of the frames that are on their way
+    problems: list[UserError] = []
+    tracker = ColourTracker() if outputs.colour_by == "object" else None
+
+    def frames() -> Iterator:
+        try:
+            for frame in reader:
+                seconds.append(frame.seconds)
+                yield frame.pixels
+        except UserError as error:
+            problems.append(error)  # what comes before it is still written
+
+    def coloured() -> Iterator:
+        for prediction in predictor.stream(frames(), masks="rle"):
+            yield prediction, tracker and tracker(prediction.result)
+
+    def write(item):
+        prediction, colours = item
+        label = _FRAME.format(name, prediction.index)
+        return prediction, *outputs.write_frame(prediction.pixels, prediction.result, label, colours)
+
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(_bar(reader.count, "frame", desc=path.name))
+        writer = None
+        if "png" in outputs.formats:
+            writer = stack.enter_context(video.VideoWriter(outputs.folder / f"{name}.mp4", reader.rate))
+        for future in ordered_futures(write, coloured()):
+            prediction, drawn, entry = future.result()
+            if writer is not None:
+                writer.add(drawn)
+            place = {"file_name": str(path), "frame": prediction.index, "seconds": seconds.popleft()}
+            results.add({**place, **entry}, prediction.result)
+            bar.update()
+    if problems:
+        raise problems[0]

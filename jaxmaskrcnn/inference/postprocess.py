@@ -136,13 +136,27 @@ def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple
     Returns:
         ``{"size": [H, W], "counts": str}``, the same as pycocotools makes of the full mask.
     """
-    height, width = image_size
+    height = image_size[0]
     y0, x0 = origin
     # [w, h + 2]: one column of the image a row, with an empty pixel at both ends.
     columns = np.pad(window.T.astype(np.int8), ((0, 0), (1, 1)))
     column, row = np.nonzero(np.diff(columns))  # run starts and ends alternate
     position = (x0 + column) * height + y0 + row
-    starts, ends = position[0::2], position[1::2]
+    return encode_runs(position[0::2], position[1::2], image_size)
+
+
+def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int]) -> dict[str, Any]:
+    """COCO RLE of runs down the columns of an image.
+
+    Args:
+        starts: int [R], places of the runs' first pixels, column after column, in ascending order.
+        ends: int [R], places behind their last pixels; a run may begin where another ends.
+        image_size: Height and width of the image.
+
+    Returns:
+        ``{"size": [H, W], "counts": str}``.
+    """
+    height, width = image_size
     # A run that reaches the bottom goes on where the next column begins at the top.
     apart = starts[1:] != ends[:-1]
     starts = starts[np.concatenate([[True], apart])[: len(starts)]]

@@ -1,11 +1,13 @@
 """From pictures to detections, one call.
 
-Shape legend: H, W height and width of an image, N its detections.
+Shape legend: H, W height and width of an image, N its detections, K object classes.
 """
 
+import collections
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,12 +17,40 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.inputs import read_image
-from jaxmaskrcnn.inference.postprocess import MASK_FORMATS, postprocess_batch
-from jaxmaskrcnn.structures import Batch, Category
+from jaxmaskrcnn.inference.postprocess import postprocess_batch
+from jaxmaskrcnn.inference.stream import WORKERS, Prediction, StreamingPredictor, ordered_futures, readable
+from jaxmaskrcnn.structures import Batch, Category, Detections
+
+_PATIENCE = 4  # batches' worth of pictures after which one that waits for its like goes on alone
 
 
-class Predictor:
+class Row(NamedTuple):
+    """A picture that is ready to be computed: its place, its pixels, and the network's input."""
+
+    index: int
+    pixels: np.ndarray
+    inputs: Any
+
+
+class Work(NamedTuple):
+    """Pictures that are computed together.
+
+    Attributes:
+        rows: The pictures; ``inputs`` may hold more, which only fill it up.
+        inputs: What the device gets.
+        image_sizes: int [R, 2], height and width that the detections' boxes refer to.
+        original_sizes: int [R, 2], of the pictures themselves.
+    """
+
+    rows: list[Row]
+    inputs: Any
+    image_sizes: np.ndarray
+    original_sizes: np.ndarray
+
+
+class Predictor(StreamingPredictor):
     """A model, ready to be called with pictures.
 
     Pictures are padded to one of at most five canvases, each of which is compiled when it is
@@ -30,13 +60,15 @@ class Predictor:
         model: MaskRCNN. Its weights are those of now; later changes of the model do not show.
         score_threshold: Detections must score higher. None: ``model.config.score_threshold``.
         batch_size: How many pictures of a list are computed at a time.
+        classes: Names or ids of the categories that are wanted; None for all. The model's limit
+            of detections for an image counts the others too.
 
     Attributes:
         config: The model's config with this predictor's score threshold.
         categories: What ``labels`` are ids of.
 
     Raises:
-        UserError: ``score_threshold`` or ``batch_size`` is out of range.
+        UserError: ``score_threshold`` or ``batch_size`` is out of range, or a class unknown.
 
     Example:
         >>> predictor = Predictor(model, score_threshold=0.5)
@@ -47,7 +79,17 @@ class Predictor:
         ((7, 4), (7, 480, 640))
     """
 
-    def __init__(self, model, score_threshold: float | None = None, *, batch_size: int = 1):
+    # Batches that are given to the device before the oldest one's results are waited for.
+    _in_flight = 3
+
+    def __init__(
+        self,
+        model,
+        score_threshold: float | None = None,
+        *,
+        batch_size: int = 1,
+        classes: Sequence[int | str] | None = None,
+    ):
         if score_threshold is None:
             score_threshold = model.config.score_threshold
         if not 0 <= score_threshold <= 1:
@@ -56,74 +98,91 @@ class Predictor:
             raise UserError(f"batch_size is {batch_size}; give 1 or more.")
         self.config: ModelConfig = dataclasses.replace(model.config, score_threshold=float(score_threshold))
         self.categories: tuple[Category, ...] = model.categories
+        self._wanted = None if classes is None else choose_classes(self.categories, classes)
         self._batch_size = batch_size
-        graphdef, self._state = nnx.split(model)
+        self._graphdef, self._state = nnx.split(model)
+        self._detect = self._compiled(lambda detector, batch: detector.detect(batch))
 
-        def detect(state, batch):
-            detector = nnx.merge(graphdef, state)
+    def _compiled(self, method):
+        """A function of the model and further arguments, as a compiled one of the model's state."""
+
+        def call(state, *arguments):
+            detector = nnx.merge(self._graphdef, state)
             detector.config = self.config
-            return detector.detect(batch)
+            return method(detector, *arguments)
 
-        self._detect = jax.jit(detect)
+        return jax.jit(call)
 
-    def __call__(self, images: Any, masks: str = "bool") -> dict[str, Any] | list[dict[str, Any]]:
-        """Detects the objects in one picture or in several.
+    def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
+        done: dict[int, Prediction | None] = {}  # None is left out
+        following = 0
 
-        Args:
-            images: A path, a PIL image or a uint8 RGB array [H, W, 3], or a list of them. Files
-                and PIL images of any mode are converted, and turned upright as EXIF says.
-            masks: ``"bool"``, ``"probs"`` (probabilities) or ``"rle"`` (COCO RLE, the smallest).
+        def in_order() -> Iterator[Prediction]:
+            nonlocal following
+            while following in done:
+                prediction = done.pop(following)
+                following += 1
+                if prediction is not None:
+                    yield prediction
 
-        Returns:
-            For a picture a dictionary, at the picture's own scale, best first: ``boxes``
-            float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
-            (ids of ``categories``), and with a mask head ``masks``: bool or float32
-            [N, H, W], or a list of N RLE dictionaries. For a list, a list of them.
+        futures = ordered_futures(self._prepare, images, ahead=WORKERS + self._batch_size)
+        read = readable(futures, on_error, lambda index: done.setdefault(index, None))
+        rows = (Row(index, *prepared) for index, prepared in read)
+        running: collections.deque = collections.deque()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for work in self._group(rows):
+                running.append(pool.submit(self._finish, work, self._compute(work.inputs), masks))
+                while len(running) > self._in_flight:
+                    done |= running.popleft().result()
+                    yield from in_order()
+            while running:
+                done |= running.popleft().result()
+                yield from in_order()
 
-        Raises:
-            UserError: A picture cannot be read, or ``masks`` is no known format.
-        """
-        if masks not in MASK_FORMATS:
-            raise UserError(f"masks is {masks!r}; choose one of {', '.join(map(repr, MASK_FORMATS))}.")
-        if not isinstance(images, (list, tuple)):
-            return self([images], masks)[0]
-        results: list[Any] = [None] * len(images)
+    def _prepare(self, image) -> tuple[np.ndarray, Any]:
+        """Pixels and input of a picture; in a thread."""
+        pixels = read_image(image)
+        # Alone, so that an image's extent does not depend on its company.
+        return pixels, make_batch(self.config, [pixels])
 
-        def finish(slots, batch, detections):
-            outs = postprocess_batch(
-                detections, batch.image_sizes, batch.original_sizes, self.config, masks=masks
-            )
-            for slot, out in zip(slots, outs, strict=False):  # rows beyond the slots are fill
-                results[slot] = out
+    def _group(self, rows: Iterable[Row]) -> Iterator[Work]:
+        """Batches of pictures that share a canvas."""
+        waiting: dict[tuple[int, int], list[Row]] = {}  # the one that waits longest is first
+        for row in rows:
+            canvas = canvas_of(row.inputs.images.shape[1:3], self.config)
+            waiting.setdefault(canvas, []).append(row)
+            oldest = next(iter(waiting))
+            if len(waiting[canvas]) == self._batch_size:
+                yield _work(waiting.pop(canvas), canvas, self._batch_size)
+            elif row.index - waiting[oldest][0].index >= _PATIENCE * self._batch_size:
+                yield _work(waiting.pop(oldest), oldest, self._batch_size)
+        for canvas, rows in waiting.items():
+            yield _work(rows, canvas, self._batch_size)
 
-        previous = None
-        for slots, batch in self._batches(images):
-            current = slots, batch, self._detect(self._state, batch)
-            # The device is busy with this batch while the host pastes the masks of the last.
-            if previous is not None:
-                finish(*previous)
-            previous = current
-        if previous is not None:
-            finish(*previous)
-        return results
+    def _compute(self, inputs) -> Detections:
+        """Starts the computation; does not wait for it."""
+        return self._detect(self._state, inputs)
 
-    def _batches(self, images) -> Iterator[tuple[list[int], Batch]]:
-        """Batches of pictures that share a canvas, with their places in the list."""
-        open_batches: dict[tuple[int, int], list[tuple[int, Batch]]] = {}
-        for slot, image in enumerate(images):
-            # Alone, so that an image's extent does not depend on its company.
-            batch = make_batch(self.config, [read_image(image)])
-            canvas = _canvas(batch.images.shape[1:3], self.config)
-            rows = open_batches.setdefault(canvas, [])
-            rows.append((slot, batch))
-            if len(rows) == self._batch_size:
-                yield _stack(open_batches.pop(canvas), canvas, self._batch_size)
-        for canvas, rows in open_batches.items():
-            yield _stack(rows, canvas, self._batch_size)
+    def _finish(self, work: Work, detections: Detections, masks: str) -> dict[int, Prediction]:
+        """Results at the pictures' own scale, by their places; in a thread."""
+        count = len(work.rows)  # what comes behind them is fill
+        detections = jax.tree.map(lambda x: np.asarray(x)[:count], detections)
+        if self._wanted is not None:  # before masks are pasted that nobody wants
+            detections = detections._replace(valid=detections.valid & self._wanted[detections.labels])
+        outs = postprocess_batch(detections, work.image_sizes, work.original_sizes, self.config, masks=masks)
+        return {
+            row.index: Prediction(row.index, row.pixels, out)
+            for row, out in zip(work.rows, outs, strict=True)
+        }
 
 
-def _canvas(size: tuple[int, int], config: ModelConfig) -> tuple[int, int]:
-    """The smallest of five canvases (square, and two of either orientation) that holds an image."""
+def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:
+    """The smallest of five canvases (square, and two of either orientation) that holds an image.
+
+    Args:
+        size: Height and width of the padded image.
+        config: Gives the sizes that images can have.
+    """
     short = round_up(min(config.test_min_size, config.test_max_size), config.pad_divisor)
     longest = round_up(config.test_max_size, config.pad_divisor)
     middle = round_up((short + longest) // 2, config.pad_divisor)
@@ -132,11 +191,15 @@ def _canvas(size: tuple[int, int], config: ModelConfig) -> tuple[int, int]:
     return (shorter, longer) if size[0] <= size[1] else (longer, shorter)
 
 
-def _stack(rows, canvas, batch_size) -> tuple[list[int], Batch]:
-    slots = [slot for slot, _ in rows]
-    batches = [batch for _, batch in rows]
-    # A list's last batch is filled up, because every size would be compiled anew.
-    batches += [batches[-1]._replace(valid=np.zeros(1, bool))] * (batch_size - len(batches))
+def stack(batches: Sequence[Batch], canvas: tuple[int, int], batch_size: int) -> Batch:
+    """One batch of single images, on a common canvas, filled up to its size.
+
+    Args:
+        batches: Of one image each, at most ``batch_size``.
+        canvas: Height and width in pixels.
+        batch_size: B; every size would be compiled anew.
+    """
+    batches = [*batches, *[batches[-1]._replace(valid=np.zeros(1, bool))] * (batch_size - len(batches))]
     images = np.zeros((batch_size, *canvas, 3), batches[0].images.dtype)
     for row, batch in zip(images, batches, strict=True):
         height, width = batch.images.shape[1:3]
@@ -145,4 +208,10 @@ def _stack(rows, canvas, batch_size) -> tuple[list[int], Batch]:
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("image_sizes", "extents", "original_sizes", "index", "valid")
     }
-    return slots, Batch(images=images, **fields)
+    return Batch(images=images, **fields)
+
+
+def _work(rows: list[Row], canvas, batch_size) -> Work:
+    batch = stack([row.inputs for row in rows], canvas, batch_size)
+    count = len(rows)
+    return Work(rows, batch, batch.image_sizes[:count], batch.original_sizes[:count])

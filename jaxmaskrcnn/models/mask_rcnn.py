@@ -198,6 +198,22 @@ class MaskRCNN(nnx.Module):
         Returns:
             Detections with a leading B and ``detections_per_image`` slots, best first.
         """
+        levels, found = self.detect_boxes(batch)
+        if self.mask_head is None:
+            return found
+        return found._replace(
+            masks=self.masks_of_boxes(batch, levels, found.boxes, found.labels, found.valid)
+        )
+
+    def detect_boxes(self, batch: Batch) -> tuple[list[Array], Detections]:
+        """The first half of `detect`.
+
+        Args:
+            batch: As in `detect`.
+
+        Returns:
+            P2 to P6, [B, h, w, C] each, and Detections with a leading B and ``masks=None``.
+        """
         config = self.config
         images = normalise(batch.images, batch.image_sizes, config)
         levels = self.features(images, batch.extents)
@@ -208,12 +224,27 @@ class MaskRCNN(nnx.Module):
         found = jax.vmap(functools.partial(select_detections, config=config))(
             logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, batch.image_sizes
         )
-        if self.mask_head is None:
-            return found
-        pooled = self.pool(batch, levels, found.boxes, config.mask_pool_size)
-        logits = self.mask_head.of_class(self.mask_head(pooled), found.labels.reshape(-1))
-        masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])
-        return found._replace(masks=jnp.where(found.valid[..., None, None], masks, 0))
+        return levels, found
+
+    def masks_of_boxes(
+        self, batch: Batch, levels: list[Array], boxes: Array, labels: Array, valid: Array
+    ) -> Array:
+        """Masks of given boxes, those of `detect` or any others.
+
+        Args:
+            batch: The images that the levels are of; gives extents and image sizes.
+            levels: P2 to P6, [B, h, w, C] each.
+            boxes: [B, D, 4], XYXY in pixels of the network's input.
+            labels: int [B, D], 0 to K - 1.
+            valid: bool [B, D].
+
+        Returns:
+            float32 [B, D, M, M], probabilities inside of the boxes; zeros where not valid.
+        """
+        pooled = self.pool(batch, levels, boxes, self.config.mask_pool_size)
+        logits = self.mask_head.of_class(self.mask_head(pooled), labels.reshape(-1))
+        masks = jax.nn.sigmoid(logits).reshape(*valid.shape, *logits.shape[1:])
+        return jnp.where(valid[..., None, None], masks, 0)
 
 
 def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:

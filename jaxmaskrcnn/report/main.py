@@ -6,7 +6,6 @@ from pathlib import Path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_file
 
-HELP = "write a page about detections: AP, curves, kinds of error, confusion, the worst pictures"
 PAGE = "report.html"
 
 

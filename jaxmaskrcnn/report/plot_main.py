@@ -11,7 +11,6 @@ from jaxmaskrcnn.files import complete_file
 from jaxmaskrcnn.report.chart import Line, Panel, draw_chart
 from jaxmaskrcnn.report.history import FILE, Series, read_history
 
-HELP = "draw losses, learning rate and AP over the steps of training runs"
 PICTURE = "metrics.png"
 
 # Title of a panel, and its series with what tells them apart; the first line is drawn solid.

@@ -13,7 +13,6 @@ from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
 
-HELP = "turn annotations of labelme, VIA, YOLO, Pascal VOC or mask pictures into COCO json"
 # Each format is a module with OPTIONS, images(source) and read(source, builder, options).
 FORMATS = {"labelme": labelme, "via": via, "yolo-seg": yolo_seg, "voc": voc, "masks": masks}
 _NAMES_SHOWN = 20

@@ -10,6 +10,7 @@ from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.inspection.inspect import Inspection
 from jaxmaskrcnn.data.objects import AnnotatedImage
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.comparison import annotated_result
 from jaxmaskrcnn.inference.drawing import draw_detections
 from jaxmaskrcnn.structures import Category
 
@@ -51,17 +52,7 @@ def _sample(inspection: Inspection, seed: int) -> list[AnnotatedImage]:
 
 
 def _draw(image: AnnotatedImage, pixels: np.ndarray, categories: tuple[Category, ...]) -> Image.Image:
-    # A crowd region is drawn as a class of another name, with an id that no class has.
-    crowd = {c.id: max(c.id for c in categories) + 1 + k for k, c in enumerate(categories)}
-    names = {c.id: c.name for c in categories} | {crowd[c.id]: f"{c.name} (crowd)" for c in categories}
-    ids = [categories[item.label].id for item in image.objects]
-    out = {
-        "boxes": [item.box for item in image.objects],
-        "labels": [crowd[i] if item.crowd else i for i, item in zip(ids, image.objects, strict=True)],
-    }
-    if image.objects and all(item.counts for item in image.objects):
-        size = [image.height, image.width]
-        out["masks"] = [{"size": size, "counts": item.counts} for item in image.objects]
+    out, names = annotated_result(image, categories)
     # With a single class its colour would say nothing.
     return draw_detections(
         pixels, out, names, colour_by="class" if len(categories) > 1 else "object", long_side=TILE

@@ -12,8 +12,6 @@ from jaxmaskrcnn.data.inspection.report import as_json, as_text
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_file
 
-HELP = "check annotations and their images, count what they hold, draw a sample of them"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``inspect``."""

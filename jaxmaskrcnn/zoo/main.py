@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.presets import ModelInfo, backbone_info, list_backbones, list_models, model_info
 
-HELP = "list the presets and ImageNet backbones, with published AP, weights files and licences"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``models``."""

@@ -1,0 +1,125 @@
+"""Large pictures in overlapping tiles, each computed as a picture of its own.
+
+Shape legend: H, W height and width of a picture, T tiles, N objects.
+"""
+
+import collections
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmaskrcnn.data.rle import decode_mask
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.inputs import read_image
+from jaxmaskrcnn.inference.join_tiles import join_tiles
+from jaxmaskrcnn.inference.stream import Prediction, StreamingPredictor, ordered_futures, readable
+
+
+class Tile(NamedTuple):
+    """A rectangle of a picture in whole pixels; ``x1`` and ``y1`` are the first ones outside of it."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+
+def make_tiles(height: int, width: int, size: int, overlap: int) -> list[Tile]:
+    """The tiles of a picture: as few as possible, all of one size, spread evenly.
+
+    Args:
+        height: Of the picture, in pixels.
+        width: Of the picture, in pixels.
+        size: Side of a tile in pixels; a side of the picture that is shorter is not cut.
+        overlap: Pixels that neighbours share at least.
+
+    Returns:
+        T tiles, row by row.
+
+    Example:
+        >>> make_tiles(100, 250, 100, 20)
+        [Tile(y0=0, x0=0, y1=100, x1=100), Tile(y0=0, x0=75, y1=100, x1=175), \
+Tile(y0=0, x0=150, y1=100, x1=250)]
+    """
+    rows, columns = _starts(height, size, overlap), _starts(width, size, overlap)
+    return [Tile(y, x, min(y + size, height), min(x + size, width)) for y in rows for x in columns]
+
+
+def _starts(length: int, size: int, overlap: int) -> list[int]:
+    if length <= size:
+        return [0]
+    count = -(-(length - overlap) // (size - overlap))
+    return np.linspace(0, length - size, count).round().astype(int).tolist()
+
+
+class TiledPredictor(StreamingPredictor):
+    """A predictor that cuts large pictures into tiles and joins what it finds in them.
+
+    Every tile is resized as a whole picture would be: small objects of a large picture are seen
+    larger. A picture that fits into one tile is not cut, and gives what the predictor gives. Until the
+    end masks are COCO's run lengths, which take little memory whatever the size of the picture.
+
+    Args:
+        predictor: `Predictor` or `AugmentedPredictor`; its limits count for each tile.
+        size: Side of a tile, in pixels of the picture.
+        overlap: Pixels that neighbouring tiles share at least; None takes a quarter of the size.
+            Objects that are smaller than it are seen whole in some tile.
+
+    Attributes:
+        config: The predictor's.
+        categories: What ``labels`` are ids of.
+
+    Raises:
+        UserError: The size or the overlap is out of range.
+
+    Example:
+        >>> tiled = TiledPredictor(jmr.Predictor(model), 1024)
+        >>> tiled.categories == model.categories
+        True
+        >>> out = tiled("aerial.tif", masks="rle")  # doctest: +SKIP
+        >>> len(make_tiles(4000, 6000, 1024, 256))  # of a picture of 6000 x 4000 pixels
+        40
+    """
+
+    def __init__(self, predictor: StreamingPredictor, size: int, overlap: int | None = None):
+        overlap = size // 4 if overlap is None else overlap
+        if size < 32:
+            raise UserError(f"The tile size is {size}; give at least 32 pixels.")
+        if not size // 16 <= overlap <= size // 2:
+            raise UserError(f"The tiles' overlap is {overlap}; give {size // 16} to {size // 2} pixels.")
+        self.config, self.categories = predictor.config, predictor.categories
+        self._predictor, self._size, self._overlap = predictor, size, overlap
+
+    def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
+        if masks == "probs":
+            raise UserError("masks is 'probs', which joined tiles do not have; choose 'bool' or 'rle'.")
+        cut: collections.deque[tuple[int, np.ndarray, list[Tile]]] = collections.deque()
+
+        def tiles() -> Iterator[np.ndarray]:
+            # Large pictures: one is read while the one before is computed.
+            futures = ordered_futures(read_image, images, workers=1, ahead=1)
+            for index, pixels in readable(futures, on_error):
+                windows = make_tiles(*pixels.shape[:2], self._size, self._overlap)
+                cut.append((index, pixels, windows))
+                for y0, x0, y1, x1 in windows:
+                    yield pixels[y0:y1, x0:x1]
+
+        found = []
+        for prediction in self._predictor.stream(tiles(), masks="rle"):
+            found.append(prediction.result)
+            index, pixels, windows = cut[0]
+            if len(found) == len(windows):
+                cut.popleft()
+                yield Prediction(index, pixels, _result(found, windows, pixels.shape[:2], masks))
+                found = []
+
+
+def _result(found, windows, image_size, masks) -> dict:
+    result = found[0] if len(windows) == 1 else join_tiles(found, windows, image_size)
+    if masks == "bool" and "masks" in result:
+        whole = np.zeros((len(result["masks"]), *image_size), bool)
+        for mask, rle in zip(whole, result["masks"], strict=True):
+            mask[:] = decode_mask(rle["counts"].encode("ascii"), *image_size).T
+        result = {**result, "masks": whole}
+    return result

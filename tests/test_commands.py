@@ -1,0 +1,161 @@
+"""The program: its help, its names in messages, config files by name, and what it does without JAX."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import jaxmaskrcnn
+from jaxmaskrcnn import __main__ as program
+from jaxmaskrcnn.config import Config
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.training.config_files import find_config, list_recipes
+from jaxmaskrcnn.training.main import override
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words, cwd=ROOT):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def printed(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        program.main(words)
+    return ended.value.code, capsys.readouterr()
+
+
+def test_the_help_page_lists_every_command(capsys):
+    code, page = printed(capsys, "--help")
+    assert code == 0 and page.out.startswith("usage: jaxmaskrcnn [-h]")
+    for name, command in program.COMMANDS.items():
+        assert re.search(rf"^    {name} +{re.escape(command.help[:30])}", page.out, re.M), name
+
+
+@pytest.mark.parametrize("name", program.COMMANDS)
+def test_every_command_has_a_help_page(name, capsys):
+    code, page = printed(capsys, name, "--help")
+    assert code == 0 and page.out.startswith(f"usage: jaxmaskrcnn {name} ")
+
+
+def test_version(capsys):
+    assert printed(capsys, "--version")[1].out == f"jaxmaskrcnn {jaxmaskrcnn.__version__}\n"
+    assert f"## {jaxmaskrcnn.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == jaxmaskrcnn.__version__
+
+
+def test_help_and_tables_do_not_wait_for_jax():
+    """In the two ways that a process can be started; neither imports what takes seconds."""
+    script = (
+        "import sys; from jaxmaskrcnn.__main__ import main\n"
+        "try:\n    main({words})\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('jax', 'flax', 'orbax', 'tensorflow_datasets', 'numpy') if m in sys.modules])"
+    )
+    for words in (["--help"], ["models", "R_50"], ["train", "--help"], ["evaluate", "--help"]):
+        assert run("-c", script.format(words=words)).stdout.endswith("\n[]\n"), words
+    done = run("-m", "jaxmaskrcnn", "nonsense")
+    assert done.returncode == 2 and done.stderr.startswith("usage: python -m jaxmaskrcnn [-h]")
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_messages_have_the_name_that_was_typed(name, capsys):
+    arguments = ["--config=nothing"] if name == "train" else (
+        ["--checkpoint=no", "--annotations=no", "--images=no", "--batch_size=0"]
+    )  # fmt: skip
+    assert program.main([name, *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"jaxmaskrcnn {name}: --")
+    done = run(f"{name}.py", *arguments)
+    assert done.returncode == 2 and done.stderr.startswith(f"{name}.py: --")
+    assert run(f"{name}.py", "--help").stdout.startswith(f"usage: {name}.py ")
+
+
+def test_arguments_that_no_command_takes(capsys):
+    code, said = printed(capsys, "models", "--nonsense")
+    assert code == 2 and "jaxmaskrcnn models: error: unrecognized arguments: --nonsense" in said.err
+    assert program.main(["train", "--nonsense"]) == 2
+    assert "jaxmaskrcnn train: Unknown command line flag 'nonsense'" in capsys.readouterr().err
+    assert program.main(["train", "nonsense"]) == 2
+    assert "jaxmaskrcnn train: 'nonsense' is not an argument; see --help." in capsys.readouterr().err
+
+
+# -- config files
+
+
+def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
+    assert list_recipes() == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    by_name, by_path = find_config("finetune"), find_config(f"{ROOT / 'configs' / 'finetune.py'}:a:b")
+    assert by_name.path.samefile(by_path.path) and (by_name.arguments, by_path.arguments) == ((), ("a:b",))
+    assert find_config("finetune:jaxmaskrcnn/shapes").load().model.backbone_width == 32
+    monkeypatch.chdir(tmp_path)
+    Path("shapes.py").write_text("def get_config():\n    return 3\n")
+    assert isinstance(find_config("shapes").load(), Config)  # a name is always a recipe that is shipped
+    with pytest.raises(UserError, match=r"shapes.py: get_config\(\) has to return a .*Config"):
+        find_config("shapes.py").load()
+    with pytest.raises(UserError, match="shapes.py cannot be called with 'x'"):
+        find_config("shapes.py:x").load()
+    Path("shapes.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match=r"shapes.py has no function get_config\(\)"):
+        find_config("shapes.py").load()
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("finetun", "finetun is no recipe that is shipped; did you mean --config=finetune?"),
+        ("nonsense", "nonsense is no recipe that is shipped;"),
+        ("configs/none.py", "--config=configs/none.py does not exist;"),
+        ("", "--config= is no recipe"),
+    ],
+)
+def test_unknown_configs_list_what_there_is(text, said):
+    with pytest.raises(UserError) as error:
+        find_config(text)
+    assert said in str(error.value) and ", ".join(list_recipes()) in str(error.value)
+
+
+def test_settings_override_fields():
+    settings = ["--config.train.steps", "7", "--config.model.mask_head=false"]
+    settings += ["--config.data.min_sizes=64,80", "--config.optimizer.freeze=a.*,*.b"]
+    config = override(Config(), settings)
+    assert config.train.steps == 7 and config.model.mask_head is False
+    assert config.data.min_sizes == (64, 80) and config.optimizer.freeze == ("a.*", "*.b")
+    for setting, said in (
+        ("--config.train.step=1", "There is no setting config.train.step; did you mean config.train.steps"),
+        ("--config.train.steps=many", "flag --config.train.steps=many: invalid literal"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            override(Config(), [setting])
+
+
+# -- the package
+
+
+def test_public_names_are_the_same_in_all_three_lists():
+    tree = ast.parse(Path(jaxmaskrcnn.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    homes = {alias.name: node.module for node in block.body for alias in node.names}
+    assert sorted(homes) == sorted(jaxmaskrcnn.__all__) and set(jaxmaskrcnn.__all__) <= set(dir(jaxmaskrcnn))
+    for name, module in homes.items():
+        value = getattr(jaxmaskrcnn, name)
+        assert name == "ops" or getattr(value, "__module__", module) == module, name
+        assert name == "ops" or jaxmaskrcnn._HOMES[name] == module.removeprefix("jaxmaskrcnn.")
+    assert jaxmaskrcnn.losses.__name__ == "jaxmaskrcnn.losses"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        jaxmaskrcnn.nonsense  # noqa: B018
+
+
+def test_pre_commit_runs_what_ci_runs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    for hook in hooks:
+        tool = hook["entry"].removesuffix(" --force-exclude")
+        assert any(line.startswith(tool) for line in lines), tool
+    tested = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
+    assert any(requirement.startswith("ruff") for requirement in tested)
