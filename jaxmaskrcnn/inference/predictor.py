@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxmaskrcnn.compilation_cache import release_after_compiling
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.data.transforms import round_up
@@ -111,7 +112,7 @@ class Predictor(StreamingPredictor):
             detector.config = self.config
             return method(detector, *arguments)
 
-        return jax.jit(call)
+        return release_after_compiling(jax.jit(call))
 
     def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
         done: dict[int, Prediction | None] = {}  # None is left out
