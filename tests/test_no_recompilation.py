@@ -51,4 +51,4 @@ def test_the_predictor_compiles_once_for_a_canvas():
             found += [len(out["boxes"]) for out in predictor(images)]
         predictors.append(predictor)
     assert len(set(found)) >= 3 and 0 in found
-    assert [predictor._detect._cache_size() for predictor in predictors] == [1, 1, 1]
+    assert [predictor._detect.__wrapped__._cache_size() for predictor in predictors] == [1, 1, 1]
