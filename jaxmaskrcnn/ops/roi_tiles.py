@@ -44,7 +44,7 @@ def pool(maps, regions):
     def reader(features):
         return lambda at: lax.dynamic_slice(features, at, _tile_shape(features.shape, TILE))[0]
 
-    return _pool([reader(f) for f in maps], [f.shape for f in maps], regions, TILE)
+    return _pool([reader(f) for f in maps], [f.shape for f in maps], regions, TILE, maps[0].dtype)
 
 
 def pool_bits(packed, regions, width):
@@ -67,12 +67,12 @@ def pool_bits(packed, regions, width):
         byte = jnp.minimum(x // 8, packed.shape[2] - columns)
         window = lax.dynamic_slice(packed, (image, y, byte), (1, height, columns))[0]
         bits = jnp.unpackbits(window, axis=-1).astype(jnp.float32)
-        return lax.dynamic_slice(bits, (0, x - 8 * byte), (height, side))[..., None]
+        return lax.dynamic_slice(bits, (jnp.zeros_like(x), x - 8 * byte), (height, side))[..., None]
 
-    return _pool([read], [shape], regions, BITS_TILE)
+    return _pool([read], [shape], regions, BITS_TILE, jnp.float32)
 
 
-def _pool(readers, shapes, regions, side):
+def _pool(readers, shapes, regions, side, dtype):
     rows, columns = _tiles(regions.rows, side), _tiles(regions.columns, side)
     order, starts = _by_level(regions.level, len(shapes))
     bins, channels = regions.bins(), shapes[0][-1]
@@ -92,7 +92,8 @@ def _pool(readers, shapes, regions, side):
 
         return lax.fori_loop(start, stop, pool_region, out)
 
-    out = jnp.full((regions.level.shape[0], *bins, channels), zero_after(regions.rows.span()[0]), jnp.float32)
+    zero = zero_after(regions.rows.span()[0]).astype(dtype)
+    out = jnp.full((regions.level.shape[0], *bins, channels), zero)
     for level, (read, shape) in enumerate(zip(readers, shapes, strict=True)):
         out = pool_level(out, read, shape, starts[level], starts[level + 1])
     return out
@@ -135,7 +136,7 @@ def spread(maps, regions, cotangent):
 
 def _product(matrix, array):
     """Over the array's first axis: [n, k], [k, ...] -> [n, ...]."""
-    flat = jnp.matmul(matrix, array.reshape(array.shape[0], -1), precision="highest")
+    flat = jnp.matmul(matrix.astype(array.dtype), array.reshape(array.shape[0], -1), precision="highest")
     return flat.reshape(matrix.shape[0], *array.shape[1:])
 
 
@@ -168,4 +169,4 @@ def _tile(regions, rows, columns, r, tile, shape, side):
         own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, r, keepdims=False), taps)  # noqa: B023
         starts.append(start)
         weights.append(jnp.where(pixel >= wanted, own.matrix(pixel), 0))
-    return (regions.image[r], *starts, 0), *weights
+    return (regions.image[r], *starts, jnp.int32(0)), *weights
