@@ -32,7 +32,7 @@ def enable(directory: str | os.PathLike | None = None) -> Path:
 def release_after_compiling(function: Callable) -> Callable:
     """Give memory that compiling took back to the system.
 
-    Compiling a training step leaves some two gigabytes with the C library, which keeps them for the
+    Compiling a training step leaves about a gigabyte with the C library, which keeps them for the
     process although nothing uses them.
 
     Args:
