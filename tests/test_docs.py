@@ -196,7 +196,7 @@ def run(words: list[str]) -> None:
 @pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run(page, real, desk):
     if page.name in EXTRAS:
-        pytest.importorskip(EXTRAS[page.name])
+        pytest.importorskip(EXTRAS[page.name], reason=f"{page.name} needs an extra that is not installed")
     for block in [*earlier_blocks(page), *blocks(page)]:
         if block.reason is not None:
             continue

@@ -167,3 +167,18 @@ def test_winograd_is_for_cpus_and_float32_alone():
     assert "stablehlo.convolution" in lowered(large, "tpu")
     kernel = jnp.ones((3, 3, 32, 32))
     assert not convolution.winograd_is_faster(large.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+
+
+def test_a_stack_of_layers_keeps_one_map_a_layer():
+    """The gradient on a CPU: no bare convolutions, and no border, kernel or zero made too early."""
+    layers, side, channels = 12, 96, 64
+
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = convolution.convolution(x, kernel, relu=True)
+        return x.sum()
+
+    x, kernels = jnp.ones((1, side, side, channels)), [jnp.ones((3, 3, channels, channels))] * layers
+    compiled = jax.jit(jax.grad(loss)).lower(kernels, x).compile()
+    maps = compiled.memory_analysis().temp_size_in_bytes / x.nbytes
+    assert maps < 2 * layers, f"{maps:.1f} maps for {layers} layers"

@@ -21,7 +21,7 @@ from jaxmaskrcnn.inference.stablehlo import export_function, prediction_function
 from jaxmaskrcnn.model_io import save_model
 from jaxmaskrcnn.structures import Batch, Category
 
-flatbuffers = pytest.importorskip("flatbuffers")
+flatbuffers = pytest.importorskip("flatbuffers", reason="the extra [export] is not installed")
 
 # Enough channels and cells for the convolutions that differ between platforms.
 CANVAS = (128, 160)

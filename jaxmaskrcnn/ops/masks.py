@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops import roi_tiles
+from jaxmaskrcnn.ops.resize import mix_pairs
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
 
@@ -240,7 +241,7 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="torchvision"):
         for low, high, length in ((y1, y2, image_size[0]), (x1, x2, image_size[1]))
     )
     return (
-        (_mix(_mix(prob.T, *columns[i]).T, *rows[i]), (y[i], x[i]))
+        (mix_pairs(mix_pairs(prob.T, *columns[i], axis=0).T, *rows[i], axis=0), (y[i], x[i]))
         if finite[i]
         else (np.zeros((0, 0), np.float32), (0, 0))
         for i, prob in enumerate(probs)
@@ -276,16 +277,6 @@ def _axis_cells(low, high, length, cells, convention):
         (lower, lower_weight), (upper, upper_weight) = taps
         found.append((lower, upper, lower_weight, upper_weight))
     return first, found
-
-
-def _mix(rows, lower, upper, lower_weight, upper_weight):
-    """Weighted sums of pairs of rows. A product with a matrix of weights would be mostly zeros."""
-    mixed = np.take(rows, lower, axis=0)
-    mixed *= lower_weight
-    other = np.take(rows, upper, axis=0)
-    other *= upper_weight
-    mixed += other
-    return mixed
 
 
 def _axis_weights(low, high, pixels, cells, convention, xp):

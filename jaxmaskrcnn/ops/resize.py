@@ -149,7 +149,7 @@ def _torch_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     low, high = (1 - weight)[:, None, None], weight[:, None, None]
     out = np.empty((*size, image.shape[2]), np.float32)
     for block, source in _blocks(top, bottom):
-        rows = _mix_columns(image[source], left, right, *column_weights)
+        rows = mix_pairs(image[source], left, right, *column_weights, axis=1)
         mixed = np.take(rows, top[block] - source.start, axis=0)
         mixed *= low[block]
         lower = np.take(rows, bottom[block] - source.start, axis=0)
@@ -174,12 +174,24 @@ def _for_channels(weights: np.ndarray, image: np.ndarray) -> np.ndarray:
     return np.repeat(weights[:, None], image.shape[2], axis=1)
 
 
-def _mix_columns(rows, left, right, left_weight, right_weight) -> np.ndarray:
-    """Horizontal pass: [rows, W, C] -> [rows, w, C]."""
-    mixed = np.take(rows, left, axis=1)
-    mixed *= left_weight
-    other = np.take(rows, right, axis=1)
-    other *= right_weight
+def mix_pairs(array, first, second, first_weight, second_weight, axis: int) -> np.ndarray:
+    """Weighted sums of pairs of rows or columns. A product with a matrix of weights would be mostly zeros.
+
+    Args:
+        array: [H, W] or [H, W, C].
+        first: int [n], rows (axis 0) or columns (axis 1).
+        second: int [n].
+        first_weight: Broadcastable to the result.
+        second_weight: Likewise.
+        axis: 0 or 1.
+
+    Returns:
+        As ``array``, with n in the place of the axis.
+    """
+    mixed = np.take(array, first, axis=axis)
+    mixed *= first_weight
+    other = np.take(array, second, axis=axis)
+    other *= second_weight
     mixed += other
     return mixed
 
@@ -209,7 +221,7 @@ def _cv2_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     top, bottom = np.clip(top, 0, height - 1), np.clip(top + 1, 0, height - 1)
     out = np.empty((*size, image.shape[2]), np.uint8)
     for block, source in _blocks(top, bottom):
-        rows = _mix_columns(image[source].astype(np.int32), left, right, *column_weights)
+        rows = mix_pairs(image[source].astype(np.int32), left, right, *column_weights, axis=1)
         # Dropping four bits keeps the products below 2^27, and is part of the exact result.
         rows >>= 4
         mixed = np.take(rows, top[block] - source.start, axis=0)
