@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -47,19 +48,37 @@ class PeakMemory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(step, repeats: int) -> dict:
-    """First call, then the median of the next ones, and the peak memory of those."""
+def measure(step, repeats: int, wait=None, steps: int = 1, device_peak=None) -> dict:
+    """First call, then the median of the next ones, and the peak memory of those.
+
+    Args:
+        step: What is measured.
+        repeats: Number of measurements.
+        wait: Called with what the last of the steps returned, until it is there; None if steps wait.
+        steps: Of a measurement, which is divided by them. Where a program only hands its work to a device,
+            several steps show what it takes when the next one is handed over meanwhile.
+        device_peak: Gives the peak of the device's own memory in MiB, told in place of the process's.
+    """
     memory = PeakMemory()
+
+    def run(steps):
+        for _ in range(steps):
+            result = step()
+        if wait is not None:
+            wait(result)
+
     start = time.perf_counter()
-    step()
+    run(1)
     first = time.perf_counter() - start
+    if steps > 1:
+        run(3)
     memory.reset()
     seconds, processors = [], []
     for _ in range(repeats):
         start, processor = time.perf_counter(), time.process_time()
-        step()
-        seconds.append(time.perf_counter() - start)
-        processors.append(time.process_time() - processor)
+        run(steps)
+        seconds.append((time.perf_counter() - start) / steps)
+        processors.append((time.process_time() - processor) / steps)
     return {
         "first_call_s": first,
         "step_s": statistics.median(seconds),
@@ -67,23 +86,40 @@ def measure(step, repeats: int) -> dict:
         "step_s_max": max(seconds),
         "seconds": seconds,
         "processor_seconds": processors,
-        "peak_mib": memory.read(),
-        "peak_includes_compilation": not memory.exact,
+        "peak_mib": memory.read() if device_peak is None else device_peak(),
+        "peak_includes_compilation": not memory.exact and device_peak is None,
     }
 
 
-def product_rate(dtype: str = "float32", side: int = 4096) -> float:
+def product_rate(dtype: str = "float32") -> float:
     """Operations per second of a product of two square matrices on JAX's first device, best of three."""
     import jax
     import jax.numpy as jnp
 
-    matrix, seconds = jnp.ones((side, side), dtype), []
+    side, steps = (4096, 1) if jax.default_backend() == "cpu" else (8192, 10)
+    matrix, seconds = jax.random.normal(jax.random.key(0), (side, side), dtype), []
     product = jax.jit(jnp.matmul)
     for _ in range(4):
         start = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        seconds.append(time.perf_counter() - start)
+        for _ in range(steps):
+            result = product(matrix, matrix)
+        result.block_until_ready()
+        seconds.append((time.perf_counter() - start) / steps)
     return 2 * side**3 / min(seconds)
+
+
+def on_device() -> dict:
+    """What `measure` has to be told beside the step, for JAX's first device."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return {"wait": jax.block_until_ready}
+    stats = jax.local_devices()[0].memory_stats
+    return {
+        "wait": jax.block_until_ready,
+        "steps": 10,
+        "device_peak": lambda: (stats() or {}).get("peak_bytes_in_use", 0) / 2**20,
+    }
 
 
 def in_turns(commands: dict[str, list[str]], rounds: int) -> dict[str, list[dict | None]]:
@@ -111,14 +147,18 @@ def in_turns(commands: dict[str, list[str]], rounds: int) -> dict[str, list[dict
 
 
 def hardware() -> str:
-    """The processor and how many of its cores there are for this process."""
+    """The processor, how many of its cores there are for this process, and NVIDIA's GPUs."""
     name = platform.processor() or platform.machine()
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
         models = [x.split(":", 1)[1] for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         name = models[0].strip() if models else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, {platform.system()}"
+    gpus = []
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        gpus = subprocess.run(query, capture_output=True, text=True).stdout.strip().splitlines()
+    return ", ".join([*gpus, name, f"{cores} cores", platform.system()])
 
 
 def spread(seconds, scale: float = 1.0, digits: int = 2) -> str:

@@ -1,12 +1,14 @@
 """Seconds and peak memory of the whole model, trained and applied, beside torchvision's on the same inputs.
 
     python benchmarks/models.py [--cases=train,inference] [--batches=1] [--size=800,1333]
-        [--torch_python=PYTHON] [--rounds=3]
+        [--dtypes=float32] [--torch_python=PYTHON] [--torch_variants=plain] [--rounds=3]
 
 Cases:
     quickstart: a training step of the quickstart's model and batch (configs/shapes.py); ours alone.
     train: a training step of torchvision's maskrcnn_resnet50_fpn, 80 classes, 10 objects an image, the
         stem and the first stage frozen, as torchvision does.
+    detect: the same model from uint8 images on the device to boxes and 100 masks of 28 x 28 an image; of
+        torchvision's model its last step, which pastes the masks, is left out.
     inference: the same model from uint8 images to boxes and 100 pasted masks an image at their size; no
         score threshold, so that every image has its 100.
 
@@ -18,6 +20,10 @@ run; it was reset after the first one, so compilation does not count (Linux; els
 the operations of the program as XLA counts them with plain convolutions, divided by the seconds, and their
 share of the rate at which the same device multiplies two matrices of 4096 x 4096. torchvision runs where it
 can be imported: in this interpreter, or in the one that --torch_python names.
+
+On a GPU a measurement is of ten steps handed over one after the other, memory is the device's, and
+torchvision runs there too, its bfloat16 by autocast. --torch_variants are plain, channels_last and compiled
+(channels_last with backbone and RPN head through torch.compile), separated by commas, or none.
 """
 
 import argparse
@@ -28,13 +34,39 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import CLASSES, HEIGHT, WIDTH, hardware, in_turns, measure, photograph, product_rate
+from measuring import (
+    CLASSES,
+    HEIGHT,
+    WIDTH,
+    hardware,
+    in_turns,
+    measure,
+    on_device,
+    photograph,
+    product_rate,
+)
 
-CASES = ("quickstart", "train", "inference")
+CASES = ("quickstart", "train", "detect", "inference")
+VARIANTS = ("plain", "channels_last", "compiled", "none")
 
 
 def ours(case: str, batch_size: int, size: tuple[int, int], dtype: str, repeats: int) -> dict:
     """Times and memory; with no repeats the operations of a step and the device's rate instead."""
+    import jax
+
+    canvas, step, trace = program(case, batch_size, size, dtype, abstract=not repeats)
+    if not repeats:
+        return _operations(trace(), dtype)
+    return {"canvas": canvas, "version": f"jax {jax.__version__}"} | measure(step, repeats, **on_device())
+
+
+def program(case: str, batch_size: int, size: tuple[int, int], dtype: str, abstract: bool = False):
+    """What is measured of ours.
+
+    Returns:
+        Shape of the batch's images, a function that takes a step, and one that traces it. Of an abstract
+        program there are only shapes, and no step can be taken.
+    """
     import jax
 
     import jaxmaskrcnn as jmr
@@ -53,24 +85,38 @@ def ours(case: str, batch_size: int, size: tuple[int, int], dtype: str, repeats:
         options = jmr.config.OptimizerConfig(reference_batch_size=0, decay_steps=())
         image, target = photograph(*size)
         images, targets = [image] * batch_size, [target] * batch_size
-    if case == "inference":
-        model = init_model(config)
-        batch = jmr.make_batch(model, images)
-        detect = jax.jit(lambda model, batch: model.detect(batch))
-        traced = detect.trace(model, batch) if not repeats else None
-        detect = compilation_cache.release_after_compiling(detect)
+    if case in ("detect", "inference"):
+        model = _abstract_model(config) if abstract else init_model(config)
+        batch = jmr.make_batch(config, images)
+        canvas = list(batch.images.shape)
+        if case == "detect":
+            batch = jax.device_put(batch)
+        compiled = jax.jit(lambda model, batch: model.detect(batch))
+        detect = compilation_cache.release_after_compiling(compiled)
 
         def step():
             detections = detect(model, jax.device_put(batch))
+            if case == "detect":
+                return detections
             postprocess_batch(detections, batch.image_sizes, [size] * batch_size, config, masks="bool")
 
-    else:
-        batch = jmr.make_batch(config, images, targets)
-        traced, step = _training(config, options, batch, trace=not repeats)
-    if not repeats:
-        counted = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
-        return {"operations": counted["flops"], "rate": product_rate(dtype)}
-    return {"canvas": list(batch.images.shape), "version": f"jax {jax.__version__}"} | measure(step, repeats)
+        return canvas, step, lambda: compiled.trace(model, batch)
+
+    batch = jax.device_put(jmr.make_batch(config, images, targets))
+    compiled, state = _training(config, options, len(images), abstract)
+    key, train_step = jax.random.key(0), compilation_cache.release_after_compiling(compiled)
+
+    def step():
+        nonlocal state
+        state, metrics = train_step(state, batch, key)
+        return state, metrics
+
+    return list(batch.images.shape), step, lambda: compiled.trace(state, batch, key)
+
+
+def _operations(traced, dtype: str) -> dict:
+    counted = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+    return {"operations": counted["flops"], "rate": product_rate(dtype)}
 
 
 def _quickstart():
@@ -92,79 +138,104 @@ def _quickstart():
     return config, run.optimizer, images, [{"boxes": box, "labels": np.array([0]), "masks": mask}] * count
 
 
-def _training(config, options, batch, trace: bool):
+def _abstract_model(config):
+    import jax
+    from flax import nnx
+
+    import jaxmaskrcnn as jmr
+
+    return jax.eval_shape(lambda: jmr.MaskRCNN(config, rngs=nnx.Rngs(0)))
+
+
+def _training(config, options, count: int, abstract: bool):
+    """A compiled training step and its first state; of an abstract state there are only shapes."""
     import jax
 
     import jaxmaskrcnn as jmr
-    from jaxmaskrcnn.compilation_cache import release_after_compiling
     from jaxmaskrcnn.models.mask_rcnn import init_model
     from jaxmaskrcnn.training import optimizer as optimizers
     from jaxmaskrcnn.training.step import init_state, jit_train_step
 
-    schedule = optimizers.learning_rate(options, len(batch.images), 1000)
-    model = init_model(config)
-    graphdef, optimizer, state = init_state(
-        model,
-        jmr.trainable(model),
-        lambda params: optimizers.make_optimizer(options, schedule, params, config),
-    )
-    train_step = jit_train_step(graphdef, optimizer, schedule)
-    batch, key = jax.device_put(batch), jax.random.key(0)
+    schedule = optimizers.learning_rate(options, count, 1000)
+    train_step = None
 
-    def step():
-        nonlocal state
-        state, metrics = train_step(state, batch, key)
-        jax.block_until_ready((state, metrics))
+    def build(model):
+        nonlocal train_step
+        graphdef, optimizer, state = init_state(
+            model,
+            jmr.trainable(model),
+            lambda params: optimizers.make_optimizer(options, schedule, params, config),
+        )
+        train_step = jit_train_step(graphdef, optimizer, schedule)
+        return state
 
-    traced = train_step.trace(state, batch, key) if trace else None
-    train_step = release_after_compiling(train_step)
-    return traced, step
+    state = jax.eval_shape(build, _abstract_model(config)) if abstract else build(init_model(config))
+    return train_step, state
 
 
-def torchvisions(case: str, batch_size: int, size: tuple[int, int], dtype: str, repeats: int) -> dict:
+def torchvisions(
+    case: str, batch_size: int, size: tuple[int, int], dtype: str, repeats: int, variant: str
+) -> dict:
     import torch
     import torchvision
     from torchvision.models.detection import MaskRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
     torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     # Frozen batch norm and three trainable layers are what the pretrained backbone comes with.
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
     model = MaskRCNN(
         backbone, num_classes=CLASSES + 1, min_size=min(size), max_size=max(size), box_score_thresh=0.0
-    )
+    ).to(device)
+    if variant != "plain":
+        model = model.to(memory_format=torch.channels_last)
+    if variant == "compiled":
+        model.backbone, model.rpn.head = torch.compile(model.backbone), torch.compile(model.rpn.head)
     image, target = photograph(*size)
-    images = [torch.from_numpy(image).permute(2, 0, 1).float() / 255] * batch_size
-    low = dtype == "bfloat16"
-    if case == "inference":
+    image = torch.from_numpy(image).permute(2, 0, 1).float().to(device) / 255
+    images = [image] * batch_size
+    autocast = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+    if case in ("detect", "inference"):
         model.eval()
+        if case == "detect":
+            model.transform.postprocess = lambda result, *sizes: result
 
         def step():
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            with torch.inference_mode(), autocast:
                 for result in model(images):
-                    result["masks"] > 0.5  # noqa: B015  (what a user does next, and ours has done)
+                    if case == "inference":
+                        result["masks"] > 0.5  # noqa: B015  (what a user does next, and ours has done)
 
     else:
         model.train()
         params = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(params, lr=1e-5, momentum=0.9, weight_decay=1e-4)
-        targets = [
-            {
-                "boxes": torch.from_numpy(target["boxes"]),
-                "labels": torch.from_numpy(target["labels"]) + 1,
-                "masks": torch.from_numpy(target["masks"]).to(torch.uint8),
-            }
-        ] * batch_size
+        target = {
+            "boxes": torch.from_numpy(target["boxes"]).to(device),
+            "labels": torch.from_numpy(target["labels"]).to(device) + 1,
+            "masks": torch.from_numpy(target["masks"]).to(torch.uint8).to(device),
+        }
+        targets = [target] * batch_size
 
         def step():
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            with autocast:
                 loss = sum(model(images, targets).values())
             loss.backward()
             optimizer.step()
 
+    told = {}
+    if device == "cuda":
+        told = {
+            "wait": lambda _: torch.cuda.synchronize(),
+            "steps": 10,
+            "device_peak": lambda: torch.cuda.max_memory_allocated() / 2**20,
+        }
     canvas = [batch_size, *(-(-side // 32) * 32 for side in size), 3]
-    return {"canvas": canvas, "version": f"torchvision {torchvision.__version__}"} | measure(step, repeats)
+    version = f"torchvision {torchvision.__version__}" + ("" if variant == "plain" else f", {variant}")
+    return {"canvas": canvas, "version": version} | measure(step, repeats, **told)
 
 
 def main():
@@ -176,6 +247,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--torch_python", default=sys.executable)
+    parser.add_argument("--torch_variants", default="plain", help=", ".join(VARIANTS))
+    parser.add_argument("--operations", type=int, default=1, help="0: no column of GFLOP/s, in less time")
     parser.add_argument("--output", help="write the figures to this json file as well")
     parser.add_argument("--measure", choices=("jaxmaskrcnn", "torchvision"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -184,15 +257,16 @@ def main():
     if unknown:
         parser.error(f"--cases has {', '.join(unknown)}; choose from {', '.join(CASES)}.")
     if args.measure:
-        function = {"jaxmaskrcnn": ours, "torchvision": torchvisions}[args.measure]
-        print(json.dumps(function(args.cases, int(args.batches), size, args.dtypes, args.repeats)))
+        given = (args.cases, int(args.batches), size, args.dtypes, args.repeats)
+        figures = ours(*given) if args.measure == "jaxmaskrcnn" else torchvisions(*given, args.torch_variants)
+        print(json.dumps(figures))
         return
     print(f"{hardware()}; {args.rounds} rounds of {args.repeats}\n")
     print(
-        "| case | batch | type | library | first s (cached) | s (smallest to largest) | peak MiB "
-        "| GFLOP/s (share) | times faster |"
+        "| case | batch | type | library | first s (cached) | s (smallest to largest) | images/s | peak MiB "
+        "| GFLOP/s (share) | ours is faster by |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     everything = []
     for case in args.cases.split(","):
         for batch in args.batches.split(",") if case != "quickstart" else ["1"]:
@@ -208,14 +282,17 @@ def _compare(case: str, batch: str, dtype: str, args) -> list[dict]:
         f"--cases={case}", f"--batches={batch}", f"--dtypes={dtype}", f"--size={args.size}",
         f"--repeats={args.repeats}",
     ]  # fmt: skip
-    pythons = {"jaxmaskrcnn": sys.executable, "torchvision": args.torch_python}
-    if case == "quickstart":
-        del pythons["torchvision"]
-    commands = {name: [python, __file__, f"--measure={name}", *options] for name, python in pythons.items()}
+    commands = {"jaxmaskrcnn": [sys.executable, __file__, "--measure=jaxmaskrcnn", *options]}
+    for variant in args.torch_variants.split(",") if case != "quickstart" else ():
+        if variant == "none":
+            continue
+        command = [args.torch_python, __file__, "--measure=torchvision", *options]
+        commands[f"torchvision {variant}"] = [*command, f"--torch_variants={variant}"]
     with tempfile.TemporaryDirectory() as cache:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache  # an empty one, so that the first round compiles
         results = in_turns(commands, args.rounds)
-        (counted,) = in_turns({"operations": [*commands["jaxmaskrcnn"], "--repeats=0"]}, 1)["operations"]
+        count = [*commands["jaxmaskrcnn"], "--repeats=0"]
+        counted = in_turns({"operations": count}, 1)["operations"][0] if args.operations else None
     rows = []
     for name, rounds in results.items():
         measured = [r for r in rounds if r]
@@ -225,23 +302,24 @@ def _compare(case: str, batch: str, dtype: str, args) -> list[dict]:
         seconds = sorted(s for r in measured for s in r["seconds"])
         ratios = [
             theirs["step_s"] / mine["step_s"]
-            for mine, theirs in zip(results["jaxmaskrcnn"], results.get("torchvision", ()), strict=False)
-            if mine and theirs
+            for mine, theirs in zip(results["jaxmaskrcnn"], rounds, strict=True)
+            if mine and theirs and name != "jaxmaskrcnn"
         ]
         peak = max(r["peak_mib"] for r in measured)
         note = " (with compilation)" if measured[0]["peak_includes_compilation"] else ""
-        ratio = f"{statistics.median(ratios):.2f}" if ratios and name == "jaxmaskrcnn" else ""
+        ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
         first = f"{measured[0]['first_call_s']:.1f}"
         if name == "jaxmaskrcnn" and len(measured) > 1:
             first += f" ({statistics.median(r['first_call_s'] for r in measured[1:]):.1f})"
-        rate = ""
+        rate, median = "", statistics.median(seconds)
         if counted:
-            per_second = counted["operations"] / statistics.median(seconds)
+            per_second = counted["operations"] / median
             rate = f"{per_second / 1e9:.0f} ({per_second / counted['rate']:.0%})"
+        canvas = measured[0]["canvas"]
         print(
-            f"| {case} | {' x '.join(map(str, measured[0]['canvas'][:3]))} | {dtype} "
-            f"| {name} ({measured[0]['version']}) | {first} "
-            f"| {statistics.median(seconds):.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f}) "
+            f"| {case} | {' x '.join(map(str, canvas[:3]))} | {dtype} "
+            f"| {name.split()[0]} ({measured[0]['version']}) | {first} "
+            f"| {median:.3g} ({seconds[0]:.3g} to {seconds[-1]:.3g}) | {canvas[0] / median:.3g} "
             f"| {peak:.0f}{note} | {rate} | {ratio} |",
             flush=True,
         )

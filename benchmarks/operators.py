@@ -15,6 +15,8 @@ Cases, on the features of one image of --size, R50-FPN with 256 channels, float3
     matching: 268569 anchors against 10 objects, and 256 of them sampled.
     mask_targets: 28x28 targets of 128 regions from 10 full-size masks.
     paste: 100 masks of 28x28 into the image, thresholded.
+
+On a GPU torchvision runs there too; our masks are pasted by the host everywhere.
 """
 
 import argparse
@@ -143,8 +145,13 @@ def torchvisions(height: int, width: int) -> dict:
     from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
     from torchvision.ops import MultiScaleRoIAlign
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def tensor(array):
+        return torch.from_numpy(array).to(device)
+
     arrays = inputs(height, width)
-    features = [torch.from_numpy(x).permute(2, 0, 1)[None].contiguous() for x in arrays["features"]]
+    features = [tensor(x).permute(2, 0, 1)[None].contiguous() for x in arrays["features"]]
     named = {str(i): x for i, x in enumerate(features[:4])}
 
     def pool(boxes, size, gradient):
@@ -161,19 +168,20 @@ def torchvisions(height: int, width: int) -> dict:
 
     steps = {}
     for name, (_, size) in ROI_CASES.items():
-        boxes = torch.from_numpy(arrays["regions"][name])
+        boxes = tensor(arrays["regions"][name])
         steps[name] = pool(boxes, size, False)
         steps[name + "-gradient"] = pool(boxes, size, True)
 
     generator = AnchorGenerator(((32,), (64,), (128,), (256,), (512,)), ((0.5, 1.0, 2.0),) * 5)
     both = {"training": 2000, "testing": 1000}
     rpn = RegionProposalNetwork(
-        generator, RPNHead(256, 3), 0.7, 0.3, 256, 0.5, both, {"training": 1000, "testing": 1000}, 0.7
-    ).train()
-    image = ImageList(torch.zeros(1, 3, height, width), [(height, width)])
+        generator, RPNHead(256, 3).to(device), 0.7, 0.3, 256, 0.5, both,
+        {"training": 1000, "testing": 1000}, 0.7,
+    ).train()  # fmt: skip
+    image = ImageList(torch.zeros(1, 3, height, width, device=device), [(height, width)])
     anchors = generator(image, features)
-    objectness = torch.from_numpy(arrays["objectness"])[:, None]
-    deltas = torch.from_numpy(arrays["deltas"])
+    objectness = tensor(arrays["objectness"])[:, None]
+    deltas = tensor(arrays["deltas"])
     counts = [3 * h * w for h, w in arrays["sizes"]]
 
     def proposals():
@@ -183,21 +191,27 @@ def torchvisions(height: int, width: int) -> dict:
 
     steps["proposals"] = proposals
     _, target = photograph(height, width)
-    targets = [{"boxes": torch.from_numpy(target["boxes"]), "labels": torch.from_numpy(target["labels"])}]
+    targets = [{"boxes": tensor(target["boxes"]), "labels": tensor(target["labels"])}]
 
     def match_and_sample():
         labels, _ = rpn.assign_targets_to_anchors(anchors, targets)
         return rpn.fg_bg_sampler(labels)
 
     steps["matching"] = match_and_sample
-    masks = torch.from_numpy(target["masks"]).to(torch.uint8)
-    regions = torch.from_numpy(arrays["regions"]["mask128"])
-    index = torch.from_numpy(arrays["mask_index"])
+    masks = tensor(target["masks"]).to(torch.uint8)
+    regions = tensor(arrays["regions"]["mask128"])
+    index = tensor(arrays["mask_index"])
     steps["mask_targets"] = lambda: project_masks_on_boxes(masks, regions, index, 28)
-    probabilities = torch.from_numpy(arrays["paste_masks"])[:, None]
-    boxes = torch.from_numpy(arrays["paste_boxes"])
+    probabilities = tensor(arrays["paste_masks"])[:, None]
+    boxes = tensor(arrays["paste_boxes"])
     steps["paste"] = lambda: paste_masks_in_image(probabilities, boxes, (height, width)) > 0.5
-    return steps
+    if device == "cpu":
+        return steps
+
+    def waiting(step):
+        return lambda: (step(), torch.cuda.synchronize())
+
+    return {name: waiting(step) for name, step in steps.items()}
 
 
 def measure_cases(library: str, cases, size, repeats: int) -> dict[str, list[float]]:

@@ -81,6 +81,30 @@ def test_the_data_command(load, tmp_path, capsys):
     assert "belong together" in capsys.readouterr().err
 
 
+def test_kinds_of_kernels(load):
+    kernels = load("kernels")
+    names = {
+        "sm90_xmma_dgrad_implicit_gemm_bf16": "convolutions",
+        "nvjet_sm90_tst_128x160": "products",
+        "gemm_fusion_dot_108": "products",
+        "input_scatter_fusion_1": "scatter and gather",
+        "sort_89_1__27": "sorting",
+        "input_add_reduce_fusion_3": "sums and other reductions",
+        "MemcpyD2H": "copies",
+        "loop_select_fusion_5": "elementwise",
+        "something": "other",
+    }
+    assert {name: kernels.kind_of(name) for name in names} == names
+    rows = kernels.by_kind({"sort_1": (3.0, 2), "sort_2": (1.0, 1), "MemcpyD2H": (4.0, 5)})
+    assert rows == [["sorting", "4.00", "50%", 3], ["copies", "4.00", "50%", 5], ["all", "8.00", "", 8]]
+
+
+@pytest.mark.slow
+def test_kernels_without_a_gpu(load):
+    with pytest.raises(SystemExit, match="the profile has no GPU"):
+        load("kernels").main(["--batch=1", "--size=64,96", "--case=detect"])
+
+
 def test_mistakes_in_the_commands_are_told(load, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         load("growth").main(["--cases=regions,huge"])

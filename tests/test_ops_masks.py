@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn import ops
+from jaxmaskrcnn.ops import roi_tile_batches
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_masks.npz")
 MASKS = GOLDEN["masks"]
@@ -101,7 +102,13 @@ def test_targets_do_not_depend_on_the_canvas(rule):
     assert abs(unaware - GOLDEN["targets_soft"]).max() > 0.1
 
 
-def test_targets_under_vmap_in_chunks_and_of_padding(monkeypatch):
+def choose_platform(monkeypatch, name):
+    """Computes as another platform would."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, **ways: ways[name](*arrays))
+
+
+@pytest.mark.parametrize("platform", ["tpu", "default"])
+def test_targets_under_vmap_in_chunks_and_of_padding(platform, monkeypatch):
     import jaxmaskrcnn.ops.masks as module
 
     rng = np.random.default_rng(0)
@@ -109,9 +116,10 @@ def test_targets_under_vmap_in_chunks_and_of_padding(monkeypatch):
     boxes = np.concatenate([GOLDEN["target_boxes"], np.zeros((3, 4), np.float32)])
     boxes = np.stack([boxes, rng.permutation(boxes)])
     index = rng.integers(0, 4, (2, len(boxes[0])))
-    # CPUs have no chunks.
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+    # CPUs have no chunks, and no batches of tiles.
+    choose_platform(monkeypatch, platform)
     monkeypatch.setattr(module, "_CHUNK_PIXELS", 5 * HEIGHT * WIDTH)
+    monkeypatch.setattr(roi_tile_batches, "_BATCH_BYTES", 4 * roi_tile_batches.BITS_TILE**2 * 3)
     batch = jax.jit(jax.vmap(lambda p, i, b: ops.mask_targets(p, WIDTH, i, b, 7, rule="soft")))(
         packed, index, boxes
     )
@@ -124,9 +132,10 @@ def test_targets_under_vmap_in_chunks_and_of_padding(monkeypatch):
     assert none.shape == (0, 7, 7)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "default"])
 @pytest.mark.parametrize("rule", ["soft", "threshold"])
-def test_targets_by_tiles_equal_those_from_whole_masks(rule, monkeypatch):
-    """What CPUs compute against what every other device computes."""
+def test_targets_by_tiles_equal_those_from_whole_masks(rule, platform, monkeypatch):
+    """What CPUs and GPUs compute against what TPUs compute."""
     rng = np.random.default_rng(3)
     masks = rng.random((2, 3, 150, 203)) < 0.5
     corner = rng.uniform(-20, 150, (2, 20, 2))
@@ -137,9 +146,10 @@ def test_targets_by_tiles_equal_those_from_whole_masks(rule, monkeypatch):
     def targets(packed, index, boxes, size):
         return ops.mask_targets(packed, 203, index, boxes, 9, rule=rule, image_size=size)
 
+    choose_platform(monkeypatch, platform)
     tiles = jax.jit(jax.vmap(targets))(*arguments)
     one = jax.jit(targets)(*(x[1] for x in arguments))
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+    choose_platform(monkeypatch, "tpu")
     whole = jax.jit(jax.vmap(lambda *a: targets(*a)))(*arguments)
     assert (np.asarray(whole).std((2, 3)) > 0.01).sum() > 25
     if rule == "threshold":  # a sum that is a half up to rounding may go either way

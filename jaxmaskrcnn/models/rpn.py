@@ -15,6 +15,7 @@ from jaxmaskrcnn.models.padding import feature_extent, inside, zero_outside
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import nms
+from jaxmaskrcnn.ops.top_k import top_k
 from jaxmaskrcnn.structures import Anchors, Proposals
 
 Array = jax.Array
@@ -134,7 +135,7 @@ def select_proposals(
     slots = min(pre_nms, max(counts))  # every level padded to the same number, for one vmapped NMS
     start, top_scores, top_index = 0, [], []
     for count in counts:
-        best, index = jax.lax.top_k(scores[start : start + count], min(pre_nms, count))
+        best, index = top_k(scores[start : start + count], min(pre_nms, count))
         pad = slots - best.shape[0]
         top_scores.append(jnp.pad(best, (0, pad), constant_values=-jnp.inf))
         top_index.append(jnp.pad(index + start, (0, pad)))
@@ -157,7 +158,7 @@ def select_proposals(
     missing = max(0, post_nms - scores.shape[0])
     scores = jnp.pad(scores, (0, missing), constant_values=-jnp.inf)
     boxes = jnp.pad(boxes.reshape(-1, 4), ((0, missing), (0, 0)))
-    scores, index = jax.lax.top_k(scores, post_nms)
+    scores, index = top_k(scores, post_nms)
     valid = scores > -jnp.inf
     return Proposals(
         boxes=jnp.where(valid[:, None], boxes[index], 0),

@@ -1,9 +1,9 @@
 """The convolutions of the models, with what follows them, computed as is fastest on the platform at hand.
 
 ``relu(convolution(x, kernel) + bias + shortcut)`` is one operation whose gradient needs ``x`` and the
-result, and nothing in between. On GPUs and TPUs it is XLA's convolution or product with XLA's own
-gradients. On CPUs, where XLA's gradients of convolutions are several times slower than the convolutions
-themselves:
+result, and nothing in between. On GPUs and TPUs it is XLA's convolution, which cuDNN computes in one pass
+with all that follows, with XLA's own gradients (of a 1x1 convolution: those of a product). On CPUs, where
+XLA's gradients of convolutions are several times slower than the convolutions themselves:
 
 - 3x3, stride 1: Winograd's filtering (`winograd.py`), forward and gradients;
 - 3x3, stride 2: gradients as products, one for each of the four parities of a cell's row and column;
@@ -61,13 +61,23 @@ def convolution(
         >>> float(jax.grad(loss)(jnp.zeros((3, 3, 1, 1)))[1, 1, 0, 0])
         64.0
     """
-    default = functools.partial(_default, stride=stride, groups=groups, relu=relu)
-    cpu = default
+
+    def default(x, kernel, bias, shortcut):
+        # Blocks of outputs that are not whole would be padded by passes over the whole input.
+        few = _is_product(kernel, groups) and kernel.shape[-1] % 8 > 0
+        y = _product(x, kernel, stride) if few else _fold_and_convolve(x, kernel, stride, groups)
+        return finish(y, bias, shortcut, relu)
+
     if winograd_is_faster(x, kernel, stride, groups):
         cpu = functools.partial(winograd.convolve, relu=relu)
-    elif (relu or shortcut is not None) and _is_product(kernel, groups):
+    elif _is_product(kernel, groups):
         cpu = functools.partial(_product_in_blocks, stride=stride, relu=relu)
-    if cpu is default:
+    elif _is_stem(kernel, stride, groups):
+
+        def cpu(x, kernel, bias, shortcut):
+            return finish(_convolve(x, kernel, stride), bias, shortcut, relu)
+
+    else:
         return default(x, kernel, bias, shortcut)
     return jax.lax.platform_dependent(x, kernel, bias, shortcut, cpu=cpu, default=default)
 
@@ -88,18 +98,40 @@ def _is_product(kernel: Array, groups: int) -> bool:
     return kernel.shape[:2] == (1, 1) and groups == 1
 
 
-def _plain(x: Array, kernel: Array, stride: int, groups: int) -> Array:
-    if _is_product(kernel, groups):
-        return product(x[:, ::stride, ::stride], kernel[0, 0])
-    border = ((kernel.shape[0] // 2, kernel.shape[0] // 2), (kernel.shape[1] // 2, kernel.shape[1] // 2))
+def _product(x: Array, kernel: Array, stride: int) -> Array:
+    return product(x[:, ::stride, ::stride], kernel[0, 0])
+
+
+def _is_stem(kernel: Array, stride: int, groups: int) -> bool:
+    return (*kernel.shape[:2], stride, groups) == (7, 7, 2, 1) and kernel.shape[2] <= 4
+
+
+def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1, border=None) -> Array:
     numbers = ("NHWC", "HWIO", "NHWC")
+    border = border or tuple((size // 2, size // 2) for size in kernel.shape[:2])
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), border, dimension_numbers=numbers, feature_group_count=groups
     )
 
 
-def _default(x, kernel, bias, shortcut, stride, groups, relu) -> Array:
-    return finish(_plain(x, kernel, stride, groups), bias, shortcut, relu)
+def _fold_and_convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
+    """A convolution whose input has at least twelve channels.
+
+    Hardware multiplies blocks of channels, of which the three of an image are a small part. So 2 x 2 pixels
+    become the channels of one, and the stem's 7x7 kernel of stride 2 becomes a 4x4 one of stride 1.
+
+    Source: space-to-depth in Google's ResNets for TPUs.
+    """
+    if not _is_stem(kernel, stride, groups):
+        return _convolve(x, kernel, stride, groups)
+    n, height, width, channels = x.shape
+    h, w = ceil(height / 2), ceil(width / 2)
+    x = jnp.pad(x, ((0, 0), (0, 2 * h - height), (0, 2 * w - width), (0, 0)))
+    x = x.reshape(n, h, 2, w, 2, channels).swapaxes(2, 3).reshape(n, h, w, 4 * channels)
+    # A row and a column of zeros first: output y then reads the pairs of rows y - 2 to y + 1.
+    kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
+    kernel = kernel.reshape(4, 2, 4, 2, channels, -1).swapaxes(1, 2).reshape(4, 4, 4 * channels, -1)
+    return _convolve(x, kernel, border=((2, 1), (2, 1)))
 
 
 def _product_in_blocks(x, kernel, bias, shortcut, stride, relu) -> Array:
@@ -110,8 +142,8 @@ def _product_in_blocks(x, kernel, bias, shortcut, stride, relu) -> Array:
     blocks = ceil(cells * features * x.dtype.itemsize / _BLOCK_BYTES)
     rows = ceil(cells / blocks)
     kernel = kernel[0, 0]
-    if blocks == 1:
-        return _default(x, kernel[None, None], bias, shortcut, 1, 1, relu)
+    if blocks == 1 or not (relu or shortcut is not None):
+        return finish(product(x, kernel), bias, shortcut, relu)
     flat = x.reshape(cells, channels)
     added = None if shortcut is None else shortcut.reshape(cells, features)
 
@@ -136,9 +168,11 @@ def _forward(x, kernel, bias, shortcut, stride, groups, relu):
 def _backward(stride, groups, relu, saved, cotangent):
     x, kernel, (bias, shortcut), y = saved
     if relu:
+        # XLA would compare what comes before the ReLU, and keep that as well: for two uses nothing is fused.
+        y = jax.lax.optimization_barrier(y)
         cotangent = jnp.where(y > 0, cotangent, 0)
     default = functools.partial(_plain_gradients, stride=stride, groups=groups)
-    cpu = default
+    cpu = functools.partial(default, fold=False) if _is_stem(kernel, stride, groups) else default
     if winograd_is_faster(x, kernel, stride, groups):
         cpu = _winograd_gradients
     elif (*kernel.shape[:2], stride, groups) == (3, 3, 2, 1):
@@ -154,8 +188,12 @@ def _backward(stride, groups, relu, saved, cotangent):
 convolution.defvjp(_forward, _backward)
 
 
-def _plain_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
-    plain = functools.partial(_plain, stride=stride, groups=groups)
+def _plain_gradients(x, kernel, cotangent, stride, groups, fold=True) -> tuple[Array, Array]:
+    def plain(x, kernel):
+        if _is_product(kernel, groups):
+            return _product(x, kernel, stride)
+        return (_fold_and_convolve if fold else _convolve)(x, kernel, stride, groups)
+
     return jax.vjp(plain, x, kernel)[1](cotangent)
 
 

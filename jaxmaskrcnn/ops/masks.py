@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops import roi_tiles
+from jaxmaskrcnn.ops import roi_tile_batches, roi_tiles
 from jaxmaskrcnn.ops.resize import mix_pairs
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
@@ -106,7 +106,9 @@ def mask_targets(
     extents = jnp.broadcast_to(h, index.shape), jnp.broadcast_to(w, index.shape)
     targets = jax.lax.platform_dependent(
         packed, jnp.asarray(index, jnp.int32), y, x, extents,
-        cpu=functools.partial(_crop_tiles, size, width), default=functools.partial(_crop_whole, size, width),
+        cpu=functools.partial(_crop_tiles, functools.partial(roi_tiles.pool_bits, width=width), size),
+        tpu=functools.partial(_crop_whole, size, width),
+        default=functools.partial(_crop_tiles, roi_tile_batches.pool_bits, size),
     )  # fmt: skip
     return targets if rule == "soft" else (targets >= 0.5).astype(jnp.float32)
 
@@ -138,12 +140,12 @@ def _crop_whole(size, width, packed, index, y, x, extents):
     return jax.lax.map(crop, (index, y, x, extents), batch_size=min(chunk, index.shape[0]))
 
 
-def _crop_tiles(size, width, packed, index, y, x, extents):
+def _crop_tiles(pool_bits, size, packed, index, y, x, extents):
     """The same from those pixels alone that a region covers."""
 
     @merge_batch
     def crop(maps, regions):
-        return roi_tiles.pool_bits(*maps, regions, width)
+        return pool_bits(*maps, regions)
 
     rows, columns = window_taps(*y, size, extents[0]), window_taps(*x, size, extents[1])
     return crop((packed,), Regions(jnp.zeros_like(index), index, rows, columns))[..., 0]

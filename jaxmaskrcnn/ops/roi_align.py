@@ -8,10 +8,9 @@ sample is interpolated from the four pixels around it, and a bin is the mean of 
 Pixel (i, j) has its centre at (i, j). A sample outside of [-1, H] x [-1, W] counts as 0; one
 between -1 and 0 is moved to 0, one above H - 1 to H - 1.
 
-All of this is separable; `roi_taps.py` says what a bin reads on one axis, and this module sums the
-pairs of a row tap and a column tap. The loop is as long as the widest bin at hand needs. On CPUs
-`roi_tiles.py` computes gradients, and pools with the adaptive number of samples, by products of
-matrices.
+All of this is separable; `roi_taps.py` says what a bin reads on one axis. What is read then is the same
+everywhere, and how depends on the platform and on the number of samples: `roi_gather.py` takes the pairs of a
+row tap and a column tap, `roi_tiles.py` and `roi_tile_batches.py` multiply tiles of pixels with matrices.
 """
 
 import functools
@@ -22,8 +21,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops import roi_tiles
-from jaxmaskrcnn.ops.epilogue import zero_after
+from jaxmaskrcnn.ops import roi_gather, roi_tile_batches, roi_tiles
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import Taps, axis_samples, fixed_taps, window_taps
 
@@ -184,8 +182,7 @@ def multilevel_roi_align(
     dtype = features[0].dtype
     if not jnp.shape(boxes)[0]:
         return jnp.zeros((0, oh, ow, features[0].shape[-1]), dtype)
-    # Sums over bfloat16 features are made in float32.
-    features = [f.astype(jnp.promote_types(dtype, jnp.float32)) for f in features]
+    features = [jnp.asarray(f) for f in features]
     sizes = np.array([f.shape[:2] for f in features]) if feature_sizes is None else feature_sizes
     sizes = jnp.asarray(sizes, jnp.float32)  # [L, 2]
 
@@ -207,7 +204,7 @@ def multilevel_roi_align(
 
 @jax.custom_vjp
 def _pool(maps, regions):
-    """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C].
+    """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], at least float32.
 
     The derivative that JAX would make of it has an array of the features' size for each tap.
     """
@@ -220,7 +217,8 @@ def _pool_forward(maps, regions):
 
 
 def _pool_backward(residuals, cotangent):
-    return _spread(*residuals, cotangent), None
+    gradient = _spread(*residuals, cotangent)
+    return tuple(g.astype(f.dtype) for g, f in zip(gradient, residuals[0], strict=True)), None
 
 
 _pool.defvjp(_pool_forward, _pool_backward)
@@ -229,58 +227,15 @@ _pool.defvjp(_pool_forward, _pool_backward)
 @merge_batch
 def _sum(maps, regions):
     if isinstance(regions.rows, Taps):
-        return sum_taps(maps, regions)  # a few taps are quickly gathered everywhere
-    return jax.lax.platform_dependent(maps, regions, cpu=roi_tiles.pool, default=sum_taps)
+        # A few taps are quickly gathered everywhere.
+        by_tap, at_once = roi_gather.sum_taps, roi_gather.sum_taps_at_once
+        return jax.lax.platform_dependent(maps, regions, cpu=by_tap, tpu=by_tap, default=at_once)
+    return jax.lax.platform_dependent(maps, regions, cpu=roi_tiles.pool, default=roi_tile_batches.pool)
 
 
 @merge_batch
 def _spread(maps, regions, cotangent):
-    return jax.lax.platform_dependent(maps, regions, cotangent, cpu=roi_tiles.spread, default=spread_taps)
-
-
-def sum_taps(maps, regions):
-    """Weighted sums of pixels, tap by tap, so that nothing larger than the output is ever in memory.
-
-    Args:
-        maps: L arrays [B, H, W, C].
-        regions: R of them.
-
-    Returns:
-        [R, oh, ow, C].
-    """
-    flat = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps])
-    base = regions.base(maps)
-
-    def add(number, total):
-        index, weight = regions.tap(number, *base)
-        return total + weight[..., None] * flat.at[index].get(mode="promise_in_bounds")
-
-    taps = regions.size()
-    total = jnp.full((regions.level.shape[0], *regions.bins(), flat.shape[1]), zero_after(flat))
-    # Partly unrolled, XLA makes one loop of several taps. Without any loop it would repeat the whole
-    # sum inside of each consumer, for a transposed copy in a very slow order.
-    return jax.lax.fori_loop(0, taps, add, total, unroll=4 if isinstance(taps, int) else 1)
-
-
-def spread_taps(maps, regions, cotangent):
-    """The transpose of :func:`sum_taps`.
-
-    Args:
-        maps: L arrays [B, H, W, 0], for their shapes.
-        regions: As there.
-        cotangent: [R, oh, ow, C].
-
-    Returns:
-        L arrays [B, H, W, C].
-    """
-    base, channels = regions.base(maps), cotangent.shape[-1]
-
-    def add(number, grad):
-        index, weight = regions.tap(number, *base)
-        return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
-
-    counts = [int(np.prod(f.shape[:3])) for f in maps]
-    grad = jnp.full((sum(counts), channels), zero_after(cotangent))
-    grad = jax.lax.fori_loop(0, regions.size(), add, grad)
-    parts = jnp.split(grad, np.cumsum(counts)[:-1])
-    return tuple(part.reshape(*f.shape[:3], channels) for part, f in zip(parts, maps, strict=True))
+    other = {"default": roi_tile_batches.spread}
+    if isinstance(regions.rows, Taps):
+        other = {"tpu": roi_gather.spread_taps, "default": roi_gather.spread_taps_at_once}
+    return jax.lax.platform_dependent(maps, regions, cotangent, cpu=roi_tiles.spread, **other)

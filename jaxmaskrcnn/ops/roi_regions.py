@@ -49,6 +49,15 @@ class Regions(NamedTuple):
         start = base[:, None] + width[:, None] * y
         return start[:, :, None] + x[:, None, :], row_weight[:, :, None] * column_weight[:, None, :]
 
+    def taps(self, base, width):
+        """(flat index, weight), both [R, oh, ow, T], of all pairs, for a fixed number of taps."""
+        y, row_weight = self.rows
+        x, column_weight = self.columns
+        start = (base[:, None, None] + width[:, None, None] * y)[:, :, None, :, None]
+        index = start + x[:, None, :, None, :]
+        weight = row_weight[:, :, None, :, None] * column_weight[:, None, :, None, :]
+        return index.reshape(*index.shape[:3], -1), weight.reshape(*index.shape[:3], -1)
+
 
 def merge_batch(function):
     """A function of L arrays [B, H, W, C], regions, and arrays of R rows, that `vmap` calls once.

@@ -41,10 +41,12 @@ def pool(maps, regions):
         [R, oh, ow, C].
     """
 
-    def reader(features):
-        return lambda at: lax.dynamic_slice(features, at, _tile_shape(features.shape, TILE))[0]
+    dtype = jnp.promote_types(maps[0].dtype, jnp.float32)
 
-    return _pool([reader(f) for f in maps], [f.shape for f in maps], regions, TILE, maps[0].dtype)
+    def reader(features):
+        return lambda at: lax.dynamic_slice(features, at, _tile_shape(features.shape, TILE))[0].astype(dtype)
+
+    return _pool([reader(f) for f in maps], [f.shape for f in maps], regions, TILE, dtype)
 
 
 def pool_bits(packed, regions, width):

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmaskrcnn.ops.top_k import top_k
+
 
 class Samples(NamedTuple):
     """Chosen candidates: the foreground ones first, then the background ones.
@@ -105,5 +107,5 @@ def sample(labels: Array, priority: Array, count: int, positive_fraction: float)
 def _by_priority(member, priority, count):
     """Indices of the ``count`` members of the highest priority, in any order after the last one."""
     k = min(count, member.shape[0])
-    index = jax.lax.top_k(jnp.where(member, priority, -jnp.inf), k)[1]
+    index = top_k(jnp.where(member, priority, -jnp.inf), k)[1]
     return jnp.pad(index, (0, count - k))

@@ -1,0 +1,172 @@
+"""RoIAlign with the adaptive number of samples on GPUs and TPUs: many tiles at a time.
+
+A region reads as many pixels as it covers, and regions differ a thousandfold in size. So the regions are cut
+into tiles of equal size, and these are worked through in batches, whichever regions they belong to: what a
+tile adds to its region's bins is ``rows @ tile @ columns.T``. The gradient is the same with the matrices
+transposed. On CPUs `roi_tiles.py` does it tile by tile.
+
+Sums of a bin's tiles are made in no fixed order, as all scatters of XLA are on a GPU.
+
+Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
+oh and ow the output's height and width in bins, K tiles of a batch, T a tile's side in pixels.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmaskrcnn.ops.roi_gather import maps_of, zeros
+
+TILE = 16
+BITS_TILE = 64  # in masks, whose pixels have one channel
+# Pixels of a batch of tiles, in float32.
+_BATCH_BYTES = 2**27
+
+
+class _Tiles(NamedTuple):
+    """The tiles of the regions, region by region and row by row.
+
+    ``top`` and ``left`` int [R] are the first pixels, ``across`` int [R] tiles are beside each other, and
+    ``end`` int [R] tiles belong to a region or one before it.
+    """
+
+    top: jax.Array
+    left: jax.Array
+    across: jax.Array
+    end: jax.Array
+
+    def batch(self, start, size, side):
+        """``size`` tiles from number ``start`` on: which there are bool [K], region, and pixels [K, T]."""
+        number = start + jnp.arange(size)
+        region = jnp.searchsorted(self.end, number, side="right", method="scan_unrolled")
+        region = jnp.minimum(region, self.end.shape[0] - 1)
+        before = jnp.where(region > 0, self.end[region - 1], 0)
+        row, column = jnp.divmod(number - before, jnp.maximum(self.across[region], 1))
+        within = jnp.arange(side)
+        y = (self.top[region] + side * row)[:, None] + within
+        x = (self.left[region] + side * column)[:, None] + within
+        return number < self.end[-1], region, y, x
+
+
+def _cut(regions, side, align=1):
+    (top, bottom), (left, right) = regions.rows.span(), regions.columns.span()
+    left = left - left % align
+    down, across = (
+        jnp.maximum(last - first + side, 0) // side for first, last in ((top, bottom), (left, right))
+    )
+    return _Tiles(top, left, across, jnp.cumsum(down * across))
+
+
+def _weights(taps, region, pixel, there):
+    """What each pixel of a tile counts in each bin of its region, float32 [K, bins, T]."""
+    matrix = jax.vmap(lambda r, pixel: jax.tree.map(lambda x: x[r], taps).matrix(pixel))(region, pixel)
+    return jnp.where(there[:, None, None], matrix, 0)
+
+
+def _batches(tiles, size, add, initial):
+    """``add(start, total)`` for all batches; there may be none."""
+
+    def more(state):
+        return state[0] < tiles.end[-1]
+
+    return jax.lax.while_loop(more, lambda s: (s[0] + size, add(s[0], s[1])), (jnp.int32(0), initial))[1]
+
+
+def _pool(read, regions, side, channels, dtype, align=1):
+    """Bins of the regions, [R, oh, ow, C]; ``read`` gives the pixels [K, T, T, C] of tiles."""
+    tiles, (height, width) = _cut(regions, side, align), regions.bins()
+    size = _batch_size(side, channels)
+
+    def add(start, total):
+        there, region, y, x = tiles.batch(start, size, side)
+        rows = _weights(regions.rows, region, y, there).astype(dtype)
+        columns = _weights(regions.columns, region, x, there).astype(dtype)
+        half = jnp.einsum("kyi,kijc->kyjc", rows, read(region, y, x).astype(dtype), precision="highest")
+        bins = jnp.einsum("kxj,kyjc->kyxc", columns, half, precision="highest")
+        return total.at[region].add(bins, mode="promise_in_bounds")
+
+    return _batches(tiles, size, add, jnp.zeros((tiles.end.shape[0], height, width, channels), dtype))
+
+
+def _flat_index(maps, regions):
+    """A function from tiles' regions and pixels to places int [K, T, T] in the list of all maps' pixels."""
+    base, width = regions.base(maps)
+    heights = jnp.asarray(np.array([f.shape[1] for f in maps], np.int32))[regions.level]
+
+    def places(region, y, x):
+        # Pixels behind the last one have no weight.
+        y = jnp.minimum(y, heights[region][:, None] - 1)
+        x = jnp.minimum(x, width[region][:, None] - 1)
+        return (base[region][:, None] + width[region][:, None] * y)[:, :, None] + x[:, None, :]
+
+    return places
+
+
+def pool(maps, regions):
+    """Weighted sums of pixels.
+
+    Args:
+        maps: L arrays [B, H, W, C].
+        regions: R of them, at least one.
+
+    Returns:
+        [R, oh, ow, C], at least float32.
+    """
+    flat, places = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]), _flat_index(maps, regions)
+
+    def read(region, y, x):
+        return flat.at[places(region, y, x)].get(mode="promise_in_bounds")
+
+    return _pool(read, regions, TILE, flat.shape[1], jnp.promote_types(flat.dtype, jnp.float32))
+
+
+def pool_bits(packed, regions):
+    """:func:`pool` of masks with eight pixels in a byte.
+
+    Args:
+        packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
+        regions: R of them, at least one, all of level 0.
+
+    Returns:
+        float32 [R, oh, ow, 1].
+    """
+
+    def read(region, y, x):
+        y = jnp.minimum(y, packed.shape[1] - 1)
+        byte = jnp.minimum(x[:, ::8] // 8, packed.shape[2] - 1)
+        image = regions.image[region]
+        bytes_ = packed.at[image[:, None, None], y[:, :, None], byte[:, None, :]]
+        return jnp.unpackbits(bytes_.get(mode="promise_in_bounds"), axis=-1)[..., None]
+
+    return _pool(read, regions, BITS_TILE, 1, jnp.float32, align=8)
+
+
+def spread(maps, regions, cotangent):
+    """The transpose of :func:`pool`.
+
+    Args:
+        maps: L arrays [B, H, W, 0], for their shapes.
+        regions: As there.
+        cotangent: [R, oh, ow, C].
+
+    Returns:
+        L arrays [B, H, W, C].
+    """
+    tiles, places, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
+    size = _batch_size(TILE, channels)
+
+    def add(start, grad):
+        there, region, y, x = tiles.batch(start, size, TILE)
+        rows = _weights(regions.rows, region, y, there).astype(cotangent.dtype)
+        columns = _weights(regions.columns, region, x, there).astype(cotangent.dtype)
+        half = jnp.einsum("kxj,kyxc->kyjc", columns, cotangent[region], precision="highest")
+        pixels = jnp.einsum("kyi,kyjc->kijc", rows, half, precision="highest")
+        return grad.at[places(region, y, x)].add(pixels, mode="promise_in_bounds")
+
+    return maps_of(_batches(tiles, size, add, zeros(maps, cotangent)), maps)
+
+
+def _batch_size(side, channels):
+    return max(1, _BATCH_BYTES // (4 * side * side * channels))

@@ -1,0 +1,52 @@
+"""The largest of many values.
+
+Shape legend: N values.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def top_k(values: Array, k: int) -> tuple[Array, Array]:
+    """The ``k`` largest values, as ``jax.lax.top_k`` gives them.
+
+    On GPUs and TPUs that sorts all values, with a time that grows faster than their number. There the best
+    of parts are taken first, and then the best of those.
+
+    Args:
+        values: float [N], at least k.
+        k: How many, static.
+
+    Returns:
+        Values [k], largest first, and their indices int32 [k]; of equal values the first ones come first.
+
+    Example:
+        >>> top_k(jnp.array([1.0, 3.0, 2.0, 3.0]), 3)[1].tolist()
+        [1, 3, 2]
+    """
+    if values.shape[0] <= 2 * _part(k):
+        return tuple(jax.lax.top_k(values, k))
+
+    def whole(values):
+        return tuple(jax.lax.top_k(values, k))
+
+    return jax.lax.platform_dependent(values, cpu=whole, default=lambda values: by_parts(values, k))
+
+
+def by_parts(values: Array, k: int) -> tuple[Array, Array]:
+    """`top_k` of parts, until few values are left."""
+    n, part = values.shape[0], _part(k)
+    if n <= 2 * part:
+        return tuple(jax.lax.top_k(values, k))
+    # Padding comes last, and is never chosen before a value that is there.
+    parts = jnp.pad(values, (0, -n % part), constant_values=-jnp.inf).reshape(-1, part)
+    best, index = jax.lax.top_k(parts, k)
+    index = index + part * jnp.arange(len(parts), dtype=jnp.int32)[:, None]
+    best, place = by_parts(best.reshape(-1), k)
+    return best, index.reshape(-1)[place]
+
+
+def _part(k: int) -> int:
+    """Values of a part: a power of two, for sorting networks, of which at most a quarter is kept."""
+    return max(2048, 4 << (k - 1).bit_length())
