@@ -13,7 +13,8 @@ from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as command
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_path
-from jaxmaskrcnn.inference import comparison, main, outputs, video
+from jaxmaskrcnn.inference import comparison, outputs, video
+from jaxmaskrcnn.inference import predict as predicting
 from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.colours import ColourTracker
 from jaxmaskrcnn.inference.comparison import draw_comparison
@@ -39,7 +40,7 @@ def model():
 def predict(model, tmp_path, monkeypatch):
     """Runs the command with a quick detector; its output is in the folder ``out``."""
     monkeypatch.setattr(compilation_cache, "enable", lambda: None)
-    monkeypatch.setattr(main, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: model)
 
     def run(*inputs, **options):
         flags = [f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()]
@@ -237,7 +238,9 @@ def test_tiles_and_versions_go_with_every_format(predict, folder, tmp_path, monk
     assert all(a["segmentation"]["size"] == [90, 150] for a in of(tiled, "large.png"))
 
     made = []
-    monkeypatch.setattr(main, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1]))
+    monkeypatch.setattr(
+        predicting, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1])
+    )
     assert predict(folder, tta=True, tta_scales="0.5,2", tile=80, format="json") == 0
     assert made == [{"scales": [0.5, 2.0], "classes": None}]
 
@@ -266,7 +269,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
 
 def test_masks_are_told_to_be_missing(model, predict, folder, monkeypatch, capsys):
     boxes = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1, mask_head=False))
-    monkeypatch.setattr(main, "load_model", lambda *_, **__: boxes)
+    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: boxes)
     assert predict(folder, format="masks") == 2
     assert "the model has no mask head" in capsys.readouterr().err
     assert predict(folder, format="png,json,labelme,geojson", tile=40) == 0

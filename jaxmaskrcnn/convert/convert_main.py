@@ -4,12 +4,12 @@ import argparse
 import re
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from jaxmaskrcnn import compilation_cache
-from jaxmaskrcnn.convert.choice import count_classes
-from jaxmaskrcnn.convert.detector import ConversionReport, load_detector
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.model_io import check_free, save_model
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.convert.detector import ConversionReport
 
 _FEW = 5  # names that are listed; more of them are counted by kind
 
@@ -49,9 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: The file cannot be converted, or the directory not be written.
     """
     start = time.perf_counter()
-    compilation_cache.enable()
     if arguments.num_classes is not None and arguments.num_classes < 1:
         raise UserError(f"--num_classes is {arguments.num_classes}; give 1 or more, without the background.")
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn import compilation_cache
+    from jaxmaskrcnn.convert.detector import load_detector
+    from jaxmaskrcnn.model_io import check_free, save_model
+
+    compilation_cache.enable()
     check_free(arguments.directory)
     model, report = load_detector(
         arguments.source,
@@ -67,13 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def describe(report: ConversionReport, verbose: bool = False) -> str:
+def describe(report: "ConversionReport", verbose: bool = False) -> str:
     """A conversion's report as text.
 
     Args:
         report: Of `load_detector`.
         verbose: Name every array that was ignored.
     """
+    from jaxmaskrcnn.convert.choice import count_classes
+
     config = report.config
     classes = count_classes(config.num_classes)
     categories = f" ({', '.join(c.name for c in config.categories[:3])}, ...)" if config.categories else ""
