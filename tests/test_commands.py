@@ -1,6 +1,7 @@
 """The program: its help, its names in messages, config files by name, and what it does without JAX."""
 
 import ast
+import errno
 import importlib
 import os
 import re
@@ -20,6 +21,7 @@ from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.data.importers import main as importers
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import outputs, stablehlo, test_time_augmentation
+from jaxmaskrcnn.report import plot_main
 from jaxmaskrcnn.training.config_files import find_config, list_recipes
 from jaxmaskrcnn.training.main import override
 
@@ -96,10 +98,48 @@ def test_messages_have_the_name_that_was_typed(name, capsys):
 def test_arguments_that_no_command_takes(capsys):
     code, said = printed(capsys, "models", "--nonsense")
     assert code == 2 and "jaxmaskrcnn models: error: unrecognized arguments: --nonsense" in said.err
+    # A misspelt flag leaves one that is required missing, and is what is told.
+    code, said = printed(capsys, "evaluate", "--checkpont=a", "--images=b")
+    assert code == 2 and said.err.endswith(
+        "unrecognized arguments: --checkpont=a; did you mean --checkpoint?\n"
+    )
+    code, said = printed(capsys, "inspect", "--", "--no", "--such")  # what follows -- are no flags
+    assert "unrecognized arguments: --such\n" in said.err
     assert program.main(["train", "--nonsense"]) == 2
     assert "jaxmaskrcnn train: Unknown command line flag 'nonsense'" in capsys.readouterr().err
     assert program.main(["train", "nonsense"]) == 2
     assert "jaxmaskrcnn train: 'nonsense' is not an argument; see --help." in capsys.readouterr().err
+
+
+def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder.png").mkdir()
+    Path("run").mkdir()
+    Path("run/metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    for output, named in (("file/x.png", "file"), ("folder.png", "folder.png")):
+        assert program.main(["plot", "run", f"--output={output}"]) == 2
+        said = capsys.readouterr().err
+        start = f"jaxmaskrcnn plot: {named} cannot be read or written ("
+        assert said.startswith(start) and said.endswith("); give another path, or mend this one.\n")
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "folder.png", "metrics.jsonl", "run"}
+    data = [f"--{name}=file" for name in ("checkpoint", "annotations", "images", "output")]
+    assert program.main(["evaluate", *data]) == 2
+    assert "--output is the file file; give a folder." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number, told", [(errno.ENOSPC, True), (errno.ECONNREFUSED, False)])
+def test_a_full_disk_is_told_and_other_errors_of_the_system_are_not(number, told, capsys, monkeypatch):
+    def run(arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(plot_main, "run", run)
+    if told:
+        assert program.main(["plot", "x"]) == 2
+        assert "the output cannot be written (No space left on device);" in capsys.readouterr().err
+    else:
+        with pytest.raises(ConnectionRefusedError):
+            program.main(["plot", "x"])
 
 
 # -- config files

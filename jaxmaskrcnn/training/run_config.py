@@ -63,8 +63,8 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
     """
     if section.num_classes not in (0, len(categories)):
         raise ConfigError(
-            f"model.num_classes is {section.num_classes}, but the training annotations have "
-            f"{len(categories)} categories; set it to 0 to take their number."
+            f"model.num_classes is {section.num_classes}, but the number of categories in the training "
+            f"annotations is {len(categories)}; set it to 0 to take that."
         )
     values = {
         # The command line turns tuples into lists.
