@@ -1,6 +1,7 @@
 """`python -m jaxmaskrcnn predict`: streams, formats, classes, tiles, versions, videos, comparisons."""
 
 import json
+import struct
 import sys
 from fractions import Fraction
 
@@ -254,6 +255,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
         ([folder], {"polygon_tolerance": -1}, "--polygon_tolerance is -1"),
         ([folder], {"tile_overlap": 8}, "--tile_overlap says nothing without --tile"),
         ([folder], {"tta": True, "tta_scales": "1,big"}, "--tta_scales is '1,big'"),
+        ([folder], {"tta_scales": "1,2"}, "--tta_scales says nothing without --tta"),
         ([folder], {"tta": True, "batch_size": 2}, "--batch_size says nothing with --tta"),
         ([tmp_path / "clip.mp4"], {}, "clip.mp4 is a video; give --video"),
         ([folder], {"video": True}, "holds no videos"),
@@ -308,6 +310,22 @@ def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monk
         assert picture.size[0] > 2 * 280  # two of them, enlarged fourfold
     assert predict(folder, annotations=truth) == 2
     assert "truth.json has no image 2.png; give the annotations of all images" in capsys.readouterr().err
+
+
+def test_a_model_without_names_has_those_of_the_annotations(predict, folder, tmp_path, monkeypatch, capsys):
+    nameless = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
+    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: nameless)
+    truth = truth_json(tmp_path / "truth.json", ["0.png"])
+    assert predict(folder / "0.png", annotations=truth) == 0
+    assert results(tmp_path)["categories"] == [{"id": 17, "name": "dog"}]
+    content = json.loads(truth.read_text())
+    content["categories"].append({"id": 18, "name": "eel"})
+    truth.write_text(json.dumps(content))
+    monkeypatch.setattr(
+        predicting, "load_model", lambda *_, **__: Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
+    )
+    assert predict(folder / "0.png", annotations=truth) == 2
+    assert "The model has 1 classes and names none of them" in capsys.readouterr().err
 
 
 def test_what_is_in_the_same_place_has_the_same_colour_on_both_sides():
@@ -387,6 +405,36 @@ def test_frames_are_written_and_read(clip):
         assert (
             abs(int(frame.pixels[30, 5 * i + 10, 0]) - 200) < 12 and abs(int(frame.pixels[5, 5, 0]) - 40) < 12
         )
+
+
+@pytest.mark.parametrize(
+    "matrix, corner",
+    [
+        ((0, 1, 0, -1, 0, 0, 64, 0), (0, -1)),  # a phone held upright: its lines run down the picture
+        ((0, -1, 0, 1, 0, 0, 0, 90), (-1, 0)),
+        ((-1, 0, 0, 0, -1, 0, 90, 64), (-1, -1)),
+    ],
+)
+def test_videos_are_turned_upright(clip, matrix, corner):
+    """The matrix of an mp4's track header says where the players put the upper left corner."""
+    with video.VideoWriter(clip, Fraction(10)) as writer:
+        for _ in range(3):
+            frame = np.full((64, 90, 3), 40, np.uint8)
+            frame[:20, :30] = 220
+            writer.add(frame)
+    content = bytearray(clip.read_bytes())
+    place = content.index(b"tkhd") + 44  # behind version, times, number, layer and volume
+    assert struct.unpack(">9i", content[place : place + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    content[place : place + 36] = struct.pack(">9i", *(65536 * value for value in matrix), 1 << 30)
+    clip.write_bytes(content)
+    frames = list(video.VideoReader(clip))
+    assert len(frames) == 3
+    for frame in frames:
+        assert frame.pixels.shape == ((64, 90, 3) if matrix[0] else (90, 64, 3))
+        corners = frame.pixels[..., 0][np.ix_((5, -5), (5, -5))].astype(int)
+        expected = np.full((2, 2), 40)
+        expected[corner] = 220
+        assert np.abs(corners - expected).max() < 12
 
 
 def test_a_video_becomes_a_video(predict, clip, tmp_path, capsys):

@@ -4,6 +4,7 @@ import argparse
 import re
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmaskrcnn.errors import UserError
@@ -22,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", help="preset, Detectron2 yaml or MMDetection config, where names do not tell"
     )
     parser.add_argument("--num_classes", type=int, help="number of classes in place of the model's")
+    parser.add_argument(
+        "--categories", metavar="JSON",
+        help="COCO json with the classes' names and ids, for a file that names none",
+    )  # fmt: skip
     parser.add_argument(
         "--allow_new_heads", action="store_true",
         help="leave layers of another number of classes at their initial values",
@@ -54,10 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     # Late, so that --help does not wait for JAX.
     from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.convert.detector import load_detector
+    from jaxmaskrcnn.data.annotations import read_categories
+    from jaxmaskrcnn.evaluation.evaluate import name_classes
     from jaxmaskrcnn.model_io import check_free, save_model
 
     compilation_cache.enable()
     check_free(arguments.directory)
+    categories = read_categories(Path(arguments.categories)) if arguments.categories else ()
     model, report = load_detector(
         arguments.source,
         arguments.model,
@@ -66,6 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
         bn_eps=arguments.bn_eps,
         weights=arguments.weights,
     )
+    if categories:
+        name_classes(model, categories)
+        report = report._replace(config=model.config)
     print(describe(report, arguments.verbose))
     save_model(model, arguments.directory)
     print(f"The model is in {arguments.directory} ({time.perf_counter() - start:.1f} s).")
@@ -83,7 +94,8 @@ def describe(report: "ConversionReport", verbose: bool = False) -> str:
 
     config = report.config
     classes = count_classes(config.num_classes)
-    categories = f" ({', '.join(c.name for c in config.categories[:3])}, ...)" if config.categories else ""
+    more = ", ..." if len(config.categories) > 3 else ""
+    categories = f" ({', '.join(c.name for c in config.categories[:3])}{more})" if config.categories else ""
     lines = [
         f"{report.path}: {report.library} ({report.container})",
         f"  model     {report.model}, {classes}{categories or ' without names'}",

@@ -204,6 +204,20 @@ def parse_annotations(
     return Annotations(categories, [images[key] for key in sorted(images)])
 
 
+def read_categories(path: Path) -> tuple[Category, ...]:
+    """The categories of an annotation file, in ascending order of id.
+
+    Raises:
+        UserError: It is no COCO json, or its categories are wrong.
+
+    Example:
+        >>> from jaxmaskrcnn.data import write_shapes
+        >>> read_categories(write_shapes("read_categories", 1, 64, seed=0)[0])[0].name
+        'circle'
+    """
+    return _categories(load_json(path)["categories"], path, Problems("stop"))
+
+
 def _categories(entries: list[dict], path: Path, problems: Problems) -> tuple[Category, ...]:
     names: dict[int, str] = {}
     for entry in entries:

@@ -27,6 +27,7 @@ from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
 from jaxmaskrcnn.inference.postprocess import postprocess
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Category, Detections
 from jaxmaskrcnn.training.distributed import gather_json, is_first
 from jaxmaskrcnn.training.parallel import Layout
@@ -251,7 +252,7 @@ def match_categories(config: ModelConfig, annotated: tuple[Category, ...]) -> tu
             return tuple(Category(c.id, names.get(c.id, c.name)) for c in config.known_categories())
         raise UserError(
             f"The model has {config.num_classes} classes and names none of them, but the annotations have "
-            f"{len(annotated)} categories; give annotations with the classes it was trained on."
+            f"{len(annotated)}; give annotations with the classes it was trained on."
         )
     # Weights trained on COCO's 91 ids have slots that no category uses.
     unknown = [c for c in config.categories if c.id not in names and c.name != "N/A"]
@@ -270,3 +271,21 @@ def match_categories(config: ModelConfig, annotated: tuple[Category, ...]) -> tu
         elif known[c.id] != c.name:
             logger.warning("Category %d is %r in the annotations, %r in the model.", *c, known[c.id])
     return config.categories
+
+
+def name_classes(model: MaskRCNN, annotated: tuple[Category, ...]) -> None:
+    """Gives a model whose weights came without names the categories of its annotations.
+
+    Args:
+        model: Changed in place. A model that names its categories keeps them.
+        annotated: Categories in ascending order of id.
+
+    Raises:
+        UserError: As `match_categories`; only where the model names none.
+
+    Example:
+        >>> name_classes(model, (Category(7, "balloon"),))  # doctest: +SKIP
+    """
+    if not model.config.categories:
+        categories = match_categories(model.config, annotated)
+        model.config = dataclasses.replace(model.config, categories=categories)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tile", type=int, metavar="SIZE", help="cut larger images into tiles of this side in pixels")
     add("--tile_overlap", type=int, metavar="PIXELS", help="that tiles share; a quarter of them if not given")
     add("--tta", action="store_true", help="look at mirrored, smaller and larger versions as well")
-    add("--tta_scales", default=SCALES, help="their sizes, with commas between them (%(default)s)")
+    add("--tta_scales", help=f"their sizes, with commas between them ({SCALES})")
     add("--video", action="store_true", help="the inputs are videos, and so are the pictures (mp4)")
     add("--batch_size", type=int, default=1, help="images computed at a time")
 

@@ -13,6 +13,7 @@ import tqdm
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.evaluation.evaluate import name_classes
 from jaxmaskrcnn.inference import video
 from jaxmaskrcnn.inference.colours import ColourTracker
 from jaxmaskrcnn.inference.comparison import Truth
@@ -20,7 +21,7 @@ from jaxmaskrcnn.inference.inputs import find_files, output_names
 from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
-from jaxmaskrcnn.inference.test_time_augmentation import AugmentedPredictor
+from jaxmaskrcnn.inference.test_time_augmentation import SCALES, AugmentedPredictor
 from jaxmaskrcnn.inference.tiles import TiledPredictor
 from jaxmaskrcnn.model_io import load_model
 
@@ -49,6 +50,8 @@ def predict(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     if "masks" in formats and not model.config.mask_head:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
+    if truth is not None:
+        name_classes(model, truth.categories)
     predictor = _predictor(model, arguments)
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
@@ -72,6 +75,8 @@ def _check(arguments, formats) -> None:
         raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
     if arguments.tile is None and arguments.tile_overlap is not None:
         raise UserError("--tile_overlap says nothing without --tile; give the tiles' size too.")
+    if arguments.tta_scales is not None and not arguments.tta:
+        raise UserError("--tta_scales says nothing without --tta; give --tta too.")
     if arguments.video:
         video.require_reader()
         if arguments.annotations:
@@ -96,7 +101,7 @@ def _predictor(model, arguments) -> StreamingPredictor:
     threshold = arguments.score_threshold
     classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
     if arguments.tta:
-        scales = _numbers(arguments.tta_scales, "--tta_scales")
+        scales = SCALES if arguments.tta_scales is None else _numbers(arguments.tta_scales, "--tta_scales")
         predictor = AugmentedPredictor(model, threshold, scales=scales, classes=classes)
     else:
         predictor = Predictor(model, threshold, batch_size=arguments.batch_size, classes=classes)
