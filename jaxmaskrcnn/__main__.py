@@ -114,6 +114,9 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     except UserError as error:
         print(f"{program.removeprefix('python -m ')}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{program.removeprefix('python -m ')}: interrupted.", file=sys.stderr)
+        return 130  # as shells report it
     except BrokenPipeError:
         # Whoever read the output has what they wanted, as "head" does; flushing it would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

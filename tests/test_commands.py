@@ -128,6 +128,15 @@ def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, capsys, monke
     assert "--output is the file file; give a folder." in capsys.readouterr().err
 
 
+def test_an_interruption_has_no_traceback(capsys, monkeypatch):
+    def run(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plot_main, "run", run)
+    assert program.main(["plot", "x"]) == 130
+    assert capsys.readouterr().err == "jaxmaskrcnn plot: interrupted.\n"
+
+
 @pytest.mark.parametrize("number, told", [(errno.ENOSPC, True), (errno.ECONNREFUSED, False)])
 def test_a_full_disk_is_told_and_other_errors_of_the_system_are_not(number, told, capsys, monkeypatch):
     def run(arguments):

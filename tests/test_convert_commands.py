@@ -137,7 +137,7 @@ def test_annotations_name_the_classes_of_a_file_that_names_none(tmp_path, capsys
     assert load_model(tmp_path / "m").categories == ((3, "cat"), (7, "dog"))
     truth.write_text(json.dumps(content | {"categories": classes[:1]}))
     said = mistake(capsys, *arguments, f"--categories={truth}")
-    assert "The model has 2 classes and names none of them, but the annotations have 1;" in said
+    assert f"The model has 2 classes without names, but the annotations {truth} have 1 category;" in said
     assert "absent.json cannot be read" in mistake(capsys, *arguments, "--categories=absent.json")
 
 

@@ -325,7 +325,8 @@ def test_a_model_without_names_has_those_of_the_annotations(predict, folder, tmp
         predicting, "load_model", lambda *_, **__: Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
     )
     assert predict(folder / "0.png", annotations=truth) == 2
-    assert "The model has 1 classes and names none of them" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"The model has 1 class without names, but the annotations {truth} have 2 categories;" in said
 
 
 def test_what_is_in_the_same_place_has_the_same_colour_on_both_sides():

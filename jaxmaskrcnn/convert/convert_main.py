@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.convert.detector import load_detector
     from jaxmaskrcnn.data.annotations import read_categories
-    from jaxmaskrcnn.evaluation.evaluate import name_classes
+    from jaxmaskrcnn.evaluation.categories import name_classes
     from jaxmaskrcnn.model_io import check_free, save_model
 
     compilation_cache.enable()
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         weights=arguments.weights,
     )
     if categories:
-        name_classes(model, categories)
+        name_classes(model, categories, arguments.categories)
         report = report._replace(config=model.config)
     print(describe(report, arguments.verbose))
     save_model(model, arguments.directory)

@@ -78,7 +78,7 @@ class Problems:
             return
         others = sum(self.skipped.values()) - 1
         more = f" (one of {others + 1} problems)" if others else ""
-        raise UserError(f"{self._first}, or set data.on_error to 'skip' to leave it out{more}.")
+        raise UserError(f"{self._first}, or set on_error to 'skip' to leave it out{more}.")
 
 
 class AllProblems(Problems):

@@ -13,7 +13,7 @@ import tqdm
 from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.evaluate import name_classes
+from jaxmaskrcnn.evaluation.categories import name_classes
 from jaxmaskrcnn.inference import video
 from jaxmaskrcnn.inference.colours import ColourTracker
 from jaxmaskrcnn.inference.comparison import Truth
@@ -51,7 +51,7 @@ def predict(arguments: argparse.Namespace) -> int:
     if "masks" in formats and not model.config.mask_head:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
     if truth is not None:
-        name_classes(model, truth.categories)
+        name_classes(model, truth.categories, arguments.annotations)
     predictor = _predictor(model, arguments)
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
