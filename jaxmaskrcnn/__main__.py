@@ -100,8 +100,9 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     module = importlib.import_module(COMMANDS[name].module)
     parser = argparse.ArgumentParser(prog=program, description=_plain(module.__doc__), allow_abbrev=False)
     module.add_arguments(parser)
-    if not COMMANDS[name].settings:
-        _refuse_unknown_flags(parser, argv)
+    # Those of settings have dots, as --config.train.steps=5, and are looked at where their names are known.
+    dotted = COMMANDS[name].settings
+    _refuse_unknown_flags(parser, [word for word in argv if not (dotted and "." in word.partition("=")[0])])
     arguments, rest = parser.parse_known_args(argv)
     if COMMANDS[name].settings:
         arguments.settings = rest

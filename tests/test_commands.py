@@ -105,8 +105,10 @@ def test_arguments_that_no_command_takes(capsys):
     )
     code, said = printed(capsys, "inspect", "--", "--no", "--such")  # what follows -- are no flags
     assert "unrecognized arguments: --such\n" in said.err
-    assert program.main(["train", "--nonsense"]) == 2
-    assert "jaxmaskrcnn train: Unknown command line flag 'nonsense'" in capsys.readouterr().err
+    code, said = printed(capsys, "train", "--workdr=runs/a")
+    assert code == 2 and "unrecognized arguments: --workdr=runs/a; did you mean --workdir?" in said.err
+    assert program.main(["train", "--confg.train.steps=3"]) == 2
+    assert "jaxmaskrcnn train: Unknown command line flag 'confg.train.steps'" in capsys.readouterr().err
     assert program.main(["train", "nonsense"]) == 2
     assert "jaxmaskrcnn train: 'nonsense' is not an argument; see --help." in capsys.readouterr().err
 
@@ -195,6 +197,9 @@ def test_settings_override_fields():
     for setting, said in (
         ("--config.train.step=1", "There is no setting config.train.step; did you mean config.train.steps"),
         ("--config.train.steps=many", "flag --config.train.steps=many: invalid literal"),
+        ("--config.data.min_sizes=64,abc", "config.data.min_sizes is 64,abc; give whole numbers with"),
+        ("--config.data.min_sizes=64.5", "config.data.min_sizes is 64.5; give whole numbers with"),
+        ("--config.model.anchor_sizes=a,8", "config.model.anchor_sizes is a,8; give numbers with"),
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             override(Config(), [setting])
