@@ -9,6 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxmaskrcnn.errors import UserError
+
+
+def check_image_folder(folder: Path, advice: str = "check the path") -> None:
+    """Refuses what is no folder.
+
+    Args:
+        folder: Where images are looked for.
+        advice: What to do where there is nothing.
+
+    Raises:
+        UserError: It does not exist, or is a file.
+
+    Example:
+        >>> check_image_folder(Path("."))
+    """
+    if not folder.is_dir():
+        said = "is a file; give the folder of the images" if folder.exists() else f"does not exist; {advice}"
+        raise UserError(f"the image folder {folder} {said}.")
+
 
 @contextlib.contextmanager
 def complete_path(path: str | os.PathLike) -> Iterator[Path]:

@@ -255,6 +255,8 @@ def test_what_cannot_be_inspected(tmp_path, capsys):
     assert inspect(tmp_path / "none.json") == 2 and "none.json cannot be read" in capsys.readouterr().err
     assert inspect(path, "--images=nowhere") == 2
     assert "image folder nowhere does not exist" in capsys.readouterr().err
+    assert inspect(path, f"--images={__file__}") == 2
+    assert f"the image folder {__file__} is a file; give the folder of the images." in capsys.readouterr().err
     path.write_text("[]")
     with pytest.raises(UserError, match="holds a list"):
         inspect_annotations(path)
