@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures}; give 0 or more.")
     folder = Path(arguments.images)
-    check_image_folder(folder)
+    check_image_folder(folder, "check --images")
     # Late, so that a wrong setting is reported at once.
     from jaxmaskrcnn.evaluation.coco import GroundTruth
     from jaxmaskrcnn.report.load import read_annotations, read_detections
