@@ -303,6 +303,7 @@ def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monk
     monkeypatch.setattr(comparison, "draw_detections", record)
     truth = truth_json(tmp_path / "truth.json", ["0.png", "1.png"])
     assert predict(folder / "0.png", annotations=truth) == 0
+    assert capsys.readouterr().out.startswith("4 objects in 1 image; png, json in ")
     (left, names), (right, _) = drawn
     assert [names[label] for label in left["labels"]] == ["dog", "dog (crowd)"] and names[3] == "cat"
     assert len(right["scores"]) == 4
@@ -455,7 +456,7 @@ def test_videos_that_cannot_be_read_are_told(predict, clip, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     assert predict(tmp_path / "broken.mp4", clip, video=True, format="json") == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and "broken.mp4 cannot be read as a video" in said[0]
+    assert len(said) == 1 and "broken.mp4 cannot be read as a video (Invalid data found" in said[0]
     assert len(results(tmp_path)["images"]) == 12
 
 

@@ -65,9 +65,14 @@ def predict(arguments: argparse.Namespace) -> int:
     except OSError as error:
         place = error.filename or outputs.folder
         raise UserError(f"{place} cannot be written ({error.strerror}); give another --output.") from error
-    what = "frames" if arguments.video else "images"
-    print(f"{results.objects} objects in {results.images} {what}; {', '.join(formats)} in {outputs.folder}")
+    found = _count(results.objects, "object")
+    what = _count(results.images, "frame" if arguments.video else "image")
+    print(f"{found} in {what}; {', '.join(formats)} in {outputs.folder}")
     return 2 if failures else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _check(arguments, formats) -> None:
