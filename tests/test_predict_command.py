@@ -182,7 +182,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_done(predict, f
     ]
     assert written(tmp_path) == ["masks/2.json", "masks/2.png", "predictions.json"]
     assert [image["file_name"] for image in results(tmp_path)["images"]] == [str(folder / "2.png")]
-    assert printed.out.startswith("4 objects in 1 images")
+    assert printed.out.startswith("4 objects in 1 image;")
 
 
 def test_what_cannot_be_written_is_one_sentence_and_leaves_nothing_half(
