@@ -9,9 +9,9 @@ Example:
     (3, 0)
 """
 
-import importlib
-import importlib.util
 from typing import TYPE_CHECKING
+
+from jaxmaskrcnn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from jaxmaskrcnn import ops
@@ -89,17 +89,4 @@ _HOMES = {
     "trainable": "models.mask_rcnn",
 }
 
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    elif importlib.util.find_spec(f"{__name__}.{name}") is not None:
-        value = importlib.import_module(f"{__name__}.{name}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

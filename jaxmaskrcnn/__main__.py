@@ -1,6 +1,8 @@
 """``jaxmaskrcnn COMMAND``, or ``python -m jaxmaskrcnn COMMAND``: all that is done from the command line."""
 
 import argparse
+import difflib
+import errno
 import importlib
 import os
 import sys
@@ -98,6 +100,9 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     module = importlib.import_module(COMMANDS[name].module)
     parser = argparse.ArgumentParser(prog=program, description=_plain(module.__doc__), allow_abbrev=False)
     module.add_arguments(parser)
+    # Those of settings have dots, as --config.train.steps=5, and are looked at where their names are known.
+    dotted = COMMANDS[name].settings
+    _refuse_unknown_flags(parser, [word for word in argv if not (dotted and "." in word.partition("=")[0])])
     arguments, rest = parser.parse_known_args(argv)
     if COMMANDS[name].settings:
         arguments.settings = rest
@@ -110,10 +115,33 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     except UserError as error:
         print(f"{program.removeprefix('python -m ')}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{program.removeprefix('python -m ')}: interrupted.", file=sys.stderr)
+        return 130  # as shells report it
     except BrokenPipeError:
         # Whoever read the output has what they wanted, as "head" does; flushing it would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # What the system says about a path or a disk; anything else is a bug, and has its traceback.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        path = error.filename
+        place = f"{path} cannot be read or written" if path is not None else "the output cannot be written"
+        said = f"{place} ({error.strerror}); give another path, or mend this one."
+        print(f"{program.removeprefix('python -m ')}: {said}", file=sys.stderr)
+        return 2
+
+
+def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Before argparse looks: it names what is missing first, which a misspelt flag always leaves missing."""
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
+        hint = f"; did you mean {near[0]}?" if near else "; see --help"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def _plain(docstring: str) -> str:

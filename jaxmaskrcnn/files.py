@@ -9,6 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxmaskrcnn.errors import UserError
+
+
+def check_image_folder(folder: Path, advice: str = "check the path") -> None:
+    """Refuses what is no folder.
+
+    Args:
+        folder: Where images are looked for.
+        advice: What to do where there is nothing.
+
+    Raises:
+        UserError: It does not exist, or is a file.
+
+    Example:
+        >>> check_image_folder(Path("."))
+    """
+    if not folder.is_dir():
+        said = "is a file; give the folder of the images" if folder.exists() else f"does not exist; {advice}"
+        raise UserError(f"the image folder {folder} {said}.")
+
 
 @contextlib.contextmanager
 def complete_path(path: str | os.PathLike) -> Iterator[Path]:
@@ -28,13 +48,24 @@ def complete_path(path: str | os.PathLike) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Opened like any file, so that the umask says who can read the result.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
-    open(temporary, "xb").close()
+    with _about(path):
+        open(temporary, "xb").close()
     try:
         yield temporary
-        os.replace(temporary, path)
+        with _about(path):
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Errors of the system name the file that was asked for, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """The program: its help, its names in messages, config files by name, and what it does without JAX."""
 
 import ast
+import errno
+import importlib
 import os
 import re
 import subprocess
@@ -14,7 +16,12 @@ import yaml
 import jaxmaskrcnn
 from jaxmaskrcnn import __main__ as program
 from jaxmaskrcnn.config import Config
+from jaxmaskrcnn.convert import export_main
+from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.data.importers import main as importers
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference import outputs, stablehlo, test_time_augmentation
+from jaxmaskrcnn.report import plot_main
 from jaxmaskrcnn.training.config_files import find_config, list_recipes
 from jaxmaskrcnn.training.main import override
 
@@ -45,6 +52,18 @@ def test_every_command_has_a_help_page(name, capsys):
     assert code == 0 and page.out.startswith(f"usage: jaxmaskrcnn {name} ")
 
 
+def test_help_pages_name_what_there_is(capsys):
+    """They are written without the modules that have it, which wait for JAX."""
+    page = " ".join(printed(capsys, "predict", "--help")[1].out.split())
+    assert f"some of {', '.join(outputs.FORMATS)}, with commas" in page
+    assert f"({','.join(f'{scale:g}' for scale in test_time_augmentation.SCALES)})" in page
+    assert tuple(export_main.FORMATS) == (*LIBRARIES, export_main.FUNCTION)
+    assert f"some of {','.join(stablehlo.PLATFORMS)} (" in printed(capsys, "export", "--help")[1].out
+    for name in importers.FORMATS:
+        module = importlib.import_module(f"jaxmaskrcnn.data.importers.{name.replace('-', '_')}")
+        assert module.OPTIONS >= {"names"} and module.read and module.images
+
+
 def test_version(capsys):
     assert printed(capsys, "--version")[1].out == f"jaxmaskrcnn {jaxmaskrcnn.__version__}\n"
     assert f"## {jaxmaskrcnn.__version__}" in (ROOT / "CHANGELOG.md").read_text()
@@ -56,9 +75,9 @@ def test_help_and_tables_do_not_wait_for_jax():
     script = (
         "import sys; from jaxmaskrcnn.__main__ import main\n"
         "try:\n    main({words})\nexcept SystemExit:\n    pass\n"
-        "print([m for m in ('jax', 'flax', 'orbax', 'tensorflow_datasets', 'numpy') if m in sys.modules])"
+        "print([m for m in ('jax', 'flax', 'orbax', 'tensorflow_datasets') if m in sys.modules])"
     )
-    for words in (["--help"], ["models", "R_50"], ["train", "--help"], ["evaluate", "--help"]):
+    for words in (["--help"], ["models", "R_50"], *([name, "--help"] for name in program.COMMANDS)):
         assert run("-c", script.format(words=words)).stdout.endswith("\n[]\n"), words
     done = run("-m", "jaxmaskrcnn", "nonsense")
     assert done.returncode == 2 and done.stderr.startswith("usage: python -m jaxmaskrcnn [-h]")
@@ -79,10 +98,59 @@ def test_messages_have_the_name_that_was_typed(name, capsys):
 def test_arguments_that_no_command_takes(capsys):
     code, said = printed(capsys, "models", "--nonsense")
     assert code == 2 and "jaxmaskrcnn models: error: unrecognized arguments: --nonsense" in said.err
-    assert program.main(["train", "--nonsense"]) == 2
-    assert "jaxmaskrcnn train: Unknown command line flag 'nonsense'" in capsys.readouterr().err
+    # A misspelt flag leaves one that is required missing, and is what is told.
+    code, said = printed(capsys, "evaluate", "--checkpont=a", "--images=b")
+    assert code == 2 and said.err.endswith(
+        "unrecognized arguments: --checkpont=a; did you mean --checkpoint?\n"
+    )
+    code, said = printed(capsys, "inspect", "--", "--no", "--such")  # what follows -- are no flags
+    assert "unrecognized arguments: --such\n" in said.err
+    code, said = printed(capsys, "train", "--workdr=runs/a")
+    assert code == 2 and "unrecognized arguments: --workdr=runs/a; did you mean --workdir?" in said.err
+    assert program.main(["train", "--confg.train.steps=3"]) == 2
+    assert "jaxmaskrcnn train: Unknown command line flag 'confg.train.steps'" in capsys.readouterr().err
     assert program.main(["train", "nonsense"]) == 2
     assert "jaxmaskrcnn train: 'nonsense' is not an argument; see --help." in capsys.readouterr().err
+
+
+def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder.png").mkdir()
+    Path("run").mkdir()
+    Path("run/metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    for output, named in (("file/x.png", "file"), ("folder.png", "folder.png")):
+        assert program.main(["plot", "run", f"--output={output}"]) == 2
+        said = capsys.readouterr().err
+        start = f"jaxmaskrcnn plot: {named} cannot be read or written ("
+        assert said.startswith(start) and said.endswith("); give another path, or mend this one.\n")
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "folder.png", "metrics.jsonl", "run"}
+    data = [f"--{name}=file" for name in ("checkpoint", "annotations", "images", "output")]
+    assert program.main(["evaluate", *data]) == 2
+    assert "--output is the file file; give a folder." in capsys.readouterr().err
+
+
+def test_an_interruption_has_no_traceback(capsys, monkeypatch):
+    def run(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plot_main, "run", run)
+    assert program.main(["plot", "x"]) == 130
+    assert capsys.readouterr().err == "jaxmaskrcnn plot: interrupted.\n"
+
+
+@pytest.mark.parametrize("number, told", [(errno.ENOSPC, True), (errno.ECONNREFUSED, False)])
+def test_a_full_disk_is_told_and_other_errors_of_the_system_are_not(number, told, capsys, monkeypatch):
+    def run(arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(plot_main, "run", run)
+    if told:
+        assert program.main(["plot", "x"]) == 2
+        assert "the output cannot be written (No space left on device);" in capsys.readouterr().err
+    else:
+        with pytest.raises(ConnectionRefusedError):
+            program.main(["plot", "x"])
 
 
 # -- config files
@@ -129,6 +197,9 @@ def test_settings_override_fields():
     for setting, said in (
         ("--config.train.step=1", "There is no setting config.train.step; did you mean config.train.steps"),
         ("--config.train.steps=many", "flag --config.train.steps=many: invalid literal"),
+        ("--config.data.min_sizes=64,abc", "config.data.min_sizes is 64,abc; give whole numbers with"),
+        ("--config.data.min_sizes=64.5", "config.data.min_sizes is 64.5; give whole numbers with"),
+        ("--config.model.anchor_sizes=a,8", "config.model.anchor_sizes is a,8; give numbers with"),
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             override(Config(), [setting])

@@ -1,6 +1,7 @@
 """``convert`` and ``export``: from file to directory to file, what they print, and their mistakes."""
 
 import dataclasses
+import json
 import os
 
 import numpy as np
@@ -122,6 +123,22 @@ def test_convert_prints_what_it_did(tmp_path, capsys):
     assert "warning   There are NaN" in out and "warning   The file was made with pixel_mean 9, 9, 9" in out
     stored = load_model(tmp_path / "m")
     assert (stored.config.num_classes, stored.config.norm_epsilon) == (4, 0.001)
+
+
+def test_annotations_name_the_classes_of_a_file_that_names_none(tmp_path, capsys):
+    np.savez(tmp_path / "w.npz", **arrays_of("detectron2"))
+    classes = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
+    truth = tmp_path / "truth.json"
+    content = {"images": [], "annotations": [], "categories": classes}
+    truth.write_text(json.dumps(content))
+    arguments = ["convert", tmp_path / "w.npz", tmp_path / "m", "--model=detectron2/small"]
+    code, out, _ = run(capsys, *arguments, f"--categories={truth}")
+    assert code == 0 and "2 classes (cat, dog)\n" in out
+    assert load_model(tmp_path / "m").categories == ((3, "cat"), (7, "dog"))
+    truth.write_text(json.dumps(content | {"categories": classes[:1]}))
+    said = mistake(capsys, *arguments, f"--categories={truth}")
+    assert f"The model has 2 classes without names, but the annotations {truth} have 1 category;" in said
+    assert "absent.json cannot be read" in mistake(capsys, *arguments, "--categories=absent.json")
 
 
 def test_convert_names_what_is_ignored_when_asked(tmp_path, capsys):

@@ -72,7 +72,7 @@ def test_bad_annotation_stops_or_is_left_out(case, tmp_path, caplog):
     assert source.skipped == {reason: 1}
     assert source[0].annotation_ids.tolist() == [1, 8]
     assert [r.getMessage() for r in caplog.records] == [
-        "left out: " + message.replace(", or set data.on_error to 'skip' to leave it out", "")
+        "left out: " + message.replace(", or set on_error to 'skip' to leave it out", "")
     ]
 
 

@@ -251,7 +251,7 @@ def test_categories_that_the_model_names_are_taken(caplog):
     assert not caplog.records
     assert match_categories(config, (CAT, DOG, EEL)) == (EEL, CAT)
     assert "17 (dog)" in caplog.text
-    with pytest.raises(UserError, match=r"1 of the model's 2 categories: 90 \(eel\)"):
+    with pytest.raises(UserError, match=r"1 of the model's 2 categories: 90 \(eel\), and have 3 \(cat\), 17"):
         match_categories(config, (CAT, DOG))
     unused = ModelConfig(num_classes=2, categories=(CAT, Category(12, "N/A")))
     assert match_categories(unused, (CAT,)) == unused.categories

@@ -504,6 +504,12 @@ def test_settings_that_do_not_fit(tmp_path, capsys):
     assert [c["name"] for c in content["categories"]] == ["dog", "cat"]
 
 
+def test_what_is_coco_already_is_told(tmp_path, capsys):
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    assert "set.json is in COCO's format already; use it" in refused(tmp_path, capsys, path, "labelme")
+
+
 def test_the_output_may_lie_among_the_sources(tmp_path):
     folder = write_labelme(tmp_path / "labelme")
     output = folder / "set.json"

@@ -179,7 +179,9 @@ def test_fit_of_the_anchors_and_hints(tmp_path):
     assert at["fit_0.7"] == pytest.approx(np.mean(np.array(fits) >= 0.7), abs=1e-4)
     lengths = np.sqrt((sides * scale).prod(1))
     assert at["below"]["32"] == pytest.approx(np.mean(lengths < 32), abs=1e-4)
-    assert any("1 of the images have more than 30 objects (up to 40)" in hint for hint in found.hints)
+    assert any(
+        "more than 30 objects, which is as many as are detected: 1 (up to 40" in hint for hint in found.hints
+    )
     assert found.summary["segmentations"]["none"] == 40
 
     path, _ = write(tmp_path, content(squares([5] * 10 + [50] * 80), [(800, 5000)]), files=False)
@@ -212,7 +214,7 @@ def test_what_looks_wrong_but_is_taken(tmp_path, capsys):
         ("same file twice", 3, None), ("same picture twice", 4, None),
     ]  # fmt: skip
     assert found["usable"] and found["contact_sheet"] is None
-    assert found["hints"] == ["1 of the classes have no object and will not be learned: none."]
+    assert found["hints"] == ["Classes without an object, which will not be learned: 1 (none)."]
     assert "has the box 20, 20, 15, 10 and a mask in 2, 2, 18, 15" in found["suspicions"][1]["message"]
 
 
@@ -224,7 +226,7 @@ def test_the_text_has_it_all(tmp_path, capsys):
         "images          3, 1 of them without objects", "objects         5 of 3 classes",
         "60 x 40 (2), 40 x 60 (1)",
         "0 of polygons, 5 as RLE", "Object sizes: small 100.0%", "Objects per image: 0 to 3, median 2",
-        "At the training size (short side 800", "No problems", "A sample of the images is in",
+        "At the training size (--min_size=800", "No problems", "A sample of the images is in",
     ):  # fmt: skip
         assert words in text
     assert [line.split()[:2] for line in text.splitlines() if line.startswith("  class ")][0] == [
@@ -253,6 +255,8 @@ def test_what_cannot_be_inspected(tmp_path, capsys):
     assert inspect(tmp_path / "none.json") == 2 and "none.json cannot be read" in capsys.readouterr().err
     assert inspect(path, "--images=nowhere") == 2
     assert "image folder nowhere does not exist" in capsys.readouterr().err
+    assert inspect(path, f"--images={__file__}") == 2
+    assert f"the image folder {__file__} is a file; give the folder of the images." in capsys.readouterr().err
     path.write_text("[]")
     with pytest.raises(UserError, match="holds a list"):
         inspect_annotations(path)

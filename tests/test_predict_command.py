@@ -1,6 +1,7 @@
 """`python -m jaxmaskrcnn predict`: streams, formats, classes, tiles, versions, videos, comparisons."""
 
 import json
+import struct
 import sys
 from fractions import Fraction
 
@@ -13,7 +14,8 @@ from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as command
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_path
-from jaxmaskrcnn.inference import comparison, main, outputs, video
+from jaxmaskrcnn.inference import comparison, outputs, video
+from jaxmaskrcnn.inference import predict as predicting
 from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.colours import ColourTracker
 from jaxmaskrcnn.inference.comparison import draw_comparison
@@ -39,7 +41,7 @@ def model():
 def predict(model, tmp_path, monkeypatch):
     """Runs the command with a quick detector; its output is in the folder ``out``."""
     monkeypatch.setattr(compilation_cache, "enable", lambda: None)
-    monkeypatch.setattr(main, "load_model", lambda *_, **__: model)
+    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: model)
 
     def run(*inputs, **options):
         flags = [f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()]
@@ -180,7 +182,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_are_done(predict, f
     ]
     assert written(tmp_path) == ["masks/2.json", "masks/2.png", "predictions.json"]
     assert [image["file_name"] for image in results(tmp_path)["images"]] == [str(folder / "2.png")]
-    assert printed.out.startswith("4 objects in 1 images")
+    assert printed.out.startswith("4 objects in 1 image;")
 
 
 def test_what_cannot_be_written_is_one_sentence_and_leaves_nothing_half(
@@ -237,7 +239,9 @@ def test_tiles_and_versions_go_with_every_format(predict, folder, tmp_path, monk
     assert all(a["segmentation"]["size"] == [90, 150] for a in of(tiled, "large.png"))
 
     made = []
-    monkeypatch.setattr(main, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1]))
+    monkeypatch.setattr(
+        predicting, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1])
+    )
     assert predict(folder, tta=True, tta_scales="0.5,2", tile=80, format="json") == 0
     assert made == [{"scales": [0.5, 2.0], "classes": None}]
 
@@ -251,6 +255,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
         ([folder], {"polygon_tolerance": -1}, "--polygon_tolerance is -1"),
         ([folder], {"tile_overlap": 8}, "--tile_overlap says nothing without --tile"),
         ([folder], {"tta": True, "tta_scales": "1,big"}, "--tta_scales is '1,big'"),
+        ([folder], {"tta_scales": "1,2"}, "--tta_scales says nothing without --tta"),
         ([folder], {"tta": True, "batch_size": 2}, "--batch_size says nothing with --tta"),
         ([tmp_path / "clip.mp4"], {}, "clip.mp4 is a video; give --video"),
         ([folder], {"video": True}, "holds no videos"),
@@ -266,7 +271,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
 
 def test_masks_are_told_to_be_missing(model, predict, folder, monkeypatch, capsys):
     boxes = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1, mask_head=False))
-    monkeypatch.setattr(main, "load_model", lambda *_, **__: boxes)
+    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: boxes)
     assert predict(folder, format="masks") == 2
     assert "the model has no mask head" in capsys.readouterr().err
     assert predict(folder, format="png,json,labelme,geojson", tile=40) == 0
@@ -298,6 +303,7 @@ def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monk
     monkeypatch.setattr(comparison, "draw_detections", record)
     truth = truth_json(tmp_path / "truth.json", ["0.png", "1.png"])
     assert predict(folder / "0.png", annotations=truth) == 0
+    assert capsys.readouterr().out.startswith("4 objects in 1 image; png, json in ")
     (left, names), (right, _) = drawn
     assert [names[label] for label in left["labels"]] == ["dog", "dog (crowd)"] and names[3] == "cat"
     assert len(right["scores"]) == 4
@@ -305,6 +311,23 @@ def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monk
         assert picture.size[0] > 2 * 280  # two of them, enlarged fourfold
     assert predict(folder, annotations=truth) == 2
     assert "truth.json has no image 2.png; give the annotations of all images" in capsys.readouterr().err
+
+
+def test_a_model_without_names_has_those_of_the_annotations(predict, folder, tmp_path, monkeypatch, capsys):
+    nameless = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
+    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: nameless)
+    truth = truth_json(tmp_path / "truth.json", ["0.png"])
+    assert predict(folder / "0.png", annotations=truth) == 0
+    assert results(tmp_path)["categories"] == [{"id": 17, "name": "dog"}]
+    content = json.loads(truth.read_text())
+    content["categories"].append({"id": 18, "name": "eel"})
+    truth.write_text(json.dumps(content))
+    monkeypatch.setattr(
+        predicting, "load_model", lambda *_, **__: Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
+    )
+    assert predict(folder / "0.png", annotations=truth) == 2
+    said = capsys.readouterr().err
+    assert f"The model has 1 class without names, but the annotations {truth} have 2 categories;" in said
 
 
 def test_what_is_in_the_same_place_has_the_same_colour_on_both_sides():
@@ -386,6 +409,36 @@ def test_frames_are_written_and_read(clip):
         )
 
 
+@pytest.mark.parametrize(
+    "matrix, corner",
+    [
+        ((0, 1, 0, -1, 0, 0, 64, 0), (0, -1)),  # a phone held upright: its lines run down the picture
+        ((0, -1, 0, 1, 0, 0, 0, 90), (-1, 0)),
+        ((-1, 0, 0, 0, -1, 0, 90, 64), (-1, -1)),
+    ],
+)
+def test_videos_are_turned_upright(clip, matrix, corner):
+    """The matrix of an mp4's track header says where the players put the upper left corner."""
+    with video.VideoWriter(clip, Fraction(10)) as writer:
+        for _ in range(3):
+            frame = np.full((64, 90, 3), 40, np.uint8)
+            frame[:20, :30] = 220
+            writer.add(frame)
+    content = bytearray(clip.read_bytes())
+    place = content.index(b"tkhd") + 44  # behind version, times, number, layer and volume
+    assert struct.unpack(">9i", content[place : place + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    content[place : place + 36] = struct.pack(">9i", *(65536 * value for value in matrix), 1 << 30)
+    clip.write_bytes(content)
+    frames = list(video.VideoReader(clip))
+    assert len(frames) == 3
+    for frame in frames:
+        assert frame.pixels.shape == ((64, 90, 3) if matrix[0] else (90, 64, 3))
+        corners = frame.pixels[..., 0][np.ix_((5, -5), (5, -5))].astype(int)
+        expected = np.full((2, 2), 40)
+        expected[corner] = 220
+        assert np.abs(corners - expected).max() < 12
+
+
 def test_a_video_becomes_a_video(predict, clip, tmp_path, capsys):
     assert predict(clip, video=True, format="png,json,geojson,masks") == 0
     frames = list(video.VideoReader(tmp_path / "out" / "clip.mp4"))
@@ -403,7 +456,7 @@ def test_videos_that_cannot_be_read_are_told(predict, clip, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     assert predict(tmp_path / "broken.mp4", clip, video=True, format="json") == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and "broken.mp4 cannot be read as a video" in said[0]
+    assert len(said) == 1 and "broken.mp4 cannot be read as a video (Invalid data found" in said[0]
     assert len(results(tmp_path)["images"]) == 12
 
 

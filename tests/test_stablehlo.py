@@ -74,6 +74,8 @@ def test_a_process_without_the_package_gets_the_models_detections(model, directo
         "images       uint8    [2, 128, 160, 3]" in printed and "boxes        float32  [2, 6, 4]" in printed
     )
     assert "Labels: 0 block, 1 slab" in printed
+    config = model.config
+    assert f"short side of {config.test_min_size}, a long side up to {config.test_max_size}\n" in printed
     exported = jax.export.deserialize(file.read_bytes())
     assert "stablehlo.case" in exported.mlir_module()  # the convolutions of each platform are there
 

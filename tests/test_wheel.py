@@ -125,3 +125,16 @@ def test_the_wheel_works_from_an_empty_directory(installed, tmp_path):
     assert "box_AP" in json.loads((tmp_path / "scores" / "metrics.json").read_text())
     run("predict", str(images), "--checkpoint=runs/shapes", "--score_threshold=0")
     assert len(list((tmp_path / "predictions").glob("*.png"))) == 2
+    run("export", "runs/shapes", "weights.npz", "--format=detectron2")
+    assert (tmp_path / "weights.npz").is_file()
+    words = ("export", "runs/shapes", "model.stablehlo", "--format=stablehlo", "--platforms=cpu")
+    extra = subprocess.run([python, "-c", "import flatbuffers"], env=environment, capture_output=True)
+    if extra.returncode:  # an extra of the package
+        assert "pip install flatbuffers" in run(*words, code=2)
+    else:
+        assert "model.stablehlo: " in run(*words)
+    run("inspect", str(annotations), f"--images={images}")
+    run("report", "scores/detections.json", str(annotations), f"--images={images}", "--output=scores")
+    run("plot", "runs/shapes")
+    for file in ("contact_sheet.png", "scores/report.html", "runs/shapes/metrics.png"):
+        assert (tmp_path / file).is_file()

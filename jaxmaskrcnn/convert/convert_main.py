@@ -4,12 +4,13 @@ import argparse
 import re
 import time
 from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jaxmaskrcnn import compilation_cache
-from jaxmaskrcnn.convert.choice import count_classes
-from jaxmaskrcnn.convert.detector import ConversionReport, load_detector
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.model_io import check_free, save_model
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.convert.detector import ConversionReport
 
 _FEW = 5  # names that are listed; more of them are counted by kind
 
@@ -22,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", help="preset, Detectron2 yaml or MMDetection config, where names do not tell"
     )
     parser.add_argument("--num_classes", type=int, help="number of classes in place of the model's")
+    parser.add_argument(
+        "--categories", metavar="JSON",
+        help="COCO json with the classes' names and ids, for a file that names none",
+    )  # fmt: skip
     parser.add_argument(
         "--allow_new_heads", action="store_true",
         help="leave layers of another number of classes at their initial values",
@@ -49,10 +54,18 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: The file cannot be converted, or the directory not be written.
     """
     start = time.perf_counter()
-    compilation_cache.enable()
     if arguments.num_classes is not None and arguments.num_classes < 1:
         raise UserError(f"--num_classes is {arguments.num_classes}; give 1 or more, without the background.")
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn import compilation_cache
+    from jaxmaskrcnn.convert.detector import load_detector
+    from jaxmaskrcnn.data.annotations import read_categories
+    from jaxmaskrcnn.evaluation.categories import name_classes
+    from jaxmaskrcnn.model_io import check_free, save_model
+
+    compilation_cache.enable()
     check_free(arguments.directory)
+    categories = read_categories(Path(arguments.categories)) if arguments.categories else ()
     model, report = load_detector(
         arguments.source,
         arguments.model,
@@ -61,22 +74,28 @@ def run(arguments: argparse.Namespace) -> int:
         bn_eps=arguments.bn_eps,
         weights=arguments.weights,
     )
+    if categories:
+        name_classes(model, categories, arguments.categories)
+        report = report._replace(config=model.config)
     print(describe(report, arguments.verbose))
     save_model(model, arguments.directory)
     print(f"The model is in {arguments.directory} ({time.perf_counter() - start:.1f} s).")
     return 0
 
 
-def describe(report: ConversionReport, verbose: bool = False) -> str:
+def describe(report: "ConversionReport", verbose: bool = False) -> str:
     """A conversion's report as text.
 
     Args:
         report: Of `load_detector`.
         verbose: Name every array that was ignored.
     """
+    from jaxmaskrcnn.convert.choice import count_classes
+
     config = report.config
     classes = count_classes(config.num_classes)
-    categories = f" ({', '.join(c.name for c in config.categories[:3])}, ...)" if config.categories else ""
+    more = ", ..." if len(config.categories) > 3 else ""
+    categories = f" ({', '.join(c.name for c in config.categories[:3])}{more})" if config.categories else ""
     lines = [
         f"{report.path}: {report.library} ({report.container})",
         f"  model     {report.model}, {classes}{categories or ' without names'}",

@@ -3,14 +3,15 @@
 import argparse
 import os
 import re
+from typing import TYPE_CHECKING
 
-from jaxmaskrcnn import compilation_cache
-from jaxmaskrcnn.convert.export import export_detector
-from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.stablehlo import PLATFORMS, export_function
-from jaxmaskrcnn.model_io import load_model
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+
+FUNCTION = "stablehlo"
+FORMATS = ("torchvision", "detectron2", "mmdet", FUNCTION)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         required=True,
-        choices=tuple(FORMATS),
+        choices=FORMATS,
         help="the library that will read the weights, or stablehlo for the whole prediction",
     )
     parser.add_argument(
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     only.add_argument(
         "--canvas", metavar="HxW", help="height and width of the input (a square for the largest image)"
     )
-    only.add_argument("--platforms", help=f"some of {','.join(PLATFORMS)} (cpu,cuda,tpu)")
+    only.add_argument("--platforms", help="some of cpu,cuda,rocm,tpu (cpu,cuda,tpu)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,16 +58,23 @@ def run(arguments: argparse.Namespace) -> int:
         if os.path.samefile(arguments.source, arguments.file):
             raise UserError(f"{arguments.file} is the model itself; give another file.")
     options = _function_options(arguments)
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn import compilation_cache
+    from jaxmaskrcnn.model_io import load_model
+
     compilation_cache.enable()
     model = load_model(arguments.source, arguments.model, bn_eps=arguments.bn_eps)
-    FORMATS[arguments.format](model, arguments, options)
+    if arguments.format == FUNCTION:
+        _export_function(model, arguments.file, options)
+    else:
+        _export_weights(model, arguments.file, arguments.format)
     return 0
 
 
 def _function_options(arguments: argparse.Namespace) -> dict:
     """The arguments of `export_function` that were given."""
     given = [name for name in ("batch", "canvas", "platforms") if getattr(arguments, name) is not None]
-    if given and arguments.format != "stablehlo":
+    if given and arguments.format != FUNCTION:
         raise UserError(f"--{given[0]} goes with --format=stablehlo only; leave it out.")
     options = {}
     if arguments.batch is not None:
@@ -81,8 +89,10 @@ def _function_options(arguments: argparse.Namespace) -> dict:
     return options
 
 
-def _export_weights(model: MaskRCNN, arguments: argparse.Namespace, options: dict) -> None:
-    report = export_detector(model, arguments.file, arguments.format)
+def _export_weights(model: "MaskRCNN", file: str, library: str) -> None:
+    from jaxmaskrcnn.convert.export import export_detector
+
+    report = export_detector(model, file, library)
     print(f"{report.path}: {report.arrays} arrays by {report.library}'s names.")
     if report.counters:
         print(f"{len(report.counters)} of them are num_batches_tracked, which is not kept here and set to 0.")
@@ -92,16 +102,18 @@ def _export_weights(model: MaskRCNN, arguments: argparse.Namespace, options: dic
     print(f"\nWhat to set in {report.library}:\n\n{report.settings}", end="")
 
 
-def _export_function(model: MaskRCNN, arguments: argparse.Namespace, options: dict) -> None:
-    report = export_function(model, arguments.file, **options)
+def _export_function(model: "MaskRCNN", file: str, options: dict) -> None:
+    from jaxmaskrcnn.inference.stablehlo import export_function
+
+    report = export_function(model, file, **options)
     print(f"{report.path}: {report.size / 1e6:.1f} MB, for {', '.join(report.platforms)}.")
     for title, arrays in (("Arguments", report.inputs), ("Returns a dictionary", report.outputs)):
         print(f"{title}:")
         for name, (dtype, shape) in arrays.items():
             print(f"  {name:<12} {dtype:<8} {list(shape)}")
+    config = model.config
+    print(
+        f"Images: resized to a short side of {config.test_min_size}, a long side up to {config.test_max_size}"
+    )
     names = ", ".join(f"{i} {category.name}" for i, category in enumerate(model.categories))
     print(f"Labels: {names}")
-
-
-# What writes a format, called with the model, the command's arguments and `export_function`'s options.
-FORMATS = {**dict.fromkeys(LIBRARIES, _export_weights), "stablehlo": _export_function}

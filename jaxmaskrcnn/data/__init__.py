@@ -1,12 +1,17 @@
 """Data sets in COCO format: reading, checking, storing, and batches for training and evaluation."""
 
-from jaxmaskrcnn.data.coco_instances import CocoConfig, CocoInstances, prepare
-from jaxmaskrcnn.data.images import decode_image
-from jaxmaskrcnn.data.pipeline import eval_batches, train_iterator
-from jaxmaskrcnn.data.prefetch import prefetch_to_device
-from jaxmaskrcnn.data.preprocess import make_batch
-from jaxmaskrcnn.data.shapes import write_shapes
-from jaxmaskrcnn.data.source import Example, Source
+from typing import TYPE_CHECKING
+
+from jaxmaskrcnn.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.data.coco_instances import CocoConfig, CocoInstances, prepare
+    from jaxmaskrcnn.data.images import decode_image
+    from jaxmaskrcnn.data.pipeline import eval_batches, train_iterator
+    from jaxmaskrcnn.data.prefetch import prefetch_to_device
+    from jaxmaskrcnn.data.preprocess import make_batch
+    from jaxmaskrcnn.data.shapes import write_shapes
+    from jaxmaskrcnn.data.source import Example, Source
 
 __all__ = [
     "CocoConfig",
@@ -21,3 +26,19 @@ __all__ = [
     "train_iterator",
     "write_shapes",
 ]
+
+_HOMES = {
+    "CocoConfig": "coco_instances",
+    "CocoInstances": "coco_instances",
+    "Example": "source",
+    "Source": "source",
+    "decode_image": "images",
+    "eval_batches": "pipeline",
+    "make_batch": "preprocess",
+    "prefetch_to_device": "prefetch",
+    "prepare": "coco_instances",
+    "train_iterator": "pipeline",
+    "write_shapes": "shapes",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

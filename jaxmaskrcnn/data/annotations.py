@@ -78,7 +78,7 @@ class Problems:
             return
         others = sum(self.skipped.values()) - 1
         more = f" (one of {others + 1} problems)" if others else ""
-        raise UserError(f"{self._first}, or set data.on_error to 'skip' to leave it out{more}.")
+        raise UserError(f"{self._first}, or set on_error to 'skip' to leave it out{more}.")
 
 
 class AllProblems(Problems):
@@ -202,6 +202,20 @@ def parse_annotations(
             )
     problems.stop_if_any()
     return Annotations(categories, [images[key] for key in sorted(images)])
+
+
+def read_categories(path: Path) -> tuple[Category, ...]:
+    """The categories of an annotation file, in ascending order of id.
+
+    Raises:
+        UserError: It is no COCO json, or its categories are wrong.
+
+    Example:
+        >>> from jaxmaskrcnn.data import write_shapes
+        >>> read_categories(write_shapes("read_categories", 1, 64, seed=0)[0])[0].name
+        'circle'
+    """
+    return _categories(load_json(path)["categories"], path, Problems("stop"))
 
 
 def _categories(entries: list[dict], path: Path, problems: Problems) -> tuple[Category, ...]:

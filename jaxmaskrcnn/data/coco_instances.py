@@ -25,6 +25,7 @@ from jaxmaskrcnn.data.image_files import readable_images
 from jaxmaskrcnn.data.objects import AnnotatedImage
 from jaxmaskrcnn.data.source import SPLIT, Source, quiet, write_index
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.files import check_image_folder
 
 log = logging.getLogger(__name__)
 
@@ -206,8 +207,7 @@ def prepare(
     """
     annotations, images, cache_dir = Path(annotations), Path(images), Path(cache_dir)
     Problems(on_error)  # a wrong setting is reported before anything is read
-    if not images.is_dir():
-        raise UserError(f"the image folder {images} does not exist; check the path.")
+    check_image_folder(images)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
     name = f"{annotations.stem}-{content_hash(annotations, images, root, [_FORMAT, on_error, masks])}"

@@ -24,10 +24,10 @@ from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.transforms import round_up
-from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.evaluation.categories import match_categories
 from jaxmaskrcnn.evaluation.coco import GroundTruth
 from jaxmaskrcnn.inference.postprocess import postprocess
-from jaxmaskrcnn.structures import Batch, Category, Detections
+from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training.distributed import gather_json, is_first
 from jaxmaskrcnn.training.parallel import Layout
 
@@ -78,7 +78,8 @@ class Evaluator:
         self._data_config = dataclasses.replace(data_config, eval_batch_size=size)
         self._progress = progress
         self._ground_truth = GroundTruth(annotations)
-        self.categories = match_categories(config, self._ground_truth.categories)
+        path = None if isinstance(annotations, dict) else annotations
+        self.categories = match_categories(config, self._ground_truth.categories, path)
         self._iou_types: tuple[str, ...] = ("bbox",)
         if config.mask_head and self._ground_truth.has_masks:
             self._iou_types = ("bbox", "segm")
@@ -221,52 +222,3 @@ def coco_results(out: dict[str, Any], image_id: int) -> list[dict[str, Any]]:
             entry["segmentation"] = out["masks"][i]
         results.append(entry)
     return results
-
-
-def match_categories(config: ModelConfig, annotated: tuple[Category, ...]) -> tuple[Category, ...]:
-    """What the model's labels stand for in an annotation file.
-
-    Args:
-        config: Of the model. Where it names categories, these count. Where it names none, its
-            labels are the annotations' categories in ascending order of id if they are as many;
-            else, for a model that counts the background as label 0, its labels are taken for
-            category ids if all ids of the annotations are among them (torchvision's way).
-        annotated: The annotations' categories in ascending order of id.
-
-    Returns:
-        ``config.num_classes`` categories.
-
-    Raises:
-        UserError: The model has classes that the annotations do not have.
-
-    Example:
-        >>> match_categories(ModelConfig(num_classes=1), (Category(7, "balloon"),))
-        (Category(id=7, name='balloon'),)
-    """
-    names = {c.id: c.name for c in annotated}
-    if not config.categories:
-        if len(annotated) == config.num_classes:
-            return annotated
-        if config.background == "first" and names.keys() <= {c.id for c in config.known_categories()}:
-            return tuple(Category(c.id, names.get(c.id, c.name)) for c in config.known_categories())
-        raise UserError(
-            f"The model has {config.num_classes} classes and names none of them, but the annotations have "
-            f"{len(annotated)} categories; give annotations with the classes it was trained on."
-        )
-    # Weights trained on COCO's 91 ids have slots that no category uses.
-    unknown = [c for c in config.categories if c.id not in names and c.name != "N/A"]
-    if unknown:
-        listed = ", ".join(f"{c.id} ({c.name})" for c in unknown[:10]) + (
-            ", ..." if len(unknown) > 10 else ""
-        )
-        raise UserError(
-            f"The annotations lack {len(unknown)} of the model's {config.num_classes} categories: {listed}; "
-            "give annotations with the categories it was trained on."
-        )
-    known = {c.id: c.name for c in config.categories}
-    for c in annotated:
-        if c.id not in known:
-            logger.warning("The annotations' category %d (%s) is none of the model's; it is missed.", *c)
-        elif known[c.id] != c.name:
-            logger.warning("Category %d is %r in the annotations, %r in the model.", *c, known[c.id])
-    return config.categories

@@ -41,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
+    if arguments.output and Path(arguments.output).is_file():
+        raise UserError(f"--output is the file {arguments.output}; give a folder.")
     # Late, so that --help does not wait for JAX.
     from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.data.coco_instances import prepare

@@ -116,6 +116,9 @@ class Truth:
     Args:
         path: Of a COCO json.
 
+    Attributes:
+        categories: In ascending order of id.
+
     Raises:
         UserError: It cannot be read, or something in it is wrong.
     """
@@ -123,6 +126,7 @@ class Truth:
     def __init__(self, path: Path):
         self._path = path
         self._annotations = parse_annotations(load_json(path), path, None, Problems("stop"), masks=False)
+        self.categories = self._annotations.categories
         self._by_name: dict[str, list[AnnotatedImage]] = {}
         for image in self._annotations.images:
             self._by_name.setdefault(Path(image.file_name).name, []).append(image)

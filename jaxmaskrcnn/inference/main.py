@@ -1,30 +1,10 @@
 """``python -m jaxmaskrcnn predict``: what a model finds in images and videos, as pictures and files."""
 
 import argparse
-import collections
-import contextlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import tqdm
-
-from jaxmaskrcnn import compilation_cache
-from jaxmaskrcnn.data.images import SUFFIXES
-from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference import video
-from jaxmaskrcnn.inference.colours import ColourTracker
-from jaxmaskrcnn.inference.comparison import Truth
-from jaxmaskrcnn.inference.inputs import find_files, output_names
-from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
-from jaxmaskrcnn.inference.predictor import Predictor
-from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
-from jaxmaskrcnn.inference.test_time_augmentation import SCALES, AugmentedPredictor
-from jaxmaskrcnn.inference.tiles import TiledPredictor
-from jaxmaskrcnn.model_io import load_model
-
-_FRAME = "{}_{:06d}"  # name of a frame's files
+# As text: the modules that have them wait for JAX, and --help does not.
+FORMATS = "png, json, labelme, geojson, masks"
+SCALES = "0.75,1,1.25"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", default="predictions", help="folder for everything that is written")
     add(
         "--format", default="png,json",
-        help="some of png, json, labelme, geojson, masks, with commas between them",
+        help=f"some of {FORMATS}, with commas between them",
     )  # fmt: skip
     add(
         "--polygon_tolerance", type=float, default=0.0, metavar="PIXELS",
@@ -50,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tile", type=int, metavar="SIZE", help="cut larger images into tiles of this side in pixels")
     add("--tile_overlap", type=int, metavar="PIXELS", help="that tiles share; a quarter of them if not given")
     add("--tta", action="store_true", help="look at mirrored, smaller and larger versions as well")
-    scales = ",".join(f"{scale:g}" for scale in SCALES)
-    add("--tta_scales", default=scales, help=f"their sizes, with commas between them ({scales})")
+    add("--tta_scales", help=f"their sizes, with commas between them ({SCALES})")
     add("--video", action="store_true", help="the inputs are videos, and so are the pictures (mp4)")
     add("--batch_size", type=int, default=1, help="images computed at a time")
 
@@ -68,160 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: A path, the checkpoint or a setting is wrong, or nothing can be written.
     """
-    formats = parse_formats(arguments.format)
-    _check(arguments, formats)
-    paths = _find(arguments)
-    truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
-    for path in paths if truth else ():
-        truth.find(path)
-    compilation_cache.enable()
-    model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
-    if "masks" in formats and not model.config.mask_head:
-        raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
-    predictor = _predictor(model, arguments)
-    outputs = Outputs(
-        Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
-        arguments.polygon_tolerance,
-    )  # fmt: skip
-    work = _predict_videos if arguments.video else _predict_images
-    try:
-        outputs.folder.mkdir(parents=True, exist_ok=True)
-        with json_results(outputs, predictor.categories) as results:
-            failures = work(paths, predictor, outputs, results)
-    except OSError as error:
-        place = error.filename or outputs.folder
-        raise UserError(f"{place} cannot be written ({error.strerror}); give another --output.") from error
-    what = "frames" if arguments.video else "images"
-    print(f"{results.objects} objects in {results.images} {what}; {', '.join(formats)} in {outputs.folder}")
-    return 2 if failures else 0
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn.inference.predict import predict
 
-
-def _check(arguments, formats) -> None:
-    if not 0 <= arguments.polygon_tolerance < 100:
-        raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
-    if arguments.tile is None and arguments.tile_overlap is not None:
-        raise UserError("--tile_overlap says nothing without --tile; give the tiles' size too.")
-    if arguments.video:
-        video.require_reader()
-        if arguments.annotations:
-            raise UserError("--annotations are about images; leave them out with --video.")
-        if "labelme" in formats:
-            raise UserError("--format has 'labelme', which is about image files; leave it out with --video.")
-    if arguments.tta and arguments.batch_size != 1:
-        raise UserError("--batch_size says nothing with --tta, which takes images one by one; leave it out.")
-
-
-def _find(arguments) -> list[Path]:
-    if arguments.video:
-        return find_files(arguments.inputs, video.SUFFIXES, "video")
-    paths = find_files(arguments.inputs, SUFFIXES)
-    for path in paths:
-        if path.suffix.lower() in video.SUFFIXES:
-            raise UserError(f"{path} is a video; give --video, and images in another call.")
-    return paths
-
-
-def _predictor(model, arguments) -> StreamingPredictor:
-    threshold = arguments.score_threshold
-    classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
-    if arguments.tta:
-        scales = _numbers(arguments.tta_scales, "--tta_scales")
-        predictor = AugmentedPredictor(model, threshold, scales=scales, classes=classes)
-    else:
-        predictor = Predictor(model, threshold, batch_size=arguments.batch_size, classes=classes)
-    if arguments.tile is not None:
-        predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
-    return predictor
-
-
-def _numbers(text: str, name: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"{name} is {text!r}; give numbers with commas between them.") from error
-
-
-def _tell(error: UserError) -> None:
-    tqdm.tqdm.write(f"jaxmaskrcnn predict: {error}", file=sys.stderr)
-
-
-def _bar(total: int | None, unit: str, **options) -> tqdm.tqdm:
-    return tqdm.tqdm(total=total, unit=unit, disable=None, **options)  # None: shown on a terminal
-
-
-def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
-    """Writes everything about the images; returns how many could not be read."""
-    patterns = [PATTERNS[name] for name in outputs.formats if name in PATTERNS]
-    names = output_names(paths, outputs.folder, patterns)
-    failures = 0
-    with _bar(len(paths), "image") as bar:
-
-        def failed(index: int, error: UserError) -> None:
-            nonlocal failures
-            failures += 1
-            bar.update()
-            _tell(error)
-
-        def write(prediction) -> tuple[dict[str, Any], dict[str, Any]]:
-            path = paths[prediction.index]
-            entry = outputs.write(prediction.pixels, prediction.result, path, names[prediction.index])
-            return {"file_name": str(path), **entry}, prediction.result
-
-        predictions = predictor.stream(paths, masks="rle", on_error=failed)
-        # Pictures are drawn and compressed in threads too, a few at a time.
-        for future in ordered_futures(write, predictions):
-            results.add(*future.result())
-            bar.update()
-    return failures
-
-
-def _predict_videos(paths: list[Path], predictor, outputs, results) -> int:
-    """Writes everything about the videos; returns how many could not be read."""
-    names = output_names(paths, outputs.folder, ["{}.mp4"])
-    failures = 0
-    for path, name in zip(paths, names, strict=True):
-        try:
-            _predict_video(path, name, predictor, outputs, results)
-        except UserError as error:
-            failures += 1
-            _tell(error)
-    return failures
-
-
-def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
-    reader = video.VideoReader(path)
-    seconds: collections.deque[float] = collections.deque()  # of the frames that are on their way
-    problems: list[UserError] = []
-    tracker = ColourTracker() if outputs.colour_by == "object" else None
-
-    def frames() -> Iterator:
-        try:
-            for frame in reader:
-                seconds.append(frame.seconds)
-                yield frame.pixels
-        except UserError as error:
-            problems.append(error)  # what comes before it is still written
-
-    def coloured() -> Iterator:
-        for prediction in predictor.stream(frames(), masks="rle"):
-            yield prediction, tracker and tracker(prediction.result)
-
-    def write(item):
-        prediction, colours = item
-        label = _FRAME.format(name, prediction.index)
-        return prediction, *outputs.write_frame(prediction.pixels, prediction.result, label, colours)
-
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(_bar(reader.count, "frame", desc=path.name))
-        writer = None
-        if "png" in outputs.formats:
-            writer = stack.enter_context(video.VideoWriter(outputs.folder / f"{name}.mp4", reader.rate))
-        for future in ordered_futures(write, coloured()):
-            prediction, drawn, entry = future.result()
-            if writer is not None:
-                writer.add(drawn)
-            place = {"file_name": str(path), "frame": prediction.index, "seconds": seconds.popleft()}
-            results.add({**place, **entry}, prediction.result)
-            bar.update()
-    if problems:
-        raise problems[0]
+    return predict(arguments)

@@ -72,8 +72,9 @@ class VideoReader:
                     raise UserError(f"{self._path} holds no video; give one that does.")
                 yield container
         except (self._av.error.FFmpegError, OSError) as error:
+            said = error.strerror or error
             raise UserError(
-                f"{self._path} cannot be read as a video ({error}); replace or remove the file."
+                f"{self._path} cannot be read as a video ({said}); replace or remove the file."
             ) from error
 
     def __iter__(self) -> Iterator[Frame]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import complete_file
+from jaxmaskrcnn.files import check_image_folder, complete_file
 
 PAGE = "report.html"
 
@@ -39,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures}; give 0 or more.")
     folder = Path(arguments.images)
-    if not folder.is_dir():
-        raise UserError(f"the image folder {folder} does not exist; check --images.")
+    check_image_folder(folder, "check --images")
     # Late, so that a wrong setting is reported at once.
     from jaxmaskrcnn.evaluation.coco import GroundTruth
     from jaxmaskrcnn.report.load import read_annotations, read_detections

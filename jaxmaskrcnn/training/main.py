@@ -15,7 +15,7 @@ from ml_collections import config_flags
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.training.config_files import find_config, list_recipes
-from jaxmaskrcnn.training.run_config import check_overrides, quote_patterns
+from jaxmaskrcnn.training.run_config import check_numbers, check_overrides, quote_patterns
 
 QUICKSTART = "shapes"
 
@@ -110,4 +110,5 @@ def override(config: Config, settings: list[str]) -> Config:
         raise UserError(str(error)) from None
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} is not an argument; see --help.")
+    check_numbers(holder.value)
     return holder.value

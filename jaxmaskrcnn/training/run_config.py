@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import numbers
 import os
 import re
 from pathlib import Path
@@ -63,8 +64,8 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
     """
     if section.num_classes not in (0, len(categories)):
         raise ConfigError(
-            f"model.num_classes is {section.num_classes}, but the training annotations have "
-            f"{len(categories)} categories; set it to 0 to take their number."
+            f"model.num_classes is {section.num_classes}, but the number of categories in the training "
+            f"annotations is {len(categories)}; set it to 0 to take that."
         )
     values = {
         # The command line turns tuples into lists.
@@ -140,6 +141,34 @@ def check_overrides(arguments: list[str]) -> None:
             f"the sections are {', '.join(field.name for field in dataclasses.fields(Config))}."
         )  # fmt: skip
         raise UserError(f"There is no setting config.{path[1]}; {hint}")
+
+
+def check_numbers(section, name: str = "config") -> None:
+    """Refuses what is no number in a field of several numbers, where the library of the flags takes anything.
+
+    Args:
+        section: A dataclass and, within it, others.
+        name: What it is called.
+
+    Raises:
+        UserError: Names the field and what it holds.
+
+    Example:
+        >>> check_numbers(Config())
+    """
+    kinds = {
+        tuple[int, ...]: (numbers.Integral, "whole numbers"),
+        tuple[float, ...]: (numbers.Real, "numbers"),
+    }
+    for field in dataclasses.fields(section):
+        value, path = getattr(section, field.name), f"{name}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            check_numbers(value, path)
+        elif field.type in kinds:
+            kind, words = kinds[field.type]
+            if any(isinstance(item, bool) or not isinstance(item, kind) for item in value):
+                given = ",".join(map(str, value))
+                raise UserError(f"{path} is {given}; give {words} with commas between them.")
 
 
 def quote_patterns(arguments: list[str]) -> list[str]:

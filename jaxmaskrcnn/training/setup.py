@@ -10,6 +10,7 @@ from flax import nnx
 from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.backbone import fill_backbone
+from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.convert.detector import convert_source, log_report
 from jaxmaskrcnn.convert.families import holds_detector
 from jaxmaskrcnn.convert.files.reader import read_source
@@ -53,9 +54,10 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
         for annotations, images in paths
     )
     for name, source in (("Training", train), ("Evaluation", evaluation)):
+        classes = count_classes(len(source.categories))
         log.info(
-            "%s data: %d images with %d objects of %d classes, from %s.",
-            name, len(source), source.object_counts.sum(), len(source.categories), source.annotations,
+            "%s data: %d images with %d objects of %s, from %s.",
+            name, len(source), source.object_counts.sum(), classes, source.annotations,
         )  # fmt: skip
     return train, evaluation
 

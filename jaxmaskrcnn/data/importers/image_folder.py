@@ -6,6 +6,7 @@ from pathlib import Path, PureWindowsPath
 
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.files import check_image_folder
 
 
 class ImageFolder:
@@ -19,8 +20,7 @@ class ImageFolder:
     """
 
     def __init__(self, root: Path):
-        if not root.is_dir():
-            raise UserError(f"the image folder {root} does not exist; give it with --images.")
+        check_image_folder(root, "give it with --images")
         self.root = root
         self._index: dict[str, dict[str, list[Path]]] | None = None
 

@@ -41,13 +41,15 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     del options
     for path in json_files(source):
         with builder.noting("bad file"):
-            _read_file(path, builder)
+            _read_file(path, builder, alone=source.is_file())
 
 
-def _read_file(path: Path, builder: Builder) -> None:
+def _read_file(path: Path, builder: Builder, alone: bool) -> None:
     content = read_object(path)
     if {"images", "annotations"} <= content.keys():
-        return  # COCO's, such as what was written here before
+        if alone:
+            raise UserError(f"{path} is in COCO's format already; use it as it is.")
+        return  # such as what was written here before
     if not isinstance(content.get("shapes"), list):
         raise UserError(f"{path} has no list 'shapes'; give labelme's json files.")
     name = content.get("imagePath")

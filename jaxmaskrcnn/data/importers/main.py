@@ -1,20 +1,20 @@
 """``python -m jaxmaskrcnn import``: annotations of other tools as a COCO json."""
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jaxmaskrcnn.data.annotations import AllProblems, Problem, parse_annotations
-from jaxmaskrcnn.data.importers import labelme, masks, via, voc, yolo_seg
-from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
-from jaxmaskrcnn.data.importers.files import read_text
-from jaxmaskrcnn.data.importers.image_folder import ImageFolder
-from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
 
-# Each format is a module with OPTIONS, images(source) and read(source, builder, options).
-FORMATS = {"labelme": labelme, "via": via, "yolo-seg": yolo_seg, "voc": voc, "masks": masks}
+if TYPE_CHECKING:
+    from jaxmaskrcnn.data.annotations import Problem
+    from jaxmaskrcnn.data.importers.builder import Builder, Options
+
+# Each is a module with OPTIONS, images(source) and read(source, builder, options).
+FORMATS = ("labelme", "via", "yolo-seg", "voc", "masks")
 _NAMES_SHOWN = 20
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``import``."""
     add = parser.add_argument
     add("source", metavar="SOURCE", help="file or folder of the annotations")
-    add("--format", required=True, choices=tuple(FORMATS), help="the tool's format")
+    add("--format", required=True, choices=FORMATS, help="the tool's format")
     add("--images", help="the image folder, where it is not the one that the format has")
     add("--output", required=True, help="the COCO json that is written")
     add("--names", help="class names in the order of their ids: a,b,c or a file with one a line")
@@ -54,7 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--output is the folder {output}; give the name of the json.")
     if output.exists() and source.is_file() and output.samefile(source):
         raise UserError(f"--output is {source} itself; give another file.")
-    module, options = FORMATS[arguments.format], _options(arguments)
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn.data.annotations import AllProblems, parse_annotations
+    from jaxmaskrcnn.data.importers.builder import Builder
+    from jaxmaskrcnn.data.importers.image_folder import ImageFolder
+    from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
+
+    module = importlib.import_module(f"jaxmaskrcnn.data.importers.{arguments.format.replace('-', '_')}")
+    options = _options(arguments, module.OPTIONS)
     folder = ImageFolder(Path(arguments.images) if arguments.images else module.images(source))
     builder = Builder(folder, options.names)
     module.read(source, builder, options)
@@ -73,10 +80,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _options(arguments: argparse.Namespace) -> Options:
+def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
+    from jaxmaskrcnn.data.importers.builder import Options, check_distinct
+    from jaxmaskrcnn.data.importers.files import read_text
+
     given = {name: getattr(arguments, name) for name in Options._fields if getattr(arguments, name)}
     for name in given:
-        if name not in FORMATS[arguments.format].OPTIONS:
+        if name not in known:
             raise UserError(f"--{name} says nothing about the format {arguments.format}; leave it out.")
     if "names" in given:
         path = Path(given["names"])
@@ -86,7 +96,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     return Options(**given)
 
 
-def _stop_or_tell(found: list[Problem], on_error: str, source: Path) -> None:
+def _stop_or_tell(found: "list[Problem]", on_error: str, source: Path) -> None:
     if found and on_error == "stop":
         if len(found) == 1:
             raise UserError(f"{found[0].message} (or set --on_error=skip to leave it out).")
@@ -100,7 +110,7 @@ def _stop_or_tell(found: list[Problem], on_error: str, source: Path) -> None:
         print(f"left out: {problem.message}.", file=sys.stderr)
 
 
-def _print_summary(summary: dict, builder: Builder, output: Path) -> None:
+def _print_summary(summary: dict, builder: "Builder", output: Path) -> None:
     classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"] if entry["objects"]]
     empty = len(summary["classes"]) - len(classes)
     more = f", and {len(classes) - _NAMES_SHOWN} more" if len(classes) > _NAMES_SHOWN else ""

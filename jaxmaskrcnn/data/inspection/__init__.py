@@ -1,5 +1,17 @@
 """What is in a data set, what is wrong with it, and what it looks like."""
 
-from jaxmaskrcnn.data.inspection.inspect import Inspection, inspect_annotations
+from typing import TYPE_CHECKING
+
+from jaxmaskrcnn.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.data.inspection.inspect import Inspection, inspect_annotations
 
 __all__ = ["Inspection", "inspect_annotations"]
+
+_HOMES = {
+    "Inspection": "inspect",
+    "inspect_annotations": "inspect",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -83,14 +83,14 @@ def hints(summary: dict[str, Any], model: ModelConfig) -> list[str]:
         )
     if at["images_over_limit"]:
         found.append(
-            f"{at['images_over_limit']} of the images have more than {at['detection_limit']} objects (up to "
-            f"{summary['objects_per_image']['max']}), and no more than {at['detection_limit']} are detected; "
+            f"Images with more than {at['detection_limit']} objects, which is as many as are detected: "
+            f"{at['images_over_limit']} (up to {summary['objects_per_image']['max']} objects); "
             "raise --config.model.detections_per_image."
         )
     empty = [entry["name"] for entry in summary["classes"] if not entry["objects"]]
     if empty and len(empty) < len(summary["classes"]):
         names = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-        found.append(f"{len(empty)} of the classes have no object and will not be learned: {names}.")
+        found.append(f"Classes without an object, which will not be learned: {len(empty)} ({names}).")
     return found
 
 

@@ -13,7 +13,7 @@ from jaxmaskrcnn.data.image_files import readable_images
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.data.inspection.suspicions import same_content, suspicions
-from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.files import check_image_folder
 
 
 class Inspection(NamedTuple):
@@ -71,8 +71,8 @@ def inspect_annotations(
         ([], 4)
     """
     model, data = model or ModelConfig(), data or DataConfig()
-    if images_dir is not None and not images_dir.is_dir():
-        raise UserError(f"the image folder {images_dir} does not exist; check the path.")
+    if images_dir is not None:
+        check_image_folder(images_dir)
     problems = AllProblems()
     content = load_json(path)
     content["annotations"] = _used_up(content["annotations"], progress)

@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 from jaxmaskrcnn.config import DataConfig
-from jaxmaskrcnn.data.inspection.contact_sheet import draw_sheet
-from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
-from jaxmaskrcnn.data.inspection.report import as_json, as_text
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_file
 
@@ -47,6 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     for name, least in (("count", 0), ("min_size", 1), ("max_size", 1)):
         if getattr(arguments, name) < least:
             raise UserError(f"--{name} is {getattr(arguments, name)}; give {least} or more.")
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn.data.inspection.contact_sheet import draw_sheet
+    from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
+    from jaxmaskrcnn.data.inspection.report import as_json, as_text
+
     folder = None if arguments.images is None else Path(arguments.images)
     inspection = inspect_annotations(
         Path(arguments.annotations),

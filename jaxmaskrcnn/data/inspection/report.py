@@ -124,7 +124,7 @@ def _training(summary) -> list[str]:
         return []
     below = ", ".join(f"{share:.1%} below {limit} px" for limit, share in at["below"].items())
     return [
-        f"At the training size (short side {at['short_side']}, long side up to {at['long_side_limit']})",
+        f"At the training size (--min_size={at['short_side']} --max_size={at['long_side_limit']})",
         f"  images are scaled by {at['scale']['50']:.2f} ({at['scale']['1']:.2f} to {at['scale']['99']:.2f})",
         f"  objects, sqrt(box area): median {at['sqrt_box_area']['50']:.0f} px, {below}",
         f"  an anchor of the same centre has an IoU of 0.5 with {at['fit_0.5']:.1%} of the objects, of 0.7 "

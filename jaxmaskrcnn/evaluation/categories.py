@@ -1,0 +1,93 @@
+"""Which category of an annotation file each label of a model stands for."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.choice import count_classes
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.structures import Category
+
+logger = logging.getLogger(__name__)
+
+
+def match_categories(
+    config: ModelConfig, annotated: tuple[Category, ...], path: str | os.PathLike | None = None
+) -> tuple[Category, ...]:
+    """What the model's labels stand for in an annotation file.
+
+    Args:
+        config: Of the model. Where it names categories, these count. Where it names none, its
+            labels are the annotations' categories in ascending order of id if they are as many;
+            else, for a model that counts the background as label 0, its labels are taken for
+            category ids if all ids of the annotations are among them (torchvision's way).
+        annotated: The annotations' categories in ascending order of id.
+        path: Their file, for messages.
+
+    Returns:
+        ``config.num_classes`` categories.
+
+    Raises:
+        UserError: The model has classes that the annotations do not have.
+
+    Example:
+        >>> match_categories(ModelConfig(num_classes=1), (Category(7, "balloon"),))
+        (Category(id=7, name='balloon'),)
+    """
+    names = {c.id: c.name for c in annotated}
+    file = "" if path is None else f" {path}"
+    if not config.categories:
+        if len(annotated) == config.num_classes:
+            return annotated
+        if config.background == "first" and names.keys() <= {c.id for c in config.known_categories()}:
+            return tuple(Category(c.id, names.get(c.id, c.name)) for c in config.known_categories())
+        found = f"{len(annotated)} categor{'y' if len(annotated) == 1 else 'ies'}"
+        raise UserError(
+            f"The model has {count_classes(config.num_classes)} without names, but the annotations{file} "
+            f"have {found}; give annotations with the classes it was trained on."
+        )
+    # Weights trained on COCO's 91 ids have slots that no category uses.
+    unknown = [c for c in config.categories if c.id not in names and c.name != "N/A"]
+    if unknown:
+        raise UserError(
+            f"The annotations{file} lack {len(unknown)} of the model's {config.num_classes} categories: "
+            f"{_some(unknown)}, and have {_some(annotated)}; give annotations with the categories it was "
+            "trained on."
+        )
+    known = {c.id: c.name for c in config.categories}
+    for c in annotated:
+        if c.id not in known:
+            logger.warning("The annotations' category %d (%s) is none of the model's; it is missed.", *c)
+        elif known[c.id] != c.name:
+            logger.warning("Category %d is %r in the annotations, %r in the model.", *c, known[c.id])
+    return config.categories
+
+
+def _some(categories: Sequence[Category]) -> str:
+    return ", ".join(f"{c.id} ({c.name})" for c in categories[:10]) + (
+        ", ..." if len(categories) > 10 else ""
+    )
+
+
+def name_classes(
+    model: MaskRCNN, annotated: tuple[Category, ...], path: str | os.PathLike | None = None
+) -> None:
+    """Gives a model whose weights came without names the categories of its annotations.
+
+    Args:
+        model: Changed in place. A model that names its categories keeps them.
+        annotated: Categories in ascending order of id.
+        path: Their file, for messages.
+
+    Raises:
+        UserError: As `match_categories`; only where the model names none.
+
+    Example:
+        >>> name_classes(model, (Category(7, "balloon"),))  # doctest: +SKIP
+    """
+    if not model.config.categories:
+        categories = match_categories(model.config, annotated, path)
+        model.config = dataclasses.replace(model.config, categories=categories)
