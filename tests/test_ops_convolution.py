@@ -89,6 +89,34 @@ def test_one_by_one(monkeypatch, stride, cells):
     compare(draw(2, 6, 9, 3), 1, 6, stride=stride)
 
 
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Computes as GPUs and TPUs do."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, default, **_: default(*arrays))
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 22), (15, 9), (3, 8)])
+def test_the_stem_on_folded_pixels(accelerator, height, width):
+    kernel = compare(draw(2, height, width, 3), 7, 8, stride=2, shortcut=False)
+    # Six channels and more are not folded.
+    text = str(jax.make_jaxpr(partial(convolution.convolution, stride=2))(draw(1, 16, 16, 3), kernel))
+    assert "window_strides=(1, 1)" in text and "window_strides=(2, 2)" not in text
+    compare(draw(2, height, width, 6), 7, 8, stride=2)
+
+
+@pytest.mark.parametrize("features", [8, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_one_by_one_on_accelerators(accelerator, features, stride):
+    compare(draw(2, 9, 8, 6), 1, features, stride=stride)
+
+
+def test_the_gradient_looks_at_the_result_through_a_barrier():
+    # Without it XLA:GPU compares the ReLU's input, which then has two uses and is not fused.
+    x, kernel = draw(1, 8, 8, 8), draw(3, 3, 8, 8)
+    gradient = jax.grad(lambda x: convolution.convolution(x, kernel, relu=True).sum())
+    assert "optimization_barrier" in jax.jit(gradient).lower(x).as_text()
+
+
 def test_bias_of_another_type_and_no_bias():
     x, kernel = draw(1, 6, 9, 3), draw(1, 1, 3, 6, seed=1)
     assert_same(convolution.convolution, plain, x, kernel)

@@ -38,7 +38,10 @@ class _Tiles(NamedTuple):
     end: jax.Array
 
     def batch(self, start, size, side):
-        """``size`` tiles from number ``start`` on: which there are bool [K], region, and pixels [K, T]."""
+        """Regions int [K] and pixels int [K, T] of ``size`` tiles from number ``start`` on.
+
+        What comes after the last tile lies behind the last region, where nothing has a weight.
+        """
         number = start + jnp.arange(size)
         region = jnp.searchsorted(self.end, number, side="right", method="scan_unrolled")
         region = jnp.minimum(region, self.end.shape[0] - 1)
@@ -47,7 +50,7 @@ class _Tiles(NamedTuple):
         within = jnp.arange(side)
         y = (self.top[region] + side * row)[:, None] + within
         x = (self.left[region] + side * column)[:, None] + within
-        return number < self.end[-1], region, y, x
+        return region, y, x
 
 
 def _cut(regions, side, align=1):
@@ -59,10 +62,9 @@ def _cut(regions, side, align=1):
     return _Tiles(top, left, across, jnp.cumsum(down * across))
 
 
-def _weights(taps, region, pixel, there):
+def _weights(taps, region, pixel):
     """What each pixel of a tile counts in each bin of its region, float32 [K, bins, T]."""
-    matrix = jax.vmap(lambda r, pixel: jax.tree.map(lambda x: x[r], taps).matrix(pixel))(region, pixel)
-    return jnp.where(there[:, None, None], matrix, 0)
+    return jax.vmap(lambda r, pixel: jax.tree.map(lambda x: x[r], taps).matrix(pixel))(region, pixel)
 
 
 def _batches(tiles, size, add, initial):
@@ -80,9 +82,9 @@ def _pool(read, regions, side, channels, dtype, align=1):
     size = _batch_size(side, channels)
 
     def add(start, total):
-        there, region, y, x = tiles.batch(start, size, side)
-        rows = _weights(regions.rows, region, y, there).astype(dtype)
-        columns = _weights(regions.columns, region, x, there).astype(dtype)
+        region, y, x = tiles.batch(start, size, side)
+        rows = _weights(regions.rows, region, y).astype(dtype)
+        columns = _weights(regions.columns, region, x).astype(dtype)
         half = jnp.einsum("kyi,kijc->kyjc", rows, read(region, y, x).astype(dtype), precision="highest")
         bins = jnp.einsum("kxj,kyjc->kyxc", columns, half, precision="highest")
         return total.at[region].add(bins, mode="promise_in_bounds")
@@ -158,9 +160,9 @@ def spread(maps, regions, cotangent):
     size = _batch_size(TILE, channels)
 
     def add(start, grad):
-        there, region, y, x = tiles.batch(start, size, TILE)
-        rows = _weights(regions.rows, region, y, there).astype(cotangent.dtype)
-        columns = _weights(regions.columns, region, x, there).astype(cotangent.dtype)
+        region, y, x = tiles.batch(start, size, TILE)
+        rows = _weights(regions.rows, region, y).astype(cotangent.dtype)
+        columns = _weights(regions.columns, region, x).astype(cotangent.dtype)
         half = jnp.einsum("kxj,kyxc->kyjc", columns, cotangent[region], precision="highest")
         pixels = jnp.einsum("kyi,kyjc->kijc", rows, half, precision="highest")
         return grad.at[places(region, y, x)].add(pixels, mode="promise_in_bounds")
