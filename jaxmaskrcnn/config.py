@@ -267,6 +267,7 @@ class DataConfig:
     exact_decode: bool = (
         True  # False: large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size in training
     )
+    device_resize: bool = False  # training images are resized on the device, to a grey level or so
 
 
 @dataclasses.dataclass(kw_only=True)

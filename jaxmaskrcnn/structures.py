@@ -65,12 +65,32 @@ class Targets(NamedTuple):
     polygon_parts: Array | None = None
 
 
+class RawImages(NamedTuple):
+    """Decoded images that the device still has to resize.
+
+    Attributes:
+        pixels: uint8 RGB [B, h, w, 3], each image in the upper left corner.
+        sizes: int32 [B, 2], its height and width there.
+        flips: bool [B], whether it is mirrored left to right after it has been resized.
+
+    Example:
+        >>> raw = RawImages(np.zeros((2, 256, 512, 3), np.uint8), np.full((2, 2), 200), np.zeros(2, bool))
+        >>> raw.pixels.shape
+        (2, 256, 512, 3)
+    """
+
+    pixels: Array
+    sizes: Array
+    flips: Array
+
+
 class Batch(NamedTuple):
     """Images of one canvas, with what is needed to undo the preprocessing.
 
     Attributes:
         images: [B, H, W, 3]. float32: the network's input, normalised, zero outside the
             image. uint8: the resized image in RGB; the model normalises it on the device.
+            With ``raw`` it has no channels, [B, H, W, 0], and only tells the canvas.
         image_sizes: int32 [B, 2], height and width of the resized image inside the canvas.
         extents: int32 [B, 2], ``image_sizes`` rounded up to the model's padding divisor (or
             larger, when the images of a batch share one extent). What lies outside of it is
@@ -79,6 +99,7 @@ class Batch(NamedTuple):
         index: int32 [B], position in the data source, -1 where there is none.
         valid: bool [B], False for an image that only fills up the batch.
         targets: Ground truth, or None for prediction.
+        raw: Images that the device resizes; None where the host has done so.
 
     Example:
         >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
@@ -93,6 +114,7 @@ class Batch(NamedTuple):
     index: Array
     valid: Array
     targets: Targets | None = None
+    raw: RawImages | None = None
 
 
 class Anchors(NamedTuple):

@@ -11,6 +11,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data import sampler
 from jaxmaskrcnn.data.augment_plan import ImagePlan, SlotPlan
 from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.device_resize import gather_raw
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.polygons import place_polygons, vertex_slots
 from jaxmaskrcnn.data.preprocess import empty_targets, resize_for
@@ -37,6 +38,7 @@ class LoadBatch:
         augmented: Whether the plans have augmentations. What cropping and pasting leave of an object
             is a bitmap, so polygons do not travel then.
         exact: Whether JPEG files are decoded at their full size, however small the network's input.
+        raw: Whether images are only decoded, and resized on the device.
     """
 
     def __init__(
@@ -47,15 +49,18 @@ class LoadBatch:
         *,
         augmented: bool = False,
         exact: bool = True,
+        raw: bool = False,
     ):
-        self._source, self._model, self._objects, self._exact = source, model, objects, exact
+        self._source, self._model, self._objects = source, model, objects
+        self._exact, self._raw = exact, raw
         self._masks, self._vertices = (model.mask_head, 0) if augmented else _mask_storage(source, model)
 
     def __call__(self, plan: sampler.StepPlan) -> Batch:
         """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch"."""
         count = len(plan.index)
         dtype = np.float32 if self._model.resize_kernel == "torch" else np.uint8
-        images = np.zeros((count, *plan.canvas, 3), dtype)
+        images = np.zeros((count, *plan.canvas, 0 if self._raw else 3), dtype)
+        decoded: list[np.ndarray | None] = [None] * count
         original_sizes = np.ones((count, 2), np.int32)
         # A slot without an image gets the extent of one pixel, so that nothing divides by zero.
         image_sizes = np.ones((count, 2), np.int32)
@@ -78,8 +83,11 @@ class LoadBatch:
             example = self._source[index]
             size = tuple(map(int, plan.sizes[slot]))
             pixels = self._pixels(example, None if self._exact else size)
-            image = resize_for(self._model, pixels, size)
-            images[slot, : size[0], : size[1]] = image[:, ::-1] if plan.flip[slot] else image
+            if self._raw:
+                decoded[slot] = pixels
+            else:
+                image = resize_for(self._model, pixels, size)
+                images[slot, : size[0], : size[1]] = image[:, ::-1] if plan.flip[slot] else image
             original_sizes[slot], image_sizes[slot] = example.size, size
             if targets is not None:
                 self._fill(targets, slot, example, size, bool(plan.flip[slot]), plan.canvas)
@@ -91,6 +99,7 @@ class LoadBatch:
             index=plan.index.astype(np.int32),
             valid=plan.index >= 0,
             targets=targets,
+            raw=gather_raw(decoded, plan.flip) if self._raw else None,
         )
 
     def _scene(self, plan: SlotPlan) -> Scene:

@@ -144,9 +144,15 @@ def train_iterator(
         )
     plan = sampler.TrainPlan(source, model_config, data_config, seed)
     objects = _object_slots(source, data_config)
+    if data_config.device_resize and augments(data_config):
+        raise UserError(
+            "data.device_resize leaves images to the device, but augmentations (jitter_size, crop, rotate, "
+            "photometric, copy_paste) need them resized on the host; switch one of them off."
+        )
     load = LoadBatch(
-        source, model_config, objects, augmented=augments(data_config), exact=data_config.exact_decode
-    )
+        source, model_config, objects, augmented=augments(data_config), exact=data_config.exact_decode,
+        raw=data_config.device_resize,
+    )  # fmt: skip
     load = _LoadStep(plan, load, process_index, process_count)
     return TrainIterator(load, plan, data_config, objects, start_step)
 

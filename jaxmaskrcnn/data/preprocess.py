@@ -64,7 +64,7 @@ def _normalised(image: np.ndarray, config: ModelConfig) -> np.ndarray:
     return image
 
 
-def normalise(images: Array, image_sizes: Array, config: ModelConfig) -> Array:
+def normalise(images: Array, image_sizes: Array, config: ModelConfig, *, finished: bool = True) -> Array:
     """Normalises padded uint8 images on the device; float32 images already are.
 
     A quarter of the bytes cross from host to device when uint8 images are normalised there.
@@ -73,12 +73,13 @@ def normalise(images: Array, image_sizes: Array, config: ModelConfig) -> Array:
         images: uint8 RGB [B, H, W, 3], or float32, returned unchanged.
         image_sizes: int [B, 2], height and width of each image inside the canvas.
         config: Channel order, scale, mean and standard deviation.
+        finished: False where float32 images are RGB grey levels, to be normalised too.
 
     Returns:
         float32 [B, H, W, 3], exactly zero outside of the image (not minus the mean). Compilers replace
         divisions by products with reciprocals, so the last bit can differ from ``make_batch``'s.
     """
-    if images.dtype != jnp.uint8:
+    if images.dtype != jnp.uint8 and finished:
         return images
     inside_rows = jnp.arange(images.shape[1]) < image_sizes[:, :1]  # [B, H]
     inside_columns = jnp.arange(images.shape[2]) < image_sizes[:, 1:]  # [B, W]

@@ -14,7 +14,7 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.preprocess import normalise
+from jaxmaskrcnn.data.device_resize import network_input
 from jaxmaskrcnn.models.box_head import BoxHead
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.fpn import Backbone
@@ -130,7 +130,7 @@ class MaskRCNN(nnx.Module):
             LossTerm by name: the five of `jaxmaskrcnn.losses` (four without a mask head).
         """
         config = self.config
-        images = normalise(batch.images, batch.image_sizes, config)
+        images = network_input(batch, config)
         levels = self.features(images, batch.extents, train)
         objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True)
         keys = None
@@ -215,7 +215,7 @@ class MaskRCNN(nnx.Module):
             P2 to P6, [B, h, w, C] each, and Detections with a leading B and ``masks=None``.
         """
         config = self.config
-        images = normalise(batch.images, batch.image_sizes, config)
+        images = network_input(batch, config)
         levels = self.features(images, batch.extents)
         _, _, _, proposals = self.propose(batch, levels)
         pooled = self.pool(batch, levels, proposals.boxes, config.box_pool_size)

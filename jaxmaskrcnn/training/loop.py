@@ -156,7 +156,7 @@ class _Run:
                 step += 1
                 batch = progress.next_batch(self.batches)
                 try:
-                    with progress.compiling(batch.images.shape):
+                    with progress.compiling(batch):
                         self.state, metrics = step_fn(self.state, batch, key)
                     progress.step(step, batch.index, metrics)
                     stop = is_to_stop(step)

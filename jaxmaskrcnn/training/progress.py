@@ -110,12 +110,14 @@ class Progress:
         self._paused += time.monotonic() - start
 
     @contextlib.contextmanager
-    def compiling(self, shape: tuple[int, ...]):
+    def compiling(self, batch: Batch):
         """Around the dispatch of a step: the first with a canvas compiles, which is told apart."""
-        if shape in self._shapes:
+        shape = batch.images.shape
+        shapes = (shape, None if batch.raw is None else batch.raw.pixels.shape)
+        if shapes in self._shapes:
             yield
             return
-        self._shapes.add(shape)
+        self._shapes.add(shapes)
         # Otherwise the wait for the step before would count as compilation.
         self.flush()
         start = time.monotonic()
