@@ -92,14 +92,16 @@ def parts(source, config, count: int) -> dict[str, list[float]]:
     return seconds
 
 
-def whole(source, config, canvas, batch: int, threads: int, seconds: float) -> dict:
+def whole(source, config, canvas, batch: int, threads: int, seconds: float, device_resize: bool) -> dict:
     """The pipeline for some seconds."""
     import jax
 
     from jaxmaskrcnn.config import DataConfig
     from jaxmaskrcnn.data import prefetch_to_device, train_iterator
 
-    data = DataConfig(batch_size=batch, min_sizes=(0,), canvases=canvas, threads=threads)
+    data = DataConfig(
+        batch_size=batch, min_sizes=(0,), canvases=canvas, threads=threads, device_resize=device_resize
+    )
     batches = prefetch_to_device(train_iterator(source, config, data, seed=0))
     size = sum(x.nbytes for x in jax.tree.leaves(jax.block_until_ready(next(batches)))) / batch
     start, processor, count = time.perf_counter(), time.process_time(), 0
@@ -126,7 +128,7 @@ def measure_preset(preset: str, paths, args) -> dict:
         seconds = parts(source, config, args.count)
         rows = {
             str(threads): [
-                whole(source, config, canvases, args.batch, threads, args.seconds)
+                whole(source, config, canvases, args.batch, threads, args.seconds, args.device_resize)
                 for _ in range(args.repeats)
             ]
             for threads in map(int, args.threads.split(","))
@@ -150,6 +152,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--count", type=int, default=64, help="images that the parts are measured with")
     parser.add_argument("--seconds", type=float, default=5, help="of every measurement of the pipeline")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device_resize", action="store_true", help="the pipeline leaves it to the device")
     parser.add_argument("--output", help="write all figures to this json file as well")
     args = parser.parse_args(argv)
     if bool(args.annotations) != bool(args.images):
