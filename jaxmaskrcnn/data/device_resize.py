@@ -1,8 +1,8 @@
 """Images resized, flipped and normalised on the device, as products with a matrix for each axis.
 
 The host then only decodes, and bytes of the images' own size cross over. The rules are those of
-`ops/resize.py`, in float32. What Pillow and OpenCV compute in whole numbers differs by one grey level where
-it is rounded: in less than one pixel of a hundred of Pillow's, and in one of ten of OpenCV's, which drops bits.
+`ops/resize.py`, in float32. Pillow and OpenCV compute in whole numbers, and where they round differently the
+result is one grey level off: less than one pixel of a hundred of Pillow's, one of ten of OpenCV's.
 
 Shape legend: B images, h, w the decoded images' canvas, H, W the network's.
 """
