@@ -62,6 +62,7 @@ def run_here(monkeypatch):
     return lambda workdir, cache: run(workdir, cache, "quick")
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_like_one_that_was_not(tmp_path, run_here):
     """With a step that needs no compilation; the real one is the slow test below."""
     cache = tmp_path / "cache"

@@ -197,8 +197,8 @@ def on_canvas(batch, height, width):
 
 
 CANVAS_CASES = [
-    pytest.param(preset, norm, marks=() if (preset, norm) in quick else pytest.mark.slow)
-    for quick in [((TORCHVISION, "frozen_bn"), (DETECTRON2, "gn"))]
+    pytest.param(preset, norm, marks=() if (preset, norm) == quick else pytest.mark.slow)
+    for quick in [(TORCHVISION, "frozen_bn")]
     for preset in (TORCHVISION, TORCHVISION_V2, DETECTRON2, MMDET)
     for norm in ("frozen_bn", "gn", "bn")
 ]
@@ -259,7 +259,9 @@ def check_a_larger_canvas(model):
     assert_trees_close(other, losses, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", [DETECTRON2, "torchvision/maskrcnn_resnet50_fpn_v2"])
+@pytest.mark.parametrize(
+    "preset", [pytest.param(DETECTRON2, marks=pytest.mark.slow), "torchvision/maskrcnn_resnet50_fpn_v2"]
+)
 def test_an_image_in_a_batch_is_treated_as_if_alone(preset):
     """In float64, because random heads make a score of 1e-5 of a logit's rounding in float32."""
     with jax.enable_x64(True):
