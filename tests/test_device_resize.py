@@ -120,6 +120,28 @@ def test_a_training_batch_differs_in_who_resizes_alone(source):
         np.testing.assert_allclose(ours, theirs, atol=0.02 * abs(theirs).max())
 
 
+def test_all_processes_have_arrays_of_one_shape(tmp_path):
+    sizes = [(24, 36), (300, 20), (20, 600), (40, 30), (520, 31), (30, 30)]
+    source = prepare(*random_set(tmp_path, sizes, formats=("png",)), tmp_path / "cache")
+    model = small_config(num_classes=3, test_min_size=32, test_max_size=64)
+    data = DataConfig(batch_size=2, min_sizes=(32,), max_size=64, device_resize=True)
+    parts = [train_iterator(source, model, data, seed=0, process_index=i, process_count=2) for i in (0, 1)]
+    largest = []
+    for _ in range(6):
+        batches = [next(part) for part in parts]
+        first, second = (batch.raw for batch in batches)
+        assert first.pixels.shape == second.pixels.shape and len(first.pixels) == 1
+        largest.append([raw.sizes.max() // 256 for raw in (first, second)])
+        for raw in (first, second):
+            assert (raw.sizes <= raw.pixels.shape[1:3]).all()
+    for part in parts:
+        part.close()
+    assert any(a != b for a, b in largest)  # each alone would have had another canvas
+    inexact = DataConfig(batch_size=2, device_resize=True, exact_decode=False)
+    with pytest.raises(UserError, match="go together in one process only, and there are 2"):
+        train_iterator(source, model, inexact, seed=0, process_count=2)
+
+
 def test_slots_without_an_image_and_augmentations(source):
     raw = gather_raw([None, np.full((300, 20, 3), 9, np.uint8)], np.array([False, True]))
     assert raw.pixels.shape == (2, 512, 256, 3) and raw.sizes.tolist() == [[1, 1], [300, 20]]

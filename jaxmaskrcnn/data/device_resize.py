@@ -38,15 +38,20 @@ def network_input(batch: Batch, config: ModelConfig) -> Array:
     return normalise(images, batch.image_sizes, config, finished=False)
 
 
-def gather_raw(images: list[np.ndarray | None], flips: np.ndarray) -> RawImages:
+def gather_raw(
+    images: list[np.ndarray | None], flips: np.ndarray, room_for: np.ndarray | None = None
+) -> RawImages:
     """Decoded images of any sizes in one array, on the host.
 
     Args:
         images: uint8 RGB [h, w, 3] each; None for a slot without an image, which gets one pixel.
         flips: bool [B].
+        room_for: int [N, 2], sizes that the canvas has to hold: those of a whole batch, of which other
+            processes have other images, and all need arrays of one shape. None: of these images.
     """
     sizes = [(1, 1) if image is None else image.shape[:2] for image in images]
-    canvas = tuple(round_up(max(lengths), _RAW_DIVISOR) for lengths in zip(*sizes, strict=True))
+    held = sizes if room_for is None else room_for.tolist()
+    canvas = tuple(round_up(max(lengths), _RAW_DIVISOR) for lengths in zip(*held, strict=True))
     pixels = np.zeros((len(images), *canvas, 3), np.uint8)
     for slot, image in zip(pixels, images, strict=True):
         if image is not None:

@@ -55,8 +55,13 @@ class LoadBatch:
         self._exact, self._raw = exact, raw
         self._masks, self._vertices = (model.mask_head, 0) if augmented else _mask_storage(source, model)
 
-    def __call__(self, plan: sampler.StepPlan) -> Batch:
-        """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch"."""
+    def __call__(self, plan: sampler.StepPlan, whole: sampler.StepPlan | None = None) -> Batch:
+        """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch".
+
+        Args:
+            plan: The images to load.
+            whole: The plan of all processes that it is a part of; None: it is the whole.
+        """
         count = len(plan.index)
         dtype = np.float32 if self._model.resize_kernel == "torch" else np.uint8
         images = np.zeros((count, *plan.canvas, 0 if self._raw else 3), dtype)
@@ -99,8 +104,13 @@ class LoadBatch:
             index=plan.index.astype(np.int32),
             valid=plan.index >= 0,
             targets=targets,
-            raw=gather_raw(decoded, plan.flip) if self._raw else None,
+            raw=self._gather(decoded, plan.flip, plan if whole is None else whole) if self._raw else None,
         )
+
+    def _gather(self, decoded: list[np.ndarray | None], flips: np.ndarray, whole: sampler.StepPlan):
+        # What is decoded at a part of its size is smaller than the source says.
+        sizes = self._source.sizes[whole.index] if self._exact else None
+        return gather_raw(decoded, flips, sizes)
 
     def _scene(self, plan: SlotPlan) -> Scene:
         scene = self._transformed(plan.image)

@@ -31,7 +31,8 @@ class _LoadStep:
         self._process = process_index, process_count
 
     def __call__(self, step: int) -> Batch:
-        return self._load(self._plan(step).part(*self._process))
+        plan = self._plan(step)
+        return self._load(plan.part(*self._process), plan)
 
 
 class TrainIterator:
@@ -148,6 +149,11 @@ def train_iterator(
         raise UserError(
             "data.device_resize leaves images to the device, but augmentations (jitter_size, crop, rotate, "
             "photometric, copy_paste) need them resized on the host; switch one of them off."
+        )
+    if data_config.device_resize and process_count > 1 and not data_config.exact_decode:
+        raise UserError(
+            "data.device_resize and data.exact_decode=False go together in one process only, and there are "
+            f"{process_count}, which do not know each other's decoded sizes; leave one of them out."
         )
     load = LoadBatch(
         source, model_config, objects, augmented=augments(data_config), exact=data_config.exact_decode,

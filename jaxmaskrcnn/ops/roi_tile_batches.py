@@ -146,16 +146,7 @@ def pool_bits(packed, regions):
 
 
 def spread(maps, regions, cotangent):
-    """The transpose of :func:`pool`.
-
-    Args:
-        maps: L arrays [B, H, W, 0], for their shapes.
-        regions: As there.
-        cotangent: [R, oh, ow, C].
-
-    Returns:
-        L arrays [B, H, W, C].
-    """
+    """The transpose of :func:`pool`; arguments and result as of ``roi_gather.spread_taps``."""
     tiles, places, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
     size = _batch_size(TILE, channels)
 

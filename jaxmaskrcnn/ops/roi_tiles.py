@@ -102,16 +102,7 @@ def _pool(readers, shapes, regions, side, dtype):
 
 
 def spread(maps, regions, cotangent):
-    """The transpose of :func:`pool`.
-
-    Args:
-        maps: L arrays [B, H, W, 0], for their shapes.
-        regions: As there.
-        cotangent: [R, oh, ow, C].
-
-    Returns:
-        L arrays [B, H, W, C].
-    """
+    """The transpose of :func:`pool`; arguments and result as of ``roi_gather.spread_taps``."""
     rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
     order, starts = _by_level(regions.level, len(maps))
     zero = zero_after(cotangent)
