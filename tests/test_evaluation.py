@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.rle import decode_mask
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.coco import coco_metrics, format_metrics
+from jaxmaskrcnn.evaluation.coco import GroundTruth, coco_metrics, format_metrics
 from jaxmaskrcnn.evaluation.evaluate import match_categories
 from jaxmaskrcnn.structures import Category
 
@@ -213,11 +213,56 @@ def test_unreadable_annotations_are_left_out_and_reported(caplog):
     detections = truth_as_detections(content)
     content["annotations"] += [
         {"id": 901, "image_id": 11, "category_id": 3, "segmentation": [[1, 2]]},
-        {"id": 902, "image_id": 11, "category_id": 3, "segmentation": {"size": [9, 9], "counts": "\x7f!"}},
+        {
+            "id": 902,
+            "image_id": 11,
+            "category_id": 3,
+            "segmentation": {"size": [HEIGHT, WIDTH], "counts": "\x7f!"},
+        },
         {"id": 903, "image_id": 999, "category_id": 3, "bbox": [0, 0, 5, 5]},
     ]
     assert coco_metrics(content, detections)["mask_AP"] == 1.0
     assert "901, 902, 903" in caplog.text
+
+
+@pytest.mark.parametrize("size", [[HEIGHT - 1, WIDTH], [WIDTH, HEIGHT]])
+@pytest.mark.parametrize("form", [1, 2])  # compressed and uncompressed
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path, caplog, size, form):
+    content = make_annotations()
+    detections = truth_as_detections(content)
+    wrong = content["annotations"][form]
+    wrong["segmentation"]["size"] = size
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError) as error:
+        coco_metrics(path, detections)
+    for said in (str(path), f"annotation {wrong['id']} of image 11 ", str(size), str([HEIGHT, WIDTH])):
+        assert said in str(error.value)
+
+    skipping = GroundTruth(content, on_error="skip")
+    assert len(skipping.objects("segm")) == len(skipping.objects("bbox")) - 1
+    assert f"mask AP (ids {wrong['id']})" in caplog.text
+    assert coco_metrics(skipping, detections)["box_AP"] == 1.0
+
+
+def test_a_detected_mask_of_another_size_is_refused():
+    content = make_annotations()
+    detections = truth_as_detections(content)
+    detections[2]["segmentation"]["size"] = [WIDTH, HEIGHT]
+    with pytest.raises(UserError, match=r"Detection 2 .* image 11, .*\[160, 120\].*\[120, 160\]"):
+        coco_metrics(content, detections)
+    assert coco_metrics(content, detections, ("bbox",))["box_AP"] == 1.0
+
+
+def test_a_mask_that_cannot_be_read_is_reported_though_its_box_counts(caplog):
+    content = make_annotations()
+    detections = truth_as_detections(content)
+    content["annotations"][1]["segmentation"]["counts"] = "\x7f!"
+    content["annotations"][2]["segmentation"]["counts"].append(7)  # more pixels than the image has
+    del content["annotations"][5]["segmentation"]  # nothing wrong with that
+    ids = ", ".join(str(content["annotations"][i]["id"]) for i in (1, 2))
+    assert coco_metrics(content, detections)["box_AP"] == 1.0
+    assert f"(ids {ids})" in caplog.text
 
 
 def test_categories_of_one_name_are_told_apart_by_id():

@@ -236,6 +236,17 @@ def test_image_without_objects_has_finite_losses_and_gradients():
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
+def test_a_box_beside_a_crowd_region_is_background_whatever_the_share():
+    crowd = np.array([False, True])
+    objects = np.array([[0, 0, 8, 8], [20, 20, 40, 40]], np.float32)
+    targets = Targets(objects, np.zeros(2, np.int32), None, crowd, np.ones(2, bool))
+    boxes = np.array([[0, 0, 8, 8], [0, 20, 20, 40], [0, 20, 20.5, 40], [24, 24, 30, 30]], np.float32)
+    rules = dict(foreground_iou=0.5, background_iou=0.5)
+    for share, label in ((0.0, [1, 0, -1, -1]), (0.5, [1, 0, 0, -1])):
+        found = losses.match_boxes(boxes, np.ones(4, bool), targets, config(crowd_overlap=share), **rules)
+        assert found[1].tolist() == label
+
+
 def test_crowd_regions_are_neither_positive_nor_negative():
     boxes = np.array([[4, 4, 24, 24], [30, 30, 60, 60]], np.float32)
     masks = np.ones((2, SIDE, SIDE), bool)

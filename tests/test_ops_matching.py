@@ -11,6 +11,7 @@ from jaxmaskrcnn import ops
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_boxes.npz")
 THRESHOLDS = {"foreground_iou": 0.7, "background_iou": 0.3}
+NEARLY_ONE = {"foreground_iou": 0.95, "background_iou": 0.95}
 MATCH = jax.jit(
     ops.match, static_argnames=("foreground_iou", "background_iou", "low_quality", "low_quality_min_iou")
 )
@@ -92,6 +93,23 @@ def test_the_two_low_quality_rules_differ_in_whom_a_column_goes_to():
 def test_thresholds_are_inclusive_above_and_exclusive_below():
     iou = jnp.array([[0.7, 0.3, 0.69999, 0.29999]])
     assert MATCH(iou, jnp.ones(1, bool), **THRESHOLDS).label.tolist() == [1, -1, -1, 0]
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+def test_whole_numbers_at_the_threshold_equal_torchvision(tenths):
+    """Recorded with torchvision 0.29.1 and torch 2.14.1: the threshold is rounded to float32.
+
+    Other than NMS, a matcher compares a tensor with a Python number, which takes the tensor's type.
+    """
+    iou = ops.box_iou(jnp.array([[0.0, 0, 10, 1]]), jnp.array([[0.0, 0, tenths, 1]]))
+    one, threshold = jnp.ones(1, bool), tenths / 10
+    for transform in (lambda f: f, jax.jit):
+        at_once = transform(lambda i: ops.match(i, one, foreground_iou=threshold, background_iou=threshold))
+        assert at_once(iou).label.tolist() == [1]
+        between = transform(lambda i: ops.match(i, one, foreground_iou=0.95, background_iou=threshold))
+        assert between(iou).label.tolist() == [-1]
+    best = MATCH(iou, one, low_quality="reassign", low_quality_min_iou=threshold, **NEARLY_ONE)
+    assert best.label.tolist() == [1]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn import ops
+from jaxmaskrcnn.ops.boxes import exceeds
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_boxes.npz")
 THRESHOLDS = (0.3, 0.5, 0.7, 0.95)
@@ -83,6 +84,33 @@ def test_equality_keeps():
     ids = jnp.zeros(2, int)
     assert LIMITED_NMS(boxes, scores, ids, 0.5, 2)[1].tolist() == [True, True]
     assert LIMITED_NMS(boxes, scores, ids, 0.4999, 2)[1].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("tenths", range(1, 10))
+def test_whole_numbers_at_the_threshold_equal_torchvision(tenths):
+    """Recorded with torchvision 0.29.1 on a CPU: a float32 IoU is compared with a float64 threshold."""
+    boxes = jnp.array([[0.0, 0, 10, 1], [0, 0, tenths, 1]])
+    scores, ids, threshold = jnp.array([0.9, 0.8]), jnp.zeros(2, int), tenths / 10
+    kept = [True, tenths in (5, 7, 9)]
+    assert ops.nms(boxes, scores, threshold).tolist() == kept
+    assert ops.batched_nms(boxes, scores, ids, threshold).tolist() == kept
+    assert ops.limited_nms(boxes, scores, ids, threshold, 2)[1].tolist() == kept
+    assert jax.jit(lambda *arrays: ops.nms(*arrays, threshold))(boxes, scores).tolist() == kept
+    # What is float32 before is compared as it is.
+    for rounded in (np.float32(threshold), jnp.float32(threshold)):
+        assert ops.nms(boxes, scores, rounded).tolist() == [True, True]
+
+
+def test_exceeding_is_a_comparison_in_float64():
+    rng = np.random.default_rng(0)
+    assert exceeds(jnp.array([0.0, 1e-30]), 0).tolist() == [False, True]
+    thresholds = [1, 1.0, -1.0, 2.0, *(np.arange(1, 20) / 20), *rng.random(20)]
+    for threshold in thresholds:
+        near = np.float32(threshold)
+        iou = np.array([np.nextafter(near, np.float32(-9)), near, np.nextafter(near, np.float32(9)), np.nan])
+        iou = iou.astype(np.float32)
+        expected = iou.astype(np.float64) > float(threshold)
+        np.testing.assert_array_equal(exceeds(jnp.asarray(iou), threshold), expected)
 
 
 def test_lowest_index_first_among_equal_scores():

@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from jaxmaskrcnn.data.annotations import load_json
-from jaxmaskrcnn.data.rle import check_counts
+from jaxmaskrcnn.data.rle import check_counts, uncompressed_to_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
@@ -51,16 +51,19 @@ class GroundTruth:
 
     Args:
         annotations: Path of a COCO-format json, or its content.
+        on_error: "stop" refuses a mask of another size than its image; "skip" leaves the mask out
+            with a warning, as the data pipeline leaves out the object.
 
     Attributes:
         categories: All categories in ascending order of their ids.
         has_masks: Whether any object carries a mask.
 
     Raises:
-        UserError: The file is missing or holds no COCO annotations.
+        UserError: The file is missing or holds no COCO annotations, or a mask has another size than
+            its image.
     """
 
-    def __init__(self, annotations: str | pathlib.Path | dict):
+    def __init__(self, annotations: str | pathlib.Path | dict, on_error: str = "stop"):
         if isinstance(annotations, dict):
             content, name = annotations, "The annotations"
         else:
@@ -70,17 +73,25 @@ class GroundTruth:
         self._images = [{k: i.get(k) for k in ("id", "height", "width")} for i in content["images"]]
         self._categories = [c._asdict() for c in self.categories]
         self.image_ids = frozenset(i["id"] for i in self._images)
-        boxes, masks = self._prepare(content["annotations"], name)
+        self._sizes = {i["id"]: (i["height"], i["width"]) for i in self._images}
+        boxes, masks = self._prepare(content["annotations"], name, on_error)
         self.has_masks = bool(masks)
         self._coco = {"bbox": self._index(boxes), "segm": self._index(masks)}
 
-    def _prepare(self, annotations, name):
-        sizes = {i["id"]: (i["height"], i["width"]) for i in self._images}
-        boxes, masks, unusable = [], [], []
+    def _prepare(self, annotations, name, on_error):
+        boxes, masks, unusable, without_mask = [], [], [], []
         for ann in annotations:
-            rle = _to_rle(ann.get("segmentation"), sizes.get(ann.get("image_id")))
+            segmentation, size = ann.get("segmentation"), self._sizes.get(ann.get("image_id"))
+            other = _other_size(segmentation, size)
+            if other is not None and on_error == "stop":
+                raise UserError(
+                    f"{name}: annotation {ann.get('id')} of image {ann['image_id']} has an RLE of size "
+                    f"{other} (height, width) for an image of {list(size)}; encode it at the image's size, "
+                    "or correct the size of the image."
+                )
+            rle = _to_rle(segmentation, size) if other is None else None
             box = ann.get("bbox")
-            if ann.get("image_id") not in sizes or not box and rle is None:
+            if ann.get("image_id") not in self._sizes or not box and rle is None:
                 unusable.append(ann.get("id"))
                 continue
             if not box:
@@ -98,12 +109,22 @@ class GroundTruth:
             boxes.append({**entry, "bbox": box})
             if rle is not None:
                 masks.append({**entry, "segmentation": rle})
+            elif segmentation:
+                without_mask.append(ann.get("id"))
         if unusable:
             logger.warning(
                 "%s: %d annotations have no listed image, or neither box nor usable mask: left out (ids %s)",
                 name,
                 len(unusable),
                 ", ".join(map(str, unusable[:10])),
+            )
+        if without_mask:
+            logger.warning(
+                "%s: %d annotations have a box, but a mask that cannot be read: they count for the box AP "
+                "and not for the mask AP (ids %s)",
+                name,
+                len(without_mask),
+                ", ".join(map(str, without_mask[:10])),
             )
         return boxes, masks
 
@@ -155,14 +176,20 @@ class GroundTruth:
 
     def _evaluate(self, detections, iou_type) -> COCOeval:
         results = []
-        for d in detections:
+        for number, d in enumerate(detections):
             entry = {k: d[k] for k in ("image_id", "category_id", "score")} | {"iscrowd": 0}
             # The size class of a detection comes from what is scored: for masks, loading a
             # file with both boxes and masks would take the area of the box.
             if iou_type == "bbox":
                 entry |= {"bbox": d["bbox"], "area": d["bbox"][2] * d["bbox"][3]}
             else:
-                mask = d["segmentation"]
+                mask, size = d["segmentation"], self._sizes[d["image_id"]]
+                if (other := _other_size(mask, size)) is not None:
+                    raise UserError(
+                        f"Detection {number} (from 0), of image {d['image_id']}, has an RLE of size {other} "
+                        f"(height, width) for an image of {list(size)}; give masks at the size of the "
+                        "annotations' images."
+                    )
                 entry |= {"segmentation": mask, "area": float(rle_codec.area(mask))}
             results.append(entry | {"id": len(results) + 1})
         with contextlib.redirect_stdout(io.StringIO()):
@@ -195,7 +222,8 @@ def coco_metrics(
         0..1; None where there is no ground truth to score against.
 
     Raises:
-        UserError: The annotations cannot be read, or a detection names an unknown image.
+        UserError: The annotations cannot be read, a detection names an unknown image, or a mask has
+            another size than its image.
 
     Example:
         >>> found = json.load(open("detections.json"))  # doctest: +SKIP
@@ -234,6 +262,14 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _other_size(segmentation, size):
+    """The size of an RLE where it is not the image's; pycocotools would find no overlap."""
+    if not isinstance(segmentation, dict) or size is None or None in size:
+        return None
+    own = segmentation.get("size")
+    return None if own is None or np.array_equal(own, size) else own
+
+
 def _to_rle(segmentation, size) -> dict | None:
     """Polygons or RLE of either kind as compressed RLE; None where there is no readable mask."""
     if not segmentation or size is None:
@@ -243,10 +279,12 @@ def _to_rle(segmentation, size) -> dict | None:
             return rle_codec.merge(rle_codec.frPyObjects(segmentation, *size))
         counts = segmentation["counts"]
         if isinstance(counts, list):
-            return rle_codec.frPyObjects(segmentation, *size)
-        # A malformed string would make the codec read beyond it.
-        counts = counts.encode("ascii") if isinstance(counts, str) else counts
-        return None if check_counts(counts, *size) else segmentation
+            counts = uncompressed_to_counts(counts, *size)
+        else:
+            counts = counts.encode("ascii") if isinstance(counts, str) else counts
+            # A malformed string would make the codec read beyond it.
+            counts = None if check_counts(counts, *size) else counts
+        return None if counts is None else {"size": list(size), "counts": counts}
     except Exception:  # the codec raises bare Exception and more for what it cannot parse
         return None
 

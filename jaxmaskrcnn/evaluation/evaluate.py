@@ -77,7 +77,7 @@ class Evaluator:
         size = round_up(data_config.eval_batch_size, self._layout.mesh.size)
         self._data_config = dataclasses.replace(data_config, eval_batch_size=size)
         self._progress = progress
-        self._ground_truth = GroundTruth(annotations)
+        self._ground_truth = GroundTruth(annotations, data_config.on_error)
         path = None if isinstance(annotations, dict) else annotations
         self.categories = match_categories(config, self._ground_truth.categories, path)
         self._iou_types: tuple[str, ...] = ("bbox",)

@@ -13,6 +13,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.ops.boxes import box_iof, box_iou
 from jaxmaskrcnn.ops.matching import match
 from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
+from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
 from jaxmaskrcnn.structures import Proposals, Targets
 
 Array = jax.Array
@@ -74,7 +75,8 @@ def match_boxes(
     """Match anchors or proposals to the objects of one image, crowd regions set aside.
 
     A box that would be background but lies in a crowd region to ``crowd_overlap`` of its own
-    area is neither positive nor negative. torchvision, Detectron2 and MMDetection drop crowd regions.
+    area, and not merely beside it, is neither positive nor negative. torchvision, Detectron2 and
+    MMDetection drop crowd regions.
 
     Args:
         boxes: float [N, 4].
@@ -85,6 +87,9 @@ def match_boxes(
 
     Returns:
         int32 [N] matched slot, int32 [N] label (1 object, 0 background, -1 ignored).
+
+    Raises:
+        ValueError: An array has another shape.
 
     Example:
         >>> crowd = jnp.array([False, True])
@@ -97,6 +102,7 @@ def match_boxes(
         >>> match(boxes, valid, targets)[1].tolist()
         [1, -1, 0]
     """
+    check_shapes("match_boxes", boxes=(boxes, "N 4"), valid=(valid, "N"))
     objects = targets.valid & ~targets.crowd
     iou = box_iou(targets.boxes, boxes, epsilon=config.iou_epsilon)
     # A box that does not exist must not be any object's best one.
@@ -104,8 +110,9 @@ def match_boxes(
     matched, label = match(iou, objects, **rules)
     if config.crowd_regions == "ignore":
         inside = box_iof(boxes, targets.boxes)  # [N, G]
-        inside = jnp.where((targets.valid & targets.crowd)[None, :], inside, 0).max(-1)
-        label = jnp.where((label == 0) & (inside >= config.crowd_overlap), -1, label)
+        inside = jnp.where((targets.valid & targets.crowd)[None, :], inside, 0).max(-1, initial=0)
+        ignored = (inside > 0) & (inside >= config.crowd_overlap)
+        label = jnp.where((label == 0) & ignored, -1, label)
     return matched, jnp.where(valid, label, -1)
 
 
@@ -125,6 +132,9 @@ def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, 
     Returns:
         Regions, R = ``roi_batch_size``.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
         >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
@@ -134,7 +144,8 @@ def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, 
         >>> regions.positive.tolist(), regions.valid.tolist(), regions.labels.tolist()[0]
         ([True, False, False, False], [True, True, False, False], 2)
     """
-    targets, order = sort_targets(targets)
+    check_shapes("sample_regions", boxes=(proposals.boxes, "P 4"), valid=(proposals.valid, "P"))
+    targets, order = sort_targets(one_row_if_empty(targets))
     objects = targets.valid & ~targets.crowd
     if rng is None:
         priority = index_priority(proposals.valid.shape[0] + objects.shape[0])

@@ -13,6 +13,7 @@ from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
 from jaxmaskrcnn.ops.boxes import encode_boxes
 from jaxmaskrcnn.ops.masks import mask_targets
 from jaxmaskrcnn.ops.polygons import polygon_targets
+from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
 from jaxmaskrcnn.structures import LossTerm, Targets
 
 Array = jax.Array
@@ -35,6 +36,9 @@ def box_losses(
     Returns:
         "loss_classifier" and "loss_box_reg"; both count the sampled regions.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
         >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
@@ -45,6 +49,14 @@ def box_losses(
         >>> round(float(terms["loss_classifier"].total), 3)  # four equal logits
         1.386
     """
+    channels = 1 if config.class_agnostic_boxes else config.num_classes + config.foreground_offset
+    check_shapes(
+        "box_losses",
+        boxes=(regions.boxes, "R 4"),
+        logits=(logits, f"R {config.num_classes + 1}"),
+        deltas=(deltas, f"R {channels} 4"),
+    )
+    targets = one_row_if_empty(targets)
     background = 0 if config.background == "first" else config.num_classes
     channel = regions.labels + config.foreground_offset
     goal = jnp.where(regions.positive, channel, background)
@@ -79,6 +91,9 @@ def wanted_masks(
     Returns:
         float [Q, M, M] in 0 to 1.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
         >>> masks = jnp.full((1, 8, 1), 0xF0, jnp.uint8)  # the left half
@@ -89,6 +104,7 @@ def wanted_masks(
         >>> wanted(regions, targets, 2, 8, jnp.array([8, 8]), config)[0].tolist()
         [[1.0, 0.0], [1.0, 0.0]]
     """
+    targets = one_row_if_empty(targets)
     drawn = config.mask_targets == "polygon" and targets.polygons is not None
     if drawn:
         polygons = (targets.polygons, targets.polygon_parts)
@@ -133,6 +149,9 @@ def mask_loss(
     Returns:
         "loss_mask", counted in mask pixels.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
         >>> targets = Targets(box, jnp.array([2]), jnp.full((1, 8, 1), 0xF0, jnp.uint8), ~one, one)
@@ -142,6 +161,7 @@ def mask_loss(
         >>> loss(jnp.zeros((1, 2, 2)), regions, targets, 8, size, ModelConfig())["loss_mask"].count
         Array(4., dtype=float32)
     """
+    check_shapes("mask_loss", boxes=(regions.boxes, "Q 4"), logits=(logits, "Q M M"))
     side = logits.shape[-1]
     wanted = wanted_masks(regions, targets, side, width, image_size, config)
     bce = binary_cross_entropy(logits, jax.lax.stop_gradient(wanted).astype(logits.dtype))

@@ -11,6 +11,7 @@ from jaxmaskrcnn.losses.assignment import match_boxes, sort_targets
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
 from jaxmaskrcnn.ops.boxes import encode_boxes
 from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
+from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
 from jaxmaskrcnn.structures import Anchors, LossTerm, Targets
 
 Array = jax.Array
@@ -39,6 +40,9 @@ def rpn_losses(
     Returns:
         "loss_objectness" and "loss_rpn_box_reg".
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> boxes, one = jnp.array([[0.0, 0, 8, 8], [50, 50, 60, 60]]), jnp.ones(1, bool)
         >>> targets = Targets(boxes[:1], jnp.zeros(1, int), None, ~one, one)
@@ -48,6 +52,14 @@ def rpn_losses(
         >>> terms["loss_objectness"].count, terms["loss_rpn_box_reg"].total  # the first anchor fits exactly
         (Array(2., dtype=float32), Array(0., dtype=float32))
     """
+    check_shapes(
+        "rpn_losses",
+        objectness=(objectness, "N"),
+        deltas=(deltas, "N 4"),
+        boxes=(anchors.boxes, "N 4"),
+        valid=(anchors.valid, "N"),
+    )
+    objectness, deltas, anchors, targets = one_row_if_empty((objectness, deltas, anchors, targets))
     targets, _ = sort_targets(targets)
     matched, label = match_boxes(
         anchors.boxes,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import limited_nms
+from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
 from jaxmaskrcnn.structures import Detections, Proposals
 
 Array = jax.Array
@@ -18,6 +19,9 @@ def select_detections(
     logits: Array, deltas: Array, proposals: Proposals, image_size: Array, config: ModelConfig
 ) -> Detections:
     """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
+
+    A box that is not finite, or comes of deltas that are not, is left out, and so is a proposal whose
+    probabilities are not finite.
 
     Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
 
@@ -30,16 +34,29 @@ def select_detections(
 
     Returns:
         Detections with D slots and ``masks=None``.
+
+    Raises:
+        ValueError: An array has another shape.
     """
     k, offset = config.num_classes, config.foreground_offset
+    channels = 1 if config.class_agnostic_boxes else k + offset
+    check_shapes(
+        "select_detections",
+        boxes=(proposals.boxes, "P 4"),
+        valid=(proposals.valid, "P"),
+        logits=(logits, f"P {k + 1}"),
+        deltas=(deltas, f"P {channels} 4"),
+    )
+    logits, deltas, proposals = one_row_if_empty((logits, deltas, proposals))
     scores = jax.nn.softmax(logits)[:, offset : offset + k]  # [P, K]
     if not config.class_agnostic_boxes:
         deltas = deltas[:, offset : offset + k]
     slots, per_box = deltas.shape[:2]
+    deltas = deltas.reshape(-1, 4)
     boxes = decode_boxes(
-        deltas.reshape(-1, 4), jnp.repeat(proposals.boxes, per_box, 0), config.box_weights, config.delta_clamp
+        deltas, jnp.repeat(proposals.boxes, per_box, 0), config.box_weights, config.delta_clamp
     )
-    finite = jnp.isfinite(boxes).all(-1)
+    finite = (jnp.isfinite(boxes) & jnp.isfinite(deltas)).all(-1)
     boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
     sides = boxes[:, 2:] - boxes[:, :2]
     usable = finite & (sides >= config.detection_min_side).all(-1)

@@ -15,6 +15,7 @@ from jaxmaskrcnn.models.padding import feature_extent, inside, zero_outside
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import nms
+from jaxmaskrcnn.ops.shapes import check_shapes
 from jaxmaskrcnn.ops.top_k import top_k
 from jaxmaskrcnn.structures import Anchors, Proposals
 
@@ -110,8 +111,10 @@ def select_proposals(
 ) -> Proposals:
     """Proposals of one image: the best of each level, decoded, clipped, suppressed, the best of all.
 
-    Proposals carry no gradient. Source: torchvision ``RegionProposalNetwork.filter_proposals``,
-    Detectron2 ``find_top_rpn_proposals``.
+    Proposals carry no gradient. An anchor whose logit or deltas are not finite is left out, as if it were
+    not valid, and so is a box that is not finite.
+
+    Source: torchvision ``RegionProposalNetwork.filter_proposals``, Detectron2 ``find_top_rpn_proposals``.
 
     Args:
         objectness: float [N] logits.
@@ -124,12 +127,25 @@ def select_proposals(
 
     Returns:
         Proposals with ``rpn_post_nms_*`` slots, best first.
+
+    Raises:
+        ValueError: An array has another shape.
     """
     pre_nms = config.rpn_pre_nms_train if train else config.rpn_pre_nms_test
     post_nms = config.rpn_post_nms_train if train else config.rpn_post_nms_test
+    check_shapes(
+        "select_proposals",
+        objectness=(objectness, "N"),
+        deltas=(deltas, "N 4"),
+        boxes=(anchors.boxes, "N 4"),
+        valid=(anchors.valid, "N"),
+    )
+    if objectness.shape[0] == 0:
+        return Proposals(jnp.zeros((post_nms, 4)), jnp.zeros(post_nms), jnp.zeros(post_nms, bool))
     objectness, deltas = jax.lax.stop_gradient((objectness, deltas))
     scores = jax.nn.sigmoid(objectness) if config.rpn_ranking == "probability" else objectness
-    scores = jnp.where(anchors.valid & jnp.isfinite(scores), scores, -jnp.inf)
+    finite = jnp.isfinite(objectness) & jnp.isfinite(deltas).all(-1)
+    scores = jnp.where(anchors.valid & finite, scores, -jnp.inf)
 
     counts = [h * w * len(config.anchor_ratios) for h, w in level_sizes]
     slots = min(pre_nms, max(counts))  # every level padded to the same number, for one vmapped NMS
@@ -152,7 +168,7 @@ def select_proposals(
     valid = (finite & large.all(-1)).reshape(scores.shape) & (scores > -jnp.inf)
     boxes = boxes.reshape(*scores.shape, 4)
 
-    keep = jax.vmap(nms, in_axes=(0, 0, None, 0))(boxes, scores, config.rpn_nms_threshold, valid)
+    keep = jax.vmap(lambda *level: nms(*level[:2], config.rpn_nms_threshold, level[2]))(boxes, scores, valid)
     scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
     # Levels may hold fewer candidates than there are slots (small canvases).
     missing = max(0, post_nms - scores.shape[0])

@@ -11,6 +11,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxmaskrcnn.ops.shapes import check_shapes
+
 
 def base_anchors(size: float, ratios: Sequence[float], rounding: bool) -> np.ndarray:
     """Anchors of one size around the origin, one for each aspect ratio.
@@ -55,10 +57,14 @@ def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Sequenc
         float32 [h * w * A, 4], row by row, the anchors of a cell next to each other; the
         order in which an RPN head's output [h, w, A * 4] is reshaped.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> grid_anchors(base_anchors(32, (1.0,), True), (1, 2), (16, 16)).tolist()
         [[-16.0, -16.0, 16.0, 16.0], [0.0, -16.0, 32.0, 16.0]]
     """
+    check_shapes("grid_anchors", base=(base, "A 4"), feature_size=(feature_size, "2"), stride=(stride, "2"))
     h, w = feature_size
     y = (jnp.arange(h) * stride[0]).astype(jnp.float32)
     x = (jnp.arange(w) * stride[1]).astype(jnp.float32)

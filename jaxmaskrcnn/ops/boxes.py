@@ -7,9 +7,13 @@ Boxes are XYXY in pixels, in continuous coordinates (the width is ``x2 - x1``).
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from jaxmaskrcnn.ops.shapes import check_shapes
 
 # Deltas beyond this would blow a 16-pixel anchor up to more than 1000 pixels.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
@@ -24,10 +28,18 @@ def box_area(boxes: ArrayLike) -> Array:
     Returns:
         [...], ``(x2 - x1) * (y2 - y1)`` in square pixels, at least float32.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> box_area(jnp.array([[0.0, 0, 2, 3]]))
         Array([6.], dtype=float32)
     """
+    check_shapes("box_area", boxes=(boxes, "... 4"))
+    return _area(boxes)
+
+
+def _area(boxes):
     boxes = _at_least_float32(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
@@ -46,13 +58,45 @@ def box_iou(a: ArrayLike, b: ArrayLike, *, epsilon: float = 0.0) -> Array:
     Returns:
         [N, M] in 0 to 1.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> box_iou(jnp.array([[0.0, 0, 2, 2]]), jnp.array([[1.0, 0, 3, 2]]))
         Array([[0.33333334]], dtype=float32)
     """
+    check_shapes("box_iou", a=(a, "N 4"), b=(b, "M 4"))
     intersection = _intersection(a, b)
-    union = rounded(box_area(a))[..., :, None] + rounded(box_area(b))[..., None, :] - intersection
+    union = rounded(_area(a))[..., :, None] + rounded(_area(b))[..., None, :] - intersection
     return _safe_ratio(intersection, jnp.maximum(union, epsilon))
+
+
+def exceeds(iou: Array, threshold: float | Array) -> Array:
+    """``iou > threshold``, where a Python number keeps the digits that the type of the IoU has not.
+
+    torchvision's NMS on a CPU compares a float32 with a float64. The float32 next to 0.3 is a little
+    larger than 0.3, so that boxes of an IoU of 3 / 10 exceed a threshold of 0.3 there, and those of
+    5 / 10 do not exceed 0.5.
+
+    Args:
+        iou: [...], of :func:`box_iou`.
+        threshold: A number, or a scalar array; that is compared as it is. Inside of ``jit`` an
+            argument is an array unless it is static.
+
+    Returns:
+        bool [...].
+
+    Example:
+        >>> iou = jnp.array([0.3, 0.5])
+        >>> exceeds(iou, 0.3)[0], exceeds(iou, 0.5)[1]
+        (Array(True, dtype=bool), Array(False, dtype=bool))
+    """
+    if not isinstance(threshold, jax.Array):
+        # Larger than the threshold is what is larger than the last number up to it.
+        exact, threshold = float(threshold), np.asarray(threshold, iou.dtype)
+        if float(threshold) > exact:
+            threshold = np.nextafter(threshold, np.asarray(-np.inf, iou.dtype))
+    return iou > threshold
 
 
 def box_iof(a: ArrayLike, b: ArrayLike) -> Array:
@@ -67,11 +111,15 @@ def box_iof(a: ArrayLike, b: ArrayLike) -> Array:
     Returns:
         [N, M] in 0 to 1; 0 for an empty box of ``a``.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> box_iof(jnp.array([[0.0, 0, 2, 2]]), jnp.array([[1.0, 0, 9, 9]]))
         Array([[0.5]], dtype=float32)
     """
-    return _safe_ratio(_intersection(a, b), box_area(a)[..., :, None])
+    check_shapes("box_iof", a=(a, "N 4"), b=(b, "M 4"))
+    return _safe_ratio(_intersection(a, b), _area(a)[..., :, None])
 
 
 def encode_boxes(boxes: ArrayLike, targets: ArrayLike, weights: Sequence[float]) -> Array:
@@ -87,10 +135,14 @@ def encode_boxes(boxes: ArrayLike, targets: ArrayLike, weights: Sequence[float])
         [..., 4] deltas. A side of 0 (padding) counts as 1 pixel, so that values and gradients
         are finite; such a delta has no meaning and must be masked by the caller.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> encode_boxes(jnp.array([0.0, 0, 10, 10]), jnp.array([1.0, 0, 11, 10]), (10, 10, 5, 5))
         Array([1., 0., 0., 0.], dtype=float32)
     """
+    check_shapes("encode_boxes", boxes=(boxes, "... 4"), targets=(targets, "... 4"), weights=(weights, "4"))
     x, y, w, h = _centre_form(boxes)
     target_x, target_y, target_w, target_h = _centre_form(targets)
     w, h, target_w, target_h = (jnp.where(side > 0, side, 1.0) for side in (w, h, target_w, target_h))
@@ -110,7 +162,7 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
 
     Args:
         deltas: [..., 4], (dx, dy, dw, dh). Class-specific deltas [R, K, 4] go with boxes
-            [R, 1, 4].
+            [R, 1, 4]; those of the libraries, [R, 4 K], have to be reshaped.
         boxes: [..., 4], anchors or proposals, XYXY in pixels.
         weights: Four factors, as in :func:`encode_boxes`.
         clamp: "max" limits dw and dh from above to log(1000 / 16) (torchvision, Detectron2);
@@ -120,7 +172,7 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
         [..., 4], XYXY in pixels, not clipped to the image.
 
     Raises:
-        ValueError: ``clamp`` is neither "max" nor "both".
+        ValueError: An array has another shape, or ``clamp`` is neither "max" nor "both".
 
     Example:
         >>> decode_boxes(jnp.array([1.0, 0, 0, 0]), jnp.array([0.0, 0, 10, 10]), (10, 10, 5, 5))
@@ -128,6 +180,7 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
     """
     if clamp not in ("max", "both"):
         raise ValueError(f'decode_boxes: clamp is {clamp!r}; choose "max" or "both".')
+    check_shapes("decode_boxes", deltas=(deltas, "... 4"), boxes=(boxes, "... 4"), weights=(weights, "4"))
     deltas = _at_least_float32(deltas)
     x, y, w, h = _centre_form(boxes)
     lowest = -MAX_LOG_SCALE if clamp == "both" else None
@@ -148,10 +201,14 @@ def clip_boxes(boxes: ArrayLike, image_size: Sequence[float] | ArrayLike) -> Arr
     Returns:
         [..., 4]; x in 0 to width, y in 0 to height (the far edge included).
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> clip_boxes(jnp.array([-3.0, 2, 90, 40]), (30, 50))
         Array([ 0.,  2., 50., 30.], dtype=float32)
     """
+    check_shapes("clip_boxes", boxes=(boxes, "... 4"), image_size=(image_size, "2"))
     boxes = jnp.asarray(boxes)
     height, width = image_size[0], image_size[1]
     limits = jnp.stack([jnp.asarray(side, boxes.dtype) for side in (width, height, width, height)])

@@ -16,6 +16,7 @@ from jaxmaskrcnn.ops import roi_tile_batches, roi_tiles
 from jaxmaskrcnn.ops.resize import mix_pairs
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
+from jaxmaskrcnn.ops.shapes import check_shapes
 
 # Mask pixels that are unpacked at a time: 32 MB of float32.
 _CHUNK_PIXELS = 2**23
@@ -83,7 +84,7 @@ def mask_targets(
         float32 [P, M, M]; zeros for an empty region under "threshold".
 
     Raises:
-        ValueError: ``rule`` is something else.
+        ValueError: ``rule`` is something else, or an array has another shape.
 
     Example:
         >>> mask = np.zeros((1, 8, 8), bool)
@@ -94,13 +95,20 @@ def mask_targets(
     """
     if rule not in ("soft", "threshold"):
         raise ValueError(f'mask_targets: rule is {rule!r}; choose "soft" or "threshold".')
+    check_shapes(
+        "mask_targets",
+        packed=(packed, f"G H {-(-width // 8)}"),
+        index=(index, "P"),
+        boxes=(boxes, "P 4"),
+        image_size=(image_size, "2"),
+    )
     packed = jnp.asarray(packed)
     height = packed.shape[1]
     h, w = (height, width) if image_size is None else (image_size[0], image_size[1])
     h, w = jnp.asarray(h, jnp.float32), jnp.asarray(w, jnp.float32)
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
-    if boxes.shape[0] == 0:
-        return jnp.zeros((0, size, size), jnp.float32)
+    if boxes.shape[0] == 0 or packed.shape[0] == 0:
+        return jnp.zeros((boxes.shape[0], size, size), jnp.float32)
 
     y, x = (axis_samples(boxes[:, i], boxes[:, i + 2], size, 0, aligned=rule == "threshold") for i in (1, 0))
     extents = jnp.broadcast_to(h, index.shape), jnp.broadcast_to(w, index.shape)
@@ -169,17 +177,21 @@ def paste_masks(
         convention: One of the two.
 
     Returns:
-        float32 [N, H, W] in 0 to 1; zero outside of the box, everywhere for an empty box.
+        float32 [N, H, W] in 0 to 1; zero outside of the box, everywhere for an empty box and for
+        one that is not finite. A cell of the mask that is not finite counts as 0.
 
     Raises:
-        ValueError: ``convention`` is something else.
+        ValueError: ``convention`` is something else, or an array has another shape.
 
     Example:
         >>> probs, box = jnp.ones((1, 2, 2)), jnp.array([[1.0, 1, 3, 2]])
         >>> paste_masks(probs, box, (3, 4), convention="detectron2")[0].tolist()
         [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
+    check_shapes("paste_masks", probs=(probs, "N M M"), boxes=(boxes, "N 4"), image_size=(image_size, "2"))
     boxes = jnp.asarray(boxes, jnp.float32)
+    finite = jnp.isfinite(boxes).all(axis=1)[:, None]
+    boxes, probs = jnp.where(finite, boxes, 0), jnp.where(finite[..., None] & jnp.isfinite(probs), probs, 0)
     cells = probs.shape[-1]
     height, width = image_size
     rows = _axis_weights(boxes[:, 1], boxes[:, 3], np.arange(height), cells, convention, jnp)
@@ -203,10 +215,11 @@ def paste_mask_window(
 
     Returns:
         (window, (y, x)): numpy float32 [h, w] and the image pixel of its corner. It is empty
-        where the box lies outside of the image or is not finite.
+        where the box lies outside of the image or is not finite. A cell of the mask that is not
+        finite counts as 0.
 
     Raises:
-        ValueError: ``convention`` is something else.
+        ValueError: ``convention`` is something else, or an array has another shape.
 
     Example:
         >>> window, corner = paste_mask_window(
@@ -215,6 +228,7 @@ def paste_mask_window(
         >>> window.tolist(), corner
         ([[1.0, 1.0]], (1, 1))
     """
+    check_shapes("paste_mask_window", prob=(prob, "M M"), box=(box, "4"), image_size=(image_size, "2"))
     return next(
         paste_mask_windows(np.asarray(prob)[None], np.asarray(box)[None], image_size, convention=convention)
     )
@@ -233,9 +247,11 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="torchvision"):
         An iterator of N windows with their corners.
 
     Raises:
-        ValueError: ``convention`` is something else.
+        ValueError: ``convention`` is something else, or an array has another shape.
     """
+    check_shapes("paste_mask_windows", probs=(probs, "N M M"), boxes=(boxes, "N 4"))
     probs, boxes = np.asarray(probs, np.float32), np.asarray(boxes, np.float32)
+    probs = np.where(np.isfinite(probs), probs, np.float32(0))
     finite = np.isfinite(boxes).all(axis=1)
     x1, y1, x2, y2 = np.where(finite[:, None], boxes, np.float32(0)).T
     (y, rows), (x, columns) = (

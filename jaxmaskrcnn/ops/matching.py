@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxmaskrcnn.ops.shapes import check_shapes
+
 
 class Matches(NamedTuple):
     """What each anchor or proposal was assigned to.
@@ -59,7 +61,8 @@ def match(
     Args:
         iou: [G, N].
         valid: bool [G]; rows where it is False match nothing.
-        foreground_iou: Threshold, inclusive.
+        foreground_iou: Threshold, inclusive. Like the others, it is rounded to the type of ``iou``,
+            as torch does where it compares a tensor with a number.
         background_iou: Threshold, exclusive; at most ``foreground_iou``.
         low_quality: None, "label" or "reassign".
         low_quality_min_iou: Objects whose largest IoU is below it get no low-quality matches
@@ -69,7 +72,7 @@ def match(
         Matches. Without any valid object all columns are background with the index 0.
 
     Raises:
-        ValueError: ``low_quality`` is something else.
+        ValueError: ``low_quality`` is something else, or an array has another shape.
 
     Example:
         >>> iou = jnp.array([[0.8, 0.1, 0.4]])  # one object, three anchors
@@ -78,8 +81,9 @@ def match(
     """
     if low_quality not in (None, "label", "reassign"):
         raise ValueError(f'match: low_quality is {low_quality!r}; choose None, "label" or "reassign".')
+    check_shapes("match", iou=(iou, "G N"), valid=(valid, "G"))
     objects, columns = iou.shape
-    if objects == 0:
+    if objects == 0 or columns == 0:
         return Matches(jnp.zeros(columns, jnp.int32), jnp.zeros(columns, jnp.int32))
 
     iou = jnp.where(valid[:, None], iou, -1.0)

@@ -4,7 +4,7 @@ Shape legend: N boxes, T the number of boxes in a tile.
 
 Greedy NMS goes through the boxes by descending score and keeps a box unless one that was kept
 before overlaps it by more than the threshold. Conventions of all functions here: an IoU equal
-to the threshold keeps; the lower index comes first among equal scores; boxes that are not
+to the threshold keeps (`boxes.exceeds`); the lower index comes first among equal scores; boxes that are not
 valid, or whose score is NaN, are neither kept nor suppress anything. Nothing is differentiable.
 """
 
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.boxes import box_iou
+from jaxmaskrcnn.ops.boxes import box_iou, exceeds
+from jaxmaskrcnn.ops.shapes import check_shapes
 
 # Boxes per tile: the overlap matrix in memory is [N, T].
 _TILE = 256
@@ -25,16 +26,22 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float, valid: ArrayL
     Args:
         boxes: [N, 4], XYXY in pixels.
         scores: [N].
-        iou_threshold: A box is dropped if its IoU with a better kept one is larger than this.
+        iou_threshold: A box is dropped if its IoU with a better kept one is larger than this. A
+            Python number is compared in float64, as torchvision does on a CPU, an array in its own
+            type, as torchvision on a GPU and MMDetection do in float32.
         valid: bool [N], None for all.
 
     Returns:
         bool [N], the boxes that are kept, in input order.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> nms(jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]]), jnp.array([0.5, 0.9, 0.1]), 0.5)
         Array([False,  True,  True], dtype=bool)
     """
+    _check("nms", boxes, scores, None, valid)
     return _greedy(boxes, scores, None, iou_threshold, valid)
 
 
@@ -60,11 +67,15 @@ def batched_nms(
     Returns:
         bool [N], the boxes that are kept, in input order.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5]])
         >>> batched_nms(boxes, jnp.array([0.5, 0.9]), jnp.array([0, 1]), 0.5).tolist()
         [True, True]
     """
+    _check("batched_nms", boxes, scores, ids, valid)
     return _greedy(boxes, scores, ids, iou_threshold, valid)
 
 
@@ -94,12 +105,16 @@ def limited_nms(
         (index int32 [limit], valid bool [limit]); where fewer boxes are kept, the rest has
         index 0 and is not valid.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]])
         >>> index, valid = limited_nms(boxes, jnp.array([0.5, 0.9, 0.1]), jnp.zeros(3, int), 0.5, 3)
         >>> index.tolist(), valid.tolist()
         ([1, 2, 0], [True, True, False])
     """
+    _check("limited_nms", boxes, scores, ids, valid)
     boxes, scores, alive = _prepare(boxes, scores, valid)
     ids = jnp.asarray(ids)
     if boxes.shape[0] == 0:
@@ -110,7 +125,7 @@ def limited_nms(
     def take_best(remaining, _):
         best = jnp.argmax(remaining)
         found = remaining[best] > -jnp.inf
-        over = (box_iou(boxes[best][None], boxes)[0] > iou_threshold) & (ids == ids[best])
+        over = exceeds(box_iou(boxes[best][None], boxes)[0], iou_threshold) & (ids == ids[best])
         # A box of no area has no overlap with itself, yet must not be taken twice.
         remaining = jnp.where(over, -jnp.inf, remaining).at[best].set(-jnp.inf)
         return remaining, (jnp.where(found, best, 0).astype(jnp.int32), found)
@@ -174,7 +189,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid):
 
 def _over(boxes, ids, others, other_ids, iou_threshold):
     """bool [N, K]: which boxes suppress which of the others, were they kept and better."""
-    over = box_iou(boxes, others) > iou_threshold
+    over = exceeds(box_iou(boxes, others), iou_threshold)
     return over if ids is None else over & (ids[:, None] == other_ids)
 
 
@@ -194,6 +209,10 @@ def _settle(candidates, over):
         return candidates & ~(over & keep[:, None]).any(axis=0), keep
 
     return jax.lax.while_loop(changed, update, update((candidates, candidates)))[0]
+
+
+def _check(function, boxes, scores, ids, valid):
+    check_shapes(function, boxes=(boxes, "N 4"), scores=(scores, "N"), ids=(ids, "N"), valid=(valid, "N"))
 
 
 def _prepare(boxes, scores, valid):

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
+
 _FIFTHS = 5  # steps per cell
 # Further away than this no whole number is exact in float32; it is 60,000 boxes off.
 _FAR = 2.0**23
@@ -46,15 +48,26 @@ def polygon_targets(
     Returns:
         float32 [P, M, M] of 0 and 1; zeros where the object has no polygons.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> square = jnp.array([[[2, 2], [2, 6], [6, 6], [6, 2], [2, 2]]], jnp.float32)
         >>> parts = jnp.zeros((1, 5), jnp.int32)
         >>> polygon_targets(square, parts, jnp.array([0]), jnp.array([[0, 0, 8, 8]]), 4)[0, 1].tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
+    columns = 2 if shape_of(vertices)[-1:] == (2,) else 4
+    check_shapes(
+        "polygon_targets",
+        vertices=(vertices, f"G V {columns}"),
+        parts=(parts, "G V"),
+        index=(index, "P"),
+        boxes=(boxes, "P 4"),
+    )
     vertices, parts = jnp.asarray(vertices, jnp.float32), jnp.asarray(parts, jnp.int32)
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
-    if boxes.shape[0] == 0 or vertices.shape[1] < 2:
+    if boxes.shape[0] == 0 or vertices.shape[0] == 0 or vertices.shape[1] < 2:
         return jnp.zeros((boxes.shape[0], size, size), jnp.float32)
 
     words = parts.max() // _WORD + 1

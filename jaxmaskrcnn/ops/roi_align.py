@@ -24,6 +24,7 @@ from jax.typing import ArrayLike
 from jaxmaskrcnn.ops import roi_gather, roi_tile_batches, roi_tiles
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import Taps, axis_samples, fixed_taps, window_taps
+from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
 
 
 def assign_levels(
@@ -48,13 +49,14 @@ def assign_levels(
         int32 [R], ``min_level`` to ``max_level``; an empty box gets ``min_level``.
 
     Raises:
-        ValueError: ``rule`` is something else.
+        ValueError: ``rule`` is something else, or ``boxes`` has another shape.
 
     Example:
         >>> boxes = jnp.array([[0.0, 0, 50, 50], [0, 0, 224, 224], [0, 0, 900, 900]])
         >>> assign_levels(boxes, rule="torchvision").tolist()
         [2, 4, 5]
     """
+    check_shapes("assign_levels", boxes=(boxes, "R 4"))
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     level = _LEVELS[0] - 1 + (area[..., None] >= _smallest_areas(rule)).sum(-1)
@@ -124,11 +126,17 @@ def roi_align(
     Returns:
         [R, oh, ow, C] in the type of the features. Regions without area (padding) are finite.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> features = jnp.arange(16.0).reshape(4, 4, 1)
         >>> roi_align(features, jnp.array([[0.0, 0, 2, 2]]), 1, aligned=False)[0, 0, 0]
         Array([5.], dtype=float32)
     """
+    check_shapes(
+        "roi_align", features=(features, "H W C"), boxes=(boxes, "R 4"), feature_size=(feature_size, "2")
+    )
     return multilevel_roi_align(
         (features,),
         boxes,
@@ -168,6 +176,9 @@ def multilevel_roi_align(
     Returns:
         [R, oh, ow, C] in the type of the features.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> levels = (jnp.ones((16, 16, 3)), jnp.zeros((8, 8, 3)))
         >>> boxes = jnp.array([[0.0, 0, 30, 30], [0, 0, 60, 60]])
@@ -178,6 +189,15 @@ def multilevel_roi_align(
         >>> pooled.shape, pooled.mean((1, 2, 3)).tolist()
         ((2, 2, 2, 3), [1.0, 0.0])
     """
+    for level in features:
+        check_shapes("multilevel_roi_align", features=(level, f"H W {shape_of(features[0])[-1]}"))
+    check_shapes(
+        "multilevel_roi_align",
+        boxes=(boxes, "R 4"),
+        levels=(levels, "R"),
+        spatial_scales=(spatial_scales, f"{len(features)}"),
+        feature_sizes=(feature_sizes, f"{len(features)} 2"),
+    )
     oh, ow = (output_size, output_size) if isinstance(output_size, int) else output_size
     dtype = features[0].dtype
     if not jnp.shape(boxes)[0]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmaskrcnn.ops.shapes import check_shapes
 from jaxmaskrcnn.ops.top_k import top_k
 
 
@@ -84,10 +85,14 @@ def sample(labels: Array, priority: Array, count: int, positive_fraction: float)
     Returns:
         Samples of ``count`` slots.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> sample(jnp.array([0, 1, -1, 0]), index_priority(4), 3, 0.5).index
         Array([1, 0, 3], dtype=int32)
     """
+    check_shapes("sample", labels=(labels, "N"), priority=(priority, "N"))
     n = labels.shape[0]
     foreground, background = labels == 1, labels == 0
     positives = jnp.minimum(foreground.sum(), int(count * positive_fraction))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmaskrcnn.ops.shapes import check_shapes
+
 
 def top_k(values: Array, k: int) -> tuple[Array, Array]:
     """The ``k`` largest values, as ``jax.lax.top_k`` gives them.
@@ -21,10 +23,14 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
     Returns:
         Values [k], largest first, and their indices int32 [k]; of equal values the first ones come first.
 
+    Raises:
+        ValueError: An array has another shape.
+
     Example:
         >>> top_k(jnp.array([1.0, 3.0, 2.0, 3.0]), 3)[1].tolist()
         [1, 3, 2]
     """
+    check_shapes("top_k", values=(values, "N"))
     if values.shape[0] <= 2 * _part(k):
         return tuple(jax.lax.top_k(values, k))
 

@@ -1,0 +1,88 @@
+"""Shapes of arguments: wrong ones are refused, and empty arrays get a row where one is read.
+
+An array of a wrong shape often gives a result, because indexing and broadcasting go on with it: the
+first four of five columns, say. Shapes are static, so nothing here costs time in a compiled program.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def check_shapes(function: str, **arrays: tuple[Any, str]) -> None:
+    """Refuse arrays whose shapes are not those that a function documents.
+
+    Under ``vmap`` the shapes are those of one element.
+
+    Args:
+        function: Name for the message.
+        **arrays: By the argument's name, the array (None is passed over) and its shape in words
+            between spaces: numbers; letters, which stand for one length throughout a call; and
+            "..." in front, for any leading axes.
+
+    Raises:
+        ValueError: An array has another shape.
+
+    Example:
+        >>> check_shapes("nms", boxes=(jnp.zeros((3, 4)), "N 4"), scores=(jnp.zeros(2), "N"))
+        Traceback (most recent call last):
+            ...
+        ValueError: nms: scores has the shape [2]; give it the shape [N] with N = 3.
+    """
+    lengths: dict[str, int] = {}
+    for name, (array, pattern) in arrays.items():
+        if array is None:
+            continue
+        shape, wanted = shape_of(array), pattern.split()
+        free = wanted[0] == "..."
+        axes = wanted[1:] if free else wanted
+        last = shape[max(0, len(shape) - len(axes)) :] if free else shape
+        known = {axis: lengths[axis] for axis in axes if axis in lengths}
+        fits = len(last) == len(axes)
+        for axis, length in zip(axes, last, strict=False):
+            fits &= length == (int(axis) if axis.isdigit() else lengths.setdefault(axis, length))
+        if not fits:
+            meaning = " and ".join(f"{axis} = {length}" for axis, length in known.items())
+            raise ValueError(
+                f"{function}: {name} has the shape {list(shape)}; give it the shape "
+                f"[{', '.join(wanted)}]{meaning and f' with {meaning}'}."
+            )
+
+
+def shape_of(array: Any) -> tuple[int, ...]:
+    """The shape of an array, or of lists and tuples of numbers and traced scalars.
+
+    Args:
+        array: An array or a sequence.
+
+    Returns:
+        The shape.
+
+    Example:
+        >>> shape_of([(1, 2, 3), (4, 5, 6)])
+        (2, 3)
+    """
+    if isinstance(array, (list, tuple)):
+        return (len(array), *(shape_of(array[0]) if array else ()))
+    return tuple(getattr(array, "shape", ()))
+
+
+def one_row_if_empty(tree: Any) -> Any:
+    """Arrays without a row get one of zeros, so that there is something for an index to read.
+
+    Args:
+        tree: A pytree of arrays that share their first axis.
+
+    Returns:
+        The tree, with one row in each array where there was none. A row of zeros is not ``valid``.
+
+    Example:
+        >>> one_row_if_empty((jnp.zeros((0, 4)), jnp.ones((2, 3))))[0].shape
+        (1, 4)
+    """
+
+    def fill(array):
+        return array if array.shape[0] else jnp.zeros((1, *array.shape[1:]), array.dtype)
+
+    return jax.tree.map(fill, tree)
