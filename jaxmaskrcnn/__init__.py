@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.convert.backbone import load_backbone
     from jaxmaskrcnn.data.preprocess import make_batch
     from jaxmaskrcnn.errors import UserError
+    from jaxmaskrcnn.inference.augmentation import AugmentedPredictor
     from jaxmaskrcnn.inference.comparison import draw_comparison
     from jaxmaskrcnn.inference.drawing import draw_detections
     from jaxmaskrcnn.inference.predictor import Predictor
-    from jaxmaskrcnn.inference.test_time_augmentation import AugmentedPredictor
     from jaxmaskrcnn.inference.tiles import TiledPredictor
     from jaxmaskrcnn.model_io import load_model, save_model
     from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
@@ -62,7 +62,7 @@ __all__ = [
 
 # Imported when asked for: JAX, Flax and Orbax take seconds, which `jaxmaskrcnn --help` need not wait for.
 _HOMES = {
-    "AugmentedPredictor": "inference.test_time_augmentation",
+    "AugmentedPredictor": "inference.augmentation",
     "Batch": "structures",
     "Category": "structures",
     "ConfigError": "config",

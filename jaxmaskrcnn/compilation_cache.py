@@ -1,4 +1,4 @@
-"""Keep compiled programs on disk, and not the memory that compiling them took."""
+"""Keeps compiled programs on disk, and returns the memory that compiling took to the system."""
 
 import ctypes
 import functools
@@ -24,16 +24,17 @@ def enable(directory: str | os.PathLike | None = None) -> Path:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         directory = os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path(home) / "jaxmaskrcnn" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(directory))
-    # The default of one second leaves out the many small programs of a start.
+    # By default JAX stores programs that took a second or longer, which the many small ones at the start of a
+    # run do not.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return Path(directory)
 
 
 def release_after_compiling(function: Callable) -> Callable:
-    """Give memory that compiling took back to the system.
+    """Returns the memory that compiling took to the system.
 
-    Compiling a training step leaves about a gigabyte with the C library, which keeps them for the
-    process although nothing uses them.
+    Compiling a training step leaves about a gigabyte of freed memory with the C library, which keeps it
+    for the process although nothing uses it.
 
     Args:
         function: Compiles when it is called with arrays of new shapes, as a jitted one does.
@@ -64,6 +65,6 @@ def release_after_compiling(function: Callable) -> Callable:
 
 def _trim() -> None:
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc has it, other C libraries do not
+        ctypes.CDLL(None).malloc_trim(0)  # only glibc has this function
     except (AttributeError, OSError, TypeError):
         pass

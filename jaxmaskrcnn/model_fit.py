@@ -13,7 +13,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.choice import resolve_model, with_epsilon
-from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads, set_arrays
+from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads, set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
@@ -52,6 +52,28 @@ def choose_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig:
 def abstract_model(config: ModelConfig) -> MaskRCNN:
     """A detector of shapes without arrays, which takes no time to initialise."""
     return nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
+
+
+def check_fits_config(model: MaskRCNN) -> None:
+    """See that a model's configuration is enough to build it again, as `load_model` does.
+
+    Args:
+        model: The detector.
+
+    Raises:
+        UserError: Its arrays have other paths or shapes than those that its configuration builds.
+    """
+    have, want = (
+        {path: tuple(variable.shape) for path, variable in variables_by_path(x).items()}
+        for x in (model, abstract_model(model.config))
+    )
+    other = [path for path in have | want if have.get(path) != want.get(path)]
+    if other:
+        raise UserError(
+            f"The model cannot be saved, because {len(other)} of its arrays are not those that its config "
+            f"builds ({other[0]} is the first) and load_model could not read it back; save its arrays by "
+            "their paths, as docs/modules.md does."
+        )
 
 
 def new_arrays(

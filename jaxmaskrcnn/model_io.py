@@ -25,7 +25,15 @@ from jaxmaskrcnn.convert.detector import load_detector, log_report
 from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
-from jaxmaskrcnn.model_fit import LoadSettings, abstract_model, choose_config, fill_model, new_arrays
+from jaxmaskrcnn.latest_checkpoint import latest_model
+from jaxmaskrcnn.model_fit import (
+    LoadSettings,
+    abstract_model,
+    check_fits_config,
+    choose_config,
+    fill_model,
+    new_arrays,
+)
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
 _MODEL_FILE = "model.json"
@@ -45,13 +53,15 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         directory: Absent, empty, or a model directory, which is overwritten.
 
     Raises:
-        UserError: The directory holds something else, or cannot be written.
+        UserError: The directory holds something else, or cannot be written; or the model's arrays are not
+            those that its config builds, as where a module was replaced, so that it could not be read back.
 
     Example:
         >>> save_model(model, "models/shapes")
         >>> load_model("models/shapes").config == model.config
         True
     """
+    check_fits_config(model)
     directory = Path(directory).absolute()
     occupied = check_free(directory)
     arrays = {name: _writable(variable[...]) for name, variable in variables_by_path(model).items()}
@@ -150,9 +160,6 @@ def load_model(
     for candidate in (directory, directory / "best"):
         if _is_model_directory(candidate):
             return _read_directory(candidate.absolute(), settings)
-    # Imported late: checkpoints are read through this module.
-    from jaxmaskrcnn.training.checkpoints import latest_model
-
     latest = latest_model(directory)
     if latest is None:
         raise UserError(

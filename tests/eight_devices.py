@@ -24,6 +24,7 @@ import optax
 from data_helpers import random_set
 from detectors import Stub, random_model, small_config
 from flax import nnx
+from small_runs import compilations
 from test_train_step import arrays, make_batch, start
 
 from jaxmaskrcnn import compilation_cache, trainable
@@ -71,12 +72,12 @@ def detector(dtype: str, norm: str):
     return random_model(config)
 
 
-def run(kind: str, devices: int, steps: int, device_batch: int, dtype: str, norm: str) -> dict:
+def run(mode: str, devices: int, steps: int, device_batch: int, dtype: str, norm: str) -> dict:
     """Losses of every step and the variables after the last one."""
     model = detector(dtype, norm)
     optimizer = optax.sgd(0.01, momentum=0.9)
     graphdef, optimizer, state = init_state(model, trainable(model), lambda params: optimizer)
-    layout = Layout(kind, jax.devices()[:devices])
+    layout = Layout(mode, jax.devices()[:devices])
     step = make_train_step(
         graphdef, optimizer, lambda step: 0.01, layout, batch_size=IMAGES, device_batch=device_batch
     )
@@ -92,21 +93,26 @@ def run(kind: str, devices: int, steps: int, device_batch: int, dtype: str, norm
     }
 
 
-def stand_in(kind: str, devices: int, device_batch: int) -> dict:
+def stand_in(mode: str, devices: int, device_batch: int) -> dict:
     """Three steps of the stand-in of test_train_step.py, sixteen images each."""
     parts, state = start()
-    layout = Layout(kind, jax.devices()[:devices])
+    layout = Layout(mode, jax.devices()[:devices])
     step = make_train_step(**parts, layout=layout, batch_size=16, device_batch=device_batch)
     state, key = layout.replicate((state, jax.random.key(3)))
     losses = []
-    for i in range(3):
-        state, metrics = step(state, layout.place_batch(make_batch(i, 16)), key)
-        losses.append({name: float(value) for name, value in metrics.items()})
+    with compilations() as compiled:
+        for i in range(3):
+            state, metrics = step(state, layout.place_batch(make_batch(i, 16)), key)
+            losses.append({name: float(value) for name, value in metrics.items()})
     # The running mean is of a slice, by design.
     kept = {"params": state["params"], "opt_state": state["opt_state"]}
     if not device_batch:
         kept["rest"] = state["rest"]
-    return {"losses": losses, "variables": {str(i): a.tolist() for i, a in enumerate(arrays(kept))}}
+    return {
+        "losses": losses,
+        "variables": {str(i): a.tolist() for i, a in enumerate(arrays(kept))},
+        "compilations": sum(name in ("train_step", "_fun") for name in compiled),  # pmap calls it _fun
+    }
 
 
 def detections(devices: int, batch_size: int) -> dict:

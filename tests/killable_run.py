@@ -15,11 +15,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from detectors import random_model
-from small_runs import detect_nothing, tiny_config
+from small_runs import GivenScores, run_tiny, tiny_config
 
 from jaxmaskrcnn import compilation_cache
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.training import loop
+from jaxmaskrcnn.training.run_config import to_model_config
+from jaxmaskrcnn.training.setup import prepare_sources
 
 
 def config(cache, kind):
@@ -31,35 +31,31 @@ def config(cache, kind):
     )  # fmt: skip
 
 
-def quick_step(graphdef, optimizer, schedule, *_, **__):
+def quick_step(state, batch, key):
     """Moves the parameters by what step, key, images and state say, in a way that does not commute."""
-
-    def step(state, batch, key):
-        draw = jax.random.uniform(jax.random.fold_in(key, state["step"]))
-        memory = sum(jnp.mean(x) for x in jax.tree.leaves(state["opt_state"])) / 1000
-        push = draw + batch.index.sum() + batch.image_sizes.sum() / 64 + memory
-        state = {
-            **state,
-            "step": state["step"] + 1,
-            "params": jax.tree.map(lambda x: 0.5 * x + push, state["params"]),
-            "opt_state": jax.tree.map(lambda x: (0.7 * x + push).astype(x.dtype), state["opt_state"]),
-        }
-        metrics = {"loss": push, "learning_rate": jnp.float32(0), "finite": jnp.array(True)}
-        return state, metrics
-
-    return step
+    draw = jax.random.uniform(jax.random.fold_in(key, state["step"]))
+    memory = sum(jnp.mean(x) for x in jax.tree.leaves(state["opt_state"])) / 1000
+    push = draw + batch.index.sum() + batch.image_sizes.sum() / 64 + memory
+    state = {
+        **state,
+        "step": state["step"] + 1,
+        "params": jax.tree.map(lambda x: 0.5 * x + push, state["params"]),
+        "opt_state": jax.tree.map(lambda x: (0.7 * x + push).astype(x.dtype), state["opt_state"]),
+    }
+    metrics = {"loss": push, "learning_rate": jnp.float32(0), "finite": jnp.array(True)}
+    return state, metrics
 
 
 def run(workdir, cache, kind, kill_step=0, seconds=0.0):
     """Train; the process ends by SIGKILL where asked to."""
-    make_step = quick_step if kind == "quick" else loop.make_train_step
+    settings, model, parts = config(cache, kind), None, {}
     if kind == "quick":
-        MaskRCNN.detect = detect_nothing
-        loop.first_model = lambda config, weights, seed: random_model(config, seed)
-        loop.init_model = random_model
+        source, _ = prepare_sources(settings, Path(workdir))
+        model = random_model(to_model_config(settings.model, source.categories))
+        parts = {"evaluator": GivenScores()}
 
-    def killing(*parts, **options):
-        step = make_step(*parts, **options)
+    def killing(step):
+        step = quick_step if kind == "quick" else step
 
         def counted(state, batch, key):
             if int(state["step"]) + 1 == kill_step:
@@ -70,8 +66,7 @@ def run(workdir, cache, kind, kill_step=0, seconds=0.0):
 
         return counted
 
-    loop.make_train_step = killing
-    loop.train_and_evaluate(config(cache, kind), Path(workdir))
+    run_tiny(settings, Path(workdir), model=model, around_step=killing, **parts)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import pytest
 from flax import nnx
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.training.checkpoints import Checkpoints, latest_model
+from jaxmaskrcnn.latest_checkpoint import latest_model
+from jaxmaskrcnn.training.checkpoints import Checkpoints
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.progress import duration, progress_line
 from jaxmaskrcnn.training.step import init_state

@@ -92,11 +92,12 @@ from pycocotools import mask as rle_codec
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES
-from jaxmaskrcnn.data.preprocess import make_batch, normalise
+from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import coco_results, match_categories
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.inference.predictor import Predictor
+from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.layers import Conv, Deconv2x2
 from jaxmaskrcnn.ops.masks import pack_masks
 from jaxmaskrcnn.ops.nms import batched_nms, limited_nms

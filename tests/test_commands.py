@@ -20,7 +20,7 @@ from jaxmaskrcnn.convert import export_main
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.data.importers import main as importers
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference import outputs, stablehlo, test_time_augmentation
+from jaxmaskrcnn.inference import augmentation, outputs, stablehlo
 from jaxmaskrcnn.report import plot_main
 from jaxmaskrcnn.training.config_files import find_config, list_recipes
 from jaxmaskrcnn.training.main import override
@@ -56,7 +56,7 @@ def test_help_pages_name_what_there_is(capsys):
     """They are written without the modules that have it, which wait for JAX."""
     page = " ".join(printed(capsys, "predict", "--help")[1].out.split())
     assert f"some of {', '.join(outputs.FORMATS)}, with commas" in page
-    assert f"({','.join(f'{scale:g}' for scale in test_time_augmentation.SCALES)})" in page
+    assert f"({','.join(f'{scale:g}' for scale in augmentation.SCALES)})" in page
     assert tuple(export_main.FORMATS) == (*LIBRARIES, export_main.FUNCTION)
     assert f"some of {','.join(stablehlo.PLATFORMS)} (" in printed(capsys, "export", "--help")[1].out
     for name in importers.FORMATS:

@@ -6,9 +6,10 @@ import pytest
 from data_helpers import encode, rectangles
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.preprocess import make_batch, normalise, resize_for
+from jaxmaskrcnn.data.preprocess import make_batch, resize_for
 from jaxmaskrcnn.data.transforms import clip_boxes, flip_boxes, pack_rles, round_up, scale_boxes
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.ops.masks import pack_masks, unpack_masks
 from jaxmaskrcnn.ops.resize import output_size, resize_image, resize_mask
 

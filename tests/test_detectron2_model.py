@@ -20,9 +20,10 @@ from goldens.seeded_weights import sampled, seeded_detectron2_weight, seeded_sce
 
 from jaxmaskrcnn.convert.configs.config_files import config_from_file
 from jaxmaskrcnn.convert.state_dict import from_state_dict
-from jaxmaskrcnn.data.preprocess import make_batch, normalise, resize_for
+from jaxmaskrcnn.data.preprocess import make_batch, resize_for
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
 from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
 from jaxmaskrcnn.ops.boxes import decode_boxes
 from jaxmaskrcnn.ops.resize import output_size

@@ -9,9 +9,10 @@ from detectors import random_model, small_config
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import prepare, train_iterator
-from jaxmaskrcnn.data.device_resize import gather_raw, network_input, resize_matrix
-from jaxmaskrcnn.data.preprocess import normalise, resize_for
+from jaxmaskrcnn.data.device_resize import gather_raw
+from jaxmaskrcnn.data.preprocess import resize_for
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.inputs import network_input, normalise, resize_matrix
 from jaxmaskrcnn.structures import Batch
 
 # Enlarged, shrunk by less and by more than a half, one axis of each, left alone, a single pixel.

@@ -34,7 +34,7 @@ from jaxmaskrcnn.data import write_shapes
 from jaxmaskrcnn.data.shapes import NAMES as NAMES_OF_SHAPES
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
-from jaxmaskrcnn.training import dry_run, loop
+from jaxmaskrcnn.training import dry_run, setup
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -156,7 +156,7 @@ def nothing_computed():
         return jnp.full((*valid.shape, 28, 28), 0.8)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_train_step", still)
+        patch.setattr(setup, "make_train_step", still)
         patch.setattr(dry_run, "compile_step", lambda *_: dry_run.Compiled(1.0, 1, 1))
         patch.setattr(MaskRCNN, "detect_boxes", detect_boxes)
         patch.setattr(MaskRCNN, "masks_of_boxes", masks_of_boxes)

@@ -34,18 +34,29 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Without compiling; returns the shapes that would have been compiled for."""
-    shapes = []
+@pytest.fixture(scope="module")
+def model(cache, tmp_path_factory):
+    return random_model(config_of(tiny_config(cache), tmp_path_factory.mktemp("model")))
 
-    def compile_step(step, state, batch):
-        shapes.append(batch.images.shape)
+
+def config_of(config, directory):
+    source, _ = setup.prepare_sources(config, directory)
+    return to_model_config(config.model, source.categories)
+
+
+@pytest.fixture
+def quick(model):
+    """Without compiling; ``quick.shapes`` are those that would have been compiled for."""
+
+    def compiler(step, state, batch, key):
+        run.shapes.append(batch.images.shape)
         return Compiled(1.5, 3 * 2**20, 5 * 2**20)
 
-    monkeypatch.setattr(dry_run, "compile_step", compile_step)
-    monkeypatch.setattr(dry_run, "first_model", lambda config, weights, seed: random_model(config))
-    return shapes
+    def run(config, workdir, model=model):
+        return dry_run.dry_run(config, workdir, model=model, compiler=compiler)
+
+    run.shapes = []
+    return run
 
 
 def test_a_step_is_compiled_and_not_run(cache, tmp_path):
@@ -61,7 +72,7 @@ def test_a_step_is_compiled_and_not_run(cache, tmp_path):
 
 
 def test_the_report(cache, tmp_path, quick):
-    report = dry_run.dry_run(tiny_config(cache), tmp_path)
+    report = quick(tiny_config(cache), tmp_path)
     assert report.startswith(f"Workdir: {tmp_path} (nothing yet); this dry run writes nothing there.")
     assert "Schedule: 6 steps of 2 images, 1.50 epochs of 4 steps." in report
     assert re.search(r"^ +0 +0\.00 +1e-05\n", report, re.M)
@@ -82,8 +93,9 @@ def test_the_largest_canvas_is_compiled(tmp_path, quick):
         eval_annotations=str(annotations), eval_images=str(images), max_size=96,
     ))  # fmt: skip
     config.model.pad_divisor = 32
-    report = dry_run.dry_run(config, tmp_path / "run")
-    assert quick in ([(2, 64, 96, 3)], [(2, 96, 64, 3)])
+    model = random_model(config_of(config, tmp_path / "data"))
+    report = quick(config, tmp_path / "run", model)
+    assert quick.shapes in ([(2, 64, 96, 3)], [(2, 96, 64, 3)])
     assert all(f" {canvas} " in report for canvas in ("64 x 64", "64 x 96", "96 x 64"))
 
 
@@ -97,18 +109,17 @@ def test_mistakes_are_found(cache, tmp_path, quick):
         ({"data__eval_batch_size": 0}, "data.eval_batch_size is 0"),
     ):
         with pytest.raises(UserError, match=message):
-            dry_run.dry_run(tiny_config(cache, **changes), tmp_path / "run")
+            quick(tiny_config(cache, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_an_earlier_run_with_other_settings_is_told(cache, tmp_path, quick):
     config = tiny_config(cache)
-    source, _ = setup.prepare_sources(config, tmp_path / "data")
-    write_settings(tmp_path / "run", to_model_config(config.model, source.categories), config)
+    write_settings(tmp_path / "run", config_of(config, tmp_path / "data"), config)
     before = (tmp_path / "run" / "run.json").read_bytes()
-    assert "(a run to continue)" in dry_run.dry_run(config, tmp_path / "run")
+    assert "(a run to continue)" in quick(config, tmp_path / "run")
     with pytest.raises(UserError, match=r"data\.batch_size \(was 2, is 4\)"):
-        dry_run.dry_run(tiny_config(cache, data__batch_size=4), tmp_path / "run")
+        quick(tiny_config(cache, data__batch_size=4), tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["run.json"]
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 

@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 from detectors import random_model
 from flax import nnx
-from small_runs import CountingStep, detect_nothing, tiny_config
+from small_runs import CountingStep, GivenScores, run_tiny, tiny_config
 
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.evaluate import Evaluator
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.training import loop, setup
+from jaxmaskrcnn.training import setup
 from jaxmaskrcnn.training.early_stopping import score, since_best
 from jaxmaskrcnn.training.run_config import to_model_config
 from jaxmaskrcnn.training.validation_loss import ValidationLoss
@@ -46,24 +44,18 @@ def test_what_evaluations_are_compared_by():
 
 
 @pytest.fixture
-def run(cache, sources, tmp_path, monkeypatch):
+def run(cache, sources, tmp_path):
     """A run with given mask APs, one an evaluation; returns its step and metrics."""
     model = random_model(sources[0])
-    monkeypatch.setattr(MaskRCNN, "detect", detect_nothing)
-    monkeypatch.setattr(loop, "first_model", lambda *_: model)
-    monkeypatch.setattr(loop, "init_model", lambda *_: model)
 
-    def start(scores, **changes):
-        step, scores = CountingStep(), iter(scores)
-        monkeypatch.setattr(loop, "make_train_step", lambda *parts, **options: step)
-        monkeypatch.setattr(
-            Evaluator, "run", lambda *_: ({"box_AP": 0.5, "mask_AP": next(scores), "per_class": {}}, [])
-        )
+    def start(scores, parts=None, **changes):
+        step = CountingStep()
         settings = {"train__steps": 20, "train__eval_every": 2, "train__checkpoint_every": 7}
-        metrics = loop.train_and_evaluate(tiny_config(cache, **settings | changes), tmp_path)
+        parts = {"evaluator": GivenScores(scores)} | (parts or {})
+        config = tiny_config(cache, **settings | changes)
+        metrics = run_tiny(config, tmp_path, model=model, around_step=lambda _: step, **parts)
         return step, metrics
 
-    monkeypatch.setattr(loop, "format_metrics", lambda metrics: "")
     return start
 
 
@@ -134,8 +126,11 @@ def test_validation_losses_need_the_models_categories(sources):
         ValidationLoss(config, None, Maskless, DataConfig())
 
 
-def test_validation_losses_are_in_the_record(run, sources, tmp_path, monkeypatch):
-    monkeypatch.setattr(ValidationLoss, "run", lambda self, *states: {"loss": 2.5, "loss_mask": 0.5})
-    run([0.1], train__steps=1, train__eval_loss=True)
+def test_validation_losses_are_in_the_record(run, tmp_path):
+    class Given:
+        def run(self, *states):
+            return {"loss": 2.5, "loss_mask": 0.5}
+
+    run([0.1], {"validation": Given()}, train__steps=1)
     (line,) = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines() if "eval/" in x]
     assert line["eval/loss"] == 2.5 and line["eval/loss_mask"] == 0.5 and line["eval/mask_AP"] == 0.1

@@ -13,9 +13,6 @@ import pytest
 from killable_run import run
 from orbax.checkpoint import v1 as ocp
 
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.training import loop
-
 TESTS = Path(__file__).parent
 
 
@@ -49,26 +46,13 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@pytest.fixture
-def run_here(monkeypatch):
-    """A quick run in this process; what the script replaces is put back."""
-    for owner, name in (
-        (MaskRCNN, "detect"),
-        (loop, "first_model"),
-        (loop, "init_model"),
-        (loop, "make_train_step"),
-    ):
-        monkeypatch.setattr(owner, name, getattr(owner, name))
-    return lambda workdir, cache: run(workdir, cache, "quick")
-
-
 @pytest.mark.slow
-def test_a_killed_process_ends_like_one_that_was_not(tmp_path, run_here):
+def test_a_killed_process_ends_like_one_that_was_not(tmp_path):
     """With a step that needs no compilation; the real one is the slow test below."""
     cache = tmp_path / "cache"
     assert start(tmp_path / "killed", cache, "quick", step=8) == -signal.SIGKILL
-    run_here(tmp_path / "killed", cache)
-    run_here(tmp_path / "whole", cache)
+    run(tmp_path / "killed", cache, "quick")
+    run(tmp_path / "whole", cache, "quick")
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 

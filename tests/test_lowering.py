@@ -38,11 +38,11 @@ def shapes(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), tree)
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("jit", "float32"), ("shard_map", "bfloat16")])
-def test_the_train_step_lowers(kind, dtype):
+@pytest.mark.parametrize(("mode", "dtype"), [("jit", "float32"), ("shard_map", "bfloat16")])
+def test_the_train_step_lowers(mode, dtype):
     model, batch = example(dtype)
     graphdef, optimizer, state = init_state(model, trainable(model), lambda params: optax.sgd(0.1, 0.9))
-    layout = Layout(kind, jax.devices()[:1])
+    layout = Layout(mode, jax.devices()[:1])
     step = make_train_step(graphdef, optimizer, lambda step: 0.1, layout, batch_size=2)
     exported = export.export(step, platforms=PLATFORMS)(
         shapes(state), shapes(batch), shapes(jax.random.key(0))

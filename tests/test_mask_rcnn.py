@@ -12,9 +12,10 @@ from flax import linen, nnx
 from flax.nnx import bridge
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.preprocess import make_batch, normalise
+from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
 from jaxmaskrcnn.models.fpn import Backbone
+from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.layers import Deconv2x2
 from jaxmaskrcnn.models.mask_head import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import trainable

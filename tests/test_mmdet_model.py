@@ -18,9 +18,10 @@ from goldens.seeded_weights import sampled, seeded_mmdet_weight, seeded_scene
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.state_dict import from_state_dict
-from jaxmaskrcnn.data.preprocess import make_batch, normalise
+from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
 from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
 from jaxmaskrcnn.ops.resize import output_size, resize_image

@@ -11,6 +11,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -22,6 +23,8 @@ from jaxmaskrcnn.model_io import config_from_json, config_to_json, load_model, s
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.presets import list_models, model_config
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.training.checkpoints import Checkpoints
+from jaxmaskrcnn.training.step import init_state
 
 CONFIG = ModelConfig(
     num_classes=2,
@@ -205,6 +208,21 @@ def test_other_peoples_directories_are_not_overwritten(tmp_path):
         save_model(make(), tmp_path / "file")
 
 
+@pytest.mark.parametrize("change", ["another shape", "more", "fewer"])
+def test_a_model_that_could_not_be_read_back_is_not_saved(tmp_path, change):
+    model = make()
+    if change == "another shape":
+        model.box_head.cls_score = nnx.Linear(16, 7, rngs=nnx.Rngs(0))
+    elif change == "more":
+        model.box_head.extra = nnx.Param(jnp.zeros(3))
+    else:
+        model.mask_head = None
+    message = "arrays are not those that its config builds .* load_model could not read it back; save its"
+    with pytest.raises(UserError, match=message) as error:
+        save_model(model, tmp_path / "m")
+    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
 def test_another_config_for_the_same_arrays(saved):
     model = load_model(saved, dataclasses.replace(CONFIG, score_threshold=0.7, categories=()))
     assert model.config.score_threshold == 0.7
@@ -248,18 +266,27 @@ def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
     assert config == dataclasses.replace(CONFIG, score_threshold=0.7)
 
 
-def test_workdirs(saved, tmp_path, monkeypatch):
-    from jaxmaskrcnn.training import checkpoints
+class Position:
+    """A data iterator's position."""
 
+    def get_state(self):
+        return {"step": 3}
+
+
+def test_workdirs(saved, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
-    monkeypatch.setattr(checkpoints, "latest_model", lambda path: make(seed=5))
+    _, _, state = init_state(make(seed=5), nnx.Param, lambda params: optax.sgd(0.1))
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(state | {"step": jnp.int32(3)}, Position())
+    (workdir / "config.json").write_text(config_to_json(CONFIG), encoding="utf-8")
     assert_same(load_model(workdir), make(seed=5))
     assert load_model(workdir, dataclasses.replace(CONFIG, score_threshold=0.7)).config.score_threshold == 0.7
     shutil.copytree(saved, workdir / "best")
     assert_same(load_model(workdir), make())
-    monkeypatch.setattr(checkpoints, "latest_model", lambda path: None)
     shutil.rmtree(workdir / "best")
+    assert_same(load_model(workdir), make(seed=5))
+    shutil.rmtree(workdir / "checkpoints" / "3")
     with pytest.raises(UserError, match="neither a model directory"):
         load_model(workdir)
 

@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pytest
 from flax import nnx
-from small_runs import CountingStep, detect_nothing, tiny_config
+from small_runs import CountingStep, GivenScores, run_tiny, tiny_config
 
 from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import ConfigError
 from jaxmaskrcnn.data.sampler import TrainPlan
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.training import loop, setup
-from jaxmaskrcnn.training.checkpoints import latest_model
+from jaxmaskrcnn.latest_checkpoint import latest_model
+from jaxmaskrcnn.models.mask_rcnn import init_model
+from jaxmaskrcnn.training import setup
 from jaxmaskrcnn.training.nonfinite import NonFiniteLossError, position_behind
 from jaxmaskrcnn.training.run_config import to_model_config
 
@@ -31,26 +31,33 @@ def first_model():
     """The random weights are made once."""
     made = {}
 
-    def make(config, weights, seed):
+    def make(config, seed=0):
         if config not in made:
-            made[config] = setup.first_model(config, weights, seed)
+            made[config] = init_model(config, seed)
         return made[config]
 
     return make
 
 
+@pytest.fixture(scope="module")
+def model_config(cache, tmp_path_factory):
+    config = tiny_config(cache)
+    source, _ = setup.prepare_sources(config, tmp_path_factory.mktemp("sources"))
+    return to_model_config(config.model, source.categories)
+
+
 @pytest.fixture
-def train(cache, first_model, tmp_path, monkeypatch):
+def train(cache, first_model, model_config, tmp_path):
     """A run whose steps only count; returns the step."""
-    monkeypatch.setattr(MaskRCNN, "detect", detect_nothing)
-    monkeypatch.setattr(loop, "first_model", first_model)
 
     def run(bad_calls=(), **changes):
         step = CountingStep(bad_calls)
-        monkeypatch.setattr(loop, "make_train_step", lambda *parts, **options: step)
         changes = {"train__steps": 8, "train__eval_every": 0, "train__log_every": 1} | changes
         try:
-            loop.train_and_evaluate(tiny_config(cache, **changes), tmp_path)
+            run_tiny(
+                tiny_config(cache, **changes), tmp_path, model=first_model(model_config),
+                around_step=lambda _: step, evaluator=GivenScores(),
+            )  # fmt: skip
         except NonFiniteLossError as error:
             step.error = str(error)
         return step
@@ -74,7 +81,7 @@ def lines(workdir):
 def updates(workdir, first_model):
     """How often the step has changed the parameters of the latest checkpoint."""
     model = latest_model(workdir)
-    start = first_model(model.config, "", 0)
+    start = first_model(model.config)
     change = [
         (np.asarray(new[...], np.float64) - np.asarray(old[...], np.float64)).round(3)
         for (_, new), (_, old) in zip(

@@ -65,6 +65,11 @@ def test_the_stand_in_learns_the_same_however_it_is_run(results, case):
     assert_equal_runs(got, want, 1e-7)  # the stand-in's running mean is float32
 
 
+@pytest.mark.parametrize("case", STAND_INS)
+def test_the_step_is_compiled_once_on_any_number_of_devices(results, case):
+    assert results[f"stand_in,{case}"]["compilations"] == 1
+
+
 def test_the_detector_learns_the_same_on_eight_devices(results):
     """Ten steps with batch norm, images of different sizes, one without objects, one not valid."""
     want = results["run,jit,1,10,0,float64,bn"]

@@ -113,6 +113,17 @@ def test_panels_hold_what_belongs_together(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_loss_with_a_new_name_has_a_panel_behind_the_others(tmp_path):
+    workdir = write_run(tmp_path / "run")
+    with MetricsWriter(workdir, step=30) as writer:
+        writer.write(40, {"loss_mask_edge": 0.5})
+        writer.write(40, {"eval/loss_mask_edge": 0.6, "eval/loss_depth": 0.1})
+    panels = {panel.title: panel.lines for panel in make_panels([read_history(workdir)])}
+    assert list(panels)[5:9] == ["Mask loss", "Mask edge loss", "Depth loss", "Learning rate"]
+    assert [line.name for line in panels["Mask edge loss"]] == ["training", "evaluation"]
+    assert panels["Depth loss"][0].dashed and panels["Mask edge loss"][0].noisy
+
+
 # -- the drawing
 
 

@@ -16,8 +16,8 @@ import pytest
 from flax import nnx
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.latest_checkpoint import latest_model
 from jaxmaskrcnn.training import distributed
-from jaxmaskrcnn.training.checkpoints import latest_model
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {

@@ -11,9 +11,9 @@ import pytest
 from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.dry_run import interesting_steps
-from jaxmaskrcnn.training.loop import check_run
 from jaxmaskrcnn.training.optimizer import learning_rate
 from jaxmaskrcnn.training.run_config import check_overrides, to_model_config
+from jaxmaskrcnn.training.setup import check_run
 from jaxmaskrcnn.zoo import PRESETS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))

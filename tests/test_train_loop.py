@@ -13,7 +13,7 @@ import optax
 import pytest
 from detectors import flat
 from flax import nnx
-from small_runs import tiny_config
+from small_runs import compilations, run_tiny, tiny_config
 
 from jaxmaskrcnn import model_io, presets
 from jaxmaskrcnn.config import ConfigError
@@ -21,10 +21,11 @@ from jaxmaskrcnn.convert import backbone
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.convert.files.reader import read_checkpoint, read_source
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.latest_checkpoint import latest_model
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
 from jaxmaskrcnn.structures import Category
-from jaxmaskrcnn.training import loop, setup
-from jaxmaskrcnn.training.checkpoints import latest_model
+from jaxmaskrcnn.training import first_weights, setup
+from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.loop import train_and_evaluate
 from jaxmaskrcnn.training.nonfinite import NonFiniteLossError
 from jaxmaskrcnn.training.run_config import check_overrides, model_section, to_model_config
@@ -47,10 +48,19 @@ def make_config(cache):
 
 
 @pytest.fixture(scope="module")
-def finished(make_config, tmp_path_factory):
+def compiled():
+    """Names of the functions that the run of `finished` compiled."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(make_config, compiled, tmp_path_factory):
     """Workdir and metrics of a run of six steps without a break."""
     workdir = tmp_path_factory.mktemp("finished")
-    return workdir, train_and_evaluate(make_config(), workdir)
+    with compilations() as names:
+        metrics = train_and_evaluate(make_config(train__eval_loss=True), workdir)
+    compiled += names
+    return workdir, metrics
 
 
 def lines(workdir):
@@ -75,6 +85,11 @@ def test_a_run_leaves_everything_in_its_workdir(finished):
     assert names == ["circle", "square", "triangle"]
 
 
+def test_a_run_compiles_each_of_its_programs_once(finished, compiled):
+    for name in ("train_step", "detect", "validation_terms"):
+        assert compiled.count(name) == 1, name
+
+
 def test_metrics_lines(finished):
     workdir, metrics = finished
     training = [line for line in lines(workdir) if "loss" in line]
@@ -95,7 +110,7 @@ def test_the_final_model_is_the_last_checkpoint(finished):
     model = latest_model(workdir)
     assert_same_model(model, model_io.load_model(workdir / "model"))
     # Six steps moved the parameters and batch norm's statistics.
-    start = flat(setup.first_model(model.config, "", seed=0))
+    start = flat(first_model(model.config, "", seed=0))
     end = flat(model)
     for name in ("box_head.cls_score.kernel", "backbone.body.bn1.mean"):
         assert np.abs(end[name] - start[name]).max() > 1e-6, name
@@ -106,11 +121,8 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
     finished, make_config, tmp_path, caplog
 ):
     calls = 0
-    original = loop.make_train_step
 
-    def stopping(*parts, **options):
-        step = original(*parts, **options)
-
+    def stopping(step):
         def counted(*arguments):
             nonlocal calls
             calls += 1
@@ -120,10 +132,8 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
 
         return counted
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_train_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(make_config(), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(make_config(), tmp_path, around_step=stopping)
     # What a run that went on to step 5 before it was killed would have written.
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
@@ -144,32 +154,24 @@ def test_a_finished_run_is_not_trained_again(finished, make_config):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_sigterm_saves_and_ends_the_run(make_config, tmp_path, monkeypatch):
-    original = loop.make_train_step
-
-    def terminated(*parts, **options):
-        step = original(*parts, **options)
-
+def test_sigterm_saves_and_ends_the_run(make_config, tmp_path):
+    def terminated(step):
         def run(*arguments):
             os.kill(os.getpid(), signal.SIGTERM)
             return step(*arguments)
 
         return run
 
-    monkeypatch.setattr(loop, "make_train_step", terminated)
     handler = signal.getsignal(signal.SIGTERM)
-    assert train_and_evaluate(make_config(), tmp_path) == {}
+    assert run_tiny(make_config(), tmp_path, around_step=terminated) == {}
     assert signal.getsignal(signal.SIGTERM) is handler
     assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == ["1"]
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_path):
     seen = []
-    original = loop.make_train_step
 
-    def spoiled(*parts, **options):
-        step = original(*parts, **options)
-
+    def spoiled(step):
         def run(state, batch, key):
             seen.append(np.asarray(batch.index))
             if len(seen) == 5:
@@ -179,9 +181,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_p
 
         return run
 
-    monkeypatch.setattr(loop, "make_train_step", spoiled)
     with pytest.raises(NonFiniteLossError, match="Step 5 has") as error:
-        train_and_evaluate(make_config(train__eval_every=0), tmp_path)
+        run_tiny(make_config(train__eval_every=0), tmp_path, around_step=spoiled)
     source, _ = setup.prepare_sources(make_config(), tmp_path)
     assert str([int(source.image_ids[i]) for i in seen[4]]) in str(error.value)
     assert isinstance(error.value, UserError) and isinstance(error.value, FloatingPointError)
@@ -216,7 +217,7 @@ def model_config(make_config):
 def test_weights_of_another_number_of_classes_leave_the_heads_at_their_initial_values(model_config, caplog):
     other = dataclasses.replace(model_config, num_classes=5, categories=())
     model = filled(other, 0.0)
-    setup.copy_weights(filled(model_config, 1.0), model, "trained")
+    first_weights.copy_weights(filled(model_config, 1.0), model, "trained")
     by_class = {name for name, value in flat(model).items() if (value == 0.0).all()}
     assert by_class == {
         "box_head.cls_score.kernel", "box_head.cls_score.bias", "box_head.bbox_pred.kernel",
@@ -229,17 +230,17 @@ def test_weights_of_another_number_of_classes_leave_the_heads_at_their_initial_v
 def test_weights_of_another_architecture_are_refused(model_config):
     other = filled(dataclasses.replace(model_config, box_fc_dim=4), 1.0)
     with pytest.raises(UserError, match="trained does not fit this model: box_head.fcs"):
-        setup.copy_weights(other, filled(model_config, 0.0), "trained")
+        first_weights.copy_weights(other, filled(model_config, 0.0), "trained")
 
 
 def test_a_model_directory_is_a_start_for_training(finished, caplog):
     directory = finished[0] / "model"
     trained = model_io.load_model(directory)
-    model = setup.first_model(trained.config, str(directory), seed=5)
+    model = first_model(trained.config, str(directory), seed=5)
     assert_same_model(model, trained)
     assert "other settings" not in caplog.text
     changed = dataclasses.replace(trained.config, channel_order="bgr")
-    setup.first_model(changed, str(directory), seed=5)
+    first_model(changed, str(directory), seed=5)
     assert "other settings than this run's: channel_order 'rgb' (here 'bgr')" in caplog.text
 
 
@@ -254,12 +255,12 @@ def checkpoint_file(model_config, tmp_path_factory):
 @pytest.fixture
 def quick_weights(monkeypatch):
     """Initial weights that show their seed and take no time."""
-    monkeypatch.setattr(setup, "init_model", lambda config, seed: filled(config, float(seed)))
+    monkeypatch.setattr(first_weights, "init_model", lambda config, seed: filled(config, float(seed)))
 
 
 @pytest.mark.usefixtures("quick_weights")
 def test_a_detectors_file_is_a_start_for_training(model_config, checkpoint_file, caplog):
-    model = setup.first_model(model_config, str(checkpoint_file), seed=5)
+    model = first_model(model_config, str(checkpoint_file), seed=5)
     assert_same_model(model, filled(model_config, 0.25))
     assert "other settings" not in caplog.text and "random values" not in caplog.text
 
@@ -267,7 +268,7 @@ def test_a_detectors_file_is_a_start_for_training(model_config, checkpoint_file,
 @pytest.mark.usefixtures("quick_weights")
 def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_config, checkpoint_file, caplog):
     other = dataclasses.replace(model_config, num_classes=5, categories=())
-    start = flat(setup.first_model(other, str(checkpoint_file), seed=5))
+    start = flat(first_model(other, str(checkpoint_file), seed=5))
     heads = {
         f"{layer}.{kind}"
         for layer in ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
@@ -283,9 +284,9 @@ def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_confi
 @pytest.mark.usefixtures("quick_weights")
 def test_a_detectors_file_of_another_kind_is_refused(model_config, checkpoint_file):
     with pytest.raises(UserError, match=r"box_fc_dim is 8 in the file and 16 in the given ModelConfig"):
-        setup.first_model(dataclasses.replace(model_config, box_fc_dim=16), str(checkpoint_file), seed=0)
+        first_model(dataclasses.replace(model_config, box_fc_dim=16), str(checkpoint_file), seed=0)
     with pytest.raises(UserError, match="background class comes last"):
-        setup.first_model(dataclasses.replace(model_config, background="first"), str(checkpoint_file), seed=0)
+        first_model(dataclasses.replace(model_config, background="first"), str(checkpoint_file), seed=0)
 
 
 @pytest.mark.usefixtures("quick_weights")
@@ -293,7 +294,7 @@ def test_an_epsilon_that_a_file_shows_is_told(model_config, tmp_path, caplog):
     """Ordinary batch norm in torchvision's file, and a run with the epsilon of its published weights."""
     config = dataclasses.replace(model_config, background="first", backbone_norm="bn", norm_epsilon=0.0)
     export_detector(filled(config, 0.25), tmp_path / "m.npz", "torchvision")
-    model = setup.first_model(config, str(tmp_path / "m.npz"), seed=0)
+    model = first_model(config, str(tmp_path / "m.npz"), seed=0)
     assert model.config == config
     assert "other settings than this run's: norm_epsilon 1e-05 (here 0.0)" in caplog.text
 
@@ -304,9 +305,9 @@ def test_a_backbones_file_is_still_a_backbone(model_config, checkpoint_file, tmp
     prefix = "backbone.bottom_up."
     np.savez(tmp_path / "R.npz", **{k.removeprefix(prefix): a for k, a in arrays.items() if prefix in k})
     opened = []
-    monkeypatch.setattr(setup, "read_source", lambda path: opened.append(path) or read_source(path))
-    monkeypatch.setattr(backbone, "read_source", setup.read_source)
-    start = flat(setup.first_model(model_config, str(tmp_path / "R.npz"), seed=5))
+    monkeypatch.setattr(first_weights, "read_source", lambda path: opened.append(path) or read_source(path))
+    monkeypatch.setattr(backbone, "read_source", first_weights.read_source)
+    start = flat(first_model(model_config, str(tmp_path / "R.npz"), seed=5))
     assert len(opened) == 1  # a file of gigabytes is read once
     for name, value in start.items():
         wanted = np.full_like(value, 0.25 if name.startswith("backbone.body.") else 5.0)

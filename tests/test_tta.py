@@ -14,13 +14,13 @@ from PIL import Image
 from test_detectron2_model import model_of
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.predictor import Predictor
-from jaxmaskrcnn.inference.test_time_augmentation import (
+from jaxmaskrcnn.inference.augmentation import (
     AugmentedPredictor,
     box_in_picture,
     box_in_view,
     merge_views,
 )
+from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Detections
 

@@ -1,41 +1,15 @@
-"""Images resized, flipped and normalised on the device, as products with a matrix for each axis.
+"""Decoded images that are resized on the device, by `models/inputs.py`.
 
-The host then only decodes, and bytes of the images' own size cross over. The rules are those of
-`ops/resize.py`, in float32. Pillow and OpenCV compute in whole numbers, and where they round differently the
-result is one grey level off: less than one pixel of a hundred of Pillow's, one of ten of OpenCV's.
-
-Shape legend: B images, h, w the decoded images' canvas, H, W the network's.
+Shape legend: B images, h, w an image's own size.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.preprocess import normalise
 from jaxmaskrcnn.data.transforms import round_up
-from jaxmaskrcnn.structures import Array, Batch, RawImages
+from jaxmaskrcnn.structures import RawImages
 
 # Canvases of decoded images are multiples of this, as each makes a program of its own.
 _RAW_DIVISOR = 256
-_CV2_ONE = 2048  # OpenCV's weights have 11 fractional bits
-
-
-def network_input(batch: Batch, config: ModelConfig) -> Array:
-    """The images of a batch as the network takes them.
-
-    Args:
-        batch: With images of any kind.
-        config: Kernel, channel order, scale, mean and standard deviation.
-
-    Returns:
-        float32 [B, H, W, 3], normalised, exactly zero outside of each image.
-    """
-    if batch.raw is None:
-        return normalise(batch.images, batch.image_sizes, config)
-    resize = jax.vmap(lambda *image: _resized(*image, batch.images.shape[1:3], config.resize_kernel))
-    images = resize(*batch.raw, batch.image_sizes)
-    return normalise(images, batch.image_sizes, config, finished=False)
 
 
 def gather_raw(
@@ -57,60 +31,3 @@ def gather_raw(
         if image is not None:
             slot[: image.shape[0], : image.shape[1]] = image
     return RawImages(pixels, np.asarray(sizes, np.int32), np.asarray(flips, bool))
-
-
-def _resized(pixels, size, flip, new_size, canvas, kernel):
-    """One image: uint8 [h, w, 3] -> grey levels float32 [H, W, 3]; zero outside of the new size."""
-    rows = resize_matrix(size[0], new_size[0], pixels.shape[0], canvas[0], kernel)
-    columns = resize_matrix(size[1], new_size[1], pixels.shape[1], canvas[1], kernel)
-    place = jnp.arange(canvas[1])
-    mirrored = columns[jnp.where(place < new_size[1], new_size[1] - 1 - place, place)]
-    columns = jnp.where(flip, mirrored, columns)
-
-    def rounded(x):
-        return x if kernel == "torch" else jnp.clip(jnp.floor(x + 0.5), 0, 255)
-
-    # Pillow goes along x first, and rounds in between.
-    wide = jnp.einsum("xw,hwc->hxc", columns, pixels.astype(jnp.float32), precision="highest")
-    wide = rounded(wide) if kernel == "pil" else wide
-    return rounded(jnp.einsum("yh,hxc->yxc", rows, wide, precision="highest"))
-
-
-def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, kernel: str) -> Array:
-    """Resizing along one axis as a matrix: ``new column = matrix @ column``.
-
-    Args:
-        length: Of the image on this axis, a scalar; may be traced.
-        new_length: After resizing, likewise.
-        pixels: Pixels that there are, static; those from ``length`` on do not count.
-        places: Pixels wanted, static; those from ``new_length`` on are zero.
-        kernel: ``ModelConfig.resize_kernel``: "torch", "pil" or "cv2".
-
-    Returns:
-        float32 [places, pixels].
-
-    Raises:
-        ValueError: ``kernel`` is something else.
-
-    Example:
-        >>> resize_matrix(2, 3, 2, 3, "torch").round(2).tolist()
-        [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
-    """
-    if kernel not in ("torch", "pil", "cv2"):
-        raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil or cv2.")
-    place, pixel = jnp.arange(places)[:, None], jnp.arange(pixels)[None]
-    scale = jnp.asarray(length, jnp.float32) / jnp.asarray(new_length, jnp.float32)
-    position = scale * (place + 0.5) - 0.5  # of the place, in pixels
-    if kernel == "pil":
-        # A triangle as wide as a place, cut off at the borders.
-        weights = jnp.maximum(1 - jnp.abs(pixel - position) / jnp.maximum(scale, 1), 0)
-        weights = jnp.where(pixel < length, weights, 0)
-        weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
-    else:
-        position = jnp.clip(position, 0, length - 1)
-        low = jnp.floor(position)
-        weights = jnp.where(pixel == low, low + 1 - position, 0)
-        weights = weights + jnp.where(pixel == low + 1, position - low, 0)
-        if kernel == "cv2":
-            weights = jnp.round(weights * _CV2_ONE) / _CV2_ONE
-    return jnp.where(place < new_length, weights, 0)

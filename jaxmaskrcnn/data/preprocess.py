@@ -7,7 +7,6 @@ The canvas is the common, padded size of a batch.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
@@ -15,8 +14,9 @@ from jaxmaskrcnn.data.polygons import place_polygons, vertex_slots
 from jaxmaskrcnn.data.transforms import round_up, scale_boxes
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.masks import pack_masks
+from jaxmaskrcnn.ops.normalise import normalise_pixels
 from jaxmaskrcnn.ops.resize import output_size, resize_image, resize_mask
-from jaxmaskrcnn.structures import Array, Batch, Targets
+from jaxmaskrcnn.structures import Batch, Targets
 
 
 def eval_size(config: ModelConfig, height: int, width: int) -> tuple[int, int]:
@@ -28,8 +28,8 @@ def resize_for(config: ModelConfig, image: np.ndarray, size: tuple[int, int]) ->
     """Resizes an image in the preset's way.
 
     With the kernels "pil" and "cv2" the image stays uint8 RGB, and is normalised afterwards (on
-    the device, by ``normalise``). With the kernel "torch" it is normalised here, before resizing
-    where ``normalise_before_resize`` says so (torchvision).
+    the device, by ``models.inputs.normalise``). With the kernel "torch" it is normalised here, before
+    resizing where ``normalise_before_resize`` says so (torchvision).
 
     Args:
         config: Kernel, channel order, mean and standard deviation.
@@ -42,49 +42,8 @@ def resize_for(config: ModelConfig, image: np.ndarray, size: tuple[int, int]) ->
     if config.resize_kernel != "torch":
         return resize_image(image, size, config.resize_kernel)
     if config.normalise_before_resize:
-        return resize_image(_normalised(image, config), size, "torch")
-    return _normalised(resize_image(image, size, "torch"), config)
-
-
-def _normalised(image: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """float32 in the preset's channel order; NumPy in, NumPy out, and likewise for JAX."""
-    if config.channel_order == "bgr":
-        image = image[..., ::-1]
-    mean, std = np.asarray(config.pixel_mean, np.float32), np.asarray(config.pixel_std, np.float32)
-    # torchvision divides by 255; a product with 1 / 255 in float32 would be another number.
-    scale = np.float32(1 / config.pixel_scale)
-    if not isinstance(image, np.ndarray):
-        return (image.astype(np.float32) / scale - mean) / std
-    # The same with whole rows at a time and in place, which takes NumPy a third of the time.
-    mean, std = (np.tile(x, (image.shape[-2], 1)) for x in (mean, std))
-    image = image.astype(np.float32, order="C")
-    image /= scale
-    image -= mean
-    image /= std
-    return image
-
-
-def normalise(images: Array, image_sizes: Array, config: ModelConfig, *, finished: bool = True) -> Array:
-    """Normalises padded uint8 images on the device; float32 images already are.
-
-    A quarter of the bytes cross from host to device when uint8 images are normalised there.
-
-    Args:
-        images: uint8 RGB [B, H, W, 3], or float32, returned unchanged.
-        image_sizes: int [B, 2], height and width of each image inside the canvas.
-        config: Channel order, scale, mean and standard deviation.
-        finished: False where float32 images are RGB grey levels, to be normalised too.
-
-    Returns:
-        float32 [B, H, W, 3], exactly zero outside of the image (not minus the mean). Compilers replace
-        divisions by products with reciprocals, so the last bit can differ from ``make_batch``'s.
-    """
-    if images.dtype != jnp.uint8 and finished:
-        return images
-    inside_rows = jnp.arange(images.shape[1]) < image_sizes[:, :1]  # [B, H]
-    inside_columns = jnp.arange(images.shape[2]) < image_sizes[:, 1:]  # [B, W]
-    inside = inside_rows[:, :, None] & inside_columns[:, None, :]
-    return jnp.where(inside[..., None], _normalised(images, config), 0.0)
+        return resize_image(normalise_pixels(image, config), size, "torch")
+    return normalise_pixels(resize_image(image, size, "torch"), config)
 
 
 def make_batch(
@@ -134,7 +93,7 @@ def make_batch(
     for slot, image, size in zip(pixels, images, sizes, strict=True):
         resized = resize_for(config, image, size)
         if resized.dtype == np.uint8:
-            resized = _normalised(resized, config)
+            resized = normalise_pixels(resized, config)
         slot[: size[0], : size[1]] = resized
     if targets is not None:
         targets = _targets(config, targets, originals, sizes, canvas, max_objects)

@@ -85,9 +85,11 @@ class Evaluator:
             self._iou_types = ("bbox", "segm")
         elif config.mask_head:
             logger.warning("The annotations have no masks; only the boxes are scored.")
-        self._detect = release_after_compiling(
-            self._layout.map_rows(lambda states, batch: nnx.merge(graphdef, *states).detect(batch))
-        )
+
+        def detect(states, batch):
+            return nnx.merge(graphdef, *states).detect(batch)
+
+        self._detect = release_after_compiling(self._layout.map_rows(detect))
 
     def run(self, *states: nnx.State) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Detects and scores.

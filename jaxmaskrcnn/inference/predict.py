@@ -15,13 +15,13 @@ from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.categories import name_classes
 from jaxmaskrcnn.inference import video
+from jaxmaskrcnn.inference.augmentation import SCALES, AugmentedPredictor
 from jaxmaskrcnn.inference.colours import ColourTracker
 from jaxmaskrcnn.inference.comparison import Truth
 from jaxmaskrcnn.inference.inputs import find_files, output_names
 from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
-from jaxmaskrcnn.inference.test_time_augmentation import SCALES, AugmentedPredictor
 from jaxmaskrcnn.inference.tiles import TiledPredictor
 from jaxmaskrcnn.model_io import load_model
 

@@ -7,14 +7,6 @@ from jaxmaskrcnn.structures import LossTerm
 
 Array = jax.Array
 
-LOSS_NAMES = (
-    "loss_objectness",
-    "loss_rpn_box_reg",
-    "loss_classifier",
-    "loss_box_reg",
-    "loss_mask",
-)
-
 
 def smooth_l1(error: Array, beta: float) -> Array:
     """Huber-like loss: ``0.5 e^2 / beta`` below ``beta``, ``|e| - 0.5 beta`` above; L1 for beta 0.

@@ -14,10 +14,10 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.device_resize import network_input
 from jaxmaskrcnn.models.box_head import BoxHead
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.fpn import Backbone
+from jaxmaskrcnn.models.inputs import network_input
 from jaxmaskrcnn.models.mask_head import MaskHead
 from jaxmaskrcnn.models.pooling import pool_regions
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals

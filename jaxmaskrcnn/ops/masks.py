@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops import roi_tile_batches, roi_tiles
-from jaxmaskrcnn.ops.resize import mix_pairs
+from jaxmaskrcnn.ops.interpolation import mix_pairs
 from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
 from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
 from jaxmaskrcnn.ops.shapes import check_shapes

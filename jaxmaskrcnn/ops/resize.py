@@ -11,6 +11,8 @@ Shape legend: H, W the image; h, w what it is resized to; C channels.
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.ops.interpolation import mix_pairs
+
 _BLOCK_ROWS = 16  # output rows worked on at a time
 _CV2_ONE = 2048  # OpenCV's fixed-point weights have 11 fractional bits
 
@@ -172,28 +174,6 @@ def _blocks(top: np.ndarray, bottom: np.ndarray):
 def _for_channels(weights: np.ndarray, image: np.ndarray) -> np.ndarray:
     """[w] -> [w, C]: NumPy multiplies whole rows by it at once, where [w, 1] goes pixel by pixel."""
     return np.repeat(weights[:, None], image.shape[2], axis=1)
-
-
-def mix_pairs(array, first, second, first_weight, second_weight, axis: int) -> np.ndarray:
-    """Weighted sums of pairs of rows or columns. A product with a matrix of weights would be mostly zeros.
-
-    Args:
-        array: [H, W] or [H, W, C].
-        first: int [n], rows (axis 0) or columns (axis 1).
-        second: int [n].
-        first_weight: Broadcastable to the result.
-        second_weight: Likewise.
-        axis: 0 or 1.
-
-    Returns:
-        As ``array``, with n in the place of the axis.
-    """
-    mixed = np.take(array, first, axis=axis)
-    mixed *= first_weight
-    other = np.take(array, second, axis=axis)
-    other *= second_weight
-    mixed += other
-    return mixed
 
 
 def _cv2_weights(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,19 +8,14 @@ import numpy as np
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import complete_file
+from jaxmaskrcnn.loss_names import loss_title, losses_among
 from jaxmaskrcnn.report.chart import Line, Panel, draw_chart
 from jaxmaskrcnn.report.history import FILE, Series, read_history
 
 PICTURE = "metrics.png"
 
-# Title of a panel, and its series with what tells them apart; the first line is drawn solid.
-PANELS = (
-    ("Loss", {"loss": "training", "eval/loss": "evaluation"}),
-    ("RPN: objectness loss", {"loss_objectness": "training", "eval/loss_objectness": "evaluation"}),
-    ("RPN: box loss", {"loss_rpn_box_reg": "training", "eval/loss_rpn_box_reg": "evaluation"}),
-    ("Classification loss", {"loss_classifier": "training", "eval/loss_classifier": "evaluation"}),
-    ("Box loss", {"loss_box_reg": "training", "eval/loss_box_reg": "evaluation"}),
-    ("Mask loss", {"loss_mask": "training", "eval/loss_mask": "evaluation"}),
+# After the losses: title of a panel, and its series with the words of its key. The first line is drawn solid.
+_OTHER_PANELS = (
     ("Learning rate", {"learning_rate": ""}),
     ("Box AP", {"eval/box_AP": "AP", "eval/box_AP50": "AP50"}),
     ("Mask AP", {"eval/mask_AP": "AP", "eval/mask_AP50": "AP50"}),
@@ -70,10 +65,10 @@ def make_panels(histories: Sequence[Mapping[str, Series]]) -> list[Panel]:
         histories: Of each run, from ``read_history``.
 
     Returns:
-        The panels, in the order of ``PANELS``.
+        The panels: the whole loss, each loss, learning rate, box AP and mask AP.
     """
     panels = []
-    for title, names in PANELS:
+    for title, names in (*_loss_panels(histories), *_OTHER_PANELS):
         shown = {name for history in histories for name in names if _known(history, name)}
         lines = tuple(
             Line(
@@ -87,6 +82,12 @@ def make_panels(histories: Sequence[Mapping[str, Series]]) -> list[Panel]:
         if lines:
             panels.append(Panel(title, lines))
     return panels
+
+
+def _loss_panels(histories) -> list[tuple[str, dict[str, str]]]:
+    names = {name.removeprefix("eval/"): None for history in histories for name in history}
+    titles = {"loss": "Loss"} | {name: loss_title(name) for name in losses_among(names)}
+    return [(title, {name: "training", f"eval/{name}": "evaluation"}) for name, title in titles.items()]
 
 
 def _known(history, name) -> bool:

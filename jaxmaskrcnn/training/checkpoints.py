@@ -6,17 +6,13 @@ under a temporary name and renames it last; what a killed process leaves half-wr
 seen.
 """
 
-import contextlib
 import os
-from pathlib import Path
 
 import jax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from jaxmaskrcnn import model_io
-from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.latest_checkpoint import checkpoint_directory, damage_reported
 from jaxmaskrcnn.training.step import State
 
 
@@ -35,7 +31,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
-        self._directory = _directory(workdir)
+        self._directory = checkpoint_directory(workdir)
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
@@ -61,11 +57,12 @@ class Checkpoints:
         Of several processes all call it, with global arrays, and their workdir is a disk they share.
 
         Args:
-            state: Of the train step; may be donated to the next step at once.
+            state: Of the training step. It may be donated to the next step at once, as it is copied here.
             iterator: Data iterator at the same step; its ``get_state`` is a dict of numbers.
         """
         step = int(state["step"])
-        # Not `latest`, which several processes may see change at different times.
+        # Not compared with `latest`: several processes may see it change at different times, but all of them
+        # must agree on whether they save.
         if step == self._last:
             return
         self._last = step
@@ -93,7 +90,7 @@ class Checkpoints:
         model = nnx.merge_state(state["params"], state["rest"])
         train = {"step": state["step"], "opt_state": state["opt_state"]}
         abstract = jax.tree.map(_abstract, {"model": model, "train": train})
-        with _damage_told(self._directory / str(self.latest)):
+        with damage_reported(self._directory / str(self.latest)):
             read = self._checkpointer.load_checkpointables(self.latest, {**abstract, "data": None})
         iterator.set_state(read["data"])
         variables = dict(nnx.to_flat_state(read["model"]))
@@ -108,53 +105,5 @@ class Checkpoints:
         self._checkpointer.close()
 
 
-def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
-    """The model of a run's latest checkpoint.
-
-    Args:
-        workdir: A training workdir.
-
-    Returns:
-        The model, or None where the folder holds no config or no complete checkpoint.
-
-    Raises:
-        UserError: The checkpoint's files are damaged.
-    """
-    path = Path(workdir) / "config.json"
-    if not path.exists() or not _directory(workdir).exists():
-        return None
-    with ocp.training.Checkpointer(_directory(workdir)) as checkpointer:
-        if checkpointer.latest is None:
-            return None
-        config = model_io.config_from_json(path.read_text(encoding="utf-8"), str(path))
-        graphdef, shapes = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(lambda x: _abstract(x, device), shapes)
-        step = checkpointer.latest.step
-        with _damage_told(_directory(workdir) / str(step)):
-            read = checkpointer.load_checkpointables(step, {"model": abstract})
-    return nnx.merge(graphdef, read["model"])
-
-
-def _directory(workdir: str | os.PathLike) -> Path:
-    return Path(workdir).absolute() / "checkpoints"  # Orbax wants absolute paths
-
-
-@contextlib.contextmanager
-def _damage_told(directory: Path):
-    """A sentence in place of what Orbax raises: files cut off by a full disk, a copy that was stopped."""
-    try:
-        yield
-    except Exception as error:  # which of its own kind depends on the file
-        cause = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:150]
-        raise UserError(
-            f"The checkpoint {directory} cannot be read ({reason}); delete this folder to go on from the "
-            "checkpoint before it, or start anew in another --workdir."
-        ) from error
-
-
-def _abstract(x, sharding=None) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding)
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)

@@ -1,4 +1,4 @@
-"""Several processes: joining them, and moving small things between them."""
+"""Several processes: joining them, and exchanging small values between them."""
 
 import contextlib
 import json
@@ -152,7 +152,7 @@ def all_rows(x) -> np.ndarray:
 def stop_request() -> Iterator[Callable[[int], bool]]:
     """A question to ask after every step: is the run to be saved and ended, as SIGTERM wants?
 
-    Several processes are told at different times, if all of them are told. JAX makes them agree on
+    Several processes get the signal at different times, if all of them get it. JAX makes them agree on
     a step that none has passed yet, so that all save the same one.
 
     Yields:

@@ -10,30 +10,24 @@ import jax
 import numpy as np
 
 from jaxmaskrcnn.config import Config, OptimizerConfig
-from jaxmaskrcnn.data import Source, train_iterator
+from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.data.sampler import TrainPlan, eval_plans
-from jaxmaskrcnn.evaluation.evaluate import Evaluator
-from jaxmaskrcnn.models.mask_rcnn import trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch
-from jaxmaskrcnn.training.groups import check_freeze
-from jaxmaskrcnn.training.loop import check_run
-from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
-from jaxmaskrcnn.training.parallel import Layout, make_train_step
-from jaxmaskrcnn.training.run_config import check_resumable, to_model_config
-from jaxmaskrcnn.training.setup import first_model, prepare_sources
-from jaxmaskrcnn.training.step import init_state
-from jaxmaskrcnn.training.validation_loss import ValidationLoss
+from jaxmaskrcnn.training.run_config import check_resumable
+from jaxmaskrcnn.training.setup import check_run, make_setup
 
 _CLASSES = 40  # lines of the table
 
 
 class Compiled(NamedTuple):
-    """What compiling a step told.
+    """A compiled step, with its cost.
 
     Attributes:
-        seconds: It took.
-        state: Bytes of the arguments: parameters, optimizer state and one batch.
-        temporary: Bytes that the step needs beside them; None where the backend does not tell.
+        seconds: How long it took to compile.
+        state: Bytes of the arguments: parameters, optimizer state and one batch. None where the backend does
+            not report memory.
+        temporary: Bytes that the step needs besides; likewise.
         executable: The compiled step, called like the step.
     """
 
@@ -43,13 +37,17 @@ class Compiled(NamedTuple):
     executable: Callable | None = None
 
 
-def dry_run(config: Config, workdir) -> str:
+def dry_run(
+    config: Config, workdir, *, model: MaskRCNN | None = None, compiler: Callable | None = None
+) -> str:
     """Check everything that can be checked before the first step; nothing is written to ``workdir``.
 
     Args:
         config: The run's settings.
         workdir: Its folder, which need not exist. Records go into ``data.cache_dir`` where that is set,
             and are kept there; else into a temporary folder.
+        model: Starts from this model instead of ``model.weights``.
+        compiler: Called in place of `compile_step`, with the same arguments.
 
     Returns:
         The report, several lines.
@@ -63,53 +61,41 @@ def dry_run(config: Config, workdir) -> str:
     check_run(config)
     workdir = Path(workdir)
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
-        train_source, eval_source = prepare_sources(config, Path(temporary))
-        model_config = to_model_config(config.model, train_source.categories)
-        check_resumable(workdir, model_config, config)
-        schedule = learning_rate(config.optimizer, config.data.batch_size, config.train.steps)
-        model = first_model(model_config, config.model.weights, config.train.seed)
-        check_freeze(model, config.optimizer.freeze)
-        graphdef, optimizer, state = init_state(
-            model,
-            trainable(model, tuple(config.optimizer.freeze)),
-            lambda params: make_optimizer(config.optimizer, schedule, params, model_config),
-        )
-        layout = Layout(config.train.parallel)
-        Evaluator(model_config, graphdef, eval_source, config.data, layout=layout)
-        if config.train.eval_loss:
-            ValidationLoss(model_config, graphdef, eval_source, config.data)
-        batches = train_iterator(train_source, model_config, config.data, seed=config.train.seed)
+        setup = make_setup(config, workdir, data_directory=Path(temporary), model=model)
+        check_resumable(workdir, setup.model_config, config)
+        batches = setup.batches()
         plan = batches.plan
-        evaluation = eval_plans(eval_source, model_config, config.data)
+        evaluation = eval_plans(setup.eval_source, setup.model_config, config.data)
         largest = max(range(plan.steps_per_epoch), key=lambda step: np.prod(plan(step).canvas))
         batches.set_state({"step": largest})
         batch = next(batches)
         batches.close()
-        step = make_train_step(
-            graphdef, optimizer, schedule, layout,
-            batch_size=config.data.batch_size, device_batch=config.train.device_batch,
-        )  # fmt: skip
-        compiled = compile_step(step, layout.replicate(state), layout.place_batch(batch))
+        key = setup.layout.replicate(jax.random.key(config.train.seed))
+        compiled = (compiler or compile_step)(
+            setup.make_step(), setup.take_state(), setup.layout.place_batch(batch), key
+        )
     before = "a run to continue" if (workdir / "run.json").exists() else "nothing yet"
     lines = [f"Workdir: {workdir} ({before}); this dry run writes nothing there.", ""]
-    lines += schedule_lines(config, schedule, plan.steps_per_epoch)
+    lines += schedule_lines(config, setup.schedule, plan.steps_per_epoch)
     lines += ["", *_canvas_lines(plan, batches.max_objects, {p.canvas for p in evaluation})]
-    lines += ["", *class_lines(train_source, eval_source)]
+    lines += ["", *class_lines(setup.train_source, setup.eval_source)]
     height, width = batch.images.shape[1:3]
-    lines += ["", f"One step with {len(batch.images)} images of {height} x {width}: {_told(compiled)}"]
+    images = f"{config.data.batch_size} images of {height} x {width}"
+    lines += ["", f"One step with {images}: {_describe(compiled)}"]
     return "\n".join(lines)
 
 
-def compile_step(step, state, batch: Batch) -> Compiled:
+def compile_step(step, state, batch: Batch, key: jax.Array | None = None) -> Compiled:
     """Compile a train step without running it.
 
     Args:
         step: Of ``make_train_step``.
         state: Its state.
         batch: A batch; only shapes count.
+        key: The run's key; placed as a run places it, the run finds the compiled step in the cache on disk.
     """
     start = time.monotonic()
-    compiled = step.lower(state, batch, jax.random.key(0)).compile()
+    compiled = step.lower(state, batch, jax.random.key(0) if key is None else key).compile()
     seconds = time.monotonic() - start
     memory = compiled.memory_analysis()
     if memory is None:
@@ -117,14 +103,14 @@ def compile_step(step, state, batch: Batch) -> Compiled:
     return Compiled(seconds, memory.argument_size_in_bytes, memory.temp_size_in_bytes, compiled)
 
 
-def _told(compiled: Compiled) -> str:
-    told = f"compiled in {compiled.seconds:.1f} s"
+def _describe(compiled: Compiled) -> str:
+    text = f"compiled in {compiled.seconds:.1f} s"
     if compiled.state is not None:
-        told += (
+        text += (
             f"; {compiled.state / 2**20:.0f} MiB of state and batch, "
             f"{compiled.temporary / 2**20:.0f} MiB beside them while it runs"
         )
-    return f"{told}."
+    return f"{text}."
 
 
 def interesting_steps(config: OptimizerConfig, steps: int) -> list[int]:

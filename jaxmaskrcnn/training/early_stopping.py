@@ -1,4 +1,4 @@
-"""When a run has stopped getting better, told from its record of evaluations."""
+"""Whether a run has stopped getting better, from its record of evaluations."""
 
 from collections.abc import Mapping
 

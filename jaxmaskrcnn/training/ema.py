@@ -62,7 +62,8 @@ def with_ema(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
     """
 
     def init(params):
-        # Copies: a step that donates its state must not donate one array twice.
+        # Copies, because the state holds the parameters too, and a step that donates its state must not
+        # donate one array twice.
         return EmaState(optimizer.init(params), jnp.int32(0), jax.tree.map(jnp.copy, params))
 
     def update(updates, state, params=None):

@@ -16,7 +16,7 @@ from jaxmaskrcnn.structures import Batch, LossTerm
 
 
 class Gradients(NamedTuple):
-    """What one batch says, equal on all devices.
+    """The results of one batch, equal on all devices.
 
     Attributes:
         losses: Scalar by name; their sum is the loss.
@@ -36,12 +36,12 @@ def loss_gradients(
 
     With several slices the activations of one slice at a time are in memory. The gradient is that
     of the whole batch, which needs the counts of the whole batch before the first gradient is
-    taken: how many regions are sampled is known when the proposals are. So the counts are made
-    first, by a forward pass as far as the proposals (the compiler drops what the counts do not
-    need), and the gradients of the slices, each divided by the final counts, add up. The price is
+    taken: how many regions are sampled is known only when the proposals are. So a first forward pass
+    computes the counts alone, as far as the proposals (XLA removes the code that the counts do not
+    need), and then the gradients of the slices, each divided by the final counts, add up. The price is
     that forward pass; keeping a gradient for each count instead would multiply the memory of the
-    parameters and the backward passes by the number of counts. Only batch norm tells slices from
-    the whole: its statistics are of a slice.
+    parameters and the backward passes by the number of counts. Only batch norm gives other results
+    than the whole batch at once: its statistics are of a slice.
 
     Args:
         graphdef: The model's structure.
@@ -61,7 +61,8 @@ def loss_gradients(
     first = jax.lax.axis_index(axis_name) * images if axis_name else 0
 
     def loss_terms(params, statistics, batch, first):
-        # A copy, as batch statistics cannot be changed in place under the gradient's trace.
+        # copy=True, because Flax does not let a variable that was made outside of the gradient's trace be
+        # changed inside of it, and batch norm changes its statistics.
         model = nnx.merge(graphdef, params, nnx.merge_state(rest, statistics), copy=True)
         synchronise(model, axis_name)
         terms = model.loss_terms(batch, key, first_position=first)
@@ -69,9 +70,9 @@ def loss_gradients(
 
     def loss_of_slice(params, statistics, batch, first, counts):
         terms, statistics = loss_terms(params, statistics, batch, first)
-        # Counts are summed over the replicas, totals are not: each replica differentiates its
-        # share of the loss, and the sum of the gradients is the gradient of the whole. Summing
-        # the totals here would differentiate the sum once per replica.
+        # Counts are summed over the replicas, totals are not: each replica differentiates its own share of
+        # the loss, and the gradients are summed afterwards. If the totals were summed here, every replica
+        # would differentiate the loss of all of them, and the gradient would be too large by their number.
         if counts is None:
             counts = everywhere({name: term.count for name, term in terms.items()})
         shares = reduce_terms({name: LossTerm(term.total, counts[name]) for name, term in terms.items()})

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--coordinator_address", help="with several processes: host:port of process 0")
     add("--num_processes", type=int, help="how many processes there are")
     add("--process_id", type=int, help="number of this process, from 0")
-    # Shown as an argument, though it is the flag library that reads them.
+    # The help lists the settings as arguments, although the flag library reads them and not argparse.
     parser.usage = "%(prog)s [-h] [--config NAME] [--config.SECTION.FIELD=VALUE ...] [--workdir WORKDIR] ..."
     parser.epilog = (
         "The settings, their defaults and meanings are in jaxmaskrcnn/config.py: the sections are "
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     file = find_config(arguments.config)
     config = override(file.load(), arguments.settings)
-    # Late, so that --help and mistakes in the command line do not wait for JAX.
+    # Imported here, so that --help and mistakes in the command line do not wait for JAX, which takes seconds.
     from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.training.distributed import initialize, is_first
     from jaxmaskrcnn.training.dry_run import dry_run
@@ -70,12 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False  # absl's own handler would print every line again
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells much at the level of ours
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
     compilation_cache.enable()
     workdir = Path(arguments.workdir or Path("runs") / file.path.stem)
     initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
     if not is_first():
-        log.setLevel(logging.WARNING)  # one process tells what all of them do
+        log.setLevel(logging.WARNING)  # one process logs what all of them do
     if arguments.dry_run:
         print(dry_run(config, workdir))
     else:

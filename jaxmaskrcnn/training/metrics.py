@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl, and TensorBoard where it is wanted."""
+"""The record of a run: metrics.jsonl, and TensorBoard where ``train.tensorboard`` asks for it."""
 
 import contextlib
 import json
@@ -70,7 +70,7 @@ class MetricsWriter:
             self._remember(line)
         if self._writes and self._path.exists():
             _rewrite(self._path, kept)
-        # os.devnull: of several processes all know the lines, and one writes them.
+        # os.devnull, because every process of a run knows the lines and one of them writes the file.
         self._file = open(self._path if self._writes else os.devnull, "a", encoding="utf-8")
 
     def _remember(self, line: dict) -> None:

@@ -15,7 +15,7 @@ from jaxmaskrcnn.config import ConfigError, TrainConfig
 from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import write_json
-from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.loss_names import losses_among
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class NonFinite:
         record = self._workdir / f"nonfinite-{step}.json"
         if jax.process_index() == 0:
             self._write(record, step, index, ids, metrics)
-        bad = [name for name in LOSS_NAMES if name in metrics and not math.isfinite(metrics[name])]
+        bad = [name for name in losses_among(metrics) if not math.isfinite(metrics[name])]
         found = (
             f"Step {step} has a {' and '.join(bad) or 'gradient'} that is not finite, with the images {ids} "
             f"of {self._source.annotations} and the learning rate {metrics['learning_rate']:.3g}"

@@ -1,4 +1,4 @@
-"""One train step on one device or many, in one process or many.
+"""One training step on one device or many, in one process or many.
 
 The state is replicated and the images of a batch are split over the devices by position. Three
 ways to run the same step:
@@ -23,42 +23,43 @@ from jaxmaskrcnn.training.gradients import slices_of
 from jaxmaskrcnn.training.step import jit_train_step, train_step
 
 AXIS = "batch"
-KINDS = ("auto", "jit", "pmap", "shard_map")
+MODES = ("auto", "jit", "pmap", "shard_map")
 
 
 class Layout:
-    """Where the state and the batches of a run are.
+    """On which devices the state and the batches of a run are, and how a step is mapped over them.
 
     Args:
-        kind: ``train.parallel``: "auto" is "jit" for one device and "shard_map" for several.
+        mode: ``train.parallel``: "auto" is "jit" for one device and "shard_map" for several.
         devices: Of all processes; default: all that JAX has.
 
     Attributes:
-        kind: "jit", "pmap" or "shard_map".
+        mode: "jit", "pmap" or "shard_map".
         devices: The devices, in the order of their images.
-        mesh: They as a mesh of one axis, ``AXIS``.
+        mesh: All devices along one axis, ``AXIS``.
 
     Raises:
-        ConfigError: The kind is unknown, or "jit" is to run on several devices.
+        ConfigError: The mode is unknown, or "jit" is to run on several devices.
 
     Example:
         >>> import jax
         >>> layout = Layout("auto", jax.devices()[:1])
-        >>> layout.kind, layout.mesh.size
+        >>> layout.mode, layout.mesh.size
         ('jit', 1)
     """
 
-    def __init__(self, kind: str = "auto", devices: Sequence[jax.Device] | None = None):
+    def __init__(self, mode: str = "auto", devices: Sequence[jax.Device] | None = None):
         self.devices = tuple(jax.devices() if devices is None else devices)
-        if kind not in KINDS:
-            raise ConfigError(f"train.parallel is {kind!r}; choose one of {', '.join(map(repr, KINDS))}.")
-        if kind == "jit" and len(self.devices) > 1:
+        if mode not in MODES:
+            raise ConfigError(f"train.parallel is {mode!r}; choose one of {', '.join(map(repr, MODES))}.")
+        if mode == "jit" and len(self.devices) > 1:
             raise ConfigError(
                 f"train.parallel is 'jit', which runs on one device, and there are {len(self.devices)}; set "
                 "it to 'shard_map' or 'auto', or show the run a single one (CUDA_VISIBLE_DEVICES=0)."
             )
-        self.kind = kind if kind != "auto" else "jit" if len(self.devices) == 1 else "shard_map"
-        # Without axis_types the axis would be Explicit, under which sorting and scans of the model fail.
+        self.mode = mode if mode != "auto" else "jit" if len(self.devices) == 1 else "shard_map"
+        # Without axis_types JAX makes the axis Explicit, and then sorts and scans of the model fail. With
+        # Auto the compiler chooses how the arrays in between are split.
         self.mesh = jax.make_mesh(
             (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
         )
@@ -80,10 +81,17 @@ class Layout:
 
         Args:
             tree: Arrays that are equal in all processes. The result may share their memory.
+
+        Returns:
+            The tree with committed arrays that all have one `NamedSharding` of the layout's mesh and are
+            not weakly typed, which is what a training step returns too.
         """
 
         def place(x):
-            if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(self._replicated, x.ndim):
+            # Equal, not only equivalent. On one device a SingleDeviceSharding is equivalent to the
+            # NamedSharding that a step returns, but jit (JAX 0.10.2) compiles a program for each of them:
+            # the quickstart's first two steps compiled for 33 s and for 30 s on two CPU cores.
+            if isinstance(x, jax.Array) and x.sharding == self._replicated:
                 return x
             if isinstance(x, jax.Array) and set(x.devices()) == set(self._local) and x.is_fully_replicated:
                 parts = [shard.data for shard in x.addressable_shards]
@@ -106,7 +114,7 @@ class Layout:
 
     def place_batch(self, batch: Any) -> Any:
         """A batch of NumPy arrays as the train step takes it: split, or for "pmap" left as it is."""
-        return batch if self.kind == "pmap" else self.split(batch)
+        return batch if self.mode == "pmap" else self.split(batch)
 
     def local_rows(self, tree: Any) -> Any:
         """The rows of this process, as NumPy, of arrays that are split over the devices by row."""
@@ -131,7 +139,7 @@ class Layout:
 def make_train_step(
     graphdef, optimizer, schedule, layout: Layout, *, batch_size: int, device_batch: int = 0
 ) -> Callable:
-    """`train_step` as the layout runs it, compiled once per canvas, its state donated.
+    """`train_step` as the layout runs it, compiled once for each canvas, its state donated.
 
     Args:
         graphdef: Of `init_state`.
@@ -139,8 +147,8 @@ def make_train_step(
         schedule: Learning rate by step.
         layout: Devices, and how they are used.
         batch_size: B.
-        device_batch: The most images that a device computes at a time; 0 sets no limit. What is
-            more than that follows, and gradients add up.
+        device_batch: The most images that a device computes at a time; 0 sets no limit. The others
+            follow in further slices, whose gradients add up.
 
     Returns:
         ``step(state, batch, key) -> (state, metrics)``: the state of `Layout.replicate` (it is
@@ -155,7 +163,7 @@ def make_train_step(
             f"train.device_batch is {device_batch}; give a number of images, or 0 for no limit."
         )
     slices = slices_of(batch_size // len(layout.devices), device_batch)
-    if layout.kind == "jit":
+    if layout.mode == "jit":
         return jit_train_step(graphdef, optimizer, schedule, slices)
     step = functools.partial(
         train_step,
@@ -166,8 +174,9 @@ def make_train_step(
         slices=slices,
     )
     whole, rows = PartitionSpec(), PartitionSpec(AXIS)
-    if layout.kind == "shard_map":
-        # check_vma would sum the gradients of what is replicated on its own, a second time.
+    if layout.mode == "shard_map":
+        # check_vma=False, because with it JAX itself sums the gradients of replicated parameters over the
+        # devices, and `loss_gradients` would sum them a second time.
         mapped = jax.shard_map(
             step, mesh=layout.mesh, in_specs=(whole, rows, whole), out_specs=whole, check_vma=False
         )
@@ -182,10 +191,13 @@ def make_train_step(
         devices=layout.devices,
     )
 
+    def by_device(batch):
+        return jax.tree.map(lambda x: np.reshape(x, (len(local), -1, *np.shape(x)[1:])), batch)
+
     def run(state, batch, key):
-        split = jax.tree.map(lambda x: np.reshape(x, (len(local), -1, *np.shape(x)[1:])), batch)
-        state, metrics = mapped(state, split, key)
-        # pmap's results are of this process alone; checkpoints and evaluation take global arrays.
+        state, metrics = mapped(state, by_device(batch), key)
+        # pmap returns arrays of this process alone, but checkpoints and evaluation take global arrays.
         return layout.replicate(state), metrics
 
+    run.lower = lambda state, batch, key: mapped.lower(state, by_device(batch), key)
     return run

@@ -1,4 +1,4 @@
-"""Watching a run: fetch the metrics, print a line now and then, tell of a loss that is not finite."""
+"""Follows a run: fetches the metrics, logs a line at intervals, and reports a loss that is not finite."""
 
 import collections
 import contextlib
@@ -10,14 +10,12 @@ import jax
 
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.data.prefetch import DataWait
-from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.loss_names import losses_among, short_name
 from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.distributed import all_rows
 from jaxmaskrcnn.training.metrics import MetricsWriter
 
 log = logging.getLogger(__name__)
-
-_SHORT = dict(zip(LOSS_NAMES, ("objectness", "rpn_box", "classifier", "box", "mask"), strict=True))
 
 
 class Progress:
@@ -77,7 +75,7 @@ class Progress:
                 self._sums[name] += value
             self._count += 1
         if step % max(self._config.train.log_every, 1) == 0 or step == self._config.train.steps:
-            if self._count:  # not all were skipped
+            if self._count:  # 0 where every step since the last line was skipped
                 self._write(step, metrics["learning_rate"])
 
     def rewind(self, step: int) -> None:
@@ -111,15 +109,16 @@ class Progress:
 
     @contextlib.contextmanager
     def compiling(self, batch: Batch):
-        """Around the dispatch of a step: the first with a canvas compiles, which is told apart."""
+        """Around the dispatch of a step: reports before and after a step that compiles for a new canvas."""
         shape = batch.images.shape
         shapes = (shape, None if batch.raw is None else batch.raw.pixels.shape)
         if shapes in self._shapes:
             yield
             return
         self._shapes.add(shapes)
-        # Otherwise the wait for the step before would count as compilation.
+        # Otherwise the time that the previous step still takes would count as compilation.
         self.flush()
+        log.info("Compiling the training step for %d images of %d x %d ...", *shape[:3])
         start = time.monotonic()
         with self.pause():
             yield
@@ -142,7 +141,7 @@ def progress_line(
         Such as ``step 120/1000  loss 1.234 (objectness 0.210 ...)  lr 0.02  12.3 images/s
         ETA 0:03:21``.
     """
-    terms = " ".join(f"{short} {metrics[name]:.3f}" for name, short in _SHORT.items() if name in metrics)
+    terms = " ".join(f"{short_name(name)} {metrics[name]:.3f}" for name in losses_among(metrics))
     return (
         f"step {step:{len(str(steps))}d}/{steps}  loss {metrics['loss']:.3f} ({terms})  "
         f"lr {metrics['learning_rate']:.3g}  {images_per_second:.1f} images/s  ETA {duration(seconds_left)}"

@@ -1,25 +1,155 @@
-"""What a run starts from: its data, and a model with its first weights."""
+"""What a run consists of before its first step; a dry run makes the same and stops there."""
 
 import dataclasses
 import logging
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
+import optax
 from flax import nnx
 
-from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
-from jaxmaskrcnn.convert.backbone import fill_backbone
 from jaxmaskrcnn.convert.choice import count_classes
-from jaxmaskrcnn.convert.detector import convert_source, log_report
-from jaxmaskrcnn.convert.families import holds_detector
-from jaxmaskrcnn.convert.files.reader import read_source
-from jaxmaskrcnn.convert.names import caffe2
-from jaxmaskrcnn.data import Source, prepare, write_shapes
+from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
+from jaxmaskrcnn.evaluation.evaluate import Evaluator
+from jaxmaskrcnn.model_fit import check_fits_config
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
+from jaxmaskrcnn.training.distributed import is_first
+from jaxmaskrcnn.training.first_weights import first_model
+from jaxmaskrcnn.training.groups import check_freeze
+from jaxmaskrcnn.training.nonfinite import check_policy
+from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
+from jaxmaskrcnn.training.parallel import Layout, make_train_step
+from jaxmaskrcnn.training.run_config import check_resumable, to_model_config
+from jaxmaskrcnn.training.step import State, init_state
+from jaxmaskrcnn.training.validation_loss import ValidationLoss
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Setup:
+    """The parts of a run.
+
+    Attributes:
+        config: Every setting.
+        model_config: Of the model, with the training data's categories.
+        workdir: The run's folder.
+        train_source: Training data.
+        eval_source: Evaluation data.
+        layout: The devices, and how they share a batch.
+        schedule: Learning rate by step.
+        graphdef: The model's structure.
+        optimizer: Of the parameters that are trained.
+        state: The first state, placed on the devices; None once `take_state` has handed it over.
+        evaluator: Scores the model on the evaluation data.
+        validation: Computes the losses over the evaluation data; None unless ``train.eval_loss``.
+    """
+
+    config: Config
+    model_config: ModelConfig
+    workdir: Path
+    train_source: Source
+    eval_source: Source
+    layout: Layout
+    schedule: optax.Schedule
+    graphdef: nnx.GraphDef
+    optimizer: optax.GradientTransformation
+    state: State | None
+    evaluator: Evaluator
+    validation: ValidationLoss | None
+
+    def take_state(self) -> State:
+        """Hands over the first state and keeps no reference, so that a restored one does not add to it."""
+        state, self.state = self.state, None
+        return state
+
+    def batches(self) -> Any:
+        """The training batches of this process, on the host, from the first step on."""
+        return train_iterator(
+            self.train_source, self.model_config, self.config.data, seed=self.config.train.seed,
+            process_index=jax.process_index(), process_count=jax.process_count(),
+        )  # fmt: skip
+
+    def make_step(self) -> Callable:
+        """The training step, see `make_train_step`; not compiled yet."""
+        return make_train_step(
+            self.graphdef, self.optimizer, self.schedule, self.layout,
+            batch_size=self.config.data.batch_size, device_batch=self.config.train.device_batch,
+        )  # fmt: skip
+
+
+def make_setup(
+    config: Config,
+    workdir: Path,
+    *,
+    resuming: bool = False,
+    data_directory: Path | None = None,
+    model: MaskRCNN | None = None,
+) -> Setup:
+    """Makes everything that a run needs, so that what does not fit is found before the first step.
+
+    Args:
+        config: The run's settings, of `check_run`.
+        workdir: The run's folder.
+        resuming: Whether the weights come from a checkpoint, so that those of ``model.weights`` are not read.
+        data_directory: Where generated images and prepared records go, see `prepare_sources`; default: the
+            workdir.
+        model: Starts from this model instead of ``model.weights``; its config is that of the settings.
+
+    Returns:
+        The setup.
+
+    Raises:
+        UserError: A setting, a file or the workdir's earlier run does not fit.
+    """
+    train_source, eval_source = prepare_sources(config, data_directory or workdir)
+    model_config = to_model_config(config.model, train_source.categories)
+    if resuming:
+        check_resumable(workdir, model_config, config)
+    layout = Layout(config.train.parallel)
+    layout.check_batch(config.data.batch_size)
+    device, count = layout.devices[0], len(layout.devices)
+    several = f", {count} of them, by {layout.mode}" if count > 1 else ""
+    log.info("Device: %s (%s)%s.", device.device_kind, device.platform, several)
+    schedule = learning_rate(config.optimizer, config.data.batch_size, config.train.steps)
+    if model is not None:
+        _check_model(model, model_config)
+    elif resuming:
+        model = init_model(model_config, config.train.seed)
+    else:
+        model = first_model(model_config, config.model.weights, config.train.seed)
+    check_freeze(model, config.optimizer.freeze)
+    graphdef, optimizer, state = init_state(
+        model,
+        trainable(model, tuple(config.optimizer.freeze)),
+        lambda params: make_optimizer(config.optimizer, schedule, params, model_config),
+    )
+    trained, fixed = (sum(x.size for x in jax.tree.leaves(state[name])) / 1e6 for name in ("params", "rest"))
+    log.info("Model: %.2f million numbers are trained, %.2f million are fixed.", trained, fixed)
+    evaluator = Evaluator(
+        model_config, graphdef, eval_source, config.data, layout=layout, progress=is_first()
+    )
+    validation = None
+    if config.train.eval_loss:
+        validation = ValidationLoss(model_config, graphdef, eval_source, config.data)
+    return Setup(
+        config=config, model_config=model_config, workdir=workdir, train_source=train_source,
+        eval_source=eval_source, layout=layout, schedule=schedule, graphdef=graphdef, optimizer=optimizer,
+        state=layout.replicate(state), evaluator=evaluator, validation=validation,
+    )  # fmt: skip
+
+
+def _check_model(model: MaskRCNN, config: ModelConfig) -> None:
+    if model.config != config:
+        raise UserError(
+            "The model to train has another config than the settings of config.model give with the training "
+            "data's categories; make it with to_model_config of training.run_config."
+        )
+    check_fits_config(model)  # now, and not when it is saved after the last step
 
 
 def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
@@ -46,7 +176,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             for i, count in enumerate((shapes.train_images, shapes.eval_images))
         ]
     elif data.source == "coco":
-        paths = [_paths(data, name) for name in ("train", "eval")]
+        paths = _coco_paths(data)
     else:
         raise ConfigError(f"data.source is {data.source!r}; choose one of 'coco', 'shapes'.")
     train, evaluation = (
@@ -62,112 +192,32 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     return train, evaluation
 
 
-def _paths(data: DataConfig, name: str) -> tuple[str, str]:
-    paths = tuple(getattr(data, f"{name}_{kind}") for kind in ("annotations", "images"))
-    for kind, path in zip(("annotations", "images"), paths, strict=True):
+def _coco_paths(data: DataConfig) -> list[tuple[str, str]]:
+    """Annotations and image folder of the training data, and of the evaluation data."""
+    for field, path, what in (
+        ("train_annotations", data.train_annotations, "a COCO-format json"),
+        ("train_images", data.train_images, "the folder of its images"),
+        ("eval_annotations", data.eval_annotations, "a COCO-format json"),
+        ("eval_images", data.eval_images, "the folder of its images"),
+    ):
         if not path:
-            what = "a COCO-format json" if kind == "annotations" else "the folder of its images"
-            raise UserError(f"data.{name}_{kind} is not set; give {what}: --config.data.{name}_{kind}=PATH.")
-    return paths
+            raise UserError(f"data.{field} is not set; give {what}: --config.data.{field}=PATH.")
+    return [(data.train_annotations, data.train_images), (data.eval_annotations, data.eval_images)]
 
 
-def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
-    """A model to start training from.
-
-    Args:
-        model_config: Of the run.
-        weights: Nothing for random weights; an ImageNet backbone file; or a detector: a model
-            directory, a training workdir, or any file that ``load_model`` reads.
-        seed: Of the random weights.
-
-    Returns:
-        The model. Heads of a detector with another number of classes keep their random weights. What
-        a file holds decides whether it is a backbone or a detector.
+def check_run(config: Config) -> None:
+    """Refuse settings of ``config.train`` that cannot work.
 
     Raises:
-        UserError: The weights do not fit the model.
+        ConfigError: Names the field.
     """
-    if not weights:
-        log.info("Weights: random.")
-        if model_config.freeze_at or model_config.backbone_norm == "frozen_bn":
-            log.warning(
-                "Random weights are partly fixed (model.freeze_at=%d, model.backbone_norm=%r) and will not "
-                "learn well; name weights, or set freeze_at to 0 and backbone_norm to 'bn' or 'gn'.",
-                model_config.freeze_at, model_config.backbone_norm,
-            )  # fmt: skip
-        return init_model(model_config, seed)
-    left: tuple[str, ...] = ()
-    if Path(weights).is_dir():
-        source = model_io.load_model(weights)
-    else:
-        file = read_source(weights)
-        if not holds_detector(caffe2.rename(file.arrays)):
-            model = init_model(model_config, seed)
-            fill_backbone(model, file)
-            log.info("Weights: backbone from %s, the rest random.", weights)
-            return model
-        source, report = convert_source(file, model_config, allow_new_heads=True)
-        left = report.left
-        # Which arrays are new is told below, for they start from this run's seed.
-        log_report(report._replace(left=()))
-    model = init_model(model_config, seed)
-    copy_weights(source, model, weights, without=left)
-    _tell_other_settings(source.config, model_config, weights)
-    return model
-
-
-def copy_weights(source: nnx.Module, model: MaskRCNN, name: str, without: Collection[str] = ()) -> None:
-    """Copy a detector's variables into another one of the same architecture.
-
-    Args:
-        source: Where the variables come from.
-        model: Changed in place.
-        name: Of the source, for messages.
-        without: Paths of class-dependent heads that the source has no trained values for.
-
-    Raises:
-        UserError: A variable other than a class-dependent head is missing or of another shape.
-    """
-    have = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(source))}
-    want = nnx.to_flat_state(nnx.state(model))
-    by_class = _class_dependent(model)
-    copied, initial = [], []
-    for path, leaf in want:
-        found, joined = have.get(path), ".".join(map(str, path))
-        if joined not in without and found is not None and found.shape == leaf.shape:
-            copied.append((path, leaf.replace(found.astype(leaf.dtype))))
-        elif path in by_class:
-            initial.append(joined)
-        else:
-            what = "does not have it" if found is None else f"has it with shape {tuple(found.shape)}"
-            raise UserError(
-                f"{name} does not fit this model: {joined} has the shape "
-                f"{tuple(leaf.shape)} and the checkpoint {what}; use the model settings it was made with."
-            )
-    nnx.update(model, nnx.from_flat_state(copied))
-    log.info("Weights: %d of %d arrays from %s.", len(copied), len(want), name)
-    if initial:
-        log.warning(
-            "The checkpoint has another number of classes, so these start from random values: %s.",
-            ", ".join(initial),
-        )
-
-
-def _tell_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> None:
-    """Weights work as they did only under the settings that they were made with."""
-    other = [
-        f"{field.name} {getattr(source, field.name)!r} (here {getattr(model, field.name)!r})"
-        for field in dataclasses.fields(ModelConfig)
-        if field.name not in ("num_classes", "categories")
-        and getattr(source, field.name) != getattr(model, field.name)
-    ]
-    if other:
-        log.warning("%s was made with other settings than this run's: %s.", name, ", ".join(other))
-
-
-def _class_dependent(model: MaskRCNN) -> set[tuple]:
-    """Paths of the variables whose shape depends on the number of classes."""
-    other = dataclasses.replace(model.config, num_classes=model.config.num_classes + 1, categories=())
-    shapes = nnx.eval_shape(lambda: MaskRCNN(other, rngs=nnx.Rngs(0)))
-    own = {path: leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(model))}
-    return {path for path, leaf in nnx.to_flat_state(nnx.state(shapes)) if leaf.shape != own[path]}
+    for field, least in (
+        ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),
+        ("pictures", 0), ("patience", 0), ("device_batch", 0),
+    ):  # fmt: skip
+        value = getattr(config.train, field)
+        if value < least:
+            raise ConfigError(f"train.{field} is {value}; it is at least {least}.")
+    if config.train.patience and not config.train.eval_every:
+        raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
+    check_policy(config.train)

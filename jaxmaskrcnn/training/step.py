@@ -1,7 +1,7 @@
 """One training step, as a pure function of one replica.
 
-The function is what every way of running it wraps: ``jax.jit`` on one device, and anything that
-gives the batch axis a name (``pmap``, ``shard_map``, ``vmap``) on several. State is a dict of
+Every way of running it wraps this function: ``jax.jit`` on one device, and whatever gives the batch
+axis a name (``pmap``, ``shard_map``, ``vmap``) on several. The state is a dict of
 ``step`` (int32, completed steps), ``params`` (what is trained), ``rest`` (frozen parameters,
 constants and batch statistics) and ``opt_state``.
 """
@@ -89,8 +89,9 @@ def train_step(
             "opt_state": opt_state,
         }
 
-    # A branch and no selection: for an update in place XLA copies what it replaces, and outside of a branch
-    # it does so at the start of the step.
+    # lax.cond, not jnp.where: where would keep old and new parameters alive through the whole step. The
+    # parameters are donated and updated in place, so XLA copies what where still needs of them, and it makes
+    # these copies at the start of the step. In a branch they are made when the branch runs.
     kept = {name: state[name] for name in ("params", "rest", "opt_state")}
     new_state = jax.lax.cond(finite, update, lambda kept: kept, kept)
     metrics = {
@@ -106,7 +107,7 @@ def train_step(
 def jit_train_step(
     graphdef, optimizer, schedule, slices: int = 1
 ) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
-    """`train_step` for one device: compiled once per canvas, its state donated.
+    """`train_step` for one device: compiled once for each canvas, its state donated.
 
     Returns:
         ``step(state, batch, key) -> (state, metrics)``; the state passed in is used up.

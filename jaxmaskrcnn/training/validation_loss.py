@@ -44,10 +44,10 @@ class ValidationLoss:
             )
         self._batches = eval_batches(source, config, data_config, targets=True)
 
-        def terms(states, batch, key):
+        def validation_terms(states, batch, key):
             return nnx.merge(graphdef, *states).loss_terms(batch, key, train=False)
 
-        self._terms = jax.jit(terms)
+        self._terms = jax.jit(validation_terms)
 
     def run(self, *states: nnx.State) -> dict[str, float]:
         """The losses.

@@ -1,0 +1,84 @@
+"""The evaluations of a run: when one is due, what it leaves in the workdir, and when none gets better."""
+
+import logging
+import time
+
+from flax import nnx
+
+from jaxmaskrcnn import model_io
+from jaxmaskrcnn.evaluation.coco import format_metrics
+from jaxmaskrcnn.files import write_json
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.training.distributed import is_first
+from jaxmaskrcnn.training.early_stopping import score, since_best
+from jaxmaskrcnn.training.ema import weights_to_use
+from jaxmaskrcnn.training.metrics import MetricsWriter
+from jaxmaskrcnn.training.pictures import draw_pictures
+from jaxmaskrcnn.training.setup import Setup
+from jaxmaskrcnn.training.step import State
+
+log = logging.getLogger(__name__)
+
+
+class Evaluations:
+    """Evaluates a run's model as ``train.eval_every`` and ``train.patience`` say.
+
+    Args:
+        setup: Of the run.
+        writer: The run's record, which has the evaluations of earlier runs in the same workdir too.
+    """
+
+    def __init__(self, setup: Setup, writer: MetricsWriter):
+        self._setup, self._writer = setup, writer
+
+    def is_due(self, step: int) -> bool:
+        """Whether there has to be an evaluation after a step and the record has none yet."""
+        train = self._setup.config.train
+        regular = train.eval_every and step and step % train.eval_every == 0
+        return bool(regular or step == train.steps) and step not in self._writer.evaluations
+
+    def out_of_patience(self) -> bool:
+        """Whether the last ``train.patience`` evaluations were no better than one before."""
+        patience = self._setup.config.train.patience
+        return bool(patience) and since_best(self._writer.evaluations) >= patience
+
+    def run(self, step: int, state: State) -> None:
+        """Scores the model, keeps it if it is the best so far, and draws some pictures.
+
+        Args:
+            step: Completed steps.
+            state: Of the training step.
+        """
+        setup = self._setup
+        weights = weights_to_use(state), state["rest"]
+        start = time.monotonic()
+        metrics, detections = setup.evaluator.run(*weights)
+        scores = ", ".join(
+            f"{name} AP {metrics[f'{name}_AP'] or 0.0:.3f}"
+            for name in ("box", "mask")
+            if f"{name}_AP" in metrics
+        )
+        log.info("Evaluation after step %d in %.1f s: %s.", step, time.monotonic() - start, scores)
+        losses = setup.validation.run(*weights) if setup.validation else {}
+        if losses:
+            log.info("Loss over the evaluation data after step %d: %.3f.", step, losses["loss"])
+        if step == setup.config.train.steps:
+            log.info("%s", format_metrics(metrics))
+        best = max((score(line, "eval/") for line in self._writer.evaluations.values()), default=-1.0)
+        if score(metrics) > best:
+            model_io.save_model(model_of(setup, state), setup.workdir / "best")
+        if is_first():
+            write_json(setup.workdir / "detections.json", detections)
+            write_json(setup.workdir / "metrics.json", metrics, indent=1)
+            draw_pictures(
+                setup.workdir / "pictures", setup.eval_source, detections,
+                setup.evaluator.categories, setup.config.train.pictures,
+            )  # fmt: skip
+        # Last, because this line says that the evaluation of this step is complete.
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None} | losses
+        self._writer.write(step, {f"eval/{k}": v for k, v in numbers.items()})
+
+
+def model_of(setup: Setup, state: State) -> MaskRCNN:
+    """The model of a state, with the averaged parameters where there are any."""
+    return nnx.merge(setup.graphdef, weights_to_use(state), state["rest"])

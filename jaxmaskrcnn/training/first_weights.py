@@ -1,0 +1,122 @@
+"""A model with the weights that training starts from: random ones, a backbone's, or a detector's."""
+
+import dataclasses
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from flax import nnx
+
+from jaxmaskrcnn import model_io
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.backbone import fill_backbone
+from jaxmaskrcnn.convert.detector import convert_source, log_report
+from jaxmaskrcnn.convert.families import holds_detector
+from jaxmaskrcnn.convert.files.reader import read_source
+from jaxmaskrcnn.convert.names import caffe2
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
+
+log = logging.getLogger(__name__)
+
+
+def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
+    """A model to start training from.
+
+    Args:
+        model_config: Of the run.
+        weights: Nothing for random weights; an ImageNet backbone file; or a detector: a model
+            directory, a training workdir, or any file that ``load_model`` reads.
+        seed: Of the random weights.
+
+    Returns:
+        The model. Heads of a detector with another number of classes keep their random weights. What
+        a file holds decides whether it is a backbone or a detector.
+
+    Raises:
+        UserError: The weights do not fit the model.
+    """
+    if not weights:
+        log.info("Weights: random.")
+        if model_config.freeze_at or model_config.backbone_norm == "frozen_bn":
+            log.warning(
+                "Random weights are partly fixed (model.freeze_at=%d, model.backbone_norm=%r) and will not "
+                "learn well; name weights, or set freeze_at to 0 and backbone_norm to 'bn' or 'gn'.",
+                model_config.freeze_at, model_config.backbone_norm,
+            )  # fmt: skip
+        return init_model(model_config, seed)
+    left: tuple[str, ...] = ()
+    if Path(weights).is_dir():
+        source = model_io.load_model(weights)
+    else:
+        file = read_source(weights)
+        if not holds_detector(caffe2.rename(file.arrays)):
+            model = init_model(model_config, seed)
+            fill_backbone(model, file)
+            log.info("Weights: backbone from %s, the rest random.", weights)
+            return model
+        source, report = convert_source(file, model_config, allow_new_heads=True)
+        left = report.left
+        # The report is logged without the new arrays: copy_weights names them, as this run's seed makes them.
+        log_report(report._replace(left=()))
+    model = init_model(model_config, seed)
+    copy_weights(source, model, weights, without=left)
+    _tell_other_settings(source.config, model_config, weights)
+    return model
+
+
+def copy_weights(source: nnx.Module, model: MaskRCNN, name: str, without: Collection[str] = ()) -> None:
+    """Copy a detector's variables into another one of the same architecture.
+
+    Args:
+        source: Where the variables come from.
+        model: Changed in place.
+        name: Of the source, for messages.
+        without: Paths of class-dependent heads that the source has no trained values for.
+
+    Raises:
+        UserError: A variable other than a class-dependent head is missing or of another shape.
+    """
+    have = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(source))}
+    want = nnx.to_flat_state(nnx.state(model))
+    by_class = _class_dependent(model)
+    copied, initial = [], []
+    for path, leaf in want:
+        found, joined = have.get(path), ".".join(map(str, path))
+        if joined not in without and found is not None and found.shape == leaf.shape:
+            copied.append((path, leaf.replace(found.astype(leaf.dtype))))
+        elif path in by_class:
+            initial.append(joined)
+        else:
+            what = "does not have it" if found is None else f"has it with shape {tuple(found.shape)}"
+            raise UserError(
+                f"{name} does not fit this model: {joined} has the shape "
+                f"{tuple(leaf.shape)} and the checkpoint {what}; use the model settings it was made with."
+            )
+    nnx.update(model, nnx.from_flat_state(copied))
+    log.info("Weights: %d of %d arrays from %s.", len(copied), len(want), name)
+    if initial:
+        log.warning(
+            "The checkpoint has another number of classes, so these start from random values: %s.",
+            ", ".join(initial),
+        )
+
+
+def _tell_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> None:
+    """Weights work as they did only under the settings that they were made with."""
+    other = [
+        f"{field.name} {getattr(source, field.name)!r} (here {getattr(model, field.name)!r})"
+        for field in dataclasses.fields(ModelConfig)
+        if field.name not in ("num_classes", "categories")
+        and getattr(source, field.name) != getattr(model, field.name)
+    ]
+    if other:
+        log.warning("%s was made with other settings than this run's: %s.", name, ", ".join(other))
+
+
+def _class_dependent(model: MaskRCNN) -> set[tuple]:
+    """Paths of the variables whose shape depends on the number of classes."""
+    other = dataclasses.replace(model.config, num_classes=model.config.num_classes + 1, categories=())
+    shapes = nnx.eval_shape(lambda: MaskRCNN(other, rngs=nnx.Rngs(0)))
+    own = {path: leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    return {path for path, leaf in nnx.to_flat_state(nnx.state(shapes)) if leaf.shape != own[path]}
