@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxmaskrcnn.models import layers
-from jaxmaskrcnn.ops import convolution
+from jaxmaskrcnn.ops.convolution import convolution, product, products, winograd_is_faster
 
 
 def plain(x, kernel, bias=None, shortcut=None, stride=1, groups=1, relu=False):
@@ -47,35 +47,35 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def compare(x, size, features, stride=1, groups=1, relu=True, shortcut=True):
+def compare(x, size, features, stride=1, groups=1, relu=True, shortcut=True, implementation=None):
     """The operation with all that can follow beside the plain one."""
     n, h, w, channels = x.shape
     kernel, bias = draw(size, size, channels // groups, features, seed=1), draw(features, seed=2)
     more = (draw(n, -(-h // stride), -(-w // stride), features, seed=3),) if shortcut else ()
     settings = dict(stride=stride, groups=groups, relu=relu)
-    assert_same(
-        partial(convolution.convolution, **settings), partial(plain, **settings), x, kernel, bias, *more
-    )
+    ours = partial(convolution, **settings, implementation=implementation)
+    assert_same(ours, partial(plain, **settings), x, kernel, bias, *more)
     return kernel
 
 
+@pytest.mark.parametrize("implementation", ["winograd", "xla"])
 @pytest.mark.parametrize(("relu", "shortcut"), [(False, False), (True, True)])
-def test_three_by_three_on_large_maps(relu, shortcut):
+def test_three_by_three_on_large_maps(relu, shortcut, implementation):
     x = draw(2, 23, 30, 32)
-    kernel = compare(x, 3, 40, relu=relu, shortcut=shortcut)
-    assert convolution.winograd_is_faster(x, kernel)
+    kernel = compare(x, 3, 40, relu=relu, shortcut=shortcut, implementation=implementation)
+    assert winograd_is_faster(x, kernel)
 
 
 def test_three_by_three_on_small_maps():
     x = draw(1, 5, 6, 3)
     kernel = compare(x, 3, 2)
-    assert not convolution.winograd_is_faster(x, kernel)
+    assert not winograd_is_faster(x, kernel)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 6), (7, 6), (8, 9), (5, 1), (1, 1)])
 def test_stride_two(height, width):
     """Gradients by parity, for even and odd sides."""
-    compare(draw(2, height, width, 3), 3, 4, stride=2)
+    compare(draw(2, height, width, 3), 3, 4, stride=2, implementation="stride2")
 
 
 def test_groups():
@@ -83,58 +83,68 @@ def test_groups():
 
 
 @pytest.mark.parametrize(("stride", "cells"), [(1, 1000), (1, 40), (1, 7), (2, 5)])
-def test_one_by_one(monkeypatch, stride, cells):
+def test_one_by_one_in_blocks(stride, cells):
     """However the cells are cut into blocks, the last of which repeats a part of the one before."""
-    monkeypatch.setattr(convolution, "_BLOCK_BYTES", cells * 6 * 4)
-    compare(draw(2, 6, 9, 3), 1, 6, stride=stride)
-
-
-@pytest.fixture
-def accelerator(monkeypatch):
-    """Computes as GPUs and TPUs do."""
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, default, **_: default(*arrays))
-
-
-@pytest.mark.parametrize(("height", "width"), [(16, 22), (15, 9), (3, 8)])
-def test_the_stem_on_folded_pixels(accelerator, height, width):
-    kernel = compare(draw(2, height, width, 3), 7, 8, stride=2, shortcut=False)
-    # Six channels and more are not folded.
-    text = str(jax.make_jaxpr(partial(convolution.convolution, stride=2))(draw(1, 16, 16, 3), kernel))
-    assert "window_strides=(1, 1)" in text and "window_strides=(2, 2)" not in text
-    compare(draw(2, height, width, 6), 7, 8, stride=2)
+    x, kernel, bias = draw(2, 6, 9, 3), draw(1, 1, 3, 6, seed=1), draw(6, seed=2)
+    shortcut = draw(2, -(-6 // stride), -(-9 // stride), 6, seed=3)
+    blocks = partial(products.product_in_blocks, stride=stride, relu=True, block_bytes=cells * 6 * 4)
+    expected = plain(x, kernel, bias, shortcut, stride=stride, relu=True)
+    np.testing.assert_allclose(jax.jit(blocks)(x, kernel, bias, shortcut), expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("features", [8, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_one_by_one_on_accelerators(accelerator, features, stride):
-    compare(draw(2, 9, 8, 6), 1, features, stride=stride)
+@pytest.mark.parametrize("implementation", ["product", "xla"])
+def test_one_by_one(implementation, stride, features):
+    compare(draw(2, 9, 8, 6), 1, features, stride=stride, implementation=implementation)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 22), (15, 9), (3, 8)])
+def test_the_stem(height, width):
+    for implementation, strides in (("xla", "(1, 1)"), ("stem", "(2, 2)")):
+        settings = dict(stride=2, implementation=implementation)
+        kernel = compare(draw(2, height, width, 3), 7, 8, shortcut=False, **settings)
+        text = str(jax.make_jaxpr(partial(convolution, **settings))(draw(1, 16, 16, 3), kernel))
+        assert text.count("window_strides=") == text.count(f"window_strides={strides}") == 1
+    # Six channels and more are not folded.
+    compare(draw(2, height, width, 6), 7, 8, stride=2, implementation="xla")
+
+
+def test_a_wrong_implementation_is_named():
+    x, kernel = draw(1, 8, 8, 3), draw(3, 3, 3, 4)
+    with pytest.raises(ValueError, match='\'cudnn\'; choose "winograd", .*"xla" or None'):
+        convolution(x, kernel, implementation="cudnn")
+    with pytest.raises(
+        ValueError, match=r"'winograd' is not for a float32 array \[1, 8, 8, 3\] and a kernel"
+    ):
+        convolution(x, kernel, implementation="winograd")
 
 
 def test_the_gradient_looks_at_the_result_through_a_barrier():
     # Without it XLA:GPU compares the ReLU's input, which then has two uses and is not fused.
     x, kernel = draw(1, 8, 8, 8), draw(3, 3, 8, 8)
-    gradient = jax.grad(lambda x: convolution.convolution(x, kernel, relu=True).sum())
+    gradient = jax.grad(lambda x: convolution(x, kernel, relu=True).sum())
     assert "optimization_barrier" in jax.jit(gradient).lower(x).as_text()
 
 
 def test_bias_of_another_type_and_no_bias():
     x, kernel = draw(1, 6, 9, 3), draw(1, 1, 3, 6, seed=1)
-    assert_same(convolution.convolution, plain, x, kernel)
+    assert_same(convolution, plain, x, kernel)
     x, kernel = jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
-    y = convolution.convolution(x, kernel, relu=True)
+    y = convolution(x, kernel, relu=True)
     assert y.dtype == jnp.bfloat16
 
 
 def test_gradient_needs_the_result_alone():
     """A negative sum passes no gradient on, nor does one of exactly zero, as torch has it."""
     x = jnp.array([-1.0, 0.0, 2.0]).reshape(1, 3, 1, 1)
-    slope = jax.grad(lambda x: convolution.convolution(x, jnp.ones((1, 1, 1, 1)), relu=True).sum())(x)
+    slope = jax.grad(lambda x: convolution(x, jnp.ones((1, 1, 1, 1)), relu=True).sum())(x)
     np.testing.assert_array_equal(slope.ravel(), [0, 0, 1])
 
 
 def test_product():
     x, kernel = draw(2, 4, 5, 3), draw(3, 6, seed=1)
-    assert_same(convolution.product, lambda x, k: jnp.einsum("nhwc,cd->nhwd", x, k), x, kernel)
+    assert_same(product, lambda x, k: jnp.einsum("nhwc,cd->nhwd", x, k), x, kernel)
 
 
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
@@ -194,7 +204,7 @@ def test_winograd_is_for_cpus_and_float32_alone():
     assert "stablehlo.convolution" in lowered(large, "cuda")
     assert "stablehlo.convolution" in lowered(large, "tpu")
     kernel = jnp.ones((3, 3, 32, 32))
-    assert not convolution.winograd_is_faster(large.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    assert not winograd_is_faster(large.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
 
 
 def test_a_stack_of_layers_keeps_one_map_a_layer():
@@ -203,7 +213,7 @@ def test_a_stack_of_layers_keeps_one_map_a_layer():
 
     def loss(kernels, x):
         for kernel in kernels:
-            x = convolution.convolution(x, kernel, relu=True)
+            x = convolution(x, kernel, relu=True)
         return x.sum()
 
     x, kernels = jnp.ones((1, side, side, channels)), [jnp.ones((3, 3, channels, channels))] * layers

@@ -1,5 +1,6 @@
 """Mask packing, targets and pasting, against loops and against torchvision."""
 
+import functools
 import math
 import pathlib
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn import ops
-from jaxmaskrcnn.ops import roi_tile_batches
+from jaxmaskrcnn.ops.masks import targets
+from jaxmaskrcnn.ops.roi_align import reference, tiles_batched
+from jaxmaskrcnn.ops.roi_align.axis import axis_samples
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "torchvision_ops_masks.npz")
 MASKS = GOLDEN["masks"]
@@ -102,28 +105,28 @@ def test_targets_do_not_depend_on_the_canvas(rule):
     assert abs(unaware - GOLDEN["targets_soft"]).max() > 0.1
 
 
-def choose_platform(monkeypatch, name):
-    """Computes as another platform would."""
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, **ways: ways[name](*arrays))
+LIMITED = {
+    # Five masks at a time, and three tiles.
+    "whole": dict(chunk_pixels=5 * HEIGHT * WIDTH),
+    "tiles_batched": dict(batch_bytes=4 * tiles_batched.BITS_TILE**2 * 3),
+}
 
 
-@pytest.mark.parametrize("platform", ["tpu", "default"])
-def test_targets_under_vmap_in_chunks_and_of_padding(platform, monkeypatch):
-    import jaxmaskrcnn.ops.masks as module
-
+@pytest.mark.parametrize("implementation", LIMITED)
+def test_targets_under_vmap_in_chunks_and_of_padding(implementation):
     rng = np.random.default_rng(0)
     packed = np.stack([PACKED, PACKED[::-1]])
     boxes = np.concatenate([GOLDEN["target_boxes"], np.zeros((3, 4), np.float32)])
     boxes = np.stack([boxes, rng.permutation(boxes)])
     index = rng.integers(0, 4, (2, len(boxes[0])))
-    # CPUs have no chunks, and no batches of tiles.
-    choose_platform(monkeypatch, platform)
-    monkeypatch.setattr(module, "_CHUNK_PIXELS", 5 * HEIGHT * WIDTH)
-    monkeypatch.setattr(roi_tile_batches, "_BATCH_BYTES", 4 * roi_tile_batches.BITS_TILE**2 * 3)
-    batch = jax.jit(jax.vmap(lambda p, i, b: ops.mask_targets(p, WIDTH, i, b, 7, rule="soft")))(
-        packed, index, boxes
-    )
-    monkeypatch.undo()
+    crop = functools.partial(targets.IMPLEMENTATIONS[implementation], 7, WIDTH, **LIMITED[implementation])
+
+    def crop_image(packed, index, boxes):
+        y, x = (axis_samples(boxes[:, i], boxes[:, i + 2], 7, 0, aligned=False) for i in (1, 0))
+        extents = (jnp.full(len(index), float(HEIGHT)), jnp.full(len(index), float(WIDTH)))
+        return crop(packed, index, y, x, extents)
+
+    batch = jax.jit(jax.vmap(crop_image))(packed, index, boxes)
     assert np.isfinite(batch).all()
     for i in range(2):
         one = TARGETS(packed[i], WIDTH, index[i], boxes[i], 7, rule="soft")
@@ -132,32 +135,40 @@ def test_targets_under_vmap_in_chunks_and_of_padding(platform, monkeypatch):
     assert none.shape == (0, 7, 7)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "default"])
+@pytest.mark.parametrize("implementation", targets.IMPLEMENTATIONS)
 @pytest.mark.parametrize("rule", ["soft", "threshold"])
-def test_targets_by_tiles_equal_those_from_whole_masks(rule, platform, monkeypatch):
-    """What CPUs and GPUs compute against what TPUs compute."""
+def test_targets_equal_the_definition_of_roi_align(rule, implementation):
     rng = np.random.default_rng(3)
     masks = rng.random((2, 3, 150, 203)) < 0.5
     corner = rng.uniform(-20, 150, (2, 20, 2))
     boxes = np.concatenate([corner, corner + np.exp(rng.uniform(0, 5.3, (2, 20, 2)))], -1).astype(np.float32)
     boxes[:, 0], boxes[:, 1], boxes[0, 2] = (0, 0, 203, 150), (130, 20, 203.5, 149), np.nan
-    arguments = ops.pack_masks(masks), rng.integers(0, 3, (2, 20)), boxes, np.array([[150, 203], [120, 180]])
+    index, sizes = rng.integers(0, 3, (2, 20)), np.array([[150, 203], [120, 180]])
 
-    def targets(packed, index, boxes, size):
-        return ops.mask_targets(packed, 203, index, boxes, 9, rule=rule, image_size=size)
+    def crop(packed, index, boxes, size):
+        return ops.mask_targets(
+            packed, 203, index, boxes, 9, rule=rule, image_size=size, implementation=implementation
+        )
 
-    choose_platform(monkeypatch, platform)
-    tiles = jax.jit(jax.vmap(targets))(*arguments)
-    one = jax.jit(targets)(*(x[1] for x in arguments))
-    choose_platform(monkeypatch, "tpu")
-    whole = jax.jit(jax.vmap(lambda *a: targets(*a)))(*arguments)
-    assert (np.asarray(whole).std((2, 3)) > 0.01).sum() > 25
+    arguments = ops.pack_masks(masks), index, boxes, sizes
+    batch = np.asarray(jax.jit(jax.vmap(crop))(*arguments))
+    one = jax.jit(crop)(*(x[1] for x in arguments))
+    expected = np.stack(
+        [
+            reference.multilevel_roi_align(
+                masks[i, ..., None].astype(np.float32), boxes[i], index[i], 9, spatial_scales=np.ones(3),
+                sampling_ratio=0, aligned=rule == "threshold", feature_sizes=[sizes[i]] * 3,
+            )[..., 0]
+            for i in range(2)
+        ]
+    )  # fmt: skip
+    assert (expected.std((2, 3)) > 0.01).sum() > 25
     if rule == "threshold":  # a sum that is a half up to rounding may go either way
-        assert (tiles != whole).mean() < 0.01
-        np.testing.assert_array_equal(tiles[1], one)
+        assert (batch != (expected >= 0.5)).mean() < 0.01
+        np.testing.assert_array_equal(batch[1], one)
     else:
-        np.testing.assert_allclose(tiles, whole, atol=2e-6)
-        np.testing.assert_allclose(tiles[1], one, atol=1e-6)
+        np.testing.assert_allclose(batch, expected, atol=2e-6)
+        np.testing.assert_allclose(batch[1], one, atol=1e-6)
 
 
 def test_targets_of_many_regions_fit_into_memory():
@@ -253,6 +264,10 @@ def test_pasting_has_finite_gradients_and_a_vmap():
 def test_wrong_names_are_named():
     with pytest.raises(ValueError, match="'hard'"):
         TARGETS(PACKED, WIDTH, np.zeros(1, int), np.zeros((1, 4)), 7, rule="hard")
+    with pytest.raises(ValueError, match='\'tiles\'; choose "tiles_cpu", "tiles_batched", "whole" or None'):
+        ops.mask_targets(
+            PACKED, WIDTH, np.zeros(1, int), np.zeros((1, 4)), 7, rule="soft", implementation="tiles"
+        )
     for paste in (
         lambda: ops.paste_masks(np.ones((1, 4, 4)), np.ones((1, 4)), (5, 5), convention="coco"),
         lambda: ops.paste_mask_window(np.ones((4, 4)), np.ones(4), (5, 5), convention="coco"),

@@ -1,5 +1,6 @@
 """NMS against the greedy algorithm in plain NumPy, and against torchvision."""
 
+import functools
 import pathlib
 
 import jax
@@ -192,12 +193,19 @@ def test_nothing_is_differentiated():
     assert grads[1].sum() == NMS(boxes, scores, 0.5).sum() + 5
 
 
-def test_suppression_at_once_as_on_accelerators(monkeypatch):
+@pytest.mark.parametrize("implementation", ["tile_by_tile", "at_once"])
+def test_implementations_equal_greedy(implementation):
     boxes, scores, ids = crowded(np.random.default_rng(7), 700)
     valid = np.random.default_rng(8).random(700) < 0.8
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
-    for groups in (None, ids):
-        suppress = ops.nms if groups is None else lambda b, s, *rest: ops.batched_nms(b, s, ids, *rest)
-        keep = jax.jit(lambda *a, suppress=suppress: suppress(*a))(boxes, scores, 0.5, valid)
-        expected = greedy(boxes, scores, np.zeros(700) if groups is None else groups, 0.5, valid)
-        assert np.flatnonzero(keep).tolist() == sorted(expected)
+    nms, batched_nms = (
+        jax.jit(functools.partial(f, implementation=implementation)) for f in (ops.nms, ops.batched_nms)
+    )
+    keep = nms(boxes, scores, 0.5, valid)
+    assert np.flatnonzero(keep).tolist() == sorted(greedy(boxes, scores, np.zeros(700), 0.5, valid))
+    keep = batched_nms(boxes, scores, ids, 0.5, valid)
+    assert np.flatnonzero(keep).tolist() == sorted(greedy(boxes, scores, ids, 0.5, valid))
+
+
+def test_a_wrong_implementation_is_named():
+    with pytest.raises(ValueError, match="implementation is 'fast'; choose \"tile_by_tile\""):
+        ops.nms(jnp.zeros((2, 4)), jnp.zeros(2), 0.5, implementation="fast")

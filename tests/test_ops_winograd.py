@@ -1,10 +1,12 @@
 """3x3 convolutions by Winograd's filtering beside the plain convolution."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.ops import winograd
+from jaxmaskrcnn.ops.convolution import winograd
 
 
 def oracle(x, kernel):
@@ -54,17 +56,18 @@ def draw(rng, n, h, w, channels_in, channels_out):
         ((1, 17, 9, 2, 2), 1),  # a row of tiles is more than a block
     ],
 )
-def test_equals_the_plain_convolution(monkeypatch, shape, tiles):
+def test_equals_the_plain_convolution(shape, tiles):
     """Forward and both gradients, however the maps are cut into blocks."""
-    monkeypatch.setattr(winograd, "_BLOCK_BYTES", tiles * winograd.POINTS * 4 * max(shape[3:]))
+    limit = dict(block_bytes=tiles * winograd.POINTS * 4 * max(shape[3:]))
+    convolve = partial(winograd.convolve, **limit)
     x, kernel, cotangent = draw(np.random.default_rng(0), *shape)
-    assert_close(jax.jit(winograd.convolve)(x, kernel), oracle(x, kernel))
+    assert_close(jax.jit(convolve)(x, kernel), oracle(x, kernel))
     bias = np.arange(shape[4], dtype=np.float32)
-    full = jax.jit(winograd.convolve, static_argnums=4)(x, kernel, bias, cotangent, True)
+    full = jax.jit(convolve, static_argnums=4)(x, kernel, bias, cotangent, True)
     assert_close(full, np.maximum(oracle(x, kernel) + bias + cotangent, 0))
     of_input, of_kernel = oracle_gradients(x, kernel, cotangent)
-    assert_close(jax.jit(winograd.input_gradient)(cotangent, kernel), of_input)
-    assert_close(jax.jit(winograd.kernel_gradient)(x, cotangent), of_kernel)
+    assert_close(jax.jit(partial(winograd.input_gradient, **limit))(cotangent, kernel), of_input)
+    assert_close(jax.jit(partial(winograd.kernel_gradient, **limit))(x, cotangent), of_kernel)
 
 
 def test_rounding_error_of_many_channels():

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.models.norm import FrozenBatchNorm, make_norm, param_dtype
-from jaxmaskrcnn.ops.convolution import convolution
-from jaxmaskrcnn.ops.epilogue import finish
+from jaxmaskrcnn.ops.convolution import convolution, finish
 
 Array = jax.Array
 

@@ -1,10 +1,14 @@
-"""RoIAlign on a CPU: tiles of the feature maps times the weights of their rows and columns.
+"""RoIAlign on a CPU, region by region: tiles of the feature maps times the weights of their rows and columns.
+
+Used on CPUs for the gradient and for the adaptive number of samples, and for mask targets.
 
 XLA's CPU backend scatters pixel by pixel, one after the other, and reads a pixel once for every tap.
 Here a region is cut into tiles of at most 12 x 12 pixels, and what a tile adds to the bins is
 ``rows @ tile @ columns.T``: two products of small matrices, which stay in the processor's cache. The
-gradient is the same with the matrices transposed, added to the gradient map in place. Loops run over
-the regions of one level at a time, so that the levels need not be copied into one array.
+gradient is the same with the matrices transposed, added to the gradient map in place. With the adaptive
+number of samples, 512 regions with their gradient take 0.3 s of processor time in place of 3.2 s by single
+pixels (docs/benchmarks.md). Loops run over the regions of one level at a time, so that the levels need not be
+copied into one array.
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, T a tile's side in pixels.
@@ -16,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxmaskrcnn.ops.epilogue import zero_after
+from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
 # Larger tiles have more pixels that no bin reads, smaller ones more products.
 TILE = 12
@@ -94,7 +98,7 @@ def _pool(readers, shapes, regions, side, dtype):
 
         return lax.fori_loop(start, stop, pool_region, out)
 
-    zero = zero_after(regions.rows.span()[0]).astype(dtype)
+    zero = zero_depending_on(regions.rows.span()[0]).astype(dtype)
     out = jnp.full((regions.level.shape[0], *bins, channels), zero)
     for level, (read, shape) in enumerate(zip(readers, shapes, strict=True)):
         out = pool_level(out, read, shape, starts[level], starts[level + 1])
@@ -102,10 +106,10 @@ def _pool(readers, shapes, regions, side, dtype):
 
 
 def spread(maps, regions, cotangent):
-    """The transpose of :func:`pool`; arguments and result as of ``roi_gather.spread_taps``."""
+    """The transpose of :func:`pool`; arguments and result as of `gather.spread_taps`."""
     rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
     order, starts = _by_level(regions.level, len(maps))
-    zero = zero_after(cotangent)
+    zero = zero_depending_on(cotangent)
 
     def spread_level(shape, start, stop):
         def spread_region(k, grad):
@@ -155,11 +159,11 @@ def _tile(regions, rows, columns, r, tile, shape, side):
     for tiles, taps, number, axis in ((rows, regions.rows, tile // across, 1),
                                       (columns, regions.columns, tile % across, 2)):  # fmt: skip
         pixels = _tile_shape(shape, side)[axis]
-        wanted = tiles.first[r] + side * number
-        # At the border a tile begins earlier, with pixels that the one before has counted.
-        start = jnp.minimum(wanted, shape[axis] - pixels)
+        first = tiles.first[r] + side * number
+        # At the border a tile begins earlier, with pixels that the tile before it has counted.
+        start = jnp.minimum(first, shape[axis] - pixels)
         pixel = start + jnp.arange(pixels)
         own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, r, keepdims=False), taps)  # noqa: B023
         starts.append(start)
-        weights.append(jnp.where(pixel >= wanted, own.matrix(pixel), 0))
+        weights.append(jnp.where(pixel >= first, own.matrix(pixel), 0))
     return (regions.image[r], *starts, jnp.int32(0)), *weights

@@ -37,12 +37,12 @@ def axis_samples(low, high, bins, sampling_ratio, aligned):
     if sampling_ratio > 0:
         count = jnp.full_like(length, sampling_ratio)
     else:
-        # XLA divides by a constant by multiplying with its reciprocal, and then 49 / 7 is more
-        # than 7. Products of whole numbers are exact and put that right.
+        # XLA replaces a division by a constant with a product with its reciprocal, and then 49 / 7 is more
+        # than 7, which would be a sample too many. Products of whole numbers are exact and correct that.
         count = jnp.ceil(length / bins)
         count = count + (count * bins < length)
         count = jnp.maximum(count - ((count - 1) * bins >= length), 0)
-    # The select is no constant either, so the division below is a true one.
+    # This is not a constant to XLA, so the division below is a true one.
     count = jnp.where(jnp.isfinite(start + length), count, 0)
     return start, length / jnp.maximum(bins * count, 1), count
 
@@ -58,7 +58,7 @@ def axis_matrix(start, spacing, count, bins, extent, pixels):
         count: Likewise.
         bins: Number of bins, static.
         extent: Number of pixels at which the border rule applies, a scalar.
-        pixels: Number of pixels there are, static.
+        pixels: Number of pixels of the axis, static.
 
     Returns:
         float32 [bins, pixels]; all zeros where ``count`` is 0.
@@ -72,7 +72,7 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
 
     Samples are less than a pixel apart, but more than half a pixel if a bin has several. So at
     most a handful of them touch a given pixel, whatever the size of the region, and only those
-    are looked at.
+    are evaluated.
     """
     start, spacing, count, extent, number, pixel = (
         jnp.asarray(x)[..., None] for x in (start, spacing, count, extent, number, pixel)
@@ -80,7 +80,7 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
     bin_first = number * count
     bin_end = bin_first + count
     # Samples within one pixel of this one: at most 4 fit into the two pixels of length. One
-    # more at either end makes rounding harmless. 6 samples or fewer are all looked at.
+    # more at either end makes rounding harmless. 6 samples or fewer are all evaluated.
     nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
     first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
     sample = first + jnp.arange(6)  # [..., 6]
@@ -90,7 +90,8 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
 
 
 def _position(start, spacing, sample):
-    # A sample may lie on the border exactly; fused with the sum, the product would put it outside.
+    # A sample may lie exactly on the border. XLA would contract the product and the sum into one fused
+    # multiply-add, which rounds once instead of twice and can put such a sample outside.
     return start + rounded((sample + 0.5) * spacing)
 
 
@@ -111,7 +112,7 @@ class Taps(NamedTuple):
     weights: jax.Array
 
     def size(self):
-        """How many taps there are, a number."""
+        """The number of taps of a bin, static."""
         return self.pixels.shape[-1]
 
     def tap(self, k):
@@ -145,7 +146,7 @@ class Window(NamedTuple):
     extent: jax.Array
 
     def size(self):
-        """How many taps there are, a traced number."""
+        """The number of taps of a bin, a traced number."""
         # Of the widest bin: the weights are zero beyond a bin's own pixels.
         return (self.last - self.first).max(initial=0) + 1
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmaskrcnn.ops.roi_taps import Taps, Window
+from jaxmaskrcnn.ops.roi_align.axis import Taps, Window, axis_samples, fixed_taps, window_taps
 
 
-class Regions(NamedTuple):
+class RegionTaps(NamedTuple):
     """Where regions lie in the feature maps of a batch of images, L arrays [B, H_l, W_l, C].
 
     ``level`` and ``image`` int [R] say in which map of which image.
@@ -59,11 +59,45 @@ class Regions(NamedTuple):
         return index.reshape(*index.shape[:3], -1), weight.reshape(*index.shape[:3], -1)
 
 
-def merge_batch(function):
-    """A function of L arrays [B, H, W, C], regions, and arrays of R rows, that `vmap` calls once.
+def make_regions(
+    boxes, levels, output_size, spatial_scales, sampling_ratio, aligned, feature_sizes
+) -> RegionTaps:
+    """The regions of one image; arguments as of `api.multilevel_roi_align`.
 
-    It gets one long list of the regions of all elements, and their maps as one large batch. A batch of
-    loops would run as long as the longest one and copy what the others carry.
+    Args:
+        boxes: [R, 4], XYXY in pixels of the network's input.
+        levels: int [R].
+        output_size: (oh, ow), static.
+        spatial_scales: [L], feature pixels per input pixel of each level.
+        sampling_ratio: Samples per bin and axis, static; 0 for the adaptive number.
+        aligned: Whether regions are moved by half a pixel, static.
+        feature_sizes: [L, 2], (h, w) of each level.
+
+    Returns:
+        R regions of image 0.
+    """
+    oh, ow = output_size
+    sizes = jnp.asarray(feature_sizes, jnp.float32)  # [L, 2]
+    boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
+    scales = jnp.asarray(spatial_scales, jnp.float32)[levels]
+    y = axis_samples(boxes[:, 1] * scales, boxes[:, 3] * scales, oh, sampling_ratio, aligned)
+    x = axis_samples(boxes[:, 0] * scales, boxes[:, 2] * scales, ow, sampling_ratio, aligned)
+
+    extents = sizes[levels]  # [R, 2]
+    if sampling_ratio > 0:
+        rows = fixed_taps(*y, oh, sampling_ratio, extents[:, 0])
+        columns = fixed_taps(*x, ow, sampling_ratio, extents[:, 1])
+    else:
+        rows = window_taps(*y, oh, extents[:, 0])
+        columns = window_taps(*x, ow, extents[:, 1])
+    return RegionTaps(jnp.asarray(levels, jnp.int32), jnp.zeros_like(levels, jnp.int32), rows, columns)
+
+
+def merge_batch(function):
+    """A function of L arrays [B, H, W, C], regions, and arrays of R rows, which `vmap` calls only once.
+
+    It is called with one long list of the regions of all elements, and with their maps as one large batch. A
+    batch of loops would run as long as the longest one and copy what the others carry.
     """
     function = jax.custom_batching.custom_vmap(function)
 

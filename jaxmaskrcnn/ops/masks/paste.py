@@ -1,162 +1,16 @@
-"""Instance masks: packing, training targets, and pasting predictions into the image.
+"""Predicted masks pasted into the image, on the device or on the host.
 
-Shape legend: G ground-truth masks, N predicted masks, P regions, H and W the image's (or
-canvas's) height and width, M the side of a predicted mask. Boxes are XYXY in pixels.
+Shape legend: N predicted masks, M the side of one, H and W the image's height and width, K pixels of an axis.
+Boxes are XYXY in pixels.
 """
 
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops import roi_tile_batches, roi_tiles
 from jaxmaskrcnn.ops.interpolation import mix_pairs
-from jaxmaskrcnn.ops.roi_regions import Regions, merge_batch
-from jaxmaskrcnn.ops.roi_taps import axis_matrix, axis_samples, window_taps
 from jaxmaskrcnn.ops.shapes import check_shapes
-
-# Mask pixels that are unpacked at a time: 32 MB of float32.
-_CHUNK_PIXELS = 2**23
-
-
-def pack_masks(masks: np.ndarray) -> np.ndarray:
-    """Eight pixels of a row in a byte, on the host.
-
-    Args:
-        masks: numpy bool [..., H, W].
-
-    Returns:
-        numpy uint8 [..., H, ceil(W / 8)]; the leftmost pixel is the highest bit.
-
-    Example:
-        >>> pack_masks(np.array([[True, False, True]])).tolist()
-        [[160]]
-    """
-    return np.packbits(np.asarray(masks, bool), axis=-1)
-
-
-def unpack_masks(packed: ArrayLike, width: int) -> Array:
-    """The inverse of :func:`pack_masks`, on the device.
-
-    Args:
-        packed: uint8 [..., H, ceil(W / 8)].
-        width: W, static.
-
-    Returns:
-        uint8 [..., H, W] of 0 and 1.
-
-    Example:
-        >>> unpack_masks(np.array([[160]], np.uint8), 3).tolist()
-        [[1, 0, 1]]
-    """
-    return jnp.unpackbits(jnp.asarray(packed), axis=-1, count=width)
-
-
-def mask_targets(
-    packed: ArrayLike,
-    width: int,
-    index: Array,
-    boxes: ArrayLike,
-    size: int,
-    *,
-    rule: str,
-    image_size: tuple[float, float] | ArrayLike | None = None,
-) -> Array:
-    """What the mask head should predict: each region's object, cropped and resampled.
-
-    Both rules are RoIAlign of the full-image mask with the adaptive number of samples.
-
-    Args:
-        packed: uint8 [G, H, ceil(W / 8)], from :func:`pack_masks`.
-        width: W, static.
-        index: int [P], the object that each region was matched with.
-        boxes: [P, 4], XYXY in pixels of the masks.
-        size: M, the side of the targets, static.
-        rule: "soft" keeps the shares of covered area in 0 to 1 (torchvision, not aligned);
-            "threshold" makes them 0 or 1 at 0.5 (Detectron2 with bitmasks, MMDetection, aligned).
-        image_size: [2], (h, w) of the image inside the canvas, where RoIAlign's border rule
-            applies; may be traced. None: (H, W).
-
-    Returns:
-        float32 [P, M, M]; zeros for an empty region under "threshold".
-
-    Raises:
-        ValueError: ``rule`` is something else, or an array has another shape.
-
-    Example:
-        >>> mask = np.zeros((1, 8, 8), bool)
-        >>> mask[0, :, :4] = True
-        >>> box = jnp.array([[0.0, 0, 8, 8]])
-        >>> mask_targets(pack_masks(mask), 8, jnp.array([0]), box, 2, rule="threshold")[0].tolist()
-        [[1.0, 0.0], [1.0, 0.0]]
-    """
-    if rule not in ("soft", "threshold"):
-        raise ValueError(f'mask_targets: rule is {rule!r}; choose "soft" or "threshold".')
-    check_shapes(
-        "mask_targets",
-        packed=(packed, f"G H {-(-width // 8)}"),
-        index=(index, "P"),
-        boxes=(boxes, "P 4"),
-        image_size=(image_size, "2"),
-    )
-    packed = jnp.asarray(packed)
-    height = packed.shape[1]
-    h, w = (height, width) if image_size is None else (image_size[0], image_size[1])
-    h, w = jnp.asarray(h, jnp.float32), jnp.asarray(w, jnp.float32)
-    boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
-    if boxes.shape[0] == 0 or packed.shape[0] == 0:
-        return jnp.zeros((boxes.shape[0], size, size), jnp.float32)
-
-    y, x = (axis_samples(boxes[:, i], boxes[:, i + 2], size, 0, aligned=rule == "threshold") for i in (1, 0))
-    extents = jnp.broadcast_to(h, index.shape), jnp.broadcast_to(w, index.shape)
-    targets = jax.lax.platform_dependent(
-        packed, jnp.asarray(index, jnp.int32), y, x, extents,
-        cpu=functools.partial(_crop_tiles, functools.partial(roi_tiles.pool_bits, width=width), size),
-        tpu=functools.partial(_crop_whole, size, width),
-        default=functools.partial(_crop_tiles, roi_tile_batches.pool_bits, size),
-    )  # fmt: skip
-    return targets if rule == "soft" else (targets >= 0.5).astype(jnp.float32)
-
-
-def _crop_whole(size, width, packed, index, y, x, extents):
-    """RoIAlign of masks, unpacked as a whole a few at a time, as products with a matrix for each axis.
-
-    Args:
-        size: M, static.
-        width: W, static.
-        packed: uint8 [G, H, ceil(W / 8)].
-        index: int [P].
-        y: Samples [P] of `axis_samples` on the vertical axis.
-        x: On the horizontal one.
-        extents: (h, w), float32 [P], where the border rule applies.
-
-    Returns:
-        float32 [P, M, M].
-    """
-    height = packed.shape[1]
-
-    def crop(region):
-        object_index, y, x, (h, w) = region
-        mask = unpack_masks(packed[object_index], width).astype(jnp.float32)
-        half = jnp.matmul(axis_matrix(*y, size, h, height), mask, precision="highest")
-        return jnp.matmul(half, axis_matrix(*x, size, w, width).T, precision="highest")
-
-    chunk = max(1, _CHUNK_PIXELS // (height * width))
-    return jax.lax.map(crop, (index, y, x, extents), batch_size=min(chunk, index.shape[0]))
-
-
-def _crop_tiles(pool_bits, size, packed, index, y, x, extents):
-    """The same from those pixels alone that a region covers."""
-
-    @merge_batch
-    def crop(maps, regions):
-        return pool_bits(*maps, regions)
-
-    rows, columns = window_taps(*y, size, extents[0]), window_taps(*x, size, extents[1])
-    return crop((packed,), Regions(jnp.zeros_like(index), index, rows, columns))[..., 0]
 
 
 def paste_masks(
@@ -315,7 +169,7 @@ def _positions(low, high, pixels, cells, convention, xp):
     Args:
         low: float32 [N], the boxes' smaller coordinate.
         high: float32 [N], the larger one.
-        pixels: int [K], the pixels wanted.
+        pixels: int [K], the pixels to look up.
         cells: M.
         convention: As in :func:`paste_masks`.
         xp: numpy or jax.numpy.

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmaskrcnn.ops.epilogue import finish, unwritten, zero_after
+from jaxmaskrcnn.ops.convolution.epilogue import finish
+from jaxmaskrcnn.ops.xla_memory import empty_depending_on, zero_depending_on
 
 Array = jax.Array
 
@@ -64,7 +65,7 @@ _A, _G, _B = _matrices()
 
 
 def _combine(matrix: np.ndarray, parts: list[Array], axis: int) -> Array:
-    """``matrix @ parts``, stacked: sums of at most six terms, each of which XLA makes one pass."""
+    """``matrix @ parts``, stacked: sums of at most six terms, each of which XLA computes in one pass."""
     sums = []
     for row in matrix:
         terms = [part if c == 1 else float(c) * part for c, part in zip(row, parts, strict=True) if c]
@@ -130,7 +131,7 @@ class _Blocks(NamedTuple):
         """Zeros around the maps, so that every tile is full; not made before ``after``."""
         below, right = (-size % TILE + border for size in x.shape[1:3])
         return jax.lax.pad(
-            x, zero_after(after), ((0, 0, 0), (border, below, 0), (border, right, 0), (0, 0, 0))
+            x, zero_depending_on(after), ((0, 0, 0), (border, below, 0), (border, right, 0), (0, 0, 0))
         )
 
     def start(self, index: Array) -> tuple:
@@ -151,8 +152,8 @@ class _Blocks(NamedTuple):
         return jax.lax.dynamic_slice(x, self.start(index), shape)
 
 
-def _blocks(n: int, h: int, w: int, channels: int) -> _Blocks:
-    tiles = max(1, _BLOCK_BYTES // (POINTS * channels * 4))
+def _blocks(n: int, h: int, w: int, channels: int, block_bytes: int = _BLOCK_BYTES) -> _Blocks:
+    tiles = max(1, block_bytes // (POINTS * channels * 4))
     height, columns = ceil(h / TILE), ceil(w / TILE)
     if height * columns < tiles:
         along_batch = ceil(n / (tiles // (height * columns)))
@@ -163,7 +164,12 @@ def _blocks(n: int, h: int, w: int, channels: int) -> _Blocks:
 
 
 def convolve(
-    x: Array, kernel: Array, bias: Array | None = None, shortcut: Array | None = None, relu: bool = False
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    shortcut: Array | None = None,
+    relu: bool = False,
+    block_bytes: int = _BLOCK_BYTES,
 ) -> Array:
     """A 3x3 convolution with stride 1 and a border of one zero, a sum and a ReLU.
 
@@ -175,6 +181,7 @@ def convolve(
         bias: [D], or None.
         shortcut: [N, h, w, D], added to the result; or None.
         relu: Whether negative results become 0.
+        block_bytes: Of the inputs at the points that are computed at a time.
 
     Returns:
         [N, h, w, D].
@@ -185,10 +192,10 @@ def convolve(
         9.0
     """
     n, h, w, channels = x.shape
-    blocks = _blocks(n, h, w, max(channels, kernel.shape[3]))
+    blocks = _blocks(n, h, w, max(channels, kernel.shape[3]), block_bytes)
     padded = blocks.pad(x, 1, after=kernel)
     added = None if shortcut is None else blocks.pad(shortcut, 0, after=x)
-    points = _kernel_to_points(kernel + zero_after(x))
+    points = _kernel_to_points(kernel + zero_depending_on(x))
 
     def one(index, y):
         window = _map_to_points(_B, blocks.take(padded, index, 1), blocks.rows, blocks.columns)
@@ -198,35 +205,37 @@ def convolve(
         return jax.lax.dynamic_update_slice(y, finish(block, bias, more, relu), blocks.start(index))
 
     shape = (n, TILE * ceil(h / TILE), TILE * blocks.columns, kernel.shape[3])
-    y = jax.lax.fori_loop(0, blocks.count, one, unwritten(shape, x, kernel, bias, shortcut))
+    y = jax.lax.fori_loop(0, blocks.count, one, empty_depending_on(shape, x, kernel, bias, shortcut))
     return y[:, :h, :w]
 
 
-def input_gradient(cotangent: Array, kernel: Array) -> Array:
+def input_gradient(cotangent: Array, kernel: Array, block_bytes: int = _BLOCK_BYTES) -> Array:
     """Gradient of `convolve` in its input: the convolution with the turned kernel.
 
     Args:
         cotangent: [N, h, w, D].
         kernel: [3, 3, C, D].
+        block_bytes: As in `convolve`.
 
     Returns:
         [N, h, w, C].
     """
-    return convolve(cotangent, kernel[::-1, ::-1].swapaxes(2, 3))
+    return convolve(cotangent, kernel[::-1, ::-1].swapaxes(2, 3), block_bytes=block_bytes)
 
 
-def kernel_gradient(x: Array, cotangent: Array) -> Array:
+def kernel_gradient(x: Array, cotangent: Array, block_bytes: int = _BLOCK_BYTES) -> Array:
     """Gradient of `convolve` in its kernel.
 
     Args:
         x: [N, h, w, C].
         cotangent: [N, h, w, D].
+        block_bytes: As in `convolve`.
 
     Returns:
         [3, 3, C, D].
     """
     n, h, w, channels = x.shape
-    blocks = _blocks(n, h, w, max(channels, cotangent.shape[3]))
+    blocks = _blocks(n, h, w, max(channels, cotangent.shape[3]), block_bytes)
     x, cotangent = blocks.pad(x, 1, after=cotangent), blocks.pad(cotangent, 0, after=cotangent)
 
     def one(index):

@@ -1,8 +1,11 @@
-"""RoIAlign by gathering what each bin reads: pairs of a row tap and a column tap.
+"""RoIAlign by gathering the pixels that each bin reads: pairs of a row tap and a column tap.
+
+Used with a fixed number of samples: tap by tap on CPUs (forward) and TPUs, all taps at once on GPUs.
 
 Tap by tap nothing larger than the output is ever in memory, on any platform. On a GPU all taps at once are
-twice as fast: XLA gathers, weights and sums in one kernel without an array of all taps, and the pixels of a
-bin, which neighbouring bins share, are read from the cache.
+twice as fast, because XLA gathers, weights and sums in one kernel without an array of all taps, and reads the
+pixels that neighbouring bins share from the cache: 0.44 in place of 0.92 ms forward and 1.5 in place of 3.1
+backward, for 512 regions of each of 8 images (docs/benchmarks.md).
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, T taps of a bin.
@@ -12,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmaskrcnn.ops.epilogue import zero_after
+from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
 
 def sum_taps(maps, regions):
@@ -34,10 +37,11 @@ def sum_taps(maps, regions):
         return total + weight[..., None] * pixels.astype(total.dtype)
 
     taps = regions.size()
-    zero = zero_after(flat).astype(jnp.promote_types(flat.dtype, jnp.float32))
+    zero = zero_depending_on(flat).astype(jnp.promote_types(flat.dtype, jnp.float32))
     total = jnp.full((regions.level.shape[0], *regions.bins(), flat.shape[1]), zero)
-    # Partly unrolled, XLA makes one loop of several taps. Without any loop it would repeat the whole
-    # sum inside of each consumer, for a transposed copy in a very slow order.
+    # Partly unrolled, so that XLA makes one pass of several taps. Not fully unrolled: without a loop XLA
+    # fuses the whole sum into each operation that reads it and repeats it there, and where such an
+    # operation is a transpose, in a very slow order.
     return jax.lax.fori_loop(0, taps, add, total, unroll=4 if isinstance(taps, int) else 1)
 
 
@@ -63,12 +67,12 @@ def spread_taps(maps, regions, cotangent):
 
 def sum_taps_at_once(maps, regions):
     """:func:`sum_taps` for a fixed number of taps; arguments and result as there."""
-    # Without the barrier each read would choose among the maps anew.
+    # Without the barrier XLA fuses the concatenation into the gather, and each read chooses among the maps.
     flat = jax.lax.optimization_barrier(jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]))
     index, weight = regions.taps(*regions.base(maps))
     pixels = flat.at[index].get(mode="promise_in_bounds")  # [R, oh, ow, T, C]
-    kind = jnp.promote_types(flat.dtype, jnp.float32)
-    return (weight[..., None] * pixels.astype(kind)).sum(3)
+    dtype = jnp.promote_types(flat.dtype, jnp.float32)
+    return (weight[..., None] * pixels.astype(dtype)).sum(3)
 
 
 def spread_taps_at_once(maps, regions, cotangent):
@@ -81,7 +85,7 @@ def spread_taps_at_once(maps, regions, cotangent):
 
 def zeros(maps, cotangent):
     """A gradient of 0 for all pixels of L maps [B, H, W, 0] in one list, [sum of B H W, C]."""
-    return jnp.full((sum(_pixels(maps)), cotangent.shape[-1]), zero_after(cotangent))
+    return jnp.full((sum(_pixels(maps)), cotangent.shape[-1]), zero_depending_on(cotangent))
 
 
 def maps_of(flat, maps):

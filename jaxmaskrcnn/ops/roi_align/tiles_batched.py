@@ -1,9 +1,11 @@
-"""RoIAlign with the adaptive number of samples on GPUs and TPUs: many tiles at a time.
+"""RoIAlign by many tiles of many regions at a time.
+
+Used on GPUs and TPUs for the adaptive number of samples, and on GPUs for mask targets.
 
 A region reads as many pixels as it covers, and regions differ a thousandfold in size. So the regions are cut
-into tiles of equal size, and these are worked through in batches, whichever regions they belong to: what a
+into tiles of equal size, which are computed in batches, whichever regions they belong to: what a
 tile adds to its region's bins is ``rows @ tile @ columns.T``. The gradient is the same with the matrices
-transposed. On CPUs `roi_tiles.py` does it tile by tile.
+transposed. On CPUs `tiles_cpu.py` does it tile by tile.
 
 Sums of a bin's tiles are made in no fixed order, as all scatters of XLA are on a GPU.
 
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmaskrcnn.ops.roi_gather import maps_of, zeros
+from jaxmaskrcnn.ops.roi_align.gather import maps_of, zeros
 
 TILE = 16
 BITS_TILE = 64  # in masks, whose pixels have one channel
@@ -40,7 +42,7 @@ class _Tiles(NamedTuple):
     def batch(self, start, size, side):
         """Regions int [K] and pixels int [K, T] of ``size`` tiles from number ``start`` on.
 
-        What comes after the last tile lies behind the last region, where nothing has a weight.
+        Tiles after the last one lie beyond the last region, where all weights are 0.
         """
         number = start + jnp.arange(size)
         region = jnp.searchsorted(self.end, number, side="right", method="scan_unrolled")
@@ -76,10 +78,10 @@ def _batches(tiles, size, add, initial):
     return jax.lax.while_loop(more, lambda s: (s[0] + size, add(s[0], s[1])), (jnp.int32(0), initial))[1]
 
 
-def _pool(read, regions, side, channels, dtype, align=1):
+def _pool(read, regions, side, channels, dtype, batch_bytes, align=1):
     """Bins of the regions, [R, oh, ow, C]; ``read`` gives the pixels [K, T, T, C] of tiles."""
     tiles, (height, width) = _cut(regions, side, align), regions.bins()
-    size = _batch_size(side, channels)
+    size = _batch_size(side, channels, batch_bytes)
 
     def add(start, total):
         region, y, x = tiles.batch(start, size, side)
@@ -98,7 +100,7 @@ def _flat_index(maps, regions):
     heights = jnp.asarray(np.array([f.shape[1] for f in maps], np.int32))[regions.level]
 
     def places(region, y, x):
-        # Pixels behind the last one have no weight.
+        # Pixels beyond the map have the weight 0.
         y = jnp.minimum(y, heights[region][:, None] - 1)
         x = jnp.minimum(x, width[region][:, None] - 1)
         return (base[region][:, None] + width[region][:, None] * y)[:, :, None] + x[:, None, :]
@@ -106,12 +108,13 @@ def _flat_index(maps, regions):
     return places
 
 
-def pool(maps, regions):
+def pool(maps, regions, batch_bytes=_BATCH_BYTES):
     """Weighted sums of pixels.
 
     Args:
         maps: L arrays [B, H, W, C].
         regions: R of them, at least one.
+        batch_bytes: Size of the pixels of a batch of tiles, in float32.
 
     Returns:
         [R, oh, ow, C], at least float32.
@@ -121,15 +124,16 @@ def pool(maps, regions):
     def read(region, y, x):
         return flat.at[places(region, y, x)].get(mode="promise_in_bounds")
 
-    return _pool(read, regions, TILE, flat.shape[1], jnp.promote_types(flat.dtype, jnp.float32))
+    return _pool(read, regions, TILE, flat.shape[1], jnp.promote_types(flat.dtype, jnp.float32), batch_bytes)
 
 
-def pool_bits(packed, regions):
+def pool_bits(packed, regions, batch_bytes=_BATCH_BYTES):
     """:func:`pool` of masks with eight pixels in a byte.
 
     Args:
         packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
         regions: R of them, at least one, all of level 0.
+        batch_bytes: As in :func:`pool`.
 
     Returns:
         float32 [R, oh, ow, 1].
@@ -142,13 +146,13 @@ def pool_bits(packed, regions):
         bytes_ = packed.at[image[:, None, None], y[:, :, None], byte[:, None, :]]
         return jnp.unpackbits(bytes_.get(mode="promise_in_bounds"), axis=-1)[..., None]
 
-    return _pool(read, regions, BITS_TILE, 1, jnp.float32, align=8)
+    return _pool(read, regions, BITS_TILE, 1, jnp.float32, batch_bytes, align=8)
 
 
-def spread(maps, regions, cotangent):
-    """The transpose of :func:`pool`; arguments and result as of ``roi_gather.spread_taps``."""
+def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
+    """The transpose of :func:`pool`; arguments and result as of `gather.spread_taps`."""
     tiles, places, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
-    size = _batch_size(TILE, channels)
+    size = _batch_size(TILE, channels, batch_bytes)
 
     def add(start, grad):
         region, y, x = tiles.batch(start, size, TILE)
@@ -161,5 +165,5 @@ def spread(maps, regions, cotangent):
     return maps_of(_batches(tiles, size, add, zeros(maps, cotangent)), maps)
 
 
-def _batch_size(side, channels):
-    return max(1, _BATCH_BYTES // (4 * side * side * channels))
+def _batch_size(side, channels, batch_bytes):
+    return max(1, batch_bytes // (4 * side * side * channels))

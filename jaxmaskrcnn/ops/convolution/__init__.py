@@ -1,0 +1,11 @@
+"""Convolutions with bias, shortcut and ReLU as one operation.
+
+`api.py` has the operation and the table of implementations, which are in `xla.py`, `products.py` and
+`winograd.py`; `epilogue.py` is what follows a convolution.
+"""
+
+from jaxmaskrcnn.ops.convolution.api import convolution, winograd_is_faster
+from jaxmaskrcnn.ops.convolution.epilogue import finish
+from jaxmaskrcnn.ops.convolution.products import product
+
+__all__ = ["convolution", "finish", "product", "winograd_is_faster"]

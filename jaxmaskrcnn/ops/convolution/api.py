@@ -1,0 +1,188 @@
+"""The convolutions of the models with what follows them, computed in the fastest way on each platform.
+
+``relu(convolution(x, kernel) + bias + shortcut)`` is one operation whose gradient needs ``x`` and the
+result, and nothing in between. On GPUs and TPUs it is XLA's convolution, which cuDNN computes in one pass
+with all that follows, with XLA's own gradients (of a 1x1 convolution: those of a product). On CPUs, where
+XLA's gradients of convolutions are several times slower than the convolutions themselves (jaxlib 0.10.2), the
+table `_ON_CPU` chooses by shapes: Winograd's filtering, products of matrices, or parts of XLA's.
+
+Large maps are made there block by block in a loop, sums and ReLU included. Otherwise XLA would keep the
+bare convolution for the gradient, beside the result that the next layer reads.
+
+The numbers are the same but for rounding. Gradients are in reverse mode only.
+
+Shapes: N maps of h x w cells, C and D channels in and out.
+"""
+
+import functools
+from collections.abc import Callable
+from math import ceil
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmaskrcnn.ops.convolution import products, winograd, xla
+from jaxmaskrcnn.ops.xla_memory import without_elements, zero_depending_on
+
+Array = jax.Array
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+def convolution(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    shortcut: Array | None = None,
+    stride: int = 1,
+    groups: int = 1,
+    relu: bool = False,
+    implementation: str | None = None,
+) -> Array:
+    """A square convolution with a border of ``size // 2`` zeros, a sum and a ReLU.
+
+    Args:
+        x: [N, h, w, C].
+        kernel: [size, size, C / groups, D] with an odd size.
+        bias: [D], or None.
+        shortcut: Added to the result, of its shape; or None.
+        stride: Of rows and columns.
+        groups: Channels are convolved in this many groups.
+        relu: Whether negative results become 0.
+        implementation: None for the fastest on the platform that a program is compiled for, or the name of
+            one, for the gradient as well: "xla", "winograd", "product", "stride2" or "stem".
+
+    Returns:
+        [N, h / stride, w / stride, D], rounded up.
+
+    Raises:
+        ValueError: ``implementation`` is something else, or not for this convolution.
+
+    Example:
+        >>> loss = lambda kernel: convolution(jnp.ones((1, 8, 8, 1)), kernel).sum()
+        >>> float(jax.grad(loss)(jnp.zeros((3, 3, 1, 1)))[1, 1, 0, 0])
+        64.0
+    """
+    row = _choose(x, kernel, stride, groups, implementation)
+    settings = dict(stride=stride, groups=groups, relu=relu)
+    return _on_platform(row.forward, _XLA.forward, implementation, settings, x, kernel, bias, shortcut)
+
+
+def _forward(x, kernel, bias, shortcut, stride, groups, relu, implementation):
+    y = convolution(x, kernel, bias, shortcut, stride, groups, relu, implementation)
+    added = tuple(None if a is None else without_elements(a) for a in (bias, shortcut))
+    return y, (x, kernel, added, y if relu else None)
+
+
+def _backward(stride, groups, relu, implementation, saved, cotangent):
+    x, kernel, (bias, shortcut), y = saved
+    if relu:
+        # Without the barrier XLA compares the input of the ReLU with 0 in place of its result.
+        # Then that input has two uses: it is kept, and cuDNN's convolution does not take in what follows.
+        y = jax.lax.optimization_barrier(y)
+        cotangent = jnp.where(y > 0, cotangent, 0)
+    row = _choose(x, kernel, stride, groups, implementation)
+    settings = dict(stride=stride, groups=groups)
+    of_x, of_kernel = _on_platform(
+        row.backward, _XLA.backward, implementation, settings, x, kernel, cotangent
+    )
+    of_bias = None if bias is None else cotangent.sum((0, 1, 2)).astype(bias.dtype)
+    return of_x, of_kernel, of_bias, None if shortcut is None else cotangent.astype(shortcut.dtype)
+
+
+convolution.defvjp(_forward, _backward)
+
+
+def _on_platform(chosen, other, implementation, settings, *arrays):
+    """The chosen function on CPUs and the other one elsewhere; the chosen one everywhere if it has a name."""
+    if implementation is not None or chosen is other:
+        return chosen(*arrays, **settings)
+    cpu, default = functools.partial(chosen, **settings), functools.partial(other, **settings)
+    return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+
+def winograd_is_faster(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> bool:
+    """Whether a 3x3 convolution is large enough, and float32, for Winograd's filtering on a CPU."""
+    n, h, w, _ = x.shape
+    tiles = n * ceil(h / winograd.TILE) * ceil(w / winograd.TILE)
+    return (
+        (*kernel.shape[:2], stride, groups) == (3, 3, 1, 1)
+        and x.dtype == kernel.dtype == jnp.float32
+        and min(kernel.shape[2:]) >= 32
+        and tiles >= 64
+    )
+
+
+def _winograd_forward(x, kernel, bias, shortcut, stride, groups, relu) -> Array:
+    return winograd.convolve(x, kernel, bias, shortcut, relu=relu)
+
+
+def _winograd_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
+    of_kernel = winograd.kernel_gradient(x, cotangent)
+    # One after the other, so that only one of the two has padded maps in memory.
+    return winograd.input_gradient(cotangent, kernel + zero_depending_on(of_kernel)), of_kernel
+
+
+def _product_forward(x, kernel, bias, shortcut, stride, groups, relu) -> Array:
+    return products.product_in_blocks(x, kernel, bias, shortcut, stride, relu)
+
+
+def _stride2_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
+    return products.stride2_gradients(x, kernel, cotangent)
+
+
+class Implementation(NamedTuple):
+    """One way to compute some convolutions and their gradients.
+
+    ``applies(x, kernel, stride, groups)`` says whether it is for such a convolution. ``forward`` has the
+    arguments of `convolution`, and ``backward(x, kernel, cotangent, stride, groups)`` gives the gradients in
+    ``x`` and ``kernel``.
+    """
+
+    name: str
+    applies: Callable
+    forward: Callable
+    backward: Callable
+
+
+# For every convolution on every platform, and what GPUs and TPUs compute with.
+_XLA = Implementation("xla", lambda x, kernel, stride, groups: True, xla.forward, xla.gradients)
+# What CPUs compute with: the first that applies, or else XLA's.
+_ON_CPU = (
+    Implementation("winograd", winograd_is_faster, _winograd_forward, _winograd_gradients),
+    Implementation(
+        "product",
+        lambda x, kernel, stride, groups: xla.is_product(kernel, groups),
+        _product_forward,
+        xla.gradients,
+    ),
+    Implementation(
+        "stride2",
+        lambda x, kernel, stride, groups: (*kernel.shape[:2], stride, groups) == (3, 3, 2, 1),
+        xla.forward,
+        _stride2_gradients,
+    ),
+    Implementation(
+        "stem",
+        lambda x, kernel, stride, groups: xla.is_stem(kernel, stride, groups),
+        functools.partial(xla.forward, fold=False),
+        functools.partial(xla.gradients, fold=False),
+    ),
+)
+
+
+def _choose(x, kernel, stride, groups, name) -> Implementation:
+    """The row of that name; for None the one for CPUs."""
+    rows = (*_ON_CPU, _XLA)
+    if name is None:
+        return next(row for row in rows if row.applies(x, kernel, stride, groups))
+    found = [row for row in rows if row.name == name]
+    if not found:
+        known = ", ".join(f'"{row.name}"' for row in rows)
+        raise ValueError(f"convolution: implementation is {name!r}; choose {known} or None.")
+    if not found[0].applies(x, kernel, stride, groups):
+        raise ValueError(
+            f"convolution: the implementation {name!r} is not for a {x.dtype.name} array {list(x.shape)} and "
+            f"a kernel {list(kernel.shape)} with stride {stride} and groups {groups}; choose another or None."
+        )
+    return found[0]

@@ -1,0 +1,14 @@
+"""Instance masks: packing into bits, targets of the mask head, and pasting of predictions into the image."""
+
+from jaxmaskrcnn.ops.masks.packing import pack_masks, unpack_masks
+from jaxmaskrcnn.ops.masks.paste import paste_mask_window, paste_mask_windows, paste_masks
+from jaxmaskrcnn.ops.masks.targets import mask_targets
+
+__all__ = [
+    "mask_targets",
+    "pack_masks",
+    "paste_mask_window",
+    "paste_mask_windows",
+    "paste_masks",
+    "unpack_masks",
+]

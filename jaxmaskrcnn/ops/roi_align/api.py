@@ -1,0 +1,227 @@
+"""RoIAlign over one feature map or a pyramid, in the implementation that is fastest on each platform.
+
+Shape legend: R regions, L pyramid levels, H and W a level's height and width, C channels,
+oh and ow the output's height and width in bins.
+
+`reference.py` is the definition. It is separable, and `axis.py` says what a bin reads on one axis. The fast
+implementations read the same pixels with the same weights, in different ways: `gather.py` takes pairs of a
+row tap and a column tap, `tiles_cpu.py` and `tiles_batched.py` multiply tiles of pixels with matrices.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cpu
+from jaxmaskrcnn.ops.roi_align.axis import Taps
+from jaxmaskrcnn.ops.roi_align.regions import make_regions, merge_batch
+from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
+from jaxmaskrcnn.ops.xla_memory import without_elements
+
+
+class Implementation(NamedTuple):
+    """A weighted sum of pixels and its transpose.
+
+    ``pool(maps, regions)`` takes L arrays [B, H, W, C] to [R, oh, ow, C], at least float32.
+    ``spread(maps, regions, cotangent)`` takes [R, oh, ow, C] to L arrays [B, H, W, C]; its ``maps`` have no
+    elements and carry shapes. ``adaptive`` says whether the number of samples may differ between regions.
+    """
+
+    pool: Callable
+    spread: Callable
+    adaptive: bool
+
+
+IMPLEMENTATIONS = {
+    "gather": Implementation(gather.sum_taps, gather.spread_taps, adaptive=True),
+    "gather_at_once": Implementation(gather.sum_taps_at_once, gather.spread_taps_at_once, adaptive=False),
+    "tiles_cpu": Implementation(tiles_cpu.pool, tiles_cpu.spread, adaptive=True),
+    "tiles_batched": Implementation(tiles_batched.pool, tiles_batched.spread, adaptive=True),
+}
+
+# What each platform computes with; "default" is for GPUs. docs/how-it-is-built.md and docs/benchmarks.md have
+# the reasons and the measurements. TPUs were not measured.
+_FIXED_POOL = {"cpu": "gather", "tpu": "gather", "default": "gather_at_once"}
+_FIXED_SPREAD = {"cpu": "tiles_cpu", "tpu": "gather", "default": "gather_at_once"}
+_ADAPTIVE = {"cpu": "tiles_cpu", "default": "tiles_batched"}
+
+
+def roi_align(
+    features: ArrayLike,
+    boxes: ArrayLike,
+    output_size: int | tuple[int, int],
+    *,
+    spatial_scale: float | Array = 1.0,
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    feature_size: tuple[float, float] | ArrayLike | None = None,
+    implementation: str | None = None,
+) -> Array:
+    """Pool regions of one feature map (Mask R-CNN, section 3; torchvision's ``roi_align``).
+
+    Differentiable with respect to the features only, as in torchvision.
+
+    Args:
+        features: [H, W, C].
+        boxes: [R, 4], XYXY in pixels of the network's input.
+        output_size: Bins as (oh, ow), or one number for both. Static.
+        spatial_scale: Feature pixels per input pixel (1/4 on P2), a scalar. May be traced.
+        sampling_ratio: Samples per bin and axis; 0: as many as a bin has pixels, rounded up,
+            for every region on its own. Static.
+        aligned: True moves the region by half a pixel, so that pixel centres agree with the
+            input's (Detectron2, MMDetection); False does not and makes a region at least one
+            feature pixel wide and high (torchvision).
+        feature_size: [2], (h, w) that the border rule applies at, where the array is a larger
+            canvas around the real feature map. May be traced. None: (H, W).
+        implementation: As in :func:`multilevel_roi_align`.
+
+    Returns:
+        [R, oh, ow, C] in the type of the features. Regions without area (padding) are finite.
+
+    Raises:
+        ValueError: As in :func:`multilevel_roi_align`.
+
+    Example:
+        >>> features = jnp.arange(16.0).reshape(4, 4, 1)
+        >>> roi_align(features, jnp.array([[0.0, 0, 2, 2]]), 1, aligned=False)[0, 0, 0]
+        Array([5.], dtype=float32)
+    """
+    check_shapes(
+        "roi_align", features=(features, "H W C"), boxes=(boxes, "R 4"), feature_size=(feature_size, "2")
+    )
+    return multilevel_roi_align(
+        (features,),
+        boxes,
+        jnp.zeros(jnp.shape(boxes)[0], jnp.int32),
+        output_size,
+        spatial_scales=jnp.asarray(spatial_scale, jnp.float32)[None],
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+        feature_sizes=None if feature_size is None else (feature_size,),
+        implementation=implementation,
+    )
+
+
+def multilevel_roi_align(
+    features: tuple[Array, ...],
+    boxes: ArrayLike,
+    levels: Array,
+    output_size: int | tuple[int, int],
+    *,
+    spatial_scales: ArrayLike,
+    sampling_ratio: int,
+    aligned: bool,
+    feature_sizes: ArrayLike | None = None,
+    implementation: str | None = None,
+) -> Array:
+    """Pool each region from its own level of a feature pyramid (torchvision's ``MultiScaleRoIAlign``).
+
+    Args:
+        features: Tuple of L arrays [H_l, W_l, C].
+        boxes: [R, 4], XYXY in pixels of the network's input.
+        levels: int [R], index into ``features`` (:func:`assign_levels` less its min_level).
+        output_size: Bins as (oh, ow), or one number for both. Static.
+        spatial_scales: [L], feature pixels per input pixel of each level.
+        sampling_ratio: As in :func:`roi_align`.
+        aligned: As in :func:`roi_align`.
+        feature_sizes: [L, 2], the (h, w) of each level that the border rule applies at. May be
+            traced. None: the arrays' own.
+        implementation: None for the fastest on the platform that a program is compiled for, or the name of
+            one, which then computes the gradient too: "gather", "gather_at_once" (only for a fixed number of
+            samples), "tiles_cpu", "tiles_batched", or "reference", the definition (its boxes, levels, scales
+            and sizes must not be traced). All give the same but for rounding.
+
+    Returns:
+        [R, oh, ow, C] in the type of the features.
+
+    Raises:
+        ValueError: ``implementation`` is something else, or "gather_at_once" with ``sampling_ratio=0``, or an
+            array has another shape.
+
+    Example:
+        >>> levels = (jnp.ones((16, 16, 3)), jnp.zeros((8, 8, 3)))
+        >>> boxes = jnp.array([[0.0, 0, 30, 30], [0, 0, 60, 60]])
+        >>> pooled = multilevel_roi_align(
+        ...     levels, boxes, jnp.array([0, 1]), 2, spatial_scales=jnp.array([1 / 4, 1 / 8]),
+        ...     sampling_ratio=2, aligned=True,
+        ... )
+        >>> pooled.shape, pooled.mean((1, 2, 3)).tolist()
+        ((2, 2, 2, 3), [1.0, 0.0])
+    """
+    for level in features:
+        check_shapes("multilevel_roi_align", features=(level, f"H W {shape_of(features[0])[-1]}"))
+    check_shapes(
+        "multilevel_roi_align",
+        boxes=(boxes, "R 4"),
+        levels=(levels, "R"),
+        spatial_scales=(spatial_scales, f"{len(features)}"),
+        feature_sizes=(feature_sizes, f"{len(features)} 2"),
+    )
+    oh, ow = (output_size, output_size) if isinstance(output_size, int) else output_size
+    if implementation is not None:
+        _check_implementation(implementation, sampling_ratio)
+    dtype = features[0].dtype
+    if not jnp.shape(boxes)[0]:
+        return jnp.zeros((0, oh, ow, features[0].shape[-1]), dtype)
+    features = [jnp.asarray(f) for f in features]
+    sizes = np.array([f.shape[:2] for f in features]) if feature_sizes is None else feature_sizes
+    if implementation == "reference":
+        return reference.multilevel_roi_align(
+            features, boxes, levels, (oh, ow), spatial_scales=spatial_scales,
+            sampling_ratio=sampling_ratio, aligned=aligned, feature_sizes=sizes,
+        )  # fmt: skip
+    regions = make_regions(boxes, levels, (oh, ow), spatial_scales, sampling_ratio, aligned, sizes)
+    return _pool(implementation, tuple(f[None] for f in features), regions).astype(dtype)
+
+
+def _check_implementation(name, sampling_ratio):
+    names = [*IMPLEMENTATIONS, "reference"]
+    if name not in names:
+        known = ", ".join(f'"{known}"' for known in names)
+        raise ValueError(f"roi_align: implementation is {name!r}; choose {known} or None.")
+    if sampling_ratio == 0 and name != "reference" and not IMPLEMENTATIONS[name].adaptive:
+        raise ValueError(
+            f"roi_align: the implementation {name!r} needs a fixed number of samples, and sampling_ratio is "
+            "0; choose another one or None."
+        )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pool(implementation, maps, regions):
+    """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], at least float32.
+
+    The derivative that JAX would make of it has an array of the features' size for each tap.
+    """
+    return _sum(implementation, maps, regions)
+
+
+def _sum(implementation, maps, regions):
+    names = _FIXED_POOL if isinstance(regions.rows, Taps) else _ADAPTIVE
+    return _on_platform("pool", implementation, names)(maps, regions)
+
+
+def _pool_forward(implementation, maps, regions):
+    return _sum(implementation, maps, regions), (tuple(without_elements(f) for f in maps), regions)
+
+
+def _pool_backward(implementation, residuals, cotangent):
+    maps, regions = residuals
+    names = _FIXED_SPREAD if isinstance(regions.rows, Taps) else _ADAPTIVE
+    gradient = _on_platform("spread", implementation, names)(maps, regions, cotangent)
+    return tuple(g.astype(f.dtype) for g, f in zip(gradient, maps, strict=True)), None
+
+
+_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def _on_platform(direction, implementation, names):
+    """The "pool" or "spread" of an implementation; for None, of the platform's one among ``names``."""
+    names = {"default": implementation} if implementation is not None else names
+    functions = {platform: getattr(IMPLEMENTATIONS[name], direction) for platform, name in names.items()}
+    return merge_batch(lambda *arrays: jax.lax.platform_dependent(*arrays, **functions))

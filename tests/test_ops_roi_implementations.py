@@ -1,0 +1,150 @@
+"""Each implementation of RoIAlign, values and gradients, against the definition."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmaskrcnn import ops
+from jaxmaskrcnn.ops.roi_align import api, tiles_batched
+from jaxmaskrcnn.ops.roi_align.regions import make_regions
+
+SCALES = np.array([1 / 4, 1 / 8, 1 / 16], np.float32)
+SIZES = np.array([[[41, 30], [13, 50], [7, 5]], [[30, 29], [13, 31], [6, 5]]])
+# None is what the platform of the test computes with.
+CASES = [(name, 2, False) for name in (None, *api.IMPLEMENTATIONS)]
+CASES += [(name, 0, True) for name in (None, *api.IMPLEMENTATIONS) if name != "gather_at_once"]
+
+
+def example():
+    """Two images; maps larger than several tiles and smaller than one; boxes of all sizes, and padding."""
+    rng = np.random.default_rng(0)
+    maps = tuple(rng.normal(size=(2, h, w, 3)).astype(np.float32) for h, w in ((41, 30), (13, 50), (7, 5)))
+    corner = rng.uniform(-30, 120, (2, 30, 2))
+    boxes = np.concatenate([corner, corner + np.exp(rng.uniform(0, 5.5, (2, 30, 2)))], -1)
+    levels = rng.integers(0, 3, (2, 30))
+    levels[1, levels[1] == 1] = 0  # none of this level
+    special = [[0, 0, 120, 164], [500, 500, 600, 600], [0] * 4, [np.nan] * 4, [0, 0, np.inf, np.inf]]
+    boxes[:, :5] = special
+    levels[:, :5] = 0
+    return maps, boxes.astype(np.float32), levels
+
+
+def pool(maps, boxes, levels, sizes, ratio, aligned, implementation):
+    return ops.multilevel_roi_align(
+        maps, boxes, levels, (3, 5), spatial_scales=SCALES, sampling_ratio=ratio, aligned=aligned,
+        feature_sizes=sizes, implementation=implementation,
+    )  # fmt: skip
+
+
+def wave(pooled):
+    """A cotangent."""
+    return jnp.sin(jnp.arange(pooled.size, dtype=jnp.float32)).reshape(pooled.shape)
+
+
+def both(function, maps):
+    pooled, pullback = jax.vjp(function, maps)
+    return pooled, pullback(wave(pooled))[0]
+
+
+def defined(ratio, aligned):
+    """The values and gradients of the example by the definition, image by image."""
+    maps, boxes, levels = example()
+
+    def images(maps):
+        return jnp.stack(
+            [
+                pool(tuple(f[i] for f in maps), boxes[i], levels[i], SIZES[i], ratio, aligned, "reference")
+                for i in range(2)
+            ]
+        )
+
+    return both(images, maps)
+
+
+def assert_equal(pooled, gradient, expected, expected_gradient):
+    assert (abs(expected).max((-3, -2, -1)) > 0.1).mean() > 0.6
+    np.testing.assert_allclose(pooled, expected, atol=2e-6)
+    for actual, wanted in zip(gradient, expected_gradient, strict=True):
+        assert abs(wanted).max() > 0.1
+        np.testing.assert_allclose(actual, wanted, atol=3e-6)
+
+
+@pytest.mark.parametrize(("implementation", "ratio", "aligned"), CASES)
+def test_pooling_and_its_gradient(implementation, ratio, aligned):
+    maps, boxes, levels = example()
+
+    def images(maps):
+        one = lambda *arrays: pool(*arrays, ratio, aligned, implementation)  # noqa: E731
+        return jax.vmap(one)(maps, boxes, levels, SIZES)
+
+    assert_equal(*jax.jit(lambda maps: both(images, maps))(maps), *defined(ratio, aligned))
+
+
+def test_several_batches_of_tiles_of_which_the_last_is_not_full():
+    maps, boxes, levels = (jax.tree.map(lambda x: x[0], part) for part in example())
+    batch_bytes = 4 * tiles_batched.TILE**2 * 3 * 17
+
+    @jax.jit
+    def batches(maps):
+        regions = make_regions(boxes, levels, (3, 5), SCALES, 0, True, SIZES[0])
+        maps = tuple(f[None] for f in maps)
+        pooled = tiles_batched.pool(maps, regions, batch_bytes=batch_bytes)
+        gradient = tiles_batched.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes)
+        return pooled, tuple(g[0] for g in gradient)
+
+    expected = both(lambda maps: pool(maps, boxes, levels, SIZES[0], 0, True, "reference"), maps)
+    assert_equal(*batches(maps), *expected)
+
+
+@pytest.mark.parametrize("implementation", list(api.IMPLEMENTATIONS))
+def test_bfloat16_is_summed_in_float32(implementation):
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(40, 40, 4)), jnp.bfloat16)
+    boxes = jnp.array([[2.0, 3, 35, 30], [8, 8, 12, 20]])
+    ratio = 0 if api.IMPLEMENTATIONS[implementation].adaptive else 2
+
+    def pool(features):
+        return ops.roi_align(
+            features, boxes, 2, sampling_ratio=ratio, aligned=True, implementation=implementation
+        )
+
+    pooled, pullback = jax.vjp(pool, features)
+    exact, exact_pullback = jax.vjp(pool, features.astype(jnp.float32))
+    assert pooled.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(pooled, exact.astype(jnp.bfloat16))
+    (gradient,), (expected,) = pullback(pooled), exact_pullback(pooled.astype(jnp.float32))
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(gradient, expected.astype(jnp.bfloat16))
+
+
+def test_the_gradient_is_added_in_place():
+    # Nothing is run. The gradient takes 69 MB; a copy of it would double that.
+    features = jax.ShapeDtypeStruct((200, 336, 256), jnp.float32)
+    boxes, bins = (
+        jax.ShapeDtypeStruct((512, 4), jnp.float32),
+        jax.ShapeDtypeStruct((512, 7, 7, 256), jnp.float32),
+    )
+
+    def gradient(features, boxes, bins):
+        return jax.vjp(lambda f: ops.roi_align(f, boxes, 7, sampling_ratio=2), features)[1](bins)
+
+    memory = jax.jit(gradient).lower(features, boxes, bins).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 5e6
+
+
+def test_a_wrong_implementation_is_named():
+    features, boxes = jnp.ones((4, 4, 1)), jnp.ones((1, 4))
+    with pytest.raises(ValueError, match='\'tiles\'; choose "gather", .*"reference" or None'):
+        ops.roi_align(features, boxes, 2, implementation="tiles")
+    with pytest.raises(ValueError, match="'gather_at_once' needs a fixed number of samples"):
+        ops.roi_align(features, boxes, 2, sampling_ratio=0, implementation="gather_at_once")
+
+
+def test_the_package_does_not_hide_the_function():
+    """``ops.roi_align`` is the function, whatever part of the package of that name is imported."""
+    for part in ("", ".api", ".reference"):
+        importlib.import_module(f"jaxmaskrcnn.ops.roi_align{part}")
+    assert ops.roi_align is api.roi_align
+    assert ops.roi_align(jnp.ones((4, 4, 1)), jnp.array([[0.0, 0, 2, 2]]), 1).shape == (1, 1, 1, 1)
