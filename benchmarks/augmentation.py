@@ -13,11 +13,11 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.augment import Geometry
 from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.fields.targets import empty_targets, fill_targets
 from jaxmaskrcnn.data.photometric import Distortion
-from jaxmaskrcnn.data.preprocess import empty_targets
-from jaxmaskrcnn.data.scene import fill_targets, transform_scene
+from jaxmaskrcnn.data.scene import transform_scene
+from jaxmaskrcnn.data.transforms import Geometry
 
 SIDE, OBJECTS = 1024, 20
 WHOLE = (0, 0, SIDE, SIDE)
@@ -48,10 +48,10 @@ def picture(seed: int):
         boxes.append(np.clip([cx - rx, cy - ry, cx + rx, cy + ry], 0, SIDE))
     return np.asarray(image), SimpleNamespace(
         size=(SIDE, SIDE),
-        boxes=np.array(boxes, np.float32),
         labels=np.zeros(OBJECTS, np.int32),
         crowd=np.zeros(OBJECTS, bool),
-        rles=tuple(rles),
+        areas=np.zeros(OBJECTS, np.float32),
+        columns={"bbox": np.array(boxes, np.float32), "rle": tuple(rles)},
     )
 
 
@@ -68,13 +68,14 @@ def measure(model: ModelConfig) -> None:
     first, second = picture(0), picture(1)
 
     def scene(record, plan):
-        return transform_scene(*record, *plan, model, True)
+        return transform_scene(*record, *plan, model, ("masks", "boxes"))
 
     def pack(one):
-        fill_targets(empty_targets(1, 2 * OBJECTS, (SIDE, SIDE), masks=True), 0, one)
+        targets = empty_targets(1, 2 * OBJECTS, (SIDE, SIDE), {"masks": 1, "boxes": 1})
+        fill_targets(targets, 0, one.objects)
 
     def pasted(below, above):
-        return paste(below, above, choose_pasted(above.crowd, 0))
+        return paste(below, above, choose_pasted(above.objects.crowd, 0))
 
     def both():
         pack(pasted(scene(first, TOGETHER), scene(second, TOGETHER)))

@@ -66,9 +66,10 @@ def write_photographs(folder: Path, count: int, height: int = 480, width: int = 
 def parts(source, config, count: int) -> dict[str, list[float]]:
     """Seconds of each part for each of the first images."""
     from jaxmaskrcnn.config import DataConfig
+    from jaxmaskrcnn.data.fields.targets import to_targets
     from jaxmaskrcnn.data.images import decode_image
     from jaxmaskrcnn.data.pipeline import train_iterator
-    from jaxmaskrcnn.data.preprocess import empty_targets, eval_size, resize_for
+    from jaxmaskrcnn.data.preprocess import eval_size, resize_for
     from jaxmaskrcnn.data.transforms import round_up
 
     seconds = {name: [] for name in PARTS}
@@ -84,8 +85,7 @@ def parts(source, config, count: int) -> dict[str, list[float]]:
         resize_for(config, pixels, size)
         times.append(time.perf_counter())
         canvas = tuple(round_up(length, config.pad_divisor) for length in size)
-        targets = empty_targets(1, iterator.max_objects, canvas, masks=load._masks, vertices=load._vertices)
-        load._fill(targets, 0, example, size, False, canvas)
+        to_targets([load.objects(example, size, False)], iterator.max_objects, canvas, load.room)
         times.append(time.perf_counter())
         for name, start, end in zip(PARTS, times, times[1:], strict=False):
             seconds[name].append(end - start)

@@ -40,7 +40,7 @@ class Targets(NamedTuple):
         labels: int32 [B, G], 0 to ``num_classes - 1``; the background is not counted.
         masks: uint8 [B, G, H, ceil(W / 8)], the full-canvas masks with eight pixels of a row
             in a byte (``numpy.packbits(mask, axis=-1)``); an eighth of the memory of bytes.
-            None for a model without a mask head, and where polygons say all.
+            None for a model without a mask head, and where every object has polygons.
         crowd: bool [B, G], regions that are neither objects to learn nor background.
         valid: bool [B, G], False in a padded slot.
         polygons: float32 [B, G, V, 4], the vertices x and y of each object's polygons and what
@@ -90,7 +90,7 @@ class Batch(NamedTuple):
     Attributes:
         images: [B, H, W, 3]. float32: the network's input, normalised, zero outside the
             image. uint8: the resized image in RGB; the model normalises it on the device.
-            With ``raw`` it has no channels, [B, H, W, 0], and only tells the canvas.
+            With ``raw`` it has no channels, [B, H, W, 0]: its shape gives the canvas.
         image_sizes: int32 [B, 2], height and width of the resized image inside the canvas.
         extents: int32 [B, 2], ``image_sizes`` rounded up to the model's padding divisor (or
             larger, when the images of a batch share one extent). What lies outside of it is

@@ -8,12 +8,17 @@ import pytest
 from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.augment import Geometry, MaskGrid, fill_colour, rotate_image, tighten
+from jaxmaskrcnn.data.augment import fill_colour, rotate_image, transform_image
 from jaxmaskrcnn.data.augment_plan import crop_window, fixed_window, jittered_size
 from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.fields.boxes import Boxes
+from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.fields.masks import Masks
+from jaxmaskrcnn.data.fields.pieces import MaskGrid, tighten
+from jaxmaskrcnn.data.fields.targets import empty_targets, fill_targets
 from jaxmaskrcnn.data.photometric import Distortion, distort, draw_distortion
-from jaxmaskrcnn.data.preprocess import empty_targets
-from jaxmaskrcnn.data.scene import Scene, fill_targets, transform_image, transform_scene
+from jaxmaskrcnn.data.scene import Scene, transform_scene
+from jaxmaskrcnn.data.transforms import Geometry
 from jaxmaskrcnn.ops.masks import unpack_masks
 from jaxmaskrcnn.ops.resize import resize_image, resize_mask
 
@@ -61,7 +66,9 @@ def record(rng, size, count=6, crowd=None):
     rles = tuple(mask_utils.encode(np.asfortranarray(mask, np.uint8))["counts"] for mask in masks)
     labels = rng.integers(0, 5, len(masks)).astype(np.int32)
     crowd = np.zeros(len(masks), bool) if crowd is None else crowd
-    return SimpleNamespace(size=size, boxes=grown, rles=rles, labels=labels, crowd=crowd), masks
+    columns = {"bbox": grown, "rle": rles}
+    areas = masks.sum(axis=(1, 2))
+    return SimpleNamespace(size=size, labels=labels, crowd=crowd, areas=areas, columns=columns), masks
 
 
 def turned_back(angle, y, x, height, width):
@@ -108,9 +115,9 @@ def test_masks_equal_brute_force(kernel, turned):
     for trial in range(40):
         size = SIZES[trial % len(SIZES)]
         geometry = random_geometry(rng, size, turned=turned)
-        grid = MaskGrid(geometry, size, kernel)
+        grid = MaskGrid(geometry, kernel)
         for mask in blobs(rng, 4, size):
-            piece, expected = grid(mask.T.copy()), brute_mask(mask, geometry, kernel)
+            piece, expected = grid(tighten(0, 0, mask)), brute_mask(mask, geometry, kernel)
             np.testing.assert_array_equal(placed(piece, geometry.window[2:]), expected)
             assert (piece is None) == (not expected.any())
             if piece is None:
@@ -130,26 +137,34 @@ def test_scenes_equal_brute_force(turned):
         example, masks = record(rng, size)
         geometry = random_geometry(rng, size, turned=turned)
         image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        scene = transform_scene(image, example, geometry, None, MODEL["pil"], True)
+        scene = transform_scene(image, example, geometry, None, MODEL["pil"], ("boxes", "masks"))
         k = 0
         for g, mask in enumerate(masks):
             whole = brute_mask(mask, geometry, "pil")
             if not whole.any():
                 counts["dropped"] += 1
                 continue
-            assert scene.labels[k] == example.labels[g]
-            np.testing.assert_array_equal(placed(scene.pieces[k], geometry.window[2:]), whole)
-            corners = geometry.points(example.boxes[g].reshape(2, 2))
+            assert scene.objects.labels[k] == example.labels[g]
+            np.testing.assert_array_equal(
+                placed(scene.objects.fields["masks"].pieces[k], geometry.window[2:]), whole
+            )
+            corners = geometry.points(example.columns["bbox"][g].reshape(2, 2))
             moved = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
             limits = np.array(geometry.window[2:])[[1, 0, 1, 0]]
             if turned or (moved < -0.01).any() or (moved > limits + 0.01).any():
-                assert scene.boxes[k].tolist() == tight(whole)
+                assert scene.objects.boxes[k].tolist() == tight(whole)
                 counts["cut"] += 1
             else:
-                np.testing.assert_allclose(scene.boxes[k], moved, atol=1e-4)
+                np.testing.assert_allclose(scene.objects.boxes[k], moved, atol=1e-4)
                 counts["kept"] += 1
             k += 1
-        assert k == len(scene.boxes) == len(scene.labels) == len(scene.crowd) == len(scene.pieces)
+        assert (
+            k
+            == len(scene.objects.boxes)
+            == len(scene.objects.labels)
+            == len(scene.objects.crowd)
+            == len(scene.objects.fields["masks"].pieces)
+        )
     assert counts["dropped"] > 10 and counts["cut"] > 10 and (turned or counts["kept"] > 10)
 
 
@@ -160,15 +175,15 @@ def test_boxes_without_masks_are_clipped():
             example, _ = record(rng, SIZES[0])
             geometry = random_geometry(rng, SIZES[0], turned=turned)
             image = np.zeros((*SIZES[0], 3), np.uint8)
-            scene = transform_scene(image, example, geometry, None, MODEL["pil"], False)
+            scene = transform_scene(image, example, geometry, None, MODEL["pil"], ("boxes",))
             expected = []
-            for x1, y1, x2, y2 in example.boxes:
+            for x1, y1, x2, y2 in example.columns["bbox"]:
                 corners = geometry.points([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
                 low, high = (np.clip(c, 0, geometry.window[:1:-1]) for c in (corners.min(0), corners.max(0)))
                 if ((high - low) >= 1e-3).all():
                     expected.append([*low, *high])
-            assert scene.pieces is None
-            np.testing.assert_allclose(scene.boxes, np.reshape(expected, (-1, 4)), atol=1e-3)
+            assert "masks" not in scene.objects.fields
+            np.testing.assert_allclose(scene.objects.boxes, np.reshape(expected, (-1, 4)), atol=1e-3)
 
 
 def test_points_follow_the_image():
@@ -182,7 +197,7 @@ def test_points_follow_the_image():
         y, x = top + int(rng.integers(0, height - 9)), left + int(rng.integers(0, width - 9))
         mask = np.zeros(size, bool)
         mask[y : y + 9, x : x + 9] = True
-        piece = MaskGrid(geometry, size, "pil")(mask.T.copy())
+        piece = MaskGrid(geometry, "pil")(tighten(0, 0, mask))
         where = geometry.points([[x + 4.5, y + 4.5]])[0]
         inside = (where > 15).all() and (where < np.array(geometry.size)[::-1] - 15).all()
         if inside and piece is not None:
@@ -220,7 +235,7 @@ def test_turned_images_are_bilinear_and_agree_with_masks():
             turned = rotate_image(marked, angle, (0, 0, 0))
             assert (rotate_image(image, angle, (9, 8, 7))[~turned.any(axis=-1)] == (9, 8, 7)).all()
             geometry = Geometry((0, 0, *size), angle, size, False, (0, 0, *size))
-            reach = placed(MaskGrid(geometry, size, "pil")(np.ones(size[::-1], bool)), size)
+            reach = placed(MaskGrid(geometry, "pil")(tighten(0, 0, np.ones(size, bool))), size)
             np.testing.assert_array_equal(turned.any(axis=-1), reach)
             smooth = np.full((*size, 3), 0.0)
             for y, x in np.ndindex(*size):
@@ -241,7 +256,9 @@ def test_a_quarter_turn_goes_counter_clockwise():
     assert np.abs(turned - np.rot90(image)).max() <= 1  # Pillow truncates
     mask = image[..., 0] > 20
     geometry = Geometry((0, 0, 4, 4), 90.0, (4, 4), False, (0, 0, 4, 4))
-    np.testing.assert_array_equal(placed(MaskGrid(geometry, (4, 4), "pil")(mask.T), (4, 4)), np.rot90(mask))
+    np.testing.assert_array_equal(
+        placed(MaskGrid(geometry, "pil")(tighten(0, 0, mask)), (4, 4)), np.rot90(mask)
+    )
 
 
 def test_sizes_and_crops_equal_detectron2():
@@ -295,7 +312,9 @@ def scene_of(rng, size, count, crowd=(), largest=12):
     boxes = np.array([tight(mask) for mask in masks], np.float32).reshape(-1, 4) + np.float32(0.25)
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     labels = rng.integers(0, 5, len(masks)).astype(np.int32)
-    return Scene(image, boxes, labels, np.isin(np.arange(len(masks)), crowd), pieces), masks
+    is_crowd = np.isin(np.arange(len(masks)), crowd)
+    fields = {"masks": Masks(pieces), "boxes": Boxes(boxes)}
+    return Scene(image, ImageObjects(labels, is_crowd, None, fields)), masks
 
 
 def test_pasting_equals_brute_force():
@@ -306,7 +325,7 @@ def test_pasting_equals_brute_force():
         scene, masks = scene_of(rng, size, 5, crowd=(1,))
         other, above = scene_of(rng, tuple(rng.integers(20, 51, 2).tolist()), 4, crowd=(2,), largest=30)
         before = scene.image.copy()
-        chosen = choose_pasted(other.crowd, int(rng.integers(1000)))
+        chosen = choose_pasted(other.objects.crowd, int(rng.integers(1000)))
         assert 2 not in chosen
         result = paste(scene, other, chosen)
         np.testing.assert_array_equal(scene.image, before)
@@ -321,15 +340,17 @@ def test_pasting_equals_brute_force():
             rest = mask & ~cover
             counts["covered" if not rest.any() else "cut" if (rest != mask).any() else "whole"] += 1
             if rest.any():
-                boxes.append(scene.boxes[g] if (rest == mask).all() else tight(rest))
-                labels.append(scene.labels[g])
-                crowd.append(scene.crowd[g])
+                boxes.append(scene.objects.boxes[g] if (rest == mask).all() else tight(rest))
+                labels.append(scene.objects.labels[g])
+                crowd.append(scene.objects.crowd[g])
                 left.append(rest)
-        boxes += list(other.boxes[chosen])
-        np.testing.assert_array_equal(result.boxes, np.array(boxes, np.float32).reshape(-1, 4))
-        assert result.labels.tolist() == labels + other.labels[chosen].tolist()
-        assert result.crowd.tolist() == crowd + [False] * len(chosen)
-        for piece, mask in zip(result.pieces, left + list(padded[chosen]), strict=True):
+        boxes += list(other.objects.boxes[chosen])
+        np.testing.assert_array_equal(result.objects.boxes, np.array(boxes, np.float32).reshape(-1, 4))
+        assert result.objects.labels.tolist() == labels + other.objects.labels[chosen].tolist()
+        assert result.objects.crowd.tolist() == crowd + [False] * len(chosen)
+        for piece, mask in zip(
+            result.objects.fields["masks"].pieces, left + list(padded[chosen]), strict=True
+        ):
             np.testing.assert_array_equal(placed(piece, size), mask)
     assert min(counts.values()) > 5
 
@@ -352,21 +373,22 @@ def test_scenes_fill_the_slots(canvas):
     rng = np.random.default_rng(8)
     for slots in (2, 4, 8):
         scene, masks = scene_of(rng, (50, 60), 5, crowd=(0,))
-        targets = empty_targets(2, slots, canvas, masks=True)
-        fill_targets(targets, 1, scene)
+        targets = empty_targets(2, slots, canvas, {"masks": 1, "boxes": 1})
+        fill_targets(targets, 1, scene.objects)
         areas = masks.sum(axis=(1, 2))
         largest = sorted(sorted(range(len(masks)), key=lambda g: (-areas[g], g))[:slots])
         count = len(largest)
         assert targets.valid.tolist() == [[False] * slots, [True] * count + [False] * (slots - count)]
-        np.testing.assert_array_equal(targets.boxes[1, :count], scene.boxes[largest])
-        np.testing.assert_array_equal(targets.labels[1, :count], scene.labels[largest])
-        np.testing.assert_array_equal(targets.crowd[1, :count], scene.crowd[largest])
+        np.testing.assert_array_equal(targets.boxes[1, :count], scene.objects.boxes[largest])
+        np.testing.assert_array_equal(targets.labels[1, :count], scene.objects.labels[largest])
+        np.testing.assert_array_equal(targets.crowd[1, :count], scene.objects.crowd[largest])
         whole = np.asarray(unpack_masks(targets.masks, canvas[1])).astype(bool)
         np.testing.assert_array_equal(whole[1, :count, :50, :60], masks[largest])
         assert whole.sum() == masks[largest].sum()
-        boxes = empty_targets(1, slots, canvas, masks=False)
-        fill_targets(boxes, 0, scene._replace(pieces=None))
-        assert boxes.valid.sum() == count
+        boxes = empty_targets(1, slots, canvas, {"boxes": 1})
+        fill_targets(boxes, 0, scene.objects)
+        assert boxes.masks is None and boxes.valid.sum() == count
+        np.testing.assert_array_equal(boxes.boxes, targets.boxes[1:])
 
 
 def test_the_fill_colour_is_the_mean():

@@ -125,22 +125,22 @@ def test_batches_hold_what_the_plan_says(source, batches):
             for image in (slot.image, slot.pasted):
                 if image is not None:
                     example = source[image.index]
-                    parts = image.geometry, image.distortion, MODEL, True
+                    parts = image.geometry, image.distortion, MODEL, ("masks", "boxes")
                     scenes.append(transform_scene(example.pixels(), example, *parts))
             scene = scenes[0]
             if len(scenes) == 2:
-                scene = paste(scene, scenes[1], choose_pasted(scenes[1].crowd, slot.choice))
-                pasted += len(scene.boxes) > len(scenes[0].boxes)
+                scene = paste(scene, scenes[1], choose_pasted(scenes[1].objects.crowd, slot.choice))
+                pasted += len(scene.objects) > len(scenes[0].objects)
             height, width = scene.image.shape[:2]
-            count = len(scene.boxes)
+            count = len(scene.objects)
             assert batch.image_sizes[i].tolist() == [height, width]
             assert batch.extents[i].tolist() == [-(-height // 16) * 16, -(-width // 16) * 16]
             assert batch.original_sizes[i].tolist() == source.sizes[plan.index[i]].tolist()
             same(batch.images[i, :height, :width], scene.image)
             assert batch.images[i].sum() == scene.image.sum()
             assert batch.targets.valid[i].sum() == count
-            same(batch.targets.boxes[i, :count], scene.boxes)
-            for mask, piece in zip(masks[i], scene.pieces, strict=False):
+            same(batch.targets.boxes[i, :count], scene.objects.boxes)
+            for mask, piece in zip(masks[i], scene.objects.fields["masks"].pieces, strict=False):
                 left, top, right, bottom = piece.box
                 same(mask[top:bottom, left:right], piece.pixels)
                 assert mask.sum() == piece.pixels.sum() > 0

@@ -10,8 +10,10 @@ from data_helpers import TRIANGLE, annotation, content, encode, write
 from jaxmaskrcnn import losses, ops
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.data import prepare, train_iterator
-from jaxmaskrcnn.data.polygons import closed_vertices, place_polygons, vertex_slots
+from jaxmaskrcnn.data.fields.polygons import Polygons, closed_vertices, vertex_slots
+from jaxmaskrcnn.data.fields.targets import empty_targets
 from jaxmaskrcnn.data.preprocess import make_batch
+from jaxmaskrcnn.data.transforms import Geometry
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.presets import model_config
 
@@ -35,6 +37,14 @@ def batch_of(*targets, config=CONFIG):
     return make_batch(config, [np.zeros((*SIZE, 3), np.uint8)] * len(targets), list(targets))
 
 
+def placed(polygons, new, flip=False):
+    """An object's vertices and parts in the targets, after its image has been resized and mirrored."""
+    moved = Polygons.from_lists([polygons]).transform(Geometry.resize(SIZE, new, flip), "pil")
+    targets = empty_targets(1, 1, new, {"polygons": len(moved.parts[0])})
+    moved.fill(targets, 0)
+    return targets.polygons[0, 0], targets.polygon_parts[0, 0]
+
+
 def as_lists(vertices, parts):
     """The polygons back from the arrays, without the repeated vertices, as float32."""
     return [vertices[parts == i][:-1, :2].ravel().tolist() for i in range(parts.max() + 1)]
@@ -44,7 +54,7 @@ def as_lists(vertices, parts):
 def test_counting_without_parsing(polygons):
     expected = sum(len(polygon) // 2 + 1 for polygon in polygons)
     assert closed_vertices(json.dumps(polygons)) == expected
-    assert len(place_polygons(polygons, SIZE, SIZE)[1]) == expected
+    assert len(placed(polygons, SIZE)[1]) == expected
     assert closed_vertices("") == 0
 
 
@@ -53,7 +63,7 @@ def test_slots():
 
 
 def test_resized_then_mirrored_in_float64():
-    vertices, parts = place_polygons(TWO_PARTS, SIZE, (47, 59), flip=True)
+    vertices, parts = placed(TWO_PARTS, (47, 59), flip=True)
     assert parts.tolist() == [0] * 4 + [1] * 5
     for ours, polygon in zip(as_lists(vertices, parts), TWO_PARTS, strict=True):
         x, y = np.reshape(polygon, (-1, 2)).T
@@ -147,11 +157,11 @@ def test_training_batches(batches_of, flip):
     crowd = annotation(3, iscrowd=1, segmentation=encode(MASK))
     annotations = [annotation(1), annotation(2, segmentation=TWO_PARTS, bbox=[1, 1, 29, 12]), crowd]
     source, batch = batches_of(annotations, flip=flip)
-    assert source.vertex_counts.tolist() == [9] and source.bitmap_counts.tolist() == [0]
+    assert source.counts["vertex_counts"].tolist() == [9] and source.counts["bitmap_counts"].tolist() == [0]
     assert batch.targets.masks is None and batch.targets.valid.sum() == 3
     size = tuple(batch.image_sizes[0])
     for g, polygons in enumerate((TRIANGLE, TWO_PARTS)):
-        vertices, parts = place_polygons(polygons, SIZE, size, flip=bool(flip))
+        vertices, parts = placed(polygons, size, flip=bool(flip))
         np.testing.assert_array_equal(batch.targets.polygons[0, g, : len(parts)], vertices)
         np.testing.assert_array_equal(batch.targets.polygon_parts[0, g, : len(parts)], parts)
         # The box is where the polygons are: neither has been flipped without the other.
@@ -163,7 +173,7 @@ def test_training_batches(batches_of, flip):
 
 def test_training_batches_with_bitmaps_among_them(batches_of):
     source, batch = batches_of([annotation(1), annotation(2, segmentation=encode(MASK))])
-    assert source.bitmap_counts.tolist() == [1]
+    assert source.counts["bitmap_counts"].tolist() == [1]
     assert batch.targets.masks[0, :2].any(axis=(1, 2)).all()
     assert (batch.targets.polygon_parts[0, :2] >= 0).any(1).tolist() == [True, False]
 

@@ -6,8 +6,10 @@ import pytest
 from data_helpers import encode, rectangles
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.fields.masks import Masks
+from jaxmaskrcnn.data.fields.targets import empty_targets
 from jaxmaskrcnn.data.preprocess import make_batch, resize_for
-from jaxmaskrcnn.data.transforms import clip_boxes, flip_boxes, pack_rles, round_up, scale_boxes
+from jaxmaskrcnn.data.transforms import Geometry, clip_boxes, flip_boxes, round_up, scale_boxes
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.ops.masks import pack_masks, unpack_masks
@@ -194,8 +196,10 @@ def test_packed_rles_equal_whole_masks(kernel, flip):
         expected = np.zeros((6, *canvas), bool)
         resized = resize_mask(masks, (h, w), kernel)
         expected[:, :h, :w] = resized[..., ::-1] if flip else resized
-        got = pack_rles(counts, (height, width), (h, w), canvas, kernel, flip=flip)
-        np.testing.assert_array_equal(got, pack_masks(expected))
+        geometry = Geometry.resize((height, width), (h, w), flip)
+        targets = empty_targets(1, 6, canvas, {"masks": 1})
+        Masks.read({"rle": counts}, (height, width)).transform(geometry, kernel).fill(targets, 0)
+        np.testing.assert_array_equal(targets.masks[0], pack_masks(expected))
 
 
 def test_box_geometry():

@@ -9,7 +9,7 @@ import optax
 import pytest
 from detectors import random_model, small_config
 
-from jaxmaskrcnn.data.polygons import place_polygons, vertex_slots
+from jaxmaskrcnn.data.fields.polygons import Polygons, vertex_slots
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.models.mask_rcnn import trainable
 from jaxmaskrcnn.presets import model_config
@@ -43,10 +43,10 @@ def test_the_cases_are_settings_that_exist(memory):
 
 
 def test_an_outline_is_its_box(memory):
-    vertices, parts = place_polygons([memory.outline((10, 20, 110, 60))], (100, 200), (100, 200))
+    polygons = Polygons.from_lists([[memory.outline((10, 20, 110, 60))]])
+    vertices, parts = polygons.vertices[0], polygons.parts[0]
     assert len(vertices) == memory.VERTICES + 1 == vertex_slots(len(vertices))
     assert (parts == 0).all()
-    vertices = vertices[:, :2]
     np.testing.assert_allclose([*vertices.min(0), *vertices.max(0)], [10, 20, 110, 60], atol=0.7)
     on_border = np.isclose(vertices, (10, 20)).any(1) | np.isclose(vertices, (110, 60)).any(1)
     assert on_border.all()

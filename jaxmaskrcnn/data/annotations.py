@@ -26,7 +26,7 @@ class Annotations(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong.
+    """One problem of a data set.
 
     Attributes:
         reason: What it is counted under.

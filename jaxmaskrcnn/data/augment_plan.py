@@ -12,9 +12,8 @@ import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import photometric
-from jaxmaskrcnn.data.augment import Geometry
 from jaxmaskrcnn.data.photometric import Distortion, draw_distortion
-from jaxmaskrcnn.data.transforms import round_up
+from jaxmaskrcnn.data.transforms import Geometry, round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.resize import output_size
 

@@ -20,16 +20,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxmaskrcnn.data.annotations import Problems, load_json, parse_annotations
+from jaxmaskrcnn.data.fields.table import COLUMNS, RECORD_FORMAT
 from jaxmaskrcnn.data.fingerprint import content_hash
 from jaxmaskrcnn.data.image_files import readable_images
-from jaxmaskrcnn.data.objects import AnnotatedImage
+from jaxmaskrcnn.data.objects import AnnotatedImage, Object
 from jaxmaskrcnn.data.source import SPLIT, Source, quiet, write_index
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.files import check_image_folder
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # part of every directory's name; goes up when what is written changes
 _VERSION = "1.0.0"
 
 
@@ -116,12 +116,10 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                     "objects": tfds.features.Sequence(
                         {
                             "id": np.int64,
-                            "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
                             "label": np.int32,
                             "is_crowd": np.bool_,
                             "area": np.float32,
-                            "rle": tfds.features.Text(),
-                            "polygons": tfds.features.Text(),
+                            **{name: _feature(column) for name, column in COLUMNS.items()},
                         }
                     ),
                 }
@@ -157,16 +155,19 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _features(item) -> dict:
-    return {
-        "id": item.id,
-        "bbox": np.asarray(item.box, np.float32),
-        "label": item.label,
-        "is_crowd": item.crowd,
-        "area": item.area,
-        "rle": item.counts,
-        "polygons": item.polygons,
+def _feature(column):
+    if column is str:
+        return tfds.features.Text()
+    dtype, length = column
+    return tfds.features.Tensor(shape=(length,), dtype=dtype)
+
+
+def _features(item: Object) -> dict:
+    columns = {
+        name: getattr(item, name) if column is str else np.asarray(getattr(item, name), column[0])
+        for name, column in COLUMNS.items()
     }
+    return {"id": item.id, "label": item.label, "is_crowd": item.crowd, "area": item.area, **columns}
 
 
 def prepare(
@@ -210,7 +211,7 @@ def prepare(
     check_image_folder(images)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
-    name = f"{annotations.stem}-{content_hash(annotations, images, root, [_FORMAT, on_error, masks])}"
+    name = f"{annotations.stem}-{content_hash(annotations, images, root, [RECORD_FORMAT, on_error, masks])}"
     final = root / name / _VERSION
     if final.is_dir():
         return Source(final)

@@ -8,7 +8,6 @@ Shape legend: h, w the image; G objects.
 
 import numpy as np
 
-from jaxmaskrcnn.data.augment import Piece, tighten
 from jaxmaskrcnn.data.scene import Scene
 
 
@@ -46,31 +45,11 @@ def paste(scene: Scene, other: Scene, chosen: np.ndarray) -> Scene:
     """
     if not len(chosen):
         return scene
+    pasted = other.objects.take(chosen)
     height, width = other.image.shape[:2]
     cover = np.zeros(scene.image.shape[:2], bool)
-    for g in chosen:
-        cover[_place(other.pieces[g])] |= other.pieces[g].pixels
+    for piece in pasted.fields["masks"].pieces:
+        cover[piece.place] |= piece.pixels
     image = scene.image.copy()
     np.copyto(image[:height, :width], other.image, where=cover[:height, :width, None])
-    boxes, pieces, kept = scene.boxes.copy(), [], []
-    for g, piece in enumerate(scene.pieces):
-        covered = cover[_place(piece)] & piece.pixels
-        if covered.any():
-            piece = tighten(piece.top, piece.left, piece.pixels & ~covered)
-            if piece is None:
-                continue
-            boxes[g] = piece.box
-        pieces.append(piece)
-        kept.append(g)
-    return Scene(
-        image=image,
-        boxes=np.concatenate([boxes[kept], other.boxes[chosen]]),
-        labels=np.concatenate([scene.labels[kept], other.labels[chosen]]),
-        crowd=np.concatenate([scene.crowd[kept], other.crowd[chosen]]),
-        pieces=(*pieces, *(other.pieces[g] for g in chosen)),
-    )
-
-
-def _place(piece: Piece) -> tuple[slice, slice]:
-    left, top, right, bottom = piece.box
-    return slice(top, bottom), slice(left, right)
+    return Scene(image, scene.objects.hide(cover).join(pasted))

@@ -146,7 +146,7 @@ class _Reading:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, error_type, error, traceback):
         if error is None or isinstance(error, UserError) or not isinstance(error, Exception):
             return
         if isinstance(error, FileNotFoundError):

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.polygons import place_polygons, vertex_slots
-from jaxmaskrcnn.data.transforms import round_up, scale_boxes
+from jaxmaskrcnn.data.fields.field import TargetImage
+from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.fields.table import FIELDS
+from jaxmaskrcnn.data.fields.targets import room_for, to_targets
+from jaxmaskrcnn.data.transforms import Geometry, round_up
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.ops.masks import pack_masks
 from jaxmaskrcnn.ops.normalise import normalise_pixels
-from jaxmaskrcnn.ops.resize import output_size, resize_image, resize_mask
+from jaxmaskrcnn.ops.resize import output_size, resize_image
 from jaxmaskrcnn.structures import Batch, Targets
 
 
@@ -120,10 +122,8 @@ def _checked_image(image, i: int) -> np.ndarray:
 def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
     if len(targets) != len(originals):
         raise UserError(f"{len(originals)} images came with {len(targets)} targets; give one per image.")
-    checked = [
-        _checked_target(config, t, i, o) for i, (t, o) in enumerate(zip(targets, originals, strict=True))
-    ]
-    largest = max(len(target["labels"]) for target in checked)
+    given = [_objects(config, t, i, o) for i, (t, o) in enumerate(zip(targets, originals, strict=True))]
+    largest = max(map(len, given))
     if max_objects is None:
         max_objects = max(largest, 1)
     elif largest > max_objects:
@@ -131,83 +131,29 @@ def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
             f"an image has {largest} objects but max_objects is {max_objects}; raise max_objects or "
             "leave it None."
         )
-    rings = [_rings(target, o, s) for target, o, s in zip(checked, originals, sizes, strict=True)]
-    longest = max((len(parts) for image in rings for _, parts in image), default=0)
-    out = empty_targets(
-        len(checked),
-        max_objects,
-        canvas,
-        masks=config.mask_head and (not longest or any("masks" in target for target in checked)),
-        vertices=vertex_slots(longest) if longest else 0,
-    )
-    for i, (target, original, size) in enumerate(zip(checked, originals, sizes, strict=True)):
-        count = len(target["labels"])
-        out.boxes[i, :count] = scale_boxes(target["boxes"], original, size)
-        out.labels[i, :count] = target["labels"]
-        out.crowd[i, :count] = target["crowd"]
-        out.valid[i, :count] = True
-        for g, (vertices, parts) in enumerate(rings[i]):
-            out.polygons[i, g, : len(parts)] = vertices
-            out.polygon_parts[i, g, : len(parts)] = parts
-        if "masks" in target:
-            padded = np.zeros((count, *canvas), bool)
-            padded[:, : size[0], : size[1]] = resize_mask(target["masks"], size, config.resize_kernel)
-            out.masks[i, :count] = pack_masks(padded)
-    return out
+    counts = dict.fromkeys((name for field in FIELDS for name in field.COUNTS), 0)
+    for objects in given:
+        for field in objects.fields.values():
+            counts |= {name: max(count, counts[name]) for name, count in field.counts().items()}
+    resized = [
+        objects.transform(Geometry.resize(original, size), config.resize_kernel)
+        for objects, original, size in zip(given, originals, sizes, strict=True)
+    ]
+    return to_targets(resized, max_objects, canvas, room_for(counts, config))
 
 
-def _rings(target: dict, original: tuple[int, int], size: tuple[int, int]) -> list:
-    """Vertices and parts of each object's polygons at the resized image's scale."""
-    return [place_polygons(polygons, original, size) for polygons in target["polygons"]]
-
-
-def empty_targets(
-    batch: int, objects: int, canvas: tuple[int, int], *, masks: bool, vertices: int = 0
-) -> Targets:
-    """Targets with every slot free, to be filled in.
-
-    Args:
-        batch: Number of images.
-        objects: Slots per image.
-        canvas: Height and width in pixels.
-        masks: Whether there is room for masks.
-        vertices: Vertex slots of an object's polygons; 0 for no room for any.
-    """
-    height, width = canvas
-    return Targets(
-        boxes=np.zeros((batch, objects, 4), np.float32),
-        labels=np.zeros((batch, objects), np.int32),
-        masks=np.zeros((batch, objects, height, -(-width // 8)), np.uint8) if masks else None,
-        crowd=np.zeros((batch, objects), bool),
-        valid=np.zeros((batch, objects), bool),
-        polygons=np.zeros((batch, objects, vertices, 4), np.float32) if vertices else None,
-        polygon_parts=np.full((batch, objects, vertices), -1, np.int32) if vertices else None,
-    )
-
-
-def _checked_target(config: ModelConfig, target: Mapping, i: int, original: tuple[int, int]) -> dict:
-    drawn = config.mask_head and config.mask_targets == "polygon" and "polygons" in target
-    needed = ("boxes", "labels", "masks") if config.mask_head and not drawn else ("boxes", "labels")
-    for key in needed:
+def _objects(config: ModelConfig, target: Mapping, i: int, original: tuple[int, int]) -> ImageObjects:
+    """The checked objects of the target of image ``i``, which has the size ``original``."""
+    required = ["labels", *(field.name for field in FIELDS if field.is_required(target, config))]
+    for key in required:
         if key not in target:
-            raise UserError(f"the target of image {i} has no {key!r}; give {', '.join(needed)}.")
-    boxes, labels = np.asarray(target["boxes"]), np.asarray(target["labels"])
+            raise UserError(f"the target of image {i} has no {key!r}; give {', '.join(required)}.")
+    labels = np.asarray(target["labels"])
     count = labels.size
-    if boxes.shape != (count, 4) and not (count == 0 and boxes.size == 0):
-        raise UserError(
-            f"the target of image {i} has boxes {list(boxes.shape)} for {count} labels; give [{count}, 4]."
-        )
-    boxes = boxes.reshape(-1, 4).astype(np.float32)
     if labels.ndim != 1 or (count and not np.issubdtype(labels.dtype, np.integer)):
         raise UserError(
             f"the target of image {i} has {labels.dtype} labels {list(labels.shape)}; give whole numbers [G]."
         )
-    for g, (x1, y1, x2, y2) in enumerate(boxes):
-        if not (x2 > x1 and y2 > y1 and np.isfinite(boxes[g]).all()):
-            raise UserError(
-                f"box {g} of image {i} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}]; give finite x1, y1, x2, y2 "
-                "with x2 > x1 and y2 > y1."
-            )
     wrong = np.flatnonzero((labels < 0) | (labels >= config.num_classes))
     if len(wrong):
         raise UserError(
@@ -217,40 +163,9 @@ def _checked_target(config: ModelConfig, target: Mapping, i: int, original: tupl
     crowd = np.asarray(target.get("crowd", np.zeros(count, bool))).astype(bool)
     if crowd.shape != (count,):
         raise UserError(f"the target of image {i} has crowd {list(crowd.shape)}; give bool [{count}].")
-    polygons = _checked_polygons(target["polygons"], crowd, i) if drawn else []
-    checked = {"boxes": boxes, "labels": labels, "crowd": crowd, "polygons": polygons}
-    bare = [g for g, p in enumerate(polygons) if not (p or crowd[g])]
-    if bare and "masks" not in target:
-        raise UserError(f"object {bare[0]} of image {i} has neither polygons nor masks; give one of them.")
-    if config.mask_head and (bare or not drawn):
-        masks = np.asarray(target["masks"])
-        if count == 0 and masks.size == 0:
-            masks = np.zeros((0, *original), bool)
-        if masks.shape != (count, *original) or masks.dtype not in (np.dtype(bool), np.dtype(np.uint8)):
-            raise UserError(
-                f"the target of image {i} has {masks.dtype} masks {list(masks.shape)}; give bool "
-                f"[{count}, {original[0]}, {original[1]}], at the image's own size."
-            )
-        checked["masks"] = masks.astype(bool)
-    return checked
-
-
-def _checked_polygons(polygons, crowd: np.ndarray, i: int) -> list:
-    """Each object's polygons; none of crowd regions, which have no target."""
-    if len(polygons) != len(crowd):
-        raise UserError(
-            f"the target of image {i} has polygons of {len(polygons)} objects for {len(crowd)} labels; give "
-            "a list for each object, empty where there is none."
-        )
-    polygons = [[] if is_crowd else list(p or []) for p, is_crowd in zip(polygons, crowd, strict=True)]
-    for g, of_object in enumerate(polygons):
-        for polygon in map(np.asarray, of_object):
-            numbers = np.issubdtype(polygon.dtype, np.number)
-            if polygon.ndim != 1 or polygon.size < 6 or polygon.size % 2 or not numbers:
-                raise UserError(
-                    f"object {g} of image {i} has a polygon of {polygon.dtype} {list(polygon.shape)}; give "
-                    "at least three points as one flat list x, y, x, y, ..."
-                )
-            if not np.isfinite(polygon).all():
-                raise UserError(f"object {g} of image {i} has a polygon with a value that is not finite.")
-    return polygons
+    image, fields = TargetImage(i, original, crowd, config), {}
+    for field in FIELDS:
+        value = field.from_target(target, image, fields)
+        if value is not None:
+            fields[field.name] = value
+    return ImageObjects(labels, crowd, None, fields)

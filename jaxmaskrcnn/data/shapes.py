@@ -137,10 +137,10 @@ def _place(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]
     """Labels [G] and whole outlines [G, S, S], back to front, of objects that remain visible."""
     labels: list[int] = []
     outlines = np.zeros((0, size, size), bool)
-    wanted = rng.integers(1, _MAX_OBJECTS + 1)
+    target_count = rng.integers(1, _MAX_OBJECTS + 1)
     # An object that would hide another too much is not placed, so what is drawn is annotated.
-    for _ in range(4 * wanted):
-        if len(labels) == wanted:
+    for _ in range(4 * target_count):
+        if len(labels) == target_count:
             break
         label = int(rng.integers(len(NAMES)))
         radius = size * np.exp(rng.uniform(*np.log(_RADII)))

@@ -8,15 +8,15 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
 from jaxmaskrcnn.data.images import decode_image
-from jaxmaskrcnn.data.polygons import closed_vertices
 from jaxmaskrcnn.data.rle import decode_masks
 from jaxmaskrcnn.structures import Category
 
@@ -34,13 +34,12 @@ class Example(NamedTuple):
         image_id: Id in the annotation file.
         file_name: Name in the annotation file.
         size: ``(height, width)`` in pixels that the annotations refer to.
-        boxes: float32 [G, 4], XYXY in pixels.
         labels: int32 [G], 0 to the number of categories - 1.
         crowd: bool [G].
         areas: float32 [G], square pixels.
         annotation_ids: int64 [G].
-        rles: G compressed COCO RLE counts over the whole image; empty bytes where there is no mask.
-        polygons: G json texts of the original polygons; empty where the mask came as RLE.
+        columns: What the record says of the objects, from which `data/fields` reads their boxes, masks
+            and polygons.
     """
 
     index: int
@@ -48,13 +47,26 @@ class Example(NamedTuple):
     image_id: int
     file_name: str
     size: tuple[int, int]
-    boxes: np.ndarray
     labels: np.ndarray
     crowd: np.ndarray
     areas: np.ndarray
     annotation_ids: np.ndarray
-    rles: tuple[bytes, ...]
-    polygons: tuple[str, ...]
+    columns: Mapping[str, Any]
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """float32 [G, 4], XYXY in pixels."""
+        return np.asarray(self.columns["bbox"], np.float32).reshape(-1, 4)
+
+    @property
+    def rles(self) -> tuple[bytes, ...]:
+        """G compressed COCO RLE counts over the whole image; empty bytes where there is no mask."""
+        return tuple(self.columns["rle"])
+
+    @property
+    def polygons(self) -> tuple[str, ...]:
+        """G json texts of the original polygons; empty where the mask came as RLE."""
+        return tuple(text.decode() for text in self.columns["polygons"])
 
     def pixels(self) -> np.ndarray:
         """The decoded image, uint8 RGB [H, W, 3]."""
@@ -81,8 +93,9 @@ class Source:
         sizes: int32 [N, 2], height and width in pixels.
         object_counts: int32 [N], objects without crowd regions.
         crowd_counts: int32 [N], crowd regions.
-        vertex_counts: int32 [N], the most vertices that an object's closed polygons have.
-        bitmap_counts: int32 [N], objects that have no polygons. Neither counts crowd regions.
+        counts: Figures of the objects' fields by name, int32 [N] each: "vertex_counts", the most vertices
+            that an object's closed polygons have, and "bitmap_counts", the number of objects that have no
+            polygons. Neither counts crowd regions.
         image_labels: int32 [P, 2], the distinct pairs of a position and a label that occurs there,
             crowd regions included.
         skipped: Number of images and annotations left out, by reason.
@@ -103,8 +116,7 @@ class Source:
             self.sizes = arrays["sizes"]
             self.object_counts = arrays["object_counts"]
             self.crowd_counts = arrays["crowd_counts"]
-            self.vertex_counts = arrays["vertex_counts"]
-            self.bitmap_counts = arrays["bitmap_counts"]
+            self.counts = {name: arrays[name] for field in FIELDS for name in field.COUNTS}
             self.image_labels = arrays["image_labels"]
         self._records = None
 
@@ -116,6 +128,10 @@ class Source:
 
     def __repr__(self) -> str:
         return f"Source({len(self)} images of {self.annotations})"
+
+    def largest_counts(self) -> dict[str, int]:
+        """The largest of each of the figures in ``counts``; 0 for an empty data set."""
+        return {name: int(values.max(initial=0)) for name, values in self.counts.items()}
 
     def __getitem__(self, index: int) -> Example:
         """Reads one record.
@@ -136,13 +152,11 @@ class Source:
             image_id=int(record["image/id"]),
             file_name=self.file_names[index],
             size=(int(record["image/height"]), int(record["image/width"])),
-            boxes=np.asarray(objects["bbox"], np.float32).reshape(-1, 4),
             labels=np.asarray(objects["label"], np.int32).reshape(-1),
             crowd=np.asarray(objects["is_crowd"], bool).reshape(-1),
             areas=np.asarray(objects["area"], np.float32).reshape(-1),
             annotation_ids=np.asarray(objects["id"], np.int64).reshape(-1),
-            rles=tuple(objects["rle"]),
-            polygons=tuple(text.decode() for text in objects["polygons"]),
+            columns={name: objects[name] for name in ("is_crowd", *COLUMNS)},
         )
 
     def _open(self):
@@ -169,8 +183,9 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
     """
     crowds = [sum(item.crowd for item in image.objects) for image in images]
     totals = [len(image.objects) for image in images]
-    vertices = [
-        [closed_vertices(item.polygons) for item in image.objects if not item.crowd] for image in images
+    counts = [
+        {name: count for field in FIELDS for name, count in field.count(image.objects).items()}
+        for image in images
     ]
     pairs = [(i, label) for i, image in enumerate(images) for label in {item.label for item in image.objects}]
     np.savez(
@@ -179,8 +194,7 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
         sizes=np.asarray([(image.height, image.width) for image in images], np.int32).reshape(-1, 2),
         object_counts=np.asarray(totals, np.int32) - np.asarray(crowds, np.int32),
         crowd_counts=np.asarray(crowds, np.int32),
-        vertex_counts=np.asarray([max(counts, default=0) for counts in vertices], np.int32),
-        bitmap_counts=np.asarray([counts.count(0) for counts in vertices], np.int32),
+        **{name: np.asarray([count[name] for count in counts], np.int32) for name in counts[0]},
         image_labels=np.asarray(sorted(pairs), np.int32).reshape(-1, 2),
     )
     description = {

@@ -1,14 +1,14 @@
-"""Geometry of images, boxes and masks on the host.
+"""Geometry on the host: crop, rotation, resize, flip and a window, for points and boxes.
 
-Shape legend: G objects, H, W a size before resizing, h, w after it, B images of a batch.
+All functions are pure and get their parameters explicitly; ``augment_plan`` draws them.
+
+Shape legend: G objects, N points.
 """
 
-from collections.abc import Sequence
+import math
+from typing import NamedTuple
 
 import numpy as np
-
-from jaxmaskrcnn.data.rle import decode_mask
-from jaxmaskrcnn.ops.resize import nearest_index
 
 _SMALLEST_SIDE = 1e-3  # pixels; an object that is thinner after resizing teaches nothing
 
@@ -52,48 +52,75 @@ def not_degenerate(boxes: np.ndarray) -> np.ndarray:
     return ((boxes[:, 2:] - boxes[:, :2]) >= _SMALLEST_SIDE).all(axis=1)
 
 
-def pack_rles(
-    counts: Sequence[bytes],
-    size: tuple[int, int],
-    new_size: tuple[int, int],
-    canvas: tuple[int, int],
-    kernel: str,
-    *,
-    flip: bool = False,
-) -> np.ndarray:
-    """Decodes, resizes, flips, pads and packs masks, touching only the pixels an object covers.
+class Geometry(NamedTuple):
+    """What happens to an image, in this order.
 
-    Equal to decoding whole masks, ``resize_mask``, mirroring, padding with zeros and
-    ``pack_masks``; for a crowded image it is many times faster.
-
-    Args:
-        counts: G compressed COCO RLE counts.
-        size: ``(H, W)`` of the masks.
-        new_size: ``(h, w)`` they are resized to.
-        canvas: Height and width of the result, not smaller than ``new_size``.
-        kernel: ``ModelConfig.resize_kernel``, for the matching nearest-neighbour rule.
-        flip: Whether to mirror left to right (after resizing).
-
-    Returns:
-        uint8 [G, canvas height, ceil(canvas width / 8)].
+    Attributes:
+        crop: ``(top, left, height, width)`` in pixels of the image that is kept.
+        angle: Degrees by which the crop is turned counter-clockwise about its centre; its size
+            stays, and corners that turn into it have no image and no object.
+        size: ``(height, width)`` that the crop is resized to.
+        flip: Whether it is then mirrored left to right.
+        window: ``(top, left, height, width)`` of the resized and mirrored image that is kept.
     """
-    packed = np.zeros((len(counts), canvas[0], -(-canvas[1] // 8)), np.uint8)
-    rows = nearest_index(size[0], new_size[0], kernel)
-    columns = nearest_index(size[1], new_size[1], kernel)
-    if flip:
-        columns = columns[::-1]
-    for one, rle in zip(packed, counts, strict=True):
-        mask = decode_mask(rle, *size)  # [W, H]
-        covered = np.flatnonzero(mask.any(axis=1)[columns])
-        if not len(covered):
-            continue
-        first = covered[0] // 8 * 8  # bytes of the packed rows begin at multiples of eight
-        last = covered[-1] + 1
-        window = mask[columns[first:last]]  # [columns, H]
-        high = np.flatnonzero(window.any(axis=0)[rows])
-        if not len(high):
-            continue
-        rows_in = slice(high[0], high[-1] + 1)
-        bits = np.packbits(window[:, rows[rows_in]].T, axis=-1)
-        one[rows_in, first // 8 : first // 8 + bits.shape[-1]] = bits
-    return packed
+
+    crop: tuple[int, int, int, int]
+    angle: float
+    size: tuple[int, int]
+    flip: bool
+    window: tuple[int, int, int, int]
+
+    @classmethod
+    def resize(cls, size: tuple[int, int], new_size: tuple[int, int], flip: bool = False) -> "Geometry":
+        """A whole image of ``(height, width)`` that is resized, and perhaps mirrored, and nothing else."""
+        return cls((0, 0, *size), 0.0, new_size, flip, (0, 0, *new_size))
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Where points of the image come to lie; may be outside of the window.
+
+        Args:
+            points: [N, 2], x and y in pixels, (0, 0) being the corner of the first pixel.
+
+        Returns:
+            float64 [N, 2].
+        """
+        top, left, height, width = self.crop
+        x, y = np.moveaxis(np.asarray(points, np.float64).reshape(-1, 2) - (left, top), -1, 0)
+        if self.angle:
+            cos, sin = _turn(self.angle)
+            x, y = x - width / 2, y - height / 2
+            x, y = cos * x + sin * y + width / 2, cos * y - sin * x + height / 2
+        x, y = x * (self.size[1] / width), y * (self.size[0] / height)
+        if self.flip:
+            x = self.size[1] - x
+        return np.stack([x - self.window[1], y - self.window[0]], axis=-1)
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Where boxes come to lie, not clipped; of a turned box the box around its corners.
+
+        Args:
+            boxes: [G, 4], XYXY in pixels of the image.
+
+        Returns:
+            float32 [G, 4].
+        """
+        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        if self.angle:
+            corners = self.points(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]).reshape(-1, 4, 2)
+            return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=-1).astype(np.float32)
+        top, left, height, width = self.crop
+        moved = scale_boxes(boxes - np.float32([left, top, left, top]), (height, width), self.size)
+        if self.flip:
+            moved = flip_boxes(moved, self.size[1])
+        return moved - np.float32([self.window[1], self.window[0]] * 2)
+
+
+def _turn(angle: float) -> tuple[float, float]:
+    return math.cos(math.radians(angle)), math.sin(math.radians(angle))
+
+
+def inverse_rotation(angle: float, height: int, width: int) -> tuple[float, ...]:
+    """From a pixel of the turned image to the place in the image it shows, as Pillow writes it."""
+    cos, sin = _turn(angle)
+    x, y = width / 2, height / 2
+    return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y

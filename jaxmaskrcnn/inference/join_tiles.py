@@ -19,7 +19,7 @@ from jaxmaskrcnn.inference.postprocess import encode_runs
 
 _SAME = 0.5  # IoU within the common region from which on two detections are of one object
 _NEAR = 0.01  # of a tile's side: a box that comes as near to the tile's border is cut off by it
-_ALL = 0.9  # of a piece: so much of it within the common region is all of it
+_MIN_PIECE_INSIDE = 0.9  # a piece counts as inside the overlap from this share of its area on
 _WHOLE = 0.5  # of all that is known of an object: whoever has that much, uncut, has all of it
 
 
@@ -189,7 +189,7 @@ class _Part(NamedTuple):
     @property
     def is_all(self) -> bool:
         """Whether it is all that its tile shows of the object, of which the other shows more."""
-        return self.cut and self.area >= _ALL * int(rle_codec.area(self.piece.mask))
+        return self.cut and self.area >= _MIN_PIECE_INSIDE * int(rle_codec.area(self.piece.mask))
 
 
 def _agreement(a: _Part, b: _Part) -> float:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.data.annotations import Annotations
-from jaxmaskrcnn.data.polygons import closed_vertices
+from jaxmaskrcnn.data.fields.polygons import closed_vertices
 
 # COCO's limits of small, medium and large objects, in square pixels of the image.
 SMALL, LARGE = 32.0**2, 96.0**2

@@ -1,0 +1,78 @@
+"""From the objects of images to the padded arrays of `Targets`: the one place that writes them.
+
+Shape legend: B images, G ground-truth slots, H, W the canvas.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.fields.table import FIELDS
+from jaxmaskrcnn.structures import Targets
+
+
+def room_for(counts: Mapping[str, int], model: ModelConfig, *, augmented: bool = False) -> dict[str, int]:
+    """How much room an object needs in the targets, by field; 0 for a field that the model does not need.
+
+    Args:
+        counts: The largest of each of the figures that the fields have (``Field.COUNTS``).
+        model: What the model learns from.
+        augmented: Whether objects are cropped, turned and pasted.
+    """
+    return {field.name: field.room(counts, model, augmented=augmented) for field in FIELDS}
+
+
+def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mapping[str, int]) -> Targets:
+    """Targets with every slot free, to be filled in.
+
+    Args:
+        batch: Number of images.
+        objects: Slots per image.
+        canvas: Height and width in pixels.
+        room: By field, from ``room_for``; a field that is not named has no room.
+    """
+    arrays = {}
+    for field in FIELDS:
+        arrays |= field.slots(batch, objects, canvas, room.get(field.name, 0))
+    return Targets(
+        labels=np.zeros((batch, objects), np.int32),
+        crowd=np.zeros((batch, objects), bool),
+        valid=np.zeros((batch, objects), bool),
+        **arrays,
+    )
+
+
+def fill_targets(targets: Targets, image: int, objects: ImageObjects) -> None:
+    """Writes the objects of one image; where the slots do not suffice, the largest.
+
+    Args:
+        targets: From ``empty_targets``; changed in place.
+        image: The image's position in the batch.
+        objects: At the scale of the network's input.
+    """
+    objects = objects.largest(targets.valid.shape[1])
+    count = len(objects)
+    targets.labels[image, :count] = objects.labels
+    targets.crowd[image, :count] = objects.crowd
+    targets.valid[image, :count] = True
+    for field in objects.fields.values():
+        field.fill(targets, image)
+
+
+def to_targets(
+    images: Sequence[ImageObjects], slots: int, canvas: tuple[int, int], room: Mapping[str, int]
+) -> Targets:
+    """The objects of a whole batch as padded arrays.
+
+    Args:
+        images: The objects of each image, at the scale of the network's input.
+        slots: Ground-truth slots per image.
+        canvas: Height and width in pixels.
+        room: By field, from ``room_for``.
+    """
+    targets = empty_targets(len(images), slots, canvas, room)
+    for i, objects in enumerate(images):
+        fill_targets(targets, i, objects)
+    return targets
