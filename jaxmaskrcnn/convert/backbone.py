@@ -15,11 +15,13 @@ import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.detectron2 import names as detectron2
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
-from jaxmaskrcnn.convert.names import caffe2, detectron2, torchvision
+from jaxmaskrcnn.convert.names import caffe2
 from jaxmaskrcnn.convert.names.prefixes import WRAPPERS, find_prefix, without_prefix
 from jaxmaskrcnn.convert.names.tables import Table
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
+from jaxmaskrcnn.convert.torchvision import names as torchvision
 from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.fields import get_field
+from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.box_head import BoxHead
 from jaxmaskrcnn.models.mask_head import MaskHead
@@ -106,15 +107,24 @@ def to_state_dict(model: MaskRCNN, library: str) -> dict[str, np.ndarray]:
         (4, 8)
     """
     source = LIBRARIES[library]
-    background = "first" if library == "torchvision" else "last"
-    if model.config.background != background:
-        raise UserError(
-            f"The model has the background {model.config.background} among its classes and {source.title} "
-            f"{background}; export it in the format of the library it comes from."
-        )
+    check_background(model.config, source)
     values = {path: np.asarray(variable[...]) for path, variable in variables_by_path(model).items()}
     arrays = source.table(model.config).export(values)
     return arrays | source.counters(arrays, model.config)
+
+
+def check_background(config: ModelConfig, library: Library) -> None:
+    """Refuse a model whose classes have another order than the library's.
+
+    Raises:
+        UserError: The background comes first in one of them and last in the other.
+    """
+    found = get_field(config, "background")
+    if found != library.background:
+        raise UserError(
+            f"{library.title} cannot express this model: it has the background {found} among its classes and "
+            f"{library.title} {library.background}; export it in the format of the library it comes from."
+        )
 
 
 def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:

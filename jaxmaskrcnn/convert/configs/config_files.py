@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.configs.detectron2_yaml import config_from_yaml
-from jaxmaskrcnn.convert.configs.mmdet_config import config_from_mmdet_text, config_from_python
+from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml
+from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, config_from_python
 from jaxmaskrcnn.errors import UserError
 
 __all__ = ["config_from_file", "config_from_mmdet_text"]

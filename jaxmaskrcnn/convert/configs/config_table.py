@@ -1,38 +1,24 @@
-"""Reading another library's config file by a table of its settings.
+"""Another library's settings as a table, which is read in both directions.
 
-A table says for each setting what the library's default is, which values can be reproduced here and
-which field of ModelConfig they go to. Whatever cannot be reproduced is collected, so that one error
-tells all of it.
+A row says for one setting what the library's default is, which field of ModelConfig it corresponds to and
+how values are converted, from the library's to the field's and back. Reading a config file collects
+whatever cannot be reproduced here, so that one error lists all of it. Writing one leaves out what the
+library has no value for; `Library.read_settings` of the result then shows how it differs.
 """
 
 import difflib
 import logging
-import numbers
-import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.configs.conversions import Conversion, only, short
+from jaxmaskrcnn.convert.fields import get_field
 from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)
 
 MISSING = object()  # the default of a setting that has none
-
-_short = reprlib.Repr()
-_short.maxstring, _short.maxother = 80, 160
-_short.maxlist = _short.maxtuple = _short.maxdict = 8
-
-
-class Kind(NamedTuple):
-    """The values of a setting that can be reproduced.
-
-    Attributes:
-        text: Describes them in an error.
-        convert: From the file's value to ModelConfig's; raises ValueError for any other.
-    """
-
-    text: str
-    convert: Callable[[Any], Any]
 
 
 class Setting(NamedTuple):
@@ -41,16 +27,19 @@ class Setting(NamedTuple):
     Attributes:
         key: Its place in the config, e.g. "MODEL.RPN.NMS_THRESH".
         default: The library's, where a config does not set it; MISSING if it must be set.
-        kind: What can be reproduced.
-        field: Of ModelConfig; None where the value is only checked, or used together with others.
+        conversion: What can be reproduced, and its value here.
+        field: Of ModelConfig; a tuple where the value is one for several fields, None where it is only
+            checked, or used together with others. Settings with the same field have to agree.
         training: Whether it makes no difference to a trained model's detections.
+        written: For a setting without a field, the value that an exported config has; MISSING if none.
     """
 
     key: str
     default: Any
-    kind: Kind
-    field: str | None = None
+    conversion: Conversion
+    field: str | tuple[str, ...] | None = None
     training: bool = False
+    written: Any = MISSING
 
 
 class Settings:
@@ -65,39 +54,48 @@ class Settings:
     def __init__(self, values: Mapping[str, Any], library: str, path: str):
         self.values, self.library, self.path = values, library, path
         self._problems: list[tuple[str, str, bool]] = []  # key, text, whether of training only
+        self._first: dict[str, tuple[Setting, Any]] = {}  # by field, what gave it first
 
     def get(self, setting: Setting) -> Any:
         """The converted value of a setting; None, with a note of the problem, where it has none."""
-        value = self.values.get(setting.key, setting.default)
+        value, conversion = self.given(setting), setting.conversion
         if value is MISSING:
-            self.problem(setting.key, f"{setting.key} is not set; give {setting.kind.text}", setting.training)
+            text = f"{setting.key} is not set; give {conversion.text}"
+            self.problem(setting.key, text, setting.training)
             return None
         try:
-            return setting.kind.convert(value)
+            return conversion.read(value)
         except (ValueError, OverflowError):
-            self.refuse(setting.key, value, setting.kind.text, setting.training)
+            self.refuse(setting.key, value, conversion.text, setting.training)
             return None
+
+    def given(self, setting: Setting) -> Any:
+        """The value in the file, or the library's default."""
+        return self.values.get(setting.key, setting.default)
 
     def fields(self, table: Iterable[Setting]) -> dict[str, Any]:
         """The fields of ModelConfig that a table's settings give; those without a field are checked."""
-        values = [(setting.field, self.get(setting)) for setting in table]
-        return {field: value for field, value in values if field is not None}
-
-    def common(self, table: Iterable[Setting]) -> Any:
-        """The one value of several settings that have to agree here."""
-        first, *others = table
-        wanted = self.get(first)
-        for setting in others:
+        found: dict[str, Any] = {}
+        for setting in table:
             value = self.get(setting)
-            if value != wanted and None not in (value, wanted):
-                given = self.values.get(setting.key, setting.default)
-                same = f"the same as {first.key}, {_short.repr(self.values.get(first.key, first.default))}"
-                self.refuse(setting.key, given, same, setting.training)
+            if isinstance(setting.field, tuple):
+                values = [None] * len(setting.field) if value is None else value
+                found |= dict(zip(setting.field, values, strict=True))
+            elif setting.field is not None:
+                found[setting.field] = self._agreed(setting, value)
+        return found
+
+    def _agreed(self, setting: Setting, value: Any) -> Any:
+        """The value of a field; a later setting of it that differs from the first is noted."""
+        first, wanted = self._first.setdefault(setting.field, (setting, value))
+        if value != wanted and None not in (value, wanted):
+            as_first = f"the same as {first.key}, {short(self.given(first))}"
+            self.refuse(setting.key, self.given(setting), as_first, setting.training)
         return wanted
 
     def refuse(self, key: str, value: Any, supported: str, training: bool = False) -> None:
         """Note a value that cannot be reproduced."""
-        self.problem(key, f"{key} is {_short.repr(value)}; supported: {supported}", training)
+        self.problem(key, f"{key} is {short(value)}; supported: {supported}", training)
 
     def problem(self, key: str, text: str, training: bool = False) -> None:
         """Note anything else that is wrong with a setting."""
@@ -169,73 +167,63 @@ def flatten(values: Mapping[str, Any], path: str, prefix: str = "", depth: int =
     return flat
 
 
-def only(*values: Any) -> Kind:
-    """One of these values, as it is; lists and tuples are alike."""
-    return choice({_hashable(value): value for value in values}, [_short.repr(value) for value in values])
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested dictionaries: `flatten` backwards.
+
+    Example:
+        >>> nest({"a.b": 1, "a.c": 2})
+        {'a': {'b': 1, 'c': 2}}
+    """
+    values: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parts, last = key.split(".")
+        section = values
+        for part in parts:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return values
 
 
-def choice(values: Mapping[Any, Any], texts: Iterable[str] | None = None) -> Kind:
-    """A key of ``values``, which gives what it stands for here."""
+def write(table: Iterable[Setting], config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
+    """A table's settings for a configuration.
 
-    def convert(value):
-        key = _hashable(value)
-        # True == 1, but a flag is no number.
-        for known, result in values.items():
-            if known == key and (type(known) is type(key) or _is_number(known) and _is_number(key)):
-                return result
-        raise ValueError
+    Args:
+        table: The rows.
+        config: Whose fields are written.
+        usual: Whose value a setting gets where the library has none for the configuration's; of the
+            library's own convention.
 
-    return Kind(" or ".join(texts or map(repr, values)), convert)
-
-
-def number(minimum: float = 0.0, maximum: float | None = None) -> Kind:
-    """A finite number."""
-
-    def convert(value):
-        if not _is_number(value) or not minimum <= value < float("inf"):
-            raise ValueError
-        if maximum is not None and value > maximum:
-            raise ValueError
-        return float(value)
-
-    return Kind(f"numbers from {minimum:g}" + (f" to {maximum:g}" if maximum is not None else " on"), convert)
+    Returns:
+        Values by dotted key, of all rows that have a field or a ``written``.
+    """
+    values = {setting.key: _write(setting, config, usual) for setting in table}
+    return {key: value for key, value in values.items() if value is not MISSING}
 
 
-def whole(minimum: int, maximum: int | None = None) -> Kind:
-    """A whole number."""
-    kind = number(minimum, maximum)
-
-    def convert(value):
-        if not kind.convert(value).is_integer():
-            raise ValueError
-        return int(value)
-
-    return Kind(f"whole {kind.text}", convert)
-
-
-def several(kind: Kind, count: int | None = None, text: str = "") -> Kind:
-    """A list of values of a kind, as a tuple; of ``count`` unless that is None."""
-
-    def convert(value):
-        if not isinstance(value, (list, tuple)) or not value or count not in (None, len(value)):
-            raise ValueError
-        return tuple(kind.convert(item) for item in value)
-
-    return Kind(text or f"a list of {'' if count is None else f'{count} '}{kind.text}", convert)
+def _write(setting: Setting, config: ModelConfig, usual: ModelConfig) -> Any:
+    if setting.field is None:
+        return setting.written
+    for source in (config, usual):
+        if isinstance(setting.field, tuple):
+            value = tuple(get_field(source, name) for name in setting.field)
+        else:
+            value = get_field(source, setting.field)
+        try:
+            written = setting.conversion.write(value)
+            setting.conversion.read(written)
+        except (ValueError, OverflowError, ZeroDivisionError):
+            continue
+        return written
+    return MISSING
 
 
-def fixed(key: str, default: Any, *supported: Any, training: bool = False) -> Setting:
-    """A setting of which other values than these cannot be reproduced."""
-    return Setting(key, default, only(*supported), training=training)
+def fixed(key: str, default: Any, *supported: Any, training: bool = False, always: bool = False) -> Setting:
+    """A setting of which other values than these cannot be reproduced.
 
-
-FLAG = choice({True: True, False: False})
-FRACTION = number(0, 1)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(_hashable(v) for v in value) if isinstance(value, (list, tuple)) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value
+    It is written if the default is none of them, or ``always``.
+    """
+    conversion = only(*supported)
+    written = MISSING
+    if always or default is MISSING or not conversion.reads(default):
+        written = supported[0]
+    return Setting(key, default, conversion, training=training, written=written)

@@ -1,20 +1,21 @@
-"""The settings of an MMDetection ``model``, as tables; names of version 3, and what they were before.
+"""The settings of an MMDetection ``model``, as tables that are read in both directions.
+
+They have the names of version 3; ``RENAMED`` says what they were before.
 
 Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3).
 """
 
 import re
 
-from jaxmaskrcnn.convert.configs.config_table import (
+from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, fixed
+from jaxmaskrcnn.convert.configs.conversions import (
     FLAG,
     FRACTION,
-    MISSING,
-    Kind,
-    Setting,
+    Conversion,
     choice,
-    fixed,
     number,
     only,
+    rounded,
     several,
     whole,
 )
@@ -30,17 +31,23 @@ def _padding(value):
     return value
 
 
-PADDING = Kind("multiples of 32", _padding)
+PADDING = Conversion("multiples of 32", _padding)
 
 
-def _reciprocals(value):
-    return tuple(1.0 / std for std in several(number(1e-6), 4).convert(value))
+def _read_reciprocals(value):
+    return tuple(1.0 / std for std in several(number(1e-6), 4).read(value))
 
 
-_RECIPROCALS = Kind("four numbers above 0", _reciprocals)
+def _write_reciprocals(weights):
+    """Short numbers where they give the weights as they are: 0.1 for 10."""
+    short = [rounded(1 / weight) for weight in weights]
+    return [s if 1 / s == weight else 1 / weight for s, weight in zip(short, weights, strict=True)]
+
+
+_RECIPROCALS = Conversion("four numbers above 0", _read_reciprocals, _write_reciprocals)
 
 DATA_PREPROCESSOR = (
-    fixed("data_preprocessor.type", "DetDataPreprocessor", "DetDataPreprocessor"),
+    fixed("data_preprocessor.type", "DetDataPreprocessor", "DetDataPreprocessor", always=True),
     Setting("data_preprocessor.mean", MISSING, several(number(), 3), "pixel_mean"),
     Setting("data_preprocessor.std", MISSING, several(number(1e-6), 3), "pixel_std"),
     Setting("data_preprocessor.bgr_to_rgb", False, choice({True: "rgb", False: "bgr"}), "channel_order"),
@@ -55,8 +62,7 @@ BACKBONE = (
     Setting("backbone.frozen_stages", -1, choice({n: n + 1 for n in range(-1, 5)}), "freeze_at"),
     Setting("backbone.norm_cfg.eps", 1e-5, number(), "norm_epsilon"),
     fixed("backbone.in_channels", 3, 3),
-    fixed("backbone.stem_channels", None, None, 64),
-    fixed("backbone.base_channels", 64, 64),
+    Setting("backbone.base_channels", 64, whole(1), "backbone_width"),
     fixed("backbone.num_stages", 4, 4),
     fixed("backbone.strides", (1, 2, 2, 2), (1, 2, 2, 2)),
     fixed("backbone.dilations", (1, 1, 1, 1), (1, 1, 1, 1)),
@@ -67,6 +73,7 @@ BACKBONE = (
     fixed("backbone.dcn", None, None),
     fixed("backbone.plugins", None, None),
 )
+STEM = "backbone.stem_channels"
 GROUPS = Setting("backbone.groups", 1, whole(1))
 BASE_WIDTH = Setting("backbone.base_width", 4, whole(1))
 NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
@@ -96,12 +103,12 @@ RPN = (
     fixed("rpn_head.anchor_generator.scales_per_octave", None, None),
     fixed("rpn_head.anchor_generator.centers", None, None),
     fixed("rpn_head.anchor_generator.center_offset", 0.0, 0.0),
-    fixed("rpn_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder"),
+    fixed("rpn_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder", always=True),
     fixed("rpn_head.bbox_coder.target_means", _ZEROS, _ZEROS),
     fixed("rpn_head.bbox_coder.target_stds", _ONES, _ONES),
     fixed("rpn_head.bbox_coder.clip_border", True, True),
     fixed("rpn_head.bbox_coder.add_ctr_clamp", False, False),
-    fixed("rpn_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss"),
+    fixed("rpn_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss", always=True),
     fixed("rpn_head.loss_cls.use_sigmoid", False, True),
     fixed("rpn_head.loss_cls.class_weight", None, None, training=True),
     fixed("rpn_head.loss_cls.loss_weight", 1.0, 1.0, training=True),
@@ -120,6 +127,8 @@ def _extractor(name: str, size: str) -> tuple[Setting, ...]:
         fixed(f"{prefix}.finest_scale", 56, 56),
         fixed(f"{prefix}.roi_layer.type", MISSING, "RoIAlign"),
         Setting(f"{prefix}.roi_layer.output_size", MISSING, whole(1), size),
+        Setting(f"{prefix}.roi_layer.sampling_ratio", 0, whole(0), "roi_sampling_ratio"),
+        Setting(f"{prefix}.roi_layer.aligned", True, FLAG, "roi_aligned"),
         fixed(f"{prefix}.roi_layer.pool_mode", "avg", "avg"),
         fixed(f"{prefix}.roi_layer.use_torchvision", False, False),
     )
@@ -129,6 +138,7 @@ BOX = (
     fixed("roi_head.type", MISSING, "StandardRoIHead"),
     fixed("roi_head.shared_head", None, None),
     *_extractor("bbox", "box_pool_size"),
+    Setting("roi_head.bbox_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.bbox_head.conv_out_channels", 256, whole(1), "box_conv_dim"),
     Setting("roi_head.bbox_head.fc_out_channels", 1024, whole(1), "box_fc_dim"),
     Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "class_agnostic_boxes"),
@@ -139,12 +149,12 @@ BOX = (
     fixed("roi_head.bbox_head.conv_cfg", None, None),
     fixed("roi_head.bbox_head.cls_predictor_cfg.type", "Linear", "Linear"),
     fixed("roi_head.bbox_head.reg_predictor_cfg.type", "Linear", "Linear"),
-    fixed("roi_head.bbox_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder"),
+    fixed("roi_head.bbox_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder", always=True),
     fixed("roi_head.bbox_head.bbox_coder.target_means", _ZEROS, _ZEROS),
     Setting("roi_head.bbox_head.bbox_coder.target_stds", _ONES, _RECIPROCALS, "box_weights"),
     fixed("roi_head.bbox_head.bbox_coder.clip_border", True, True),
     fixed("roi_head.bbox_head.bbox_coder.add_ctr_clamp", False, False),
-    fixed("roi_head.bbox_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss"),
+    fixed("roi_head.bbox_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss", always=True),
     fixed("roi_head.bbox_head.loss_cls.use_sigmoid", False, False),
     fixed("roi_head.bbox_head.loss_cls.class_weight", None, None, training=True),
     fixed("roi_head.bbox_head.loss_cls.loss_weight", 1.0, 1.0, training=True),
@@ -162,6 +172,7 @@ BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
 MASK = (
     *_extractor("mask", "mask_pool_size"),
     fixed("roi_head.mask_head.type", MISSING, "FCNMaskHead"),
+    Setting("roi_head.mask_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask_convs"),
     Setting("roi_head.mask_head.conv_out_channels", 256, whole(1), "mask_dim"),
     Setting("roi_head.mask_head.class_agnostic", False, FLAG, "class_agnostic_masks"),
@@ -175,25 +186,15 @@ MASK = (
     Setting("test_cfg.rcnn.mask_thr_binary", MISSING, FRACTION, "mask_threshold"),
 )
 
-# Settings of which ModelConfig has one for both heads.
-CLASSES = [Setting(f"roi_head.{head}_head.num_classes", 80, whole(1)) for head in ("bbox", "mask")]
-SAMPLING = [
-    Setting(f"roi_head.{head}_roi_extractor.roi_layer.sampling_ratio", 0, whole(0))
-    for head in ("bbox", "mask")
-]
-ALIGNMENT = [
-    Setting(f"roi_head.{head}_roi_extractor.roi_layer.aligned", True, FLAG) for head in ("bbox", "mask")
-]
-
 TEST = (
     Setting("test_cfg.rpn.nms_pre", MISSING, whole(1), "rpn_pre_nms_test"),
     Setting("test_cfg.rpn.max_per_img", MISSING, whole(1), "rpn_post_nms_test"),
-    fixed("test_cfg.rpn.nms.type", "nms", "nms"),
+    fixed("test_cfg.rpn.nms.type", "nms", "nms", always=True),
     Setting("test_cfg.rpn.nms.iou_threshold", MISSING, FRACTION, "rpn_nms_threshold"),
     fixed("test_cfg.rpn.min_bbox_size", -1, 0),
     fixed("test_cfg.rpn.nms_across_levels", False, False),
     Setting("test_cfg.rcnn.score_thr", MISSING, FRACTION, "score_threshold"),
-    fixed("test_cfg.rcnn.nms.type", "nms", "nms"),
+    fixed("test_cfg.rcnn.nms.type", "nms", "nms", always=True),
     Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, FRACTION, "nms_threshold"),
     fixed("test_cfg.rcnn.nms.class_agnostic", False, False),
     Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections_per_image"),
@@ -204,14 +205,14 @@ def _sampler(part: str, size: str, fraction: str) -> tuple[Setting, ...]:
     prefix = f"train_cfg.{part}"
     return (
         fixed(f"{prefix}.assigner.type", MISSING, "MaxIoUAssigner", training=True),
-        fixed(f"{prefix}.assigner.ignore_iof_thr", -1, -1, training=True),
+        fixed(f"{prefix}.assigner.ignore_iof_thr", -1, -1, training=True, always=True),
         fixed(f"{prefix}.assigner.gt_max_assign_all", True, True, training=True),
         fixed(f"{prefix}.assigner.iou_calculator.type", "BboxOverlaps2D", "BboxOverlaps2D", training=True),
         fixed(f"{prefix}.sampler.type", MISSING, "RandomSampler", training=True),
         Setting(f"{prefix}.sampler.num", MISSING, whole(1), size, training=True),
         Setting(f"{prefix}.sampler.pos_fraction", MISSING, FRACTION, fraction, training=True),
         fixed(f"{prefix}.sampler.neg_pos_ub", -1, -1, training=True),
-        fixed(f"{prefix}.pos_weight", -1, -1, 0, 1, training=True),
+        fixed(f"{prefix}.pos_weight", -1, -1, 0, 1, training=True, always=True),
     )
 
 
@@ -221,18 +222,15 @@ TRAIN = (
     Setting("train_cfg.rpn.assigner.pos_iou_thr", MISSING, FRACTION, "rpn_foreground_iou", True),
     Setting("train_cfg.rpn.assigner.neg_iou_thr", MISSING, FRACTION, "rpn_background_iou", True),
     Setting("train_cfg.rpn.assigner.min_pos_iou", 0.0, FRACTION, "rpn_low_quality_min_iou", True),
-    fixed("train_cfg.rpn.assigner.match_low_quality", True, True, training=True),
+    fixed("train_cfg.rpn.assigner.match_low_quality", True, True, training=True, always=True),
     fixed("train_cfg.rpn.sampler.add_gt_as_proposals", True, False, training=True),
     fixed("train_cfg.rpn.allowed_border", MISSING, -1, training=True),
     *_sampler("rcnn", "roi_batch_size", "roi_positive_fraction"),
     Setting("train_cfg.rcnn.assigner.pos_iou_thr", MISSING, FRACTION, "roi_foreground_iou", True),
+    Setting("train_cfg.rcnn.assigner.neg_iou_thr", MISSING, FRACTION, "roi_foreground_iou", True),
     Setting("train_cfg.rcnn.assigner.match_low_quality", True, FLAG, "roi_low_quality", True),
-    fixed("train_cfg.rcnn.sampler.add_gt_as_proposals", True, True, training=True),
+    fixed("train_cfg.rcnn.sampler.add_gt_as_proposals", True, True, training=True, always=True),
 )
-ROI_IOU = [
-    Setting(f"train_cfg.rcnn.assigner.{name}", MISSING, FRACTION, training=True)
-    for name in ("pos_iou_thr", "neg_iou_thr")
-]
 ROI_MIN_IOU = Setting("train_cfg.rcnn.assigner.min_pos_iou", 0.0, FRACTION, training=True)
 MASK_SIZE = Setting("train_cfg.rcnn.mask_size", MISSING, whole(1), training=True)
 
@@ -240,15 +238,11 @@ MASK_SIZE = Setting("train_cfg.rcnn.mask_size", MISSING, whole(1), training=True
 PROPOSAL = (
     Setting("train_cfg.rpn_proposal.nms_pre", MISSING, whole(1), "rpn_pre_nms_train", True),
     Setting("train_cfg.rpn_proposal.max_per_img", MISSING, whole(1), "rpn_post_nms_train", True),
-    fixed("train_cfg.rpn_proposal.nms.type", "nms", "nms", training=True),
+    Setting("train_cfg.rpn_proposal.nms.iou_threshold", MISSING, FRACTION, "rpn_nms_threshold", True),
+    fixed("train_cfg.rpn_proposal.nms.type", "nms", "nms", training=True, always=True),
     fixed("train_cfg.rpn_proposal.min_bbox_size", -1, 0, training=True),
     fixed("train_cfg.rpn_proposal.nms_across_levels", False, False, training=True),
 )
-PROPOSAL_NMS = [
-    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, FRACTION),
-    Setting("train_cfg.rpn_proposal.nms.iou_threshold", MISSING, FRACTION, training=True),
-]
-
 LOSSES = ("rpn_head.loss_bbox", "roi_head.bbox_head.loss_bbox")
 NORMS = ("backbone.norm_cfg", "neck.norm_cfg", "roi_head.bbox_head.norm_cfg", "roi_head.mask_head.norm_cfg")
 NORM_SETTINGS = ("type", "requires_grad", "eps", "momentum", "num_groups")
@@ -289,11 +283,11 @@ KNOWN = {
     setting.key
     for setting in (
         *DATA_PREPROCESSOR, *BACKBONE, GROUPS, BASE_WIDTH, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
-        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, *MASK, *CLASSES, *SAMPLING, *ALIGNMENT,
-        *TEST, *TRAIN, *ROI_IOU, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL, *PROPOSAL_NMS,
+        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, *MASK, *TEST, *TRAIN, ROI_MIN_IOU,
+        MASK_SIZE, *PROPOSAL,
     )
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),
     *(f"{loss}.{name}" for loss in LOSSES for name in ("type", "beta")),
-    *NORMS, "backbone.type",
+    *NORMS, "backbone.type", STEM,
 }  # fmt: skip

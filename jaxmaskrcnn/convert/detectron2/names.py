@@ -2,7 +2,7 @@
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.names.tables import CONV, DECONV, LINEAR, Row, Table, flattened, weight_and_bias
-from jaxmaskrcnn.convert.names.torchvision import NORM
+from jaxmaskrcnn.convert.torchvision.names import NORM
 
 STAGE = {f"res{i + 1}": f"layer{i}" for i in range(1, 5)}
 _COUNT = {str(i + 1): str(i) for i in range(9)}

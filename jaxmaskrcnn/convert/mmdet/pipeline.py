@@ -3,26 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.convert.configs.config_table import (
-    MISSING,
-    Setting,
-    Settings,
-    choice,
-    fixed,
-    flatten,
-    number,
-    several,
-    whole,
-)
-from jaxmaskrcnn.convert.configs.mmdet_settings import PADDING
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, Settings, fixed, flatten, write
+from jaxmaskrcnn.convert.configs.conversions import choice, number, several, whole
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
+from jaxmaskrcnn.convert.fields import get_field
+from jaxmaskrcnn.convert.mmdet.rows import PADDING
 from jaxmaskrcnn.errors import UserError
 
+_BACKEND = Setting("pipeline.Resize.backend", "cv2", choice({"cv2": "cv2", "pillow": "pil"}), "resize_kernel")
 # The test pipeline's steps that compute something, as "pipeline.STEP.NAME". Of the others nothing counts.
 _PIPELINE = (
     fixed("pipeline.LoadImageFromFile.to_float32", False, False),
     fixed("pipeline.LoadImageFromFile.color_type", "color", "color"),
-    Setting("pipeline.Resize.backend", "cv2", choice({"cv2": "cv2", "pillow": "pil"}), "resize_kernel"),
+    _BACKEND,
     fixed("pipeline.Resize.interpolation", "bilinear", "bilinear"),
     fixed("pipeline.Resize.scale_factor", None, None),
     fixed("pipeline.Resize.ratio_range", None, None),
@@ -132,6 +126,25 @@ def read_pipeline(settings: Settings, version_3: bool) -> dict[str, Any]:
     values.pop("pipeline.Resize.scale", None)
     values.pop("pipeline.Resize.keep_ratio", None)
     return config
+
+
+def write_pipeline(config: ModelConfig, usual: ModelConfig) -> list[dict[str, Any]]:
+    """The steps of a test pipeline of version 3 that resizes as a configuration says.
+
+    Args:
+        config: The configuration.
+        usual: Of MMDetection's convention, for a kernel that it does not have.
+    """
+    long = get_field(config, "test_max_size")
+    # Of a pair of numbers the library takes the larger one for the long side, whatever their order. With
+    # a larger limit of the short side than of the long one, the long side alone decides.
+    scale = (long, min(get_field(config, "test_min_size"), long))
+    resize = {"type": "Resize", "scale": scale, "keep_ratio": True}
+    backend = write([_BACKEND], config, usual)[_BACKEND.key]
+    if backend != _BACKEND.default:
+        resize["backend"] = backend
+    keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+    return [{"type": "LoadImageFromFile"}, resize, {"type": "PackDetInputs", "meta_keys": keys}]
 
 
 def _steps(pipeline: Any, path: str) -> list[Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.names.tables import DECONV, LINEAR, Row, Table, flattened, weight_and_bias
-from jaxmaskrcnn.convert.names.torchvision import NORM, resnet_rows
+from jaxmaskrcnn.convert.torchvision.names import NORM, resnet_rows
 
 
 def table(config: ModelConfig) -> Table:

@@ -1,15 +1,18 @@
-"""The settings of a Detectron2 yaml, as tables.
+"""The settings of a Detectron2 yaml, as tables that are read in both directions.
 
 Source: ``detectron2/config/defaults.py`` for names and defaults; the modules that read them for
 what they do. Training schedules and data sets are no part of a model's configuration.
 """
 
-from jaxmaskrcnn.convert.configs.config_table import (
+from typing import Any
+
+from jaxmaskrcnn.convert.configs.config_table import Setting, fixed
+from jaxmaskrcnn.convert.configs.conversions import (
     FLAG,
     FRACTION,
-    Setting,
+    Conversion,
+    alone,
     choice,
-    fixed,
     number,
     several,
     whole,
@@ -19,14 +22,50 @@ _BN = dict.fromkeys(("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 _NORM = choice({"": "none", "GN": "gn", **_BN})
 _ALIGN = choice({"ROIAlignV2": True, "ROIAlign": False})
 _THREE = several(number(), 3)
+
+
+def _per_level(lists: Any) -> list[list[float]]:
+    """Five lists of positive numbers; one list stands for all levels."""
+    if not isinstance(lists, (list, tuple)) or len(lists) not in (1, 5):
+        raise ValueError
+    for level in lists:
+        if not isinstance(level, (list, tuple)) or not level:
+            raise ValueError
+        if not all(type(value) in (int, float) and 0 < value < 1e9 for value in level):
+            raise ValueError
+    return list(lists) * (5 // len(lists))
+
+
+def _read_sizes(sizes: Any) -> tuple[float, ...]:
+    levels = _per_level(sizes)
+    if any(len(level) != 1 for level in levels):
+        raise ValueError
+    return tuple(float(level[0]) for level in levels)
+
+
+def _read_ratios(ratios: Any) -> tuple[float, ...]:
+    levels = _per_level(ratios)
+    if any(level != levels[0] for level in levels):
+        raise ValueError
+    return tuple(float(ratio) for ratio in levels[0])
+
+
+_SIZES = Conversion(
+    "five lists of one size each, or one such list for all levels",
+    _read_sizes,
+    lambda sizes: [[size] for size in sizes],
+)
+_RATIOS = Conversion(
+    "one list of ratios, or five that are equal", _read_ratios, lambda ratios: [list(ratios)]
+)
 _PYRAMID_IN = ("res2", "res3", "res4", "res5")
 _LEVELS = ("p2", "p3", "p4", "p5")
 
 
 SETTINGS = (
     # the detector
-    fixed("VERSION", 2, 2),
-    fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN"),
+    fixed("VERSION", 2, 2, always=True),
+    fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN", always=True),
     Setting("MODEL.MASK_ON", False, FLAG, "mask_head"),
     fixed("MODEL.KEYPOINT_ON", False, False),
     fixed("MODEL.LOAD_PROPOSALS", False, False),
@@ -48,7 +87,6 @@ SETTINGS = (
     Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "freeze_at"),
     Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone_depth"),
     Setting("MODEL.RESNETS.NUM_GROUPS", 1, whole(1), "backbone_groups"),
-    Setting("MODEL.RESNETS.WIDTH_PER_GROUP", 64, whole(1), "backbone_width_per_group"),
     Setting("MODEL.RESNETS.STRIDE_IN_1X1", True, FLAG, "backbone_stride_in_1x1"),
     Setting(
         "MODEL.RESNETS.NORM",
@@ -57,7 +95,7 @@ SETTINGS = (
         "backbone_norm",
     ),
     fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
-    fixed("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, 64),
+    Setting("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, whole(1), "backbone_width"),
     fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
     fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
     fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
@@ -67,12 +105,21 @@ SETTINGS = (
     # anchors and proposals
     fixed("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "DefaultAnchorGenerator"),
     fixed("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0, 0.0),
+    Setting("MODEL.ANCHOR_GENERATOR.SIZES", [[32, 64, 128, 256, 512]], _SIZES, "anchor_sizes"),
+    Setting("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0, 2.0]], _RATIOS, "anchor_ratios"),
     fixed("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "RPN"),
     fixed("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 0, 0),
     fixed("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "StandardRPNHead"),
     fixed("MODEL.RPN.IN_FEATURES", ("res4",), (*_LEVELS, "p6")),
     fixed("MODEL.RPN.BOUNDARY_THRESH", -1, -1, training=True),
     fixed("MODEL.RPN.IOU_LABELS", (0, -1, 1), (0, -1, 1), training=True),
+    Setting(
+        "MODEL.RPN.IOU_THRESHOLDS",
+        (0.3, 0.7),
+        several(FRACTION, 2),
+        ("rpn_background_iou", "rpn_foreground_iou"),
+    ),
+    Setting("MODEL.RPN.SMOOTH_L1_BETA", 0.0, number(), "smooth_l1_beta", training=True),
     fixed("MODEL.RPN.BBOX_REG_WEIGHTS", (1.0,) * 4, (1.0,) * 4),
     fixed("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
     fixed("MODEL.RPN.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
@@ -88,6 +135,12 @@ SETTINGS = (
     fixed("MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "StandardROIHeads"),
     fixed("MODEL.ROI_HEADS.IN_FEATURES", ("res4",), _LEVELS),
     fixed("MODEL.ROI_HEADS.IOU_LABELS", (0, 1), (0, 1), training=True),
+    Setting(
+        "MODEL.ROI_HEADS.IOU_THRESHOLDS",
+        (0.5,),
+        alone(FRACTION, "a list of one number"),
+        "roi_foreground_iou",
+    ),
     fixed("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", True, True, training=True),
     Setting("MODEL.ROI_HEADS.NUM_CLASSES", 80, whole(1), "num_classes"),
     Setting("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 512, whole(1), "roi_batch_size"),
@@ -98,6 +151,8 @@ SETTINGS = (
     # box head
     fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),
     Setting("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 14, whole(1), "box_pool_size"),
+    Setting("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "roi_aligned"),
+    Setting("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "roi_sampling_ratio"),
     Setting("MODEL.ROI_BOX_HEAD.NUM_CONV", 0, whole(0), "box_convs"),
     Setting("MODEL.ROI_BOX_HEAD.CONV_DIM", 256, whole(1), "box_conv_dim"),
     Setting("MODEL.ROI_BOX_HEAD.NUM_FC", 0, whole(0), "box_fcs"),
@@ -110,6 +165,7 @@ SETTINGS = (
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
     fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
     fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
+    Setting("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0, number(), "smooth_l1_beta", training=True),
     # Scores are then sigmoids instead of a softmax.
     fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
 )
@@ -118,26 +174,21 @@ SETTINGS = (
 MASK_SETTINGS = (
     fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask_pool_size"),
+    Setting("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "roi_aligned"),
+    Setting("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "roi_sampling_ratio"),
     Setting("MODEL.ROI_MASK_HEAD.NUM_CONV", 0, whole(0), "mask_convs"),
     Setting("MODEL.ROI_MASK_HEAD.CONV_DIM", 256, whole(1), "mask_dim"),
     Setting("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, FLAG, "class_agnostic_masks"),
 )
 
-# Settings of which ModelConfig has one for both.
-SAMPLING = [Setting(f"MODEL.ROI_{head}_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0)) for head in ("BOX", "MASK")]
-ALIGNMENT = [Setting(f"MODEL.ROI_{head}_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN) for head in ("BOX", "MASK")]
-HEAD_NORM = [Setting(f"MODEL.ROI_{head}_HEAD.NORM", "", _NORM) for head in ("BOX", "MASK")]
-BETA = [
-    Setting(f"MODEL.{part}.SMOOTH_L1_BETA", 0.0, number(), training=True) for part in ("RPN", "ROI_BOX_HEAD")
-]
+# Read only of a head with convolutions; one without has no norm layers, whatever its setting says.
+BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", _NORM, "head_norm")
+MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", _NORM, "head_norm")
 
-# Settings that need more than a row.
+# Settings that need more than a row; `settings.py` has a pair of functions for each.
+WIDTH_PER_GROUP = Setting("MODEL.RESNETS.WIDTH_PER_GROUP", 64, whole(1))
 RES2_CHANNELS = "MODEL.RESNETS.RES2_OUT_CHANNELS"
-ANCHOR_SIZES = "MODEL.ANCHOR_GENERATOR.SIZES"
-ANCHOR_RATIOS = "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"
 RPN_CONVS = "MODEL.RPN.CONV_DIMS"
-RPN_IOU = Setting("MODEL.RPN.IOU_THRESHOLDS", (0.3, 0.7), several(FRACTION, 2))
-ROI_IOU = Setting("MODEL.ROI_HEADS.IOU_THRESHOLDS", (0.5,), several(FRACTION, 1, "a list of one number"))
 DECAY = Setting("SOLVER.WEIGHT_DECAY", 1e-4, number())
 NORM_DECAY = Setting("SOLVER.WEIGHT_DECAY_NORM", 0.0, number(), training=True)
 
@@ -157,42 +208,7 @@ UNUSED_SECTIONS = (
 )  # fmt: skip
 
 KNOWN = (
-    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *SAMPLING, *ALIGNMENT, *HEAD_NORM, *BETA)),
-    *(s.key for s in (RPN_IOU, ROI_IOU, DECAY, NORM_DECAY)),
-    *(RES2_CHANNELS, ANCHOR_SIZES, ANCHOR_RATIOS, RPN_CONVS),
+    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, BOX_NORM, MASK_NORM, WIDTH_PER_GROUP, DECAY, NORM_DECAY)),
+    *(RES2_CHANNELS, RPN_CONVS),
     *UNUSED,
-)  # fmt: skip
-
-# The library's own base files by name, for a yaml whose base is not on this machine. Of the bases of
-# detectors that are not supported, what tells so.
-BASES = {
-    "Base-RCNN-FPN.yaml": {
-        "MODEL": {
-            "META_ARCHITECTURE": "GeneralizedRCNN",
-            "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
-            "RESNETS": {"OUT_FEATURES": list(_PYRAMID_IN)},
-            "FPN": {"IN_FEATURES": list(_PYRAMID_IN)},
-            "ANCHOR_GENERATOR": {
-                "SIZES": [[32], [64], [128], [256], [512]],
-                "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
-            },
-            "RPN": {
-                "IN_FEATURES": [*_LEVELS, "p6"],
-                "PRE_NMS_TOPK_TRAIN": 2000,
-                "PRE_NMS_TOPK_TEST": 1000,
-                "POST_NMS_TOPK_TRAIN": 1000,
-                "POST_NMS_TOPK_TEST": 1000,
-            },
-            "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": list(_LEVELS)},
-            "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "POOLER_RESOLUTION": 7},
-            "ROI_MASK_HEAD": {"NAME": "MaskRCNNConvUpsampleHead", "NUM_CONV": 4, "POOLER_RESOLUTION": 14},
-        },
-        "DATASETS": {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]},
-        "VERSION": 2,
-    },
-    "Base-RCNN-C4.yaml": {"MODEL": {"ROI_HEADS": {"NAME": "Res5ROIHeads"}}},
-    "Base-RCNN-DilatedC5.yaml": {"MODEL": {"RESNETS": {"OUT_FEATURES": ["res5"], "RES5_DILATION": 2}}},
-    "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
-    "Base-Keypoint-RCNN-FPN.yaml": {"MODEL": {"KEYPOINT_ON": True}},
-    "Base-Panoptic-FPN.yaml": {"MODEL": {"META_ARCHITECTURE": "PanopticFPN"}},
-}
+)

@@ -1,0 +1,136 @@
+"""How the values of settings are converted, from a library's to ModelConfig's and back."""
+
+import numbers
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+_short = reprlib.Repr()
+_short.maxstring, _short.maxother = 80, 160
+_short.maxlist = _short.maxtuple = _short.maxdict = 8
+
+
+def short(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    return _short.repr(value)
+
+
+def same(value: Any) -> Any:
+    """The value as it is."""
+    return value
+
+
+class Conversion(NamedTuple):
+    """The values of a setting that can be reproduced, and what they are here.
+
+    Attributes:
+        text: Describes them in an error.
+        read: From the library's value to ModelConfig's; raises ValueError for any other.
+        write: From ModelConfig's value to the library's; raises ValueError where it has none.
+    """
+
+    text: str
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any] = same
+
+    def reads(self, value: Any) -> bool:
+        """Whether a value of the library's can be reproduced."""
+        try:
+            self.read(value)
+        except ValueError:
+            return False
+        return True
+
+
+def only(*values: Any) -> Conversion:
+    """One of these values, as it is; lists and tuples are alike."""
+    return choice({_hashable(value): value for value in values}, [short(value) for value in values])
+
+
+def choice(values: Mapping[Any, Any], texts: Iterable[str] | None = None) -> Conversion:
+    """A key of ``values``, which gives what it stands for here; the first of several is written."""
+
+    def read(value):
+        key = _hashable(value)
+        for known, result in values.items():
+            if _equal(known, key):
+                return result
+        raise ValueError
+
+    def write(value):
+        for known, result in values.items():
+            if _equal(result, value):
+                return known
+        raise ValueError
+
+    return Conversion(" or ".join(texts or map(repr, values)), read, write)
+
+
+def number(minimum: float = 0.0, maximum: float | None = None) -> Conversion:
+    """A finite number."""
+
+    def read(value):
+        if not _is_number(value) or not minimum <= value < float("inf"):
+            raise ValueError
+        if maximum is not None and value > maximum:
+            raise ValueError
+        return float(value)
+
+    return Conversion(
+        f"numbers from {minimum:g}" + (f" to {maximum:g}" if maximum is not None else " on"), read
+    )
+
+
+def whole(minimum: int, maximum: int | None = None) -> Conversion:
+    """A whole number."""
+    numbers_ = number(minimum, maximum)
+
+    def read(value):
+        if not numbers_.read(value).is_integer():
+            raise ValueError
+        return int(value)
+
+    return Conversion(f"whole {numbers_.text}", read)
+
+
+def several(item: Conversion, count: int | None = None, text: str = "") -> Conversion:
+    """A list of values, a tuple here; of ``count`` unless that is None."""
+
+    def read(value):
+        if not isinstance(value, (list, tuple)) or not value or count not in (None, len(value)):
+            raise ValueError
+        return tuple(item.read(x) for x in value)
+
+    return Conversion(
+        text or f"a list of {'' if count is None else f'{count} '}{item.text}",
+        read,
+        lambda values: [item.write(x) for x in values],
+    )
+
+
+def alone(item: Conversion, text: str) -> Conversion:
+    """A list of one value, which is the value itself here."""
+    listed = several(item, 1, text)
+    return Conversion(text, lambda value: listed.read(value)[0], lambda value: [item.write(value)])
+
+
+def rounded(value: float) -> float:
+    """To nine digits, all that float32 has; more would show the rounding of a division."""
+    return float(f"{value:.9g}")
+
+
+FLAG = choice({True: True, False: False})
+FRACTION = number(0, 1)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two values are the same; True == 1, but a flag is no number."""
+    return a == b and (type(a) is type(b) or _is_number(a) and _is_number(b))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value

@@ -1,0 +1,1 @@
+"""Detectron2: its names, and its yaml config files."""

@@ -1,0 +1,39 @@
+"""Detectron2's own base files by name, for a yaml whose base is not on this machine.
+
+Of the bases of detectors that are not supported, they hold what shows that. Source: ``configs``.
+"""
+
+_PYRAMID_IN = ["res2", "res3", "res4", "res5"]
+_LEVELS = ["p2", "p3", "p4", "p5"]
+
+BASES = {
+    "Base-RCNN-FPN.yaml": {
+        "MODEL": {
+            "META_ARCHITECTURE": "GeneralizedRCNN",
+            "BACKBONE": {"NAME": "build_resnet_fpn_backbone"},
+            "RESNETS": {"OUT_FEATURES": _PYRAMID_IN},
+            "FPN": {"IN_FEATURES": _PYRAMID_IN},
+            "ANCHOR_GENERATOR": {
+                "SIZES": [[32], [64], [128], [256], [512]],
+                "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+            },
+            "RPN": {
+                "IN_FEATURES": [*_LEVELS, "p6"],
+                "PRE_NMS_TOPK_TRAIN": 2000,
+                "PRE_NMS_TOPK_TEST": 1000,
+                "POST_NMS_TOPK_TRAIN": 1000,
+                "POST_NMS_TOPK_TEST": 1000,
+            },
+            "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": _LEVELS},
+            "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "POOLER_RESOLUTION": 7},
+            "ROI_MASK_HEAD": {"NAME": "MaskRCNNConvUpsampleHead", "NUM_CONV": 4, "POOLER_RESOLUTION": 14},
+        },
+        "DATASETS": {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]},
+        "VERSION": 2,
+    },
+    "Base-RCNN-C4.yaml": {"MODEL": {"ROI_HEADS": {"NAME": "Res5ROIHeads"}}},
+    "Base-RCNN-DilatedC5.yaml": {"MODEL": {"RESNETS": {"OUT_FEATURES": ["res5"], "RES5_DILATION": 2}}},
+    "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
+    "Base-Keypoint-RCNN-FPN.yaml": {"MODEL": {"KEYPOINT_ON": True}},
+    "Base-Panoptic-FPN.yaml": {"MODEL": {"META_ARCHITECTURE": "PanopticFPN"}},
+}

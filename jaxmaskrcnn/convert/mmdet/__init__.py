@@ -1,0 +1,1 @@
+"""MMDetection: its names, and its Python config files."""

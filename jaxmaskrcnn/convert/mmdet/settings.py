@@ -1,0 +1,193 @@
+"""An MMDetection config as a ModelConfig, and a ModelConfig as an MMDetection config.
+
+Read are config files of versions 3 and 2 and the config text in checkpoints; written is version 3. Most
+settings are rows of `rows.py`, what needs more is in `parts.py` and `pipeline.py`.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.conventions import CITYSCAPES_8, COCO_80, MMDET
+from jaxmaskrcnn.convert.configs.config_table import Settings, flatten, nest, write
+from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
+from jaxmaskrcnn.convert.configs.python_text import python_text
+from jaxmaskrcnn.convert.configs.python_values import Unreadable
+from jaxmaskrcnn.convert.fields import get_field, with_fields
+from jaxmaskrcnn.convert.mmdet import parts, rows
+from jaxmaskrcnn.convert.mmdet.bases import known_base
+from jaxmaskrcnn.convert.mmdet.pipeline import (
+    data_for_testing,
+    pipeline_settings,
+    read_pipeline,
+    write_pipeline,
+)
+from jaxmaskrcnn.errors import UserError
+
+USUAL = ModelConfig(**MMDET)
+_DETECTORS = ("MaskRCNN", "FasterRCNN")
+_CATEGORIES = {"CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8}
+# Old checkpoints hold the text of several files, each behind its path.
+_FILE_LINE = re.compile(r"^\S+\.py$", re.MULTILINE)
+
+
+def config_from_python(path: str | os.PathLike, training: bool = True) -> ModelConfig:
+    """The configuration that an MMDetection config file describes.
+
+    The file is read, not run. ``_base_`` is followed; MMDetection's own bases ("configs/_base_") are
+    known, should they not be on this machine.
+
+    Args:
+        path: A ``.py`` file.
+        training: Refuse also what changes training only.
+
+    Returns:
+        A ModelConfig. Its categories are named where the data set is COCO's or Cityscapes'.
+
+    Raises:
+        UserError: The file or its base cannot be read, or it sets what cannot be reproduced here;
+            lists all such settings.
+    """
+    path = os.fspath(path)
+    return _config(read_config(path, known_base), path, training)
+
+
+def config_from_mmdet_text(text: str, source: str, training: bool = True) -> ModelConfig:
+    """The configuration in the text that MMDetection writes into a checkpoint's ``meta``.
+
+    Args:
+        text: Python, all bases included.
+        source: Names it in errors.
+        training: Refuse also what changes training only.
+
+    Raises:
+        UserError: As in `config_from_python`.
+
+    Example:
+        >>> config_from_mmdet_text("model = dict(type='YOLOX')", "yolox.pth")
+        Traceback (most recent call last):
+        ...
+        jaxmaskrcnn.errors.UserError: yolox.pth has the model 'YOLOX'; supported: MaskRCNN and FasterRCNN.
+    """
+    values: dict[str, Any] = {}
+    for part in _FILE_LINE.split(text):
+        # What a file builds on stands in the text before it.
+        values = merge(read_text(part, source, lambda base: {}), values)
+    return _config(values, source, training)
+
+
+def text_of_config(config: ModelConfig) -> str:
+    """A configuration as an MMDetection config file, of all settings that have a field here.
+
+    Args:
+        config: Its pixel mean and standard deviation in units of 0..255.
+    """
+    mask = get_field(config, "mask_head")
+    table = (*rows.DATA_PREPROCESSOR, *rows.BACKBONE, *rows.NECK, *rows.RPN, *rows.BOX)
+    flat = {"type": "MaskRCNN" if mask else "FasterRCNN"}
+    flat |= write(table + (rows.MASK if mask else ()) + rows.TEST, config, USUAL)
+    flat |= {"data_preprocessor.pad_mask": mask}
+    flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
+    for write_part in (parts.write_backbone, parts.write_norms, parts.write_anchors, parts.write_losses):
+        flat |= write_part(config)
+    model = nest(flat | parts.channel_settings(config))
+    # inference_detector takes the steps from test_dataloader, and its images' data set from there.
+    dataset = _write_categories(config) | {"pipeline": write_pipeline(config, USUAL)}
+    variables = {"default_scope": "mmdet", "model": model, "test_dataloader": {"dataset": dataset}}
+    return python_text(variables | parts.write_norm_decay(config))
+
+
+def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig:
+    model = values.get("model")
+    if not isinstance(model, Mapping):
+        what = "no model" if model is None else f"a model that is {model!r}"
+        raise UserError(f"{path} has {what}; give an MMDetection config of a Mask R-CNN or Faster R-CNN.")
+    name = model.get("type")
+    if name not in _DETECTORS:
+        raise UserError(f"{path} has the model {name!r}; supported: {' and '.join(_DETECTORS)}.")
+    rpn_head = model.get("rpn_head")
+    if "bbox_head" in model or isinstance(rpn_head, Mapping) and "anchor_scales" in rpn_head:
+        raise UserError(
+            f"{path} is written for MMDetection 1 (bbox_head outside of roi_head, or anchor_scales), which "
+            "counted pixels differently; give a preset of list_models() or a newer config."
+        )
+    settings = Settings(_flatten(model, values, path), "MMDetection", path)
+    config = _read(settings)
+    dataset = data_for_testing(values, "data_preprocessor" in model)
+    settings.values |= pipeline_settings(dataset, settings)
+    config |= read_pipeline(settings, "data_preprocessor" in model)
+    config["weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
+    settings.unknown(
+        rows.KNOWN,
+        [key for key in settings.values if key not in rows.KNOWN and not rows.UNUSED.fullmatch(key)],
+    )
+    settings.finish(training)
+    config = {field: value for field, value in config.items() if value is not None}
+    return with_fields(USUAL, {**config, "categories": _read_categories(dataset, config["num_classes"])})
+
+
+def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The model's settings by the names of version 3."""
+    model = dict(model)
+    for name in ("train_cfg", "test_cfg"):
+        # Before 2.9 they stood beside the model; what is there in version 3 is the training loop.
+        outside = values.get(name)
+        if model.get(name) is None and isinstance(outside, Mapping) and {"rpn", "rcnn"} & set(outside):
+            model[name] = outside
+    flat = {}
+    for key, value in flatten(model, path).items():
+        for old, new in rows.RENAMED:
+            key = re.sub(rf"{old}(?=$|\.)", new, key)
+        flat[key] = value
+        if isinstance(value, Unreadable) and key not in rows.KNOWN and not rows.UNUSED.fullmatch(key):
+            raise UserError(f"{path} has a {key} that is {value!r}; write its value out.")
+    for part, defaults in rows.LEFT_OUT.items():
+        if not any(key.startswith(f"{part}.") for key in flat):
+            flat |= {f"{part}.{key}": value for key, value in defaults.items()}
+    return flat
+
+
+def _read(settings: Settings) -> dict[str, Any]:
+    has = {part: any(key.startswith(f"{part}.") for key in settings.values) for part in _PARTS}
+    mask = has["roi_head.mask_head"]
+    table = (*rows.BACKBONE, *rows.NECK, *rows.RPN, *rows.BOX, *rows.TEST)
+    if has["data_preprocessor"]:
+        table += rows.DATA_PREPROCESSOR
+    if mask:
+        table += rows.MASK
+    config = settings.fields(table) | {"mask_head": mask}
+    parts.read_backbone(settings, config)
+    parts.read_norms(settings, config)
+    parts.read_anchors(settings, config)
+    parts.read_box_head(settings, config)
+    parts.read_losses(settings, config)
+    if has["train_cfg"]:
+        parts.read_training(settings, config, has["train_cfg.rpn_proposal"])
+    else:
+        config["roi_low_quality"] = mask
+    return config
+
+
+_PARTS = ("data_preprocessor", "roi_head.mask_head", "train_cfg", "train_cfg.rpn_proposal")
+
+
+def _read_categories(dataset: Mapping[str, Any], num_classes: int) -> tuple:
+    """The categories of a known data set that the config leaves as it is."""
+    categories = _CATEGORIES.get(str(dataset.get("type")), ())
+    changed = dataset.get("metainfo") or dataset.get("classes")
+    return categories if len(categories) == num_classes and not changed else ()
+
+
+def _write_categories(config: ModelConfig) -> dict[str, Any]:
+    """The data set whose categories they are; otherwise their names."""
+    categories = get_field(config, "categories")
+    for name, known in _CATEGORIES.items():
+        if categories == known:
+            return {"type": name}
+    usual = _CATEGORIES["CocoDataset"]
+    if not categories and get_field(config, "num_classes") != len(usual):
+        return {"type": "CocoDataset"}
+    names = tuple(category.name for category in config.known_categories())
+    return {"type": "CocoDataset", "metainfo": {"classes": names}}

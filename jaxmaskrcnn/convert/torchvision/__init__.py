@@ -1,0 +1,1 @@
+"""torchvision: its names, and its models as calls of constructors."""

@@ -1,0 +1,157 @@
+"""The arguments of torchvision's ``MaskRCNN`` and ``FasterRCNN``, as tables that are read in both directions.
+
+A part that is built by a call of its own has its arguments behind a dot: "rpn_head.conv_depth". Source: the
+constructors of ``torchvision/models/detection`` (version 0.29) for names and defaults.
+"""
+
+import re
+from typing import Any
+
+from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, fixed
+from jaxmaskrcnn.convert.configs.conversions import (
+    FRACTION,
+    Conversion,
+    choice,
+    number,
+    several,
+    whole,
+)
+from jaxmaskrcnn.convert.configs.python_text import Code
+
+_LEVELS = ("0", "1", "2", "3")
+NORM = choice({None: "none", Code("BatchNorm2d"): "bn", Code("partial(GroupNorm, 32)"): "gn"})
+_BACKBONE_NORMS = {"FrozenBatchNorm2d": "frozen_bn", "BatchNorm2d": "bn", "GroupNorm, 32": "gn"}
+_BACKBONE_NORM = re.compile(r"partial\((FrozenBatchNorm2d|BatchNorm2d|GroupNorm, 32), eps=([0-9.e+-]+)\)")
+
+
+def _read_backbone_norm(value: Any) -> tuple[str, float]:
+    match = _BACKBONE_NORM.fullmatch(value) if isinstance(value, Code) else None
+    if match is None:
+        raise ValueError
+    return _BACKBONE_NORMS[match[1]], number().read(float(match[2]))
+
+
+def _write_backbone_norm(value: tuple[str, float]) -> Code:
+    norm, epsilon = value
+    # Batch norm whose statistics alone are fixed is frozen altogether there: the detections are the same.
+    layer = next(
+        name for name, known in _BACKBONE_NORMS.items() if known == norm.replace("bn_eval", "frozen_bn")
+    )
+    return Code(f"partial({layer}, eps={float(epsilon)!r})")
+
+
+def _read_sizes(value: Any) -> tuple[float, ...]:
+    levels = several(several(number(1e-6), 1), 5).read(value)
+    return tuple(level[0] for level in levels)
+
+
+def _read_ratios(value: Any) -> tuple[float, ...]:
+    levels = several(several(number(1e-6)), 5).read(value)
+    if len(set(levels)) != 1:
+        raise ValueError
+    return levels[0]
+
+
+_SIZES = Conversion("five tuples of one size each", _read_sizes, lambda sizes: tuple((x,) for x in sizes))
+_RATIOS = Conversion("five equal tuples of ratios", _read_ratios, lambda ratios: (tuple(ratios),) * 5)
+_ADAPTIVE = Conversion(
+    "-1 or whole numbers from 1 on",
+    lambda value: 0 if value == -1 else whole(1).read(value),
+    lambda ratio: ratio or -1,
+)
+_WITH_BACKGROUND = Conversion(
+    "whole numbers from 2 on", lambda value: whole(2).read(value) - 1, lambda classes: classes + 1
+)
+
+SETTINGS = (
+    Setting("type", MISSING, choice({"MaskRCNN": True, "FasterRCNN": False}), "mask_head"),
+    Setting("num_classes", MISSING, _WITH_BACKGROUND, "num_classes"),
+    # input
+    Setting("min_size", 800, whole(1), "test_min_size"),
+    Setting("max_size", 1333, whole(1), "test_max_size"),
+    Setting("image_mean", (0.485, 0.456, 0.406), several(number(), 3), "pixel_mean"),
+    Setting("image_std", (0.229, 0.224, 0.225), several(number(1e-6), 3), "pixel_std"),
+    Setting("size_divisible", 32, whole(1), "pad_divisor"),
+    # proposals
+    Setting("rpn_pre_nms_top_n_train", 2000, whole(1), "rpn_pre_nms_train"),
+    Setting("rpn_pre_nms_top_n_test", 1000, whole(1), "rpn_pre_nms_test"),
+    Setting("rpn_post_nms_top_n_train", 2000, whole(1), "rpn_post_nms_train"),
+    Setting("rpn_post_nms_top_n_test", 1000, whole(1), "rpn_post_nms_test"),
+    Setting("rpn_nms_thresh", 0.7, FRACTION, "rpn_nms_threshold"),
+    Setting("rpn_fg_iou_thresh", 0.7, FRACTION, "rpn_foreground_iou", training=True),
+    Setting("rpn_bg_iou_thresh", 0.3, FRACTION, "rpn_background_iou", training=True),
+    Setting("rpn_batch_size_per_image", 256, whole(1), "rpn_batch_size", training=True),
+    Setting("rpn_positive_fraction", 0.5, FRACTION, "rpn_positive_fraction", training=True),
+    fixed("rpn_score_thresh", 0.0, 0.0),
+    # regions
+    Setting("box_score_thresh", 0.05, FRACTION, "score_threshold"),
+    Setting("box_nms_thresh", 0.5, FRACTION, "nms_threshold"),
+    Setting("box_detections_per_img", 100, whole(1), "detections_per_image"),
+    Setting("box_fg_iou_thresh", 0.5, FRACTION, "roi_foreground_iou", training=True),
+    Setting("box_bg_iou_thresh", 0.5, FRACTION, "roi_foreground_iou", training=True),
+    Setting("box_batch_size_per_image", 512, whole(1), "roi_batch_size", training=True),
+    Setting("box_positive_fraction", 0.25, FRACTION, "roi_positive_fraction", training=True),
+    Setting("bbox_reg_weights", (10.0, 10.0, 5.0, 5.0), several(number(), 4), "box_weights"),
+)
+
+BACKBONE = (
+    fixed("backbone.type", MISSING, "_resnet_fpn_extractor"),
+    Setting(
+        "backbone.backbone.type",
+        MISSING,
+        choice({"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101, "resnet152": 152}),
+        "backbone_depth",
+    ),
+    Setting("backbone.backbone.groups", 1, whole(1), "backbone_groups"),
+    Setting("backbone.backbone.width_per_group", 64, whole(1), "backbone_width_per_group"),
+    Setting(
+        "backbone.backbone.norm_layer",
+        Code("BatchNorm2d"),
+        Conversion(
+            "partial(LAYER, eps=NUMBER) with FrozenBatchNorm2d, BatchNorm2d or GroupNorm, 32",
+            _read_backbone_norm,
+            _write_backbone_norm,
+        ),
+        ("backbone_norm", "norm_epsilon"),
+    ),
+    Setting("backbone.trainable_layers", MISSING, choice({5 - n: n for n in range(6)}), "freeze_at"),
+    Setting("backbone.norm_layer", None, NORM, "fpn_norm"),
+)
+
+ANCHORS = (
+    fixed("rpn_anchor_generator.type", MISSING, "AnchorGenerator"),
+    Setting("rpn_anchor_generator.sizes", MISSING, _SIZES, "anchor_sizes"),
+    Setting("rpn_anchor_generator.aspect_ratios", MISSING, _RATIOS, "anchor_ratios"),
+)
+RPN_HEAD = (
+    fixed("rpn_head.type", MISSING, "RPNHead"),
+    Setting("rpn_head.conv_depth", 1, whole(1), "rpn_convs"),
+)
+BOX_POOL = (
+    fixed("box_roi_pool.type", MISSING, "MultiScaleRoIAlign"),
+    fixed("box_roi_pool.featmap_names", MISSING, _LEVELS),
+    Setting("box_roi_pool.output_size", MISSING, whole(1), "box_pool_size"),
+    Setting("box_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "roi_sampling_ratio"),
+)
+MASK_POOL = (
+    fixed("mask_roi_pool.type", MISSING, "MultiScaleRoIAlign"),
+    fixed("mask_roi_pool.featmap_names", MISSING, _LEVELS),
+    Setting("mask_roi_pool.output_size", MISSING, whole(1), "mask_pool_size"),
+    Setting("mask_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "roi_sampling_ratio"),
+)
+
+# What the constructor makes of a part that is left out.
+LEFT_OUT = {
+    "rpn_anchor_generator": {
+        "type": "AnchorGenerator",
+        "sizes": ((32,), (64,), (128,), (256,), (512,)),
+        "aspect_ratios": ((0.5, 1.0, 2.0),) * 5,
+    },
+    "rpn_head": {"type": "RPNHead", "conv_depth": 1},
+    "box_roi_pool": {
+        "type": "MultiScaleRoIAlign", "featmap_names": _LEVELS, "output_size": 7, "sampling_ratio": 2
+    },
+    "mask_roi_pool": {
+        "type": "MultiScaleRoIAlign", "featmap_names": _LEVELS, "output_size": 14, "sampling_ratio": 2
+    },
+}  # fmt: skip

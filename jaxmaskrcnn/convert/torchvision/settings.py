@@ -1,0 +1,165 @@
+"""A call of torchvision's constructors as a ModelConfig, and a ModelConfig as such a call.
+
+torchvision has no config files: what a model's weights do not say stands in the arguments of ``MaskRCNN`` or
+``FasterRCNN``. Most arguments are rows of `rows.py`; those of the heads are in `heads.py`. A call is read
+from its syntax tree; nothing of it is run.
+"""
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.conventions import TORCHVISION
+from jaxmaskrcnn.convert.configs.config_table import Setting, Settings, flatten, nest, write
+from jaxmaskrcnn.convert.configs.python_text import Code, python_text
+from jaxmaskrcnn.convert.fields import get_field, with_fields
+from jaxmaskrcnn.convert.torchvision import heads, rows
+from jaxmaskrcnn.errors import UserError
+
+USUAL = ModelConfig(**TORCHVISION)
+_LARGEST = 100_000  # characters of a call; one that is written here has some 2,000
+_IMPORTS = """\
+from functools import partial
+
+from torch.nn import BatchNorm2d, GroupNorm
+from torchvision.models import resnet18, resnet34, resnet50, resnet101, resnet152
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+"""
+# Widths that the library has to be given, though they follow from others.
+_UNUSED = (
+    "rpn_head.in_channels", "rpn_head.num_anchors", "box_head.in_channels", "box_head.input_size",
+    "box_predictor.type", "box_predictor.in_channels", "box_predictor.num_classes",
+    "mask_head.in_channels", "mask_head.dilation", "mask_predictor.type", "mask_predictor.in_channels",
+    "mask_predictor.num_classes", "backbone.backbone.weights",
+)  # fmt: skip
+_READ_IN_HEADS = (
+    "box_head.type", "box_head.representation_size", "box_head.conv_layers", "box_head.fc_layers",
+    "box_head.norm_layer", "mask_head.type", "mask_head.layers", "mask_head.norm_layer",
+    "mask_predictor.dim_reduced",
+)  # fmt: skip
+
+
+def config_from_call(text: str, source: str, training: bool = True) -> ModelConfig:
+    """The configuration of the torchvision model that a piece of Python builds.
+
+    Args:
+        text: Imports, and one assignment ``model = MaskRCNN(...)`` or ``FasterRCNN(...)``, as
+            `call_of_config` writes them.
+        source: Names it in errors.
+        training: Refuse also what changes training only.
+
+    Raises:
+        UserError: The text is anything else, or has arguments that cannot be reproduced here.
+
+    Example:
+        >>> config_from_call(call_of_config(USUAL), "the call").mask_head
+        True
+    """
+    settings = Settings(flatten(_arguments(text, source), source), "torchvision", source)
+    config = _read(settings)
+    known = {setting.key for setting in _table(mask=True)} | {*_UNUSED, *_READ_IN_HEADS}
+    settings.unknown(known, [key for key in settings.values if key not in known])
+    settings.finish(training)
+    config = {field: value for field, value in config.items() if value is not None}
+    usual = get_field(USUAL, "categories")
+    categories = usual if config["num_classes"] == len(usual) else ()
+    return with_fields(USUAL, {**config, "categories": categories})
+
+
+def call_of_config(config: ModelConfig) -> str:
+    """The Python that builds a model's torchvision twin, without weights.
+
+    Args:
+        config: Its pixel mean and standard deviation in units of 0..1.
+    """
+    mask = get_field(config, "mask_head")
+    values = write(_table(mask), config, USUAL)
+    if get_field(config, "backbone_depth") < 50:  # blocks without groups
+        values |= {"backbone.backbone.groups": 1, "backbone.backbone.width_per_group": 64}
+    # What stands in the predictors comes with them.
+    del values["num_classes"]
+    for part, usual in rows.LEFT_OUT.items():
+        own = {key: value for key, value in values.items() if key.startswith(f"{part}.")}
+        if own == {f"{part}.{name}": value for name, value in usual.items()}:
+            values = {key: value for key, value in values.items() if key not in own}
+    defaults = {setting.key: setting.default for setting in _table(mask)}
+    values = {key: value for key, value in values.items() if not _same(value, defaults[key])}
+    call = nest(values)
+    if "rpn_head" in call:
+        anchors = len(get_field(config, "anchor_ratios"))
+        call["rpn_head"] |= {"in_channels": get_field(config, "fpn_channels"), "num_anchors": anchors}
+    call |= heads.write_predictors(config) | heads.write_box_head(config)
+    if mask:
+        call |= heads.write_mask_head(config)
+    order = ("type", "backbone", "num_classes")
+    call = {
+        name: call[name] for name in (*(n for n in order if n in call), *(n for n in call if n not in order))
+    }
+    return f"{_IMPORTS}\n{python_text({'model': call}, calls=True)}"
+
+
+def _table(mask: bool) -> tuple[Setting, ...]:
+    table = (*rows.SETTINGS, *rows.BACKBONE, *rows.ANCHORS, *rows.RPN_HEAD, *rows.BOX_POOL)
+    return (*table, *rows.MASK_POOL) if mask else table
+
+
+def _same(value: Any, default: Any) -> bool:
+    return (tuple(value) if isinstance(value, list) else value) == default
+
+
+def _read(settings: Settings) -> dict[str, Any]:
+    for part, values in rows.LEFT_OUT.items():
+        if not any(key.startswith(f"{part}.") for key in settings.values):
+            settings.values |= {f"{part}.{name}": value for name, value in values.items()}
+    heads.read_classes(settings)
+    mask = settings.values.get("type") == "MaskRCNN"
+    config = settings.fields(_table(mask))
+    heads.read_box_head(settings, config)
+    if mask:
+        heads.read_mask_head(settings, config)
+    return config
+
+
+def _arguments(text: str, source: str) -> dict[str, Any]:
+    """The call's arguments by name, and the function's own name as "type"; calls in it likewise."""
+    example = "give imports and model = MaskRCNN(...)"
+    if len(text) > _LARGEST:
+        raise UserError(
+            f"{source} has {len(text)} characters, which no call of a constructor has; {example}."
+        )
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise UserError(f"{source} is no valid Python; {example}.") from None
+    statements = [node for node in tree.body if not isinstance(node, ast.ImportFrom)]
+    match statements:
+        case [ast.Assign(targets=[ast.Name(id="model")], value=ast.Call() as call)]:
+            value = _value(call, source)
+            if isinstance(value, Mapping) and value["type"] in ("MaskRCNN", "FasterRCNN"):
+                return dict(value)
+    raise UserError(f"{source} is no call of MaskRCNN or FasterRCNN; {example}.")
+
+
+def _value(node: ast.expr, source: str) -> Any:
+    match node:
+        case ast.Name(id=name):
+            return Code(name)
+        case ast.Call(func=ast.Name(id="partial")):
+            return Code(ast.unparse(node))
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if all(k.arg for k in keywords):
+            return {"type": name} | {k.arg: _value(k.value, source) for k in keywords}
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise UserError(
+            f"{source} has something other than plain values and calls with named arguments in line "
+            f"{node.lineno}, and it is read here, not run; write the value out."
+        ) from None
+    return tuple(value) if isinstance(value, list) else value
