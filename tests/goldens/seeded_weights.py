@@ -98,6 +98,32 @@ def seeded_detectron2_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return _seeded_layer(name, shape, DETECTRON2_GAINS, transposed="deconv")
 
 
+# Without a pyramid, the features that the heads see are about six times as large.
+DETECTRON2_C4_GAINS = {
+    "stem.conv1": 2.0**0.5 / 32,
+    "rpn_head.conv": 0.25,
+    "objectness_logits": 2.0,
+    "anchor_deltas": 0.2,
+    "box_predictor.cls_score": 1.0,
+    "box_predictor.bbox_pred": 0.3,
+    "mask_head.deconv": 0.2,
+    "mask_head.predictor": 2.0,
+}
+
+
+def seeded_detectron2_c4_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of Detectron2's GeneralizedRCNN on C4."""
+    if ".norm." in name:
+        return seeded_weight(name, shape)
+    if name.endswith("cls_score.bias"):
+        return np.float32([2, -3, 3, -10])  # so that no class wins everywhere
+    value = _seeded_layer(name, shape, DETECTRON2_C4_GAINS, transposed="deconv")
+    if re.search(r"box_predictor\.\w+\.weight", name):
+        # The means of features are positive and much alike.
+        value -= value.mean(axis=1, keepdims=True)
+    return value
+
+
 # The same for MMDetection's names.
 MMDET_GAINS = {
     "neck.lateral_convs": 0.03,
@@ -125,6 +151,20 @@ def seeded_mmdet_weight(name: str, shape: tuple[int, ...], pixel_std: float = 1.
     if name.endswith("fc_cls.bias"):
         return np.float32([-1.5, 1.5, 0.5, 5])  # so that no class wins everywhere
     return _seeded_layer(name, shape, MMDET_GAINS, transposed="upsample")
+
+
+def seeded_detectron2_regnet_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for Detectron2's detectors on a RegNet; an int64 array for a counter."""
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if name.startswith("backbone.bottom_up."):
+        return seeded_weight(name.removeprefix("backbone.bottom_up."), shape)
+    return seeded_detectron2_weight(name, shape)
+
+
+def seeded_projection(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 factors of unit variance, to make a number of an array whose gradient is wanted."""
+    return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
 
 
 def seeded_scene(height: int, width: int, boxes: list[tuple[float, ...]]) -> dict[str, np.ndarray]:
