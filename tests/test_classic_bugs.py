@@ -303,7 +303,9 @@ def region_losses(targets, proposals, config):
     def run(proposals, targets):
         regions = losses.sample_regions(proposals, targets, config, None)
         slots = config.roi_batch_size
-        outputs = jnp.full((slots, 4), 0.1), jnp.full((slots, 4, 4), 0.1), jnp.full((slots, 28, 28), 0.1)
+        channels = config.num_classes + config.foreground_offset
+        shapes = (slots, 4), (slots, channels, 4), (slots, 28, 28)
+        outputs = tuple(jnp.full(shape, 0.1) for shape in shapes)
 
         def total(outputs):
             terms = losses.box_losses(*outputs[:2], regions, targets, config)

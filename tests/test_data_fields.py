@@ -90,6 +90,9 @@ def test_all_fields_follow_an_image_alike(name):
     boxes, masks, polygons = extents(moved)
     assert np.abs(boxes - extents(objects)[0]).max() > 5
     np.testing.assert_allclose(boxes, polygons, atol=1e-4)
+    if name == "mirrored":
+        x1, y1, x2, y2 = 2 * extents(objects)[0].T
+        np.testing.assert_allclose(boxes, np.stack([80 - x2, y1, 80 - x1, y2], 1), atol=1e-4)
     # Of a mask only what lies inside the window remains, in whole pixels.
     height, width = GEOMETRIES[name].window[2:]
     np.testing.assert_allclose(np.clip(boxes, 0, [width, height] * 2), masks, atol=2)
@@ -158,6 +161,7 @@ def test_every_array_of_targets_belongs_to_a_field():
         (True, "polygon", 0, 2, False, (1, 0)),
         (True, "polygon", 0, 0, False, (1, 0)),
         (True, "polygon", 40, 2, True, (1, 0)),
+        (True, "polygon", 40, 0, True, (1, 0)),
         (False, "polygon", 40, 2, False, (0, 0)),
         (False, "polygon", 40, 2, True, (0, 0)),
     ],

@@ -113,6 +113,11 @@ def test_mistakes_are_found(cache, tmp_path, quick):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_of_another_config_is_refused(cache, tmp_path, quick):
+    with pytest.raises(UserError, match="The model to train has another config than the settings"):
+        quick(tiny_config(cache, model__box_fc_dim=16), tmp_path / "run")
+
+
 def test_an_earlier_run_with_other_settings_is_told(cache, tmp_path, quick):
     config = tiny_config(cache)
     write_settings(tmp_path / "run", config_of(config, tmp_path / "data"), config)

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import zlib
 from pathlib import Path
@@ -140,6 +141,7 @@ def forced_inputs(golden, case, config: ModelConfig, count: int) -> dict[str, An
 def run_stages(model: MaskRCNN, batch: Batch, inputs: dict[str, Any]) -> dict[str, Any]:
     """Every part of the model, on MMDetection's inputs; and the whole model on the images."""
     config, levels = model.config, inputs["P"]
+    assign = jax.vmap(functools.partial(assign_levels, rule=config.roi_level_rule))
     sizes = tuple(level.shape[1:3] for level in levels)
     anchors = jax.vmap(lambda extent: image_anchors(sizes, extent, config))(batch.extents)
     objectness, deltas = model.rpn(levels, batch.extents)
@@ -153,7 +155,7 @@ def run_stages(model: MaskRCNN, batch: Batch, inputs: dict[str, Any]) -> dict[st
                 objectness, deltas, anchors, sizes, size, config, train=False
             )
         )(inputs["objectness"], inputs["deltas"], anchors, batch.image_sizes),
-        "levels": assign_levels(inputs["proposals"].boxes, rule=config.roi_level_rule),
+        "levels": assign(inputs["proposals"].boxes),
         "pooled": model.pool(batch, levels, inputs["proposals"].boxes, config.box_pool_size),
         "box_head": model.box_head(inputs["pooled"]),
         "detections": jax.vmap(
@@ -165,7 +167,7 @@ def run_stages(model: MaskRCNN, batch: Batch, inputs: dict[str, Any]) -> dict[st
     }
     if "large" in inputs:
         out["large"] = {
-            "levels": assign_levels(inputs["large"], rule=config.roi_level_rule),
+            "levels": assign(inputs["large"]),
             "bbox": model.pool(batch, levels, inputs["large"], config.box_pool_size),
             "mask": model.pool(batch, levels, inputs["large"], config.mask_pool_size),
         }

@@ -113,9 +113,8 @@ def test_a_training_step_compiles_once_for_a_canvas(parallel, tmp_path):
     assert [len(x) for x in names] == [1, 0, 0] and found == []
     # A continued run makes the same program, which it then takes from the cache on disk.
     _, other, fresh, _ = training_start(parallel)
-    if parallel != "pmap":  # whose step is no jitted function
-        batch = layout.place_batch(make_batch(5))
-        assert other.lower(fresh, batch, key).as_text() == step.lower(again, batch, key).as_text()
+    batch = layout.place_batch(make_batch(5))
+    assert other.lower(fresh, batch, key).as_text() == step.lower(again, batch, key).as_text()
 
 
 def test_an_evaluation_compiles_once_for_a_canvas(tmp_path):

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.conventions import COCO_90, TORCHVISION
-from jaxmaskrcnn.convert.configs.config_files import config_from_file, config_from_mmdet_text
+from jaxmaskrcnn.convert.configs.config_files import config_from_file
+from jaxmaskrcnn.convert.fields import with_fields
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.convert.structure import config_structure
@@ -23,7 +23,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.presets import list_models, model_config, model_info
 
 ORDINARY_EPSILON = 1e-5  # of batch norm in all three libraries
-_CONFIG_FILES = {".yaml": "detectron2", ".yml": "detectron2", ".py": "mmdet"}
+_CONFIG_FILES = {suffix: library.name for library in LIBRARIES.values() for suffix in library.config_suffixes}
 
 
 class Choice(NamedTuple):
@@ -159,15 +159,14 @@ _AGNOSTIC = {"class_agnostic_boxes", "class_agnostic_masks"}
 
 
 def _choice_of_file(library: Library, shown: dict[str, Any], source: SourceFile, counted: bool) -> Choice:
-    if library.name == "torchvision":
-        return _torchvision_choice(library, shown, counted)
-    text = _mmdet_config(source)
-    if library.name == "mmdet" and text is not None:
-        config = config_from_mmdet_text(text, f"the config inside of {source.path}", training=False)
+    if library.config_file is None:
+        return _choice_of_structure(library, shown, counted)
+    text = library.config_inside(source.attributes) if library.config_inside else None
+    if text is not None:
+        config = library.read_settings(text, f"the config inside of {source.path}", training=False)
         return Choice(config, "the config inside of the file", ())
-    file = "a Detectron2 yaml" if library.name == "detectron2" else "an MMDetection config file"
     if fitting := fitting_presets(library, shown):
-        ways = f"one of the presets with its structure or the path of {file}."
+        ways = f"one of the presets with its structure or the path of {library.config_file}."
         for name in fitting:
             ways += f"\n  {name}"
             if model_info(name).file == Path(source.path).name:
@@ -175,23 +174,23 @@ def _choice_of_file(library: Library, shown: dict[str, Any], source: SourceFile,
             if model_config(name).num_classes != shown["num_classes"]:
                 ways += f" with num_classes={shown['num_classes']}"
     else:
-        ways = f"the path of {file}, because no preset has its structure ({_describe(shown)})."
+        ways = f"the path of {library.config_file}, because no preset has its structure ({_describe(shown)})."
     raise UserError(
         f"{source.path} has {library.title}'s names, which do not tell the stride, the pixel mean and the "
         f"channel order; give with model= (--model=) what says it: {ways}"
     )
 
 
-def _torchvision_choice(library: Library, shown: dict[str, Any], counted: bool) -> Choice:
-    classes = shown["num_classes"]
-    fields = {"categories": COCO_90 if classes == len(COCO_90) else ()}
+def _choice_of_structure(library: Library, shown: dict[str, Any], counted: bool) -> Choice:
+    classes, usual = shown["num_classes"], library.usual
+    fields = {"categories": usual.categories if classes == usual.num_classes else ()}
     # torchvision freezes the batch norm of backbones that come with weights.
     if shown["backbone_norm"] == "bn":
         fields["backbone_norm"] = "bn" if counted or shown["fpn_norm"] == "bn" else "frozen_bn"
     if fitting := fitting_presets(library, shown):
         return Choice(dataclasses.replace(model_config(fitting[0], classes), **fields), fitting[0], ())
-    config = ModelConfig(**{**TORCHVISION, **shown, **fields})
-    return Choice(config, f"torchvision's conventions ({_describe(shown)})", ())
+    config = with_fields(usual, {**shown, **fields})
+    return Choice(config, f"{library.title}'s conventions ({_describe(shown)})", ())
 
 
 def _backbone_norms(library: Library, arrays: Mapping[str, np.ndarray]) -> tuple[bool, list[np.ndarray]]:
@@ -248,7 +247,7 @@ def _check_library(model: str | os.PathLike | ModelConfig, library: Library, pat
         what = "preset" if name in list_models() else "config file"
         hint = (
             "leave model out, its names say enough"
-            if library.name == "torchvision"
+            if library.config_file is None
             else f"give a preset {library.name}/..."
         )
         raise UserError(
@@ -257,19 +256,12 @@ def _check_library(model: str | os.PathLike | ModelConfig, library: Library, pat
 
 
 def _check_background(choice: Choice, library: Library, path: str) -> None:
-    wanted = "first" if library.name == "torchvision" else "last"
+    wanted = library.background
     if choice.config.background != wanted:
         raise UserError(
             f"{path} has {library.title}'s names, so its background class comes {wanted}, and {choice.name} "
             f"has it {choice.config.background}; give a model with {library.title}'s conventions."
         )
-
-
-def _mmdet_config(source: SourceFile) -> str | None:
-    """The text of the config that MMDetection writes into its checkpoints."""
-    meta = source.attributes.get("meta")
-    texts = [meta.get(key) for key in ("cfg", "config")] if isinstance(meta, dict) else []
-    return next((text for text in texts if isinstance(text, str) and text.strip()), None)
 
 
 def _is_config_file(model: str | os.PathLike) -> bool:

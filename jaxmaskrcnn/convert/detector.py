@@ -20,12 +20,6 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
 log = logging.getLogger(__name__)
 
-# What a file says about its input, as (mean, standard deviation).
-_INPUT_NAMES = {
-    "detectron2": ("pixel_mean", "pixel_std"),
-    "mmdet": ("data_preprocessor.mean", "data_preprocessor.std"),
-}
-
 
 class ConversionReport(NamedTuple):
     """What `load_detector` did.
@@ -193,7 +187,7 @@ def _not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
 def _other_input(library: Library, arrays: Mapping[str, np.ndarray], config: ModelConfig) -> list[str]:
     """Where a file carries its pixel mean and standard deviation, whether they are the model's."""
     found = []
-    fields = zip(_INPUT_NAMES.get(library.name, ()), ("pixel_mean", "pixel_std"), strict=False)
+    fields = zip(library.input_names, ("pixel_mean", "pixel_std"), strict=False)
     for name, field in fields:
         wanted = np.asarray(getattr(config, field)) / config.pixel_scale
         if name in arrays and not np.allclose(np.ravel(arrays[name]), wanted, rtol=1e-3, atol=1e-3):

@@ -5,7 +5,7 @@ written out in that library's words. Reading that text back shows what the libra
 """
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.conversions import rounded, short
@@ -98,7 +98,7 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
     Example:
         >>> text, differences = export_settings(ModelConfig(background="last"), "detectron2")
         >>> differences[0]
-        "normalise_before_resize is False there and True in the model"
+        'normalise_before_resize is False there and True in the model'
     """
     library = LIBRARIES[format]
     check_background(config, library)
@@ -136,9 +136,19 @@ def _differences(config: ModelConfig, library: Library, settings: str) -> tuple[
     for name in field_names():
         found, own = get_field(there, name), get_field(config, name)
         if found != own and name not in without_effect:
-            note = " (training only)" if name in _TRAINING_ONLY else ""
-            lines.append(f"{name} is {short(found)} there and {short(own)} in the model{note}")
+            lines.append(
+                f"{name} is {short(found)} there and {short(own)} in the model{_note(name, found, own)}"
+            )
     return (*lines, *(what for applies, what in library.limits if applies(config)))
+
+
+def _note(name: str, found: Any, own: Any) -> str:
+    """What a difference is about where it is not about detections."""
+    if name == "categories":
+        return " (names only)"
+    # Of batch norm the statistics are the same at test time, whatever is trained.
+    norms = name == "backbone_norm" and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
+    return " (training only)" if norms or name in _TRAINING_ONLY else ""
 
 
 def _without_effect(config: ModelConfig) -> set[str]:

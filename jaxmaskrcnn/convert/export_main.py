@@ -97,7 +97,7 @@ def _export_weights(model: "MaskRCNN", file: str, library: str) -> None:
     if report.counters:
         print(f"{len(report.counters)} of them are num_batches_tracked, which is not kept here and set to 0.")
     if report.differences:
-        print(f"{report.library} differs from the model in what cannot be set, and so will the detections:")
+        print(f"{report.library} differs from the model in what its settings cannot say:")
         print("".join(f"  {difference}\n" for difference in report.differences), end="")
     print(f"\nWhat to set in {report.library}:\n\n{report.settings}", end="")
 

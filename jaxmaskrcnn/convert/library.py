@@ -33,6 +33,7 @@ class Library:
         input_names: Names under which a file may hold the pixel mean and standard deviation; () if none.
         config_file: What its config files are, with an article; None where names and arrays say enough.
         config_suffixes: Of these files.
+        config_inside: Finds the text of the config in a checkpoint's other entries, where it writes one.
         read_settings: The configuration in a text that ``write_settings`` made, or in one like it. Takes
             the text, a name of its source for errors, and whether to refuse also what changes training only.
         write_settings: A configuration in the library's own words.
@@ -51,6 +52,7 @@ class Library:
     input_names: tuple[str, ...]
     config_file: str | None
     config_suffixes: tuple[str, ...]
+    config_inside: Callable[[Mapping[str, Any]], str | None] | None = None
     read_settings: Callable[..., ModelConfig]
     write_settings: Callable[[ModelConfig], str]
     impossible: tuple[Limit, ...]

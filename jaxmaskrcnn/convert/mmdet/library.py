@@ -1,10 +1,21 @@
 """MMDetection as a source library."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxmaskrcnn.conventions import MMDET
 from jaxmaskrcnn.convert.fields import get_field
 from jaxmaskrcnn.convert.library import RPN_NORM, Library
 from jaxmaskrcnn.convert.mmdet.names import table
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
+
+
+def config_inside(attributes: Mapping[str, Any]) -> str | None:
+    """The text of the config that MMDetection writes into its checkpoints."""
+    meta = attributes.get("meta")
+    texts = [meta.get(key) for key in ("cfg", "config")] if isinstance(meta, dict) else []
+    return next((text for text in texts if isinstance(text, str) and text.strip()), None)
+
 
 LIBRARY = Library(
     name="mmdet",
@@ -18,6 +29,7 @@ LIBRARY = Library(
     input_names=("data_preprocessor.mean", "data_preprocessor.std"),
     config_file="an MMDetection config file",
     config_suffixes=(".py",),
+    config_inside=config_inside,
     read_settings=config_from_mmdet_text,
     write_settings=text_of_config,
     impossible=(

@@ -5,6 +5,7 @@ They have the names of version 3; ``RENAMED`` says what they were before.
 Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3).
 """
 
+import math
 import re
 
 from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, fixed
@@ -39,9 +40,14 @@ def _read_reciprocals(value):
 
 
 def _write_reciprocals(weights):
-    """Short numbers where they give the weights as they are: 0.1 for 10."""
-    short = [rounded(1 / weight) for weight in weights]
-    return [s if 1 / s == weight else 1 / weight for s, weight in zip(short, weights, strict=True)]
+    """Numbers of which the reciprocals are the weights, short where there are such: 0.1 for 10."""
+    return [_reciprocal(weight) for weight in weights]
+
+
+def _reciprocal(weight):
+    std = 1 / weight
+    near = (rounded(std), std, math.nextafter(std, 0.0), math.nextafter(std, math.inf))
+    return next((x for x in near if 1 / x == weight), std)
 
 
 _RECIPROCALS = Conversion("four numbers above 0", _read_reciprocals, _write_reciprocals)

@@ -34,9 +34,8 @@ def _read_backbone_norm(value: Any) -> tuple[str, float]:
 def _write_backbone_norm(value: tuple[str, float]) -> Code:
     norm, epsilon = value
     # Batch norm whose statistics alone are fixed is frozen altogether there: the detections are the same.
-    layer = next(
-        name for name, known in _BACKBONE_NORMS.items() if known == norm.replace("bn_eval", "frozen_bn")
-    )
+    norm = "frozen_bn" if norm == "bn_eval" else norm
+    layer = next(name for name, known in _BACKBONE_NORMS.items() if known == norm)
     return Code(f"partial({layer}, eps={float(epsilon)!r})")
 
 

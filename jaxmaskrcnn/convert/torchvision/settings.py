@@ -98,10 +98,8 @@ def call_of_config(config: ModelConfig) -> str:
     call |= heads.write_predictors(config) | heads.write_box_head(config)
     if mask:
         call |= heads.write_mask_head(config)
-    order = ("type", "backbone", "num_classes")
-    call = {
-        name: call[name] for name in (*(n for n in order if n in call), *(n for n in call if n not in order))
-    }
+    first = {name: call[name] for name in ("type", "backbone", "num_classes") if name in call}
+    call = first | call
     return f"{_IMPORTS}\n{python_text({'model': call}, calls=True)}"
 
 

@@ -63,7 +63,8 @@ def mask_targets(
         >>> mask = np.zeros((1, 8, 8), bool)
         >>> mask[0, :, :4] = True
         >>> box = jnp.array([[0.0, 0, 8, 8]])
-        >>> mask_targets(pack_masks(mask), 8, jnp.array([0]), box, 2, rule="threshold")[0].tolist()
+        >>> packed, index = jmr.ops.pack_masks(mask), jnp.array([0])
+        >>> mask_targets(packed, 8, index, box, 2, rule="threshold")[0].tolist()
         [[1.0, 0.0], [1.0, 0.0]]
     """
     if rule not in ("soft", "threshold"):
