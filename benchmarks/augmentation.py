@@ -86,12 +86,14 @@ def measure(model: ModelConfig) -> None:
     cases["all but pasting"] = lambda: pack(scene(first, TOGETHER))
     cases["all for both pictures"] = both
     for name, function in cases.items():
-        print(f"{model.resize_kernel:6}{name:30}{milliseconds(function):6.0f} ms")
+        print(f"{model.input.resize_kernel:6}{name:30}{milliseconds(function):6.0f} ms")
 
 
 def main() -> None:
     for kernel in ("pil", "cv2", "torch"):
-        measure(ModelConfig(resize_kernel=kernel, normalise_before_resize=False))
+        measure(
+            ModelConfig().replace({"input.resize_kernel": kernel, "input.normalise_before_resize": False})
+        )
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def parts(source, config, count: int) -> dict[str, list[float]]:
         size = eval_size(config, *example.size)
         resize_for(config, pixels, size)
         times.append(time.perf_counter())
-        canvas = tuple(round_up(length, config.pad_divisor) for length in size)
+        canvas = tuple(round_up(length, config.input.pad_divisor) for length in size)
         to_targets([load.objects(example, size, False)], iterator.max_objects, canvas, load.room)
         times.append(time.perf_counter())
         for name, start, end in zip(PARTS, times, times[1:], strict=False):
@@ -121,10 +121,12 @@ def measure_preset(preset: str, paths, args) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         source = prepare(*paths, folder)
         config = jmr.model_config(
-            preset, num_classes=len(source.categories), test_min_size=min(size), test_max_size=max(size)
+            preset,
+            num_classes=len(source.categories),
+            **{"input.test_min_size": min(size), "input.test_max_size": max(size)},
         )
         # One canvas for both orientations of the longest side, so that every batch has the same size.
-        canvases = _canvases(size, config.pad_divisor)
+        canvases = _canvases(size, config.input.pad_divisor)
         seconds = parts(source, config, args.count)
         rows = {
             str(threads): [

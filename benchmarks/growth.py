@@ -18,7 +18,6 @@ Cases:
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import statistics
@@ -32,7 +31,7 @@ class Case(NamedTuple):
     """What grows.
 
     Attributes:
-        of: Name of the quantity: a field of ModelConfig, or "objects", "side" or "images".
+        of: Name of the quantity: a setting of the model, or "objects", "side" or "images".
         points: Its values.
         training: Whether a training step is measured, or detection.
     """
@@ -43,8 +42,8 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "regions": Case("rpn_post_nms_test", (125, 250, 500, 1000)),
-    "sampled": Case("roi_batch_size", (128, 256, 512, 1024), True),
+    "regions": Case("rpn.post_nms_test", (125, 250, 500, 1000)),
+    "sampled": Case("regions.batch_size", (128, 256, 512, 1024), True),
     "objects": Case("objects", (1, 10, 100, 300), True),
     "classes": Case("num_classes", (80, 320, 1203)),
     "classes-training": Case("num_classes", (80, 320, 1203), True),
@@ -67,11 +66,17 @@ def narrow(width: float, **fields):
 
     config = jmr.model_config("torchvision/maskrcnn_resnet50_fpn", num_classes=CLASSES)
     channels = {
-        name: max(8, int(getattr(config, name) * width))
-        for name in ("backbone_width", "fpn_channels", "box_fc_dim", "mask_dim")
+        name: max(8, int(config.get(name) * width))
+        for name in ("backbone.width", "neck.channels", "box.fc_dim", "mask.dim")
     }
-    return dataclasses.replace(
-        config, backbone_depth=18, norm_epsilon=1e-5, score_threshold=0.0, **channels, **fields
+    return config.replace(
+        {
+            "backbone.depth": 18,
+            "backbone.norm_epsilon": 1e-5,
+            "detections.score_threshold": 0.0,
+            **channels,
+            **fields,
+        }
     )
 
 
@@ -88,7 +93,7 @@ def measure_point(case: Case, value: int, side: int, width: float, repeats: int)
     fields = {} if case.of in given else {case.of: value}
     given |= {case.of: value} if case.of in given else {}
     side = given["side"]
-    config = narrow(width, test_min_size=side, test_max_size=side, **fields)
+    config = narrow(width, **fields, **{"input.test_min_size": side, "input.test_max_size": side})
     image, target = photograph(side, side, given["objects"])
     model, count = init_model(config), given["images"]
     batch = jax.device_put(jmr.make_batch(model, [image] * count, [target] * count))

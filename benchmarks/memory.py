@@ -19,7 +19,6 @@ Columns, in MiB:
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
@@ -49,19 +48,19 @@ class Case(NamedTuple):
     device_batch: int = 0
 
 
-_FRUGAL = {"dtype": "bfloat16", "remat": True, "roi_batch_size": 128}
+_FRUGAL = {"compute.dtype": "bfloat16", "compute.remat": True, "regions.batch_size": 128}
 
 CASES = {
     "base": Case("1 image, 10 objects"),
-    "bfloat16": Case("`model.dtype=bfloat16`", {"dtype": "bfloat16"}),
-    "remat": Case("`model.remat=True`", {"remat": True}),
-    "rois": Case("`model.roi_batch_size=128`", {"roi_batch_size": 128}),
+    "bfloat16": Case("`model.compute.dtype=bfloat16`", {"compute.dtype": "bfloat16"}),
+    "remat": Case("`model.compute.remat=True`", {"compute.remat": True}),
+    "rois": Case("`model.regions.batch_size=128`", {"regions.batch_size": 128}),
     "frugal": Case("all three of these", _FRUGAL),
-    "unfrozen": Case("`model.freeze_at=0`", {"freeze_at": 0}),
-    "polygons": Case("`model.mask_targets=polygon`", {"mask_targets": "polygon"}),
+    "unfrozen": Case("`model.backbone.freeze_at=0`", {"backbone.freeze_at": 0}),
+    "polygons": Case("`model.mask.targets=polygon`", {"mask.targets": "polygon"}),
     "objects": Case("100 objects", objects=100),
     "objects_polygons": Case(
-        "100 objects, `model.mask_targets=polygon`", {"mask_targets": "polygon"}, objects=100
+        "100 objects, `model.mask.targets=polygon`", {"mask.targets": "polygon"}, objects=100
     ),
     "batch": Case("2 images", images=2),
     "batch_apart": Case("2 images, `train.device_batch=1`", images=2, device_batch=1),
@@ -124,10 +123,12 @@ def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> d
     from jaxmaskrcnn.training.parallel import Layout, make_train_step
     from jaxmaskrcnn.training.step import init_state
 
-    config = jmr.model_config(preset, num_classes=CLASSES, test_min_size=min(size), test_max_size=max(size))
-    config = dataclasses.replace(config, norm_epsilon=1e-5, **case.model)
+    config = jmr.model_config(
+        preset, num_classes=CLASSES, **{"input.test_min_size": min(size), "input.test_max_size": max(size)}
+    )
+    config = config.replace({"backbone.norm_epsilon": 1e-5, **case.model})
     image, target = photograph(*size, case.objects)
-    if config.mask_targets == "polygon":
+    if config.mask.targets == "polygon":
         target = {**target, "polygons": [[outline(box)] for box in target["boxes"]]}
         del target["masks"]
     batch = jmr.make_batch(config, [image] * case.images, [target] * case.images)

@@ -79,9 +79,16 @@ def program(case: str, batch_size: int, size: tuple[int, int], dtype: str, abstr
         config, options, images, targets = _quickstart()
     else:
         config = jmr.model_config(
-            "torchvision/maskrcnn_resnet50_fpn", num_classes=CLASSES, norm_epsilon=1e-5, dtype=dtype,
-            test_min_size=min(size), test_max_size=max(size), score_threshold=0.0,
-        )  # fmt: skip
+            "torchvision/maskrcnn_resnet50_fpn",
+            num_classes=CLASSES,
+            **{
+                "backbone.norm_epsilon": 1e-5,
+                "compute.dtype": dtype,
+                "input.test_min_size": min(size),
+                "input.test_max_size": max(size),
+                "detections.score_threshold": 0.0,
+            },
+        )
         options = jmr.config.OptimizerConfig(reference_batch_size=0, decay_steps=())
         image, target = photograph(*size)
         images, targets = [image] * batch_size, [target] * batch_size

@@ -83,7 +83,7 @@ def ours(height: int, width: int) -> dict:
     features = tuple(jnp.asarray(x) for x in arrays["features"][:4])
 
     def pool(features, boxes, size):
-        levels = assign_levels(boxes, rule=config.roi_level_rule) - 2
+        levels = assign_levels(boxes, rule=config.box.pool.level_rule) - 2
         return multilevel_roi_align(
             features, boxes, levels, size,
             spatial_scales=jnp.array([1 / s for s in STRIDES[:4]]), sampling_ratio=2, aligned=False,
@@ -102,9 +102,9 @@ def ours(height: int, width: int) -> dict:
         )
 
     extent = jnp.array([height, width])
-    anchors = jax.device_put(image_anchors(tuple(arrays["sizes"]), extent, config))
+    anchors = jax.device_put(image_anchors(tuple(arrays["sizes"]), STRIDES, extent, config.rpn.anchors))
     steps["proposals"] = run(
-        lambda o, d, a: select_proposals(o, d, a, tuple(arrays["sizes"]), extent, config, True),
+        lambda o, d, a: select_proposals(o, d, a, tuple(arrays["sizes"]), extent, config.rpn, True),
         jnp.asarray(arrays["objectness"]), jnp.asarray(arrays["deltas"]), anchors,
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ def ours(height: int, width: int) -> dict:
     def match_and_sample(anchors, targets):
         _, label = losses.match_boxes(
             anchors.boxes, anchors.valid, targets, config,
-            foreground_iou=0.7, background_iou=0.3, low_quality=config.rpn_low_quality,
+            foreground_iou=0.7, background_iou=0.3, low_quality=config.rpn.low_quality,
         )  # fmt: skip
         return sample(label, index_priority(label.shape[0]), 256, 0.5)
 

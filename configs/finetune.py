@@ -29,11 +29,13 @@ def get_config(preset: str = "detectron2/mask_rcnn_R_50_FPN_3x") -> Config:
     return Config(
         model=model_section(
             preset,
-            roi_batch_size=128,
-            freeze_at=2,
-            norm_epsilon=1e-5,  # of every ImageNet backbone; 0 belongs to torchvision's COCO weights alone
-            test_min_size=448,
-            test_max_size=640,
+            **{
+                "regions.batch_size": 128,
+                "backbone.freeze_at": 2,
+                "backbone.norm_epsilon": 1e-5,
+                "input.test_min_size": 448,
+                "input.test_max_size": 640,
+            },
         ),
         data=DataConfig(batch_size=2, min_sizes=(384, 416, 448), max_size=640),
         optimizer=OptimizerConfig(

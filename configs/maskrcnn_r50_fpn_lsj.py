@@ -12,7 +12,7 @@ devices in the backbone, the pyramid and the heads, two convolutions in the regi
 four convolutions and one layer in the box head. Every picture is scaled by 0.1 to 2 and cut to 1024 x
 1024 (Ghiasi et al., "Simple Copy-Paste", 2021). A step is a batch of 64, and another batch size scales the
 learning rate with it. ``--config.train.device_batch`` would give batch norm the statistics of a part.
-Detectron2 computes in half precision; ``--config.model.dtype=bfloat16`` is the nearest to it here.
+Detectron2 computes in half precision; ``--config.model.compute.dtype=bfloat16`` is the nearest to it here.
 
 Not run here. Expected on val2017, from Detectron2's MODEL_ZOO.md: box AP 44.6, mask AP 40.3. It names
 no hardware for these models. Its 0.345 s a step of 16 images on eight V100, for mask_rcnn_R_50_FPN_3x_syncbn,

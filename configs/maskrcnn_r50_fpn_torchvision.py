@@ -23,7 +23,7 @@ from jaxmaskrcnn.training.run_config import model_section
 def get_config() -> Config:
     """The settings of ``maskrcnn_resnet50_fpn``."""
     return Config(
-        model=model_section("torchvision/maskrcnn_resnet50_fpn", norm_epsilon=1e-5),
+        model=model_section("torchvision/maskrcnn_resnet50_fpn", **{"backbone.norm_epsilon": 1e-5}),
         data=DataConfig(
             batch_size=16,
             min_sizes=(800,),

@@ -15,7 +15,8 @@ from jaxmaskrcnn.lazy import lazy_names
 
 if TYPE_CHECKING:
     from jaxmaskrcnn import ops
-    from jaxmaskrcnn.config import ConfigError, ModelConfig
+    from jaxmaskrcnn.config.model import ModelConfig
+    from jaxmaskrcnn.config.values import ConfigError
     from jaxmaskrcnn.convert.backbone import load_backbone
     from jaxmaskrcnn.data.preprocess import make_batch
     from jaxmaskrcnn.errors import UserError
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.inference.tiles import TiledPredictor
     from jaxmaskrcnn.model_io import load_model, save_model
     from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
-    from jaxmaskrcnn.presets import backbone_info, list_backbones, list_models, model_config, model_info
     from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals, Targets
+    from jaxmaskrcnn.zoo.lookup import backbone_info, list_backbones, list_models, model_config, model_info
 
 __version__ = "0.1.0"
 
@@ -65,26 +66,26 @@ _HOMES = {
     "AugmentedPredictor": "inference.augmentation",
     "Batch": "structures",
     "Category": "structures",
-    "ConfigError": "config",
+    "ConfigError": "config.values",
     "Detections": "structures",
     "LossTerm": "structures",
     "MaskRCNN": "models.mask_rcnn",
-    "ModelConfig": "config",
+    "ModelConfig": "config.model",
     "Predictor": "inference.predictor",
     "Proposals": "structures",
     "Targets": "structures",
     "TiledPredictor": "inference.tiles",
     "UserError": "errors",
-    "backbone_info": "presets",
+    "backbone_info": "zoo.lookup",
     "draw_comparison": "inference.comparison",
     "draw_detections": "inference.drawing",
-    "list_backbones": "presets",
-    "list_models": "presets",
+    "list_backbones": "zoo.lookup",
+    "list_models": "zoo.lookup",
     "load_backbone": "convert.backbone",
     "load_model": "model_io",
     "make_batch": "data.preprocess",
-    "model_config": "presets",
-    "model_info": "presets",
+    "model_config": "zoo.lookup",
+    "model_info": "zoo.lookup",
     "save_model": "model_io",
     "trainable": "models.mask_rcnn",
 }

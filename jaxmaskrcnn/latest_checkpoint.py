@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from jaxmaskrcnn.config_json import config_from_json
+from jaxmaskrcnn.config.json import config_from_json
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.model_fit import abstract_model
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN

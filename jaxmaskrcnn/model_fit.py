@@ -3,7 +3,6 @@
 Arrays go by their path in the model, such as "box_head.cls_score.kernel".
 """
 
-import dataclasses
 import logging
 import os
 from typing import Any, NamedTuple
@@ -45,7 +44,7 @@ def choose_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig:
         config = resolve_model(model, num_classes=stored.num_classes)
     if config.categories != stored.categories and config.num_classes == stored.num_classes:
         if not isinstance(model, ModelConfig) or not config.categories:
-            config = dataclasses.replace(config, categories=stored.categories)
+            config = config.replace(categories=stored.categories)
     return config if settings.bn_eps is None else with_epsilon(config, settings.bn_eps)
 
 

@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.config_json import config_from_json, config_to_json, describe, parse, to_config
+from jaxmaskrcnn.config.json import config_from_json, config_to_json, describe, parse, to_config
 from jaxmaskrcnn.convert.detector import load_detector, log_report
 from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError

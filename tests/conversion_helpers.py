@@ -14,7 +14,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.config_files import config_from_file
 from jaxmaskrcnn.convert.state_dict import to_state_dict
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.zoo.lookup import model_config
 
 HEADS = {
     f"{layer}.{kind}"
@@ -30,18 +30,11 @@ def small(library, **changes) -> ModelConfig:
         "detectron2": "detectron2/mask_rcnn_R_50_FPN_3x",
         "mmdet": "mmdet/mask-rcnn_r50_fpn_1x_coco",
     }[library]
-    sizes = {
-        field: getattr(small_config(), field)
-        for field in (
-            "backbone_depth",
-            "backbone_width",
-            "fpn_channels",
-            "box_fc_dim",
-            "mask_convs",
-            "mask_dim",
-        )
-    }
-    return model_config(name, **{"norm_epsilon": 1e-5, "num_classes": 2, **sizes, **changes})
+    paths = ["backbone.depth", "backbone.width", "neck.channels", "box.fc_dim"]
+    if "mask" not in changes:  # None has no settings
+        paths += ["mask.convs", "mask.dim"]
+    sizes = {path: small_config().get(path) for path in paths}
+    return model_config(name, **{"backbone.norm_epsilon": 1e-5, "num_classes": 2, **sizes, **changes})
 
 
 @functools.cache

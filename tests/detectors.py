@@ -6,27 +6,30 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Batch, Detections
+from jaxmaskrcnn.zoo.lookup import model_config
 
 
 def small_config(**overrides) -> ModelConfig:
     """The real architecture, as narrow as it can be."""
     values = {
-        "backbone_width": 8,
-        "backbone_norm": "frozen_bn",
-        "fpn_norm": "none",
-        "fpn_channels": 8,
-        "box_fc_dim": 8,
-        "mask_convs": 1,
-        "mask_dim": 8,
-        "rpn_pre_nms_test": 50,
-        "rpn_post_nms_test": 10,
-        "detections_per_image": 6,
-        "test_min_size": 64,
-        "test_max_size": 64,
+        "backbone.width": 8,
+        "backbone.norm": "frozen_bn",
+        "neck.norm": "none",
+        "neck.channels": 8,
+        "box.fc_dim": 8,
+        "mask.convs": 1,
+        "mask.dim": 8,
+        "rpn.pre_nms_test": 50,
+        "rpn.post_nms_test": 10,
+        "detections.per_image": 6,
+        "input.test_min_size": 64,
+        "input.test_max_size": 64,
     }
-    return model_config("jaxmaskrcnn/shapes", **{**values, **overrides})
+    values |= overrides
+    if "mask" in overrides:  # None has no settings
+        values = {path: value for path, value in values.items() if not path.startswith("mask.")}
+    return model_config("jaxmaskrcnn/shapes", **values)
 
 
 def random_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
@@ -75,8 +78,8 @@ class Stub(nnx.Module):
             boxes=jnp.take_along_axis(boxes, order[..., None], 1),
             scores=scores,
             labels=order % self.config.num_classes,
-            masks=masks if self.config.mask_head else None,
-            valid=scores > self.config.score_threshold,
+            masks=masks if self.config.mask is not None else None,
+            valid=scores > self.config.detections.score_threshold,
         )
 
 

@@ -66,9 +66,19 @@ def scene(seed: int, step: int) -> Batch:
 @functools.cache
 def detector(dtype: str, norm: str):
     config = small_config(
-        dtype=dtype, backbone_norm=norm, backbone_depth=18, rpn_pre_nms_train=40, rpn_post_nms_train=20,
-        rpn_batch_size=16, roi_batch_size=8, roi_positive_fraction=0.5, box_fc_dim=8, freeze_at=0,
-    )  # fmt: skip
+        **{
+            "compute.dtype": dtype,
+            "backbone.norm": norm,
+            "backbone.depth": 18,
+            "rpn.pre_nms_train": 40,
+            "rpn.post_nms_train": 20,
+            "rpn.batch_size": 16,
+            "regions.batch_size": 8,
+            "regions.positive_fraction": 0.5,
+            "box.fc_dim": 8,
+            "backbone.freeze_at": 0,
+        }
+    )
     return random_model(config)
 
 
@@ -119,7 +129,7 @@ def detections(devices: int, batch_size: int) -> dict:
     """Eleven images of two canvases, evaluated with a stub; how often each was asked for."""
     with tempfile.TemporaryDirectory() as folder:
         source = prepare(*random_set(Path(folder), [(64, 48), (40, 64)] * 5 + [(64, 64)]), folder)
-        config = small_config(score_threshold=0.1)
+        config = small_config(**{"detections.score_threshold": 0.1})
         graphdef, state = nnx.split(Stub(config))
         layout = Layout("auto", jax.devices()[:devices])
         data = DataConfig(eval_batch_size=batch_size, max_canvases=2)

@@ -17,26 +17,53 @@ from jaxmaskrcnn.training.run_config import model_section
 from jaxmaskrcnn.training.setup import check_run, make_setup
 
 
-def tiny_config(cache, **changes) -> Config:
-    """A fresh config of six steps, with settings changed by dotted name (``train__steps=3``)."""
+def tiny_config(cache, architecture=None, **changes) -> Config:
+    """A fresh config of six steps.
+
+    Args:
+        cache: Folder of the prepared records.
+        architecture: Settings of the model by path.
+        **changes: Other settings, such as ``train__steps=3``.
+    """
     config = Config(
         model=model_section(
-            "jaxmaskrcnn/shapes", test_min_size=64, test_max_size=64, backbone_width=8,
-            # Ordinary batch norm, so that its statistics have to survive as well.
-            backbone_norm="bn", fpn_norm="none", fpn_channels=8, rpn_pre_nms_train=40,
-            rpn_pre_nms_test=40, rpn_post_nms_train=20, rpn_post_nms_test=20, rpn_batch_size=16,
-            roi_batch_size=8, roi_positive_fraction=0.5, box_fc_dim=8, mask_dim=8, mask_convs=1,
-            detections_per_image=5, score_threshold=0.0,
+            "jaxmaskrcnn/shapes",
+            **{
+                "input.test_min_size": 64,
+                "input.test_max_size": 64,
+                "backbone.width": 8,
+                "backbone.norm": "bn",
+                "neck.norm": "none",
+                "neck.channels": 8,
+                "rpn.pre_nms_train": 40,
+                "rpn.pre_nms_test": 40,
+                "rpn.post_nms_train": 20,
+                "rpn.post_nms_test": 20,
+                "rpn.batch_size": 16,
+                "regions.batch_size": 8,
+                "regions.positive_fraction": 0.5,
+                "box.fc_dim": 8,
+                "mask.dim": 8,
+                "mask.convs": 1,
+                "detections.per_image": 5,
+                "detections.score_threshold": 0.0,
+            },
         ),
         data=DataConfig(
-            source="shapes", cache_dir=str(cache), batch_size=2, eval_batch_size=2, min_sizes=(64,),
-            max_size=64, shapes=ShapesConfig(train_images=7, eval_images=3, size=64),
+            source="shapes",
+            cache_dir=str(cache),
+            batch_size=2,
+            eval_batch_size=2,
+            min_sizes=(64,),
+            max_size=64,
+            shapes=ShapesConfig(train_images=7, eval_images=3, size=64),
         ),
         optimizer=OptimizerConfig(
             learning_rate=0.01, reference_batch_size=0, warmup_steps=2, schedule="cosine", clip_norm=5.0
         ),
         train=TrainConfig(steps=6, log_every=2, eval_every=3, checkpoint_every=3, pictures=2),
-    )  # fmt: skip
+    )
+    config.model.architecture = config.model.architecture.replace(architecture or {})
     for name, value in changes.items():
         section, field = name.split("__")
         setattr(getattr(config, section), field, value)

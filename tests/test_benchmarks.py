@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import ModelConfig, paths
 from jaxmaskrcnn.data import prepare
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -41,12 +41,12 @@ def test_exponents_and_cases_of_growth(load):
     sizes = np.array([1, 10, 40])
     np.testing.assert_allclose(growth.exponents(sizes, 3 * sizes**2), [2, 2])
     np.testing.assert_allclose(growth.exponents(sizes, [5, 5, 10]), [0, 0.5])
-    fields = ModelConfig.__dataclass_fields__
+    settings = {path for path, _, _ in paths.settings(ModelConfig())}
     for case in growth.CASES.values():
-        assert case.of in ("objects", "side", "images") or case.of in fields
+        assert case.of in ("objects", "side", "images") or case.of in settings
         assert list(case.points) == sorted(set(case.points)) and len(case.points) >= 3
     config = growth.narrow(0.25, num_classes=1203)
-    assert (config.num_classes, config.fpn_channels, config.box_fc_dim) == (1203, 64, 256)
+    assert (config.num_classes, config.neck.channels, config.box.fc_dim) == (1203, 64, 256)
     points = [{"value": v, "processor_seconds": [v], "planned": 2**20 * v**2} for v in (2, 4)]
     assert [row[3] for row in growth.rows_of("images", points)] == ["", "1.00"]
     assert [row[5] for row in growth.rows_of("images", points)] == ["", "2.00"]

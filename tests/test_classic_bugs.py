@@ -76,7 +76,6 @@ Every bug was put in and the tests seen to fail. Tests without a file are in thi
         test_torchvision_stages.py::test_region_features_and_box_head
 """
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -102,8 +101,8 @@ from jaxmaskrcnn.models.layers import Conv, Deconv2x2
 from jaxmaskrcnn.ops.masks import pack_masks
 from jaxmaskrcnn.ops.nms import batched_nms, limited_nms
 from jaxmaskrcnn.ops.roi_align import roi_align
-from jaxmaskrcnn.presets import COCO_80, model_config
 from jaxmaskrcnn.structures import Anchors, Detections, Proposals, Targets
+from jaxmaskrcnn.zoo.lookup import COCO_80, model_config
 
 TORCHVISION, DETECTRON2, MMDET = (
     "torchvision/maskrcnn_resnet50_fpn",
@@ -144,7 +143,7 @@ class Colours(nnx.Module):
     ],
 )
 def test_a_red_picture(preset, expected, tmp_path):
-    config = model_config(preset, mask_head=False, test_min_size=32, test_max_size=32)
+    config = model_config(preset, **{"mask": None, "input.test_min_size": 32, "input.test_max_size": 32})
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 255
     Image.fromarray(red).save(tmp_path / "red.png")
@@ -163,9 +162,10 @@ FIRST_LAYERS = {
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_first_layer_of_the_box_head_reads_a_region_as_torch_does(library):
     config = small_config(
-        num_classes=2, background="first" if library == "torchvision" else "last", fpn_channels=5, box_fcs=1,
-        box_fc_dim=3,
-    )  # fmt: skip
+        num_classes=2,
+        background="first" if library == "torchvision" else "last",
+        **{"neck.channels": 5, "box.fcs": 1, "box.fc_dim": 3},
+    )
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((3, 5 * 7 * 7)).astype(np.float32)
     region = rng.standard_normal((1, 7, 7, 5)).astype(np.float32)
@@ -237,7 +237,7 @@ def boxes_as_targets(boxes, *, crowd=False, slots=3):
 @pytest.mark.parametrize("preset", [TORCHVISION, DETECTRON2, MMDET])
 def test_what_the_losses_of_the_rpn_are_divided_by(preset):
     """Two images, the second one without an object, and fewer anchors than are to be sampled."""
-    config = model_config(preset, rpn_batch_size=32)
+    config = model_config(preset, **{"rpn.batch_size": 32})
     # The object; twice between the thresholds, sampled by nobody; background in the first image.
     anchors = np.float32([[8, 8, 40, 40], [8, 8, 40, 26], [8, 8, 40, 24], [50, 50, 60, 60], [0, 50, 9, 60]])
     targets = jax.tree.map(lambda *x: np.stack(x), boxes_as_targets([[8, 8, 40, 40]]), boxes_as_targets([]))
@@ -247,7 +247,7 @@ def test_what_the_losses_of_the_rpn_are_divided_by(preset):
 
     @jax.jit
     def run(objectness, deltas, targets):
-        terms = jax.vmap(lambda o, d, t: losses.rpn_losses(o, d, all_anchors, t, config, None))(
+        terms = jax.vmap(lambda o, d, t: losses.rpn_losses(o, d, all_anchors, t, config.rpn, None))(
             objectness, deltas, targets
         )
         return losses.reduce_terms(jax.tree.map(lambda x: x.sum(), terms))
@@ -270,7 +270,7 @@ def test_the_truth_scores_one_by_either_numbering(preset, named):
     shown = [1, 11, 13, 44, 90]  # a hole in the ids before each of them but the first two
     config = model_config(preset)
     if not named:
-        config = dataclasses.replace(config, categories=())
+        config = config.replace(categories=())
     labels = [i - 1 for i in shown] if preset == TORCHVISION else [ids.index(i) for i in shown]
     boxes = np.float32([[10 * k, 5, 10 * k + 9, 25] for k in range(5)])
     annotations = []
@@ -301,15 +301,17 @@ def region_losses(targets, proposals, config):
 
     @jax.jit
     def run(proposals, targets):
-        regions = losses.sample_regions(proposals, targets, config, None)
-        slots = config.roi_batch_size
+        regions = losses.sample_regions(
+            proposals, targets, config.regions, config.box.stages[0].foreground_iou, None
+        )
+        slots = config.regions.batch_size
         channels = config.num_classes + config.foreground_offset
         shapes = (slots, 4), (slots, channels, 4), (slots, 28, 28)
         outputs = tuple(jnp.full(shape, 0.1) for shape in shapes)
 
         def total(outputs):
-            terms = losses.box_losses(*outputs[:2], regions, targets, config)
-            terms |= losses.mask_loss(outputs[2], regions, targets, 64, (64, 64), config)
+            terms = losses.box_losses(*outputs[:2], regions, targets, config.classes, config.box)
+            terms |= losses.mask_loss(outputs[2], regions, targets, 64, (64, 64), config.mask)
             scalars = losses.reduce_terms(terms)
             return sum(scalars.values()), scalars
 
@@ -324,12 +326,16 @@ def as_proposals(boxes):
 
 
 def head_config(**changes):
-    return ModelConfig(num_classes=3, roi_batch_size=8, roi_positive_fraction=0.5, **changes)
+    return (
+        ModelConfig(num_classes=3)
+        .replace(changes)
+        .replace({"regions.batch_size": 8, "regions.positive_fraction": 0.5})
+    )
 
 
 @pytest.mark.parametrize("rule", ["ignore", "drop"])
 def test_an_image_with_nothing_but_a_crowd(rule):
-    config = head_config(crowd_regions=rule, rpn_batch_size=8)
+    config = head_config(**{"rpn.crowd": rule, "regions.crowd": rule, "rpn.batch_size": 8})
     targets = boxes_as_targets([[10, 10, 50, 50]], crowd=True)
     boxes = np.float32([[10, 10, 50, 50], [20, 20, 40, 40], [0, 52, 60, 64]])
     regions, scalars, gradient = region_losses(targets, as_proposals(boxes), config)
@@ -339,7 +345,7 @@ def test_an_image_with_nothing_but_a_crowd(rule):
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
     terms = jax.jit(
         lambda objectness, anchors, targets: losses.rpn_losses(
-            objectness, jnp.zeros((3, 4)), anchors, targets, config, None
+            objectness, jnp.zeros((3, 4)), anchors, targets, config.rpn, None
         )
     )(np.zeros(3, np.float32), Anchors(boxes, np.ones(3, bool)), targets)
     assert terms["loss_rpn_box_reg"].total == 0
@@ -348,7 +354,9 @@ def test_an_image_with_nothing_but_a_crowd(rule):
 
 @pytest.mark.parametrize("preset", [TORCHVISION, MMDET])
 def test_a_proposal_without_area_has_finite_losses(preset):
-    config = model_config(preset, num_classes=3, roi_batch_size=8, roi_positive_fraction=0.5)
+    config = model_config(
+        preset, num_classes=3, **{"regions.batch_size": 8, "regions.positive_fraction": 0.5}
+    )
     # A proposal that clipping left without area, inside of the object, and one without width.
     boxes = np.float32([[20, 20, 20, 20], [12, 10, 12, 50], [10, 10, 50, 49]])
     regions, scalars, gradient = region_losses(
@@ -368,16 +376,22 @@ def test_a_photograph_of_4000_pixels(preset, averages):
     batch = make_batch(config, [stripes])
     height, width = {TORCHVISION: (800, 1066)}.get(preset, (800, 1067))
     assert batch.image_sizes.tolist() == [[height, width]]
-    shown = batch.images[0, :height, :width] * np.float32(config.pixel_std) + np.float32(config.pixel_mean)
-    contrast = (shown / config.pixel_scale).std()
+    shown = batch.images[0, :height, :width] * np.float32(config.input.pixel_std) + np.float32(
+        config.input.pixel_mean
+    )
+    contrast = (shown / config.input.pixel_scale).std()
     assert contrast < 15 if averages else contrast > 50
 
 
 @pytest.mark.parametrize("preset", [TORCHVISION, DETECTRON2])
 def test_no_product_escapes_the_precision_asked_for(preset):
     """On TPUs and newer GPUs a product that says nothing loses half of its digits."""
-    changes = {"backbone_stride_in_1x1": preset == DETECTRON2, "roi_sampling_ratio": 2}
-    config = small_config(box_convs=1, test_min_size=32, test_max_size=32, **changes)
+    changes = {
+        "backbone.stride_in_1x1": preset == DETECTRON2,
+        "box.pool.sampling_ratio": 2,
+        "mask.pool.sampling_ratio": 2,
+    }
+    config = small_config(**changes, **{"box.convs": 1, "input.test_min_size": 32, "input.test_max_size": 32})
     model = random_model(config)
     batch = make_batch(config, [np.zeros((32, 32, 3), np.uint8)])
     with jax.default_matmul_precision("highest"):
@@ -402,7 +416,7 @@ def test_gradients_of_padding_alone_are_finite():
     def run(features, regions, targets):
         def total(features, objectness, deltas):
             anchors = Anchors(regions.boxes, regions.valid)
-            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config, None)
+            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, None)
             pooled = [
                 roi_align(features, regions.boxes, 7, aligned=False),
                 roi_align(features, regions.boxes, 7, sampling_ratio=0, aligned=True),

@@ -1,7 +1,6 @@
 """evaluate.py and `python -m jaxmaskrcnn predict`, from files to files."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import logging
@@ -21,7 +20,6 @@ from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.__main__ import main as command
 from jaxmaskrcnn.__main__ import run_command
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.conventions import COCO_80, COCO_90
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.data.coco_instances import prepare
 from jaxmaskrcnn.errors import UserError
@@ -31,6 +29,7 @@ from jaxmaskrcnn.inference.inputs import output_names
 from jaxmaskrcnn.model_io import load_model, save_model
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.zoo import PRESETS
+from jaxmaskrcnn.zoo.conventions import COCO_80, COCO_90
 from jaxmaskrcnn.zoo.entry import Preset
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +95,7 @@ def checkpoint(config, tmp_path_factory):
 
 @pytest.mark.parametrize("batch_size, rule", [(1, "detectron2"), (2, "torchvision")])
 def test_an_evaluator_of_the_truth_scores_one(data, config, tmp_path, batch_size, rule):
-    config = dataclasses.replace(config, rescale_rule=rule)
+    config = config.replace({"detections.rescale_rule": rule})
     source = prepare(data / "instances.json", data, tmp_path)
     graphdef, state = nnx.split(Oracle(config, source))
     evaluator = Evaluator(config, graphdef, source, DataConfig(eval_batch_size=batch_size), progress=False)
@@ -172,7 +171,7 @@ def test_evaluate_reads_the_files_of_other_libraries(data, checkpoint, tmp_path,
     """A file carries no categories, so that the annotations' are taken."""
     file = tmp_path / "m.safetensors"
     export_detector(load_model(checkpoint), file, "detectron2")
-    nameless = dataclasses.replace(load_model(checkpoint).config, categories=())
+    nameless = load_model(checkpoint).config.replace(categories=())
     monkeypatch.setitem(PRESETS, "detectron2/small", Preset(vars(nameless), {}))
     monkeypatch.setitem(PRESETS, "detectron2/three", Preset({**vars(nameless), "num_classes": 3}, {}))
     arguments = [f"--checkpoint={file}", "--model=detectron2/small", f"--images={data}"]

@@ -108,7 +108,8 @@ def test_arguments_that_no_command_takes(capsys):
     code, said = printed(capsys, "train", "--workdr=runs/a")
     assert code == 2 and "unrecognized arguments: --workdr=runs/a; did you mean --workdir?" in said.err
     assert program.main(["train", "--confg.train.steps=3"]) == 2
-    assert "jaxmaskrcnn train: Unknown command line flag 'confg.train.steps'" in capsys.readouterr().err
+    said = "jaxmaskrcnn train: '--confg.train.steps=3' is not an argument; did you mean --config.train.steps?"
+    assert said in capsys.readouterr().err
     assert program.main(["train", "nonsense"]) == 2
     assert "jaxmaskrcnn train: 'nonsense' is not an argument; see --help." in capsys.readouterr().err
 
@@ -160,7 +161,7 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     assert list_recipes() == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
     by_name, by_path = find_config("finetune"), find_config(f"{ROOT / 'configs' / 'finetune.py'}:a:b")
     assert by_name.path.samefile(by_path.path) and (by_name.arguments, by_path.arguments) == ((), ("a:b",))
-    assert find_config("finetune:jaxmaskrcnn/shapes").load().model.backbone_width == 32
+    assert find_config("finetune:jaxmaskrcnn/shapes").load().model.architecture.backbone.width == 32
     monkeypatch.chdir(tmp_path)
     Path("shapes.py").write_text("def get_config():\n    return 3\n")
     assert isinstance(find_config("shapes").load(), Config)  # a name is always a recipe that is shipped
@@ -189,20 +190,55 @@ def test_unknown_configs_list_what_there_is(text, said):
 
 
 def test_settings_override_fields():
-    settings = ["--config.train.steps", "7", "--config.model.mask_head=false"]
+    settings = ["--config.train.steps", "7", "--config.model.mask=false", "-config.train.seed=-3"]
     settings += ["--config.data.min_sizes=64,80", "--config.optimizer.freeze=a.*,*.b"]
+    settings += ["--config.model.box.stages.0.foreground_iou", "0.6", "--config.train.tensorboard=TRUE"]
     config = override(Config(), settings)
-    assert config.train.steps == 7 and config.model.mask_head is False
+    model = config.model.architecture
+    assert config.train.steps == 7 and config.train.seed == -3 and config.train.tensorboard is True
+    assert model.mask is None and model.box.stages[0].foreground_iou == 0.6
     assert config.data.min_sizes == (64, 80) and config.optimizer.freeze == ("a.*", "*.b")
-    for setting, said in (
+    again = override(config, ["--config.model.mask.pool.size=7", "--config.model.mask=true"])
+    assert again.model.architecture.mask.pool.size == 7
+    for text in ("none", "None", "False", "false"):
+        assert override(Config(), [f"--config.model.mask={text}"]).model.architecture.mask is None
+
+
+@pytest.mark.parametrize(
+    "setting, said",
+    [
         ("--config.train.step=1", "There is no setting config.train.step; did you mean config.train.steps"),
-        ("--config.train.steps=many", "flag --config.train.steps=many: invalid literal"),
-        ("--config.data.min_sizes=64,abc", "config.data.min_sizes is 64,abc; give whole numbers with"),
-        ("--config.data.min_sizes=64.5", "config.data.min_sizes is 64.5; give whole numbers with"),
-        ("--config.model.anchor_sizes=a,8", "config.model.anchor_sizes is a,8; give numbers with"),
-    ):
-        with pytest.raises(UserError, match=re.escape(said)):
-            override(Config(), [setting])
+        ("--config.learning_rate=3", "did you mean config.optimizer.learning_rate?"),
+        ("--config.nms_threshold=3", "did you mean config.model.rpn.nms_threshold or config.model.detec"),
+        ("--config.training.stepss=3", "did you mean config.train.steps"),
+        ("--config.nonsense=3", "config.nonsense; the sections are model, data, optimizer, train."),
+        ("--config.train.steps.x=3", "There is no setting config.train.steps.x"),
+        ("--config.model.rpn.nms_thresold=1", "setting rpn.nms_thresold; did you mean rpn.nms_threshold"),
+        ("--config.train.steps=many", "config.train.steps is 'many'; give a whole number."),
+        ("--config.train.steps=True", "config.train.steps is 'True'; give a whole number."),
+        ("--config.train.steps", "--config.train.steps has no value; give --config.train.steps=VALUE."),
+        ("--config.train.eval_loss=maybe", "config.train.eval_loss is 'maybe'; give True or False."),
+        ("--config.train.steps={[]: 1}", "config.train.steps is '{[]: 1}'; give a whole number."),
+        ("--config.optimizer.freeze=('a', 1)", "config.optimizer.freeze is "),
+        ("--config.data.min_sizes=64,abc", "config.data.min_sizes is '64,abc'; give whole numbers with"),
+        ("--config.data.min_sizes=64.5", "config.data.min_sizes is '64.5'; give whole numbers with"),
+        ("--config.train=3", "config.train is a section; set one of its fields"),
+        ("--config.model=3", "config.model is a section; set one of its fields"),
+        ("--config.model.rpn=3", "config.model.rpn is a section; set one of its fields"),
+        ("--config.model.rpn.anchors.sizes=a,8", "config.model.rpn.anchors.sizes is 'a,8'; give groups of"),
+        ("--config.model.rpn.batch_size=0", "config.model.rpn.batch_size is '0'; give a whole number from 1"),
+        ("--config.model.backbone=vgg", "backbone is 'vgg'; give 'resnet'."),
+        ("--config.model.mask_head=False", "The setting mask_head is called mask now; use that name."),
+        ("--config.model.rpn_post_nms_test=9", "rpn_post_nms_test is called rpn.post_nms_test now; use that"),
+        ("--config.model.delta_clamp=both", "rpn.delta_clamp and box.delta_clamp now; use these names."),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_one_sentence(setting, said, capsys):
+    with pytest.raises(UserError, match=re.escape(said)):
+        override(Config(), [setting])
+    assert program.main(["train", setting]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and printed.count("\n") == 1
 
 
 # -- the package

@@ -1,6 +1,5 @@
 """ImageNet weights into the backbone: names, strictness, and warnings about conventions."""
 
-import dataclasses
 import logging
 import pickle
 import runpy
@@ -19,15 +18,15 @@ from jaxmaskrcnn.convert.backbone import load_backbone
 from jaxmaskrcnn.convert.detector import load_detector
 from jaxmaskrcnn.convert.files.reader import read_checkpoint
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.fpn import Backbone
+from jaxmaskrcnn.models.features import Backbone
 from jaxmaskrcnn.models.norm import FrozenStat
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.zoo.lookup import model_config
 
 CHECKPOINTS = Path(__file__).parents[1] / ".." / "shared" / "checkpoints"
-TINY = ModelConfig(backbone_depth=18, backbone_width=8, fpn_channels=8)
-TINY_50 = dataclasses.replace(TINY, backbone_depth=50)
-RESNEXT = dataclasses.replace(TINY_50, backbone_groups=4, backbone_width_per_group=32)
-WIDE = dataclasses.replace(TINY_50, backbone_width_per_group=128)
+TINY = ModelConfig().replace({"backbone.depth": 18, "backbone.width": 8, "neck.channels": 8})
+TINY_50 = TINY.replace({"backbone.depth": 50})
+RESNEXT = TINY_50.replace({"backbone.groups": 4, "backbone.width_per_group": 32})
+WIDE = TINY_50.replace({"backbone.width_per_group": 128})
 
 
 class Holder(nnx.Module):
@@ -57,13 +56,13 @@ def torchvision_state(config, seed=0):
         state[f"{name}.running_var"] = rng.uniform(0.5, 2, features).astype(np.float32)
         state[f"{name}.num_batches_tracked"] = np.array(5)
 
-    width = config.backbone_width
-    bottleneck = config.backbone_depth >= 50
+    width = config.backbone.width
+    bottleneck = config.backbone.depth >= 50
     conv("conv1", width, 3, 7)
     norm("bn1", width)
     into = width
-    counts = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[config.backbone_depth]
-    groups, per_group = config.backbone_groups, config.backbone_width_per_group
+    counts = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[config.backbone.depth]
+    groups, per_group = config.backbone.groups, config.backbone.width_per_group
     for stage, count in enumerate(counts):
         out = width * 2**stage * (4 if bottleneck else 1)
         # ResNeXt and wide ResNet: in stage 1, each group has per_group channels of a stem of 64.
@@ -141,7 +140,7 @@ def check(model, state):
     "config", [TINY, TINY_50, RESNEXT, WIDE], ids=["resnet18", "resnet50", "resnext", "wide_resnet"]
 )
 def test_every_array_gets_its_value(tmp_path, config, norm):
-    config = dataclasses.replace(config, backbone_norm=norm)
+    config = config.replace({"backbone.norm": norm})
     state = torchvision_state(config)
     for file in (
         write_npz(tmp_path / "tv.npz", state),
@@ -260,7 +259,7 @@ def test_another_depth_or_width_does_not_fit(tmp_path):
     with pytest.raises(UserError, match="does not fit a ResNet-50"):
         load_backbone(make(TINY_50), path)
     with pytest.raises(UserError, match="with another shape"):
-        load_backbone(make(dataclasses.replace(TINY, backbone_width=16)), path)
+        load_backbone(make(TINY.replace({"backbone.width": 16})), path)
 
 
 def test_arrays_with_and_without_prefix_are_not_mixed(tmp_path):
@@ -282,8 +281,8 @@ def test_files_that_are_no_resnet(tmp_path):
 
 def test_group_norm_models_are_refused(tmp_path):
     path = write_npz(tmp_path / "a.npz", torchvision_state(TINY))
-    config = dataclasses.replace(TINY, backbone_norm="gn", backbone_width=32)
-    with pytest.raises(UserError, match='backbone_norm "gn"'):
+    config = TINY.replace({"backbone.norm": "gn", "backbone.width": 32})
+    with pytest.raises(UserError, match='backbone.norm "gn"'):
         load_backbone(make(config), path)
 
 
@@ -324,7 +323,7 @@ def test_caffe2_names(tmp_path, nested):
 
 
 def test_group_norm_weights(tmp_path):
-    config = dataclasses.replace(TINY_50, backbone_norm="gn", backbone_width=32)
+    config = TINY_50.replace({"backbone.norm": "gn", "backbone.width": 32})
     expected = {k: v for k, v in torchvision_state(config).items() if "running" not in k}
     for path in (
         write_npz(tmp_path / "caffe2.npz", caffe2_state(config, "gn")),
@@ -337,7 +336,7 @@ def test_group_norm_weights(tmp_path):
         load_backbone(model, path)
         check(model, expected)
     with pytest.raises(UserError, match="has no batch norm statistics"):
-        load_backbone(make(dataclasses.replace(config, backbone_norm="bn")), path)
+        load_backbone(make(config.replace({"backbone.norm": "bn"})), path)
 
 
 def test_variance_of_zero_needs_an_epsilon(tmp_path):
@@ -346,11 +345,11 @@ def test_variance_of_zero_needs_an_epsilon(tmp_path):
     path = write_npz(tmp_path / "a.npz", state)
     load_backbone(make(TINY), path)
     with pytest.raises(UserError, match="norm_epsilon to 1e-5"):
-        load_backbone(make(dataclasses.replace(TINY, norm_epsilon=0.0)), path)
+        load_backbone(make(TINY.replace({"backbone.norm_epsilon": 0.0})), path)
 
 
 def tiny(preset, **changes):
-    return dataclasses.replace(model_config(preset), backbone_width=8, fpn_channels=8, **changes)
+    return model_config(preset).replace({"backbone.width": 8, "neck.channels": 8, **changes})
 
 
 @pytest.mark.parametrize(
@@ -359,25 +358,25 @@ def tiny(preset, **changes):
         ("detectron2/mask_rcnn_R_50_FPN_1x", {}, "MSRA", ()),
         ("mmdet/mask-rcnn_r50-caffe_fpn_1x_coco", {}, "MSRA", ()),
         ("mmdet/mask-rcnn_r50_fpn_1x_coco", {}, None, ()),
-        ("torchvision/maskrcnn_resnet50_fpn", {"norm_epsilon": 1e-5}, None, ()),
-        ("torchvision/maskrcnn_resnet50_fpn", {"norm_epsilon": 1e-5}, "torchvision", ()),
+        ("torchvision/maskrcnn_resnet50_fpn", {"backbone.norm_epsilon": 1e-5}, None, ()),
+        ("torchvision/maskrcnn_resnet50_fpn", {"backbone.norm_epsilon": 1e-5}, "torchvision", ()),
         ("torchvision/maskrcnn_resnet50_fpn", {}, None, ("norm_epsilon=1e-5",)),
         (
             "torchvision/maskrcnn_resnet50_fpn",
-            {"norm_epsilon": 1e-5},
+            {"backbone.norm_epsilon": 1e-5},
             "MSRA",
-            ("backbone_stride_in_1x1=True", "channel_order='bgr'", "pixel_scale", "detectron2/*"),
+            ("backbone.stride_in_1x1=True", "input.channel_order='bgr'", "pixel_scale", "detectron2/*"),
         ),
         (
             "detectron2/mask_rcnn_R_50_FPN_1x",
             {},
             None,
-            ("backbone_stride_in_1x1=False", "channel_order='rgb'", "pixel_std", "torchvision/*"),
+            ("backbone.stride_in_1x1=False", "input.channel_order='rgb'", "pixel_std", "torchvision/*"),
         ),
         ("detectron2/mask_rcnn_R_50_FPN_1x", {}, "torchvision", ("stride in the 3x3",)),
         (
             "detectron2/mask_rcnn_R_50_FPN_1x",
-            {"backbone_stride_in_1x1": False},
+            {"backbone.stride_in_1x1": False},
             "MSRA",
             ("stride in the 1x1",),
         ),
@@ -400,7 +399,7 @@ def test_warnings_about_conventions(tmp_path, caplog, preset, changes, author, w
 
 
 def test_basic_blocks_have_no_stride_to_misplace(tmp_path):
-    config = tiny("detectron2/mask_rcnn_R_50_FPN_1x", backbone_depth=18)
+    config = tiny("detectron2/mask_rcnn_R_50_FPN_1x", **{"backbone.depth": 18})
     report = load_backbone(make(config), write_npz(tmp_path / "a.npz", torchvision_state(config)))
     assert "stride" not in " ".join(report.warnings)
 

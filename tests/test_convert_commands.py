@@ -1,6 +1,5 @@
 """``convert`` and ``export``: from file to directory to file, what they print, and their mistakes."""
 
-import dataclasses
 import json
 import os
 
@@ -21,9 +20,9 @@ from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.structure import config_structure
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.model_io import load_model, save_model
-from jaxmaskrcnn.presets import list_models, model_config
 from jaxmaskrcnn.zoo import PRESETS
 from jaxmaskrcnn.zoo.entry import Preset
+from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +63,14 @@ def mistake(capsys, *arguments):
 
 CASES = [
     ("torchvision", {}, ".safetensors"),
-    ("torchvision", {"backbone_norm": "bn", "fpn_norm": "bn", "head_norm": "bn", "rpn_convs": 2}, ".npz"),
-    ("torchvision", {"mask_head": False}, ".npz"),
-    ("detectron2", {"backbone_stride_in_1x1": False}, ".pkl"),
-    ("mmdet", {"fpn_norm": "bn"}, ".safetensors"),
+    (
+        "torchvision",
+        {"backbone.norm": "bn", "neck.norm": "bn", "box.norm": "bn", "mask.norm": "bn", "rpn.convs": 2},
+        ".npz",
+    ),
+    ("torchvision", {"mask": None}, ".npz"),
+    ("detectron2", {"backbone.stride_in_1x1": False}, ".pkl"),
+    ("mmdet", {"neck.norm": "bn"}, ".safetensors"),
 ]
 
 
@@ -122,7 +125,7 @@ def test_convert_prints_what_it_did(tmp_path, capsys):
     assert "epsilon of the backbone's norm layers is 0.001, as asked for" in out
     assert "warning   There are NaN" in out and "warning   The file was made with pixel_mean 9, 9, 9" in out
     stored = load_model(tmp_path / "m")
-    assert (stored.config.num_classes, stored.config.norm_epsilon) == (4, 0.001)
+    assert (stored.config.num_classes, stored.config.backbone.norm_epsilon) == (4, 0.001)
 
 
 def test_annotations_name_the_classes_of_a_file_that_names_none(tmp_path, capsys):
@@ -214,10 +217,10 @@ def test_export_names_mistakes(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("library", "changes", "words"),
     [
-        ("torchvision", {"class_agnostic_boxes": True}, "class-agnostic"),
-        ("torchvision", {"backbone_depth": 50, "backbone_stride_in_1x1": True}, "stride in the 1x1"),
-        ("torchvision", {"box_fcs": 3}, "two fully connected"),
-        ("detectron2", {"rpn_norm": "bn"}, "region proposal network has norm layers"),
+        ("torchvision", {"box.class_agnostic": True}, "class-agnostic"),
+        ("torchvision", {"backbone.depth": 50, "backbone.stride_in_1x1": True}, "stride in the 1x1"),
+        ("torchvision", {"box.fcs": 3}, "two fully connected"),
+        ("detectron2", {"rpn.norm": "bn"}, "region proposal network has norm layers"),
     ],
 )
 def test_models_that_a_library_cannot_express(tmp_path, library, changes, words):
@@ -238,11 +241,11 @@ def test_output_that_nobody_reads_on(monkeypatch, tmp_path):
 def test_structures_without_a_preset_are_described():
     shown = config_structure(small("torchvision"))
     for fields, words in (
-        ({"backbone_groups": 32, "backbone_width_per_group": 4}, "ResNeXt-50-32x4d"),
-        ({"backbone_groups": 1, "backbone_width_per_group": 128}, "wide ResNet-50-2"),
-        ({"backbone_groups": 1, "backbone_width_per_group": 64}, ", ResNet-50,"),
+        ({"backbone.groups": 32, "backbone.width_per_group": 4}, "ResNeXt-50-32x4d"),
+        ({"backbone.groups": 1, "backbone.width_per_group": 128}, "wide ResNet-50-2"),
+        ({"backbone.groups": 1, "backbone.width_per_group": 64}, ", ResNet-50 of width 8,"),
     ):
-        assert words in choice._describe({**shown, "backbone_depth": 50, **fields})
+        assert words in choice._describe({**shown, "backbone.depth": 50, **fields})
 
 
 def test_an_unknown_format(tmp_path):
@@ -251,10 +254,10 @@ def test_an_unknown_format(tmp_path):
 
 
 def test_conventions_that_a_library_does_not_have_are_told(tmp_path):
-    model = random_model(small("mmdet", norm_epsilon=1e-3))
+    model = random_model(small("mmdet", **{"backbone.norm_epsilon": 1e-3}))
     report = export_detector(model, tmp_path / "a.npz", "detectron2")
-    assert "rpn_ranking is 'logit' there and 'probability' in the model" in report.differences
-    assert "norm_epsilon is 1e-05 there and 0.001 in the model" in report.differences
+    assert "rpn.ranking is 'logit' there and 'probability' in the model" in report.differences
+    assert "backbone.norm_epsilon is 1e-05 there and 0.001 in the model" in report.differences
     report = export_detector(model, tmp_path / "a.npz", "mmdet")
     assert not report.differences and "eps=0.001" in report.settings
 
@@ -264,13 +267,29 @@ def test_settings_are_read_back_as_the_models_own(tmp_path, library):
     """Of every preset, and of settings that no preset has."""
     names = [name for name in list_models() if name.startswith(f"{library}/") and "small" not in name]
     odd = {
-        "num_classes": 7, "score_threshold": 0.3, "nms_threshold": 0.6, "detections_per_image": 33,
-        "test_min_size": 480, "test_max_size": 640, "roi_sampling_ratio": 2, "channel_order": "rgb",
-        "pixel_mean": (1.5, 2.5, 3.5), "pixel_std": (4.0, 5.0, 6.0), "backbone_stride_in_1x1": False,
-        "rpn_nms_threshold": 0.6, "rpn_pre_nms_test": 500, "rpn_post_nms_test": 400, "freeze_at": 0,
-        "smooth_l1_beta": 0.5, "class_agnostic_masks": True, "fpn_channels": 128, "box_fc_dim": 512,
-        "weight_decay_exempts_norm": library == "mmdet",
-    }  # fmt: skip
+        "num_classes": 7,
+        "detections.score_threshold": 0.3,
+        "detections.nms_threshold": 0.6,
+        "detections.per_image": 33,
+        "input.test_min_size": 480,
+        "input.test_max_size": 640,
+        "box.pool.sampling_ratio": 2,
+        "mask.pool.sampling_ratio": 2,
+        "input.channel_order": "rgb",
+        "input.pixel_mean": (1.5, 2.5, 3.5),
+        "input.pixel_std": (4.0, 5.0, 6.0),
+        "backbone.stride_in_1x1": False,
+        "rpn.nms_threshold": 0.6,
+        "rpn.pre_nms_test": 500,
+        "rpn.post_nms_test": 400,
+        "backbone.freeze_at": 0,
+        "rpn.loss.beta": 0.5,
+        "box.loss.beta": 0.5,
+        "mask.class_agnostic": True,
+        "neck.channels": 128,
+        "box.fc_dim": 512,
+        "compute.weight_decay_exempts_norm": library == "mmdet",
+    }
     for config in (*map(model_config, names), model_config(names[0], **odd)):
         text = settings_text(config, library)
         (tmp_path / "config.yaml").write_text(text)
@@ -279,12 +298,12 @@ def test_settings_are_read_back_as_the_models_own(tmp_path, library):
             if library == "detectron2"
             else config_from_mmdet_text(text, "the settings")
         )
-        assert dataclasses.replace(read, categories=config.categories) == config
+        assert read.replace(categories=config.categories) == config
 
 
 @pytest.mark.parametrize("key", ["cfg", "config"])  # MMDetection 3 and 2
 def test_the_config_inside_of_an_mmdetection_file(key):
-    config = small("mmdet", score_threshold=0.3)
+    config = small("mmdet", **{"detections.score_threshold": 0.3})
     source = SourceFile(
         "m.pth", arrays_of("mmdet"), {"meta": {"epoch": 12, key: "model = dict(type='YOLOX')"}}
     )
@@ -298,7 +317,17 @@ def test_the_config_inside_of_an_mmdetection_file(key):
 
 
 def test_torchvisions_settings(tmp_path):
-    model = random_model(small("torchvision", norm_epsilon=0.0, score_threshold=0.7, roi_sampling_ratio=0))
+    model = random_model(
+        small(
+            "torchvision",
+            **{
+                "backbone.norm_epsilon": 0.0,
+                "detections.score_threshold": 0.7,
+                "box.pool.sampling_ratio": 0,
+                "mask.pool.sampling_ratio": 0,
+            },
+        )
+    )
     text = export_detector(model, tmp_path / "a.npz", "torchvision").settings
     compile(text, "settings", "exec")
     assert "num_classes=3" in text and "box_score_thresh=0.7," in text and "eps=0.0" in text

@@ -24,7 +24,7 @@ from jaxmaskrcnn.ops.resize import resize_image, resize_mask
 
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "augment.npz")
 MODEL = {
-    kernel: ModelConfig(resize_kernel=kernel, normalise_before_resize=False)
+    kernel: ModelConfig().replace({"input.resize_kernel": kernel, "input.normalise_before_resize": False})
     for kernel in ("pil", "cv2", "torch")
 }
 SIZES = [(40, 56), (57, 33), (31, 31), (9, 70), (1, 12)]
@@ -217,7 +217,7 @@ def test_images_are_cropped_resized_mirrored_and_cut(kernel):
         top, left, height, width = geometry.crop
         mirrored = resize_image(image[top : top + height, left : left + width], geometry.size, kernel)
         if kernel == "torch":
-            mirrored = (mirrored / 255 - MODEL[kernel].pixel_mean) / MODEL[kernel].pixel_std
+            mirrored = (mirrored / 255 - MODEL[kernel].input.pixel_mean) / MODEL[kernel].input.pixel_std
         if geometry.flip:
             mirrored = mirrored[:, ::-1]
         top, left, height, width = geometry.window
@@ -393,7 +393,12 @@ def test_scenes_fill_the_slots(canvas):
 
 def test_the_fill_colour_is_the_mean():
     assert fill_colour(ModelConfig()) == (124, 116, 104)
-    caffe = ModelConfig(
-        channel_order="bgr", pixel_scale=1.0, pixel_mean=(103.53, 116.28, 123.675), pixel_std=(1.0, 1.0, 1.0)
+    caffe = ModelConfig().replace(
+        {
+            "input.channel_order": "bgr",
+            "input.pixel_scale": 1.0,
+            "input.pixel_mean": (103.53, 116.28, 123.675),
+            "input.pixel_std": (1.0, 1.0, 1.0),
+        }
     )
     assert fill_colour(caffe) == (124, 116, 104)

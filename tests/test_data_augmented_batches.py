@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from data_helpers import annotation, content, encode, random_set, write
 
-from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.config import DataConfig, MaskConfig, ModelConfig
 from jaxmaskrcnn.data import prepare, train_iterator
 from jaxmaskrcnn.data.augment_plan import augments
 from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
@@ -19,13 +19,13 @@ from jaxmaskrcnn.ops.resize import output_size
 
 FIELDS = {
     "num_classes": 3,
-    "test_min_size": 32,
-    "test_max_size": 64,
-    "pad_divisor": 16,
-    "size_rule": "detectron2",
-    "normalise_before_resize": False,
+    "input.test_min_size": 32,
+    "input.test_max_size": 64,
+    "input.pad_divisor": 16,
+    "input.size_rule": "detectron2",
+    "input.normalise_before_resize": False,
 }
-MODEL = ModelConfig(**FIELDS, resize_kernel="pil")
+MODEL = ModelConfig().replace(FIELDS).replace({"input.resize_kernel": "pil"})
 SIZES = [(24, 36), (36, 24), (30, 30), (20, 40), (40, 22), (33, 44), (44, 33)]
 ALL = {
     "jitter_size": 64,
@@ -81,7 +81,9 @@ def masks_of(batch):
 def test_batches_without_augmentation_stay_as_they_were(source, batches, kernel, expected):
     """The digests were recorded before there was any augmentation."""
     digest = hashlib.sha256()
-    iterator = batches(source, ModelConfig(**FIELDS, resize_kernel=kernel), config())
+    iterator = batches(
+        source, ModelConfig().replace(FIELDS).replace({"input.resize_kernel": kernel}), config()
+    )
     for _ in range(12):
         for leaf in jax.tree.leaves(next(iterator)):
             leaf = np.ascontiguousarray(leaf)
@@ -92,7 +94,11 @@ def test_batches_without_augmentation_stay_as_they_were(source, batches, kernel,
 @pytest.mark.parametrize("kernel", ["pil", "cv2", "torch"])
 @pytest.mark.parametrize("mask_head", [True, False])
 def test_neutral_parameters_change_no_bit(source, batches, kernel, mask_head):
-    model = ModelConfig(**FIELDS, resize_kernel=kernel, mask_head=mask_head)
+    model = (
+        ModelConfig()
+        .replace(FIELDS)
+        .replace({"input.resize_kernel": kernel, "mask": MaskConfig() if mask_head else None})
+    )
     assert augments(config(**NOTHING)) and not augments(config())
     plain = batches(source, model, config(max_objects=8))
     neutral = batches(source, model, config(max_objects=8, **NOTHING))
@@ -290,7 +296,7 @@ def test_slots_for_pasted_objects(source, batches):
 
 def test_boxes_without_masks(source, tmp_path, batches):
     """A data set without masks is augmented, but nothing can be pasted."""
-    model = ModelConfig(**FIELDS, resize_kernel="pil", mask_head=False)
+    model = ModelConfig().replace(FIELDS).replace({"input.resize_kernel": "pil", "mask": None})
     path, images = random_set(tmp_path, SIZES)
     boxes = prepare(path, images, tmp_path / "cache", masks=False)
     on = {k: v for k, v in ALL.items() if k != "copy_paste"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from data_helpers import TRIANGLE, encode, random_set
 
-from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.config import DataConfig, MaskConfig, ModelConfig
 from jaxmaskrcnn.data import prepare, train_iterator
 from jaxmaskrcnn.data.copy_paste import paste
 from jaxmaskrcnn.data.fields.field import Field
@@ -167,7 +167,7 @@ def test_every_array_of_targets_belongs_to_a_field():
     ],
 )
 def test_room_in_the_targets(head, rule, vertices, bitmaps, augmented, expected):
-    model = ModelConfig(mask_head=head, mask_targets=rule)
+    model = ModelConfig(mask=MaskConfig(targets=rule) if head else None)
     counts = {"vertex_counts": vertices, "bitmap_counts": bitmaps}
     room = room_for(counts, model, augmented=augmented)
     assert (room["masks"], room["polygons"]) == expected and room["boxes"] == 1
@@ -195,7 +195,9 @@ def test_objects_and_loaders_can_be_sent_to_other_processes(tmp_path):
     np.testing.assert_array_equal(again.boxes, objects.boxes)
     np.testing.assert_array_equal(extents(again), extents(objects))
     source = prepare(*random_set(tmp_path, [(30, 40), (40, 30)]), tmp_path / "cache")
-    model = ModelConfig(num_classes=3, test_min_size=40, test_max_size=60, pad_divisor=16)
+    model = ModelConfig(num_classes=3).replace(
+        {"input.test_min_size": 40, "input.test_max_size": 60, "input.pad_divisor": 16}
+    )
     batches = train_iterator(source, model, DataConfig(batch_size=2, min_sizes=(40,), threads=0), seed=0)
     load = pickle.loads(pickle.dumps(batches._load))
     np.testing.assert_array_equal(load(0).targets.masks, next(batches).targets.masks)

@@ -17,20 +17,21 @@ from jaxmaskrcnn.data.preprocess import make_batch, resize_for
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.masks import unpack_masks
 
-MODEL = ModelConfig(
-    num_classes=3,
-    test_min_size=32,
-    test_max_size=64,
-    pad_divisor=16,
-    resize_kernel="pil",
-    size_rule="detectron2",
-    normalise_before_resize=False,
+MODEL = ModelConfig(num_classes=3).replace(
+    {
+        "input.test_min_size": 32,
+        "input.test_max_size": 64,
+        "input.pad_divisor": 16,
+        "input.resize_kernel": "pil",
+        "input.size_rule": "detectron2",
+        "input.normalise_before_resize": False,
+    }
 )
 SIZES = [(24, 36), (36, 24), (30, 30), (20, 40), (40, 22), (33, 44), (44, 33)]
 
 
 def model(**changes):
-    return ModelConfig(**({f: getattr(MODEL, f) for f in MODEL.__dataclass_fields__} | changes))
+    return ModelConfig().replace({f: getattr(MODEL, f) for f in MODEL.__dataclass_fields__} | changes)
 
 
 def config(**changes):
@@ -94,7 +95,7 @@ def test_training_batches_equal_make_batch(source, batches):
 
 @pytest.mark.parametrize("kernel", ["pil", "torch"])
 def test_flipped_batches_are_mirror_images(source, batches, kernel):
-    changed = model(resize_kernel=kernel)
+    changed = model(**{"input.resize_kernel": kernel})
     plain = batches(source, changed, config(flip=0.0))
     mirrored = batches(source, changed, config(flip=1.0))
     for _ in range(6):
@@ -111,7 +112,7 @@ def test_flipped_batches_are_mirror_images(source, batches, kernel):
 
 
 def test_the_torch_kernel_gives_normalised_floats(source, batches):
-    batch = next(batches(source, ModelConfig(num_classes=3, test_min_size=32), config()))
+    batch = next(batches(source, ModelConfig(num_classes=3).replace({"input.test_min_size": 32}), config()))
     assert batch.images.dtype == np.float32 and batch.images.min() < -1
     height, width = batch.image_sizes[0]
     assert not batch.images[0, height:].any() and not batch.images[0, :, width:].any()
@@ -310,7 +311,7 @@ def test_objects_that_vanish_are_left_out(tmp_path, batches):
     batch = next(batches(source, MODEL, data))
     assert batch.targets.valid.tolist() == [[True, False, False, False]]
     assert batch.targets.boxes[0, 0].tolist() == [2.5, 2.5, 22.5, 22.5]
-    boxes_only = next(batches(source, model(mask_head=False), data))
+    boxes_only = next(batches(source, model(**{"mask": None}), data))
     assert boxes_only.targets.masks is None and boxes_only.targets.valid.sum() == 2
 
 

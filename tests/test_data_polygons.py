@@ -15,14 +15,16 @@ from jaxmaskrcnn.data.fields.targets import empty_targets
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.data.transforms import Geometry
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.zoo.lookup import model_config
 
 TWO_PARTS = [[1.0, 1.5, 9, 1.5, 9, 9], [20.25, 4, 30, 4, 30, 12.5, 20.25, 12.5]]
 SIZE = (32, 40)  # height and width
 MASK = np.zeros(SIZE, bool)
 MASK[5:20, 6:30] = True
 CONFIG = model_config(
-    "detectron2/mask_rcnn_R_50_FPN_3x", num_classes=1, test_min_size=64, test_max_size=90, pad_divisor=16
+    "detectron2/mask_rcnn_R_50_FPN_3x",
+    num_classes=1,
+    **{"input.test_min_size": 64, "input.test_max_size": 90, "input.pad_divisor": 16},
 )
 
 
@@ -90,7 +92,7 @@ def test_make_batch():
     crowd = batch_of(target([TRIANGLE, None], crowd=[False, True])).targets
     assert crowd.masks is None and (crowd.polygon_parts[0, 1] == -1).all()
     # Other rules do not look at polygons, no objects need none, and none at all means masks.
-    threshold = model_config("mmdet/mask-rcnn_r50_fpn_1x_coco", num_classes=1, test_min_size=64)
+    threshold = model_config("mmdet/mask-rcnn_r50_fpn_1x_coco", num_classes=1, **{"input.test_min_size": 64})
     assert batch_of(target([TRIANGLE], MASK[None]), config=threshold).targets.polygons is None
     assert batch_of(target([])).targets.masks.shape[1] == 1
     plain = target([None], MASK[None])
@@ -127,7 +129,7 @@ def test_rules_of_the_loss():
     batch = batch_of(target([TRIANGLE, None], np.stack([MASK, MASK])))
     one = jax.tree.map(lambda x: x[0], batch.targets)
     regions = regions_of([[4, 4, 40, 36], [4, 4, 40, 36]], [0, 1])
-    wanted = losses.wanted_masks(regions, one, 28, batch.images.shape[2], batch.image_sizes[0], CONFIG)
+    wanted = losses.wanted_masks(regions, one, 28, batch.images.shape[2], batch.image_sizes[0], CONFIG.mask)
     drawn = ops.polygon_targets(one.polygons, one.polygon_parts, regions.matched, regions.boxes, 28)
     pooled = ops.mask_targets(
         one.masks, batch.images.shape[2], regions.matched, regions.boxes, 28, rule="threshold"
@@ -184,6 +186,6 @@ def test_data_without_polygons_costs_nothing(batches_of):
 
 
 def test_other_rules_leave_polygons_where_they_are(batches_of):
-    config = model_config("mmdet/mask-rcnn_r50_fpn_1x_coco", num_classes=1, pad_divisor=16)
+    config = model_config("mmdet/mask-rcnn_r50_fpn_1x_coco", num_classes=1, **{"input.pad_divisor": 16})
     _, batch = batches_of([annotation()], config)
     assert batch.targets.polygons is None and batch.targets.masks.any()

@@ -15,27 +15,33 @@ from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.ops.masks import pack_masks, unpack_masks
 from jaxmaskrcnn.ops.resize import output_size, resize_image, resize_mask
 
-SMALL = {"num_classes": 3, "test_min_size": 40, "test_max_size": 60, "pad_divisor": 16}
+SMALL = {"num_classes": 3, "input.test_min_size": 40, "input.test_max_size": 60, "input.pad_divisor": 16}
 CONFIGS = {
-    "torchvision": ModelConfig(**SMALL),
-    "detectron2": ModelConfig(
-        **SMALL,
-        channel_order="bgr",
-        pixel_scale=1.0,
-        pixel_mean=(103.53, 116.28, 123.675),
-        pixel_std=(1.0, 1.0, 1.0),
-        normalise_before_resize=False,
-        resize_kernel="pil",
-        size_rule="detectron2",
+    "torchvision": ModelConfig().replace(SMALL),
+    "detectron2": ModelConfig()
+    .replace(SMALL)
+    .replace(
+        {
+            "input.channel_order": "bgr",
+            "input.pixel_scale": 1.0,
+            "input.pixel_mean": (103.53, 116.28, 123.675),
+            "input.pixel_std": (1.0, 1.0, 1.0),
+            "input.normalise_before_resize": False,
+            "input.resize_kernel": "pil",
+            "input.size_rule": "detectron2",
+        }
     ),
-    "mmdet": ModelConfig(
-        **SMALL,
-        pixel_scale=1.0,
-        pixel_mean=(123.675, 116.28, 103.53),
-        pixel_std=(58.395, 57.12, 57.375),
-        normalise_before_resize=False,
-        resize_kernel="cv2",
-        size_rule="mmdet",
+    "mmdet": ModelConfig()
+    .replace(SMALL)
+    .replace(
+        {
+            "input.pixel_scale": 1.0,
+            "input.pixel_mean": (123.675, 116.28, 103.53),
+            "input.pixel_std": (58.395, 57.12, 57.375),
+            "input.normalise_before_resize": False,
+            "input.resize_kernel": "cv2",
+            "input.size_rule": "mmdet",
+        }
     ),
 }
 
@@ -55,17 +61,19 @@ def test_batch_has_the_presets_sizes_and_values(name):
     config = CONFIGS[name]
     images, targets = images_and_targets()
     batch = make_batch(config, images, targets)
-    sizes = [output_size(*image.shape[:2], 40, 60, config.size_rule) for image in images]
+    sizes = [output_size(*image.shape[:2], 40, 60, config.input.size_rule) for image in images]
     canvas = tuple(-(-max(side) // 16) * 16 for side in zip(*sizes, strict=True))
     assert batch.images.shape == (2, *canvas, 3) and batch.images.dtype == np.float32
     assert batch.image_sizes.tolist() == [list(s) for s in sizes]
     assert batch.extents.tolist() == [list(canvas)] * 2
     assert batch.original_sizes.tolist() == [[30, 50], [47, 33]]
     assert batch.index.tolist() == [-1, -1] and batch.valid.all()
-    order = slice(None, None, -1) if config.channel_order == "bgr" else slice(None)
+    order = slice(None, None, -1) if config.input.channel_order == "bgr" else slice(None)
     for pixels, image, size in zip(batch.images, images, sizes, strict=True):
-        resized = resize_image(image, size, config.resize_kernel)[..., order]
-        expected = (resized * config.pixel_scale - config.pixel_mean) / np.array(config.pixel_std)
+        resized = resize_image(image, size, config.input.resize_kernel)[..., order]
+        expected = (resized * config.input.pixel_scale - config.input.pixel_mean) / np.array(
+            config.input.pixel_std
+        )
         # torchvision normalises first, which for a linear resize is the same up to rounding
         np.testing.assert_allclose(pixels[: size[0], : size[1]], expected, atol=1e-4)
         assert not pixels[size[0] :].any() and not pixels[:, size[1] :].any()
@@ -86,7 +94,7 @@ def test_batch_has_scaled_boxes_and_packed_masks(name):
         np.testing.assert_array_equal(out.boxes[i, :count], target["boxes"] * ratio[[1, 0, 1, 0]])
         np.testing.assert_array_equal(out.labels[i, :count], target["labels"])
         masks = np.asarray(unpack_masks(out.masks[i], batch.images.shape[2])).astype(bool)
-        expected = resize_mask(target["masks"], tuple(size), config.resize_kernel)
+        expected = resize_mask(target["masks"], tuple(size), config.input.resize_kernel)
         np.testing.assert_array_equal(masks[:count, : size[0], : size[1]], expected)
         assert masks.sum() == expected.sum()
 
@@ -102,7 +110,7 @@ def test_without_targets_without_masks_and_with_fixed_slots():
     images, targets = images_and_targets(counts=(0, 2))
     assert make_batch(CONFIGS["mmdet"], images).targets is None
     assert make_batch(CONFIGS["mmdet"], images, targets, max_objects=5).targets.boxes.shape == (2, 5, 4)
-    boxes_only = ModelConfig(**SMALL, mask_head=False)
+    boxes_only = ModelConfig().replace(SMALL).replace({"mask": None})
     for target in targets:
         del target["masks"]
     assert make_batch(boxes_only, images, targets).targets.masks is None

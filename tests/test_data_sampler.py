@@ -19,7 +19,14 @@ from jaxmaskrcnn.data.sampler import (
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.resize import output_size
 
-MODEL = ModelConfig(test_min_size=64, test_max_size=128, pad_divisor=16, size_rule="detectron2")
+MODEL = ModelConfig().replace(
+    {
+        "input.test_min_size": 64,
+        "input.test_max_size": 128,
+        "input.pad_divisor": 16,
+        "input.size_rule": "detectron2",
+    }
+)
 
 
 def source(count=37, seed=0, empty=()):
@@ -160,7 +167,9 @@ def test_given_canvases():
     with pytest.raises(UserError, match=r"image \d+.png needs a canvas of .* data.canvases has none"):
         TrainPlan(source(), MODEL, config(canvases=(64, 96)), 0)
     for wrong in ((64,), (64, 100), (0, 64), (-16, 64)):
-        with pytest.raises(UserError, match="data.canvases is .* multiple of the model's pad_divisor 16"):
+        with pytest.raises(
+            UserError, match="data.canvases is .* multiple of the model's input.pad_divisor 16"
+        ):
             given_canvases(wrong, 16)
 
 

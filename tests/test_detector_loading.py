@@ -1,6 +1,5 @@
 """Whole detectors from files of other libraries: which configuration, which arrays, which sentence."""
 
-import dataclasses
 import logging
 import re
 
@@ -12,7 +11,6 @@ from detectors import flat, random_model
 
 from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.conventions import COCO_90, TORCHVISION
 from jaxmaskrcnn.convert import state_dict
 from jaxmaskrcnn.convert.choice import choose_config, fitting_presets
 from jaxmaskrcnn.convert.detector import load_detector
@@ -23,9 +21,10 @@ from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.structure import config_structure
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.presets import list_models, model_config
 from jaxmaskrcnn.zoo import PRESETS
+from jaxmaskrcnn.zoo.conventions import COCO_90, TORCHVISION
 from jaxmaskrcnn.zoo.entry import Preset
+from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +56,9 @@ def write(folder, arrays, name="changed.npz"):
 
 def test_torchvision_needs_no_model(files):
     model, report = load_detector(files / "torchvision.npz")
-    shown = {"backbone_depth": 18, "backbone_width": 8, "fpn_channels": 8, "box_fc_dim": 8, "mask_dim": 8}
-    wanted = {**TORCHVISION, **shown, "mask_convs": 1, "num_classes": 2, "categories": ()}
-    assert model.config == report.config == ModelConfig(**wanted)
+    shown = {"backbone.depth": 18, "backbone.width": 8, "neck.channels": 8, "box.fc_dim": 8, "mask.dim": 8}
+    wanted = {**TORCHVISION, **shown, "mask.convs": 1, "num_classes": 2, "categories": ()}
+    assert model.config == report.config == ModelConfig().replace(wanted)
     assert report.library == "torchvision" and not report.left and not report.warnings
     expected = flat(random_model(small("torchvision")))
     assert set(report.assigned) == set(expected)
@@ -78,7 +77,7 @@ V1 = "torchvision/small"  # stands for maskrcnn_resnet50_fpn, which is the same 
 
 @pytest.fixture
 def v1(presets):
-    config = small("torchvision", num_classes=90, categories=COCO_90, norm_epsilon=0.0)
+    config = small("torchvision", num_classes=90, categories=COCO_90, **{"backbone.norm_epsilon": 0.0})
     presets(V1, config)
     return config
 
@@ -89,8 +88,8 @@ def chosen(arrays, model=None, bn_eps=None):
 
 
 def test_published_weights_have_the_epsilon_zero():
-    assert model_config("torchvision/maskrcnn_resnet50_fpn").norm_epsilon == 0
-    assert model_config("torchvision/maskrcnn_resnet50_fpn_v2").norm_epsilon == 1e-5
+    assert model_config("torchvision/maskrcnn_resnet50_fpn").backbone.norm_epsilon == 0
+    assert model_config("torchvision/maskrcnn_resnet50_fpn_v2").backbone.norm_epsilon == 1e-5
 
 
 @pytest.mark.parametrize(
@@ -99,40 +98,40 @@ def test_published_weights_have_the_epsilon_zero():
         ({"num_classes": 90}, None, 0.0, "frozen_bn", "COCO_V1"),
         ({}, None, 0.0, "frozen_bn", "--bn_eps=1e-5"),
         ({}, 1e-5, 1e-5, "frozen_bn", "as asked for"),
-        ({"backbone_norm": "bn"}, 0.0, 0.0, "bn", "as asked for"),
-        ({"backbone_norm": "bn"}, None, 1e-5, "bn", "num_batches_tracked shows"),
+        ({"backbone.norm": "bn"}, 0.0, 0.0, "bn", "as asked for"),
+        ({"backbone.norm": "bn"}, None, 1e-5, "bn", "num_batches_tracked shows"),
         # The second version has norm layers in all its parts, and its own epsilon.
-        ({"backbone_norm": "bn", "fpn_norm": "bn"}, None, 1e-5, "bn", "the model's"),
+        ({"backbone.norm": "bn", "neck.norm": "bn"}, None, 1e-5, "bn", "the model's"),
         # No published weights have this depth, so that the epsilon 0 of theirs is out of the question.
-        ({"backbone_depth": 34}, None, 1e-5, "frozen_bn", "the model's"),
+        ({"backbone.depth": 34}, None, 1e-5, "frozen_bn", "the model's"),
     ],
 )
 def test_epsilon_of_torchvision_files(v1, changes, bn_eps, epsilon, norm, words):
     choice = chosen(arrays_of("torchvision", **changes), bn_eps=bn_eps)
-    assert (choice.config.norm_epsilon, choice.config.backbone_norm) == (epsilon, norm)
+    assert (choice.config.backbone.norm_epsilon, choice.config.backbone.norm) == (epsilon, norm)
     assert words in choice.notes[-1] and f"{epsilon:g}" in choice.notes[-1]
 
 
 def test_epsilon_under_a_given_model(v1):
-    arrays = arrays_of("torchvision", num_classes=90, backbone_norm="bn")
+    arrays = arrays_of("torchvision", num_classes=90, **{"backbone.norm": "bn"})
     for model in (V1, v1):
         choice = chosen(arrays, model)
-        assert choice.config == dataclasses.replace(v1, norm_epsilon=1e-5)
+        assert choice.config == v1.replace({"backbone.norm_epsilon": 1e-5})
         assert "num_batches_tracked shows" in choice.notes[-1]
-    assert chosen(arrays, dataclasses.replace(v1, norm_epsilon=1e-3)).config.norm_epsilon == 1e-3
+    assert chosen(arrays, v1.replace({"backbone.norm_epsilon": 1e-3})).config.backbone.norm_epsilon == 1e-3
     frozen = arrays_of("torchvision", num_classes=90)
     assert chosen(frozen, V1).config == v1
     # Counters of other layers say nothing about the backbone's.
     head = {"roi_heads.box_head.0.1.num_batches_tracked": np.zeros((), np.int64)}
-    assert chosen({**frozen, **head}).config.norm_epsilon == 0
+    assert chosen({**frozen, **head}).config.backbone.norm_epsilon == 0
 
 
 def test_batch_norm_in_the_pyramid_is_ordinary_in_the_backbone_too():
-    arrays = arrays_of("torchvision", backbone_norm="bn", fpn_norm="bn")
+    arrays = arrays_of("torchvision", **{"backbone.norm": "bn", "neck.norm": "bn"})
     stripped = {name: a for name, a in arrays.items() if not name.endswith("num_batches_tracked")}
     assert len(stripped) < len(arrays)
     assert chosen(stripped).config == chosen(arrays).config
-    assert chosen(arrays).config.backbone_norm == "bn"
+    assert chosen(arrays).config.backbone.norm == "bn"
 
 
 def test_channels_without_variance_rule_out_the_epsilon_zero(v1):
@@ -140,7 +139,7 @@ def test_channels_without_variance_rule_out_the_epsilon_zero(v1):
     arrays = arrays_of("torchvision")
     arrays[name] = np.where(np.arange(8) == 3, 0, arrays[name])
     choice = chosen(arrays)
-    assert choice.config.norm_epsilon == 1e-5 and "variance 0" in choice.notes[-1]
+    assert choice.config.backbone.norm_epsilon == 1e-5 and "variance 0" in choice.notes[-1]
     with pytest.raises(UserError, match="would divide; give bn_eps=1e-5"):
         chosen(arrays, bn_eps=0.0)
 
@@ -148,7 +147,7 @@ def test_channels_without_variance_rule_out_the_epsilon_zero(v1):
 def test_a_presets_structure_is_named(v1):
     choice = chosen(arrays_of("torchvision"))
     assert choice.name == V1
-    assert choice.config == dataclasses.replace(v1, num_classes=2, categories=())
+    assert choice.config == v1.replace(num_classes=2, categories=())
     assert chosen(arrays_of("torchvision", num_classes=90)).config == v1
 
 
@@ -162,14 +161,14 @@ def test_every_preset_is_among_those_that_fit_its_own_structure(name):
     assert name in fitting_presets(library, config_structure(config))
     few = fitting_presets(library, config_structure(model_config(name, 5)))
     assert name in few and all(n.startswith(library.name) for n in few)
-    deeper = dataclasses.replace(config, backbone_depth=152)
+    deeper = config.replace({"backbone.depth": 152})
     assert not fitting_presets(library, config_structure(deeper))
 
 
 @pytest.mark.parametrize("library", ["detectron2", "mmdet"])
 def test_names_that_do_not_tell_the_conventions_ask_for_a_model(files, presets, library):
     with pytest.raises(
-        UserError, match="no preset has its structure .*ResNet-18, width 8.* 2 classes"
+        UserError, match="no preset has its structure .*ResNet-18 of width 8.* 2 classes"
     ) as error:
         load_detector(files / f"{library}.npz")
     assert {"detectron2": "a Detectron2 yaml", "mmdet": "an MMDetection config"}[library] in str(error.value)
@@ -312,19 +311,20 @@ def test_values_that_are_not_finite_are_told(tmp_path):
 )
 def test_an_input_that_contradicts_the_model_is_told(tmp_path, library, names):
     config = small(library)
-    mean, std = (np.float32(x).reshape(3, 1, 1) for x in (config.pixel_mean, config.pixel_std))
+    mean, std = (np.float32(x).reshape(3, 1, 1) for x in (config.input.pixel_mean, config.input.pixel_std))
     arrays = {**arrays_of(library), names[0]: mean, names[1]: std}
     report = load_detector(write(tmp_path, arrays), config)[1]
     assert not report.warnings and set(names) <= set(report.ignored)
     # A model that counts its pixels from 0 to 1 sees the same.
-    scaled = dataclasses.replace(
-        config,
-        pixel_scale=1 / 255,
-        pixel_mean=tuple(x / 255 for x in config.pixel_mean),
-        pixel_std=tuple(x / 255 for x in config.pixel_std),
+    scaled = config.replace(
+        {
+            "input.pixel_scale": 1 / 255,
+            "input.pixel_mean": tuple(x / 255 for x in config.input.pixel_mean),
+            "input.pixel_std": tuple(x / 255 for x in config.input.pixel_std),
+        }
     )
     assert not load_detector(write(tmp_path, arrays), scaled)[1].warnings
-    swapped = dataclasses.replace(config, pixel_mean=config.pixel_mean[::-1])
+    swapped = config.replace({"input.pixel_mean": config.input.pixel_mean[::-1]})
     (warning,) = load_detector(write(tmp_path, arrays), swapped)[1].warnings
     assert names[0] in warning and names[1] not in warning
 
@@ -345,12 +345,12 @@ def test_every_mismatch_is_listed_at_once(tmp_path):
 
 
 def test_a_structure_that_differs_is_said_first(files):
-    config = small("detectron2", backbone_depth=34, mask_head=False)
+    config = small("detectron2", **{"backbone.depth": 34, "mask": None})
     with pytest.raises(UserError) as error:
         load_detector(files / "detectron2.npz", config)
     first = str(error.value).splitlines()[0]
-    assert "backbone_depth is 18 in the file and 34 in the given ModelConfig" in first
-    assert "mask_head is True in the file and False" in first and "box_fc_dim" not in first
+    assert "backbone.depth is 18 in the file and 34 in the given ModelConfig" in first
+    assert "mask is 'fcn' in the file and None" in first and "box.fc_dim" not in first
 
 
 def test_averaged_weights_are_told(tmp_path, monkeypatch):
@@ -409,12 +409,13 @@ def test_panoptic_fpn_is_no_maskformer():
     [
         {},
         {
-            "backbone_norm": "bn",
-            "fpn_norm": "bn",
-            "head_norm": "bn",
-            "box_convs": 2,
-            "box_fcs": 1,
-            "rpn_convs": 2,
+            "backbone.norm": "bn",
+            "neck.norm": "bn",
+            "box.norm": "bn",
+            "mask.norm": "bn",
+            "box.convs": 2,
+            "box.fcs": 1,
+            "rpn.convs": 2,
         },
     ],
 )
@@ -447,10 +448,10 @@ def test_load_model_reads_files_and_logs_the_report(files, tmp_path, caplog):
     assert "torchvision.npz: torchvision" in caplog.text and "epsilon" in caplog.text
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     caplog.clear()
-    config = small("detectron2", num_classes=3, pixel_mean=(1.0, 2.0, 3.0))
+    config = small("detectron2", num_classes=3, **{"input.pixel_mean": (1.0, 2.0, 3.0)})
     path = write(tmp_path, {**arrays_of("detectron2"), "pixel_mean": np.float32([103.53, 116.28, 123.675])})
     model = model_io.load_model(path, config, allow_new_heads=True, bn_eps=1e-3)
-    assert model.config == dataclasses.replace(config, norm_epsilon=1e-3)
+    assert model.config == config.replace({"backbone.norm_epsilon": 1e-3})
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 2 and "pixel_mean 103.53" in warnings[0]
     assert all(name in warnings[1] for name in HEADS)

@@ -5,7 +5,6 @@ skipped. The goldens come from `record_detectron2_checkpoint.py` and, for the va
 from the checkpoint's own folder.
 """
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -27,8 +26,8 @@ from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.evaluation.evaluate import coco_results
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.model_io import load_model
-from jaxmaskrcnn.models.resnet import ResNet
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.models.backbones.resnet import ResNet
+from jaxmaskrcnn.zoo.lookup import model_config
 
 SHARED = Path(__file__).parents[2] / "shared"
 CHECKPOINTS, BALLOON = SHARED / "checkpoints", SHARED / "data" / "balloon"
@@ -114,9 +113,13 @@ def imagenet_features(weights):
 
     def run(stride_in_1x1):
         config = model_config(
-            "detectron2/mask_rcnn_R_50_FPN_3x", test_min_size=224, test_max_size=320,
-            backbone_stride_in_1x1=stride_in_1x1,
-        )  # fmt: skip
+            "detectron2/mask_rcnn_R_50_FPN_3x",
+            **{
+                "input.test_min_size": 224,
+                "input.test_max_size": 320,
+                "backbone.stride_in_1x1": stride_in_1x1,
+            },
+        )
         graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Holder(config)))
         model = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
         load_backbone(model, weights / "R-50.pkl")
@@ -177,7 +180,7 @@ def test_evaluation(weights, validation, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("large", [False, True])
 def test_photographs_of_many_shapes(detector, tmp_path, large):
-    size = {"test_min_size": 800, "test_max_size": 1333} if large else {}
+    size = {"input.test_min_size": 800, "input.test_max_size": 1333} if large else {}
     predictor = Predictor(with_config(detector, **size))
     ours, theirs = [], []
     for i, (name, path, checksum) in enumerate(derived_photographs(BALLOON, tmp_path)):
@@ -200,5 +203,5 @@ def with_config(detector, **changes):
     """The same weights under another config."""
     graphdef, state = nnx.split(detector)
     changed = nnx.merge(graphdef, state)
-    changed.config = dataclasses.replace(detector.config, **changes)
+    changed.config = detector.config.replace(changes)
     return changed

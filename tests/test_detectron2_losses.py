@@ -4,7 +4,6 @@ What Detectron2 computed is in `goldens/detectron2_losses.npz` (see `record_dete
 -s`` prints the largest errors; docs/parity.md has them.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -19,18 +18,35 @@ from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
 from jaxmaskrcnn.models.mask_rcnn import trainable
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.zoo.lookup import model_config
 
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "detectron2_losses.npz")
 STEPS = json.loads(str(GOLDEN["steps"]))
 
 # What the recording script tells Detectron2, in this library's words.
 CONFIG = model_config(
-    "detectron2/mask_rcnn_R_50_FPN_3x", num_classes=3, backbone_depth=18, freeze_at=0, fpn_channels=32,
-    fpn_norm="gn", anchor_sizes=(10.0, 20.0, 40.0, 80.0, 160.0), box_fc_dim=32, mask_convs=2, mask_dim=32,
-    test_min_size=158, test_max_size=200, rpn_pre_nms_train=70, rpn_post_nms_train=150, rpn_batch_size=64,
-    roi_batch_size=160, roi_positive_fraction=0.25, crowd_regions="drop",
-)  # fmt: skip
+    "detectron2/mask_rcnn_R_50_FPN_3x",
+    num_classes=3,
+    **{
+        "backbone.depth": 18,
+        "backbone.freeze_at": 0,
+        "neck.channels": 32,
+        "neck.norm": "gn",
+        "rpn.anchors.sizes": (10.0, 20.0, 40.0, 80.0, 160.0),
+        "box.fc_dim": 32,
+        "mask.convs": 2,
+        "mask.dim": 32,
+        "input.test_min_size": 158,
+        "input.test_max_size": 200,
+        "rpn.pre_nms_train": 70,
+        "rpn.post_nms_train": 150,
+        "rpn.batch_size": 64,
+        "regions.batch_size": 160,
+        "regions.positive_fraction": 0.25,
+        "rpn.crowd": "drop",
+        "regions.crowd": "drop",
+    },
+)
 WEIGHTS = {
     name: seeded_detectron2_weight(name, tuple(shape))
     for name, shape in json.loads(str(GOLDEN["names"])).items()
@@ -96,7 +112,7 @@ def test_losses_and_gradients(training, case):
 @pytest.mark.slow
 def test_twenty_steps(training):
     """With the stem and the first stage frozen, as Detectron2's recipes have them."""
-    config = dataclasses.replace(CONFIG, freeze_at=STEPS["freeze_at"])
+    config = CONFIG.replace({"backbone.freeze_at": STEPS["freeze_at"]})
     model = from_state_dict(WEIGHTS, config, "detectron2")
     run, params = gradient_function(model, trainable(model))
     batch = training[2]["objects"]

@@ -5,7 +5,6 @@ norm with grouped convolutions and class-agnostic heads ("gn"), and the new base
 prints the largest error of each stage; docs/conversion.md has them.
 """
 
-import dataclasses
 import functools
 import json
 import re
@@ -23,37 +22,72 @@ from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch, resize_for
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
 from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
 from jaxmaskrcnn.ops.boxes import decode_boxes
 from jaxmaskrcnn.ops.resize import output_size
 from jaxmaskrcnn.ops.roi_align import assign_levels
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Anchors, Detections, Proposals
+from jaxmaskrcnn.zoo.lookup import model_config
+
+STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDENS = Path(__file__).parent / "goldens"
 FUNCTIONS = np.load(GOLDENS / "detectron2_functions.npz")
 
 # What the recording script tells Detectron2, in this library's words.
-SMALL = dict(
-    num_classes=3, anchor_sizes=(10.0, 20.0, 40.0, 80.0, 160.0), box_fc_dim=32, test_min_size=112,
-    test_max_size=150, rpn_pre_nms_test=60, rpn_post_nms_test=90, detections_per_image=14,
-)  # fmt: skip
+SMALL = {
+    "num_classes": 3,
+    "rpn.anchors.sizes": (10.0, 20.0, 40.0, 80.0, 160.0),
+    "box.fc_dim": 32,
+    "input.test_min_size": 112,
+    "input.test_max_size": 150,
+    "rpn.pre_nms_test": 60,
+    "rpn.post_nms_test": 90,
+    "detections.per_image": 14,
+}
 VARIANTS = {
-    "fpn": dict(backbone_width=8, fpn_channels=16, mask_dim=16),
-    "gn": dict(
-        channel_order="rgb", pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375),
-        backbone_width=32, backbone_groups=4, backbone_width_per_group=16, backbone_norm="gn",
-        backbone_stride_in_1x1=False, fpn_channels=64, fpn_norm="gn", head_norm="gn", box_convs=4,
-        box_conv_dim=64, box_fcs=1, class_agnostic_boxes=True, mask_dim=64, class_agnostic_masks=True,
-        test_min_size=56, test_max_size=90, detections_per_image=8,
-    ),
-    "bn": dict(
-        backbone_width=8, backbone_norm="bn", fpn_channels=16, fpn_norm="bn", rpn_convs=2, head_norm="bn",
-        box_convs=4, box_conv_dim=16, box_fcs=1, mask_dim=16, score_threshold=0.55,
-    ),
-}  # fmt: skip
+    "fpn": {"backbone.width": 8, "neck.channels": 16, "mask.dim": 16},
+    "gn": {
+        "input.channel_order": "rgb",
+        "input.pixel_mean": (123.675, 116.28, 103.53),
+        "input.pixel_std": (58.395, 57.12, 57.375),
+        "backbone.width": 32,
+        "backbone.groups": 4,
+        "backbone.width_per_group": 16,
+        "backbone.norm": "gn",
+        "backbone.stride_in_1x1": False,
+        "neck.channels": 64,
+        "neck.norm": "gn",
+        "box.norm": "gn",
+        "mask.norm": "gn",
+        "box.convs": 4,
+        "box.conv_dim": 64,
+        "box.fcs": 1,
+        "box.class_agnostic": True,
+        "mask.dim": 64,
+        "mask.class_agnostic": True,
+        "input.test_min_size": 56,
+        "input.test_max_size": 90,
+        "detections.per_image": 8,
+    },
+    "bn": {
+        "backbone.width": 8,
+        "backbone.norm": "bn",
+        "neck.channels": 16,
+        "neck.norm": "bn",
+        "rpn.convs": 2,
+        "box.norm": "bn",
+        "mask.norm": "bn",
+        "box.convs": 4,
+        "box.conv_dim": 16,
+        "box.fcs": 1,
+        "mask.dim": 16,
+        "detections.score_threshold": 0.55,
+    },
+}
 CASES = ["fpn/pair", "fpn/alone", "gn/pair", "gn/alone", "bn/alone"]
 cases = pytest.mark.parametrize("case", CASES)
 
@@ -116,7 +150,7 @@ def body_of(variant):
         for b in batches
     ]
     extents = np.concatenate([b.extents for b in batches])
-    run = jax.jit(lambda model, *inputs: model.backbone.body(*inputs))
+    run = jax.jit(lambda model, images, extents: model.backbone.body(images, Pass(extents)))
     stages = [np.asarray(x) for x in run(model_of(variant), np.concatenate(images), extents)]
     features, start = {}, 0
     for case, b in zip(names, batches, strict=True):
@@ -131,31 +165,33 @@ def body_of(variant):
 
 def run_stages(model, batch, stages, images, config):
     """Every stage behind the ResNet, on the golden's arrays; a stage whose input it lacks is left out."""
-    out = {"levels": model.backbone.fpn([stages[f"C{i}"] for i in range(2, 6)], batch.extents)}
+    out = {"levels": model.backbone.fpn([stages[f"C{i}"] for i in range(2, 6)], Pass(batch.extents))}
     levels = [stages[f"P{i}"] for i in range(2, 7)] if "large_features" in stages else out["levels"]
-    out["objectness"], out["deltas"] = model.rpn(levels, batch.extents)
+    out["objectness"], out["deltas"] = model.rpn(levels, Pass(batch.extents))
     sizes = tuple(x.shape[1:3] for x in levels)
-    anchors = jax.vmap(lambda extent: image_anchors(sizes, extent, config))(batch.extents)
+    anchors = jax.vmap(lambda extent: image_anchors(sizes, STRIDES, extent, config.rpn.anchors))(
+        batch.extents
+    )
     out["anchors"] = anchors.boxes
-    select = functools.partial(select_proposals, level_sizes=sizes, config=config, train=False)
+    select = functools.partial(select_proposals, level_sizes=sizes, config=config.rpn, train=False)
     out["proposals"] = jax.vmap(lambda *x: select(x[0], x[1], Anchors(*x[2]), image_size=x[3]))(
         stages["objectness"], stages["deltas"], tuple(anchors), batch.image_sizes
     )
     valid = jnp.ones(images["proposal_logits"].shape, bool)
     proposals = Proposals(images["proposals"], images["proposal_logits"], valid)
-    out["detections"] = jax.vmap(functools.partial(select_detections, config=config))(
-        images["logits"], images["box_deltas"].reshape(*valid.shape, -1, 4), proposals, batch.image_sizes
-    )
+    out["detections"] = jax.vmap(
+        functools.partial(select_detections, classes=config.classes, box=config.box, config=config.detections)
+    )(images["logits"], images["box_deltas"].reshape(*valid.shape, -1, 4), proposals, batch.image_sizes)
     if "large_features" not in stages:
         return out
     count = images["box_features"].shape[1]
-    out["box_features"] = model.pool(batch, levels, images["proposals"][:, :count], config.box_pool_size)
+    out["box_features"] = model.pool(batch, levels, images["proposals"][:, :count], config.box.pool)
     first = jax.tree.map(lambda x: x[:1], (batch, levels))
-    out["large_features"] = model.pool(*first, images["large_boxes"][None], config.box_pool_size)
+    out["large_features"] = model.pool(*first, images["large_boxes"][None], config.box.pool)
     out["logits"], out["box_deltas"] = model.box_head(jnp.concatenate(images["box_features"]))
     count = images["mask_features"].shape[1]
     boxes, labels = images["boxes"][:, :count], images["labels"][:, :count]
-    out["mask_features"] = model.pool(batch, levels, boxes, config.mask_pool_size)
+    out["mask_features"] = model.pool(batch, levels, boxes, config.mask.pool)
     out["mask_logits"] = model.mask_head(jnp.concatenate(images["mask_features"]))
     logits = jnp.concatenate(images["mask_logits"])
     out["masks"] = jax.nn.sigmoid(model.mask_head.of_class(logits, labels.reshape(-1)))
@@ -194,7 +230,7 @@ def test_config_file(variant, tmp_path):
         assert count == 1
     (tmp_path / "config.yaml").write_text(text)
     width = json.loads(str(golden(variant)["settings"]))["MODEL.RESNETS.WIDTH_PER_GROUP"]
-    expected = dataclasses.replace(config_of(variant), backbone_width=64, backbone_width_per_group=width)
+    expected = config_of(variant).replace({"backbone.width": 64, "backbone.width_per_group": width})
     assert config_from_file(tmp_path / "config.yaml") == expected
 
 
@@ -222,7 +258,11 @@ def test_input_normalised_on_the_device(case):
     for slot, scene, size in zip(pixels, scenes(case), batch.image_sizes, strict=True):
         slot[: size[0], : size[1]] = resize_for(config, scene["image"], tuple(size))
     ours = jax.jit(functools.partial(normalise, config=config))(pixels, batch.image_sizes)
-    check(f"{case} input on the device", np.abs(ours - batch.images), 0 if config.pixel_std[0] == 1 else 3e-7)
+    check(
+        f"{case} input on the device",
+        np.abs(ours - batch.images),
+        0 if config.input.pixel_std[0] == 1 else 3e-7,
+    )
 
 
 @cases
@@ -262,10 +302,10 @@ def test_proposals(case):
 
 def test_proposals_that_are_hardly_boxes():
     boxes, logits = FUNCTIONS["candidates"], FUNCTIONS["candidate_logits"]
-    config = dataclasses.replace(config_of("fpn"), rpn_pre_nms_test=50)
+    config = config_of("fpn").replace({"rpn.pre_nms_test": 50})
     anchors = Anchors(boxes, np.ones(len(boxes), bool))
-    deltas, level = np.zeros_like(boxes), ((1, len(boxes) // len(config.anchor_ratios)),)
-    ours = select_proposals(logits, deltas, anchors, level, np.array([100, 140]), config, train=False)
+    deltas, level = np.zeros_like(boxes), ((1, len(boxes) // len(config.rpn.anchors.ratios)),)
+    ours = select_proposals(logits, deltas, anchors, level, np.array([100, 140]), config.rpn, train=False)
     count = len(FUNCTIONS["proposals"])
     assert ours.valid.sum() == count
     np.testing.assert_array_equal(ours.scores[:count], FUNCTIONS["proposal_logits"])
@@ -274,12 +314,14 @@ def test_proposals_that_are_hardly_boxes():
 
 def test_box_code():
     for weights, expected in zip(((1, 1, 1, 1), (10, 10, 5, 5)), FUNCTIONS["decoded"], strict=True):
-        ours = decode_boxes(FUNCTIONS["deltas"], FUNCTIONS["anchors"], weights, config_of("fpn").delta_clamp)
+        ours = decode_boxes(
+            FUNCTIONS["deltas"], FUNCTIONS["anchors"], weights, config_of("fpn").rpn.delta_clamp
+        )
         check("decoded boxes, relative", relative(np.asarray(ours), expected), 1e-6)
 
 
 def test_levels():
-    ours = assign_levels(FUNCTIONS["level_boxes"], rule=config_of("fpn").roi_level_rule)
+    ours = assign_levels(FUNCTIONS["level_boxes"], rule=config_of("fpn").box.pool.level_rule)
     np.testing.assert_array_equal(ours, FUNCTIONS["levels"])
 
 
@@ -342,7 +384,7 @@ def check_final(label, detections, size, original, config, expected):
     theirs = np.unpackbits(expected["final_masks"], count=probs.size).reshape(probs.shape) > 0
     different = found["masks"] != theirs
     print(f"{label} pixels that differ: {different.sum()}")
-    assert not (different & (np.abs(probs - config.mask_threshold) > 1e-4)).any()
+    assert not (different & (np.abs(probs - config.detections.mask_threshold) > 1e-4)).any()
     assert theirs.any()
 
 

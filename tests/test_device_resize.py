@@ -12,6 +12,7 @@ from jaxmaskrcnn.data import prepare, train_iterator
 from jaxmaskrcnn.data.device_resize import gather_raw
 from jaxmaskrcnn.data.preprocess import resize_for
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.inputs import network_input, normalise, resize_matrix
 from jaxmaskrcnn.structures import Batch
 
@@ -23,7 +24,11 @@ INPUT = jax.jit(network_input, static_argnames="config")
 
 
 def config(kernel, **more):
-    return ModelConfig(resize_kernel=kernel, normalise_before_resize=kernel == "torch", **more)
+    return (
+        ModelConfig()
+        .replace(more)
+        .replace({"input.resize_kernel": kernel, "input.normalise_before_resize": kernel == "torch"})
+    )
 
 
 def batch_of(images, new_sizes, flips):
@@ -49,7 +54,10 @@ def on_the_host(images, new_sizes, flips, config):
 @pytest.mark.parametrize("kernel", ["torch", "pil", "cv2"])
 def test_the_network_sees_what_the_host_would_show_it(kernel, smooth):
     rng = np.random.default_rng(0)
-    settings = config(kernel, channel_order="bgr", pixel_std=(50.0, 60.0, 70.0), pixel_scale=1.0)
+    settings = config(
+        kernel,
+        **{"input.channel_order": "bgr", "input.pixel_std": (50.0, 60.0, 70.0), "input.pixel_scale": 1.0},
+    )
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size, _ in SIZES]
     if smooth:
         images = [np.cumsum(image // 64, axis=1).astype(np.uint8) for image in images]
@@ -57,7 +65,7 @@ def test_the_network_sees_what_the_host_would_show_it(kernel, smooth):
     found = np.asarray(INPUT(batch_of(images, new_sizes, flips), config=settings))
     expected = on_the_host(images, new_sizes, flips, settings)
     assert found.dtype == np.float32 and found.shape == expected.shape
-    difference = abs(found - expected) * np.asarray(settings.pixel_std, np.float32)
+    difference = abs(found - expected) * np.asarray(settings.input.pixel_std, np.float32)
     if kernel == "torch":
         assert difference.max() < 1e-3 and abs(expected).max() > 1
     else:  # a grey level, where Pillow rounds the other way, and OpenCV more often
@@ -105,7 +113,7 @@ def first_batch(source, model, **data):
 
 
 def test_a_training_batch_differs_in_who_resizes_alone(source):
-    model = small_config(num_classes=3, test_min_size=32, test_max_size=64)
+    model = small_config(num_classes=3, **{"input.test_min_size": 32, "input.test_max_size": 64})
     hosts, devices = (first_batch(source, model, device_resize=on) for on in (False, True))
     assert devices.images.shape == (*hosts.images.shape[:3], 0) and hosts.raw is None
     assert devices.raw.pixels.shape == (3, 256, 256, 3) and devices.raw.flips.any()
@@ -116,7 +124,9 @@ def test_a_training_batch_differs_in_who_resizes_alone(source):
     assert abs(shown - expected).max() < 0.05 and abs(expected).max() > 1
 
     detector = random_model(model)
-    levels = jax.jit(lambda model, batch: model.features(network_input(batch, model.config), batch.extents))
+    levels = jax.jit(
+        lambda model, batch: model.features(network_input(batch, model.config), Pass(batch.extents))
+    )
     for ours, theirs in zip(levels(detector, devices), levels(detector, hosts), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=0.02 * abs(theirs).max())
 
@@ -124,7 +134,7 @@ def test_a_training_batch_differs_in_who_resizes_alone(source):
 def test_all_processes_have_arrays_of_one_shape(tmp_path):
     sizes = [(24, 36), (300, 20), (20, 600), (40, 30), (520, 31), (30, 30)]
     source = prepare(*random_set(tmp_path, sizes, formats=("png",)), tmp_path / "cache")
-    model = small_config(num_classes=3, test_min_size=32, test_max_size=64)
+    model = small_config(num_classes=3, **{"input.test_min_size": 32, "input.test_max_size": 64})
     data = DataConfig(batch_size=2, min_sizes=(32,), max_size=64, device_resize=True)
     parts = [train_iterator(source, model, data, seed=0, process_index=i, process_count=2) for i in (0, 1)]
     largest = []

@@ -6,7 +6,6 @@ quickstart, neither the step nor the detections are computed, unless slow tests 
 """
 
 import contextlib
-import dataclasses
 import logging
 import pickle
 import re
@@ -32,6 +31,7 @@ from jaxmaskrcnn.convert import choice, to_state_dict
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.data import write_shapes
 from jaxmaskrcnn.data.shapes import NAMES as NAMES_OF_SHAPES
+from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import dry_run, setup
@@ -40,12 +40,27 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # The model of every command and block, whatever preset it names.
 SMALL_MODEL = {
-    "backbone_depth": 18, "backbone_width": 8, "backbone_norm": "frozen_bn", "norm_epsilon": 1e-5,
-    "fpn_channels": 8, "fpn_norm": "none", "head_norm": "none", "box_fc_dim": 8, "mask_convs": 1,
-    "mask_dim": 8, "rpn_pre_nms_train": 50, "rpn_pre_nms_test": 50, "rpn_post_nms_train": 10,
-    "rpn_post_nms_test": 10, "rpn_batch_size": 16, "roi_batch_size": 8, "detections_per_image": 6,
-    "test_min_size": 64, "test_max_size": 64,
-}  # fmt: skip
+    "backbone.depth": 18,
+    "backbone.width": 8,
+    "backbone.norm": "frozen_bn",
+    "backbone.norm_epsilon": 1e-5,
+    "neck.channels": 8,
+    "neck.norm": "none",
+    "box.norm": "none",
+    "mask.norm": "none",
+    "box.fc_dim": 8,
+    "mask.convs": 1,
+    "mask.dim": 8,
+    "rpn.pre_nms_train": 50,
+    "rpn.pre_nms_test": 50,
+    "rpn.post_nms_train": 10,
+    "rpn.post_nms_test": 10,
+    "rpn.batch_size": 16,
+    "regions.batch_size": 8,
+    "detections.per_image": 6,
+    "input.test_min_size": 64,
+    "input.test_max_size": 64,
+}
 SMALL_RUN = {
     **{f"config.model.{name}": value for name, value in SMALL_MODEL.items()},
     "config.data.batch_size": 2, "config.data.eval_batch_size": 2, "config.data.min_sizes": 64,
@@ -111,7 +126,9 @@ def desk(tmp_path, monkeypatch, one_process):
     Path("R-50.pkl").write_bytes(pickle.dumps({"model": weights}, protocol=2))
 
     def narrow(*args, **overrides) -> ModelConfig:
-        return dataclasses.replace(make_config(*args, **overrides), **SMALL_MODEL)
+        config = make_config(*args, **overrides)
+        left_out = "mask." if config.mask is None else "-"
+        return config.replace({k: v for k, v in SMALL_MODEL.items() if not k.startswith(left_out)})
 
     make_config = jaxmaskrcnn.model_config
     monkeypatch.setattr(jaxmaskrcnn, "model_config", narrow)
@@ -152,14 +169,14 @@ def nothing_computed():
             valid=jnp.ones((count, 2), bool),
         )
 
-    def masks_of_boxes(model: MaskRCNN, batch: Batch, levels, boxes, labels, valid):
-        return jnp.full((*valid.shape, 28, 28), 0.8)
+    def predict(head: MaskHead, pooler, found: Detections):
+        return {"masks": jnp.full((*found.valid.shape, 28, 28), 0.8)}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "make_train_step", still)
         patch.setattr(dry_run, "compile_step", lambda *_: dry_run.Compiled(1.0, 1, 1))
         patch.setattr(MaskRCNN, "detect_boxes", detect_boxes)
-        patch.setattr(MaskRCNN, "masks_of_boxes", masks_of_boxes)
+        patch.setattr(MaskHead, "predict", predict)
         yield
 
 

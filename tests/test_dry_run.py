@@ -92,7 +92,7 @@ def test_the_largest_canvas_is_compiled(tmp_path, quick):
         config.data, train_annotations=str(annotations), train_images=str(images),
         eval_annotations=str(annotations), eval_images=str(images), max_size=96,
     ))  # fmt: skip
-    config.model.pad_divisor = 32
+    config.model.architecture = config.model.architecture.replace({"input.pad_divisor": 32})
     model = random_model(config_of(config, tmp_path / "data"))
     report = quick(config, tmp_path / "run", model)
     assert quick.shapes in ([(2, 64, 96, 3)], [(2, 96, 64, 3)])
@@ -115,7 +115,7 @@ def test_mistakes_are_found(cache, tmp_path, quick):
 
 def test_a_model_of_another_config_is_refused(cache, tmp_path, quick):
     with pytest.raises(UserError, match="The model to train has another config than the settings"):
-        quick(tiny_config(cache, model__box_fc_dim=16), tmp_path / "run")
+        quick(tiny_config(cache, {"box.fc_dim": 16}), tmp_path / "run")
 
 
 def test_an_earlier_run_with_other_settings_is_told(cache, tmp_path, quick):

@@ -7,11 +7,11 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxmaskrcnn.config import ConfigError, ModelConfig, OptimizerConfig
+from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, OptimizerConfig
+from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.training.ema import EmaState, ema_decay, weights_to_use, with_ema
 from jaxmaskrcnn.training.groups import Group, check_freeze, parse_groups
 from jaxmaskrcnn.training.optimizer import check, make_optimizer
-from jaxmaskrcnn.training.run_config import quote_patterns
 from jaxmaskrcnn.training.step import init_state, jit_train_step
 
 
@@ -95,7 +95,7 @@ def test_updates_equal_torch_sgd_with_parameter_groups(groups, expected):
     params = nnx.state(Net(), nnx.Param)
     optimizer = make_optimizer(
         settings(groups=groups), lambda step: jnp.where(step < 2, 0.1, 0.05), params,
-        ModelConfig(weight_decay_exempts_norm=True),
+        ModelConfig().replace({"compute.weight_decay_exempts_norm": True}),
     )  # fmt: skip
     grads = gradients(params)
     base = {name: (1, 0 if name.startswith("norm") else 0.05) for name in flat(params)}
@@ -177,11 +177,11 @@ def test_a_decay_that_cannot_work_is_refused(decay):
 
 
 def test_patterns_are_written_with_plain_commas():
-    rest = ["--workdir=a,b", "--config.data.min_sizes=1,2", "--config.optimizer.freeze=('a','b')"]
-    rest += ["--config.data.shapes.size=3", "--config.model.weights=a,b"]
-    given = ["--config.optimizer.freeze=backbone.*, *.bias", "-config.optimizer.groups=a.*:0.1", *rest]
-    assert quote_patterns(given) == [
-        "--config.optimizer.freeze=('backbone.*', '*.bias')",
-        "-config.optimizer.groups=('a.*:0.1',)",
-        *rest,
-    ]
+    given = ["--config.optimizer.freeze=backbone.*, *.bias", "-config.optimizer.groups=a.*:0.1,*.b:2:0"]
+    config = override(Config(), [*given, "--config.model.weights=a,b"])
+    assert config.optimizer.freeze == ("backbone.*", "*.bias") and config.model.weights == "a,b"
+    assert parse_groups(config.optimizer.groups) == (Group("a.*", 0.1, None), Group("*.b", 2.0, 0.0))
+    quoted = override(Config(), ["--config.optimizer.freeze=('a','b')", "--config.optimizer.groups='a:1',"])
+    assert quoted.optimizer.freeze == ("a", "b") and quoted.optimizer.groups == ("a:1",)
+    config = override(config, ["--config.optimizer.freeze=", "--config.optimizer.groups=[ab]*:2"])
+    assert config.optimizer.freeze == () and config.optimizer.groups == ("[ab]*:2",)

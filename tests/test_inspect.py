@@ -152,8 +152,8 @@ def test_figures(tmp_path, capsys):
 def brute_fit(width, height, model):
     """The best IoU with an anchor of the same centre, one at a time."""
     best = 0.0
-    for size in model.anchor_sizes:
-        for ratio in model.anchor_ratios:
+    for (size,) in model.rpn.anchors.sizes:
+        for ratio in model.rpn.anchors.ratios:
             w, h = size / ratio**0.5, size * ratio**0.5
             both = min(w, width) * min(h, height)
             best = max(best, both / (w * h + width * height - both))
@@ -168,7 +168,7 @@ def test_fit_of_the_anchors_and_hints(tmp_path):
         for i, (w, h) in enumerate(sides)
     ]
     path, _ = write(tmp_path, content(entries, [(150, 300)]), files=False)
-    model = ModelConfig(detections_per_image=30, anchor_ratios=(0.4, 1.0))
+    model = ModelConfig().replace({"detections.per_image": 30, "rpn.anchors.ratios": (0.4, 1.0)})
     data = DataConfig(min_sizes=(200, 300), max_size=450)
     found = inspect_annotations(path, masks=False, model=model, data=data)
     at = found.summary["training_size"]
@@ -188,12 +188,12 @@ def test_fit_of_the_anchors_and_hints(tmp_path):
     big = DataConfig(max_size=5000)
     hints = inspect_annotations(path, data=big).hints
     assert len(hints) == 1 and hints[0].startswith("11% of the objects are smaller than 16 pixels")
-    assert "--config.model.anchor_sizes=16,32,64,128,256" in hints[0]
+    assert "--config.model.rpn.anchors.sizes=16,32,64,128,256" in hints[0]
     assert not inspect_annotations(path, data=DataConfig(min_sizes=(3200,), max_size=20000)).hints
     thin = [annotation(i + 1, bbox=[0, 0, 20, 200], segmentation=None) for i in range(9)]
     path, _ = write(tmp_path, content(thin, [(800, 800)]), files=False)
     (hint,) = inspect_annotations(path, masks=False).hints
-    assert "from 10 to 10" in hint and "anchor_ratios" in hint
+    assert "from 10 to 10" in hint and "rpn.anchors.ratios" in hint
 
 
 def test_what_looks_wrong_but_is_taken(tmp_path, capsys):

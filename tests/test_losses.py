@@ -57,11 +57,13 @@ def terms_and_gradient(config, predictions, anchors, proposals, targets, rng):
     def total(predictions):
         objectness, deltas, logits, box_deltas, masks = predictions
         keys = (None, None) if rng is None else jax.random.split(rng)
-        terms = losses.rpn_losses(objectness, deltas, anchors, targets, config, keys[0])
-        regions = losses.sample_regions(proposals, targets, config, keys[1])
-        terms |= losses.box_losses(logits, box_deltas, regions, targets, config)
+        terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, keys[0])
+        regions = losses.sample_regions(
+            proposals, targets, config.regions, config.box.stages[0].foreground_iou, keys[1]
+        )
+        terms |= losses.box_losses(logits, box_deltas, regions, targets, config.classes, config.box)
         first = jax.tree.map(lambda x: x[: masks.shape[0]], regions)
-        terms |= losses.mask_loss(masks, first, targets, SIDE, (SIDE, SIDE), config)
+        terms |= losses.mask_loss(masks, first, targets, SIDE, (SIDE, SIDE), config.mask)
         scalars = losses.reduce_terms(terms)
         return sum(scalars.values()), scalars
 
@@ -81,17 +83,21 @@ def all_terms(config, targets, rng=None, extra_proposals=0, near=None):
         np.pad(proposals.scores, (0, extra_proposals)),
         np.pad(proposals.valid, (0, extra_proposals)),
     )
-    count = config.roi_batch_size
+    count = config.regions.batch_size
     shapes = ((300,), (300, 4), (count, 4), (count, 3, 4), (count // 2, 8, 8))
     predictions = tuple(r.normal(size=shape).astype(np.float32) for shape in shapes)
     return terms_and_gradient(config, predictions, anchors, proposals, targets, rng)
 
 
 def config(**overrides):
-    values = dict(
-        num_classes=3, background="last", rpn_batch_size=32, roi_batch_size=16, roi_positive_fraction=0.5
-    )
-    return ModelConfig(**(values | overrides))
+    values = {
+        "num_classes": 3,
+        "background": "last",
+        "rpn.batch_size": 32,
+        "regions.batch_size": 16,
+        "regions.positive_fraction": 0.5,
+    }
+    return ModelConfig().replace(values | overrides)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1 / 9, 1.0])
@@ -117,13 +123,18 @@ def test_binary_cross_entropy_does_not_overflow():
 @pytest.mark.parametrize("count_rule", ["sampled", "constant"])
 def test_rpn_losses_against_an_oracle(count_rule):
     rng = np.random.default_rng(1)
-    cfg = config(rpn_loss_count=count_rule, smooth_l1_beta=0.0)
+    cfg = config(**{"rpn.loss_count": count_rule, "rpn.loss.beta": 0.0, "box.loss.beta": 0.0})
     targets = make_targets(rng, 3)
     anchors = random_boxes(rng, 60)
     anchors[:3] = targets.boxes + 0.5  # certain positives
     objectness, deltas = rng.normal(size=60), rng.normal(size=(60, 4))
     terms = losses.rpn_losses(
-        objectness.astype("f"), deltas.astype("f"), Anchors(anchors, np.ones(60, bool)), targets, cfg, None
+        objectness.astype("f"),
+        deltas.astype("f"),
+        Anchors(anchors, np.ones(60, bool)),
+        targets,
+        cfg.rpn,
+        None,
     )
     iou = np.asarray(box_iou(targets.boxes, anchors))
     label = np.where(iou.max(0) >= 0.7, 1, np.where(iou.max(0) < 0.3, 0, -1))
@@ -146,7 +157,10 @@ def test_rpn_losses_against_an_oracle(count_rule):
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_box_losses_against_an_oracle(background, agnostic):
     rng = np.random.default_rng(2)
-    cfg = config(background=background, class_agnostic_boxes=agnostic, smooth_l1_beta=1 / 9)
+    cfg = config(
+        background=background,
+        **{"box.class_agnostic": agnostic, "rpn.loss.beta": 1 / 9, "box.loss.beta": 1 / 9},
+    )
     offset = 1 if background == "first" else 0
     targets = make_targets(rng, 4)
     regions = losses.Regions(
@@ -158,11 +172,13 @@ def test_box_losses_against_an_oracle(background, agnostic):
     )
     logits = rng.normal(size=(6, 4))
     deltas = rng.normal(size=(6, 1 if agnostic else 3 + offset, 4))
-    terms = losses.box_losses(logits.astype("f"), deltas.astype("f"), regions, targets, cfg)
+    terms = losses.box_losses(logits.astype("f"), deltas.astype("f"), regions, targets, cfg.classes, cfg.box)
     probability = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     goal = [0 + offset, 2 + offset, 1 + offset, *([0 if background == "first" else 3] * 2)]
     entropy = -sum(np.log(probability[i, g]) for i, g in enumerate(goal))
-    wanted = np.asarray(encode_boxes(regions.boxes, targets.boxes[regions.matched], cfg.box_weights))
+    wanted = np.asarray(
+        encode_boxes(regions.boxes, targets.boxes[regions.matched], cfg.box.stages[0].box_weights)
+    )
     error = 0.0
     for i in range(3):
         e = np.abs(deltas[i, 0 if agnostic else goal[i]] - wanted[i])
@@ -188,8 +204,8 @@ def test_mask_loss_of_a_mask_that_fills_its_box():
     # Without alignment the last of a bin's four samples lies halfway out of the mask.
     edge = np.array([1.0] * 7 + [0.875])
     for rule, covered in (("soft", np.outer(edge, edge)), ("threshold", np.ones((8, 8)))):
-        cfg = config(mask_targets=rule)
-        term = losses.mask_loss(logits, regions, targets, SIDE, (SIDE, SIDE), cfg)["loss_mask"]
+        cfg = config(**{"mask.targets": rule})
+        term = losses.mask_loss(logits, regions, targets, SIDE, (SIDE, SIDE), cfg.mask)["loss_mask"]
         assert term.count == 64
         np.testing.assert_allclose(term.total, (np.log1p(np.exp(1.5)) - 1.5 * covered).sum(), rtol=1e-5)
 
@@ -199,8 +215,17 @@ def test_mask_loss_of_a_mask_that_fills_its_box():
 def test_padding_and_order_of_the_ground_truth(seeded, library):
     rules = {
         "torchvision": {},
-        "detectron2": dict(rpn_loss_count="constant", mask_targets="threshold", smooth_l1_beta=0.0),
-        "mmdet": dict(rpn_low_quality="reassign", ground_truth_proposals="prepend", roi_low_quality=True),
+        "detectron2": {
+            "rpn.loss_count": "constant",
+            "mask.targets": "threshold",
+            "rpn.loss.beta": 0.0,
+            "box.loss.beta": 0.0,
+        },
+        "mmdet": {
+            "rpn.low_quality": "reassign",
+            "regions.ground_truth_proposals": "prepend",
+            "regions.low_quality": "reassign",
+        },
     }
     cfg = config(**rules[library])
     key = jax.random.key(3) if seeded else None
@@ -243,7 +268,13 @@ def test_a_box_beside_a_crowd_region_is_background_whatever_the_share():
     boxes = np.array([[0, 0, 8, 8], [0, 20, 20, 40], [0, 20, 20.5, 40], [24, 24, 30, 30]], np.float32)
     rules = dict(foreground_iou=0.5, background_iou=0.5)
     for share, label in ((0.0, [1, 0, -1, -1]), (0.5, [1, 0, 0, -1])):
-        found = losses.match_boxes(boxes, np.ones(4, bool), targets, config(crowd_overlap=share), **rules)
+        found = losses.match_boxes(
+            boxes,
+            np.ones(4, bool),
+            targets,
+            config(**{"rpn.crowd_overlap": share, "regions.crowd_overlap": share}).rpn,
+            **rules,
+        )
         assert found[1].tolist() == label
 
 
@@ -264,12 +295,20 @@ def test_crowd_regions_are_neither_positive_nor_negative():
         np.float32,
     )
     rules = dict(foreground_iou=0.7, background_iou=0.3, low_quality="label")
-    _, label = losses.match_boxes(anchors, np.ones(5, bool), targets, config(), **rules)
+    _, label = losses.match_boxes(anchors, np.ones(5, bool), targets, config().rpn, **rules)
     assert label.tolist() == [1, -1, -1, 0, 0]
-    _, label = losses.match_boxes(anchors, np.ones(5, bool), targets, config(crowd_regions="drop"), **rules)
+    _, label = losses.match_boxes(
+        anchors,
+        np.ones(5, bool),
+        targets,
+        config(**{"rpn.crowd": "drop", "regions.crowd": "drop"}).rpn,
+        **rules,
+    )
     assert label.tolist() == [1, 0, 0, 0, 0]
     proposals = Proposals(anchors, np.zeros(5, np.float32), np.ones(5, bool))
-    regions = losses.sample_regions(proposals, targets, config(), None)
+    regions = losses.sample_regions(
+        proposals, targets, config().regions, config().box.stages[0].foreground_iou, None
+    )
     used = np.asarray(regions.boxes)[np.asarray(regions.valid)]
     assert not any((used == anchors[i]).all(-1).any() for i in (1, 2))
     assert not (used == boxes[1]).all(-1).any()
@@ -281,5 +320,5 @@ def test_an_anchor_that_does_not_exist_is_no_objects_best_one():
     targets = Targets(boxes, np.zeros(1, np.int32), None, np.zeros(1, bool), np.ones(1, bool))
     anchors = np.array([[10, 10, 30, 31], [10, 10, 40, 40], [40, 40, 60, 60]], np.float32)
     rules = dict(foreground_iou=0.7, background_iou=0.3, low_quality="label")
-    _, label = losses.match_boxes(anchors, np.array([False, True, True]), targets, config(), **rules)
+    _, label = losses.match_boxes(anchors, np.array([False, True, True]), targets, config().rpn, **rules)
     assert label.tolist() == [-1, 1, 0]  # the second overlaps by less than 0.7, but nothing better is there

@@ -23,7 +23,13 @@ PLATFORMS = ("tpu", "cuda")
 def example(dtype):
     # Both ways to sample a region, batch norm, and more than one image.
     config = small_config(
-        dtype=dtype, backbone_depth=18, backbone_norm="bn", roi_sampling_ratio=0 if dtype == "bfloat16" else 2
+        **{
+            "compute.dtype": dtype,
+            "backbone.depth": 18,
+            "backbone.norm": "bn",
+            "box.pool.sampling_ratio": 0 if dtype == "bfloat16" else 2,
+            "mask.pool.sampling_ratio": 0 if dtype == "bfloat16" else 2,
+        }
     )
     model = random_model(config)
     target = {

@@ -1,7 +1,5 @@
 """The whole detector: what padding, canvas and order must not change, and that it learns."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,38 +12,38 @@ from flax.nnx import bridge
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
-from jaxmaskrcnn.models.fpn import Backbone
+from jaxmaskrcnn.models.features import Backbone, Pass
+from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.layers import Deconv2x2
-from jaxmaskrcnn.models.mask_head import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import trainable
 from jaxmaskrcnn.models.norm import FrozenStat, make_norm
 from jaxmaskrcnn.models.padding import inside
 from jaxmaskrcnn.ops.boxes import box_iou
 from jaxmaskrcnn.ops.resize import output_size, resize_image
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.zoo.lookup import model_config
 
-NARROW = dict(backbone_depth=18, backbone_width=8, fpn_channels=16)
-SMALL = NARROW | dict(
-    backbone_stride_in_1x1=False,
-    freeze_at=0,
-    anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0),
-    box_fc_dim=32,
-    box_conv_dim=16,
-    mask_dim=16,
-    mask_convs=1,
-    rpn_pre_nms_train=60,
-    rpn_pre_nms_test=60,
-    rpn_post_nms_train=40,
-    rpn_post_nms_test=30,
-    rpn_batch_size=32,
-    roi_batch_size=16,
-    roi_positive_fraction=0.5,
-    detections_per_image=10,
-    test_min_size=64,
-    test_max_size=100,
-    score_threshold=0.0,
-)
+NARROW = {"backbone.depth": 18, "backbone.width": 8, "neck.channels": 16}
+SMALL = NARROW | {
+    "backbone.stride_in_1x1": False,
+    "backbone.freeze_at": 0,
+    "rpn.anchors.sizes": (8.0, 16.0, 32.0, 64.0, 128.0),
+    "box.fc_dim": 32,
+    "box.conv_dim": 16,
+    "mask.dim": 16,
+    "mask.convs": 1,
+    "rpn.pre_nms_train": 60,
+    "rpn.pre_nms_test": 60,
+    "rpn.post_nms_train": 40,
+    "rpn.post_nms_test": 30,
+    "rpn.batch_size": 32,
+    "regions.batch_size": 16,
+    "regions.positive_fraction": 0.5,
+    "detections.per_image": 10,
+    "input.test_min_size": 64,
+    "input.test_max_size": 100,
+    "detections.score_threshold": 0.0,
+}
 TORCHVISION, TORCHVISION_V2, DETECTRON2, MMDET = (
     "torchvision/maskrcnn_resnet50_fpn",
     "torchvision/maskrcnn_resnet50_fpn_v2",
@@ -55,7 +53,9 @@ TORCHVISION, TORCHVISION_V2, DETECTRON2, MMDET = (
 
 
 def build(preset=DETECTRON2, **overrides):
-    model = random_model(model_config(preset, num_classes=3, **(SMALL | overrides)))
+    absent = tuple(f"{path}." for path, value in overrides.items() if value is None)
+    small = {path: value for path, value in SMALL.items() if not path.startswith(absent or "/")}
+    model = random_model(model_config(preset, num_classes=3, **(small | overrides)))
     # Scores that differ, and deltas of the size that trained models have.
     for layer, scale in (
         (model.rpn.cls_logits, 3),
@@ -115,7 +115,7 @@ def own_extents(model, images):
 @pytest.fixture(scope="module")
 def model():
     # So much suppression that some proposal slots stay empty.
-    return build(rpn_nms_threshold=0.01, rpn_post_nms_train=50)
+    return build(**{"rpn.nms_threshold": 0.01, "rpn.post_nms_train": 50})
 
 
 @pytest.fixture(scope="module")
@@ -158,14 +158,14 @@ def test_padded_ground_truth_changes_nothing(model, expected, slots):
 
 def test_padded_proposals_change_nothing(model, batch, expected):
     wider = nnx.clone(model)
-    wider.config = dataclasses.replace(model.config, rpn_post_nms_train=model.config.rpn_post_nms_train + 37)
+    wider.config = model.config.replace({"rpn.post_nms_train": model.config.rpn.post_nms_train + 37})
 
     @jax.jit
     def count_proposals(model, batch):
-        levels = model.features(batch.images, batch.extents)
+        levels = model.features(batch.images, Pass(batch.extents))
         return model.propose(batch, levels, train=True)[3].valid.sum(1)
 
-    assert (count_proposals(wider, batch) < model.config.rpn_post_nms_train).all()
+    assert (count_proposals(wider, batch) < model.config.rpn.post_nms_train).all()
     assert_trees_close(losses_and_gradient(wider, batch, jax.random.key(0)), expected, atol=1e-5)
 
 
@@ -207,8 +207,8 @@ CANVAS_CASES = [
 
 @pytest.mark.parametrize(("preset", "norm"), CANVAS_CASES)
 def test_a_larger_canvas_changes_nothing(preset, norm):
-    wide = dict(backbone_width=32, fpn_channels=32) if norm == "gn" else {}
-    check_a_larger_canvas(build(preset, backbone_norm=norm, **wide))
+    wide = {"backbone.width": 32, "neck.channels": 32} if norm == "gn" else {}
+    check_a_larger_canvas(build(preset, **wide, **{"backbone.norm": norm}))
 
 
 @pytest.mark.slow
@@ -233,12 +233,15 @@ def test_a_larger_canvas_changes_nothing(preset, norm):
 def test_a_larger_canvas_changes_nothing_in_every_kind_of_preset(preset):
     """With the preset's own blocks, groups and norms, one preset of each kind that layers differ in."""
     config = model_config(preset)
-    changes = dict(backbone_depth=min(config.backbone_depth, 50), backbone_norm=config.backbone_norm,
-                   backbone_stride_in_1x1=config.backbone_stride_in_1x1)  # fmt: skip
-    if config.backbone_width_per_group < 8:
-        changes |= dict(backbone_width=16)
-    if "gn" in (config.backbone_norm, config.fpn_norm, config.head_norm):  # 32 groups
-        changes |= dict(backbone_width=32, fpn_channels=32, box_conv_dim=32, mask_dim=32)
+    changes = {
+        "backbone.depth": min(config.backbone.depth, 50),
+        "backbone.norm": config.backbone.norm,
+        "backbone.stride_in_1x1": config.backbone.stride_in_1x1,
+    }
+    if config.backbone.width_per_group < 8:
+        changes |= {"backbone.width": 16}
+    if "gn" in (config.backbone.norm, config.neck.norm, config.box.norm):  # 32 groups
+        changes |= {"backbone.width": 32, "neck.channels": 32, "box.conv_dim": 32, "mask.dim": 32}
     check_a_larger_canvas(build(preset, **changes))
 
 
@@ -254,7 +257,7 @@ def check_a_larger_canvas(model):
 
     (small, losses), (large, other) = everything(model, batch), everything(model, larger)
     assert small.valid.sum() >= 5
-    for name in ("boxes", "scores", "masks") if model.config.mask_head else ("boxes", "scores"):
+    for name in ("boxes", "scores", "masks") if model.config.mask is not None else ("boxes", "scores"):
         np.testing.assert_allclose(getattr(small, name), getattr(large, name), atol=2e-4, rtol=1e-4)
     np.testing.assert_array_equal(small.labels, large.labels)
     assert_trees_close(other, losses, atol=1e-4)
@@ -266,7 +269,7 @@ def check_a_larger_canvas(model):
 def test_an_image_in_a_batch_is_treated_as_if_alone(preset):
     """In float64, because random heads make a score of 1e-5 of a logit's rounding in float32."""
     with jax.enable_x64(True):
-        model = build(preset, dtype="float64", backbone_norm="frozen_bn")
+        model = build(preset, **{"compute.dtype": "float64", "backbone.norm": "frozen_bn"})
         batch = make_batch(model, IMAGES)
         together = detect(model, batch._replace(extents=own_extents(model, IMAGES)))
         assert (together.scores[:, :-1] >= together.scores[:, 1:]).all()
@@ -292,7 +295,7 @@ loss_terms = jax.jit(lambda model, batch, rng, first: model.loss_terms(batch, rn
 def test_uint8_images_are_normalised_on_the_device(model, batch):
     raw = np.zeros(batch.images.shape, np.uint8)
     for slot, image in zip(raw, IMAGES, strict=True):
-        height, width = output_size(*image.shape[:2], 64, 100, model.config.size_rule)
+        height, width = output_size(*image.shape[:2], 64, 100, model.config.input.size_rule)
         slot[:height, :width] = resize_image(image, (height, width), "pil")
     np.testing.assert_allclose(normalise(raw, batch.image_sizes, model.config), batch.images, atol=1e-5)
 
@@ -305,7 +308,7 @@ def test_inside_marks_the_extent():
 
 
 def test_faster_rcnn_with_class_agnostic_boxes():
-    model = build(mask_head=False, class_agnostic_boxes=True)
+    model = build(**{"mask": None, "box.class_agnostic": True})
     assert model.box_head.bbox_pred.kernel.shape[-1] == 4
     batch = make_batch(model, IMAGES, TARGETS)
     assert batch.targets.masks is None
@@ -316,7 +319,8 @@ def test_faster_rcnn_with_class_agnostic_boxes():
 
 
 def test_class_agnostic_masks():
-    head = MaskHead(build(class_agnostic_masks=True).config, rngs=nnx.Rngs(0))
+    config = build(**{"mask.class_agnostic": True}).config
+    head = MaskHead(config.mask, config.region_channels, config.classes, rngs=nnx.Rngs(0))
     logits = head(jnp.ones((2, 14, 14, 16)))
     assert logits.shape == (2, 28, 28, 1)
     np.testing.assert_array_equal(head.of_class(logits, jnp.array([2, 0])), logits[..., 0])
@@ -324,7 +328,8 @@ def test_class_agnostic_masks():
 
 @pytest.mark.parametrize("preset", [TORCHVISION, DETECTRON2])
 def test_masks_are_those_of_the_class(preset):
-    head = MaskHead(build(preset).config, rngs=nnx.Rngs(0))
+    config = build(preset).config
+    head = MaskHead(config.mask, config.region_channels, config.classes, rngs=nnx.Rngs(0))
     logits = jnp.arange(4.0)[: 4 if preset == TORCHVISION else 3] * jnp.ones((2, 28, 28, 1))
     own = head.of_class(logits, jnp.array([2, 0]))
     offset = 1 if preset == TORCHVISION else 0
@@ -343,7 +348,7 @@ def test_deconvolution_is_the_transposed_convolution():
 
 
 def test_trainable_parameters():
-    model = build(freeze_at=2, backbone_norm="frozen_bn")
+    model = build(**{"backbone.freeze_at": 2, "backbone.norm": "frozen_bn"})
     _, params, _ = nnx.split(model, trainable(model), ...)
     names = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(params)}
     assert "backbone.body.layer2.0.conv1.kernel" in names
@@ -398,7 +403,7 @@ def test_works_inside_a_linen_model():
     class Wrapper(linen.Module):
         @linen.compact
         def __call__(self, images):
-            backbone = bridge.to_linen(Backbone, ModelConfig(**NARROW), name="backbone")
+            backbone = bridge.to_linen(Backbone, ModelConfig().replace(NARROW), name="backbone")
             return backbone(images)[0].mean()
 
     variables = jax.jit(Wrapper().init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
@@ -407,7 +412,14 @@ def test_works_inside_a_linen_model():
 
 
 def test_overfits_one_image():
-    model = build(backbone_norm="bn", mask_convs=2, roi_sampling_ratio=2)
+    model = build(
+        **{
+            "backbone.norm": "bn",
+            "mask.convs": 2,
+            "box.pool.sampling_ratio": 2,
+            "mask.pool.sampling_ratio": 2,
+        }
+    )
     target = make_target(5, 64, 96, 2)
     batch = make_batch(model, [make_image(0, 64, 96)], [target])
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)

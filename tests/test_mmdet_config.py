@@ -1,6 +1,5 @@
 """MMDetection's Python config files and config texts: read without running them, mapped or refused."""
 
-import dataclasses
 import logging
 import os
 import textwrap
@@ -10,7 +9,7 @@ from conversion_helpers import refusal, write_config
 
 from jaxmaskrcnn.convert.configs.config_files import config_from_file, config_from_mmdet_text
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import CITYSCAPES_8, model_config
+from jaxmaskrcnn.zoo.lookup import CITYSCAPES_8, model_config
 
 MM_R50 = "mmdet/mask-rcnn_r50_fpn_1x_coco"
 
@@ -187,7 +186,7 @@ def test_text_of_a_checkpoint_may_hold_several_files():
     """Each behind its path, those that it builds on first."""
     own = "_base_ = './whole.py'\nmodel = dict(backbone=dict(depth=101))\n"
     text = f"/data/configs/whole.py\n{V2_WHOLE}\n/data/configs/own.py\n{own}"
-    assert config_from_mmdet_text(text, "x.pth") == model_config(MM_R50, backbone_depth=101)
+    assert config_from_mmdet_text(text, "x.pth") == model_config(MM_R50, **{"backbone.depth": 101})
 
 
 def test_text_of_version_2_repeats_the_settings_of_the_regions():
@@ -199,34 +198,60 @@ def test_text_of_version_2_repeats_the_settings_of_the_regions():
     assert config_from_mmdet_text(text, "x.pth") == model_config(MM_R50)
 
 
-# Assignment behind the usual bases, fields that change.
-MM_FIELDS = [
-    ("model = dict(backbone=dict(depth=152))", dict(backbone_depth=152)),
-    ("model = dict(backbone=dict(frozen_stages=0))", dict(freeze_at=1)),
-    ("model = dict(backbone=dict(norm_eval=False))", dict(backbone_norm="bn")),
-    ("model = dict(backbone=dict(norm_cfg=dict(eps=1e-3)))", dict(norm_epsilon=1e-3)),
+# Assignment behind the usual bases, settings that change.
+MM_SETTINGS = [
+    ("model = dict(backbone=dict(depth=152))", {"backbone.depth": 152}),
+    ("model = dict(backbone=dict(frozen_stages=0))", {"backbone.freeze_at": 1}),
+    ("model = dict(backbone=dict(norm_eval=False))", {"backbone.norm": "bn"}),
+    ("model = dict(backbone=dict(norm_cfg=dict(eps=1e-3)))", {"backbone.norm_epsilon": 1e-3}),
     ("model = dict(backbone=dict(type='ResNeXt', groups=1, base_width=4))", {}),
     (
         "model = dict(neck=dict(out_channels=128), rpn_head=dict(feat_channels=128))",
-        dict(fpn_channels=128),
+        {"neck.channels": 128},
     ),
     (
         "model = dict(rpn_head=dict(anchor_generator=dict(scales=[4], ratios=[1.0, 3.0])))",
-        dict(anchor_sizes=(16.0, 32.0, 64.0, 128.0, 256.0), anchor_ratios=(1.0, 3.0)),
+        {"rpn.anchors.sizes": (16.0, 32.0, 64.0, 128.0, 256.0), "rpn.anchors.ratios": (1.0, 3.0)},
     ),
     (
         "model = dict(rpn_head=dict(anchor_generator=dict(scales=[2], base_sizes=[4, 9, 16, 32, 64])))",
-        dict(anchor_sizes=(8.0, 18.0, 32.0, 64.0, 128.0)),
+        {"rpn.anchors.sizes": (8.0, 18.0, 32.0, 64.0, 128.0)},
     ),
     (
         "b = dict(type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0)\n"
         "model = dict(rpn_head=dict(loss_bbox=b), roi_head=dict(bbox_head=dict(loss_bbox=b)))",
-        dict(smooth_l1_beta=1 / 9),
+        {"rpn.loss.beta": 1 / 9, "box.loss.beta": 1 / 9},
+    ),
+    (
+        "model = dict(roi_head=dict(bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0))))",
+        {"box.loss.beta": 1.0},
+    ),
+    (
+        "model = dict(roi_head=dict(mask_roi_extractor=dict(roi_layer=dict(sampling_ratio=3))))",
+        {"mask.pool.sampling_ratio": 3},
+    ),
+    (
+        "h = dict(type='Shared4Conv1FCBBoxHead', norm_cfg=dict(type='BN'))\n"
+        "model = dict(roi_head=dict(bbox_head=h))",
+        {"box.convs": 4, "box.fcs": 1, "box.norm": "bn"},
+    ),
+    ("model = dict(roi_head=dict(mask_head=dict(norm_cfg=dict(type='BN'))))", {"mask.norm": "bn"}),
+    (
+        "model = dict(rpn_head=dict(anchor_generator=dict(scales=[4, 8], scale_major=False)))",
+        {
+            "rpn.anchors.sizes": ((16, 32), (32, 64), (64, 128), (128, 256), (256, 512)),
+            "rpn.anchors.order": "size",
+        },
     ),
     (
         "r = dict(roi_layer=dict(sampling_ratio=2, aligned=False))\n"
         "model = dict(roi_head=dict(bbox_roi_extractor=r, mask_roi_extractor=r))",
-        dict(roi_sampling_ratio=2, roi_aligned=False),
+        {
+            "box.pool.sampling_ratio": 2,
+            "mask.pool.sampling_ratio": 2,
+            "box.pool.aligned": False,
+            "mask.pool.aligned": False,
+        },
     ),
     (
         "model = dict(roi_head=dict(bbox_head=dict("
@@ -234,16 +259,16 @@ MM_FIELDS = [
         " fc_out_channels=512, num_classes=80, reg_class_agnostic=True,"
         " loss_cls=dict(type='CrossEntropyLoss'), "
         "loss_bbox=dict(type='L1Loss'))))",
-        dict(box_convs=1, box_fcs=3, box_conv_dim=64, box_fc_dim=512, class_agnostic_boxes=True),
+        {"box.convs": 1, "box.fcs": 3, "box.conv_dim": 64, "box.fc_dim": 512, "box.class_agnostic": True},
     ),
     (
         "model = dict(roi_head=dict(bbox_head=dict(bbox_coder=dict(target_stds=[0.05, 0.05, 0.1, 0.1]))))",
-        dict(box_weights=(20.0, 20.0, 10.0, 10.0)),
+        {"box.stages.0.box_weights": (20.0, 20.0, 10.0, 10.0)},
     ),
     (  # A coder that is there has other defaults than one that is left out.
         "c = dict(_delete_=True, type='DeltaXYWHBBoxCoder')\n"
         "model = dict(roi_head=dict(bbox_head=dict(bbox_coder=c)))",
-        dict(box_weights=(1.0, 1.0, 1.0, 1.0)),
+        {"box.stages.0.box_weights": (1.0, 1.0, 1.0, 1.0)},
     ),
     (
         "a = dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64])\n"
@@ -253,51 +278,64 @@ MM_FIELDS = [
     ),
     (
         "model = dict(roi_head=dict(mask_head=dict(num_convs=2, conv_out_channels=64, class_agnostic=True)))",
-        dict(mask_convs=2, mask_dim=64, class_agnostic_masks=True),
+        {"mask.convs": 2, "mask.dim": 64, "mask.class_agnostic": True},
     ),
     (
         "model = dict(roi_head=dict(mask_roi_extractor=dict(roi_layer=dict(output_size=7))),"
         " train_cfg=dict(rcnn=dict(mask_size=14)))",
-        dict(mask_pool_size=7),
+        {"mask.pool.size": 7},
     ),
     (
         "n = dict(type='nms', iou_threshold=0.6)\n"
         "model = dict(train_cfg=dict(rpn_proposal=dict(nms_pre=11, max_per_img=12, nms=n)),"
         " test_cfg=dict(rpn=dict(nms_pre=13, max_per_img=14, nms=n)))",
-        dict(
-            rpn_nms_threshold=0.6, rpn_pre_nms_train=11, rpn_post_nms_train=12,
-            rpn_pre_nms_test=13, rpn_post_nms_test=14,
-        ),
+        {
+            "rpn.nms_threshold": 0.6,
+            "rpn.pre_nms_train": 11,
+            "rpn.post_nms_train": 12,
+            "rpn.pre_nms_test": 13,
+            "rpn.post_nms_test": 14,
+        },
     ),
     (
         "t = dict(nms=dict(iou_threshold=0.3), score_thr=0.2, mask_thr_binary=0.4)\n"
         "model = dict(test_cfg=dict(rcnn=t))",
-        dict(nms_threshold=0.3, score_threshold=0.2, mask_threshold=0.4),
+        {
+            "detections.nms_threshold": 0.3,
+            "detections.score_threshold": 0.2,
+            "detections.mask_threshold": 0.4,
+        },
     ),
     (
         "model = dict(train_cfg=dict(rpn=dict("
         "assigner=dict(pos_iou_thr=0.6, neg_iou_thr=0.2, min_pos_iou=0.1),"
         " sampler=dict(num=64, pos_fraction=0.25)), rcnn=dict(assigner=dict(pos_iou_thr=0.4, neg_iou_thr=0.4,"
         " match_low_quality=False), sampler=dict(num=128, pos_fraction=0.5))))",
-        dict(
-            rpn_foreground_iou=0.6, rpn_background_iou=0.2, rpn_low_quality_min_iou=0.1, rpn_batch_size=64,
-            rpn_positive_fraction=0.25, roi_foreground_iou=0.4, roi_low_quality=False, roi_batch_size=128,
-            roi_positive_fraction=0.5,
-        ),
+        {
+            "rpn.foreground_iou": 0.6,
+            "rpn.background_iou": 0.2,
+            "rpn.low_quality_min_iou": 0.1,
+            "rpn.batch_size": 64,
+            "rpn.positive_fraction": 0.25,
+            "box.stages.0.foreground_iou": 0.4,
+            "regions.low_quality": "none",
+            "regions.batch_size": 128,
+            "regions.positive_fraction": 0.5,
+        },
     ),
     (
         "test_pipeline = [dict(type='Resize', scale=(480, 640), keep_ratio=True, backend='pillow')]\n"
         "test_dataloader = dict(dataset=dict(pipeline=test_pipeline))",
-        dict(test_min_size=480, test_max_size=640, resize_kernel="pil"),
+        {"input.test_min_size": 480, "input.test_max_size": 640, "input.resize_kernel": "pil"},
     ),
-    ("model = dict(data_preprocessor=dict(pad_size_divisor=64))", dict(pad_divisor=64)),
-]  # fmt: skip
+    ("model = dict(data_preprocessor=dict(pad_size_divisor=64))", {"input.pad_divisor": 64}),
+]
 
 
-@pytest.mark.parametrize(("text", "changes"), MM_FIELDS)
-def test_python_settings_go_to_their_fields(text, changes, tmp_path):
+@pytest.mark.parametrize(("text", "changes"), MM_SETTINGS)
+def test_python_settings_go_to_their_places(text, changes, tmp_path):
     config = config_from_file(write_config(tmp_path, "model.py", V3_MASK + text))
-    assert config == dataclasses.replace(model_config(MM_R50), **changes)
+    assert config == model_config(MM_R50).replace(changes)
 
 
 def test_python_categories_come_from_the_data_set(tmp_path):
@@ -306,7 +344,10 @@ def test_python_categories_come_from_the_data_set(tmp_path):
     )
     city = V3.format(model="mask-rcnn_r50_fpn", data="cityscapes_instance")
     config = config_from_file(write_config(tmp_path, "city.py", city + classes.format(8)))
-    assert config.categories == CITYSCAPES_8 and (config.test_min_size, config.test_max_size) == (1024, 2048)
+    assert config.categories == CITYSCAPES_8 and (config.input.test_min_size, config.input.test_max_size) == (
+        1024,
+        2048,
+    )
     balloon = "test_dataloader = dict(dataset=dict(metainfo=dict(classes=('balloon', ))))\n"
     config = config_from_file(write_config(tmp_path, "balloon.py", V3_MASK + classes.format(1) + balloon))
     assert config == model_config(MM_R50, 1)
@@ -343,7 +384,7 @@ SYNTAX = [
 @pytest.mark.parametrize(("text", "depth"), SYNTAX)
 def test_python_syntax_is_evaluated(text, depth, tmp_path):
     path = write_config(tmp_path, "model.py", V3_MASK + text)
-    assert config_from_file(path) == model_config(MM_R50, backbone_depth=depth)
+    assert config_from_file(path) == model_config(MM_R50, **{"backbone.depth": depth})
 
 
 def test_python_bases_on_disk_merge(tmp_path):
@@ -363,9 +404,13 @@ def test_python_bases_on_disk_merge(tmp_path):
             neck=dict(_delete_=True, type='FPN', out_channels=256, num_outs=5, norm_cfg=dict(type='BN')))
         """
     config = config_from_file(write_config(tmp_path, "configs/sub/own.py", text))
-    changes = dict(
-        backbone_depth=101, anchor_ratios=(1.0,), rpn_pre_nms_test=10, rpn_post_nms_test=5, fpn_norm="bn"
-    )
+    changes = {
+        "backbone.depth": 101,
+        "rpn.anchors.ratios": (1.0,),
+        "rpn.pre_nms_test": 10,
+        "rpn.post_nms_test": 5,
+        "neck.norm": "bn",
+    }
     assert config == model_config(MM_R50, **changes)
 
 
@@ -393,7 +438,7 @@ def test_norm_layers_whose_affine_part_is_fixed(tmp_path):
     text = "model = dict(neck=dict(norm_cfg=dict(type='BN', requires_grad=False)))"
     path = write_config(tmp_path, "model.py", V3_MASK + text)
     assert "neck.norm_cfg.requires_grad is False" in refusal(path)
-    assert config_from_file(path, training=False) == model_config(MM_R50, fpn_norm="bn")
+    assert config_from_file(path, training=False) == model_config(MM_R50, **{"neck.norm": "bn"})
 
 
 REFUSED_PYTHON = {
@@ -410,7 +455,16 @@ REFUSED_PYTHON = {
     "neck.add_extra_convs": "model = dict(neck=dict(add_extra_convs='on_output'))",
     "rpn_head.type": "model = dict(rpn_head=dict(type='GARPNHead'))",
     "rpn_head.feat_channels": "model = dict(rpn_head=dict(feat_channels=128))",
-    "rpn_head.anchor_generator.scales": "model = dict(rpn_head=dict(anchor_generator=dict(scales=[4, 8])))",
+    "rpn_head.anchor_generator.scales": "model = dict(rpn_head=dict(anchor_generator=dict(scales=[0])))",
+    "rpn_head.anchor_generator.base_sizes": (
+        "model = dict(rpn_head=dict(anchor_generator=dict(base_sizes=[4, 8])))"
+    ),
+    "rpn_head.anchor_generator.strides": (
+        "model = dict(rpn_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64, 128])))"
+    ),
+    "roi_head.mask_roi_extractor.featmap_strides": (
+        "model = dict(roi_head=dict(mask_roi_extractor=dict(featmap_strides=[4, 8])))"
+    ),
     "rpn_head.bbox_coder.clip_border": "model = dict(rpn_head=dict(bbox_coder=dict(clip_border=False)))",
     "roi_head.type": "model = dict(roi_head=dict(type='CascadeRoIHead'))",
     "roi_head.bbox_roi_extractor.type": (
@@ -423,8 +477,6 @@ REFUSED_PYTHON = {
     ),
     "roi_head.mask_head.type": "model = dict(roi_head=dict(mask_head=dict(type='CoarseMaskHead')))",
     "roi_head.mask_head.num_classes": "model = dict(roi_head=dict(mask_head=dict(num_classes=3)))",
-    "roi_head.mask_head.norm_cfg": "model = dict(roi_head=dict(bbox_head=dict("
-    "type='Shared4Conv1FCBBoxHead'), mask_head=dict(norm_cfg=dict(type='BN'))))",
     "test_cfg.rcnn.nms.type": "model = dict(test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))))",
     "test_cfg.rpn.min_bbox_size": "model = dict(test_cfg=dict(rpn=dict(min_bbox_size=4)))",
     "pipeline.Resize.keep_ratio": "test_dataloader = dict(dataset=dict(pipeline=["
@@ -465,7 +517,6 @@ TRAINING_PYTHON = [
     "model = dict(train_cfg=dict(rcnn=dict(assigner=dict(min_pos_iou=0.3))))",
     "model = dict(train_cfg=dict(rcnn=dict(mask_size=56)))",
     "model = dict(roi_head=dict(bbox_head=dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))))",
-    "model = dict(roi_head=dict(bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0))))",
     "optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.5))",
 ]
 

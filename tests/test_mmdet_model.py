@@ -3,7 +3,6 @@
 ``pytest -s`` prints the largest error of each stage; docs/conversion.md has them.
 """
 
-import dataclasses
 import functools
 import json
 import zlib
@@ -22,13 +21,16 @@ from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
 from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
 from jaxmaskrcnn.ops.resize import output_size, resize_image
 from jaxmaskrcnn.ops.roi_align import assign_levels
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Batch, Detections, Proposals
+from jaxmaskrcnn.zoo.lookup import model_config
+
+STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDENS = Path(__file__).parent / "goldens"
@@ -36,24 +38,32 @@ FUNCTIONS = np.load(GOLDENS / "mmdet_functions.npz")
 
 # What the recording script builds: MMDetection's conventions on small networks.
 SMALL = {
-    "num_classes": 3, "anchor_sizes": (16, 32, 64, 128, 256), "box_fc_dim": 32, "rpn_pre_nms_test": 40,
-    "rpn_post_nms_test": 90, "detections_per_image": 16,
+    "num_classes": 3, "rpn.anchors.sizes": (16, 32, 64, 128, 256), "box.fc_dim": 32, "rpn.pre_nms_test": 40,
+    "rpn.post_nms_test": 90, "detections.per_image": 16,
 }  # fmt: skip
-NARROW = {"backbone_width": 8, "fpn_channels": 16, "mask_dim": 16}
+NARROW = {"backbone.width": 8, "neck.channels": 16, "mask.dim": 16}
 CONFIGS = {
     "pytorch": model_config("mmdet/mask-rcnn_r50_fpn_1x_coco", **SMALL, **NARROW),
     "caffe": model_config("mmdet/mask-rcnn_r50-caffe_fpn_1x_coco", **SMALL, **NARROW),
     "gn": model_config(
-        "mmdet/mask-rcnn_r50_fpn_gn-all_2x_coco", **SMALL, backbone_width=32, fpn_channels=64,
-        box_conv_dim=64, mask_dim=64,
+        "mmdet/mask-rcnn_r50_fpn_gn-all_2x_coco",
+        **SMALL,
+        **{"backbone.width": 32, "neck.channels": 64, "box.conv_dim": 64, "mask.dim": 64},
     ),
     # MMDetection's base_width 4 belongs to the 16 channels of this stem, this library's to 64.
     "resnext": model_config(
-        "mmdet/mask-rcnn_x101-32x4d_fpn_1x_coco", **SMALL, **{**NARROW, "backbone_width": 16},
-        backbone_depth=50, backbone_groups=4, backbone_width_per_group=16, class_agnostic_boxes=True,
-        class_agnostic_masks=True,
+        "mmdet/mask-rcnn_x101-32x4d_fpn_1x_coco",
+        **SMALL,
+        **{**NARROW, "backbone.width": 16},
+        **{
+            "backbone.depth": 50,
+            "backbone.groups": 4,
+            "backbone.width_per_group": 16,
+            "box.class_agnostic": True,
+            "mask.class_agnostic": True,
+        },
     ),
-}  # fmt: skip
+}
 PIXEL_STD = {"caffe": 60.0, "gn": 60.0}  # what the recording script divides the stem's weights by
 CASES = ["pytorch pair", "pytorch alone", "caffe alone", "gn pair", "resnext alone"]
 
@@ -112,7 +122,7 @@ def forced_inputs(golden, case, config: ModelConfig, count: int) -> dict[str, An
     def each(name, slots, kind=np.float32):
         return np.stack([padded(golden[f"{case}/{i}/{name}"], slots, kind) for i in range(count)])
 
-    proposals, found = config.rpn_post_nms_test, config.detections_per_image
+    proposals, found = config.rpn.post_nms_test, config.detections.per_image
     counts = np.array([len(golden[f"{case}/{i}/proposals"]) for i in range(count)])
     levels = [given(golden, case, f"P{i}") for i in range(2, 7)]
     inputs = {
@@ -141,38 +151,42 @@ def forced_inputs(golden, case, config: ModelConfig, count: int) -> dict[str, An
 def run_stages(model: MaskRCNN, batch: Batch, inputs: dict[str, Any]) -> dict[str, Any]:
     """Every part of the model, on MMDetection's inputs; and the whole model on the images."""
     config, levels = model.config, inputs["P"]
-    assign = jax.vmap(functools.partial(assign_levels, rule=config.roi_level_rule))
+    assign = jax.vmap(functools.partial(assign_levels, rule=config.box.pool.level_rule))
     sizes = tuple(level.shape[1:3] for level in levels)
-    anchors = jax.vmap(lambda extent: image_anchors(sizes, extent, config))(batch.extents)
-    objectness, deltas = model.rpn(levels, batch.extents)
+    anchors = jax.vmap(lambda extent: image_anchors(sizes, STRIDES, extent, config.rpn.anchors))(
+        batch.extents
+    )
+    objectness, deltas = model.rpn(levels, Pass(batch.extents))
     out = {
-        "C": model.backbone.body(batch.images, batch.extents),
+        "C": model.backbone.body(batch.images, Pass(batch.extents)),
         "objectness": objectness,
         "deltas": deltas,
         "anchors": anchors,
         "proposals": jax.vmap(
             lambda objectness, deltas, anchors, size: select_proposals(
-                objectness, deltas, anchors, sizes, size, config, train=False
+                objectness, deltas, anchors, sizes, size, config.rpn, train=False
             )
         )(inputs["objectness"], inputs["deltas"], anchors, batch.image_sizes),
         "levels": assign(inputs["proposals"].boxes),
-        "pooled": model.pool(batch, levels, inputs["proposals"].boxes, config.box_pool_size),
+        "pooled": model.pool(batch, levels, inputs["proposals"].boxes, config.box.pool),
         "box_head": model.box_head(inputs["pooled"]),
         "detections": jax.vmap(
-            lambda logits, deltas, proposals, size: select_detections(logits, deltas, proposals, size, config)
+            lambda logits, deltas, proposals, size: select_detections(
+                logits, deltas, proposals, size, config.classes, config.box, config.detections
+            )
         )(inputs["logits"], inputs["box_deltas"], inputs["proposals"], batch.image_sizes),
-        "mask_pooled": model.pool(batch, levels, inputs["boxes"], config.mask_pool_size),
+        "mask_pooled": model.pool(batch, levels, inputs["boxes"], config.mask.pool),
         "mask_logits": model.mask_head(inputs["mask_pooled"]),
         "whole": model.detect(batch),
     }
     if "large" in inputs:
         out["large"] = {
             "levels": assign(inputs["large"]),
-            "bbox": model.pool(batch, levels, inputs["large"], config.box_pool_size),
-            "mask": model.pool(batch, levels, inputs["large"], config.mask_pool_size),
+            "bbox": model.pool(batch, levels, inputs["large"], config.box.pool),
+            "mask": model.pool(batch, levels, inputs["large"], config.mask.pool),
         }
     if "C" in inputs:
-        out["P"] = model.backbone.fpn(inputs["C"], batch.extents[-1:])
+        out["P"] = model.backbone.fpn(inputs["C"], Pass(batch.extents[-1:]))
     return out
 
 
@@ -186,7 +200,7 @@ def recorded(request):
     weights = {name: seeded_mmdet_weight(name, tuple(shape), std) for name, shape in names.items()}
     model = from_state_dict(
         weights,
-        dataclasses.replace(CONFIGS[variant], test_min_size=shortest, test_max_size=longest),
+        CONFIGS[variant].replace({"input.test_min_size": shortest, "input.test_max_size": longest}),
         "mmdet",
     )
     batch = make_batch(model, [seeded_scene(*shape, [])["image"] for shape in shapes])
@@ -325,7 +339,9 @@ def test_sizes():
 def test_anchors_of_a_large_image():
     config = model_config("mmdet/mask-rcnn_r50_fpn_1x_coco")
     sizes = tuple((-(-800 // stride), -(-1344 // stride)) for stride in (4, 8, 16, 32, 64))
-    anchors = jax.jit(lambda extent: image_anchors(sizes, extent, config))(jnp.array([800, 1344]))
+    anchors = jax.jit(lambda extent: image_anchors(sizes, STRIDES, extent, config.rpn.anchors))(
+        jnp.array([800, 1344])
+    )
     boxes = np.asarray(anchors.boxes)
     np.testing.assert_array_equal(np.concatenate([boxes[:12], boxes[-12:]]), FUNCTIONS["anchors"])
     assert zlib.crc32(boxes.tobytes()) == FUNCTIONS["anchors/crc"]
@@ -341,7 +357,7 @@ def test_levels_next_to_their_limits(jit):
 def pair():
     """The batch of two of the pytorch style: its recording, config and inputs."""
     golden = np.load(GOLDENS / "mmdet_pytorch.npz")
-    config = dataclasses.replace(CONFIGS["pytorch"], test_min_size=96, test_max_size=128)
+    config = CONFIGS["pytorch"].replace({"input.test_min_size": 96, "input.test_max_size": 128})
     return golden, config, forced_inputs(golden, "pair", config, 2)
 
 
@@ -357,8 +373,8 @@ def test_saturated_ranking():
     @jax.jit
     @jax.vmap
     def select(objectness, deltas, image_size):
-        anchors = image_anchors(sizes, jnp.array([128, 128]), config)
-        return select_proposals(objectness, deltas, anchors, sizes, image_size, config, train=False)
+        anchors = image_anchors(sizes, STRIDES, jnp.array([128, 128]), config.rpn.anchors)
+        return select_proposals(objectness, deltas, anchors, sizes, image_size, config.rpn, train=False)
 
     ours = select(8 * inputs["objectness"] + 10, 10 * inputs["deltas"], golden["pair/image_sizes"])
     for i, valid in enumerate(np.asarray(ours.valid)):
@@ -375,12 +391,14 @@ def test_faster_rcnn():
     cases, the score threshold ends the list of detections.
     """
     golden, config, inputs = pair()
-    config = dataclasses.replace(config, mask_head=False, detections_per_image=300)
+    config = config.replace({"mask": None, "detections.per_image": 300})
 
     @jax.jit
     @jax.vmap
     def select(logits, deltas, proposals, image_size):
-        return select_detections(logits, deltas, proposals, image_size, config)
+        return select_detections(
+            logits, deltas, proposals, image_size, config.classes, config.box, config.detections
+        )
 
     sizes = golden["pair/image_sizes"]
     originals = json.loads(str(golden["cases"]))["pair"][0]
@@ -394,7 +412,7 @@ def test_faster_rcnn():
 @pytest.mark.parametrize("variant", ["pytorch", "caffe"])
 def test_normalisation_on_the_device(variant):
     """Batches of the data pipeline are normalised there; the same but for the last bits."""
-    config = dataclasses.replace(CONFIGS[variant], test_min_size=64, test_max_size=96)
+    config = CONFIGS[variant].replace({"input.test_min_size": 64, "input.test_max_size": 96})
     image = seeded_scene(75, 110, [])["image"]
     host = make_batch(config, [image])
     small = np.zeros(host.images.shape, np.uint8)

@@ -15,29 +15,33 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxmaskrcnn import config_json, model_fit, model_io
+from jaxmaskrcnn import model_fit, model_io
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import json as config_json
 from jaxmaskrcnn.convert import choice
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.model_io import config_from_json, config_to_json, load_model, save_model
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.presets import list_models, model_config
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.checkpoints import Checkpoints
 from jaxmaskrcnn.training.step import init_state
+from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
 CONFIG = ModelConfig(
-    num_classes=2,
-    categories=(Category(3, "balloon"), Category(17, "kite, ünïcode")),
-    backbone_depth=18,
-    backbone_width=8,
-    backbone_norm="bn_eval",
-    fpn_channels=8,
-    fpn_norm="bn",
-    box_fc_dim=16,
-    mask_dim=8,
-    mask_convs=1,
-    smooth_l1_beta=1.0 / 9.0,
+    num_classes=2, categories=(Category(3, "balloon"), Category(17, "kite, ünïcode"))
+).replace(
+    {
+        "backbone.depth": 18,
+        "backbone.width": 8,
+        "backbone.norm": "bn_eval",
+        "neck.channels": 8,
+        "neck.norm": "bn",
+        "box.fc_dim": 16,
+        "mask.dim": 8,
+        "mask.convs": 1,
+        "rpn.loss.beta": 1.0 / 9.0,
+        "box.loss.beta": 1.0 / 9.0,
+    }
 )
 
 
@@ -224,8 +228,8 @@ def test_a_model_that_could_not_be_read_back_is_not_saved(tmp_path, change):
 
 
 def test_another_config_for_the_same_arrays(saved):
-    model = load_model(saved, dataclasses.replace(CONFIG, score_threshold=0.7, categories=()))
-    assert model.config.score_threshold == 0.7
+    model = load_model(saved, CONFIG.replace({"detections.score_threshold": 0.7, "categories": ()}))
+    assert model.config.detections.score_threshold == 0.7
     assert model.categories == CONFIG.categories
     assert_same(model, make())
     with pytest.raises(UserError, match="do not fit") as error:
@@ -235,7 +239,7 @@ def test_another_config_for_the_same_arrays(saved):
 
 
 def test_new_heads_for_another_number_of_classes(saved, caplog):
-    config = dataclasses.replace(CONFIG, num_classes=4, categories=())
+    config = CONFIG.replace(num_classes=4, categories=())
     with pytest.raises(UserError, match="6 of another shape"):
         load_model(saved, config)
     old, new = arrays(load_model(saved)), arrays(load_model(saved, config, allow_new_heads=True))
@@ -255,15 +259,15 @@ def test_new_heads_for_another_number_of_classes(saved, caplog):
 
 
 def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
-    assert load_model(saved, bn_eps=1e-3).config == dataclasses.replace(CONFIG, norm_epsilon=1e-3)
+    assert load_model(saved, bn_eps=1e-3).config == CONFIG.replace({"backbone.norm_epsilon": 1e-3})
     assert load_model(saved, bn_eps=1e-3).backbone.body.bn1.epsilon == 1e-3
     with pytest.raises(UserError, match="bn_eps is -1"):
         load_model(saved, bn_eps=-1)
     (tmp_path / "config.yaml").write_text("")
-    other = dataclasses.replace(CONFIG, num_classes=7, categories=(), score_threshold=0.7)
+    other = CONFIG.replace({"num_classes": 7, "categories": (), "detections.score_threshold": 0.7})
     monkeypatch.setattr(choice, "config_from_file", lambda path, training: other)
     config = load_model(saved, tmp_path / "config.yaml").config
-    assert config == dataclasses.replace(CONFIG, score_threshold=0.7)
+    assert config == CONFIG.replace({"detections.score_threshold": 0.7})
 
 
 class Position:
@@ -281,7 +285,12 @@ def test_workdirs(saved, tmp_path):
         checkpoints.save(state | {"step": jnp.int32(3)}, Position())
     (workdir / "config.json").write_text(config_to_json(CONFIG), encoding="utf-8")
     assert_same(load_model(workdir), make(seed=5))
-    assert load_model(workdir, dataclasses.replace(CONFIG, score_threshold=0.7)).config.score_threshold == 0.7
+    assert (
+        load_model(
+            workdir, CONFIG.replace({"detections.score_threshold": 0.7})
+        ).config.detections.score_threshold
+        == 0.7
+    )
     shutil.copytree(saved, workdir / "best")
     assert_same(load_model(workdir), make())
     shutil.rmtree(workdir / "best")
@@ -306,7 +315,9 @@ def test_paths_that_are_no_directories(tmp_path):
         (lambda c: c.update(format_version=99), "format version 99.*update"),
         (lambda c: c.update(format="other"), "does not describe a model"),
         (lambda c: c["config"].update(zoom=3, tilt=1), "does not know: tilt, zoom"),
-        (lambda c: c["config"].update(size_rule="caffe"), "model.json: ModelConfig.size_rule is 'caffe'"),
+        (lambda c: c["config"]["input"].update(zoom=3), "does not know: input.zoom"),
+        (lambda c: c["config"]["input"].update(size_rule="caffe"), "json: InputConfig.size_rule is 'caffe'"),
+        (lambda c: c["config"]["backbone"].update(kind="vgg"), "knows no part 'vgg' for backbone"),
         (lambda c: c["config"].update(categories=[{"id": 1}]), "damaged: its config"),
         (lambda c: c.pop("config"), "damaged: it has no config"),
         (lambda c: c.pop("arrays"), "damaged: its list of arrays"),
@@ -321,7 +332,7 @@ def test_descriptions_that_do_not_fit(copy, change, match):
 
 
 def test_a_field_that_was_added_later_has_its_default(copy):
-    edit(copy, lambda c: c["config"].pop("mask_threshold"))
+    edit(copy, lambda c: c["config"]["detections"].pop("mask_threshold"))
     assert load_model(copy).config == CONFIG
 
 

@@ -13,8 +13,9 @@ from flax import nnx
 from pages import ROOT, blocks
 
 import jaxmaskrcnn as jmr
-from jaxmaskrcnn.models.mask_head import MaskHead
-from jaxmaskrcnn.models.resnet import ResNet
+from jaxmaskrcnn.models import Pass
+from jaxmaskrcnn.models.backbones.resnet import ResNet
+from jaxmaskrcnn.models.heads.mask import MaskHead
 
 PAGE = ROOT / "docs" / "modules.md"
 
@@ -58,7 +59,7 @@ def test_the_new_backbone_does_not_see_the_canvas(session):
     body, images = jax.jit(session["model"].backbone.body), session["batch"].images
     larger = jnp.pad(jnp.asarray(images), ((0, 0), (0, 32), (0, 64), (0, 0)))
     alone, leaking = body(images), body(larger)
-    padded = body(larger, jnp.array([[64, 96], [64, 96]]))
+    padded = body(larger, Pass(jnp.array([[64, 96], [64, 96]])))
     for a, b in zip(alone, padded, strict=True):
         np.testing.assert_allclose(b[:, : a.shape[1], : a.shape[2]], a, atol=1e-5)
     assert abs(np.asarray(leaking[0][:, :16, :24] - alone[0])).max() > 1e-3
@@ -67,15 +68,12 @@ def test_the_new_backbone_does_not_see_the_canvas(session):
 def test_another_side_of_the_masks(session):
     """The table says that M is free."""
 
-    class Coarse(nnx.Module):
-        def __call__(self, regions, mask=None, train=False):
+    class Coarse(type(session["model"].mask_head)):
+        def __call__(self, regions):
             return regions[..., :3]
 
-        def of_class(self, logits, labels):
-            return jnp.take_along_axis(logits, labels[:, None, None, None], axis=3)[..., 0]
-
-    model = nnx.clone(session["model"])
-    model.mask_head = Coarse()
+    model, config = nnx.clone(session["model"]), session["config"]
+    model.mask_head = Coarse(config.mask, 16, config.num_classes, rngs=nnx.Rngs(0))
 
     def both(batch):
         return model.detect(batch).masks, model.loss_terms(batch, train=False)["loss_mask"].total

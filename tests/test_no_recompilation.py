@@ -22,13 +22,13 @@ from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig
 from jaxmaskrcnn.data import eval_batches, prepare, train_iterator, write_shapes
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.inference.predictor import Predictor
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.training.checkpoints import Checkpoints
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.optimizer import make_optimizer
 from jaxmaskrcnn.training.parallel import Layout, make_train_step
 from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.step import init_state
+from jaxmaskrcnn.zoo.lookup import model_config
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def source(tmp_path_factory):
 def test_batches_of_a_canvas_have_one_shape(preset, source):
     """Images of one to five objects, and with one to the end of an epoch's batches."""
     assert len(set(source.object_counts.tolist())) >= 4
-    config = model_config(preset, num_classes=3, test_min_size=64, test_max_size=64)
+    config = model_config(preset, num_classes=3, **{"input.test_min_size": 64, "input.test_max_size": 64})
     data = DataConfig(batch_size=2, eval_batch_size=5, min_sizes=(64,), max_size=64)
     program = jax.jit(lambda batch: jax.tree.map(lambda x: x.sum(), batch))
     batches, found = train_iterator(source, config, data, seed=0), set()
@@ -62,7 +62,9 @@ def test_batches_of_a_canvas_have_one_shape(preset, source):
 
 
 def test_the_predictor_compiles_once_for_a_canvas():
-    config = model_config("jaxmaskrcnn/shapes", num_classes=3, test_min_size=64, test_max_size=96)
+    config = model_config(
+        "jaxmaskrcnn/shapes", num_classes=3, **{"input.test_min_size": 64, "input.test_max_size": 96}
+    )
     found, predictors = [], []
     for threshold in (0.0, 0.45, 0.99):
         predictor = Predictor(Stub(config), threshold, batch_size=2)
@@ -119,7 +121,7 @@ def test_a_training_step_compiles_once_for_a_canvas(parallel, tmp_path):
 
 def test_an_evaluation_compiles_once_for_a_canvas(tmp_path):
     source = prepare(*random_set(tmp_path, [(64, 64)] * 5), tmp_path)
-    config = small_config(score_threshold=0.1)
+    config = small_config(**{"detections.score_threshold": 0.1})
     layout = Layout("auto", jax.devices()[:1])
     graphdef, state = nnx.split(Stub(config))
     evaluator = Evaluator(

@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "first_steps.ipynb"
 # Put behind the cell with the tag "parameters"; neither the step nor the detections are computed then.
 TINY = """
-for name, value in dict(
-    backbone_width=8, fpn_channels=8, box_fc_dim=8, mask_dim=8, mask_convs=1, rpn_pre_nms_train=50,
-    rpn_pre_nms_test=50, rpn_post_nms_train=10, rpn_post_nms_test=10, roi_batch_size=8,
-    rpn_batch_size=16, detections_per_image=5, test_min_size=64, test_max_size=64,
-).items():
-    setattr(config.model, name, value)
+config.model.architecture = config.model.architecture.replace({
+    "backbone.width": 8, "neck.channels": 8, "box.fc_dim": 8, "mask.dim": 8, "mask.convs": 1,
+    "rpn.pre_nms_train": 50, "rpn.pre_nms_test": 50, "rpn.post_nms_train": 10, "rpn.post_nms_test": 10,
+    "regions.batch_size": 8, "rpn.batch_size": 16, "detections.per_image": 5,
+    "input.test_min_size": 64, "input.test_max_size": 64,
+})
 config.data.batch_size = config.data.eval_batch_size = config.train.steps = 2
 config.data.min_sizes, config.data.max_size, config.data.shapes.size = (64,), 64, 64
 config.data.shapes.train_images, config.data.shapes.eval_images = 4, 2

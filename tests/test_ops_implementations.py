@@ -17,7 +17,7 @@ WAYS = {
         (FEATURES, BOXES),
         ("gather", "gather_at_once", "tiles_cpu", "tiles_batched"),
     ),
-    "mask_targets": (
+    "mask.targets": (
         lambda m, b, **name: ops.mask_targets(m, 16, jnp.zeros(1, int), b, 4, rule="soft", **name),
         (MASK, BOXES),
         ("tiles_cpu", "tiles_batched", "whole"),

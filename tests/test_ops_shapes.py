@@ -20,10 +20,17 @@ N, SIZE = 3, (8, 8)
 BOXES, SCORES, IDS = jnp.zeros((N, 4)), jnp.zeros(N), jnp.zeros(N, int)
 MAP = jnp.zeros((*SIZE, 2))
 PACKED = jnp.zeros((2, 8, 1), jnp.uint8)
-CONFIG = ModelConfig(
-    num_classes=2, background="last", rpn_pre_nms_test=4, rpn_post_nms_test=4, rpn_batch_size=8,
-    roi_batch_size=4, detections_per_image=5, test_min_size=64, test_max_size=64,
-)  # fmt: skip
+CONFIG = ModelConfig(num_classes=2, background="last").replace(
+    {
+        "rpn.pre_nms_test": 4,
+        "rpn.post_nms_test": 4,
+        "rpn.batch_size": 8,
+        "regions.batch_size": 4,
+        "detections.per_image": 5,
+        "input.test_min_size": 64,
+        "input.test_max_size": 64,
+    }
+)
 
 
 def zeros(*shape):
@@ -53,12 +60,13 @@ def proposals(boxes=BOXES, valid=IDS > 0):
 
 def select(objectness=SCORES, deltas=BOXES, anchors=BOXES):
     return select_proposals(
-        objectness, deltas, Anchors(anchors, IDS > 0), ((1, 1),), jnp.array(SIZE), CONFIG, False
+        objectness, deltas, Anchors(anchors, IDS > 0), ((1, 1),), jnp.array(SIZE), CONFIG.rpn, False
     )
 
 
 def detect(logits, deltas, boxes=BOXES):
-    return select_detections(logits, deltas, proposals(boxes), jnp.array(SIZE), CONFIG)
+    size, parts = jnp.array(SIZE), (CONFIG.classes, CONFIG.box, CONFIG.detections)
+    return select_detections(logits, deltas, proposals(boxes), size, *parts)
 
 
 pool = functools.partial(ops.multilevel_roi_align, sampling_ratio=2, aligned=True, spatial_scales=jnp.ones(2))
@@ -107,37 +115,41 @@ WRONG = {
     "paste_mask_windows": (lambda: paste_mask_windows(zeros(3, 4, 5), BOXES, SIZE), "probs has"),
     "rpn_losses": (
         lambda: losses.rpn_losses(
-            SCORES, zeros(N, 8), Anchors(BOXES, IDS > 0), target_slots(1), CONFIG, None
+            SCORES, zeros(N, 8), Anchors(BOXES, IDS > 0), target_slots(1), CONFIG.rpn, None
         ),
         "deltas has",
     ),
     "sample_regions": (
-        lambda: losses.sample_regions(proposals(zeros(N, 5)), target_slots(1), CONFIG, None),
+        lambda: losses.sample_regions(proposals(zeros(N, 5)), target_slots(1), CONFIG.regions, 0.5, None),
         "boxes has",
     ),
     "match_boxes": (
         lambda: losses.match_boxes(
-            BOXES, IDS[:1] > 0, target_slots(1), CONFIG, foreground_iou=0.5, background_iou=0.5
+            BOXES, IDS[:1] > 0, target_slots(1), CONFIG.rpn, foreground_iou=0.5, background_iou=0.5
         ),
         "valid has",
     ),
     "box_losses": (
-        lambda: losses.box_losses(zeros(N, 5), zeros(N, 2, 4), regions(), target_slots(1), CONFIG),
+        lambda: losses.box_losses(
+            zeros(N, 5), zeros(N, 2, 4), regions(), target_slots(1), CONFIG.classes, CONFIG.box
+        ),
         r"logits has the shape \[3, 5\].*\[R, 3\]",
     ),
     "box_losses ": (
-        lambda: losses.box_losses(zeros(N, 3), zeros(N, 8), regions(), target_slots(1), CONFIG),
+        lambda: losses.box_losses(
+            zeros(N, 3), zeros(N, 8), regions(), target_slots(1), CONFIG.classes, CONFIG.box
+        ),
         r"deltas has the shape \[3, 8\].*\[R, 2, 4\]",
     ),
     "mask_loss": (
-        lambda: losses.mask_loss(zeros(N, 2, 4, 4), regions(), target_slots(1), 8, SIZE, CONFIG),
+        lambda: losses.mask_loss(zeros(N, 2, 4, 4), regions(), target_slots(1), 8, SIZE, CONFIG.mask),
         "logits has",
     ),
     "select_proposals": (lambda: select(deltas=zeros(12)), "deltas has"),
     "select_proposals ": (lambda: select(anchors=zeros(2, 4)), "boxes has"),
     "select_detections": (lambda: detect(zeros(N, 3), zeros(N, 8)), "deltas has"),
     "select_detections ": (lambda: detect(zeros(N, 4), zeros(N, 2, 4)), "logits has"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -227,11 +239,13 @@ def test_mask_targets_without_objects_or_regions():
 def terms_and_gradient(config, predictions, anchors, proposals, targets, rng):
     def total(predictions):
         objectness, deltas, logits, box_deltas, masks = predictions
-        terms = losses.rpn_losses(objectness, deltas, anchors, targets, config, rng)
-        regions = losses.sample_regions(proposals, targets, config, rng)
-        terms |= losses.box_losses(logits, box_deltas, regions, targets, config)
+        terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, rng)
+        regions = losses.sample_regions(
+            proposals, targets, config.regions, config.box.stages[0].foreground_iou, rng
+        )
+        terms |= losses.box_losses(logits, box_deltas, regions, targets, config.classes, config.box)
         first = jax.tree.map(lambda x: x[: masks.shape[0]], regions)
-        terms |= losses.mask_loss(masks, first, targets, 8, (8, 8), config)
+        terms |= losses.mask_loss(masks, first, targets, 8, (8, 8), config.mask)
         return sum(losses.reduce_terms(terms).values()), (terms, regions)
 
     (_, (terms, regions)), gradient = jax.value_and_grad(total, has_aux=True)(predictions)
@@ -243,10 +257,9 @@ def terms_and_gradient(config, predictions, anchors, proposals, targets, rng):
     [(6, 5, "soft", None), (0, 5, "polygon", 0), (6, 0, "soft", 0), (0, 0, "polygon", 0)],
 )
 def test_losses_without_ground_truth_slots_equal_those_of_an_empty_slot(anchors, boxes, rule, seed):
-    config = ModelConfig(
-        num_classes=2, background="last", rpn_batch_size=8, roi_batch_size=4, roi_positive_fraction=0.5,
-        mask_targets=rule,
-    )  # fmt: skip
+    config = ModelConfig(num_classes=2, background="last").replace(
+        {"rpn.batch_size": 8, "regions.batch_size": 4, "regions.positive_fraction": 0.5, "mask.targets": rule}
+    )
     rng = np.random.default_rng(0)
     shapes = ((anchors,), (anchors, 4), (4, 3), (4, 2, 4), (2, 4, 4))
     predictions = tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
@@ -273,11 +286,11 @@ def test_losses_without_ground_truth_slots_equal_those_of_an_empty_slot(anchors,
 
 def test_boxes_match_nothing_where_there_is_no_slot():
     for crowd_regions in ("ignore", "drop"):
-        config = ModelConfig(crowd_regions=crowd_regions)
+        config = ModelConfig().replace({"rpn.crowd": crowd_regions, "regions.crowd": crowd_regions})
         rules = dict(foreground_iou=0.7, background_iou=0.3, low_quality="label")
         for count in (0, 3):
             index, label = losses.match_boxes(
-                zeros(count, 4), jnp.ones(count, bool), target_slots(0), config, **rules
+                zeros(count, 4), jnp.ones(count, bool), target_slots(0), config.rpn, **rules
             )
             assert index.tolist() == label.tolist() == [0] * count
 
@@ -285,15 +298,17 @@ def test_boxes_match_nothing_where_there_is_no_slot():
 def test_proposals_of_no_anchor_and_detections_of_no_proposal():
     none = Anchors(zeros(0, 4), jnp.zeros(0, bool))
     for sizes in ((), ((0, 0), (0, 3))):
-        found = jax.jit(lambda *x, sizes=sizes: select_proposals(*x, sizes, jnp.array(SIZE), CONFIG, False))(
-            zeros(0), zeros(0, 4), none
-        )
+        found = jax.jit(
+            lambda *x, sizes=sizes: select_proposals(*x, sizes, jnp.array(SIZE), CONFIG.rpn, False)
+        )(zeros(0), zeros(0, 4), none)
         assert found.boxes.shape == (4, 4) and found.scores.shape == (4,) and not found.valid.any()
     for agnostic in (False, True):
-        config = ModelConfig(
-            num_classes=2, background="last", detections_per_image=5, class_agnostic_boxes=agnostic
+        config = ModelConfig(num_classes=2, background="last").replace(
+            {"detections.per_image": 5, "box.class_agnostic": agnostic}
         )
-        found = jax.jit(lambda *x, config=config: select_detections(*x, jnp.array(SIZE), config))(
+        found = jax.jit(
+            lambda *x, c=config: select_detections(*x, jnp.array(SIZE), c.classes, c.box, c.detections)
+        )(
             zeros(0, 3),
             zeros(0, 1 if agnostic else 2, 4),
             Proposals(zeros(0, 4), zeros(0), jnp.zeros(0, bool)),

@@ -51,7 +51,9 @@ def test_updates_equal_torch_sgd(exempts_norm, nesterov, clip_norm):
     )  # fmt: skip
     params = nnx.state(Net(), nnx.Param)
     schedule = learning_rate(config, batch_size=1, steps=6)
-    optimizer = make_optimizer(config, schedule, params, ModelConfig(weight_decay_exempts_norm=exempts_norm))
+    optimizer = make_optimizer(
+        config, schedule, params, ModelConfig().replace({"compute.weight_decay_exempts_norm": exempts_norm})
+    )
     rng = np.random.default_rng(0)
     names, before = sorted(flat(params)), flat(params)
     grads_of_steps = [

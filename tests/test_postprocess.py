@@ -14,13 +14,21 @@ from jaxmaskrcnn.structures import Category, Detections
 RESIZED, ORIGINAL = (60, 83), (45, 61)  # no whole ratio on either axis
 RULES = {
     "torchvision": {},
-    "detectron2": {"rescale_rule": "detectron2", "paste_rule": "detectron2", "background": "last"},
-    "mmdet": {"rescale_rule": "mmdet", "paste_rule": "detectron2", "background": "last"},
+    "detectron2": {
+        "detections.rescale_rule": "detectron2",
+        "detections.paste_rule": "detectron2",
+        "background": "last",
+    },
+    "mmdet": {
+        "detections.rescale_rule": "mmdet",
+        "detections.paste_rule": "detectron2",
+        "background": "last",
+    },
 }
 
 
 def make_config(rule, **overrides):
-    return ModelConfig(num_classes=3, **{**RULES[rule], **overrides})
+    return ModelConfig(num_classes=3).replace({**RULES[rule], **overrides})
 
 
 def make_detections(seed=0, slots=12, valid=9):
@@ -80,8 +88,10 @@ def test_masks_are_the_thresholded_full_paste(rule):
     detections = make_detections(1)
     config = make_config(rule)
     out = postprocess(detections, RESIZED, ORIGINAL, config, masks="probs")
-    _, keep = rescale_boxes(detections.boxes[:9], RESIZED, ORIGINAL, config.rescale_rule)
-    full = ops.paste_masks(detections.masks[:9][keep], out["boxes"], ORIGINAL, convention=config.paste_rule)
+    _, keep = rescale_boxes(detections.boxes[:9], RESIZED, ORIGINAL, config.detections.rescale_rule)
+    full = ops.paste_masks(
+        detections.masks[:9][keep], out["boxes"], ORIGINAL, convention=config.detections.paste_rule
+    )
     np.testing.assert_allclose(out["masks"], full, atol=1e-5)
     assert out["masks"].dtype == np.float32 and np.ptp(out["masks"]) > 0.5
     bools = postprocess(detections, RESIZED, ORIGINAL, config)["masks"]
@@ -111,7 +121,7 @@ def test_a_probability_on_the_threshold_counts_for_detectron2_only():
 def test_no_masks_without_a_mask_head_and_none_where_nothing_is_found():
     detections = make_detections()
     assert "masks" not in postprocess(
-        detections._replace(masks=None), RESIZED, ORIGINAL, make_config("mmdet", mask_head=False)
+        detections._replace(masks=None), RESIZED, ORIGINAL, make_config("mmdet", **{"mask": None})
     )
     nothing = detections._replace(valid=np.zeros(12, bool))
     for form, shape in (("bool", (0, *ORIGINAL)), ("probs", (0, *ORIGINAL)), ("rle", (0,))):

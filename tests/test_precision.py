@@ -1,7 +1,5 @@
 """bfloat16 activations, and a backbone that is computed again for its gradient."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import optax
@@ -17,15 +15,23 @@ from jaxmaskrcnn.training.step import init_state
 pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 CONFIG = small_config(
-    backbone_depth=18, backbone_norm="bn", freeze_at=0, rpn_pre_nms_train=40, rpn_post_nms_train=20,
-    rpn_batch_size=32, roi_batch_size=16, roi_positive_fraction=0.5,
-)  # fmt: skip
+    **{
+        "backbone.depth": 18,
+        "backbone.norm": "bn",
+        "backbone.freeze_at": 0,
+        "rpn.pre_nms_train": 40,
+        "rpn.post_nms_train": 20,
+        "rpn.batch_size": 32,
+        "regions.batch_size": 16,
+        "regions.positive_fraction": 0.5,
+    }
+)
 
 
 def gradients(**changes):
     """Losses, gradients and statistics of the same weights and images."""
     reference = random_model(CONFIG)
-    config = dataclasses.replace(CONFIG, **changes)
+    config = CONFIG.replace(changes)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
     model = nnx.merge(graphdef, nnx.state(reference))
     graphdef, _, state = init_state(model, trainable(model), lambda params: optax.identity())
@@ -51,7 +57,7 @@ def flat(tree):
 
 def checkpoints(**changes):
     """How many parts of the backbone are computed again."""
-    model = nnx.eval_shape(lambda: MaskRCNN(dataclasses.replace(CONFIG, **changes), rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: MaskRCNN(CONFIG.replace(changes), rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(model)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graphdef, state).features(x))(state, images)
@@ -59,7 +65,7 @@ def checkpoints(**changes):
 
 
 def test_bfloat16_keeps_losses_parameters_and_gradients_in_float32(plain):
-    half = gradients(dtype="bfloat16")
+    half = gradients(**{"compute.dtype": "bfloat16"})
     leaves = jax.tree.leaves((half.losses, half.grads, half.statistics))
     assert {x.dtype.name for x in leaves} == {"float32"}
     assert all(np.isfinite(x).all() for x in leaves)
@@ -70,8 +76,8 @@ def test_bfloat16_keeps_losses_parameters_and_gradients_in_float32(plain):
 
 
 def test_remat_changes_no_number(plain):
-    assert checkpoints(remat=True) == 4 and checkpoints(remat=False) == 0
-    again = gradients(remat=True)
+    assert checkpoints(**{"compute.remat": True}) == 4 and checkpoints(**{"compute.remat": False}) == 0
+    again = gradients(**{"compute.remat": True})
     for name, loss in plain.losses.items():
         assert float(again.losses[name]) == pytest.approx(float(loss), rel=1e-5)
     for tree in ("grads", "statistics"):

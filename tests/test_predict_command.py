@@ -22,8 +22,8 @@ from jaxmaskrcnn.inference.comparison import draw_comparison
 from jaxmaskrcnn.inference.drawing import draw_detections, palette_colour
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import WORKERS, ordered_futures
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.zoo.lookup import model_config
 
 CATEGORIES = (Category(3, "cat"), Category(17, "dog"), Category(90, "eel"))
 
@@ -32,7 +32,10 @@ CATEGORIES = (Category(3, "cat"), Category(17, "dog"), Category(90, "eel"))
 def model():
     return Stub(
         model_config(
-            "jaxmaskrcnn/shapes", num_classes=3, categories=CATEGORIES, test_min_size=64, test_max_size=96
+            "jaxmaskrcnn/shapes",
+            num_classes=3,
+            categories=CATEGORIES,
+            **{"input.test_min_size": 64, "input.test_max_size": 96},
         )
     )
 
@@ -270,7 +273,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
 
 
 def test_masks_are_told_to_be_missing(model, predict, folder, monkeypatch, capsys):
-    boxes = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1, mask_head=False))
+    boxes = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1, **{"mask": None}))
     monkeypatch.setattr(predicting, "load_model", lambda *_, **__: boxes)
     assert predict(folder, format="masks") == 2
     assert "the model has no mask head" in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """The Predictor with a small random model."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -14,8 +12,8 @@ from jaxmaskrcnn.data.preprocess import eval_size, make_batch
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.inference.predictor import Predictor, canvas_of
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.zoo.lookup import model_config
 
 CATEGORIES = (Category(3, "cat"), Category(17, "dog"), Category(90, "eel"))
 
@@ -26,9 +24,7 @@ def model():
         "jaxmaskrcnn/shapes",
         num_classes=3,
         categories=CATEGORIES,
-        test_min_size=64,
-        test_max_size=96,
-        score_threshold=0.2,
+        **{"input.test_min_size": 64, "input.test_max_size": 96, "detections.score_threshold": 0.2},
     )
     return Stub(config)
 
@@ -65,7 +61,7 @@ def test_shapes_types_and_order(predictor):
 
 
 def test_the_real_model_through_make_batch_gives_the_same():
-    config = small_config(num_classes=3, score_threshold=0.01, test_max_size=96)
+    config = small_config(num_classes=3, **{"detections.score_threshold": 0.01, "input.test_max_size": 96})
     model = random_model(config)
     image = picture(1, 30, 100)
     batch = make_batch(model, [image])
@@ -134,14 +130,18 @@ def test_score_threshold_above_and_below_the_config(model, predictor):
     keep = middle["scores"] > threshold
     assert 0 < keep.sum() < len(keep)
     assert_same(high, {key: value[keep] for key, value in middle.items()})
-    strict = Stub(dataclasses.replace(model.config, score_threshold=0.99))
+    strict = Stub(model.config.replace({"detections.score_threshold": 0.99}))
     assert len(Predictor(strict)(image)["boxes"]) == 0
     assert_same(Predictor(strict, 0.2)(image), middle)
-    assert strict.config.score_threshold == 0.99  # the model itself is left as it was
+    assert strict.config.detections.score_threshold == 0.99  # the model itself is left as it was
 
 
 def test_without_a_mask_head():
-    stub = Stub(ModelConfig(num_classes=1, mask_head=False, test_min_size=32, test_max_size=32))
+    stub = Stub(
+        ModelConfig(num_classes=1).replace(
+            {"mask": None, "input.test_min_size": 32, "input.test_max_size": 32}
+        )
+    )
     out = Predictor(stub)(picture(0, 32, 32))
     assert sorted(out) == ["boxes", "labels", "scores"]
 

@@ -1,6 +1,5 @@
 """Presets: conventions by library, what the models differ in, what is published, mistyped names."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from jaxmaskrcnn.__main__ import main as command
 from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import (
+from jaxmaskrcnn.zoo.lookup import (
     CITYSCAPES_8,
     COCO_80,
     COCO_90,
@@ -31,145 +30,205 @@ TV, D2, MM = (
 # presets: torchvision, Detectron2, MMDetection.
 CONVENTIONS = {
     "num_classes": (90, 80, 80),
-    "channel_order": ("rgb", "bgr", "rgb"),
-    "normalise_before_resize": (True, False, False),
-    "resize_kernel": ("torch", "pil", "cv2"),
-    "size_rule": ("torchvision", "detectron2", "mmdet"),
-    "test_min_size": (800, 800, 800),
-    "test_max_size": (1333, 1333, 1333),
-    "pad_divisor": (32, 32, 32),
-    "backbone_depth": (50, 50, 50),
-    "backbone_stride_in_1x1": (False, True, False),
-    "backbone_norm": ("frozen_bn", "frozen_bn", "bn_eval"),
-    "norm_epsilon": (0.0, 1e-5, 1e-5),
-    "freeze_at": (2, 2, 2),
-    "fpn_norm": ("none", "none", "none"),
-    "anchor_sizes": ((32, 64, 128, 256, 512),) * 3,
-    "anchor_ratios": ((0.5, 1, 2),) * 3,
-    "anchor_rounding": (True, False, False),
-    "anchor_stride": ("derived", "fixed", "fixed"),
-    "rpn_convs": (1, 1, 1),
-    "rpn_ranking": ("logit", "logit", "probability"),
-    "rpn_pre_nms_train": (2000, 2000, 2000),
-    "rpn_pre_nms_test": (1000, 1000, 1000),
-    "rpn_post_nms_train": (2000, 1000, 1000),
-    "rpn_post_nms_test": (1000, 1000, 1000),
-    "rpn_nms_threshold": (0.7, 0.7, 0.7),
-    "rpn_min_side": (1e-3, 0, 0),
-    "delta_clamp": ("max", "max", "both"),
-    "rpn_foreground_iou": (0.7, 0.7, 0.7),
-    "rpn_background_iou": (0.3, 0.3, 0.3),
-    "rpn_low_quality": ("label", "label", "reassign"),
-    "rpn_low_quality_min_iou": (0, 0, 0.3),
-    "rpn_batch_size": (256, 256, 256),
-    "rpn_positive_fraction": (0.5, 0.5, 0.5),
-    "rpn_loss_count": ("sampled", "constant", "sampled"),
-    "iou_epsilon": (0, 0, 1e-6),
-    "ground_truth_proposals": ("append", "append", "prepend"),
-    "roi_batch_size": (512, 512, 512),
-    "roi_positive_fraction": (0.25, 0.25, 0.25),
-    "roi_foreground_iou": (0.5, 0.5, 0.5),
-    "roi_low_quality": (False, False, True),
-    "roi_aligned": (False, True, True),
-    "roi_sampling_ratio": (2, 0, 0),
-    "roi_level_rule": ("torchvision", "detectron2", "mmdet"),
-    "roi_scale": ("inferred", "stride", "stride"),
-    "box_pool_size": (7, 7, 7),
-    "box_convs": (0, 0, 0),
-    "box_fcs": (2, 2, 2),
-    "box_fc_dim": (1024, 1024, 1024),
-    "head_norm": ("none", "none", "none"),
+    "input.channel_order": ("rgb", "bgr", "rgb"),
+    "input.normalise_before_resize": (True, False, False),
+    "input.resize_kernel": ("torch", "pil", "cv2"),
+    "input.size_rule": ("torchvision", "detectron2", "mmdet"),
+    "input.test_min_size": (800, 800, 800),
+    "input.test_max_size": (1333, 1333, 1333),
+    "input.pad_divisor": (32, 32, 32),
+    "backbone.depth": (50, 50, 50),
+    "backbone.stride_in_1x1": (False, True, False),
+    "backbone.norm": ("frozen_bn", "frozen_bn", "bn_eval"),
+    "backbone.norm_epsilon": (0.0, 1e-5, 1e-5),
+    "backbone.freeze_at": (2, 2, 2),
+    "neck.norm": ("none", "none", "none"),
+    "rpn.anchors.sizes": (((32,), (64,), (128,), (256,), (512,)),) * 3,
+    "rpn.anchors.order": ("ratio", "size", "ratio"),
+    "rpn.anchors.ratios": ((0.5, 1, 2),) * 3,
+    "rpn.anchors.rounding": (True, False, False),
+    "rpn.anchors.stride": ("derived", "fixed", "fixed"),
+    "rpn.convs": (1, 1, 1),
+    "rpn.ranking": ("logit", "logit", "probability"),
+    "rpn.pre_nms_train": (2000, 2000, 2000),
+    "rpn.pre_nms_test": (1000, 1000, 1000),
+    "rpn.post_nms_train": (2000, 1000, 1000),
+    "rpn.post_nms_test": (1000, 1000, 1000),
+    "rpn.nms_threshold": (0.7, 0.7, 0.7),
+    "rpn.min_side": (1e-3, 0, 0),
+    "rpn.delta_clamp": ("max", "max", "both"),
+    "box.delta_clamp": ("max", "max", "both"),
+    "rpn.foreground_iou": (0.7, 0.7, 0.7),
+    "rpn.background_iou": (0.3, 0.3, 0.3),
+    "rpn.low_quality": ("label", "label", "reassign"),
+    "rpn.low_quality_min_iou": (0, 0, 0.3),
+    "rpn.batch_size": (256, 256, 256),
+    "rpn.positive_fraction": (0.5, 0.5, 0.5),
+    "rpn.loss_count": ("sampled", "constant", "sampled"),
+    "rpn.iou_epsilon": (0, 0, 1e-6),
+    "regions.iou_epsilon": (0, 0, 1e-6),
+    "regions.ground_truth_proposals": ("append", "append", "prepend"),
+    "regions.batch_size": (512, 512, 512),
+    "regions.positive_fraction": (0.25, 0.25, 0.25),
+    "box.stages.0.foreground_iou": (0.5, 0.5, 0.5),
+    "regions.low_quality": ("none", "none", "reassign"),
+    "box.pool.aligned": (False, True, True),
+    "mask.pool.aligned": (False, True, True),
+    "box.pool.sampling_ratio": (2, 0, 0),
+    "mask.pool.sampling_ratio": (2, 0, 0),
+    "box.pool.level_rule": ("torchvision", "detectron2", "mmdet"),
+    "mask.pool.level_rule": ("torchvision", "detectron2", "mmdet"),
+    "box.pool.scale": ("inferred", "stride", "stride"),
+    "mask.pool.scale": ("inferred", "stride", "stride"),
+    "box.pool.size": (7, 7, 7),
+    "box.convs": (0, 0, 0),
+    "box.fcs": (2, 2, 2),
+    "box.fc_dim": (1024, 1024, 1024),
+    "box.norm": ("none", "none", "none"),
+    "mask.norm": ("none", "none", "none"),
     "background": ("first", "last", "last"),
-    "box_weights": ((10, 10, 5, 5),) * 3,
-    "smooth_l1_beta": (1 / 9, 0, 0),
-    "mask_head": (True, True, True),
-    "mask_pool_size": (14, 14, 14),
-    "mask_convs": (4, 4, 4),
-    "mask_targets": ("soft", "polygon", "threshold"),
-    "score_threshold": (0.05, 0.05, 0.05),
-    "nms_threshold": (0.5, 0.5, 0.5),
-    "detections_per_image": (100, 100, 100),
-    "detection_min_side": (1e-2, 0, 0),
-    "rescale_rule": ("torchvision", "detectron2", "mmdet"),
-    "paste_rule": ("torchvision", "detectron2", "detectron2"),
-    "weight_decay_exempts_norm": (False, True, False),
+    "box.stages.0.box_weights": ((10, 10, 5, 5),) * 3,
+    "rpn.loss.beta": (1 / 9, 0, 0),
+    "box.loss.beta": (1 / 9, 0, 0),
+    "mask.pool.size": (14, 14, 14),
+    "mask.convs": (4, 4, 4),
+    "mask.targets": ("soft", "polygon", "threshold"),
+    "detections.score_threshold": (0.05, 0.05, 0.05),
+    "detections.nms_threshold": (0.5, 0.5, 0.5),
+    "detections.per_image": (100, 100, 100),
+    "detections.min_side": (1e-2, 0, 0),
+    "detections.rescale_rule": ("torchvision", "detectron2", "mmdet"),
+    "detections.paste_rule": ("torchvision", "detectron2", "detectron2"),
+    "compute.weight_decay_exempts_norm": (False, True, False),
 }
 
 
 @pytest.mark.parametrize("field", CONVENTIONS)
 def test_conventions_of_each_library(field):
-    assert tuple(getattr(model_config(name), field) for name in (TV, D2, MM)) == CONVENTIONS[field]
+    assert tuple(model_config(name).get(field) for name in (TV, D2, MM)) == CONVENTIONS[field]
 
 
 # Typed in from the sources' config files, not from the registry.
-X101 = dict(backbone_depth=101, backbone_groups=32, backbone_width_per_group=8)
-FOUR_CONV = dict(box_convs=4, box_fcs=1)
+X101 = {"backbone.depth": 101, "backbone.groups": 32, "backbone.width_per_group": 8}
+FOUR_CONV = {"box.convs": 4, "box.fcs": 1}
 BGR_STD = (57.375, 57.12, 58.395)
-D2_X101 = dict(**X101, backbone_stride_in_1x1=False, pixel_std=BGR_STD)
-D2_GN = dict(**FOUR_CONV, backbone_norm="gn", fpn_norm="gn", head_norm="gn", backbone_stride_in_1x1=False)
-BN = dict(**FOUR_CONV, backbone_norm="bn", fpn_norm="bn", head_norm="bn")
-LVIS = dict(num_classes=1203, categories=(), score_threshold=0.0001, detections_per_image=300)
-MSRA_INPUT = dict(channel_order="bgr", pixel_mean=(103.53, 116.28, 123.675), pixel_std=(1.0, 1.0, 1.0))
-CAFFE = dict(**MSRA_INPUT, backbone_stride_in_1x1=True, backbone_norm="frozen_bn")
-MM_GN = dict(**FOUR_CONV, backbone_norm="gn", fpn_norm="gn", head_norm="gn")
-BOX_ONLY = dict(mask_head=False, roi_low_quality=False)  # MMDetection's
+D2_X101 = {**X101, "backbone.stride_in_1x1": False, "input.pixel_std": BGR_STD}
+D2_GN = {
+    **FOUR_CONV,
+    "backbone.norm": "gn",
+    "neck.norm": "gn",
+    "box.norm": "gn",
+    "mask.norm": "gn",
+    "backbone.stride_in_1x1": False,
+}
+BN = {**FOUR_CONV, "backbone.norm": "bn", "neck.norm": "bn", "box.norm": "bn", "mask.norm": "bn"}
+LVIS = {
+    "num_classes": 1203,
+    "categories": (),
+    "detections.score_threshold": 0.0001,
+    "detections.per_image": 300,
+}
+MSRA_INPUT = {
+    "input.channel_order": "bgr",
+    "input.pixel_mean": (103.53, 116.28, 123.675),
+    "input.pixel_std": (1.0, 1.0, 1.0),
+}
+CAFFE = {**MSRA_INPUT, "backbone.stride_in_1x1": True, "backbone.norm": "frozen_bn"}
+MM_GN = {**FOUR_CONV, "backbone.norm": "gn", "neck.norm": "gn", "box.norm": "gn", "mask.norm": "gn"}
+BOX_ONLY = {"mask": None, "regions.low_quality": "none"}  # MMDetection's
 
 DIFFERENCES = {
-    "torchvision/maskrcnn_resnet50_fpn_v2": dict(**BN, norm_epsilon=1e-5, rpn_convs=2),
-    "torchvision/fasterrcnn_resnet50_fpn": dict(mask_head=False),
-    "torchvision/fasterrcnn_resnet50_fpn_v2": dict(**BN, norm_epsilon=1e-5, rpn_convs=2, mask_head=False),
+    "torchvision/maskrcnn_resnet50_fpn_v2": {**BN, "backbone.norm_epsilon": 1e-5, "rpn.convs": 2},
+    "torchvision/fasterrcnn_resnet50_fpn": {"mask": None},
+    "torchvision/fasterrcnn_resnet50_fpn_v2": {
+        **{path: value for path, value in BN.items() if not path.startswith("mask.")},
+        "backbone.norm_epsilon": 1e-5,
+        "rpn.convs": 2,
+        "mask": None,
+    },
     "detectron2/mask_rcnn_R_50_FPN_1x": {},
-    "detectron2/mask_rcnn_R_101_FPN_3x": dict(backbone_depth=101),
+    "detectron2/mask_rcnn_R_101_FPN_3x": {"backbone.depth": 101},
     "detectron2/mask_rcnn_X_101_32x8d_FPN_3x": D2_X101,
-    "detectron2/faster_rcnn_R_50_FPN_1x": dict(mask_head=False),
-    "detectron2/faster_rcnn_X_101_32x8d_FPN_3x": dict(**D2_X101, mask_head=False),
-    "detectron2/mask_rcnn_R_50_FPN_1x_cls_agnostic": dict(
-        class_agnostic_boxes=True, class_agnostic_masks=True
-    ),
+    "detectron2/faster_rcnn_R_50_FPN_1x": {"mask": None},
+    "detectron2/faster_rcnn_X_101_32x8d_FPN_3x": {**D2_X101, "mask": None},
+    "detectron2/mask_rcnn_R_50_FPN_1x_cls_agnostic": {
+        "box.class_agnostic": True,
+        "mask.class_agnostic": True,
+    },
     "detectron2/mask_rcnn_R_50_FPN_3x_gn": D2_GN,
-    "detectron2/scratch_mask_rcnn_R_50_FPN_3x_gn": dict(**D2_GN, freeze_at=0),
-    "detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn": dict(**D2_GN, freeze_at=0, pixel_std=BGR_STD),
+    "detectron2/scratch_mask_rcnn_R_50_FPN_3x_gn": {**D2_GN, "backbone.freeze_at": 0},
+    "detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn": {
+        **D2_GN,
+        "backbone.freeze_at": 0,
+        "input.pixel_std": BGR_STD,
+    },
     "detectron2/mask_rcnn_R_50_FPN_3x_syncbn": BN,
-    "detectron2/scratch_mask_rcnn_R_50_FPN_9x_syncbn": dict(
-        **BN, freeze_at=0, pixel_std=BGR_STD, backbone_stride_in_1x1=False
-    ),
-    "detectron2/mask_rcnn_R_101_FPN_400ep_LSJ": dict(**BN, freeze_at=0, rpn_convs=2, backbone_depth=101),
-    "detectron2/Cityscapes/mask_rcnn_R_50_FPN": dict(
-        num_classes=8, categories=CITYSCAPES_8, test_min_size=1024, test_max_size=2048
-    ),
+    "detectron2/scratch_mask_rcnn_R_50_FPN_9x_syncbn": {
+        **BN,
+        "backbone.freeze_at": 0,
+        "input.pixel_std": BGR_STD,
+        "backbone.stride_in_1x1": False,
+    },
+    "detectron2/mask_rcnn_R_101_FPN_400ep_LSJ": {
+        **BN,
+        "backbone.freeze_at": 0,
+        "rpn.convs": 2,
+        "backbone.depth": 101,
+    },
+    "detectron2/Cityscapes/mask_rcnn_R_50_FPN": {
+        "num_classes": 8,
+        "categories": CITYSCAPES_8,
+        "input.test_min_size": 1024,
+        "input.test_max_size": 2048,
+    },
     "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": LVIS,
     "detectron2/LVISv0.5-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_1x": {
-        **LVIS, **D2_X101, "num_classes": 1230,
+        **LVIS,
+        **D2_X101,
+        "num_classes": 1230,
     },
     "mmdet/mask-rcnn_r50-caffe_fpn_1x_coco": CAFFE,
-    "mmdet/mask-rcnn_r101-caffe_fpn_ms-poly-3x_coco": dict(**CAFFE, backbone_depth=101),
-    "mmdet/mask-rcnn_x101-64x4d_fpn_2x_coco": dict(
-        backbone_depth=101, backbone_groups=64, backbone_width_per_group=4
-    ),
+    "mmdet/mask-rcnn_r101-caffe_fpn_ms-poly-3x_coco": {**CAFFE, "backbone.depth": 101},
+    "mmdet/mask-rcnn_x101-64x4d_fpn_2x_coco": {
+        "backbone.depth": 101,
+        "backbone.groups": 64,
+        "backbone.width_per_group": 4,
+    },
     "mmdet/mask-rcnn_x101-32x8d_fpn_1x_coco": {
-        **X101, **MSRA_INPUT, "pixel_std": BGR_STD, "backbone_norm": "frozen_bn",
+        **X101,
+        **MSRA_INPUT,
+        "input.pixel_std": BGR_STD,
+        "backbone.norm": "frozen_bn",
     },
     "mmdet/mask-rcnn_r50_fpn_gn-all_2x_coco": dict(**MM_GN, **MSRA_INPUT),
     "mmdet/mask-rcnn_r50-contrib_fpn_gn-all_3x_coco": MM_GN,
-    "mmdet/mask-rcnn_r50-scratch_fpn_gn-all_6x_coco": dict(
-        **MM_GN, freeze_at=0, weight_decay_exempts_norm=True
-    ),
-    "mmdet/mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-270k_coco": dict(
-        **BN, freeze_at=0, rpn_convs=2
-    ),
-    "mmdet/mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco": dict(
-        **BN, **MSRA_INPUT, freeze_at=0, rpn_convs=2, backbone_stride_in_1x1=True
-    ),
+    "mmdet/mask-rcnn_r50-scratch_fpn_gn-all_6x_coco": {
+        **MM_GN,
+        "backbone.freeze_at": 0,
+        "compute.weight_decay_exempts_norm": True,
+    },
+    "mmdet/mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-270k_coco": {
+        **BN,
+        "backbone.freeze_at": 0,
+        "rpn.convs": 2,
+    },
+    "mmdet/mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco": {
+        **BN,
+        **MSRA_INPUT,
+        "backbone.freeze_at": 0,
+        "rpn.convs": 2,
+        "backbone.stride_in_1x1": True,
+    },
     "mmdet/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1": LVIS,
     "mmdet/faster-rcnn_r50_fpn_1x_coco": BOX_ONLY,
-    "mmdet/faster-rcnn_r101-caffe_fpn_ms-3x_coco": dict(**BOX_ONLY, **CAFFE, backbone_depth=101),
-}  # fmt: skip
+    "mmdet/faster-rcnn_r101-caffe_fpn_ms-3x_coco": {**BOX_ONLY, **CAFFE, "backbone.depth": 101},
+}
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_models_differ_from_their_library_in_these_fields_only(name):
     base = {"torchvision": TV, "detectron2": D2, "mmdet": MM}[name.split("/")[0]]
-    assert model_config(name) == dataclasses.replace(model_config(base), **DIFFERENCES[name])
+    assert model_config(name) == model_config(base).replace(DIFFERENCES[name])
 
 
 # What the zoos publish: box AP, mask AP, file.
@@ -205,7 +264,7 @@ def test_registry_is_consistent():
         assert (info.model_id is not None) == (library == "detectron2" and info.file is not None)
         if library != "jaxmaskrcnn":
             assert info.source
-        if not model_config(info.name).mask_head:
+        if model_config(info.name).mask is None:
             assert info.mask_ap is None
         for ap in (info.box_ap, info.mask_ap):
             assert ap is None or 15 < ap < 60
@@ -224,13 +283,13 @@ def test_backbones_fit_every_library():
     for name in names:
         for preset in (TV, D2, MM):
             config = model_config(preset, **backbone_info(name).fields)
-            assert config.norm_epsilon == 1e-5
-            pixel = np.array([{"r": 255.0, "g": 0.0, "b": 0.0}[c] for c in config.channel_order])
-            value = (pixel * config.pixel_scale - config.pixel_mean) / config.pixel_std
-            red = value[config.channel_order.index("r")]
+            assert config.backbone.norm_epsilon == 1e-5
+            pixel = np.array([{"r": 255.0, "g": 0.0, "b": 0.0}[c] for c in config.input.channel_order])
+            value = (pixel * config.input.pixel_scale - config.input.pixel_mean) / config.input.pixel_std
+            red = value[config.input.channel_order.index("r")]
             unit = 1.0 if "MSRA" in name else 58.395
             assert red == pytest.approx((255 - 123.675) / unit, rel=1e-3)
-            assert config.backbone_stride_in_1x1 == ("MSRA" in name)
+            assert config.backbone.stride_in_1x1 == ("MSRA" in name)
 
 
 @pytest.mark.parametrize(
@@ -247,10 +306,10 @@ def test_backbones_fit_every_library():
 )
 def test_backbone_architecture(name, depth, groups, width, order):
     config = model_config(D2, **backbone_info(name).fields)
-    assert (config.backbone_depth, config.backbone_groups, config.backbone_width_per_group) == (
+    assert (config.backbone.depth, config.backbone.groups, config.backbone.width_per_group) == (
         depth, groups, width,
     )  # fmt: skip
-    assert config.channel_order == order
+    assert config.input.channel_order == order
 
 
 def test_unknown_backbone_suggests():
@@ -328,9 +387,11 @@ def test_num_classes_drops_categories_only_when_it_differs():
 
 
 def test_overrides():
-    config = model_config(TV, anchor_sizes=[16.0, 32.0, 64.0, 128.0, 256.0], score_threshold=0.3)
-    assert config.anchor_sizes == (16.0, 32.0, 64.0, 128.0, 256.0)
-    assert config.score_threshold == 0.3
+    config = model_config(
+        TV, **{"rpn.anchors.sizes": [16.0, 32.0, 64.0, 128.0, 256.0], "detections.score_threshold": 0.3}
+    )
+    assert config.rpn.anchors.sizes == ((16.0,), (32.0,), (64.0,), (128.0,), (256.0,))
+    assert config.detections.score_threshold == 0.3
     hash(config)
 
 
@@ -355,13 +416,21 @@ def test_hopeless_preset_points_to_the_list():
 
 
 def test_unknown_override_suggests():
-    with pytest.raises(UserError, match="no field 'score_treshold'; did you mean 'score_threshold'"):
-        model_config(TV, score_treshold=0.5)
+    match = "no setting detections.score_treshold; did you mean detections.score_threshold"
+    with pytest.raises(UserError, match=match):
+        model_config(TV, **{"detections.score_treshold": 0.5})
+
+
+def test_a_name_of_version_1_is_answered_with_the_path_of_now():
+    with pytest.raises(UserError, match=r"score_threshold is called detections\.score_threshold now"):
+        model_config(TV, score_threshold=0.5)
+    with pytest.raises(UserError, match=r"roi_aligned is called box\.pool\.aligned and mask\.pool\.aligned"):
+        model_config(TV, roi_aligned=True)
 
 
 def test_bad_values():
     with pytest.raises(ConfigError, match="resize_kernel is 'lanczos'"):
-        model_config(TV, resize_kernel="lanczos")
+        model_config(TV, **{"input.resize_kernel": "lanczos"})
     for count in ("3", 2.0, True, 0):
         with pytest.raises(ConfigError, match="num_classes"):
             model_config(TV, num_classes=count)

@@ -21,16 +21,18 @@ from jaxmaskrcnn.training import distributed
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
-    "model.test_min_size": 64, "model.test_max_size": 64, "model.backbone_width": 8,
-    "model.backbone_norm": "bn", "model.fpn_norm": "none", "model.fpn_channels": 8, "model.head_norm": "none",
-    "model.rpn_pre_nms_train": 40, "model.rpn_pre_nms_test": 40, "model.rpn_post_nms_train": 20,
-    "model.rpn_post_nms_test": 20, "model.rpn_batch_size": 16, "model.roi_batch_size": 8,
-    "model.roi_positive_fraction": 0.5, "model.box_fc_dim": 8, "model.mask_dim": 8, "model.mask_convs": 1,
-    "model.detections_per_image": 5, "model.score_threshold": 0.0, "model.dtype": "float64",
-    "data.batch_size": 4, "data.eval_batch_size": 1, "data.min_sizes": "48,64", "data.max_size": 64,
+    "model.input.test_min_size": 64, "model.input.test_max_size": 64, "model.backbone.width": 8,
+    "model.backbone.norm": "bn", "model.neck.norm": "none", "model.neck.channels": 8,
+    "model.box.norm": "none", "model.mask.norm": "none", "model.rpn.pre_nms_train": 40,
+    "model.rpn.pre_nms_test": 40, "model.rpn.post_nms_train": 20, "model.rpn.post_nms_test": 20,
+    "model.rpn.batch_size": 16, "model.regions.batch_size": 8, "model.regions.positive_fraction": 0.5,
+    "model.box.fc_dim": 8, "model.mask.dim": 8, "model.mask.convs": 1, "model.detections.per_image": 5,
+    "model.detections.score_threshold": 0.0, "model.compute.dtype": "float64", "data.batch_size": 4,
+    "data.eval_batch_size": 1, "data.min_sizes": "48,64", "data.max_size": 64,
     "data.shapes.train_images": 7, "data.shapes.eval_images": 5, "data.shapes.size": 64,
     "optimizer.learning_rate": 0.01, "optimizer.reference_batch_size": 0, "optimizer.warmup_steps": 0,
-    "optimizer.schedule": "constant", "train.log_every": 1, "train.checkpoint_every": 2, "train.pictures": 1,
+    "optimizer.schedule": "constant", "train.log_every": 1, "train.checkpoint_every": 2,
+    "train.pictures": 1,
 }  # fmt: skip
 
 

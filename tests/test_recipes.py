@@ -1,6 +1,5 @@
 """The files of configs/: their settings, and that what they claim is what their sources say."""
 
-import dataclasses
 import importlib.util
 import math
 import re
@@ -8,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.config import paths
+from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.dry_run import interesting_steps
 from jaxmaskrcnn.training.optimizer import learning_rate
-from jaxmaskrcnn.training.run_config import check_overrides, to_model_config
+from jaxmaskrcnn.training.run_config import to_model_config
 from jaxmaskrcnn.training.setup import check_run
 from jaxmaskrcnn.zoo import PRESETS
+from jaxmaskrcnn.zoo.lookup import model_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 DETECTRON2_SIZES = (640, 672, 704, 736, 768, 800)
@@ -57,7 +58,11 @@ def test_every_file_says_how_it_is_started_and_can_be(path, caplog):
     command = re.search(r"^    (python train\.py.*?)\n\n", module.__doc__, re.M | re.S)[1]
     words = command.replace("\\\n", " ").split()
     assert words[2:3] in ([], [f"--config=configs/{path.name}"])
-    check_overrides(words[2:])
+    settings = [word for word in words[2:] if word.startswith("--config.")]
+    override(config, settings)
+    for setting in settings:
+        path, _, value = setting.removeprefix("--config.").partition("=")
+        assert str(paths.get_path(config, path)) == value
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -94,14 +99,11 @@ def test_coco_recipes_are_those_of_their_sources(name):
 
     categories = tuple(Category(i, f"class {i}") for i in range(80))
     built = to_model_config(config.model, categories)
-    differ = {
-        field.name
-        for field in dataclasses.fields(built)
-        if getattr(built, field.name) != getattr(model_config(preset), field.name)
-    }
+    original = model_config(preset)
+    differ = {path for path, value, _ in paths.settings(built) if original.get(path) != value}
     # Zero is the epsilon of torchvision's COCO weights, not of the ImageNet weights the run starts from.
     assert differ - {"categories", "num_classes"} == (
-        {"norm_epsilon"} if preset.startswith("torch") else set()
+        {"backbone.norm_epsilon"} if preset.startswith("torch") else set()
     )
 
     entry = PRESETS[preset]
@@ -129,20 +131,10 @@ def test_the_long_jittered_recipe_is_detectron2s():
     preset = "detectron2/mask_rcnn_R_50_FPN_100ep_LSJ"
     built = to_model_config(config.model, model_config(preset).categories)
     assert built == model_config(preset)
-    assert (built.backbone_norm, built.fpn_norm, built.head_norm, built.rpn_norm) == (
-        "bn",
-        "bn",
-        "bn",
-        "none",
-    )
-    assert (built.freeze_at, built.rpn_convs, built.box_convs, built.box_fcs, built.mask_convs) == (
-        0,
-        2,
-        4,
-        1,
-        4,
-    )
-    assert built.weight_decay_exempts_norm and built.backbone_stride_in_1x1
+    assert (built.backbone.norm, built.neck.norm, built.box.norm, built.mask.norm) == ("bn",) * 4
+    assert built.rpn.norm == "none" and built.backbone.freeze_at == 0
+    assert (built.rpn.convs, built.box.convs, built.box.fcs, built.mask.convs) == (2, 4, 1, 4)
+    assert built.compute.weight_decay_exempts_norm and built.backbone.stride_in_1x1
     assert f"box AP {PRESETS[preset].box_ap}, mask AP {PRESETS[preset].mask_ap}." in text
     assert f"are {0.345 * 184375 * 64 / 16 / 3600:.1f} hours for as many images" in text
     assert "No weights are needed" in text and "model.weights" not in text

@@ -13,7 +13,14 @@ from jaxmaskrcnn.data.repeat_factors import epoch_length, repeat_factors, repeat
 from jaxmaskrcnn.data.sampler import TrainPlan
 from jaxmaskrcnn.errors import UserError
 
-MODEL = ModelConfig(test_min_size=64, test_max_size=128, pad_divisor=16, size_rule="detectron2")
+MODEL = ModelConfig().replace(
+    {
+        "input.test_min_size": 64,
+        "input.test_max_size": 128,
+        "input.pad_divisor": 16,
+        "input.size_rule": "detectron2",
+    }
+)
 
 
 def by_the_formula(classes, threshold):

@@ -72,7 +72,7 @@ def test_torch_kernel_equals_torchvision(case):
 @pytest.mark.parametrize("case", CASES)
 def test_make_batch_equals_torchvision(case):
     low, high = map(int, GOLDENS[f"limits_{case}"])
-    config = ModelConfig(num_classes=2, test_min_size=low, test_max_size=high)
+    config = ModelConfig(num_classes=2).replace({"input.test_min_size": low, "input.test_max_size": high})
     target = {key: GOLDENS[f"{key}_{case}"] for key in ("boxes", "masks")} | {"labels": np.array([0, 1])}
     batch = make_batch(config, [GOLDENS[f"image_{case}"]], [target])
     expected = GOLDENS[f"padded_{case}"]

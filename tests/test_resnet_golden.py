@@ -13,7 +13,7 @@ from goldens.seeded_weights import seeded_images, seeded_weight
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.backbone import load_backbone
-from jaxmaskrcnn.models.resnet import ResNet
+from jaxmaskrcnn.models.backbones.resnet import ResNet
 
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "torchvision_resnet.npz")
 CASES = sorted({name.split("/")[0] for name in GOLDEN.files})
@@ -25,7 +25,7 @@ class Holder(nnx.Module):
     def __init__(self, config):
         self.config = config
         self.backbone = nnx.Module()
-        self.backbone.body = ResNet(config, rngs=nnx.Rngs(0))
+        self.backbone.body = ResNet(config.backbone, rngs=nnx.Rngs(0))
 
 
 @functools.cache
@@ -42,10 +42,14 @@ def weights(folder, case):
 def stages(folder, case, norm="frozen_bn"):
     """C2 to C5 of this library's ResNet under a case's settings."""
     depth, stride_in_1x1, epsilon, height, width = GOLDEN[f"{case}/settings"].tolist()
-    config = ModelConfig(
-        backbone_depth=int(depth), backbone_stride_in_1x1=bool(stride_in_1x1), norm_epsilon=epsilon,
-        backbone_norm=norm,
-    )  # fmt: skip
+    config = ModelConfig().replace(
+        {
+            "backbone.depth": int(depth),
+            "backbone.stride_in_1x1": bool(stride_in_1x1),
+            "backbone.norm_epsilon": epsilon,
+            "backbone.norm": norm,
+        }
+    )
     # Zeros in place of random weights: drawing those takes longer than the test.
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Holder(config)))
     model = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))

@@ -1,6 +1,5 @@
 """``export --format=stablehlo``: a file that JAX alone can run, with the detections of the model."""
 
-import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -26,7 +25,9 @@ flatbuffers = pytest.importorskip("flatbuffers", reason="the extra [export] is n
 # Enough channels and cells for the convolutions that differ between platforms.
 CANVAS = (128, 160)
 CONFIG = small_config(
-    num_classes=2, categories=(Category(4, "block"), Category(9, "slab")), fpn_channels=32, pad_divisor=32
+    num_classes=2,
+    categories=(Category(4, "block"), Category(9, "slab")),
+    **{"neck.channels": 32, "input.pad_divisor": 32},
 )
 # Another process, in which neither this package nor Flax can be imported.
 READER = """
@@ -75,7 +76,10 @@ def test_a_process_without_the_package_gets_the_models_detections(model, directo
     )
     assert "Labels: 0 block, 1 slab" in printed
     config = model.config
-    assert f"short side of {config.test_min_size}, a long side up to {config.test_max_size}\n" in printed
+    assert (
+        f"short side of {config.input.test_min_size}, a long side up to {config.input.test_max_size}\n"
+        in printed
+    )
     exported = jax.export.deserialize(file.read_bytes())
     assert "stablehlo.case" in exported.mlir_module()  # the convolutions of each platform are there
 
@@ -101,7 +105,7 @@ def test_a_process_without_the_package_gets_the_models_detections(model, directo
 
 
 def test_without_a_mask_head_there_are_no_masks():
-    faster = random_model(dataclasses.replace(CONFIG, mask_head=False))
+    faster = random_model(CONFIG.replace({"mask": None}))
     arguments = jnp.zeros((3, 64, 64, 3), jnp.uint8), jnp.zeros((3, 2), jnp.int32)
     shapes = jax.eval_shape(prediction_function(faster), *arguments)
     assert {name: x.shape for name, x in shapes.items()} == {
@@ -110,10 +114,10 @@ def test_without_a_mask_head_there_are_no_masks():
 
 
 def test_the_default_canvas_holds_every_image(tmp_path):
-    config = dataclasses.replace(CONFIG, test_min_size=800, test_max_size=1333)
+    config = CONFIG.replace({"input.test_min_size": 800, "input.test_max_size": 1333})
     report = export_function(Stub(config), tmp_path / "file")
     assert report.inputs["images"] == ("uint8", (1, 1344, 1344, 3))
-    config = dataclasses.replace(config, pad_divisor=1)
+    config = config.replace({"input.pad_divisor": 1})
     report = export_function(Stub(config), tmp_path / "file", canvas=(77, 91), platforms=("tpu",))
     assert report.inputs["images"][1] == (1, 77, 91, 3) and report.platforms == ("tpu",)
 

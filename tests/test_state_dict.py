@@ -1,33 +1,50 @@
 """Name tables of whole detectors: round trips, strictness, prefixes, and the structure they show."""
 
-import dataclasses
 import functools
 
 import numpy as np
 import pytest
 from detectors import flat, random_model, small_config
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import FPNConfig, ModelConfig, PoolConfig
+from jaxmaskrcnn.config.paths import part_classes, type_of
 from jaxmaskrcnn.convert.libraries import LIBRARIES, recognise
 from jaxmaskrcnn.convert.names.tables import CONV, DECONV, LINEAR, Row, Table, flattened
 from jaxmaskrcnn.convert.state_dict import fill_detector, from_state_dict, to_state_dict
-from jaxmaskrcnn.convert.structure import config_structure
+from jaxmaskrcnn.convert.structure import backbone_prefix, config_structure, names_file, part_of
 from jaxmaskrcnn.errors import UserError
 
-GN = {"backbone_norm": "gn", "fpn_norm": "gn", "head_norm": "gn", "box_convs": 2, "box_fcs": 1}
-WIDE = {"backbone_width": 32, "fpn_channels": 32, "box_conv_dim": 32, "mask_dim": 32}  # 32 groups
+GN = {
+    "backbone.norm": "gn",
+    "neck.norm": "gn",
+    "box.norm": "gn",
+    "mask.norm": "gn",
+    "box.convs": 2,
+    "box.fcs": 1,
+}
+WIDE = {"backbone.width": 32, "neck.channels": 32, "box.conv_dim": 32, "mask.dim": 32}  # 32 groups
 VARIANTS = {
     "plain": {},
-    "faster": {"mask_head": False},
+    "faster": {"mask": None},
     "batch_norm": {
-        "backbone_norm": "bn", "fpn_norm": "bn", "head_norm": "bn", "box_convs": 2, "box_fcs": 1,
-        "rpn_convs": 2,
+        "backbone.norm": "bn",
+        "neck.norm": "bn",
+        "box.norm": "bn",
+        "mask.norm": "bn",
+        "box.convs": 2,
+        "box.fcs": 1,
+        "rpn.convs": 2,
     },
-    "two_fcs_behind_convs": {"box_convs": 1, "box_fcs": 2, "mask_convs": 3},
-    "agnostic": {"class_agnostic_boxes": True, "class_agnostic_masks": True},
-    "resnext": {"backbone_depth": 50, "backbone_groups": 4, "backbone_width_per_group": 32},
+    "two_fcs_behind_convs": {"box.convs": 1, "box.fcs": 2, "mask.convs": 3},
+    "agnostic": {"box.class_agnostic": True, "mask.class_agnostic": True},
+    "resnext": {"backbone.depth": 50, "backbone.groups": 4, "backbone.width_per_group": 32},
     "one_class": {"num_classes": 1},
-}  # fmt: skip
+    "one_class_agnostic": {"num_classes": 1, "box.class_agnostic": True, "mask.class_agnostic": True},
+    "box_norm_alone": {"box.norm": "bn", "box.convs": 1, "box.fcs": 1},
+    "mask_norm_alone": {"mask.norm": "bn", "box.convs": 2, "box.fcs": 3, "rpn.convs": 3},
+    "convs_without_fcs": {"box.convs": 2, "box.fcs": 0},
+    "several_anchors": {"rpn.anchors.sizes": tuple((8.0 * 2**i, 12.0 * 2**i) for i in range(5))},
+}
 CASES = [(library, variant) for library in LIBRARIES for variant in VARIANTS] + [
     (library, "group_norm") for library in ("detectron2", "mmdet")
 ]
@@ -36,7 +53,7 @@ CASES = [(library, variant) for library in LIBRARIES for variant in VARIANTS] + 
 def config_of(library: str, variant: str) -> ModelConfig:
     changes = GN | WIDE if variant == "group_norm" else VARIANTS[variant]
     background = "first" if library == "torchvision" else "last"
-    return small_config(**{"background": background, "box_conv_dim": 8, **changes})
+    return small_config(**{"background": background, "box.conv_dim": 8, **changes})
 
 
 @functools.cache
@@ -71,6 +88,38 @@ def test_there_and_back_bit_for_bit(library, variant):
 def test_the_arrays_show_their_structure(library, variant):
     arrays, config = random_arrays(library, variant)
     assert LIBRARIES[library].structure(arrays) == config_structure(config)
+
+
+@pytest.mark.parametrize("place", ["backbone", "neck", "rpn", "box", "mask"])
+def test_every_part_has_its_names_and_tells_its_settings(place):
+    expected = type_of(ModelConfig(), place)
+    for part_class in part_classes(expected).values() or [expected]:
+        names = names_file(part_class)
+        for library in LIBRARIES:
+            arguments = (backbone_prefix(library, FPNConfig()),) if place == "backbone" else ()
+            assert names.names(library, part_class(), *arguments).rows
+        found = names.structure(ModelConfig())
+        assert found and all(path == "num_classes" or path.startswith(f"{place}.") for path in found)
+
+
+def test_parts_from_what_arrays_show():
+    shown = config_structure(config_of("mmdet", "faster"))
+    assert shown["backbone"] == "resnet" and shown["mask"] is None
+    assert part_of(shown, "backbone").depth == 18 and part_of(shown, "mask") is None
+    shown = config_structure(config_of("mmdet", "plain"))
+    assert part_of(shown, "mask").convs == 1
+
+
+def test_arrays_without_a_backbone():
+    arrays, _ = random_arrays("mmdet")
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("backbone.")}
+    with pytest.raises(UserError, match="the checkpoint has no backbone that is known; known are resnet."):
+        LIBRARIES["mmdet"].structure(arrays)
+
+
+def test_a_part_without_names_is_in_no_library():
+    with pytest.raises(UserError, match="PoolConfig says of no library what its arrays are called there"):
+        names_file(PoolConfig())
 
 
 def test_a_depth_that_no_resnet_has():
@@ -109,7 +158,7 @@ def test_strict_in_both_directions(library):
 
 def test_another_number_of_classes():
     arrays, config = random_arrays("detectron2")
-    wanted = dataclasses.replace(config, num_classes=7)
+    wanted = config.replace(num_classes=7)
     with pytest.raises(UserError, match="6 with another shape"):
         from_state_dict(arrays, wanted, "detectron2")
     filled = fill_detector(arrays, wanted, "detectron2", allow_new_heads=True)
@@ -128,7 +177,7 @@ def test_new_heads_are_no_excuse_for_other_layers():
     arrays, config = random_arrays("mmdet")
     arrays["roi_head.bbox_head.shared_fcs.1.weight"] = np.zeros((4, 8), np.float32)
     with pytest.raises(UserError, match="1 with another shape:\n  box_head.fcs.1.kernel"):
-        fill_detector(arrays, dataclasses.replace(config, num_classes=7), "mmdet", allow_new_heads=True)
+        fill_detector(arrays, config.replace(num_classes=7), "mmdet", allow_new_heads=True)
 
 
 def test_what_older_files_hold_besides():

@@ -16,8 +16,8 @@ from jaxmaskrcnn.inference.postprocess import encode_window
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import Prediction, StreamingPredictor
 from jaxmaskrcnn.inference.tiles import TiledPredictor, make_tiles
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.zoo.lookup import model_config
 
 
 def encode(mask):

@@ -18,18 +18,34 @@ from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.zoo.lookup import model_config
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "torchvision_losses.npz")
 STEPS = json.loads(str(GOLDEN["steps"]))
 # What the recording script builds, in this library's words.
 CONFIG = model_config(
-    "torchvision/maskrcnn_resnet50_fpn", num_classes=3, backbone_width=4, freeze_at=0, fpn_channels=16,
-    anchor_sizes=(16, 32, 64, 128, 256), box_fc_dim=32, mask_convs=2, mask_dim=16, test_min_size=224,
-    test_max_size=288, rpn_pre_nms_train=70, rpn_post_nms_train=150, rpn_batch_size=64, roi_batch_size=160,
-    roi_positive_fraction=0.25, crowd_regions="drop",
-)  # fmt: skip
+    "torchvision/maskrcnn_resnet50_fpn",
+    num_classes=3,
+    **{
+        "backbone.width": 4,
+        "backbone.freeze_at": 0,
+        "neck.channels": 16,
+        "rpn.anchors.sizes": (16, 32, 64, 128, 256),
+        "box.fc_dim": 32,
+        "mask.convs": 2,
+        "mask.dim": 16,
+        "input.test_min_size": 224,
+        "input.test_max_size": 288,
+        "rpn.pre_nms_train": 70,
+        "rpn.post_nms_train": 150,
+        "rpn.batch_size": 64,
+        "regions.batch_size": 160,
+        "regions.positive_fraction": 0.25,
+        "rpn.crowd": "drop",
+        "regions.crowd": "drop",
+    },
+)
 WEIGHTS = {
     name: seeded_detector_weight(name, tuple(shape))
     for name, shape in json.loads(str(GOLDEN["names"])).items()

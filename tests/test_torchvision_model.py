@@ -18,7 +18,8 @@ from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
-from jaxmaskrcnn.presets import model_config
+from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.zoo.lookup import model_config
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "torchvision_model.npz")
@@ -28,12 +29,28 @@ CASES = {"objects": SCENES, "one_empty": [SCENES[0], seeded_scene(*SCENES[1]["im
 
 # What the recording script builds: torchvision's conventions on a small network.
 CONFIG = model_config(
-    "torchvision/maskrcnn_resnet50_fpn", num_classes=3, backbone_depth=18, fpn_channels=32, freeze_at=0,
-    anchor_sizes=(16, 32, 64, 128, 256), box_fc_dim=32, mask_convs=2, mask_dim=32,
-    test_min_size=224, test_max_size=288, rpn_pre_nms_train=70, rpn_pre_nms_test=60, rpn_post_nms_train=150,
-    rpn_post_nms_test=180, rpn_batch_size=64, roi_batch_size=200, roi_positive_fraction=0.04,
-    detections_per_image=40,
-)  # fmt: skip
+    "torchvision/maskrcnn_resnet50_fpn",
+    num_classes=3,
+    **{
+        "backbone.depth": 18,
+        "neck.channels": 32,
+        "backbone.freeze_at": 0,
+        "rpn.anchors.sizes": (16, 32, 64, 128, 256),
+        "box.fc_dim": 32,
+        "mask.convs": 2,
+        "mask.dim": 32,
+        "input.test_min_size": 224,
+        "input.test_max_size": 288,
+        "rpn.pre_nms_train": 70,
+        "rpn.pre_nms_test": 60,
+        "rpn.post_nms_train": 150,
+        "rpn.post_nms_test": 180,
+        "rpn.batch_size": 64,
+        "regions.batch_size": 200,
+        "regions.positive_fraction": 0.04,
+        "detections.per_image": 40,
+    },
+)
 
 
 WEIGHTS = {
@@ -59,10 +76,10 @@ def stages(model, batches):
 
     @jax.jit
     def run(model, batch):
-        levels = model.features(batch.images, batch.extents)
+        levels = model.features(batch.images, Pass(batch.extents))
         objectness, deltas, anchors, proposals = model.propose(batch, levels)
         first = proposals.boxes[:, :20]
-        logits, box_deltas = model.box_head(model.pool(batch, levels, first, CONFIG.box_pool_size))
+        logits, box_deltas = model.box_head(model.pool(batch, levels, first, CONFIG.box.pool))
         return {
             "levels": levels,
             "objectness": objectness,

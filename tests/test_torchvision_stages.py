@@ -22,13 +22,15 @@ from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
 from jaxmaskrcnn.models.detections import select_detections
-from jaxmaskrcnn.models.fpn import STRIDES
+from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.padding import inside
 from jaxmaskrcnn.models.pooling import roi_geometry
 from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
 from jaxmaskrcnn.ops import assign_levels
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Detections, Proposals
+from jaxmaskrcnn.zoo.lookup import model_config
+
+STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
 GOLDENS = {
@@ -40,14 +42,24 @@ CANVAS = 288
 # What shares a batch here. torchvision saw the pair together and each of the others alone.
 BATCHES = {"pair": ["pair"], "singles": ["oblong", "grey"], "blank": ["blank", "blank"]}
 FORCED = {"pair": "pair", "oblong": "singles"}  # what the stages were recorded for, and its batch
-NARROW = dict(
-    num_classes=3, backbone_width=4, fpn_channels=16, freeze_at=0, anchor_sizes=(16, 32, 64, 128, 256),
-    box_fc_dim=32, mask_dim=16, test_min_size=224, test_max_size=288, rpn_pre_nms_test=60,
-    rpn_post_nms_test=180, detections_per_image=40, score_threshold=0.25,
-)  # fmt: skip
+NARROW = {
+    "num_classes": 3,
+    "backbone.width": 4,
+    "neck.channels": 16,
+    "backbone.freeze_at": 0,
+    "rpn.anchors.sizes": (16, 32, 64, 128, 256),
+    "box.fc_dim": 32,
+    "mask.dim": 16,
+    "input.test_min_size": 224,
+    "input.test_max_size": 288,
+    "rpn.pre_nms_test": 60,
+    "rpn.post_nms_test": 180,
+    "detections.per_image": 40,
+    "detections.score_threshold": 0.25,
+}
 CONFIGS = {
     "v1": model_config("torchvision/maskrcnn_resnet50_fpn", **NARROW),
-    "v2": model_config("torchvision/maskrcnn_resnet50_fpn_v2", box_conv_dim=16, **NARROW),
+    "v2": model_config("torchvision/maskrcnn_resnet50_fpn_v2", **NARROW, **{"box.conv_dim": 16}),
 }
 MASKS = 10  # of an image, whose masks were recorded
 
@@ -98,40 +110,42 @@ def programs(config):
         sizes = tuple((-(-CANVAS // s),) * 2 for s in STRIDES)
         return jax.vmap(
             lambda score, delta, anchor, size: select_proposals(
-                score, delta, anchor, sizes, size, config, train=False
+                score, delta, anchor, sizes, size, config.rpn, train=False
             )
         )(objectness, deltas, anchors, image_sizes)
 
     def levels_of(model, batch, boxes):
-        scales, lowest, _ = roi_geometry(batch, model.config)
+        scales, lowest, _ = roi_geometry(batch, STRIDES[:4], config.box.pool)
         levels = jax.vmap(
             lambda b, low: (
-                assign_levels(b, rule=config.roi_level_rule, min_level=low, max_level=low + 3) - low
+                assign_levels(b, rule=config.box.pool.level_rule, min_level=low, max_level=low + 3) - low
             )
         )(boxes, lowest)
         return scales, levels
 
     def anchors_of(extents):
         sizes = tuple((-(-CANVAS // s),) * 2 for s in STRIDES)
-        return jax.vmap(lambda extent: image_anchors(sizes, extent, config))(extents)
+        return jax.vmap(lambda extent: image_anchors(sizes, STRIDES, extent, config.rpn.anchors))(extents)
 
     def detect(logits, deltas, proposals, sizes):
-        return jax.vmap(lambda *x: select_detections(*x, config))(logits, deltas, proposals, sizes)
+        return jax.vmap(lambda *x: select_detections(*x, config.classes, config.box, config.detections))(
+            logits, deltas, proposals, sizes
+        )
 
     def masks(model, pooled, labels):
         logits = model.mask_head(pooled)
         return logits, jax.nn.sigmoid(model.mask_head.of_class(logits, labels.reshape(-1)))
 
     return SimpleNamespace(
-        stem=jax.jit(lambda model, images, extents: model.backbone.body(images, extents)[0]),
+        stem=jax.jit(lambda model, images, extents: model.backbone.body(images, Pass(extents))[0]),
         stage=jax.jit(run_stage, static_argnums=3),
-        fpn=jax.jit(lambda model, stages, extents: model.backbone.fpn(stages, extents)),
-        rpn=jax.jit(lambda model, levels, extents: model.rpn(levels, extents)),
+        fpn=jax.jit(lambda model, stages, extents: model.backbone.fpn(stages, Pass(extents))),
+        rpn=jax.jit(lambda model, levels, extents: model.rpn(levels, Pass(extents))),
         anchors=jax.jit(anchors_of),
         select=jax.jit(select),
         levels=jax.jit(levels_of),
         pool=jax.jit(
-            lambda model, batch, levels, boxes, size: model.pool(batch, levels, boxes, size), static_argnums=4
+            lambda model, batch, levels, boxes, part: model.pool(batch, levels, boxes, part), static_argnums=4
         ),
         box_head=jax.jit(lambda model, pooled: model.box_head(pooled)),
         detect=jax.jit(detect),
@@ -295,7 +309,9 @@ def regions_of(forced):
 def test_region_features_and_box_head(forced):
     net = forced.net
     regions, own = regions_of(forced)
-    pooled = np.asarray(net.run.pool(net.model, forced.batch, forced.levels, regions, 7))
+    pooled = np.asarray(
+        net.run.pool(net.model, forced.batch, forced.levels, regions, net.model.config.box.pool)
+    )
     pooled = pooled.reshape(2, 180, 7, 7, -1)[: forced.count, :own].reshape(-1, 7, 7, pooled.shape[-1])
     compare(forced, "box features", pooled)
     theirs = np.zeros((2, 180, *pooled.shape[1:]), np.float32)
@@ -344,7 +360,9 @@ def test_mask_features_and_mask_head(forced):
         boxes[i, :n], slots[i, :n] = forced.value(f"{i}/boxes")[:n], True
         labels[i, :n] = forced.value(f"{i}/labels")[:n] - 1
     slots = slots.ravel()
-    pooled = np.asarray(net.run.pool(net.model, forced.batch, forced.levels, boxes, 14))
+    pooled = np.asarray(
+        net.run.pool(net.model, forced.batch, forced.levels, boxes, net.model.config.mask.pool)
+    )
     compare(forced, "mask features", pooled[slots])
     theirs = np.zeros_like(pooled)
     theirs[slots] = forced.teacher("mask features")
@@ -391,11 +409,15 @@ def detected(net):
         levels = run.fpn(model, stages, batch.extents)
         objectness, deltas = run.rpn(model, levels, batch.extents)
         proposals = run.select(objectness, deltas, run.anchors(batch.extents), batch.image_sizes)
-        logits, deltas = run.box_head(model, run.pool(model, batch, levels, proposals.boxes, 7))
+        logits, deltas = run.box_head(
+            model, run.pool(model, batch, levels, proposals.boxes, model.config.box.pool)
+        )
         found = run.detect(
             logits.reshape(2, 180, 4), deltas.reshape(2, 180, 4, 4), proposals, batch.image_sizes
         )
-        _, masks = run.masks(model, run.pool(model, batch, levels, found.boxes, 14), found.labels)
+        _, masks = run.masks(
+            model, run.pool(model, batch, levels, found.boxes, model.config.mask.pool), found.labels
+        )
         found = found._replace(masks=masks.reshape(2, 40, 28, 28))
         images = postprocess_batch(found, batch.image_sizes, batch.original_sizes, net.config)
         places = [(run, i) for run in runs for i in range(len(SCENES[run]))]
@@ -428,7 +450,11 @@ def test_anchors_of_full_size_images(size):
     height, width = size
     config = model_config("torchvision/maskrcnn_resnet50_fpn")
     sizes = tuple((-(-height // s), -(-width // s)) for s in STRIDES)
-    boxes = np.asarray(jax.jit(lambda extent: image_anchors(sizes, extent, config).boxes)(np.array(size)))
+    boxes = np.asarray(
+        jax.jit(lambda extent: image_anchors(sizes, STRIDES, extent, config.rpn.anchors).boxes)(
+            np.array(size)
+        )
+    )
     golden = GOLDENS["v1"]
     np.testing.assert_array_equal(
         np.concatenate([boxes[:12], boxes[-12:]]), golden[f"anchors {height} {width}/ends"]

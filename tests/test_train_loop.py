@@ -1,6 +1,5 @@
 """A whole run in small: six steps of a tiny model on generated shapes, stopped and continued."""
 
-import dataclasses
 import functools
 import json
 import logging
@@ -15,8 +14,9 @@ from detectors import flat
 from flax import nnx
 from small_runs import compilations, run_tiny, tiny_config
 
-from jaxmaskrcnn import model_io, presets
-from jaxmaskrcnn.config import ConfigError
+from jaxmaskrcnn import model_io
+from jaxmaskrcnn.config import Config, ConfigError
+from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.convert import backbone
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.convert.files.reader import read_checkpoint, read_source
@@ -28,8 +28,9 @@ from jaxmaskrcnn.training import first_weights, setup
 from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.loop import train_and_evaluate
 from jaxmaskrcnn.training.nonfinite import NonFiniteLossError
-from jaxmaskrcnn.training.run_config import check_overrides, model_section, to_model_config
+from jaxmaskrcnn.training.run_config import model_section, to_model_config
 from jaxmaskrcnn.training.step import init_state
+from jaxmaskrcnn.zoo import lookup as presets
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -194,8 +195,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_p
 
 
 def test_a_workdir_with_another_model_is_refused(finished, make_config):
-    with pytest.raises(UserError, match=r"model\.box_fc_dim \(was 8, is 16\)"):
-        train_and_evaluate(make_config(model__box_fc_dim=16), finished[0])
+    with pytest.raises(UserError, match=r"model\.box\.fc_dim \(was 8, is 16\)"):
+        train_and_evaluate(make_config({"box.fc_dim": 16}), finished[0])
     with pytest.raises(UserError, match=r"optimizer\.freeze"):
         train_and_evaluate(make_config(optimizer__freeze=("backbone.*",)), finished[0])
 
@@ -215,7 +216,7 @@ def model_config(make_config):
 
 
 def test_weights_of_another_number_of_classes_leave_the_heads_at_their_initial_values(model_config, caplog):
-    other = dataclasses.replace(model_config, num_classes=5, categories=())
+    other = model_config.replace(num_classes=5, categories=())
     model = filled(other, 0.0)
     first_weights.copy_weights(filled(model_config, 1.0), model, "trained")
     by_class = {name for name, value in flat(model).items() if (value == 0.0).all()}
@@ -228,7 +229,7 @@ def test_weights_of_another_number_of_classes_leave_the_heads_at_their_initial_v
 
 
 def test_weights_of_another_architecture_are_refused(model_config):
-    other = filled(dataclasses.replace(model_config, box_fc_dim=4), 1.0)
+    other = filled(model_config.replace({"box.fc_dim": 4}), 1.0)
     with pytest.raises(UserError, match="trained does not fit this model: box_head.fcs"):
         first_weights.copy_weights(other, filled(model_config, 0.0), "trained")
 
@@ -239,9 +240,9 @@ def test_a_model_directory_is_a_start_for_training(finished, caplog):
     model = first_model(trained.config, str(directory), seed=5)
     assert_same_model(model, trained)
     assert "other settings" not in caplog.text
-    changed = dataclasses.replace(trained.config, channel_order="bgr")
+    changed = trained.config.replace({"input.channel_order": "bgr"})
     first_model(changed, str(directory), seed=5)
-    assert "other settings than this run's: channel_order 'rgb' (here 'bgr')" in caplog.text
+    assert "other settings than this run's: input.channel_order 'rgb' (here 'bgr')" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +268,7 @@ def test_a_detectors_file_is_a_start_for_training(model_config, checkpoint_file,
 
 @pytest.mark.usefixtures("quick_weights")
 def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_config, checkpoint_file, caplog):
-    other = dataclasses.replace(model_config, num_classes=5, categories=())
+    other = model_config.replace(num_classes=5, categories=())
     start = flat(first_model(other, str(checkpoint_file), seed=5))
     heads = {
         f"{layer}.{kind}"
@@ -283,20 +284,22 @@ def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_confi
 
 @pytest.mark.usefixtures("quick_weights")
 def test_a_detectors_file_of_another_kind_is_refused(model_config, checkpoint_file):
-    with pytest.raises(UserError, match=r"box_fc_dim is 8 in the file and 16 in the given ModelConfig"):
-        first_model(dataclasses.replace(model_config, box_fc_dim=16), str(checkpoint_file), seed=0)
+    with pytest.raises(UserError, match=r"box.fc_dim is 8 in the file and 16 in the given ModelConfig"):
+        first_model(model_config.replace({"box.fc_dim": 16}), str(checkpoint_file), seed=0)
     with pytest.raises(UserError, match="background class comes last"):
-        first_model(dataclasses.replace(model_config, background="first"), str(checkpoint_file), seed=0)
+        first_model(model_config.replace(background="first"), str(checkpoint_file), seed=0)
 
 
 @pytest.mark.usefixtures("quick_weights")
 def test_an_epsilon_that_a_file_shows_is_told(model_config, tmp_path, caplog):
     """Ordinary batch norm in torchvision's file, and a run with the epsilon of its published weights."""
-    config = dataclasses.replace(model_config, background="first", backbone_norm="bn", norm_epsilon=0.0)
+    config = model_config.replace(
+        {"background": "first", "backbone.norm": "bn", "backbone.norm_epsilon": 0.0}
+    )
     export_detector(filled(config, 0.25), tmp_path / "m.npz", "torchvision")
     model = first_model(config, str(tmp_path / "m.npz"), seed=0)
     assert model.config == config
-    assert "other settings than this run's: norm_epsilon 1e-05 (here 0.0)" in caplog.text
+    assert "other settings than this run's: backbone.norm_epsilon 1e-05 (here 0.0)" in caplog.text
 
 
 @pytest.mark.usefixtures("quick_weights")
@@ -342,20 +345,20 @@ def test_settings_that_cannot_work(make_config, tmp_path, changes, message):
 
 
 def test_unknown_settings_name_the_ones_alike():
-    check_overrides(["--config.train.steps=3", "--config.data.shapes.size=64", "--workdir=x"])
+    config = override(Config(), ["--config.train.steps=3", "--config.data.shapes.size=64"])
+    assert (config.train.steps, config.data.shapes.size) == (3, 64)
     with pytest.raises(UserError, match=r"config\.optimizer\.learning_rate\?"):
-        check_overrides(["--config.learning_rate=3"])
+        override(Config(), ["--config.learning_rate=3"])
     with pytest.raises(UserError, match=r"config\.train\.steps"):
-        check_overrides(["--config.train.stepss=3"])
+        override(Config(), ["--config.train.stepss=3"])
 
 
-def test_the_model_section_takes_lists_and_unknown_fields_as_the_command_line_gives_them():
-    section = model_section("jaxmaskrcnn/shapes")
-    section.anchor_ratios = [0.5, 1.0]
+def test_the_model_section_takes_lists_and_refuses_unknown_settings():
+    section = model_section("jaxmaskrcnn/shapes", **{"rpn.anchors.ratios": [0.5, 1.0]})
     config = to_model_config(section, presets.model_config("jaxmaskrcnn/shapes").known_categories())
-    assert config.anchor_ratios == (0.5, 1.0) and hash(config)
-    with pytest.raises(ConfigError, match="box_fc"):
-        model_section("jaxmaskrcnn/shapes", box_fc=3)
+    assert config.rpn.anchors.ratios == (0.5, 1.0) and hash(config)
+    with pytest.raises(ConfigError, match="box.fcs"):
+        model_section("jaxmaskrcnn/shapes", **{"box.fc": 3})
 
 
 def test_compilation_cache_honours_the_environment(monkeypatch, tmp_path):

@@ -21,8 +21,8 @@ from jaxmaskrcnn.inference.augmentation import (
     merge_views,
 )
 from jaxmaskrcnn.inference.predictor import Predictor
-from jaxmaskrcnn.presets import model_config
 from jaxmaskrcnn.structures import Detections
+from jaxmaskrcnn.zoo.lookup import model_config
 
 
 def picture(seed, height=60, width=80):
@@ -71,7 +71,11 @@ class Seer(Stub):
 
 @pytest.fixture(scope="module")
 def seer():
-    return Seer(model_config("jaxmaskrcnn/shapes", num_classes=1, test_min_size=64, test_max_size=96))
+    return Seer(
+        model_config(
+            "jaxmaskrcnn/shapes", num_classes=1, **{"input.test_min_size": 64, "input.test_max_size": 96}
+        )
+    )
 
 
 def bars(*spans, width=80):
@@ -175,7 +179,9 @@ def test_a_mirrored_picture_has_mirrored_results(seer):
 
 def test_one_version_is_the_plain_prediction():
     """The real network. Its boxes go to the picture's scale and back before masks are asked for."""
-    model = random_model(small_config(num_classes=3, score_threshold=0.01, test_max_size=96))
+    model = random_model(
+        small_config(num_classes=3, **{"detections.score_threshold": 0.01, "input.test_max_size": 96})
+    )
     image = picture(1, 45, 60)
     out = AugmentedPredictor(model, scales=(1,), flip=False)(image, masks="probs")
     expected = Predictor(model)(image, masks="probs")

@@ -25,16 +25,22 @@ def random_boxes(rng, n):
 
 @functools.partial(jax.jit, static_argnames="config")
 def propose(objectness, deltas, anchors, config):
-    return select_proposals(objectness, deltas, anchors, ((3, 4), (1, 4)), jnp.array(SIZE), config, False)
+    return select_proposals(objectness, deltas, anchors, ((3, 4), (1, 4)), jnp.array(SIZE), config.rpn, False)
 
 
 @pytest.mark.parametrize("ranking", ["logit", "probability"])
 @pytest.mark.parametrize("clamp", ["max", "both"])
 def test_proposals(ranking, clamp):
-    config = ModelConfig(
-        rpn_pre_nms_test=20, rpn_post_nms_test=30, rpn_ranking=ranking, delta_clamp=clamp,
-        rpn_nms_threshold=0.5,
-    )  # fmt: skip
+    config = ModelConfig().replace(
+        {
+            "rpn.pre_nms_test": 20,
+            "rpn.post_nms_test": 30,
+            "rpn.ranking": ranking,
+            "rpn.delta_clamp": clamp,
+            "box.delta_clamp": clamp,
+            "rpn.nms_threshold": 0.5,
+        }
+    )
     rng = np.random.default_rng(0)
     objectness = rng.normal(size=48).astype(np.float32)
     deltas = rng.normal(0, 0.2, (48, 4)).astype(np.float32)
@@ -59,7 +65,7 @@ def test_proposals(ranking, clamp):
 
 
 def test_a_box_that_is_too_large_for_its_type_is_no_proposal():
-    config = ModelConfig(rpn_pre_nms_test=48, rpn_post_nms_test=48)
+    config = ModelConfig().replace({"rpn.pre_nms_test": 48, "rpn.post_nms_test": 48})
     rng = np.random.default_rng(1)
     objectness, deltas = rng.normal(size=48).astype(np.float32), np.zeros((48, 4), np.float32)
     anchors = random_boxes(rng, 48)
@@ -71,16 +77,16 @@ def test_a_box_that_is_too_large_for_its_type_is_no_proposal():
 
 @functools.partial(jax.jit, static_argnames="config")
 def detect(logits, deltas, proposals, config):
-    return select_detections(logits, deltas, proposals, jnp.array(SIZE), config)
+    size = jnp.array(SIZE)
+    return select_detections(logits, deltas, proposals, size, config.classes, config.box, config.detections)
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("min_side", [0.0, 0.01])
 def test_detections(agnostic, min_side):
-    config = ModelConfig(
-        num_classes=3, background="last", detections_per_image=40, class_agnostic_boxes=agnostic,
-        detection_min_side=min_side,
-    )  # fmt: skip
+    config = ModelConfig(num_classes=3, background="last").replace(
+        {"detections.per_image": 40, "box.class_agnostic": agnostic, "detections.min_side": min_side}
+    )
     rng = np.random.default_rng(2)
     logits = rng.normal(0, 2, (12, 4)).astype(np.float32)
     deltas = rng.normal(size=(12, 1 if agnostic else 3, 4)).astype(np.float32)
@@ -109,7 +115,9 @@ def test_detections(agnostic, min_side):
 
 def test_a_class_of_a_detection():
     """Deltas of one class leave the other classes of their proposal; so does a logit of minus infinity."""
-    config = ModelConfig(num_classes=3, background="last", detections_per_image=12, score_threshold=0.1)
+    config = ModelConfig(num_classes=3, background="last").replace(
+        {"detections.per_image": 12, "detections.score_threshold": 0.1}
+    )
     boxes = random_boxes(np.random.default_rng(3), 2)
     proposals = Proposals(boxes, np.zeros(2, np.float32), np.ones(2, bool))
     logits, deltas = np.zeros((2, 4), np.float32), np.zeros((2, 3, 4), np.float32)

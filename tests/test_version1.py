@@ -66,9 +66,8 @@ def test_a_run_goes_on(tmp_path):
     shutil.copytree(FOLDER / "run", workdir)
     before = (workdir / "metrics.jsonl").read_text()
     config = tiny_config(tmp_path / "cache", train__pictures=0, train__steps=8)
-    narrow = {"backbone_depth": 18, "backbone_width": 2, "fpn_channels": 4, "box_fc_dim": 4, "mask_dim": 4}
-    for name, value in narrow.items():
-        setattr(config.model, name, value)
+    narrow = {"backbone.depth": 18, "backbone.width": 2, "neck.channels": 4, "box.fc_dim": 4, "mask.dim": 4}
+    config.model.architecture = config.model.architecture.replace(narrow)
     train_and_evaluate(config, workdir)
     text = (workdir / "metrics.jsonl").read_text()
     assert text.startswith(before)

@@ -17,13 +17,13 @@ from jaxmaskrcnn.training.config_files import list_recipes
 ROOT = Path(__file__).parents[1]
 # The quickstart, as small as it can be.
 TINY = {
-    "model.backbone_width": 8, "model.fpn_channels": 8, "model.box_fc_dim": 8, "model.mask_dim": 8,
-    "model.mask_convs": 1, "model.rpn_pre_nms_train": 50, "model.rpn_pre_nms_test": 50,
-    "model.rpn_post_nms_train": 10, "model.rpn_post_nms_test": 10, "model.detections_per_image": 5,
-    "model.test_min_size": 64, "model.test_max_size": 64, "model.score_threshold": 0.0,
-    "data.batch_size": 2, "data.eval_batch_size": 2, "data.min_sizes": 64, "data.max_size": 64,
-    "data.shapes.train_images": 4, "data.shapes.eval_images": 2, "data.shapes.size": 64,
-    "optimizer.warmup_steps": 0, "train.steps": 1,
+    "model.backbone.width": 8, "model.neck.channels": 8, "model.box.fc_dim": 8, "model.mask.dim": 8,
+    "model.mask.convs": 1, "model.rpn.pre_nms_train": 50, "model.rpn.pre_nms_test": 50,
+    "model.rpn.post_nms_train": 10, "model.rpn.post_nms_test": 10, "model.detections.per_image": 5,
+    "model.input.test_min_size": 64, "model.input.test_max_size": 64,
+    "model.detections.score_threshold": 0.0, "data.batch_size": 2, "data.eval_batch_size": 2,
+    "data.min_sizes": 64, "data.max_size": 64, "data.shapes.train_images": 4, "data.shapes.eval_images": 2,
+    "data.shapes.size": 64, "optimizer.warmup_steps": 0, "train.steps": 1,
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 
 DIRECTORY is what record.py wrote, and NAME a preset of the same library. Photographs and annotations take
 the way of training: the data set builder, the Grain pipeline, and a canvas that all images share. Crowd
-regions are in the batch and are dropped by the losses (`crowd_regions="drop"`).
+regions are in the batch and are dropped by the losses (`rpn.crowd` and `regions.crowd` are "drop").
 
 A gradient's norm and cosine are those of one parameter's whole array; the table has the worst of all
 parameters. Ends with an error where a loss is off by more than 1e-4, a norm by 0.1 %, or a cosine
@@ -70,7 +70,9 @@ def main():
     compilation_cache.enable()
     directory = arguments.directory
     reference = json.loads((directory / "reference.json").read_text())
-    config = jmr.model_config(arguments.model, crowd_regions="drop", **reference["config"])
+    config = jmr.model_config(
+        arguments.model, **reference["config"], **{"rpn.crowd": "drop", "regions.crowd": "drop"}
+    )
     model = jmr.load_model(directory / "weights.pth", config)
     table = LIBRARIES[reference["library"]].table(config)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)

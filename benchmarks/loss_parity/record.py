@@ -176,8 +176,8 @@ def main():
         "images": str(arguments.images.resolve()),
         "config": {
             "num_classes": len(coco.getCatIds()),
-            "test_min_size": arguments.min_size,
-            "test_max_size": arguments.max_size,
+            "input.test_min_size": arguments.min_size,
+            "input.test_max_size": arguments.max_size,
         },
         "losses": {},
     }

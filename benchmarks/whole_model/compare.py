@@ -51,7 +51,7 @@ def main():
 
     compilation_cache.enable()
     model = jmr.load_model(arguments.weights or arguments.directory / "weights.pth", arguments.model)
-    predictor = jmr.Predictor(model, score_threshold=model.config.score_threshold)
+    predictor = jmr.Predictor(model, score_threshold=model.config.detections.score_threshold)
     index = {category.id: i for i, category in enumerate(model.categories)}
     reference = json.loads((arguments.directory / "detections.json").read_text())
     total = {"theirs": 0, "ours": 0, "matched": 0}

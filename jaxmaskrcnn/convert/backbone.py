@@ -8,56 +8,39 @@ that only the order of axes changes.
 import logging
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.detectron2 import names as detectron2
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.names import caffe2
 from jaxmaskrcnn.convert.names.prefixes import WRAPPERS, find_prefix, without_prefix
 from jaxmaskrcnn.convert.names.tables import Table
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
-from jaxmaskrcnn.convert.torchvision import names as torchvision
+from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)
 
-DETECTRON2 = Table(
-    detectron2.resnet_rows("", ""),
-    vocabulary={"norm": torchvision.NORM, "stage": detectron2.STAGE},
-    ignorable=[r"(stem\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked"],
-)
-
-TORCHVISION = Table(
-    torchvision.resnet_rows("", ""),
-    vocabulary={"norm": torchvision.NORM},
-    ignorable=[r"fc\.(weight|bias)", r".*\.num_batches_tracked"],
-)
+# Detectron2 first: its stem's name ends in torchvision's.
+_LAYOUTS = {"detectron2": "Detectron2", "torchvision": "torchvision"}
+_IGNORABLE = (r"(stem\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked")
 
 
 class _Layout(NamedTuple):
-    """How a layout is recognised.
+    """A layout that was recognised.
 
     Attributes:
         name: For messages.
-        table: Its names.
-        stem: The name that every file of this layout has once, behind a prefix or none.
+        table: Its names for a backbone alone.
     """
 
     name: str
     table: Table
-    stem: str
 
-
-# Detectron2 first: its stem's name ends in torchvision's.
-_LAYOUTS = (
-    _Layout("Detectron2", DETECTRON2, "stem.conv1.weight"),
-    _Layout("torchvision", TORCHVISION, "conv1.weight"),
-)
 
 # What wrappers and detectors put in front of a ResNet's names.
 _PREFIXES = re.compile(rf"{WRAPPERS.pattern}(backbone\.)?(body\.|bottom_up\.)?")
@@ -74,8 +57,8 @@ class _Origin(NamedTuple):
 
     Attributes:
         name: For messages.
-        stride_in_1x1: As in ModelConfig.
-        channel_order: As in ModelConfig.
+        stride_in_1x1: As ``backbone.stride_in_1x1``.
+        channel_order: As ``input.channel_order``.
         std: What pixels of 0..255 are divided by, about.
         presets: Names of presets that fit.
     """
@@ -156,19 +139,19 @@ def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
     """
     config: ModelConfig = model.config
     source = source._replace(arrays=caffe2.rename(source.arrays))
-    layout, arrays, outside = _strip_prefix(source)
+    layout, arrays, outside = _strip_prefix(source, config.backbone)
     _check_norm(source.path, arrays, config)
     variables = variables_by_path(model.backbone.body)
     assignment = layout.table.assign(
         arrays,
         {name: variable.shape for name, variable in variables.items()},
-        f"{source.path} does not fit a ResNet-{config.backbone_depth} of width {config.backbone_width}",
+        f"{source.path} does not fit a {names_file(config.backbone).describe(config.backbone)}",
     )
     variances = [value for name, value in assignment.values.items() if name.endswith(".var")]
-    if config.norm_epsilon == 0 and variances and min(value.min() for value in variances) <= 0:
+    if config.backbone.norm_epsilon == 0 and variances and min(value.min() for value in variances) <= 0:
         raise UserError(
-            f"{source.path} has channels of variance 0, by which a model with norm_epsilon 0 would divide; "
-            "set norm_epsilon to 1e-5."
+            f"{source.path} has channels of variance 0, by which a model with a norm epsilon of 0 would "
+            "divide; set backbone.norm_epsilon to 1e-5."
         )
     arrays = {name: _like(assignment.values[name], variable[...]) for name, variable in variables.items()}
     set_arrays(model.backbone.body, arrays)
@@ -191,24 +174,26 @@ def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
 def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
     """Batch norm and group norm have two arrays in common, so a mix-up deserves its own sentence."""
     statistics = any(name.endswith("running_var") for name in arrays)
-    if statistics and config.backbone_norm == "gn":
+    if statistics and config.backbone.norm == "gn":
         raise UserError(
             f"{path} has batch norm and the model's backbone has group norm "
-            '(ModelConfig.backbone_norm "gn"); set backbone_norm to "frozen_bn", "bn_eval" or "bn".'
+            '(backbone.norm "gn"); set backbone.norm to "frozen_bn", "bn_eval" or "bn".'
         )
-    if not statistics and config.backbone_norm != "gn":
+    if not statistics and config.backbone.norm != "gn":
         raise UserError(
             f"{path} has no batch norm statistics and the model's backbone has batch norm "
-            f'(ModelConfig.backbone_norm {config.backbone_norm!r}); set backbone_norm to "gn" if it '
+            f'(backbone.norm {config.backbone.norm!r}); set backbone.norm to "gn" if it '
             "has group norm."
         )
 
 
-def _strip_prefix(source: SourceFile) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:
-    """Recognise the layout: its table, the ResNet's arrays without prefix, names outside of it."""
-    for layout in _LAYOUTS:
-        prefix = find_prefix(source.arrays, layout.stem, _PREFIXES, source.path, "ResNets")
+def _strip_prefix(source: SourceFile, part: Any) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:
+    """Recognise the layout: its table, the backbone's arrays without prefix, names outside of it."""
+    names = names_file(part)
+    for library, title in _LAYOUTS.items():
+        prefix = find_prefix(source.arrays, names.STEMS[library], _PREFIXES, source.path, "ResNets")
         if prefix is not None:
+            layout = _Layout(title, Table.of([names.names(library, part, "", "")], _IGNORABLE))
             inside, outside = _split_parts(source.arrays, prefix, layout.table)
             return layout, inside, outside
     some = ", ".join(list(source.arrays)[:3])
@@ -251,26 +236,28 @@ def _origin(layout: _Layout, source: SourceFile, outside: tuple[str, ...]) -> _O
 def _differences(config: ModelConfig, origin: _Origin | None, detector: bool) -> tuple[str, ...]:
     warnings = []
     # The epsilon of a detector's file is that of its own training, which its names do not tell.
-    if config.norm_epsilon == 0 and not detector:
+    if config.backbone.norm_epsilon == 0 and not detector:
         warnings.append(
-            "norm_epsilon is 0, which belongs to torchvision's COCO_V1 detectors; "
-            "ImageNet weights were trained with norm_epsilon=1e-5."
+            "backbone.norm_epsilon is 0, which belongs to torchvision's COCO_V1 detectors; "
+            "ImageNet weights were trained with backbone.norm_epsilon=1e-5."
         )
     if origin is None:
         return tuple(warnings)
     found = []
-    if config.backbone_depth >= 50 and config.backbone_stride_in_1x1 != origin.stride_in_1x1:
+    part = config.backbone
+    if part.kind == "resnet" and part.depth >= 50 and part.stride_in_1x1 != origin.stride_in_1x1:
         found.append(
             f"the stride in the {'1x1' if origin.stride_in_1x1 else '3x3'} convolution "
-            f"(backbone_stride_in_1x1={origin.stride_in_1x1})"
+            f"(backbone.stride_in_1x1={origin.stride_in_1x1})"
         )
-    if config.channel_order != origin.channel_order:
-        found.append(f"{origin.channel_order.upper()} input (channel_order={origin.channel_order!r})")
-    std = np.mean(config.pixel_std) / config.pixel_scale
+    if config.input.channel_order != origin.channel_order:
+        found.append(f"{origin.channel_order.upper()} input (input.channel_order={origin.channel_order!r})")
+    std = np.mean(config.input.pixel_std) / config.input.pixel_scale
     if not 0.5 < std / origin.std < 2:
         found.append(
             f"pixels of 0..255 divided by about {origin.std:g} "
-            f"(pixel_scale={config.pixel_scale:.4g} and pixel_std={config.pixel_std} divide by {std:.3g})"
+            f"(input.pixel_scale={config.input.pixel_scale:.4g} and input.pixel_std="
+            f"{config.input.pixel_std} divide by {std:.3g})"
         )
     if found:
         warnings.append(

@@ -4,7 +4,6 @@ torchvision has one set of conventions, so that its arrays' structure is all tha
 Detectron2 and MMDetection keep strides, pixel means and the like in a config beside the weights.
 """
 
-import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -15,12 +14,12 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.config_files import config_from_file
-from jaxmaskrcnn.convert.fields import with_fields
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
-from jaxmaskrcnn.convert.structure import config_structure
+from jaxmaskrcnn.convert.names.tables import Table
+from jaxmaskrcnn.convert.structure import backbone_names, config_structure, names_file, part_of
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import list_models, model_config, model_info
+from jaxmaskrcnn.zoo.lookup import list_models, model_config, model_info
 
 ORDINARY_EPSILON = 1e-5  # of batch norm in all three libraries
 _CONFIG_FILES = {suffix: library.name for library in LIBRARIES.values() for suffix in library.config_suffixes}
@@ -63,7 +62,7 @@ def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | Non
         return model_config(os.fspath(model), num_classes)
     if num_classes in (None, config.num_classes):
         return config
-    return dataclasses.replace(config, num_classes=num_classes, categories=())
+    return config.replace(num_classes=num_classes, categories=())
 
 
 def with_epsilon(config: ModelConfig, bn_eps: float) -> ModelConfig:
@@ -74,7 +73,7 @@ def with_epsilon(config: ModelConfig, bn_eps: float) -> ModelConfig:
     """
     if not (math.isfinite(bn_eps) and bn_eps >= 0):
         raise UserError(f"bn_eps is {bn_eps}; give a small number that is not negative, such as 1e-5.")
-    return dataclasses.replace(config, norm_epsilon=float(bn_eps))
+    return config.replace({"backbone.norm_epsilon": float(bn_eps)})
 
 
 def choose_config(
@@ -102,11 +101,11 @@ def choose_config(
             library's, or the numbers of classes differ.
     """
     shown = library.structure(arrays, source.path)
-    counted, variances = _backbone_norms(library, arrays)
+    counted, variances = _backbone_norms(library, arrays, shown)
     if model is None:
         choice = _choice_of_file(library, shown, source, counted)
         if num_classes not in (None, choice.config.num_classes):
-            changed = dataclasses.replace(choice.config, num_classes=num_classes, categories=())
+            changed = choice.config.replace(num_classes=num_classes, categories=())
             choice = choice._replace(config=changed)
     else:
         _check_library(model, library, source.path)
@@ -129,9 +128,9 @@ def misfits(library: Library, arrays: Mapping[str, np.ndarray], choice: Choice, 
     """How the structure of a file differs from a configuration's, to be put behind the file's name."""
     shown, wanted = library.structure(arrays, path), config_structure(choice.config)
     different = [
-        f"{field} is {shown.get(field)!r} in the file and {wanted.get(field)!r} in {choice.name}"
-        for field in dict.fromkeys((*wanted, *shown))
-        if shown.get(field) != wanted.get(field) and field != "num_classes"
+        f"{path} is {shown.get(path)!r} in the file and {wanted.get(path)!r} in {choice.name}"
+        for path in dict.fromkeys((*wanted, *shown))
+        if shown.get(path) != wanted.get(path) and path != "num_classes"
     ]
     return f" ({', '.join(different)})" if different else ""
 
@@ -146,16 +145,16 @@ def fitting_presets(library: Library, shown: Mapping[str, Any]) -> list[str]:
     presets = {name: model_config(name) for name in list_models() if name.startswith(f"{library.name}/")}
     # Whether heads are class-agnostic does not show in a file with one class.
     skipped = {"num_classes"} | (_AGNOSTIC if shown["num_classes"] == 1 else set())
-    wanted = {field: value for field, value in shown.items() if field not in skipped}
+    wanted = {path: value for path, value in shown.items() if path not in skipped}
     fitting = [
         name
         for name, config in presets.items()
-        if wanted == {f: v for f, v in config_structure(config).items() if f not in skipped}
+        if wanted == {path: v for path, v in config_structure(config).items() if path not in skipped}
     ]
     return sorted(fitting, key=lambda name: presets[name].num_classes != shown["num_classes"])
 
 
-_AGNOSTIC = {"class_agnostic_boxes", "class_agnostic_masks"}
+_AGNOSTIC = {"box.class_agnostic", "mask.class_agnostic"}
 
 
 def _choice_of_file(library: Library, shown: dict[str, Any], source: SourceFile, counted: bool) -> Choice:
@@ -185,23 +184,24 @@ def _choice_of_structure(library: Library, shown: dict[str, Any], counted: bool)
     classes, usual = shown["num_classes"], library.usual
     fields = {"categories": usual.categories if classes == usual.num_classes else ()}
     # torchvision freezes the batch norm of backbones that come with weights.
-    if shown["backbone_norm"] == "bn":
-        fields["backbone_norm"] = "bn" if counted or shown["fpn_norm"] == "bn" else "frozen_bn"
+    if shown["backbone.norm"] == "bn":
+        fields["backbone.norm"] = "bn" if counted or shown["neck.norm"] == "bn" else "frozen_bn"
     if fitting := fitting_presets(library, shown):
-        return Choice(dataclasses.replace(model_config(fitting[0], classes), **fields), fitting[0], ())
-    config = with_fields(usual, {**shown, **fields})
+        return Choice(model_config(fitting[0], classes).replace(fields), fitting[0], ())
+    config = usual.replace({**shown, **fields})
     return Choice(config, f"{library.title}'s conventions ({_describe(shown)})", ())
 
 
-def _backbone_norms(library: Library, arrays: Mapping[str, np.ndarray]) -> tuple[bool, list[np.ndarray]]:
+def _backbone_norms(
+    library: Library, arrays: Mapping[str, np.ndarray], shown: Mapping[str, Any]
+) -> tuple[bool, list[np.ndarray]]:
     """Whether the backbone's batch norm counted batches, which frozen ones do not, and its variances."""
-    table = library.table(ModelConfig(num_classes=1))
+    table = Table.of([backbone_names(library.name, shown)])
     counted, variances = False, []
     for name, array in arrays.items():
         layer, _, kind = name.rpartition(".")
         if kind in ("num_batches_tracked", "running_var"):
-            target = table.translate(f"{layer}.weight")
-            if target is not None and target[0].startswith("backbone.body."):
+            if table.translate(f"{layer}.weight") is not None:
                 counted |= kind == "num_batches_tracked"
                 variances += [array] if kind == "running_var" else []
     return counted, variances
@@ -212,10 +212,10 @@ def _found_epsilon(
 ) -> tuple[ModelConfig, str]:
     """The epsilon that the weights were trained with, and a sentence about it."""
     if bn_eps is not None:
-        epsilon, why = with_epsilon(config, bn_eps).norm_epsilon, "as asked for"
-    elif config.norm_epsilon:
-        epsilon, why = config.norm_epsilon, "the model's"
-        if config.background == "first" and config.backbone_norm == "frozen_bn" and not counted:
+        epsilon, why = with_epsilon(config, bn_eps).backbone.norm_epsilon, "as asked for"
+    elif config.backbone.norm_epsilon:
+        epsilon, why = config.backbone.norm_epsilon, "the model's"
+        if config.background == "first" and config.backbone.norm == "frozen_bn" and not counted:
             why += " (torchvision's COCO_V1 weights and what was fine-tuned from them were made with 0)"
     elif counted:
         epsilon = ORDINARY_EPSILON
@@ -269,16 +269,10 @@ def _is_config_file(model: str | os.PathLike) -> bool:
 
 
 def _describe(shown: Mapping[str, Any]) -> str:
-    detector = "Mask R-CNN" if shown["mask_head"] else "Faster R-CNN"
-    depth, groups = shown["backbone_depth"], shown.get("backbone_groups", 1)
-    per_group = shown.get("backbone_width_per_group", 64)
-    resnet = f"ResNeXt-{depth}-{groups}x{per_group}d" if groups > 1 else f"ResNet-{depth}"
-    if groups == 1 and per_group != 64:
-        resnet = f"wide {resnet}-{per_group // 64}"
-    return (
-        f"{detector}, {resnet}, width {shown['backbone_width']}, a pyramid of {shown['fpn_channels']} "
-        f"channels, {count_classes(shown['num_classes'])}"
-    )
+    detector = "Mask R-CNN" if shown["mask"] else "Faster R-CNN"
+    parts = [part_of(shown, place) for place in ("backbone", "neck")]
+    words = [names_file(part).describe(part) for part in parts if part is not None]
+    return ", ".join([detector, *words, count_classes(shown["num_classes"])])
 
 
 def count_classes(classes: int) -> str:

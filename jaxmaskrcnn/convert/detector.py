@@ -187,12 +187,12 @@ def _not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
 def _other_input(library: Library, arrays: Mapping[str, np.ndarray], config: ModelConfig) -> list[str]:
     """Where a file carries its pixel mean and standard deviation, whether they are the model's."""
     found = []
-    fields = zip(library.input_names, ("pixel_mean", "pixel_std"), strict=False)
-    for name, field in fields:
-        wanted = np.asarray(getattr(config, field)) / config.pixel_scale
+    paths = zip(library.input_names, ("input.pixel_mean", "input.pixel_std"), strict=False)
+    for name, path in paths:
+        wanted = np.asarray(config.get(path)) / config.input.pixel_scale
         if name in arrays and not np.allclose(np.ravel(arrays[name]), wanted, rtol=1e-3, atol=1e-3):
             values = ", ".join(f"{x:g}" for x in np.ravel(arrays[name]))
-            found.append(f"{name} {values} (the model's {field}: {', '.join(f'{x:g}' for x in wanted)})")
+            found.append(f"{name} {values} (the model's {path}: {', '.join(f'{x:g}' for x in wanted)})")
     return [f"The file was made with {' and '.join(found)}; check the model."] if found else []
 
 

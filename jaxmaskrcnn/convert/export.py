@@ -8,22 +8,23 @@ import os
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.paths import settings
+from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.configs.conversions import rounded, short
-from jaxmaskrcnn.convert.fields import field_names, get_field, with_fields
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.convert.state_dict import check_background, to_state_dict
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
-# Fields on which a trained model's detections do not depend.
+# Settings on which a trained model's detections do not depend, and parts of which all are such.
 _TRAINING_ONLY = (
-    "freeze_at", "rpn_pre_nms_train", "rpn_post_nms_train", "rpn_foreground_iou", "rpn_background_iou",
-    "rpn_low_quality", "rpn_low_quality_min_iou", "rpn_batch_size", "rpn_positive_fraction",
-    "rpn_loss_count", "iou_epsilon", "ground_truth_proposals", "roi_batch_size", "roi_positive_fraction",
-    "roi_foreground_iou", "roi_low_quality", "crowd_regions", "crowd_overlap", "smooth_l1_beta",
-    "mask_targets", "weight_decay_exempts_norm", "remat",
+    "backbone.freeze_at", "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
+    "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
+    "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "mask.targets",
+    "compute.weight_decay_exempts_norm", "compute.remat",
 )  # fmt: skip
+_TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.")
 
 
 class ExportReport(NamedTuple):
@@ -37,7 +38,7 @@ class ExportReport(NamedTuple):
             them.
         settings: What to set in that library, as it is written there.
         differences: What that library does otherwise than the model, whatever is set, one line each; it
-            begins with the name of a field of ModelConfig where there is one.
+            begins with the dotted path of a setting where there is one.
     """
 
     path: str
@@ -69,7 +70,7 @@ def export_detector(model: MaskRCNN, path: str | os.PathLike, format: str) -> Ex
     """
     if format not in LIBRARIES:
         raise UserError(f"There is no format {format!r}; choose one of {', '.join(LIBRARIES)}.")
-    settings, differences = export_settings(model.config, format)
+    text, differences = export_settings(model.config, format)
     arrays = to_state_dict(model, format)
     write_state_dict(path, arrays, format)
     return ExportReport(
@@ -77,7 +78,7 @@ def export_detector(model: MaskRCNN, path: str | os.PathLike, format: str) -> Ex
         library=LIBRARIES[format].title,
         arrays=len(arrays),
         counters=tuple(name for name in arrays if name.endswith("num_batches_tracked")),
-        settings=settings,
+        settings=text,
         differences=differences,
     )
 
@@ -98,7 +99,7 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
     Example:
         >>> text, differences = export_settings(ModelConfig(background="last"), "detectron2")
         >>> differences[0]
-        'normalise_before_resize is False there and True in the model'
+        'input.normalise_before_resize is False there and True in the model'
     """
     library = LIBRARIES[format]
     check_background(config, library)
@@ -107,9 +108,9 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
             raise UserError(
                 f"{library.title} cannot express this model: {what}; export it in another format."
             )
-    config = _with_unit(config, library)
-    settings = library.write_settings(config)
-    return settings, _differences(config, library, settings)
+    config = _with_shared_ratios(_with_unit(config, library))
+    text = library.write_settings(config)
+    return text, _differences(config, library, text)
 
 
 def settings_text(config: ModelConfig, format: str) -> str:
@@ -119,51 +120,69 @@ def settings_text(config: ModelConfig, format: str) -> str:
 
 def _with_unit(config: ModelConfig, library: Library) -> ModelConfig:
     """The same normalisation with pixels of 0..255 or 0..1, as the library has them."""
-    old, new = get_field(config, "pixel_scale"), get_field(library.usual, "pixel_scale")
+    old, new = config.input.pixel_scale, library.usual.input.pixel_scale
     if old == new:
         return config
     mean, std = (
-        tuple(rounded(x * new / old) for x in get_field(config, name)) for name in ("pixel_mean", "pixel_std")
+        tuple(rounded(x * new / old) for x in values)
+        for values in (config.input.pixel_mean, config.input.pixel_std)
     )
-    return with_fields(config, {"pixel_scale": new, "pixel_mean": mean, "pixel_std": std})
+    return config.replace({"input.pixel_scale": new, "input.pixel_mean": mean, "input.pixel_std": std})
 
 
-def _differences(config: ModelConfig, library: Library, settings: str) -> tuple[str, ...]:
+def _with_shared_ratios(config: ModelConfig) -> ModelConfig:
+    """The same anchors with one group of ratios for all levels, where the groups are equal."""
+    groups = {ratios for _, ratios in config.rpn.anchors.per_level}
+    return config.replace({"rpn.anchors.ratios": groups.pop()}) if len(groups) == 1 else config
+
+
+def _differences(config: ModelConfig, library: Library, text: str) -> tuple[str, ...]:
     """How the written settings differ from the configuration, when the library's config is read."""
-    there = library.read_settings(settings, "the exported settings")
-    without_effect = _without_effect(config)
+    there, own = (
+        {path: value for path, value, _ in settings(tree)}
+        for tree in (library.read_settings(text, "the exported settings"), config)
+    )
     lines = []
-    for name in field_names():
-        found, own = get_field(there, name), get_field(config, name)
-        if found != own and name not in without_effect:
-            lines.append(
-                f"{name} is {short(found)} there and {short(own)} in the model{_note(name, found, own)}"
-            )
+    for path in dict.fromkeys((*own, *there)):
+        found, value = (values.get(path, _NO_SETTING) for values in (there, own))
+        if found != value and not _without_effect(path, config):
+            note = _note(path, found, value)
+            lines.append(f"{path} is {short(found)} there and {short(value)} in the model{note}")
     return (*lines, *(what for applies, what in library.limits if applies(config)))
 
 
-def _note(name: str, found: Any, own: Any) -> str:
+class _NoSetting:
+    """The value of a setting in a model without the part that it belongs to."""
+
+    def __repr__(self) -> str:
+        return "not set"
+
+
+_NO_SETTING = _NoSetting()
+
+
+def _note(path: str, found: Any, own: Any) -> str:
     """What a difference is about where it is not about detections."""
-    if name == "categories":
+    if path == "categories":
         return " (names only)"
     # Of batch norm the statistics are the same at test time, whatever is trained.
-    norms = name == "backbone_norm" and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
-    return " (training only)" if norms or name in _TRAINING_ONLY else ""
+    norms = path == "backbone.norm" and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
+    training = path in _TRAINING_ONLY or path.startswith(_TRAINING_ONLY_PARTS)
+    training |= path.startswith("box.stages.") and path.endswith(".foreground_iou")
+    return " (training only)" if norms or training else ""
 
 
-def _without_effect(config: ModelConfig) -> set[str]:
-    """Fields of parts that a model does not have."""
-    names = set()
-    if get_field(config, "backbone_depth") < 50:
-        names |= {"backbone_groups", "backbone_width_per_group", "backbone_stride_in_1x1"}
-    if not get_field(config, "box_convs"):
-        names.add("box_conv_dim")
-    if not get_field(config, "box_fcs"):
-        names.add("box_fc_dim")
-    mask = get_field(config, "mask_head")
-    if not mask:
-        names |= {"mask_pool_size", "mask_convs", "mask_dim", "class_agnostic_masks", "mask_targets"}
-        names |= {"mask_threshold", "paste_rule"}
-    if not get_field(config, "box_convs") and not (mask and get_field(config, "mask_convs")):
-        names.add("head_norm")
-    return names
+def _without_effect(path: str, config: ModelConfig) -> bool:
+    """Whether a setting makes no difference to a model, because it lacks the layers or parts concerned."""
+    if path in ("backbone.groups", "backbone.width_per_group", "backbone.stride_in_1x1"):
+        return config.backbone.kind == "resnet" and config.backbone.depth < 50
+    if path == "rpn.anchors.order":
+        return not order_matters(config)
+    if path in ("box.conv_dim", "box.norm"):
+        return not config.box.convs
+    if path == "box.fc_dim":
+        return not config.box.fcs
+    if path == "mask.norm":
+        return config.mask is None or not config.mask.convs
+    of_masks = path.startswith("mask.") or path in ("detections.mask_threshold", "detections.paste_rule")
+    return of_masks and config.mask is None

@@ -113,7 +113,8 @@ def _export_function(model: "MaskRCNN", file: str, options: dict) -> None:
             print(f"  {name:<12} {dtype:<8} {list(shape)}")
     config = model.config
     print(
-        f"Images: resized to a short side of {config.test_min_size}, a long side up to {config.test_max_size}"
+        f"Images: resized to a short side of {config.input.test_min_size}, a long side up to "
+        f"{config.input.test_max_size}"
     )
     names = ", ".join(f"{i} {category.name}" for i, category in enumerate(model.categories))
     print(f"Labels: {names}")

@@ -1,6 +1,5 @@
 """What is particular to one source library, in one object."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.fields import get_field
+from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.names.tables import Table
-from jaxmaskrcnn.convert.structure import structure
+from jaxmaskrcnn.convert.structure import backbone_prefix, detector_names, read_structure
 
 # A test for what a library cannot do with a model, and the words for it.
 Limit = tuple[Callable[[ModelConfig], bool], str]
@@ -23,12 +22,9 @@ class Library:
     Attributes:
         name: As the part of a preset's name before the slash, and as ``export --format``.
         title: For messages.
-        convention: The fields of ModelConfig that its models have in common.
-        table: Its names, for a configuration.
-        signature: A name that each of its FPN detectors has, and no other library's.
-        backbone: Prefix of the ResNet's names.
-        box_conv: Pattern of the names of the box head's convolutions, whose number torchvision's
-            other names depend on.
+        convention: The settings that its models have in common, by dotted path.
+        signature: A name that each of its detectors has, and no other library's.
+        ignorable: Patterns of names that no model needs.
         frozen_counters: Whether frozen batch norm has a ``num_batches_tracked`` too.
         input_names: Names under which a file may hold the pixel mean and standard deviation; () if none.
         config_file: What its config files are, with an article; None where names and arrays say enough.
@@ -44,10 +40,8 @@ class Library:
     name: str
     title: str
     convention: Mapping[str, Any]
-    table: Callable[[ModelConfig], Table]
     signature: str
-    backbone: str
-    box_conv: str
+    ignorable: tuple[str, ...]
     frozen_counters: bool
     input_names: tuple[str, ...]
     config_file: str | None
@@ -61,31 +55,28 @@ class Library:
     @property
     def background(self) -> str:
         """The place of the background among its classes, "first" or "last"."""
-        return get_field(self.usual, "background")
+        return self.usual.background
 
     @property
     def usual(self) -> ModelConfig:
         """The configuration of its convention."""
-        return ModelConfig(**self.convention)
+        return ModelConfig().replace(self.convention)
+
+    def table(self, config: ModelConfig) -> Table:
+        """Its names for the arrays of a configuration's model."""
+        return Table.of(detector_names(self.name, config), self.ignorable)
 
     def structure(self, arrays: Mapping[str, np.ndarray], what: str = "the checkpoint") -> dict[str, Any]:
-        """The fields of ModelConfig that a detector's arrays tell; see `structure.structure`.
+        """The settings that a detector's arrays show; see `structure.read_structure`.
 
         Args:
             arrays: By this library's names.
             what: Names the source in an error.
 
         Raises:
-            UserError: The arrays are no ResNet-FPN detector of a known depth.
+            UserError: The arrays are no detector of known parts.
         """
-        box_convs = sum(re.fullmatch(self.box_conv, name) is not None for name in arrays)
-        table = self.table(ModelConfig(num_classes=1, box_convs=box_convs))
-        shapes = {}
-        for name, array in arrays.items():
-            if (translated := table.translate(name)) is not None:
-                path, transform = translated
-                shapes[path] = transform.to_model_if_possible(array).shape
-        return structure(shapes, what)
+        return read_structure(self.name, arrays, what)
 
     def counters(self, names: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
         """The ``num_batches_tracked`` that the library's batch norm layers have, all 0.
@@ -94,15 +85,33 @@ class Library:
             names: A detector's arrays by this library's names.
             config: Says which norm layers are frozen.
         """
-        fixed = get_field(config, "backbone_norm") == "frozen_bn" and not self.frozen_counters
+        fixed = config.backbone.norm == "frozen_bn" and not self.frozen_counters
+        prefix = backbone_prefix(self.name, config.neck)
         return {
             f"{name.removesuffix('running_var')}num_batches_tracked": np.zeros((), np.int64)
             for name in names
-            if name.endswith(".running_var") and not (fixed and name.startswith(self.backbone))
+            if name.endswith(".running_var") and not (fixed and name.startswith(prefix))
         }
 
 
+def other_order(order: str) -> Limit:
+    """For a library that orders the anchors of a cell by this; a file's RPN would predict for others."""
+    other = "size" if order == "ratio" else "ratio"
+    return (
+        lambda c: c.rpn.anchors.order == other and order_matters(c),
+        f"its anchors of a cell are ordered by {other} first",
+    )
+
+
+# Settings are known of these parts alone.
+PARTS: tuple[Limit, ...] = (
+    (lambda c: c.backbone.kind != "resnet", "its backbone is no ResNet"),
+    (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is no feature pyramid"),
+    (lambda c: c.trunk is not None, "its regions pass further layers before the heads"),
+    (lambda c: c.box.average, "its box head takes the mean of a region's cells"),
+)
+
 RPN_NORM: Limit = (
-    lambda c: get_field(c, "rpn_norm") != "none",
+    lambda c: c.rpn.norm != "none",
     "its region proposal network has norm layers",
 )

@@ -9,11 +9,10 @@ import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.fields import get_field
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.box_head import BoxHead
-from jaxmaskrcnn.models.mask_head import MaskHead
+from jaxmaskrcnn.models.heads.box import BoxHead
+from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
 # The layers whose shapes depend on the number of classes.
@@ -119,7 +118,7 @@ def check_background(config: ModelConfig, library: Library) -> None:
     Raises:
         UserError: The background comes first in one of them and last in the other.
     """
-    found = get_field(config, "background")
+    found = config.background
     if found != library.background:
         raise UserError(
             f"{library.title} cannot express this model: it has the background {found} among its classes and "
@@ -132,9 +131,12 @@ def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
 
     def build(key):
         heads = nnx.Module()
-        heads.box_head = BoxHead(config, rngs=nnx.Rngs(key))
-        if config.mask_head:
-            heads.mask_head = MaskHead(config, rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
+        channels, c = config.region_channels, dict(dtype=config.compute.dtype)
+        side = config.region_side(config.box.pool)
+        heads.box_head = BoxHead(config.box, channels, side, config.classes, rngs=nnx.Rngs(key), **c)
+        if config.mask is not None:
+            rngs = nnx.Rngs(jax.random.fold_in(key, 1))
+            heads.mask_head = MaskHead(config.mask, channels, config.classes, rngs=rngs, **c)
         return {path: v[...] for path, v in variables_by_path(heads).items() if path.startswith(CLASS_LAYERS)}
 
     # Compiled as one, the layers that are not asked for are never made.

@@ -1,148 +1,158 @@
-"""The architecture that a detector's arrays show: what names and shapes tell, and nothing else.
+"""The parts of a detector by the names files beside them: the names of its arrays, and what the arrays show.
 
-Where a stride lies, how pixels are normalised, which anchors were used: no array says that.
+Arrays show kinds of parts, numbers of layers and widths. Where a stride lies, how pixels are normalised,
+which anchors were used: no array says that.
 """
 
-from collections.abc import Mapping
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.paths import part_classes, replace, type_of
+from jaxmaskrcnn.convert.names.tables import Names, Table
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.resnet import STAGE_BLOCKS
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-# Fields of ModelConfig that arrays show. Of a norm layer they show whether it has statistics.
-FIELDS = (
-    "backbone_depth", "backbone_width", "backbone_groups", "backbone_width_per_group", "backbone_norm",
-    "fpn_channels", "fpn_norm", "rpn_convs", "rpn_norm", "box_convs", "box_conv_dim", "box_fcs", "box_fc_dim",
-    "head_norm", "num_classes", "class_agnostic_boxes", "mask_head", "mask_convs", "mask_dim",
-    "class_agnostic_masks",
-)  # fmt: skip
 
 
-def structure(shapes: Shapes, what: str) -> dict[str, Any]:
-    """The fields of ModelConfig that a detector's arrays tell.
+def names_file(part: Any) -> ModuleType:
+    """The module that a part's configuration names; see `convert/names/layers.py`.
+
+    Raises:
+        UserError: The part has none, so that no library's files can be read or written.
+    """
+    if not hasattr(part, "names"):
+        raise UserError(
+            f"{type(part).__name__} says of no library what its arrays are called there; give the class a "
+            "`names`, the module with the names."
+        )
+    return importlib.import_module(part.names)
+
+
+def backbone_prefix(library: str, neck: Any) -> str:
+    """What stands before a backbone's names in a detector with such a neck, or with None."""
+    return "backbone." if neck is None else names_file(neck).BACKBONE[library]
+
+
+def _places() -> tuple[str, ...]:
+    """The parts of a model with arrays; the neck comes first, as the names of a backbone depend on it."""
+    places = [field.name for field in dataclasses.fields(ModelConfig) if _classes(field.name)]
+    return tuple(sorted(places, key=lambda place: place != "neck"))
+
+
+def detector_names(library: str, config: ModelConfig) -> Iterator[Names]:
+    """A library's names for the parts of a detector."""
+    prefix = backbone_prefix(library, config.neck)
+    for place in _places():
+        if (part := getattr(config, place)) is not None:
+            yield _names(library, place, part, prefix)
+
+
+def backbone_names(library: str, structure: Mapping[str, Any]) -> Names:
+    """A library's names for the backbone of a structure as `read_structure` returns it."""
+    prefix = backbone_prefix(library, part_of(structure, "neck"))
+    return _names(library, "backbone", part_of(structure, "backbone"), prefix)
+
+
+def _names(library: str, place: str, part: Any, prefix: str) -> Names:
+    arguments = (prefix,) if place == "backbone" else ()
+    return names_file(part).names(library, part, *arguments)
+
+
+def read_structure(library: str, arrays: Mapping[str, np.ndarray], what: str) -> dict[str, Any]:
+    """The settings that a detector's arrays show.
 
     Args:
-        shapes: Of the arrays, by this library's paths.
+        library: Whose names they have.
+        arrays: By these names.
         what: Names the source in an error.
 
     Returns:
-        Values for ``FIELDS`` (those that the detector has). Norm layers with statistics are "bn".
+        Values by dotted path; of a part with kinds, its kind as well, or None where it is missing. Norm
+        layers with statistics are "bn".
 
     Raises:
-        UserError: The arrays are no ResNet-FPN detector of a known depth.
+        UserError: The arrays are no detector of known parts.
 
     Example:
-        >>> from flax import nnx
-        >>> from jaxmaskrcnn import MaskRCNN, model_config
-        >>> config = model_config("detectron2/mask_rcnn_R_50_FPN_3x")
-        >>> state = nnx.state(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
-        >>> shapes = {".".join(map(str, path)): v.shape for path, v in nnx.to_flat_state(state)}
-        >>> structure(shapes, "the model") == config_structure(config)
+        >>> arrays = to_state_dict(model, "torchvision")  # doctest: +SKIP
+        >>> read_structure("torchvision", arrays, "it") == config_structure(model.config)  # doctest: +SKIP
         True
     """
+    found: dict[str, Any] = {}
+    prefix = ""
     try:
-        return _backbone(shapes, what) | _heads(shapes)
+        for place in _places():
+            found |= _read_part(place, lambda part: _names(library, place, part, prefix), arrays, what)  # noqa: B023
+            if place == "neck":
+                prefix = backbone_prefix(library, part_of(found, "neck"))
     except KeyError as error:
         raise UserError(
-            f"{what} has no array for {error.args[0]}, which every Faster or Mask R-CNN on FPN has."
+            f"{what} has no array for {error.args[0]}, which every Faster or Mask R-CNN has."
         ) from None
+    return found
+
+
+def _read_part(
+    place: str, names_of: Callable[[Any], Names], arrays: Mapping[str, np.ndarray], what: str
+) -> dict[str, Any]:
+    classes = _classes(place)
+    for kind, part_class in classes.items():
+        part = part_class()
+        # The names of a part can depend on what they show, as where a library numbers its layers through.
+        for _ in range(2):
+            found = names_file(part).read_structure(_shapes(arrays, names_of(part)), what)
+            if found is None:
+                break
+            found = ({place: kind} if kind else {}) | found
+            part = part_of(found, place)
+        else:
+            return found
+    if type(None) in getattr(type_of(ModelConfig(), place), "__args__", ()):
+        return {place: None}
+    raise UserError(f"{what} has no {place} that is known; known are {', '.join(classes)}.")
+
+
+def _shapes(arrays: Mapping[str, np.ndarray], names: Names) -> dict[str, tuple[int, ...]]:
+    table, shapes = Table.of([names]), {}
+    for name, array in arrays.items():
+        if (translated := table.translate(name)) is not None:
+            path, transform = translated
+            shapes[path] = transform.to_model_if_possible(array).shape
+    return shapes
+
+
+def part_of(structure: Mapping[str, Any], place: str) -> Any:
+    """A part with the settings that arrays show, and the usual ones besides; None where it is missing.
+
+    Example:
+        >>> part_of({"backbone": "resnet", "backbone.depth": 18}, "backbone").depth
+        18
+    """
+    kind = structure.get(place, "")
+    if kind is None:
+        return None
+    own = {path: value for path, value in structure.items() if path.startswith(f"{place}.")}
+    return replace(_classes(place)[kind](), {path.removeprefix(f"{place}."): x for path, x in own.items()})
+
+
+def _classes(place: str) -> dict[str, type]:
+    """The classes with names that a place can hold, by their kind; "" where there is one without a kind."""
+    expected = type_of(ModelConfig(), place)
+    classes = part_classes(expected) or {"": expected}
+    return {kind: part_class for kind, part_class in classes.items() if hasattr(part_class, "names")}
 
 
 def config_structure(config: ModelConfig) -> dict[str, Any]:
-    """What `structure` finds in the arrays of a model of this configuration."""
-    fields = {name: getattr(config, name) for name in FIELDS}
-    if config.backbone_norm != "gn":
-        fields["backbone_norm"] = "bn"
-    if config.backbone_depth < 50:  # blocks without the inner width that these set
-        fields["backbone_groups"] = fields["backbone_width_per_group"] = None
-    if not config.box_convs:
-        del fields["box_conv_dim"]
-    if not config.mask_head:
-        for name in ("mask_convs", "mask_dim", "class_agnostic_masks"):
-            del fields[name]
-    if not (config.box_convs or config.mask_head and config.mask_convs):
-        fields["head_norm"] = "none"
-    # With one class these are the same arrays (torchvision has a slot for the background besides).
-    if config.num_classes + config.foreground_offset == 1:
-        fields["class_agnostic_boxes"] = False
-        if config.mask_head:
-            fields["class_agnostic_masks"] = False
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _backbone(shapes: Shapes, what: str) -> dict[str, Any]:
-    body = "backbone.body"
-    counts = tuple(_count(shapes, f"{body}.layer{i}.{{}}.conv1.kernel") for i in range(1, 5))
-    deep = f"{body}.layer1.0.conv3.kernel" in shapes
-    depths = [depth for depth, blocks in STAGE_BLOCKS.items() if blocks == counts and (depth >= 50) == deep]
-    if not depths:
-        kind = "bottleneck" if deep else "basic"
-        raise UserError(
-            f"{what} has a ResNet whose stages have {', '.join(map(str, counts))} {kind} blocks; "
-            f"known are the depths {', '.join(map(str, STAGE_BLOCKS))}."
-        )
-    width = shapes[f"{body}.conv1.kernel"][-1]
-    fields = {
-        "backbone_depth": depths[0],
-        "backbone_width": width,
-        "backbone_norm": "bn" if f"{body}.bn1.mean" in shapes else "gn",
-        "fpn_channels": shapes["backbone.fpn.inner_blocks.0.conv.kernel"][-1],
-        "fpn_norm": _norm(shapes, "backbone.fpn.inner_blocks.0"),
-    }
-    if deep:
-        kernel = shapes[f"{body}.layer1.0.conv2.kernel"]  # [3, 3, inner / groups, inner]
-        groups = kernel[3] // kernel[2]
-        fields |= {
-            "backbone_groups": groups,
-            "backbone_width_per_group": kernel[3] * 64 // (width * groups),
-        }
-    return fields
-
-
-def _heads(shapes: Shapes) -> dict[str, Any]:
-    box_convs, mask_convs = (
-        _count(shapes, f"{head}.convs.{{}}.conv.kernel") for head in ("box_head", "mask_head")
-    )
-    classes = shapes["box_head.cls_score.bias"][0] - 1
-    boxes = shapes["box_head.bbox_pred.bias"][0] // 4
-    norms = [
-        _norm(shapes, f"{head}.convs.0")
-        for head, n in (("box_head", box_convs), ("mask_head", mask_convs))
-        if n
-    ]
-    fields = {
-        "rpn_convs": _count(shapes, "rpn.convs.{}.conv.kernel"),
-        "rpn_norm": _norm(shapes, "rpn.convs.0"),
-        "box_convs": box_convs,
-        "box_fcs": _count(shapes, "box_head.fcs.{}.kernel"),
-        "box_fc_dim": shapes["box_head.fcs.0.bias"][0],
-        "head_norm": norms[0] if norms else "none",
-        "num_classes": classes,
-        "class_agnostic_boxes": boxes == 1 and classes > 1,
-        "mask_head": "mask_head.logits.bias" in shapes,
-    }
-    if box_convs:
-        fields["box_conv_dim"] = shapes["box_head.convs.0.conv.kernel"][-1]
-    if fields["mask_head"]:
-        fields |= {
-            "mask_convs": mask_convs,
-            "mask_dim": shapes["mask_head.deconv.bias"][0],
-            "class_agnostic_masks": shapes["mask_head.logits.bias"][0] == 1 and classes > 1,
-        }
-    return fields
-
-
-def _count(shapes: Shapes, path: str) -> int:
-    count = 0
-    while path.format(count) in shapes:
-        count += 1
-    return count
-
-
-def _norm(shapes: Shapes, layer: str) -> str:
-    if f"{layer}.norm.scale" not in shapes:
-        return "none"
-    return "bn" if f"{layer}.norm.mean" in shapes else "gn"
+    """What `read_structure` finds in the arrays of a model of this configuration."""
+    found: dict[str, Any] = {}
+    for place in _places():
+        part = getattr(config, place)
+        if part_classes(type_of(config, place)):
+            found[place] = part and part.kind
+        if part is not None:
+            found |= names_file(part).structure(config)
+    return found

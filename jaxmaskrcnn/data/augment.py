@@ -68,5 +68,5 @@ def rotate_image(image: np.ndarray, angle: float, fill: Sequence[int]) -> np.nda
 
 def fill_colour(model: ModelConfig) -> tuple[int, int, int]:
     """The preset's mean colour, uint8 RGB: next to zero once it is normalised."""
-    mean = np.rint(np.asarray(model.pixel_mean) / model.pixel_scale).astype(int)
-    return tuple(map(int, mean[::-1] if model.channel_order == "bgr" else mean))
+    mean = np.rint(np.asarray(model.input.pixel_mean) / model.input.pixel_scale).astype(int)
+    return tuple(map(int, mean[::-1] if model.input.channel_order == "bgr" else mean))

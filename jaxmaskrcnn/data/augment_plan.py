@@ -123,7 +123,7 @@ class AugmentPlan:
 
     def __init__(self, source, model: ModelConfig, data: DataConfig, min_sizes, max_size: int, seed: int):
         _check(source, model, data)
-        self._sizes, self._rule, self._seed = source.sizes, model.size_rule, seed
+        self._sizes, self._rule, self._seed = source.sizes, model.input.size_rule, seed
         self._data, self._min_sizes, self._max_size = data, min_sizes, max_size
         self._partners = np.flatnonzero(np.asarray(source.object_counts) > 0)
 
@@ -183,10 +183,10 @@ def augments(data: DataConfig) -> bool:
 
 def _check(source, model: ModelConfig, data: DataConfig) -> None:
     size, scales = data.jitter_size, tuple(data.jitter_scale)
-    if size < 0 or size != round_up(size, model.pad_divisor):
+    if size < 0 or size != round_up(size, model.input.pad_divisor):
         raise UserError(
-            f"data.jitter_size is {size}; give a positive multiple of the model's pad_divisor "
-            f"{model.pad_divisor}, or 0 for no large-scale jitter."
+            f"data.jitter_size is {size}; give a positive multiple of the model's input.pad_divisor "
+            f"{model.input.pad_divisor}, or 0 for no large-scale jitter."
         )
     if len(scales) != 2 or not 0 < scales[0] <= scales[1]:
         raise UserError(

@@ -63,7 +63,7 @@ class LoadBatch:
             whole: The plan of all processes that it is a part of; None: it is the whole.
         """
         count = len(plan.index)
-        dtype = np.float32 if self._model.resize_kernel == "torch" else np.uint8
+        dtype = np.float32 if self._model.input.resize_kernel == "torch" else np.uint8
         images = np.zeros((count, *plan.canvas, 0 if self._raw else 3), dtype)
         decoded: list[np.ndarray | None] = [None] * count
         original_sizes = np.ones((count, 2), np.int32)
@@ -97,7 +97,9 @@ class LoadBatch:
         return Batch(
             images=images,
             image_sizes=image_sizes,
-            extents=np.minimum(round_up(image_sizes, self._model.pad_divisor), plan.canvas).astype(np.int32),
+            extents=np.minimum(round_up(image_sizes, self._model.input.pad_divisor), plan.canvas).astype(
+                np.int32
+            ),
             original_sizes=original_sizes,
             index=plan.index.astype(np.int32),
             valid=plan.index >= 0,
@@ -109,7 +111,7 @@ class LoadBatch:
         """The objects of a record, resized to ``(height, width)`` and perhaps mirrored with its image."""
         objects = ImageObjects.read(example, self._fields)
         geometry = Geometry.resize(example.size, size, flip)
-        return objects.transform(geometry, self._model.resize_kernel).clip(size)
+        return objects.transform(geometry, self._model.input.resize_kernel).clip(size)
 
     def _gather(self, decoded: list[np.ndarray | None], flips: np.ndarray, whole: sampler.StepPlan):
         # What is decoded at a part of its size is smaller than the source says.

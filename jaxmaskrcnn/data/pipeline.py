@@ -128,7 +128,7 @@ def train_iterator(
 
     Example:
         >>> from jaxmaskrcnn.data import prepare, write_shapes
-        >>> from jaxmaskrcnn.presets import model_config
+        >>> from jaxmaskrcnn.zoo.lookup import model_config
         >>> source = prepare(*write_shapes("data", 10, 64, seed=0), "cache")
         >>> data = DataConfig(batch_size=2, min_sizes=(96, 128), max_size=128)
         >>> batches = train_iterator(source, model_config("jaxmaskrcnn/shapes"), data, seed=0)
@@ -138,10 +138,10 @@ def train_iterator(
     """
     sampler.check_processes(data_config.batch_size, process_count, "batch_size")
     _check_labels(source, model_config)
-    if model_config.mask_head and not source.has_masks:
+    if model_config.mask is not None and not source.has_masks:
         raise UserError(
             f"{source.annotations} was prepared without masks; prepare it with masks, or train without "
-            "the mask head (model.mask_head=False)."
+            "the mask head (--config.model.mask=none)."
         )
     plan = sampler.TrainPlan(source, model_config, data_config, seed)
     objects = _object_slots(source, data_config)

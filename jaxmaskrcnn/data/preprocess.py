@@ -23,7 +23,9 @@ from jaxmaskrcnn.structures import Batch, Targets
 
 def eval_size(config: ModelConfig, height: int, width: int) -> tuple[int, int]:
     """The size an image has at test time, ``(height, width)`` in pixels."""
-    return output_size(height, width, config.test_min_size, config.test_max_size, config.size_rule)
+    return output_size(
+        height, width, config.input.test_min_size, config.input.test_max_size, config.input.size_rule
+    )
 
 
 def resize_for(config: ModelConfig, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -41,9 +43,9 @@ def resize_for(config: ModelConfig, image: np.ndarray, size: tuple[int, int]) ->
     Returns:
         [h, w, 3]: uint8 RGB, or float32 in the preset's channel order and normalised.
     """
-    if config.resize_kernel != "torch":
-        return resize_image(image, size, config.resize_kernel)
-    if config.normalise_before_resize:
+    if config.input.resize_kernel != "torch":
+        return resize_image(image, size, config.input.resize_kernel)
+    if config.input.normalise_before_resize:
         return resize_image(normalise_pixels(image, config), size, "torch")
     return normalise_pixels(resize_image(image, size, "torch"), config)
 
@@ -77,7 +79,7 @@ def make_batch(
         UserError: An array has the wrong type, shape or values.
 
     Example:
-        >>> from jaxmaskrcnn.presets import model_config
+        >>> from jaxmaskrcnn.zoo.lookup import model_config
         >>> image, masks = np.zeros((48, 64, 3), np.uint8), np.ones((1, 48, 64), bool)
         >>> target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": masks}
         >>> batch = make_batch(model_config("jaxmaskrcnn/shapes"), [image], [target])
@@ -90,7 +92,7 @@ def make_batch(
     images = [_checked_image(image, i) for i, image in enumerate(images)]
     originals = [image.shape[:2] for image in images]
     sizes = [eval_size(config, *original) for original in originals]
-    canvas = tuple(round_up(max(lengths), config.pad_divisor) for lengths in zip(*sizes, strict=True))
+    canvas = tuple(round_up(max(lengths), config.input.pad_divisor) for lengths in zip(*sizes, strict=True))
     pixels = np.zeros((len(images), *canvas, 3), np.float32)
     for slot, image, size in zip(pixels, images, sizes, strict=True):
         resized = resize_for(config, image, size)
@@ -136,7 +138,7 @@ def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
         for field in objects.fields.values():
             counts |= {name: max(count, counts[name]) for name, count in field.counts().items()}
     resized = [
-        objects.transform(Geometry.resize(original, size), config.resize_kernel)
+        objects.transform(Geometry.resize(original, size), config.input.resize_kernel)
         for objects, original, size in zip(given, originals, sizes, strict=True)
     ]
     return to_targets(resized, max_objects, canvas, room_for(counts, config))

@@ -54,7 +54,7 @@ def resized_sizes(sizes: np.ndarray, min_size: int, max_size: int, rule: str) ->
         sizes: int [N, 2], height and width in pixels.
         min_size: Wanted short side.
         max_size: Limit of the long side.
-        rule: ``ModelConfig.size_rule``.
+        rule: ``InputConfig.size_rule``.
 
     Returns:
         int32 [N, 2].
@@ -109,7 +109,7 @@ def given_canvases(flat: Sequence[int], divisor: int) -> list[tuple[int, int]]:
     if len(flat) % 2 or any(length <= 0 or round_up(length, divisor) != length for length in flat):
         raise UserError(
             f"data.canvases is {tuple(flat)}; give pairs of height and width, each a positive multiple "
-            f"of the model's pad_divisor {divisor}."
+            f"of the model's input.pad_divisor {divisor}."
         )
     pairs = set(zip(flat[::2], flat[1::2], strict=True))
     return sorted(pairs, key=lambda pair: (pair[0] * pair[1], pair))
@@ -167,17 +167,17 @@ class TrainPlan:
                 f"{source.annotations} has no image to train on (of {len(source)}, none has objects); "
                 "annotate objects or set data.keep_empty."
             )
-        max_size = data.max_size or model.test_max_size
-        min_sizes = [size or model.test_min_size for size in data.min_sizes]
+        max_size = data.max_size or model.input.test_max_size
+        min_sizes = [size or model.input.test_min_size for size in data.min_sizes]
         self._augment = None
         if augments(data):
             self._augment = AugmentPlan(source, model, data, min_sizes, max_size, seed)
         original = np.asarray(source.sizes)[used]
         # [U, scales, 2]; the largest short side gives the largest image under every size rule
         self._sizes = np.stack(
-            [resized_sizes(original, m, max_size, model.size_rule) for m in min_sizes], axis=1
+            [resized_sizes(original, m, max_size, model.input.size_rule) for m in min_sizes], axis=1
         )
-        extents = round_up(self._sizes.max(axis=1), model.pad_divisor)
+        extents = round_up(self._sizes.max(axis=1), model.input.pad_divisor)
         if data.jitter_size:
             extents = np.full((len(used), 2), data.jitter_size)  # whatever the scale, one canvas
         self.canvases, group = _group(extents, model, data, [source.file_names[i] for i in used])
@@ -248,8 +248,10 @@ def eval_plans(source, model: ModelConfig, data: DataConfig) -> list[StepPlan]:
         raise UserError(f"data.eval_batch_size is {data.eval_batch_size}; it is at least 1.")
     if not len(source):
         return []
-    sizes = resized_sizes(source.sizes, model.test_min_size, model.test_max_size, model.size_rule)
-    extents = round_up(sizes, model.pad_divisor)
+    sizes = resized_sizes(
+        source.sizes, model.input.test_min_size, model.input.test_max_size, model.input.size_rule
+    )
+    extents = round_up(sizes, model.input.pad_divisor)
     try:
         canvases, group = _group(extents, model, data, source.file_names)
     except UserError as error:
@@ -282,7 +284,7 @@ def check_processes(batch_size: int, process_count: int, field: str) -> None:
 
 def _group(extents, model: ModelConfig, data: DataConfig, names) -> tuple[list[tuple[int, int]], np.ndarray]:
     if data.canvases:
-        canvases = given_canvases(data.canvases, model.pad_divisor)
+        canvases = given_canvases(data.canvases, model.input.pad_divisor)
     else:
         canvases = choose_canvases(extents, data.max_canvases)
     group = assign_canvases(extents, canvases)

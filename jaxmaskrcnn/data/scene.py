@@ -48,7 +48,7 @@ def transform_scene(
     """
     objects = ImageObjects.read(example, fields)
     # What remains of an object is not as large as the annotation says.
-    objects = dataclasses.replace(objects, areas=None).transform(geometry, model.resize_kernel)
+    objects = dataclasses.replace(objects, areas=None).transform(geometry, model.input.resize_kernel)
     return Scene(
         image=transform_image(image, geometry, distortion, model),
         objects=objects.clip(geometry.window[2:], turned=bool(geometry.angle)),

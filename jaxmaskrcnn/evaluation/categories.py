@@ -1,6 +1,5 @@
 """Which category of an annotation file each label of a model stands for."""
 
-import dataclasses
 import logging
 import os
 from collections.abc import Sequence
@@ -90,4 +89,4 @@ def name_classes(
     """
     if not model.config.categories:
         categories = match_categories(model.config, annotated, path)
-        model.config = dataclasses.replace(model.config, categories=categories)
+        model.config = model.config.replace(categories=categories)

@@ -81,9 +81,9 @@ class Evaluator:
         path = None if isinstance(annotations, dict) else annotations
         self.categories = match_categories(config, self._ground_truth.categories, path)
         self._iou_types: tuple[str, ...] = ("bbox",)
-        if config.mask_head and self._ground_truth.has_masks:
+        if config.mask is not None and self._ground_truth.has_masks:
             self._iou_types = ("bbox", "segm")
-        elif config.mask_head:
+        elif config.mask is not None:
             logger.warning("The annotations have no masks; only the boxes are scored.")
 
         def detect(states, batch):

@@ -7,7 +7,6 @@ mask head is asked in every version, and the probabilities are averaged.
 Shape legend: V versions ("views") of a picture, D detection slots, M the side of a mask.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -49,8 +48,8 @@ class AugmentedPredictor(Predictor):
     Args:
         model: MaskRCNN.
         score_threshold: As in `Predictor`, for each version.
-        scales: Sizes of the versions, relative to the config's ``test_min_size`` and
-            ``test_max_size``.
+        scales: Sizes of the versions, relative to the config's ``input.test_min_size``
+            and ``input.test_max_size``.
         flip: Whether each of them is looked at mirrored as well.
         classes: As in `Predictor`.
 
@@ -59,7 +58,7 @@ class AugmentedPredictor(Predictor):
 
     Example:
         >>> predictor = AugmentedPredictor(model, 0.5, scales=(1, 1.5))
-        >>> predictor.config.score_threshold
+        >>> predictor.config.detections.score_threshold
         0.5
         >>> out = predictor("street.jpg")  # doctest: +SKIP
         >>> SCALES  # if none are given
@@ -91,10 +90,11 @@ class AugmentedPredictor(Predictor):
         pixels = read_image(image)
         batches = []
         for scale in dict.fromkeys(view.scale for view in self._views):
-            config = dataclasses.replace(
-                self.config,
-                test_min_size=max(1, round(self.config.test_min_size * scale)),
-                test_max_size=max(1, round(self.config.test_max_size * scale)),
+            config = self.config.replace(
+                {
+                    "input.test_min_size": max(1, round(self.config.input.test_min_size * scale)),
+                    "input.test_max_size": max(1, round(self.config.input.test_max_size * scale)),
+                }
             )
             batch = make_batch(config, [pixels])
             batch = stack([batch], canvas_of(batch.images.shape[1:3], config), 1)
@@ -112,7 +112,7 @@ class AugmentedPredictor(Predictor):
         levels, found = zip(*(self._detect_boxes(self._state, batch) for batch in inputs), strict=True)
         sizes = np.concatenate([batch.image_sizes for batch in inputs])
         merged = self._merge(found, sizes, inputs[0].original_sizes[0])
-        if self.config.mask_head:
+        if self.config.mask is not None:
             masks = [
                 self._masks_of_boxes(self._state, batch, level, merged, flip)
                 for batch, level, flip in zip(inputs, levels, flips, strict=True)
@@ -123,7 +123,7 @@ class AugmentedPredictor(Predictor):
     def _merged(self, found: Sequence[Detections], sizes: Array, original_size: Array) -> Detections:
         return merge_views(
             found, sizes, original_size, [view.flip for view in self._views],
-            nms_threshold=self.config.nms_threshold, limit=self.config.detections_per_image,
+            nms_threshold=self.config.detections.nms_threshold, limit=self.config.detections.per_image,
         )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """From padded detections at the network's scale to plain results at the original image's.
 
 Host code, NumPy only. What the libraries do differently here (whether boxes are clipped
-again, how a mask is pasted, where its threshold falls) follows ``ModelConfig.rescale_rule``
-and ``ModelConfig.paste_rule``.
+again, how a mask is pasted, where its threshold falls) follows ``detections.rescale_rule``
+and ``detections.paste_rule``.
 
 Shape legend: B images, D detection slots, N detections of one image, M the side of a mask
 head's output, H and W the height and width of the original image.
@@ -87,7 +87,7 @@ def postprocess(
     height, width = (int(side) for side in original_size)
     valid = np.asarray(detections.valid)
     boxes = np.asarray(detections.boxes, np.float32)[valid]
-    boxes, keep = rescale_boxes(boxes, image_size, (height, width), config.rescale_rule)
+    boxes, keep = rescale_boxes(boxes, image_size, (height, width), config.detections.rescale_rule)
     ids = np.array([c.id for c in categories or config.known_categories()], np.int64)
     result = {
         "boxes": boxes[keep],
@@ -170,7 +170,7 @@ def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int
 
 
 def _paste(probs, boxes, image_size, config, form):
-    windows = paste_mask_windows(probs, boxes, image_size, convention=config.paste_rule)
+    windows = paste_mask_windows(probs, boxes, image_size, convention=config.detections.paste_rule)
     if form == "rle":
         return [encode_window(_threshold(w, config), origin, image_size) for w, origin in windows]
     result = np.zeros((len(probs), *image_size), np.float32 if form == "probs" else bool)
@@ -182,6 +182,6 @@ def _paste(probs, boxes, image_size, config, form):
 
 def _threshold(window, config):
     # torchvision leaves the threshold to its user; its reference evaluation takes > 0.5.
-    if config.paste_rule == "torchvision":
-        return window > config.mask_threshold
-    return window >= config.mask_threshold
+    if config.detections.paste_rule == "torchvision":
+        return window > config.detections.mask_threshold
+    return window >= config.detections.mask_threshold

@@ -48,7 +48,7 @@ def predict(arguments: argparse.Namespace) -> int:
         truth.find(path)
     compilation_cache.enable()
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
-    if "masks" in formats and not model.config.mask_head:
+    if "masks" in formats and model.config.mask is None:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
     if truth is not None:
         name_classes(model, truth.categories, arguments.annotations)

@@ -4,7 +4,6 @@ Shape legend: H, W height and width of an image, N its detections, K object clas
 """
 
 import collections
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -59,7 +58,7 @@ class Predictor(StreamingPredictor):
 
     Args:
         model: MaskRCNN. Its weights are those of now; later changes of the model do not show.
-        score_threshold: Detections must score higher. None: ``model.config.score_threshold``.
+        score_threshold: Detections must score higher. None: ``model.config.detections.score_threshold``.
         batch_size: How many pictures of a list are computed at a time.
         classes: Names or ids of the categories that are wanted; None for all. The model's limit
             of detections for an image counts the others too.
@@ -73,7 +72,7 @@ class Predictor(StreamingPredictor):
 
     Example:
         >>> predictor = Predictor(model, score_threshold=0.5)
-        >>> predictor.config.score_threshold
+        >>> predictor.config.detections.score_threshold
         0.5
         >>> out = predictor("street.jpg")  # doctest: +SKIP
         >>> out["boxes"].shape, out["masks"].shape  # doctest: +SKIP
@@ -92,12 +91,14 @@ class Predictor(StreamingPredictor):
         classes: Sequence[int | str] | None = None,
     ):
         if score_threshold is None:
-            score_threshold = model.config.score_threshold
+            score_threshold = model.config.detections.score_threshold
         if not 0 <= score_threshold <= 1:
             raise UserError(f"score_threshold is {score_threshold}; give a probability from 0 to 1.")
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; give 1 or more.")
-        self.config: ModelConfig = dataclasses.replace(model.config, score_threshold=float(score_threshold))
+        self.config: ModelConfig = model.config.replace(
+            {"detections.score_threshold": float(score_threshold)}
+        )
         self.categories: tuple[Category, ...] = model.categories
         self._wanted = None if classes is None else choose_classes(self.categories, classes)
         self._batch_size = batch_size
@@ -184,9 +185,9 @@ def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:
         size: Height and width of the padded image.
         config: Gives the sizes that images can have.
     """
-    short = round_up(min(config.test_min_size, config.test_max_size), config.pad_divisor)
-    longest = round_up(config.test_max_size, config.pad_divisor)
-    middle = round_up((short + longest) // 2, config.pad_divisor)
+    short = round_up(min(config.input.test_min_size, config.input.test_max_size), config.input.pad_divisor)
+    longest = round_up(config.input.test_max_size, config.input.pad_divisor)
+    middle = round_up((short + longest) // 2, config.input.pad_divisor)
     longer = next((side for side in (short, middle, longest) if max(size) <= side), max(size))
     shorter = max(short, min(size))
     return (shorter, longer) if size[0] <= size[1] else (longer, shorter)

@@ -58,7 +58,7 @@ def prediction_function(model: MaskRCNN):
         mask head, ``masks`` float32 [B, D, M, M], probabilities inside of the box.
     """
     graphdef, state = nnx.split(model)
-    divisor = max(model.config.pad_divisor, 1)
+    divisor = max(model.config.input.pad_divisor, 1)
 
     def predict(images: Array, image_sizes: Array) -> dict[str, Array]:
         # Compilers would compute all that follows from weights alone while they compile, slowly.
@@ -92,7 +92,7 @@ def export_function(
         model: The detector.
         path: The file; one that is there is replaced in one step.
         batch_size: B of the inputs.
-        canvas: H and W of the inputs, multiples of ``config.pad_divisor``. None: the smallest square
+        canvas: H and W of the inputs, multiples of ``config.input.pad_divisor``. None: the smallest square
             that holds every image of the config's test size.
         platforms: What it has to run on, out of ``PLATFORMS``; none of them has to be at hand.
 
@@ -134,8 +134,8 @@ def export_function(
 
 
 def _checked_canvas(config: ModelConfig, canvas: tuple[int, int] | None) -> tuple[int, int]:
-    divisor = max(config.pad_divisor, 1)
-    longest = round_up(max(config.test_min_size, config.test_max_size), divisor)
+    divisor = max(config.input.pad_divisor, 1)
+    longest = round_up(max(config.input.test_min_size, config.input.test_max_size), divisor)
     if canvas is None:
         return longest, longest
     if min(canvas) < 1 or any(side % divisor for side in canvas):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import RegionConfig, RPNConfig
 from jaxmaskrcnn.ops.boxes import box_iof, box_iou
 from jaxmaskrcnn.ops.matching import match
 from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
@@ -70,7 +70,7 @@ def sort_targets(targets: Targets) -> tuple[Targets, Array]:
 
 
 def match_boxes(
-    boxes: Array, valid: Array, targets: Targets, config: ModelConfig, **rules: Any
+    boxes: Array, valid: Array, targets: Targets, config: RPNConfig | RegionConfig, **rules: Any
 ) -> tuple[Array, Array]:
     """Match anchors or proposals to the objects of one image, crowd regions set aside.
 
@@ -98,7 +98,7 @@ def match_boxes(
         >>> boxes = jnp.array([[0.0, 0, 8, 8], [22, 0, 30, 8], [50, 50, 60, 60]])
         >>> valid = jnp.ones(3, bool)
         >>> rules = {"foreground_iou": 0.5, "background_iou": 0.5}
-        >>> match = jax.jit(lambda *arrays: match_boxes(*arrays, ModelConfig(), **rules))
+        >>> match = jax.jit(lambda *arrays: match_boxes(*arrays, RegionConfig(), **rules))
         >>> match(boxes, valid, targets)[1].tolist()
         [1, -1, 0]
     """
@@ -108,7 +108,7 @@ def match_boxes(
     # A box that does not exist must not be any object's best one.
     iou = jnp.where(valid[None, :], iou, -1)
     matched, label = match(iou, objects, **rules)
-    if config.crowd_regions == "ignore":
+    if config.crowd == "ignore":
         inside = box_iof(boxes, targets.boxes)  # [N, G]
         inside = jnp.where((targets.valid & targets.crowd)[None, :], inside, 0).max(-1, initial=0)
         ignored = (inside > 0) & (inside >= config.crowd_overlap)
@@ -116,7 +116,9 @@ def match_boxes(
     return matched, jnp.where(valid, label, -1)
 
 
-def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, rng: Array | None) -> Regions:
+def sample_regions(
+    proposals: Proposals, targets: Targets, config: RegionConfig, foreground_iou: float, rng: Array | None
+) -> Regions:
     """Add the ground truth to the proposals, match them, and sample what the heads learn from.
 
     Source: Mask R-CNN, section 3.1 (training); torchvision ``select_training_samples``, Detectron2
@@ -125,12 +127,13 @@ def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, 
     Args:
         proposals: Of one image.
         targets: Of the same image.
-        config: Thresholds, sample size and conventions.
+        config: Sample size and conventions.
+        foreground_iou: A region with at least this IoU is positive, every other one negative.
         rng: Key of the sampler, a scalar; None takes the lowest indices. The draw of a proposal does not
             depend on how many padded slots follow it.
 
     Returns:
-        Regions, R = ``roi_batch_size``.
+        Regions, R = ``config.batch_size``.
 
     Raises:
         ValueError: An array has another shape.
@@ -139,8 +142,8 @@ def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, 
         >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
         >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
         >>> proposals = Proposals(box + 20, jnp.zeros(1), one)
-        >>> choose = jax.jit(sample_regions, static_argnames="config")
-        >>> regions = choose(proposals, targets, ModelConfig(roi_batch_size=4), None)
+        >>> choose = jax.jit(sample_regions, static_argnames=("config", "foreground_iou"))
+        >>> regions = choose(proposals, targets, RegionConfig(batch_size=4), 0.5, None)
         >>> regions.positive.tolist(), regions.valid.tolist(), regions.labels.tolist()[0]
         ([True, False, False, False], [True, True, False, False], 2)
     """
@@ -165,12 +168,12 @@ def sample_regions(proposals: Proposals, targets: Targets, config: ModelConfig, 
         valid,
         targets,
         config,
-        foreground_iou=config.roi_foreground_iou,
-        background_iou=config.roi_foreground_iou,
-        low_quality=config.rpn_low_quality if config.roi_low_quality else None,
-        low_quality_min_iou=config.roi_foreground_iou,
+        foreground_iou=foreground_iou,
+        background_iou=foreground_iou,
+        low_quality=None if config.low_quality == "none" else config.low_quality,
+        low_quality_min_iou=foreground_iou,
     )
-    chosen = sample(label, priority, config.roi_batch_size, config.roi_positive_fraction)
+    chosen = sample(label, priority, config.batch_size, config.positive_fraction)
     matched = matched[chosen.index]
     return Regions(
         boxes=jnp.where(chosen.valid[:, None], boxes[chosen.index], 0),

@@ -7,7 +7,7 @@ side of a mask, K object classes.
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig
 from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
 from jaxmaskrcnn.ops.boxes import encode_boxes
@@ -20,7 +20,7 @@ Array = jax.Array
 
 
 def box_losses(
-    logits: Array, deltas: Array, regions: Regions, targets: Targets, config: ModelConfig
+    logits: Array, deltas: Array, regions: Regions, targets: Targets, classes: Classes, config: BoxConfig
 ) -> dict[str, LossTerm]:
     """Classification and box regression of the box head, one image.
 
@@ -31,7 +31,8 @@ def box_losses(
         deltas: float [R, box channels, 4].
         regions: R sampled regions.
         targets: Ground truth, in its original order.
-        config: Place of the background, box weights, loss.
+        classes: How many there are, and where the background is.
+        config: Box weights of the first stage, loss.
 
     Returns:
         "loss_classifier" and "loss_box_reg"; both count the sampled regions.
@@ -43,30 +44,28 @@ def box_losses(
         >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
         >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
         >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
-        >>> losses = jax.jit(box_losses, static_argnames="config")
-        >>> config = ModelConfig(num_classes=3)
-        >>> terms = losses(jnp.zeros((1, 4)), jnp.zeros((1, 4, 4)), regions, targets, config)
+        >>> losses = jax.jit(box_losses, static_argnames=("classes", "config"))
+        >>> options = dict(classes=Classes(3, "first"), config=BoxConfig())
+        >>> terms = losses(jnp.zeros((1, 4)), jnp.zeros((1, 4, 4)), regions, targets, **options)
         >>> round(float(terms["loss_classifier"].total), 3)  # four equal logits
         1.386
     """
-    channels = 1 if config.class_agnostic_boxes else config.num_classes + config.foreground_offset
     check_shapes(
         "box_losses",
         boxes=(regions.boxes, "R 4"),
-        logits=(logits, f"R {config.num_classes + 1}"),
-        deltas=(deltas, f"R {channels} 4"),
+        logits=(logits, f"R {classes.logits}"),
+        deltas=(deltas, f"R {1 if config.class_agnostic else classes.count + classes.offset} 4"),
     )
     targets = one_row_if_empty(targets)
-    background = 0 if config.background == "first" else config.num_classes
-    channel = regions.labels + config.foreground_offset
-    goal = jnp.where(regions.positive, channel, background)
+    channel = regions.labels + classes.offset
+    goal = jnp.where(regions.positive, channel, classes.background_channel)
     log_probability = jax.nn.log_softmax(logits)
     entropy = -jnp.take_along_axis(log_probability, goal[:, None], axis=1)[:, 0]
 
-    slot = jnp.zeros_like(channel) if config.class_agnostic_boxes else channel
+    slot = jnp.zeros_like(channel) if config.class_agnostic else channel
     own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
-    wanted = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.box_weights)
-    error = smooth_l1(own - wanted, config.smooth_l1_beta).sum(-1)
+    wanted = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.stages[0].box_weights)
+    error = smooth_l1(own - wanted, config.loss.beta).sum(-1)
     count = regions.valid.sum().astype(entropy.dtype)
     return {
         "loss_classifier": LossTerm(jnp.where(regions.valid, entropy, 0).sum(), count),
@@ -75,7 +74,7 @@ def box_losses(
 
 
 def wanted_masks(
-    regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: ModelConfig
+    regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: MaskConfig
 ) -> Array:
     """What the mask head should predict, by the rule of torchvision, Detectron2 or MMDetection, one image.
 
@@ -99,13 +98,13 @@ def wanted_masks(
         >>> masks = jnp.full((1, 8, 1), 0xF0, jnp.uint8)  # the left half
         >>> targets = Targets(box, jnp.array([2]), masks, ~one, one)
         >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
-        >>> config = ModelConfig(mask_targets="threshold")
+        >>> config = MaskConfig(targets="threshold")
         >>> wanted = jax.jit(wanted_masks, static_argnames=("side", "width", "config"))
         >>> wanted(regions, targets, 2, 8, jnp.array([8, 8]), config)[0].tolist()
         [[1.0, 0.0], [1.0, 0.0]]
     """
     targets = one_row_if_empty(targets)
-    drawn = config.mask_targets == "polygon" and targets.polygons is not None
+    drawn = config.targets == "polygon" and targets.polygons is not None
     if drawn:
         polygons = (targets.polygons, targets.polygon_parts)
         from_polygons = polygon_targets(*polygons, regions.matched, regions.boxes, side)
@@ -117,7 +116,7 @@ def wanted_masks(
         regions.matched,
         regions.boxes,
         side,
-        rule="soft" if config.mask_targets == "soft" else "threshold",
+        rule="soft" if config.targets == "soft" else "threshold",
         image_size=image_size,
     )
     if not drawn:
@@ -132,7 +131,7 @@ def mask_loss(
     targets: Targets,
     width: int,
     image_size: Array,
-    config: ModelConfig,
+    config: MaskConfig,
 ) -> dict[str, LossTerm]:
     """Mean binary cross entropy over the positive regions' masks, one image.
 
@@ -158,7 +157,7 @@ def mask_loss(
         >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
         >>> loss = jax.jit(mask_loss, static_argnames=("width", "config"))
         >>> size = jnp.array([8, 8])
-        >>> loss(jnp.zeros((1, 2, 2)), regions, targets, 8, size, ModelConfig())["loss_mask"].count
+        >>> loss(jnp.zeros((1, 2, 2)), regions, targets, 8, size, MaskConfig())["loss_mask"].count
         Array(4., dtype=float32)
     """
     check_shapes("mask_loss", boxes=(regions.boxes, "Q 4"), logits=(logits, "Q M M"))

@@ -6,7 +6,7 @@ Shapes: N anchors.
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import RPNConfig
 from jaxmaskrcnn.losses.assignment import match_boxes, sort_targets
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
 from jaxmaskrcnn.ops.boxes import encode_boxes
@@ -22,7 +22,7 @@ def rpn_losses(
     deltas: Array,
     anchors: Anchors,
     targets: Targets,
-    config: ModelConfig,
+    config: RPNConfig,
     rng: Array | None,
 ) -> dict[str, LossTerm]:
     """Objectness and box regression of the region proposal network, one image.
@@ -48,7 +48,7 @@ def rpn_losses(
         >>> targets = Targets(boxes[:1], jnp.zeros(1, int), None, ~one, one)
         >>> anchors = Anchors(boxes, jnp.ones(2, bool))
         >>> losses = jax.jit(rpn_losses, static_argnames="config")
-        >>> terms = losses(jnp.zeros(2), jnp.zeros((2, 4)), anchors, targets, ModelConfig(), None)
+        >>> terms = losses(jnp.zeros(2), jnp.zeros((2, 4)), anchors, targets, RPNConfig(), None)
         >>> terms["loss_objectness"].count, terms["loss_rpn_box_reg"].total  # the first anchor fits exactly
         (Array(2., dtype=float32), Array(0., dtype=float32))
     """
@@ -66,24 +66,24 @@ def rpn_losses(
         anchors.valid,
         targets,
         config,
-        foreground_iou=config.rpn_foreground_iou,
-        background_iou=config.rpn_background_iou,
-        low_quality=config.rpn_low_quality,
-        low_quality_min_iou=config.rpn_low_quality_min_iou,
+        foreground_iou=config.foreground_iou,
+        background_iou=config.background_iou,
+        low_quality=config.low_quality,
+        low_quality_min_iou=config.low_quality_min_iou,
     )
     n = label.shape[0]
     priority = index_priority(n) if rng is None else random_priority(rng, n)
-    chosen = sample(label, priority, config.rpn_batch_size, config.rpn_positive_fraction)
+    chosen = sample(label, priority, config.batch_size, config.positive_fraction)
 
     bce = binary_cross_entropy(objectness[chosen.index], chosen.positive.astype(objectness.dtype))
     goal = encode_boxes(
         anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]], (1.0, 1.0, 1.0, 1.0)
     )
-    error = smooth_l1(deltas[chosen.index] - goal, config.smooth_l1_beta).sum(-1)
+    error = smooth_l1(deltas[chosen.index] - goal, config.loss.beta).sum(-1)
     count = (
         chosen.valid.sum().astype(bce.dtype)
-        if config.rpn_loss_count == "sampled"
-        else jnp.asarray(config.rpn_batch_size, bce.dtype)
+        if config.loss_count == "sampled"
+        else jnp.asarray(config.batch_size, bce.dtype)
     )
     return {
         "loss_objectness": LossTerm(jnp.where(chosen.valid, bce, 0).sum(), count),

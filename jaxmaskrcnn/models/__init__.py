@@ -1,11 +1,13 @@
 """Flax NNX modules: parameters and layers. Geometry is in `jaxmaskrcnn.ops`."""
 
-from jaxmaskrcnn.models.box_head import BoxHead
-from jaxmaskrcnn.models.fpn import FPN, Backbone
-from jaxmaskrcnn.models.mask_head import MaskHead
+from jaxmaskrcnn.models.backbones.resnet import ResNet
+from jaxmaskrcnn.models.features import Backbone, Pass
+from jaxmaskrcnn.models.heads.box import BoxHead
+from jaxmaskrcnn.models.heads.mask import MaskHead
+from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+from jaxmaskrcnn.models.necks.fpn import FPN
 from jaxmaskrcnn.models.norm import BatchNorm, FrozenBatchNorm, FrozenStat, GroupNorm
-from jaxmaskrcnn.models.resnet import ResNet
 from jaxmaskrcnn.models.rpn import RPNHead
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "GroupNorm",
     "MaskHead",
     "MaskRCNN",
+    "Pass",
+    "Pooler",
     "RPNHead",
+    "RegionHead",
     "ResNet",
     "trainable",
 ]

@@ -6,7 +6,7 @@ Shapes: P proposal slots, D detection slots, K object classes.
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import BoxConfig, Classes, DetectionConfig
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import limited_nms
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
@@ -16,7 +16,13 @@ Array = jax.Array
 
 
 def select_detections(
-    logits: Array, deltas: Array, proposals: Proposals, image_size: Array, config: ModelConfig
+    logits: Array,
+    deltas: Array,
+    proposals: Proposals,
+    image_size: Array,
+    classes: Classes,
+    box: BoxConfig,
+    config: DetectionConfig,
 ) -> Detections:
     """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
 
@@ -30,6 +36,8 @@ def select_detections(
         deltas: float [P, box channels, 4].
         proposals: P slots.
         image_size: int [2], the image without padding.
+        classes: How many there are, and where the background is.
+        box: How deltas are decoded.
         config: Thresholds and limits.
 
     Returns:
@@ -38,35 +46,32 @@ def select_detections(
     Raises:
         ValueError: An array has another shape.
     """
-    k, offset = config.num_classes, config.foreground_offset
-    channels = 1 if config.class_agnostic_boxes else k + offset
+    k, offset = classes.count, classes.offset
     check_shapes(
         "select_detections",
         boxes=(proposals.boxes, "P 4"),
         valid=(proposals.valid, "P"),
-        logits=(logits, f"P {k + 1}"),
-        deltas=(deltas, f"P {channels} 4"),
+        logits=(logits, f"P {classes.logits}"),
+        deltas=(deltas, f"P {1 if box.class_agnostic else k + offset} 4"),
     )
     logits, deltas, proposals = one_row_if_empty((logits, deltas, proposals))
     scores = jax.nn.softmax(logits)[:, offset : offset + k]  # [P, K]
-    if not config.class_agnostic_boxes:
+    if not box.class_agnostic:
         deltas = deltas[:, offset : offset + k]
     slots, per_box = deltas.shape[:2]
     deltas = deltas.reshape(-1, 4)
     boxes = decode_boxes(
-        deltas, jnp.repeat(proposals.boxes, per_box, 0), config.box_weights, config.delta_clamp
+        deltas, jnp.repeat(proposals.boxes, per_box, 0), box.stages[-1].box_weights, box.delta_clamp
     )
     finite = (jnp.isfinite(boxes) & jnp.isfinite(deltas)).all(-1)
     boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
     sides = boxes[:, 2:] - boxes[:, :2]
-    usable = finite & (sides >= config.detection_min_side).all(-1)
+    usable = finite & (sides >= config.min_side).all(-1)
     boxes = jnp.broadcast_to(boxes.reshape(slots, per_box, 4), (slots, k, 4)).reshape(-1, 4)
     usable = jnp.broadcast_to(usable.reshape(slots, per_box), (slots, k)) & proposals.valid[:, None]
     usable = (usable & (scores > config.score_threshold)).reshape(-1)
     scores, labels = scores.reshape(-1), jnp.tile(jnp.arange(k), slots)
-    index, valid = limited_nms(
-        boxes, scores, labels, config.nms_threshold, config.detections_per_image, valid=usable
-    )
+    index, valid = limited_nms(boxes, scores, labels, config.nms_threshold, config.per_image, valid=usable)
     return Detections(
         boxes=jnp.where(valid[:, None], boxes[index], 0),
         scores=jnp.where(valid, scores[index], 0),

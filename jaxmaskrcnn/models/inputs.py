@@ -30,7 +30,7 @@ def network_input(batch: Batch, config: ModelConfig) -> Array:
     """
     if batch.raw is None:
         return normalise(batch.images, batch.image_sizes, config)
-    resize = jax.vmap(lambda *image: _resized(*image, batch.images.shape[1:3], config.resize_kernel))
+    resize = jax.vmap(lambda *image: _resized(*image, batch.images.shape[1:3], config.input.resize_kernel))
     images = resize(*batch.raw, batch.image_sizes)
     return normalise(images, batch.image_sizes, config, finished=False)
 
@@ -83,7 +83,7 @@ def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, ke
         new_length: After resizing, likewise.
         pixels: Pixels that there are, static; those from ``length`` on do not count.
         places: Pixels wanted, static; those from ``new_length`` on are zero.
-        kernel: ``ModelConfig.resize_kernel``: "torch", "pil" or "cv2".
+        kernel: ``InputConfig.resize_kernel``: "torch", "pil" or "cv2".
 
     Returns:
         float32 [places, pixels].

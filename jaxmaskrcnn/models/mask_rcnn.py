@@ -6,19 +6,20 @@ slots, D detection slots, K object classes, M the side of a mask.
 
 import fnmatch
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn import losses
-from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.models.box_head import BoxHead
-from jaxmaskrcnn.models.detections import select_detections
-from jaxmaskrcnn.models.fpn import Backbone
+from jaxmaskrcnn.config import ConfigError, ModelConfig, PoolConfig
+from jaxmaskrcnn.models.features import Backbone, Pass
+from jaxmaskrcnn.models.heads.box import BoxHead
+from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, detect_boxes
+from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
 from jaxmaskrcnn.models.inputs import network_input
-from jaxmaskrcnn.models.mask_head import MaskHead
+from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.pooling import pool_regions
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
@@ -27,7 +28,7 @@ Array = jax.Array
 
 
 class MaskRCNN(nnx.Module):
-    """The detector (He et al., 2017); with ``config.mask_head`` False it is Faster R-CNN.
+    """The detector (He et al., 2017); with ``config.mask`` None it is Faster R-CNN.
 
     Everything but the layers is a function of one image, mapped over the batch. Any of the four parts
     can be replaced by assigning another module that is called in the same way.
@@ -38,10 +39,14 @@ class MaskRCNN(nnx.Module):
 
     Attributes:
         config: ModelConfig.
-        backbone: ResNet and FPN.
+        backbone: `Backbone`, a ResNet and FPN for example.
         rpn: RPNHead.
+        trunk: Layers between pooled regions and heads, or None.
         box_head: BoxHead.
         mask_head: MaskHead, or None.
+
+    Raises:
+        ConfigError: The box head has another number of stages than one.
 
     Example:
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
@@ -53,66 +58,95 @@ class MaskRCNN(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        if len(config.box.stages) != 1:
+            raise ConfigError(
+                f"box.stages has {len(config.box.stages)} entries; give one, as there are no cascades yet."
+            )
         self.config = config
+        channels, c = config.region_channels, dict(dtype=config.compute.dtype, rngs=rngs)
         self.backbone = Backbone(config, rngs=rngs)
-        self.rpn = RPNHead(config, rngs=rngs)
-        self.box_head = BoxHead(config, rngs=rngs)
-        self.mask_head = MaskHead(config, rngs=rngs) if config.mask_head else None
+        self.rpn = RPNHead(config.rpn, config.levels, **c)
+        self.trunk = config.trunk and build(config.trunk, config.backbone, **c)
+        self.box_head = BoxHead(
+            config.box, channels, config.region_side(config.box.pool), config.classes, **c
+        )
+        self.mask_head = config.mask and build(config.mask, channels, config.classes, **c)
+
+    @property
+    def region_heads(self) -> tuple[RegionHead, ...]:
+        """What is predicted for the final boxes: masks, or nothing."""
+        return tuple(head for head in (self.mask_head,) if head is not None)
 
     @property
     def categories(self) -> tuple[Category, ...]:
         """The classes in label order; ``labels`` of a prediction are their ids."""
         return self.config.known_categories()
 
-    def features(self, images: Array, extents: Array | None = None, train: bool = False) -> list[Array]:
-        """P2 to P6 of normalised images, see `Backbone`.
+    def features(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008
+        """The levels of normalised images, see `Backbone`.
 
         Args:
             images: [B, H, W, 3], normalised, zero outside of each image.
-            extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
-            train: See `ResNet`.
+            pass_: See `Pass`.
 
         Returns:
-            P2 to P6, [B, h, w, C] each.
+            One map for each of ``config.levels``, [B, h, w, C].
         """
-        return self.backbone(images, extents, train)
+        return self.backbone(images, pass_)
 
     def propose(
-        self, batch: Batch, levels: list[Array], train: bool = False
+        self, batch: Batch, levels: Sequence[Array], train: bool = False, pass_: Pass | None = None
     ) -> tuple[Array, Array, Anchors, Proposals]:
         """Run the region proposal network.
 
         Args:
             batch: Gives extents and image sizes.
-            levels: P2 to P6, [B, h, w, C] each.
-            train: Chooses the training or the test counts of proposals; see also `ResNet`.
+            levels: One map for each of ``config.levels``, [B, h, w, C].
+            train: Chooses the training or the test counts of proposals.
+            pass_: See `Pass`; None is that of a prediction.
 
         Returns:
             Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
             with a leading B.
         """
-        objectness, deltas = self.rpn(levels, batch.extents, train)
+        rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
+        objectness, deltas = self.rpn(levels, pass_ or Pass(batch.extents))
         sizes = tuple(x.shape[1:3] for x in levels)
-        anchors = jax.vmap(lambda extent: image_anchors(sizes, extent, self.config))(batch.extents)
-        select = functools.partial(select_proposals, config=self.config, level_sizes=sizes, train=train)
+        anchors = jax.vmap(lambda extent: image_anchors(sizes, strides, extent, rpn.anchors))(batch.extents)
+        select = functools.partial(select_proposals, config=rpn, level_sizes=sizes, train=train)
         proposals = jax.vmap(
             lambda score, delta, anchor, size: select(score, delta, anchor, image_size=size)
         )(objectness, deltas, anchors, batch.image_sizes)
         return objectness, deltas, anchors, proposals
 
-    def pool(self, batch: Batch, levels: list[Array], boxes: Array, size: int) -> Array:
-        """RoIAlign of every image's boxes, each from its own level.
+    def pooler(self, batch: Batch, levels: Sequence[Array], train: bool = False) -> Pooler:
+        """The features of a batch, for the heads.
 
         Args:
             batch: Gives extents and image sizes.
-            levels: P2 to P6, [B, h, w, C] each.
+            levels: One map for each of ``config.levels``, [B, h, w, C].
+            train: See `Pass`.
+
+        Returns:
+            See `Pooler`.
+        """
+        strides = tuple(level.stride for level in self.config.pooled_levels)
+        return Pooler(batch, levels, strides, self.trunk, train)
+
+    def pool(self, batch: Batch, levels: Sequence[Array], boxes: Array, config: PoolConfig) -> Array:
+        """RoIAlign of every image's boxes, each from its own level, without the trunk.
+
+        Args:
+            batch: Gives extents and image sizes.
+            levels: One map for each of ``config.levels``, [B, h, w, C].
             boxes: [B, R, 4], XYXY in pixels of the network's input.
-            size: Side of the output S.
+            config: Such as ``model.config.box.pool``.
 
         Returns:
             [B * R, S, S, C].
         """
-        return pool_regions(batch, levels, boxes, size, self.config)
+        strides = tuple(level.stride for level in self.config.pooled_levels)
+        return pool_regions(batch, levels, strides, boxes, config)
 
     def loss_terms(
         self, batch: Batch, rng: Array | None = None, *, first_position: int | Array = 0, train: bool = True
@@ -129,52 +163,41 @@ class MaskRCNN(nnx.Module):
         Returns:
             LossTerm by name: the five of `jaxmaskrcnn.losses` (four without a mask head).
         """
-        config = self.config
+        config, targets = self.config, batch.targets
         images = network_input(batch, config)
-        levels = self.features(images, batch.extents, train)
-        objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True)
         keys = None
         if rng is not None:
             place = first_position + jnp.arange(images.shape[0])
-            keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(rng, i)))(place)
+            keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(place)
+        pass_ = Pass(batch.extents, keys, train)
+        levels = self.features(images, pass_)
+        objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True, pass_=pass_)
 
-        def assign(objectness, deltas, anchors, proposals, targets, keys):
-            first, second = (None, None) if keys is None else (keys[0], keys[1])
-            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config, first)
-            return terms, losses.sample_regions(proposals, targets, config, second)
+        def assign(objectness, deltas, anchors, proposals, targets, key):
+            first, second = (None, None) if key is None else jax.random.split(key)
+            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, first)
+            foreground = config.box.stages[0].foreground_iou
+            return terms, losses.sample_regions(proposals, targets, config.regions, foreground, second)
 
-        targets = batch.targets
         terms, regions = jax.vmap(assign)(objectness, deltas, anchors, proposals, targets, keys)
 
-        pooled = self.pool(batch, levels, regions.boxes, config.box_pool_size)
-        mask = regions.valid.reshape(-1, 1, 1, 1)
-        logits, box_deltas = self.box_head(pooled, mask, train)
-        count = regions.valid.shape
-        box_terms = jax.vmap(functools.partial(losses.box_losses, config=config))(
-            logits.reshape(*count, -1), box_deltas.reshape(*count, -1, 4), regions, targets
-        )
-        terms = {**terms, **box_terms}
-        if self.mask_head is not None:
-            terms |= self._mask_terms(batch, levels, regions, train)
+        pooler = self.pooler(batch, levels, train)
+        box_terms, features = box_loss_terms(self.box_head, pooler, regions, config, pass_)
+        terms |= box_terms
+        # Positive regions come first and are at most this many.
+        slots = int(config.regions.batch_size * config.regions.positive_fraction)
+        positives = jax.tree.map(lambda x: x[:, :slots], regions)
+        if self.trunk is None:
+            features = None  # each head pools at its own size
+        else:
+            features = features.reshape(*regions.valid.shape, *features.shape[1:])[:, :slots]
+            features = features.reshape(-1, *features.shape[2:])
+        for head in self.region_heads:
+            terms |= head.loss_terms(pooler, positives, pass_, features)
         return {
             name: LossTerm(*(jnp.where(batch.valid, x, 0).sum() for x in term))
             for name, term in terms.items()
         }
-
-    def _mask_terms(self, batch: Batch, levels, regions: losses.Regions, train: bool) -> dict:
-        # Positive regions come first and are at most this many.
-        slots = int(self.config.roi_batch_size * self.config.roi_positive_fraction)
-        regions = jax.tree.map(lambda x: x[:, :slots], regions)
-        pooled = self.pool(batch, levels, regions.boxes, self.config.mask_pool_size)
-        logits = self.mask_head(pooled, regions.positive.reshape(-1, 1, 1, 1), train)
-        logits = self.mask_head.of_class(logits, regions.labels.reshape(-1))
-        logits = logits.reshape(*regions.valid.shape, *logits.shape[1:])
-        width = batch.images.shape[2]
-
-        def loss(logits, regions, targets, image_size):
-            return losses.mask_loss(logits, regions, targets, width, image_size, self.config)
-
-        return jax.vmap(loss)(logits, regions, batch.targets, batch.image_sizes)
 
     def losses(self, batch: Batch, rng: Array | None = None) -> dict[str, Array]:
         """The losses of a batch.
@@ -196,44 +219,35 @@ class MaskRCNN(nnx.Module):
             batch: Without or with targets, which are not looked at.
 
         Returns:
-            Detections with a leading B and ``detections_per_image`` slots, best first.
+            Detections with a leading B and ``detections.per_image`` slots, best first.
         """
         levels, found = self.detect_boxes(batch)
-        if self.mask_head is None:
-            return found
-        return found._replace(
-            masks=self.masks_of_boxes(batch, levels, found.boxes, found.labels, found.valid)
-        )
+        pooler = self.pooler(batch, levels)
+        for head in self.region_heads:
+            found = found._replace(**head.predict(pooler, found))
+        return found
 
-    def detect_boxes(self, batch: Batch) -> tuple[list[Array], Detections]:
+    def detect_boxes(self, batch: Batch) -> tuple[tuple[Array, ...], Detections]:
         """The first half of `detect`.
 
         Args:
             batch: As in `detect`.
 
         Returns:
-            P2 to P6, [B, h, w, C] each, and Detections with a leading B and ``masks=None``.
+            The levels, [B, h, w, C] each, and Detections with a leading B and ``masks=None``.
         """
-        config = self.config
-        images = network_input(batch, config)
-        levels = self.features(images, batch.extents)
+        levels = self.features(network_input(batch, self.config), Pass(batch.extents))
         _, _, _, proposals = self.propose(batch, levels)
-        pooled = self.pool(batch, levels, proposals.boxes, config.box_pool_size)
-        logits, deltas = self.box_head(pooled)
-        count = proposals.valid.shape
-        found = jax.vmap(functools.partial(select_detections, config=config))(
-            logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, batch.image_sizes
-        )
-        return levels, found
+        return levels, detect_boxes(self.box_head, self.pooler(batch, levels), proposals, self.config)
 
     def masks_of_boxes(
-        self, batch: Batch, levels: list[Array], boxes: Array, labels: Array, valid: Array
+        self, batch: Batch, levels: Sequence[Array], boxes: Array, labels: Array, valid: Array
     ) -> Array:
         """Masks of given boxes, those of `detect` or any others.
 
         Args:
             batch: The images that the levels are of; gives extents and image sizes.
-            levels: P2 to P6, [B, h, w, C] each.
+            levels: One map for each of ``config.levels``, [B, h, w, C].
             boxes: [B, D, 4], XYXY in pixels of the network's input.
             labels: int [B, D], 0 to K - 1.
             valid: bool [B, D].
@@ -241,18 +255,15 @@ class MaskRCNN(nnx.Module):
         Returns:
             float32 [B, D, M, M], probabilities inside of the boxes; zeros where not valid.
         """
-        pooled = self.pool(batch, levels, boxes, self.config.mask_pool_size)
-        logits = self.mask_head.of_class(self.mask_head(pooled), labels.reshape(-1))
-        masks = jax.nn.sigmoid(logits).reshape(*valid.shape, *logits.shape[1:])
-        return jnp.where(valid[..., None, None], masks, 0)
+        found = Detections(boxes, jnp.zeros(valid.shape), labels, None, valid)
+        return self.mask_head.predict(self.pooler(batch, levels), found)["masks"]
 
 
 def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:
     """An nnx filter: the parameters that training updates.
 
-    Frozen batch norm is no parameter to begin with. The stem and the first stages are left out
-    as ``config.freeze_at`` says (Detectron2's FREEZE_AT; torchvision's 3 trainable layers and
-    MMDetection's frozen_stages=1 are ``freeze_at=2``).
+    Frozen batch norm is no parameter to begin with. The first stages of the backbone are left out as its
+    ``freeze_at`` says, which counts as Detectron2's FREEZE_AT does.
 
     Args:
         model: The detector.
@@ -266,11 +277,7 @@ def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:
         >>> sorted(params)
         ['box_head', 'mask_head', 'rpn']
     """
-    frozen = []
-    if model.config.freeze_at >= 1:
-        frozen += ["backbone.body.conv1.*", "backbone.body.bn1.*"]
-    frozen += [f"backbone.body.layer{i}.*" for i in range(1, model.config.freeze_at)]
-    patterns = (*frozen, *freeze)
+    patterns = (*(f"backbone.body.{pattern}" for pattern in model.backbone.body.frozen()), *freeze)
 
     def is_frozen(path, value):
         name = ".".join(map(str, path))

@@ -41,7 +41,7 @@ class FrozenBatchNorm(nnx.Module):
         epsilon: Added to the variance. torchvision's COCO_V1 weights were made with 0.
         affine_trainable: Train scale and bias and keep the statistics fixed, as MMDetection's
             ``norm_eval=True`` does.
-        dtype: Of the activations, as in ModelConfig.
+        dtype: Of the activations, as in ComputeConfig.
 
     Attributes:
         scale, bias, mean, var: [C], as torch names them weight, bias, running_mean and running_var.
@@ -103,7 +103,7 @@ class BatchNorm(nnx.Module):
     Args:
         features: Number of channels C.
         epsilon: Added to the variance.
-        dtype: Of the activations, as in ModelConfig.
+        dtype: Of the activations, as in ComputeConfig.
         rngs: Unused by the constant initial values, but what Flax's layers ask for.
 
     Attributes:
@@ -187,7 +187,7 @@ class GroupNorm(nnx.GroupNorm):
     Args:
         features: Number of channels C, a multiple of 32.
         epsilon: Added to the variance.
-        dtype: Of the activations, as in ModelConfig.
+        dtype: Of the activations, as in ComputeConfig.
         rngs: Unused by the constant initial values, but what Flax's layers ask for.
 
     Example:
@@ -222,7 +222,7 @@ class GroupNorm(nnx.GroupNorm):
 
 
 def make_norm(kind: str, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
-    """The norm layer that a ``*_norm`` field of ModelConfig names, or None for "none".
+    """The norm layer that a part's ``norm`` names, or None for "none".
 
     Args:
         kind: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn" or "none".

@@ -1,53 +1,55 @@
 """RoIAlign of the boxes of a batch, each from its level of the pyramid.
 
-Shapes: B images, L levels (P2 to P5), R boxes of an image, S the pooled side, C channels.
+Shapes: B images, L levels that regions are pooled from (of a pyramid: P2 to P5), R boxes of an image, S the
+pooled side, C channels.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.models.fpn import STRIDES
+from jaxmaskrcnn.config import PoolConfig
 from jaxmaskrcnn.models.padding import feature_extent
 from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
 from jaxmaskrcnn.structures import Batch
 
 Array = jax.Array
 
-ROI_LEVELS = 4  # regions are pooled from P2 to P5
 
-
-def pool_regions(batch: Batch, levels: list[Array], boxes: Array, size: int, config: ModelConfig) -> Array:
+def pool_regions(
+    batch: Batch, levels: Sequence[Array], strides: Sequence[int], boxes: Array, config: PoolConfig
+) -> Array:
     """RoIAlign of every image's boxes.
 
     Args:
         batch: Gives extents and image sizes.
-        levels: P2 to P6, [B, h, w, C] each.
+        levels: L maps, [B, h, w, C] each; further ones are left out.
+        strides: Of the L levels, in pixels of the network's input.
         boxes: [B, R, 4], XYXY in pixels of the network's input.
-        size: S.
-        config: Rule of the levels and of the scales, samples, alignment.
+        config: Side of the output, rule of the levels and of the scales, samples, alignment.
 
     Returns:
         [B * R, S, S, C].
     """
-    levels = tuple(levels[:ROI_LEVELS])
-    scales, lowest, feature_sizes = roi_geometry(batch, config)
+    levels = tuple(levels[: len(strides)])
+    scales, lowest, feature_sizes = roi_geometry(batch, strides, config)
 
     def pool_image(features, boxes, scales, lowest, feature_sizes):
         level = assign_levels(
             boxes,
-            rule=config.roi_level_rule,
+            rule=config.level_rule,
             min_level=lowest,
-            max_level=lowest + ROI_LEVELS - 1,
+            max_level=lowest + len(strides) - 1,
         )
         return multilevel_roi_align(
             features,
             boxes,
             level - lowest,
-            size,
+            config.size,
             spatial_scales=scales,
-            sampling_ratio=config.roi_sampling_ratio,
-            aligned=config.roi_aligned,
+            sampling_ratio=config.sampling_ratio,
+            aligned=config.aligned,
             feature_sizes=feature_sizes,
         )
 
@@ -55,21 +57,22 @@ def pool_regions(batch: Batch, levels: list[Array], boxes: Array, size: int, con
     return pooled.reshape(-1, *pooled.shape[2:])
 
 
-def roi_geometry(batch: Batch, config: ModelConfig) -> tuple[Array, Array, Array]:
-    """Where regions are pooled from, by ``config.roi_scale``.
+def roi_geometry(batch: Batch, strides: Sequence[int], config: PoolConfig) -> tuple[Array, Array, Array]:
+    """Where regions are pooled from, by ``config.scale``.
 
     Args:
         batch: Gives extents and image sizes.
+        strides: Of the L levels.
         config: "stride" has the levels' own scales; "inferred" is torchvision's rule, which finds
             them from the sizes of the features and of the images.
 
     Returns:
         Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2].
     """
-    strides = jnp.asarray(STRIDES[:ROI_LEVELS])
+    strides = jnp.asarray(strides)
     feature_sizes = jax.vmap(lambda s: feature_extent(batch.extents, s), out_axes=1)(strides)
     scales = jnp.broadcast_to(1.0 / strides, feature_sizes.shape[:2])
-    if config.roi_scale == "inferred":
+    if config.scale == "inferred":
         # torchvision infers the scale from the heights of the feature map and of the highest
         # image that shares the padded canvas; right but for extreme shapes (64 x 1333), where
         # weights trained with it still expect the same.

@@ -1,17 +1,19 @@
-"""Region proposal network (Ren et al., 2015) on a feature pyramid: head, anchors, proposals.
+"""Region proposal network (Ren et al., 2015) on any number of feature maps: head, anchors, proposals.
 
-Shapes: B images, L levels (P2 to P6), A anchors a cell, N anchors of an image over all levels
-(level by level, then row, column, ratio), P proposal slots.
+Shapes: B images, L levels (of a pyramid: P2 to P6), A anchors a cell, N anchors of an image over all
+levels (level by level, then row, column, anchor of the cell), P proposal slots.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.models.fpn import STRIDES
+from jaxmaskrcnn.config import AnchorConfig, Level, RPNConfig
+from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, ConvNorm
-from jaxmaskrcnn.models.padding import feature_extent, inside, zero_outside
+from jaxmaskrcnn.models.padding import feature_extent, zero_outside
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import nms
@@ -26,7 +28,9 @@ class RPNHead(nnx.Module):
     """3x3 convolutions and two 1x1 predictors, shared by all levels (Ren et al., 2015, section 3.1).
 
     Args:
-        config: ``rpn_convs``, ``rpn_norm``, ``anchor_ratios`` and what the levels have: ``fpn_channels``.
+        config: Layers, and the number of anchors a cell.
+        levels: Stride and channels of the maps that it reads; all have equally many channels.
+        dtype: Of the activations.
         rngs: For the initial weights.
 
     Attributes:
@@ -41,46 +45,46 @@ class RPNHead(nnx.Module):
         ((2, 1023), (2, 1023, 4))
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        features, anchors = config.fpn_channels, len(config.anchor_ratios)
-        init = nnx.initializers.normal(0.01)
-        c = dict(init=init, dtype=config.dtype, rngs=rngs)
+    def __init__(self, config: RPNConfig, levels: Sequence[Level], *, dtype: str = "float32", rngs: nnx.Rngs):
+        features, anchors = levels[0].channels, config.anchors.per_cell
+        c = dict(init=nnx.initializers.normal(0.01), dtype=dtype, rngs=rngs)
         self.convs = nnx.List(
-            [ConvNorm(features, features, 3, norm=config.rpn_norm, **c) for _ in range(config.rpn_convs)]
+            [ConvNorm(features, features, 3, norm=config.norm, **c) for _ in range(config.convs)]
         )
         self.cls_logits = Conv(features, anchors, 1, **c)
         self.bbox_pred = Conv(features, 4 * anchors, 1, **c)
+        self.strides = tuple(level.stride for level in levels)
 
-    def __call__(
-        self, levels: list[Array], extents: Array | None = None, train: bool = False
-    ) -> tuple[Array, Array]:
+    def __call__(self, levels: Sequence[Array], pass_: Pass = Pass()) -> tuple[Array, Array]:  # noqa: B008
         """What every anchor may hold, and how it should move.
 
         Args:
-            levels: P2 to P6, [B, h, w, C] each.
-            extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
-            train: See `ResNet`.
+            levels: [B, h, w, C] each.
+            pass_: See `Pass`.
 
         Returns:
             Objectness logits [B, N] and deltas [B, N, 4], at least float32.
         """
         objectness, deltas = [], []
-        for stride, x in zip(STRIDES, levels, strict=True):
-            mask = inside(extents, stride, x.shape[1:3])
+        for stride, x in zip(self.strides, levels, strict=True):
+            mask = pass_.inside(stride, x.shape[1:3])
             for layer in self.convs:
-                x = layer(zero_outside(x, mask), mask, train, relu=True)
+                x = layer(zero_outside(x, mask), mask, pass_.train, relu=True)
             objectness.append(self.cls_logits(x).reshape(x.shape[0], -1))
             deltas.append(self.bbox_pred(x).reshape(x.shape[0], -1, 4))
         objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)
-        kind = jnp.promote_types(objectness.dtype, jnp.float32)
-        return objectness.astype(kind), deltas.astype(kind)
+        dtype = jnp.promote_types(objectness.dtype, jnp.float32)
+        return objectness.astype(dtype), deltas.astype(dtype)
 
 
-def image_anchors(level_sizes: tuple[tuple[int, int], ...], extent: Array, config: ModelConfig) -> Anchors:
+def image_anchors(
+    level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], extent: Array, config: AnchorConfig
+) -> Anchors:
     """Anchors of one image over all levels.
 
     Args:
         level_sizes: Height and width of each level's feature map on the canvas.
+        strides: Of the levels, in pixels of the network's input.
         extent: int [2], the image's own height and width with padding. torchvision derives an
             anchor's stride from it: padded size // feature size, 61 and not 64 for P6 of an
             image 800 high.
@@ -90,13 +94,13 @@ def image_anchors(level_sizes: tuple[tuple[int, int], ...], extent: Array, confi
         Anchors of N = sum of h * w * A.
     """
     boxes, valid = [], []
-    for size, stride, length in zip(level_sizes, STRIDES, config.anchor_sizes, strict=True):
-        base = base_anchors(length, config.anchor_ratios, config.anchor_rounding)
+    for size, stride, (lengths, ratios) in zip(level_sizes, strides, config.per_level, strict=True):
+        base = base_anchors(lengths, ratios, config.rounding, config.order)
         own = feature_extent(extent, stride)
-        step = extent // own if config.anchor_stride == "derived" else jnp.full((2,), stride)
+        step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
         boxes.append(grid_anchors(base, size, (step[0], step[1])))
         cells = (jnp.arange(size[0]) < own[0])[:, None] & (jnp.arange(size[1]) < own[1])[None, :]
-        valid.append(jnp.repeat(cells.reshape(-1), len(config.anchor_ratios)))
+        valid.append(jnp.repeat(cells.reshape(-1), len(base)))
     return Anchors(jnp.concatenate(boxes), jnp.concatenate(valid))
 
 
@@ -104,9 +108,9 @@ def select_proposals(
     objectness: Array,
     deltas: Array,
     anchors: Anchors,
-    level_sizes: tuple[tuple[int, int], ...],
+    level_sizes: Sequence[tuple[int, int]],
     image_size: Array,
-    config: ModelConfig,
+    config: RPNConfig,
     train: bool,
 ) -> Proposals:
     """Proposals of one image: the best of each level, decoded, clipped, suppressed, the best of all.
@@ -126,13 +130,13 @@ def select_proposals(
         train: Chooses the training or the test counts.
 
     Returns:
-        Proposals with ``rpn_post_nms_*`` slots, best first.
+        Proposals with ``post_nms_*`` slots, best first.
 
     Raises:
         ValueError: An array has another shape.
     """
-    pre_nms = config.rpn_pre_nms_train if train else config.rpn_pre_nms_test
-    post_nms = config.rpn_post_nms_train if train else config.rpn_post_nms_test
+    pre_nms = config.pre_nms_train if train else config.pre_nms_test
+    post_nms = config.post_nms_train if train else config.post_nms_test
     check_shapes(
         "select_proposals",
         objectness=(objectness, "N"),
@@ -143,11 +147,11 @@ def select_proposals(
     if objectness.shape[0] == 0:
         return Proposals(jnp.zeros((post_nms, 4)), jnp.zeros(post_nms), jnp.zeros(post_nms, bool))
     objectness, deltas = jax.lax.stop_gradient((objectness, deltas))
-    scores = jax.nn.sigmoid(objectness) if config.rpn_ranking == "probability" else objectness
+    scores = jax.nn.sigmoid(objectness) if config.ranking == "probability" else objectness
     finite = jnp.isfinite(objectness) & jnp.isfinite(deltas).all(-1)
     scores = jnp.where(anchors.valid & finite, scores, -jnp.inf)
 
-    counts = [h * w * len(config.anchor_ratios) for h, w in level_sizes]
+    counts = [h * w * config.anchors.per_cell for h, w in level_sizes]
     slots = min(pre_nms, max(counts))  # every level padded to the same number, for one vmapped NMS
     start, top_scores, top_index = 0, [], []
     for count in counts:
@@ -164,11 +168,11 @@ def select_proposals(
     finite = jnp.isfinite(boxes).all(-1)
     boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
     sides = boxes[:, 2:] - boxes[:, :2]
-    large = sides >= config.rpn_min_side if config.rpn_min_side > 0 else sides > 0
+    large = sides >= config.min_side if config.min_side > 0 else sides > 0
     valid = (finite & large.all(-1)).reshape(scores.shape) & (scores > -jnp.inf)
     boxes = boxes.reshape(*scores.shape, 4)
 
-    keep = jax.vmap(lambda *level: nms(*level[:2], config.rpn_nms_threshold, level[2]))(boxes, scores, valid)
+    keep = jax.vmap(lambda *level: nms(*level[:2], config.nms_threshold, level[2]))(boxes, scores, valid)
     scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
     # Levels may hold fewer candidates than there are slots (small canvases).
     missing = max(0, post_nms - scores.shape[0])

@@ -1,4 +1,4 @@
-"""Anchors of one feature-pyramid level.
+"""Anchors of one level.
 
 Shape legend: A anchors per cell, h and w the height and width of the feature map.
 Boxes are XYXY in pixels of the network's input.
@@ -14,31 +14,45 @@ from jax.typing import ArrayLike
 from jaxmaskrcnn.ops.shapes import check_shapes
 
 
-def base_anchors(size: float, ratios: Sequence[float], rounding: bool) -> np.ndarray:
-    """Anchors of one size around the origin, one for each aspect ratio.
+def base_anchors(
+    sizes: float | Sequence[float], ratios: Sequence[float], rounding: bool, order: str = "ratio"
+) -> np.ndarray:
+    """The anchors of a cell around the origin, one for each size and aspect ratio.
 
     Args:
-        size: Square root of the anchors' area, in pixels.
+        sizes: Square roots of the anchors' areas, in pixels; one number or several.
         ratios: Height / width of each anchor.
         rounding: True rounds the corners to whole pixels, half to even (torchvision); False
             keeps them as they are (Detectron2, MMDetection).
+        order: What changes slowest: "ratio" (torchvision, MMDetection) or "size" (Detectron2).
 
     Returns:
-        numpy float32 [A, 4].
+        numpy float32 [A, 4], A = sizes * ratios.
+
+    Raises:
+        ValueError: ``order`` is something else.
 
     Example:
         >>> base_anchors(32, (0.5, 1.0, 2.0), True)[0]
         array([-23., -11.,  23.,  11.], dtype=float32)
+        >>> [float(x) for x in base_anchors((8, 16), (1.0, 4.0), False, "size")[:, 3]]
+        [4.0, 8.0, 8.0, 16.0]
     """
+    if order not in ("ratio", "size"):
+        raise ValueError(f'base_anchors: order is {order!r}; choose "ratio" or "size".')
+    # float32 like torchvision: a corner within an ulp of a half must round the same way.
+    dtype = np.float32 if rounding else np.float64
+    sizes = np.atleast_1d(np.asarray(sizes, dtype))
+    ratios = np.asarray(ratios, dtype)
+    sizes, ratios = sizes[None, :], ratios[:, None]  # [1, sizes], [ratios, 1]
+    if order == "size":
+        sizes, ratios = sizes.T, ratios.T
     if rounding:
-        # float32 like torchvision: a corner within an ulp of a half must round the same way.
-        root = np.sqrt(np.asarray(ratios, np.float32))
-        w = (1 / root) * np.float32(size)
-        h = root * np.float32(size)
+        root = np.sqrt(ratios)
+        w, h = ((1 / root) * sizes).reshape(-1), (root * sizes).reshape(-1)
         return np.round(np.stack([-w, -h, w, h], axis=-1) / 2)
-    ratios = np.asarray(ratios, np.float64)
-    w = np.sqrt(float(size) ** 2 / ratios)
-    h = ratios * w
+    w = np.sqrt(sizes**2 / ratios).reshape(-1)
+    h = np.broadcast_to(ratios, np.broadcast_shapes(sizes.shape, ratios.shape)).reshape(-1) * w
     return (np.stack([-w, -h, w, h], axis=-1) / 2).astype(np.float32)
 
 

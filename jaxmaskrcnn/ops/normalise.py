@@ -22,11 +22,14 @@ def normalise_pixels(image: np.ndarray | Array, config: ModelConfig) -> np.ndarr
         >>> normalise_pixels(np.full((1, 3), 124, np.uint8), config).round(2)
         array([[0.01, 0.14, 0.36]], dtype=float32)
     """
-    if config.channel_order == "bgr":
+    if config.input.channel_order == "bgr":
         image = image[..., ::-1]
-    mean, std = np.asarray(config.pixel_mean, np.float32), np.asarray(config.pixel_std, np.float32)
+    mean, std = (
+        np.asarray(config.input.pixel_mean, np.float32),
+        np.asarray(config.input.pixel_std, np.float32),
+    )
     # torchvision divides by 255; a product with 1 / 255 in float32 would be another number.
-    scale = np.float32(1 / config.pixel_scale)
+    scale = np.float32(1 / config.input.pixel_scale)
     if not isinstance(image, np.ndarray):
         return (image.astype(np.float32) / scale - mean) / std
     # The same with whole rows at a time and in place, which takes NumPy a third of the time.

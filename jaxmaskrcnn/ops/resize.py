@@ -25,7 +25,7 @@ def output_size(height: int, width: int, min_size: int, max_size: int, rule: str
         width: Width of the image in pixels.
         min_size: Wanted length of the short side in pixels.
         max_size: Limit of the long side in pixels.
-        rule: ``ModelConfig.size_rule``. "torchvision" truncates to whole pixels, "detectron2" and
+        rule: ``InputConfig.size_rule``. "torchvision" truncates to whole pixels, "detectron2" and
             "mmdet" round, in two different orders of arithmetic.
 
     Returns:
@@ -65,7 +65,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], kernel: str) -> np.nd
     Args:
         image: [H, W, C]. uint8 for the kernels "pil" and "cv2"; any number type for "torch".
         size: ``(h, w)`` in pixels.
-        kernel: ``ModelConfig.resize_kernel``.
+        kernel: ``InputConfig.resize_kernel``.
             "pil": Pillow's BILINEAR, which averages when it shrinks (Detectron2).
             "cv2": OpenCV's INTER_LINEAR to the last bit (MMDetection).
             "torch": ``interpolate(mode="bilinear", align_corners=False)`` in float32, without
@@ -96,7 +96,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int], kernel: str) -> np.ndar
     Args:
         mask: bool (or any type) [..., H, W].
         size: ``(h, w)`` in pixels.
-        kernel: ``ModelConfig.resize_kernel``; see ``nearest_index``.
+        kernel: ``InputConfig.resize_kernel``; see ``nearest_index``.
 
     Returns:
         [..., h, w] of the same type.
@@ -115,7 +115,7 @@ def nearest_index(length: int, new_length: int, kernel: str) -> np.ndarray:
     Args:
         length: Input length in pixels.
         new_length: Output length in pixels.
-        kernel: ``ModelConfig.resize_kernel``.
+        kernel: ``InputConfig.resize_kernel``.
 
     Returns:
         int [new_length], not decreasing.

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.data.objects import is_int
 from jaxmaskrcnn.errors import UserError
 
 FILE = "metrics.jsonl"
@@ -67,7 +66,8 @@ def _parse(line: str, place: str) -> dict[str, float | None]:
         entry = json.loads(line)
     except ValueError as error:
         raise UserError(f"{place} is no json ({error}); remove the line.") from error
-    if not isinstance(entry, dict) or not is_int(entry.get("step")):
+    step = entry.get("step") if isinstance(entry, dict) else None
+    if not isinstance(step, int) or isinstance(step, bool):
         raise UserError(f"{place} is no object with a whole number as its step; remove the line.")
     for name, value in entry.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):

@@ -1,6 +1,5 @@
 """A model with the weights that training starts from: random ones, a backbone's, or a detector's."""
 
-import dataclasses
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -9,6 +8,7 @@ from flax import nnx
 
 from jaxmaskrcnn import model_io
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.backbone import fill_backbone
 from jaxmaskrcnn.convert.detector import convert_source, log_report
 from jaxmaskrcnn.convert.families import holds_detector
@@ -38,11 +38,11 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
     """
     if not weights:
         log.info("Weights: random.")
-        if model_config.freeze_at or model_config.backbone_norm == "frozen_bn":
+        if model_config.backbone.freeze_at or model_config.backbone.norm == "frozen_bn":
             log.warning(
-                "Random weights are partly fixed (model.freeze_at=%d, model.backbone_norm=%r) and will not "
-                "learn well; name weights, or set freeze_at to 0 and backbone_norm to 'bn' or 'gn'.",
-                model_config.freeze_at, model_config.backbone_norm,
+                "Random weights are partly fixed (model.backbone.freeze_at=%d, model.backbone.norm=%r) and "
+                "will not learn well; name weights, or set freeze_at to 0 and norm to 'bn' or 'gn'.",
+                model_config.backbone.freeze_at, model_config.backbone.norm,
             )  # fmt: skip
         return init_model(model_config, seed)
     left: tuple[str, ...] = ()
@@ -105,10 +105,9 @@ def copy_weights(source: nnx.Module, model: MaskRCNN, name: str, without: Collec
 def _tell_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> None:
     """Weights work as they did only under the settings that they were made with."""
     other = [
-        f"{field.name} {getattr(source, field.name)!r} (here {getattr(model, field.name)!r})"
-        for field in dataclasses.fields(ModelConfig)
-        if field.name not in ("num_classes", "categories")
-        and getattr(source, field.name) != getattr(model, field.name)
+        f"{path} {value!r} (here {model.get(path)!r})"
+        for path, value, _ in settings(source)
+        if path not in ("num_classes", "categories") and model.get(path) != value
     ]
     if other:
         log.warning("%s was made with other settings than this run's: %s.", name, ", ".join(other))
@@ -116,7 +115,7 @@ def _tell_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> 
 
 def _class_dependent(model: MaskRCNN) -> set[tuple]:
     """Paths of the variables whose shape depends on the number of classes."""
-    other = dataclasses.replace(model.config, num_classes=model.config.num_classes + 1, categories=())
+    other = model.config.replace(num_classes=model.config.num_classes + 1, categories=())
     shapes = nnx.eval_shape(lambda: MaskRCNN(other, rngs=nnx.Rngs(0)))
     own = {path: leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(model))}
     return {path for path, leaf in nnx.to_flat_state(nnx.state(shapes)) if leaf.shape != own[path]}

@@ -8,14 +8,10 @@ import argparse
 import logging
 from pathlib import Path
 
-from absl import flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
 
-from jaxmaskrcnn.config import Config
-from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.training.config_files import find_config, list_recipes
-from jaxmaskrcnn.training.run_config import check_numbers, check_overrides, quote_patterns
 
 QUICKSTART = "shapes"
 
@@ -36,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--coordinator_address", help="with several processes: host:port of process 0")
     add("--num_processes", type=int, help="how many processes there are")
     add("--process_id", type=int, help="number of this process, from 0")
-    # The help lists the settings as arguments, although the flag library reads them and not argparse.
+    # Shown as an argument, though argparse does not read them.
     parser.usage = "%(prog)s [-h] [--config NAME] [--config.SECTION.FIELD=VALUE ...] [--workdir WORKDIR] ..."
     parser.epilog = (
-        "The settings, their defaults and meanings are in jaxmaskrcnn/config.py: the sections are "
+        "The settings, their defaults and meanings are in jaxmaskrcnn/config/: the sections are "
         "config.model, config.data, config.optimizer and config.train."
     )
 
@@ -81,34 +77,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         train_and_evaluate(config, workdir)
     return 0
-
-
-def override(config: Config, settings: list[str]) -> Config:
-    """A config with some of its fields changed.
-
-    Args:
-        config: Of the run.
-        settings: ``--config.section.field=value``, as they are typed.
-
-    Returns:
-        The config with the settings' values.
-
-    Raises:
-        UserError: A setting is no such setting, does not exist, or has a value of another type.
-
-    Example:
-        >>> override(Config(), ["--config.train.steps=5", "--config.data.min_sizes=64,80"]).data.min_sizes
-        (64, 80)
-    """
-    check_overrides(settings)
-    argv = ["config", *quote_patterns(settings)]  # the first word is a program's name
-    values = flags.FlagValues()
-    try:
-        holder = config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=argv)
-        rest = values(argv)
-    except flags.Error as error:
-        raise UserError(str(error)) from None
-    if len(rest) > 1:
-        raise UserError(f"{rest[1]!r} is not an argument; see --help.")
-    check_numbers(holder.value)
-    return holder.value

@@ -153,7 +153,7 @@ def make_optimizer(
         config: Momentum, weight decay, clipping, groups, averaging.
         schedule: Of `learning_rate`.
         params: The parameters to train; their paths decide about the weight decay.
-        model_config: Its ``weight_decay_exempts_norm`` says which rule.
+        model_config: Its ``compute.weight_decay_exempts_norm`` says which rule.
 
     Returns:
         An optax transformation for trees like ``params``.
@@ -165,7 +165,7 @@ def make_optimizer(
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
-    mask = decay_mask(params, model_config.weight_decay_exempts_norm)
+    mask = decay_mask(params, model_config.compute.weight_decay_exempts_norm)
     ordinary = [config.weight_decay * decayed for decayed in jax.tree.leaves(mask)]
     factors, decays = group_values(params, parse_groups(config.groups), ordinary)
     if any(jax.tree.leaves(decays)):

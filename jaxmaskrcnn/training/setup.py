@@ -180,7 +180,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     else:
         raise ConfigError(f"data.source is {data.source!r}; choose one of 'coco', 'shapes'.")
     train, evaluation = (
-        prepare(annotations, images, cache, data.on_error, masks=config.model.mask_head)
+        prepare(annotations, images, cache, data.on_error, masks=config.model.architecture.mask is not None)
         for annotations, images in paths
     )
     for name, source in (("Training", train), ("Evaluation", evaluation)):

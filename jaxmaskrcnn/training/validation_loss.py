@@ -38,7 +38,7 @@ class ValidationLoss:
                 f"train.eval_loss needs the training data's categories in {source.annotations}: the ids are "
                 f"{found} and have to be {expected}; correct its list of categories, or turn it off."
             )
-        if config.mask_head and not source.has_masks:
+        if config.mask is not None and not source.has_masks:
             raise UserError(
                 f"train.eval_loss needs masks, and {source.annotations} was prepared without; turn it off."
             )

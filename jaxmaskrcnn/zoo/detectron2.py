@@ -7,8 +7,8 @@ Source: the files of ``configs/`` for the settings, ``MODEL_ZOO.md`` and ``model
 model ids and file names.
 """
 
-from jaxmaskrcnn.conventions import CITYSCAPES_8, DETECTRON2
 from jaxmaskrcnn.zoo import torchvision
+from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, DETECTRON2
 from jaxmaskrcnn.zoo.entry import BN_ALL, GN_ALL, LVIS_V05, LVIS_V1, R101, X101_32X8D, Backbone, Preset
 
 LICENCE = "CC BY-SA 3.0"
@@ -16,15 +16,15 @@ LICENCE = "CC BY-SA 3.0"
 # ImageNet's standard deviation in BGR, where it is not absorbed by the first convolution (MSRA's).
 BGR_STD = (57.375, 57.120, 58.395)
 
-_X101 = {**X101_32X8D, "backbone_stride_in_1x1": False, "pixel_std": BGR_STD}
-_BOX = {"mask_head": False}
-_GN = {**GN_ALL, "backbone_stride_in_1x1": False}
-_SCRATCH = {"freeze_at": 0}
-_SCRATCH_9X = {**_SCRATCH, "backbone_stride_in_1x1": False, "pixel_std": BGR_STD}
-_LSJ = {**BN_ALL, **_SCRATCH, "rpn_convs": 2}
-_AGNOSTIC = {"class_agnostic_boxes": True, "class_agnostic_masks": True}
+_X101 = {**X101_32X8D, "backbone.stride_in_1x1": False, "input.pixel_std": BGR_STD}
+_BOX = {"mask": None}
+_GN = {**GN_ALL, "backbone.stride_in_1x1": False}
+_SCRATCH = {"backbone.freeze_at": 0}
+_SCRATCH_9X = {**_SCRATCH, "backbone.stride_in_1x1": False, "input.pixel_std": BGR_STD}
+_LSJ = {**BN_ALL, **_SCRATCH, "rpn.convs": 2}
+_AGNOSTIC = {"box.class_agnostic": True, "mask.class_agnostic": True}
 _CITYSCAPES = {
-    "num_classes": 8, "categories": CITYSCAPES_8, "test_min_size": 1024, "test_max_size": 2048,
+    "num_classes": 8, "categories": CITYSCAPES_8, "input.test_min_size": 1024, "input.test_max_size": 2048,
 }  # fmt: skip
 
 # folder of configs/: config, changes, box AP, mask AP, model id, file. The zoo has no weights for those
@@ -95,18 +95,19 @@ PRESETS = {
 }
 
 _BGR = {
-    "norm_epsilon": 1e-5,
-    "channel_order": "bgr",
-    "pixel_scale": 1.0,
-    "pixel_mean": DETECTRON2["pixel_mean"],
-    "pixel_std": DETECTRON2["pixel_std"],
+    "backbone.norm_epsilon": 1e-5,
+    "input.channel_order": "bgr",
+    "input.pixel_scale": 1.0,
+    "input.pixel_mean": DETECTRON2["input.pixel_mean"],
+    "input.pixel_std": DETECTRON2["input.pixel_std"],
 }
-_RESNET = {"backbone_groups": 1, "backbone_width_per_group": 64}
+_BGR_STD = {"input.pixel_std": BGR_STD}
+_RESNET = {"backbone.groups": 1, "backbone.width_per_group": 64}
 _RGB_255 = {
     **torchvision.INPUT,
-    "pixel_scale": 1.0,
-    "pixel_mean": (123.675, 116.280, 103.530),
-    "pixel_std": (58.395, 57.120, 57.375),
+    "input.pixel_scale": 1.0,
+    "input.pixel_mean": (123.675, 116.280, 103.530),
+    "input.pixel_std": (58.395, 57.120, 57.375),
 }
 _CONVERTER = "tools/convert-torchvision-to-d2.py"
 
@@ -114,15 +115,15 @@ _CONVERTER = "tools/convert-torchvision-to-d2.py"
 BACKBONES = {
     f"detectron2/{name}": Backbone(fields, files, licence, source)
     for name, fields, files, licence, source in (
-        ("MSRA/R-50", {"backbone_depth": 50, **_RESNET, "backbone_stride_in_1x1": True, **_BGR},
+        ("MSRA/R-50", {"backbone.depth": 50, **_RESNET, "backbone.stride_in_1x1": True, **_BGR},
          ("R-50.pkl",), LICENCE, "MODEL_ZOO.md"),
-        ("MSRA/R-101", {"backbone_depth": 101, **_RESNET, "backbone_stride_in_1x1": True, **_BGR},
+        ("MSRA/R-101", {"backbone.depth": 101, **_RESNET, "backbone.stride_in_1x1": True, **_BGR},
          ("R-101.pkl",), LICENCE, "MODEL_ZOO.md"),
-        ("FAIR/X-101-32x8d", {**X101_32X8D, "backbone_stride_in_1x1": False, **_BGR, "pixel_std": BGR_STD},
+        ("FAIR/X-101-32x8d", {**X101_32X8D, "backbone.stride_in_1x1": False, **_BGR, **_BGR_STD},
          ("X-101-32x8d.pkl",), LICENCE, "MODEL_ZOO.md"),
-        ("torchvision/R-50", {"backbone_depth": 50, **_RESNET, **_RGB_255},
+        ("torchvision/R-50", {"backbone.depth": 50, **_RESNET, **_RGB_255},
          ("R-50.pkl",), LICENCE, f"MODEL_ZOO.md, {_CONVERTER}"),
-        ("torchvision/R-101", {"backbone_depth": 101, **_RESNET, **_RGB_255},
+        ("torchvision/R-101", {"backbone.depth": 101, **_RESNET, **_RGB_255},
          (), torchvision.LICENCE, _CONVERTER),
     )
 }  # fmt: skip

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jaxmaskrcnn.config import ModelConfig
+
 Fields = Mapping[str, Any]
 
 
@@ -10,8 +12,8 @@ class Preset(NamedTuple):
     """A named model: its configuration, and what its authors published.
 
     Attributes:
-        conventions: Fields of ModelConfig that the models of one library share.
-        changes: Fields in which this model differs.
+        conventions: Settings that the models of one library share, by dotted path.
+        changes: Settings in which this model differs; None in the place of a part leaves out that part's.
         box_ap: As its authors published it (percent, of the data set it was trained for), or None.
         mask_ap: Likewise.
         file: Name of the published weights file, or None where there is none.
@@ -30,12 +32,18 @@ class Preset(NamedTuple):
     licence: str | None = None
     source: str = ""
 
+    def config(self) -> ModelConfig:
+        """The model's configuration."""
+        absent = tuple(f"{path}." for path, value in self.changes.items() if value is None)
+        changes = {path: value for path, value in self.changes.items() if not path.startswith(absent or "/")}
+        return ModelConfig().replace(self.conventions).replace(changes)
+
 
 class Backbone(NamedTuple):
     """ImageNet weights of a ResNet.
 
     Attributes:
-        fields: Fields of ModelConfig that a detector needs to start from them.
+        fields: Settings that a detector needs to start from them, by dotted path.
         files: Names of the published files; where there are several, all of them have these fields.
         licence: As in `Preset`.
         source: As in `Preset`.
@@ -47,19 +55,19 @@ class Backbone(NamedTuple):
     source: str
 
 
-R101 = {"backbone_depth": 101}
-X101_32X4D = {**R101, "backbone_groups": 32, "backbone_width_per_group": 4}
-X101_64X4D = {**R101, "backbone_groups": 64, "backbone_width_per_group": 4}
-X101_32X8D = {**R101, "backbone_groups": 32, "backbone_width_per_group": 8}
+R101 = {"backbone.depth": 101}
+X101_32X4D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 4}
+X101_64X4D = {**R101, "backbone.groups": 64, "backbone.width_per_group": 4}
+X101_32X8D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 8}
 
 # Four convolutions and one fully connected layer, as all recipes with norm layers in the heads have.
-FOUR_CONV_ONE_FC = {"box_convs": 4, "box_fcs": 1}
+FOUR_CONV_ONE_FC = {"box.convs": 4, "box.fcs": 1}
 
 # Norm layers in every part but the RPN. Synchronised batch norm is batch norm over all devices.
-GN_ALL = {**FOUR_CONV_ONE_FC, "backbone_norm": "gn", "fpn_norm": "gn", "head_norm": "gn"}
-BN_ALL = {**FOUR_CONV_ONE_FC, "backbone_norm": "bn", "fpn_norm": "bn", "head_norm": "bn"}
+GN_ALL = {**FOUR_CONV_ONE_FC, "backbone.norm": "gn", "neck.norm": "gn", "box.norm": "gn", "mask.norm": "gn"}
+BN_ALL = {**FOUR_CONV_ONE_FC, "backbone.norm": "bn", "neck.norm": "bn", "box.norm": "bn", "mask.norm": "bn"}
 
 # The categories of LVIS, which are too many to repeat here, come from the annotations at evaluation.
-_LVIS = {"categories": (), "score_threshold": 0.0001, "detections_per_image": 300}
+_LVIS = {"categories": (), "detections.score_threshold": 0.0001, "detections.per_image": 300}
 LVIS_V05 = {**_LVIS, "num_classes": 1230}
 LVIS_V1 = {**_LVIS, "num_classes": 1203}

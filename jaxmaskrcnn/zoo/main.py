@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.presets import ModelInfo, backbone_info, list_backbones, list_models, model_info
+from jaxmaskrcnn.zoo.lookup import ModelInfo, backbone_info, list_backbones, list_models, model_info
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for AP and file names.
 """
 
-from jaxmaskrcnn.conventions import DETECTRON2, MMDET
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET
 from jaxmaskrcnn.zoo.detectron2 import BGR_STD
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
@@ -19,17 +19,17 @@ from jaxmaskrcnn.zoo.entry import (
 
 LICENCE = "Apache-2.0"
 
-_R18 = {"backbone_depth": 18}
-_BOX = {"mask_head": False, "roi_low_quality": False}
+_R18 = {"backbone.depth": 18}
+_BOX = {"mask": None, "regions.low_quality": "none"}
 # Input of the weights that Caffe and Caffe2 trained: MSRA's have absorbed the standard deviation.
-_BGR = {"channel_order": "bgr", "pixel_mean": DETECTRON2["pixel_mean"]}
-_MSRA_INPUT = {**_BGR, "pixel_std": (1.0, 1.0, 1.0)}
-_CAFFE = {**_MSRA_INPUT, "backbone_stride_in_1x1": True, "backbone_norm": "frozen_bn"}
-_X101_32X8D = {**X101_32X8D, **_BGR, "pixel_std": BGR_STD, "backbone_norm": "frozen_bn"}
-_SYNCBN = {**BN_ALL, "freeze_at": 0, "rpn_convs": 2}
-_SYNCBN_CAFFE = {**_SYNCBN, **_MSRA_INPUT, "backbone_stride_in_1x1": True}
-_NORM_EXEMPT = {"weight_decay_exempts_norm": True}
-_SCRATCH = {"freeze_at": 0, **_NORM_EXEMPT}
+_BGR = {"input.channel_order": "bgr", "input.pixel_mean": DETECTRON2["input.pixel_mean"]}
+_MSRA_INPUT = {**_BGR, "input.pixel_std": (1.0, 1.0, 1.0)}
+_CAFFE = {**_MSRA_INPUT, "backbone.stride_in_1x1": True, "backbone.norm": "frozen_bn"}
+_X101_32X8D = {**X101_32X8D, **_BGR, "input.pixel_std": BGR_STD, "backbone.norm": "frozen_bn"}
+_SYNCBN = {**BN_ALL, "backbone.freeze_at": 0, "rpn.convs": 2}
+_SYNCBN_CAFFE = {**_SYNCBN, **_MSRA_INPUT, "backbone.stride_in_1x1": True}
+_NORM_EXEMPT = {"compute.weight_decay_exempts_norm": True}
+_SCRATCH = {"backbone.freeze_at": 0, **_NORM_EXEMPT}
 
 # folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none.
 #

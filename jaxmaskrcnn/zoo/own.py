@@ -1,6 +1,6 @@
 """This project's own models, without published weights."""
 
-from jaxmaskrcnn.conventions import DETECTRON2
+from jaxmaskrcnn.zoo.conventions import DETECTRON2
 from jaxmaskrcnn.zoo.entry import Preset
 
 PRESETS = {
@@ -10,33 +10,34 @@ PRESETS = {
         {
             "num_classes": 3,
             "categories": (),
-            "channel_order": "rgb",
+            "input.channel_order": "rgb",
             # Weights that start at random need inputs of about unit variance.
-            "pixel_mean": (123.675, 116.28, 103.53),
-            "pixel_std": (58.395, 57.12, 57.375),
-            "test_min_size": 128,
-            "test_max_size": 128,
-            "backbone_depth": 18,
-            "backbone_width": 32,
-            "backbone_stride_in_1x1": False,
-            "backbone_norm": "bn",
-            "freeze_at": 0,
-            "fpn_channels": 64,
-            "fpn_norm": "bn",
-            "anchor_sizes": (8.0, 16.0, 32.0, 64.0, 128.0),
-            "rpn_pre_nms_train": 100,
-            "rpn_pre_nms_test": 100,
-            "rpn_post_nms_train": 100,
-            "rpn_post_nms_test": 100,
-            "rpn_batch_size": 128,
+            "input.pixel_mean": (123.675, 116.28, 103.53),
+            "input.pixel_std": (58.395, 57.12, 57.375),
+            "input.test_min_size": 128,
+            "input.test_max_size": 128,
+            "backbone.depth": 18,
+            "backbone.width": 32,
+            "backbone.stride_in_1x1": False,
+            "backbone.norm": "bn",
+            "backbone.freeze_at": 0,
+            "neck.channels": 64,
+            "neck.norm": "bn",
+            "rpn.anchors.sizes": (8.0, 16.0, 32.0, 64.0, 128.0),
+            "rpn.pre_nms_train": 100,
+            "rpn.pre_nms_test": 100,
+            "rpn.post_nms_train": 100,
+            "rpn.post_nms_test": 100,
+            "rpn.batch_size": 128,
             # Few regions, half of them objects: classes are what takes longest to learn here.
-            "roi_batch_size": 32,
-            "roi_positive_fraction": 0.5,
-            "roi_sampling_ratio": 2,
-            "box_fc_dim": 512,
-            "mask_convs": 2,
-            "mask_dim": 32,
-            "detections_per_image": 50,
+            "regions.batch_size": 32,
+            "regions.positive_fraction": 0.5,
+            "box.pool.sampling_ratio": 2,
+            "mask.pool.sampling_ratio": 2,
+            "box.fc_dim": 512,
+            "mask.convs": 2,
+            "mask.dim": 32,
+            "detections.per_image": 50,
         },
     ),
 }

@@ -4,15 +4,15 @@ Source: AP, file names and preprocessing as the ``*_Weights`` classes of ``torch
 them in ``url``, ``meta`` and ``transforms``.
 """
 
-from jaxmaskrcnn.conventions import TORCHVISION
+from jaxmaskrcnn.zoo.conventions import TORCHVISION
 from jaxmaskrcnn.zoo.entry import BN_ALL, Backbone, Preset
 
 # The library is under the BSD 3-clause licence and says that weights may have terms of their own.
 LICENCE = "none stated (code: BSD-3-Clause)"
 
 # eps 0 belongs to the COCO_V1 weights; models fine-tuned from ImageNet have 1e-5.
-_V1 = {"norm_epsilon": 0.0}
-_V2 = {**BN_ALL, "rpn_convs": 2}
+_V1 = {"backbone.norm_epsilon": 0.0}
+_V2 = {**BN_ALL, "rpn.convs": 2}
 
 PRESETS = {
     f"torchvision/{name}": Preset(
@@ -23,21 +23,21 @@ PRESETS = {
          "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "MaskRCNN_ResNet50_FPN_Weights"),
         ("maskrcnn_resnet50_fpn_v2", _V2, 47.4, 41.8,
          "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "MaskRCNN_ResNet50_FPN_V2_Weights"),
-        ("fasterrcnn_resnet50_fpn", {**_V1, "mask_head": False}, 37.0, None,
+        ("fasterrcnn_resnet50_fpn", {**_V1, "mask": None}, 37.0, None,
          "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "FasterRCNN_ResNet50_FPN_Weights"),
-        ("fasterrcnn_resnet50_fpn_v2", {**_V2, "mask_head": False}, 46.7, None,
+        ("fasterrcnn_resnet50_fpn_v2", {**_V2, "mask": None}, 46.7, None,
          "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", "FasterRCNN_ResNet50_FPN_V2_Weights"),
     )
 }  # fmt: skip
 
 # What a detector of any library needs to see what these networks saw.
 INPUT = {
-    "backbone_stride_in_1x1": False,
-    "norm_epsilon": 1e-5,
-    "channel_order": "rgb",
-    "pixel_scale": 1.0 / 255.0,
-    "pixel_mean": (0.485, 0.456, 0.406),
-    "pixel_std": (0.229, 0.224, 0.225),
+    "backbone.stride_in_1x1": False,
+    "backbone.norm_epsilon": 1e-5,
+    "input.channel_order": "rgb",
+    "input.pixel_scale": 1.0 / 255.0,
+    "input.pixel_mean": (0.485, 0.456, 0.406),
+    "input.pixel_std": (0.229, 0.224, 0.225),
 }
 
 # name, class of the weights, depth, groups, width per group, files (IMAGENET1K_V1, then V2)
@@ -61,9 +61,9 @@ _RESNETS = (
 BACKBONES = {
     f"torchvision/{name}": Backbone(
         {
-            "backbone_depth": depth,
-            "backbone_groups": groups,
-            "backbone_width_per_group": width,
+            "backbone.depth": depth,
+            "backbone.groups": groups,
+            "backbone.width_per_group": width,
             **INPUT,
         },
         files,

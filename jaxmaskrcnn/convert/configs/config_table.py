@@ -1,9 +1,9 @@
 """Another library's settings as a table, which is read in both directions.
 
-A row says for one setting what the library's default is, which field of ModelConfig it corresponds to and
-how values are converted, from the library's to the field's and back. Reading a config file collects
-whatever cannot be reproduced here, so that one error lists all of it. Writing one leaves out what the
-library has no value for; `Library.read_settings` of the result then shows how it differs.
+A row says for one setting what the library's default is, which setting of ModelConfig it corresponds to, by
+dotted path, and how values are converted, from the library's to that one's and back. Reading a config file
+collects whatever cannot be reproduced here, so that one error lists all of it. Writing one leaves out what
+the library has no value for; `Library.read_settings` of the result then shows how it differs.
 """
 
 import difflib
@@ -11,9 +11,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import Level, ModelConfig
+from jaxmaskrcnn.config.paths import replace
 from jaxmaskrcnn.convert.configs.conversions import Conversion, only, short
-from jaxmaskrcnn.convert.fields import get_field
 from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,11 @@ class Setting(NamedTuple):
         key: Its place in the config, e.g. "MODEL.RPN.NMS_THRESH".
         default: The library's, where a config does not set it; MISSING if it must be set.
         conversion: What can be reproduced, and its value here.
-        field: Of ModelConfig; a tuple where the value is one for several fields, None where it is only
-            checked, or used together with others. Settings with the same field have to agree.
+        field: Dotted path of the setting in ModelConfig, such as "rpn.nms_threshold"; a tuple where the
+            value is one for several of them, None where it is only checked, or used together with others.
+            Rows with the same path have to agree. The path of a part stands for whether there is one.
         training: Whether it makes no difference to a trained model's detections.
-        written: For a setting without a field, the value that an exported config has; MISSING if none.
+        written: For a row without a path, the value that an exported config has; MISSING if none.
     """
 
     key: str
@@ -54,7 +55,7 @@ class Settings:
     def __init__(self, values: Mapping[str, Any], library: str, path: str):
         self.values, self.library, self.path = values, library, path
         self._problems: list[tuple[str, str, bool]] = []  # key, text, whether of training only
-        self._first: dict[str, tuple[Setting, Any]] = {}  # by field, what gave it first
+        self._first: dict[str, tuple[Setting, Any]] = {}  # by path, what gave it first
 
     def get(self, setting: Setting) -> Any:
         """The converted value of a setting; None, with a note of the problem, where it has none."""
@@ -74,7 +75,10 @@ class Settings:
         return self.values.get(setting.key, setting.default)
 
     def fields(self, table: Iterable[Setting]) -> dict[str, Any]:
-        """The fields of ModelConfig that a table's settings give; those without a field are checked."""
+        """What a table's rows give, by dotted path; those without a path are checked.
+
+        A value that cannot be reproduced is None.
+        """
         found: dict[str, Any] = {}
         for setting in table:
             value = self.get(setting)
@@ -86,7 +90,7 @@ class Settings:
         return found
 
     def _agreed(self, setting: Setting, value: Any) -> Any:
-        """The value of a field; a later setting of it that differs from the first is noted."""
+        """The value for a path; a later row of it that differs from the first is noted."""
         first, wanted = self._first.setdefault(setting.field, (setting, value))
         if value != wanted and None not in (value, wanted):
             as_first = f"the same as {first.key}, {short(self.given(first))}"
@@ -142,6 +146,31 @@ class Settings:
             )
 
 
+def configuration(usual: ModelConfig, found: Mapping[str, Any]) -> ModelConfig:
+    """A configuration of what was read.
+
+    Args:
+        usual: Of the library's convention, for what is not in ``found``.
+        found: Values by dotted path; None where there is none. "mask" says whether there is a mask head.
+    """
+    changes = {path: value for path, value in found.items() if value is not None and path != "mask"}
+    if found["mask"] is False:
+        changes = {path: value for path, value in changes.items() if not path.startswith("mask.")}
+        changes["mask"] = None
+    return usual.replace(changes)
+
+
+def levels(usual: ModelConfig, found: Mapping[str, Any]) -> tuple[Level, ...]:
+    """The levels of the backbone and the neck that were read; arguments as in `configuration`."""
+
+    def part(name: str) -> Any:
+        own = {path: value for path, value in found.items() if path.startswith(f"{name}.")}
+        changes = {path.removeprefix(f"{name}."): x for path, x in own.items() if x is not None}
+        return replace(getattr(usual, name), changes)
+
+    return part("neck").levels(part("backbone").levels)
+
+
 def flatten(values: Mapping[str, Any], path: str, prefix: str = "", depth: int = 0) -> dict[str, Any]:
     """Nested dictionaries as one, with dotted keys; an empty one stays as it is.
 
@@ -189,12 +218,12 @@ def write(table: Iterable[Setting], config: ModelConfig, usual: ModelConfig) -> 
 
     Args:
         table: The rows.
-        config: Whose fields are written.
+        config: Whose settings are written.
         usual: Whose value a setting gets where the library has none for the configuration's; of the
             library's own convention.
 
     Returns:
-        Values by dotted key, of all rows that have a field or a ``written``.
+        Values by dotted key, of all rows that have a path or a ``written``.
     """
     values = {setting.key: _write(setting, config, usual) for setting in table}
     return {key: value for key, value in values.items() if value is not MISSING}
@@ -205,9 +234,9 @@ def _write(setting: Setting, config: ModelConfig, usual: ModelConfig) -> Any:
         return setting.written
     for source in (config, usual):
         if isinstance(setting.field, tuple):
-            value = tuple(get_field(source, name) for name in setting.field)
+            value = tuple(source.get(path) for path in setting.field)
         else:
-            value = get_field(source, setting.field)
+            value = source.get(setting.field)
         try:
             written = setting.conversion.write(value)
             setting.conversion.read(written)

@@ -66,6 +66,18 @@ def choice(values: Mapping[Any, Any], texts: Iterable[str] | None = None) -> Con
     return Conversion(" or ".join(texts or map(repr, values)), read, write)
 
 
+def present(with_part: Any, without: Any) -> Conversion:
+    """Whether a model has a part: True or False, written by the part itself or None.
+
+    Example:
+        >>> kinds = present("MaskRCNN", "FasterRCNN")
+        >>> kinds.read("MaskRCNN"), kinds.write(None)
+        (True, 'FasterRCNN')
+    """
+    known = choice({with_part: True, without: False})
+    return known._replace(write=lambda part: known.write(part is not None))
+
+
 def number(minimum: float = 0.0, maximum: float | None = None) -> Conversion:
     """A finite number."""
 
@@ -105,6 +117,15 @@ def several(item: Conversion, count: int | None = None, text: str = "") -> Conve
         text or f"a list of {'' if count is None else f'{count} '}{item.text}",
         read,
         lambda values: [item.write(x) for x in values],
+    )
+
+
+def optional(item: Conversion) -> Conversion:
+    """A value or None."""
+    return Conversion(
+        f"None or {item.text}",
+        lambda value: None if value is None else item.read(value),
+        lambda value: None if value is None else item.write(value),
     )
 
 

@@ -4,16 +4,14 @@ Source: ``detectron2/config/defaults.py`` for names and defaults; the modules th
 what they do. Training schedules and data sets are no part of a model's configuration.
 """
 
-from typing import Any
-
 from jaxmaskrcnn.convert.configs.config_table import Setting, fixed
 from jaxmaskrcnn.convert.configs.conversions import (
     FLAG,
     FRACTION,
-    Conversion,
     alone,
     choice,
     number,
+    present,
     several,
     whole,
 )
@@ -24,40 +22,6 @@ _ALIGN = choice({"ROIAlignV2": True, "ROIAlign": False})
 _THREE = several(number(), 3)
 
 
-def _per_level(lists: Any) -> list[list[float]]:
-    """Five lists of positive numbers; one list stands for all levels."""
-    if not isinstance(lists, (list, tuple)) or len(lists) not in (1, 5):
-        raise ValueError
-    for level in lists:
-        if not isinstance(level, (list, tuple)) or not level:
-            raise ValueError
-        if not all(type(value) in (int, float) and 0 < value < 1e9 for value in level):
-            raise ValueError
-    return list(lists) * (5 // len(lists))
-
-
-def _read_sizes(sizes: Any) -> tuple[float, ...]:
-    levels = _per_level(sizes)
-    if any(len(level) != 1 for level in levels):
-        raise ValueError
-    return tuple(float(level[0]) for level in levels)
-
-
-def _read_ratios(ratios: Any) -> tuple[float, ...]:
-    levels = _per_level(ratios)
-    if any(level != levels[0] for level in levels):
-        raise ValueError
-    return tuple(float(ratio) for ratio in levels[0])
-
-
-_SIZES = Conversion(
-    "five lists of one size each, or one such list for all levels",
-    _read_sizes,
-    lambda sizes: [[size] for size in sizes],
-)
-_RATIOS = Conversion(
-    "one list of ratios, or five that are equal", _read_ratios, lambda ratios: [list(ratios)]
-)
 _PYRAMID_IN = ("res2", "res3", "res4", "res5")
 _LEVELS = ("p2", "p3", "p4", "p5")
 
@@ -66,47 +30,25 @@ SETTINGS = (
     # the detector
     fixed("VERSION", 2, 2, always=True),
     fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN", always=True),
-    Setting("MODEL.MASK_ON", False, FLAG, "mask_head"),
+    Setting("MODEL.MASK_ON", False, present(True, False), "mask"),
     fixed("MODEL.KEYPOINT_ON", False, False),
     fixed("MODEL.LOAD_PROPOSALS", False, False),
     # input
-    Setting("INPUT.FORMAT", "BGR", choice({"BGR": "bgr", "RGB": "rgb"}), "channel_order"),
-    Setting("MODEL.PIXEL_MEAN", (103.530, 116.280, 123.675), _THREE, "pixel_mean"),
-    Setting("MODEL.PIXEL_STD", (1.0, 1.0, 1.0), several(number(1e-6), 3), "pixel_std"),
-    Setting("INPUT.MIN_SIZE_TEST", 800, whole(1), "test_min_size"),
-    Setting("INPUT.MAX_SIZE_TEST", 1333, whole(1), "test_max_size"),
+    Setting("INPUT.FORMAT", "BGR", choice({"BGR": "bgr", "RGB": "rgb"}), "input.channel_order"),
+    Setting("MODEL.PIXEL_MEAN", (103.530, 116.280, 123.675), _THREE, "input.pixel_mean"),
+    Setting("MODEL.PIXEL_STD", (1.0, 1.0, 1.0), several(number(1e-6), 3), "input.pixel_std"),
+    Setting("INPUT.MIN_SIZE_TEST", 800, whole(1), "input.test_min_size"),
+    Setting("INPUT.MAX_SIZE_TEST", 1333, whole(1), "input.test_max_size"),
     Setting(
         "INPUT.MASK_FORMAT",
         "polygon",
         choice({"polygon": "polygon", "bitmask": "threshold"}),
-        "mask_targets",
+        "mask.targets",
         training=True,
     ),
-    # backbone and feature pyramid
-    fixed("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_resnet_fpn_backbone"),
-    Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "freeze_at"),
-    Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone_depth"),
-    Setting("MODEL.RESNETS.NUM_GROUPS", 1, whole(1), "backbone_groups"),
-    Setting("MODEL.RESNETS.STRIDE_IN_1X1", True, FLAG, "backbone_stride_in_1x1"),
-    Setting(
-        "MODEL.RESNETS.NORM",
-        "FrozenBN",
-        choice({"FrozenBN": "frozen_bn", "GN": "gn", **_BN}),
-        "backbone_norm",
-    ),
-    fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
-    Setting("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, whole(1), "backbone_width"),
-    fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
-    fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
-    fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
-    Setting("MODEL.FPN.OUT_CHANNELS", 256, whole(1), "fpn_channels"),
-    Setting("MODEL.FPN.NORM", "", _NORM, "fpn_norm"),
-    fixed("MODEL.FPN.FUSE_TYPE", "sum", "sum"),
     # anchors and proposals
     fixed("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "DefaultAnchorGenerator"),
     fixed("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0, 0.0),
-    Setting("MODEL.ANCHOR_GENERATOR.SIZES", [[32, 64, 128, 256, 512]], _SIZES, "anchor_sizes"),
-    Setting("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0, 2.0]], _RATIOS, "anchor_ratios"),
     fixed("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "RPN"),
     fixed("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 0, 0),
     fixed("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "StandardRPNHead"),
@@ -117,20 +59,20 @@ SETTINGS = (
         "MODEL.RPN.IOU_THRESHOLDS",
         (0.3, 0.7),
         several(FRACTION, 2),
-        ("rpn_background_iou", "rpn_foreground_iou"),
+        ("rpn.background_iou", "rpn.foreground_iou"),
     ),
-    Setting("MODEL.RPN.SMOOTH_L1_BETA", 0.0, number(), "smooth_l1_beta", training=True),
+    Setting("MODEL.RPN.SMOOTH_L1_BETA", 0.0, number(), "rpn.loss.beta", training=True),
     fixed("MODEL.RPN.BBOX_REG_WEIGHTS", (1.0,) * 4, (1.0,) * 4),
     fixed("MODEL.RPN.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
     fixed("MODEL.RPN.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
     fixed("MODEL.RPN.LOSS_WEIGHT", 1.0, 1.0, training=True),
-    Setting("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 256, whole(1), "rpn_batch_size"),
-    Setting("MODEL.RPN.POSITIVE_FRACTION", 0.5, FRACTION, "rpn_positive_fraction"),
-    Setting("MODEL.RPN.PRE_NMS_TOPK_TRAIN", 12000, whole(1), "rpn_pre_nms_train"),
-    Setting("MODEL.RPN.PRE_NMS_TOPK_TEST", 6000, whole(1), "rpn_pre_nms_test"),
-    Setting("MODEL.RPN.POST_NMS_TOPK_TRAIN", 2000, whole(1), "rpn_post_nms_train"),
-    Setting("MODEL.RPN.POST_NMS_TOPK_TEST", 1000, whole(1), "rpn_post_nms_test"),
-    Setting("MODEL.RPN.NMS_THRESH", 0.7, FRACTION, "rpn_nms_threshold"),
+    Setting("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 256, whole(1), "rpn.batch_size"),
+    Setting("MODEL.RPN.POSITIVE_FRACTION", 0.5, FRACTION, "rpn.positive_fraction"),
+    Setting("MODEL.RPN.PRE_NMS_TOPK_TRAIN", 12000, whole(1), "rpn.pre_nms_train"),
+    Setting("MODEL.RPN.PRE_NMS_TOPK_TEST", 6000, whole(1), "rpn.pre_nms_test"),
+    Setting("MODEL.RPN.POST_NMS_TOPK_TRAIN", 2000, whole(1), "rpn.post_nms_train"),
+    Setting("MODEL.RPN.POST_NMS_TOPK_TEST", 1000, whole(1), "rpn.post_nms_test"),
+    Setting("MODEL.RPN.NMS_THRESH", 0.7, FRACTION, "rpn.nms_threshold"),
     # regions
     fixed("MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "StandardROIHeads"),
     fixed("MODEL.ROI_HEADS.IN_FEATURES", ("res4",), _LEVELS),
@@ -139,56 +81,88 @@ SETTINGS = (
         "MODEL.ROI_HEADS.IOU_THRESHOLDS",
         (0.5,),
         alone(FRACTION, "a list of one number"),
-        "roi_foreground_iou",
+        "box.stages.0.foreground_iou",
     ),
     fixed("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", True, True, training=True),
     Setting("MODEL.ROI_HEADS.NUM_CLASSES", 80, whole(1), "num_classes"),
-    Setting("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 512, whole(1), "roi_batch_size"),
-    Setting("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0.25, FRACTION, "roi_positive_fraction"),
-    Setting("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.05, FRACTION, "score_threshold"),
-    Setting("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5, FRACTION, "nms_threshold"),
-    Setting("TEST.DETECTIONS_PER_IMAGE", 100, whole(1), "detections_per_image"),
+    Setting("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 512, whole(1), "regions.batch_size"),
+    Setting("MODEL.ROI_HEADS.POSITIVE_FRACTION", 0.25, FRACTION, "regions.positive_fraction"),
+    Setting("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.05, FRACTION, "detections.score_threshold"),
+    Setting("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5, FRACTION, "detections.nms_threshold"),
+    Setting("TEST.DETECTIONS_PER_IMAGE", 100, whole(1), "detections.per_image"),
     # box head
     fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),
-    Setting("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 14, whole(1), "box_pool_size"),
-    Setting("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "roi_aligned"),
-    Setting("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "roi_sampling_ratio"),
-    Setting("MODEL.ROI_BOX_HEAD.NUM_CONV", 0, whole(0), "box_convs"),
-    Setting("MODEL.ROI_BOX_HEAD.CONV_DIM", 256, whole(1), "box_conv_dim"),
-    Setting("MODEL.ROI_BOX_HEAD.NUM_FC", 0, whole(0), "box_fcs"),
-    Setting("MODEL.ROI_BOX_HEAD.FC_DIM", 1024, whole(1), "box_fc_dim"),
-    Setting("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False, FLAG, "class_agnostic_boxes"),
+    Setting("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 14, whole(1), "box.pool.size"),
+    Setting("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "box.pool.aligned"),
+    Setting("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "box.pool.sampling_ratio"),
+    Setting("MODEL.ROI_BOX_HEAD.NUM_CONV", 0, whole(0), "box.convs"),
+    Setting("MODEL.ROI_BOX_HEAD.CONV_DIM", 256, whole(1), "box.conv_dim"),
+    Setting("MODEL.ROI_BOX_HEAD.NUM_FC", 0, whole(0), "box.fcs"),
+    Setting("MODEL.ROI_BOX_HEAD.FC_DIM", 1024, whole(1), "box.fc_dim"),
+    Setting("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False, FLAG, "box.class_agnostic"),
     Setting(
-        "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (10.0, 10.0, 5.0, 5.0), several(number(), 4), "box_weights"
+        "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS",
+        (10.0, 10.0, 5.0, 5.0),
+        several(number(), 4),
+        "box.stages.0.box_weights",
     ),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
     fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
     fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
-    Setting("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0, number(), "smooth_l1_beta", training=True),
+    Setting("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0, number(), "box.loss.beta", training=True),
     # Scores are then sigmoids instead of a softmax.
     fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
+)
+
+RESNET = (
+    fixed("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_resnet_fpn_backbone"),
+    Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "backbone.freeze_at"),
+    Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
+    Setting("MODEL.RESNETS.NUM_GROUPS", 1, whole(1), "backbone.groups"),
+    Setting("MODEL.RESNETS.STRIDE_IN_1X1", True, FLAG, "backbone.stride_in_1x1"),
+    Setting(
+        "MODEL.RESNETS.NORM",
+        "FrozenBN",
+        choice({"FrozenBN": "frozen_bn", "GN": "gn", **_BN}),
+        "backbone.norm",
+    ),
+    fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
+    Setting("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, whole(1), "backbone.width"),
+    fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
+    fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
+)
+
+FPN = (
+    fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
+    Setting("MODEL.FPN.OUT_CHANNELS", 256, whole(1), "neck.channels"),
+    Setting("MODEL.FPN.NORM", "", _NORM, "neck.norm"),
+    fixed("MODEL.FPN.FUSE_TYPE", "sum", "sum"),
 )
 
 # Only where MODEL.MASK_ON is True.
 MASK_SETTINGS = (
     fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
-    Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask_pool_size"),
-    Setting("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "roi_aligned"),
-    Setting("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "roi_sampling_ratio"),
-    Setting("MODEL.ROI_MASK_HEAD.NUM_CONV", 0, whole(0), "mask_convs"),
-    Setting("MODEL.ROI_MASK_HEAD.CONV_DIM", 256, whole(1), "mask_dim"),
-    Setting("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, FLAG, "class_agnostic_masks"),
+    Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask.pool.size"),
+    Setting("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "mask.pool.aligned"),
+    Setting("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "mask.pool.sampling_ratio"),
+    Setting("MODEL.ROI_MASK_HEAD.NUM_CONV", 0, whole(0), "mask.convs"),
+    Setting("MODEL.ROI_MASK_HEAD.CONV_DIM", 256, whole(1), "mask.dim"),
+    Setting("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, FLAG, "mask.class_agnostic"),
 )
 
 # Read only of a head with convolutions; one without has no norm layers, whatever its setting says.
-BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", _NORM, "head_norm")
-MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", _NORM, "head_norm")
+BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", _NORM, "box.norm")
+MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", _NORM, "mask.norm")
 
 # Settings that need more than a row; `settings.py` has a pair of functions for each.
 WIDTH_PER_GROUP = Setting("MODEL.RESNETS.WIDTH_PER_GROUP", 64, whole(1))
 RES2_CHANNELS = "MODEL.RESNETS.RES2_OUT_CHANNELS"
 RPN_CONVS = "MODEL.RPN.CONV_DIMS"
+ANCHORS = {
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+}
 DECAY = Setting("SOLVER.WEIGHT_DECAY", 1e-4, number())
 NORM_DECAY = Setting("SOLVER.WEIGHT_DECAY_NORM", 0.0, number(), training=True)
 
@@ -208,7 +182,20 @@ UNUSED_SECTIONS = (
 )  # fmt: skip
 
 KNOWN = (
-    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, BOX_NORM, MASK_NORM, WIDTH_PER_GROUP, DECAY, NORM_DECAY)),
-    *(RES2_CHANNELS, RPN_CONVS),
+    *(
+        s.key
+        for s in (
+            *SETTINGS,
+            *RESNET,
+            *FPN,
+            *MASK_SETTINGS,
+            BOX_NORM,
+            MASK_NORM,
+            WIDTH_PER_GROUP,
+            DECAY,
+            NORM_DECAY,
+        )
+    ),
+    *(RES2_CHANNELS, RPN_CONVS, *ANCHORS),
     *UNUSED,
 )

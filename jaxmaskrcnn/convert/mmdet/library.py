@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.conventions import MMDET
-from jaxmaskrcnn.convert.fields import get_field
-from jaxmaskrcnn.convert.library import RPN_NORM, Library
-from jaxmaskrcnn.convert.mmdet.names import table
+from jaxmaskrcnn.convert.library import PARTS, RPN_NORM, Library
+from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
+from jaxmaskrcnn.zoo.conventions import MMDET
 
 
 def config_inside(attributes: Mapping[str, Any]) -> str | None:
@@ -21,10 +20,8 @@ LIBRARY = Library(
     name="mmdet",
     title="MMDetection",
     convention=MMDET,
-    table=table,
     signature="rpn_head.rpn_cls.weight",
-    backbone="backbone.",
-    box_conv=r"roi_head\.bbox_head\.shared_convs\.\d+\.conv\.weight",
+    ignorable=(r".*\.num_batches_tracked", r"data_preprocessor\.(mean|std)"),
     frozen_counters=True,
     input_names=("data_preprocessor.mean", "data_preprocessor.std"),
     config_file="an MMDetection config file",
@@ -33,13 +30,18 @@ LIBRARY = Library(
     read_settings=config_from_mmdet_text,
     write_settings=text_of_config,
     impossible=(
+        *PARTS,
         RPN_NORM,
         (
-            lambda c: (
-                get_field(c, "backbone_depth") >= 50
-                and get_field(c, "backbone_groups") == 1
-                and get_field(c, "backbone_width_per_group") != 64
-            ),
+            lambda c: scales_and_bases(c) is None,
+            "the sizes of its anchors are not the same multiples of one size at every level",
+        ),
+        (
+            lambda c: len({ratios for _, ratios in c.rpn.anchors.per_level}) > 1,
+            "its anchors have other ratios at other levels",
+        ),
+        (
+            lambda c: c.backbone.depth >= 50 and c.backbone.groups == 1 and c.backbone.width_per_group != 64,
             "its ResNet is a wide one",
         ),
     ),

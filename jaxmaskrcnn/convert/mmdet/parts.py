@@ -1,7 +1,7 @@
 """Settings of an MMDetection model that need more than a row of `rows.py`.
 
 Each part has a function for either direction, side by side: ``read_`` checks the settings and completes the
-fields of a configuration, ``write_`` gives the settings, by dotted key.
+settings of a configuration, ``write_`` gives the settings, by dotted key.
 """
 
 from collections.abc import Mapping
@@ -9,17 +9,14 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.config_table import Settings, write
-from jaxmaskrcnn.convert.fields import get_field
 from jaxmaskrcnn.convert.mmdet import rows
-from jaxmaskrcnn.models.fpn import STRIDES
-from jaxmaskrcnn.models.resnet import stage_channels
 
 Flat = dict[str, Any]
 
 
 def read_backbone(settings: Settings, config: Flat) -> None:
     """ResNet or ResNeXt. A group's width is that of a network whose stem has 64 channels in ModelConfig."""
-    width = config["backbone_width"] or 64
+    width = config["backbone.width"] or 64
     stem = settings.values.get(rows.STEM)
     if stem not in (None, width):
         settings.refuse(rows.STEM, stem, f"None or {width}")
@@ -27,24 +24,24 @@ def read_backbone(settings: Settings, config: Flat) -> None:
     if name not in ("ResNet", "ResNeXt"):
         settings.refuse("backbone.type", name, "'ResNet' or 'ResNeXt'")
     elif name == "ResNeXt":
-        config["backbone_groups"] = settings.get(rows.GROUPS)
+        config["backbone.groups"] = settings.get(rows.GROUPS)
         group = settings.get(rows.BASE_WIDTH)
         # With one group a ResNeXt is a ResNet, whatever its width is set to.
-        if config["backbone_groups"] == 1:
-            config["backbone_width_per_group"] = 64
+        if config["backbone.groups"] == 1:
+            config["backbone.width_per_group"] = 64
         elif group is not None and group * 64 % width:
             text = f"a width that times 64 is a multiple of backbone.base_channels, {width}"
             settings.refuse(rows.BASE_WIDTH.key, group, text)
         elif group is not None:
-            config["backbone_width_per_group"] = group * 64 // width
+            config["backbone.width_per_group"] = group * 64 // width
 
 
 def write_backbone(config: ModelConfig) -> Flat:
     """The counterpart of `read_backbone`."""
-    groups = get_field(config, "backbone_groups")
-    if groups == 1 or get_field(config, "backbone_depth") < 50:
+    groups = config.backbone.groups
+    if groups == 1 or config.backbone.depth < 50:
         return {"backbone.type": "ResNet"}
-    width = get_field(config, "backbone_width") * get_field(config, "backbone_width_per_group") // 64
+    width = config.backbone.width * config.backbone.width_per_group // 64
     return {
         "backbone.type": "ResNeXt",
         rows.GROUPS.key: groups,
@@ -62,21 +59,20 @@ def read_norms(settings: Settings, config: Flat) -> None:
         norm = "bn_eval" if trained else "frozen_bn"
     elif norm == "bn" and not trained:
         settings.refuse(f"{backbone}.requires_grad", trained, "True with norm_eval=False", training=True)
-    config["backbone_norm"] = norm
+    config["backbone.norm"] = norm
     if norm == "bn":
         _refuse_momentum(settings, backbone)
-    config["fpn_norm"] = _norm(settings, neck, None)
-    heads = {}
+    config["neck.norm"] = _norm(settings, neck, None)
+    config |= {"box.norm": "none", "mask.norm": "none"}
+    parts = [neck]
     head = settings.values.get("roi_head.bbox_head.type")
     if head == "Shared4Conv1FCBBoxHead" or settings.values.get("roi_head.bbox_head.num_shared_convs"):
-        heads[box] = _norm(settings, box, None)
-    if config["mask_head"] and config["mask_convs"]:
-        heads[mask] = _norm(settings, mask, None)
-    config["head_norm"] = next(iter(heads.values()), "none")
-    if len(set(heads.values()) - {None}) > 1:
-        text = f"{mask} differs from {box}; supported: the same norm layers in both heads"
-        settings.problem(mask, text)
-    for part in (neck, *heads):
+        config["box.norm"] = _norm(settings, box, None)
+        parts.append(box)
+    if config["mask"] and config["mask.convs"]:
+        config["mask.norm"] = _norm(settings, mask, None)
+        parts.append(mask)
+    for part in parts:
         eps = settings.values.get(f"{part}.eps", 1e-5)
         if eps != 1e-5:
             settings.refuse(f"{part}.eps", eps, "1e-5")
@@ -88,14 +84,12 @@ def read_norms(settings: Settings, config: Flat) -> None:
 def write_norms(config: ModelConfig) -> Flat:
     """The counterpart of `read_norms`; the backbone's epsilon is a row."""
     backbone, neck, box, mask = rows.NORMS
-    norm = get_field(config, "backbone_norm")
+    norm = config.backbone.norm
     values = {rows.NORM_EVAL.key: norm in ("frozen_bn", "bn_eval")}
     values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
-    values |= _norm_settings(neck, get_field(config, "fpn_norm"))
-    values |= _norm_settings(box, get_field(config, "head_norm"))
-    return values | (
-        _norm_settings(mask, get_field(config, "head_norm")) if get_field(config, "mask_head") else {}
-    )
+    values |= _norm_settings(neck, config.neck.norm)
+    values |= _norm_settings(box, config.box.norm)
+    return values | (_norm_settings(mask, config.mask.norm) if config.mask is not None else {})
 
 
 def _norm(settings: Settings, part: str, default: str | None) -> str | None:
@@ -123,28 +117,6 @@ def _refuse_momentum(settings: Settings, part: str) -> None:
         settings.refuse(f"{part}.momentum", momentum, "0.1", training=True)
 
 
-def read_anchors(settings: Settings, config: Flat) -> None:
-    """Sizes, which are a scale times a size of each level (the stride, unless it is set)."""
-    scales, sizes = settings.get(rows.SCALES), settings.get(rows.BASE_SIZES)
-    if scales is not None and sizes is not None:
-        config["anchor_sizes"] = tuple(scales[0] * size for size in sizes)
-    channels = settings.get(rows.FEATURES)
-    if None not in (channels, config["fpn_channels"]) and channels != config["fpn_channels"]:
-        settings.refuse(rows.FEATURES.key, channels, f"neck.out_channels, {config['fpn_channels']}")
-
-
-def write_anchors(config: ModelConfig) -> Flat:
-    """The counterpart of `read_anchors`."""
-    sizes = get_field(config, "anchor_sizes")
-    scales = {size / stride for size, stride in zip(sizes, STRIDES, strict=True)}
-    own = {} if len(scales) == 1 else {rows.BASE_SIZES.key: list(sizes)}
-    return {
-        rows.SCALES.key: [1.0] if own else list(scales),
-        **own,
-        rows.FEATURES.key: get_field(config, "fpn_channels"),
-    }
-
-
 def read_box_head(settings: Settings, config: Flat) -> None:
     """The box head's layers, which its type may say, and the side of its regions."""
     name = settings.get(rows.BOX_HEAD_TYPE)
@@ -154,10 +126,10 @@ def read_box_head(settings: Settings, config: Flat) -> None:
     if layers is None:
         config |= settings.fields(rows.BOX_HEAD_LAYERS)
     else:
-        config["box_convs"], config["box_fcs"] = layers
+        config["box.convs"], config["box.fcs"] = layers
     side = settings.get(rows.BOX_SIDE)
-    if None not in (side, config["box_pool_size"]) and side != config["box_pool_size"]:
-        settings.refuse(rows.BOX_SIDE.key, side, f"the roi_layer's output_size, {config['box_pool_size']}")
+    if None not in (side, config["box.pool.size"]) and side != config["box.pool.size"]:
+        settings.refuse(rows.BOX_SIDE.key, side, f"the roi_layer's output_size, {config['box.pool.size']}")
 
 
 def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
@@ -165,32 +137,27 @@ def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
     return {
         rows.BOX_HEAD_TYPE.key: "ConvFCBBoxHead",
         **write(rows.BOX_HEAD_LAYERS, config, usual),
-        rows.BOX_SIDE.key: get_field(config, "box_pool_size"),
+        rows.BOX_SIDE.key: config.box.pool.size,
     }
 
 
 def read_losses(settings: Settings, config: Flat) -> None:
-    """The box losses' transition from L1 to L2, of which there is one here."""
-    betas = {}
-    for part, default in zip(rows.LOSSES, (1.0 / 9.0, 1.0), strict=True):
+    """The box losses' transition from L1 to L2."""
+    for (part, path), default in zip(rows.LOSSES.items(), (1.0 / 9.0, 1.0), strict=True):
         name = settings.values.get(f"{part}.type")
         given = settings.values.get(f"{part}.beta", default if name is None else 1.0)
         if name not in (None, "L1Loss", "SmoothL1Loss") or type(given) not in (int, float) or given < 0:
             what = name if name not in (None, "L1Loss", "SmoothL1Loss") else given
             settings.refuse(f"{part}.type", what, "'L1Loss' or 'SmoothL1Loss' with a beta", training=True)
         else:
-            betas[part] = 0.0 if name == "L1Loss" else float(given)
-    if len(set(betas.values())) > 1:
-        both = " and ".join(f"{part} has the beta {beta:g}" for part, beta in betas.items())
-        settings.problem(f"{rows.LOSSES[1]}.beta", f"{both}; supported: the same in both", training=True)
-    config["smooth_l1_beta"] = betas[rows.LOSSES[0]] if len(betas) == 2 else None
+            config[path] = 0.0 if name == "L1Loss" else float(given)
 
 
 def write_losses(config: ModelConfig) -> Flat:
     """The counterpart of `read_losses`."""
-    beta = get_field(config, "smooth_l1_beta")
     values: Flat = {}
-    for part in rows.LOSSES:
+    for part, path in rows.LOSSES.items():
+        beta = config.get(path)
         values[f"{part}.type"] = "SmoothL1Loss" if beta else "L1Loss"
         values |= {f"{part}.beta": beta} if beta else {}
     return values
@@ -202,14 +169,14 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
     if own_proposals:
         config |= settings.fields(rows.PROPOSAL)
     else:
-        config["rpn_pre_nms_train"] = config["rpn_pre_nms_test"]
-        config["rpn_post_nms_train"] = config["rpn_post_nms_test"]
-    threshold = config["roi_foreground_iou"]
+        config["rpn.pre_nms_train"] = config["rpn.pre_nms_test"]
+        config["rpn.post_nms_train"] = config["rpn.post_nms_test"]
+    threshold = config["box.stages.0.foreground_iou"]
     least = settings.get(rows.ROI_MIN_IOU)
-    if config["roi_low_quality"] and None not in (least, threshold) and least != threshold:
+    if config["regions.low_quality"] != "none" and None not in (least, threshold) and least != threshold:
         settings.refuse(rows.ROI_MIN_IOU.key, least, f"pos_iou_thr, {threshold:g}", training=True)
-    if config["mask_head"] and config["mask_pool_size"] is not None:
-        size, wanted = settings.get(rows.MASK_SIZE), 2 * config["mask_pool_size"]
+    if config["mask"] and config["mask.pool.size"] is not None:
+        size, wanted = settings.get(rows.MASK_SIZE), 2 * config["mask.pool.size"]
         if size not in (None, wanted):
             text = f"{wanted}, twice the roi_layer's output_size"
             settings.refuse(rows.MASK_SIZE.key, size, text, training=True)
@@ -218,9 +185,9 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
 def write_training(config: ModelConfig, usual: ModelConfig) -> Flat:
     """The counterpart of `read_training`."""
     values = write((*rows.TRAIN, *rows.PROPOSAL), config, usual)
-    values[rows.ROI_MIN_IOU.key] = get_field(config, "roi_foreground_iou")
-    if get_field(config, "mask_head"):
-        values[rows.MASK_SIZE.key] = 2 * get_field(config, "mask_pool_size")
+    values[rows.ROI_MIN_IOU.key] = config.box.stages[0].foreground_iou
+    if config.mask is not None:
+        values[rows.MASK_SIZE.key] = 2 * config.mask.pool.size
     # The library reads it whether or not it is set.
     return values | {"train_cfg.rpn.debug": False, "train_cfg.rcnn.debug": False}
 
@@ -240,20 +207,6 @@ def read_norm_decay(values: Mapping[str, Any], settings: Settings) -> bool:
 
 def write_norm_decay(config: ModelConfig) -> dict[str, Any]:
     """The counterpart of `read_norm_decay`, as a variable of the config."""
-    if not get_field(config, "weight_decay_exempts_norm"):
+    if not config.compute.weight_decay_exempts_norm:
         return {}
     return {"optim_wrapper": {"type": "OptimWrapper", "paramwise_cfg": {"norm_decay_mult": 0.0}}}
-
-
-def channel_settings(config: ModelConfig) -> Flat:
-    """Widths that the library has to be given, though they follow from others; nothing reads them here."""
-    channels = get_field(config, "fpn_channels")
-    heads = ("bbox", "mask") if get_field(config, "mask_head") else ("bbox",)
-    values: Flat = {
-        "neck.in_channels": list(stage_channels(config)),
-        "rpn_head.in_channels": channels,
-    }
-    for head in heads:
-        values[f"roi_head.{head}_roi_extractor.out_channels"] = channels
-        values[f"roi_head.{head}_head.in_channels"] = channels
-    return values

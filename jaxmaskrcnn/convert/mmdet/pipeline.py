@@ -7,11 +7,12 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, Settings, fixed, flatten, write
 from jaxmaskrcnn.convert.configs.conversions import choice, number, several, whole
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
-from jaxmaskrcnn.convert.fields import get_field
 from jaxmaskrcnn.convert.mmdet.rows import PADDING
 from jaxmaskrcnn.errors import UserError
 
-_BACKEND = Setting("pipeline.Resize.backend", "cv2", choice({"cv2": "cv2", "pillow": "pil"}), "resize_kernel")
+_BACKEND = Setting(
+    "pipeline.Resize.backend", "cv2", choice({"cv2": "cv2", "pillow": "pil"}), "input.resize_kernel"
+)
 # The test pipeline's steps that compute something, as "pipeline.STEP.NAME". Of the others nothing counts.
 _PIPELINE = (
     fixed("pipeline.LoadImageFromFile.to_float32", False, False),
@@ -29,10 +30,10 @@ _PIPELINE = (
 _SCALE = Setting("pipeline.Resize.scale", MISSING, several(whole(1), 2, "one pair of whole numbers"))
 _KEEP_RATIO = fixed("pipeline.Resize.keep_ratio", False, True)
 _NORMALIZE = (
-    Setting("pipeline.Normalize.mean", MISSING, several(number(), 3), "pixel_mean"),
-    Setting("pipeline.Normalize.std", MISSING, several(number(1e-6), 3), "pixel_std"),
-    Setting("pipeline.Normalize.to_rgb", True, choice({True: "rgb", False: "bgr"}), "channel_order"),
-    Setting("pipeline.Pad.size_divisor", MISSING, PADDING, "pad_divisor"),
+    Setting("pipeline.Normalize.mean", MISSING, several(number(), 3), "input.pixel_mean"),
+    Setting("pipeline.Normalize.std", MISSING, several(number(1e-6), 3), "input.pixel_std"),
+    Setting("pipeline.Normalize.to_rgb", True, choice({True: "rgb", False: "bgr"}), "input.channel_order"),
+    Setting("pipeline.Pad.size_divisor", MISSING, PADDING, "input.pad_divisor"),
 )
 _STEPS = ("LoadImageFromFile", "MultiScaleFlipAug", "Normalize", "Pad", "RandomFlip", "Resize")
 _EMPTY_STEPS = (
@@ -91,7 +92,7 @@ def pipeline_settings(dataset: Mapping[str, Any], settings: Settings) -> dict[st
 
 
 def read_pipeline(settings: Settings, version_3: bool) -> dict[str, Any]:
-    """The fields of ModelConfig that the test pipeline gives.
+    """The settings of ModelConfig that the test pipeline gives, by dotted path.
 
     Args:
         settings: With what `pipeline_settings` made.
@@ -113,7 +114,7 @@ def read_pipeline(settings: Settings, version_3: bool) -> dict[str, Any]:
     config = settings.fields(_PIPELINE)
     settings.get(_KEEP_RATIO)
     if (scale := settings.get(_SCALE)) is not None:
-        config |= {"test_min_size": min(scale), "test_max_size": max(scale)}
+        config |= {"input.test_min_size": min(scale), "input.test_max_size": max(scale)}
     if version_3:
         for step in ("Normalize", "Pad"):
             if f"pipeline.{step}" in values:
@@ -135,10 +136,10 @@ def write_pipeline(config: ModelConfig, usual: ModelConfig) -> list[dict[str, An
         config: The configuration.
         usual: Of MMDetection's convention, for a kernel that it does not have.
     """
-    long = get_field(config, "test_max_size")
+    long = config.input.test_max_size
     # Of a pair of numbers the library takes the larger one for the long side, whatever their order. With
     # a larger limit of the short side than of the long one, the long side alone decides.
-    scale = (long, min(get_field(config, "test_min_size"), long))
+    scale = (long, min(config.input.test_min_size, long))
     resize = {"type": "Resize", "scale": scale, "keep_ratio": True}
     backend = write([_BACKEND], config, usual)[_BACKEND.key]
     if backend != _BACKEND.default:

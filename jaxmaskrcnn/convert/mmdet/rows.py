@@ -1,6 +1,6 @@
 """The settings of an MMDetection ``model``, as tables that are read in both directions.
 
-They have the names of version 3; ``RENAMED`` says what they were before.
+They have the names of version 3; `settings.py` says what they were called before.
 
 Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3).
 """
@@ -16,13 +16,13 @@ from jaxmaskrcnn.convert.configs.conversions import (
     choice,
     number,
     only,
+    optional,
     rounded,
     several,
     whole,
 )
 
 _ZEROS, _ONES = (0.0,) * 4, (1.0,) * 4
-_STRIDES = (4, 8, 16, 32, 64)
 BN = dict.fromkeys(("BN", "BN2d", "SyncBN", "MMSyncBN"), "bn")
 
 
@@ -50,25 +50,30 @@ def _reciprocal(weight):
     return next((x for x in near if 1 / x == weight), std)
 
 
+# Whether the best proposal of an object is positive at a low IoU; it is then that object's.
+_LOW_QUALITY = choice({True: "reassign", False: "none"})
+_ORDER = choice({True: "ratio", False: "size"})
 _RECIPROCALS = Conversion("four numbers above 0", _read_reciprocals, _write_reciprocals)
 
 DATA_PREPROCESSOR = (
     fixed("data_preprocessor.type", "DetDataPreprocessor", "DetDataPreprocessor", always=True),
-    Setting("data_preprocessor.mean", MISSING, several(number(), 3), "pixel_mean"),
-    Setting("data_preprocessor.std", MISSING, several(number(1e-6), 3), "pixel_std"),
-    Setting("data_preprocessor.bgr_to_rgb", False, choice({True: "rgb", False: "bgr"}), "channel_order"),
+    Setting("data_preprocessor.mean", MISSING, several(number(), 3), "input.pixel_mean"),
+    Setting("data_preprocessor.std", MISSING, several(number(1e-6), 3), "input.pixel_std"),
+    Setting(
+        "data_preprocessor.bgr_to_rgb", False, choice({True: "rgb", False: "bgr"}), "input.channel_order"
+    ),
     fixed("data_preprocessor.rgb_to_bgr", False, False),
-    Setting("data_preprocessor.pad_size_divisor", 1, PADDING, "pad_divisor"),
+    Setting("data_preprocessor.pad_size_divisor", 1, PADDING, "input.pad_divisor"),
     fixed("data_preprocessor.pad_value", 0, 0),
 )
 
 BACKBONE = (
-    Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone_depth"),
-    Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone_stride_in_1x1"),
-    Setting("backbone.frozen_stages", -1, choice({n: n + 1 for n in range(-1, 5)}), "freeze_at"),
-    Setting("backbone.norm_cfg.eps", 1e-5, number(), "norm_epsilon"),
+    Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
+    Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone.stride_in_1x1"),
+    Setting("backbone.frozen_stages", -1, choice({n: n + 1 for n in range(-1, 5)}), "backbone.freeze_at"),
+    Setting("backbone.norm_cfg.eps", 1e-5, number(), "backbone.norm_epsilon"),
     fixed("backbone.in_channels", 3, 3),
-    Setting("backbone.base_channels", 64, whole(1), "backbone_width"),
+    Setting("backbone.base_channels", 64, whole(1), "backbone.width"),
     fixed("backbone.num_stages", 4, 4),
     fixed("backbone.strides", (1, 2, 2, 2), (1, 2, 2, 2)),
     fixed("backbone.dilations", (1, 1, 1, 1), (1, 1, 1, 1)),
@@ -86,8 +91,7 @@ NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
 
 NECK = (
     fixed("neck.type", MISSING, "FPN"),
-    Setting("neck.out_channels", MISSING, whole(1), "fpn_channels"),
-    fixed("neck.num_outs", MISSING, 5),
+    Setting("neck.out_channels", MISSING, whole(1), "neck.channels"),
     fixed("neck.start_level", 0, 0),
     fixed("neck.end_level", -1, -1, 3),
     fixed("neck.add_extra_convs", False, False),
@@ -100,11 +104,11 @@ NECK = (
 RPN = (
     fixed("rpn_head.type", MISSING, "RPNHead"),
     fixed("rpn_head.num_classes", 1, 1),
-    Setting("rpn_head.num_convs", 1, whole(1), "rpn_convs"),
+    Setting("rpn_head.num_convs", 1, whole(1), "rpn.convs"),
     fixed("rpn_head.reg_decoded_bbox", False, False, training=True),
     fixed("rpn_head.anchor_generator.type", MISSING, "AnchorGenerator"),
-    fixed("rpn_head.anchor_generator.strides", MISSING, _STRIDES),
-    Setting("rpn_head.anchor_generator.ratios", MISSING, several(number(1e-6)), "anchor_ratios"),
+    Setting("rpn_head.anchor_generator.ratios", MISSING, several(number(1e-6)), "rpn.anchors.ratios"),
+    Setting("rpn_head.anchor_generator.scale_major", True, _ORDER, "rpn.anchors.order"),
     fixed("rpn_head.anchor_generator.octave_base_scale", None, None),
     fixed("rpn_head.anchor_generator.scales_per_octave", None, None),
     fixed("rpn_head.anchor_generator.centers", None, None),
@@ -121,20 +125,22 @@ RPN = (
     fixed("rpn_head.loss_bbox.loss_weight", 1.0, 1.0, training=True),
 )
 FEATURES = Setting("rpn_head.feat_channels", 256, whole(1))
-SCALES = Setting("rpn_head.anchor_generator.scales", MISSING, several(number(1e-6), 1, "a list of one scale"))
-BASE_SIZES = Setting("rpn_head.anchor_generator.base_sizes", _STRIDES, several(number(1e-6), 5))
+SCALES = Setting("rpn_head.anchor_generator.scales", MISSING, several(number(1e-6)))
+BASE_SIZES = Setting("rpn_head.anchor_generator.base_sizes", None, optional(several(number(1e-6))))
+# What has to be as the model's levels are; see `levels.py`.
+OUTPUTS, STRIDES = "neck.num_outs", "rpn_head.anchor_generator.strides"
+POOLED = tuple(f"roi_head.{head}_roi_extractor.featmap_strides" for head in ("bbox", "mask"))
 
 
-def _extractor(name: str, size: str) -> tuple[Setting, ...]:
+def _extractor(name: str, pool: str) -> tuple[Setting, ...]:
     prefix = f"roi_head.{name}_roi_extractor"
     return (
         fixed(f"{prefix}.type", MISSING, "SingleRoIExtractor"),
-        fixed(f"{prefix}.featmap_strides", MISSING, _STRIDES[:4]),
         fixed(f"{prefix}.finest_scale", 56, 56),
         fixed(f"{prefix}.roi_layer.type", MISSING, "RoIAlign"),
-        Setting(f"{prefix}.roi_layer.output_size", MISSING, whole(1), size),
-        Setting(f"{prefix}.roi_layer.sampling_ratio", 0, whole(0), "roi_sampling_ratio"),
-        Setting(f"{prefix}.roi_layer.aligned", True, FLAG, "roi_aligned"),
+        Setting(f"{prefix}.roi_layer.output_size", MISSING, whole(1), f"{pool}.size"),
+        Setting(f"{prefix}.roi_layer.sampling_ratio", 0, whole(0), f"{pool}.sampling_ratio"),
+        Setting(f"{prefix}.roi_layer.aligned", True, FLAG, f"{pool}.aligned"),
         fixed(f"{prefix}.roi_layer.pool_mode", "avg", "avg"),
         fixed(f"{prefix}.roi_layer.use_torchvision", False, False),
     )
@@ -143,11 +149,11 @@ def _extractor(name: str, size: str) -> tuple[Setting, ...]:
 BOX = (
     fixed("roi_head.type", MISSING, "StandardRoIHead"),
     fixed("roi_head.shared_head", None, None),
-    *_extractor("bbox", "box_pool_size"),
+    *_extractor("bbox", "box.pool"),
     Setting("roi_head.bbox_head.num_classes", 80, whole(1), "num_classes"),
-    Setting("roi_head.bbox_head.conv_out_channels", 256, whole(1), "box_conv_dim"),
-    Setting("roi_head.bbox_head.fc_out_channels", 1024, whole(1), "box_fc_dim"),
-    Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "class_agnostic_boxes"),
+    Setting("roi_head.bbox_head.conv_out_channels", 256, whole(1), "box.conv_dim"),
+    Setting("roi_head.bbox_head.fc_out_channels", 1024, whole(1), "box.fc_dim"),
+    Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "box.class_agnostic"),
     fixed("roi_head.bbox_head.with_avg_pool", False, False),
     fixed("roi_head.bbox_head.with_cls", True, True),
     fixed("roi_head.bbox_head.with_reg", True, True),
@@ -157,7 +163,7 @@ BOX = (
     fixed("roi_head.bbox_head.reg_predictor_cfg.type", "Linear", "Linear"),
     fixed("roi_head.bbox_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder", always=True),
     fixed("roi_head.bbox_head.bbox_coder.target_means", _ZEROS, _ZEROS),
-    Setting("roi_head.bbox_head.bbox_coder.target_stds", _ONES, _RECIPROCALS, "box_weights"),
+    Setting("roi_head.bbox_head.bbox_coder.target_stds", _ONES, _RECIPROCALS, "box.stages.0.box_weights"),
     fixed("roi_head.bbox_head.bbox_coder.clip_border", True, True),
     fixed("roi_head.bbox_head.bbox_coder.add_ctr_clamp", False, False),
     fixed("roi_head.bbox_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss", always=True),
@@ -169,19 +175,19 @@ BOX = (
 BOX_HEADS = {"Shared2FCBBoxHead": (0, 2), "Shared4Conv1FCBBoxHead": (4, 1), "ConvFCBBoxHead": None}
 BOX_HEAD_TYPE = Setting("roi_head.bbox_head.type", MISSING, only(*BOX_HEADS))
 BOX_HEAD_LAYERS = (
-    Setting("roi_head.bbox_head.num_shared_convs", 0, whole(0), "box_convs"),
-    Setting("roi_head.bbox_head.num_shared_fcs", 0, whole(0), "box_fcs"),
+    Setting("roi_head.bbox_head.num_shared_convs", 0, whole(0), "box.convs"),
+    Setting("roi_head.bbox_head.num_shared_fcs", 0, whole(0), "box.fcs"),
     *(fixed(f"roi_head.bbox_head.num_{x}", 0, 0) for x in ("cls_convs", "cls_fcs", "reg_convs", "reg_fcs")),
 )
 BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
 
 MASK = (
-    *_extractor("mask", "mask_pool_size"),
+    *_extractor("mask", "mask.pool"),
     fixed("roi_head.mask_head.type", MISSING, "FCNMaskHead"),
     Setting("roi_head.mask_head.num_classes", 80, whole(1), "num_classes"),
-    Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask_convs"),
-    Setting("roi_head.mask_head.conv_out_channels", 256, whole(1), "mask_dim"),
-    Setting("roi_head.mask_head.class_agnostic", False, FLAG, "class_agnostic_masks"),
+    Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask.convs"),
+    Setting("roi_head.mask_head.conv_out_channels", 256, whole(1), "mask.dim"),
+    Setting("roi_head.mask_head.class_agnostic", False, FLAG, "mask.class_agnostic"),
     fixed("roi_head.mask_head.conv_kernel_size", 3, 3),
     fixed("roi_head.mask_head.conv_cfg", None, None),
     fixed("roi_head.mask_head.predictor_cfg.type", "Conv", "Conv"),
@@ -189,21 +195,21 @@ MASK = (
     fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2),
     fixed("roi_head.mask_head.loss_mask.type", "CrossEntropyLoss", "CrossEntropyLoss", training=True),
     fixed("roi_head.mask_head.loss_mask.loss_weight", 1.0, 1.0, training=True),
-    Setting("test_cfg.rcnn.mask_thr_binary", MISSING, FRACTION, "mask_threshold"),
+    Setting("test_cfg.rcnn.mask_thr_binary", MISSING, FRACTION, "detections.mask_threshold"),
 )
 
 TEST = (
-    Setting("test_cfg.rpn.nms_pre", MISSING, whole(1), "rpn_pre_nms_test"),
-    Setting("test_cfg.rpn.max_per_img", MISSING, whole(1), "rpn_post_nms_test"),
+    Setting("test_cfg.rpn.nms_pre", MISSING, whole(1), "rpn.pre_nms_test"),
+    Setting("test_cfg.rpn.max_per_img", MISSING, whole(1), "rpn.post_nms_test"),
     fixed("test_cfg.rpn.nms.type", "nms", "nms", always=True),
-    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, FRACTION, "rpn_nms_threshold"),
+    Setting("test_cfg.rpn.nms.iou_threshold", MISSING, FRACTION, "rpn.nms_threshold"),
     fixed("test_cfg.rpn.min_bbox_size", -1, 0),
     fixed("test_cfg.rpn.nms_across_levels", False, False),
-    Setting("test_cfg.rcnn.score_thr", MISSING, FRACTION, "score_threshold"),
+    Setting("test_cfg.rcnn.score_thr", MISSING, FRACTION, "detections.score_threshold"),
     fixed("test_cfg.rcnn.nms.type", "nms", "nms", always=True),
-    Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, FRACTION, "nms_threshold"),
+    Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, FRACTION, "detections.nms_threshold"),
     fixed("test_cfg.rcnn.nms.class_agnostic", False, False),
-    Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections_per_image"),
+    Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections.per_image"),
 )
 
 
@@ -224,17 +230,17 @@ def _sampler(part: str, size: str, fraction: str) -> tuple[Setting, ...]:
 
 # Only where the config has a train_cfg.
 TRAIN = (
-    *_sampler("rpn", "rpn_batch_size", "rpn_positive_fraction"),
-    Setting("train_cfg.rpn.assigner.pos_iou_thr", MISSING, FRACTION, "rpn_foreground_iou", True),
-    Setting("train_cfg.rpn.assigner.neg_iou_thr", MISSING, FRACTION, "rpn_background_iou", True),
-    Setting("train_cfg.rpn.assigner.min_pos_iou", 0.0, FRACTION, "rpn_low_quality_min_iou", True),
+    *_sampler("rpn", "rpn.batch_size", "rpn.positive_fraction"),
+    Setting("train_cfg.rpn.assigner.pos_iou_thr", MISSING, FRACTION, "rpn.foreground_iou", True),
+    Setting("train_cfg.rpn.assigner.neg_iou_thr", MISSING, FRACTION, "rpn.background_iou", True),
+    Setting("train_cfg.rpn.assigner.min_pos_iou", 0.0, FRACTION, "rpn.low_quality_min_iou", True),
     fixed("train_cfg.rpn.assigner.match_low_quality", True, True, training=True, always=True),
     fixed("train_cfg.rpn.sampler.add_gt_as_proposals", True, False, training=True),
     fixed("train_cfg.rpn.allowed_border", MISSING, -1, training=True),
-    *_sampler("rcnn", "roi_batch_size", "roi_positive_fraction"),
-    Setting("train_cfg.rcnn.assigner.pos_iou_thr", MISSING, FRACTION, "roi_foreground_iou", True),
-    Setting("train_cfg.rcnn.assigner.neg_iou_thr", MISSING, FRACTION, "roi_foreground_iou", True),
-    Setting("train_cfg.rcnn.assigner.match_low_quality", True, FLAG, "roi_low_quality", True),
+    *_sampler("rcnn", "regions.batch_size", "regions.positive_fraction"),
+    Setting("train_cfg.rcnn.assigner.pos_iou_thr", MISSING, FRACTION, "box.stages.0.foreground_iou", True),
+    Setting("train_cfg.rcnn.assigner.neg_iou_thr", MISSING, FRACTION, "box.stages.0.foreground_iou", True),
+    Setting("train_cfg.rcnn.assigner.match_low_quality", True, _LOW_QUALITY, "regions.low_quality", True),
     fixed("train_cfg.rcnn.sampler.add_gt_as_proposals", True, True, training=True, always=True),
 )
 ROI_MIN_IOU = Setting("train_cfg.rcnn.assigner.min_pos_iou", 0.0, FRACTION, training=True)
@@ -242,14 +248,14 @@ MASK_SIZE = Setting("train_cfg.rcnn.mask_size", MISSING, whole(1), training=True
 
 # Where the config has no train_cfg.rpn_proposal, training takes the numbers of test_cfg.rpn.
 PROPOSAL = (
-    Setting("train_cfg.rpn_proposal.nms_pre", MISSING, whole(1), "rpn_pre_nms_train", True),
-    Setting("train_cfg.rpn_proposal.max_per_img", MISSING, whole(1), "rpn_post_nms_train", True),
-    Setting("train_cfg.rpn_proposal.nms.iou_threshold", MISSING, FRACTION, "rpn_nms_threshold", True),
+    Setting("train_cfg.rpn_proposal.nms_pre", MISSING, whole(1), "rpn.pre_nms_train", True),
+    Setting("train_cfg.rpn_proposal.max_per_img", MISSING, whole(1), "rpn.post_nms_train", True),
+    Setting("train_cfg.rpn_proposal.nms.iou_threshold", MISSING, FRACTION, "rpn.nms_threshold", True),
     fixed("train_cfg.rpn_proposal.nms.type", "nms", "nms", training=True, always=True),
     fixed("train_cfg.rpn_proposal.min_bbox_size", -1, 0, training=True),
     fixed("train_cfg.rpn_proposal.nms_across_levels", False, False, training=True),
 )
-LOSSES = ("rpn_head.loss_bbox", "roi_head.bbox_head.loss_bbox")
+LOSSES = {"rpn_head.loss_bbox": "rpn.loss.beta", "roi_head.bbox_head.loss_bbox": "box.loss.beta"}
 NORMS = ("backbone.norm_cfg", "neck.norm_cfg", "roi_head.bbox_head.norm_cfg", "roi_head.mask_head.norm_cfg")
 NORM_SETTINGS = ("type", "requires_grad", "eps", "momentum", "num_groups")
 
@@ -267,22 +273,13 @@ UNUSED = re.compile(
     r"|data_preprocessor\.(pad_mask|mask_pad_value|pad_seg|seg_pad_value|boxtype2tensor|non_blocking"
     r"|batch_augments)"
     r"|backbone\.(zero_init_residual|stage_with_dcn)|neck\.relu_before_extra_convs"
-    r"|rpn_head\.(anchor_generator\.scale_major|bbox_coder\.ctr_clamp|loss_cls\.ignore_index)"
+    r"|rpn_head\.(bbox_coder\.ctr_clamp|loss_cls\.ignore_index)"
     r"|roi_head\.bbox_head\.(bbox_coder\.ctr_clamp|predict_box_type|loss_cls\.ignore_index)"
     r"|roi_head\.mask_head\.(roi_feat_size|loss_mask\..*)"
     r"|(train|test)_cfg\.(rpn|rpn_proposal)\.nms_post|train_cfg\.\w+\.assigner\.(gpu_assign_thr"
     r"|ignore_wrt_candidates)|train_cfg\.rpn\.mask_size|type"
     # Version 2 wrote its checkpoints' config after building the model, which copies these from outside.
     r"|roi_head\.(train|test)_cfg\..*"
-)
-
-# What settings were called in version 2; the pattern is the end of a key or of its part.
-RENAMED = (
-    (r"roi_layer\.out_size", "roi_layer.output_size"),
-    (r"roi_layer\.sample_num", "roi_layer.sampling_ratio"),
-    (r"nms\.iou_thr", "nms.iou_threshold"),
-    (r"(?<=\.)nms_thr", "nms.iou_threshold"),
-    (r"(?<=\.)max_num", "max_per_img"),
 )
 
 KNOWN = {
@@ -295,5 +292,5 @@ KNOWN = {
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),
     *(f"{loss}.{name}" for loss in LOSSES for name in ("type", "beta")),
-    *NORMS, "backbone.type", STEM,
+    *NORMS, *POOLED, OUTPUTS, STRIDES, "backbone.type", STEM,
 }  # fmt: skip

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.conventions import CITYSCAPES_8, COCO_80, MMDET
-from jaxmaskrcnn.convert.configs.config_table import Settings, flatten, nest, write
+from jaxmaskrcnn.convert.configs.config_table import Settings, configuration, flatten, nest, write
 from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
 from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
-from jaxmaskrcnn.convert.fields import get_field, with_fields
 from jaxmaskrcnn.convert.mmdet import parts, rows
 from jaxmaskrcnn.convert.mmdet.bases import known_base
+from jaxmaskrcnn.convert.mmdet.levels import read_levels, write_levels
 from jaxmaskrcnn.convert.mmdet.pipeline import (
     data_for_testing,
     pipeline_settings,
@@ -25,10 +24,19 @@ from jaxmaskrcnn.convert.mmdet.pipeline import (
     write_pipeline,
 )
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, MMDET
 
-USUAL = ModelConfig(**MMDET)
+USUAL = ModelConfig().replace(MMDET)
 _DETECTORS = ("MaskRCNN", "FasterRCNN")
 _CATEGORIES = {"CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8}
+# What settings were called in version 2; the pattern is the end of a key or of its part.
+_RENAMED = (
+    (r"roi_layer\.out_size", "roi_layer.output_size"),
+    (r"roi_layer\.sample_num", "roi_layer.sampling_ratio"),
+    (r"nms\.iou_thr", "nms.iou_threshold"),
+    (r"(?<=\.)nms_thr", "nms.iou_threshold"),
+    (r"(?<=\.)max_num", "max_per_img"),
+)
 # Old checkpoints hold the text of several files, each behind its path.
 _FILE_LINE = re.compile(r"^\S+\.py$", re.MULTILINE)
 
@@ -79,20 +87,20 @@ def config_from_mmdet_text(text: str, source: str, training: bool = True) -> Mod
 
 
 def text_of_config(config: ModelConfig) -> str:
-    """A configuration as an MMDetection config file, of all settings that have a field here.
+    """A configuration as an MMDetection config file, of all settings that have a counterpart here.
 
     Args:
         config: Its pixel mean and standard deviation in units of 0..255.
     """
-    mask = get_field(config, "mask_head")
+    mask = config.mask is not None
     table = (*rows.DATA_PREPROCESSOR, *rows.BACKBONE, *rows.NECK, *rows.RPN, *rows.BOX)
     flat = {"type": "MaskRCNN" if mask else "FasterRCNN"}
     flat |= write(table + (rows.MASK if mask else ()) + rows.TEST, config, USUAL)
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
-    for write_part in (parts.write_backbone, parts.write_norms, parts.write_anchors, parts.write_losses):
+    for write_part in (parts.write_backbone, parts.write_norms, parts.write_losses, write_levels):
         flat |= write_part(config)
-    model = nest(flat | parts.channel_settings(config))
+    model = nest(flat)
     # inference_detector takes the steps from test_dataloader, and its images' data set from there.
     dataset = _write_categories(config) | {"pipeline": write_pipeline(config, USUAL)}
     variables = {"default_scope": "mmdet", "model": model, "test_dataloader": {"dataset": dataset}}
@@ -118,14 +126,13 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     dataset = data_for_testing(values, "data_preprocessor" in model)
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
-    config["weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
+    config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
     settings.unknown(
         rows.KNOWN,
         [key for key in settings.values if key not in rows.KNOWN and not rows.UNUSED.fullmatch(key)],
     )
     settings.finish(training)
-    config = {field: value for field, value in config.items() if value is not None}
-    return with_fields(USUAL, {**config, "categories": _read_categories(dataset, config["num_classes"])})
+    return configuration(USUAL, {**config, "categories": _read_categories(dataset, config["num_classes"])})
 
 
 def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -138,7 +145,7 @@ def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> 
             model[name] = outside
     flat = {}
     for key, value in flatten(model, path).items():
-        for old, new in rows.RENAMED:
+        for old, new in _RENAMED:
             key = re.sub(rf"{old}(?=$|\.)", new, key)
         flat[key] = value
         if isinstance(value, Unreadable) and key not in rows.KNOWN and not rows.UNUSED.fullmatch(key):
@@ -157,16 +164,16 @@ def _read(settings: Settings) -> dict[str, Any]:
         table += rows.DATA_PREPROCESSOR
     if mask:
         table += rows.MASK
-    config = settings.fields(table) | {"mask_head": mask}
+    config = settings.fields(table) | {"mask": mask}
     parts.read_backbone(settings, config)
     parts.read_norms(settings, config)
-    parts.read_anchors(settings, config)
+    read_levels(settings, config, USUAL)
     parts.read_box_head(settings, config)
     parts.read_losses(settings, config)
     if has["train_cfg"]:
         parts.read_training(settings, config, has["train_cfg.rpn_proposal"])
     else:
-        config["roi_low_quality"] = mask
+        config["regions.low_quality"] = "reassign" if mask else "none"
     return config
 
 
@@ -182,12 +189,12 @@ def _read_categories(dataset: Mapping[str, Any], num_classes: int) -> tuple:
 
 def _write_categories(config: ModelConfig) -> dict[str, Any]:
     """The data set whose categories they are; otherwise their names."""
-    categories = get_field(config, "categories")
+    categories = config.categories
     for name, known in _CATEGORIES.items():
         if categories == known:
             return {"type": name}
     usual = _CATEGORIES["CocoDataset"]
-    if not categories and get_field(config, "num_classes") != len(usual):
+    if not categories and config.num_classes != len(usual):
         return {"type": "CocoDataset"}
     names = tuple(category.name for category in config.known_categories())
     return {"type": "CocoDataset", "metainfo": {"classes": names}}

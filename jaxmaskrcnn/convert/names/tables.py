@@ -55,7 +55,7 @@ def flattened(side: int) -> Transform:
     Here a region is flattened as (y, x, channel), so the inputs of the layer change places.
 
     Args:
-        side: Height and width of the region, ``ModelConfig.box_pool_size``.
+        side: Height and width of the region, ``box.pool.size``.
     """
 
     def to_model(x):
@@ -89,6 +89,18 @@ def weight_and_bias(source: str, target: str, transform: Transform = CONV, alias
         Row(f"{source}.weight", f"{target}.kernel", transform, alias),
         Row(f"{source}.bias", f"{target}.bias", SAME, alias),
     ]
+
+
+class Names(NamedTuple):
+    """The rows of a part of a model.
+
+    Attributes:
+        rows: The lines. Where two of them fit a name, the first one counts.
+        vocabulary: For each placeholder that translates: source word -> target word.
+    """
+
+    rows: list[Row]
+    vocabulary: Vocabulary
 
 
 class Assignment(NamedTuple):
@@ -130,6 +142,16 @@ class Table:
         ]
         patterns = (*ignorable, *AVERAGE_COUNTERS)
         self._ignorable = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+
+    @classmethod
+    def of(cls, parts: Iterable[Names], ignorable: Iterable[str] = ()) -> "Table":
+        """One table of several parts, each with its own vocabulary."""
+        table = cls([], {}, ignorable)
+        for part in parts:
+            own = cls(part.rows, part.vocabulary, ())
+            table._forwards += own._forwards
+            table._backwards += own._backwards
+        return table
 
     def translate(self, name: str) -> tuple[str, Transform] | None:
         """The target path and transform of a source name, or None where no row fits."""

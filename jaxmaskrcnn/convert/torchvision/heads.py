@@ -1,4 +1,4 @@
-"""The heads of a torchvision model, whose arguments do not correspond to single fields of a configuration.
+"""The heads of a torchvision model, whose arguments do not correspond to single settings of a configuration.
 
 Each has a function for either direction, side by side. What is written leaves out what the constructor makes
 by itself: two fully connected layers of 1024, and four convolutions of 256 channels for the masks.
@@ -8,7 +8,6 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.config_table import Settings
-from jaxmaskrcnn.convert.fields import get_field
 from jaxmaskrcnn.convert.torchvision.rows import NORM
 
 Call = dict[str, Any]
@@ -19,33 +18,33 @@ _MASK_DIM = 256
 def read_box_head(settings: Settings, config: dict[str, Any]) -> None:
     """Fully connected layers alone, or convolutions before them."""
     values, name = settings.values, settings.values.get("box_head.type")
-    config |= {"box_convs": 0, "box_fcs": 2, "box_fc_dim": _FC_DIM, "head_norm": "none"}
+    config |= {"box.convs": 0, "box.fcs": 2, "box.fc_dim": _FC_DIM, "box.norm": "none"}
     if name == "TwoMLPHead":
-        config["box_fc_dim"] = values.get("box_head.representation_size")
+        config["box.fc_dim"] = values.get("box_head.representation_size")
     elif name == "FastRCNNConvFCHead":
         convs, fcs = values.get("box_head.conv_layers"), values.get("box_head.fc_layers")
-        config["box_convs"] = len(convs) if _equal_widths(settings, "box_head.conv_layers", convs) else 0
-        config["box_fcs"] = len(fcs) if _equal_widths(settings, "box_head.fc_layers", fcs) else 0
-        if config["box_convs"]:
-            config["box_conv_dim"] = convs[0]
-            _read_norm(settings, "box_head.norm_layer", config)
-        config["box_fc_dim"] = fcs[0] if config["box_fcs"] else None
+        config["box.convs"] = len(convs) if _equal_widths(settings, "box_head.conv_layers", convs) else 0
+        config["box.fcs"] = len(fcs) if _equal_widths(settings, "box_head.fc_layers", fcs) else 0
+        if config["box.convs"]:
+            config["box.conv_dim"] = convs[0]
+            _read_norm(settings, "box_head.norm_layer", config, "box.norm")
+        config["box.fc_dim"] = fcs[0] if config["box.fcs"] else None
     elif name is not None:
         settings.refuse("box_head.type", name, "TwoMLPHead or FastRCNNConvFCHead")
 
 
 def write_box_head(config: ModelConfig) -> Call:
     """The counterpart of `read_box_head`: the arguments ``box_head`` and ``box_predictor``."""
-    convs, width = get_field(config, "box_convs"), get_field(config, "box_fc_dim")
-    side, channels = get_field(config, "box_pool_size"), get_field(config, "fpn_channels")
+    convs, width = config.box.convs, config.box.fc_dim
+    side, channels = config.box.pool.size, config.neck.channels
     if convs:
         return {
             "box_head": {
                 "type": "FastRCNNConvFCHead",
                 "input_size": (channels, side, side),
-                "conv_layers": (get_field(config, "box_conv_dim"),) * convs,
-                "fc_layers": (width,) * get_field(config, "box_fcs"),
-                "norm_layer": NORM.write(get_field(config, "head_norm")),
+                "conv_layers": (config.box.conv_dim,) * convs,
+                "fc_layers": (width,) * config.box.fcs,
+                "norm_layer": NORM.write(config.box.norm),
             }
         }
     if width == _FC_DIM:
@@ -57,35 +56,33 @@ def write_box_head(config: ModelConfig) -> Call:
 def read_mask_head(settings: Settings, config: dict[str, Any]) -> None:
     """The convolutions, and the channels between them and the masks."""
     values, name = settings.values, settings.values.get("mask_head.type")
-    config |= {"mask_convs": 4, "mask_dim": _MASK_DIM}
+    config |= {"mask.convs": 4, "mask.dim": _MASK_DIM, "mask.norm": "none"}
     if name == "MaskRCNNHeads":
         layers = values.get("mask_head.layers")
         if layers != ():
             _equal_widths(settings, "mask_head.layers", layers)
-        config["mask_convs"] = len(layers) if isinstance(layers, tuple) else None
-        if config["mask_convs"]:
-            config["mask_dim"] = layers[0]
-            _read_norm(settings, "mask_head.norm_layer", config)
+        config["mask.convs"] = len(layers) if isinstance(layers, tuple) else None
+        if config["mask.convs"]:
+            config["mask.dim"] = layers[0]
+            _read_norm(settings, "mask_head.norm_layer", config, "mask.norm")
     elif name is not None:
         settings.refuse("mask_head.type", name, "MaskRCNNHeads")
-    elif not config["box_convs"]:
-        config["head_norm"] = "none"
     if (width := values.get("mask_predictor.dim_reduced")) is not None:
-        if config["mask_convs"] and width != config["mask_dim"]:
-            settings.refuse("mask_predictor.dim_reduced", width, f"the mask head's {config['mask_dim']}")
-        config["mask_dim"] = width
+        if config["mask.convs"] and width != config["mask.dim"]:
+            settings.refuse("mask_predictor.dim_reduced", width, f"the mask head's {config['mask.dim']}")
+        config["mask.dim"] = width
 
 
 def write_mask_head(config: ModelConfig) -> Call:
     """The counterpart of `read_mask_head`: the argument ``mask_head``."""
-    convs, width = get_field(config, "mask_convs"), get_field(config, "mask_dim")
-    norm = NORM.write(get_field(config, "head_norm"))
+    convs, width = config.mask.convs, config.mask.dim
+    norm = NORM.write(config.mask.norm)
     if (convs, width, norm) == (4, _MASK_DIM, None):
         return {}
     return {
         "mask_head": {
             "type": "MaskRCNNHeads",
-            "in_channels": get_field(config, "fpn_channels"),
+            "in_channels": config.neck.channels,
             "layers": (width,) * convs,
             "dilation": 1,
             "norm_layer": norm,
@@ -109,21 +106,21 @@ def read_classes(settings: Settings) -> None:
 
 def write_predictors(config: ModelConfig) -> Call:
     """The last layers where the constructor's own have another width; ``num_classes`` goes to them then."""
-    classes, side = get_field(config, "num_classes") + 1, get_field(config, "box_pool_size")
-    last = get_field(config, "box_fc_dim")
-    if not get_field(config, "box_fcs"):
-        last = get_field(config, "box_conv_dim") * side**2
-    mask = get_field(config, "mask_head")
-    inputs = get_field(config, "mask_dim" if get_field(config, "mask_convs") else "fpn_channels")
-    usual = {_MASK_DIM} == {inputs, get_field(config, "mask_dim")} or not mask
+    classes, side = config.num_classes + 1, config.box.pool.size
+    last = config.box.fc_dim
+    if not config.box.fcs:
+        last = config.box.conv_dim * side**2
+    mask = config.mask
+    inputs = mask.dim if mask is not None and mask.convs else config.neck.channels
+    usual = mask is None or {_MASK_DIM} == {inputs, mask.dim}
     if usual and last == _FC_DIM:
         return {"num_classes": classes}
     call: Call = {"box_predictor": {"type": "FastRCNNPredictor", "in_channels": last, "num_classes": classes}}
-    if mask:
+    if mask is not None:
         call["mask_predictor"] = {
             "type": "MaskRCNNPredictor",
             "in_channels": inputs,
-            "dim_reduced": get_field(config, "mask_dim"),
+            "dim_reduced": mask.dim,
             "num_classes": classes,
         }
     return call
@@ -139,12 +136,9 @@ def _equal_widths(settings: Settings, key: str, widths: Any) -> bool:
     return True
 
 
-def _read_norm(settings: Settings, key: str, config: dict[str, Any]) -> None:
+def _read_norm(settings: Settings, key: str, config: dict[str, Any], path: str) -> None:
     found = settings.values.get(key)
     if not NORM.reads(found):
         settings.refuse(key, found, NORM.text)
         return
-    norm = NORM.read(found)
-    if key.startswith("mask") and config["box_convs"] and norm != config["head_norm"]:
-        settings.refuse(key, found, "the same as box_head.norm_layer")
-    config["head_norm"] = norm
+    config[path] = NORM.read(found)

@@ -13,6 +13,7 @@ from jaxmaskrcnn.convert.configs.conversions import (
     Conversion,
     choice,
     number,
+    present,
     several,
     whole,
 )
@@ -39,20 +40,6 @@ def _write_backbone_norm(value: tuple[str, float]) -> Code:
     return Code(f"partial({layer}, eps={float(epsilon)!r})")
 
 
-def _read_sizes(value: Any) -> tuple[float, ...]:
-    levels = several(several(number(1e-6), 1), 5).read(value)
-    return tuple(level[0] for level in levels)
-
-
-def _read_ratios(value: Any) -> tuple[float, ...]:
-    levels = several(several(number(1e-6)), 5).read(value)
-    if len(set(levels)) != 1:
-        raise ValueError
-    return levels[0]
-
-
-_SIZES = Conversion("five tuples of one size each", _read_sizes, lambda sizes: tuple((x,) for x in sizes))
-_RATIOS = Conversion("five equal tuples of ratios", _read_ratios, lambda ratios: (tuple(ratios),) * 5)
 _ADAPTIVE = Conversion(
     "-1 or whole numbers from 1 on",
     lambda value: 0 if value == -1 else whole(1).read(value),
@@ -63,34 +50,34 @@ _WITH_BACKGROUND = Conversion(
 )
 
 SETTINGS = (
-    Setting("type", MISSING, choice({"MaskRCNN": True, "FasterRCNN": False}), "mask_head"),
+    Setting("type", MISSING, present("MaskRCNN", "FasterRCNN"), "mask"),
     Setting("num_classes", MISSING, _WITH_BACKGROUND, "num_classes"),
     # input
-    Setting("min_size", 800, whole(1), "test_min_size"),
-    Setting("max_size", 1333, whole(1), "test_max_size"),
-    Setting("image_mean", (0.485, 0.456, 0.406), several(number(), 3), "pixel_mean"),
-    Setting("image_std", (0.229, 0.224, 0.225), several(number(1e-6), 3), "pixel_std"),
-    Setting("size_divisible", 32, whole(1), "pad_divisor"),
+    Setting("min_size", 800, whole(1), "input.test_min_size"),
+    Setting("max_size", 1333, whole(1), "input.test_max_size"),
+    Setting("image_mean", (0.485, 0.456, 0.406), several(number(), 3), "input.pixel_mean"),
+    Setting("image_std", (0.229, 0.224, 0.225), several(number(1e-6), 3), "input.pixel_std"),
+    Setting("size_divisible", 32, whole(1), "input.pad_divisor"),
     # proposals
-    Setting("rpn_pre_nms_top_n_train", 2000, whole(1), "rpn_pre_nms_train"),
-    Setting("rpn_pre_nms_top_n_test", 1000, whole(1), "rpn_pre_nms_test"),
-    Setting("rpn_post_nms_top_n_train", 2000, whole(1), "rpn_post_nms_train"),
-    Setting("rpn_post_nms_top_n_test", 1000, whole(1), "rpn_post_nms_test"),
-    Setting("rpn_nms_thresh", 0.7, FRACTION, "rpn_nms_threshold"),
-    Setting("rpn_fg_iou_thresh", 0.7, FRACTION, "rpn_foreground_iou", training=True),
-    Setting("rpn_bg_iou_thresh", 0.3, FRACTION, "rpn_background_iou", training=True),
-    Setting("rpn_batch_size_per_image", 256, whole(1), "rpn_batch_size", training=True),
-    Setting("rpn_positive_fraction", 0.5, FRACTION, "rpn_positive_fraction", training=True),
+    Setting("rpn_pre_nms_top_n_train", 2000, whole(1), "rpn.pre_nms_train"),
+    Setting("rpn_pre_nms_top_n_test", 1000, whole(1), "rpn.pre_nms_test"),
+    Setting("rpn_post_nms_top_n_train", 2000, whole(1), "rpn.post_nms_train"),
+    Setting("rpn_post_nms_top_n_test", 1000, whole(1), "rpn.post_nms_test"),
+    Setting("rpn_nms_thresh", 0.7, FRACTION, "rpn.nms_threshold"),
+    Setting("rpn_fg_iou_thresh", 0.7, FRACTION, "rpn.foreground_iou", training=True),
+    Setting("rpn_bg_iou_thresh", 0.3, FRACTION, "rpn.background_iou", training=True),
+    Setting("rpn_batch_size_per_image", 256, whole(1), "rpn.batch_size", training=True),
+    Setting("rpn_positive_fraction", 0.5, FRACTION, "rpn.positive_fraction", training=True),
     fixed("rpn_score_thresh", 0.0, 0.0),
     # regions
-    Setting("box_score_thresh", 0.05, FRACTION, "score_threshold"),
-    Setting("box_nms_thresh", 0.5, FRACTION, "nms_threshold"),
-    Setting("box_detections_per_img", 100, whole(1), "detections_per_image"),
-    Setting("box_fg_iou_thresh", 0.5, FRACTION, "roi_foreground_iou", training=True),
-    Setting("box_bg_iou_thresh", 0.5, FRACTION, "roi_foreground_iou", training=True),
-    Setting("box_batch_size_per_image", 512, whole(1), "roi_batch_size", training=True),
-    Setting("box_positive_fraction", 0.25, FRACTION, "roi_positive_fraction", training=True),
-    Setting("bbox_reg_weights", (10.0, 10.0, 5.0, 5.0), several(number(), 4), "box_weights"),
+    Setting("box_score_thresh", 0.05, FRACTION, "detections.score_threshold"),
+    Setting("box_nms_thresh", 0.5, FRACTION, "detections.nms_threshold"),
+    Setting("box_detections_per_img", 100, whole(1), "detections.per_image"),
+    Setting("box_fg_iou_thresh", 0.5, FRACTION, "box.stages.0.foreground_iou", training=True),
+    Setting("box_bg_iou_thresh", 0.5, FRACTION, "box.stages.0.foreground_iou", training=True),
+    Setting("box_batch_size_per_image", 512, whole(1), "regions.batch_size", training=True),
+    Setting("box_positive_fraction", 0.25, FRACTION, "regions.positive_fraction", training=True),
+    Setting("bbox_reg_weights", (10.0, 10.0, 5.0, 5.0), several(number(), 4), "box.stages.0.box_weights"),
 )
 
 BACKBONE = (
@@ -99,10 +86,10 @@ BACKBONE = (
         "backbone.backbone.type",
         MISSING,
         choice({"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101, "resnet152": 152}),
-        "backbone_depth",
+        "backbone.depth",
     ),
-    Setting("backbone.backbone.groups", 1, whole(1), "backbone_groups"),
-    Setting("backbone.backbone.width_per_group", 64, whole(1), "backbone_width_per_group"),
+    Setting("backbone.backbone.groups", 1, whole(1), "backbone.groups"),
+    Setting("backbone.backbone.width_per_group", 64, whole(1), "backbone.width_per_group"),
     Setting(
         "backbone.backbone.norm_layer",
         Code("BatchNorm2d"),
@@ -111,32 +98,29 @@ BACKBONE = (
             _read_backbone_norm,
             _write_backbone_norm,
         ),
-        ("backbone_norm", "norm_epsilon"),
+        ("backbone.norm", "backbone.norm_epsilon"),
     ),
-    Setting("backbone.trainable_layers", MISSING, choice({5 - n: n for n in range(6)}), "freeze_at"),
-    Setting("backbone.norm_layer", None, NORM, "fpn_norm"),
+    Setting("backbone.trainable_layers", MISSING, choice({5 - n: n for n in range(6)}), "backbone.freeze_at"),
+    Setting("backbone.norm_layer", None, NORM, "neck.norm"),
 )
 
-ANCHORS = (
+ANCHORS = ("rpn_anchor_generator.sizes", "rpn_anchor_generator.aspect_ratios")
+RPN = (
     fixed("rpn_anchor_generator.type", MISSING, "AnchorGenerator"),
-    Setting("rpn_anchor_generator.sizes", MISSING, _SIZES, "anchor_sizes"),
-    Setting("rpn_anchor_generator.aspect_ratios", MISSING, _RATIOS, "anchor_ratios"),
-)
-RPN_HEAD = (
     fixed("rpn_head.type", MISSING, "RPNHead"),
-    Setting("rpn_head.conv_depth", 1, whole(1), "rpn_convs"),
+    Setting("rpn_head.conv_depth", 1, whole(1), "rpn.convs"),
 )
 BOX_POOL = (
     fixed("box_roi_pool.type", MISSING, "MultiScaleRoIAlign"),
     fixed("box_roi_pool.featmap_names", MISSING, _LEVELS),
-    Setting("box_roi_pool.output_size", MISSING, whole(1), "box_pool_size"),
-    Setting("box_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "roi_sampling_ratio"),
+    Setting("box_roi_pool.output_size", MISSING, whole(1), "box.pool.size"),
+    Setting("box_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "box.pool.sampling_ratio"),
 )
 MASK_POOL = (
     fixed("mask_roi_pool.type", MISSING, "MultiScaleRoIAlign"),
     fixed("mask_roi_pool.featmap_names", MISSING, _LEVELS),
-    Setting("mask_roi_pool.output_size", MISSING, whole(1), "mask_pool_size"),
-    Setting("mask_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "roi_sampling_ratio"),
+    Setting("mask_roi_pool.output_size", MISSING, whole(1), "mask.pool.size"),
+    Setting("mask_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "mask.pool.sampling_ratio"),
 )
 
 # What the constructor makes of a part that is left out.

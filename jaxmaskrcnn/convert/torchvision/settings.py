@@ -10,14 +10,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.conventions import TORCHVISION
-from jaxmaskrcnn.convert.configs.config_table import Setting, Settings, flatten, nest, write
+from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
+from jaxmaskrcnn.convert.configs.config_table import (
+    Setting,
+    Settings,
+    configuration,
+    flatten,
+    levels,
+    nest,
+    write,
+)
 from jaxmaskrcnn.convert.configs.python_text import Code, python_text
-from jaxmaskrcnn.convert.fields import get_field, with_fields
 from jaxmaskrcnn.convert.torchvision import heads, rows
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.zoo.conventions import TORCHVISION
 
-USUAL = ModelConfig(**TORCHVISION)
+USUAL = ModelConfig().replace(TORCHVISION)
 _LARGEST = 100_000  # characters of a call; one that is written here has some 2,000
 _IMPORTS = """\
 from functools import partial
@@ -59,18 +67,17 @@ def config_from_call(text: str, source: str, training: bool = True) -> ModelConf
         UserError: The text is anything else, or has arguments that cannot be reproduced here.
 
     Example:
-        >>> config_from_call(call_of_config(USUAL), "the call").mask_head
-        True
+        >>> config_from_call(call_of_config(USUAL), "the call").mask.convs
+        4
     """
     settings = Settings(flatten(_arguments(text, source), source), "torchvision", source)
     config = _read(settings)
-    known = {setting.key for setting in _table(mask=True)} | {*_UNUSED, *_READ_IN_HEADS}
+    known = {setting.key for setting in _table(mask=True)} | {*_UNUSED, *_READ_IN_HEADS, *rows.ANCHORS}
     settings.unknown(known, [key for key in settings.values if key not in known])
     settings.finish(training)
-    config = {field: value for field, value in config.items() if value is not None}
-    usual = get_field(USUAL, "categories")
+    usual = USUAL.categories
     categories = usual if config["num_classes"] == len(usual) else ()
-    return with_fields(USUAL, {**config, "categories": categories})
+    return configuration(USUAL, {**config, "categories": categories})
 
 
 def call_of_config(config: ModelConfig) -> str:
@@ -79,9 +86,10 @@ def call_of_config(config: ModelConfig) -> str:
     Args:
         config: Its pixel mean and standard deviation in units of 0..1.
     """
-    mask = get_field(config, "mask_head")
+    mask = config.mask is not None
     values = write(_table(mask), config, USUAL)
-    if get_field(config, "backbone_depth") < 50:  # blocks without groups
+    values |= dict(zip(rows.ANCHORS, sizes_and_ratios(config), strict=True))
+    if config.backbone.depth < 50:  # blocks without groups
         values |= {"backbone.backbone.groups": 1, "backbone.backbone.width_per_group": 64}
     # What stands in the predictors comes with them.
     del values["num_classes"]
@@ -90,11 +98,11 @@ def call_of_config(config: ModelConfig) -> str:
         if own == {f"{part}.{name}": value for name, value in usual.items()}:
             values = {key: value for key, value in values.items() if key not in own}
     defaults = {setting.key: setting.default for setting in _table(mask)}
-    values = {key: value for key, value in values.items() if not _same(value, defaults[key])}
+    values = {key: value for key, value in values.items() if not _same(value, defaults.get(key))}
     call = nest(values)
     if "rpn_head" in call:
-        anchors = len(get_field(config, "anchor_ratios"))
-        call["rpn_head"] |= {"in_channels": get_field(config, "fpn_channels"), "num_anchors": anchors}
+        anchors = config.rpn.anchors.per_cell
+        call["rpn_head"] |= {"in_channels": config.levels[0].channels, "num_anchors": anchors}
     call |= heads.write_predictors(config) | heads.write_box_head(config)
     if mask:
         call |= heads.write_mask_head(config)
@@ -104,7 +112,7 @@ def call_of_config(config: ModelConfig) -> str:
 
 
 def _table(mask: bool) -> tuple[Setting, ...]:
-    table = (*rows.SETTINGS, *rows.BACKBONE, *rows.ANCHORS, *rows.RPN_HEAD, *rows.BOX_POOL)
+    table = (*rows.SETTINGS, *rows.BACKBONE, *rows.RPN, *rows.BOX_POOL)
     return (*table, *rows.MASK_POOL) if mask else table
 
 
@@ -119,6 +127,7 @@ def _read(settings: Settings) -> dict[str, Any]:
     heads.read_classes(settings)
     mask = settings.values.get("type") == "MaskRCNN"
     config = settings.fields(_table(mask))
+    config |= read_anchors(settings, rows.ANCHORS, levels(USUAL, config), shared=False)
     heads.read_box_head(settings, config)
     if mask:
         heads.read_mask_head(settings, config)

@@ -133,7 +133,7 @@ class Field:
 
         Args:
             geometry: The transforms.
-            kernel: ``ModelConfig.resize_kernel``, for a field that is sampled.
+            kernel: ``InputConfig.resize_kernel``, for a field that is sampled.
         """
         raise NotImplementedError
 

@@ -56,7 +56,7 @@ class ImageObjects:
 
         Args:
             geometry: The transforms.
-            kernel: ``ModelConfig.resize_kernel``.
+            kernel: ``InputConfig.resize_kernel``.
         """
         return self._each(lambda field: field.transform(geometry, kernel))
 

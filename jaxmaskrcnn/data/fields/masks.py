@@ -53,12 +53,12 @@ class Masks(Field):
 
     @classmethod
     def is_required(cls, target: Mapping, model: ModelConfig) -> bool:
-        return model.mask_head and not given_polygons(target, model)
+        return model.mask is not None and not given_polygons(target, model)
 
     @classmethod
     def from_target(cls, target: Mapping, image: TargetImage, fields: Mapping[str, Field]) -> "Masks | None":
         i, count = image.number, len(image.crowd)
-        if not image.model.mask_head:
+        if image.model.mask is None:
             return None
         if "polygons" in fields:
             missing = np.flatnonzero(fields["polygons"].missing() & ~image.crowd)
@@ -111,7 +111,7 @@ class Masks(Field):
 
     @classmethod
     def room(cls, counts: Mapping[str, int], model: ModelConfig, *, augmented: bool) -> int:
-        if not model.mask_head:
+        if model.mask is None:
             return 0
         if augmented or not needs_polygons(model) or not counts["vertex_counts"]:
             return 1

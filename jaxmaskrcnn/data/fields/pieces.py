@@ -67,7 +67,7 @@ class MaskGrid:
 
     Args:
         geometry: The transforms.
-        kernel: ``ModelConfig.resize_kernel``.
+        kernel: ``InputConfig.resize_kernel``.
     """
 
     def __init__(self, geometry: Geometry, kernel: str):

@@ -122,7 +122,7 @@ class Polygons(Field):
 
 def needs_polygons(model: ModelConfig) -> bool:
     """Whether a model draws its mask targets from polygons."""
-    return model.mask_head and model.mask_targets == "polygon"
+    return model.mask is not None and model.mask.targets == "polygon"
 
 
 def given_polygons(target: Mapping, model: ModelConfig) -> bool:

@@ -3,6 +3,7 @@
 Shape legend: G objects that are no crowd regions, A shapes of anchors.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,10 @@ def anchor_fit(table: Table, model: ModelConfig, data: DataConfig) -> dict[str, 
         "scale": quantiles(scale),
         "sqrt_box_area": quantiles(length),
         "below": {str(limit): _share(length < limit) for limit in _TINY},
-        "detection_limit": model.detections_per_image,
-        "images_over_limit": int((np.bincount(table.image[plain]) > model.detections_per_image).sum()),
-        "anchor_sizes": list(model.anchor_sizes),
-        "anchor_ratios": list(model.anchor_ratios),
+        "detection_limit": model.detections.per_image,
+        "images_over_limit": int((np.bincount(table.image[plain]) > model.detections.per_image).sum()),
+        "anchor_sizes": sorted({size for sizes, _ in model.rpn.anchors.per_level for size in sizes}),
+        "anchor_ratios": _ratios(model),
         "fit_0.5": _share(fit >= 0.5),
         "fit_0.7": _share(fit >= 0.7),
         "elongated": _share(elongated),
@@ -65,27 +66,27 @@ def hints(summary: dict[str, Any], model: ModelConfig) -> list[str]:
     """
     found = []
     at = summary["training_size"]
-    smallest = min(model.anchor_sizes)
+    smallest = min(size for sizes in model.rpn.anchors.sizes for size in sizes)
     tiny = at["below"]["16"]
     if tiny is not None and tiny >= _MANY and smallest > 16:
-        finer = ",".join(f"{size / 2:g}" for size in model.anchor_sizes)
+        finer = ",".join(_group(size / 2 for size in sizes) for sizes in model.rpn.anchors.sizes)
         found.append(
             f"{tiny:.0%} of the objects are smaller than 16 pixels at the training size, where the smallest "
             f"anchor has {smallest:g} and the finest features lie 4 pixels apart; train at a larger size "
             f"(--config.data.min_sizes, --config.data.max_size), or with smaller anchors "
-            f"(--config.model.anchor_sizes={finer})."
+            f"(--config.model.rpn.anchors.sizes={finer})."
         )
     if at["elongated"] is not None and at["elongated"] >= _MANY:
         found.append(
             f"{at['elongated']:.0%} of the objects are so long or so wide (height / width from "
             f"{at['ratios']['5']:.2g} to {at['ratios']['95']:.2g}) that no anchor of their area has an IoU "
-            "of 0.5 with them; add ratios (--config.model.anchor_ratios)."
+            "of 0.5 with them; add ratios (--config.model.rpn.anchors.ratios)."
         )
     if at["images_over_limit"]:
         found.append(
             f"Images with more than {at['detection_limit']} objects, which is as many as are detected: "
             f"{at['images_over_limit']} (up to {summary['objects_per_image']['max']} objects); "
-            "raise --config.model.detections_per_image."
+            "raise --config.model.detections.per_image."
         )
     empty = [entry["name"] for entry in summary["classes"] if not entry["objects"]]
     if empty and len(empty) < len(summary["classes"]):
@@ -95,28 +96,41 @@ def hints(summary: dict[str, Any], model: ModelConfig) -> list[str]:
 
 
 def _short_side(model: ModelConfig, data: DataConfig) -> int:
-    return max(data.min_sizes) or model.test_min_size
+    return max(data.min_sizes) or model.input.test_min_size
 
 
 def _best_fit(sides: np.ndarray, model: ModelConfig) -> np.ndarray:
     """The largest IoU [G] with an anchor of the same centre."""
     best = np.zeros(len(sides))
     area = sides.prod(1)
-    for size in model.anchor_sizes:
-        for ratio in model.anchor_ratios:
-            anchor = size * np.array([ratio**-0.5, ratio**0.5])
-            both = np.minimum(sides, anchor).prod(1)
-            best = np.maximum(best, both / (area + size * size - both))
+    anchors = {
+        (size, ratio) for sizes, ratios in model.rpn.anchors.per_level for size in sizes for ratio in ratios
+    }
+    for size, ratio in sorted(anchors):
+        anchor = size * np.array([ratio**-0.5, ratio**0.5])
+        both = np.minimum(sides, anchor).prod(1)
+        best = np.maximum(best, both / (area + size * size - both))
     return best
 
 
 def _best_ratio_fit(ratios: np.ndarray, model: ModelConfig) -> np.ndarray:
     """The largest IoU [G] with an anchor of the same centre and area."""
     best = np.zeros(len(ratios))
-    for ratio in model.anchor_ratios:
+    for ratio in _ratios(model):
         both = np.sqrt(np.minimum(ratios / ratio, ratio / ratios))
         best = np.maximum(best, both / (2 - both))
     return best
+
+
+def _ratios(model: ModelConfig) -> list[float]:
+    """The ratios of all levels, each once."""
+    return sorted({ratio for _, ratios in model.rpn.anchors.per_level for ratio in ratios})
+
+
+def _group(sizes: Iterable[float]) -> str:
+    """The sizes of a level as a command line takes them."""
+    texts = [f"{size:g}" for size in sizes]
+    return texts[0] if len(texts) == 1 else f"({','.join(texts)})"
 
 
 def _share(chosen: np.ndarray) -> float | None:

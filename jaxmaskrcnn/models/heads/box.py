@@ -6,18 +6,18 @@ Shapes: R regions of all images, S the pooled side, K object classes.
 import jax
 from flax import nnx
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.heads import BoxConfig, Classes
 from jaxmaskrcnn.models.layers import conv_stack, linear
 
 Array = jax.Array
 
 
-def box_channels(config: ModelConfig) -> int:
+def box_channels(config: BoxConfig, classes: Classes) -> int:
     """Number of boxes the head predicts for a region.
 
     torchvision keeps an unused slot for the background, in front.
     """
-    return 1 if config.class_agnostic_boxes else config.num_classes + config.foreground_offset
+    return 1 if config.class_agnostic else classes.count + classes.offset
 
 
 class BoxHead(nnx.Module):
@@ -26,38 +26,52 @@ class BoxHead(nnx.Module):
     Source: torchvision ``TwoMLPHead`` and ``FastRCNNPredictor``; Detectron2 ``FastRCNNConvFCHead``.
 
     Args:
-        config: ``box_*``, ``head_norm``, ``num_classes`` and what the regions have: ``fpn_channels``.
+        config: Layers.
+        channels: Of the pooled regions.
+        side: Of the pooled regions S.
+        classes: How many there are, and where the background is.
+        dtype: Of the activations.
         rngs: For the initial weights.
 
     Attributes:
         convs: List of ConvNorm; four in the "4conv1fc" head.
-        fcs: List of nnx.Linear; the first reads the region flattened in the order (y, x, channel).
+        fcs: List of nnx.Linear; the first reads the region flattened in the order (y, x, channel), or
+            its mean.
         cls_score: K + 1 logits, the background first or last as the config says.
         bbox_pred: 4 deltas (dx, dy, dw, dh) for each class.
 
     Example:
-        >>> logits, deltas = model.box_head(jnp.zeros((5, 7, 7, model.config.fpn_channels)))
+        >>> logits, deltas = model.box_head(jnp.zeros((5, 7, 7, model.config.neck.channels)))
         >>> logits.shape, deltas.shape  # three classes and the background
         ((5, 4), (5, 3, 4))
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        features = config.box_conv_dim if config.box_convs else config.fpn_channels
+    def __init__(
+        self,
+        config: BoxConfig,
+        channels: int,
+        side: int,
+        classes: Classes,
+        *,
+        dtype="float32",
+        rngs: nnx.Rngs,
+    ):
+        features = config.conv_dim if config.convs else channels
         self.convs = conv_stack(
-            config.fpn_channels, config.box_conv_dim, config.box_convs,
-            norm=config.head_norm, dtype=config.dtype, rngs=rngs,
-        )  # fmt: skip
-        features *= config.box_pool_size**2
+            channels, config.conv_dim, config.convs, norm=config.norm, dtype=dtype, rngs=rngs
+        )
+        features *= 1 if config.average else side**2
         fcs = []
-        for _ in range(config.box_fcs):
-            fcs.append(linear(features, config.box_fc_dim, dtype=config.dtype, rngs=rngs))
-            features = config.box_fc_dim
+        for _ in range(config.fcs):
+            fcs.append(linear(features, config.fc_dim, dtype=dtype, rngs=rngs))
+            features = config.fc_dim
         self.fcs = nnx.List(fcs)
-        normal = nnx.initializers.normal
+        self.average = config.average
+        normal, boxes = nnx.initializers.normal, box_channels(config, classes)
         # Predictors stay in float32: a softmax over bfloat16 logits loses ranks.
-        kind = "float64" if config.dtype == "float64" else "float32"
-        self.cls_score = linear(features, config.num_classes + 1, init=normal(0.01), dtype=kind, rngs=rngs)
-        self.bbox_pred = linear(features, 4 * box_channels(config), init=normal(0.001), dtype=kind, rngs=rngs)
+        dtype = "float64" if dtype == "float64" else "float32"
+        self.cls_score = linear(features, classes.logits, init=normal(0.01), dtype=dtype, rngs=rngs)
+        self.bbox_pred = linear(features, 4 * boxes, init=normal(0.001), dtype=dtype, rngs=rngs)
 
     def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> tuple[Array, Array]:
         """Classify and refine.
@@ -73,7 +87,7 @@ class BoxHead(nnx.Module):
         x = regions
         for layer in self.convs:
             x = layer(x, mask, train, relu=True)
-        x = x.reshape(x.shape[0], -1)
+        x = x.mean((1, 2)) if self.average else x.reshape(x.shape[0], -1)
         for layer in self.fcs:
             x = nnx.relu(layer(x))
         return self.cls_score(x), self.bbox_pred(x).reshape(x.shape[0], -1, 4)

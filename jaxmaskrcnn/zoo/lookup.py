@@ -1,19 +1,18 @@
 """Named model configurations and ImageNet backbones: looking them up.
 
-The data stands elsewhere: what one library's models have in common in ``conventions.py``, the models
-themselves in ``zoo/``.
+The data stands beside it: what one library's models have in common in ``conventions.py``, the models
+themselves in a file for each library.
 """
 
-import dataclasses
 import difflib
 import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ConfigError, ModelConfig
-from jaxmaskrcnn.conventions import CITYSCAPES_8, COCO_80, COCO_90, DETECTRON2, MMDET, TORCHVISION
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo import BACKBONES, PRESETS
+from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, COCO_90, DETECTRON2, MMDET, TORCHVISION
 from jaxmaskrcnn.zoo.entry import Preset
 
 __all__ = [
@@ -63,7 +62,7 @@ class BackboneInfo(NamedTuple):
 
     Attributes:
         name: One of `list_backbones()`.
-        fields: The fields of ModelConfig that these weights need: depth, groups and width, the place
+        fields: The settings that these weights need, by dotted path: depth, groups and width, the place
             of the stride, the norm layers' epsilon, and the input.
         files: Names of the weights files (of torchvision the older weights first, V1 before V2).
         licence: Of the weights.
@@ -142,7 +141,7 @@ def backbone_info(name: str) -> BackboneInfo:
     Example:
         >>> fields = backbone_info("torchvision/resnext50_32x4d").fields
         >>> config = model_config("detectron2/mask_rcnn_R_50_FPN_3x", **fields)
-        >>> config.backbone_groups, config.backbone_stride_in_1x1, config.channel_order
+        >>> config.backbone.groups, config.backbone.stride_in_1x1, config.input.channel_order
         (32, False, 'rgb')
     """
     if name not in BACKBONES:
@@ -159,35 +158,30 @@ def model_config(name: str, num_classes: int | None = None, **overrides: Any) ->
         name: One of `list_models()`.
         num_classes: Number of object classes without the background; None keeps the preset's.
             Another number than the preset's drops the preset's categories.
-        **overrides: Any other field of ModelConfig. Lists are taken as tuples.
+        **overrides: Any other setting by its dotted path, ``**{"rpn.post_nms_test": 500}``. Lists are
+            taken as tuples.
 
     Returns:
         A frozen, hashable ModelConfig.
 
     Raises:
-        UserError: No preset has this name, or ModelConfig no such field.
-        ConfigError: A value outside of a field's choices.
+        UserError: No preset has this name.
+        ConfigError: There is no such setting, or a value is outside of its choices.
 
     Example:
-        >>> config = model_config("torchvision/maskrcnn_resnet50_fpn", num_classes=2, score_threshold=0.5)
-        >>> config.num_classes, config.categories, config.score_threshold
+        >>> name = "torchvision/maskrcnn_resnet50_fpn"
+        >>> config = model_config(name, num_classes=2, **{"detections.score_threshold": 0.5})
+        >>> config.num_classes, config.categories, config.detections.score_threshold
         (2, (), 0.5)
     """
-    preset = _preset(name)
-    fields = {field.name for field in dataclasses.fields(ModelConfig)}
-    for field in overrides:
-        if field not in fields:
-            raise UserError(f"ModelConfig has no field {field!r}{_suggest(field, fields)}")
-    values = {**preset.conventions, **preset.changes}
+    config = _preset(name).config()
     if num_classes is not None:
         if not isinstance(num_classes, numbers.Integral) or isinstance(num_classes, bool):
             raise ConfigError(f"num_classes is {num_classes!r}; give a whole number of object classes.")
-        num_classes = int(num_classes)  # a NumPy integer would not go into json
-        if len(values.get("categories", ())) != num_classes:
-            values["categories"] = ()
-        values["num_classes"] = num_classes
-    values |= {field: tuple(v) if isinstance(v, list) else v for field, v in overrides.items()}
-    return ModelConfig(**values)
+        overrides = {"num_classes": num_classes, **overrides}
+        if num_classes != config.num_classes:
+            overrides = {"categories": (), **overrides}
+    return config.replace(overrides)
 
 
 def _preset(name: str) -> Preset:

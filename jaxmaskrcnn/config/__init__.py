@@ -1,0 +1,59 @@
+"""Everything that can be set: the model's architecture and conventions, and a training run.
+
+A `ModelConfig` is a tree of frozen parts; a `Config` is a run. Settings go by dotted paths everywhere:
+``config.replace({"rpn.post_nms_test": 500})``, ``--config.model.rpn.post_nms_test=500``. Nothing here
+imports JAX.
+"""
+
+from jaxmaskrcnn.config.backbones import BackboneConfig, FPNConfig, Level, NeckConfig, ResNetConfig
+from jaxmaskrcnn.config.heads import (
+    AnchorConfig,
+    BoxConfig,
+    BoxLossConfig,
+    BoxStageConfig,
+    Classes,
+    MaskConfig,
+    PoolConfig,
+    RegionConfig,
+    RPNConfig,
+    TrunkConfig,
+)
+from jaxmaskrcnn.config.model import ComputeConfig, DetectionConfig, InputConfig, ModelConfig
+from jaxmaskrcnn.config.run import (
+    Config,
+    DataConfig,
+    ModelSection,
+    OptimizerConfig,
+    ShapesConfig,
+    TrainConfig,
+)
+from jaxmaskrcnn.config.values import ConfigError
+
+__all__ = [
+    "AnchorConfig",
+    "BackboneConfig",
+    "BoxConfig",
+    "BoxLossConfig",
+    "BoxStageConfig",
+    "Classes",
+    "ComputeConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "DetectionConfig",
+    "FPNConfig",
+    "InputConfig",
+    "Level",
+    "MaskConfig",
+    "ModelConfig",
+    "ModelSection",
+    "NeckConfig",
+    "OptimizerConfig",
+    "PoolConfig",
+    "RPNConfig",
+    "RegionConfig",
+    "ResNetConfig",
+    "ShapesConfig",
+    "TrainConfig",
+    "TrunkConfig",
+]

@@ -1,0 +1,226 @@
+"""What is computed from feature maps: the region proposal network, the regions, the box and the mask head.
+
+The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
+"""
+
+# No `from __future__ import annotations` here: the values are checked by the field types.
+
+import dataclasses
+from typing import ClassVar, Literal, NamedTuple
+
+from jaxmaskrcnn.config.backbones import BackboneConfig, Norm
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive, Whole
+
+DeltaClamp = Literal["max", "both"]  # limits of dw and dh: the upper one only, or both
+
+
+class Classes(NamedTuple):
+    """How many classes there are, and where the background is among their logits.
+
+    Attributes:
+        count: K, the object classes.
+        background: "first" or "last".
+
+    Example:
+        >>> classes = Classes(3, "first")
+        >>> classes.logits, classes.offset, classes.background_channel
+        (4, 1, 0)
+    """
+
+    count: int
+    background: str
+
+    @property
+    def logits(self) -> int:
+        """K + 1."""
+        return self.count + 1
+
+    @property
+    def offset(self) -> int:
+        """Channel of the first object class: 1 where the background comes first, else 0."""
+        return 1 if self.background == "first" else 0
+
+    @property
+    def background_channel(self) -> int:
+        """Channel of the background."""
+        return 0 if self.background == "first" else self.count
+
+
+# -- region proposal network
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnchorConfig(Part):
+    """The anchors of every cell, level by level.
+
+    Every level has equally many, its sizes times its ratios, as the levels share one RPN head.
+
+    Example:
+        >>> AnchorConfig(sizes=(32, 64), ratios=(0.5, 1.0)).per_level
+        (((32.0,), (0.5, 1.0)), ((64.0,), (0.5, 1.0)))
+    """
+
+    # For each level the square roots of the areas in pixels; a number is a level with one size.
+    sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    # Height / width; a group of them for each level where they differ.
+    ratios: tuple[float, ...] | tuple[tuple[float, ...], ...] = (0.5, 1.0, 2.0)
+    order: Literal["ratio", "size"] = "ratio"  # which one changes slowest among the anchors of a cell
+    rounding: bool = True  # base anchors rounded to whole pixels
+    stride: Literal["derived", "fixed"] = "derived"  # derived: extent // feature size; fixed: the level's own
+
+    def __post_init__(self):
+        super().__post_init__()
+        groups = bool(self.ratios) and isinstance(self.ratios[0], tuple)
+        if groups and len(self.ratios) != len(self.sizes):
+            raise ConfigError(
+                f"AnchorConfig.ratios has {len(self.ratios)} groups and AnchorConfig.sizes "
+                f"{len(self.sizes)}; give a group of ratios for each level, or the same numbers for all."
+            )
+        counts = {len(sizes) * len(ratios) for sizes, ratios in self.per_level}
+        if len(counts) != 1 or 0 in counts or any(x <= 0 for pair in self.per_level for y in pair for x in y):
+            raise ConfigError(
+                f"AnchorConfig has the sizes {self.sizes!r} and ratios {self.ratios!r}; give positive "
+                "numbers, and equally many anchors for each level."
+            )
+
+    @property
+    def per_level(self) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
+        """Sizes and ratios of each level."""
+        groups = isinstance(self.ratios[0], tuple) if self.ratios else False
+        return tuple((s, self.ratios[i] if groups else self.ratios) for i, s in enumerate(self.sizes))
+
+    @property
+    def per_cell(self) -> int:
+        """A, the number of anchors of a cell."""
+        sizes, ratios = self.per_level[0]
+        return len(sizes) * len(ratios)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoxLossConfig(Part):
+    """The loss of box deltas."""
+
+    beta: NotNegative = 1.0 / 9.0  # where smooth L1 begins to be linear; 0: plain L1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RPNConfig(Part):
+    """Region proposal network: its head, its proposals and its losses (`models/rpn.py`, `losses/rpn.py`)."""
+
+    names: ClassVar[str] = "jaxmaskrcnn.models.rpn_names"
+    anchors: AnchorConfig = AnchorConfig()
+    convs: Count = 1
+    norm: Norm = "none"
+    ranking: Literal["logit", "probability"] = "logit"
+    pre_nms_train: Count = 2000  # per level
+    pre_nms_test: Count = 1000
+    post_nms_train: Count = 2000  # per image
+    post_nms_test: Count = 1000
+    nms_threshold: NotNegative = 0.7
+    min_side: NotNegative = 1e-3  # torchvision keeps sides >= 1e-3, the others sides > 0
+    delta_clamp: DeltaClamp = "max"
+    foreground_iou: Fraction = 0.7
+    background_iou: Fraction = 0.3
+    low_quality: Literal["label", "reassign"] = (
+        "label"  # label: keeps its own best object; MMDetection reassigns
+    )
+    low_quality_min_iou: Fraction = 0.0
+    iou_epsilon: NotNegative = 0.0  # lower limit of the union area in matching (MMDetection: 1e-6)
+    crowd: Literal["ignore", "drop"] = "ignore"  # ignore: inside a crowd neither positive nor negative
+    crowd_overlap: Fraction = 0.5  # share of a box inside a crowd region from which it is ignored
+    batch_size: Count = 256  # anchors sampled per image
+    positive_fraction: Fraction = 0.5
+    loss_count: Literal["sampled", "constant"] = "sampled"  # constant: batch_size * images
+    loss: BoxLossConfig = BoxLossConfig()
+
+
+# -- regions of interest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegionConfig(Part):
+    """Which regions the heads learn from (`losses/assignment.py`)."""
+
+    ground_truth_proposals: Literal["append", "prepend"] = "append"
+    batch_size: Count = 512
+    positive_fraction: Fraction = 0.25
+    low_quality: Literal["none", "label", "reassign"] = "none"  # as in RPNConfig
+    iou_epsilon: NotNegative = 0.0  # these three as in RPNConfig
+    crowd: Literal["ignore", "drop"] = "ignore"
+    crowd_overlap: Fraction = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoolConfig(Part):
+    """RoIAlign of a head's regions (`models/pooling.py`)."""
+
+    size: Count = 7  # side of the output
+    sampling_ratio: Whole = 2  # samples a side of a bin; 0: adaptive
+    aligned: bool = False  # half a pixel subtracted from the coordinates
+    level_rule: Literal["torchvision", "detectron2", "mmdet"] = "torchvision"  # place of the epsilon
+    scale: Literal["inferred", "stride"] = "inferred"  # inferred: 2^round(log2(feature / image))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrunkConfig(Part):
+    """Layers that all pooled regions pass before the heads; the classes below are its kinds.
+
+    Attributes:
+        kind: What files and command lines call it.
+        module: The class that it builds, as "package.module:Class". It is made with this configuration and
+            the backbone's, and called as ``trunk(regions, mask, train)``.
+    """
+
+    kind: ClassVar[str]
+    module: ClassVar[str]
+    names: ClassVar[str]
+
+    def channels(self, backbone: BackboneConfig) -> int:
+        """Channels of its output."""
+        raise TypeError(f"{type(self).__name__} does not say how many channels it has; give it `channels`.")
+
+    def side(self, size: int) -> int:
+        """Side of its output for regions of a side."""
+        raise TypeError(f"{type(self).__name__} does not say how large its output is; give it `side`.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoxStageConfig(Part):
+    """One stage of the box head; Faster R-CNN has one, a cascade several."""
+
+    foreground_iou: Fraction = 0.5  # a region with at least this IoU is positive, every other one negative
+    box_weights: tuple[Positive, Positive, Positive, Positive] = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoxConfig(Part):
+    """Box head (`models/heads/box.py`, `losses/heads.py`)."""
+
+    names: ClassVar[str] = "jaxmaskrcnn.models.heads.box_names"
+    pool: PoolConfig = PoolConfig()
+    convs: Whole = 0
+    conv_dim: Count = 256
+    fcs: Whole = 2
+    fc_dim: Count = 1024
+    norm: Norm = "none"  # of the convolutions
+    average: bool = False  # the mean of a region's cells in place of all of them one after the other
+    class_agnostic: bool = False
+    delta_clamp: DeltaClamp = "max"
+    loss: BoxLossConfig = BoxLossConfig()
+    stages: tuple[BoxStageConfig, ...] = (BoxStageConfig(),)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskConfig(Part):
+    """Mask head (`models/heads/mask.py`, `losses/heads.py`)."""
+
+    kind: ClassVar[str] = "fcn"
+    module: ClassVar[str] = "jaxmaskrcnn.models.heads.mask:MaskHead"
+    names: ClassVar[str] = "jaxmaskrcnn.models.heads.mask_names"
+    pool: PoolConfig = PoolConfig(size=14)
+    convs: Whole = 4
+    dim: Count = 256
+    norm: Norm = "none"  # of the convolutions
+    class_agnostic: bool = False
+    # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
+    targets: Literal["soft", "threshold", "polygon"] = "soft"

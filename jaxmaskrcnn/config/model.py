@@ -1,0 +1,209 @@
+"""A model's configuration: a tree of parts, frozen and hashable.
+
+It holds what differs between torchvision, Detectron2 and MMDetection, and between their models, as plain
+data; the presets of ``zoo/`` fill it in. The parts are in ``backbones.py`` and ``heads.py``.
+"""
+
+# No `from __future__ import annotations` here: the values are checked by the field types.
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from jaxmaskrcnn.config import paths
+from jaxmaskrcnn.config.backbones import BackboneConfig, FPNConfig, Level, NeckConfig, ResNetConfig
+from jaxmaskrcnn.config.heads import (
+    BoxConfig,
+    Classes,
+    MaskConfig,
+    PoolConfig,
+    RegionConfig,
+    RPNConfig,
+    TrunkConfig,
+)
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive
+from jaxmaskrcnn.structures import Category
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputConfig(Part):
+    """How an image becomes the network's input (`ops/resize.py`, `data/preprocess.py`)."""
+
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    pixel_scale: Positive = 1.0 / 255.0  # what uint8 values are multiplied by before mean and std
+    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # in channel_order
+    pixel_std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    normalise_before_resize: bool = True
+    resize_kernel: Literal["torch", "pil", "cv2"] = "torch"  # float32 | uint8 with antialias | uint8
+    size_rule: Literal["torchvision", "detectron2", "mmdet"] = "torchvision"  # torchvision truncates
+    test_min_size: Count = 800  # short side in pixels at test time
+    test_max_size: Count = 1333  # limit of the long side at test time
+    pad_divisor: Count = 32
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.normalise_before_resize and self.resize_kernel != "torch":
+            raise ConfigError(
+                f"InputConfig.normalise_before_resize is True, but the kernel {self.resize_kernel!r} resizes "
+                "uint8 images; set it to False or take the kernel 'torch'."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectionConfig(Part):
+    """From the heads' output to the final detections (`models/detections.py`, `inference/postprocess.py`)."""
+
+    score_threshold: float = 0.05
+    nms_threshold: NotNegative = 0.5
+    per_image: Count = 100
+    min_side: NotNegative = 1e-2  # 0: no limit
+    rescale_rule: Literal["torchvision", "detectron2", "mmdet"] = (
+        "torchvision"  # detectron2: clips, drops empty
+    )
+    paste_rule: Literal["torchvision", "detectron2"] = "torchvision"  # whole-pixel boxes | grid
+    mask_threshold: Fraction = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComputeConfig(Part):
+    """Precision, memory, and which parameters decay."""
+
+    dtype: Literal["float32", "bfloat16", "float64"] = (
+        "float32"  # of activations; parameters and losses: float32
+    )
+    remat: bool = False  # compute the backbone's stages again for the gradient, for less memory
+    weight_decay_exempts_norm: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(Part):
+    """Architecture and numeric conventions of one Mask R-CNN.
+
+    The defaults are those of torchvision's ``maskrcnn_resnet50_fpn``. Lengths are pixels, thresholds are
+    IoU or probability.
+
+    Attributes:
+        num_classes: Without the background.
+        categories: Of the classes; () where the source of the weights names none.
+        background: The background's place among the class logits.
+        neck: None takes the backbone's maps as they are.
+        trunk: Layers between the pooled regions and the heads; None where there are none.
+        mask: None makes a Faster R-CNN.
+
+    Raises:
+        ConfigError: A field has a value outside of its choices.
+
+    Example:
+        >>> config = ModelConfig(num_classes=2, backbone=ResNetConfig(depth=18))
+        >>> config.mask.pool.size, config.replace({"mask": None, "rpn.nms_threshold": 0.8}).rpn.nms_threshold
+        (14, 0.8)
+    """
+
+    num_classes: Count = 90
+    categories: tuple[Category, ...] = ()
+    background: Literal["first", "last"] = "first"
+    input: InputConfig = InputConfig()
+    backbone: BackboneConfig = ResNetConfig()
+    neck: NeckConfig | None = FPNConfig()
+    rpn: RPNConfig = RPNConfig()
+    regions: RegionConfig = RegionConfig()
+    trunk: TrunkConfig | None = None
+    box: BoxConfig = BoxConfig()
+    mask: MaskConfig | None = MaskConfig()
+    detections: DetectionConfig = DetectionConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.categories and len(self.categories) != self.num_classes:
+            raise ConfigError(
+                f"ModelConfig.categories names {len(self.categories)} classes but num_classes is "
+                f"{self.num_classes}; give as many of them as there are classes, or none."
+            )
+        sizes, levels = self.rpn.anchors.sizes, self.levels
+        if len(sizes) != len(levels):
+            strides = ", ".join(str(level.stride) for level in levels)
+            raise ConfigError(
+                f"ModelConfig.rpn.anchors.sizes has {len(sizes)} entries, but there are {len(levels)} "
+                f"levels, with the strides {strides}; give one entry for each."
+            )
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The feature maps that proposals come from, finest first."""
+        backbone = self.backbone.levels
+        return backbone if self.neck is None else self.neck.levels(backbone)
+
+    @property
+    def pooled_levels(self) -> tuple[Level, ...]:
+        """The first of them, which regions are pooled from."""
+        return self.levels if self.neck is None else self.neck.pooled(self.levels)
+
+    @property
+    def region_channels(self) -> int:
+        """Channels of the regions that the heads see."""
+        return self.trunk.channels(self.backbone) if self.trunk else self.pooled_levels[0].channels
+
+    def region_side(self, pool: PoolConfig) -> int:
+        """Side of the regions that a head sees.
+
+        Args:
+            pool: Of the head.
+
+        Returns:
+            S.
+        """
+        return self.trunk.side(pool.size) if self.trunk else pool.size
+
+    @property
+    def classes(self) -> Classes:
+        """How many classes there are, and where the background is."""
+        return Classes(self.num_classes, self.background)
+
+    @property
+    def foreground_offset(self) -> int:
+        """Channel of the first object class: 1 where the background comes first, else 0."""
+        return self.classes.offset
+
+    def known_categories(self) -> tuple[Category, ...]:
+        """The categories, or those that the source library's labels stand for where none are named.
+
+        torchvision returns labels that count the background as 0, so its first class has the
+        id 1; Detectron2 and MMDetection number their classes from 0.
+
+        Returns:
+            ``num_classes`` of them, in label order.
+        """
+        first = self.foreground_offset
+        return self.categories or tuple(
+            Category(i + first, f"class {i + first}") for i in range(self.num_classes)
+        )
+
+    def get(self, path: str) -> Any:
+        """The value of a setting.
+
+        Args:
+            path: Such as "rpn.nms_threshold"; see `config.paths.get_path`.
+
+        Returns:
+            The value; None where a part on the way is None.
+
+        Raises:
+            ConfigError: There is no such setting.
+        """
+        return paths.get_path(self, path)
+
+    def replace(self, changes: Mapping[str, Any] | None = None, **fields: Any) -> "ModelConfig":
+        """A copy with other settings, by dotted path; see `config.paths.replace`.
+
+        Args:
+            changes: Such as ``{"rpn.post_nms_test": 500, "mask": None}``.
+            **fields: Fields of the top level, such as ``num_classes=2``.
+
+        Returns:
+            The copy.
+
+        Raises:
+            ConfigError: There is no such setting, or its value cannot work.
+        """
+        return paths.replace(self, {**(changes or {}), **fields})

@@ -1,0 +1,126 @@
+"""``--config.section.field=value`` on a command line: one pass over them, by the types of the fields."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from jaxmaskrcnn.config import paths
+from jaxmaskrcnn.config.run import Config
+from jaxmaskrcnn.config.values import ConfigError, parse
+from jaxmaskrcnn.errors import UserError
+
+
+def override(config: Config, arguments: Sequence[str]) -> Config:
+    """A run's config with some of its settings changed.
+
+    Args:
+        config: Of the run; changed in place.
+        arguments: ``--config.section.field=value`` as they are typed; the value may be the next argument.
+
+    Returns:
+        The config.
+
+    Raises:
+        UserError: An argument is no such setting, does not exist, or has a value of another type.
+
+    Example:
+        >>> arguments = ["--config.train.steps=5", "--config.model.rpn.nms_threshold=0.8"]
+        >>> config = override(Config(), arguments)
+        >>> config.train.steps, config.model.architecture.rpn.nms_threshold
+        (5, 0.8)
+    """
+    architecture = {}
+    for path, text in _pairs(config, arguments):
+        section, _, name = path.partition(".")
+        if section == "model" and name and name not in ("weights", "num_classes"):
+            architecture[name] = text
+        else:
+            _set(config, path, text)
+    if architecture:
+        config.model.architecture = _architecture(config.model.architecture, architecture)
+    return config
+
+
+def _pairs(config: Config, arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Paths and texts of the values."""
+    pairs, rest = [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        found = re.fullmatch(r"--?config\.([^=]+)(?:=(.*))?", argument, re.DOTALL)
+        if found is None:
+            raise UserError(f"{argument!r} is not an argument; {_meant(config, argument)}")
+        path, text = found.groups()
+        if text is None:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"--config.{path} has no value; give --config.{path}=VALUE.")
+            text = rest.pop(0)
+        pairs.append((path, text))
+    return pairs
+
+
+def _meant(config: Config, argument: str) -> str:
+    """What somebody who typed this may have wanted."""
+    flag = argument.split("=")[0]
+    # On a command line the settings of the architecture are those of the model.
+    names = [f"--config.{path}".replace(".architecture.", ".") for path, _, _ in paths.settings(config)]
+    close = difflib.get_close_matches(flag, names, n=1, cutoff=0.8) if flag.startswith("-") else []
+    return f"did you mean {close[0]}?" if close else "see --help."
+
+
+def _set(config: Config, path: str, text: str) -> None:
+    place, _, name = path.rpartition(".")
+    try:
+        owner = paths.get_path(config, place) if place else config
+        expected = paths.type_of(config, path)
+    except ConfigError:
+        raise UserError(_unknown(config, path)) from None
+    if dataclasses.is_dataclass(getattr(owner, name)):
+        raise UserError(_section(path))
+    setattr(owner, name, parse(text, expected, f"config.{path}"))
+
+
+def _section(path: str) -> str:
+    return f"config.{path} is a section; set one of its fields, --config.{path}.FIELD=VALUE."
+
+
+def _architecture(model: Any, texts: dict[str, str]) -> Any:
+    """A model's configuration with settings from texts; kinds of parts come first."""
+    changes = {}
+    for path, text in sorted(texts.items(), key=lambda item: not _is_part(model, item[0])):
+        if _is_part(model, path):
+            model = model.replace({path: {"true": True, "false": False}.get(text.lower(), text)})
+            continue
+        try:
+            expected = paths.type_of(model, path)
+        except ConfigError as error:
+            raise UserError(f"config.model: {error}") from None
+        if dataclasses.is_dataclass(expected):
+            raise UserError(_section(f"model.{path}"))
+        changes[path] = parse(text, expected, f"config.model.{path}")
+    return model.replace(changes)
+
+
+def _is_part(model: Any, path: str) -> bool:
+    if path.endswith(".kind"):
+        return True
+    try:
+        return bool(paths.part_classes(paths.type_of(model, path)))
+    except ConfigError:
+        return False
+
+
+def _unknown(config: Config, path: str) -> str:
+    sections = [field.name for field in dataclasses.fields(config)]
+    section, _, name = path.partition(".")
+    if section in sections and name:
+        return paths.unknown(getattr(config, section), name, f"config.{section}.")
+    known = [name.replace(".architecture.", ".") for name, _, _ in paths.settings(config)]
+    last = path.rsplit(".", 1)[-1]
+    close = [name for name in known if name.rsplit(".", 1)[-1] == last][:3]
+    close = close or difflib.get_close_matches(path, known, n=3, cutoff=0.7)
+    hint = f"did you mean {' or '.join(f'config.{name}' for name in close)}?" if close else (
+        f"the sections are {', '.join(sections)}."
+    )  # fmt: skip
+    return f"There is no setting config.{path}; {hint}"

@@ -1,0 +1,56 @@
+"""Anchors as torchvision and Detectron2 write them: a list of sizes and a list of ratios for each level."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxmaskrcnn.config import Level, ModelConfig
+from jaxmaskrcnn.convert.configs.config_table import Settings
+from jaxmaskrcnn.convert.configs.conversions import Conversion, number, several, short
+
+Lists = tuple[tuple[float, ...], ...]
+
+PER_LEVEL: Conversion = several(several(number(1e-6)), text="a list of numbers above 0 for each level")
+
+
+def read_anchors(
+    settings: Settings, keys: tuple[str, str], levels: Sequence[Level], shared: bool
+) -> dict[str, Any]:
+    """Sizes and ratios of the anchors, by dotted path; problems are noted.
+
+    Args:
+        settings: Of the file.
+        keys: Of the sizes and of the ratios, which are checked with `PER_LEVEL`.
+        levels: Of the model.
+        shared: Whether one list may stand for all levels.
+    """
+    found: list[Lists] = []
+    for key in keys:
+        value = settings.values.get(key)
+        lists = PER_LEVEL.read(value) if PER_LEVEL.reads(value) else ()
+        if shared and len(lists) == 1:
+            lists *= len(levels)
+        if len(lists) == len(levels):
+            found.append(lists)
+        else:
+            one = ", or one list for all" if shared else ""
+            text = f"{len(levels)} lists of numbers above 0, one for each level{one}"
+            settings.refuse(key, value, text)
+    if len(found) < len(keys):
+        return {}
+    sizes, ratios = found
+    counts = [len(a) * len(b) for a, b in zip(sizes, ratios, strict=True)]
+    if len(set(counts)) > 1:
+        text = f"{' and '.join(keys)} give {short(counts)} anchors a cell; supported: as many for each level"
+        settings.problem(keys[0], text)
+    return {"rpn.anchors.sizes": sizes, "rpn.anchors.ratios": ratios[0] if len(set(ratios)) == 1 else ratios}
+
+
+def sizes_and_ratios(config: ModelConfig) -> tuple[Lists, Lists]:
+    """The counterpart of `read_anchors`: a group of sizes and one of ratios for each level."""
+    sizes, ratios = zip(*config.rpn.anchors.per_level, strict=True)
+    return sizes, ratios
+
+
+def order_matters(config: ModelConfig) -> bool:
+    """Whether ``rpn.anchors.order`` makes a difference: cells have several sizes and several ratios."""
+    return any(len(sizes) > 1 and len(ratios) > 1 for sizes, ratios in config.rpn.anchors.per_level)

@@ -1,0 +1,201 @@
+"""ResNet backbones (He et al., 2015), by the names of torchvision's modules.
+
+The stride of a bottleneck lies in its 3x3 convolution (torchvision, MMDetection's "pytorch"
+style) or in its first 1x1 (the original MSRA weights, Detectron2, MMDetection's "caffe"
+style): ``ResNetConfig.stride_in_1x1``.
+
+Shapes: B images, H and W of the canvas, C2 to C5 the stages' outputs at strides 4 to 32.
+"""
+
+import jax
+from flax import nnx
+
+from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, ResNetConfig
+from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.layers import Conv, conv_norm
+from jaxmaskrcnn.models.norm import make_norm
+from jaxmaskrcnn.models.padding import zero_outside
+
+Array = jax.Array
+
+
+class Downsample(nnx.Module):
+    """The 1x1 convolution and norm on a shortcut whose shape changes."""
+
+    def __init__(self, features_in, features_out, *, stride, config: ResNetConfig, dtype, rngs):
+        self.conv = Conv(features_in, features_out, 1, stride=stride, bias=False, dtype=dtype, rngs=rngs)
+        self.bn = _norm(features_out, config, dtype, rngs)
+
+    def __call__(self, x, mask, train):
+        return conv_norm(self.conv, self.bn, x, mask, train)
+
+
+class BasicBlock(nnx.Module):
+    """Two 3x3 convolutions: ResNet-18 and 34."""
+
+    def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
+        c = dict(bias=False, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(features_in, width, 3, stride=stride, **c)
+        self.bn1 = _norm(width, config, dtype, rngs)
+        self.conv2 = Conv(width, width, 3, **c)
+        self.bn2 = _norm(width, config, dtype, rngs)
+        self.downsample = _shortcut(features_in, width, stride, config, dtype, rngs)
+
+    def __call__(self, x: Array, mask_in: Array | None, mask: Array | None, train: bool) -> Array:
+        shortcut = x if self.downsample is None else self.downsample(x, mask, train)
+        x = conv_norm(self.conv1, self.bn1, zero_outside(x, mask_in), mask, train, relu=True)
+        x = zero_outside(x, mask)
+        return conv_norm(self.conv2, self.bn2, x, mask, train, shortcut=shortcut, relu=True)
+
+
+class Bottleneck(nnx.Module):
+    """1x1, 3x3, 1x1: ResNet-50, 101 and 152, ResNeXt and wide ResNet."""
+
+    def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
+        inner = width * config.width_per_group // 64 * config.groups
+        stride1, stride2 = (stride, 1) if config.stride_in_1x1 else (1, stride)
+        c = dict(bias=False, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(features_in, inner, 1, stride=stride1, **c)
+        self.bn1 = _norm(inner, config, dtype, rngs)
+        self.conv2 = Conv(inner, inner, 3, stride=stride2, groups=config.groups, **c)
+        self.bn2 = _norm(inner, config, dtype, rngs)
+        self.conv3 = Conv(inner, 4 * width, 1, **c)
+        self.bn3 = _norm(4 * width, config, dtype, rngs)
+        self.downsample = _shortcut(features_in, 4 * width, stride, config, dtype, rngs)
+        self.stride_in_1x1 = config.stride_in_1x1
+
+    def __call__(self, x: Array, mask_in: Array | None, mask: Array | None, train: bool) -> Array:
+        shortcut = x if self.downsample is None else self.downsample(x, mask, train)
+        mask_inner = mask if self.stride_in_1x1 else mask_in
+        x = conv_norm(self.conv1, self.bn1, x, mask_inner, train, relu=True)
+        x = conv_norm(self.conv2, self.bn2, zero_outside(x, mask_inner), mask, train, relu=True)
+        return conv_norm(self.conv3, self.bn3, x, mask, train, shortcut=shortcut, relu=True)
+
+
+class ResNet(nnx.Module):
+    """Stem and four stages (He et al., 2015; of wide ResNets and ResNeXt too).
+
+    Args:
+        config: Depth, width and the rest.
+        dtype: Of the activations.
+        remat: Compute the stages again for the gradient, for less memory.
+        rngs: For the initial weights.
+
+    Attributes:
+        conv1, bn1: The stem.
+        layer1, layer2, layer3, layer4: Lists of blocks, as far as there are outputs.
+        levels: Stride and channels of the maps that it returns.
+
+    Example:
+        >>> config = ResNetConfig(depth=18, width=8)
+        >>> body = nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0)))
+        >>> [c.shape for c in jax.eval_shape(lambda body, x: body(x), body, jnp.zeros((1, 64, 96, 3)))]
+        [(1, 16, 24, 8), (1, 8, 12, 16), (1, 4, 6, 32), (1, 2, 3, 64)]
+    """
+
+    def __init__(self, config: ResNetConfig, *, dtype: str = "float32", remat: bool = False, rngs: nnx.Rngs):
+        width = config.width
+        self.conv1 = Conv(3, width, 7, stride=2, bias=False, dtype=dtype, rngs=rngs)
+        self.bn1 = _norm(width, config, dtype, rngs)
+        self.levels, self.remat, self.freeze_at = config.levels, remat, config.freeze_at
+        features, self.outputs = width, config.outputs
+        for number in range(2, config.outputs[-1] + 1):
+            stride = 1 if number == 2 else 2
+            blocks = stage(config, number, features, stride, dtype=dtype, rngs=rngs)
+            setattr(self, f"layer{number - 1}", blocks)
+            features = config.stage(number).channels
+
+    def __call__(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008 (Pass is frozen)
+        """Features of a batch.
+
+        Args:
+            images: [B, H, W, 3], normalised, zero outside of each image.
+            pass_: See `Pass`.
+
+        Returns:
+            One map for each of ``config.outputs``: C2 [B, H/4, W/4, C] to C5 [B, H/32, W/32, C], rounded up.
+        """
+        mask = pass_.inside(2, tuple(-(-side // 2) for side in images.shape[1:3]))
+        x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
+        x = zero_outside(x, mask)
+        # Pooling pads with -inf; behind a ReLU the zeros outside of an extent do the same.
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        mask = pass_.inside(4, x.shape[1:3])
+        outputs = {}
+        for number in range(2, self.outputs[-1] + 1):
+            mask_in = mask
+            if number > 2:
+                mask = pass_.inside(2**number, tuple(-(-n // 2) for n in x.shape[1:3]))
+            apply = _run_again_for_gradient if self.remat else run_blocks
+            x = outputs[number] = apply(getattr(self, f"layer{number - 1}"), x, mask_in, mask, pass_.train)
+        return tuple(outputs[number] for number in self.outputs)
+
+    def frozen(self) -> tuple[str, ...]:
+        """Patterns of the parameters that ``freeze_at`` keeps as they are, by their paths in this module.
+
+        Source: Detectron2's FREEZE_AT; torchvision's 3 trainable layers and MMDetection's
+        frozen_stages=1 are ``freeze_at=2``.
+
+        Returns:
+            Glob patterns, such as "layer1.*".
+        """
+        stem = ("conv1.*", "bn1.*") if self.freeze_at >= 1 else ()
+        return (*stem, *(f"layer{i}.*" for i in range(1, self.freeze_at)))
+
+
+def stage(
+    config: ResNetConfig, number: int, features_in: int, stride: int, *, dtype: str, rngs: nnx.Rngs
+) -> nnx.List:
+    """The blocks of a stage.
+
+    Args:
+        config: Of the ResNet.
+        number: 2 to 5; the stage ends in C2 to C5.
+        features_in: Channels of its input.
+        stride: Of its first block.
+        dtype: Of the activations.
+        rngs: For the initial weights.
+    """
+    block = Bottleneck if config.depth >= 50 else BasicBlock
+    blocks = []
+    for i in range(STAGE_BLOCKS[config.depth][number - 2]):
+        width = config.width * 2 ** (number - 2)
+        blocks.append(
+            block(features_in, width, stride=stride if i == 0 else 1, config=config, dtype=dtype, rngs=rngs)
+        )
+        features_in = config.stage(number).channels
+    return nnx.List(blocks)
+
+
+def run_blocks(blocks, x: Array, mask_in: Array | None, mask: Array | None, train: bool) -> Array:
+    """One stage; its first block may have a stride, which the two masks differ by."""
+    for block in blocks:
+        x = block(x, mask_in, mask, train)
+        mask_in = mask
+    return x
+
+
+def _run_again_for_gradient(blocks, x, mask_in, mask, train: bool) -> Array:
+    """One stage of which only the input is kept; the gradient computes the rest once more."""
+    graphdef, state = nnx.split(blocks)
+
+    @jax.checkpoint
+    def run(state, x, mask_in, mask):
+        copy = nnx.merge(graphdef, state, copy=True)
+        return run_blocks(copy, x, mask_in, mask, train), nnx.state(copy, nnx.BatchStat)
+
+    x, statistics = run(state, x, mask_in, mask)
+    # Nothing moves in a prediction, and a model may then be one that cannot be changed.
+    if train:
+        nnx.update(blocks, statistics)
+    return x
+
+
+def _shortcut(features_in, features_out, stride, config: ResNetConfig, dtype, rngs) -> Downsample | None:
+    if stride == 1 and features_in == features_out:
+        return None
+    return Downsample(features_in, features_out, stride=stride, config=config, dtype=dtype, rngs=rngs)
+
+
+def _norm(features, config: ResNetConfig, dtype, rngs):
+    return make_norm(config.norm, features, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)

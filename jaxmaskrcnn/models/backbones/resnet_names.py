@@ -1,0 +1,119 @@
+"""Names of a ResNet's arrays in other libraries, and what the arrays show; see `convert/names/layers.py`."""
+
+from typing import Any
+
+from jaxmaskrcnn.config import ModelConfig, ResNetConfig
+from jaxmaskrcnn.config.backbones import STAGE_BLOCKS
+from jaxmaskrcnn.convert.names.layers import NORM, Shapes, count_layers
+from jaxmaskrcnn.convert.names.tables import CONV, Names, Row, Vocabulary
+from jaxmaskrcnn.errors import UserError
+
+# The name that each file of such a backbone alone has once.
+STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}
+_BODY = "backbone.body."
+
+
+def names(library: str, part: ResNetConfig, source: str, target: str = _BODY) -> Names:
+    """The rows of a library.
+
+    Args:
+        library: "torchvision", "detectron2" or "mmdet".
+        part: The backbone.
+        source: What stands before the library's names.
+        target: What stands before the model's paths.
+    """
+    block = "layer{stage}.{block}"
+    if library == "detectron2":
+        layers = ("stem.conv1", "stem.conv1.norm", "conv{k}", "conv{k}.norm", "shortcut", "shortcut.norm")
+        return _names(source, target, "res{stage}.{block}", layers, {"stage": _DETECTRON2_STAGES})
+    table = _names(
+        source, target, block, ("conv1", "bn1", "conv{k}", "bn{k}", "downsample.0", "downsample.1")
+    )
+    if library == "torchvision":
+        return table
+    # Group norm has names of its own, which come first: of two rows that could name an array, the first does.
+    alias = part.norm != "gn"
+    group_norm = [
+        Row(f"{source}gn1.{{norm}}", f"{target}bn1.{{norm}}", alias=alias),
+        Row(f"{source}{block}.gn{{k}}.{{norm}}", f"{target}{block}.bn{{k}}.{{norm}}", alias=alias),
+    ]
+    return table._replace(rows=[*group_norm, *table.rows])
+
+
+_DETECTRON2_STAGES = {str(i + 1): str(i) for i in range(1, 5)}
+
+
+def _names(
+    source: str, target: str, block: str, layers: tuple[str, ...], words: Vocabulary | None = None
+) -> Names:
+    stem, stem_norm, conv, norm, shortcut, shortcut_norm = layers
+    model, block = f"{target}layer{{stage}}.{{block}}", f"{source}{block}"
+    rows = [
+        Row(f"{source}{stem}.weight", f"{target}conv1.kernel", CONV),
+        Row(f"{source}{stem_norm}.{{norm}}", f"{target}bn1.{{norm}}"),
+        Row(f"{block}.{conv}.weight", f"{model}.conv{{k}}.kernel", CONV),
+        Row(f"{block}.{norm}.{{norm}}", f"{model}.bn{{k}}.{{norm}}"),
+        Row(f"{block}.{shortcut}.weight", f"{model}.downsample.conv.kernel", CONV),
+        Row(f"{block}.{shortcut_norm}.{{norm}}", f"{model}.downsample.bn.{{norm}}"),
+    ]
+    return Names(rows, {"norm": NORM, **(words or {})})
+
+
+def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
+    """The settings that arrays show; None where there is no ResNet.
+
+    Raises:
+        UserError: The ResNet has another number of blocks than each that is known.
+    """
+    if f"{_BODY}conv1.kernel" not in shapes:
+        return None
+    counts = tuple(count_layers(shapes, f"{_BODY}layer{i}.{{}}.conv1.kernel") for i in range(1, 5))
+    deep = f"{_BODY}layer1.0.conv3.kernel" in shapes
+    depths = [depth for depth, blocks in STAGE_BLOCKS.items() if blocks == counts and (depth >= 50) == deep]
+    if not depths:
+        block = "bottleneck" if deep else "basic"
+        raise UserError(
+            f"{what} has a ResNet whose stages have {', '.join(map(str, counts))} {block} blocks; "
+            f"known are the depths {', '.join(map(str, STAGE_BLOCKS))}."
+        )
+    width = shapes[f"{_BODY}conv1.kernel"][-1]
+    found = {
+        "backbone.depth": depths[0],
+        "backbone.width": width,
+        "backbone.norm": "bn" if f"{_BODY}bn1.mean" in shapes else "gn",
+    }
+    if deep:
+        kernel = shapes[f"{_BODY}layer1.0.conv2.kernel"]  # [3, 3, inner / groups, inner]
+        groups = kernel[3] // kernel[2]
+        found |= {
+            "backbone.groups": groups,
+            "backbone.width_per_group": kernel[3] * 64 // (width * groups),
+        }
+    return found
+
+
+def structure(config: ModelConfig) -> dict[str, Any]:
+    """What `read_structure` finds in the arrays of a model of this configuration."""
+    part = config.backbone
+    found = {
+        "backbone.depth": part.depth,
+        "backbone.width": part.width,
+        "backbone.norm": "gn" if part.norm == "gn" else "bn",
+    }
+    if part.depth >= 50:  # the others' blocks have no inner width
+        found |= {"backbone.groups": part.groups, "backbone.width_per_group": part.width_per_group}
+    return found
+
+
+def describe(part: ResNetConfig) -> str:
+    """The backbone in words.
+
+    Example:
+        >>> describe(ResNetConfig(depth=101, groups=32, width_per_group=8))
+        'ResNeXt-101-32x8d of width 64'
+    """
+    groups, per_group = part.groups, part.width_per_group
+    title = f"ResNeXt-{part.depth}-{groups}x{per_group}d" if groups > 1 else f"ResNet-{part.depth}"
+    if groups == 1 and per_group != 64:
+        title = f"wide {title}-{per_group // 64}"
+    return f"{title} of width {part.width}"

@@ -1,0 +1,83 @@
+"""What travels through every layer of a backbone, and a backbone with its neck.
+
+Shapes: B images, H and W of the canvas, L levels, h and w of a level, C channels.
+"""
+
+import dataclasses
+
+import jax
+from flax import nnx
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.models.padding import inside
+from jaxmaskrcnn.models.parts import build
+
+Array = jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """One pass of a batch through the network.
+
+    Attributes:
+        extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
+        keys: One random key an image, [B], for layers that draw; None draws nothing.
+        train: Batch norm (with the norm "bn") uses and updates the batch's statistics.
+
+    Example:
+        >>> Pass(extents=jnp.array([[32, 64]])).inside(16, (4, 4)).sum()
+        Array(8, dtype=int32)
+    """
+
+    extents: Array | None = None
+    keys: Array | None = None
+    train: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def inside(self, stride: int, size: tuple[int, int]) -> Array | None:
+        """Which cells of a feature map lie in the image's extent.
+
+        Args:
+            stride: Input pixels per feature cell.
+            size: Height and width of the feature map.
+
+        Returns:
+            bool [B, h, w, 1], or None where all images fill the canvas.
+        """
+        return inside(self.extents, stride, size)
+
+
+class Backbone(nnx.Module):
+    """A backbone and its neck: images to the levels that everything else reads.
+
+    Args:
+        config: ``backbone``, ``neck`` and ``compute``.
+        rngs: For the initial weights.
+
+    Attributes:
+        body: The backbone, or any module that is called in the same way and has its ``levels``.
+        fpn: The neck, likewise; None where the backbone's maps are the levels.
+
+    Example:
+        >>> levels = jax.eval_shape(model.backbone, jnp.zeros((1, 64, 96, 3)))
+        >>> [level.shape[1:] for level in levels]
+        [(16, 24, 8), (8, 12, 8), (4, 6, 8), (2, 3, 8), (1, 2, 8)]
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        compute = config.compute
+        self.body = build(config.backbone, dtype=compute.dtype, remat=compute.remat, rngs=rngs)
+        self.fpn = config.neck and build(config.neck, config.backbone.levels, dtype=compute.dtype, rngs=rngs)
+
+    def __call__(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008 (Pass is frozen)
+        """Features of a batch.
+
+        Args:
+            images: [B, H, W, 3], normalised, zero outside of each image.
+            pass_: See `Pass`.
+
+        Returns:
+            One map for each of ``config.levels``, [B, h, w, C].
+        """
+        maps = self.body(images, pass_)
+        return maps if self.fpn is None else self.fpn(maps, pass_)

@@ -1,0 +1,1 @@
+"""Heads: what is predicted for a region."""

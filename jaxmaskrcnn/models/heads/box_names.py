@@ -1,0 +1,96 @@
+"""Names of a box head's arrays in other libraries, and what they show; see `convert/names/layers.py`."""
+
+from typing import Any
+
+from jaxmaskrcnn.config import BoxConfig, ModelConfig
+from jaxmaskrcnn.convert.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.convert.names.tables import LINEAR, Names, Row, flattened, weight_and_bias
+
+
+def names(library: str, part: BoxConfig) -> Names:
+    """The rows of a library.
+
+    Args:
+        library: "torchvision", "detectron2" or "mmdet".
+        part: Says how large the pooled regions are; torchvision's names depend on its convolutions too.
+    """
+    first = flattened(part.pool.size)
+    if library == "torchvision":
+        return _torchvision(part)
+    if library == "detectron2":
+        head, words = "roi_heads.box_head", {"count": {str(i + 1): str(i) for i in range(9)}}
+        rows = [
+            *weight_and_bias(f"{head}.conv{{count}}", "box_head.convs.{count}.conv"),
+            Row(f"{head}.conv{{count}}.norm.{{norm}}", "box_head.convs.{count}.norm.{norm}"),
+            *weight_and_bias(f"{head}.fc1", "box_head.fcs.0", first),
+            *weight_and_bias(f"{head}.fc{{count}}", "box_head.fcs.{count}", LINEAR),
+            *weight_and_bias("roi_heads.box_predictor.cls_score", "box_head.cls_score", LINEAR),
+            *weight_and_bias("roi_heads.box_predictor.bbox_pred", "box_head.bbox_pred", LINEAR),
+        ]
+        return Names(rows, {"norm": NORM, **words})
+    head = "roi_head.bbox_head"
+    rows = [
+        *mmdet_norm_rows(f"{head}.shared_convs.{{i}}", "box_head.convs.{i}", part.norm),
+        *weight_and_bias(f"{head}.shared_convs.{{i}}.conv", "box_head.convs.{i}.conv"),
+        *weight_and_bias(f"{head}.shared_fcs.0", "box_head.fcs.0", first),
+        *weight_and_bias(f"{head}.shared_fcs.{{i}}", "box_head.fcs.{i}", LINEAR),
+        *weight_and_bias(f"{head}.fc_cls", "box_head.cls_score", LINEAR),
+        *weight_and_bias(f"{head}.fc_reg", "box_head.bbox_pred", LINEAR),
+    ]
+    return Names(rows, {"norm": NORM})
+
+
+def _torchvision(part: BoxConfig) -> Names:
+    """Two fully connected layers, or convolutions before them; layers are numbered through then."""
+    first, head = flattened(part.pool.size), "roi_heads.box_head"
+    # Convolutions, flatten, linear, ReLU, linear, ReLU, ...
+    number = {str(part.convs + 1 + 2 * i): str(i) for i in range(1, 9)}
+    with_convs = part.convs > 0
+    rows = [
+        *weight_and_bias(f"{head}.fc6", "box_head.fcs.0", first, alias=with_convs),
+        *weight_and_bias(f"{head}.fc7", "box_head.fcs.1", LINEAR, alias=with_convs),
+        *weight_and_bias(f"{head}.{{i}}.0", "box_head.convs.{i}.conv"),
+        Row(f"{head}.{{i}}.1.{{norm}}", "box_head.convs.{i}.norm.{norm}"),
+        *weight_and_bias(f"{head}.{part.convs + 1}", "box_head.fcs.0", first),
+        *weight_and_bias(f"{head}.{{number}}", "box_head.fcs.{number}", LINEAR),
+        *weight_and_bias("roi_heads.box_predictor.cls_score", "box_head.cls_score", LINEAR),
+        *weight_and_bias("roi_heads.box_predictor.bbox_pred", "box_head.bbox_pred", LINEAR),
+    ]
+    return Names(rows, {"norm": NORM, "number": number})
+
+
+def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
+    """The settings that arrays show."""
+    convs = count_layers(shapes, "box_head.convs.{}.conv.kernel")
+    fcs = count_layers(shapes, "box_head.fcs.{}.kernel")
+    found = {
+        "box.convs": convs,
+        "box.norm": norm_of(shapes, "box_head.convs.0"),
+        "box.fcs": fcs,
+        "num_classes": shapes["box_head.cls_score.bias"][0] - 1,
+        "box.class_agnostic": shapes["box_head.bbox_pred.bias"][0] == 4,
+    }
+    if convs:
+        found["box.conv_dim"] = shapes["box_head.convs.0.conv.kernel"][-1]
+    if fcs:
+        found["box.fc_dim"] = shapes["box_head.fcs.0.kernel"][-1]
+    return found
+
+
+def structure(config: ModelConfig) -> dict[str, Any]:
+    """What `read_structure` finds in the arrays of a model of this configuration."""
+    part, classes = config.box, config.classes
+    # With one class (and no slot for the background) these are the same arrays.
+    alike = classes.count + classes.offset == 1
+    found = {
+        "box.convs": part.convs,
+        "box.norm": part.norm if part.convs else "none",
+        "box.fcs": part.fcs,
+        "num_classes": classes.count,
+        "box.class_agnostic": part.class_agnostic or alike,
+    }
+    if part.convs:
+        found["box.conv_dim"] = part.conv_dim
+    if part.fcs:
+        found["box.fc_dim"] = part.fc_dim
+    return found

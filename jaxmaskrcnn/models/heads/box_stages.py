@@ -1,0 +1,68 @@
+"""From proposals to the regions that the heads learn from, and to the final boxes.
+
+Faster R-CNN has one stage: the proposals are sampled, or classified and refined once.
+
+Shapes: B images, P proposal slots, R sampled regions, K object classes, D detection slots.
+"""
+
+import functools
+
+import jax
+
+from jaxmaskrcnn import losses
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.heads.box import BoxHead
+from jaxmaskrcnn.models.heads.region_head import Pooler
+from jaxmaskrcnn.structures import Detections, LossTerm, Proposals
+
+Array = jax.Array
+
+
+def box_loss_terms(
+    head: BoxHead, pooler: Pooler, regions: losses.Regions, config: ModelConfig, pass_: Pass
+) -> tuple[dict[str, LossTerm], Array]:
+    """The losses of the box head, image by image.
+
+    Args:
+        head: The box head.
+        pooler: Features of the batch, which has targets.
+        regions: R sampled regions, with a leading B.
+        config: Of the model.
+        pass_: See `Pass`.
+
+    Returns:
+        Losses as `losses.box_losses` names them, with totals and counts [B]; the regions' features
+        [B * R, S, S, C].
+    """
+    pooled = pooler(regions.boxes, config.box.pool, regions.valid)
+    logits, deltas = head(pooled, regions.valid.reshape(-1, 1, 1, 1), pass_.train)
+    count = regions.valid.shape
+    loss = functools.partial(losses.box_losses, classes=config.classes, config=config.box)
+    terms = jax.vmap(loss)(
+        logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), regions, pooler.batch.targets
+    )
+    return terms, pooled
+
+
+def detect_boxes(head: BoxHead, pooler: Pooler, proposals: Proposals, config: ModelConfig) -> Detections:
+    """Classes and boxes of the proposals.
+
+    Args:
+        head: The box head.
+        pooler: Features of the batch.
+        proposals: With a leading B.
+        config: Of the model.
+
+    Returns:
+        Detections with a leading B and ``masks=None``.
+    """
+    logits, deltas = head(pooler(proposals.boxes, config.box.pool))
+    count = proposals.valid.shape
+    select = functools.partial(
+        select_detections, classes=config.classes, box=config.box, config=config.detections
+    )
+    return jax.vmap(select)(
+        logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, pooler.batch.image_sizes
+    )

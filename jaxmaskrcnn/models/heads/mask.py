@@ -1,0 +1,132 @@
+"""Mask head (He et al., 2017, figure 4, right): pooled regions to a mask for each class.
+
+Shapes: R regions of all images, S the pooled side, M = 2 S the mask's side, K object classes.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmaskrcnn import losses
+from jaxmaskrcnn.config.heads import Classes, MaskConfig
+from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.heads.region_head import Pooler
+from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.structures import Detections, LossTerm
+
+Array = jax.Array
+
+
+class MaskHead(nnx.Module):
+    """Convolutions, a deconvolution, and a 1x1 predictor.
+
+    Source: torchvision ``MaskRCNNHeads`` and ``MaskRCNNPredictor``; Detectron2
+    ``MaskRCNNConvUpsampleHead``. Any other `RegionHead` can take its place in a `MaskRCNN`.
+
+    Args:
+        config: Layers.
+        channels: Of the pooled regions.
+        classes: How many there are, and where the background is.
+        dtype: Of the activations.
+        rngs: For the initial weights.
+
+    Attributes:
+        convs: List of ConvNorm (four by default).
+        deconv: Deconv2x2.
+        logits: 1x1 convolution to one map a class (one in all if class-agnostic). torchvision
+            keeps an unused map for the background, in front.
+
+    Example:
+        >>> logits = model.mask_head(jnp.zeros((5, 14, 14, model.config.neck.channels)))
+        >>> model.mask_head.of_class(logits, jnp.array([0, 1, 2, 1, 0])).shape
+        (5, 28, 28)
+    """
+
+    def __init__(
+        self, config: MaskConfig, channels: int, classes: Classes, *, dtype: str = "float32", rngs: nnx.Rngs
+    ):
+        features = config.dim if config.convs else channels
+        self.convs = conv_stack(channels, config.dim, config.convs, norm=config.norm, dtype=dtype, rngs=rngs)
+        self.deconv = Deconv2x2(features, config.dim, dtype=dtype, rngs=rngs)
+        maps = 1 if config.class_agnostic else classes.count + classes.offset
+        normal = nnx.initializers.normal(0.001)
+        self.logits = Conv(config.dim, maps, 1, init=normal, dtype=dtype, rngs=rngs)
+        self.offset = 0 if config.class_agnostic else classes.offset
+        self.config = config
+
+    def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> Array:
+        """Masks for every class.
+
+        Args:
+            regions: [R, S, S, C] pooled features.
+            mask: bool [R, 1, 1, 1], regions that count for batch norm.
+            train: See `ResNet`.
+
+        Returns:
+            Logits [R, M, M, channels].
+        """
+        x = regions
+        for layer in self.convs:
+            x = layer(x, mask, train, relu=True)
+        # The predictor sees each cell alone: its few channels are put in their places, not its many inputs.
+        x = self.deconv.depths(x, relu=True)  # [R, S, S, 4, C]
+        logits = self.logits(x.reshape(*x.shape[:2], -1, x.shape[-1]))
+        return depth_to_space(logits.reshape(*x.shape[:-1], -1))
+
+    def of_class(self, logits: Array, labels: Array) -> Array:
+        """The maps of the regions' own classes.
+
+        Args:
+            logits: [R, M, M, channels].
+            labels: int [R], 0 to K - 1.
+
+        Returns:
+            float [R, M, M], at least float32.
+        """
+        channel = jnp.zeros_like(labels) if self.config.class_agnostic else labels + self.offset
+        # As a sum its gradient is one pass; that of a gather would be a scatter into zeros.
+        own = jnp.arange(logits.shape[-1]) == channel[:, None, None, None]
+        maps = jnp.where(own, logits, 0).sum(-1)
+        return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+
+    def loss_terms(
+        self, pooler: Pooler, regions: losses.Regions, pass_: Pass, features: Array | None = None
+    ) -> dict[str, LossTerm]:
+        """The mask loss, image by image.
+
+        Args:
+            pooler: Features of the batch, which has targets.
+            regions: With a leading B.
+            pass_: See `Pass`.
+            features: [B * Q, s, s, C] of these regions behind the trunk, or None.
+
+        Returns:
+            ``loss_mask``; total and count [B].
+        """
+        batch = pooler.batch
+        pooled = pooler(regions.boxes, self.config.pool) if features is None else features
+        logits = self(pooled, regions.positive.reshape(-1, 1, 1, 1), pass_.train)
+        logits = self.of_class(logits, regions.labels.reshape(-1))
+        logits = logits.reshape(*regions.valid.shape, *logits.shape[1:])
+        width = batch.images.shape[2]
+
+        def loss(logits, regions, targets, image_size):
+            return losses.mask_loss(logits, regions, targets, width, image_size, self.config)
+
+        return jax.vmap(loss)(logits, regions, batch.targets, batch.image_sizes)
+
+    def predict(self, pooler: Pooler, found: Detections) -> dict[str, Any]:
+        """Masks of the final boxes.
+
+        Args:
+            pooler: Features of the batch.
+            found: With a leading B.
+
+        Returns:
+            ``masks``, [B, D, M, M]: probabilities inside of the boxes, zeros where there is none.
+        """
+        logits = self.of_class(self(pooler(found.boxes, self.config.pool)), found.labels.reshape(-1))
+        masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])
+        return {"masks": jnp.where(found.valid[..., None, None], masks, 0)}

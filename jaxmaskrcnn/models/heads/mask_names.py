@@ -1,0 +1,64 @@
+"""Names of a mask head's arrays in other libraries, and what they show; see `convert/names/layers.py`."""
+
+from typing import Any
+
+from jaxmaskrcnn.config import MaskConfig, ModelConfig
+from jaxmaskrcnn.convert.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.convert.names.tables import DECONV, Names, Row, weight_and_bias
+
+_COUNT = {str(i + 1): str(i) for i in range(9)}
+
+
+def names(library: str, part: MaskConfig) -> Names:
+    """The rows of a library."""
+    if library == "torchvision":
+        head, predictor = "roi_heads.mask_head", "roi_heads.mask_predictor"
+        rows = [
+            *weight_and_bias(f"{head}.{{i}}.0", "mask_head.convs.{i}.conv"),
+            Row(f"{head}.{{i}}.1.{{norm}}", "mask_head.convs.{i}.norm.{norm}"),
+            *weight_and_bias(f"{head}.mask_fcn{{count}}", "mask_head.convs.{count}.conv", alias=True),
+            *weight_and_bias(f"{predictor}.conv5_mask", "mask_head.deconv", DECONV),
+            *weight_and_bias(f"{predictor}.mask_fcn_logits", "mask_head.logits"),
+        ]
+    elif library == "detectron2":
+        head = "roi_heads.mask_head"
+        rows = [
+            *weight_and_bias(f"{head}.mask_fcn{{count}}", "mask_head.convs.{count}.conv"),
+            Row(f"{head}.mask_fcn{{count}}.norm.{{norm}}", "mask_head.convs.{count}.norm.{norm}"),
+            *weight_and_bias(f"{head}.deconv", "mask_head.deconv", DECONV),
+            *weight_and_bias(f"{head}.predictor", "mask_head.logits"),
+        ]
+    else:
+        head = "roi_head.mask_head"
+        rows = [
+            *mmdet_norm_rows(f"{head}.convs.{{i}}", "mask_head.convs.{i}", part.norm),
+            *weight_and_bias(f"{head}.convs.{{i}}.conv", "mask_head.convs.{i}.conv"),
+            *weight_and_bias(f"{head}.upsample", "mask_head.deconv", DECONV),
+            *weight_and_bias(f"{head}.conv_logits", "mask_head.logits"),
+        ]
+    return Names(rows, {"norm": NORM, "count": _COUNT})
+
+
+def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
+    """The settings that arrays show; None where there is no such head."""
+    if "mask_head.logits.bias" not in shapes:
+        return None
+    return {
+        "mask.convs": count_layers(shapes, "mask_head.convs.{}.conv.kernel"),
+        "mask.norm": norm_of(shapes, "mask_head.convs.0"),
+        "mask.dim": shapes["mask_head.deconv.bias"][0],
+        "mask.class_agnostic": shapes["mask_head.logits.bias"][0] == 1,
+    }
+
+
+def structure(config: ModelConfig) -> dict[str, Any]:
+    """What `read_structure` finds in the arrays of a model of this configuration."""
+    part, classes = config.mask, config.classes
+    # With one class (and no slot for the background) these are the same arrays.
+    alike = classes.count + classes.offset == 1
+    return {
+        "mask.convs": part.convs,
+        "mask.norm": part.norm if part.convs else "none",
+        "mask.dim": part.dim,
+        "mask.class_agnostic": part.class_agnostic or alike,
+    }

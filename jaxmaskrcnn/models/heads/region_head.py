@@ -1,0 +1,100 @@
+"""What the detector asks of a head that predicts something for a region: masks, and later keypoints.
+
+Shapes: B images, L levels, R regions of an image, S the pooled side, C channels.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from jaxmaskrcnn.config import PoolConfig
+from jaxmaskrcnn.losses import Regions
+from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.pooling import pool_regions
+from jaxmaskrcnn.structures import Batch, Detections, LossTerm
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooler:
+    """The features of one batch, from which heads take those of their regions.
+
+    Attributes:
+        batch: Gives extents and image sizes.
+        levels: Feature maps, [B, h, w, C] each.
+        strides: Of those that regions are pooled from, which come first.
+        trunk: Layers that all regions pass behind the pooling, or None.
+        train: See `Pass`.
+
+    Example:
+        >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
+        >>> levels = [jnp.zeros((1, 64 // s, 64 // s, 8)) for s in (4, 8, 16, 32)]
+        >>> Pooler(batch, levels, (4, 8, 16, 32))(jnp.zeros((1, 5, 4)), model.config.box.pool).shape
+        (5, 7, 7, 8)
+    """
+
+    batch: Batch
+    levels: Sequence[Array]
+    strides: tuple[int, ...]
+    trunk: Callable | None = None
+    train: bool = False
+
+    def __call__(self, boxes: Array, config: PoolConfig, valid: Array | None = None) -> Array:
+        """Features of boxes.
+
+        Args:
+            boxes: [B, R, 4], XYXY in pixels of the network's input.
+            config: Of the head's pooling.
+            valid: bool [B, R], regions that count for batch norm; None for all.
+
+        Returns:
+            [B * R, S, S, C], behind the trunk where there is one.
+        """
+        pooled = pool_regions(self.batch, self.levels, self.strides, boxes, config)
+        if self.trunk is None:
+            return pooled
+        return self.trunk(pooled, None if valid is None else valid.reshape(-1, 1, 1, 1), self.train)
+
+
+class RegionHead(Protocol):
+    """A module that learns and predicts something for each region, beside its class and box.
+
+    `MaskHead` is one.
+
+    Example:
+        >>> head: RegionHead = model.mask_head
+        >>> [name for name in vars(RegionHead) if hasattr(head, name) and not name.startswith("_")]
+        ['loss_terms', 'predict']
+    """
+
+    def loss_terms(
+        self, pooler: Pooler, regions: Regions, pass_: Pass, features: Array | None = None
+    ) -> dict[str, LossTerm]:
+        """The head's losses, image by image.
+
+        Args:
+            pooler: Features of the batch, which has targets.
+            regions: With a leading B; the slots among which all positive regions are.
+            pass_: See `Pass`.
+            features: [B * Q, s, s, C] of these regions behind the trunk, which the box head has had made;
+                None without a trunk.
+
+        Returns:
+            By name, such as "loss_mask"; totals and counts [B].
+        """
+        ...
+
+    def predict(self, pooler: Pooler, found: Detections) -> dict[str, Any]:
+        """What the head predicts for the final boxes.
+
+        Args:
+            pooler: Features of the batch.
+            found: With a leading B.
+
+        Returns:
+            Fields of `Detections`.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Necks: feature maps to the levels that proposals and regions are made from."""

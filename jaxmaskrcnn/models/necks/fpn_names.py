@@ -1,0 +1,53 @@
+"""Names of a pyramid's arrays in other libraries, and what the arrays show; see `convert/names/layers.py`."""
+
+from typing import Any
+
+from jaxmaskrcnn.config import FPNConfig, ModelConfig
+from jaxmaskrcnn.convert.names.layers import NORM, Shapes, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.convert.names.tables import Names, Row, weight_and_bias
+
+# What stands before the names of a backbone in front of such a neck.
+BACKBONE = {"torchvision": "backbone.body.", "detectron2": "backbone.bottom_up.", "mmdet": "backbone."}
+_FIRST = "backbone.fpn.inner_blocks.0"
+
+
+def names(library: str, part: FPNConfig) -> Names:
+    """The rows of a library."""
+    target = "backbone.fpn.{part}_blocks.{i}"
+    if library == "torchvision":
+        source = "backbone.fpn.{part}_blocks.{i}"
+        rows = [
+            *weight_and_bias(f"{source}.0", f"{target}.conv"),
+            Row(f"{source}.1.{{norm}}", f"{target}.norm.{{norm}}"),
+            *weight_and_bias(source, f"{target}.conv", alias=True),
+        ]
+        return Names(rows, {"norm": NORM, "part": {"inner": "inner", "layer": "layer"}})
+    if library == "detectron2":
+        rows = [
+            *weight_and_bias("backbone.fpn_{part}{i}", f"{target}.conv"),
+            Row("backbone.fpn_{part}{i}.norm.{norm}", f"{target}.norm.{{norm}}"),
+        ]
+        levels = {str(i + 2): str(i) for i in range(4)}
+        return Names(rows, {"norm": NORM, "part": {"lateral": "inner", "output": "layer"}, "i": levels})
+    rows = [
+        *mmdet_norm_rows("neck.{part}_convs.{i}", target, part.norm),
+        *weight_and_bias("neck.{part}_convs.{i}.conv", f"{target}.conv"),
+    ]
+    return Names(rows, {"norm": NORM, "part": {"lateral": "inner", "fpn": "layer"}})
+
+
+def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
+    """The settings that arrays show; None where there is no pyramid."""
+    if f"{_FIRST}.conv.kernel" not in shapes:
+        return None
+    return {"neck.channels": shapes[f"{_FIRST}.conv.kernel"][-1], "neck.norm": norm_of(shapes, _FIRST)}
+
+
+def structure(config: ModelConfig) -> dict[str, Any]:
+    """What `read_structure` finds in the arrays of a model of this configuration."""
+    return {"neck.channels": config.neck.channels, "neck.norm": config.neck.norm}
+
+
+def describe(part: FPNConfig) -> str:
+    """The neck in words."""
+    return f"a pyramid of {part.channels} channels"

@@ -1,0 +1,195 @@
+"""What the models of one library have in common, as data, and the data sets' categories.
+
+An entry is a setting of ``config.ModelConfig`` by its dotted path; what it means is said beside its
+field. The defaults there are torchvision's. The presets of ``zoo/`` are one of these dictionaries and
+what a model differs in.
+
+One thing is alike in all three, though the libraries differ. Crowd regions are neither objects
+nor background (the libraries drop them, so that boxes inside a crowd become negatives;
+``rpn.crowd`` and ``regions.crowd`` set to "drop" do the same).
+"""
+
+from jaxmaskrcnn.structures import Category
+
+# COCO's 80 classes by category id; the ids left out were never used.
+COCO_CLASSES = {
+    1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck",
+    9: "boat", 10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench",
+    16: "bird", 17: "cat", 18: "dog", 19: "horse", 20: "sheep", 21: "cow", 22: "elephant", 23: "bear",
+    24: "zebra", 25: "giraffe", 27: "backpack", 28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase",
+    34: "frisbee", 35: "skis", 36: "snowboard", 37: "sports ball", 38: "kite", 39: "baseball bat",
+    40: "baseball glove", 41: "skateboard", 42: "surfboard", 43: "tennis racket", 44: "bottle",
+    46: "wine glass", 47: "cup", 48: "fork", 49: "knife", 50: "spoon", 51: "bowl", 52: "banana", 53: "apple",
+    54: "sandwich", 55: "orange", 56: "broccoli", 57: "carrot", 58: "hot dog", 59: "pizza", 60: "donut",
+    61: "cake", 62: "chair", 63: "couch", 64: "potted plant", 65: "bed", 67: "dining table", 70: "toilet",
+    72: "tv", 73: "laptop", 74: "mouse", 75: "remote", 76: "keyboard", 77: "cell phone", 78: "microwave",
+    79: "oven", 80: "toaster", 81: "sink", 82: "refrigerator", 84: "book", 85: "clock", 86: "vase",
+    87: "scissors", 88: "teddy bear", 89: "hair drier", 90: "toothbrush",
+}  # fmt: skip
+
+COCO_80 = tuple(Category(id, name) for id, name in COCO_CLASSES.items())
+# torchvision's class index is the category id itself, so the unused ids have a class as well.
+COCO_90 = tuple(Category(id, COCO_CLASSES.get(id, "N/A")) for id in range(1, 91))
+
+# Cityscapes' classes with instances, by the label ids of the data set; both Detectron2 and
+# MMDetection (whose converted json keeps these ids) order them so.
+CITYSCAPES_8 = (
+    Category(24, "person"), Category(25, "rider"), Category(26, "car"), Category(27, "truck"),
+    Category(28, "bus"), Category(31, "train"), Category(32, "motorcycle"), Category(33, "bicycle"),
+)  # fmt: skip
+
+TORCHVISION = {
+    "num_classes": 90,
+    "categories": COCO_90,
+    # input: RGB in 0..1, normalised, then resized in float32
+    "input.channel_order": "rgb",
+    "input.pixel_scale": 1.0 / 255.0,
+    "input.pixel_mean": (0.485, 0.456, 0.406),
+    "input.pixel_std": (0.229, 0.224, 0.225),
+    "input.normalise_before_resize": True,
+    "input.resize_kernel": "torch",
+    "input.size_rule": "torchvision",
+    # backbone
+    "backbone.stride_in_1x1": False,
+    "backbone.norm": "frozen_bn",
+    "backbone.norm_epsilon": 1e-5,
+    "backbone.freeze_at": 2,
+    # anchors and proposals
+    "rpn.anchors.order": "ratio",
+    "rpn.anchors.rounding": True,
+    "rpn.anchors.stride": "derived",
+    "rpn.ranking": "logit",
+    "rpn.post_nms_train": 2000,
+    "rpn.min_side": 1e-3,
+    "rpn.delta_clamp": "max",
+    "box.delta_clamp": "max",
+    "rpn.low_quality": "label",
+    "rpn.low_quality_min_iou": 0.0,
+    "rpn.loss_count": "sampled",
+    "rpn.iou_epsilon": 0.0,
+    "regions.iou_epsilon": 0.0,
+    # regions
+    "regions.ground_truth_proposals": "append",
+    "regions.low_quality": "none",
+    "box.pool.aligned": False,
+    "mask.pool.aligned": False,
+    "box.pool.sampling_ratio": 2,
+    "mask.pool.sampling_ratio": 2,
+    "box.pool.level_rule": "torchvision",
+    "mask.pool.level_rule": "torchvision",
+    "box.pool.scale": "inferred",
+    "mask.pool.scale": "inferred",
+    "background": "first",
+    "rpn.loss.beta": 1.0 / 9.0,
+    "box.loss.beta": 1.0 / 9.0,
+    "mask.targets": "soft",
+    # detections
+    "detections.min_side": 1e-2,
+    "detections.rescale_rule": "torchvision",
+    "detections.paste_rule": "torchvision",
+    "compute.weight_decay_exempts_norm": False,
+}
+
+DETECTRON2 = {
+    "num_classes": 80,
+    "categories": COCO_80,
+    # input: BGR in 0..255 minus the mean, resized as uint8 by Pillow
+    "input.channel_order": "bgr",
+    "input.pixel_scale": 1.0,
+    "input.pixel_mean": (103.530, 116.280, 123.675),
+    "input.pixel_std": (1.0, 1.0, 1.0),
+    "input.normalise_before_resize": False,
+    "input.resize_kernel": "pil",
+    "input.size_rule": "detectron2",
+    # backbone: the MSRA weights
+    "backbone.stride_in_1x1": True,
+    "backbone.norm": "frozen_bn",
+    "backbone.norm_epsilon": 1e-5,
+    "backbone.freeze_at": 2,
+    # anchors and proposals
+    "rpn.anchors.order": "size",
+    "rpn.anchors.rounding": False,
+    "rpn.anchors.stride": "fixed",
+    "rpn.ranking": "logit",
+    "rpn.post_nms_train": 1000,
+    "rpn.min_side": 0.0,
+    "rpn.delta_clamp": "max",
+    "box.delta_clamp": "max",
+    "rpn.low_quality": "label",
+    "rpn.low_quality_min_iou": 0.0,
+    "rpn.loss_count": "constant",
+    "rpn.iou_epsilon": 0.0,
+    "regions.iou_epsilon": 0.0,
+    # regions
+    "regions.ground_truth_proposals": "append",
+    "regions.low_quality": "none",
+    "box.pool.aligned": True,
+    "mask.pool.aligned": True,
+    "box.pool.sampling_ratio": 0,
+    "mask.pool.sampling_ratio": 0,
+    "box.pool.level_rule": "detectron2",
+    "mask.pool.level_rule": "detectron2",
+    "box.pool.scale": "stride",
+    "mask.pool.scale": "stride",
+    "background": "last",
+    "rpn.loss.beta": 0.0,
+    "box.loss.beta": 0.0,
+    "mask.targets": "polygon",
+    # detections
+    "detections.min_side": 0.0,
+    "detections.rescale_rule": "detectron2",
+    "detections.paste_rule": "detectron2",
+    "compute.weight_decay_exempts_norm": True,
+}
+
+MMDET = {
+    "num_classes": 80,
+    "categories": COCO_80,
+    # input: RGB in 0..255, resized as uint8 by OpenCV, then normalised
+    "input.channel_order": "rgb",
+    "input.pixel_scale": 1.0,
+    "input.pixel_mean": (123.675, 116.28, 103.53),
+    "input.pixel_std": (58.395, 57.12, 57.375),
+    "input.normalise_before_resize": False,
+    "input.resize_kernel": "cv2",
+    "input.size_rule": "mmdet",
+    # backbone: torchvision's ImageNet weights; statistics fixed, scale and bias trained
+    "backbone.stride_in_1x1": False,
+    "backbone.norm": "bn_eval",
+    "backbone.norm_epsilon": 1e-5,
+    "backbone.freeze_at": 2,
+    # anchors and proposals
+    "rpn.anchors.order": "ratio",
+    "rpn.anchors.rounding": False,
+    "rpn.anchors.stride": "fixed",
+    "rpn.ranking": "probability",
+    "rpn.post_nms_train": 1000,
+    "rpn.min_side": 0.0,
+    "rpn.delta_clamp": "both",
+    "box.delta_clamp": "both",
+    "rpn.low_quality": "reassign",
+    "rpn.low_quality_min_iou": 0.3,
+    "rpn.loss_count": "sampled",
+    "rpn.iou_epsilon": 1e-6,
+    "regions.iou_epsilon": 1e-6,
+    # regions
+    "regions.ground_truth_proposals": "prepend",
+    "regions.low_quality": "reassign",  # False in MMDetection's Faster R-CNN
+    "box.pool.aligned": True,
+    "mask.pool.aligned": True,
+    "box.pool.sampling_ratio": 0,
+    "mask.pool.sampling_ratio": 0,
+    "box.pool.level_rule": "mmdet",
+    "mask.pool.level_rule": "mmdet",
+    "box.pool.scale": "stride",
+    "mask.pool.scale": "stride",
+    "background": "last",
+    "rpn.loss.beta": 0.0,
+    "box.loss.beta": 0.0,
+    "mask.targets": "threshold",
+    # detections
+    "detections.min_side": 0.0,
+    "detections.rescale_rule": "mmdet",
+    "detections.paste_rule": "detectron2",
+    "compute.weight_decay_exempts_norm": False,
+}
