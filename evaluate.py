@@ -7,7 +7,7 @@ Prints COCO's box and mask tables and the AP of every class. ``jaxmaskrcnn evalu
 
 import sys
 
-from jaxmaskrcnn.__main__ import run_command
+from jaxmaskrcnn.cli.main import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command("evaluate", sys.argv[1:], "evaluate.py"))

@@ -10,7 +10,7 @@ and the settings, prints the schedule, and compiles one step. ``jaxmaskrcnn trai
 
 import sys
 
-from jaxmaskrcnn.__main__ import run_command
+from jaxmaskrcnn.cli.main import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command("train", sys.argv[1:], "train.py"))

@@ -13,10 +13,10 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.augment.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.augment.photometric import Distortion
+from jaxmaskrcnn.data.augment.scene import transform_scene
 from jaxmaskrcnn.data.fields.targets import empty_targets, fill_targets
-from jaxmaskrcnn.data.photometric import Distortion
-from jaxmaskrcnn.data.scene import transform_scene
 from jaxmaskrcnn.data.transforms import Geometry
 
 SIDE, OBJECTS = 1024, 20

@@ -115,13 +115,14 @@ def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> d
     import jax
 
     import jaxmaskrcnn as jmr
-    from jaxmaskrcnn.compilation_cache import release_after_compiling
     from jaxmaskrcnn.config import OptimizerConfig
     from jaxmaskrcnn.models.mask_rcnn import init_model
+    from jaxmaskrcnn.parallel.layout import Layout
     from jaxmaskrcnn.training import optimizer as optimizers
+    from jaxmaskrcnn.training.compiled_step import make_train_step
     from jaxmaskrcnn.training.dry_run import compile_step
-    from jaxmaskrcnn.training.parallel import Layout, make_train_step
     from jaxmaskrcnn.training.step import init_state
+    from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 
     config = jmr.model_config(
         preset, num_classes=CLASSES, **{"input.test_min_size": min(size), "input.test_max_size": max(size)}

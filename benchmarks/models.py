@@ -70,9 +70,9 @@ def program(case: str, batch_size: int, size: tuple[int, int], dtype: str, abstr
     import jax
 
     import jaxmaskrcnn as jmr
-    from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.inference.postprocess import postprocess_batch
     from jaxmaskrcnn.models.mask_rcnn import init_model
+    from jaxmaskrcnn.utils import compilation_cache
 
     compilation_cache.enable()
     if case == "quickstart":

@@ -11,23 +11,23 @@ Example:
 
 from typing import TYPE_CHECKING
 
-from jaxmaskrcnn.lazy import lazy_names
+from jaxmaskrcnn.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from jaxmaskrcnn import ops
+    from jaxmaskrcnn.checkpoints.directory import load_model, save_model
     from jaxmaskrcnn.config.model import ModelConfig
     from jaxmaskrcnn.config.values import ConfigError
     from jaxmaskrcnn.convert.backbone import load_backbone
     from jaxmaskrcnn.data.preprocess import make_batch
     from jaxmaskrcnn.errors import UserError
     from jaxmaskrcnn.inference.augmentation import AugmentedPredictor
-    from jaxmaskrcnn.inference.comparison import draw_comparison
-    from jaxmaskrcnn.inference.drawing import draw_detections
     from jaxmaskrcnn.inference.predictor import Predictor
     from jaxmaskrcnn.inference.tiles import TiledPredictor
-    from jaxmaskrcnn.model_io import load_model, save_model
     from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
     from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals, Targets
+    from jaxmaskrcnn.visualize.comparison import draw_comparison
+    from jaxmaskrcnn.visualize.drawing import draw_detections
     from jaxmaskrcnn.zoo.lookup import backbone_info, list_backbones, list_models, model_config, model_info
 
 __version__ = "0.1.0"
@@ -77,16 +77,16 @@ _HOMES = {
     "TiledPredictor": "inference.tiles",
     "UserError": "errors",
     "backbone_info": "zoo.lookup",
-    "draw_comparison": "inference.comparison",
-    "draw_detections": "inference.drawing",
+    "draw_comparison": "visualize.comparison",
+    "draw_detections": "visualize.drawing",
     "list_backbones": "zoo.lookup",
     "list_models": "zoo.lookup",
     "load_backbone": "convert.backbone",
-    "load_model": "model_io",
+    "load_model": "checkpoints.directory",
     "make_batch": "data.preprocess",
     "model_config": "zoo.lookup",
     "model_info": "zoo.lookup",
-    "save_model": "model_io",
+    "save_model": "checkpoints.directory",
     "trainable": "models.mask_rcnn",
 }
 

@@ -14,6 +14,7 @@ covers the pixel column 0 alone has ``x1 = 0`` and ``x2 = 1``.
 from typing import Any, NamedTuple
 
 Array = Any  # numpy.ndarray or jax.Array
+State = dict[str, Any]  # a training run between two steps: see training/step.py
 
 
 class Category(NamedTuple):

@@ -10,7 +10,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 import jax  # noqa: E402  (JAX reads its settings when imported)
 import pytest  # noqa: E402
 
-from jaxmaskrcnn import compilation_cache  # noqa: E402
+from jaxmaskrcnn.utils import compilation_cache  # noqa: E402
 
 
 def pytest_configure(config):

@@ -11,7 +11,7 @@ from detectors import random_model, small_config
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.configs.config_files import config_from_file
+from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.state_dict import to_state_dict
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo.lookup import model_config

@@ -25,15 +25,17 @@ from data_helpers import random_set
 from detectors import Stub, random_model, small_config
 from flax import nnx
 from small_runs import compilations
-from test_train_step import arrays, make_batch, start
+from training.test_train_step import arrays, make_batch, start
 
-from jaxmaskrcnn import compilation_cache, trainable
+from jaxmaskrcnn import trainable
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
+from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.structures import Batch, Targets
-from jaxmaskrcnn.training.parallel import Layout, make_train_step
+from jaxmaskrcnn.training.compiled_step import make_train_step
 from jaxmaskrcnn.training.step import init_state
+from jaxmaskrcnn.utils import compilation_cache
 
 SIDE, IMAGES = 64, 8
 

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from detectors import random_model
 from small_runs import GivenScores, run_tiny, tiny_config
 
-from jaxmaskrcnn import compilation_cache
 from jaxmaskrcnn.training.run_config import to_model_config
 from jaxmaskrcnn.training.setup import prepare_sources
+from jaxmaskrcnn.utils import compilation_cache
 
 
 def config(cache, kind):

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
-from jaxmaskrcnn.training.checkpoints import Checkpoints
 from jaxmaskrcnn.training.loop import train
 from jaxmaskrcnn.training.run_config import model_section
 from jaxmaskrcnn.training.setup import check_run, make_setup

@@ -16,21 +16,21 @@ Every bug was put in and the tests seen to fail. Tests without a file are in thi
         test_strided_convolutions_pad_both_sides
         test_torchvision_stages.py::test_stages_of_the_backbone
  6  half a pixel in RoIAlign
-        test_ops_roi_align.py::test_a_ramp_gives_the_centres_of_the_bins
+        test_roi_align.py::test_a_ramp_gives_the_centres_of_the_bins
  7  RoIAlign across the border
-        test_ops_roi_align.py::test_pyramid_equals_torchvision
+        test_roi_align.py::test_pyramid_equals_torchvision
  8  anchors: order, rounding, stride
         test_torchvision_stages.py::test_anchors
  9  scale inferred for oblong images
         test_torchvision_stages.py::test_levels_of_regions
 10  NMS: IoU at the threshold, low precision, the best of a batch
-        test_ops_nms.py::test_equality_keeps
+        test_nms.py::test_equality_keeps
         test_low_precision_scores_leave_the_boxes_alone
         test_mask_rcnn.py::test_an_image_in_a_batch_is_treated_as_if_alone
 11  what the RPN's losses are divided by
         test_what_the_losses_of_the_rpn_are_divided_by
 12  low-quality matches that change hands
-        test_ops_matching.py::test_the_two_low_quality_rules_differ_in_whom_a_column_goes_to
+        test_matching.py::test_the_two_low_quality_rules_differ_in_whom_a_column_goes_to
 13  COCO's 90 ids and 80 classes
         test_the_truth_scores_one_by_either_numbering
 14  crowds as objects or as background
@@ -40,9 +40,9 @@ Every bug was put in and the tests seen to fail. Tests without a file are in thi
         test_mask_rcnn.py::test_images_without_objects_train
 16  boxes without area
         test_a_proposal_without_area_has_finite_losses
-        test_data_preprocess.py::test_wrong_input_is_named
+        test_preprocess.py::test_wrong_input_is_named
 17  pasted masks off by one
-        test_ops_masks.py::test_a_full_mask_fills_its_box
+        test_masks.py::test_a_full_mask_fills_its_box
         test_torchvision_stages.py::test_pasted_masks
 18  EXIF orientation
         test_predictor.py::test_files_of_other_modes_and_orientations
@@ -72,7 +72,7 @@ Every bug was put in and the tests seen to fail. Tests without a file are in thi
 28  an earlier port's anchors, NMS over all levels, clipping, one level
         test_torchvision_stages.py::test_anchors
         test_torchvision_stages.py::test_proposals
-        test_ops_boxes.py::test_clipping_equals_torchvision_with_a_traced_size
+        test_boxes.py::test_clipping_equals_torchvision_with_a_traced_size
         test_torchvision_stages.py::test_region_features_and_box_head
 """
 
@@ -115,7 +115,7 @@ def test_every_test_of_the_list_exists():
     named = re.findall(r"^ {8}(?:(\w+\.py)(?:::)?)?(\w*)$", __doc__, re.MULTILINE)
     assert len(named) == __doc__.count("        test_") > 28
     for file, test in named:
-        text = (Path(__file__).parent / (file or Path(__file__).name)).read_text(encoding="utf-8")
+        text = next(Path(__file__).parent.rglob(file or Path(__file__).name)).read_text(encoding="utf-8")
         assert f"def {test}" in text, (file, test)
 
 

@@ -23,9 +23,8 @@ from pages import BLOCK, NAMES, PAGES, ROOT, RUN_HERE, blocks, earlier_blocks
 from PIL import Image
 
 import jaxmaskrcnn
-from jaxmaskrcnn import compilation_cache
-from jaxmaskrcnn.__main__ import main as package_command
-from jaxmaskrcnn.__main__ import run_command
+from jaxmaskrcnn.cli.main import main as package_command
+from jaxmaskrcnn.cli.main import run_command
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert import choice, to_state_dict
 from jaxmaskrcnn.convert.files.writer import write_state_dict
@@ -35,6 +34,7 @@ from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import dry_run, setup
+from jaxmaskrcnn.utils import compilation_cache
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

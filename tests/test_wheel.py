@@ -12,7 +12,7 @@ import pytest
 from setuptools import find_packages
 
 import jaxmaskrcnn
-from jaxmaskrcnn.training.config_files import list_recipes
+from jaxmaskrcnn.config.recipe_files import list_recipes
 
 ROOT = Path(__file__).parents[1]
 # The quickstart, as small as it can be.

@@ -60,12 +60,12 @@ def main():
     from flax import nnx
 
     import jaxmaskrcnn as jmr
-    from jaxmaskrcnn import compilation_cache
     from jaxmaskrcnn.config import DataConfig
     from jaxmaskrcnn.convert.libraries import LIBRARIES
     from jaxmaskrcnn.data import prepare
     from jaxmaskrcnn.data.pipeline import eval_batches
     from jaxmaskrcnn.losses import LOSS_NAMES
+    from jaxmaskrcnn.utils import compilation_cache
 
     compilation_cache.enable()
     directory = arguments.directory

@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--weights", type=Path)
     arguments = parser.parse_args()
     import jaxmaskrcnn as jmr
-    from jaxmaskrcnn import compilation_cache
+    from jaxmaskrcnn.utils import compilation_cache
 
     compilation_cache.enable()
     model = jmr.load_model(arguments.weights or arguments.directory / "weights.pth", arguments.model)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxmaskrcnn.lazy import lazy_names
+from jaxmaskrcnn.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from jaxmaskrcnn.convert.backbone import BackboneReport, load_backbone

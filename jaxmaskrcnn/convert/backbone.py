@@ -16,12 +16,12 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
-from jaxmaskrcnn.convert.names import caffe2
-from jaxmaskrcnn.convert.names.prefixes import WRAPPERS, find_prefix, without_prefix
-from jaxmaskrcnn.convert.names.tables import Table
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
 from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names import caffe2
+from jaxmaskrcnn.names.prefixes import WRAPPERS, find_prefix, without_prefix
+from jaxmaskrcnn.names.tables import Table
 
 log = logging.getLogger(__name__)
 

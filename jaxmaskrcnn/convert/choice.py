@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.configs.config_files import config_from_file
+from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
-from jaxmaskrcnn.convert.names.tables import Table
 from jaxmaskrcnn.convert.structure import backbone_names, config_structure, names_file, part_of
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.tables import Table
 from jaxmaskrcnn.zoo.lookup import list_models, model_config, model_info
 
 ORDINARY_EPSILON = 1e-5  # of batch norm in all three libraries

@@ -14,9 +14,9 @@ from jaxmaskrcnn.convert.choice import choose_config, count_classes, misfits
 from jaxmaskrcnn.convert.families import refuse_other_families
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import Library, recognise
-from jaxmaskrcnn.convert.names import caffe2
 from jaxmaskrcnn.convert.state_dict import fill_detector
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.names import caffe2
 
 log = logging.getLogger(__name__)
 

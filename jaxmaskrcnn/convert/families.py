@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jaxmaskrcnn.convert.names.prefixes import WRAPPERS
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.prefixes import WRAPPERS
 
 
 class Family(NamedTuple):

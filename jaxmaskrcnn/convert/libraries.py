@@ -7,9 +7,9 @@ import numpy as np
 from jaxmaskrcnn.convert.detectron2 import library as detectron2
 from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.convert.mmdet import library as mmdet
-from jaxmaskrcnn.convert.names.prefixes import WRAPPERS, find_prefix, without_prefix
 from jaxmaskrcnn.convert.torchvision import library as torchvision
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.prefixes import WRAPPERS, find_prefix, without_prefix
 
 __all__ = ["LIBRARIES", "Library", "recognise"]
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import order_matters
-from jaxmaskrcnn.convert.names.tables import Table
 from jaxmaskrcnn.convert.structure import backbone_prefix, detector_names, read_structure
+from jaxmaskrcnn.names.tables import Table
 
 # A test for what a library cannot do with a model, and the words for it.
 Limit = tuple[Callable[[ModelConfig], bool], str]

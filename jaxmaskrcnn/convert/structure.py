@@ -14,12 +14,12 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import part_classes, replace, type_of
-from jaxmaskrcnn.convert.names.tables import Names, Table
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.tables import Names, Table
 
 
 def names_file(part: Any) -> ModuleType:
-    """The module that a part's configuration names; see `convert/names/layers.py`.
+    """The module that a part's configuration names; see `names/layers.py`.
 
     Raises:
         UserError: The part has none, so that no library's files can be read or written.

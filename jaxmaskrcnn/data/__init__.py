@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from jaxmaskrcnn.lazy import lazy_names
+from jaxmaskrcnn.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from jaxmaskrcnn.data.coco_instances import CocoConfig, CocoInstances, prepare
     from jaxmaskrcnn.data.images import decode_image
     from jaxmaskrcnn.data.pipeline import eval_batches, train_iterator
     from jaxmaskrcnn.data.prefetch import prefetch_to_device
     from jaxmaskrcnn.data.preprocess import make_batch
+    from jaxmaskrcnn.data.records.coco_instances import CocoConfig, CocoInstances, prepare
+    from jaxmaskrcnn.data.records.source import Example, Source
     from jaxmaskrcnn.data.shapes import write_shapes
-    from jaxmaskrcnn.data.source import Example, Source
 
 __all__ = [
     "CocoConfig",
@@ -28,15 +28,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CocoConfig": "coco_instances",
-    "CocoInstances": "coco_instances",
-    "Example": "source",
-    "Source": "source",
+    "CocoConfig": "records.coco_instances",
+    "CocoInstances": "records.coco_instances",
+    "Example": "records.source",
+    "Source": "records.source",
     "decode_image": "images",
     "eval_batches": "pipeline",
     "make_batch": "preprocess",
     "prefetch_to_device": "prefetch",
-    "prepare": "coco_instances",
+    "prepare": "records.coco_instances",
     "train_iterator": "pipeline",
     "write_shapes": "shapes",
 }

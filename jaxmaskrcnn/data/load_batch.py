@@ -7,16 +7,16 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data import sampler
-from jaxmaskrcnn.data.augment_plan import ImagePlan, SlotPlan
-from jaxmaskrcnn.data.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.augment.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.augment.plan import ImagePlan, SlotPlan
+from jaxmaskrcnn.data.augment.scene import Scene, transform_scene
 from jaxmaskrcnn.data.device_resize import gather_raw
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.data.fields.targets import empty_targets, fill_targets, room_for
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.preprocess import resize_for
-from jaxmaskrcnn.data.scene import Scene, transform_scene
-from jaxmaskrcnn.data.source import Example, Source
+from jaxmaskrcnn.data.records.source import Example, Source
 from jaxmaskrcnn.data.transforms import Geometry, round_up
 from jaxmaskrcnn.structures import Batch
 

@@ -11,9 +11,9 @@ from absl import flags
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import sampler
-from jaxmaskrcnn.data.augment_plan import augments
+from jaxmaskrcnn.data.augment.plan import augments
 from jaxmaskrcnn.data.load_batch import LoadBatch
-from jaxmaskrcnn.data.source import Source
+from jaxmaskrcnn.data.records.source import Source
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Batch

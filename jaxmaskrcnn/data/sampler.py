@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.augment_plan import AugmentPlan, SlotPlan, augments
+from jaxmaskrcnn.data.augment.plan import AugmentPlan, SlotPlan, augments
 from jaxmaskrcnn.data.repeat_factors import epoch_length, repeated, source_factors
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError

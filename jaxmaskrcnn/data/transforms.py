@@ -1,6 +1,6 @@
 """Geometry on the host: crop, rotation, resize, flip and a window, for points and boxes.
 
-All functions are pure and get their parameters explicitly; ``augment_plan`` draws them.
+All functions are pure and get their parameters explicitly; ``plan`` draws them.
 
 Shape legend: G objects, N points.
 """

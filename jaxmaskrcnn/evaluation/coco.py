@@ -17,7 +17,7 @@ from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from jaxmaskrcnn.data.annotations import load_json
+from jaxmaskrcnn.data.coco.annotations import load_json
 from jaxmaskrcnn.data.rle import check_counts, uncompressed_to_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category

@@ -19,17 +19,17 @@ import numpy as np
 import tqdm
 from flax import nnx
 
-from jaxmaskrcnn.compilation_cache import release_after_compiling
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.transforms import round_up
-from jaxmaskrcnn.evaluation.categories import match_categories
 from jaxmaskrcnn.evaluation.coco import GroundTruth
+from jaxmaskrcnn.inference.categories import match_categories
 from jaxmaskrcnn.inference.postprocess import postprocess
+from jaxmaskrcnn.parallel.layout import Layout
+from jaxmaskrcnn.parallel.processes import gather_json, is_first
 from jaxmaskrcnn.structures import Batch, Detections
-from jaxmaskrcnn.training.distributed import gather_json, is_first
-from jaxmaskrcnn.training.parallel import Layout
+from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Evaluator:
     Args:
         config: The model's config.
         graphdef: The model's structure, from ``nnx.split``.
-        source: Prepared data, as ``data.coco_instances.prepare`` returns it.
+        source: Prepared data, as ``data.records.coco_instances.prepare`` returns it.
         data_config: Batch size, canvases and threads of the evaluation.
         annotations: COCO-format json to score against; default: what ``source`` was made from.
         progress: Whether to show a progress bar on stderr.

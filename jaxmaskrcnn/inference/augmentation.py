@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.inputs import read_image
 from jaxmaskrcnn.inference.predictor import Predictor, Row, Work, canvas_of, stack
 from jaxmaskrcnn.ops.boxes import clip_boxes
 from jaxmaskrcnn.ops.nms import limited_nms

@@ -14,9 +14,6 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import complete_file, write_json
-from jaxmaskrcnn.inference.comparison import Truth, draw_comparison
-from jaxmaskrcnn.inference.drawing import draw_detections, palette_colour
 from jaxmaskrcnn.inference.formats import (
     coco_annotations,
     geojson_content,
@@ -25,6 +22,9 @@ from jaxmaskrcnn.inference.formats import (
     labelme_content,
 )
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.utils.files import complete_file, write_json
+from jaxmaskrcnn.visualize.comparison import Truth, draw_comparison
+from jaxmaskrcnn.visualize.drawing import draw_detections, palette_colour
 
 RESULTS = "predictions.json"
 # Of every format but json, which is one file for all inputs: where an input's file lies.

@@ -1,4 +1,4 @@
-"""What the command ``predict`` does; its arguments are in ``inference/main.py``."""
+"""What the command ``predict`` does; its arguments are in ``cli/predict.py``."""
 
 import argparse
 import collections
@@ -10,20 +10,20 @@ from typing import Any
 
 import tqdm
 
-from jaxmaskrcnn import compilation_cache
+from jaxmaskrcnn.checkpoints.directory import load_model
 from jaxmaskrcnn.data.images import SUFFIXES
+from jaxmaskrcnn.data.inputs import find_files, output_names
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.categories import name_classes
 from jaxmaskrcnn.inference import video
 from jaxmaskrcnn.inference.augmentation import SCALES, AugmentedPredictor
-from jaxmaskrcnn.inference.colours import ColourTracker
-from jaxmaskrcnn.inference.comparison import Truth
-from jaxmaskrcnn.inference.inputs import find_files, output_names
+from jaxmaskrcnn.inference.categories import name_classes
 from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
 from jaxmaskrcnn.inference.tiles import TiledPredictor
-from jaxmaskrcnn.model_io import load_model
+from jaxmaskrcnn.utils import compilation_cache
+from jaxmaskrcnn.visualize.colours import ColourTracker
+from jaxmaskrcnn.visualize.comparison import Truth
 
 _FRAME = "{}_{:06d}"  # name of a frame's files
 
@@ -32,7 +32,7 @@ def predict(arguments: argparse.Namespace) -> int:
     """Finds the inputs, runs the model over them and writes what was asked for.
 
     Args:
-        arguments: As ``add_arguments`` of ``inference/main.py`` defines them.
+        arguments: As ``add_arguments`` of ``cli/predict.py`` defines them.
 
     Returns:
         The exit code: 0, or 2 where an input could not be read.

@@ -12,16 +12,16 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxmaskrcnn.compilation_cache import release_after_compiling
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.classes import choose_classes
-from jaxmaskrcnn.inference.inputs import read_image
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.inference.stream import WORKERS, Prediction, StreamingPredictor, ordered_futures, readable
 from jaxmaskrcnn.structures import Batch, Category, Detections
+from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 
 _PATIENCE = 4  # batches' worth of pictures after which one that waits for its like goes on alone
 

@@ -19,9 +19,9 @@ from jax import export
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import complete_file
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Array, Batch
+from jaxmaskrcnn.utils.files import complete_file
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.rle import decode_mask
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.inputs import read_image
 from jaxmaskrcnn.inference.join_tiles import join_tiles
 from jaxmaskrcnn.inference.stream import Prediction, StreamingPredictor, ordered_futures, readable
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import complete_path
+from jaxmaskrcnn.utils.files import complete_path
 
 SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts .ogv".split())
 _QUALITY = "20"  # of H.264 (crf): small errors are not seen

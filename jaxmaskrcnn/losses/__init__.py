@@ -4,11 +4,11 @@ A loss is returned as a sum and a count (`LossTerm`), so that images, devices an
 batch add up before the division.
 """
 
-from jaxmaskrcnn.loss_names import LOSS_NAMES
 from jaxmaskrcnn.losses.assignment import Regions, match_boxes, sample_regions, sort_targets
 from jaxmaskrcnn.losses.heads import box_losses, mask_loss, wanted_masks
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, reduce_terms, smooth_l1
+from jaxmaskrcnn.utils.loss_names import LOSS_NAMES
 
 __all__ = [
     "LOSS_NAMES",

@@ -1,10 +1,10 @@
-"""Names of an RPN head's arrays in other libraries, and what they show; see `convert/names/layers.py`."""
+"""Names of an RPN head's arrays in other libraries, and what they show; see `names/layers.py`."""
 
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
-from jaxmaskrcnn.convert.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
-from jaxmaskrcnn.convert.names.tables import Names, weight_and_bias
+from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.tables import Names, weight_and_bias
 
 
 def names(library: str, part: RPNConfig) -> Names:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pycocotools import mask as rle_codec
 
-from jaxmaskrcnn.data.annotations import load_json
-from jaxmaskrcnn.data.objects import is_int
+from jaxmaskrcnn.data.coco.annotations import load_json
+from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.rle import check_counts
 from jaxmaskrcnn.errors import UserError
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.drawing import CROWD, draw_detections
 from jaxmaskrcnn.report.errors import KINDS, ImageErrors
 from jaxmaskrcnn.report.matches import Match, Sample
+from jaxmaskrcnn.visualize.drawing import CROWD, draw_detections
 
 # Blue and orange, as people with any kind of colour vision tell them apart.
 RIGHT, WRONG, UNSCORED = (64, 160, 255), (255, 128, 0), (150, 150, 150)

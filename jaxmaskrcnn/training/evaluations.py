@@ -5,17 +5,17 @@ import time
 
 from flax import nnx
 
-from jaxmaskrcnn import model_io
+from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.evaluation.coco import format_metrics
-from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.training.distributed import is_first
+from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.early_stopping import score, since_best
 from jaxmaskrcnn.training.ema import weights_to_use
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.pictures import draw_pictures
 from jaxmaskrcnn.training.setup import Setup
 from jaxmaskrcnn.training.step import State
+from jaxmaskrcnn.utils.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Evaluations:
             log.info("%s", format_metrics(metrics))
         best = max((score(line, "eval/") for line in self._writer.evaluations.values()), default=-1.0)
         if score(metrics) > best:
-            model_io.save_model(model_of(setup, state), setup.workdir / "best")
+            model_directory.save_model(model_of(setup, state), setup.workdir / "best")
         if is_first():
             write_json(setup.workdir / "detections.json", detections)
             write_json(setup.workdir / "metrics.json", metrics, indent=1)

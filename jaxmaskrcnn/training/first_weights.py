@@ -6,16 +6,16 @@ from pathlib import Path
 
 from flax import nnx
 
-from jaxmaskrcnn import model_io
+from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.backbone import fill_backbone
 from jaxmaskrcnn.convert.detector import convert_source, log_report
 from jaxmaskrcnn.convert.families import holds_detector
 from jaxmaskrcnn.convert.files.reader import read_source
-from jaxmaskrcnn.convert.names import caffe2
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
+from jaxmaskrcnn.names import caffe2
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
         return init_model(model_config, seed)
     left: tuple[str, ...] = ()
     if Path(weights).is_dir():
-        source = model_io.load_model(weights)
+        source = model_directory.load_model(weights)
     else:
         file = read_source(weights)
         if not holds_detector(caffe2.rename(file.arrays)):

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import jax
 
-from jaxmaskrcnn import model_io
-from jaxmaskrcnn.compilation_cache import release_after_compiling
+from jaxmaskrcnn.checkpoints import directory as model_directory
+from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.data import prefetch_to_device
-from jaxmaskrcnn.files import write_json
-from jaxmaskrcnn.training.checkpoints import Checkpoints
-from jaxmaskrcnn.training.distributed import is_first, stop_request
+from jaxmaskrcnn.parallel.processes import is_first, stop_request
 from jaxmaskrcnn.training.evaluations import Evaluations, model_of
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_behind
@@ -27,6 +25,8 @@ from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.run_config import write_settings
 from jaxmaskrcnn.training.setup import Setup, check_run, make_setup
 from jaxmaskrcnn.training.step import State
+from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
+from jaxmaskrcnn.utils.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
     key = layout.replicate(jax.random.key(config.seed))
     step = int(state["step"])
     if is_first():
-        model_json = json.loads(model_io.config_to_json(setup.model_config))
+        model_json = json.loads(model_directory.config_to_json(setup.model_config))
         write_json(workdir / "config.json", model_json, indent=1)
         write_settings(workdir, setup.model_config, setup.config)
     with (
@@ -126,7 +126,7 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
                 "Ended after step %d: the last %d evaluations were no better (train.patience).",
                 step, config.patience,
             )  # fmt: skip
-        model_io.save_model(model_of(setup, state), workdir / "model")
+        model_directory.save_model(model_of(setup, state), workdir / "model")
         log.info("The model is in %s, the best one in %s.", workdir / "model", workdir / "best")
     # All processes wait in save_model for the first one, which has written this file by then.
     return json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))

@@ -14,8 +14,8 @@ import numpy as np
 from jaxmaskrcnn.config import ConfigError, TrainConfig
 from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import write_json
-from jaxmaskrcnn.loss_names import losses_among
+from jaxmaskrcnn.utils.files import write_json
+from jaxmaskrcnn.utils.loss_names import losses_among
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.data import Source
-from jaxmaskrcnn.inference.drawing import draw_detections
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.visualize.drawing import draw_detections
 
 
 def draw_pictures(

@@ -10,10 +10,10 @@ import jax
 
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.data.prefetch import DataWait
-from jaxmaskrcnn.loss_names import losses_among, short_name
+from jaxmaskrcnn.parallel.processes import all_rows
 from jaxmaskrcnn.structures import Batch
-from jaxmaskrcnn.training.distributed import all_rows
 from jaxmaskrcnn.training.metrics import MetricsWriter
+from jaxmaskrcnn.utils.loss_names import losses_among, short_name
 
 log = logging.getLogger(__name__)
 

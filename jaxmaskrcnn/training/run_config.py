@@ -9,8 +9,8 @@ from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, ModelSection
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.config.version1 import PATHS, from_flat
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import write_json
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.utils.files import write_json
 from jaxmaskrcnn.zoo.lookup import model_config
 
 # What decides about the shapes in a checkpoint, or about which data its position counts in.

@@ -10,19 +10,20 @@ import jax
 import optax
 from flax import nnx
 
+from jaxmaskrcnn.checkpoints.fit import check_fits_config
 from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
-from jaxmaskrcnn.model_fit import check_fits_config
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
-from jaxmaskrcnn.training.distributed import is_first
+from jaxmaskrcnn.parallel.layout import Layout
+from jaxmaskrcnn.parallel.processes import is_first
+from jaxmaskrcnn.training.compiled_step import make_train_step
 from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.groups import check_freeze
 from jaxmaskrcnn.training.nonfinite import check_policy
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
-from jaxmaskrcnn.training.parallel import Layout, make_train_step
 from jaxmaskrcnn.training.run_config import check_resumable, to_model_config
 from jaxmaskrcnn.training.step import State, init_state
 from jaxmaskrcnn.training.validation_loss import ValidationLoss

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxmaskrcnn.structures import Batch
+from jaxmaskrcnn.structures import Batch, State
 from jaxmaskrcnn.training.gradients import loss_gradients
 
-State = dict[str, Any]
 Metrics = dict[str, jax.Array]
 
 

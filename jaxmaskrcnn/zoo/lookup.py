@@ -1,6 +1,6 @@
 """Named model configurations and ImageNet backbones: looking them up.
 
-The data stands beside it: what one library's models have in common in ``conventions.py``, the models
+The data stands beside it: what one library's models have in common in ``zoo/conventions.py``, the models
 themselves in a file for each library.
 """
 

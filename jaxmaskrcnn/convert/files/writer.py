@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxmaskrcnn.convert.files.safetensors_files import write_safetensors
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import complete_file
+from jaxmaskrcnn.utils.files import complete_file
 
 AUTHOR = "jaxmaskrcnn"
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxmaskrcnn.data.annotations import AllProblems
+from jaxmaskrcnn.data.coco.annotations import AllProblems
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, parse_object
 from jaxmaskrcnn.data.images import check_header, upright_size
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
-from jaxmaskrcnn.data.objects import AnnotatedImage, BadAnnotation, parse_object
 from jaxmaskrcnn.errors import UserError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path, PureWindowsPath
 
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.files import check_image_folder
+from jaxmaskrcnn.utils.files import check_image_folder
 
 
 class ImageFolder:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle, unite
-from jaxmaskrcnn.data.objects import is_int
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})

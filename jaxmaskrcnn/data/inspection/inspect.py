@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import tqdm
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.annotations import AllProblems, Annotations, Problem, load_json, parse_annotations
-from jaxmaskrcnn.data.image_files import readable_images
+from jaxmaskrcnn.data.coco.annotations import AllProblems, Annotations, Problem, load_json, parse_annotations
+from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.data.inspection.suspicions import same_content, suspicions
-from jaxmaskrcnn.files import check_image_folder
+from jaxmaskrcnn.utils.files import check_image_folder
 
 
 class Inspection(NamedTuple):

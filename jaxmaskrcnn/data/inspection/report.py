@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from jaxmaskrcnn.data.annotations import Problem
+from jaxmaskrcnn.data.coco.annotations import Problem
 from jaxmaskrcnn.data.inspection.inspect import Inspection
 
 _BAR = 40  # characters of the longest bar

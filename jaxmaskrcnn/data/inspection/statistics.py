@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.data.annotations import Annotations
+from jaxmaskrcnn.data.coco.annotations import Annotations
 from jaxmaskrcnn.data.fields.polygons import closed_vertices
 
 # COCO's limits of small, medium and large objects, in square pixels of the image.

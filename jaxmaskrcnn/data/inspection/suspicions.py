@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from jaxmaskrcnn.data.annotations import Annotations, Problem
-from jaxmaskrcnn.data.objects import AnnotatedImage
+from jaxmaskrcnn.data.coco.annotations import Annotations, Problem
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 
 _FITS = 0.5  # IoU of an object's box and its mask's box below which one of them must be wrong
 

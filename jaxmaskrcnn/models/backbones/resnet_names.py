@@ -1,12 +1,12 @@
-"""Names of a ResNet's arrays in other libraries, and what the arrays show; see `convert/names/layers.py`."""
+"""Names of a ResNet's arrays in other libraries, and what the arrays show; see `names/layers.py`."""
 
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, ResNetConfig
 from jaxmaskrcnn.config.backbones import STAGE_BLOCKS
-from jaxmaskrcnn.convert.names.layers import NORM, Shapes, count_layers
-from jaxmaskrcnn.convert.names.tables import CONV, Names, Row, Vocabulary
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
+from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary
 
 # The name that each file of such a backbone alone has once.
 STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}

@@ -1,10 +1,10 @@
-"""Names of a box head's arrays in other libraries, and what they show; see `convert/names/layers.py`."""
+"""Names of a box head's arrays in other libraries, and what they show; see `names/layers.py`."""
 
 from typing import Any
 
 from jaxmaskrcnn.config import BoxConfig, ModelConfig
-from jaxmaskrcnn.convert.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
-from jaxmaskrcnn.convert.names.tables import LINEAR, Names, Row, flattened, weight_and_bias
+from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.tables import LINEAR, Names, Row, flattened, weight_and_bias
 
 
 def names(library: str, part: BoxConfig) -> Names:

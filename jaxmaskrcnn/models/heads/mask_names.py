@@ -1,10 +1,10 @@
-"""Names of a mask head's arrays in other libraries, and what they show; see `convert/names/layers.py`."""
+"""Names of a mask head's arrays in other libraries, and what they show; see `names/layers.py`."""
 
 from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig
-from jaxmaskrcnn.convert.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
-from jaxmaskrcnn.convert.names.tables import DECONV, Names, Row, weight_and_bias
+from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.tables import DECONV, Names, Row, weight_and_bias
 
 _COUNT = {str(i + 1): str(i) for i in range(9)}
 

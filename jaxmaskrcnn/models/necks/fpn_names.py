@@ -1,10 +1,10 @@
-"""Names of a pyramid's arrays in other libraries, and what the arrays show; see `convert/names/layers.py`."""
+"""Names of a pyramid's arrays in other libraries, and what the arrays show; see `names/layers.py`."""
 
 from typing import Any
 
 from jaxmaskrcnn.config import FPNConfig, ModelConfig
-from jaxmaskrcnn.convert.names.layers import NORM, Shapes, mmdet_norm_rows, norm_of
-from jaxmaskrcnn.convert.names.tables import Names, Row, weight_and_bias
+from jaxmaskrcnn.names.layers import NORM, Shapes, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
 # What stands before the names of a backbone in front of such a neck.
 BACKBONE = {"torchvision": "backbone.body.", "detectron2": "backbone.bottom_up.", "mmdet": "backbone."}

@@ -1,0 +1,247 @@
+"""Model directories: a detector on disk, with all that is needed to use it.
+
+    directory/model.json        ModelConfig, categories, and name, shape and dtype of every array
+    directory/arrays-<token>/   the arrays, written by Orbax
+
+``model.json`` names the folder of its arrays, and replacing that one file is what makes a new
+model appear; a reader sees the old one or the new one, whenever the writer is stopped.
+"""
+
+import glob
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from jaxmaskrcnn.checkpoints.fit import (
+    LoadSettings,
+    abstract_model,
+    check_fits_config,
+    choose_config,
+    fill_model,
+    new_arrays,
+)
+from jaxmaskrcnn.checkpoints.latest import latest_model
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.json import config_from_json, config_to_json, describe, parse, to_config
+from jaxmaskrcnn.convert.detector import load_detector, log_report
+from jaxmaskrcnn.convert.state_dict import variables_by_path
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.utils.files import write_json
+
+_MODEL_FILE = "model.json"
+
+__all__ = ["check_free", "config_from_json", "config_to_json", "load_model", "save_model"]
+
+
+def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
+    """Write a detector to a self-describing directory.
+
+    The write is atomic: a directory that is not there yet appears complete, and an existing
+    model is replaced in one step. In a run of several processes all of them call it; the
+    directory is then on a disk they share.
+
+    Args:
+        model: The detector.
+        directory: Absent, empty, or a model directory, which is overwritten.
+
+    Raises:
+        UserError: The directory holds something else, or cannot be written; or the model's arrays are not
+            those that its config builds, as where a module was replaced, so that it could not be read back.
+
+    Example:
+        >>> save_model(model, "models/shapes")
+        >>> load_model("models/shapes").config == model.config
+        True
+    """
+    check_fits_config(model)
+    directory = Path(directory).absolute()
+    occupied = check_free(directory)
+    arrays = {name: _writable(variable[...]) for name, variable in variables_by_path(model).items()}
+    token = _common_token()
+    staging = directory.with_name(f".{directory.name}.{token}")
+    description = {
+        **describe(model.config),
+        "array_folder": f"arrays-{token}",
+        "arrays": {name: [list(x.shape), str(x.dtype)] for name, x in arrays.items()},
+    }
+    first = jax.process_index() == 0
+    try:
+        if first:
+            _remove_leftovers(directory)
+            staging.mkdir(parents=True)
+        _wait_for_all("model staging")
+        ocp.save(staging / description["array_folder"], arrays)
+        if first:
+            write_json(staging / _MODEL_FILE, description, indent=1)
+            _publish(staging, directory, occupied)
+    except OSError as error:
+        raise UserError(f"{directory} cannot be written: {error.strerror or error}.") from None
+    finally:
+        if first:
+            shutil.rmtree(staging, ignore_errors=True)
+    _wait_for_all("model published")
+
+
+def check_free(directory: str | os.PathLike) -> bool:
+    """See that `save_model` may write a directory.
+
+    Args:
+        directory: Where the model is to be.
+
+    Returns:
+        Whether there is a model, which would be replaced.
+
+    Raises:
+        UserError: There is something else.
+    """
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file; give a directory for the model.")
+    occupied = directory.is_dir() and any(directory.iterdir())
+    if occupied and not _is_model_directory(directory):
+        raise UserError(
+            f"{directory} is not empty and holds no model, so it is not overwritten; give another directory."
+        )
+    return occupied
+
+
+def load_model(
+    path: str | os.PathLike,
+    model: str | os.PathLike | ModelConfig | None = None,
+    *,
+    allow_new_heads: bool = False,
+    bn_eps: float | None = None,
+) -> MaskRCNN:
+    """Read a detector.
+
+    Args:
+        path: A model directory; a training workdir: its best model where an evaluation has run, else
+            the one of its latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
+            MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``).
+        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
+            For a directory it replaces the stored configuration, for example with another score
+            threshold, and None takes the stored one. For a file it says what names and shapes do not
+            tell; torchvision's files need none.
+        allow_new_heads: Leave the layers that another number of classes gives another shape at their
+            initial values; otherwise that is an error.
+        bn_eps: Epsilon of the backbone's norm layers, in place of the configuration's.
+
+    Returns:
+        The detector. A directory's arrays are bit for bit as they were saved, a file's are float32.
+        What was decided about a file is in the log; ``convert.load_detector`` returns it.
+
+    Raises:
+        UserError: There is no model at ``path``, or it does not fit.
+
+    Example:
+        >>> save_model(model, "models/shapes")
+        >>> len(load_model("models/shapes").categories)
+        3
+        >>> model = load_model("maskrcnn_resnet50_fpn_coco.pth")  # doctest: +SKIP
+    """
+    directory = Path(path)
+    if not directory.exists():
+        raise UserError(
+            f"{path} does not exist; give a model directory, a training workdir or a checkpoint file."
+        )
+    if not directory.is_dir():
+        detector, report = load_detector(path, model, allow_new_heads=allow_new_heads, bn_eps=bn_eps)
+        log_report(report)
+        return detector
+    settings = LoadSettings(model, allow_new_heads, bn_eps)
+    for candidate in (directory, directory / "best"):
+        if _is_model_directory(candidate):
+            return _read_directory(candidate.absolute(), settings)
+    latest = latest_model(directory)
+    if latest is None:
+        raise UserError(
+            f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
+            "best model or a checkpoint."
+        )
+    config = choose_config(settings, latest.config)
+    if config == latest.config:
+        return latest
+    arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
+    abstract = abstract_model(config)
+    new = new_arrays(arrays, variables_by_path(abstract), settings, str(path))
+    return fill_model(abstract, arrays, new)
+
+
+def _is_model_directory(directory: Path) -> bool:
+    return (directory / _MODEL_FILE).is_file()
+
+
+def _writable(x: jax.Array) -> jax.Array | np.ndarray:
+    # Of several processes, Orbax refuses an array that lives in one alone; they hold the same
+    # values, and as NumPy arrays the first process writes them.
+    return x if jax.process_count() > 1 and not x.is_fully_addressable else np.asarray(x)
+
+
+def _common_token() -> str:
+    """A random word that all processes agree on."""
+    number = np.int32(secrets.randbits(31))
+    if jax.process_count() > 1:
+        number = multihost_utils.broadcast_one_to_all(number)
+    return f"{int(number):08x}"
+
+
+def _wait_for_all(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Delete the staging folders of writers that were killed."""
+    for folder in directory.parent.glob(f".{glob.escape(directory.name)}.{'[0-9a-f]' * 8}"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(staging: Path, directory: Path, occupied: bool) -> None:
+    """Make a complete model directory visible under its name."""
+    if not occupied:
+        os.rename(staging, directory)
+        return
+    for folder in staging.glob("arrays-*"):
+        os.rename(folder, directory / folder.name)
+    new = json.loads((staging / _MODEL_FILE).read_text(encoding="utf-8"))["array_folder"]
+    os.replace(staging / _MODEL_FILE, directory / _MODEL_FILE)
+    for folder in directory.glob("arrays-*"):
+        if folder.name != new:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
+    file = directory / _MODEL_FILE
+    content = parse(file.read_bytes(), str(file))
+    config = choose_config(settings, to_config(content, str(file)))
+    try:
+        listed = {
+            name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
+            for name, (shape, dtype) in content["arrays"].items()
+        }
+        folder = directory / content["array_folder"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
+    abstract = abstract_model(config)
+    new = new_arrays(listed, variables_by_path(abstract), settings, str(file))
+    if not folder.is_dir():
+        raise UserError(
+            f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."
+        )
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    targets = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device) for name, x in listed.items()}
+    try:
+        arrays = ocp.load(folder, targets)
+    # Orbax and its storage report damaged files with many kinds of exceptions.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{folder} is damaged and cannot be read ({reason}); save the model again.") from None
+    return fill_model(abstract, arrays, new)

@@ -1,0 +1,109 @@
+"""Checkpoints of a run: asynchronous, atomic, with the position in the data inside.
+
+A checkpoint has three parts, so that each can be read alone: ``model`` (all variables, whatever
+was frozen), ``train`` (step and optimizer state) and ``data`` (the iterator). Orbax writes it
+under a temporary name and renames it last; what a killed process leaves half-written is never
+seen.
+"""
+
+import os
+
+import jax
+from flax import nnx
+from orbax.checkpoint import v1 as ocp
+
+from jaxmaskrcnn.checkpoints.latest import checkpoint_directory, damage_reported
+from jaxmaskrcnn.structures import State
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Args:
+        workdir: The run's folder; checkpoints lie in ``checkpoints/<step>``.
+        keep: How many of the latest ones to keep.
+
+    Example:
+        >>> with Checkpoints("runs/shapes", keep=2) as checkpoints:  # doctest: +SKIP
+        ...     if checkpoints.latest is not None:
+        ...         state = checkpoints.restore(state, iterator)
+        ...     checkpoints.save(state, iterator)
+    """
+
+    def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
+        self._directory = checkpoint_directory(workdir)
+        self._checkpointer = ocp.training.Checkpointer(
+            self._directory,
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+        self._last = self.latest
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the latest complete checkpoint."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def save(self, state: State, iterator) -> None:
+        """Copy the state off the device and write it in the background.
+
+        Of several processes all call it, with global arrays, and their workdir is a disk they share.
+
+        Args:
+            state: Of the training step. It may be donated to the next step at once, as it is copied here.
+            iterator: Data iterator at the same step; its ``get_state`` is a dict of numbers.
+        """
+        step = int(state["step"])
+        # Not compared with `latest`: several processes may see it change at different times, but all of them
+        # must agree on whether they save.
+        if step == self._last:
+            return
+        self._last = step
+        parts = {
+            "model": nnx.merge_state(state["params"], state["rest"]),
+            "train": {"step": state["step"], "opt_state": state["opt_state"]},
+            "data": iterator.get_state(),
+        }
+        self._checkpointer.save_checkpointables_async(step, parts, force=True)
+
+    def restore(self, state: State, iterator) -> State:
+        """Read the latest checkpoint.
+
+        Args:
+            state: A state of the same structure, for shapes and placement on the devices.
+            iterator: Set to the position of the checkpoint, in place.
+
+        Returns:
+            The restored state.
+
+        Raises:
+            UserError: The checkpoint's files are damaged.
+        """
+        self._checkpointer.wait()
+        model = nnx.merge_state(state["params"], state["rest"])
+        train = {"step": state["step"], "opt_state": state["opt_state"]}
+        abstract = jax.tree.map(_abstract, {"model": model, "train": train})
+        with damage_reported(self._directory / str(self.latest)):
+            read = self._checkpointer.load_checkpointables(self.latest, {**abstract, "data": None})
+        iterator.set_state(read["data"])
+        variables = dict(nnx.to_flat_state(read["model"]))
+        parts = {
+            name: nnx.from_flat_state([(path, variables[path]) for path, _ in nnx.to_flat_state(state[name])])
+            for name in ("params", "rest")
+        }
+        return {**read["train"], **parts}
+
+    def close(self) -> None:
+        """Wait for the checkpoint being written."""
+        self._checkpointer.close()
+
+
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)

@@ -1,0 +1,80 @@
+"""``jaxmaskrcnn evaluate`` and ``evaluate.py``: COCO box and mask AP of a model on annotated images."""
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+
+from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.files import write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``evaluate``."""
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="model directory, training workdir or checkpoint file")
+    add("--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with")
+    add("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
+    add("--annotations", required=True, help="COCO-format json")
+    add("--images", required=True, help="its image folder")
+    add("--output", help="folder for metrics.json and detections.json")
+    add("--batch_size", type=int, default=1, help="images computed at a time, over all devices")
+    add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
+    add("--cache_dir", help="folder that keeps the prepared records for the next run")
+    add("--coordinator_address", help="with several processes: host:port of process 0")
+    add("--num_processes", type=int, help="how many processes there are")
+    add("--process_id", type=int, help="number of this process, from 0")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates, prints the tables and writes the results; see the module's docstring.
+
+    Args:
+        arguments: As ``add_arguments`` defines them.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: The checkpoint, the annotations or a setting is wrong.
+    """
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
+    if arguments.output and Path(arguments.output).is_file():
+        raise UserError(f"--output is the file {arguments.output}; give a folder.")
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn.checkpoints.directory import load_model
+    from jaxmaskrcnn.data.records.coco_instances import prepare
+    from jaxmaskrcnn.evaluation.coco import format_metrics
+    from jaxmaskrcnn.evaluation.evaluate import evaluate
+    from jaxmaskrcnn.parallel.processes import initialize, is_first
+    from jaxmaskrcnn.utils import compilation_cache
+
+    # Libraries that are imported by now have set up the root logger with a format of their own.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
+    compilation_cache.enable()
+    initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    if not is_first():
+        logging.getLogger("jaxmaskrcnn").setLevel(logging.WARNING)
+    model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
+    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
+        source = prepare(
+            arguments.annotations,
+            arguments.images,
+            arguments.cache_dir or temporary,
+            arguments.on_error,
+            masks=False,
+        )
+        metrics, detections = evaluate(
+            model, source, DataConfig(eval_batch_size=arguments.batch_size), progress=is_first()
+        )
+    if is_first():
+        print(format_metrics(metrics))
+        if arguments.output:
+            output = Path(arguments.output)
+            write_json(output / "metrics.json", metrics, indent=1)
+            write_json(output / "detections.json", detections)
+            print(f"metrics.json and detections.json are in {output}")
+    return 0

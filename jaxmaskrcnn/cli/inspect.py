@@ -1,0 +1,74 @@
+"""``python -m jaxmaskrcnn inspect``: checks annotations and their images, counts them, draws a sample."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.files import complete_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``inspect``."""
+    data = DataConfig()
+    add = parser.add_argument
+    add("annotations", metavar="ANNOTATIONS", help="COCO-format json")
+    add("--images", help="its image folder; without it the json alone is checked")
+    add("--output", default="contact_sheet.png", help="picture of a sample of the images")
+    add("--count", type=int, default=12, help="images on that picture; 0 draws none")
+    add("--seed", type=int, default=0, help="which sample")
+    add("--json", action="store_true", help="print everything as json")
+    add("--boxes_only", action="store_true", help="for a model without a mask head: no masks needed")
+    add(
+        "--skip_decoding", action="store_true",
+        help="read the images' sizes alone, which takes far less time and misses truncated files",
+    )  # fmt: skip
+    add("--min_size", type=int, default=data.min_sizes[-1], help="short side of images in training")
+    add("--max_size", type=int, default=data.max_size, help="limit of the long side in training")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Inspects; see the module's docstring.
+
+    Args:
+        arguments: As ``add_arguments`` defines them.
+
+    Returns:
+        The exit code: 0, or 2 where training would refuse something.
+
+    Raises:
+        UserError: A path or a setting is wrong.
+    """
+    for name, least in (("count", 0), ("min_size", 1), ("max_size", 1)):
+        if getattr(arguments, name) < least:
+            raise UserError(f"--{name} is {getattr(arguments, name)}; give {least} or more.")
+    # Late, so that --help does not wait for JAX.
+    from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
+    from jaxmaskrcnn.data.inspection.report import as_json, as_text
+    from jaxmaskrcnn.visualize.contact_sheet import draw_sheet
+
+    folder = None if arguments.images is None else Path(arguments.images)
+    inspection = inspect_annotations(
+        Path(arguments.annotations),
+        folder,
+        masks=not arguments.boxes_only,
+        decode=not arguments.skip_decoding,
+        data=DataConfig(min_sizes=(arguments.min_size,), max_size=arguments.max_size),
+        progress=sys.stderr.isatty(),
+    )
+    sheet = None
+    if folder is not None and arguments.count:
+        sheet = draw_sheet(inspection, folder, arguments.count, arguments.seed)
+    if sheet is not None:
+        with complete_file(arguments.output) as file:
+            sheet.save(file, "PNG")
+    if arguments.json:
+        drawn = {"contact_sheet": arguments.output if sheet is not None else None}
+        print(json.dumps({**as_json(inspection), **drawn}, indent=1, ensure_ascii=False))
+    else:
+        print(as_text(inspection))
+        if sheet is not None:
+            print(f"\nA sample of the images is in {arguments.output}")
+    return 2 if inspection.problems else 0

@@ -1,0 +1,160 @@
+"""``jaxmaskrcnn COMMAND``, or ``python -m jaxmaskrcnn COMMAND``: all that is done from the command line."""
+
+import argparse
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxmaskrcnn import __version__
+from jaxmaskrcnn.errors import UserError
+
+
+class Command(NamedTuple):
+    """A command of the program.
+
+    Attributes:
+        module: Has ``add_arguments(parser)`` and ``run(arguments) -> exit code``. It is imported when
+            the command is used; most of them take a second or more.
+        help: Its line on the help page.
+        settings: Whether further arguments are taken, as ``arguments.settings``.
+    """
+
+    module: str
+    help: str
+    settings: bool = False
+
+
+COMMANDS = {
+    "train": Command(
+        "jaxmaskrcnn.cli.train",
+        "train a model and evaluate it; without arguments, on generated shapes",
+        settings=True,
+    ),
+    "evaluate": Command("jaxmaskrcnn.cli.evaluate", "score a model on annotated images with COCO's metrics"),
+    "predict": Command(
+        "jaxmaskrcnn.cli.predict", "draw and write down what a model finds in images and videos"
+    ),
+    "inspect": Command(
+        "jaxmaskrcnn.cli.inspect",
+        "check annotations and their images, count what they hold, draw a sample of them",
+    ),
+    "import": Command(
+        "jaxmaskrcnn.cli.import_",
+        "turn annotations of labelme, VIA, YOLO, Pascal VOC or mask pictures into COCO json",
+    ),
+    "report": Command(
+        "jaxmaskrcnn.cli.report",
+        "write a page about detections: AP, curves, kinds of error, confusion, the worst pictures",
+    ),
+    "plot": Command(
+        "jaxmaskrcnn.cli.plot", "draw losses, learning rate and AP over the steps of training runs"
+    ),
+    "models": Command(
+        "jaxmaskrcnn.cli.models",
+        "list the presets and ImageNet backbones, with published AP, weights files and licences",
+    ),
+    "convert": Command(
+        "jaxmaskrcnn.cli.convert",
+        "make a model directory of a torchvision, Detectron2 or MMDetection checkpoint",
+    ),
+    "export": Command(
+        "jaxmaskrcnn.cli.export",
+        "write a model's weights for another library, or its prediction as one StableHLO file",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for a mistake, which is told in one sentence on stderr.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    called = (
+        "python -m jaxmaskrcnn"
+        if sys.argv[0] == str(Path(__file__).parents[1] / "__main__.py")
+        else "jaxmaskrcnn"
+    )
+    if not argv or argv[0] not in COMMANDS:
+        _help_page(called).parse_args(argv)  # prints, and ends the process
+    return run_command(argv[0], argv[1:], f"{called} {argv[0]}")
+
+
+def run_command(name: str, argv: Sequence[str], program: str) -> int:
+    """Runs the command ``name``.
+
+    Args:
+        name: Of ``COMMANDS``.
+        argv: Arguments after its name.
+        program: What was typed to start it, for messages.
+
+    Returns:
+        The exit code, as `main` does.
+    """
+    module = importlib.import_module(COMMANDS[name].module)
+    parser = argparse.ArgumentParser(prog=program, description=_plain(module.__doc__), allow_abbrev=False)
+    module.add_arguments(parser)
+    # Those of settings have dots, as --config.train.steps=5, and are looked at where their names are known.
+    dotted = COMMANDS[name].settings
+    _refuse_unknown_flags(parser, [word for word in argv if not (dotted and "." in word.partition("=")[0])])
+    arguments, rest = parser.parse_known_args(argv)
+    if COMMANDS[name].settings:
+        arguments.settings = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        code = module.run(arguments)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"{program.removeprefix('python -m ')}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program.removeprefix('python -m ')}: interrupted.", file=sys.stderr)
+        return 130  # as shells report it
+    except BrokenPipeError:
+        # Whoever read the output has what they wanted, as "head" does; flushing it would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # What the system says about a path or a disk; anything else is a bug, and has its traceback.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        path = error.filename
+        place = f"{path} cannot be read or written" if path is not None else "the output cannot be written"
+        said = f"{place} ({error.strerror}); give another path, or mend this one."
+        print(f"{program.removeprefix('python -m ')}: {said}", file=sys.stderr)
+        return 2
+
+
+def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Before argparse looks: it names what is missing first, which a misspelt flag always leaves missing."""
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
+        hint = f"; did you mean {near[0]}?" if near else "; see --help"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def _plain(docstring: str) -> str:
+    return docstring.replace("``", "")
+
+
+def _help_page(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=_plain(__doc__), allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"jaxmaskrcnn {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help)
+    return parser

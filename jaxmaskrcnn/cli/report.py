@@ -1,0 +1,80 @@
+"""``python -m jaxmaskrcnn report``: one page that tells what a model does well and badly."""
+
+import argparse
+from pathlib import Path
+
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.files import check_image_folder, complete_file
+
+PAGE = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``report``."""
+    parser.add_argument("detections", metavar="DETECTIONS", help="json list of COCO results: detections.json")
+    parser.add_argument("annotations", metavar="ANNOTATIONS", help="COCO-format json")
+    parser.add_argument("--images", required=True, help="its image folder")
+    parser.add_argument("--output", required=True, help=f"folder for {PAGE}")
+    parser.add_argument(
+        "--score_threshold", type=float, default=0.5,
+        help="from which score on a detection counts where one has to decide",
+    )  # fmt: skip
+    parser.add_argument("--pictures", type=int, default=6, help="how many of the worst and of the best")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the page; see the module's docstring.
+
+    Args:
+        arguments: As ``add_arguments`` defines them.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: A file or a setting is wrong.
+    """
+    if not 0 <= arguments.score_threshold <= 1:
+        raise UserError(f"--score_threshold is {arguments.score_threshold}; give a score from 0 to 1.")
+    if arguments.pictures < 0:
+        raise UserError(f"--pictures is {arguments.pictures}; give 0 or more.")
+    folder = Path(arguments.images)
+    check_image_folder(folder, "check --images")
+    # Late, so that a wrong setting is reported at once.
+    from jaxmaskrcnn.evaluation.coco import GroundTruth
+    from jaxmaskrcnn.report.load import read_annotations, read_detections
+    from jaxmaskrcnn.report.page import Picture, make_page
+    from jaxmaskrcnn.report.pictures import draw_pair
+    from jaxmaskrcnn.report.ranking import worst_and_best
+    from jaxmaskrcnn.report.results import compute
+
+    content = read_annotations(arguments.annotations)
+    detections = read_detections(arguments.detections, content, arguments.annotations)
+    ground_truth = GroundTruth(content)
+    results = compute(ground_truth, detections, arguments.score_threshold)
+
+    worst, best = worst_and_best(results.outcomes, arguments.pictures)
+    images = {image["id"]: image for image in content["images"]}
+    objects = {entry["id"]: entry for entry in ground_truth.objects("bbox")}
+    for entry in ground_truth.objects("segm"):
+        objects[entry["id"]] = objects[entry["id"]] | {"segmentation": entry["segmentation"]}
+    pictures = []
+    for i in (*worst, *best):
+        image = images[results.samples[i].image_id]
+        pair = draw_pair(
+            image, folder, results.samples[i], results.matches[i], results.image_errors[i],
+            objects, detections, results.names, results.score_threshold,
+        )  # fmt: skip
+        pictures.append(Picture(i, image["file_name"], pair))
+
+    title = f"{Path(arguments.detections).name} on {Path(arguments.annotations).name}"
+    sources = f"{arguments.detections} on {arguments.annotations}, images in {arguments.images}"
+    page = make_page(results, title, sources, pictures[: len(worst)], pictures[len(worst) :])
+    path = Path(arguments.output) / PAGE
+    with complete_file(path) as file:
+        file.write(page.encode())
+    print(
+        f"{len(detections)} detections of {len(ground_truth.image_ids)} images, {results.prefix} AP "
+        f"{results.metrics[f'{results.prefix}_AP'] or 0.0:.3f}; the page is {path}"
+    )
+    return 0

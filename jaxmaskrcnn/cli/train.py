@@ -1,0 +1,79 @@
+"""``jaxmaskrcnn train`` and ``train.py``: trains a model and evaluates it.
+
+Without arguments it learns generated shapes and needs no downloads. Every setting of the run is a field
+of its config: --config.data.batch_size=4. The same command again continues where the run stopped.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from absl import logging as absl_logging
+
+from jaxmaskrcnn.config.overrides import override
+from jaxmaskrcnn.config.recipe_files import find_config, list_recipes
+
+QUICKSTART = "shapes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``train``."""
+    add = parser.add_argument
+    add(
+        "--config", default=QUICKSTART, metavar="NAME",
+        help=f"a recipe ({', '.join(list_recipes())}) or a Python file with get_config(); "
+        "NAME:ARGUMENT passes it an argument; default: %(default)s",
+    )  # fmt: skip
+    add("--workdir", help="folder of the run: checkpoints, metrics, pictures; default: runs/NAME")
+    add(
+        "--dry_run", action="store_true",
+        help="check data and settings, print the schedule, compile one step, and end",
+    )  # fmt: skip
+    add("--coordinator_address", help="with several processes: host:port of process 0")
+    add("--num_processes", type=int, help="how many processes there are")
+    add("--process_id", type=int, help="number of this process, from 0")
+    # Shown as an argument, though argparse does not read them.
+    parser.usage = "%(prog)s [-h] [--config NAME] [--config.SECTION.FIELD=VALUE ...] [--workdir WORKDIR] ..."
+    parser.epilog = (
+        "The settings, their defaults and meanings are in jaxmaskrcnn/config/: the sections are "
+        "config.model, config.data, config.optimizer and config.train."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; see the module's docstring.
+
+    Args:
+        arguments: As ``add_arguments`` defines them, and ``settings``, the others.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: A setting, a file or the workdir's earlier run does not fit.
+    """
+    file = find_config(arguments.config)
+    config = override(file.load(), arguments.settings)
+    # Imported here, so that --help and mistakes in the command line do not wait for JAX, which takes seconds.
+    from jaxmaskrcnn.parallel.processes import initialize, is_first
+    from jaxmaskrcnn.training.dry_run import dry_run
+    from jaxmaskrcnn.training.loop import train_and_evaluate
+    from jaxmaskrcnn.utils import compilation_cache
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("jaxmaskrcnn")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # absl's own handler would print every line again
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
+    compilation_cache.enable()
+    workdir = Path(arguments.workdir or Path("runs") / file.path.stem)
+    initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    if not is_first():
+        log.setLevel(logging.WARNING)  # one process logs what all of them do
+    if arguments.dry_run:
+        print(dry_run(config, workdir))
+    else:
+        train_and_evaluate(config, workdir)
+    return 0

@@ -1,0 +1,72 @@
+"""Augmented images: crop, colours, rotation, resize, flip and a window.
+
+All functions are pure and get their parameters explicitly; ``plan`` draws them. What happens to
+the objects is in ``fields``.
+
+Shape legend: H, W the image; h, w the result.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.augment.photometric import Distortion, distort
+from jaxmaskrcnn.data.preprocess import resize_for
+from jaxmaskrcnn.data.transforms import Geometry, inverse_rotation
+
+
+def transform_image(
+    image: np.ndarray, geometry: Geometry, distortion: Distortion | None, model: ModelConfig
+) -> np.ndarray:
+    """Crops, distorts, turns, resizes, mirrors and crops again.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        geometry: The transforms.
+        distortion: Of the colours, or None.
+        model: Kernel, and what ``resize_for`` needs.
+
+    Returns:
+        [h, w, 3], uint8 RGB, or normalised float32 with the kernel "torch".
+    """
+    top, left, height, width = geometry.crop
+    image = image[top : top + height, left : left + width]
+    if distortion is not None:
+        image = distort(image, distortion)
+    if geometry.angle:
+        image = rotate_image(image, geometry.angle, fill_colour(model))
+    image = resize_for(model, np.ascontiguousarray(image), geometry.size)
+    if geometry.flip:
+        image = image[:, ::-1]
+    top, left, height, width = geometry.window
+    return image[top : top + height, left : left + width]
+
+
+def rotate_image(image: np.ndarray, angle: float, fill: Sequence[int]) -> np.ndarray:
+    """Turns an image counter-clockwise about its centre, with bilinear interpolation.
+
+    Args:
+        image: uint8 [H, W, 3].
+        angle: Degrees.
+        fill: Colour of what lies outside of the image.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    height, width = image.shape[:2]
+    turned = Image.fromarray(np.ascontiguousarray(image)).transform(
+        (width, height),
+        Image.Transform.AFFINE,
+        inverse_rotation(angle, height, width),
+        Image.Resampling.BILINEAR,
+        fillcolor=tuple(fill),
+    )
+    return np.asarray(turned)
+
+
+def fill_colour(model: ModelConfig) -> tuple[int, int, int]:
+    """The preset's mean colour, uint8 RGB: next to zero once it is normalised."""
+    mean = np.rint(np.asarray(model.input.pixel_mean) / model.input.pixel_scale).astype(int)
+    return tuple(map(int, mean[::-1] if model.input.channel_order == "bgr" else mean))

@@ -1,0 +1,213 @@
+"""Draws the augmentation of every image, as a pure function of seed, step and place in the batch.
+
+Each place of the global batch has a row of random numbers with a column for every choice, so
+switching one transform on leaves the choices of the others as they are.
+
+Shape legend: B images of a global batch.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.data.augment import photometric
+from jaxmaskrcnn.data.augment.photometric import Distortion, draw_distortion
+from jaxmaskrcnn.data.transforms import Geometry, round_up
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.ops.resize import output_size
+
+# Columns of an image's random numbers; a pasted image has a row of its own.
+_CROP_HEIGHT, _CROP_WIDTH, _CROP_TOP, _CROP_LEFT, _SCALE, _WINDOW, _ANGLE = range(7)
+_FLIP, _SHORT_SIDE, _HAPPENS, _PARTNER, _CHOICE = range(7, 12)
+_COLOURS = slice(12, 12 + photometric.DRAWS)
+_COLUMNS = _COLOURS.stop
+
+
+class ImagePlan(NamedTuple):
+    """What happens to one image.
+
+    Attributes:
+        index: Position in the source.
+        geometry: Crop, angle, size, flip and window.
+        distortion: Of the colours; None where they stay.
+    """
+
+    index: int
+    geometry: Geometry
+    distortion: Distortion | None
+
+
+class SlotPlan(NamedTuple):
+    """One place of a batch: its image and what is pasted on it.
+
+    Attributes:
+        image: The image.
+        pasted: The image whose objects are pasted on it, or None.
+        choice: Seed of the choice among these objects.
+    """
+
+    image: ImagePlan
+    pasted: ImagePlan | None
+    choice: int
+
+
+def jittered_size(height: int, width: int, target: int, scale: float) -> tuple[int, int]:
+    """The size that large-scale jitter resizes to (Detectron2's ``ResizeScale``).
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        target: Side of the square that the image fits into at scale 1.
+        scale: Drawn from ``DataConfig.jitter_scale``.
+
+    Returns:
+        ``(height, width)``, at least one pixel each.
+
+    Example:
+        >>> jittered_size(480, 640, 1024, 0.5)
+        (384, 512)
+    """
+    ratio = np.minimum(target * scale / height, target * scale / width)
+    new_height, new_width = np.round(np.multiply((height, width), ratio)).astype(int)
+    return max(int(new_height), 1), max(int(new_width), 1)
+
+
+def fixed_window(size: tuple[int, int], limit: tuple[int, int], uniform: float) -> tuple[int, int, int, int]:
+    """The part of an image that is kept where it is larger than it may be (``FixedSizeCrop``).
+
+    Args:
+        size: ``(height, width)`` of the image.
+        limit: ``(height, width)`` that it may have.
+        uniform: Random number in [0, 1); Detectron2 uses the same one for both axes.
+
+    Returns:
+        ``(top, left, height, width)``.
+    """
+    spare = np.maximum(np.subtract(size, limit), 0)
+    top, left = np.round(spare * uniform).astype(int)
+    return int(top), int(left), min(size[0], limit[0]), min(size[1], limit[1])
+
+
+def crop_window(size: tuple[int, int], smallest: float, uniform: np.ndarray) -> tuple[int, int, int, int]:
+    """A random crop (Detectron2's ``RandomCrop`` of the type "relative_range").
+
+    Args:
+        size: ``(height, width)`` of the image in pixels.
+        smallest: Smallest share of each side that is kept.
+        uniform: Four random numbers in [0, 1): height, width, top, left.
+
+    Returns:
+        ``(top, left, height, width)``.
+    """
+    shares = np.float32(smallest) + uniform[:2] * (1 - np.float32(smallest))
+    height, width = (max(int(n * share + 0.5), 1) for n, share in zip(size, shares, strict=True))
+    top, left = (int((n - m + 1) * u) for n, m, u in zip(size, (height, width), uniform[2:], strict=True))
+    return top, left, height, width
+
+
+class AugmentPlan:
+    """The augmentation of a global batch.
+
+    Args:
+        source: The data set (``sizes``, ``object_counts``, ``has_masks``, ``annotations``).
+        model: Size rule, padding divisor.
+        data: The augmentation and the sizes.
+        min_sizes: Short sides to draw from, in pixels.
+        max_size: Limit of the long side in pixels.
+        seed: Of all choices.
+
+    Raises:
+        UserError: A setting cannot work.
+    """
+
+    def __init__(self, source, model: ModelConfig, data: DataConfig, min_sizes, max_size: int, seed: int):
+        _check(source, model, data)
+        self._sizes, self._rule, self._seed = source.sizes, model.input.size_rule, seed
+        self._data, self._min_sizes, self._max_size = data, min_sizes, max_size
+        self._partners = np.flatnonzero(np.asarray(source.object_counts) > 0)
+
+    def __call__(self, step: int, index, scale, flip, canvas: tuple[int, int]) -> tuple[SlotPlan, ...]:
+        """The plans of one global step.
+
+        Args:
+            step: Counted from 0.
+            index: int [B], positions in the source.
+            scale: int [B], which of the short sides each image has.
+            flip: bool [B].
+            canvas: Height and width that the batch is padded to.
+        """
+        uniform = np.random.default_rng([self._seed, 2, int(step)]).random((len(index), 2, _COLUMNS))
+        return tuple(self._slot(*row, canvas) for row in zip(index, scale, flip, uniform, strict=True))
+
+    def _slot(self, index, scale, flip, uniform: np.ndarray, canvas) -> SlotPlan:
+        first, second = uniform
+        image = self._image(index, scale, bool(flip), first, canvas, canvas)
+        pasted = None
+        if first[_HAPPENS] < self._data.copy_paste and len(self._partners):
+            partner = self._partners[int(second[_PARTNER] * len(self._partners))]
+            side = int(second[_SHORT_SIDE] * len(self._min_sizes))
+            mirrored = bool(second[_FLIP] < self._data.flip)
+            # Cut to the image it is pasted on, so that what is pasted is seen.
+            limit = image.geometry.window[2:]
+            pasted = self._image(partner, side, mirrored, second, canvas, limit)
+        return SlotPlan(image, pasted, int(second[_CHOICE] * 2**32))
+
+    def _image(self, index, scale, flip: bool, uniform: np.ndarray, canvas, limit) -> ImagePlan:
+        data = self._data
+        height, width = map(int, self._sizes[index])
+        crop = (0, 0, height, width)
+        if data.crop < 1:
+            crop = crop_window((height, width), data.crop, uniform[_CROP_HEIGHT : _CROP_LEFT + 1])
+        angle = float(data.rotate * (2 * uniform[_ANGLE] - 1))
+        if data.jitter_size:
+            low, high = data.jitter_scale
+            drawn = low + (high - low) * uniform[_SCALE]
+            size = jittered_size(*crop[2:], data.jitter_size, drawn)
+        else:
+            size = output_size(*crop[2:], self._min_sizes[scale], self._max_size, self._rule)
+            # A crop can be longer than the image it is of, and a partner has any shape.
+            excess = max(size[0] / canvas[0], size[1] / canvas[1])
+            if excess > 1:
+                size = tuple(max(int(n / excess), 1) for n in size)
+        window = fixed_window(size, limit, uniform[_WINDOW])
+        distortion = draw_distortion(uniform[_COLOURS], data.photometric) if data.photometric else None
+        return ImagePlan(int(index), Geometry(crop, angle, size, flip, window), distortion)
+
+
+def augments(data: DataConfig) -> bool:
+    """Whether anything of this module is switched on."""
+    on = data.jitter_size, data.crop != 1, data.rotate, data.photometric, data.copy_paste
+    return any(on) or tuple(data.jitter_scale) != (1.0, 1.0)
+
+
+def _check(source, model: ModelConfig, data: DataConfig) -> None:
+    size, scales = data.jitter_size, tuple(data.jitter_scale)
+    if size < 0 or size != round_up(size, model.input.pad_divisor):
+        raise UserError(
+            f"data.jitter_size is {size}; give a positive multiple of the model's input.pad_divisor "
+            f"{model.input.pad_divisor}, or 0 for no large-scale jitter."
+        )
+    if len(scales) != 2 or not 0 < scales[0] <= scales[1]:
+        raise UserError(
+            f"data.jitter_scale is {scales}; give the smallest and the largest scale, both above 0."
+        )
+    if scales != (1.0, 1.0) and not size:
+        raise UserError(f"data.jitter_scale is {scales} but data.jitter_size is 0; set the canvas size too.")
+    if size and data.canvases:
+        raise UserError(
+            f"data.canvases is {tuple(data.canvases)} but large-scale jitter has the one canvas of "
+            "data.jitter_size; leave data.canvases empty."
+        )
+    if not 0 < data.crop <= 1:
+        raise UserError(f"data.crop is {data.crop:g}; give the smallest share to keep, above 0 and up to 1.")
+    if not 0 <= data.rotate <= 180:
+        raise UserError(f"data.rotate is {data.rotate:g}; give the largest angle, 0 to 180 degrees.")
+    for field in ("photometric", "copy_paste"):
+        if not 0 <= getattr(data, field) <= 1:
+            raise UserError(f"data.{field} is {getattr(data, field):g}; give a probability, 0 to 1.")
+    if data.copy_paste and not source.has_masks:
+        raise UserError(
+            f"data.copy_paste needs masks and {source.annotations} was prepared without; prepare it with "
+            "masks, or set data.copy_paste to 0."
+        )

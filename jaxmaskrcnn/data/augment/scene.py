@@ -1,0 +1,55 @@
+"""An augmented image with its objects.
+
+Shape legend: H, W the record's image; h, w the result; G objects.
+"""
+
+import dataclasses
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.augment.geometry import transform_image
+from jaxmaskrcnn.data.augment.photometric import Distortion
+from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.transforms import Geometry
+
+
+class Scene(NamedTuple):
+    """An image and its objects.
+
+    Attributes:
+        image: [h, w, 3], as ``resize_for`` returns it.
+        objects: The objects, in pixels of that image.
+    """
+
+    image: np.ndarray
+    objects: ImageObjects
+
+
+def transform_scene(
+    image: np.ndarray,
+    example,
+    geometry: Geometry,
+    distortion: Distortion | None,
+    model: ModelConfig,
+    fields: Collection[str],
+) -> Scene:
+    """Transforms an image and its objects; objects of which nothing remains are left out.
+
+    Args:
+        image: uint8 RGB [H, W, 3], the record's.
+        example: The record.
+        geometry: The transforms.
+        distortion: Of the colours, or None.
+        model: How images are resized.
+        fields: Names of the fields to read from the record.
+    """
+    objects = ImageObjects.read(example, fields)
+    # What remains of an object is not as large as the annotation says.
+    objects = dataclasses.replace(objects, areas=None).transform(geometry, model.input.resize_kernel)
+    return Scene(
+        image=transform_image(image, geometry, distortion, model),
+        objects=objects.clip(geometry.window[2:], turned=bool(geometry.angle)),
+    )

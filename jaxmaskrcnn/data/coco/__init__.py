@@ -1,0 +1,1 @@
+"""Annotations in COCO's format: reading, checking, masks and polygons."""

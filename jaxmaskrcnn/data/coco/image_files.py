@@ -1,0 +1,66 @@
+"""The image files of an annotation file: whether each can be read and is the one that was annotated."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from jaxmaskrcnn.data.coco.annotations import Problems
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
+from jaxmaskrcnn.data.images import ImageSizeError, check_header, check_image
+from jaxmaskrcnn.errors import UserError
+
+_CHUNK = 64  # images checked ahead of the one that is yielded
+
+
+def readable_images(
+    images: Sequence[AnnotatedImage],
+    annotations: str | os.PathLike,
+    folder: Path,
+    problems: Problems,
+    *,
+    decode: bool = True,
+) -> Iterator[tuple[AnnotatedImage, bytes]]:
+    """Images that decode to the size that the json gives, with their bytes.
+
+    Args:
+        images: What to check.
+        annotations: The json, for messages.
+        folder: Folder that the images' file names are relative to.
+        problems: Notes what is wrong, and stops at once where it is set to.
+        decode: Whether pixels are decoded. Otherwise the files' headers are read, for their size
+            alone, and no bytes are returned; a truncated file goes unnoticed.
+
+    Yields:
+        An image and its file's content, in the order of ``images``.
+
+    Raises:
+        UserError: A file cannot be used and ``problems`` is set to stop.
+    """
+
+    def read(image: AnnotatedImage):
+        path = folder / image.file_name
+        name = f"{annotations}: image {image.id} ({path})"
+        size = image.height, image.width
+        try:
+            if decode:
+                data = path.read_bytes()
+                check_image(data, size, name=name)
+            else:
+                data = b""
+                check_header(path, size, name=name)
+        except OSError as error:
+            return image, None, UserError(f"{name} cannot be read ({error.strerror}); restore the file.")
+        except UserError as error:
+            return image, None, error
+        return image, data, None
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        for start in range(0, len(images), _CHUNK):
+            for image, data, error in pool.map(read, images[start : start + _CHUNK]):
+                if error is None:
+                    yield image, data
+                    continue
+                reason = "image size" if isinstance(error, ImageSizeError) else "corrupt image"
+                problems.add(reason, str(error).rstrip("."), image_id=image.id)
+                problems.stop_if_any()

@@ -1,0 +1,1 @@
+"""Prepared data sets: records on disk, written once and read at random."""

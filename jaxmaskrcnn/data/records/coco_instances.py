@@ -1,0 +1,272 @@
+"""COCO-format instance segmentation as a TFDS data set, without TensorFlow.
+
+``prepare`` turns a json and its image folder into ArrayRecord files once and opens them again
+afterwards. The directory is named after the content, so an edited json, a replaced image or
+another setting never meets records of the past.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxmaskrcnn.data.coco.annotations import Problems, load_json, parse_annotations
+from jaxmaskrcnn.data.coco.image_files import readable_images
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
+from jaxmaskrcnn.data.fields.table import COLUMNS, RECORD_FORMAT
+from jaxmaskrcnn.data.records.fingerprint import content_hash
+from jaxmaskrcnn.data.records.source import SPLIT, Source, quiet, write_index
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.files import check_image_folder
+
+log = logging.getLogger(__name__)
+
+_VERSION = "1.0.0"
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class CocoConfig(tfds.core.BuilderConfig):
+    """One annotation file with its images.
+
+    Attributes:
+        annotations: COCO-format json.
+        images: Folder that the json's file names are relative to.
+        on_error: "stop" at the first problem, or "skip" what is wrong.
+        masks: Whether every object needs a segmentation.
+    """
+
+    annotations: str = ""
+    images: str = ""
+    on_error: str = "stop"
+    masks: bool = True
+
+
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Information that no public bucket has; asking for it leaves a temporary folder behind."""
+
+    def initialize_from_bucket(self) -> None:
+        pass
+
+
+class CocoInstances(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder for any COCO-format json and image folder.
+
+    Image files are stored byte by byte; masks as compressed RLE, with the polygons they were made
+    of as json text beside them. Labels run from 0 without holes, in ascending order of category id.
+
+    Example:
+        >>> config = CocoConfig(name="mine", annotations="train.json", images="train")
+        >>> builder = CocoInstances(  # doctest: +SKIP
+        ...     config=config, data_dir="cache", file_format="array_record"
+        ... )
+        >>> builder.download_and_prepare()  # doctest: +SKIP
+        >>> decoders = {"image": tfds.decode.SkipDecoding()}
+        >>> source = builder.as_data_source("data", decoders=decoders)  # doctest: +SKIP
+    """
+
+    VERSION = tfds.core.Version(_VERSION)
+    BUILDER_CONFIGS: list = []
+    # TFDS would find this path through a package that it needs and does not declare.
+    code_path = Path(__file__)
+
+    def __init__(self, **kwargs):
+        self._parsed = None
+        super().__init__(**kwargs)
+
+    def parse(self):
+        """The checked annotations; read once, and only when records are written."""
+        if self._parsed is None:
+            config = self.builder_config
+            path, images_dir = Path(config.annotations), Path(config.images)
+            problems = Problems(config.on_error)
+            content = load_json(path)
+            annotations = parse_annotations(content, path, images_dir, problems, masks=config.masks)
+            self._parsed = annotations, problems
+        return self._parsed
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        annotations, _ = self.parse()
+        return _LocalInfo(
+            builder=self,
+            description="Instance segmentation in COCO format.",
+            # Keys would be hashed and the records shuffled; in the order of image ids they stay
+            # aligned with the arrays written beside them.
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(
+                category_ids=[category.id for category in annotations.categories],
+                category_names=[category.name for category in annotations.categories],
+            ),
+            features=tfds.features.FeaturesDict(
+                {
+                    # The declared encoding is only used for arrays; files are stored as they are.
+                    "image": tfds.features.Image(encoding_format="png"),
+                    "image/id": np.int64,
+                    "image/filename": tfds.features.Text(),
+                    "image/height": np.int32,
+                    "image/width": np.int32,
+                    "objects": tfds.features.Sequence(
+                        {
+                            "id": np.int64,
+                            "label": np.int32,
+                            "is_crowd": np.bool_,
+                            "area": np.float32,
+                            **{name: _feature(column) for name, column in COLUMNS.items()},
+                        }
+                    ),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        return {SPLIT: self._generate_examples()}
+
+    def _generate_examples(self):
+        annotations, problems = self.parse()
+        self.written: list[AnnotatedImage] = []
+        config = self.builder_config
+        images = annotations.images
+        for image, data in readable_images(images, config.annotations, Path(config.images), problems):
+            self.written.append(image)
+            yield (
+                image.id,
+                {
+                    "image": data,
+                    "image/id": image.id,
+                    "image/filename": image.file_name,
+                    "image/height": image.height,
+                    "image/width": image.width,
+                    "objects": [_features(item) for item in image.objects],
+                },
+            )
+        if not self.written:
+            raise UserError(
+                f"{self.builder_config.annotations} leaves no usable image; correct the file or the "
+                f"image folder ({self.builder_config.images})."
+            )
+
+
+def _feature(column):
+    if column is str:
+        return tfds.features.Text()
+    dtype, length = column
+    return tfds.features.Tensor(shape=(length,), dtype=dtype)
+
+
+def _features(item: Object) -> dict:
+    columns = {
+        name: getattr(item, name) if column is str else np.asarray(getattr(item, name), column[0])
+        for name, column in COLUMNS.items()
+    }
+    return {"id": item.id, "label": item.label, "is_crowd": item.crowd, "area": item.area, **columns}
+
+
+def prepare(
+    annotations: str | os.PathLike,
+    images: str | os.PathLike,
+    cache_dir: str | os.PathLike,
+    on_error: str = "stop",
+    *,
+    masks: bool = True,
+) -> Source:
+    """Opens a COCO-format data set, writing its records first when they are not there yet.
+
+    The records' directory carries a hash of the json's bytes, of the name, size and modification
+    time of every image it refers to, of the settings and of the format. Records are built in a
+    temporary directory that is renamed when complete, so an interrupted build leaves nothing that
+    could be taken for whole, and a second process that prepares the same data waits for the first.
+
+    Args:
+        annotations: COCO-format json.
+        images: Folder that the json's file names are relative to.
+        cache_dir: Where records are kept; created when missing.
+        on_error: "stop" raises at a problem; "skip" logs it, counts it in ``Source.skipped`` and
+            leaves the annotation or image out.
+        masks: Whether every object needs a segmentation; False for boxes only.
+
+    Returns:
+        The data set, by index.
+
+    Raises:
+        UserError: The json or an image has a problem and ``on_error`` is "stop", or nothing
+            usable remains.
+
+    Example:
+        >>> from jaxmaskrcnn.data import write_shapes
+        >>> source = prepare(*write_shapes("data", 10, 64, seed=0), "cache")
+        >>> len(source), source.categories[0].name
+        (10, 'circle')
+    """
+    annotations, images, cache_dir = Path(annotations), Path(images), Path(cache_dir)
+    Problems(on_error)  # a wrong setting is reported before anything is read
+    check_image_folder(images)
+    root = cache_dir / "coco_instances"
+    root.mkdir(parents=True, exist_ok=True)
+    name = f"{annotations.stem}-{content_hash(annotations, images, root, [RECORD_FORMAT, on_error, masks])}"
+    final = root / name / _VERSION
+    if final.is_dir():
+        return Source(final)
+    with _lock(root / f".{name}.lock"):
+        if not final.is_dir():
+            config = CocoConfig(
+                name=name,
+                annotations=os.fspath(annotations),
+                images=os.fspath(images),
+                on_error=on_error,
+                masks=masks,
+            )
+            _build(config, root)
+    return Source(final)
+
+
+def _build(config: CocoConfig, root: Path) -> None:
+    start = time.monotonic()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{config.name}.building-", dir=root))
+    try:
+        # TFDS prints the temporary path as if it were there to stay.
+        with quiet(), contextlib.redirect_stdout(None):
+            builder = CocoInstances(config=config, data_dir=temporary, file_format="array_record")
+            builder.download_and_prepare()
+        annotations, problems = builder.parse()
+        built = temporary / "coco_instances" / config.name
+        write_index(
+            built / _VERSION,
+            builder.written,
+            annotations.categories,
+            dict(problems.skipped),
+            annotations=config.annotations,
+            images_dir=config.images,
+            has_masks=config.masks,
+        )
+        try:
+            built.rename(root / config.name)
+        except OSError:
+            # Where locks do not reach (some network file systems) another host may have been first.
+            if not (root / config.name / _VERSION).is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    log.info(
+        "prepared %d images with %d annotations of %s in %.1f s%s",
+        len(builder.written),
+        sum(len(image.objects) for image in builder.written),
+        config.annotations,
+        time.monotonic() - start,
+        "".join(f"; left out, {reason}: {count}" for reason, count in problems.skipped.items()),
+    )
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,53 @@
+"""What the names files beside the models' parts have in common.
+
+Such a file has a function ``names(library, part)``, the part's rows in "torchvision", "detectron2" and
+"mmdet"; ``read_structure(shapes, what)``, the settings that the shapes of its arrays show, or None where the
+arrays are another part's; and ``structure(config)``, what that finds in the arrays of a model. Backbones
+and necks also have ``describe(part)``, a backbone's ``names`` takes what stands before its names, and a neck
+says in ``BACKBONE`` what that is. The part's configuration class names the file in its ``names``. Paths are
+those of the model's arrays, such as "rpn.convs.0.conv.kernel".
+"""
+
+from collections.abc import Mapping
+
+from jaxmaskrcnn.names.tables import Row
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# The arrays of a norm layer, in torch's words and in Flax's.
+NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+
+
+def mmdet_norm_rows(source: str, target: str, norm: str) -> list[Row]:
+    """MMDetection's norm layers, which it names by what they are; either name is read.
+
+    Args:
+        source: MMDetection's name of the layer with the norm.
+        target: Path of that layer.
+        norm: What is written: "gn", or anything else for batch norm.
+    """
+    written = "gn" if norm == "gn" else "bn"
+    return [
+        Row(f"{source}.{name}.{{norm}}", f"{target}.norm.{{norm}}", alias=name != written)
+        for name in ("bn", "gn")
+    ]
+
+
+def count_layers(shapes: Shapes, path: str) -> int:
+    """How many layers are numbered on from 0.
+
+    Example:
+        >>> count_layers({"fcs.0.kernel": (8, 4), "fcs.1.kernel": (4, 4)}, "fcs.{}.kernel")
+        2
+    """
+    count = 0
+    while path.format(count) in shapes:
+        count += 1
+    return count
+
+
+def norm_of(shapes: Shapes, layer: str) -> str:
+    """Which norm a layer has: "none", "bn" (it has statistics) or "gn"."""
+    if f"{layer}.norm.scale" not in shapes:
+        return "none"
+    return "bn" if f"{layer}.norm.mean" in shapes else "gn"

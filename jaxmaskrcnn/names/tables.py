@@ -1,0 +1,277 @@
+"""Name tables: between a source library's parameters and a model's, strict in both directions.
+
+A table is a list of rows ``(source name, target path, transform)``. Names in braces are
+placeholders. ``{norm}`` and the like have a vocabulary that translates what they stand for;
+those without one are numbers that stay as they are.
+
+    Row("res{stage}.{block}.conv{k}.weight", "layer{stage}.{block}.conv{k}.kernel", CONV)
+
+Read from left to right a table loads a checkpoint, from right to left it writes one.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.prefixes import AVERAGE_COUNTERS
+
+Vocabulary = Mapping[str, Mapping[str, str]]
+
+
+class Transform(NamedTuple):
+    """How an array changes its order of axes; no value changes.
+
+    Attributes:
+        to_model: From the source's array to the model's.
+        to_source: The way back.
+    """
+
+    to_model: Callable[[np.ndarray], np.ndarray]
+    to_source: Callable[[np.ndarray], np.ndarray]
+
+    def to_model_if_possible(self, array: np.ndarray) -> np.ndarray:
+        """As ``to_model``; an array with another number of axes than the layer's comes back as it is."""
+        try:
+            return self.to_model(array)
+        except ValueError:
+            return array
+
+
+SAME = Transform(lambda x: x, lambda x: x)
+# torch's [out, in / groups, h, w] and Flax's [h, w, in / groups, out].
+CONV = Transform(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# [out, in] and [in, out].
+LINEAR = Transform(lambda x: x.transpose(1, 0), lambda x: x.transpose(1, 0))
+# torch's transposed convolution [in, out, h, w] and `Deconv2x2`'s [h, w, in, out].
+DECONV = Transform(lambda x: x.transpose(2, 3, 0, 1), lambda x: x.transpose(2, 3, 0, 1))
+
+
+def flattened(side: int) -> Transform:
+    """The first fully connected layer, which reads a region in the order (channel, y, x) in torch.
+
+    Here a region is flattened as (y, x, channel), so the inputs of the layer change places.
+
+    Args:
+        side: Height and width of the region, ``box.pool.size``.
+    """
+
+    def to_model(x):
+        return CONV.to_model(x.reshape(len(x), -1, side, side)).reshape(-1, len(x))
+
+    def to_source(x):
+        return CONV.to_source(x.reshape(side, side, -1, x.shape[1])).reshape(x.shape[1], -1)
+
+    return Transform(to_model, to_source)
+
+
+class Row(NamedTuple):
+    """One line of a table.
+
+    Attributes:
+        source: The source library's name, with placeholders.
+        target: Path of the model's array, with the same placeholders.
+        transform: Between the two arrays.
+        alias: A name that is read but not written: an older one, or one of another architecture.
+    """
+
+    source: str
+    target: str
+    transform: Transform = SAME
+    alias: bool = False
+
+
+def weight_and_bias(source: str, target: str, transform: Transform = CONV, alias: bool = False) -> list[Row]:
+    """The two rows of a layer; the second one stays unused where a layer has no bias."""
+    return [
+        Row(f"{source}.weight", f"{target}.kernel", transform, alias),
+        Row(f"{source}.bias", f"{target}.bias", SAME, alias),
+    ]
+
+
+class Names(NamedTuple):
+    """The rows of a part of a model.
+
+    Attributes:
+        rows: The lines. Where two of them fit a name, the first one counts.
+        vocabulary: For each placeholder that translates: source word -> target word.
+    """
+
+    rows: list[Row]
+    vocabulary: Vocabulary
+
+
+class Assignment(NamedTuple):
+    """What a table made of a file.
+
+    Attributes:
+        values: Arrays by the model's paths.
+        ignored: Source names that no model needs.
+        left: Paths of the new heads' arrays, which have no value in the file.
+    """
+
+    values: dict[str, np.ndarray]
+    ignored: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+class Table:
+    """Compiled rows.
+
+    Args:
+        rows: The lines. Where two of them fit a name, the first one counts.
+        vocabulary: For each placeholder that translates: source word -> target word.
+        ignorable: Regular expressions of source names that no model needs.
+
+    Example:
+        >>> table = Table([Row("bn{k}.{norm}", "norm{k}.{norm}")], {"norm": {"weight": "scale"}}, [])
+        >>> table.translate("bn2.weight")[0]
+        'norm2.scale'
+        >>> list(table.export({"norm2.scale": np.ones(3)}))
+        ['bn2.weight']
+    """
+
+    def __init__(self, rows: Iterable[Row], vocabulary: Vocabulary, ignorable: Iterable[str]):
+        backwards = {key: {new: old for old, new in words.items()} for key, words in vocabulary.items()}
+        rows = list(rows)
+        self._forwards = [_Line(row.source, row.target, vocabulary, row.transform) for row in rows]
+        self._backwards = [
+            _Line(row.target, row.source, backwards, row.transform) for row in rows if not row.alias
+        ]
+        patterns = (*ignorable, *AVERAGE_COUNTERS)
+        self._ignorable = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+
+    @classmethod
+    def of(cls, parts: Iterable[Names], ignorable: Iterable[str] = ()) -> "Table":
+        """One table of several parts, each with its own vocabulary."""
+        table = cls([], {}, ignorable)
+        for part in parts:
+            own = cls(part.rows, part.vocabulary, ())
+            table._forwards += own._forwards
+            table._backwards += own._backwards
+        return table
+
+    def translate(self, name: str) -> tuple[str, Transform] | None:
+        """The target path and transform of a source name, or None where no row fits."""
+        return _first(self._forwards, name)
+
+    def ignores(self, name: str) -> bool:
+        """Whether a source name is known to be of no use."""
+        return self._ignorable.fullmatch(name) is not None
+
+    def export(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A model's arrays by the source library's names, in its order of axes.
+
+        Args:
+            values: Arrays by the model's paths.
+
+        Returns:
+            One contiguous array per path.
+
+        Raises:
+            UserError: The library has no names for some of the arrays; all are listed.
+        """
+        exported, unknown = {}, []
+        for path, value in values.items():
+            translated = _first(self._backwards, path)
+            if translated is None:
+                unknown.append(path)
+            else:
+                name, transform = translated
+                exported[name] = np.ascontiguousarray(transform.to_source(np.asarray(value)))
+        if unknown:
+            raise UserError(
+                "The library has no names for these arrays of the model:\n  " + "\n  ".join(unknown)
+            )
+        return exported
+
+    def assign(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        shapes: Mapping[str, tuple[int, ...]],
+        what: str,
+        new_heads: Collection[str] = (),
+    ) -> Assignment:
+        """Give every array of a model its value.
+
+        Args:
+            arrays: The source's, by its names.
+            shapes: Of the model's arrays, by their paths.
+            what: Names the two sides in an error, e.g. "R-50.pkl does not fit the backbone".
+            new_heads: Paths whose array may have another shape in the source; it is then left out.
+
+        Returns:
+            One value of the right shape for every path of ``shapes`` but those left.
+
+        Raises:
+            UserError: Lists every array without a source, source without an array, array with two
+                sources and shape that differs.
+        """
+        values, sources, ignored, left = {}, {}, [], []
+        unknown, shape_errors, repeated = [], [], []
+        for name, array in arrays.items():
+            translated = self.translate(name)
+            if translated is None:
+                (ignored if self.ignores(name) else unknown).append(name)
+                continue
+            target, transform = translated
+            if target not in shapes:
+                unknown.append(name)
+                continue
+            if target in sources:
+                repeated.append(f"{target} (from {sources[target]} and {name})")
+                continue
+            sources[target] = name
+            value = transform.to_model_if_possible(array)
+            if value.shape == tuple(shapes[target]):
+                values[target] = value
+            elif target in new_heads:
+                left.append(target)
+            else:
+                shape_errors.append(
+                    f"{target} {tuple(shapes[target])} (from {name}, {array.shape} in the file, "
+                    f"{value.shape} as the model orders it)"
+                )
+        missing = [target for target in shapes if target not in sources]
+        problems = [
+            ("without a value in the file", missing),
+            ("in the file without a place in the model", unknown),
+            ("with another shape", shape_errors),
+            ("with two values", repeated),
+        ]
+        if any(names for _, names in problems):
+            lists = "".join(
+                f"\n{len(names)} {label}:\n  " + "\n  ".join(names) for label, names in problems if names
+            )
+            raise UserError(f"{what}; nothing was loaded.{lists}")
+        return Assignment(values, tuple(ignored), tuple(left))
+
+
+class _Line:
+    """A pattern, what it becomes, and the words that its placeholders translate."""
+
+    def __init__(self, pattern: str, result: str, vocabulary: Vocabulary, transform: Transform):
+        parts = []
+        for literal, key in re.findall(r"([^{]*)(?:\{(\w+)\})?", pattern):
+            parts.append(re.escape(literal))
+            if key:
+                words = "|".join(map(re.escape, vocabulary[key])) if key in vocabulary else r"\d+"
+                parts.append(f"(?P<{key}>{words})")
+        self._pattern, self._result = re.compile("".join(parts)), result
+        self._vocabulary, self._transform = vocabulary, transform
+
+    def apply(self, name: str) -> tuple[str, Transform] | None:
+        match = self._pattern.fullmatch(name)
+        if match is None:
+            return None
+        words = {
+            key: self._vocabulary[key][word] if key in self._vocabulary else word
+            for key, word in match.groupdict().items()
+        }
+        return self._result.format(**words), self._transform
+
+
+def _first(lines: list[_Line], name: str) -> tuple[str, Transform] | None:
+    return next((found for line in lines if (found := line.apply(name)) is not None), None)

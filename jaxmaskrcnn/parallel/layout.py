@@ -1,0 +1,133 @@
+"""One training step on one device or many, in one process or many.
+
+The state is replicated and the images of a batch are split over the devices by position. Three
+ways to run the same step:
+
+- ``jit``: one device;
+- ``shard_map``: a mesh of all devices of all processes; state and batches are global arrays;
+- ``pmap``: the same program by its older name, with arrays of this process alone.
+
+Shapes: B images of a global batch, D devices.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxmaskrcnn.config import ConfigError
+
+AXIS = "batch"
+MODES = ("auto", "jit", "pmap", "shard_map")
+
+
+class Layout:
+    """On which devices the state and the batches of a run are, and how a step is mapped over them.
+
+    Args:
+        mode: ``train.parallel``: "auto" is "jit" for one device and "shard_map" for several.
+        devices: Of all processes; default: all that JAX has.
+
+    Attributes:
+        mode: "jit", "pmap" or "shard_map".
+        devices: The devices, in the order of their images.
+        mesh: All devices along one axis, ``AXIS``.
+
+    Raises:
+        ConfigError: The mode is unknown, or "jit" is to run on several devices.
+
+    Example:
+        >>> import jax
+        >>> layout = Layout("auto", jax.devices()[:1])
+        >>> layout.mode, layout.mesh.size
+        ('jit', 1)
+    """
+
+    def __init__(self, mode: str = "auto", devices: Sequence[jax.Device] | None = None):
+        self.devices = tuple(jax.devices() if devices is None else devices)
+        if mode not in MODES:
+            raise ConfigError(f"train.parallel is {mode!r}; choose one of {', '.join(map(repr, MODES))}.")
+        if mode == "jit" and len(self.devices) > 1:
+            raise ConfigError(
+                f"train.parallel is 'jit', which runs on one device, and there are {len(self.devices)}; set "
+                "it to 'shard_map' or 'auto', or show the run a single one (CUDA_VISIBLE_DEVICES=0)."
+            )
+        self.mode = mode if mode != "auto" else "jit" if len(self.devices) == 1 else "shard_map"
+        # Without axis_types JAX makes the axis Explicit, and then sorts and scans of the model fail. With
+        # Auto the compiler chooses how the arrays in between are split.
+        self.mesh = jax.make_mesh(
+            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
+        )
+        self._replicated = NamedSharding(self.mesh, PartitionSpec())
+        self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        self._local = tuple(d for d in self.devices if d.process_index == jax.process_index())
+
+    def check_batch(self, batch_size: int, field: str = "data.batch_size") -> None:
+        """Raises a ConfigError unless every device gets equally many images of a batch."""
+        count = len(self.devices)
+        if batch_size % count:
+            raise ConfigError(
+                f"{field} is {batch_size}, which {count} devices cannot share equally; make it a multiple "
+                f"of {count}."
+            )
+
+    def replicate(self, tree: Any) -> Any:
+        """Global arrays with the same values on every device; what is one already stays as it is.
+
+        Args:
+            tree: Arrays that are equal in all processes. The result may share their memory.
+
+        Returns:
+            The tree with committed arrays that all have one `NamedSharding` of the layout's mesh and are
+            not weakly typed, which is what a training step returns too.
+        """
+
+        def place(x):
+            # Equal, not only equivalent. On one device a SingleDeviceSharding is equivalent to the
+            # NamedSharding that a step returns, but jit (JAX 0.10.2) compiles a program for each of them:
+            # the quickstart's first two steps compiled for 33 s and for 30 s on two CPU cores.
+            if isinstance(x, jax.Array) and x.sharding == self._replicated:
+                return x
+            if isinstance(x, jax.Array) and set(x.devices()) == set(self._local) and x.is_fully_replicated:
+                parts = [shard.data for shard in x.addressable_shards]
+            else:
+                parts = [jax.device_put(x, device) for device in self._local]
+            return jax.make_array_from_single_device_arrays(np.shape(x), self._replicated, parts)
+
+        return jax.tree.map(place, tree)
+
+    def split(self, batch: Any) -> Any:
+        """Splits the images of a batch over the devices.
+
+        Args:
+            batch: NumPy arrays with a leading axis of B / processes, this process's images.
+
+        Returns:
+            Global arrays with a leading axis of B, of which every device holds B / D.
+        """
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._split, x), batch)
+
+    def place_batch(self, batch: Any) -> Any:
+        """A batch of NumPy arrays as the train step takes it: split, or for "pmap" left as it is."""
+        return batch if self.mode == "pmap" else self.split(batch)
+
+    def local_rows(self, tree: Any) -> Any:
+        """The rows of this process, as NumPy, of arrays that are split over the devices by row."""
+
+        def rows(x):
+            shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+            return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+        return jax.tree.map(rows, tree)
+
+    def map_rows(self, function: Callable) -> Callable:
+        """Compiles ``function(replicated, batch)``, whose batch and results are split by row."""
+        if len(self.devices) == 1:
+            return jax.jit(function)
+        whole, rows = PartitionSpec(), PartitionSpec(AXIS)
+        mapped = jax.shard_map(
+            function, mesh=self.mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False
+        )
+        return jax.jit(mapped)

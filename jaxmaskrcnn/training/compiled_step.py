@@ -1,0 +1,83 @@
+"""The training step as a layout of devices runs it, compiled once for each canvas.
+
+Shapes: B images of a global batch, D devices.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from jaxmaskrcnn.config import ConfigError
+from jaxmaskrcnn.parallel.layout import AXIS, Layout
+from jaxmaskrcnn.training.gradients import slices_of
+from jaxmaskrcnn.training.step import jit_train_step, train_step
+
+
+def make_train_step(
+    graphdef, optimizer, schedule, layout: Layout, *, batch_size: int, device_batch: int = 0
+) -> Callable:
+    """`train_step` as the layout runs it, compiled once for each canvas, its state donated.
+
+    Args:
+        graphdef: Of `init_state`.
+        optimizer: Of `init_state`.
+        schedule: Learning rate by step.
+        layout: Devices, and how they are used.
+        batch_size: B.
+        device_batch: The most images that a device computes at a time; 0 sets no limit. The others
+            follow in further slices, whose gradients add up.
+
+    Returns:
+        ``step(state, batch, key) -> (state, metrics)``: the state of `Layout.replicate` (it is
+        used up), a batch of `Layout.place_batch`, and the run's key.
+
+    Raises:
+        ConfigError: The devices cannot share the batch equally.
+    """
+    layout.check_batch(batch_size)
+    if device_batch < 0:
+        raise ConfigError(
+            f"train.device_batch is {device_batch}; give a number of images, or 0 for no limit."
+        )
+    slices = slices_of(batch_size // len(layout.devices), device_batch)
+    if layout.mode == "jit":
+        return jit_train_step(graphdef, optimizer, schedule, slices)
+    step = functools.partial(
+        train_step,
+        graphdef=graphdef,
+        optimizer=optimizer,
+        schedule=schedule,
+        axis_name=AXIS,
+        slices=slices,
+    )
+    whole, rows = PartitionSpec(), PartitionSpec(AXIS)
+    if layout.mode == "shard_map":
+        # check_vma=False, because with it JAX itself sums the gradients of replicated parameters over the
+        # devices, and `loss_gradients` would sum them a second time.
+        mapped = jax.shard_map(
+            step, mesh=layout.mesh, in_specs=(whole, rows, whole), out_specs=whole, check_vma=False
+        )
+        return jax.jit(mapped, donate_argnums=0)
+    local = [device for device in layout.devices if device.process_index == jax.process_index()]
+    mapped = jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0, None),
+        out_axes=None,
+        donate_argnums=0,
+        devices=layout.devices,
+    )
+
+    def by_device(batch):
+        return jax.tree.map(lambda x: np.reshape(x, (len(local), -1, *np.shape(x)[1:])), batch)
+
+    def run(state, batch, key):
+        state, metrics = mapped(state, by_device(batch), key)
+        # pmap returns arrays of this process alone, but checkpoints and evaluation take global arrays.
+        return layout.replicate(state), metrics
+
+    run.lower = lambda state, batch, key: mapped.lower(state, by_device(batch), key)
+    return run

@@ -1,0 +1,93 @@
+"""One picture of a sample of a data set, with its annotations drawn."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
+from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.inspection.inspect import Inspection
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.visualize.comparison import annotated_result
+from jaxmaskrcnn.visualize.drawing import draw_detections
+
+TILE = 560  # long side of each image in pixels
+_GAP = 12
+_CAPTION = 15  # font size in pixels
+_PAPER, _INK = (255, 255, 255), (60, 60, 60)
+
+
+def draw_sheet(inspection: Inspection, folder: Path, count: int, seed: int) -> Image.Image | None:
+    """Draws a sample of the images, each under its name.
+
+    Args:
+        inspection: Of `inspect_annotations`.
+        folder: Folder that the file names are relative to.
+        count: How many images at most. Those that have objects come first.
+        seed: Of the sample.
+
+    Returns:
+        An RGB picture; None where no image can be shown. A class has one colour throughout.
+    """
+    categories = inspection.annotations.categories
+    tiles = []
+    for image in _sample(inspection, seed):
+        try:
+            pixels = decode_image(folder / image.file_name, size=(image.height, image.width))
+        except UserError:
+            continue  # not decoded before, as asked for, and damaged
+        tiles.append((_caption(image), _draw(image, pixels, categories)))
+        if len(tiles) == count:
+            break
+    return _arrange(tiles) if tiles else None
+
+
+def _sample(inspection: Inspection, seed: int) -> list[AnnotatedImage]:
+    images = [image for image in inspection.annotations.images if image.id not in inspection.unreadable]
+    order = np.random.default_rng(seed).permutation(len(images))
+    return sorted((images[i] for i in order), key=lambda image: not image.objects)
+
+
+def _draw(image: AnnotatedImage, pixels: np.ndarray, categories: tuple[Category, ...]) -> Image.Image:
+    out, names = annotated_result(image, categories)
+    # With a single class its colour would say nothing.
+    return draw_detections(
+        pixels, out, names, colour_by="class" if len(categories) > 1 else "object", long_side=TILE
+    )
+
+
+def _caption(image: AnnotatedImage) -> str:
+    objects = f"{len(image.objects)} object{'s' * (len(image.objects) != 1)}"
+    return f"{Path(image.file_name).name}  ·  {image.width} x {image.height}  ·  {objects}"
+
+
+def _arrange(tiles: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Rows of pictures of about the same height."""
+    tiles = sorted(tiles, key=lambda tile: tile[1].height)
+    columns = math.ceil(math.sqrt(len(tiles)))
+    font = ImageFont.load_default(size=_CAPTION)
+    strip = sum(font.getmetrics()) + 6
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    heights = [max(picture.height for _, picture in row) + strip + _GAP for row in rows]
+    sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, sum(heights) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for column, (caption, picture) in enumerate(row):
+            x = _GAP + column * (TILE + _GAP)
+            draw.text((x, y), _shortened(caption, font, TILE), font=font, fill=_INK)
+            sheet.paste(picture, (x, y + strip))
+        y += height
+    return sheet
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, cut at its front until it fits: the end of a file name tells most."""
+    if font.getlength(text) <= width:
+        return text
+    while len(text) > 1 and font.getlength("..." + text) > width:
+        text = text[1:]
+    return "..." + text

@@ -1,0 +1,303 @@
+"""Pictures of detections: translucent masks, outlines, and labels that do not hide each other.
+
+Everything is drawn for a person to look at. A picture whose longer side is below 640 pixels
+is enlarged by a whole factor (2 to 4) first, so that outlines and text stay legible; masks
+are then smoothed rather than shown in blocks.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from jaxmaskrcnn.data.inputs import read_image
+from jaxmaskrcnn.data.rle import decode_window
+from jaxmaskrcnn.errors import UserError
+
+LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
+FILL = 0.35  # opacity of a mask's inside
+CROWD = 25  # with more objects than this, labels are smaller and do not repeat a common class
+LABELLED = 0.25  # share of a picture that labels cover at most
+# Bright, saturated colours in an order in which each is as far as possible (in CIELAB) from those
+# before it. No two are closer than 31, where 2 can just be seen.
+_COLOURS = (
+    (25, 140, 255), (25, 255, 25), (255, 25, 25), (102, 255, 236), (255, 25, 255), (153, 134, 0),
+    (255, 153, 191), (255, 255, 25), (0, 153, 57), (217, 255, 153), (153, 66, 166), (255, 25, 112),
+    (255, 140, 25), (25, 83, 255), (25, 198, 255), (166, 91, 66), (128, 204, 0), (25, 255, 169),
+    (0, 153, 134), (255, 198, 25), (140, 25, 255), (255, 153, 255), (166, 66, 104), (255, 25, 169),
+)  # fmt: skip
+
+
+class _Item(NamedTuple):
+    """One object to draw; coordinates are those of the picture, not of the original image."""
+
+    box: np.ndarray  # [4]
+    mask: np.ndarray | None  # bool [h, w], at the original image's scale, where it is not empty
+    corner: tuple[int, int]  # row and column of the mask's first pixel in the image
+    name: str
+    score: float | None
+    colour: tuple[int, int, int]
+
+
+def draw_detections(
+    image: Any,
+    out: Mapping[str, Any],
+    class_names: Mapping[int, str] | Sequence | None = None,
+    *,
+    score_threshold: float = 0.0,
+    colour_by: str = "object",
+    long_side: int | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
+) -> Image.Image:
+    """Draws masks (or boxes, where there are none), with class names and scores.
+
+    Args:
+        image: Path, PIL image or uint8 RGB array [H, W, 3].
+        out: What ``Predictor`` returns for it, in any of its mask formats. Without
+            ``scores`` (for ground truth) only names are written.
+        class_names: Names by category id (a mapping), a model's ``categories``, or a list
+            indexed by label. None writes the ids. An object with an empty name and no score gets
+            no label.
+        score_threshold: Detections below it are left out.
+        colour_by: "object" gives neighbours different colours; "class" gives a class the same
+            colour in every picture.
+        long_side: Of the picture, in pixels. None keeps the size of the image, and enlarges a
+            small one by a whole factor.
+        colours: RGB of each object; None chooses by ``colour_by``.
+
+    Returns:
+        An RGB picture. An object has the same colour at any ``score_threshold``.
+
+    Raises:
+        UserError: The image cannot be read, or ``colour_by`` is something else.
+
+    Example:
+        >>> out = {"boxes": [[8, 8, 50, 40]], "scores": [0.9], "labels": [1]}
+        >>> draw_detections(np.zeros((48, 64, 3), np.uint8), out, {1: "cat"}).size
+        (256, 192)
+    """
+    if colour_by not in ("object", "class"):
+        raise UserError(f"colour_by is {colour_by!r}; it is 'object' or 'class'.")
+    image = Image.fromarray(read_image(image))
+    scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
+    if long_side is not None:
+        scale = long_side / max(image.size)
+    size = [max(1, round(side * scale)) for side in image.size]
+    picture = image.resize(size, Image.Resampling.BICUBIC)
+    line = max(2, round(max(picture.size) / 420))
+    items = _items(out, class_names, score_threshold, scale, colour_by == "class", colours)
+
+    canvas = np.array(picture)
+    # Large objects first: what covers others goes beneath them.
+    for item in sorted(items, key=lambda item: -np.prod(item.box[2:] - item.box[:2])):
+        if item.mask is not None and item.mask.size:
+            _draw_mask(canvas, item, image.size, scale, line)
+        else:
+            _draw_box(canvas, item.box, line, item.colour)
+    picture = Image.fromarray(canvas)
+    _draw_labels(picture, items, scale, line)
+    return picture
+
+
+def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[_Item]:
+    names, scores, masks = _names(class_names), out.get("scores"), out.get("masks")
+    boxes = np.asarray(out["boxes"], np.float32).reshape(-1, 4) * scale
+    items = []
+    for i, box in enumerate(boxes):
+        if scores is not None and scores[i] < score_threshold:
+            continue
+        label = int(out["labels"][i])
+        mask, corner = (None, (0, 0)) if masks is None else _window(masks[i])
+        score = None if scores is None else float(scores[i])
+        colour = palette_colour(label if by_class else i) if colours is None else tuple(colours[i])
+        items.append(_Item(box, mask, corner, names.get(label, f"class {label}"), score, colour))
+    return items
+
+
+def _names(class_names) -> Mapping[int, str]:
+    if class_names is None:
+        return {}
+    if isinstance(class_names, Mapping):
+        return class_names
+    if len(class_names) and not isinstance(class_names[0], str):  # (id, name) pairs
+        return dict(class_names)
+    return dict(enumerate(class_names))
+
+
+def _window(mask) -> tuple[np.ndarray, tuple[int, int]]:
+    """Where a mask is not empty; all of them at the size of a large image would fill the memory."""
+    if isinstance(mask, Mapping):
+        counts = mask["counts"]
+        return decode_window(counts.encode("ascii") if isinstance(counts, str) else counts, *mask["size"])
+    mask = np.asarray(mask)
+    mask = mask if mask.dtype == bool else mask > 0.5  # probabilities
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return np.zeros((0, 0), bool), (0, 0)
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], (int(rows[0]), int(columns[0]))
+
+
+def palette_colour(i: int) -> tuple[int, int, int]:
+    """RGB of colour number i; 24 that are easy to tell apart, then lighter and darker ones of them."""
+    towards, share = ((0, 0.0), (255, 0.35), (0, 0.35))[i // len(_COLOURS) % 3]
+    return tuple(round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
+
+
+def _draw_mask(canvas, item, image_size, scale, line):
+    (top, left), (h, w) = item.corner, item.mask.shape
+    height, width = canvas.shape[:2]
+    across, down = width / image_size[0], height / image_size[1]
+    # Only the object's surroundings are touched: hundreds of objects stay cheap.
+    margin = math.ceil(2 * scale) + 2 * line
+    x0, x1 = max(int(left * across) - margin, 0), min(int((left + w) * across) + margin, width)
+    y0, y1 = max(int(top * down) - margin, 0), min(int((top + h) * down) + margin, height)
+    # A picture that shrinks averages the mask, so that its edge stays smooth.
+    part = np.array([x0 / across, y0 / down, x1 / across, y1 / down])
+    reach = math.ceil(2 / min(scale, 1)) + 1  # of the bicubic kernel, in the mask's pixels
+    low = np.maximum(part[:2].astype(int) - reach, 0)
+    high = np.minimum(np.ceil(part[2:]).astype(int) + reach, image_size)
+    cut = np.zeros((high - low)[::-1], np.uint8)
+    cut[top - low[1] : top - low[1] + h, left - low[0] : left - low[0] + w] = item.mask * np.uint8(255)
+    part = np.clip(part - [*low, *low], 0, [*(high - low), *(high - low)])
+    shape = Image.fromarray(cut)
+    shape = shape.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(part.tolist()))
+
+    # A straight edge blurred with a Gaussian of sigma has the value Phi(d / sigma) at the
+    # distance d inside of it. Where the blurred mask crosses such a value runs a smooth,
+    # rounded curve at that distance, and its slope tells how to fade over a single pixel.
+    # The blur takes the steps out of the edge; where pixels are enlarged they would show more.
+    soft = 0.75 if scale < 1 else scale * (0.75 if scale < 2 else 1.0)
+    inside = _fade(_blur(shape, soft), 0.5, soft / 0.399)
+    if inside.max() < 0.9:  # hardly anything would be seen of a mask of a few pixels
+        _draw_box(canvas, item.box, line, item.colour)
+        return
+    blurred = _blur(shape, line)
+    core = _fade(blurred, 0.841, line / 0.242)  # a whole line inside of the edge
+    halo = _fade(blurred, 0.309, line / 0.352)  # half a line outside of it
+
+    window = canvas[y0:y1, x0:x1].astype(np.float32)
+    # The dark halo separates the outline from a background of the same colour.
+    window *= 1 - 0.45 * halo * (1 - inside)
+    opacity = FILL * np.minimum(core, inside) + np.maximum(inside - core, 0)
+    window += opacity * (np.float32(item.colour) - window)
+    canvas[y0:y1, x0:x1] = window + 0.5
+
+
+def _blur(image, sigma) -> np.ndarray:
+    blurred = image.filter(ImageFilter.GaussianBlur(sigma))
+    return np.asarray(blurred, np.float32)[..., None] / 255
+
+
+def _fade(blurred, level, steepness) -> np.ndarray:
+    return np.clip((blurred - level) * steepness + 0.5, 0, 1)
+
+
+def _draw_box(canvas, box, line, colour):
+    height, width = canvas.shape[:2]
+    x0, y0, x1, y1 = np.clip(np.round(box), 0, [width, height, width, height]).astype(int)
+    canvas[y0 : y0 + line, x0:x1] = colour
+    canvas[max(y1 - line, y0) : y1, x0:x1] = colour
+    canvas[y0:y1, x0 : x0 + line] = colour
+    canvas[y0:y1, max(x1 - line, x0) : x1] = colour
+
+
+def _draw_labels(picture, items, scale, line):
+    draw = ImageDraw.Draw(picture)
+    texts, title = _texts(items)
+    size = float(np.clip(max(picture.size) / 50, 13, 64))
+    if sum(map(bool, texts)) > CROWD:
+        size = max(11.0, size * 0.75)
+    font = ImageFont.load_default(size=size)
+    pad = max(2, round(size / 6))
+    height = sum(font.getmetrics()) + pad
+    room = LABELLED * picture.width * picture.height / height
+
+    def width(text):
+        return min(round(font.getlength(text)) + 2 * pad, picture.width)
+
+    if sum(width(text) for text in texts if text) > room:
+        # What an object is matters more than how sure it is; what finds no room gets no label.
+        texts = [item.name or text for item, text in zip(items, texts, strict=True) if not title] or texts
+        title = title or f"{len(items)} objects"
+    boxes = np.array([item.box for item in items]).reshape(-1, 4)
+    labels = [(title, (40, 40, 40), (0, 0, width(title), height))] if title else []
+    for item, text in zip(items, texts, strict=True):
+        if not text or width(text) > room:
+            continue
+        points = _anchors(item, scale, width(text))
+        taken = [chip for _, _, chip in labels]
+        chip = _place(points, (width(text), height), picture.size, boxes, taken, line)
+        if chip is None:
+            continue
+        room -= width(text)
+        labels.append((text, item.colour, chip))
+        # A label that had to move away stays tied to its object, from the side that it is on; all
+        # ties run beneath the labels.
+        ends = np.clip(points, chip[:2], chip[2:])
+        away = np.hypot(*(ends - points).T)
+        nearest = int(np.argmin(away))
+        if away[nearest] > height:
+            draw.line((*points[nearest], *ends[nearest]), fill=item.colour, width=line)
+    for text, colour, (x0, y0, x1, y1) in labels:
+        draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius=pad, fill=colour)
+        dark = np.dot(colour, (0.299, 0.587, 0.114)) > 130
+        draw.text((x0 + pad, y0 + pad // 2), text, font=font, fill=(0, 0, 0) if dark else (255, 255, 255))
+
+
+def _texts(items) -> tuple[list[str], str]:
+    """What stands at every object (or nothing), and at the corner where a crowd has one class."""
+    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}".strip() for item in items]
+    names = {item.name for item in items}
+    if len(items) <= CROWD or len(names) > 1 or names == {""}:
+        return texts, ""
+    scores = ["" if item.score is None else f"{item.score:.2f}" for item in items]
+    return scores, f"{len(items)} x {names.pop()}"
+
+
+def _anchors(item, scale, width) -> np.ndarray:
+    """Points [3, 2] (x, y) where a label can hang: the object's top, bottom, and a point inside."""
+    x0, y0, x1, y1 = item.box
+    if item.mask is None or not item.mask.size:
+        x = x0 + width / 2  # a label begins where its box does
+        return np.array([[x, y0], [x, y1], [(x0 + x1) / 2, (y0 + y1) / 2]])
+    counts, (top, left) = item.mask.sum(1), item.corner
+    middle = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
+    points = []
+    for row, below in ((0, 0), (len(counts) - 1, 1), (middle, 0.5)):
+        columns = np.flatnonzero(item.mask[row])
+        points.append(((left + columns[len(columns) // 2] + 0.5) * scale, (top + row + below) * scale))
+    return np.array(points)
+
+
+def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...] | None:
+    """The box of a label where it hides no other label and least of small objects, if there is one."""
+    width, height = size
+    (top_x, top_y), (bottom_x, bottom_y), (x, y) = points
+    shifts = (-0.5, -0.15, -0.85, 0.15, -1.15)
+    places = [(top_x + s * width, top_y - line - height) for s in shifts]
+    places += [(bottom_x + s * width, bottom_y + line) for s in shifts]
+    places += [(x - width / 2, y - height / 2)]
+    for step in range(1, 7):  # further and further away
+        places += [(top_x + s * width, top_y - line - height * (1 + 1.1 * step)) for s in shifts]
+        places += [(bottom_x + s * width, bottom_y + line + height * 1.1 * step) for s in shifts]
+    limit = np.maximum(np.array(picture_size) - size, 0)
+    corners = np.round(np.clip(np.array(places), 0, limit))
+    chips = np.concatenate([corners, corners + size], 1)
+    free = ~(_overlap(chips, np.array(taken).reshape(-1, 4)) > 0).any(1)
+    if not free.any():
+        return None
+    # By share of the object: a label on a small object hides it, on a large one it does not matter.
+    area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1)
+    hidden_objects = (_overlap(chips, boxes) / area).sum(1)
+    centre = corners + np.array(size) / 2
+    away = np.abs(centre - points[0]).max(1) / (8 * height)
+    best = np.argmin(np.where(free, hidden_objects + 0.3 * away, np.inf))
+    return tuple(int(v) for v in chips[best])
+
+
+def _overlap(a, b) -> np.ndarray:
+    """Intersection areas [N, M] of boxes [N, 4] and [M, 4]."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    return np.prod(np.maximum(sides, 0), -1)

@@ -1,0 +1,36 @@
+"""Compiled programs on disk, and memory given back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmaskrcnn.utils import compilation_cache
+
+
+def test_tidies_up_after_the_first_call_with_new_shapes(monkeypatch):
+    done = []
+    monkeypatch.setattr(compilation_cache, "_trim", lambda: done.append(1))
+    add = compilation_cache.release_after_compiling(jax.jit(lambda tree, y: tree["x"] + y))
+    for size, calls in [(2, 1), (2, 1), (3, 2), (2, 2), (3, 2)]:
+        x = jnp.arange(size, dtype=jnp.float32)
+        np.testing.assert_array_equal(add({"x": x}, 1), x + 1)
+        assert len(done) == calls
+
+
+def test_trimming_needs_no_glibc(monkeypatch):
+    monkeypatch.setattr(compilation_cache.ctypes, "CDLL", lambda name: object())
+    compilation_cache._trim()
+
+
+def test_the_folder_is_the_environments_or_the_users(monkeypatch, tmp_path):
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "given"))
+        assert compilation_cache.enable() == tmp_path / "given"
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert compilation_cache.enable() == tmp_path / "jaxmaskrcnn" / "xla"
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "jaxmaskrcnn" / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before[0])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
