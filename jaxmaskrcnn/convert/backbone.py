@@ -8,7 +8,7 @@ that only the order of axes changes.
 import logging
 import os
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,8 +26,8 @@ from jaxmaskrcnn.names.tables import Table
 log = logging.getLogger(__name__)
 
 # Detectron2 first: its stem's name ends in torchvision's.
-_LAYOUTS = {"detectron2": "Detectron2", "torchvision": "torchvision"}
-_IGNORABLE = (r"(stem\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked")
+_LAYOUTS = {"detectron2": "Detectron2", "torchvision": "torchvision", "mmdet": "MMDetection"}
+_IGNORABLE = (r"((stem|head)\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked")
 
 
 class _Layout(NamedTuple):
@@ -139,9 +139,16 @@ def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
     """
     config: ModelConfig = model.config
     source = source._replace(arrays=caffe2.rename(source.arrays))
-    layout, arrays, outside = _strip_prefix(source, config.backbone)
+    layout, arrays, outside = _strip_prefix(source, config)
     _check_norm(source.path, arrays, config)
-    variables = variables_by_path(model.backbone.body)
+    owners = {"backbone.body.": model.backbone.body}
+    if config.trunk is not None:
+        owners["trunk."] = model.trunk
+    variables = {
+        f"{place}{path}": variable
+        for place, module in owners.items()
+        for path, variable in variables_by_path(module).items()
+    }
     assignment = layout.table.assign(
         arrays,
         {name: variable.shape for name, variable in variables.items()},
@@ -154,13 +161,15 @@ def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
             "divide; set backbone.norm_epsilon to 1e-5."
         )
     arrays = {name: _like(assignment.values[name], variable[...]) for name, variable in variables.items()}
-    set_arrays(model.backbone.body, arrays)
+    for place, module in owners.items():
+        own = {path: value for path, value in arrays.items() if path.startswith(place)}
+        set_arrays(module, {path.removeprefix(place): value for path, value in own.items()})
     report = BackboneReport(
         path=source.path,
         layout=layout.name,
-        assigned=tuple(f"backbone.body.{name}" for name in variables),
+        assigned=tuple(variables),
         ignored=(*assignment.ignored, *outside),
-        warnings=_differences(config, _origin(layout, source, outside), bool(outside)),
+        warnings=_differences(config, _origin(config, layout, source, outside), bool(outside)),
     )
     log.info(
         "%s: %d arrays of the backbone, %s names, %d ignored.",
@@ -187,13 +196,21 @@ def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
         )
 
 
-def _strip_prefix(source: SourceFile, part: Any) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:
+def _strip_prefix(
+    source: SourceFile, config: ModelConfig
+) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:
     """Recognise the layout: its table, the backbone's arrays without prefix, names outside of it."""
+    part, trunk = config.backbone, config.trunk
     names = names_file(part)
     for library, title in _LAYOUTS.items():
+        if library not in names.STEMS:
+            continue
         prefix = find_prefix(source.arrays, names.STEMS[library], _PREFIXES, source.path, "ResNets")
         if prefix is not None:
-            layout = _Layout(title, Table.of([names.names(library, part, "", "")], _IGNORABLE))
+            rows = [names.names(library, part, "")]
+            if trunk is not None:  # its rows come first, as a backbone's rows would name its arrays too
+                rows.insert(0, names_file(trunk).of_backbone(library, trunk, part))
+            layout = _Layout(title, Table.of(rows, _IGNORABLE))
             inside, outside = _split_parts(source.arrays, prefix, layout.table)
             return layout, inside, outside
     some = ", ".join(list(source.arrays)[:3])
@@ -223,8 +240,12 @@ def _like(value: np.ndarray, old: jax.Array) -> jax.Array:
     return jax.device_put(np.ascontiguousarray(value, dtype=old.dtype), old.sharding)
 
 
-def _origin(layout: _Layout, source: SourceFile, outside: tuple[str, ...]) -> _Origin | None:
+def _origin(
+    config: ModelConfig, layout: _Layout, source: SourceFile, outside: tuple[str, ...]
+) -> _Origin | None:
     """What the weights were trained for, where the file tells."""
+    if config.backbone.kind != "resnet":
+        return None
     # MMDetection's "pytorch" and "caffe" detectors have the same names.
     if any("neck." in name for name in outside):
         return None

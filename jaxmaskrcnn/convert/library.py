@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import order_matters
-from jaxmaskrcnn.convert.structure import backbone_prefix, detector_names, read_structure
+from jaxmaskrcnn.convert.structure import detector_names, read_structure
 from jaxmaskrcnn.names.tables import Table
 
 # A test for what a library cannot do with a model, and the words for it.
@@ -86,11 +86,16 @@ class Library:
             config: Says which norm layers are frozen.
         """
         fixed = config.backbone.norm == "frozen_bn" and not self.frozen_counters
-        prefix = backbone_prefix(self.name, config.neck)
+        table = self.table(config)
+
+        def frozen(name: str) -> bool:
+            path, _ = table.translate(name)
+            return fixed and path.startswith(("backbone.body.", "trunk."))
+
         return {
             f"{name.removesuffix('running_var')}num_batches_tracked": np.zeros((), np.int64)
             for name in names
-            if name.endswith(".running_var") and not (fixed and name.startswith(prefix))
+            if name.endswith(".running_var") and not frozen(name)
         }
 
 
@@ -104,12 +109,11 @@ def other_order(order: str) -> Limit:
 
 
 # Settings are known of these parts alone.
-PARTS: tuple[Limit, ...] = (
-    (lambda c: c.backbone.kind != "resnet", "its backbone is no ResNet"),
-    (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is no feature pyramid"),
-    (lambda c: c.trunk is not None, "its regions pass further layers before the heads"),
-    (lambda c: c.box.average, "its box head takes the mean of a region's cells"),
-)
+OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is no ResNet")
+OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is no feature pyramid")
+TRUNK: Limit = (lambda c: c.trunk is not None, "its regions pass further layers before the heads")
+AVERAGE: Limit = (lambda c: c.box.average, "its box head takes the mean of a region's cells")
+PARTS = (OTHER_BACKBONE, OTHER_NECK, TRUNK, AVERAGE)
 
 RPN_NORM: Limit = (
     lambda c: c.rpn.norm != "none",

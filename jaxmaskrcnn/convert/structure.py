@@ -5,6 +5,7 @@ which anchors were used: no array says that.
 """
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
@@ -48,7 +49,7 @@ def detector_names(library: str, config: ModelConfig) -> Iterator[Names]:
     prefix = backbone_prefix(library, config.neck)
     for place in _places():
         if (part := getattr(config, place)) is not None:
-            yield _names(library, place, part, prefix)
+            yield _names(library, place, part, prefix, config.backbone)
 
 
 def backbone_names(library: str, structure: Mapping[str, Any]) -> Names:
@@ -57,8 +58,8 @@ def backbone_names(library: str, structure: Mapping[str, Any]) -> Names:
     return _names(library, "backbone", part_of(structure, "backbone"), prefix)
 
 
-def _names(library: str, place: str, part: Any, prefix: str) -> Names:
-    arguments = (prefix,) if place == "backbone" else ()
+def _names(library: str, place: str, part: Any, prefix: str, backbone: Any = None) -> Names:
+    arguments = {"backbone": (prefix,), "trunk": (backbone,)}.get(place, ())
     return names_file(part).names(library, part, *arguments)
 
 
@@ -83,12 +84,15 @@ def read_structure(library: str, arrays: Mapping[str, np.ndarray], what: str) ->
         True
     """
     found: dict[str, Any] = {}
-    prefix = ""
+    prefix, backbone = "", None
     try:
         for place in _places():
-            found |= _read_part(place, lambda part: _names(library, place, part, prefix), arrays, what)  # noqa: B023
+            names = functools.partial(_names, library, place, prefix=prefix, backbone=backbone)
+            found |= _read_part(place, names, arrays, what)
             if place == "neck":
                 prefix = backbone_prefix(library, part_of(found, "neck"))
+            elif place == "backbone":
+                backbone = part_of(found, "backbone")
     except KeyError as error:
         raise UserError(
             f"{what} has no array for {error.args[0]}, which every Faster or Mask R-CNN has."
@@ -142,7 +146,7 @@ def part_of(structure: Mapping[str, Any], place: str) -> Any:
 def _classes(place: str) -> dict[str, type]:
     """The classes with names that a place can hold, by their kind; "" where there is one without a kind."""
     expected = type_of(ModelConfig(), place)
-    classes = part_classes(expected) or {"": expected}
+    classes = part_classes(expected) or ({"": expected} if isinstance(expected, type) else {})
     return {kind: part_class for kind, part_class in classes.items() if hasattr(part_class, "names")}
 
 

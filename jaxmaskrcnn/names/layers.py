@@ -2,10 +2,15 @@
 
 Such a file has a function ``names(library, part)``, the part's rows in "torchvision", "detectron2" and
 "mmdet"; ``read_structure(shapes, what)``, the settings that the shapes of its arrays show, or None where the
-arrays are another part's; and ``structure(config)``, what that finds in the arrays of a model. Backbones
-and necks also have ``describe(part)``, a backbone's ``names`` takes what stands before its names, and a neck
-says in ``BACKBONE`` what that is. The part's configuration class names the file in its ``names``. Paths are
-those of the model's arrays, such as "rpn.convs.0.conv.kernel".
+arrays are another part's; and ``structure(config)``, what that finds in the arrays of a model. The part's
+configuration class names the file in its ``names``. Paths are those of the model's arrays, such as
+"rpn.convs.0.conv.kernel". Besides:
+
+- Backbones and necks have ``describe(part)``. A backbone's ``names`` takes what stands before its names, and
+  a neck says in ``BACKBONE`` what that is.
+- A backbone that MMDetection has under a name of its own says that in ``MMDET``, and has functions for its
+  settings, ``read_mmdet`` and ``write_mmdet``, as those of `convert/mmdet/parts.py`.
+- A trunk's ``names`` takes the backbone, and ``of_backbone`` has its rows in a file of the backbone alone.
 """
 
 from collections.abc import Mapping

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxmaskrcnn.config import Level, ModelConfig
-from jaxmaskrcnn.config.paths import replace
+from jaxmaskrcnn.config import ConfigError, Level, ModelConfig
+from jaxmaskrcnn.config.paths import part_classes, replace, type_of
 from jaxmaskrcnn.convert.configs.conversions import Conversion, only, short
 from jaxmaskrcnn.errors import UserError
 
@@ -151,13 +151,12 @@ def configuration(usual: ModelConfig, found: Mapping[str, Any]) -> ModelConfig:
 
     Args:
         usual: Of the library's convention, for what is not in ``found``.
-        found: Values by dotted path; None where there is none. "mask" says whether there is a mask head.
+        found: Values by dotted path; None where there is none. "neck", "trunk" and "mask" say whether there
+            is such a part.
     """
-    changes = {path: value for path, value in found.items() if value is not None and path != "mask"}
-    if found["mask"] is False:
-        changes = {path: value for path, value in changes.items() if not path.startswith("mask.")}
-        changes["mask"] = None
-    return usual.replace(changes)
+    absent = tuple(f"{part}." for part in ("neck", "trunk", "mask") if found.get(part) is False)
+    changes = {path: value for path, value in found.items() if not path.startswith(absent or "/")}
+    return usual.replace({path: value for path, value in changes.items() if value is not None})
 
 
 def levels(usual: ModelConfig, found: Mapping[str, Any]) -> tuple[Level, ...]:
@@ -166,9 +165,12 @@ def levels(usual: ModelConfig, found: Mapping[str, Any]) -> tuple[Level, ...]:
     def part(name: str) -> Any:
         own = {path: value for path, value in found.items() if path.startswith(f"{name}.")}
         changes = {path.removeprefix(f"{name}."): x for path, x in own.items() if x is not None}
-        return replace(getattr(usual, name), changes)
+        kind = found.get(name)
+        part = part_classes(type_of(usual, name))[kind]() if isinstance(kind, str) else getattr(usual, name)
+        return replace(part, changes)
 
-    return part("neck").levels(part("backbone").levels)
+    backbone = part("backbone").levels
+    return backbone if found.get("neck") is False else part("neck").levels(backbone)
 
 
 def flatten(values: Mapping[str, Any], path: str, prefix: str = "", depth: int = 0) -> dict[str, Any]:
@@ -233,14 +235,14 @@ def _write(setting: Setting, config: ModelConfig, usual: ModelConfig) -> Any:
     if setting.field is None:
         return setting.written
     for source in (config, usual):
-        if isinstance(setting.field, tuple):
-            value = tuple(source.get(path) for path in setting.field)
-        else:
-            value = source.get(setting.field)
         try:
+            if isinstance(setting.field, tuple):
+                value = tuple(source.get(path) for path in setting.field)
+            else:
+                value = source.get(setting.field)
             written = setting.conversion.write(value)
             setting.conversion.read(written)
-        except (ValueError, OverflowError, ZeroDivisionError):
+        except (ValueError, OverflowError, ZeroDivisionError, ConfigError):  # another kind of part
             continue
         return written
     return MISSING

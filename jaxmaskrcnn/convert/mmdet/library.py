@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.convert.library import PARTS, RPN_NORM, Library
+from jaxmaskrcnn.convert.library import AVERAGE, OTHER_NECK, RPN_NORM, TRUNK, Library
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
+from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 
@@ -30,7 +31,13 @@ LIBRARY = Library(
     read_settings=config_from_mmdet_text,
     write_settings=text_of_config,
     impossible=(
-        *PARTS,
+        (
+            lambda c: c.backbone.kind != "resnet" and not hasattr(names_file(c.backbone), "MMDET"),
+            "its backbone is none that it has",
+        ),
+        OTHER_NECK,
+        TRUNK,
+        AVERAGE,
         RPN_NORM,
         (
             lambda c: scales_and_bases(c) is None,
@@ -41,7 +48,12 @@ LIBRARY = Library(
             "its anchors have other ratios at other levels",
         ),
         (
-            lambda c: c.backbone.depth >= 50 and c.backbone.groups == 1 and c.backbone.width_per_group != 64,
+            lambda c: (
+                c.backbone.kind == "resnet"
+                and c.backbone.depth >= 50
+                and c.backbone.groups == 1
+                and c.backbone.width_per_group != 64
+            ),
             "its ResNet is a wide one",
         ),
     ),

@@ -8,21 +8,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.paths import part_classes, type_of
 from jaxmaskrcnn.convert.configs.config_table import Settings, write
 from jaxmaskrcnn.convert.mmdet import rows
+from jaxmaskrcnn.convert.structure import names_file
 
 Flat = dict[str, Any]
 
 
 def read_backbone(settings: Settings, config: Flat) -> None:
-    """ResNet or ResNeXt. A group's width is that of a network whose stem has 64 channels in ModelConfig."""
+    """ResNet, ResNeXt, or a backbone whose names file knows MMDetection's settings.
+
+    A group's width is that of a network whose stem has 64 channels in ModelConfig.
+    """
+    others = _backbones()
+    name = settings.values.get("backbone.type")
+    if name in others:
+        config["backbone"] = others[name].kind
+        names_file(others[name]).read_mmdet(settings, config)
+        return
+    config |= settings.fields(rows.RESNET)
     width = config["backbone.width"] or 64
     stem = settings.values.get(rows.STEM)
     if stem not in (None, width):
         settings.refuse(rows.STEM, stem, f"None or {width}")
-    name = settings.values.get("backbone.type")
     if name not in ("ResNet", "ResNeXt"):
-        settings.refuse("backbone.type", name, "'ResNet' or 'ResNeXt'")
+        settings.refuse("backbone.type", name, " or ".join(map(repr, ("ResNet", "ResNeXt", *others))))
     elif name == "ResNeXt":
         config["backbone.groups"] = settings.get(rows.GROUPS)
         group = settings.get(rows.BASE_WIDTH)
@@ -38,15 +49,25 @@ def read_backbone(settings: Settings, config: Flat) -> None:
 
 def write_backbone(config: ModelConfig) -> Flat:
     """The counterpart of `read_backbone`."""
-    groups = config.backbone.groups
+    for name, part in _backbones().items():
+        if part.kind == config.backbone.kind:
+            return {"backbone.type": name, **names_file(part).write_mmdet(config)}
+    groups, values = config.backbone.groups, write(rows.RESNET, config, config)
     if groups == 1 or config.backbone.depth < 50:
-        return {"backbone.type": "ResNet"}
+        return {"backbone.type": "ResNet", **values}
     width = config.backbone.width * config.backbone.width_per_group // 64
     return {
         "backbone.type": "ResNeXt",
+        **values,
         rows.GROUPS.key: groups,
         rows.BASE_WIDTH.key: max(width, 1),
     }
+
+
+def _backbones() -> dict[str, type]:
+    """Other backbones by MMDetection's names of them, which stand in their names files as ``MMDET``."""
+    kinds = part_classes(type_of(ModelConfig(), "backbone")).values()
+    return {names_file(kind).MMDET: kind for kind in kinds if hasattr(names_file(kind), "MMDET")}
 
 
 def read_norms(settings: Settings, config: Flat) -> None:

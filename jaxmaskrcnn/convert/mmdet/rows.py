@@ -67,15 +67,12 @@ DATA_PREPROCESSOR = (
     fixed("data_preprocessor.pad_value", 0, 0),
 )
 
+# Of every backbone.
 BACKBONE = (
-    Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
-    Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone.stride_in_1x1"),
     Setting("backbone.frozen_stages", -1, choice({n: n + 1 for n in range(-1, 5)}), "backbone.freeze_at"),
     Setting("backbone.norm_cfg.eps", 1e-5, number(), "backbone.norm_epsilon"),
     fixed("backbone.in_channels", 3, 3),
-    Setting("backbone.base_channels", 64, whole(1), "backbone.width"),
     fixed("backbone.num_stages", 4, 4),
-    fixed("backbone.strides", (1, 2, 2, 2), (1, 2, 2, 2)),
     fixed("backbone.dilations", (1, 1, 1, 1), (1, 1, 1, 1)),
     fixed("backbone.out_indices", (0, 1, 2, 3), (0, 1, 2, 3)),
     fixed("backbone.deep_stem", False, False),
@@ -83,6 +80,12 @@ BACKBONE = (
     fixed("backbone.conv_cfg", None, None),
     fixed("backbone.dcn", None, None),
     fixed("backbone.plugins", None, None),
+)
+RESNET = (
+    Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
+    Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone.stride_in_1x1"),
+    Setting("backbone.base_channels", 64, whole(1), "backbone.width"),
+    fixed("backbone.strides", (1, 2, 2, 2), (1, 2, 2, 2)),
 )
 STEM = "backbone.stem_channels"
 GROUPS = Setting("backbone.groups", 1, whole(1))
@@ -285,7 +288,7 @@ UNUSED = re.compile(
 KNOWN = {
     setting.key
     for setting in (
-        *DATA_PREPROCESSOR, *BACKBONE, GROUPS, BASE_WIDTH, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
+        *DATA_PREPROCESSOR, *BACKBONE, *RESNET, GROUPS, BASE_WIDTH, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
         BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, *MASK, *TEST, *TRAIN, ROI_MIN_IOU,
         MASK_SIZE, *PROPOSAL,
     )

@@ -126,7 +126,7 @@ class ResNet(nnx.Module):
             mask_in = mask
             if number > 2:
                 mask = pass_.inside(2**number, tuple(-(-n // 2) for n in x.shape[1:3]))
-            apply = _run_again_for_gradient if self.remat else run_blocks
+            apply = run_blocks_again if self.remat else run_blocks
             x = outputs[number] = apply(getattr(self, f"layer{number - 1}"), x, mask_in, mask, pass_.train)
         return tuple(outputs[number] for number in self.outputs)
 
@@ -175,7 +175,7 @@ def run_blocks(blocks, x: Array, mask_in: Array | None, mask: Array | None, trai
     return x
 
 
-def _run_again_for_gradient(blocks, x, mask_in, mask, train: bool) -> Array:
+def run_blocks_again(blocks, x, mask_in, mask, train: bool) -> Array:
     """One stage of which only the input is kept; the gradient computes the rest once more."""
     graphdef, state = nnx.split(blocks)
 

@@ -65,11 +65,16 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     Raises:
         UserError: The ResNet has another number of blocks than each that is known.
     """
-    if f"{_BODY}conv1.kernel" not in shapes:
+    if shapes.get(f"{_BODY}conv1.kernel", ())[:1] != (7,):  # of a stem
         return None
     counts = tuple(count_layers(shapes, f"{_BODY}layer{i}.{{}}.conv1.kernel") for i in range(1, 5))
+    counts = counts[: counts.index(0)] if 0 in counts else counts
     deep = f"{_BODY}layer1.0.conv3.kernel" in shapes
-    depths = [depth for depth, blocks in STAGE_BLOCKS.items() if blocks == counts and (depth >= 50) == deep]
+    depths = [
+        depth
+        for depth, blocks in STAGE_BLOCKS.items()
+        if counts and blocks[: len(counts)] == counts and (depth >= 50) == deep
+    ]
     if not depths:
         block = "bottleneck" if deep else "basic"
         raise UserError(
@@ -82,6 +87,8 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
         "backbone.width": width,
         "backbone.norm": "bn" if f"{_BODY}bn1.mean" in shapes else "gn",
     }
+    if len(counts) < 4:
+        found["backbone.outputs"] = (len(counts) + 1,)
     if deep:
         kernel = shapes[f"{_BODY}layer1.0.conv2.kernel"]  # [3, 3, inner / groups, inner]
         groups = kernel[3] // kernel[2]
@@ -100,6 +107,8 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         "backbone.width": part.width,
         "backbone.norm": "gn" if part.norm == "gn" else "bn",
     }
+    if part.outputs[-1] < 5:
+        found["backbone.outputs"] = part.outputs
     if part.depth >= 50:  # the others' blocks have no inner width
         found |= {"backbone.groups": part.groups, "backbone.width_per_group": part.width_per_group}
     return found
