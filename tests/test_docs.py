@@ -90,7 +90,7 @@ def commands(text: str) -> list[list[str]]:
 
 def ci_commands() -> list[list[str]]:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    return [shlex.split(line) for line in lines if re.match(r"(pip|ruff|pytest)\b", line)]
+    return [shlex.split(line) for line in lines if re.match(r"(pip|ruff|pyright|lint-imports|pytest)\b", line)]
 
 
 # -- running

@@ -6,7 +6,7 @@ The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
 # No `from __future__ import annotations` here: the values are checked by the field types.
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Norm
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive, Whole
@@ -86,8 +86,10 @@ class AnchorConfig(Part):
     @property
     def per_level(self) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
         """Sizes and ratios of each level."""
-        groups = isinstance(self.ratios[0], tuple) if self.ratios else False
-        return tuple((s, self.ratios[i] if groups else self.ratios) for i, s in enumerate(self.sizes))
+        ratios: list[Any] = list(self.ratios)
+        if not ratios or not isinstance(ratios[0], tuple):  # the same numbers for every level
+            ratios = [self.ratios] * len(self.sizes)
+        return tuple((s, ratios[i]) for i, s in enumerate(self.sizes))
 
     @property
     def per_cell(self) -> int:

@@ -57,7 +57,8 @@ def _plain(value: Any) -> Any:
     if not dataclasses.is_dataclass(value):
         return value
     fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return {"kind": value.kind, **fields} if hasattr(value, "kind") else fields
+    kind = getattr(value, "kind", None)
+    return fields if kind is None else {"kind": kind, **fields}
 
 
 def parse(text: str | bytes, source: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _replace(config: Any, changes: dict[str, Any], prefix: str) -> Any:
 
 
 def _replace_items(items: tuple, settings: Mapping[str, Any], place: str) -> tuple:
-    items, by_index = list(items), {}
+    changed, by_index = list(items), {}
     for path, value in settings.items():
         number, _, rest = path.partition(".")
         if not number.isdigit() or int(number) >= len(items):
@@ -117,10 +117,10 @@ def _replace_items(items: tuple, settings: Mapping[str, Any], place: str) -> tup
         by_index.setdefault(int(number), {})[rest] = value
     for number, inner in by_index.items():
         if "" in inner:
-            items[number] = inner.pop("")
+            changed[number] = inner.pop("")
         if inner:
-            items[number] = _replace(items[number], inner, f"{place}.{number}.")
-    return tuple(items)
+            changed[number] = _replace(changed[number], inner, f"{place}.{number}.")
+    return tuple(changed)
 
 
 def _part(now: Any, value: Any, expected: Any, place: str) -> Any:
@@ -155,7 +155,7 @@ def part_classes(expected: Any) -> dict[str, type]:
 
 def _kinds(member: Any) -> list[type]:
     """A class of parts and its subclasses, as far as they have a name."""
-    if not dataclasses.is_dataclass(member):
+    if not isinstance(member, type) or not dataclasses.is_dataclass(member):
         return []
     below = [c for child in member.__subclasses__() for c in _kinds(child)]
     return [member, *below] if isinstance(getattr(member, "kind", None), str) else below
@@ -186,7 +186,7 @@ def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
         value, path = getattr(config, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
             if len(part_classes(field.type)) > 1:
-                yield f"{path}.kind", value.kind, str
+                yield f"{path}.kind", get_path(value, "kind"), str
             yield from settings(value, f"{path}.")
         elif isinstance(value, tuple) and value and all(map(dataclasses.is_dataclass, value)):
             for i, item in enumerate(value):

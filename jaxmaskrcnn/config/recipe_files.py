@@ -35,6 +35,7 @@ class ConfigFile(NamedTuple):
             UserError: It takes another number of arguments, or returns something else.
         """
         spec = importlib.util.spec_from_file_location(f"{self.path.stem}_config", self.path)
+        assert spec is not None and spec.loader is not None  # as the file's name ends in .py
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         get_config = getattr(module, "get_config", None)
@@ -86,7 +87,9 @@ def find_config(text: str) -> ConfigFile:
         >>> find_config("finetune:jaxmaskrcnn/shapes").arguments
         ('jaxmaskrcnn/shapes',)
     """
-    name, colon, argument = re.fullmatch(r"(.*?\.py|[^:]*)(:?)(.*)", text, re.DOTALL).groups()
+    parts = re.fullmatch(r"(.*?\.py|[^:]*)(:?)(.*)", text, re.DOTALL)
+    assert parts is not None  # any text fits
+    name, colon, argument = parts.groups()
     arguments = (argument,) if colon else ()
     recipes = list_recipes()
     if name in recipes:

@@ -10,7 +10,7 @@ import math
 import numbers
 import types
 import typing
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxmaskrcnn.errors import UserError
 
@@ -53,6 +53,8 @@ class Part:
 
     A part whose fields have to fit each other extends ``__post_init__``.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every part is a dataclass
 
     def __post_init__(self):
         name = type(self).__name__
@@ -188,7 +190,7 @@ def _convert(value: Any, expected: Any) -> Any:
         wanted = numbers.Integral if base is int else numbers.Real
         if isinstance(value, bool) or not isinstance(value, wanted) or not math.isfinite(value):
             raise ValueError
-        return base(value)
+        return base(value)  # pyright: ignore[reportArgumentType] (a Real that passes for int is Integral)
     if not isinstance(value, base):
         raise ValueError
     return value

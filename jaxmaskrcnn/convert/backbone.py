@@ -8,13 +8,13 @@ that only the order of axes changes.
 import logging
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from flax import nnx
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import ModelConfig, ResNetConfig
+from jaxmaskrcnn.config.paths import get_path
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
 from jaxmaskrcnn.convert.structure import names_file
@@ -96,7 +96,19 @@ class BackboneReport(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
+class WithBackbone(Protocol):
+    """What weights can be loaded into: a `MaskRCNN`, or another module with these attributes.
+
+    Attributes:
+        config: Its configuration.
+        backbone: A module whose ``body`` is a `ResNet`.
+    """
+
+    config: ModelConfig
+    backbone: Any
+
+
+def load_backbone(model: WithBackbone, path: str | os.PathLike) -> BackboneReport:
     """Load ImageNet weights into the backbone of a detector, and into nothing else.
 
     Every array of the ResNet gets exactly one value; the pyramid and the heads stay as they
@@ -124,7 +136,7 @@ def load_backbone(model: nnx.Module, path: str | os.PathLike) -> BackboneReport:
     return fill_backbone(model, read_source(path))
 
 
-def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
+def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
     """`load_backbone` for a file that has been read.
 
     Args:
@@ -137,7 +149,7 @@ def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
     Raises:
         UserError: The file does not fit; the model is then unchanged.
     """
-    config: ModelConfig = model.config
+    config = model.config
     source = source._replace(arrays=caffe2.rename(source.arrays))
     layout, arrays, outside = _strip_prefix(source, config)
     _check_norm(source.path, arrays, config)
@@ -155,7 +167,8 @@ def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
         f"{source.path} does not fit a {names_file(config.backbone).describe(config.backbone)}",
     )
     variances = [value for name, value in assignment.values.items() if name.endswith(".var")]
-    if config.backbone.norm_epsilon == 0 and variances and min(value.min() for value in variances) <= 0:
+    lowest = min((value.min() for value in variances), default=1)
+    if get_path(config, "backbone.norm_epsilon") == 0 and lowest <= 0:
         raise UserError(
             f"{source.path} has channels of variance 0, by which a model with a norm epsilon of 0 would "
             "divide; set backbone.norm_epsilon to 1e-5."
@@ -182,16 +195,17 @@ def fill_backbone(model: nnx.Module, source: SourceFile) -> BackboneReport:
 
 def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
     """Batch norm and group norm have two arrays in common, so a mix-up deserves its own sentence."""
+    norm = get_path(config, "backbone.norm")
     statistics = any(name.endswith("running_var") for name in arrays)
-    if statistics and config.backbone.norm == "gn":
+    if statistics and norm == "gn":
         raise UserError(
             f"{path} has batch norm and the model's backbone has group norm "
             '(backbone.norm "gn"); set backbone.norm to "frozen_bn", "bn_eval" or "bn".'
         )
-    if not statistics and config.backbone.norm != "gn":
+    if not statistics and norm != "gn":
         raise UserError(
             f"{path} has no batch norm statistics and the model's backbone has batch norm "
-            f'(backbone.norm {config.backbone.norm!r}); set backbone.norm to "gn" if it '
+            f'(backbone.norm {norm!r}); set backbone.norm to "gn" if it '
             "has group norm."
         )
 
@@ -224,7 +238,9 @@ def _split_parts(
     arrays: dict[str, np.ndarray], prefix: str, table: Table
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The arrays behind a prefix, without it, and the names of a detector's other parts."""
-    wrapper = WRAPPERS.match(prefix).group()
+    wrappers = WRAPPERS.match(prefix)
+    assert wrappers is not None  # there may be none of them
+    wrapper = wrappers.group()
     parts = tuple(wrapper + part for part in _DETECTOR_PARTS)
     inside, outside = {}, []
     for name, array in arrays.items():
@@ -257,7 +273,7 @@ def _origin(
 def _differences(config: ModelConfig, origin: _Origin | None, detector: bool) -> tuple[str, ...]:
     warnings = []
     # The epsilon of a detector's file is that of its own training, which its names do not tell.
-    if config.backbone.norm_epsilon == 0 and not detector:
+    if get_path(config, "backbone.norm_epsilon") == 0 and not detector:
         warnings.append(
             "backbone.norm_epsilon is 0, which belongs to torchvision's COCO_V1 detectors; "
             "ImageNet weights were trained with backbone.norm_epsilon=1e-5."
@@ -266,7 +282,7 @@ def _differences(config: ModelConfig, origin: _Origin | None, detector: bool) ->
         return tuple(warnings)
     found = []
     part = config.backbone
-    if part.kind == "resnet" and part.depth >= 50 and part.stride_in_1x1 != origin.stride_in_1x1:
+    if isinstance(part, ResNetConfig) and part.depth >= 50 and part.stride_in_1x1 != origin.stride_in_1x1:
         found.append(
             f"the stride in the {'1x1' if origin.stride_in_1x1 else '3x3'} convolution "
             f"(backbone.stride_in_1x1={origin.stride_in_1x1})"

@@ -99,8 +99,9 @@ def make_batch(
         if resized.dtype == np.uint8:
             resized = normalise_pixels(resized, config)
         slot[: size[0], : size[1]] = resized
+    padded = None
     if targets is not None:
-        targets = _targets(config, targets, originals, sizes, canvas, max_objects)
+        padded = _targets(config, targets, originals, sizes, canvas, max_objects)
     return Batch(
         images=pixels,
         image_sizes=np.asarray(sizes, np.int32),
@@ -108,7 +109,7 @@ def make_batch(
         original_sizes=np.asarray(originals, np.int32),
         index=np.full(len(images), -1, np.int32),
         valid=np.ones(len(images), bool),
-        targets=targets,
+        targets=padded,
     )
 
 

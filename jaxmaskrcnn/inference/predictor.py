@@ -20,6 +20,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.inference.stream import WORKERS, Prediction, StreamingPredictor, ordered_futures, readable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Category, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 
@@ -84,7 +85,7 @@ class Predictor(StreamingPredictor):
 
     def __init__(
         self,
-        model,
+        model: MaskRCNN,
         score_threshold: float | None = None,
         *,
         batch_size: int = 1,
@@ -206,7 +207,7 @@ def stack(batches: Sequence[Batch], canvas: tuple[int, int], batch_size: int) ->
     for row, batch in zip(images, batches, strict=True):
         height, width = batch.images.shape[1:3]
         row[:height, :width] = batch.images[0]
-    fields = {
+    fields: dict[str, Any] = {
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("image_sizes", "extents", "original_sizes", "index", "valid")
     }

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import MASK_FORMATS
+from jaxmaskrcnn.structures import Category
 
 WORKERS = min(os.cpu_count() or 1, 8)
 
@@ -36,7 +38,15 @@ OnError = Callable[[int, UserError], None]
 
 
 class StreamingPredictor(abc.ABC):
-    """What can be called with one picture, with a list, and with a stream of them."""
+    """What can be called with one picture, with a list, and with a stream of them.
+
+    Attributes:
+        config: Of the model, with the predictor's own thresholds.
+        categories: What ``labels`` are ids of.
+    """
+
+    config: ModelConfig
+    categories: tuple[Category, ...]
 
     def __call__(self, images: Any, masks: str = "bool") -> dict[str, Any] | list[dict[str, Any]]:
         """Detects the objects in one picture or in several.
@@ -125,7 +135,7 @@ def ordered_futures(
 
 
 def readable(
-    futures: Iterable[Future], on_error: OnError | None, skipped: Callable[[int], None] = lambda index: None
+    futures: Iterable[Future], on_error: OnError | None, skipped: Callable[[int], object] = lambda index: None
 ) -> Iterator[tuple[int, Any]]:
     """Results with their places, without those that ended in a `UserError`.
 

@@ -100,7 +100,8 @@ class TiledPredictor(StreamingPredictor):
             # Large pictures: one is read while the one before is computed.
             futures = ordered_futures(read_image, images, workers=1, ahead=1)
             for index, pixels in readable(futures, on_error):
-                windows = make_tiles(*pixels.shape[:2], self._size, self._overlap)
+                height, width = pixels.shape[:2]
+                windows = make_tiles(height, width, self._size, self._overlap)
                 cut.append((index, pixels, windows))
                 for y0, x0, y1, x1 in windows:
                     yield pixels[y0:y1, x0:x1]

@@ -104,12 +104,13 @@ def wanted_masks(
         [[1.0, 0.0], [1.0, 0.0]]
     """
     targets = one_row_if_empty(targets)
-    drawn = config.targets == "polygon" and targets.polygons is not None
-    if drawn:
-        polygons = (targets.polygons, targets.polygon_parts)
-        from_polygons = polygon_targets(*polygons, regions.matched, regions.boxes, side)
+    polygons, parts, from_polygons = targets.polygons, targets.polygon_parts, None
+    if config.targets == "polygon" and polygons is not None:
+        assert parts is not None  # as these two come together
+        from_polygons = polygon_targets(polygons, parts, regions.matched, regions.boxes, side)
         if targets.masks is None:
             return from_polygons
+    assert targets.masks is not None, "the targets of a mask head need masks or polygons"
     pooled = mask_targets(
         targets.masks,
         width,
@@ -119,9 +120,9 @@ def wanted_masks(
         rule="soft" if config.targets == "soft" else "threshold",
         image_size=image_size,
     )
-    if not drawn:
+    if from_polygons is None or parts is None:
         return pooled
-    has_polygons = (targets.polygon_parts >= 0).any(-1)[regions.matched]
+    has_polygons = (parts >= 0).any(-1)[regions.matched]
     return jnp.where(has_polygons[:, None, None], from_polygons, pooled)
 
 

@@ -4,6 +4,7 @@ Shapes: B images, H and W of the canvas, L levels, h and w of a level, C channel
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 from flax import nnx
@@ -34,7 +35,7 @@ class Pass:
     keys: Array | None = None
     train: bool = dataclasses.field(default=False, metadata={"static": True})
 
-    def inside(self, stride: int, size: tuple[int, int]) -> Array | None:
+    def inside(self, stride: int, size: Sequence[int]) -> Array | None:
         """Which cells of a feature map lie in the image's extent.
 
         Args:

@@ -8,6 +8,8 @@ less than one pixel of a hundred of Pillow's, one of ten of OpenCV's.
 Shape legend: B images, h, w the decoded images' canvas, H, W the network's.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -30,8 +32,9 @@ def network_input(batch: Batch, config: ModelConfig) -> Array:
     """
     if batch.raw is None:
         return normalise(batch.images, batch.image_sizes, config)
-    resize = jax.vmap(lambda *image: _resized(*image, batch.images.shape[1:3], config.input.resize_kernel))
-    images = resize(*batch.raw, batch.image_sizes)
+    canvas, kernel = batch.images.shape[1:3], config.input.resize_kernel
+    resize = functools.partial(_resized, canvas=canvas, kernel=kernel)
+    images = jax.vmap(resize)(*batch.raw, batch.image_sizes)
     return normalise(images, batch.image_sizes, config, finished=False)
 
 

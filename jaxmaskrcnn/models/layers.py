@@ -3,6 +3,8 @@
 Shapes: N maps (images or regions), h and w, C channels.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -100,7 +102,7 @@ class ConvNorm(nnx.Module):
 
     def __init__(self, features_in, features_out, size, *, norm="none", epsilon=1e-5, stride=1,
                  init=kaiming_normal, dtype="float32", rngs):  # fmt: skip
-        c = dict(bias=norm == "none", init=init, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(bias=norm == "none", init=init, dtype=dtype, rngs=rngs)
         self.conv = Conv(features_in, features_out, size, stride=stride, **c)
         self.norm = make_norm(norm, features_out, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
@@ -150,7 +152,8 @@ class Deconv2x2(nnx.Module):
         kernel = kernel.reshape(1, 1, kernel.shape[0], -1)
         bias = jnp.tile(self.bias[...].astype(self.dtype), 4)
         y = convolution(x.astype(self.dtype), kernel, bias, relu=relu)
-        return y.reshape(*x.shape[:-1], 4, -1)
+        shape = (*x.shape[:-1], 4, -1)
+        return y.reshape(shape)  # pyright: ignore[reportAttributeAccessIssue] (custom_vjp hides the type)
 
 
 def depth_to_space(x: Array) -> Array:

@@ -7,6 +7,7 @@ slots, D detection slots, K object classes, M the side of a mask.
 import fnmatch
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,8 @@ class MaskRCNN(nnx.Module):
                 f"box.stages has {len(config.box.stages)} entries; give one, as there are no cascades yet."
             )
         self.config = config
-        channels, c = config.region_channels, dict(dtype=config.compute.dtype, rngs=rngs)
+        channels = config.region_channels
+        c: dict[str, Any] = dict(dtype=config.compute.dtype, rngs=rngs)
         self.backbone = Backbone(config, rngs=rngs)
         self.rpn = RPNHead(config.rpn, config.levels, **c)
         self.trunk = config.trunk and build(config.trunk, config.backbone, **c)
@@ -111,7 +113,7 @@ class MaskRCNN(nnx.Module):
         """
         rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
         objectness, deltas = self.rpn(levels, pass_ or Pass(batch.extents))
-        sizes = tuple(x.shape[1:3] for x in levels)
+        sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
         anchors = jax.vmap(lambda extent: image_anchors(sizes, strides, extent, rpn.anchors))(batch.extents)
         select = functools.partial(select_proposals, config=rpn, level_sizes=sizes, train=train)
         proposals = jax.vmap(
@@ -255,6 +257,7 @@ class MaskRCNN(nnx.Module):
         Returns:
             float32 [B, D, M, M], probabilities inside of the boxes; zeros where not valid.
         """
+        assert self.mask_head is not None
         found = Detections(boxes, jnp.zeros(valid.shape), labels, None, valid)
         return self.mask_head.predict(self.pooler(batch, levels), found)["masks"]
 

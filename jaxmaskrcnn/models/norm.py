@@ -147,8 +147,11 @@ class BatchNorm(nnx.Module):
     def _batch_statistics(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))
         everywhere = sum_over(self.axis_name)
-        counted = True if mask is None else jnp.broadcast_to(mask, (*x.shape[:-1], 1))
-        local = jnp.asarray(x.size // x.shape[-1], x.dtype) if mask is None else counted.sum(dtype=x.dtype)
+        if mask is None:
+            counted, local = True, jnp.asarray(x.size // x.shape[-1], x.dtype)
+        else:
+            counted = jnp.broadcast_to(mask, (*x.shape[:-1], 1))
+            local = counted.sum(dtype=x.dtype)
         count = everywhere(local)
         divisor = jnp.maximum(count, 1)
         mean = everywhere(jnp.where(counted, x, 0).sum(axes)) / divisor

@@ -9,6 +9,8 @@ as the layer's own zero padding would be.
 Shapes: B images, h and w of a feature map, C channels.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -27,7 +29,7 @@ def feature_extent(extents: jax.Array, stride: int) -> jax.Array:
     return -(-extents // stride)
 
 
-def inside(extents: jax.Array | None, stride: int, size: tuple[int, int]) -> jax.Array | None:
+def inside(extents: jax.Array | None, stride: int, size: Sequence[int]) -> jax.Array | None:
     """Which cells of a feature map lie in the image's extent.
 
     Args:

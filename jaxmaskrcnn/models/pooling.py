@@ -69,9 +69,9 @@ def roi_geometry(batch: Batch, strides: Sequence[int], config: PoolConfig) -> tu
     Returns:
         Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2].
     """
-    strides = jnp.asarray(strides)
-    feature_sizes = jax.vmap(lambda s: feature_extent(batch.extents, s), out_axes=1)(strides)
-    scales = jnp.broadcast_to(1.0 / strides, feature_sizes.shape[:2])
+    steps = jnp.asarray(strides)
+    feature_sizes = jax.vmap(lambda step: feature_extent(batch.extents, step), out_axes=1)(steps)
+    scales = jnp.broadcast_to(1.0 / steps, feature_sizes.shape[:2])
     if config.scale == "inferred":
         # torchvision infers the scale from the heights of the feature map and of the highest
         # image that shares the padded canvas; right but for extreme shapes (64 x 1333), where

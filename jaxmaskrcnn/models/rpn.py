@@ -5,6 +5,7 @@ levels (level by level, then row, column, anchor of the cell), P proposal slots.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ class RPNHead(nnx.Module):
 
     def __init__(self, config: RPNConfig, levels: Sequence[Level], *, dtype: str = "float32", rngs: nnx.Rngs):
         features, anchors = levels[0].channels, config.anchors.per_cell
-        c = dict(init=nnx.initializers.normal(0.01), dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(init=nnx.initializers.normal(0.01), dtype=dtype, rngs=rngs)
         self.convs = nnx.List(
             [ConvNorm(features, features, 3, norm=config.norm, **c) for _ in range(config.convs)]
         )
@@ -172,7 +173,8 @@ def select_proposals(
     valid = (finite & large.all(-1)).reshape(scores.shape) & (scores > -jnp.inf)
     boxes = boxes.reshape(*scores.shape, 4)
 
-    keep = jax.vmap(lambda *level: nms(*level[:2], config.nms_threshold, level[2]))(boxes, scores, valid)
+    suppress = jax.vmap(lambda boxes, scores, valid: nms(boxes, scores, config.nms_threshold, valid))
+    keep = suppress(boxes, scores, valid)
     scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
     # Levels may hold fewer candidates than there are slots (small canvases).
     missing = max(0, post_nms - scores.shape[0])

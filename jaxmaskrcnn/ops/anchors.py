@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes
 
 
 def base_anchors(
@@ -42,21 +42,20 @@ def base_anchors(
         raise ValueError(f'base_anchors: order is {order!r}; choose "ratio" or "size".')
     # float32 like torchvision: a corner within an ulp of a half must round the same way.
     dtype = np.float32 if rounding else np.float64
-    sizes = np.atleast_1d(np.asarray(sizes, dtype))
-    ratios = np.asarray(ratios, dtype)
-    sizes, ratios = sizes[None, :], ratios[:, None]  # [1, sizes], [ratios, 1]
+    size = np.atleast_1d(np.asarray(sizes, dtype))[None, :]  # [1, sizes]
+    ratio = np.asarray(ratios, dtype)[:, None]  # [ratios, 1]
     if order == "size":
-        sizes, ratios = sizes.T, ratios.T
+        size, ratio = size.T, ratio.T
     if rounding:
-        root = np.sqrt(ratios)
-        w, h = ((1 / root) * sizes).reshape(-1), (root * sizes).reshape(-1)
+        root = np.sqrt(ratio)
+        w, h = ((1 / root) * size).reshape(-1), (root * size).reshape(-1)
         return np.round(np.stack([-w, -h, w, h], axis=-1) / 2)
-    w = np.sqrt(sizes**2 / ratios).reshape(-1)
-    h = np.broadcast_to(ratios, np.broadcast_shapes(sizes.shape, ratios.shape)).reshape(-1) * w
+    w = np.sqrt(size**2 / ratio).reshape(-1)
+    h = np.broadcast_to(ratio, np.broadcast_shapes(size.shape, ratio.shape)).reshape(-1) * w
     return (np.stack([-w, -h, w, h], axis=-1) / 2).astype(np.float32)
 
 
-def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Sequence[float] | Array) -> Array:
+def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Pair) -> Array:
     """The base anchors moved to every cell of a feature map.
 
     The cell in row i and column j has its anchors centred at ``(j * stride_x, i * stride_y)``:

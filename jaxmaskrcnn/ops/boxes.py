@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes
 
 # Deltas beyond this would blow a 16-pixel anchor up to more than 1000 pixels.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
@@ -91,12 +91,13 @@ def exceeds(iou: Array, threshold: float | Array) -> Array:
         >>> exceeds(iou, 0.3)[0], exceeds(iou, 0.5)[1]
         (Array(True, dtype=bool), Array(False, dtype=bool))
     """
-    if not isinstance(threshold, jax.Array):
-        # Larger than the threshold is what is larger than the last number up to it.
-        exact, threshold = float(threshold), np.asarray(threshold, iou.dtype)
-        if float(threshold) > exact:
-            threshold = np.nextafter(threshold, np.asarray(-np.inf, iou.dtype))
-    return iou > threshold
+    if isinstance(threshold, jax.Array):
+        return iou > threshold
+    # Larger than the threshold is what is larger than the last number up to it.
+    last = np.asarray(threshold, iou.dtype)
+    if float(last) > float(threshold):
+        last = np.nextafter(last, np.asarray(-np.inf, iou.dtype))
+    return iou > last
 
 
 def box_iof(a: ArrayLike, b: ArrayLike) -> Array:
@@ -191,7 +192,7 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
     return jnp.stack([new_x - half_w, new_y - half_h, new_x + half_w, new_y + half_h], axis=-1)
 
 
-def clip_boxes(boxes: ArrayLike, image_size: Sequence[float] | ArrayLike) -> Array:
+def clip_boxes(boxes: ArrayLike, image_size: Pair) -> Array:
     """Boxes with every corner moved into the image, as torchvision's ``clip_boxes_to_image`` does.
 
     Args:

@@ -86,7 +86,7 @@ def match(
     if objects == 0 or columns == 0:
         return Matches(jnp.zeros(columns, jnp.int32), jnp.zeros(columns, jnp.int32))
 
-    iou = jnp.where(valid[:, None], iou, -1.0)
+    iou = jnp.where(jnp.asarray(valid)[:, None], iou, -1.0)
     best = iou.max(axis=0)
     index = iou.argmax(axis=0).astype(jnp.int32)
     label = jnp.where(best >= foreground_iou, 1, jnp.where(best < background_iou, 0, -1))

@@ -171,7 +171,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
             jax.tree.map(lambda x, k=k: jax.lax.dynamic_slice_in_dim(x, k * tile, tile), (boxes, ids))
             for k in (others, number)
         )
-        return _over(*first, *second, iou_threshold)
+        return _over(*first, *second, iou_threshold=iou_threshold)
 
     def suppressed_tile_by_tile(number, keep):
         def look(others, found):
@@ -183,7 +183,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
     def suppressed_at_once(number, keep):
         own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * tile, tile), (boxes, ids))
         # `keep` is still False from this tile on, so only what came before suppresses here.
-        return (_over(boxes, ids, *own, iou_threshold) & keep[:, None]).any(axis=0)
+        return (_over(boxes, ids, *own, iou_threshold=iou_threshold) & keep[:, None]).any(axis=0)
 
     def settle_tile(number, keep):
         # Half of the overlaps are not needed. On accelerators leaving them out takes longer; on a CPU NMS of

@@ -4,10 +4,15 @@ An array of a wrong shape often gives a result, because indexing and broadcastin
 first four of five columns, say. Shapes are static, so nothing here costs time in a compiled program.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+# A number for each axis, height first: numbers, traced scalars, or an array [2].
+Pair = Sequence[float | jax.Array] | jax.Array | np.ndarray
 
 
 def check_shapes(function: str, **arrays: tuple[Any, str]) -> None:

@@ -32,25 +32,28 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
     """
     check_shapes("top_k", values=(values, "N"))
     if values.shape[0] <= 2 * _part(k):
-        return tuple(jax.lax.top_k(values, k))
-
-    def whole(values):
-        return tuple(jax.lax.top_k(values, k))
-
-    return jax.lax.platform_dependent(values, cpu=whole, default=lambda values: by_parts(values, k))
+        return _whole(values, k)
+    return jax.lax.platform_dependent(
+        values, cpu=lambda values: _whole(values, k), default=lambda values: by_parts(values, k)
+    )
 
 
 def by_parts(values: Array, k: int) -> tuple[Array, Array]:
     """`top_k` of parts, until few values are left."""
     n, part = values.shape[0], _part(k)
     if n <= 2 * part:
-        return tuple(jax.lax.top_k(values, k))
+        return _whole(values, k)
     # Padding comes last, and is never chosen before a value that is there.
     parts = jnp.pad(values, (0, -n % part), constant_values=-jnp.inf).reshape(-1, part)
     best, index = jax.lax.top_k(parts, k)
     index = index + part * jnp.arange(len(parts), dtype=jnp.int32)[:, None]
     best, place = by_parts(best.reshape(-1), k)
     return best, index.reshape(-1)[place]
+
+
+def _whole(values: Array, k: int) -> tuple[Array, Array]:
+    best, index = jax.lax.top_k(values, k)
+    return best, index
 
 
 def _part(k: int) -> int:

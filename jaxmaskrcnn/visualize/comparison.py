@@ -73,6 +73,7 @@ def draw_comparison(
 def _arrange(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     width, height = pictures[0].size
     font = ImageFont.load_default(size=float(np.clip(max(width, height) / 50, 14, 64)))
+    assert isinstance(font, ImageFont.FreeTypeFont)  # as it has a size
     strip = sum(font.getmetrics()) + 4
     gap = max(8, strip // 2)
     right, down = (0, height + strip + gap) if width > _WIDE * height else (width + gap, 0)

@@ -142,7 +142,8 @@ def _window(mask) -> tuple[np.ndarray, tuple[int, int]]:
 def palette_colour(i: int) -> tuple[int, int, int]:
     """RGB of colour number i; 24 that are easy to tell apart, then lighter and darker ones of them."""
     towards, share = ((0, 0.0), (255, 0.35), (0, 0.35))[i // len(_COLOURS) % 3]
-    return tuple(round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
+    red, green, blue = (round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
+    return red, green, blue
 
 
 def _draw_mask(canvas, item, image_size, scale, line):
@@ -210,6 +211,7 @@ def _draw_labels(picture, items, scale, line):
     if sum(map(bool, texts)) > CROWD:
         size = max(11.0, size * 0.75)
     font = ImageFont.load_default(size=size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # as it has a size
     pad = max(2, round(size / 6))
     height = sum(font.getmetrics()) + pad
     room = LABELLED * picture.width * picture.height / height
@@ -271,7 +273,7 @@ def _anchors(item, scale, width) -> np.ndarray:
     return np.array(points)
 
 
-def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...] | None:
+def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, int, int, int] | None:
     """The box of a label where it hides no other label and least of small objects, if there is one."""
     width, height = size
     (top_x, top_y), (bottom_x, bottom_y), (x, y) = points
@@ -294,7 +296,8 @@ def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, ...] | 
     centre = corners + np.array(size) / 2
     away = np.abs(centre - points[0]).max(1) / (8 * height)
     best = np.argmin(np.where(free, hidden_objects + 0.3 * away, np.inf))
-    return tuple(int(v) for v in chips[best])
+    x0, y0, x1, y1 = (int(v) for v in chips[best])
+    return x0, y0, x1, y1
 
 
 def _overlap(a, b) -> np.ndarray:

@@ -263,4 +263,5 @@ def test_pre_commit_runs_what_ci_runs():
         tool = hook["entry"].removesuffix(" --force-exclude")
         assert any(line.startswith(tool) for line in lines), tool
     tested = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
-    assert any(requirement.startswith("ruff") for requirement in tested)
+    for package in ("ruff", "pyright", "import-linter"):
+        assert any(requirement.startswith(package) for requirement in tested), package

@@ -7,6 +7,8 @@ style): ``ResNetConfig.stride_in_1x1``.
 Shapes: B images, H and W of the canvas, C2 to C5 the stages' outputs at strides 4 to 32.
 """
 
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -34,7 +36,7 @@ class BasicBlock(nnx.Module):
     """Two 3x3 convolutions: ResNet-18 and 34."""
 
     def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
-        c = dict(bias=False, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(bias=False, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(features_in, width, 3, stride=stride, **c)
         self.bn1 = _norm(width, config, dtype, rngs)
         self.conv2 = Conv(width, width, 3, **c)
@@ -54,7 +56,7 @@ class Bottleneck(nnx.Module):
     def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
         inner = width * config.width_per_group // 64 * config.groups
         stride1, stride2 = (stride, 1) if config.stride_in_1x1 else (1, stride)
-        c = dict(bias=False, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(bias=False, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(features_in, inner, 1, stride=stride1, **c)
         self.bn1 = _norm(inner, config, dtype, rngs)
         self.conv2 = Conv(inner, inner, 3, stride=stride2, groups=config.groups, **c)
@@ -119,7 +121,12 @@ class ResNet(nnx.Module):
         x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
         x = zero_outside(x, mask)
         # Pooling pads with -inf; behind a ReLU the zeros outside of an extent do the same.
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = nnx.max_pool(
+            x,
+            (3, 3),
+            strides=(2, 2),
+            padding=((1, 1), (1, 1)),  # pyright: ignore[reportArgumentType] (flax says str, and takes pairs too)
+        )
         mask = pass_.inside(4, x.shape[1:3])
         outputs = {}
         for number in range(2, self.outputs[-1] + 1):

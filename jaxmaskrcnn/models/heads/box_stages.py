@@ -38,11 +38,10 @@ def box_loss_terms(
     """
     pooled = pooler(regions.boxes, config.box.pool, regions.valid)
     logits, deltas = head(pooled, regions.valid.reshape(-1, 1, 1, 1), pass_.train)
-    count = regions.valid.shape
+    count, targets = regions.valid.shape, pooler.batch.targets
+    assert targets is not None
     loss = functools.partial(losses.box_losses, classes=config.classes, config=config.box)
-    terms = jax.vmap(loss)(
-        logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), regions, pooler.batch.targets
-    )
+    terms = jax.vmap(loss)(logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), regions, targets)
     return terms, pooled
 
 

@@ -54,6 +54,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 def structure(config: ModelConfig) -> dict[str, Any]:
     """What `read_structure` finds in the arrays of a model of this configuration."""
     part, classes = config.mask, config.classes
+    assert part is not None
     # With one class (and no slot for the background) these are the same arrays.
     alike = classes.count + classes.offset == 1
     return {

@@ -5,6 +5,7 @@ Shapes: B images, C2 to C5 the stages of the ResNet, P2 to P6 the pyramid's leve
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ class FPN(nnx.Module):
     def __init__(
         self, config: FPNConfig, levels_in: Sequence[Level], *, dtype: str = "float32", rngs: nnx.Rngs
     ):
-        c = dict(norm=config.norm, init=xavier_fill, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(norm=config.norm, init=xavier_fill, dtype=dtype, rngs=rngs)
         features = config.channels
         self.inner_blocks = nnx.List([ConvNorm(level.channels, features, 1, **c) for level in levels_in])
         self.layer_blocks = nnx.List([ConvNorm(features, features, 3, **c) for _ in levels_in])
@@ -75,7 +76,7 @@ class FPN(nnx.Module):
         return (*outputs, outputs[-1][:, ::2, ::2])
 
 
-def upsample_nearest(x: Array, size: tuple[int, int]) -> Array:
+def upsample_nearest(x: Array, size: Sequence[int]) -> Array:
     """[B, h, w, C] -> [B, 2h, 2w, C], cut to ``size``.
 
     With strides that round up, a level is twice the next one or one cell less; repeating every

@@ -45,7 +45,9 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 
 def structure(config: ModelConfig) -> dict[str, Any]:
     """What `read_structure` finds in the arrays of a model of this configuration."""
-    return {"neck.channels": config.neck.channels, "neck.norm": config.neck.norm}
+    part = config.neck
+    assert isinstance(part, FPNConfig)
+    return {"neck.channels": part.channels, "neck.norm": part.norm}
 
 
 def describe(part: FPNConfig) -> str:

@@ -15,7 +15,7 @@ Shapes: N maps of h x w cells, C and D channels in and out, T tiles of 4x4 outpu
 """
 
 from fractions import Fraction
-from math import ceil
+from math import ceil, prod
 from typing import NamedTuple
 
 import jax
@@ -42,7 +42,7 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tile, kernel, window = [], [], []
     for point in _FINITE:
         others = [p for p in _FINITE if p != point]
-        scale = np.prod([point - p for p in others])
+        scale = prod(point - p for p in others)
         tile.append([point**i for i in range(TILE)])
         kernel.append([point**i / scale for i in range(3)])
         window.append([*_polynomial(others), Fraction(0)])

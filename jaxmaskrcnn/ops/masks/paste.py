@@ -106,7 +106,7 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="torchvision"):
     check_shapes("paste_mask_windows", probs=(probs, "N M M"), boxes=(boxes, "N 4"))
     probs, boxes = np.asarray(probs, np.float32), np.asarray(boxes, np.float32)
     probs = np.where(np.isfinite(probs), probs, np.float32(0))
-    finite = np.isfinite(boxes).all(axis=1)
+    finite = np.all(np.isfinite(boxes), axis=1)
     x1, y1, x2, y2 = np.where(finite[:, None], boxes, np.float32(0)).T
     (y, rows), (x, columns) = (
         _axis_cells(low, high, length, probs.shape[-1], convention)

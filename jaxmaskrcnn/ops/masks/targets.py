@@ -17,9 +17,9 @@ from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.masks.packing import unpack_masks
 from jaxmaskrcnn.ops.roi_align import tiles_batched, tiles_cpu
-from jaxmaskrcnn.ops.roi_align.axis import axis_matrix, axis_samples, window_taps
+from jaxmaskrcnn.ops.roi_align.axis import AxisSamples, axis_matrix, axis_samples, window_taps
 from jaxmaskrcnn.ops.roi_align.regions import RegionTaps, merge_batch
-from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes
 
 # Mask pixels that are unpacked at a time: 32 MB of float32.
 _CHUNK_PIXELS = 2**23
@@ -33,7 +33,7 @@ def mask_targets(
     size: int,
     *,
     rule: str,
-    image_size: tuple[float, float] | ArrayLike | None = None,
+    image_size: Pair | None = None,
     implementation: str | None = None,
 ) -> Array:
     """What the mask head should predict: each region's object, cropped and resampled.
@@ -118,7 +118,7 @@ def crop_whole(size, width, packed, index, y, x, extents, chunk_pixels=_CHUNK_PI
     """
     height = packed.shape[1]
 
-    def crop(region):
+    def crop(region: tuple[Array, AxisSamples, AxisSamples, tuple[Array, Array]]):
         object_index, y, x, (h, w) = region
         mask = unpack_masks(packed[object_index], width).astype(jnp.float32)
         half = jnp.matmul(axis_matrix(*y, size, h, height), mask, precision="highest")
@@ -144,7 +144,7 @@ def crop_tiles_batched(size, width, packed, index, y, x, extents, **limit):
     return _crop_tiles(pool_bits, size, packed, index, y, x, extents)
 
 
-def _crop_tiles(pool_bits, size, packed, index, y, x, extents):
+def _crop_tiles(pool_bits, size, packed, index, y: AxisSamples, x: AxisSamples, extents):
     @merge_batch
     def crop(maps, regions):
         return pool_bits(*maps, regions)

@@ -9,7 +9,7 @@ row tap and a column tap, `tiles_cpu.py` and `tiles_batched.py` multiply tiles o
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cpu
 from jaxmaskrcnn.ops.roi_align.axis import Taps
 from jaxmaskrcnn.ops.roi_align.regions import make_regions, merge_batch
-from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
 from jaxmaskrcnn.ops.xla_memory import without_elements
 
 
@@ -53,14 +53,14 @@ _ADAPTIVE = {"cpu": "tiles_cpu", "default": "tiles_batched"}
 
 
 def roi_align(
-    features: ArrayLike,
+    features: Array,
     boxes: ArrayLike,
     output_size: int | tuple[int, int],
     *,
     spatial_scale: float | Array = 1.0,
     sampling_ratio: int = 2,
     aligned: bool = False,
-    feature_size: tuple[float, float] | ArrayLike | None = None,
+    feature_size: Pair | None = None,
     implementation: str | None = None,
 ) -> Array:
     """Pool regions of one feature map (Mask R-CNN, section 3; torchvision's ``roi_align``).
@@ -117,7 +117,7 @@ def multilevel_roi_align(
     spatial_scales: ArrayLike,
     sampling_ratio: int,
     aligned: bool,
-    feature_sizes: ArrayLike | None = None,
+    feature_sizes: ArrayLike | Sequence[Pair] | None = None,
     implementation: str | None = None,
 ) -> Array:
     """Pool each region from its own level of a feature pyramid (torchvision's ``MultiScaleRoIAlign``).
@@ -169,7 +169,7 @@ def multilevel_roi_align(
     dtype = features[0].dtype
     if not jnp.shape(boxes)[0]:
         return jnp.zeros((0, oh, ow, features[0].shape[-1]), dtype)
-    features = [jnp.asarray(f) for f in features]
+    features = tuple(jnp.asarray(f) for f in features)
     sizes = np.array([f.shape[:2] for f in features]) if feature_sizes is None else feature_sizes
     if implementation == "reference":
         return reference.multilevel_roi_align(
@@ -177,7 +177,8 @@ def multilevel_roi_align(
             sampling_ratio=sampling_ratio, aligned=aligned, feature_sizes=sizes,
         )  # fmt: skip
     regions = make_regions(boxes, levels, (oh, ow), spatial_scales, sampling_ratio, aligned, sizes)
-    return _pool(implementation, tuple(f[None] for f in features), regions).astype(dtype)
+    pooled = _pool(implementation, tuple(f[None] for f in features), regions)
+    return pooled.astype(dtype)  # pyright: ignore[reportAttributeAccessIssue] (custom_vjp hides the type)
 
 
 def _check_implementation(name, sampling_ratio):
@@ -193,7 +194,7 @@ def _check_implementation(name, sampling_ratio):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool(implementation, maps, regions):
+def _pool(implementation, maps, regions) -> Array:
     """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], at least float32.
 
     The derivative that JAX would make of it has an array of the features' size for each tap.

@@ -14,8 +14,11 @@ import jax.numpy as jnp
 
 from jaxmaskrcnn.ops.boxes import rounded
 
+# Where the samples of regions lie on one axis: start, spacing and count, see `axis_samples`.
+AxisSamples = tuple[jax.Array, jax.Array, jax.Array]
 
-def axis_samples(low, high, bins, sampling_ratio, aligned):
+
+def axis_samples(low, high, bins, sampling_ratio, aligned) -> AxisSamples:
     """Where the samples of a region lie on one axis: sample k at ``start + (k + 0.5) * spacing``.
 
     Args:
@@ -153,8 +156,11 @@ class Window(NamedTuple):
     def tap(self, k):
         """(pixel, weight), both [R, bins], of tap ``k``."""
         pixel = self.first + k
-        samples = (x[:, None] for x in (self.start, self.spacing, self.count, self.extent))
-        weight = _adaptive_weight(*samples, jnp.arange(pixel.shape[1]), pixel.astype(jnp.float32))
+        start, spacing, count, extent = (
+            x[:, None] for x in (self.start, self.spacing, self.count, self.extent)
+        )
+        number = jnp.arange(pixel.shape[1])
+        weight = _adaptive_weight(start, spacing, count, extent, number, pixel.astype(jnp.float32))
         return jnp.minimum(pixel, self.last), weight
 
     def span(self):

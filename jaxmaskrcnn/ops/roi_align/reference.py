@@ -30,7 +30,7 @@ def multilevel_roi_align(
     y, y_share = y[:, :, None, :, None], y_share[:, None, None, :, None, None]
     x, x_share = x[:, None, :, None, :], x_share[:, None, None, None, :, None]
 
-    pooled = 0
+    pooled = jnp.zeros((), jnp.float32)
     for level, (feature, size) in enumerate(zip(features, sizes, strict=True)):
         values = bilinear(jnp.asarray(feature, jnp.float32), y, x, *size)  # [R, oh, ow, n, m, C]
         own = np.reshape(levels, (-1, 1, 1, 1)) == level

@@ -51,6 +51,7 @@ class RegionTaps(NamedTuple):
 
     def taps(self, base, width):
         """(flat index, weight), both [R, oh, ow, T], of all pairs, for a fixed number of taps."""
+        assert isinstance(self.rows, Taps) and isinstance(self.columns, Taps)
         y, row_weight = self.rows
         x, column_weight = self.columns
         start = (base[:, None, None] + width[:, None, None] * y)[:, :, None, :, None]
