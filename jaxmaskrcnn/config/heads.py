@@ -159,7 +159,8 @@ class PoolConfig(Part):
     size: Count = 7  # side of the output
     sampling_ratio: Whole = 2  # samples a side of a bin; 0: adaptive
     aligned: bool = False  # half a pixel subtracted from the coordinates
-    level_rule: Literal["torchvision", "detectron2", "mmdet"] = "torchvision"  # place of the epsilon
+    # where an epsilon is added: to the logarithm, to side / 224, to side / 56
+    level_rule: Literal["log_epsilon", "side_epsilon", "finest_epsilon"] = "log_epsilon"
     scale: Literal["inferred", "stride"] = "inferred"  # inferred: 2^round(log2(feature / image))
 
 

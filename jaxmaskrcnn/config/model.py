@@ -35,7 +35,7 @@ class InputConfig(Part):
     pixel_std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     normalise_before_resize: bool = True
     resize_kernel: Literal["torch", "pil", "cv2"] = "torch"  # float32 | uint8 with antialias | uint8
-    size_rule: Literal["torchvision", "detectron2", "mmdet"] = "torchvision"  # torchvision truncates
+    size_rule: Literal["truncate", "round", "round_two_steps"] = "truncate"  # to whole pixels
     test_min_size: Count = 800  # short side in pixels at test time
     test_max_size: Count = 1333  # limit of the long side at test time
     pad_divisor: Count = 32
@@ -57,10 +57,8 @@ class DetectionConfig(Part):
     nms_threshold: NotNegative = 0.5
     per_image: Count = 100
     min_side: NotNegative = 1e-2  # 0: no limit
-    rescale_rule: Literal["torchvision", "detectron2", "mmdet"] = (
-        "torchvision"  # detectron2: clips, drops empty
-    )
-    paste_rule: Literal["torchvision", "detectron2"] = "torchvision"  # whole-pixel boxes | grid
+    rescale_rule: Literal["multiply", "divide", "multiply_and_clip"] = "multiply"
+    paste_rule: Literal["whole_pixels", "grid_sample"] = "whole_pixels"
     mask_threshold: Fraction = 0.5
 
 

@@ -91,6 +91,18 @@ PATHS: dict[str, tuple[str, ...]] = {
     "remat": ("compute.remat",),
 }
 
+# Rules had the names of the libraries that they are taken from; by the names of then, the one of now.
+VALUES: dict[str, dict[str, str]] = {
+    "size_rule": {"torchvision": "truncate", "detectron2": "round_two_steps", "mmdet": "round"},
+    "roi_level_rule": {
+        "torchvision": "log_epsilon",
+        "detectron2": "side_epsilon",
+        "mmdet": "finest_epsilon",
+    },
+    "rescale_rule": {"torchvision": "multiply", "detectron2": "multiply_and_clip", "mmdet": "divide"},
+    "paste_rule": {"torchvision": "whole_pixels", "detectron2": "grid_sample"},
+}
+
 
 def from_flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of version 1 as settings by dotted path.
@@ -102,11 +114,13 @@ def from_flat(values: Mapping[str, Any]) -> dict[str, Any]:
         By path, for `config.paths.replace`.
 
     Example:
-        >>> from_flat({"rpn_min_side": 0.0, "mask_head": False})
-        {'rpn.min_side': 0.0, 'mask': None}
+        >>> from_flat({"rpn_min_side": 0.0, "size_rule": "torchvision", "mask_head": False})
+        {'rpn.min_side': 0.0, 'input.size_rule': 'truncate', 'mask': None}
     """
     changes = {}
     for name, value in values.items():
+        if name in VALUES and isinstance(value, str):
+            value = VALUES[name].get(value, value)
         for path in PATHS.get(name, (name,)):
             changes[path] = value
     if "roi_low_quality" in values:

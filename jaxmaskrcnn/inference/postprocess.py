@@ -32,27 +32,46 @@ def rescale_boxes(
         boxes: float32 [N, 4], XYXY in pixels of the network's input.
         image_size: Height and width of the resized image, without padding.
         original_size: Height and width of the image before it was resized.
-        rule: ``"torchvision"`` (times original / resized), ``"detectron2"`` (the same, then
-            clipped to the image; what is empty is dropped) or ``"mmdet"`` (divided by
-            resized / original).
+        rule: ``DetectionConfig.rescale_rule``, one of ``RESCALE_RULES``.
+            "multiply": times original / resized, divided in float32 (torchvision).
+            "divide": by resized / original (MMDetection).
+            "multiply_and_clip": times original / resized, divided in float64, then clipped to the image;
+            what is empty is dropped (Detectron2).
 
     Returns:
         float32 [N, 4] and which of them stay, bool [N].
 
+    Raises:
+        ValueError: ``rule`` is something else.
+
     Example:
-        >>> rescale_boxes(np.float32([[0, 0, 80, 40]]), (400, 800), (200, 400), "torchvision")[0]
+        >>> rescale_boxes(np.float32([[0, 0, 80, 40]]), (400, 800), (200, 400), "multiply")[0]
         array([[ 0.,  0., 40., 20.]], dtype=float32)
     """
-    new, old = np.asarray(image_size, np.float64), np.asarray(original_size, np.float64)
-    keep = np.ones(len(boxes), bool)
-    if rule == "mmdet":
-        return boxes / np.tile((new / old).astype(np.float32)[::-1], 2), keep
-    if rule == "torchvision":  # the ratio itself is taken in float32 there
-        return boxes * np.tile((old.astype(np.float32) / new.astype(np.float32))[::-1], 2), keep
+    if rule not in RESCALE_RULES:
+        raise ValueError(f"rescale_boxes: rule is {rule!r}; choose one of {', '.join(RESCALE_RULES)}.")
+    return RESCALE_RULES[rule](
+        boxes, np.asarray(image_size, np.float64), np.asarray(original_size, np.float64)
+    )
+
+
+def _multiply(boxes, new, old):
+    ratio = old.astype(np.float32) / new.astype(np.float32)
+    return boxes * np.tile(ratio[::-1], 2), np.ones(len(boxes), bool)
+
+
+def _divide(boxes, new, old):
+    return boxes / np.tile((new / old).astype(np.float32)[::-1], 2), np.ones(len(boxes), bool)
+
+
+def _multiply_and_clip(boxes, new, old):
     boxes = boxes * np.tile((old / new).astype(np.float32)[::-1], 2)
     limit = np.tile(old.astype(np.float32)[::-1], 2)
     boxes = np.clip(boxes, np.float32(0), limit)
     return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+RESCALE_RULES = {"multiply": _multiply, "divide": _divide, "multiply_and_clip": _multiply_and_clip}
 
 
 def postprocess(
@@ -182,6 +201,6 @@ def _paste(probs, boxes, image_size, config, form):
 
 def _threshold(window, config):
     # torchvision leaves the threshold to its user; its reference evaluation takes > 0.5.
-    if config.detections.paste_rule == "torchvision":
+    if config.detections.paste_rule == "whole_pixels":
         return window > config.detections.mask_threshold
     return window >= config.detections.mask_threshold

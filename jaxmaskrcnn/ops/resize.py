@@ -25,38 +25,53 @@ def output_size(height: int, width: int, min_size: int, max_size: int, rule: str
         width: Width of the image in pixels.
         min_size: Wanted length of the short side in pixels.
         max_size: Limit of the long side in pixels.
-        rule: ``InputConfig.size_rule``. "torchvision" truncates to whole pixels, "detectron2" and
-            "mmdet" round, in two different orders of arithmetic.
+        rule: ``InputConfig.size_rule``, one of ``SIZE_RULES``.
+            "truncate": both sides times one scale, the fraction cut off (torchvision).
+            "round": both sides times one scale, rounded (MMDetection).
+            "round_two_steps": both sides scaled to ``min_size``, and the result to ``max_size`` where it
+            is too long, then rounded (Detectron2), which seldom is a pixel off "round".
 
     Returns:
         ``(height, width)``, at least one pixel each.
 
+    Raises:
+        ValueError: ``rule`` is something else.
+
     Example:
-        >>> output_size(480, 640, 800, 1333, "torchvision")
+        >>> output_size(480, 640, 800, 1333, "truncate")
         (800, 1066)
-        >>> output_size(480, 640, 800, 1333, "detectron2")
+        >>> output_size(480, 640, 800, 1333, "round")
         (800, 1067)
     """
-    short, long = min(height, width), max(height, width)
-    if rule == "torchvision":
-        scale = min(min_size / short, max_size / long)
-        new_height, new_width = int(height * scale), int(width * scale)
-    elif rule == "detectron2":
-        scale = min_size / short
-        if height < width:
-            exact_height, exact_width = min_size, scale * width
-        else:
-            exact_height, exact_width = scale * height, min_size
-        if max(exact_height, exact_width) > max_size:
-            scale = max_size / max(exact_height, exact_width)
-            exact_height, exact_width = exact_height * scale, exact_width * scale
-        new_height, new_width = int(exact_height + 0.5), int(exact_width + 0.5)
-    elif rule == "mmdet":
-        scale = min(max_size / long, min_size / short)
-        new_height, new_width = int(height * scale + 0.5), int(width * scale + 0.5)
-    else:
-        raise ValueError(f"size rule {rule!r} is unknown; use torchvision, detectron2 or mmdet.")
+    if rule not in SIZE_RULES:
+        raise ValueError(f"size rule {rule!r} is unknown; choose one of {', '.join(SIZE_RULES)}.")
+    new_height, new_width = SIZE_RULES[rule](height, width, min_size, max_size)
     return max(new_height, 1), max(new_width, 1)
+
+
+def _truncate(height, width, min_size, max_size):
+    scale = min(min_size / min(height, width), max_size / max(height, width))
+    return int(height * scale), int(width * scale)
+
+
+def _round(height, width, min_size, max_size):
+    scale = min(max_size / max(height, width), min_size / min(height, width))
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def _round_two_steps(height, width, min_size, max_size):
+    scale = min_size / min(height, width)
+    if height < width:
+        exact_height, exact_width = min_size, scale * width
+    else:
+        exact_height, exact_width = scale * height, min_size
+    if max(exact_height, exact_width) > max_size:
+        scale = max_size / max(exact_height, exact_width)
+        exact_height, exact_width = exact_height * scale, exact_width * scale
+    return int(exact_height + 0.5), int(exact_width + 0.5)
+
+
+SIZE_RULES = {"truncate": _truncate, "round": _round, "round_two_steps": _round_two_steps}
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], kernel: str) -> np.ndarray:

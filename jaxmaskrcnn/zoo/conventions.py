@@ -48,7 +48,7 @@ TORCHVISION = {
     "input.pixel_std": (0.229, 0.224, 0.225),
     "input.normalise_before_resize": True,
     "input.resize_kernel": "torch",
-    "input.size_rule": "torchvision",
+    "input.size_rule": "truncate",
     # backbone
     "backbone.stride_in_1x1": False,
     "backbone.norm": "frozen_bn",
@@ -75,8 +75,8 @@ TORCHVISION = {
     "mask.pool.aligned": False,
     "box.pool.sampling_ratio": 2,
     "mask.pool.sampling_ratio": 2,
-    "box.pool.level_rule": "torchvision",
-    "mask.pool.level_rule": "torchvision",
+    "box.pool.level_rule": "log_epsilon",
+    "mask.pool.level_rule": "log_epsilon",
     "box.pool.scale": "inferred",
     "mask.pool.scale": "inferred",
     "background": "first",
@@ -85,8 +85,8 @@ TORCHVISION = {
     "mask.targets": "soft",
     # detections
     "detections.min_side": 1e-2,
-    "detections.rescale_rule": "torchvision",
-    "detections.paste_rule": "torchvision",
+    "detections.rescale_rule": "multiply",
+    "detections.paste_rule": "whole_pixels",
     "compute.weight_decay_exempts_norm": False,
 }
 
@@ -100,7 +100,7 @@ DETECTRON2 = {
     "input.pixel_std": (1.0, 1.0, 1.0),
     "input.normalise_before_resize": False,
     "input.resize_kernel": "pil",
-    "input.size_rule": "detectron2",
+    "input.size_rule": "round_two_steps",
     # backbone: the MSRA weights
     "backbone.stride_in_1x1": True,
     "backbone.norm": "frozen_bn",
@@ -127,8 +127,8 @@ DETECTRON2 = {
     "mask.pool.aligned": True,
     "box.pool.sampling_ratio": 0,
     "mask.pool.sampling_ratio": 0,
-    "box.pool.level_rule": "detectron2",
-    "mask.pool.level_rule": "detectron2",
+    "box.pool.level_rule": "side_epsilon",
+    "mask.pool.level_rule": "side_epsilon",
     "box.pool.scale": "stride",
     "mask.pool.scale": "stride",
     "background": "last",
@@ -137,8 +137,8 @@ DETECTRON2 = {
     "mask.targets": "polygon",
     # detections
     "detections.min_side": 0.0,
-    "detections.rescale_rule": "detectron2",
-    "detections.paste_rule": "detectron2",
+    "detections.rescale_rule": "multiply_and_clip",
+    "detections.paste_rule": "grid_sample",
     "compute.weight_decay_exempts_norm": True,
 }
 
@@ -152,7 +152,7 @@ MMDET = {
     "input.pixel_std": (58.395, 57.12, 57.375),
     "input.normalise_before_resize": False,
     "input.resize_kernel": "cv2",
-    "input.size_rule": "mmdet",
+    "input.size_rule": "round",
     # backbone: torchvision's ImageNet weights; statistics fixed, scale and bias trained
     "backbone.stride_in_1x1": False,
     "backbone.norm": "bn_eval",
@@ -179,8 +179,8 @@ MMDET = {
     "mask.pool.aligned": True,
     "box.pool.sampling_ratio": 0,
     "mask.pool.sampling_ratio": 0,
-    "box.pool.level_rule": "mmdet",
-    "mask.pool.level_rule": "mmdet",
+    "box.pool.level_rule": "finest_epsilon",
+    "mask.pool.level_rule": "finest_epsilon",
     "box.pool.scale": "stride",
     "mask.pool.scale": "stride",
     "background": "last",
@@ -189,7 +189,7 @@ MMDET = {
     "mask.targets": "threshold",
     # detections
     "detections.min_side": 0.0,
-    "detections.rescale_rule": "mmdet",
-    "detections.paste_rule": "detectron2",
+    "detections.rescale_rule": "divide",
+    "detections.paste_rule": "grid_sample",
     "compute.weight_decay_exempts_norm": False,
 }

@@ -92,7 +92,7 @@ def checkpoint(config, tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("batch_size, rule", [(1, "detectron2"), (2, "torchvision")])
+@pytest.mark.parametrize("batch_size, rule", [(1, "multiply_and_clip"), (2, "multiply")])
 def test_an_evaluator_of_the_truth_scores_one(data, config, tmp_path, batch_size, rule):
     config = config.replace({"detections.rescale_rule": rule})
     source = prepare(data / "instances.json", data, tmp_path)

@@ -24,8 +24,12 @@ from jaxmaskrcnn.config import (
     values,
 )
 from jaxmaskrcnn.config.json import config_from_json, config_to_json
-from jaxmaskrcnn.config.version1 import PATHS, from_flat
+from jaxmaskrcnn.config.version1 import PATHS, VALUES, from_flat
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.postprocess import RESCALE_RULES
+from jaxmaskrcnn.ops.masks.paste import PASTE_RULES
+from jaxmaskrcnn.ops.resize import SIZE_RULES
+from jaxmaskrcnn.ops.roi_align.levels import LEVEL_RULES
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
@@ -429,6 +433,47 @@ def test_every_old_field_alone(name):
     assert changes == dict.fromkeys(PATHS[name], value)
     needed = {"input.normalise_before_resize": False} if name == "resize_kernel" else {}
     assert CONFIG.replace(changes | needed).get(PATHS[name][-1]) == value
+
+
+@pytest.mark.parametrize(
+    ("library", "preset"),
+    [
+        ("torchvision", "torchvision/maskrcnn_resnet50_fpn"),
+        ("detectron2", "detectron2/mask_rcnn_R_50_FPN_3x"),
+        ("mmdet", "mmdet/mask-rcnn_r50-caffe_fpn_1x_coco"),
+    ],
+)
+def test_old_rules_named_after_libraries(library, preset):
+    """A file of then has the rules of the library's presets; MMDetection pastes as Detectron2 does."""
+    paste = "detectron2" if library == "mmdet" else library
+    rules = {"size_rule": library, "roi_level_rule": library, "rescale_rule": library, "paste_rule": paste}
+    config, expected = config_from_json(flat_json(**rules)), model_config(preset)
+    for path in (path for name in rules for path in PATHS[name]):
+        assert config.get(path) == expected.get(path), path
+
+
+def test_old_rules_lead_to_the_choices_of_now_and_others_are_refused():
+    for name, now in VALUES.items():
+        for path in PATHS[name]:
+            assert sorted(now.values()) == sorted(typing.get_args(SETTINGS[path][1]))
+    with pytest.raises(UserError, match="size_rule is 'caffe'"):
+        config_from_json(flat_json(size_rule="caffe"))
+
+
+@pytest.mark.parametrize(
+    ("path", "rules"),
+    [
+        ("input.size_rule", SIZE_RULES),
+        ("box.pool.level_rule", LEVEL_RULES),
+        ("detections.rescale_rule", RESCALE_RULES),
+        ("detections.paste_rule", PASTE_RULES),
+    ],
+)
+def test_a_setting_has_the_rules_of_its_function(path, rules):
+    choices = typing.get_args(SETTINGS[path][1])
+    assert choices == tuple(rules)
+    with pytest.raises(ConfigError, match=".*".join(map(re.escape, ("'torchvision'", *choices)))):
+        CONFIG.replace({path: "torchvision"})
 
 
 def test_old_files_with_names_that_nobody_knows():

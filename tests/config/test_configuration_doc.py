@@ -8,7 +8,7 @@ import pytest
 from pages import ROOT
 
 from jaxmaskrcnn.config import Config, ModelConfig, paths, values
-from jaxmaskrcnn.config.version1 import PATHS
+from jaxmaskrcnn.config.version1 import PATHS, VALUES
 
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 SETTINGS, OLD_NAMES = PAGE.split("## Names of version 0.1\n")
@@ -67,6 +67,20 @@ def test_a_row_says_what_the_setting_is(path, default, choices, meaning):
 
 
 def test_old_names_are_those_of_the_code():
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", OLD_NAMES, re.M)
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|$", OLD_NAMES, re.M)
     assert {old: tuple(re.findall(r"`([\w.]+)`", new)) for old, new in rows} == PATHS
     assert len(rows) == len(PATHS)
+
+
+def test_old_values_are_those_of_the_code():
+    libraries = re.search(r"^\| old setting \| (.*) \|$", OLD_NAMES, re.M)[1].replace("`", "").split(" | ")
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*\|[^|]*\|[^|]*)\|$", OLD_NAMES, re.M)
+    written = {
+        old: {
+            library: value.strip(" `")
+            for library, value in zip(libraries, values.split("|"), strict=True)
+            if value.strip()
+        }
+        for old, values in rows
+    }
+    assert written == VALUES

@@ -22,7 +22,7 @@ FIELDS = {
     "input.test_min_size": 32,
     "input.test_max_size": 64,
     "input.pad_divisor": 16,
-    "input.size_rule": "detectron2",
+    "input.size_rule": "round_two_steps",
     "input.normalise_before_resize": False,
 }
 MODEL = ModelConfig().replace(FIELDS).replace({"input.resize_kernel": "pil"})
@@ -233,7 +233,7 @@ def test_crops_keep_the_canvases(source):
         for slot in now.augment:
             for image in (slot.image, slot.pasted):
                 geometry = image.geometry
-                wanted = output_size(*geometry.crop[2:], 32, 48, "detectron2")
+                wanted = output_size(*geometry.crop[2:], 32, 48, "round_two_steps")
                 fits = all(a <= b for a, b in zip(wanted, now.canvas, strict=True))
                 if fits:
                     assert geometry.size == wanted

@@ -23,7 +23,7 @@ MODEL = ModelConfig(num_classes=3).replace(
         "input.test_max_size": 64,
         "input.pad_divisor": 16,
         "input.resize_kernel": "pil",
-        "input.size_rule": "detectron2",
+        "input.size_rule": "round_two_steps",
         "input.normalise_before_resize": False,
     }
 )

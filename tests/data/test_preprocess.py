@@ -28,7 +28,7 @@ CONFIGS = {
             "input.pixel_std": (1.0, 1.0, 1.0),
             "input.normalise_before_resize": False,
             "input.resize_kernel": "pil",
-            "input.size_rule": "detectron2",
+            "input.size_rule": "round_two_steps",
         }
     ),
     "mmdet": ModelConfig()
@@ -40,7 +40,7 @@ CONFIGS = {
             "input.pixel_std": (58.395, 57.12, 57.375),
             "input.normalise_before_resize": False,
             "input.resize_kernel": "cv2",
-            "input.size_rule": "mmdet",
+            "input.size_rule": "round",
         }
     ),
 }

@@ -18,7 +18,7 @@ MODEL = ModelConfig().replace(
         "input.test_min_size": 64,
         "input.test_max_size": 128,
         "input.pad_divisor": 16,
-        "input.size_rule": "detectron2",
+        "input.size_rule": "round_two_steps",
     }
 )
 

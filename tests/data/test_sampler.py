@@ -24,7 +24,7 @@ MODEL = ModelConfig().replace(
         "input.test_min_size": 64,
         "input.test_max_size": 128,
         "input.pad_divisor": 16,
-        "input.size_rule": "detectron2",
+        "input.size_rule": "round_two_steps",
     }
 )
 
@@ -98,7 +98,9 @@ def test_sizes_flips_and_canvases():
     for step in range(100):
         now = plan(step)
         for index, size in zip(now.index, now.sizes, strict=True):
-            options = [output_size(*map(int, data.sizes[index]), m, 96, "detectron2") for m in (32, 48, 64)]
+            options = [
+                output_size(*map(int, data.sizes[index]), m, 96, "round_two_steps") for m in (32, 48, 64)
+            ]
             assert tuple(size) in options
             seen.add(options.index(tuple(size)))
             assert (size <= now.canvas).all()
@@ -113,7 +115,7 @@ def test_sizes_flips_and_canvases():
 def test_zero_means_the_sizes_of_the_test():
     plan = TrainPlan(source(), MODEL, config(min_sizes=(0,), max_size=0), 0)
     height, width = source().sizes[plan(0).index[0]]
-    assert tuple(plan(0).sizes[0]) == output_size(int(height), int(width), 64, 128, "detectron2")
+    assert tuple(plan(0).sizes[0]) == output_size(int(height), int(width), 64, 128, "round_two_steps")
 
 
 def test_flip_probability_is_kept_at_its_ends():

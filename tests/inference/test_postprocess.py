@@ -15,13 +15,13 @@ RESIZED, ORIGINAL = (60, 83), (45, 61)  # no whole ratio on either axis
 RULES = {
     "torchvision": {},
     "detectron2": {
-        "detections.rescale_rule": "detectron2",
-        "detections.paste_rule": "detectron2",
+        "detections.rescale_rule": "multiply_and_clip",
+        "detections.paste_rule": "grid_sample",
         "background": "last",
     },
     "mmdet": {
-        "detections.rescale_rule": "mmdet",
-        "detections.paste_rule": "detectron2",
+        "detections.rescale_rule": "divide",
+        "detections.paste_rule": "grid_sample",
         "background": "last",
     },
 }
@@ -78,9 +78,14 @@ def test_the_ratios_are_rounded_where_each_library_rounds_them():
     new, old = (749, 1333), (1079, 1921)
     f = np.float32
     expected = box * np.tile([f(1921) / f(1333), f(1079) / f(749)], 2).astype(f)
-    np.testing.assert_array_equal(rescale_boxes(box, new, old, "torchvision")[0], expected)
+    np.testing.assert_array_equal(rescale_boxes(box, new, old, "multiply")[0], expected)
     expected = box / np.tile([f(1333 / 1921), f(749 / 1079)], 2).astype(f)
-    np.testing.assert_array_equal(rescale_boxes(box, new, old, "mmdet")[0], expected)
+    np.testing.assert_array_equal(rescale_boxes(box, new, old, "divide")[0], expected)
+
+
+def test_an_unknown_rule_is_named():
+    with pytest.raises(ValueError, match="'detectron2'; choose one of multiply, divide, multiply_and_clip"):
+        rescale_boxes(np.zeros((1, 4), np.float32), RESIZED, ORIGINAL, "detectron2")
 
 
 @pytest.mark.parametrize("rule", RULES)

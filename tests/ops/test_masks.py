@@ -261,6 +261,22 @@ def test_pasting_has_finite_gradients_and_a_vmap():
         assert grads[0][:, 1].any()
 
 
+def test_rules_of_pasting_have_the_names_of_libraries_too():
+    args = np.ones((1, 4, 4), np.float32), np.array([[1.3, 2, 7.6, 9]], np.float32), (11, 12)
+    pasted = []
+    for rule, library in (("whole_pixels", "torchvision"), ("grid_sample", "detectron2")):
+        pasted.append(np.asarray(PASTE(*args, convention=rule)))
+        np.testing.assert_array_equal(pasted[-1], PASTE(*args, convention=library))
+        (window, corner), (other, other_corner) = (
+            ops.paste_mask_window(args[0][0], args[1][0], args[2], convention=name)
+            for name in (rule, library)
+        )
+        np.testing.assert_array_equal(window, other)
+        assert corner == other_corner
+    assert not np.allclose(*pasted)
+    np.testing.assert_array_equal(pasted[0], PASTE(*args))
+
+
 def test_wrong_names_are_named():
     with pytest.raises(ValueError, match="'hard'"):
         TARGETS(PACKED, WIDTH, np.zeros(1, int), np.zeros((1, 4)), 7, rule="hard")
@@ -272,5 +288,5 @@ def test_wrong_names_are_named():
         lambda: ops.paste_masks(np.ones((1, 4, 4)), np.ones((1, 4)), (5, 5), convention="coco"),
         lambda: ops.paste_mask_window(np.ones((4, 4)), np.ones(4), (5, 5), convention="coco"),
     ):
-        with pytest.raises(ValueError, match="'coco'"):
+        with pytest.raises(ValueError, match="'coco'; choose one of whole_pixels, grid_sample"):
             paste()

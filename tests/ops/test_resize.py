@@ -61,7 +61,7 @@ def scalar_triangle(line, length):
 def test_torch_kernel_equals_torchvision(case):
     low, high = GOLDEN[f"limits_{case}"]
     image = GOLDEN[f"image_{case}"]
-    size = output_size(*image.shape[:2], int(low), int(high), "torchvision")
+    size = output_size(*image.shape[:2], int(low), int(high), "truncate")
     assert size == tuple(GOLDEN[f"size_{case}"])
     resized = resize_for(ModelConfig(), image, size)
     assert resized.dtype == np.float32
@@ -87,15 +87,15 @@ def test_make_batch_equals_torchvision(case):
 
 def test_sizes_equal_torchvision():
     for (height, width), expected in zip(GOLDEN["sizes"], GOLDEN["new_sizes"], strict=True):
-        assert output_size(int(height), int(width), 800, 1333, "torchvision") == tuple(expected)
+        assert output_size(int(height), int(width), 800, 1333, "truncate") == tuple(expected)
 
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        ("torchvision", [(800, 1066), (749, 1333), (799, 1327)]),
-        ("detectron2", [(800, 1067), (750, 1333), (800, 1328)]),
-        ("mmdet", [(800, 1067), (750, 1333), (800, 1328)]),
+        ("truncate", [(800, 1066), (749, 1333), (799, 1327)]),
+        ("round_two_steps", [(800, 1067), (750, 1333), (800, 1328)]),
+        ("round", [(800, 1067), (750, 1333), (800, 1328)]),
     ],
 )
 def test_size_rules(rule, expected):
@@ -104,10 +104,17 @@ def test_size_rules(rule, expected):
     assert [output_size(w, h, 800, 1333, rule) for h, w in sizes] == [e[::-1] for e in expected]
 
 
+def test_one_scale_and_two_scales_round_differently():
+    assert output_size(11, 62, 800, 1333, "round") == (237, 1333)
+    assert output_size(11, 62, 800, 1333, "round_two_steps") == (236, 1333)
+
+
 def test_size_rules_never_reach_zero_and_reject_unknown_names():
-    assert output_size(1, 5000, 800, 1333, "torchvision") == (1, 1333)
-    with pytest.raises(ValueError, match="'tv' is unknown"):
-        output_size(4, 4, 8, 8, "tv")
+    assert output_size(1, 5000, 800, 1333, "truncate") == (1, 1333)
+    with pytest.raises(
+        ValueError, match="'mmdet' is unknown; choose one of truncate, round, round_two_steps"
+    ):
+        output_size(4, 4, 8, 8, "mmdet")
 
 
 @pytest.mark.parametrize("shape", [(7, 9, 11, 13), (12, 10, 5, 4), (6, 8, 3, 4), (5, 5, 5, 9), (1, 6, 2, 12)])

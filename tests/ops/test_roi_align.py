@@ -217,7 +217,7 @@ def test_bfloat16_features():
 
 
 def test_levels_equal_torchvision():
-    levels = jax.jit(lambda b: ops.assign_levels(b, rule="torchvision"))(BOXES_GOLDEN["level_boxes"])
+    levels = jax.jit(lambda b: ops.assign_levels(b, rule="log_epsilon"))(BOXES_GOLDEN["level_boxes"])
     assert set(BOXES_GOLDEN["levels"]) == {2, 3, 4, 5}
     np.testing.assert_array_equal(levels, BOXES_GOLDEN["levels"])
 
@@ -225,9 +225,9 @@ def test_levels_equal_torchvision():
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        ("torchvision", [2, 3, 3, 4, 4, 4, 5, 2, 5]),
-        ("detectron2", [2, 3, 3, 3, 4, 4, 5, 2, 5]),
-        ("mmdet", [2, 3, 3, 3, 4, 4, 5, 2, 5]),
+        ("log_epsilon", [2, 3, 3, 4, 4, 4, 5, 2, 5]),
+        ("side_epsilon", [2, 3, 3, 3, 4, 4, 5, 2, 5]),
+        ("finest_epsilon", [2, 3, 3, 3, 4, 4, 5, 2, 5]),
     ],
 )
 def test_levels_at_the_boundaries(rule, expected):
@@ -241,9 +241,9 @@ def test_levels_are_limited_and_tell_the_epsilons_apart():
     boxes = np.array(
         [[0, 0, 10, 10], [0, 0, 900, 900], [5, 5, 2, 9], [0, 0, 223.99997, 223.99997]], np.float32
     )
-    limited = ops.assign_levels(boxes, rule="detectron2", min_level=3, max_level=4)
+    limited = ops.assign_levels(boxes, rule="side_epsilon", min_level=3, max_level=4)
     assert limited.tolist()[:3] == [3, 4, 3]
-    assert ops.assign_levels(boxes, rule="mmdet").tolist() == [2, 5, 2, 4]
-    assert ops.assign_levels(boxes, rule="detectron2").tolist() == [2, 5, 2, 3]
-    with pytest.raises(ValueError, match="'fpn'"):
-        ops.assign_levels(boxes, rule="fpn")
+    assert ops.assign_levels(boxes, rule="finest_epsilon").tolist() == [2, 5, 2, 4]
+    assert ops.assign_levels(boxes, rule="side_epsilon").tolist() == [2, 5, 2, 3]
+    with pytest.raises(ValueError, match="'mmdet'; choose one of log_epsilon, side_epsilon, finest_epsilon"):
+        ops.assign_levels(boxes, rule="mmdet")

@@ -101,7 +101,7 @@ WRONG = {
     "multilevel_roi_align": (lambda: pool((MAP, MAP), BOXES, IDS[:2], 2), "levels has"),
     "multilevel_roi_align ": (lambda: pool((MAP, MAP[..., :1]), BOXES, IDS, 2), "features has"),
     "multilevel_roi_align  ": (lambda: pool((MAP,), BOXES, IDS, 2), "spatial_scales has"),
-    "assign_levels": (lambda: ops.assign_levels(zeros(3, 5), rule="mmdet"), "boxes has"),
+    "assign_levels": (lambda: ops.assign_levels(zeros(3, 5), rule="finest_epsilon"), "boxes has"),
     "mask_targets": (
         lambda: ops.mask_targets(PACKED, 9, IDS, BOXES, 4, rule="soft"),
         r"packed has the shape \[2, 8, 1\].*\[G, H, 2\]",

@@ -14,21 +14,22 @@ from jaxmaskrcnn.ops.shapes import check_shapes
 
 
 def paste_masks(
-    probs: ArrayLike, boxes: ArrayLike, image_size: tuple[int, int], *, convention: str = "torchvision"
+    probs: ArrayLike, boxes: ArrayLike, image_size: tuple[int, int], *, convention: str = "whole_pixels"
 ) -> Array:
     """Predicted masks, enlarged to their boxes, in arrays of the image's size.
 
-    * "torchvision": the mask gets a border of one zero cell, the box grows in proportion about
-      its centre and is truncated to whole pixels, both ends included; the mask is resized to
-      it bilinearly and copied.
-    * "detectron2" (and MMDetection): every pixel's centre is looked up in the mask bilinearly;
-      the mask fades to zero within half a cell around the box.
+    * "whole_pixels" (torchvision): the mask gets a border of one zero cell, the box grows in
+      proportion about its centre and is truncated to whole pixels, both ends included; the mask is
+      resized to it bilinearly and copied.
+    * "grid_sample" (Detectron2, MMDetection): every pixel's centre is looked up in the mask
+      bilinearly; the mask fades to zero within half a cell around the box.
 
     Args:
         probs: [N, M, M], probabilities inside of the boxes.
         boxes: [N, 4], XYXY in pixels of the image.
         image_size: (H, W), static.
-        convention: One of the two.
+        convention: One of the two of ``PASTE_RULES``, or the library that has it, "torchvision" or
+            "detectron2".
 
     Returns:
         float32 [N, H, W] in 0 to 1; zero outside of the box, everywhere for an empty box and for
@@ -39,7 +40,7 @@ def paste_masks(
 
     Example:
         >>> probs, box = jnp.ones((1, 2, 2)), jnp.array([[1.0, 1, 3, 2]])
-        >>> paste_masks(probs, box, (3, 4), convention="detectron2")[0].tolist()
+        >>> paste_masks(probs, box, (3, 4), convention="grid_sample")[0].tolist()
         [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     check_shapes("paste_masks", probs=(probs, "N M M"), boxes=(boxes, "N 4"), image_size=(image_size, "2"))
@@ -55,11 +56,9 @@ def paste_masks(
 
 
 def paste_mask_window(
-    prob: ArrayLike, box: ArrayLike, image_size: tuple[int, int], *, convention: str = "torchvision"
+    prob: ArrayLike, box: ArrayLike, image_size: tuple[int, int], *, convention: str = "whole_pixels"
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """One mask pasted as by :func:`paste_masks`, on the host, only where it can be non-zero.
-
-    The conventions are torchvision's and Detectron2's.
 
     Args:
         prob: numpy [M, M].
@@ -77,7 +76,7 @@ def paste_mask_window(
 
     Example:
         >>> window, corner = paste_mask_window(
-        ...     np.ones((2, 2)), np.array([1.0, 1, 3, 2]), (3, 4), convention="detectron2"
+        ...     np.ones((2, 2)), np.array([1.0, 1, 3, 2]), (3, 4), convention="grid_sample"
         ... )
         >>> window.tolist(), corner
         ([[1.0, 1.0]], (1, 1))
@@ -88,7 +87,7 @@ def paste_mask_window(
     )
 
 
-def paste_mask_windows(probs, boxes, image_size, *, convention="torchvision"):
+def paste_mask_windows(probs, boxes, image_size, *, convention="whole_pixels"):
     """:func:`paste_mask_window` for many masks, one after the other.
 
     Args:
@@ -177,23 +176,33 @@ def _positions(low, high, pixels, cells, convention, xp):
     Returns:
         float32 [N, K], and which pixels the box covers, bool [N, K].
     """
+    rule = _SYNONYMS.get(convention, convention)
+    if rule not in PASTE_RULES:
+        raise ValueError(f"paste: convention is {convention!r}; choose one of {', '.join(PASTE_RULES)}.")
     pixel = xp.asarray(pixels, xp.float32)[None]  # [1, K]
-    if convention == "torchvision":
-        scale = np.float32((cells + 2) / cells)
-        centre, half = (high + low) * np.float32(0.5), (high - low) * np.float32(0.5) * scale
-        # The select also keeps XLA from contracting this product and the sums below into fused
-        # multiply-adds, which could move a whole-pixel edge by one.
-        half = xp.where(xp.isfinite(half), half, np.float32(0))
-        first, last = xp.trunc(centre - half)[:, None], xp.trunc(centre + half)[:, None]
-        length = xp.maximum(last - first + 1, 1)
-        inside = (pixel >= first) & (pixel <= last)
-        bordered = (np.float32(cells + 2) / length) * (pixel - first + np.float32(0.5)) - np.float32(0.5)
-        position = bordered - 1  # the border starts one cell earlier than the mask
-    elif convention == "detectron2":
-        length = (high - low)[:, None]
-        inside = length > 0
-        position = (pixel + np.float32(0.5) - low[:, None]) / xp.where(inside, length, np.float32(1)) * cells
-        position = position - np.float32(0.5)
-    else:
-        raise ValueError(f'paste: convention is {convention!r}; choose "torchvision" or "detectron2".')
+    position, inside = PASTE_RULES[rule](low, high, pixel, cells, xp)
     return position, xp.broadcast_to(inside, position.shape)
+
+
+def _whole_pixels(low, high, pixel, cells, xp):
+    scale = np.float32((cells + 2) / cells)
+    centre, half = (high + low) * np.float32(0.5), (high - low) * np.float32(0.5) * scale
+    # The select also keeps XLA from contracting this product and the sums below into fused
+    # multiply-adds, which could move a whole-pixel edge by one.
+    half = xp.where(xp.isfinite(half), half, np.float32(0))
+    first, last = xp.trunc(centre - half)[:, None], xp.trunc(centre + half)[:, None]
+    length = xp.maximum(last - first + 1, 1)
+    inside = (pixel >= first) & (pixel <= last)
+    bordered = (np.float32(cells + 2) / length) * (pixel - first + np.float32(0.5)) - np.float32(0.5)
+    return bordered - 1, inside  # the border starts one cell earlier than the mask
+
+
+def _grid_sample(low, high, pixel, cells, xp):
+    length = (high - low)[:, None]
+    inside = length > 0
+    position = (pixel + np.float32(0.5) - low[:, None]) / xp.where(inside, length, np.float32(1)) * cells
+    return position - np.float32(0.5), inside
+
+
+PASTE_RULES = {"whole_pixels": _whole_pixels, "grid_sample": _grid_sample}
+_SYNONYMS = {"torchvision": "whole_pixels", "detectron2": "grid_sample"}  # what callers may also write

@@ -19,16 +19,17 @@ def assign_levels(
 ) -> Array:
     """The pyramid level that each box is pooled from (FPN, equation 1).
 
-    ``floor(4 + log2(sqrt(area) / 224))``, limited to the given levels. The libraries differ in
+    ``floor(4 + log2(sqrt(area) / 224))``, limited to the given levels. The rules differ in
     an epsilon that decides about boxes of a side of exactly 112, 224 or 448 pixels:
 
-    * "torchvision" adds 1e-6 to the logarithm,
-    * "detectron2" adds 1e-8 to its argument,
-    * "mmdet" computes ``floor(log2(sqrt(area) / 56 + 1e-6))`` above the level 2.
+    * "log_epsilon" adds 1e-6 to the logarithm (torchvision),
+    * "side_epsilon" adds 1e-8 to its argument, ``sqrt(area) / 224`` (Detectron2),
+    * "finest_epsilon" adds 1e-6 to the side in units of the finest level's 56 pixels, and computes
+      ``2 + floor(log2(sqrt(area) / 56 + 1e-6))`` (MMDetection).
 
     Args:
         boxes: [R, 4], XYXY in pixels of the network's input.
-        rule: One of the three.
+        rule: ``PoolConfig.level_rule``, one of the three of ``LEVEL_RULES``.
         min_level: Finest level there is, a scalar.
         max_level: Coarsest level there is, a scalar.
 
@@ -40,15 +41,31 @@ def assign_levels(
 
     Example:
         >>> boxes = jnp.array([[0.0, 0, 50, 50], [0, 0, 224, 224], [0, 0, 900, 900]])
-        >>> assign_levels(boxes, rule="torchvision").tolist()
+        >>> assign_levels(boxes, rule="log_epsilon").tolist()
         [2, 4, 5]
     """
     check_shapes("assign_levels", boxes=(boxes, "R 4"))
+    if rule not in LEVEL_RULES:
+        raise ValueError(f"assign_levels: rule is {rule!r}; choose one of {', '.join(LEVEL_RULES)}.")
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     level = _LEVELS[0] - 1 + (area[..., None] >= _smallest_areas(rule)).sum(-1)
     return jnp.clip(level, min_level, max_level).astype(jnp.int32)
 
+
+_ONE = np.float32(1)
+
+
+def _log2(x):
+    return np.log2(x.astype(np.float64)).astype(np.float32)
+
+
+# The level of a float32 side in pixels; what it is rounded down to counts.
+LEVEL_RULES = {
+    "log_epsilon": lambda side: (4 * _ONE + _log2(side / (224 * _ONE))) + np.float32(1e-6),
+    "side_epsilon": lambda side: 4 * _ONE + _log2(side / (224 * _ONE) + np.float32(1e-8)),
+    "finest_epsilon": lambda side: 2 * _ONE + np.floor(_log2(side / (56 * _ONE) + np.float32(1e-6))),
+}
 
 # More than boxes of any use need; a pyramid whose scale is inferred can begin below P2.
 _LEVELS = range(-4, 13)
@@ -62,22 +79,10 @@ def _smallest_areas(rule):
     that rounds otherwise than torch's (a compiler's, an accelerator's) would put it there. So the
     formulas are evaluated here, as torch does in float32, and the device only compares.
     """
-    one = np.float32(1)
-
-    def log2(x):
-        return np.log2(x.astype(np.float64)).astype(np.float32)
-
-    formulas = {
-        "torchvision": lambda side: (4 * one + log2(side / (224 * one))) + np.float32(1e-6),
-        "detectron2": lambda side: 4 * one + log2(side / (224 * one) + np.float32(1e-8)),
-        "mmdet": lambda side: 2 * one + np.floor(log2(side / (56 * one) + np.float32(1e-6))),
-    }
-    if rule not in formulas:
-        raise ValueError(f'assign_levels: rule is {rule!r}; choose "torchvision", "detectron2" or "mmdet".')
     smallest = []
     for level in _LEVELS:
         # Neighbours of the nominal boundary in the order of float32 numbers.
         nominal = np.float32((224 * 2.0 ** (level - 4)) ** 2).view(np.int32)
         areas = (nominal + np.arange(-1000, 1000, dtype=np.int32)).view(np.float32)
-        smallest.append(areas[np.argmax(formulas[rule](np.sqrt(areas)) >= level)])
+        smallest.append(areas[np.argmax(LEVEL_RULES[rule](np.sqrt(areas)) >= level)])
     return np.asarray(smallest)
