@@ -61,7 +61,7 @@ __all__ = [
     "trainable",
 ]
 
-# Imported when asked for: JAX, Flax and Orbax take seconds, which `jaxmaskrcnn --help` need not wait for.
+# Imported when used: importing JAX, Flax and Orbax takes seconds, which `jaxmaskrcnn --help` avoids.
 _HOMES = {
     "AugmentedPredictor": "inference.augmentation",
     "Batch": "structures",

@@ -1,14 +1,14 @@
 """Padded containers that travel between the parts of the detector.
 
 Every count that varies from image to image (objects, proposals, detections) is padded to a
-static size, and a boolean ``valid`` says which slots hold something. A padded slot never
+static size, and a boolean ``valid`` marks the slots in use. A padded slot never
 changes the result of a valid one.
 
 Shape legend: B images, G ground-truth slots, N anchors, P proposal slots, D detection slots,
 H and W the height and width of the canvas, M the side of a mask head's output, V vertex slots.
 
 All boxes are XYXY in pixels of the network's input, in continuous coordinates: a box that
-covers the pixel column 0 alone has ``x1 = 0`` and ``x2 = 1``.
+covers only the pixel column 0 has ``x1 = 0`` and ``x2 = 1``.
 """
 
 from typing import Any, NamedTuple
@@ -21,8 +21,8 @@ class Category(NamedTuple):
     """One class a detector knows.
 
     Attributes:
-        id: The id that annotation and result files use for it (COCO: 1 to 90 with holes).
-        name: The name that a person reads.
+        id: The id that annotation and result files use for it (COCO: 1 to 90 with gaps).
+        name: The name to display.
 
     Example:
         >>> Category(1, "person").name
@@ -44,9 +44,9 @@ class Targets(NamedTuple):
             None for a model without a mask head, and where every object has polygons.
         crowd: bool [B, G], regions that are neither objects to learn nor background.
         valid: bool [B, G], False in a padded slot.
-        polygons: float32 [B, G, V, 4], the vertices x and y of each object's polygons and what
-            float32 leaves of them, every polygon's first one again as its last, in pixels of the
-            network's input. None unless the model's mask targets are drawn from polygons.
+        polygons: float32 [B, G, V, 4], the vertices x and y of each object's polygons and their
+            rounding errors in float32, in pixels of the network's input. The first vertex of every
+            polygon is repeated as its last. None unless the model's mask targets are drawn from polygons.
         polygon_parts: int32 [B, G, V], the number of the polygon that a vertex belongs to, -1 in
             a padded slot; an object that has none learns from its mask. None like ``polygons``.
 
@@ -94,13 +94,12 @@ class Batch(NamedTuple):
             With ``raw`` it has no channels, [B, H, W, 0]: its shape gives the canvas.
         image_sizes: int32 [B, 2], height and width of the resized image inside the canvas.
         extents: int32 [B, 2], ``image_sizes`` rounded up to the model's padding divisor (or
-            larger, when the images of a batch share one extent). What lies outside of it is
-            as if it did not exist.
+            larger, if the images of a batch share one extent). The area outside it has no effect.
         original_sizes: int32 [B, 2], height and width of the image before it was resized.
-        index: int32 [B], position in the data source, -1 where there is none.
+        index: int32 [B], position in the data source, or -1 if there is none.
         valid: bool [B], False for an image that only fills up the batch.
         targets: Ground truth, or None for prediction.
-        raw: Images that the device resizes; None where the host has done so.
+        raw: Images that the device resizes; None if the host has resized them.
 
     Example:
         >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
@@ -123,7 +122,7 @@ class Anchors(NamedTuple):
 
     Attributes:
         boxes: float32 [N, 4]; they may cross the image's border.
-        valid: bool [N], False where the anchor's cell lies outside of the image's extent.
+        valid: bool [N], False where the anchor's cell lies outside the image's extent.
     """
 
     boxes: Array
@@ -173,7 +172,7 @@ class Detections(NamedTuple):
 
 
 class LossTerm(NamedTuple):
-    """A loss as a sum and what it is divided by.
+    """A loss as a sum and the count that it is divided by.
 
     Kept apart so that losses of several devices, or of several slices of a batch, add up to
     the loss of the whole: ``sum of totals / sum of counts``.

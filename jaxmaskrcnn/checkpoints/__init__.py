@@ -1,1 +1,1 @@
-"""Models on disk: directories that hold one model, and the checkpoints of a run."""
+"""Models on disk: model directories and the checkpoints of a run."""

@@ -1,10 +1,10 @@
-"""Model directories: a detector on disk, with all that is needed to use it.
+"""Model directories: a detector on disk, with everything that is needed to use it.
 
     directory/model.json        ModelConfig, categories, and name, shape and dtype of every array
     directory/arrays-<token>/   the arrays, written by Orbax
 
-``model.json`` names the folder of its arrays, and replacing that one file is what makes a new
-model appear; a reader sees the old one or the new one, whenever the writer is stopped.
+``model.json`` names the folder of its arrays, so replacing that single file replaces the model. A reader
+sees the old model or the new one, whenever the writer is stopped.
 """
 
 import glob
@@ -23,9 +23,9 @@ from jaxmaskrcnn.checkpoints.fit import (
     LoadSettings,
     abstract_model,
     check_fits_config,
-    choose_config,
     fill_model,
     new_arrays,
+    requested_config,
 )
 from jaxmaskrcnn.checkpoints.latest import latest_model
 from jaxmaskrcnn.config import ModelConfig
@@ -44,17 +44,17 @@ __all__ = ["check_free", "config_from_json", "config_to_json", "load_model", "sa
 def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
     """Write a detector to a self-describing directory.
 
-    The write is atomic: a directory that is not there yet appears complete, and an existing
-    model is replaced in one step. In a run of several processes all of them call it; the
-    directory is then on a disk they share.
+    The write is atomic: a new directory appears complete, and an existing model is replaced in one
+    step. In a run of several processes all of them must call it, with a directory on a disk they share.
 
     Args:
         model: The detector.
-        directory: Absent, empty, or a model directory, which is overwritten.
+        directory: A path that does not exist, an empty folder, or a model directory, which is overwritten.
 
     Raises:
         UserError: The directory holds something else, or cannot be written; or the model's arrays are not
-            those that its config builds, as where a module was replaced, so that it could not be read back.
+            those that its config builds (a module was replaced, for example), so that it could not be read
+            back.
 
     Example:
         >>> save_model(model, "models/shapes")
@@ -91,16 +91,16 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
 
 
 def check_free(directory: str | os.PathLike) -> bool:
-    """See that `save_model` may write a directory.
+    """Check that `save_model` may write a directory.
 
     Args:
-        directory: Where the model is to be.
+        directory: Directory to save the model in.
 
     Returns:
-        Whether there is a model, which would be replaced.
+        Whether it holds a model, which would be replaced.
 
     Raises:
-        UserError: There is something else.
+        UserError: It holds something else.
     """
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
@@ -123,20 +123,20 @@ def load_model(
     """Read a detector.
 
     Args:
-        path: A model directory; a training workdir: its best model where an evaluation has run, else
-            the one of its latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
+        path: A model directory; a training workdir, of which the best model is taken if an evaluation has
+            run, otherwise that of the latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
             MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``).
         model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
             For a directory it replaces the stored configuration, for example with another score
-            threshold, and None takes the stored one. For a file it says what names and shapes do not
-            tell; torchvision's files need none.
-        allow_new_heads: Leave the layers that another number of classes gives another shape at their
-            initial values; otherwise that is an error.
+            threshold, and None takes the stored one. For a file it gives the settings that cannot be read
+            from names and shapes of arrays; torchvision's files need none.
+        allow_new_heads: Give layers whose shape depends on the number of classes their initial values if
+            that number differs; otherwise this is an error.
         bn_eps: Epsilon of the backbone's norm layers, in place of the configuration's.
 
     Returns:
         The detector. A directory's arrays are bit for bit as they were saved, a file's are float32.
-        What was decided about a file is in the log; ``convert.load_detector`` returns it.
+        The choices made for a file are logged; ``convert.load_detector`` returns them.
 
     Raises:
         UserError: There is no model at ``path``, or it does not fit.
@@ -166,7 +166,7 @@ def load_model(
             f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
             "best model or a checkpoint."
         )
-    config = choose_config(settings, latest.config)
+    config = requested_config(settings, latest.config)
     if config == latest.config:
         return latest
     arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
@@ -180,13 +180,13 @@ def _is_model_directory(directory: Path) -> bool:
 
 
 def _writable(x: jax.Array) -> jax.Array | np.ndarray:
-    # Of several processes, Orbax refuses an array that lives in one alone; they hold the same
-    # values, and as NumPy arrays the first process writes them.
+    # With several processes, Orbax refuses a jax.Array that only one process can address. All processes
+    # hold the same values, and Orbax lets the first one write NumPy arrays.
     return x if jax.process_count() > 1 and not x.is_fully_addressable else np.asarray(x)
 
 
 def _common_token() -> str:
-    """A random word that all processes agree on."""
+    """A random name part that is the same in all processes."""
     number = np.int32(secrets.randbits(31))
     if jax.process_count() > 1:
         number = multihost_utils.broadcast_one_to_all(number)
@@ -221,7 +221,7 @@ def _publish(staging: Path, directory: Path, occupied: bool) -> None:
 def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     file = directory / _MODEL_FILE
     content = parse(file.read_bytes(), str(file))
-    config = choose_config(settings, to_config(content, str(file)))
+    config = requested_config(settings, to_config(content, str(file)))
     try:
         listed = {
             name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
@@ -240,7 +240,7 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     targets = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device) for name, x in listed.items()}
     try:
         arrays = ocp.load(folder, targets)
-    # Orbax and its storage report damaged files with many kinds of exceptions.
+    # Orbax and its storage report damaged files with many types of exceptions.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{folder} is damaged and cannot be read ({reason}); save the model again.") from None

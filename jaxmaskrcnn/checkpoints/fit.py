@@ -1,6 +1,6 @@
-"""Whether stored arrays fit the configuration that a caller asks for, and a model of them.
+"""Checks that stored arrays fit the requested configuration, and makes a model of them.
 
-Arrays go by their path in the model, such as "box_head.cls_score.kernel".
+Arrays are named by their path in the model, such as "box_head.cls_score.kernel".
 """
 
 import logging
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 
 
 class LoadSettings(NamedTuple):
-    """What a caller of `load_model` asks for; the attributes are its arguments."""
+    """Settings of a call of `load_model`; the attributes are its arguments."""
 
     model: str | os.PathLike | ModelConfig | None
     allow_new_heads: bool
     bn_eps: float | None
 
 
-def choose_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig:
-    """The configuration a caller asks for, with the stored categories where it names none.
+def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig:
+    """The configuration that a caller requests, with the stored categories if it names none.
 
     Args:
-        settings: What was asked for.
-        stored: The configuration beside the arrays.
+        settings: The caller's settings.
+        stored: The configuration stored beside the arrays.
 
     Returns:
         The model's configuration.
@@ -49,12 +49,12 @@ def choose_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig:
 
 
 def abstract_model(config: ModelConfig) -> MaskRCNN:
-    """A detector of shapes without arrays, which takes no time to initialise."""
+    """A detector of shapes without arrays, which takes no time to make."""
     return nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
 
 
 def check_fits_config(model: MaskRCNN) -> None:
-    """See that a model's configuration is enough to build it again, as `load_model` does.
+    """Check that a model can be built again from its configuration, as `load_model` does.
 
     Args:
         model: The detector.
@@ -62,11 +62,11 @@ def check_fits_config(model: MaskRCNN) -> None:
     Raises:
         UserError: Its arrays have other paths or shapes than those that its configuration builds.
     """
-    have, want = (
+    present, expected = (
         {path: tuple(variable.shape) for path, variable in variables_by_path(x).items()}
         for x in (model, abstract_model(model.config))
     )
-    other = [path for path in have | want if have.get(path) != want.get(path)]
+    other = [path for path in present | expected if present.get(path) != expected.get(path)]
     if other:
         raise UserError(
             f"The model cannot be saved, because {len(other)} of its arrays are not those that its config "
@@ -76,31 +76,35 @@ def check_fits_config(model: MaskRCNN) -> None:
 
 
 def new_arrays(
-    have: dict[str, Any], want: dict[str, Any], settings: LoadSettings, source: str
+    stored: dict[str, Any], expected: dict[str, Any], settings: LoadSettings, source: str
 ) -> tuple[str, ...]:
-    """The arrays that a model with another number of classes has new.
+    """Finds the arrays that must be initialised because the number of classes differs.
 
     Args:
-        have: What is stored, by path; anything with a shape.
-        want: What the model has.
-        settings: Whether there may be new ones.
+        stored: The stored arrays by path; anything with a shape.
+        expected: The model's arrays by path.
+        settings: Gives whether new arrays are allowed.
         source: The file, for messages.
 
     Returns:
-        Their paths.
+        The paths of the new arrays.
 
     Raises:
-        UserError: Lists every array that is missing, too many or of another shape.
+        UserError: Lists every array that is missing, not in the model, or of another shape.
     """
-    other = [name for name in want if name in have and tuple(have[name].shape) != tuple(want[name].shape)]
+    other = [
+        name
+        for name in expected
+        if name in stored and tuple(stored[name].shape) != tuple(expected[name].shape)
+    ]
     new = tuple(name for name in other if settings.allow_new_heads and name.startswith(CLASS_LAYERS))
     problems = [
-        ("missing", [name for name in want if name not in have]),
-        ("not in the model", [name for name in have if name not in want]),
+        ("missing", [name for name in expected if name not in stored]),
+        ("not in the model", [name for name in stored if name not in expected]),
         (
             "of another shape",
             [
-                f"{name} {tuple(have[name].shape)}, the model has {tuple(want[name].shape)}"
+                f"{name} {tuple(stored[name].shape)}, in the model {tuple(expected[name].shape)}"
                 for name in other
                 if name not in new
             ],
@@ -113,18 +117,20 @@ def new_arrays(
         raise UserError(f"The arrays of {source} do not fit its model configuration.{lists}")
     if new:
         log.warning(
-            "%s has another number of classes, so these have initial values: %s.", source, ", ".join(new)
+            "%s has another number of classes, so these arrays get initial values: %s.",
+            source,
+            ", ".join(new),
         )
     return new
 
 
 def fill_model(abstract: MaskRCNN, arrays: dict[str, jax.Array], new: tuple[str, ...]) -> MaskRCNN:
-    """A model of arrays, with initial values in the place of those named ``new``.
+    """Makes a model of arrays, with initial values for those named in ``new``.
 
     Args:
-        abstract: Of `abstract_model`; filled in place.
-        arrays: By path.
-        new: Of `new_arrays`.
+        abstract: A model from `abstract_model`; filled in place.
+        arrays: The stored arrays by path.
+        new: Paths from `new_arrays`.
 
     Returns:
         The model.

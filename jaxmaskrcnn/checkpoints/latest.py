@@ -1,7 +1,7 @@
 """The model of a training run's latest checkpoint.
 
-A workdir's ``config.json`` has the model's configuration, and ``checkpoints/<step>`` has its variables in a
-part of their own, ``model``, so that no optimizer has to be made to read them.
+A workdir's ``config.json`` has the model's configuration, and ``checkpoints/<step>`` stores its variables in
+a separate part, ``model``, so that they can be read without making an optimizer.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
 
 def checkpoint_directory(workdir: str | os.PathLike) -> Path:
-    """Where a run's checkpoints are; absolute, as Orbax wants paths to be."""
+    """The folder of a run's checkpoints, as an absolute path, which Orbax requires."""
     return Path(workdir).absolute() / "checkpoints"
 
 
@@ -53,13 +53,13 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
 
 @contextlib.contextmanager
 def damage_reported(checkpoint: Path):
-    """Around reading: files cut off by a full disk, or a copy that was stopped, are reported in a sentence.
+    """Reports damaged files, such as files truncated by a full disk or a stopped copy, in one sentence.
 
     Args:
-        checkpoint: Its folder, for the message.
+        checkpoint: Folder of the checkpoint, for the message.
 
     Raises:
-        UserError: Whatever Orbax raised.
+        UserError: Reading within the block raised an exception.
     """
     try:
         yield

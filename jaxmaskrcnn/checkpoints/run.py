@@ -1,9 +1,8 @@
-"""Checkpoints of a run: asynchronous, atomic, with the position in the data inside.
+"""Checkpoints of a run: asynchronous, atomic, and including the position in the data.
 
-A checkpoint has three parts, so that each can be read alone: ``model`` (all variables, whatever
-was frozen), ``train`` (step and optimizer state) and ``data`` (the iterator). Orbax writes it
-under a temporary name and renames it last; what a killed process leaves half-written is never
-seen.
+A checkpoint has three parts, so that each can be read alone: ``model`` (all variables, frozen
+or not), ``train`` (step and optimizer state) and ``data`` (the iterator). Orbax writes it under a
+temporary name and renames it last, so an incomplete checkpoint of a killed process is never read.
 """
 
 import os
@@ -21,7 +20,7 @@ class Checkpoints:
 
     Args:
         workdir: The run's folder; checkpoints lie in ``checkpoints/<step>``.
-        keep: How many of the latest ones to keep.
+        keep: Number of the latest checkpoints to keep.
 
     Example:
         >>> with Checkpoints("runs/shapes", keep=2) as checkpoints:  # doctest: +SKIP
@@ -54,11 +53,12 @@ class Checkpoints:
     def save(self, state: State, iterator) -> None:
         """Copy the state off the device and write it in the background.
 
-        Of several processes all call it, with global arrays, and their workdir is a disk they share.
+        In a run of several processes all of them must call it, with global arrays and a workdir on a disk
+        they share.
 
         Args:
-            state: Of the training step. It may be donated to the next step at once, as it is copied here.
-            iterator: Data iterator at the same step; its ``get_state`` is a dict of numbers.
+            state: State of the training step. It is copied, so it may be donated to the next step at once.
+            iterator: Data iterator at the same step; its ``get_state`` returns a dict of numbers.
         """
         step = int(state["step"])
         # Not compared with `latest`: several processes may see it change at different times, but all of them

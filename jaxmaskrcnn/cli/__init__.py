@@ -1,1 +1,1 @@
-"""The command line: `main`, and one module a command, named as the user types it."""
+"""The command line: `main`, and one module per command, named as the user types it."""

@@ -1,4 +1,4 @@
-"""``python -m jaxmaskrcnn convert``: a model directory from another library's checkpoint."""
+"""``python -m jaxmaskrcnn convert``: makes a model directory from another library's checkpoint."""
 
 import argparse
 import re
@@ -12,7 +12,7 @@ from jaxmaskrcnn.errors import UserError
 if TYPE_CHECKING:
     from jaxmaskrcnn.convert.detector import ConversionReport
 
-_FEW = 5  # names that are listed; more of them are counted by kind
+_FEW = 5  # up to this many names are listed; more are counted by their last part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=".pth, .pt, .pkl, .safetensors or .npz file")
     parser.add_argument("directory", metavar="DIRECTORY", help="where the model directory is written")
     parser.add_argument(
-        "--model", help="preset, Detectron2 yaml or MMDetection config, where names do not tell"
+        "--model",
+        help="preset, Detectron2 yaml or MMDetection config, if the file does not determine the model",
     )
     parser.add_argument("--num_classes", type=int, help="number of classes in place of the model's")
     parser.add_argument(
@@ -29,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--allow_new_heads", action="store_true",
-        help="leave layers of another number of classes at their initial values",
+        help="give layers for another number of classes their initial values",
     )  # fmt: skip
     parser.add_argument("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     parser.add_argument(
         "--weights",
         choices=("auto", "model", "ema"),
         default="auto",
-        help="of a file with averaged weights too",
+        help="which weights to take from a file that also has averaged (EMA) weights",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="name every array that is ignored")
 
@@ -51,12 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code 0.
 
     Raises:
-        UserError: The file cannot be converted, or the directory not be written.
+        UserError: The file cannot be converted, or the directory cannot be written.
     """
     start = time.perf_counter()
     if arguments.num_classes is not None and arguments.num_classes < 1:
         raise UserError(f"--num_classes is {arguments.num_classes}; give 1 or more, without the background.")
-    # Late, so that --help does not wait for JAX.
+    # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.checkpoints.directory import check_free, save_model
     from jaxmaskrcnn.convert.detector import load_detector
     from jaxmaskrcnn.data.coco.annotations import read_categories
@@ -87,8 +88,8 @@ def describe(report: "ConversionReport", verbose: bool = False) -> str:
     """A conversion's report as text.
 
     Args:
-        report: Of `load_detector`.
-        verbose: Name every array that was ignored.
+        report: As returned by `load_detector`.
+        verbose: Whether to name every array that was ignored.
     """
     from jaxmaskrcnn.convert.choice import count_classes
 
@@ -114,5 +115,5 @@ def _names(names: tuple[str, ...], verbose: bool) -> str:
         return "nothing"
     if verbose or len(names) <= _FEW:
         return f"{len(names)} arrays: {', '.join(names)}"
-    kinds = Counter(re.sub(r"\.\d+$", "", name).rsplit(".", 1)[-1] for name in names)
-    return f"{len(names)} arrays: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+    endings = Counter(re.sub(r"\.\d+$", "", name).rsplit(".", 1)[-1] for name in names)
+    return f"{len(names)} arrays: {', '.join(f'{count} {ending}' for ending, count in endings.items())}"

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
     add("--cache_dir", help="folder that keeps the prepared records for the next run")
     add("--coordinator_address", help="with several processes: host:port of process 0")
-    add("--num_processes", type=int, help="how many processes there are")
+    add("--num_processes", type=int, help="number of processes")
     add("--process_id", type=int, help="number of this process, from 0")
 
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
     if arguments.output and Path(arguments.output).is_file():
         raise UserError(f"--output is the file {arguments.output}; give a folder.")
-    # Late, so that --help does not wait for JAX.
+    # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.checkpoints.directory import load_model
     from jaxmaskrcnn.data.records.coco_instances import prepare
     from jaxmaskrcnn.evaluation.coco import format_metrics
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.parallel.processes import initialize, is_first
     from jaxmaskrcnn.utils import compilation_cache
 
-    # Libraries that are imported by now have set up the root logger with a format of their own.
+    # force=True, because imported libraries have already given the root logger a format of their own.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
     compilation_cache.enable()

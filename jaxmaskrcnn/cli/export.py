@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the library that will read the weights, or stablehlo for the whole prediction",
     )
     parser.add_argument(
-        "--model", help="preset or config file, where a checkpoint file does not tell its model"
+        "--model", help="preset or config file, if a checkpoint file does not determine its model"
     )
     parser.add_argument("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     only = parser.add_argument_group("stablehlo only")
@@ -52,13 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code 0.
 
     Raises:
-        UserError: There is no model, the format has no such model, or the file cannot be written.
+        UserError: There is no model, the format cannot hold it, or the file cannot be written.
     """
     if os.path.exists(arguments.file) and os.path.exists(arguments.source):
         if os.path.samefile(arguments.source, arguments.file):
             raise UserError(f"{arguments.file} is the model itself; give another file.")
     options = _function_options(arguments)
-    # Late, so that --help does not wait for JAX.
+    # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.checkpoints.directory import load_model
     from jaxmaskrcnn.utils import compilation_cache
 
@@ -72,10 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _function_options(arguments: argparse.Namespace) -> dict:
-    """The arguments of `export_function` that were given."""
+    """The arguments of `export_function` that the user gave."""
     given = [name for name in ("batch", "canvas", "platforms") if getattr(arguments, name) is not None]
     if given and arguments.format != FUNCTION:
-        raise UserError(f"--{given[0]} goes with --format=stablehlo only; leave it out.")
+        raise UserError(f"--{given[0]} is only for --format=stablehlo; leave it out.")
     options = {}
     if arguments.batch is not None:
         options["batch_size"] = arguments.batch
@@ -95,11 +95,13 @@ def _export_weights(model: "MaskRCNN", file: str, library: str) -> None:
     report = export_detector(model, file, library)
     print(f"{report.path}: {report.arrays} arrays by {report.library}'s names.")
     if report.counters:
-        print(f"{len(report.counters)} of them are num_batches_tracked, which is not kept here and set to 0.")
+        print(
+            f"{len(report.counters)} of them are num_batches_tracked, which is not stored here and set to 0."
+        )
     if report.differences:
-        print(f"{report.library} differs from the model in what its settings cannot say:")
+        print(f"{report.library} differs from the model in what its settings cannot express:")
         print("".join(f"  {difference}\n" for difference in report.differences), end="")
-    print(f"\nWhat to set in {report.library}:\n\n{report.settings}", end="")
+    print(f"\nSettings for {report.library}:\n\n{report.settings}", end="")
 
 
 def _export_function(model: "MaskRCNN", file: str, options: dict) -> None:

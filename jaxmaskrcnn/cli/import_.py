@@ -1,4 +1,4 @@
-"""``python -m jaxmaskrcnn import``: annotations of other tools as a COCO json."""
+"""``python -m jaxmaskrcnn import``: converts annotations of other tools to a COCO json."""
 
 import argparse
 import importlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Each is a module with OPTIONS, images(source) and read(source, builder, options).
 FORMATS = ("labelme", "via", "yolo-seg", "voc", "masks")
-_NAMES_SHOWN = 20
+_MOST_NAMES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,15 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="file or folder of the annotations")
     add("--format", required=True, choices=FORMATS, help="the tool's format")
-    add("--images", help="the image folder, where it is not the one that the format has")
+    add("--images", help="the image folder, if it is not the format's usual one")
     add("--output", required=True, help="the COCO json that is written")
-    add("--names", help="class names in the order of their ids: a,b,c or a file with one a line")
+    add("--names", help="class names in the order of their ids: a,b,c or a file with one per line")
     add("--class_name", help="via, masks: the class of all objects")
     add("--class_attribute", help="via: the region attribute that holds the class")
     add("--split", help="voc: a list of ImageSets/Segmentation, such as train")
     add(
         "--on_error", choices=("stop", "skip"), default="stop",
-        help="write nothing where something is wrong, or leave it out",
+        help="if there are problems: write nothing, or leave out what cannot be used",
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--output is the folder {output}; give the name of the json.")
     if output.exists() and source.is_file() and output.samefile(source):
         raise UserError(f"--output is {source} itself; give another file.")
-    # Late, so that --help does not wait for JAX.
+    # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.data.coco.annotations import AllProblems, parse_annotations
     from jaxmaskrcnn.data.importers.builder import Builder
     from jaxmaskrcnn.data.importers.image_folder import ImageFolder
@@ -66,10 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     builder = Builder(folder, options.names)
     module.read(source, builder, options)
     content = builder.content()
-    _stop_or_tell(builder.problems.found, arguments.on_error, source)
-    for key, what in (("images", "images"), ("categories", "objects")):
+    _stop_or_report(builder.problems.found, arguments.on_error, source)
+    for key, noun in (("images", "images"), ("categories", "objects")):
         if not content[key]:
-            raise UserError(f"{source} holds no {what} that can be used; correct the files.")
+            raise UserError(f"{source} holds no {noun} that can be used; correct the files.")
 
     checked = AllProblems()
     annotations = parse_annotations(content, output, folder.root, checked)
@@ -87,7 +87,7 @@ def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
     given = {name: getattr(arguments, name) for name in Options._fields if getattr(arguments, name)}
     for name in given:
         if name not in known:
-            raise UserError(f"--{name} says nothing about the format {arguments.format}; leave it out.")
+            raise UserError(f"--{name} has no effect with the format {arguments.format}; leave it out.")
     if "names" in given:
         path = Path(given["names"])
         texts = read_text(path).splitlines() if path.is_file() else given["names"].split(",")
@@ -96,7 +96,7 @@ def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
     return Options(**given)
 
 
-def _stop_or_tell(found: "list[Problem]", on_error: str, source: Path) -> None:
+def _stop_or_report(found: "list[Problem]", on_error: str, source: Path) -> None:
     if found and on_error == "stop":
         if len(found) == 1:
             raise UserError(f"{found[0].message} (or set --on_error=skip to leave it out).")
@@ -104,7 +104,7 @@ def _stop_or_tell(found: "list[Problem]", on_error: str, source: Path) -> None:
             print(f"  {problem.message}.", file=sys.stderr)
         raise UserError(
             f"{source} has these {len(found)} problems, and nothing was written; correct them, or set "
-            "--on_error=skip to leave out what is wrong."
+            "--on_error=skip to leave them out."
         )
     for problem in found:
         print(f"left out: {problem.message}.", file=sys.stderr)
@@ -113,17 +113,17 @@ def _stop_or_tell(found: "list[Problem]", on_error: str, source: Path) -> None:
 def _print_summary(summary: dict, builder: "Builder", output: Path) -> None:
     classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"] if entry["objects"]]
     empty = len(summary["classes"]) - len(classes)
-    more = f", and {len(classes) - _NAMES_SHOWN} more" if len(classes) > _NAMES_SHOWN else ""
+    more = f", and {len(classes) - _MOST_NAMES} more" if len(classes) > _MOST_NAMES else ""
     more += f"; {empty} without objects" if empty else ""
     print(f"{output}: {summary['images']} images with {summary['objects']} objects")
-    print(f"  classes         {', '.join(classes[:_NAMES_SHOWN])}{more}")
+    print(f"  classes         {', '.join(classes[:_MOST_NAMES])}{more}")
     if summary["images_without_objects"]:
         print(f"  without objects {summary['images_without_objects']} images")
     unused = builder.unused()
     if unused:
         print(f"  not annotated   {len(unused)} images of {builder.folder.root}, left out")
-    for kind, (count, first) in builder.left_out.items():
-        print(f"  left out        {count} of {kind}, which has no area (first: {first})")
+    for shape_type, (count, first) in builder.left_out.items():
+        print(f"  left out        {count} of {shape_type}, which has no area (first: {first})")
     for note in builder.notes:
         print(f"  note            {note}")
     print(f"Look at them with: python -m jaxmaskrcnn inspect {output} --images={builder.folder.root}")

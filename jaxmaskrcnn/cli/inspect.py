@@ -15,15 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = DataConfig()
     add = parser.add_argument
     add("annotations", metavar="ANNOTATIONS", help="COCO-format json")
-    add("--images", help="its image folder; without it the json alone is checked")
+    add("--images", help="its image folder; without it only the json is checked")
     add("--output", default="contact_sheet.png", help="picture of a sample of the images")
-    add("--count", type=int, default=12, help="images on that picture; 0 draws none")
-    add("--seed", type=int, default=0, help="which sample")
+    add("--count", type=int, default=12, help="number of images in that picture; 0 draws none")
+    add("--seed", type=int, default=0, help="seed of the sample")
     add("--json", action="store_true", help="print everything as json")
     add("--boxes_only", action="store_true", help="for a model without a mask head: no masks needed")
     add(
         "--skip_decoding", action="store_true",
-        help="read the images' sizes alone, which takes far less time and misses truncated files",
+        help="read only the images' sizes, which is much faster but misses truncated files",
     )  # fmt: skip
     add("--min_size", type=int, default=data.min_sizes[-1], help="short side of images in training")
     add("--max_size", type=int, default=data.max_size, help="limit of the long side in training")
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments: As ``add_arguments`` defines them.
 
     Returns:
-        The exit code: 0, or 2 where training would refuse something.
+        The exit code: 0, or 2 if training would refuse something.
 
     Raises:
         UserError: A path or a setting is wrong.
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, least in (("count", 0), ("min_size", 1), ("max_size", 1)):
         if getattr(arguments, name) < least:
             raise UserError(f"--{name} is {getattr(arguments, name)}; give {least} or more.")
-    # Late, so that --help does not wait for JAX.
+    # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
     from jaxmaskrcnn.data.inspection.report import as_json, as_text
     from jaxmaskrcnn.visualize.contact_sheet import draw_sheet

@@ -1,4 +1,4 @@
-"""``jaxmaskrcnn COMMAND``, or ``python -m jaxmaskrcnn COMMAND``: all that is done from the command line."""
+"""``jaxmaskrcnn COMMAND``, or ``python -m jaxmaskrcnn COMMAND``: the command line of jaxmaskrcnn."""
 
 import argparse
 import difflib
@@ -18,10 +18,10 @@ class Command(NamedTuple):
     """A command of the program.
 
     Attributes:
-        module: Has ``add_arguments(parser)`` and ``run(arguments) -> exit code``. It is imported when
-            the command is used; most of them take a second or more.
+        module: A module with ``add_arguments(parser)`` and ``run(arguments) -> exit code``. It is
+            imported when the command is used, because most imports take a second or more.
         help: Its line on the help page.
-        settings: Whether further arguments are taken, as ``arguments.settings``.
+        settings: Whether further arguments are accepted, as ``arguments.settings``.
     """
 
     module: str
@@ -36,20 +36,18 @@ COMMANDS = {
         settings=True,
     ),
     "evaluate": Command("jaxmaskrcnn.cli.evaluate", "score a model on annotated images with COCO's metrics"),
-    "predict": Command(
-        "jaxmaskrcnn.cli.predict", "draw and write down what a model finds in images and videos"
-    ),
+    "predict": Command("jaxmaskrcnn.cli.predict", "draw and write a model's detections in images and videos"),
     "inspect": Command(
         "jaxmaskrcnn.cli.inspect",
-        "check annotations and their images, count what they hold, draw a sample of them",
+        "check annotations and their images, count objects, draw a sample",
     ),
     "import": Command(
         "jaxmaskrcnn.cli.import_",
-        "turn annotations of labelme, VIA, YOLO, Pascal VOC or mask pictures into COCO json",
+        "turn annotations of labelme, VIA, YOLO, Pascal VOC or mask images into COCO json",
     ),
     "report": Command(
         "jaxmaskrcnn.cli.report",
-        "write a page about detections: AP, curves, kinds of error, confusion, the worst pictures",
+        "write a page about detections: AP, curves, error types, confusion, the worst images",
     ),
     "plot": Command(
         "jaxmaskrcnn.cli.plot", "draw losses, learning rate and AP over the steps of training runs"
@@ -60,7 +58,7 @@ COMMANDS = {
     ),
     "convert": Command(
         "jaxmaskrcnn.cli.convert",
-        "make a model directory of a torchvision, Detectron2 or MMDetection checkpoint",
+        "make a model directory from a torchvision, Detectron2 or MMDetection checkpoint",
     ),
     "export": Command(
         "jaxmaskrcnn.cli.export",
@@ -76,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None takes those of the process.
 
     Returns:
-        The exit code: 0, or 2 for a mistake, which is told in one sentence on stderr.
+        The exit code: 0, or 2 for a mistake, which is reported in one sentence on stderr.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     called = (
@@ -93,17 +91,17 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     """Runs the command ``name``.
 
     Args:
-        name: Of ``COMMANDS``.
-        argv: Arguments after its name.
-        program: What was typed to start it, for messages.
+        name: A key of ``COMMANDS``.
+        argv: Arguments after the command's name.
+        program: Program and command as the user typed them, for messages.
 
     Returns:
-        The exit code, as `main` does.
+        The exit code, as from `main`.
     """
     module = importlib.import_module(COMMANDS[name].module)
     parser = argparse.ArgumentParser(prog=program, description=_plain(module.__doc__), allow_abbrev=False)
     module.add_arguments(parser)
-    # Those of settings have dots, as --config.train.steps=5, and are looked at where their names are known.
+    # Flags of settings contain dots, as in --config.train.steps=5, and are checked by the command.
     dotted = COMMANDS[name].settings
     _refuse_unknown_flags(parser, [word for word in argv if not (dotted and "." in word.partition("=")[0])])
     arguments, rest = parser.parse_known_args(argv)
@@ -122,22 +120,22 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
         print(f"{program.removeprefix('python -m ')}: interrupted.", file=sys.stderr)
         return 130  # as shells report it
     except BrokenPipeError:
-        # Whoever read the output has what they wanted, as "head" does; flushing it would fail again.
+        # The reader of the output has closed it, as "head" does; flushing it would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        # What the system says about a path or a disk; anything else is a bug, and has its traceback.
+        # An error about a path or a full disk is reported; anything else is a bug and keeps its traceback.
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         path = error.filename
         place = f"{path} cannot be read or written" if path is not None else "the output cannot be written"
-        said = f"{place} ({error.strerror}); give another path, or mend this one."
-        print(f"{program.removeprefix('python -m ')}: {said}", file=sys.stderr)
+        message = f"{place} ({error.strerror}); give another path, or repair this one."
+        print(f"{program.removeprefix('python -m ')}: {message}", file=sys.stderr)
         return 2
 
 
 def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
-    """Before argparse looks: it names what is missing first, which a misspelt flag always leaves missing."""
+    """Reports misspelt flags before argparse does, which would first report a missing argument."""
     known = [flag for action in parser._actions for flag in action.option_strings]
     words = argv[: argv.index("--")] if "--" in argv else argv
     unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]

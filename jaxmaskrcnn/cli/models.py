@@ -1,4 +1,4 @@
-"""``python -m jaxmaskrcnn models``: the presets and ImageNet backbones that are known, with published AP."""
+"""``python -m jaxmaskrcnn models``: lists the presets and ImageNet backbones, with published AP."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from jaxmaskrcnn.zoo.lookup import ModelInfo, backbone_info, list_backbones, lis
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``models``."""
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="only what has each of these words in its name or file"
+        "words", nargs="*", metavar="WORD", help="list only entries with each of these words in name or file"
     )
 
 
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code 0.
 
     Raises:
-        UserError: Nothing has all the words.
+        UserError: No entry has all the words.
     """
     models = [
         info for info in map(model_info, list_models()) if _has(arguments.words, info.name, _file(info))
@@ -57,7 +57,7 @@ def _has(words: Sequence[str], *texts: str) -> bool:
 
 
 def _file(info: ModelInfo) -> str:
-    """The weights file; of Detectron2's, whose names say little, with the model id in front."""
+    """The weights file. Detectron2's file names are not unique, so the model id stands in front."""
     return "/".join(part for part in (info.model_id, info.file) if part) or "-"
 
 

@@ -1,4 +1,4 @@
-"""``python -m jaxmaskrcnn plot``: losses, learning rate and AP over the steps of training runs."""
+"""``python -m jaxmaskrcnn plot``: draws losses, learning rate and AP over the steps of training runs."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from jaxmaskrcnn.utils.loss_names import loss_title, losses_among
 
 PICTURE = "metrics.png"
 
-# After the losses: title of a panel, and its series with the words of its key. The first line is drawn solid.
+# Panels after those of the losses: title, and the series with their names in the key. The first is solid.
 _OTHER_PANELS = (
     ("Learning rate", {"learning_rate": ""}),
     ("Box AP", {"eval/box_AP": "AP", "eval/box_AP50": "AP50"}),
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         The exit code 0.
 
     Raises:
-        UserError: A workdir has no metrics, or broken ones, or the output is no PNG.
+        UserError: A workdir has no metrics or damaged ones, or the output is not a PNG.
     """
     output = Path(arguments.output or Path(arguments.workdirs[0]) / PICTURE)
     if output.suffix.lower() != ".png":
@@ -59,25 +59,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def make_panels(histories: Sequence[Mapping[str, Series]]) -> list[Panel]:
-    """The panels for which some run has values; runs differ in colour, series of a run in dashes.
+    """Makes the panels for which a run has values; runs differ in colour, series of a run in dashes.
 
     Args:
-        histories: Of each run, from ``read_history``.
+        histories: History of each run, from ``read_history``.
 
     Returns:
-        The panels: the whole loss, each loss, learning rate, box AP and mask AP.
+        The panels: the total loss, each loss, learning rate, box AP and mask AP.
     """
     panels = []
     for title, names in (*_loss_panels(histories), *_OTHER_PANELS):
-        shown = {name for history in histories for name in names if _known(history, name)}
+        known = {name for history in histories for name in names if _known(history, name)}
         lines = tuple(
             Line(
                 history[name].steps, history[name].values, colour=i,
-                name=words if len(shown) > 1 else "", dashed=name != next(iter(names)), noisy="loss" in name,
+                name=words if len(known) > 1 else "", dashed=name != next(iter(names)), noisy="loss" in name,
             )
             for i, history in enumerate(histories)
             for name, words in names.items()
-            if name in shown and name in history
+            if name in known and name in history
         )  # fmt: skip
         if lines:
             panels.append(Panel(title, lines))

@@ -1,4 +1,4 @@
-"""``python -m jaxmaskrcnn report``: one page that tells what a model does well and badly."""
+"""``python -m jaxmaskrcnn report``: writes a page about a model's strengths and errors."""
 
 import argparse
 from pathlib import Path
@@ -17,9 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help=f"folder for {PAGE}")
     parser.add_argument(
         "--score_threshold", type=float, default=0.5,
-        help="from which score on a detection counts where one has to decide",
+        help="detections with a lower score are left out of counts, confusion matrix and pictures",
     )  # fmt: skip
-    parser.add_argument("--pictures", type=int, default=6, help="how many of the worst and of the best")
+    parser.add_argument(
+        "--pictures", type=int, default=6, help="number of the worst and of the best images to show"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--pictures is {arguments.pictures}; give 0 or more.")
     folder = Path(arguments.images)
     check_image_folder(folder, "check --images")
-    # Late, so that a wrong setting is reported at once.
+    # Imported here, so that a wrong setting is reported at once.
     from jaxmaskrcnn.evaluation.coco import GroundTruth
     from jaxmaskrcnn.report.load import read_annotations, read_detections
     from jaxmaskrcnn.report.page import Picture, make_page

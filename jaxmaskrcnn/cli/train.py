@@ -1,7 +1,7 @@
 """``jaxmaskrcnn train`` and ``train.py``: trains a model and evaluates it.
 
-Without arguments it learns generated shapes and needs no downloads. Every setting of the run is a field
-of its config: --config.data.batch_size=4. The same command again continues where the run stopped.
+Without arguments it learns generated shapes, which needs no downloads. Every setting of the run is a field
+of its config: --config.data.batch_size=4. The same command, given again, continues a stopped run.
 """
 
 import argparse
@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check data and settings, print the schedule, compile one step, and end",
     )  # fmt: skip
     add("--coordinator_address", help="with several processes: host:port of process 0")
-    add("--num_processes", type=int, help="how many processes there are")
+    add("--num_processes", type=int, help="number of processes")
     add("--process_id", type=int, help="number of this process, from 0")
-    # Shown as an argument, though argparse does not read them.
+    # Settings appear in the usage line although argparse does not parse them.
     parser.usage = "%(prog)s [-h] [--config NAME] [--config.SECTION.FIELD=VALUE ...] [--workdir WORKDIR] ..."
     parser.epilog = (
         "The settings, their defaults and meanings are in jaxmaskrcnn/config/: the sections are "

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.configs.anchors import order_matters
-from jaxmaskrcnn.convert.configs.conversions import rounded, short
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.convert.state_dict import check_background, to_state_dict
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.names.conversions import rounded, short
 
 # Settings on which a trained model's detections do not depend, and parts of which all are such.
 _TRAINING_ONLY = (

@@ -8,7 +8,7 @@ import numpy as np
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.structures import RawImages
 
-# Canvases of decoded images are multiples of this, as each makes a program of its own.
+# Canvases of decoded images are multiples of this: every canvas size is compiled separately.
 _RAW_DIVISOR = 256
 
 
@@ -20,8 +20,9 @@ def gather_raw(
     Args:
         images: uint8 RGB [h, w, 3] each; None for a slot without an image, which gets one pixel.
         flips: bool [B].
-        room_for: int [N, 2], sizes that the canvas has to hold: those of a whole batch, of which other
-            processes have other images, and all need arrays of one shape. None: of these images.
+        room_for: int [N, 2], sizes that the canvas has to hold. With several processes these are the sizes
+            of the whole global batch, because all processes need arrays of the same shape. None takes
+            the sizes of ``images``.
     """
     sizes = [(1, 1) if image is None else image.shape[:2] for image in images]
     held = sizes if room_for is None else room_for.tolist()

@@ -16,7 +16,7 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .ppm .pgm .pbm .jp2 .tga".split()
 )
 _ORIENTATION_TAG = 0x0112
-# What brings an image that was stored with this EXIF orientation upright.
+# The transposition that turns an image with this EXIF orientation upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,7 +47,7 @@ def decode_image(
     16-bit greyscale is scaled from 0..65535 to 0..255 (Pillow's own conversion clips at 255).
 
     The EXIF orientation is applied, as Detectron2 and OpenCV do, with one exception: annotations
-    may have been drawn on the image as it is stored. When ``size`` (what the annotation file says)
+    may have been drawn on the image as it is stored. When ``size`` (from the annotation file)
     equals the stored size and not the upright one, the image is left as stored. Where both sizes
     are the same (square images, mirrored or upside-down ones) the orientation is applied.
 
@@ -55,9 +55,9 @@ def decode_image(
         source: Encoded bytes, the path of a file, or a ``PIL.Image.Image``.
         size: ``(height, width)`` in pixels that the image must have; None accepts any.
         name: What to call the image in an error message; the path where there is one.
-        at_least: ``(height, width)`` that is enough. A JPEG file is then decoded at 1/8, 1/4 or 1/2 of its
-            size where that leaves as much, in a fraction of the time; averages of its pixels, so what
-            is resized from them is a little different.
+        at_least: ``(height, width)`` that suffices. A JPEG file is then decoded at 1/8, 1/4 or 1/2 of its
+            size where the result is still at least this large, in a fraction of the time. Its pixels are
+            then averages, so an image resized from them differs a little.
 
     Returns:
         uint8 [H, W, 3].
@@ -91,7 +91,7 @@ def check_image(source: bytes, size: tuple[int, int], *, name: str) -> None:
         name: What to call the image in an error message.
 
     Raises:
-        UserError: The bytes are truncated or no image.
+        UserError: The bytes are truncated or are not an image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
     with _Reading(name):
@@ -112,7 +112,7 @@ def check_header(source: str | os.PathLike, size: tuple[int, int], *, name: str)
         name: What to call the image in an error message.
 
     Raises:
-        UserError: The file is missing or no image.
+        UserError: The file is missing or is not an image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
     with _Reading(name), Image.open(source) as image:
@@ -121,7 +121,7 @@ def check_header(source: str | os.PathLike, size: tuple[int, int], *, name: str)
 
 
 def upright_size(source: str | os.PathLike) -> tuple[int, int]:
-    """The size that `decode_image` gives an image, where nothing is known of its annotations.
+    """The size of an image as `decode_image` returns it when no size is given.
 
     Args:
         source: Path of the file.
@@ -130,7 +130,7 @@ def upright_size(source: str | os.PathLike) -> tuple[int, int]:
         Height and width in pixels, the EXIF orientation applied.
 
     Raises:
-        UserError: The file is missing or no image.
+        UserError: The file is missing or is not an image.
     """
     with _Reading(_name(source, None)), Image.open(source) as image:
         stored = (image.height, image.width)
@@ -156,7 +156,7 @@ class _Reading:
                 f"{self.name} has more pixels than Pillow opens; cut it into tiles, or raise "
                 "PIL.Image.MAX_IMAGE_PIXELS."
             ) from error
-        # Pillow's words are about an object in memory.
+        # Pillow's own message names an object in memory, not the file.
         unknown = isinstance(error, UnidentifiedImageError)
         found = "no known image format" if unknown else f"{type(error).__name__}: {error}"
         raise UserError(f"{self.name} cannot be decoded ({found}); replace or remove the file.") from error
@@ -183,7 +183,7 @@ def _open(source) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # the pixels may be intact even though the EXIF block is damaged
         return 1
 
 

@@ -1,4 +1,4 @@
-"""What a person may hand over: an image as one kind of array, and names of files.
+"""Inputs from a user: images in any form as arrays, and file names, folders and patterns as files.
 
 Shape legend: H, W height and width of the image.
 """
@@ -21,13 +21,13 @@ def read_image(image: Any) -> np.ndarray:
 
     Args:
         image: Path of an image file or PIL image (of any mode; the EXIF orientation is
-            applied), or a uint8 RGB array [H, W, 3], which is taken as it is.
+            applied), or a uint8 RGB array [H, W, 3], which is returned unchanged.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        UserError: The file is missing or no image, or the array has another shape or type.
+        UserError: The file is missing or is not an image, or the array has another shape or dtype.
 
     Example:
         >>> read_image("photo.jpg").shape  # doctest: +SKIP
@@ -44,17 +44,17 @@ def read_image(image: Any) -> np.ndarray:
     return array
 
 
-def find_files(patterns: Sequence[str], suffixes: Collection[str], kind: str = "image") -> list[Path]:
-    """Files for what a person names: files themselves, folders, patterns.
+def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "image") -> list[Path]:
+    """Finds the files that a user names directly, by their folder or by a pattern.
 
     Args:
         patterns: Paths, or patterns with ``*``, ``?``, ``[...]`` and ``**``.
-        suffixes: What is taken from folders and by patterns, in lower case; a file that is named
-            itself is taken whatever its suffix.
-        kind: What they are called in messages.
+        suffixes: Suffixes, in lower case, of the files to take from folders and patterns. A file that is
+            named directly is taken whatever its suffix.
+        noun: Name of such a file in messages.
 
     Returns:
-        The files, without repetitions; a folder's or pattern's in alphabetical order.
+        The files, each once; those of a folder or pattern in alphabetical order.
 
     Raises:
         UserError: There is no such file, or none in the folder.
@@ -63,36 +63,36 @@ def find_files(patterns: Sequence[str], suffixes: Collection[str], kind: str = "
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            matches = _of_kind(path.iterdir(), suffixes)
+            matches = _with_suffix(path.iterdir(), suffixes)
             if not matches:
-                raise UserError(f"The folder {path} holds no {kind}s; give one that does, or files.")
+                raise UserError(f"The folder {path} holds no {noun}s; give one that does, or files.")
         elif path.exists():
             matches = [path]
         elif glob.has_magic(pattern):
-            matches = _of_kind(map(Path, glob.glob(pattern, recursive=True)), suffixes)
+            matches = _with_suffix(map(Path, glob.glob(pattern, recursive=True)), suffixes)
             if not matches:
-                raise UserError(f"No {kind} matches {pattern!r}; give files, folders or another pattern.")
+                raise UserError(f"No {noun} matches {pattern!r}; give files, folders or another pattern.")
         else:
-            raise UserError(f"{path} does not exist; give {kind} files, folders or patterns.")
+            raise UserError(f"{path} does not exist; give {noun} files, folders or patterns.")
         found += matches
     return list(dict.fromkeys(found))
 
 
-def _of_kind(paths: Iterable[Path], suffixes) -> list[Path]:
+def _with_suffix(paths: Iterable[Path], suffixes) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in suffixes and path.is_file())
 
 
 def output_names(paths: Sequence[Path], folder: Path, patterns: Sequence[str]) -> list[str]:
-    """A name for each input's results: its own without the suffix, numbered where two are the same.
+    """Names for the results of each input: the file's stem, with a number added where two are equal.
 
     Args:
         paths: The inputs.
-        folder: Of the results.
-        patterns: Of the files in it, such as ``"labelme/{}.json"``; none of them ever takes the
-            place of an input.
+        folder: Folder that the results are written to.
+        patterns: File names of the results, such as ``"labelme/{}.json"``; a name is chosen so that none
+            of them overwrites an input.
 
     Returns:
-        What stands for the braces.
+        For each input the text that replaces the braces.
 
     Example:
         >>> output_names([Path("a/x.jpg"), Path("b/x.jpg")], Path("out"), ["{}.png"])
@@ -103,7 +103,7 @@ def output_names(paths: Sequence[Path], folder: Path, patterns: Sequence[str]) -
     names = []
     for path in paths:
         name, number = path.stem, 1
-        # Some file systems do not tell A.png from a.png.
+        # On some file systems A.png and a.png are the same file.
         while name.lower() in taken or any((folder / p.format(name)).resolve() in inputs for p in patterns):
             number += 1
             name = f"{path.stem}-{number}"

@@ -26,14 +26,14 @@ class LoadBatch:
 
     Args:
         source: The data set.
-        model: How images are resized and whether there are masks.
+        model: Gives how images are resized and whether masks are needed.
         objects: Ground-truth slots per image; None loads no targets.
         augmented: Whether the plans have augmentations.
         exact: Whether JPEG files are decoded at their full size, however small the network's input.
         raw: Whether images are only decoded, and resized on the device.
 
     Attributes:
-        room: How much room an object needs in the targets, by field.
+        room: Room that an object needs in the targets, by field.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class LoadBatch:
 
         Args:
             plan: The images to load.
-            whole: The plan of all processes that it is a part of; None: it is the whole.
+            whole: The plan of the global batch that ``plan`` is a process's part of; None if ``plan`` is the
+                global batch itself.
         """
         count = len(plan.index)
         dtype = np.float32 if self._model.input.resize_kernel == "torch" else np.uint8
@@ -114,7 +115,7 @@ class LoadBatch:
         return objects.transform(geometry, self._model.input.resize_kernel).clip(size)
 
     def _gather(self, decoded: list[np.ndarray | None], flips: np.ndarray, whole: sampler.StepPlan):
-        # What is decoded at a part of its size is smaller than the source says.
+        # Images that are decoded at reduced size are smaller than the sizes in the source.
         sizes = self._source.sizes[whole.index] if self._exact else None
         return gather_raw(decoded, flips, sizes)
 

@@ -20,11 +20,11 @@ from jaxmaskrcnn.structures import Batch
 
 log = logging.getLogger(__name__)
 
-_END = 2**40  # steps; a range needs one
+_END = 2**40  # steps; practically endless, as a Grain range needs an end
 
 
 class _LoadStep:
-    """From a step number to this process's part of its batch."""
+    """Loads this process's part of the batch of a given step."""
 
     def __init__(self, plan: sampler.TrainPlan, load: LoadBatch, process_index: int, process_count: int):
         self._plan, self._load = plan, load
@@ -112,9 +112,9 @@ def train_iterator(
 
     Args:
         source: From ``prepare``.
-        model_config: Resizing, padding divisor, size rule, mask head.
-        data_config: Batch size, scales, flip, canvases, workers.
-        seed: Of the order and the augmentation.
+        model_config: Gives the resizing, the padding divisor, the size rule and whether there is a mask head.
+        data_config: Gives the batch size, scales, flips, canvases and workers.
+        seed: Seed of the order and the augmentation.
         start_step: Global step that the first batch is for.
         process_index: This process's number.
         process_count: Number of processes; each gets ``batch_size / process_count`` images of
@@ -124,7 +124,7 @@ def train_iterator(
         An iterator of ``Batch`` (NumPy), with ``get_state``, ``set_state`` and ``close``.
 
     Raises:
-        UserError: The data set and the configuration do not go together.
+        UserError: The data set and the configuration do not match.
 
     Example:
         >>> from jaxmaskrcnn.data import prepare, write_shapes
@@ -152,8 +152,8 @@ def train_iterator(
         )
     if data_config.device_resize and process_count > 1 and not data_config.exact_decode:
         raise UserError(
-            "data.device_resize and data.exact_decode=False go together in one process only, and there are "
-            f"{process_count}, which do not know each other's decoded sizes; leave one of them out."
+            "data.device_resize and data.exact_decode=False can be combined in one process only, and there "
+            f"are {process_count}, which do not know each other's decoded sizes; leave one of them out."
         )
     load = LoadBatch(
         source, model_config, objects, augmented=augments(data_config), exact=data_config.exact_decode,
@@ -164,10 +164,10 @@ def train_iterator(
 
 
 class EvalBatches:
-    """Every image of a source once, at test size; can be iterated again and again.
+    """Every image of a source once, at test size; can be iterated repeatedly.
 
     Attributes:
-        plans: One global batch each.
+        plans: The plan of each global batch.
     """
 
     def __init__(self, load: LoadBatch, plans: list[sampler.StepPlan], parts, data: DataConfig):
@@ -200,12 +200,12 @@ def eval_batches(
 ) -> EvalBatches:
     """Batches that visit every image exactly once.
 
-    Each process gets as many batches as the others, on the same canvases, so that all can step
-    together. Rows that only fill up a batch have ``valid`` False and ``index`` -1.
+    Each process gets as many batches as the others, on the same canvases, so that all run the same
+    steps. Rows that only fill up a batch have ``valid`` False and ``index`` -1.
 
     Args:
         source: From ``prepare``.
-        model_config: Resizing, padding divisor, test size.
+        model_config: Gives the resizing, the padding divisor and the test size.
         data_config: ``eval_batch_size`` (over all processes), canvases, threads.
         process_index: This process's number.
         process_count: Number of processes.

@@ -1,4 +1,4 @@
-"""Batches on the device before they are needed."""
+"""Transfers batches to the device before they are needed."""
 
 import collections
 import functools
@@ -9,10 +9,10 @@ import jax
 
 
 class DevicePrefetch:
-    """Hands out batches that are already on their way to the device.
+    """Yields batches whose transfer to the device has already started.
 
     Attributes:
-        iterator: Where they come from.
+        iterator: The iterator that yields the batches.
     """
 
     def __init__(self, iterator, size: int, place: Callable):
@@ -37,30 +37,30 @@ class DevicePrefetch:
         return batch
 
     def get_state(self):
-        """The position behind the batch handed out last, whatever has been fetched since."""
+        """The position after the batch returned last, however many have been fetched since."""
         return self._state
 
     def set_state(self, state) -> None:
-        """Continues from a state of ``get_state``; what was fetched ahead is dropped."""
+        """Continues from a state returned by ``get_state``; batches fetched ahead are dropped."""
         self._queue.clear()
         self.iterator.set_state(state)
         self._state = state
 
     def close(self) -> None:
-        """Drops what was fetched ahead and closes the iterator."""
+        """Drops the batches fetched ahead and closes the iterator."""
         self._queue.clear()
         if hasattr(self.iterator, "close"):
             self.iterator.close()
 
 
 def prefetch_to_device(iterator, size: int = 2, device=None) -> DevicePrefetch:
-    """Keeps the next batches on the device while the current one is computed on.
+    """Transfers the next batches to the device while the current one is computed on.
 
     Args:
-        iterator: Of pytrees of arrays; if it has ``get_state``, so has the result.
+        iterator: Yields pytrees of arrays; if it has ``get_state``, so has the result.
         size: How many batches to hold on the device.
         device: A ``jax.Device`` or ``Sharding`` (or a pytree of them); None is the default device.
-            Or a function that brings a pytree to its place, such as ``Layout.place_batch``.
+            Or a function that places a pytree on devices, such as ``Layout.place_batch``.
 
     Returns:
         An iterator of the same pytrees with JAX arrays.
@@ -70,13 +70,14 @@ def prefetch_to_device(iterator, size: int = 2, device=None) -> DevicePrefetch:
 
 
 class DataWait:
-    """How long the device has nothing to do because the next batch is not there yet.
+    """Measures how long the device is idle because the next batch is not there yet.
 
-    While something is being computed, waiting for a batch costs nothing. So a wait counts where nothing is
-    under way at its end; the computation may have ended in between, which makes the sum an upper limit.
+    Waiting for a batch costs nothing while the device is still computing. So a wait counts only if the
+    device is idle at its end. The computation may have ended during the wait, which makes the sum an upper
+    limit.
 
     Attributes:
-        seconds: The waits so far.
+        seconds: Sum of the waits so far.
 
     Example:
         >>> wait = DataWait()
@@ -88,11 +89,11 @@ class DataWait:
         self.seconds = 0.0
 
     def next(self, batches: Iterator, computing):
-        """The next batch.
+        """Returns the next batch and counts the wait for it.
 
         Args:
-            batches: Where it comes from.
-            computing: A pytree of JAX arrays, results of what was dispatched last.
+            batches: The iterator to take it from.
+            computing: A pytree of JAX arrays, the results of the computation dispatched last.
 
         Raises:
             StopIteration: There is no batch left.

@@ -22,7 +22,7 @@ from jaxmaskrcnn.structures import Batch, Targets
 
 
 def eval_size(config: ModelConfig, height: int, width: int) -> tuple[int, int]:
-    """The size an image has at test time, ``(height, width)`` in pixels."""
+    """The size that an image is resized to at test time, ``(height, width)`` in pixels."""
     return output_size(
         height, width, config.input.test_min_size, config.input.test_max_size, config.input.size_rule
     )
@@ -33,10 +33,10 @@ def resize_for(config: ModelConfig, image: np.ndarray, size: tuple[int, int]) ->
 
     With the kernels "pil" and "cv2" the image stays uint8 RGB, and is normalised afterwards (on
     the device, by ``models.inputs.normalise``). With the kernel "torch" it is normalised here, before
-    resizing where ``normalise_before_resize`` says so (torchvision).
+    resizing if ``normalise_before_resize`` is set (torchvision).
 
     Args:
-        config: Kernel, channel order, mean and standard deviation.
+        config: Gives the kernel, channel order, mean and standard deviation.
         image: uint8 RGB [H, W, 3].
         size: ``(h, w)`` in pixels.
 

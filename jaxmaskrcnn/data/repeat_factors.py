@@ -1,4 +1,4 @@
-"""Repeat-factor sampling: images of rare classes come more often in an epoch.
+"""Repeat-factor sampling: images of rare classes are repeated within an epoch.
 
 Gupta, Dollar and Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation" (2019),
 appendix B; Detectron2 ``RepeatFactorTrainingSampler``.
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def repeat_factors(pairs: np.ndarray, images: int, threshold: float) -> np.ndarray:
-    """How often each image comes in an epoch, on average.
+    """How many times each image appears in an epoch, on average.
 
     ``f(c)`` is the share of the images that show class c, ``r(c) = max(1, sqrt(t / f(c)))``, and an
     image takes the largest ``r`` of its classes, 1 where it shows none.
@@ -57,15 +57,15 @@ def repeated(members: np.ndarray, factors: np.ndarray, rng: np.random.Generator)
 
     Args:
         members: int [M], images.
-        factors: float [M], of each.
-        rng: Of the epoch.
+        factors: float [M], the repeat factor of each.
+        rng: The epoch's random generator.
 
     Returns:
         int [epoch_length] or one less.
     """
     order = rng.permutation(len(members))
     whole = np.floor(factors[order])
-    # Rounded, so that a sum of fractions that is whole but for its last bits does not add one.
+    # Rounded, so that a sum of fractions that misses a whole number by its last bits does not add one.
     reached = np.floor(np.round(rng.random() + np.cumsum(factors[order] - whole), 6))
     extra = np.diff(reached, prepend=0.0)
     return rng.permutation(np.repeat(members[order], (whole + extra).astype(np.int64)))
@@ -80,10 +80,10 @@ def source_factors(source, used: np.ndarray, threshold: float) -> np.ndarray | N
         threshold: ``data.repeat_threshold``.
 
     Returns:
-        float64 [U]; None where all images come once.
+        float64 [U]; None where every image appears once.
 
     Raises:
-        ConfigError: The threshold is no share.
+        ConfigError: The threshold is not a share.
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"data.repeat_threshold is {threshold}; it is a share of images: 0 (off) to 1.")
@@ -95,7 +95,7 @@ def source_factors(source, used: np.ndarray, threshold: float) -> np.ndarray | N
     pairs = np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1)
     factors = repeat_factors(pairs[pairs[:, 0] >= 0], len(used), threshold)
     log.info(
-        "Repeat factors: %d of %d images come more than once an epoch, up to %.2f times; an epoch has %d.",
+        "Repeat factors: %d of %d images come more than once per epoch, up to %.2f times; an epoch has %d.",
         (factors > 1).sum(), len(used), factors.max(), epoch_length(factors),
     )  # fmt: skip
     return factors

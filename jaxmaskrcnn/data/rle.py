@@ -1,4 +1,4 @@
-"""COCO run-length encoding: checking it, and bringing other forms into it.
+"""COCO run-length encoding: checking it, decoding it, and converting other forms to it.
 
 A mask is stored as the lengths of alternating runs of 0 and 1 down its columns, starting with 0.
 The compressed form writes each length (from the fourth on, its difference to the one two before)
@@ -17,9 +17,9 @@ def polygons_to_counts(polygons: list[list[float]], height: int, width: int) -> 
     """Rasterises the polygons of one object (their union) as pycocotools does.
 
     Args:
-        polygons: Each one ``x, y, x, y, ...`` in pixels, at least three points.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        polygons: Each is ``x, y, x, y, ...`` in pixels, at least three points.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         Compressed RLE counts.
@@ -32,8 +32,8 @@ def uncompressed_to_counts(runs: list[int], height: int, width: int) -> bytes | 
 
     Args:
         runs: Lengths of alternating runs of 0 and 1, starting with 0.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         Compressed RLE counts, or None when ``runs`` are not whole numbers that add up to
@@ -51,11 +51,11 @@ def check_counts(counts: bytes, height: int, width: int) -> str | None:
 
     Args:
         counts: Compressed RLE counts.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
-        What is wrong, or None.
+        A description of the first fault, or None.
     """
     symbols = np.frombuffer(counts, np.uint8)
     if not len(symbols):
@@ -101,15 +101,15 @@ def decode_mask(counts: bytes, height: int, width: int) -> np.ndarray:
 
     Args:
         counts: Compressed RLE counts.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         bool [W, H]: the mask's transpose, the order in which it is encoded.
     """
     mask = np.zeros(width * height, bool)
     ends = np.cumsum(run_lengths(counts))
-    # A slice per run beats anything vectorised: there are a few hundred of them in 10^5 pixels.
+    # A slice per run is faster than vectorised code: a mask of 10^5 pixels has a few hundred runs.
     for start, end in zip(ends[:-1:2].tolist(), ends[1::2].tolist(), strict=True):
         mask[start:end] = True
     return mask.reshape(width, height)
@@ -120,8 +120,8 @@ def decode_masks(counts: Sequence[bytes], height: int, width: int) -> np.ndarray
 
     Args:
         counts: G compressed RLE counts.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         bool [G, H, W].
@@ -133,12 +133,12 @@ def decode_masks(counts: Sequence[bytes], height: int, width: int) -> np.ndarray
 
 
 def decode_window(counts: bytes, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decodes one compressed RLE where it is not empty, for a mask in a large image.
+    """Decodes only the part of a compressed RLE that is not empty, for a mask in a large image.
 
     Args:
         counts: Compressed RLE counts.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         bool [h, w], as small as possible, and the row and column of its first pixel.

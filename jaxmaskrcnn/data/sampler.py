@@ -1,4 +1,4 @@
-"""Which images make up which step, at which size, on which canvas.
+"""Decides which images make up each step, at which size, and on which canvas.
 
 Everything is a pure function of the seed and the global step, so a run that resumes at any step,
 on any number of processes, continues with exactly the data it would have had.
@@ -52,7 +52,7 @@ def resized_sizes(sizes: np.ndarray, min_size: int, max_size: int, rule: str) ->
 
     Args:
         sizes: int [N, 2], height and width in pixels.
-        min_size: Wanted short side.
+        min_size: Target length of the short side.
         max_size: Limit of the long side.
         rule: ``InputConfig.size_rule``.
 
@@ -68,8 +68,8 @@ def resized_sizes(sizes: np.ndarray, min_size: int, max_size: int, rule: str) ->
 def choose_canvases(extents: np.ndarray, max_canvases: int) -> list[tuple[int, int]]:
     """Picks a few canvas shapes that hold all images with little padding.
 
-    Every canvas is compiled once, so there are to be few. Starts with one canvas per distinct
-    extent and joins, again and again, the two whose union adds the least padded area.
+    The step is compiled once for every canvas, so there should be few. Starts with one canvas per
+    distinct extent and repeatedly joins the two whose union adds the least padded area.
 
     Args:
         extents: int [N, 2], heights and widths rounded up to the padding divisor, in pixels.
@@ -104,7 +104,7 @@ def given_canvases(flat: Sequence[int], divisor: int) -> list[tuple[int, int]]:
         divisor: The model's padding divisor.
 
     Raises:
-        UserError: They are not pairs of positive multiples of the divisor.
+        UserError: The canvases are not pairs of positive multiples of the divisor.
     """
     if len(flat) % 2 or any(length <= 0 or round_up(length, divisor) != length for length in flat):
         raise UserError(
@@ -140,13 +140,13 @@ class TrainPlan:
     Args:
         source: The data set (``sizes``, ``object_counts``, ``image_labels``, ``file_names``,
             ``annotations``).
-        model: Size rule, padding divisor, test size.
-        data: Batch size, sizes, flip probability, canvases.
-        seed: Of the order, the sizes, the flips and the augmentation.
+        model: Gives the size rule, the padding divisor and the test size.
+        data: Gives the batch size, sizes, flip probability and canvases.
+        seed: Seed of the order, the sizes, the flips and the augmentation.
 
     Attributes:
         canvases: The canvas shapes in use.
-        counts: Number of images of each in an epoch.
+        counts: Number of images on each canvas in an epoch.
         steps_per_epoch: Number of global batches in an epoch.
 
     Raises:
@@ -237,9 +237,9 @@ def eval_plans(source, model: ModelConfig, data: DataConfig) -> list[StepPlan]:
 
     Args:
         source: The data set.
-        model: Size rule, padding divisor, test size.
-        data: ``eval_batch_size`` and the canvases. Given canvases that do not hold the images at
-            test size are replaced by derived ones, with a line in the log.
+        model: Gives the size rule, the padding divisor and the test size.
+        data: Gives ``eval_batch_size`` and the canvases. Given canvases that do not hold the images at
+            test size are replaced by derived ones, which is logged.
 
     Returns:
         Plans whose last batch per canvas is filled up with index -1.
@@ -288,12 +288,12 @@ def _group(extents, model: ModelConfig, data: DataConfig, names) -> tuple[list[t
     else:
         canvases = choose_canvases(extents, data.max_canvases)
     group = assign_canvases(extents, canvases)
-    homeless = np.flatnonzero(group < 0)
-    if len(homeless):
-        height, width = extents[homeless[0]]
+    too_large = np.flatnonzero(group < 0)
+    if len(too_large):
+        height, width = extents[too_large[0]]
         raise UserError(
-            f"image {names[homeless[0]]} needs a canvas of {height} x {width} (height x width) and "
-            f"data.canvases has none that large; add one, or leave data.canvases empty ({len(homeless)} "
+            f"image {names[too_large[0]]} needs a canvas of {height} x {width} (height x width) and "
+            f"data.canvases has none that large; add one, or leave data.canvases empty ({len(too_large)} "
             "images do not fit)."
         )
     return canvases, group

@@ -1,7 +1,7 @@
-"""A generated data set: circles, squares and triangles that hide one another.
+"""A generated data set: circles, squares and triangles that occlude one another.
 
-Everything can be tried with nothing downloaded, and because the scenes are computed, their masks
-are exact.
+It lets everything be tried without a download, and because the scenes are computed, their masks are
+exact.
 
 Shape legend: S height and width of an image in pixels.
 """
@@ -23,7 +23,7 @@ _VERSION = 1  # part of the folder's name; goes up when the same arguments give 
 _MIN_VISIBLE = 0.3  # share of an object that the ones in front leave uncovered
 _MIN_PIXELS = 20
 _MAX_OBJECTS = 5
-_RADII = (8 / 128, 40 / 128)  # of the image's side
+_RADII = (8 / 128, 40 / 128)  # smallest and largest, as shares of the image's side
 _JPEG_EVERY = 4  # some images are JPEG, as in any mixed collection
 
 
@@ -38,14 +38,14 @@ def write_shapes(directory: str | os.PathLike, num_images: int, size: int, seed:
         directory: Where the set's own folder is created; its name holds the arguments.
         num_images: Number of images.
         size: S, in pixels.
-        seed: Of the whole set; other seeds give other images.
+        seed: Seed of the whole set; other seeds give other images.
 
     Returns:
-        The path of the json and of the image folder. A complete set that is there already is
-        used again.
+        The paths of the json and of the image folder. A complete set that already exists is used
+        again.
 
     Raises:
-        UserError: There are no images to write or they are too small to show anything.
+        UserError: There are no images to write, or they are too small for objects.
 
     Example:
         >>> from jaxmaskrcnn.data import prepare
@@ -64,7 +64,7 @@ def write_shapes(directory: str | os.PathLike, num_images: int, size: int, seed:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".shapes-", dir=directory))
         try:
-            # One level down: the temporary folder itself is readable by its owner alone.
+            # One level down, because the temporary folder itself can only be read by its owner.
             _write(temporary / final.name, num_images, size, seed)
             try:
                 (temporary / final.name).rename(final)
@@ -112,7 +112,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndar
     """Draws one scene.
 
     Args:
-        rng: Decides everything in it.
+        rng: Random generator for everything in the scene.
         size: S, in pixels.
 
     Returns:
@@ -138,7 +138,7 @@ def _place(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]
     labels: list[int] = []
     outlines = np.zeros((0, size, size), bool)
     target_count = rng.integers(1, _MAX_OBJECTS + 1)
-    # An object that would hide another too much is not placed, so what is drawn is annotated.
+    # An object that would hide too much of another is not placed, so every drawn object is annotated.
     for _ in range(4 * target_count):
         if len(labels) == target_count:
             break
@@ -154,7 +154,7 @@ def _place(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _visible(outlines: np.ndarray) -> np.ndarray:
-    """What the later outlines leave of each one."""
+    """The part of each outline that later ones leave visible."""
     visible = outlines.copy()
     for i in range(len(visible) - 1):
         visible[i] &= ~outlines[i + 1 :].any(axis=0)

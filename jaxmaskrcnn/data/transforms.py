@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SMALLEST_SIDE = 1e-3  # pixels; an object that is thinner after resizing teaches nothing
+_SMALLEST_SIDE = 1e-3  # pixels; thinner objects are of no use for training
 
 
 def round_up(size, divisor: int):
@@ -21,12 +21,12 @@ def round_up(size, divisor: int):
 
 
 def scale_boxes(boxes: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """Follows an image's resize: each axis by its own ratio, in float32 (torchvision's convention).
+    """Scales boxes with their image: each axis by its own ratio, in float32 (torchvision's convention).
 
     Args:
         boxes: [G, 4], XYXY in pixels of the old size.
-        old: ``(height, width)`` before.
-        new: ``(height, width)`` after.
+        old: ``(height, width)`` of the image before.
+        new: ``(height, width)`` of the image after.
 
     Returns:
         float32 [G, 4].
@@ -42,7 +42,7 @@ def flip_boxes(boxes: np.ndarray, width: int) -> np.ndarray:
 
 
 def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Cuts boxes off at the border of an image of ``(height, width)``; [G, 4] XYXY."""
+    """Clips boxes to the border of an image of ``(height, width)``; [G, 4] XYXY."""
     height, width = size
     return np.clip(boxes, 0, np.asarray([width, height, width, height], boxes.dtype))
 
@@ -53,12 +53,12 @@ def not_degenerate(boxes: np.ndarray) -> np.ndarray:
 
 
 class Geometry(NamedTuple):
-    """What happens to an image, in this order.
+    """The geometric transforms of an image, applied in this order.
 
     Attributes:
         crop: ``(top, left, height, width)`` in pixels of the image that is kept.
         angle: Degrees by which the crop is turned counter-clockwise about its centre; its size
-            stays, and corners that turn into it have no image and no object.
+            stays, and the corners that are uncovered hold no image and no object.
         size: ``(height, width)`` that the crop is resized to.
         flip: Whether it is then mirrored left to right.
         window: ``(top, left, height, width)`` of the resized and mirrored image that is kept.
@@ -72,14 +72,14 @@ class Geometry(NamedTuple):
 
     @classmethod
     def resize(cls, size: tuple[int, int], new_size: tuple[int, int], flip: bool = False) -> "Geometry":
-        """A whole image of ``(height, width)`` that is resized, and perhaps mirrored, and nothing else."""
+        """Only resizes, and optionally mirrors, a whole image of ``(height, width)``."""
         return cls((0, 0, *size), 0.0, new_size, flip, (0, 0, *new_size))
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Where points of the image come to lie; may be outside of the window.
+        """Transforms points of the image; the results may lie outside the window.
 
         Args:
-            points: [N, 2], x and y in pixels, (0, 0) being the corner of the first pixel.
+            points: [N, 2], x and y in pixels, where (0, 0) is the corner of the first pixel.
 
         Returns:
             float64 [N, 2].
@@ -96,7 +96,7 @@ class Geometry(NamedTuple):
         return np.stack([x - self.window[1], y - self.window[0]], axis=-1)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Where boxes come to lie, not clipped; of a turned box the box around its corners.
+        """Transforms boxes without clipping them; a rotated box becomes the box around its corners.
 
         Args:
             boxes: [G, 4], XYXY in pixels of the image.
@@ -120,7 +120,7 @@ def _turn(angle: float) -> tuple[float, float]:
 
 
 def inverse_rotation(angle: float, height: int, width: int) -> tuple[float, ...]:
-    """From a pixel of the turned image to the place in the image it shows, as Pillow writes it."""
+    """The affine map from the rotated image to the original one, with the coefficients that Pillow takes."""
     cos, sin = _turn(angle)
     x, y = width / 2, height / 2
     return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y

@@ -1,1 +1,1 @@
-"""COCO metrics: of a detector on a data set, or of detections in a file."""
+"""COCO metrics of a detector on a data set, or of detections in a file."""

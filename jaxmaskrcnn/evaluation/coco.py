@@ -1,8 +1,8 @@
 """COCO box and mask average precision.
 
-The numbers are those of pycocotools; this module feeds it annotations that it would stumble
-over (no ``info``, no ``area``, no ``iscrowd``, an annotation with id 0, no detections at all)
-and turns its arrays into a dictionary and a table.
+The numbers are computed by pycocotools. This module completes annotations that pycocotools cannot handle (no
+``info``, no ``area``, no ``iscrowd``, an annotation with id 0, no detections at all) and converts its arrays
+to a dictionary and a table.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 PREFIXES = {"bbox": "box", "segm": "mask"}
 
-# In the order of COCOeval.stats: metric name, then the words of its line in the table.
+# In the order of COCOeval.stats: name of the metric, then the entries of its line in the table.
 _STATS = (
     ("AP", "Precision", "AP", "0.50:0.95", "all", 100),
     ("AP50", "Precision", "AP", "0.50", "all", 100),
@@ -44,10 +44,10 @@ _STATS = (
 
 
 class GroundTruth:
-    """COCO annotations, made ready once to be scored against any number of times.
+    """COCO annotations, prepared once so that detections can be scored against them any number of times.
 
-    Annotations get new ids from 1 on, because COCOeval takes a match with the id 0 for no
-    match. What lacks a box, an area or ``iscrowd`` gets it from its mask or box.
+    Annotations get new ids from 1 on, because COCOeval treats a match with the id 0 as no match. A
+    missing box, area or ``iscrowd`` is derived from the mask or box.
 
     Args:
         annotations: Path of a COCO-format json, or its content.
@@ -56,7 +56,7 @@ class GroundTruth:
 
     Attributes:
         categories: All categories in ascending order of their ids.
-        has_masks: Whether any object carries a mask.
+        has_masks: Whether any object has a mask.
 
     Raises:
         UserError: The file is missing or holds no COCO annotations, or a mask has another size than
@@ -140,10 +140,10 @@ class GroundTruth:
         return coco
 
     def objects(self, iou_type: str) -> list[dict[str, Any]]:
-        """The annotations that count.
+        """The annotations that are scored.
 
         Args:
-            iou_type: ``"bbox"``, or ``"segm"`` for those that have a mask.
+            iou_type: ``"bbox"``, or ``"segm"`` for those with a mask.
 
         Returns:
             Entries with ``id`` (the new one, the same for both types), ``image_id``, ``category_id``,
@@ -178,8 +178,8 @@ class GroundTruth:
         results = []
         for number, d in enumerate(detections):
             entry = {k: d[k] for k in ("image_id", "category_id", "score")} | {"iscrowd": 0}
-            # The size class of a detection comes from what is scored: for masks, loading a
-            # file with both boxes and masks would take the area of the box.
+            # The size class of a detection follows from its mask if masks are scored. COCO's loadRes would
+            # take the area of the box if there are both.
             if iou_type == "bbox":
                 entry |= {"bbox": d["bbox"], "area": d["bbox"][2] * d["bbox"][3]}
             else:
@@ -211,15 +211,15 @@ def coco_metrics(
         annotations: Path of a COCO-format json, its content, or a ``GroundTruth``.
         detections: COCO results: ``image_id``, ``category_id``, ``score``, ``bbox`` (x, y,
             width, height in pixels of the original image) and, for masks, ``segmentation``
-            (RLE). At most 100 an image and class count, as the COCO protocol says. May be empty.
+            (RLE). At most 100 per image and class count, as in the COCO protocol. May be empty.
         iou_types: ``"bbox"`` and / or ``"segm"``.
 
     Returns:
         ``box_AP`` (mean over IoU 0.50 to 0.95), ``box_AP50``, ``box_AP75``, ``box_AP_small``,
         ``_medium``, ``_large``, ``box_AR1``, ``box_AR10``, ``box_AR100``, ``box_AR_small``,
         ``_medium``, ``_large``, the same with ``mask_``, and ``per_class``: category name (its
-        id where two categories share a name) to ``{"box_AP": ..., "mask_AP": ...}``. All in
-        0..1; None where there is no ground truth to score against.
+        id where two categories share a name) to ``{"box_AP": ..., "mask_AP": ...}``. All are in
+        0..1, or None if there is no ground truth to score against.
 
     Raises:
         UserError: The annotations cannot be read, a detection names an unknown image, or a mask has
@@ -235,13 +235,13 @@ def coco_metrics(
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
-    """The tables a person reads: COCO's own twelve lines each for boxes and masks, AP per class.
+    """Formats metrics as tables: COCO's twelve lines each for boxes and masks, and the AP per class.
 
     Args:
-        metrics: What ``coco_metrics`` returned.
+        metrics: As returned by ``coco_metrics``.
 
     Returns:
-        Several lines; an entry without ground truth reads -1.000 as in pycocotools.
+        Several lines; an entry without ground truth is -1.000, as in pycocotools.
     """
     prefixes = [p for p in PREFIXES.values() if f"{p}_AP" in metrics]
     lines = []
@@ -263,7 +263,7 @@ def format_metrics(metrics: dict[str, Any]) -> str:
 
 
 def _other_size(segmentation, size):
-    """The size of an RLE where it is not the image's; pycocotools would find no overlap."""
+    """The size of an RLE if it differs from the image's, for which pycocotools would find no overlap."""
     if not isinstance(segmentation, dict) or size is None or None in size:
         return None
     own = segmentation.get("size")
@@ -271,7 +271,7 @@ def _other_size(segmentation, size):
 
 
 def _to_rle(segmentation, size) -> dict | None:
-    """Polygons or RLE of either kind as compressed RLE; None where there is no readable mask."""
+    """Converts polygons or any RLE to compressed RLE; None if there is no readable mask."""
     if not segmentation or size is None:
         return None
     try:
@@ -282,15 +282,15 @@ def _to_rle(segmentation, size) -> dict | None:
             counts = uncompressed_to_counts(counts, *size)
         else:
             counts = counts.encode("ascii") if isinstance(counts, str) else counts
-            # A malformed string would make the codec read beyond it.
+            # With a malformed string the codec would read beyond its end.
             counts = None if check_counts(counts, *size) else counts
         return None if counts is None else {"size": list(size), "counts": counts}
-    except Exception:  # the codec raises bare Exception and more for what it cannot parse
+    except Exception:  # the codec raises several types, also plain Exception, for input that it cannot parse
         return None
 
 
 def unique_names(categories: Sequence[Category]) -> list[str]:
-    """A name for each category: its own, or its id where two share a name."""
+    """A unique name for each category: its own, or its id if two categories share a name."""
     names = [c.name for c in categories]
     return [c.name if names.count(c.name) == 1 else str(c.id) for c in categories]
 

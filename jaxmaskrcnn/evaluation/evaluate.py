@@ -35,20 +35,20 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluator:
-    """A data set to score a model on, again and again, without compiling again.
+    """Scores a model on a data set repeatedly, but compiles only once.
 
     Args:
         config: The model's config.
         graphdef: The model's structure, from ``nnx.split``.
         source: Prepared data, as ``data.records.coco_instances.prepare`` returns it.
-        data_config: Batch size, canvases and threads of the evaluation.
-        annotations: COCO-format json to score against; default: what ``source`` was made from.
+        data_config: Gives the batch size, canvases and threads of the evaluation.
+        annotations: COCO-format json to score against; by default the one ``source`` was made from.
         progress: Whether to show a progress bar on stderr.
-        layout: Devices to split every batch over; default: all that JAX has. The batch size is
+        layout: Devices to split every batch over; by default all that JAX has. The batch size is
             rounded up to a multiple of their number, which changes no result.
 
     Attributes:
-        categories: What the model's labels stand for in the annotations.
+        categories: The categories of the annotations that the model's labels stand for.
 
     Raises:
         UserError: The model's classes do not fit the annotations.
@@ -95,11 +95,11 @@ class Evaluator:
         """Detects and scores.
 
         Args:
-            *states: The model's variables: what ``nnx.split`` returned beside the graphdef.
+            *states: The model's variables, as ``nnx.split`` returns them beside the graphdef.
 
         Returns:
-            The metrics (see ``coco_metrics``) and the detections (COCO results). Of several
-            processes the first one scores; all get the metrics and the detections.
+            The metrics (see ``coco_metrics``) and the detections (COCO results). With several
+            processes only the first one scores, but all get the metrics and the detections.
         """
         detections = self.detect(*states)
         score = is_first()
@@ -107,16 +107,16 @@ class Evaluator:
         return gather_json(metrics)[0], detections
 
     def detect(self, *states: nnx.State) -> list[dict[str, Any]]:
-        """Detections of the whole data set, in its order, as COCO results.
+        """Detects objects in the whole data set, in its order, and returns them as COCO results.
 
-        Every image is computed once, by one device; the slots that fill up the last batch of a
-        canvas are dropped.
+        Every image is computed once, by one device; slots that only fill up the last batch of a canvas
+        are dropped.
         """
         states = self._layout.replicate(states)
         results: dict[int, list[dict[str, Any]]] = {}
         workers = min(8, os.cpu_count() or 1)
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-        # On a terminal the bar moves; in a log file a line now and then is enough.
+        # In a log file, where every update is a line of its own, updates are rare.
         bar = tqdm.tqdm(
             total=len(self._source),
             desc="evaluating",
@@ -135,7 +135,7 @@ class Evaluator:
                 batch = wait.next(rows, detections)._replace(targets=None)
                 detections = self._detect(states, self._layout.split(batch))
                 waiting.append(pool.submit(self._to_results, detections, batch))
-                # Few at a time: every batch in the queue holds its images.
+                # The queue is short, because every batch in it keeps its images in memory.
                 if len(waiting) > workers + 1:
                     self._collect(waiting.popleft(), results, bar)
             while waiting:
@@ -155,7 +155,7 @@ class Evaluator:
         bar.update(len(found))
 
     def _to_results(self, detections: Detections, batch: Batch) -> dict[int, list[dict[str, Any]]]:
-        """COCO results by position in the source: images of one canvas come together, not in order."""
+        """COCO results by position in the source, because batches are ordered by canvas."""
         detections = self._layout.local_rows(detections)
         results = {}
         for i in np.flatnonzero(batch.valid):
@@ -180,13 +180,13 @@ def evaluate(
     annotations: str | os.PathLike | dict | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Detects over a data set once and scores; for repeated use see ``Evaluator``.
+    """Runs a detector on a data set once and scores it; for repeated use see ``Evaluator``.
 
     Args:
         model: MaskRCNN.
         source: Prepared data.
-        data_config: Batch size, canvases and threads of the evaluation.
-        annotations: COCO-format json; default: what ``source`` was made from.
+        data_config: Gives the batch size, canvases and threads of the evaluation.
+        annotations: COCO-format json; by default the one ``source`` was made from.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -205,11 +205,11 @@ def evaluate(
 
 
 def coco_results(out: dict[str, Any], image_id: int) -> list[dict[str, Any]]:
-    """COCO result entries of one image.
+    """Makes the COCO result entries of one image.
 
     Args:
-        out: Boxes, scores, labels and RLE masks, as ``postprocess(..., masks="rle")`` returns.
-        image_id: Its id in the annotations.
+        out: Boxes, scores, labels and RLE masks, as returned by ``postprocess(..., masks="rle")``.
+        image_id: Id of the image in the annotations.
 
     Returns:
         One dictionary per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width,

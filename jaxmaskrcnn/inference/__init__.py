@@ -1,1 +1,1 @@
-"""Pictures in, detections out: for callers, for files, and drawn."""
+"""Detection in images and videos, and the formats of its results."""

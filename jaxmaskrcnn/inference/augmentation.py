@@ -1,8 +1,8 @@
-"""Detecting in several versions of a picture: mirrored, larger, smaller (test-time augmentation).
+"""Test-time augmentation: detection in several versions of a picture, mirrored, enlarged and reduced.
 
-As Detectron2's ``GeneralizedRCNNWithTTA`` does it: boxes are detected in every version, brought
-back to the picture, and go through one more NMS within each class. For the boxes that remain, the
-mask head is asked in every version, and the probabilities are averaged.
+As in Detectron2's ``GeneralizedRCNNWithTTA``, boxes are detected in every version, mapped back to the
+picture and merged by another NMS within each class. For the remaining boxes the mask head is run in
+every version, and its probabilities are averaged.
 
 Shape legend: V versions ("views") of a picture, D detection slots, M the side of a mask.
 """
@@ -28,10 +28,10 @@ SCALES = (0.75, 1.0, 1.25)
 
 
 class View(NamedTuple):
-    """How a picture becomes a version of itself.
+    """A version of a picture.
 
     Attributes:
-        scale: Of its size, beside the one that the model's config gives it.
+        scale: Factor of its size, relative to the size that the model's config gives.
         flip: Whether it is mirrored left to right.
     """
 
@@ -40,21 +40,21 @@ class View(NamedTuple):
 
 
 class AugmentedPredictor(Predictor):
-    """A `Predictor` that looks at several versions of each picture, as Detectron2's does.
+    """A `Predictor` that detects in several versions of each picture, as Detectron2's does.
 
-    It takes about as many times as long as there are versions, and keeps the features of all
-    versions of one picture on the device.
+    Its time grows with the number of versions, and the features of all versions of one picture are
+    on the device at the same time.
 
     Args:
         model: MaskRCNN.
         score_threshold: As in `Predictor`, for each version.
         scales: Sizes of the versions, relative to the config's ``input.test_min_size``
             and ``input.test_max_size``.
-        flip: Whether each of them is looked at mirrored as well.
+        flip: Whether there is a mirrored version of each scale as well.
         classes: As in `Predictor`.
 
     Raises:
-        UserError: No scale is given, or one that is not positive; or as in `Predictor`.
+        UserError: No scale is given, or one is out of range; or as in `Predictor`.
 
     Example:
         >>> predictor = AugmentedPredictor(model, 0.5, scales=(1, 1.5))
@@ -136,14 +136,14 @@ def merge_views(
     nms_threshold: float,
     limit: int,
 ) -> Detections:
-    """Boxes of all versions of a picture, brought back to it and merged by NMS within each class.
+    """Maps the boxes of all versions back to the picture and merges them by NMS within each class.
 
     Args:
-        found: Of V versions, each with a leading axis of one image.
+        found: Detections of the V versions, each with a leading axis of one image.
         sizes: int [V, 2], height and width of the versions.
-        original_size: int [2], of the picture.
+        original_size: int [2], height and width of the picture.
         flips: Which versions are mirrored.
-        nms_threshold: IoU from which on the better box alone is kept.
+        nms_threshold: A box is dropped if its IoU with a better one exceeds this.
         limit: D.
 
     Returns:
@@ -168,12 +168,12 @@ def merge_views(
 
 
 def box_in_picture(boxes: Array, size: Array, original_size: Array, flip: Array | bool) -> Array:
-    """Boxes of a version of a picture at the picture's own scale.
+    """Maps boxes of a version of a picture to the picture itself.
 
     Args:
         boxes: [N, 4], XYXY in pixels of the version.
         size: int [2], height and width of the version.
-        original_size: int [2], of the picture.
+        original_size: int [2], height and width of the picture.
         flip: Whether the version is mirrored; may be traced.
 
     Returns:
@@ -192,13 +192,13 @@ def box_in_view(boxes: Array, size: Array, original_size: Array, flip: Array | b
 
 
 def mirrored(boxes: Array, size: Array, flip: Array | bool) -> Array:
-    """Boxes mirrored left to right within an image of a size (height, width), or as they are."""
+    """Mirrors boxes left to right in an image of size (height, width) if ``flip`` is set."""
     x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
     return jnp.where(flip, jnp.stack([size[1] - x2, y1, size[1] - x1, y2], -1), boxes)
 
 
 def _mirrored_batch(batch: Batch) -> Batch:
-    """A single image mirrored after it was resized, as Detectron2 does it."""
+    """Mirrors a single image after it was resized, as Detectron2 does."""
     width = batch.image_sizes[0, 1]
     images = batch.images.copy()
     images[:, :, :width] = batch.images[:, :, :width][:, :, ::-1]
@@ -211,7 +211,7 @@ def _ratio(new, old) -> Array:
 
 
 def _masks_in_view(detector, batch: Batch, levels: list[Array], merged: Detections, flip: Any) -> Array:
-    """Probabilities [D, M, M] of the merged boxes in one version, the right way round."""
+    """Mask probabilities [D, M, M] of the merged boxes in one version, mirrored back."""
     size, original_size = batch.image_sizes[0], batch.original_sizes[0]
     boxes = box_in_view(merged.boxes, size, original_size, flip)[None]
     masks = detector.masks_of_boxes(batch, levels, boxes, merged.labels[None], merged.valid[None])[0]

@@ -1,4 +1,4 @@
-"""Which category of an annotation file each label of a model stands for."""
+"""Matches the labels of a model with the categories of an annotation file."""
 
 import logging
 import os
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 def match_categories(
     config: ModelConfig, annotated: tuple[Category, ...], path: str | os.PathLike | None = None
 ) -> tuple[Category, ...]:
-    """What the model's labels stand for in an annotation file.
+    """Finds the category of an annotation file that each label of a model stands for.
 
     Args:
-        config: Of the model. Where it names categories, these count. Where it names none, its
-            labels are the annotations' categories in ascending order of id if they are as many;
-            else, for a model that counts the background as label 0, its labels are taken for
-            category ids if all ids of the annotations are among them (torchvision's way).
+        config: The model's configuration. If it names categories, these are taken. Otherwise, if there
+            are as many labels as categories, the labels are the annotations' categories in ascending
+            order of id. Otherwise, for a model whose label 0 is the background, labels are taken as
+            category ids if all ids of the annotations are among them (as in torchvision).
         annotated: The annotations' categories in ascending order of id.
         path: Their file, for messages.
 
@@ -59,7 +59,9 @@ def match_categories(
     known = {c.id: c.name for c in config.categories}
     for c in annotated:
         if c.id not in known:
-            logger.warning("The annotations' category %d (%s) is none of the model's; it is missed.", *c)
+            logger.warning(
+                "The annotations' category %d (%s) is unknown to the model; its objects will be missed.", *c
+            )
         elif known[c.id] != c.name:
             logger.warning("Category %d is %r in the annotations, %r in the model.", *c, known[c.id])
     return config.categories
@@ -74,7 +76,7 @@ def _some(categories: Sequence[Category]) -> str:
 def name_classes(
     model: MaskRCNN, annotated: tuple[Category, ...], path: str | os.PathLike | None = None
 ) -> None:
-    """Gives a model whose weights came without names the categories of its annotations.
+    """Gives a model whose weights came without category names the categories of annotations.
 
     Args:
         model: Changed in place. A model that names its categories keeps them.
@@ -82,7 +84,7 @@ def name_classes(
         path: Their file, for messages.
 
     Raises:
-        UserError: As `match_categories`; only where the model names none.
+        UserError: As for `match_categories`, if the model names no categories.
 
     Example:
         >>> name_classes(model, (Category(7, "balloon"),))  # doctest: +SKIP

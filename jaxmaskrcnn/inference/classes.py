@@ -1,4 +1,4 @@
-"""The classes that a person wants to see, by name or id."""
+"""Selects classes of a model by name or id."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,33 +8,33 @@ import numpy as np
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
-_SHOWN = 100
+_MOST_LISTED = 100
 
 
-def choose_classes(categories: Sequence[Category], wanted: Sequence[int | str]) -> np.ndarray:
-    """Which of a model's classes are meant.
+def choose_classes(categories: Sequence[Category], names_or_ids: Sequence[int | str]) -> np.ndarray:
+    """Selects classes of a model.
 
     Args:
         categories: The model's K classes, in the order of its labels.
-        wanted: Ids, or names, whose case does not matter. A name of digits is taken for an id
-            where there is such an id.
+        names_or_ids: Classes to select. The case of names does not matter. A name that consists of
+            digits is taken for an id if there is such an id.
 
     Returns:
         bool [K].
 
     Raises:
-        UserError: A class is unknown, or none is given; the sentence has those that there are.
+        UserError: A class is unknown (the message lists the known ones), or none is given.
 
     Example:
         >>> choose_classes([Category(1, "cat"), Category(7, "dog")], ["Dog"])
         array([False,  True])
     """
-    if not len(wanted):
+    if not len(names_or_ids):
         raise UserError("No class is given; name at least one, or leave the classes out for all.")
     ids = [category.id for category in categories]
     names = [category.name.lower() for category in categories]
     chosen = np.zeros(len(categories), bool)
-    for one in wanted:
+    for one in names_or_ids:
         text = str(one).strip().lower()
         by_id = [text == str(number) for number in ids]
         found = by_id if any(by_id) else [text == name for name in names]
@@ -48,10 +48,10 @@ def choose_classes(categories: Sequence[Category], wanted: Sequence[int | str]) 
 
 def _similar(text: str, names: list[str]) -> str:
     close = difflib.get_close_matches(text, names, 1)
-    return f" (is {close[0]!r} meant?)" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _list(categories) -> str:
-    listed = ", ".join(f"{c.name} ({c.id})" for c in categories[:_SHOWN])
-    more = len(categories) - _SHOWN
+    listed = ", ".join(f"{c.name} ({c.id})" for c in categories[:_MOST_LISTED])
+    more = len(categories) - _MOST_LISTED
     return f"{listed} and {more} more" if more > 0 else listed

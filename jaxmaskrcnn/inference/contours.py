@@ -1,7 +1,7 @@
-"""Outlines of masks, exact to the pixel, as polygons with holes.
+"""Outlines of masks as polygons with holes, exact to the pixel.
 
-The outline runs along the edges of pixels, through whole coordinates: pixel (row, column) covers
-the square from (column, row) to (column + 1, row + 1). Pixels that touch at a corner alone are not
+The outline runs along the edges of pixels, at whole coordinates: pixel (row, column) covers
+the square from (column, row) to (column + 1, row + 1). Pixels that touch only at a corner are not
 connected, so that every ring is simple: it neither crosses nor touches itself.
 
 Shape legend: H, W height and width of the mask, C its corners, V vertices of a ring.
@@ -13,12 +13,12 @@ import numpy as np
 
 
 class Polygon(NamedTuple):
-    """A connected part of a mask.
+    """The outline of a connected part of a mask.
 
     Attributes:
         shell: int [V, 2], x and y of the outline's vertices, the first one not repeated. Its
             area by the shoelace formula is positive (on a screen it runs clockwise).
-        holes: Rings like it, of negative area.
+        holes: Rings in the same form, with negative area.
     """
 
     shell: np.ndarray
@@ -26,14 +26,14 @@ class Polygon(NamedTuple):
 
 
 def trace(mask: np.ndarray) -> list[Polygon]:
-    """The outlines of a mask.
+    """Traces the outlines of a mask.
 
     Args:
         mask: bool [H, W].
 
     Returns:
-        A polygon for each 4-connected part, from top to bottom. Filled by the even-odd rule they
-        give the mask again.
+        A polygon for each 4-connected part, from top to bottom. Filled by the even-odd rule, they
+        reproduce the mask.
 
     Example:
         >>> trace(np.ones((2, 3), bool))[0].shell.tolist()
@@ -51,12 +51,12 @@ def trace(mask: np.ndarray) -> list[Polygon]:
 
 
 def simplify(ring: np.ndarray, tolerance: float) -> np.ndarray:
-    """A ring with fewer vertices (Douglas and Peucker, 1973).
+    """Reduces the number of vertices of a ring (Douglas and Peucker, 1973).
 
     Args:
         ring: [V, 2].
-        tolerance: How far from the new outline the old vertices may lie, in pixels; 0 leaves the
-            ring as it is. The steps of a slanted edge vanish from about 0.75 on.
+        tolerance: Largest distance of the old vertices from the new outline, in pixels; 0 leaves the
+            ring unchanged. From about 0.75 on, the pixel steps of a slanted edge vanish.
 
     Returns:
         Some of the vertices, at least three, in their order.
@@ -68,7 +68,7 @@ def simplify(ring: np.ndarray, tolerance: float) -> np.ndarray:
     if tolerance <= 0:
         return ring
     keep = np.zeros(len(ring), bool)
-    # Between the first vertex and the one farthest from it, there and back.
+    # The ring is divided at the first vertex and the one farthest from it.
     far = int(np.hypot(*(ring - ring[0]).T).argmax())
     closed = np.concatenate([ring, ring[:1]]).astype(np.float64)
     parts = [(0, far), (far, len(ring))]
@@ -93,17 +93,17 @@ def ring_area(ring: np.ndarray) -> float:
 
 
 def _rings(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed walks along the edges; all but their first and last vertices can repeat."""
+    """Closed walks along the edges of pixels; they may pass through a vertex more than once."""
     padded = np.pad(mask, 1)
     # The four pixels around each corner of the grid [H + 1, W + 1].
     nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
     right, left, down, up = ne != se, nw != sw, sw != se, nw != ne  # edges that meet there
-    crossing = right & left & down & up  # two pixels that touch at this corner alone
+    crossing = right & left & down & up  # two pixels that touch only at this corner
     turns = ((right ^ left) & (down ^ up)) | crossing
     rows, columns = np.nonzero(turns)
     twice = crossing[rows, columns]
-    # A crossing is two corners, one for each pixel: its left edge belongs to the first, and the
-    # vertical edge of that pixel with it.
+    # A crossing counts as two corners, one for each pixel: its left edge and the vertical edge of the
+    # same pixel belong to the first.
     corner = np.repeat(np.arange(len(rows)), 1 + twice)
     second = np.zeros(len(corner), bool)
     second[1:] = corner[1:] == corner[:-1]
@@ -140,7 +140,7 @@ def _rings(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _split(ring: np.ndarray) -> list[np.ndarray]:
-    """Simple rings of one that passes through a vertex twice, where a part of it touches itself."""
+    """Splits a ring that passes through a vertex twice into simple rings."""
     places: dict[tuple[int, int], int] = {}
     open_, closed = [], []
     for vertex in map(tuple, ring.tolist()):
@@ -158,7 +158,7 @@ def _split(ring: np.ndarray) -> list[np.ndarray]:
 
 def _inside(hole: np.ndarray, shell: np.ndarray) -> bool:
     """Whether a hole lies inside a shell; rings do not cross."""
-    # The centre of a pixel of the hole, beside its first edge: on the left of someone who walks there.
+    # The centre of the pixel beside the hole's first edge, on the side that lies in the hole.
     edge = np.sign(hole[1] - hole[0])
     point = hole[0] + 0.5 * edge + 0.5 * np.array([edge[1], -edge[0]])
     starts, ends = shell, np.roll(shell, -1, 0)

@@ -1,6 +1,6 @@
-"""Detections in the formats of other programs: COCO json, labelme, GeoJSON, pictures of instances.
+"""Detections in the formats of other programs: COCO json, labelme, GeoJSON, instance images.
 
-Masks come as COCO RLE and are looked at one by one, where they are not empty.
+Masks are given as COCO RLE and decoded one by one, cropped to their pixels, which saves memory.
 
 Shape legend: N objects, H, W height and width of the image.
 """
@@ -16,19 +16,19 @@ from pycocotools import mask as rle_codec
 from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.inference.contours import Polygon, simplify, trace
 
-# The first version whose shapes have a description.
+# The first version of labelme whose shapes have a description.
 _LABELME_VERSION = "5.2.0"
 
 
 def coco_annotations(
     result: Mapping[str, Any], image: Mapping[str, Any], names: Mapping[int, str], first_id: int
 ) -> list[dict[str, Any]]:
-    """Entries of a COCO json, with masks as RLE, and each with its score and its class's name.
+    """Makes entries of a COCO json, with masks as RLE, the score and the name of the class.
 
     Args:
-        result: Of ``Predictor``, with ``masks="rle"``.
+        result: As returned by ``Predictor`` with ``masks="rle"``.
         image: ``id`` and ``file_name`` of its image.
-        names: Of the classes, by category id.
+        names: Names of the classes, by category id.
         first_id: ``id`` of the first entry.
 
     Returns:
@@ -59,21 +59,21 @@ def labelme_content(
     result: Mapping[str, Any], names: Mapping[int, str], image: str | os.PathLike, folder: str | os.PathLike,
     size: tuple[int, int], tolerance: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """A json of labelme: polygons (rectangles, where there are no masks) to look at and correct.
+    """Makes the content of a labelme json, with polygons (or rectangles, without masks) to be corrected.
 
-    labelme's polygons have no holes. They are filled, and the shape's description says how many.
+    labelme's polygons have no holes. Holes are filled, and the shape's description gives their number.
     Parts of one object share a ``group_id``. Objects whose mask is empty are left out.
 
     Args:
-        result: Of ``Predictor``, with ``masks="rle"``.
-        names: Of the classes, by category id.
-        image: Its image file.
-        folder: Where the json will lie; the image is named as seen from there.
+        result: As returned by ``Predictor`` with ``masks="rle"``.
+        names: Names of the classes, by category id.
+        image: The image file.
+        folder: Folder of the json; the path of the image is relative to it.
         size: (H, W).
         tolerance: As in ``simplify``.
 
     Returns:
-        What to write; ``jaxmaskrcnn import --format=labelme`` reads it.
+        The content; ``jaxmaskrcnn import --format=labelme`` reads it.
     """
     shapes = []
     for i, label in enumerate(result["labels"]):
@@ -110,18 +110,17 @@ def geojson_content(
     colours: Mapping[int, tuple[int, int, int]] | None = None,
     tolerance: float = 0.0,
 ) -> dict[str, Any]:
-    """A GeoJSON ``FeatureCollection`` in pixels, x to the right and y downwards (as QuPath has it).
+    """Makes a GeoJSON ``FeatureCollection`` in pixels, x to the right and y downwards (as in QuPath).
 
     Args:
-        result: Of ``Predictor``, with ``masks="rle"``.
-        names: Of the classes, by category id.
+        result: As returned by ``Predictor`` with ``masks="rle"``.
+        names: Names of the classes, by category id.
         colours: RGB of the classes, by category id; None leaves them out.
         tolerance: As in ``simplify``.
 
     Returns:
-        What to write: a ``Polygon`` or ``MultiPolygon`` with holes for each object that has a
-        pixel. Outer rings run in the direction of the right-hand rule (RFC 7946), seen with y
-        upwards.
+        The content: a ``Polygon`` or ``MultiPolygon`` with holes for each object whose mask is not
+        empty. Outer rings follow the right-hand rule (RFC 7946) for y pointing upwards.
     """
     features = []
     for i, label in enumerate(result["labels"].tolist()):
@@ -154,15 +153,15 @@ def geojson_content(
 
 
 def instance_picture(result: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """One picture of all masks: 0 where nothing is, elsewhere the number of the object.
+    """Makes one image of all masks: 0 is the background, other values are numbers of objects.
 
     Args:
-        result: Of ``Predictor``, with ``masks="rle"``.
+        result: As returned by ``Predictor`` with ``masks="rle"``.
         size: (H, W).
 
     Returns:
         [H, W], uint8 or, for more than 255 objects, uint16. The first object, which has the
-        highest score, is 1; where masks overlap, the higher score is seen.
+        highest score, is 1; where masks overlap, the higher score wins.
     """
     masks = result["masks"]
     picture = np.zeros(size, np.uint8 if len(masks) < 256 else np.uint16)
@@ -174,11 +173,11 @@ def instance_picture(result: Mapping[str, Any], size: tuple[int, int]) -> np.nda
 
 
 def instance_legend(result: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
-    """What the values of `instance_picture` are.
+    """Describes the values of `instance_picture`.
 
     Args:
-        result: As there.
-        names: Of the classes, by category id.
+        result: As for `instance_picture`.
+        names: Names of the classes, by category id.
 
     Returns:
         For each object ``value``, ``category_id``, ``category_name`` and ``score``.
@@ -192,11 +191,11 @@ def instance_legend(result: Mapping[str, Any], names: Mapping[int, str]) -> list
 
 
 def object_polygons(result: Mapping[str, Any], i: int, tolerance: float = 0.0) -> list[Polygon]:
-    """Outlines of an object's mask, in pixels of the image; its box where there is no mask.
+    """The outlines of an object's mask in pixels of the image, or its box if there are no masks.
 
     Args:
-        result: Of ``Predictor``, with ``masks="rle"``.
-        i: The object's place.
+        result: As returned by ``Predictor`` with ``masks="rle"``.
+        i: Index of the object.
         tolerance: As in ``simplify``.
     """
     if "masks" not in result:

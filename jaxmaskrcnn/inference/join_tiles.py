@@ -1,9 +1,9 @@
-"""What was found in overlapping tiles as the objects of the whole picture.
+"""Joins the detections of overlapping tiles to objects of the whole picture.
 
-Two tiles that overlap both show what lies in their common region. Two detections of one class
-belong to one object if they say the same about that region. That holds for an object which lies in
-it (found twice), and for one which crosses it (cut by a seam, in either tile). Masks stay run
-lengths throughout, so that hundreds of objects in a picture of any size need little memory.
+Where two tiles overlap, both show the same region. Two detections of one class belong to one object if
+they agree within that region. This holds for an object that lies inside the region (found twice) and for
+one that crosses it (cut off by a seam in either tile). Masks stay run-length encoded throughout, so that
+hundreds of objects in a picture of any size need little memory.
 
 Shape legend: H, W height and width of the picture, T tiles, N objects.
 """
@@ -17,10 +17,10 @@ from pycocotools import mask as rle_codec
 from jaxmaskrcnn.data.rle import run_lengths
 from jaxmaskrcnn.inference.postprocess import encode_runs
 
-_SAME = 0.5  # IoU within the common region from which on two detections are of one object
-_NEAR = 0.01  # of a tile's side: a box that comes as near to the tile's border is cut off by it
+_SAME = 0.5  # two detections with at least this IoU within the overlap are of one object
+_NEAR = 0.01  # a box this near to the tile's border, as a share of the tile's side, is cut off by it
 _MIN_PIECE_INSIDE = 0.9  # a piece counts as inside the overlap from this share of its area on
-_WHOLE = 0.5  # of all that is known of an object: whoever has that much, uncut, has all of it
+_WHOLE = 0.5  # an uncut piece with at least this share of the union of all pieces is the whole object
 
 
 class _Piece(NamedTuple):
@@ -37,19 +37,19 @@ class _Piece(NamedTuple):
 def join_tiles(
     results: Sequence[dict[str, Any]], tiles: Sequence[Sequence[int]], image_size: tuple[int, int]
 ) -> dict[str, Any]:
-    """One result for a picture from those of its tiles.
+    """Joins the results of a picture's tiles to one result.
 
-    An object that no tile cuts off is taken from the tile with the highest score. Of others the
-    pieces are united: the union of the masks, the hull of the boxes, the highest score. Two
-    detections of the same tile are united only if both are cut off, each by a seam.
+    An object that a tile shows completely is taken from the tile with the highest score. The pieces of
+    other objects are united: the union of the masks, the hull of the boxes, the highest score. Two
+    detections of the same tile are united only if both are cut off by a seam.
 
     Args:
-        results: Of T tiles, as ``Predictor`` returns them with ``masks="rle"``.
+        results: Results of the T tiles, as returned by ``Predictor`` with ``masks="rle"``.
         tiles: Their rectangles ``(y0, x0, y1, x1)`` in the picture.
         image_size: (H, W).
 
     Returns:
-        A result of the same kind, at the picture's scale, best first.
+        A result in the same form, at the picture's scale, best first.
 
     Example:
         >>> left, right = (
@@ -77,12 +77,12 @@ def join_tiles(
 
 
 def shift_rle(rle: dict[str, Any], origin: tuple[int, int], image_size: tuple[int, int]) -> dict[str, Any]:
-    """A mask of a window as one of the whole picture.
+    """Converts the mask of a window to a mask of the whole picture.
 
     Args:
         rle: COCO RLE of the window's size [h, w].
         origin: Row and column of the window's first pixel in the picture.
-        image_size: (H, W); the window lies inside of it.
+        image_size: (H, W); the window lies inside the picture.
 
     Returns:
         COCO RLE of size [H, W].
@@ -91,7 +91,7 @@ def shift_rle(rle: dict[str, Any], origin: tuple[int, int], image_size: tuple[in
     ends = np.cumsum(run_lengths(rle["counts"].encode("ascii")))
     starts, ends = ends[:-1:2], ends[1::2]
     starts, ends = starts[ends > starts], ends[ends > starts]
-    # Runs go on from column to column of the window; in the picture they do not.
+    # A run can continue from one column of the window to the next, but not so in the picture.
     first = starts // h
     columns = (ends - 1) // h - first + 1
     run = np.repeat(np.arange(len(starts)), columns)
@@ -115,7 +115,7 @@ def _pieces(number, result, tile, image_size) -> Iterator[_Piece]:
             mask = _rectangle(box, image_size)
         sides = np.array([x0, y0, x1, y1])
         cut = inner & (np.abs(box - sides) <= near)
-        # Its right side may be as near to the tile's left border; the other tile shows more of it.
+        # A box whose far side is near the seam is a sliver, and the other tile shows more of the object.
         if (inner & (np.abs(np.roll(box, 2) - sides) <= near)).any():
             continue
         yield _Piece(number, int(result["labels"][i]), float(result["scores"][i]), box, mask, cut)
@@ -127,8 +127,8 @@ def _rectangle(box, image_size) -> dict[str, Any]:
 
 
 def _groups(pieces: list[_Piece], tiles, image_size) -> list[list[int]]:
-    """Which pieces are of one object, as lists of their places."""
-    group = list(range(len(pieces)))  # of each piece
+    """Groups the pieces of each object, as lists of indices."""
+    group = list(range(len(pieces)))  # the group of each piece
     members = [[i] for i in group]
     for _, i, j in sorted(_matches(pieces, tiles, image_size)):
         a, b = group[i], group[j]
@@ -141,7 +141,7 @@ def _groups(pieces: list[_Piece], tiles, image_size) -> list[list[int]]:
 
 
 def _compatible(together: list[_Piece]) -> bool:
-    """Whether pieces can be of one object: two of the same tile only if both are cut off."""
+    """Whether pieces can be of one object: pieces of the same tile only if all of them are cut off."""
     seen: dict[int, list[_Piece]] = {}
     for piece in together:
         seen.setdefault(piece.tile, []).append(piece)
@@ -149,7 +149,7 @@ def _compatible(together: list[_Piece]) -> bool:
 
 
 def _matches(pieces: list[_Piece], tiles, image_size) -> Iterator[tuple[float, int, int]]:
-    """Pairs of pieces that say the same about what two tiles show, and minus how much they agree."""
+    """Yields minus the agreement, and the indices, of pieces that agree within the overlap of two tiles."""
     boxes = np.array([piece.box for piece in pieces]).reshape(-1, 4)
     labels = np.array([piece.label for piece in pieces])
     owner = np.array([piece.tile for piece in pieces])
@@ -161,7 +161,7 @@ def _matches(pieces: list[_Piece], tiles, image_size) -> Iterator[tuple[float, i
                 continue
             common = np.array([x0, y0, x1, y1], np.float32)
             rectangle = _rectangle(common, image_size)
-            areas: dict[int, int] = {}  # of the pieces within the region
+            areas: dict[int, int] = {}  # areas of the pieces within the overlap
             a, b = np.flatnonzero(owner == s), np.flatnonzero(owner == t)
             low = np.maximum(np.maximum(boxes[a, None, :2], boxes[None, b, :2]), common[:2])
             high = np.minimum(np.minimum(boxes[a, None, 2:], boxes[None, b, 2:]), common[2:])
@@ -180,27 +180,27 @@ def _matches(pieces: list[_Piece], tiles, image_size) -> Iterator[tuple[float, i
 
 
 class _Part(NamedTuple):
-    """What lies of a piece within the region that two tiles share."""
+    """The part of a piece that lies in the overlap of two tiles."""
 
     piece: _Piece
     area: int
-    cut: bool  # by a border of its tile that runs through the other tile
+    cut: bool  # whether a border of its tile that runs through the other tile cuts it off
 
     @property
     def is_all(self) -> bool:
-        """Whether it is all that its tile shows of the object, of which the other shows more."""
+        """Whether it is all that its tile shows of an object of which the other tile shows more."""
         return self.cut and self.area >= _MIN_PIECE_INSIDE * int(rle_codec.area(self.piece.mask))
 
 
 def _agreement(a: _Part, b: _Part) -> float:
-    """The share of the smaller part that both have; 0 if they are not of one object."""
+    """The share of the smaller part that the parts have in common; 0 if they are not of one object."""
     both = _intersection(a.piece.mask, b.piece.mask)
     if not both:
         return 0.0
     smaller = min(a, b, key=lambda part: part.area)
     iou = both / (a.area + b.area - both)
-    # Of what is cut off right behind the seam too little is seen for a good mask; and what one
-    # tile shows as a whole can have several parts in the other.
+    # An object that is cut off right behind the seam is hardly visible, so its mask is inaccurate; and an
+    # object that one tile shows as a whole can have several parts in the other.
     lenient = smaller.cut or a.is_all or b.is_all
     return both / smaller.area if iou >= _SAME or (lenient and both >= _SAME * smaller.area) else 0.0
 

@@ -1,4 +1,4 @@
-"""The files that ``predict`` writes, each complete or not at all.
+"""Writes the files of ``predict``, each completely or not at all.
 
 Shape legend: H, W height and width of an image.
 """
@@ -27,7 +27,7 @@ from jaxmaskrcnn.visualize.comparison import Truth, draw_comparison
 from jaxmaskrcnn.visualize.drawing import draw_detections, palette_colour
 
 RESULTS = "predictions.json"
-# Of every format but json, which is one file for all inputs: where an input's file lies.
+# Path of an input's file in each format, except json, which is one file for all inputs.
 PATTERNS = {
     "png": "{}.png",
     "labelme": "labelme/{}.json",
@@ -38,10 +38,10 @@ FORMATS = ("png", "json", "labelme", "geojson", "masks")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Formats from a list with commas.
+    """Parses a list of formats separated by commas.
 
     Raises:
-        UserError: One is unknown, or there is none.
+        UserError: A format is unknown, or there is none.
 
     Example:
         >>> parse_formats("json,png")
@@ -56,15 +56,15 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 class Outputs:
-    """Writes what was found in an image, in several formats.
+    """Writes the detections of images in several formats.
 
     Args:
-        folder: Where; created with the first file.
-        formats: Of `FORMATS`.
-        categories: What labels are ids of.
+        folder: Folder of the files; created with the first file.
+        formats: Some of `FORMATS`.
+        categories: The categories that labels are ids of.
         colour_by: As in ``draw_detections``.
         truth: Annotations that pictures show beside the detections.
-        tolerance: Of polygons, in pixels; see ``simplify``.
+        tolerance: Tolerance of polygons, in pixels; see ``simplify``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Outputs:
     ):
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names, self.tolerance = dict(categories), tolerance
-        # GeoJSON's readers give a class one colour.
+        # Programs that read GeoJSON give a class one colour.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
     def write(self, pixels: np.ndarray, result: dict[str, Any], image: Path, name: str) -> dict[str, Any]:
@@ -86,16 +86,16 @@ class Outputs:
 
         Args:
             pixels: uint8 RGB [H, W, 3].
-            result: Of ``Predictor``, with ``masks="rle"``.
-            image: Its file.
-            name: Of the results, from ``output_names``.
+            result: As returned by ``Predictor`` with ``masks="rle"``.
+            image: The image file.
+            name: Name of the results, from ``output_names``.
 
         Returns:
-            What a json says of the image: its size, and the files by their formats.
+            The image's entry in a json: its size, and the files by their formats.
         """
         entry = self._write_data(pixels.shape[:2], result, image, name)
         if "png" in self.formats:
-            # "picture" is the name that the first version of the json had for it.
+            # The first version of the json called it "picture".
             entry["picture"] = PATTERNS["png"].format(name)
             if self.truth is None:
                 drawn = draw_detections(pixels, result, self.names, colour_by=self.colour_by)
@@ -109,16 +109,17 @@ class Outputs:
     def write_frame(
         self, pixels: np.ndarray, result: dict[str, Any], name: str, colours: Sequence | None
     ) -> tuple[np.ndarray | None, dict[str, Any]]:
-        """Writes a video frame's files, but for the picture.
+        """Writes a video frame's files, except for the picture.
 
         Args:
             pixels: uint8 RGB [H, W, 3].
-            result: Of ``Predictor``, with ``masks="rle"``.
-            name: Of the results.
+            result: As returned by ``Predictor`` with ``masks="rle"``.
+            name: Name of the results.
             colours: RGB of each object; None chooses by ``colour_by``.
 
         Returns:
-            The frame with what was found, uint8, where pictures are wanted; and as `write`.
+            The frame with its detections drawn, uint8, or None if "png" is not among the formats; and the
+            entry as from `write`.
         """
         entry = self._write_data(pixels.shape[:2], result, None, name)
         drawn = None
@@ -152,16 +153,16 @@ class Outputs:
 
 def _save_png(picture: Image.Image, path: Path) -> None:
     with complete_file(path) as file:
-        # A third of the time of the default, and a few percent more bytes.
+        # Takes a third of the time of the default level and a few percent more bytes.
         picture.save(file, "PNG", compress_level=3)
 
 
 class JsonResults:
-    """A COCO json that grows image by image on disk, and not in memory.
+    """A COCO json that is written to disk image by image, so that it needs little memory.
 
     Attributes:
-        images: How many images it has.
-        objects: How many annotations it has.
+        images: Number of images so far.
+        objects: Number of annotations so far.
     """
 
     def __init__(self, write: Callable[[str], Any], outputs: Outputs):
@@ -169,30 +170,30 @@ class JsonResults:
         self.images = self.objects = 0
 
     def add(self, image: dict[str, Any], result: dict[str, Any]) -> None:
-        """Appends an image, which gets the next id, and what was found in it."""
+        """Appends an image, which gets the next id, and its detections."""
         self.images += 1
         image = {"id": self.images, **image}
-        self._images.append(image)  # some names and numbers each, for the end of the file
+        self._images.append(image)  # small; written at the end of the file
         for entry in self._outputs.annotations(result, image, self.objects + 1):
             self._write(f"{',' if self.objects else ''}\n{json.dumps(entry, allow_nan=False)}")
             self.objects += 1
 
     def finish(self) -> None:
-        """Writes the images, behind the annotations."""
+        """Writes the images, after the annotations."""
         listed = ",".join(f"\n{json.dumps(image)}" for image in self._images)
         self._write(f'\n],\n"images": [{listed}\n]}}\n')
 
 
 @contextlib.contextmanager
 def json_results(outputs: Outputs, categories: Sequence[Category]) -> Iterator[JsonResults]:
-    """The json of all inputs; written when the block ends well, if json is among the formats.
+    """Writes the json of all inputs if json is among the formats; it appears if the block succeeds.
 
     Args:
-        outputs: Gives folder and formats.
-        categories: What labels are ids of.
+        outputs: Gives the folder and the formats.
+        categories: The categories that labels are ids of.
 
     Yields:
-        What images are added to.
+        The object that images are added to.
     """
     if "json" not in outputs.formats:
         yield JsonResults(lambda text: None, outputs)

@@ -1,8 +1,8 @@
-"""From padded detections at the network's scale to plain results at the original image's.
+"""Converts padded detections at the network's scale to results at the scale of the original image.
 
-Host code, NumPy only. What the libraries do differently here (whether boxes are clipped
-again, how a mask is pasted, where its threshold falls) follows ``detections.rescale_rule``
-and ``detections.paste_rule``.
+This code runs on the host in NumPy. The differences between the libraries (whether boxes are clipped again,
+how a mask is pasted, how its threshold is compared) follow ``detections.rescale_rule`` and
+``detections.paste_rule``.
 
 Shape legend: B images, D detection slots, N detections of one image, M the side of a mask
 head's output, H and W the height and width of the original image.
@@ -26,7 +26,7 @@ MASK_FORMATS = ("bool", "probs", "rle")
 def rescale_boxes(
     boxes: np.ndarray, image_size: Sequence[int], original_size: Sequence[int], rule: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of the network's input at the scale of the original image.
+    """Converts boxes of the network's input to the scale of the original image.
 
     Args:
         boxes: float32 [N, 4], XYXY in pixels of the network's input.
@@ -39,7 +39,7 @@ def rescale_boxes(
             what is empty is dropped (Detectron2).
 
     Returns:
-        float32 [N, 4] and which of them stay, bool [N].
+        float32 [N, 4], and which of them are kept, bool [N].
 
     Raises:
         ValueError: ``rule`` is something else.
@@ -83,15 +83,15 @@ def postprocess(
     masks: str = "bool",
     categories: Sequence[Category] = (),
 ) -> dict[str, Any]:
-    """Results of one image at its original scale.
+    """Converts the detections of one image to results at its original scale.
 
     Args:
-        detections: Of one image (no batch axis), device or NumPy arrays.
+        detections: Detections of one image (no batch axis), device or NumPy arrays.
         image_size: Height and width of the resized image, without padding.
         original_size: Height and width of the image before it was resized.
         config: The model's config.
         masks: ``"bool"``, ``"probs"`` or ``"rle"``.
-        categories: What the labels stand for; default ``config.known_categories()``.
+        categories: The categories that labels stand for; by default ``config.known_categories()``.
 
     Returns:
         ``boxes`` float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
@@ -99,7 +99,7 @@ def postprocess(
         [N, H, W], float32 [N, H, W] probabilities, or a list of N COCO RLE dictionaries.
 
     Raises:
-        UserError: ``masks`` is no known format.
+        UserError: ``masks`` is not a known format.
     """
     if masks not in MASK_FORMATS:
         raise UserError(f"masks is {masks!r}; choose one of {', '.join(map(repr, MASK_FORMATS))}.")
@@ -122,10 +122,10 @@ def postprocess(
 def postprocess_batch(
     detections: Detections, image_sizes, original_sizes, config: ModelConfig, **options
 ) -> list[dict[str, Any]]:
-    """``postprocess`` for every image of a batch.
+    """Runs ``postprocess`` for every image of a batch.
 
     Args:
-        detections: With a leading batch axis B.
+        detections: Detections with a leading batch axis B.
         image_sizes: int [B, 2], as in ``Batch``.
         original_sizes: int [B, 2], as in ``Batch``.
         config: The model's config.
@@ -142,22 +142,22 @@ def postprocess_batch(
 
 
 def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple[int, int]) -> dict[str, Any]:
-    """COCO RLE of a mask that is known inside a window and empty elsewhere.
+    """Encodes a mask that is given within a window and empty elsewhere as COCO RLE.
 
-    Costs as much as the window, whatever the size of the image: the run lengths are computed
-    from where the columns of the window change.
+    The cost depends on the size of the window and not on that of the image: the run lengths are computed
+    from the positions at which the columns of the window change.
 
     Args:
         window: bool [h, w].
         origin: Row and column of the window's first pixel in the image.
-        image_size: Height and width of the image; the window lies inside of it.
+        image_size: Height and width of the image; the window lies inside it.
 
     Returns:
-        ``{"size": [H, W], "counts": str}``, the same as pycocotools makes of the full mask.
+        ``{"size": [H, W], "counts": str}``, the same as pycocotools' encoding of the full mask.
     """
     height = image_size[0]
     y0, x0 = origin
-    # [w, h + 2]: one column of the image a row, with an empty pixel at both ends.
+    # [w, h + 2]: each row is a column of the window, with an empty pixel added at both ends.
     columns = np.pad(window.T.astype(np.int8), ((0, 0), (1, 1)))
     column, row = np.nonzero(np.diff(columns))  # run starts and ends alternate
     position = (x0 + column) * height + y0 + row
@@ -165,18 +165,18 @@ def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple
 
 
 def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int]) -> dict[str, Any]:
-    """COCO RLE of runs down the columns of an image.
+    """Encodes runs down the columns of an image as COCO RLE.
 
     Args:
-        starts: int [R], places of the runs' first pixels, column after column, in ascending order.
-        ends: int [R], places behind their last pixels; a run may begin where another ends.
+        starts: int [R], positions of the runs' first pixels, counted column by column, ascending.
+        ends: int [R], positions after their last pixels; a run may begin where another ends.
         image_size: Height and width of the image.
 
     Returns:
         ``{"size": [H, W], "counts": str}``.
     """
     height, width = image_size
-    # A run that reaches the bottom goes on where the next column begins at the top.
+    # A run that reaches the bottom and one that begins at the top of the next column are one run.
     apart = starts[1:] != ends[:-1]
     starts = starts[np.concatenate([[True], apart])[: len(starts)]]
     ends = ends[np.concatenate([apart, [True]])[: len(ends)]]

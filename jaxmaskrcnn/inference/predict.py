@@ -1,4 +1,4 @@
-"""What the command ``predict`` does; its arguments are in ``cli/predict.py``."""
+"""Runs the command ``predict``; its arguments are defined in ``cli/predict.py``."""
 
 import argparse
 import collections
@@ -29,7 +29,7 @@ _FRAME = "{}_{:06d}"  # name of a frame's files
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Finds the inputs, runs the model over them and writes what was asked for.
+    """Finds the inputs, runs the model on them and writes the results in the requested formats.
 
     Args:
         arguments: As ``add_arguments`` of ``cli/predict.py`` defines them.
@@ -57,31 +57,31 @@ def predict(arguments: argparse.Namespace) -> int:
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
         arguments.polygon_tolerance,
     )  # fmt: skip
-    work = _predict_videos if arguments.video else _predict_images
+    predict_all = _predict_videos if arguments.video else _predict_images
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
         with json_results(outputs, predictor.categories) as results:
-            failures = work(paths, predictor, outputs, results)
+            failures = predict_all(paths, predictor, outputs, results)
     except OSError as error:
         place = error.filename or outputs.folder
         raise UserError(f"{place} cannot be written ({error.strerror}); give another --output.") from error
     found = _count(results.objects, "object")
-    what = _count(results.images, "frame" if arguments.video else "image")
-    print(f"{found} in {what}; {', '.join(formats)} in {outputs.folder}")
+    inputs = _count(results.images, "frame" if arguments.video else "image")
+    print(f"{found} in {inputs}; {', '.join(formats)} in {outputs.folder}")
     return 2 if failures else 0
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _check(arguments, formats) -> None:
     if not 0 <= arguments.polygon_tolerance < 100:
         raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
     if arguments.tile is None and arguments.tile_overlap is not None:
-        raise UserError("--tile_overlap says nothing without --tile; give the tiles' size too.")
+        raise UserError("--tile_overlap has no effect without --tile; give the tiles' size too.")
     if arguments.tta_scales is not None and not arguments.tta:
-        raise UserError("--tta_scales says nothing without --tta; give --tta too.")
+        raise UserError("--tta_scales has no effect without --tta; give --tta too.")
     if arguments.video:
         video.require_reader()
         if arguments.annotations:
@@ -89,7 +89,7 @@ def _check(arguments, formats) -> None:
         if "labelme" in formats:
             raise UserError("--format has 'labelme', which is about image files; leave it out with --video.")
     if arguments.tta and arguments.batch_size != 1:
-        raise UserError("--batch_size says nothing with --tta, which takes images one by one; leave it out.")
+        raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
 
 
 def _find(arguments) -> list[Path]:
@@ -122,7 +122,7 @@ def _numbers(text: str, name: str) -> list[float]:
         raise UserError(f"{name} is {text!r}; give numbers with commas between them.") from error
 
 
-def _tell(error: UserError) -> None:
+def _report(error: UserError) -> None:
     tqdm.tqdm.write(f"jaxmaskrcnn predict: {error}", file=sys.stderr)
 
 
@@ -131,7 +131,7 @@ def _bar(total: int | None, unit: str, **options) -> tqdm.tqdm:
 
 
 def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
-    """Writes everything about the images; returns how many could not be read."""
+    """Predicts images and writes the results; returns how many images could not be read."""
     patterns = [PATTERNS[name] for name in outputs.formats if name in PATTERNS]
     names = output_names(paths, outputs.folder, patterns)
     failures = 0
@@ -141,7 +141,7 @@ def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
             nonlocal failures
             failures += 1
             bar.update()
-            _tell(error)
+            _report(error)
 
         def write(prediction) -> tuple[dict[str, Any], dict[str, Any]]:
             path = paths[prediction.index]
@@ -157,7 +157,7 @@ def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
 
 
 def _predict_videos(paths: list[Path], predictor, outputs, results) -> int:
-    """Writes everything about the videos; returns how many could not be read."""
+    """Predicts videos and writes the results; returns how many videos could not be read."""
     names = output_names(paths, outputs.folder, ["{}.mp4"])
     failures = 0
     for path, name in zip(paths, names, strict=True):
@@ -165,13 +165,13 @@ def _predict_videos(paths: list[Path], predictor, outputs, results) -> int:
             _predict_video(path, name, predictor, outputs, results)
         except UserError as error:
             failures += 1
-            _tell(error)
+            _report(error)
     return failures
 
 
 def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
     reader = video.VideoReader(path)
-    seconds: collections.deque[float] = collections.deque()  # of the frames that are on their way
+    seconds: collections.deque[float] = collections.deque()  # times of the frames that are being processed
     problems: list[UserError] = []
     tracker = ColourTracker() if outputs.colour_by == "object" else None
 
@@ -181,7 +181,7 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
                 seconds.append(frame.seconds)
                 yield frame.pixels
         except UserError as error:
-            problems.append(error)  # what comes before it is still written
+            problems.append(error)  # the frames before it are still written
 
     def coloured() -> Iterator:
         for prediction in predictor.stream(frames(), masks="rle"):

@@ -1,4 +1,4 @@
-"""From pictures to detections, one call.
+"""Detects the objects in pictures with one call.
 
 Shape legend: H, W height and width of an image, N its detections, K object classes.
 """
@@ -24,11 +24,11 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Category, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 
-_PATIENCE = 4  # batches' worth of pictures after which one that waits for its like goes on alone
+_PATIENCE = 4  # after this many batches of other pictures, an incomplete batch is computed
 
 
 class Row(NamedTuple):
-    """A picture that is ready to be computed: its place, its pixels, and the network's input."""
+    """A picture that is ready to be computed: its index, its pixels, and the network's input."""
 
     index: int
     pixels: np.ndarray
@@ -39,10 +39,10 @@ class Work(NamedTuple):
     """Pictures that are computed together.
 
     Attributes:
-        rows: The pictures; ``inputs`` may hold more, which only fill it up.
-        inputs: What the device gets.
+        rows: The pictures. ``inputs`` may hold more rows, which only fill up the batch.
+        inputs: Inputs of the computation on the device.
         image_sizes: int [R, 2], height and width that the detections' boxes refer to.
-        original_sizes: int [R, 2], of the pictures themselves.
+        original_sizes: int [R, 2], height and width of the pictures themselves.
     """
 
     rows: list[Row]
@@ -52,24 +52,24 @@ class Work(NamedTuple):
 
 
 class Predictor(StreamingPredictor):
-    """A model, ready to be called with pictures.
+    """A model that can be called with pictures.
 
     Pictures are padded to one of at most five canvases, each of which is compiled when it is
     first needed. Neither the canvas nor the other pictures of a batch change a result.
 
     Args:
-        model: MaskRCNN. Its weights are those of now; later changes of the model do not show.
+        model: MaskRCNN. Its present weights are taken; later changes of the model have no effect.
         score_threshold: Detections must score higher. None: ``model.config.detections.score_threshold``.
-        batch_size: How many pictures of a list are computed at a time.
-        classes: Names or ids of the categories that are wanted; None for all. The model's limit
-            of detections for an image counts the others too.
+        batch_size: Number of pictures of a list that are computed at a time.
+        classes: Names or ids of the categories to return; None for all. The model's limit of
+            detections per image counts the others too.
 
     Attributes:
         config: The model's config with this predictor's score threshold.
-        categories: What ``labels`` are ids of.
+        categories: The categories that ``labels`` are ids of.
 
     Raises:
-        UserError: ``score_threshold`` or ``batch_size`` is out of range, or a class unknown.
+        UserError: ``score_threshold`` or ``batch_size`` is out of range, or a class is unknown.
 
     Example:
         >>> predictor = Predictor(model, score_threshold=0.5)
@@ -80,7 +80,7 @@ class Predictor(StreamingPredictor):
         ((7, 4), (7, 480, 640))
     """
 
-    # Batches that are given to the device before the oldest one's results are waited for.
+    # Batches that are sent to the device before waiting for the results of the oldest one.
     _in_flight = 3
 
     def __init__(
@@ -101,13 +101,13 @@ class Predictor(StreamingPredictor):
             {"detections.score_threshold": float(score_threshold)}
         )
         self.categories: tuple[Category, ...] = model.categories
-        self._wanted = None if classes is None else choose_classes(self.categories, classes)
+        self._selected = None if classes is None else choose_classes(self.categories, classes)
         self._batch_size = batch_size
         self._graphdef, self._state = nnx.split(model)
         self._detect = self._compiled(lambda detector, batch: detector.detect(batch))
 
     def _compiled(self, method):
-        """A function of the model and further arguments, as a compiled one of the model's state."""
+        """Compiles a function of the model and further arguments as one of the model's state."""
 
         def call(state, *arguments):
             detector = nnx.merge(self._graphdef, state)
@@ -117,7 +117,7 @@ class Predictor(StreamingPredictor):
         return release_after_compiling(jax.jit(call))
 
     def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
-        done: dict[int, Prediction | None] = {}  # None is left out
+        done: dict[int, Prediction | None] = {}  # None for a picture that is left out
         following = 0
 
         def in_order() -> Iterator[Prediction]:
@@ -143,14 +143,14 @@ class Predictor(StreamingPredictor):
                 yield from in_order()
 
     def _prepare(self, image) -> tuple[np.ndarray, Any]:
-        """Pixels and input of a picture; in a thread."""
+        """Reads a picture and prepares the network's input; runs in a thread."""
         pixels = read_image(image)
-        # Alone, so that an image's extent does not depend on its company.
+        # A batch of one, so that an image's extent does not depend on other images.
         return pixels, make_batch(self.config, [pixels])
 
     def _group(self, rows: Iterable[Row]) -> Iterator[Work]:
-        """Batches of pictures that share a canvas."""
-        waiting: dict[tuple[int, int], list[Row]] = {}  # the one that waits longest is first
+        """Collects pictures that share a canvas into batches."""
+        waiting: dict[tuple[int, int], list[Row]] = {}  # the one waiting longest is first
         for row in rows:
             canvas = canvas_of(row.inputs.images.shape[1:3], self.config)
             waiting.setdefault(canvas, []).append(row)
@@ -163,15 +163,15 @@ class Predictor(StreamingPredictor):
             yield _work(rows, canvas, self._batch_size)
 
     def _compute(self, inputs) -> Detections:
-        """Starts the computation; does not wait for it."""
+        """Starts the computation without waiting for it."""
         return self._detect(self._state, inputs)
 
     def _finish(self, work: Work, detections: Detections, masks: str) -> dict[int, Prediction]:
-        """Results at the pictures' own scale, by their places; in a thread."""
-        count = len(work.rows)  # what comes behind them is fill
+        """Makes the results at the pictures' own scale, by their indices; runs in a thread."""
+        count = len(work.rows)  # rows after these only fill up the batch
         detections = jax.tree.map(lambda x: np.asarray(x)[:count], detections)
-        if self._wanted is not None:  # before masks are pasted that nobody wants
-            detections = detections._replace(valid=detections.valid & self._wanted[detections.labels])
+        if self._selected is not None:  # before pasting, to save the masks of other classes
+            detections = detections._replace(valid=detections.valid & self._selected[detections.labels])
         outs = postprocess_batch(detections, work.image_sizes, work.original_sizes, self.config, masks=masks)
         return {
             row.index: Prediction(row.index, row.pixels, out)
@@ -195,12 +195,12 @@ def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:
 
 
 def stack(batches: Sequence[Batch], canvas: tuple[int, int], batch_size: int) -> Batch:
-    """One batch of single images, on a common canvas, filled up to its size.
+    """Joins single images to a batch on a common canvas, filled up to the batch size.
 
     Args:
-        batches: Of one image each, at most ``batch_size``.
+        batches: Batches of one image each, at most ``batch_size``.
         canvas: Height and width in pixels.
-        batch_size: B; every size would be compiled anew.
+        batch_size: B, always the same, because every size is compiled separately.
     """
     batches = [*batches, *[batches[-1]._replace(valid=np.zeros(1, bool))] * (batch_size - len(batches))]
     images = np.zeros((batch_size, *canvas, 3), batches[0].images.dtype)

@@ -1,7 +1,7 @@
-"""A detector's prediction as one file, which runs where this package is not installed.
+"""Exports a detector's prediction as one file that runs where this package is not installed.
 
-The file is what ``jax.export`` serializes: the program in StableHLO with the weights inside. JAX and
-the package flatbuffers, which JAX needs for it, load and call it; docs/exporting.md has the contract.
+The file is serialized by ``jax.export``: the program in StableHLO, including the weights. It is loaded and
+called with JAX and the package flatbuffers, which JAX needs for this; docs/exporting.md has the contract.
 
 Shapes: B images, H and W of the canvas, D detection slots, M the side of a mask.
 """
@@ -27,14 +27,14 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 class FunctionReport(NamedTuple):
-    """What `export_function` did.
+    """A report of `export_function`.
 
     Attributes:
         path: The file.
-        size: Its bytes.
-        platforms: What it runs on.
+        size: Size of the file in bytes.
+        platforms: Platforms that the function runs on.
         inputs: Name, dtype and shape of every argument, in their order.
-        outputs: The same of every entry of the dictionary that it returns.
+        outputs: The same for every entry of the returned dictionary.
     """
 
     path: str
@@ -45,23 +45,24 @@ class FunctionReport(NamedTuple):
 
 
 def prediction_function(model: MaskRCNN):
-    """The function that is exported, with the model's weights as constants.
+    """Makes the function to export, with the model's weights as constants.
 
     Args:
-        model: The detector; later changes of it do not show.
+        model: The detector; later changes of it have no effect.
 
     Returns:
         A function of ``images`` uint8 [B, H, W, 3] (RGB, resized, in the canvas's upper left corner;
-        what lies beside them is not looked at) and ``image_sizes`` int32 [B, 2] (their heights and
+        the pixels beside them are ignored) and ``image_sizes`` int32 [B, 2] (their heights and
         widths), which returns a dictionary: ``boxes`` float32 [B, D, 4] XYXY in pixels of the canvas,
         ``scores`` float32 [B, D], ``labels`` int32 [B, D] from 0, ``valid`` bool [B, D] and, with a
-        mask head, ``masks`` float32 [B, D, M, M], probabilities inside of the box.
+        mask head, ``masks`` float32 [B, D, M, M], probabilities within the box.
     """
     graphdef, state = nnx.split(model)
     divisor = max(model.config.input.pad_divisor, 1)
 
     def predict(images: Array, image_sizes: Array) -> dict[str, Array]:
-        # Compilers would compute all that follows from weights alone while they compile, slowly.
+        # Without the barrier, compilers would evaluate everything that depends only on the weights at compile
+        # time, slowly.
         weights = jax.lax.optimization_barrier(state)
         count = images.shape[0]
         batch = Batch(
@@ -86,18 +87,18 @@ def export_function(
     canvas: tuple[int, int] | None = None,
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
 ) -> FunctionReport:
-    """Write a detector's prediction, weights included, as one file of ``jax.export``.
+    """Writes a detector's prediction, including its weights, as one file of ``jax.export``.
 
     Args:
         model: The detector.
-        path: The file; one that is there is replaced in one step.
+        path: The file; an existing one is replaced in one step.
         batch_size: B of the inputs.
-        canvas: H and W of the inputs, multiples of ``config.input.pad_divisor``. None: the smallest square
-            that holds every image of the config's test size.
-        platforms: What it has to run on, out of ``PLATFORMS``; none of them has to be at hand.
+        canvas: H and W of the inputs, multiples of ``config.input.pad_divisor``. None takes the
+            smallest square that holds every image of the config's test size.
+        platforms: Platforms that it must run on, out of ``PLATFORMS``; they need not be available here.
 
     Returns:
-        A report.
+        A report of the written file.
 
     Raises:
         UserError: An argument is out of range, flatbuffers is not installed, or the file cannot be
@@ -141,7 +142,7 @@ def _checked_canvas(config: ModelConfig, canvas: tuple[int, int] | None) -> tupl
     if min(canvas) < 1 or any(side % divisor for side in canvas):
         near = "x".join(str(max(divisor, round_up(side, divisor))) for side in canvas)
         raise UserError(
-            f"the canvas is {canvas[0]}x{canvas[1]}, and its sides have to be multiples of {divisor}; "
+            f"the canvas is {canvas[0]}x{canvas[1]}, and its sides must be multiples of {divisor}; "
             f"give {near}."
         )
     return canvas

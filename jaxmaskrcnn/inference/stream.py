@@ -1,4 +1,4 @@
-"""Many pictures one after the other: read ahead in threads, handed out in order, never all in memory.
+"""Streams of pictures: read ahead in threads, returned in order, never all in memory.
 
 Shape legend: H, W height and width of an image.
 """
@@ -21,12 +21,12 @@ WORKERS = min(os.cpu_count() or 1, 8)
 
 
 class Prediction(NamedTuple):
-    """What was found in one of many pictures.
+    """The result of one of several pictures.
 
     Attributes:
-        index: The picture's place among those that were given.
+        index: Position of the picture in the input.
         pixels: uint8 RGB [H, W, 3].
-        result: What ``Predictor`` returns for it.
+        result: As returned by ``Predictor`` for one picture.
     """
 
     index: int
@@ -53,17 +53,17 @@ class StreamingPredictor(abc.ABC):
 
         Args:
             images: A path, a PIL image or a uint8 RGB array [H, W, 3], or a list of them. Files
-                and PIL images of any mode are converted, and turned upright as EXIF says.
+                and PIL images of any mode are converted, and turned upright by their EXIF orientation.
             masks: ``"bool"``, ``"probs"`` (probabilities) or ``"rle"`` (COCO RLE, the smallest).
 
         Returns:
-            For a picture a dictionary, at the picture's own scale, best first: ``boxes``
+            For one picture a dictionary, at the picture's own scale, best first: ``boxes``
             float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
             (ids of ``categories``), and with a mask head ``masks``: bool or float32
-            [N, H, W], or a list of N RLE dictionaries. For a list, a list of them.
+            [N, H, W], or a list of N RLE dictionaries. For a list, a list of such dictionaries.
 
         Raises:
-            UserError: A picture cannot be read, or ``masks`` is no known format.
+            UserError: A picture cannot be read, or ``masks`` is not a known format.
         """
         if not isinstance(images, (list, tuple)):
             return self([images], masks)[0]
@@ -72,22 +72,23 @@ class StreamingPredictor(abc.ABC):
     def stream(
         self, images: Iterable[Any], masks: str = "bool", *, on_error: OnError | None = None
     ) -> Iterator[Prediction]:
-        """Detects the objects in pictures that come one after the other.
+        """Detects the objects in a stream of pictures.
 
-        While the device computes, the next pictures are read and the masks of the last ones
-        pasted, in threads. A few pictures and results are in memory at a time, however many come.
+        While the device computes, threads read the next pictures and paste the masks of the last ones.
+        Only a few pictures and results are in memory at a time, however long the stream is.
 
         Args:
-            images: Whatever a call takes, one at a time; asked for the next one when it is due.
+            images: Pictures in any form that a call takes; they are taken from the iterable when needed.
             masks: As in a call.
-            on_error: Called with the place and the error of a picture that cannot be read, which
-                is then left out. None: the error is raised.
+            on_error: Called with the index and the error of a picture that cannot be read, which
+                is then left out. None raises the error.
 
         Returns:
             An iterator of a ``Prediction`` for each picture, in their order.
 
         Raises:
-            UserError: ``masks`` is no known format; while iterating, as ``on_error`` says.
+            UserError: ``masks`` is not a known format; a picture cannot be read and ``on_error``
+                is None (raised while iterating).
 
         Example:
             >>> for prediction in predictor.stream(paths, masks="rle"):  # doctest: +SKIP
@@ -99,19 +100,19 @@ class StreamingPredictor(abc.ABC):
 
     @abc.abstractmethod
     def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
-        """`stream` behind its checks."""
+        """Implements `stream`, after its checks."""
 
 
 def ordered_futures(
     function: Callable, items: Iterable[Any], *, workers: int = WORKERS, ahead: int = WORKERS
 ) -> Iterator[Future]:
-    """A function of many items, computed in threads.
+    """Calls a function for each of many items in threads.
 
     Args:
-        function: Of an item.
-        items: Taken one at a time, in the caller's thread.
-        workers: Threads.
-        ahead: How many items are taken before the first one's result is handed out.
+        function: A function of an item.
+        items: The items, taken one at a time in the caller's thread.
+        workers: Number of threads.
+        ahead: Number of items that are taken before the first future is yielded.
 
     Yields:
         The futures, in the order of the items.
@@ -129,7 +130,7 @@ def ordered_futures(
                     yield waiting.popleft()
             while waiting:
                 yield waiting.popleft()
-        finally:  # also when nobody asks for the rest
+        finally:  # also if the caller stops iterating
             for future in waiting:
                 future.cancel()
 
@@ -137,15 +138,15 @@ def ordered_futures(
 def readable(
     futures: Iterable[Future], on_error: OnError | None, skipped: Callable[[int], object] = lambda index: None
 ) -> Iterator[tuple[int, Any]]:
-    """Results with their places, without those that ended in a `UserError`.
+    """Yields the results with their indices, without those that failed with a `UserError`.
 
     Args:
-        futures: In order.
-        on_error: Gets the place and the error; None raises it.
-        skipped: Called with the place of one that is left out.
+        futures: The futures in order.
+        on_error: Called with the index and the error; None raises the error.
+        skipped: Called with the index of a result that is left out.
 
     Yields:
-        Place and result.
+        Index and result.
     """
     for index, future in enumerate(futures):
         try:

@@ -1,4 +1,4 @@
-"""Large pictures in overlapping tiles, each computed as a picture of its own.
+"""Detection in large pictures by overlapping tiles, each computed as a separate picture.
 
 Shape legend: H, W height and width of a picture, T tiles, N objects.
 """
@@ -17,7 +17,7 @@ from jaxmaskrcnn.inference.stream import Prediction, StreamingPredictor, ordered
 
 
 class Tile(NamedTuple):
-    """A rectangle of a picture in whole pixels; ``x1`` and ``y1`` are the first ones outside of it."""
+    """A rectangle of a picture in whole pixels; ``x1`` and ``y1`` are the first ones outside it."""
 
     y0: int
     x0: int
@@ -26,13 +26,13 @@ class Tile(NamedTuple):
 
 
 def make_tiles(height: int, width: int, size: int, overlap: int) -> list[Tile]:
-    """The tiles of a picture: as few as possible, all of one size, spread evenly.
+    """Divides a picture into tiles: as few as possible, all of one size, evenly spaced.
 
     Args:
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
+        height: Height of the picture, in pixels.
+        width: Width of the picture, in pixels.
         size: Side of a tile in pixels; a side of the picture that is shorter is not cut.
-        overlap: Pixels that neighbours share at least.
+        overlap: Smallest overlap of neighbouring tiles in pixels.
 
     Returns:
         T tiles, row by row.
@@ -54,21 +54,21 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
 
 
 class TiledPredictor(StreamingPredictor):
-    """A predictor that cuts large pictures into tiles and joins what it finds in them.
+    """A predictor that cuts large pictures into tiles and joins the results.
 
-    Every tile is resized as a whole picture would be: small objects of a large picture are seen
-    larger. A picture that fits into one tile is not cut, and gives what the predictor gives. Until the
-    end masks are COCO's run lengths, which take little memory whatever the size of the picture.
+    Every tile is resized like a whole picture, so that small objects of a large picture appear larger. A
+    picture that fits into one tile is not cut, and its result is the predictor's. Masks stay in COCO's
+    run-length encoding until the end, which takes little memory whatever the size of the picture.
 
     Args:
-        predictor: `Predictor` or `AugmentedPredictor`; its limits count for each tile.
+        predictor: `Predictor` or `AugmentedPredictor`; its limits apply to each tile.
         size: Side of a tile, in pixels of the picture.
-        overlap: Pixels that neighbouring tiles share at least; None takes a quarter of the size.
-            Objects that are smaller than it are seen whole in some tile.
+        overlap: Smallest overlap of neighbouring tiles in pixels; None takes a quarter of the size.
+            Objects smaller than the overlap are completely visible in some tile.
 
     Attributes:
-        config: The predictor's.
-        categories: What ``labels`` are ids of.
+        config: The predictor's configuration.
+        categories: The categories that ``labels`` are ids of.
 
     Raises:
         UserError: The size or the overlap is out of range.
@@ -97,7 +97,7 @@ class TiledPredictor(StreamingPredictor):
         cut: collections.deque[tuple[int, np.ndarray, list[Tile]]] = collections.deque()
 
         def tiles() -> Iterator[np.ndarray]:
-            # Large pictures: one is read while the one before is computed.
+            # Pictures may be large, so only one is read ahead while the previous one is computed.
             futures = ordered_futures(read_image, images, workers=1, ahead=1)
             for index, pixels in readable(futures, on_error):
                 height, width = pixels.shape[:2]

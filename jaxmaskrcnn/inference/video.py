@@ -1,4 +1,4 @@
-"""Video files: frames in, frames out.
+"""Reads and writes video files frame by frame.
 
 Shape legend: H, W height and width of a frame.
 """
@@ -15,14 +15,14 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_path
 
 SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts .ogv".split())
-_QUALITY = "20"  # of H.264 (crf): small errors are not seen
+_QUALITY = "20"  # H.264's constant rate factor; errors are hardly visible
 
 
 def require_reader():
-    """The library that reads and writes videos.
+    """Imports the library that reads and writes videos.
 
     Raises:
-        UserError: It is not installed.
+        UserError: The library is not installed.
     """
     try:
         import av
@@ -32,11 +32,11 @@ def require_reader():
 
 
 class Frame(NamedTuple):
-    """A picture of a video.
+    """A frame of a video.
 
     Attributes:
         pixels: uint8 RGB [H, W, 3], upright.
-        seconds: When it is shown.
+        seconds: Its time in the video.
     """
 
     pixels: np.ndarray
@@ -47,11 +47,11 @@ class VideoReader:
     """A video file, frame by frame.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
 
     Attributes:
-        count: Number of frames; None where the file does not tell.
-        rate: Frames a second, on average.
+        count: Number of frames; None if the file does not give it.
+        rate: Frames per second, on average.
 
     Raises:
         UserError: PyAV is missing, the file cannot be read or has no pictures.
@@ -72,9 +72,9 @@ class VideoReader:
                     raise UserError(f"{self._path} holds no video; give one that does.")
                 yield container
         except (self._av.error.FFmpegError, OSError) as error:
-            said = error.strerror or error
+            reason = error.strerror or error
             raise UserError(
-                f"{self._path} cannot be read as a video ({said}); replace or remove the file."
+                f"{self._path} cannot be read as a video ({reason}); replace or remove the file."
             ) from error
 
     def __iter__(self) -> Iterator[Frame]:
@@ -83,18 +83,18 @@ class VideoReader:
             stream.thread_type = "AUTO"
             for number, frame in enumerate(container.decode(stream)):
                 pixels = frame.to_ndarray(format="rgb24")
-                # Phones store how they were held beside the pictures.
+                # Phones store their orientation beside the frames.
                 turns = round(getattr(frame, "rotation", 0) / 90) % 4
                 seconds = number / float(self.rate) if frame.time is None else frame.time
                 yield Frame(np.ascontiguousarray(np.rot90(pixels, turns)), float(seconds))
 
 
 class VideoWriter:
-    """An mp4 (H.264) that takes its name when it is complete.
+    """An mp4 (H.264) that gets its final name when it is complete.
 
     Args:
-        path: Of the file.
-        rate: Frames a second.
+        path: Path of the file.
+        rate: Frames per second.
 
     Example:
         >>> with VideoWriter(Path("out.mp4"), Fraction(25)) as video:  # doctest: +SKIP
@@ -111,16 +111,16 @@ class VideoWriter:
         self._container = self._closing.enter_context(self._av.open(str(temporary), "w", format="mp4"))
         return self
 
-    def __exit__(self, kind, error, traceback):
-        if kind is None and self._stream is not None:
+    def __exit__(self, error_type, error, traceback):
+        if error_type is None and self._stream is not None:
             self._container.mux(self._stream.encode())
-        return self._closing.__exit__(kind, error, traceback)
+        return self._closing.__exit__(error_type, error, traceback)
 
     def add(self, pixels: np.ndarray) -> None:
-        """Appends a frame, uint8 RGB [H, W, 3]; all have the first one's size."""
+        """Appends a frame, uint8 RGB [H, W, 3]; all frames must have the same size."""
         if self._stream is None:
             self._stream = self._container.add_stream("libx264", rate=self._rate, options={"crf": _QUALITY})
-            # Colours are stored for two by two pixels.
+            # The format yuv420p stores colours for blocks of two by two pixels.
             self._stream.height, self._stream.width = (side - side % 2 for side in pixels.shape[:2])
             self._stream.pix_fmt = "yuv420p"
         even = np.ascontiguousarray(pixels[: self._stream.height, : self._stream.width])

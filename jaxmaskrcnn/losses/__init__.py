@@ -5,7 +5,7 @@ batch add up before the division.
 """
 
 from jaxmaskrcnn.losses.assignment import Regions, match_boxes, sample_regions, sort_targets
-from jaxmaskrcnn.losses.heads import box_losses, mask_loss, wanted_masks
+from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, reduce_terms, smooth_l1
 from jaxmaskrcnn.utils.loss_names import LOSS_NAMES
@@ -22,5 +22,5 @@ __all__ = [
     "sample_regions",
     "smooth_l1",
     "sort_targets",
-    "wanted_masks",
+    "mask_head_targets",
 ]

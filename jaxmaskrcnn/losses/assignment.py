@@ -1,4 +1,4 @@
-"""Which anchor or proposal learns what: matching and sampling, where the libraries' conventions meet.
+"""Assigns targets to anchors and proposals: matching and sampling, by the libraries' conventions.
 
 Shapes: N anchors or proposals, P proposal slots, G ground-truth slots, R sampled regions, K object
 classes.
@@ -25,12 +25,12 @@ class Regions(NamedTuple):
     Attributes:
         boxes: float32 [R, 4].
         labels: int32 [R], 0 to K - 1; meaningless where not positive.
-        matched: int32 [R], the ground-truth slot a positive region learns.
+        matched: int32 [R], the ground-truth slot that a positive region is matched with.
         positive: bool [R].
         valid: bool [R], False in slots that sampling could not fill.
 
     Example:
-        >>> slots = [jnp.zeros(4, kind) for kind in (int, int, bool, bool)]
+        >>> slots = [jnp.zeros(4, dtype) for dtype in (int, int, bool, bool)]
         >>> Regions(jnp.zeros((4, 4)), *slots).positive.sum()
         Array(0, dtype=int32)
     """
@@ -43,13 +43,13 @@ class Regions(NamedTuple):
 
 
 def sort_targets(targets: Targets) -> tuple[Targets, Array]:
-    """Ground truth in an order of its own, so that the order in a file changes nothing.
+    """Sorts ground truth by its values, so that its order in a file has no effect.
 
     Ties in matching go to the first object and sampling may cut the list; both would otherwise
-    depend on the order. Padded slots go last. Masks stay where they are (they are large).
+    depend on the order. Padded slots go last. Masks are not sorted, because they are large.
 
     Args:
-        targets: Of one image.
+        targets: Ground truth of one image.
 
     Returns:
         Targets with ``masks=None``, and int [G]: the original slot of each sorted one.
@@ -72,17 +72,17 @@ def sort_targets(targets: Targets) -> tuple[Targets, Array]:
 def match_boxes(
     boxes: Array, valid: Array, targets: Targets, config: RPNConfig | RegionConfig, **rules: Any
 ) -> tuple[Array, Array]:
-    """Match anchors or proposals to the objects of one image, crowd regions set aside.
+    """Match anchors or proposals to the objects of one image; crowd regions are not objects.
 
-    A box that would be background but lies in a crowd region to ``crowd_overlap`` of its own
-    area, and not merely beside it, is neither positive nor negative. torchvision, Detectron2 and
+    A box that would be background but lies in a crowd region with at least ``crowd_overlap`` of its own
+    area, and more than none of it, is neither positive nor negative. torchvision, Detectron2 and
     MMDetection drop crowd regions.
 
     Args:
         boxes: float [N, 4].
         valid: bool [N]; the others get the label -1.
-        targets: Of one image.
-        config: Crowd rule and ``iou_epsilon``.
+        targets: Ground truth of one image.
+        config: Gives the crowd rule and ``iou_epsilon``.
         **rules: Thresholds and low-quality rule of `jaxmaskrcnn.ops.matching.match`.
 
     Returns:
@@ -105,7 +105,7 @@ def match_boxes(
     check_shapes("match_boxes", boxes=(boxes, "N 4"), valid=(valid, "N"))
     objects = targets.valid & ~targets.crowd
     iou = box_iou(targets.boxes, boxes, epsilon=config.iou_epsilon)
-    # A box that does not exist must not be any object's best one.
+    # A padded box must not become any object's best match.
     iou = jnp.where(valid[None, :], iou, -1)
     matched, label = match(iou, objects, **rules)
     if config.crowd == "ignore":
@@ -119,15 +119,15 @@ def match_boxes(
 def sample_regions(
     proposals: Proposals, targets: Targets, config: RegionConfig, foreground_iou: float, rng: Array | None
 ) -> Regions:
-    """Add the ground truth to the proposals, match them, and sample what the heads learn from.
+    """Add the ground truth to the proposals, match them, and sample the regions that the heads learn from.
 
     Source: Mask R-CNN, section 3.1 (training); torchvision ``select_training_samples``, Detectron2
     ``label_and_sample_proposals``.
 
     Args:
-        proposals: Of one image.
-        targets: Of the same image.
-        config: Sample size and conventions.
+        proposals: Proposals of one image.
+        targets: Ground truth of the same image.
+        config: Gives the sample size and the conventions.
         foreground_iou: A region with at least this IoU is positive, every other one negative.
         rng: Key of the sampler, a scalar; None takes the lowest indices. The draw of a proposal does not
             depend on how many padded slots follow it.

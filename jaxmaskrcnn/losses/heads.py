@@ -31,8 +31,8 @@ def box_losses(
         deltas: float [R, box channels, 4].
         regions: R sampled regions.
         targets: Ground truth, in its original order.
-        classes: How many there are, and where the background is.
-        config: Box weights of the first stage, loss.
+        classes: Gives the number of classes and the place of the background.
+        config: Gives the box weights of the first stage and the loss.
 
     Returns:
         "loss_classifier" and "loss_box_reg"; both count the sampled regions.
@@ -58,14 +58,14 @@ def box_losses(
     )
     targets = one_row_if_empty(targets)
     channel = regions.labels + classes.offset
-    goal = jnp.where(regions.positive, channel, classes.background_channel)
+    target_channel = jnp.where(regions.positive, channel, classes.background_channel)
     log_probability = jax.nn.log_softmax(logits)
-    entropy = -jnp.take_along_axis(log_probability, goal[:, None], axis=1)[:, 0]
+    entropy = -jnp.take_along_axis(log_probability, target_channel[:, None], axis=1)[:, 0]
 
     slot = jnp.zeros_like(channel) if config.class_agnostic else channel
     own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
-    wanted = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.stages[0].box_weights)
-    error = smooth_l1(own - wanted, config.loss.beta).sum(-1)
+    target = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.stages[0].box_weights)
+    error = smooth_l1(own - target, config.loss.beta).sum(-1)
     count = regions.valid.sum().astype(entropy.dtype)
     return {
         "loss_classifier": LossTerm(jnp.where(regions.valid, entropy, 0).sum(), count),
@@ -73,10 +73,10 @@ def box_losses(
     }
 
 
-def wanted_masks(
+def mask_head_targets(
     regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: MaskConfig
 ) -> Array:
-    """What the mask head should predict, by the rule of torchvision, Detectron2 or MMDetection, one image.
+    """Targets of the mask head in one image, by the rule of torchvision, Detectron2 or MMDetection.
 
     Args:
         regions: Q regions.
@@ -84,8 +84,8 @@ def wanted_masks(
         side: M, static.
         width: Width of the canvas in pixels.
         image_size: int [2], the image without padding.
-        config: Rule of the mask targets. Under "polygon" an object without polygons has the target
-            of "threshold", as Detectron2 treats bitmaps.
+        config: Gives the rule of the mask targets. With "polygon", an object without polygons has the
+            target of "threshold", as Detectron2 treats bitmaps.
 
     Returns:
         float [Q, M, M] in 0 to 1.
@@ -99,8 +99,8 @@ def wanted_masks(
         >>> targets = Targets(box, jnp.array([2]), masks, ~one, one)
         >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
         >>> config = MaskConfig(targets="threshold")
-        >>> wanted = jax.jit(wanted_masks, static_argnames=("side", "width", "config"))
-        >>> wanted(regions, targets, 2, 8, jnp.array([8, 8]), config)[0].tolist()
+        >>> make_targets = jax.jit(mask_head_targets, static_argnames=("side", "width", "config"))
+        >>> make_targets(regions, targets, 2, 8, jnp.array([8, 8]), config)[0].tolist()
         [[1.0, 0.0], [1.0, 0.0]]
     """
     targets = one_row_if_empty(targets)
@@ -139,12 +139,12 @@ def mask_loss(
     Source: Mask R-CNN, section 3.
 
     Args:
-        logits: float [Q, M, M], of the regions' own classes.
-        regions: The first Q of the sampled regions, among them all positive ones.
+        logits: float [Q, M, M], those of each region's own class.
+        regions: The first Q of the sampled regions, which include all positive ones.
         targets: Ground truth with packed masks or polygons.
         width: Width of the canvas in pixels, which packed masks round up.
         image_size: int [2], the image without padding; its masks end there.
-        config: Rule of the mask targets.
+        config: Gives the rule of the mask targets.
 
     Returns:
         "loss_mask", counted in mask pixels.
@@ -163,7 +163,7 @@ def mask_loss(
     """
     check_shapes("mask_loss", boxes=(regions.boxes, "Q 4"), logits=(logits, "Q M M"))
     side = logits.shape[-1]
-    wanted = wanted_masks(regions, targets, side, width, image_size, config)
-    bce = binary_cross_entropy(logits, jax.lax.stop_gradient(wanted).astype(logits.dtype))
+    expected = mask_head_targets(regions, targets, side, width, image_size, config)
+    bce = binary_cross_entropy(logits, jax.lax.stop_gradient(expected).astype(logits.dtype))
     total = jnp.where(regions.positive[:, None, None], bce, 0).sum()
     return {"loss_mask": LossTerm(total, regions.positive.sum().astype(bce.dtype) * side * side)}

@@ -34,7 +34,7 @@ def rpn_losses(
         deltas: float [N, 4].
         anchors: N anchors.
         targets: Ground truth.
-        config: Thresholds, sample size, loss and normaliser.
+        config: Gives the thresholds, sample size, loss and normaliser.
         rng: Key of the sampler, a scalar; None takes the lowest indices.
 
     Returns:
@@ -76,10 +76,10 @@ def rpn_losses(
     chosen = sample(label, priority, config.batch_size, config.positive_fraction)
 
     bce = binary_cross_entropy(objectness[chosen.index], chosen.positive.astype(objectness.dtype))
-    goal = encode_boxes(
+    target = encode_boxes(
         anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]], (1.0, 1.0, 1.0, 1.0)
     )
-    error = smooth_l1(deltas[chosen.index] - goal, config.loss.beta).sum(-1)
+    error = smooth_l1(deltas[chosen.index] - target, config.loss.beta).sum(-1)
     count = (
         chosen.valid.sum().astype(bce.dtype)
         if config.loss_count == "sampled"

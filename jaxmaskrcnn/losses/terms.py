@@ -1,4 +1,4 @@
-"""What the losses are made of, and how sums and counts become scalars."""
+"""Elementwise losses, and the reduction of sums and counts to scalars."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def smooth_l1(error: Array, beta: float) -> Array:
 
     Args:
         error: [...], differences.
-        beta: Where the square ends, at least 0.
+        beta: Error at which the quadratic part ends, at least 0.
 
     Returns:
         [...], elementwise.
@@ -31,7 +31,7 @@ def smooth_l1(error: Array, beta: float) -> Array:
 
 
 def binary_cross_entropy(logits: Array, targets: Array) -> Array:
-    """Cross entropy with logits (Mask R-CNN, section 3), in the form that does not overflow.
+    """Binary cross entropy with logits (Mask R-CNN, section 3), in a form that does not overflow.
 
     Args:
         logits: [...].
@@ -48,7 +48,7 @@ def binary_cross_entropy(logits: Array, targets: Array) -> Array:
 
 
 def reduce_terms(terms: dict[str, LossTerm], axis_name: str | None = None) -> dict[str, Array]:
-    """Scalars from sums and counts, over all devices of an axis.
+    """Reduces sums and counts to scalars, over all devices of an axis.
 
     Args:
         terms: Scalar totals and counts.

@@ -1,4 +1,4 @@
-"""From the box head's output to the detections of one image.
+"""Selects the detections of one image from the box head's output.
 
 Shapes: P proposal slots, D detection slots, K object classes.
 """
@@ -26,8 +26,8 @@ def select_detections(
 ) -> Detections:
     """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
 
-    A box that is not finite, or comes of deltas that are not, is left out, and so is a proposal whose
-    probabilities are not finite.
+    A box is left out if it or its deltas are not finite, and so is a proposal whose probabilities are
+    not finite.
 
     Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
 
@@ -36,9 +36,9 @@ def select_detections(
         deltas: float [P, box channels, 4].
         proposals: P slots.
         image_size: int [2], the image without padding.
-        classes: How many there are, and where the background is.
-        box: How deltas are decoded.
-        config: Thresholds and limits.
+        classes: Gives the number of classes and the place of the background.
+        box: Gives how deltas are decoded.
+        config: Gives the thresholds and limits.
 
     Returns:
         Detections with D slots and ``masks=None``.

@@ -1,4 +1,4 @@
-"""What travels through every layer of a backbone, and a backbone with its neck.
+"""The information that every layer of a backbone receives, and a backbone with its neck.
 
 Shapes: B images, H and W of the canvas, L levels, h and w of a level, C channels.
 """
@@ -22,9 +22,9 @@ class Pass:
     """One pass of a batch through the network.
 
     Attributes:
-        extents: int [B, 2], see `padding.py`; None where all images fill the canvas.
-        keys: One random key an image, [B], for layers that draw; None draws nothing.
-        train: Batch norm (with the norm "bn") uses and updates the batch's statistics.
+        extents: int [B, 2], see `padding.py`; None if all images fill the canvas.
+        keys: One random key per image, [B], for layers that draw random numbers; None draws none.
+        train: Whether batch norm (the norm "bn") uses and updates the batch's statistics.
 
     Example:
         >>> Pass(extents=jnp.array([[32, 64]])).inside(16, (4, 4)).sum()
@@ -49,15 +49,15 @@ class Pass:
 
 
 class Backbone(nnx.Module):
-    """A backbone and its neck: images to the levels that everything else reads.
+    """A backbone and its neck: from images to the levels that the rest of the detector reads.
 
     Args:
-        config: ``backbone``, ``neck`` and ``compute``.
-        rngs: For the initial weights.
+        config: Gives ``backbone``, ``neck`` and ``compute``.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         body: The backbone, or any module that is called in the same way and has its ``levels``.
-        fpn: The neck, likewise; None where the backbone's maps are the levels.
+        fpn: The neck, likewise; None if the backbone's maps are the levels.
 
     Example:
         >>> levels = jax.eval_shape(model.backbone, jnp.zeros((1, 64, 96, 3)))

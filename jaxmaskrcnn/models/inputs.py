@@ -1,9 +1,9 @@
-"""The network's input from a batch's images: resized and flipped where they are not yet, and normalised.
+"""Makes the network's input from a batch's images: resizes and flips them if necessary, and normalises them.
 
-Images that come as decoded are resized here, as products with a matrix for each axis. The host then only
-decodes, and bytes of the images' own size cross over. The rules are those of `ops/resize.py`, in float32.
+Images that are only decoded are resized here, as products with a matrix for each axis. The host then only
+decodes, and images are transferred at their own size. The rules are those of `ops/resize.py`, in float32.
 Pillow and OpenCV compute in whole numbers, and where they round differently the result is one grey level off:
-less than one pixel of a hundred of Pillow's, one of ten of OpenCV's.
+fewer than one pixel in a hundred for Pillow, one in ten for OpenCV.
 
 Shape legend: B images, h, w the decoded images' canvas, H, W the network's.
 """
@@ -21,11 +21,11 @@ _CV2_ONE = 2048  # OpenCV's weights have 11 fractional bits
 
 
 def network_input(batch: Batch, config: ModelConfig) -> Array:
-    """The images of a batch as the network takes them.
+    """Makes the network's input from the images of a batch.
 
     Args:
-        batch: With images of any kind.
-        config: Kernel, channel order, scale, mean and standard deviation.
+        batch: A batch with images in any form.
+        config: Gives the kernel, channel order, scale, mean and standard deviation.
 
     Returns:
         float32 [B, H, W, 3], normalised, exactly zero outside of each image.
@@ -41,13 +41,13 @@ def network_input(batch: Batch, config: ModelConfig) -> Array:
 def normalise(images: Array, image_sizes: Array, config: ModelConfig, *, finished: bool = True) -> Array:
     """Normalises padded uint8 images on the device; float32 images already are.
 
-    A quarter of the bytes cross from host to device when uint8 images are normalised there.
+    Transferring uint8 images and normalising them on the device moves a quarter of the bytes.
 
     Args:
         images: uint8 RGB [B, H, W, 3], or float32, returned unchanged.
         image_sizes: int [B, 2], height and width of each image inside the canvas.
-        config: Channel order, scale, mean and standard deviation.
-        finished: False where float32 images are RGB grey levels, to be normalised too.
+        config: Gives the channel order, scale, mean and standard deviation.
+        finished: False if float32 images are RGB grey levels that must be normalised too.
 
     Returns:
         float32 [B, H, W, 3], exactly zero outside of the image (not minus the mean). Compilers replace
@@ -69,30 +69,30 @@ def _resized(pixels, size, flip, new_size, canvas, kernel):
     mirrored = columns[jnp.where(place < new_size[1], new_size[1] - 1 - place, place)]
     columns = jnp.where(flip, mirrored, columns)
 
-    def rounded(x):
+    def to_grey_levels(x):
         return x if kernel == "torch" else jnp.clip(jnp.floor(x + 0.5), 0, 255)
 
     # Pillow goes along x first, and rounds in between.
     wide = jnp.einsum("xw,hwc->hxc", columns, pixels.astype(jnp.float32), precision="highest")
-    wide = rounded(wide) if kernel == "pil" else wide
-    return rounded(jnp.einsum("yh,hxc->yxc", rows, wide, precision="highest"))
+    wide = to_grey_levels(wide) if kernel == "pil" else wide
+    return to_grey_levels(jnp.einsum("yh,hxc->yxc", rows, wide, precision="highest"))
 
 
 def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, kernel: str) -> Array:
     """Resizing along one axis as a matrix: ``new column = matrix @ column``.
 
     Args:
-        length: Of the image on this axis, a scalar; may be traced.
-        new_length: After resizing, likewise.
-        pixels: Pixels that there are, static; those from ``length`` on do not count.
-        places: Pixels wanted, static; those from ``new_length`` on are zero.
+        length: Length of the image on this axis, a scalar; may be traced.
+        new_length: Length after resizing, likewise.
+        pixels: Number of input pixels, static; those from ``length`` on are ignored.
+        places: Number of output pixels, static; those from ``new_length`` on are zero.
         kernel: ``InputConfig.resize_kernel``: "torch", "pil" or "cv2".
 
     Returns:
         float32 [places, pixels].
 
     Raises:
-        ValueError: ``kernel`` is something else.
+        ValueError: ``kernel`` is unknown.
 
     Example:
         >>> resize_matrix(2, 3, 2, 3, "torch").round(2).tolist()
@@ -104,7 +104,7 @@ def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, ke
     scale = jnp.asarray(length, jnp.float32) / jnp.asarray(new_length, jnp.float32)
     position = scale * (place + 0.5) - 0.5  # of the place, in pixels
     if kernel == "pil":
-        # A triangle as wide as a place, cut off at the borders.
+        # A triangle kernel with the radius of an output pixel, cut off at the borders.
         weights = jnp.maximum(1 - jnp.abs(pixel - position) / jnp.maximum(scale, 1), 0)
         weights = jnp.where(pixel < length, weights, 0)
         weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)

@@ -33,10 +33,10 @@ class Conv(nnx.Module):
 
     def __init__(self, features_in: int, features_out: int, size: int, *, stride=1, groups=1, bias=True,
                  init=kaiming_normal, dtype="float32", rngs: nnx.Rngs):  # fmt: skip
-        kind = param_dtype(dtype)
+        weight_dtype = param_dtype(dtype)
         shape = (size, size, features_in // groups, features_out)
-        self.kernel = nnx.Param(init(rngs.params(), shape, kind))
-        self.bias = nnx.Param(jnp.zeros(features_out, kind)) if bias else None
+        self.kernel = nnx.Param(init(rngs.params(), shape, weight_dtype))
+        self.bias = nnx.Param(jnp.zeros(features_out, weight_dtype)) if bias else None
         self.stride, self.groups, self.dtype = stride, groups, dtype
 
     def __call__(self, x: Array, affine=None, *, shortcut: Array | None = None, relu: bool = False) -> Array:
@@ -45,7 +45,7 @@ class Conv(nnx.Module):
         Args:
             x: [N, h, w, C_in].
             affine: Scale and shift of a fixed norm, each [C_out]. The scale goes into the kernel.
-            shortcut: Of the result's shape; or None.
+            shortcut: An array of the result's shape, or None.
             relu: Whether negative results become 0.
 
         Returns:
@@ -61,15 +61,15 @@ class Conv(nnx.Module):
 
 
 def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, shortcut=None, relu=False):
-    """``relu(norm(conv(x)) + shortcut)``, as one operation where the norm is none or fixed.
+    """``relu(norm(conv(x)) + shortcut)``, as one operation if there is no norm or a fixed one.
 
     Args:
         conv: Conv.
         norm: A layer of `norm.py`, or None.
         x: [N, h, w, C].
-        mask: bool, broadcastable to the output: the cells that count for the norm; or None.
+        mask: bool, broadcastable to the output: the cells that the norm takes into account; or None.
         train: See `norm.py`.
-        shortcut: Of the result's shape; or None.
+        shortcut: An array of the result's shape, or None.
         relu: Whether negative results become 0.
 
     Returns:
@@ -93,7 +93,7 @@ def linear(features_in: int, features_out: int, *, init=xavier_fill, dtype="floa
 
 
 class ConvNorm(nnx.Module):
-    """A convolution and its norm; the convolution has a bias only where no norm follows.
+    """A convolution and its norm; the convolution has a bias only if no norm follows.
 
     Attributes:
         conv: Conv.
@@ -114,7 +114,7 @@ class ConvNorm(nnx.Module):
 
 
 def conv_stack(features_in: int, features: int, count: int, *, norm: str, dtype: str, rngs) -> nnx.List:
-    """``count`` 3x3 ConvNorm layers, as box and mask heads begin with."""
+    """``count`` 3x3 ConvNorm layers, with which box and mask heads begin."""
     layers = []
     for _ in range(count):
         layers.append(ConvNorm(features_in, features, 3, norm=norm, dtype=dtype, rngs=rngs))
@@ -125,7 +125,7 @@ def conv_stack(features_in: int, features: int, count: int, *, norm: str, dtype:
 class Deconv2x2(nnx.Module):
     """Transposed convolution with kernel 2 and stride 2: every cell becomes four.
 
-    The four outputs of a cell depend on that cell alone, so the layer is one matrix product
+    The four outputs of a cell depend only on that cell, so the layer is one matrix product
     followed by a rearrangement of depth into space; that is exact, and its gradient is a
     matrix product as well, where a general transposed convolution's is slow on GPUs.
 
@@ -135,11 +135,11 @@ class Deconv2x2(nnx.Module):
     """
 
     def __init__(self, features_in: int, features_out: int, *, dtype="float32", rngs: nnx.Rngs):
-        kind = param_dtype(dtype)
+        weight_dtype = param_dtype(dtype)
         # Fan-out of a transposed convolution as torch counts it: C_in * 4 for weights [in, out, 2, 2].
         init = nnx.initializers.normal((2.0 / (4 * features_in)) ** 0.5)
-        self.kernel = nnx.Param(init(rngs.params(), (2, 2, features_in, features_out), kind))
-        self.bias = nnx.Param(jnp.zeros(features_out, kind))
+        self.kernel = nnx.Param(init(rngs.params(), (2, 2, features_in, features_out), weight_dtype))
+        self.bias = nnx.Param(jnp.zeros(features_out, weight_dtype))
         self.dtype = dtype
 
     def __call__(self, x: Array, relu: bool = False) -> Array:

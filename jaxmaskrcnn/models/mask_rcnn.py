@@ -1,4 +1,4 @@
-"""Mask R-CNN (He et al., 2017): backbone, proposals, box head, mask head, put together.
+"""Mask R-CNN (He et al., 2017): backbone, proposals, box head and mask head in one module.
 
 Shapes: B images, H and W of the canvas, L levels, P proposal slots, R sampled regions, Q mask
 slots, D detection slots, K object classes, M the side of a mask.
@@ -7,7 +7,6 @@ slots, D detection slots, K object classes, M the side of a mask.
 import fnmatch
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +30,12 @@ Array = jax.Array
 class MaskRCNN(nnx.Module):
     """The detector (He et al., 2017); with ``config.mask`` None it is Faster R-CNN.
 
-    Everything but the layers is a function of one image, mapped over the batch. Any of the four parts
-    can be replaced by assigning another module that is called in the same way.
+    Everything except the layers is a function of one image, mapped over the batch. Any part can be
+    replaced by assigning another module that is called in the same way.
 
     Args:
         config: Architecture and conventions.
-        rngs: For the initial weights.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         config: ModelConfig.
@@ -45,9 +44,6 @@ class MaskRCNN(nnx.Module):
         trunk: Layers between pooled regions and heads, or None.
         box_head: BoxHead.
         mask_head: MaskHead, or None.
-
-    Raises:
-        ConfigError: The box head has another number of stages than one.
 
     Example:
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
@@ -61,11 +57,10 @@ class MaskRCNN(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         if len(config.box.stages) != 1:
             raise ConfigError(
-                f"box.stages has {len(config.box.stages)} entries; give one, as there are no cascades yet."
+                f"box.stages has {len(config.box.stages)} entries; give one; cascades are not supported yet."
             )
         self.config = config
-        channels = config.region_channels
-        c: dict[str, Any] = dict(dtype=config.compute.dtype, rngs=rngs)
+        channels, c = config.region_channels, dict(dtype=config.compute.dtype, rngs=rngs)
         self.backbone = Backbone(config, rngs=rngs)
         self.rpn = RPNHead(config.rpn, config.levels, **c)
         self.trunk = config.trunk and build(config.trunk, config.backbone, **c)
@@ -76,7 +71,7 @@ class MaskRCNN(nnx.Module):
 
     @property
     def region_heads(self) -> tuple[RegionHead, ...]:
-        """What is predicted for the final boxes: masks, or nothing."""
+        """The heads that predict something for the final boxes: the mask head, or none."""
         return tuple(head for head in (self.mask_head,) if head is not None)
 
     @property
@@ -105,7 +100,7 @@ class MaskRCNN(nnx.Module):
             batch: Gives extents and image sizes.
             levels: One map for each of ``config.levels``, [B, h, w, C].
             train: Chooses the training or the test counts of proposals.
-            pass_: See `Pass`; None is that of a prediction.
+            pass_: See `Pass`; None takes that of a prediction.
 
         Returns:
             Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
@@ -113,7 +108,7 @@ class MaskRCNN(nnx.Module):
         """
         rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
         objectness, deltas = self.rpn(levels, pass_ or Pass(batch.extents))
-        sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
+        sizes = tuple(x.shape[1:3] for x in levels)
         anchors = jax.vmap(lambda extent: image_anchors(sizes, strides, extent, rpn.anchors))(batch.extents)
         select = functools.partial(select_proposals, config=rpn, level_sizes=sizes, train=train)
         proposals = jax.vmap(
@@ -142,7 +137,7 @@ class MaskRCNN(nnx.Module):
             batch: Gives extents and image sizes.
             levels: One map for each of ``config.levels``, [B, h, w, C].
             boxes: [B, R, 4], XYXY in pixels of the network's input.
-            config: Such as ``model.config.box.pool``.
+            config: Pooling settings, such as ``model.config.box.pool``.
 
         Returns:
             [B * R, S, S, C].
@@ -156,10 +151,10 @@ class MaskRCNN(nnx.Module):
         """The losses as sums and counts.
 
         Args:
-            batch: With targets.
+            batch: A batch with targets.
             rng: Key for sampling, a scalar; None takes the lowest indices first.
-            first_position: Place of the first image in the global batch, a scalar. Random draws depend
-                on an image's place there, not on the device it is on.
+            first_position: Position of the first image in the global batch, a scalar. Random draws depend
+                on an image's position there, not on its device.
             train: False keeps batch norm's statistics as they are, for validation losses.
 
         Returns:
@@ -205,12 +200,12 @@ class MaskRCNN(nnx.Module):
         """The losses of a batch.
 
         Args:
-            batch: With targets.
+            batch: A batch with targets.
             rng: Key for sampling, a scalar; None takes the lowest indices first.
 
         Returns:
-            By name, each a scalar: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and,
-            with a mask head, loss_mask. Their sum is what training minimises.
+            Scalars by name: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with a
+            mask head, loss_mask. Their sum is what training minimises.
         """
         return losses.reduce_terms(self.loss_terms(batch, rng))
 
@@ -218,7 +213,7 @@ class MaskRCNN(nnx.Module):
         """Detections of a batch at the scale of the network's input.
 
         Args:
-            batch: Without or with targets, which are not looked at.
+            batch: The batch; its targets, if any, are ignored.
 
         Returns:
             Detections with a leading B and ``detections.per_image`` slots, best first.
@@ -248,7 +243,7 @@ class MaskRCNN(nnx.Module):
         """Masks of given boxes, those of `detect` or any others.
 
         Args:
-            batch: The images that the levels are of; gives extents and image sizes.
+            batch: The images that the levels were computed from; gives extents and image sizes.
             levels: One map for each of ``config.levels``, [B, h, w, C].
             boxes: [B, D, 4], XYXY in pixels of the network's input.
             labels: int [B, D], 0 to K - 1.
@@ -257,16 +252,15 @@ class MaskRCNN(nnx.Module):
         Returns:
             float32 [B, D, M, M], probabilities inside of the boxes; zeros where not valid.
         """
-        assert self.mask_head is not None
         found = Detections(boxes, jnp.zeros(valid.shape), labels, None, valid)
         return self.mask_head.predict(self.pooler(batch, levels), found)["masks"]
 
 
 def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:
-    """An nnx filter: the parameters that training updates.
+    """Makes an nnx filter of the parameters that training updates.
 
-    Frozen batch norm is no parameter to begin with. The first stages of the backbone are left out as its
-    ``freeze_at`` says, which counts as Detectron2's FREEZE_AT does.
+    Frozen batch norm has no parameters. The first stages of the backbone are left out according to its
+    ``freeze_at``, which counts like Detectron2's FREEZE_AT.
 
     Args:
         model: The detector.
@@ -294,15 +288,15 @@ def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
 
     Args:
         config: Architecture and conventions.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Returns:
-        The model; what ``MaskRCNN(config, rngs=nnx.Rngs(key))`` makes, in less time.
+        The same model as ``MaskRCNN(config, rngs=nnx.Rngs(key))``, in less time.
 
     Example:
         >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))  # doctest: +SKIP
     """
-    # Run once, so code that is made quickly beats quick code.
+    # Runs once, so compile time dominates: XLA's optimisation is skipped on CPU.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     build = jax.jit(lambda key: MaskRCNN(config, rngs=nnx.Rngs(key)), compiler_options=options)
     return build(jax.random.key(seed))

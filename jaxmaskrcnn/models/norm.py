@@ -16,12 +16,12 @@ Array = jax.Array
 class FrozenStat(nnx.Variable):
     """A constant that comes with the weights: never differentiated, never updated.
 
-    Being no ``nnx.Param``, it is out of the reach of every optimizer and every gradient. A type of
-    Flax's variables of its own, so that filters can name it.
+    As it is not an ``nnx.Param``, no optimizer and no gradient uses it. It is a separate type of Flax
+    variable, so that filters can name it.
 
     Example:
         >>> layer = FrozenBatchNorm(4)
-        >>> [len(jax.tree.leaves(nnx.state(layer, kind))) for kind in (FrozenStat, nnx.Param)]
+        >>> [len(jax.tree.leaves(nnx.state(layer, type_))) for type_ in (FrozenStat, nnx.Param)]
         [4, 0]
     """
 
@@ -39,12 +39,12 @@ class FrozenBatchNorm(nnx.Module):
     Args:
         features: Number of channels C.
         epsilon: Added to the variance. torchvision's COCO_V1 weights were made with 0.
-        affine_trainable: Train scale and bias and keep the statistics fixed, as MMDetection's
+        affine_trainable: Whether to train scale and bias with fixed statistics, as MMDetection's
             ``norm_eval=True`` does.
-        dtype: Of the activations, as in ComputeConfig.
+        dtype: Dtype of the activations, as in ComputeConfig.
 
     Attributes:
-        scale, bias, mean, var: [C], as torch names them weight, bias, running_mean and running_var.
+        scale, bias, mean, var: [C]; torch calls them weight, bias, running_mean and running_var.
 
     Example:
         >>> layer = FrozenBatchNorm(4)
@@ -56,12 +56,12 @@ class FrozenBatchNorm(nnx.Module):
     def __init__(self, features: int, *, epsilon: float = 1e-5, affine_trainable=False, dtype="float32"):
         self.epsilon = epsilon
         affine = nnx.Param if affine_trainable else FrozenStat
-        kind = param_dtype(dtype)
-        self.scale, self.bias = affine(jnp.ones(features, kind)), affine(jnp.zeros(features, kind))
-        self.mean, self.var = FrozenStat(jnp.zeros(features, kind)), FrozenStat(jnp.ones(features, kind))
+        shape, dtype = (features,), param_dtype(dtype)
+        self.scale, self.bias = affine(jnp.ones(shape, dtype)), affine(jnp.zeros(shape, dtype))
+        self.mean, self.var = FrozenStat(jnp.zeros(shape, dtype)), FrozenStat(jnp.ones(shape, dtype))
 
     def affine(self) -> tuple[Array, Array]:
-        """What the statistics and the affine part come to.
+        """Combines the statistics and the affine part.
 
         Returns:
             Factor and summand of each channel, both [C].
@@ -70,12 +70,12 @@ class FrozenBatchNorm(nnx.Module):
         return scale, self.bias[...] - self.mean[...] * scale
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
-        """The affine map; two arguments are for the other norms' sake.
+        """The affine map.
 
         Args:
             x: [B, h, w, C].
-            mask: [B, h, w, 1], not looked at.
-            train: Not looked at.
+            mask: Unused; all norm layers have the same arguments.
+            train: Unused, likewise.
 
         Returns:
             [B, h, w, C].
@@ -85,31 +85,30 @@ class FrozenBatchNorm(nnx.Module):
 
 
 def sum_over(axis_name: str | None) -> Callable:
-    """``psum`` over a named axis; for None, which is a single replica, what is passed in."""
+    """``psum`` over a named axis; for None, which means a single replica, the identity."""
     return functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda tree: tree
 
 
 class BatchNorm(nnx.Module):
-    """Ordinary batch norm with torch's settings; padding outside of the extents does not count.
+    """Ordinary batch norm with torch's settings; padding outside the extents is ignored.
 
-    The statistics of a batch that is split over devices are those of the whole batch, where the axis
-    of the devices is named (`synchronise`): counts and sums are added up over the devices, so that a
-    device with much padding, or with few regions, counts for as much as it has. Slices of a batch
-    that are computed one after the other (gradient accumulation) have statistics of their own, and
-    each of them moves the running ones.
+    If the axis of the devices is named (`synchronise`), the statistics of a batch that is split over
+    devices are those of the whole batch: counts and sums are added over the devices, so that a device
+    is weighted by its number of valid cells. Slices of a batch that are computed successively (gradient
+    accumulation) have separate statistics, and each of them updates the running ones.
 
     Source: Ioffe and Szegedy, 2015; torchvision's and Detectron2's momentum 0.1 is 0.9 here.
 
     Args:
         features: Number of channels C.
         epsilon: Added to the variance.
-        dtype: Of the activations, as in ComputeConfig.
-        rngs: Unused by the constant initial values, but what Flax's layers ask for.
+        dtype: Dtype of the activations, as in ComputeConfig.
+        rngs: Unused, as the initial values are constant; Flax's layers take it.
 
     Attributes:
         scale, bias: The trained affine map, [C].
         mean, var: Running statistics, [C].
-        axis_name: Axis of the devices to add up over; None for the batch at hand alone.
+        axis_name: Axis of the devices to sum over; None for the statistics of the local batch.
 
     Example:
         >>> layer = BatchNorm(4, rngs=nnx.Rngs(0))
@@ -119,12 +118,9 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
-        kind = param_dtype(dtype)
-        self.scale, self.bias = nnx.Param(jnp.ones(features, kind)), nnx.Param(jnp.zeros(features, kind))
-        self.mean, self.var = (
-            nnx.BatchStat(jnp.zeros(features, kind)),
-            nnx.BatchStat(jnp.ones(features, kind)),
-        )
+        shape, stored = (features,), param_dtype(dtype)
+        self.scale, self.bias = nnx.Param(jnp.ones(shape, stored)), nnx.Param(jnp.zeros(shape, stored))
+        self.mean, self.var = nnx.BatchStat(jnp.zeros(shape, stored)), nnx.BatchStat(jnp.ones(shape, stored))
         self.epsilon, self.momentum, self.dtype = epsilon, 0.9, dtype
         self.axis_name: str | None = None
 
@@ -134,7 +130,7 @@ class BatchNorm(nnx.Module):
         Args:
             x: [B, h, w, C].
             mask: bool, broadcastable to [B, h, w, 1]: cells that count for the statistics; None for all.
-            train: Use the statistics of the batch and move the running ones.
+            train: Whether to use the statistics of the batch and update the running ones.
 
         Returns:
             [B, h, w, C].
@@ -155,7 +151,7 @@ class BatchNorm(nnx.Module):
         count = everywhere(local)
         divisor = jnp.maximum(count, 1)
         mean = everywhere(jnp.where(counted, x, 0).sum(axes)) / divisor
-        # The fast variance, mean of squares less square of mean, loses digits that torch keeps.
+        # Not the mean of squares minus the square of the mean, which loses digits that torch keeps.
         var = everywhere(jnp.square(jnp.where(counted, x - mean, 0)).sum(axes)) / divisor
         for running, now in ((self.mean, mean), (self.var, var)):
             moved = self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(now)
@@ -164,10 +160,10 @@ class BatchNorm(nnx.Module):
 
 
 def synchronise(model: nnx.Module, axis_name: str | None) -> None:
-    """Let every `BatchNorm` of a model take its statistics over the devices of a named axis.
+    """Makes every `BatchNorm` of a model compute its statistics over the devices of a named axis.
 
     Args:
-        model: Changed in place; nothing but a name is stored.
+        model: Changed in place; only the name is stored.
         axis_name: As ``jax.pmap`` or a mesh names it; None undoes it.
 
     Example:
@@ -183,15 +179,15 @@ def synchronise(model: nnx.Module, axis_name: str | None) -> None:
 
 
 class GroupNorm(nnx.GroupNorm):
-    """Group norm with 32 groups; padding outside of the extents does not count.
+    """Group norm with 32 groups; padding outside the extents is ignored.
 
     Source: Wu and He, 2018, as in Detectron2 and MMDetection.
 
     Args:
         features: Number of channels C, a multiple of 32.
         epsilon: Added to the variance.
-        dtype: Of the activations, as in ComputeConfig.
-        rngs: Unused by the constant initial values, but what Flax's layers ask for.
+        dtype: Dtype of the activations, as in ComputeConfig.
+        rngs: Unused, as the initial values are constant; Flax's layers take it.
 
     Example:
         >>> GroupNorm(32, rngs=nnx.Rngs(0))(jnp.ones((1, 2, 2, 32))).max()
@@ -210,33 +206,33 @@ class GroupNorm(nnx.GroupNorm):
         )
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
-        """Normalise every image by itself.
+        """Normalise every image separately.
 
         Args:
             x: [B, h, w, C].
             mask: bool, broadcastable to [B, h, w, C]: cells that count for the statistics; None for all.
-            train: Not looked at: there are no running statistics.
+            train: Unused, as there are no running statistics.
 
         Returns:
             [B, h, w, C].
         """
-        # Flax splits the mask into groups of channels, so it has to have all of them.
+        # Flax splits the mask into groups of channels, so it needs the full number of channels.
         return super().__call__(x, mask=None if mask is None else jnp.broadcast_to(mask, x.shape))
 
 
-def make_norm(kind: str, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
+def make_norm(name: str, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
     """The norm layer that a part's ``norm`` names, or None for "none".
 
     Args:
-        kind: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn" or "none".
+        name: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn" or "none".
         features: Number of channels.
         epsilon: Added to the variance.
-        dtype: Of the activations.
-        rngs: Unused by the constant initial values, but what Flax's layers ask for.
+        dtype: Dtype of the activations.
+        rngs: Unused, as the initial values are constant; Flax's layers take it.
     """
-    if kind == "none":
+    if name == "none":
         return None
-    if kind in ("frozen_bn", "bn_eval"):
-        return FrozenBatchNorm(features, epsilon=epsilon, affine_trainable=kind == "bn_eval", dtype=dtype)
-    layer = {"bn": BatchNorm, "gn": GroupNorm}[kind]
+    if name in ("frozen_bn", "bn_eval"):
+        return FrozenBatchNorm(features, epsilon=epsilon, affine_trainable=name == "bn_eval", dtype=dtype)
+    layer = {"bn": BatchNorm, "gn": GroupNorm}[name]
     return layer(features, epsilon=epsilon, dtype=dtype, rngs=rngs)

@@ -1,10 +1,10 @@
-"""What lies outside of an image's own extent must look as if the canvas ended there.
+"""Makes the area outside an image's own extent behave as if the canvas ended there.
 
 Images of different sizes share one canvas, so that one compiled program serves them all. An
 image's extent (its size rounded up to the padding divisor) is where the canvas would end if
-the image were alone. Norm layers and biases turn zeros into other values; so the input of
-every layer that looks at neighbours (3x3 convolution, pooling) is set to zero out there, just
-as the layer's own zero padding would be.
+the image were alone. Norm layers and biases turn zeros into other values, so the input of
+every layer that reads neighbouring cells (3x3 convolution, pooling) is set to zero there, like the
+layer's own zero padding.
 
 Shapes: B images, h and w of a feature map, C channels.
 """
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 
 def feature_extent(extents: jax.Array, stride: int) -> jax.Array:
-    """Height and width of a feature map that belong to the image.
+    """The height and width of the part of a feature map that belongs to the image.
 
     Args:
         extents: int [..., 2], height and width in input pixels.
@@ -33,7 +33,7 @@ def inside(extents: jax.Array | None, stride: int, size: Sequence[int]) -> jax.A
     """Which cells of a feature map lie in the image's extent.
 
     Args:
-        extents: int [B, 2], or None where every image fills its canvas.
+        extents: int [B, 2], or None if every image fills its canvas.
         stride: Input pixels per feature cell.
         size: Height and width of the feature map.
 
@@ -49,5 +49,5 @@ def inside(extents: jax.Array | None, stride: int, size: Sequence[int]) -> jax.A
 
 
 def zero_outside(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """``x`` [B, h, w, C], with zeros where ``mask`` (of `inside`) is False."""
+    """Sets ``x`` [B, h, w, C] to zero where ``mask`` (from `inside`) is False."""
     return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))

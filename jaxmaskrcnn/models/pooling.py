@@ -1,6 +1,6 @@
 """RoIAlign of the boxes of a batch, each from its level of the pyramid.
 
-Shapes: B images, L levels that regions are pooled from (of a pyramid: P2 to P5), R boxes of an image, S the
+Shapes: B images, L levels that regions are pooled from (P2 to P5 of a pyramid), R boxes of an image, S the
 pooled side, C channels.
 """
 
@@ -25,9 +25,9 @@ def pool_regions(
     Args:
         batch: Gives extents and image sizes.
         levels: L maps, [B, h, w, C] each; further ones are left out.
-        strides: Of the L levels, in pixels of the network's input.
+        strides: Strides of the L levels, in pixels of the network's input.
         boxes: [B, R, 4], XYXY in pixels of the network's input.
-        config: Side of the output, rule of the levels and of the scales, samples, alignment.
+        config: Gives the side of the output, the rules of levels and scales, samples and alignment.
 
     Returns:
         [B * R, S, S, C].
@@ -58,11 +58,11 @@ def pool_regions(
 
 
 def roi_geometry(batch: Batch, strides: Sequence[int], config: PoolConfig) -> tuple[Array, Array, Array]:
-    """Where regions are pooled from, by ``config.scale``.
+    """The scales, levels and sizes that regions are pooled with, by ``config.scale``.
 
     Args:
         batch: Gives extents and image sizes.
-        strides: Of the L levels.
+        strides: Strides of the L levels.
         config: "stride" has the levels' own scales; "inferred" is torchvision's rule, which finds
             them from the sizes of the features and of the images.
 

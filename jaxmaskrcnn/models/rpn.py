@@ -1,6 +1,6 @@
 """Region proposal network (Ren et al., 2015) on any number of feature maps: head, anchors, proposals.
 
-Shapes: B images, L levels (of a pyramid: P2 to P6), A anchors a cell, N anchors of an image over all
+Shapes: B images, L levels (P2 to P6 of a pyramid), A anchors per cell, N anchors of an image over all
 levels (level by level, then row, column, anchor of the cell), P proposal slots.
 """
 
@@ -29,15 +29,15 @@ class RPNHead(nnx.Module):
     """3x3 convolutions and two 1x1 predictors, shared by all levels (Ren et al., 2015, section 3.1).
 
     Args:
-        config: Layers, and the number of anchors a cell.
-        levels: Stride and channels of the maps that it reads; all have equally many channels.
-        dtype: Of the activations.
-        rngs: For the initial weights.
+        config: Gives the layers and the number of anchors per cell.
+        levels: Stride and channels of the maps that it reads; all have the same number of channels.
+        dtype: Dtype of the activations.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         convs: List of ConvNorm (one, or two in newer recipes), each followed by a ReLU.
-        cls_logits: A objectness logits a cell.
-        bbox_pred: 4 A deltas a cell, anchor by anchor (dx, dy, dw, dh).
+        cls_logits: A objectness logits per cell.
+        bbox_pred: 4 A deltas per cell, anchor by anchor (dx, dy, dw, dh).
 
     Example:
         >>> levels = [jnp.zeros((2, n, n, 8)) for n in (16, 8, 4, 2, 1)]
@@ -57,7 +57,7 @@ class RPNHead(nnx.Module):
         self.strides = tuple(level.stride for level in levels)
 
     def __call__(self, levels: Sequence[Array], pass_: Pass = Pass()) -> tuple[Array, Array]:  # noqa: B008
-        """What every anchor may hold, and how it should move.
+        """Predicts objectness and deltas for every anchor.
 
         Args:
             levels: [B, h, w, C] each.
@@ -85,11 +85,11 @@ def image_anchors(
 
     Args:
         level_sizes: Height and width of each level's feature map on the canvas.
-        strides: Of the levels, in pixels of the network's input.
+        strides: Strides of the levels, in pixels of the network's input.
         extent: int [2], the image's own height and width with padding. torchvision derives an
             anchor's stride from it: padded size // feature size, 61 and not 64 for P6 of an
             image 800 high.
-        config: Sizes, ratios, rounding and stride rule.
+        config: Gives the sizes, ratios, rounding and the stride rule.
 
     Returns:
         Anchors of N = sum of h * w * A.
@@ -114,7 +114,7 @@ def select_proposals(
     config: RPNConfig,
     train: bool,
 ) -> Proposals:
-    """Proposals of one image: the best of each level, decoded, clipped, suppressed, the best of all.
+    """Selects the proposals of one image: the best of each level, then, after NMS, the best of all levels.
 
     Proposals carry no gradient. An anchor whose logit or deltas are not finite is left out, as if it were
     not valid, and so is a box that is not finite.
@@ -124,11 +124,11 @@ def select_proposals(
     Args:
         objectness: float [N] logits.
         deltas: float [N, 4].
-        anchors: Of this image.
+        anchors: Anchors of this image.
         level_sizes: Height and width of each level's feature map.
         image_size: int [2], the image without padding; boxes are clipped to it.
-        config: Counts and thresholds.
-        train: Chooses the training or the test counts.
+        config: Gives the counts and thresholds.
+        train: Whether to use the counts for training or for testing.
 
     Returns:
         Proposals with ``post_nms_*`` slots, best first.

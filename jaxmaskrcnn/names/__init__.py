@@ -1,1 +1,1 @@
-"""Names of arrays in files of other libraries: tables between them and the paths here."""
+"""Names of arrays and of settings in files of other libraries: tables between them and the ones here."""

@@ -1,4 +1,4 @@
-"""What the names files beside the models' parts have in common.
+"""Functions that the names files beside the models' parts share.
 
 Such a file has a function ``names(library, part)``, the part's rows in "torchvision", "detectron2" and
 "mmdet"; ``read_structure(shapes, what)``, the settings that the shapes of its arrays show, or None where the
@@ -19,17 +19,17 @@ from jaxmaskrcnn.names.tables import Row
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# The arrays of a norm layer, in torch's words and in Flax's.
+# The arrays of a norm layer, by torch's names and by Flax's.
 NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
 
 def mmdet_norm_rows(source: str, target: str, norm: str) -> list[Row]:
-    """MMDetection's norm layers, which it names by what they are; either name is read.
+    """MMDetection's norm layers, whose names depend on their type; either name is read.
 
     Args:
         source: MMDetection's name of the layer with the norm.
         target: Path of that layer.
-        norm: What is written: "gn", or anything else for batch norm.
+        norm: The type to write: "gn", or anything else for batch norm.
     """
     written = "gn" if norm == "gn" else "bn"
     return [
@@ -39,7 +39,7 @@ def mmdet_norm_rows(source: str, target: str, norm: str) -> list[Row]:
 
 
 def count_layers(shapes: Shapes, path: str) -> int:
-    """How many layers are numbered on from 0.
+    """Counts the layers that are numbered from 0 on.
 
     Example:
         >>> count_layers({"fcs.0.kernel": (8, 4), "fcs.1.kernel": (4, 4)}, "fcs.{}.kernel")
@@ -52,7 +52,7 @@ def count_layers(shapes: Shapes, path: str) -> int:
 
 
 def norm_of(shapes: Shapes, layer: str) -> str:
-    """Which norm a layer has: "none", "bn" (it has statistics) or "gn"."""
+    """The norm of a layer: "none", "bn" (which has statistics) or "gn"."""
     if f"{layer}.norm.scale" not in shapes:
         return "none"
     return "bn" if f"{layer}.norm.mean" in shapes else "gn"

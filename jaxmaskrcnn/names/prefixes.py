@@ -1,4 +1,4 @@
-"""What stands in front of the names in a checkpoint file, and the names without it."""
+"""The prefix of the names in a checkpoint file."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from jaxmaskrcnn.errors import UserError
 # MMDetection's wrapper of Detectron2 models has one of its own.
 WRAPPERS = re.compile(r"((module|_orig_mod|model|detector|ema_model|d2_model)\.)*")
 
-# What averaged models count, beside the names behind their prefix: torch's and MMEngine's.
+# Counters of averaged models, which have no prefix: torch's and MMEngine's.
 AVERAGE_COUNTERS = ("n_averaged", "steps")
 
 
@@ -19,17 +19,17 @@ def find_prefix(
     """The prefix of a model's names.
 
     Args:
-        names: In the file.
-        signature: The name that each such model has once.
-        prefixes: Those that count.
-        what: Names the file in an error.
-        models: What they are, e.g. "detectors".
+        names: The names in the file.
+        signature: The name that each such model has exactly once.
+        prefixes: The prefixes that are accepted.
+        what: The file, for messages.
+        models: The type of models for messages, e.g. "detectors".
 
     Returns:
-        The prefix, which may be empty; None where no such model is in the file.
+        The prefix, which may be empty; None if the file holds no such model.
 
     Raises:
-        UserError: There are two.
+        UserError: The file holds several such models.
 
     Example:
         >>> find_prefix(["module.fc.bias"], "fc.bias", WRAPPERS, "a file", "classifiers")
@@ -46,7 +46,7 @@ def find_prefix(
 
 
 def without_prefix(name: str, prefix: str) -> str:
-    """A name without its prefix; one that lacks it is marked, lest it be taken for the one behind it."""
+    """Removes the prefix of a name; a name without the prefix is marked, to tell it from one that has it."""
     if name.startswith(prefix) or name in AVERAGE_COUNTERS:
         return name.removeprefix(prefix)
     return f"{name} (not behind {prefix!r})"

@@ -1,7 +1,7 @@
 """Operators of two-stage detection: pure functions of one image, to be vmapped over a batch.
 
-Boxes are XYXY in pixels, in continuous coordinates; arrays are NHWC; everything of varying
-count is padded and carries a boolean ``valid``. Each function can be used alone.
+Boxes are XYXY in pixels, in continuous coordinates; arrays are NHWC; lists of varying length are
+padded and come with a boolean ``valid``. Each function can be used independently.
 """
 
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors

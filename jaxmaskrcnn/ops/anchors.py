@@ -24,13 +24,13 @@ def base_anchors(
         ratios: Height / width of each anchor.
         rounding: True rounds the corners to whole pixels, half to even (torchvision); False
             keeps them as they are (Detectron2, MMDetection).
-        order: What changes slowest: "ratio" (torchvision, MMDetection) or "size" (Detectron2).
+        order: The index that varies slowest: "ratio" (torchvision, MMDetection) or "size" (Detectron2).
 
     Returns:
         numpy float32 [A, 4], A = sizes * ratios.
 
     Raises:
-        ValueError: ``order`` is something else.
+        ValueError: ``order`` is unknown.
 
     Example:
         >>> base_anchors(32, (0.5, 1.0, 2.0), True)[0]

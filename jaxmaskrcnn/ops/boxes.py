@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes
 
-# Deltas beyond this would blow a 16-pixel anchor up to more than 1000 pixels.
+# Larger deltas would scale a 16-pixel anchor to more than 1000 pixels.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
@@ -67,20 +67,20 @@ def box_iou(a: ArrayLike, b: ArrayLike, *, epsilon: float = 0.0) -> Array:
     """
     check_shapes("box_iou", a=(a, "N 4"), b=(b, "M 4"))
     intersection = _intersection(a, b)
-    union = rounded(_area(a))[..., :, None] + rounded(_area(b))[..., None, :] - intersection
+    union = rounded_product(_area(a))[..., :, None] + rounded_product(_area(b))[..., None, :] - intersection
     return _safe_ratio(intersection, jnp.maximum(union, epsilon))
 
 
 def exceeds(iou: Array, threshold: float | Array) -> Array:
-    """``iou > threshold``, where a Python number keeps the digits that the type of the IoU has not.
+    """``iou > threshold``, where a threshold that is a Python number is compared in float64.
 
     torchvision's NMS on a CPU compares a float32 with a float64. The float32 next to 0.3 is a little
-    larger than 0.3, so that boxes of an IoU of 3 / 10 exceed a threshold of 0.3 there, and those of
+    larger than 0.3, so boxes with an IoU of 3 / 10 exceed a threshold of 0.3 there, while those with
     5 / 10 do not exceed 0.5.
 
     Args:
-        iou: [...], of :func:`box_iou`.
-        threshold: A number, or a scalar array; that is compared as it is. Inside of ``jit`` an
+        iou: [...], from :func:`box_iou`.
+        threshold: A number, or a scalar array, which is compared in its own dtype. Within ``jit`` an
             argument is an array unless it is static.
 
     Returns:
@@ -101,7 +101,7 @@ def exceeds(iou: Array, threshold: float | Array) -> Array:
 
 
 def box_iof(a: ArrayLike, b: ArrayLike) -> Array:
-    """Share of every box of ``a`` that lies inside every box of ``b``.
+    """The share of every box of ``a`` that lies inside each box of ``b``.
 
     COCO scores a detection against a crowd region with this instead of the IoU.
 
@@ -134,7 +134,7 @@ def encode_boxes(boxes: ArrayLike, targets: ArrayLike, weights: Sequence[float])
 
     Returns:
         [..., 4] deltas. A side of 0 (padding) counts as 1 pixel, so that values and gradients
-        are finite; such a delta has no meaning and must be masked by the caller.
+        are finite; such a delta is meaningless and must be masked by the caller.
 
     Raises:
         ValueError: An array has another shape.
@@ -159,11 +159,11 @@ def encode_boxes(boxes: ArrayLike, targets: ArrayLike, weights: Sequence[float])
 
 
 def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], clamp: str = "max") -> Array:
-    """Boxes that the deltas make out of ``boxes``; the inverse of :func:`encode_boxes`.
+    """Applies deltas to ``boxes``; the inverse of :func:`encode_boxes`.
 
     Args:
         deltas: [..., 4], (dx, dy, dw, dh). Class-specific deltas [R, K, 4] go with boxes
-            [R, 1, 4]; those of the libraries, [R, 4 K], have to be reshaped.
+            [R, 1, 4]; those of the libraries, [R, 4 K], must be reshaped.
         boxes: [..., 4], anchors or proposals, XYXY in pixels.
         weights: Four factors, as in :func:`encode_boxes`.
         clamp: "max" limits dw and dh from above to log(1000 / 16) (torchvision, Detectron2);
@@ -222,18 +222,16 @@ def _intersection(a, b):
     top_left = jnp.maximum(a[..., :, None, :2], b[..., None, :, :2])
     bottom_right = jnp.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
     sides = jnp.maximum(bottom_right - top_left, 0)
-    return rounded(sides[..., 0] * sides[..., 1])
+    return rounded_product(sides[..., 0] * sides[..., 1])
 
 
-def rounded(product):
-    """The product, rounded to its type; 0 instead of NaN.
+def rounded_product(product):
+    """Rounds a product to its dtype before something is added to it; 0 instead of NaN.
 
-    To be put around a product that something is added to.
-
-    XLA contracts a product and a sum into one fused multiply-add, in some of the loops that an
-    expression is copied into and not in others. An IoU would then differ from torchvision's in
-    the last bit, and from itself: an anchor would not be found equal to the best one any more.
-    Nothing is contracted across a select.
+    XLA contracts a product and a sum into one fused multiply-add in some of the loops that an expression
+    is copied into, and not in others. An IoU would then differ in the last bit from torchvision's and
+    between its own copies, so that an anchor would no longer be found equal to the best one. XLA does not
+    contract across a select.
     """
     return jnp.where(jnp.isnan(product), 0, product)
 
@@ -252,6 +250,6 @@ def _centre_form(boxes):
 
 
 def _at_least_float32(x):
-    # Pixel coordinates do not fit into bfloat16: above 256 it only has even numbers.
+    # bfloat16 is not precise enough for pixel coordinates: above 256 it has only even numbers.
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -14,7 +14,7 @@ from jaxmaskrcnn.ops.shapes import check_shapes
 
 
 class Matches(NamedTuple):
-    """What each anchor or proposal was assigned to.
+    """The assignment of each anchor or proposal.
 
     Attributes:
         index: int32 [N], the object; meaningful where the label is 1 (elsewhere the object of
@@ -42,7 +42,7 @@ def match(
     """Label every column of an IoU matrix by its best row.
 
     A column whose largest IoU is at least ``foreground_iou`` is foreground, one below
-    ``background_iou`` background. ``low_quality`` then sees to objects that no column overlaps
+    ``background_iou`` background. ``low_quality`` then gives matches to objects that no column overlaps
     that well:
 
     * "label" (torchvision, Detectron2): every column tied for an object's largest IoU becomes
@@ -50,19 +50,18 @@ def match(
     * "reassign" (MMDetection): the same columns become foreground and go to that object; of
       several objects the last one wins.
 
-    Neither library looks at whether an object's largest IoU is above zero. An object that
-    overlaps nothing is tied with every column it does not touch, which is all of them, and
-    makes them all foreground. This is reproduced for a limit of 0; any positive
-    ``low_quality_min_iou`` switches it off.
+    The libraries do not check that an object's largest IoU is above zero. An object that overlaps no
+    column is tied with all of them at IoU 0, and makes them all foreground. This is reproduced for a
+    limit of 0; any positive ``low_quality_min_iou`` prevents it.
 
-    To leave a column out of everything (an anchor outside of the image's extent), give it an
-    IoU of -1 with every object: it is background then, and never tied.
+    To exclude a column (such as an anchor outside the image's extent), give it an IoU of -1 with every
+    object: it is then background, and never tied.
 
     Args:
         iou: [G, N].
         valid: bool [G]; rows where it is False match nothing.
-        foreground_iou: Threshold, inclusive. Like the others, it is rounded to the type of ``iou``,
-            as torch does where it compares a tensor with a number.
+        foreground_iou: Threshold, inclusive. Like the others, it is rounded to the dtype of ``iou``,
+            as torch does when it compares a tensor with a number.
         background_iou: Threshold, exclusive; at most ``foreground_iou``.
         low_quality: None, "label" or "reassign".
         low_quality_min_iou: Objects whose largest IoU is below it get no low-quality matches
@@ -72,7 +71,7 @@ def match(
         Matches. Without any valid object all columns are background with the index 0.
 
     Raises:
-        ValueError: ``low_quality`` is something else, or an array has another shape.
+        ValueError: ``low_quality`` is unknown, or an array has another shape.
 
     Example:
         >>> iou = jnp.array([[0.8, 0.1, 0.4]])  # one object, three anchors

@@ -2,10 +2,10 @@
 
 Shape legend: N boxes, T the number of boxes in a tile.
 
-Greedy NMS goes through the boxes by descending score and keeps a box unless one that was kept
-before overlaps it by more than the threshold. Conventions of all functions here: an IoU equal
-to the threshold keeps (`boxes.exceeds`); the lower index comes first among equal scores; boxes that are not
-valid, or whose score is NaN, are neither kept nor suppress anything. Nothing is differentiable.
+Greedy NMS visits the boxes by descending score and keeps a box unless a kept box overlaps it by more than
+the threshold. Conventions of all functions here: a box whose IoU equals the threshold is kept
+(`boxes.exceeds`); the lower index comes first among equal scores; boxes that are not valid, or whose score is
+NaN, are not kept and do not suppress others. Nothing is differentiable.
 """
 
 import jax
@@ -28,14 +28,14 @@ def nms(
     *,
     implementation: str | None = None,
 ) -> Array:
-    """Greedy non-maximum suppression; keeps what torchvision's ``nms`` keeps.
+    """Greedy non-maximum suppression; keeps the same boxes as torchvision's ``nms``.
 
     Args:
         boxes: [N, 4], XYXY in pixels.
         scores: [N].
         iou_threshold: A box is dropped if its IoU with a better kept one is larger than this. A
             Python number is compared in float64, as torchvision does on a CPU, an array in its own
-            type, as torchvision on a GPU and MMDetection do in float32.
+            dtype, as torchvision on a GPU and MMDetection do in float32.
         valid: bool [N], None for all.
         implementation: How a tile is compared with the better ones: "tile_by_tile" (as on CPUs), "at_once"
             (as on accelerators), or None for the faster on the platform that a program is compiled for.
@@ -44,7 +44,7 @@ def nms(
         bool [N], the boxes that are kept, in input order.
 
     Raises:
-        ValueError: An array has another shape, or ``implementation`` is something else.
+        ValueError: An array has another shape, or ``implementation`` is unknown.
 
     Example:
         >>> nms(jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]]), jnp.array([0.5, 0.9, 0.1]), 0.5)
@@ -65,8 +65,8 @@ def batched_nms(
 ) -> Array:
     """Greedy non-maximum suppression within groups (classes or pyramid levels).
 
-    Equal ids are compared directly. torchvision and MMDetection instead move the groups apart
-    by an offset, which rounds the coordinates; that rounding is not copied.
+    Ids are compared directly. torchvision and MMDetection instead move the groups apart by an offset,
+    which rounds the coordinates; that rounding is not reproduced.
 
     Args:
         boxes: [N, 4], XYXY in pixels.
@@ -80,7 +80,7 @@ def batched_nms(
         bool [N], the boxes that are kept, in input order.
 
     Raises:
-        ValueError: An array has another shape, or ``implementation`` is something else.
+        ValueError: An array has another shape, or ``implementation`` is unknown.
 
     Example:
         >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5]])
@@ -101,7 +101,7 @@ def limited_nms(
 ) -> tuple[Array, Array]:
     """The first ``limit`` boxes that :func:`batched_nms` keeps, best first.
 
-    ``limit`` rounds that take the best remaining box and drop what it suppresses. Time and
+    Each of ``limit`` rounds takes the best remaining box and drops those that it suppresses. Time and
     memory grow with ``limit * N`` and N instead of N squared, which suits many boxes and few
     detections (every proposal with every class), as torchvision's and Detectron2's box heads have.
 
@@ -110,7 +110,7 @@ def limited_nms(
         scores: [N].
         ids: int [N]; only boxes of equal ids suppress each other.
         iou_threshold: As in :func:`nms`.
-        limit: Number of boxes wanted, static.
+        limit: Largest number of boxes to return, static.
         valid: bool [N], None for all.
 
     Returns:
@@ -131,7 +131,7 @@ def limited_nms(
     ids = jnp.asarray(ids)
     if boxes.shape[0] == 0:
         return jnp.zeros(limit, jnp.int32), jnp.zeros(limit, bool)
-    # -inf stands for boxes that are gone, so a score of -inf has to become finite.
+    # -inf marks boxes that are removed, so a score of -inf has to become finite.
     scores = jnp.where(alive, jnp.maximum(scores, jnp.finfo(scores.dtype).min), -jnp.inf)
 
     def take_best(remaining, _):

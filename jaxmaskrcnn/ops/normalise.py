@@ -1,4 +1,4 @@
-"""Pixels as a preset's network takes them: the order of channels, scale, mean and standard deviation."""
+"""Normalises pixels for a preset's network: order of channels, scale, mean and standard deviation."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def normalise_pixels(image: np.ndarray | Array, config: ModelConfig) -> np.ndarr
 
     Args:
         image: RGB grey levels 0 to 255, [..., W, 3], uint8 or float32.
-        config: Channel order, scale, mean and standard deviation.
+        config: Gives the channel order, scale, mean and standard deviation.
 
     Returns:
         float32 [..., W, 3] in the preset's channel order; NumPy for NumPy, JAX for JAX. Compilers replace
@@ -32,7 +32,7 @@ def normalise_pixels(image: np.ndarray | Array, config: ModelConfig) -> np.ndarr
     scale = np.float32(1 / config.input.pixel_scale)
     if not isinstance(image, np.ndarray):
         return (image.astype(np.float32) / scale - mean) / std
-    # The same with whole rows at a time and in place, which takes NumPy a third of the time.
+    # The same, with whole rows at a time and in place, which takes NumPy a third of the time.
     mean, std = (np.tile(x, (image.shape[-2], 1)) for x in (mean, std))
     image = image.astype(np.float32, order="C")
     image /= scale

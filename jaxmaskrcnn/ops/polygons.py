@@ -1,10 +1,10 @@
-"""Mask targets drawn from polygons, as Detectron2 draws them with pycocotools, on the device.
+"""Mask targets drawn from polygons on the device, as Detectron2 draws them with pycocotools.
 
 The outline is rounded to fifths of a cell and every edge is walked along its longer axis. A column
 of cells is entered or left where the walk steps over its middle (from ``5c + 2`` to ``5c + 3``), at
 the row that the smaller of the two positions lies in; the cells between an odd and an even number
-of such crossings are inside. Where each edge steps over each middle has a closed form in whole
-numbers, so nothing is walked here.
+of such crossings are inside. The crossing of each edge with each middle has a closed form in whole
+numbers, which is used here instead of the walk.
 
 Shape legend: G objects, V vertex slots, E = V - 1 edges, P regions, M the side of the targets.
 Boxes are XYXY in pixels.
@@ -18,17 +18,17 @@ from jax.typing import ArrayLike
 from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
 
 _FIFTHS = 5  # steps per cell
-# Further away than this no whole number is exact in float32; it is 60,000 boxes off.
+# Beyond this, float32 cannot represent the fractions; it is 60,000 boxes away.
 _FAR = 2.0**23
 _WORD = 32  # parts of an object that are drawn at a time, one in each bit
-# Pairs of an edge and a column that are looked at together: 8 MB for each of a few arrays.
+# Pairs of an edge and a column that are processed together: 8 MB for each of a few arrays.
 _CHUNK_CROSSINGS = 2**21
 
 
 def polygon_targets(
     vertices: ArrayLike, parts: ArrayLike, index: Array, boxes: ArrayLike, size: int
 ) -> Array:
-    """What the mask head should predict: each region's object, its polygons drawn in the box.
+    """Targets of the mask head from polygons: each region's object, drawn in the region's box.
 
     Every part is shifted by the box's corner, scaled to M cells a side and filled by the rule of
     COCO's ``rleFrPoly``; an object is the union of its parts. Source: Detectron2

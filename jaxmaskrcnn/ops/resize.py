@@ -1,7 +1,7 @@
 """Resizing on the host, exactly as each reference library does it.
 
-"Bilinear" means three things: torchvision interpolates normalised floats, Detectron2 calls
-Pillow (integer arithmetic, averages when it shrinks) and MMDetection calls OpenCV (integer
+"Bilinear" has three meanings: torchvision interpolates normalised floats, Detectron2 calls
+Pillow (integer arithmetic, averages when it reduces) and MMDetection calls OpenCV (integer
 arithmetic, never averages). On a photograph shrunk to half its size they differ by several grey
 levels, enough to change detections, so each is reproduced.
 
@@ -23,7 +23,7 @@ def output_size(height: int, width: int, min_size: int, max_size: int, rule: str
     Args:
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        min_size: Wanted length of the short side in pixels.
+        min_size: Target length of the short side in pixels.
         max_size: Limit of the long side in pixels.
         rule: ``InputConfig.size_rule``, one of ``SIZE_RULES``.
             "truncate": both sides times one scale, the fraction cut off (torchvision).
@@ -90,7 +90,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], kernel: str) -> np.nd
         [h, w, C]; uint8 from "pil" and "cv2", float32 from "torch".
 
     Raises:
-        TypeError: "pil" or "cv2" got something else than uint8.
+        TypeError: "pil" or "cv2" got an image that is not uint8.
     """
     if kernel == "torch":
         return _torch_bilinear(np.asarray(image, np.float32), size)
@@ -122,7 +122,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int], kernel: str) -> np.ndar
 
 
 def nearest_index(length: int, new_length: int, kernel: str) -> np.ndarray:
-    """Which input row (or column) each output row takes.
+    """The index of the input row (or column) that each output row is taken from.
 
     torch's "nearest" and OpenCV's INTER_NEAREST start from pixel corners, ``floor(i * in / out)``,
     in float32 and in float64; Pillow's NEAREST starts from pixel centres.
@@ -178,8 +178,8 @@ def _torch_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _blocks(top: np.ndarray, bottom: np.ndarray):
     """Slices of a few output rows, each with the slice of input rows that it needs.
 
-    What is computed for one block stays in the processor's cache, which makes whole images several
-    times faster.
+    The intermediate values of a block stay in the processor's cache, which makes resizing several times
+    faster.
     """
     for start in range(0, len(top), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)

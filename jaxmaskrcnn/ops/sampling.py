@@ -1,6 +1,6 @@
-"""Choice of the anchors and proposals that a loss is computed on.
+"""Samples the anchors and proposals that a loss is computed on.
 
-Shape legend: N candidates. Counts are static; what is missing is marked by ``valid``.
+Shape legend: N candidates. Counts are static; unused slots are marked by ``valid``.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,7 @@ def index_priority(n: int) -> Array:
     """Priorities that make :func:`sample` take the lowest indices first.
 
     Args:
-        n: Number of candidates, at most 2^24 (beyond, float32 has no more whole numbers).
+        n: Number of candidates, at most 2^24 (beyond, float32 does not represent all whole numbers).
 
     Returns:
         float32 [n].
@@ -51,7 +51,7 @@ def index_priority(n: int) -> Array:
 def random_priority(rng: Array, n: int) -> Array:
     """Priorities that make :func:`sample` draw without replacement, all subsets equally likely.
 
-    The first m values do not depend on n, so that more padding changes no draw. This rests on
+    The first m values do not depend on n, so that more padding changes no draw. This relies on
     JAX's partitionable threefry generator, which is its default.
 
     Args:

@@ -1,7 +1,8 @@
-"""Shapes of arguments: wrong ones are refused, and empty arrays get a row where one is read.
+"""Checks the shapes of arguments, and gives empty arrays a row if one is read.
 
-An array of a wrong shape often gives a result, because indexing and broadcasting go on with it: the
-first four of five columns, say. Shapes are static, so nothing here costs time in a compiled program.
+An array of a wrong shape often gives a wrong result without an error, because indexing and broadcasting
+accept it: the first four of five columns, for example. Shapes are static, so these checks cost no time in a
+compiled program.
 """
 
 from collections.abc import Sequence
@@ -16,15 +17,15 @@ Pair = Sequence[float | jax.Array] | jax.Array | np.ndarray
 
 
 def check_shapes(function: str, **arrays: tuple[Any, str]) -> None:
-    """Refuse arrays whose shapes are not those that a function documents.
+    """Checks that arrays have the shapes that a function documents.
 
     Under ``vmap`` the shapes are those of one element.
 
     Args:
-        function: Name for the message.
-        **arrays: By the argument's name, the array (None is passed over) and its shape in words
-            between spaces: numbers; letters, which stand for one length throughout a call; and
-            "..." in front, for any leading axes.
+        function: Name of the function, for the message.
+        **arrays: By the argument's name, the array (None is skipped) and its shape as axes separated by
+            spaces: numbers; letters, which stand for the same length throughout a call; and "..." in
+            front, for any leading axes.
 
     Raises:
         ValueError: An array has another shape.
@@ -39,9 +40,9 @@ def check_shapes(function: str, **arrays: tuple[Any, str]) -> None:
     for name, (array, pattern) in arrays.items():
         if array is None:
             continue
-        shape, wanted = shape_of(array), pattern.split()
-        free = wanted[0] == "..."
-        axes = wanted[1:] if free else wanted
+        shape, expected = shape_of(array), pattern.split()
+        free = expected[0] == "..."
+        axes = expected[1:] if free else expected
         last = shape[max(0, len(shape) - len(axes)) :] if free else shape
         known = {axis: lengths[axis] for axis in axes if axis in lengths}
         fits = len(last) == len(axes)
@@ -51,7 +52,7 @@ def check_shapes(function: str, **arrays: tuple[Any, str]) -> None:
             meaning = " and ".join(f"{axis} = {length}" for axis, length in known.items())
             raise ValueError(
                 f"{function}: {name} has the shape {list(shape)}; give it the shape "
-                f"[{', '.join(wanted)}]{meaning and f' with {meaning}'}."
+                f"[{', '.join(expected)}]{meaning and f' with {meaning}'}."
             )
 
 
@@ -74,13 +75,13 @@ def shape_of(array: Any) -> tuple[int, ...]:
 
 
 def one_row_if_empty(tree: Any) -> Any:
-    """Arrays without a row get one of zeros, so that there is something for an index to read.
+    """Gives arrays without rows a row of zeros, so that an index can read one.
 
     Args:
         tree: A pytree of arrays that share their first axis.
 
     Returns:
-        The tree, with one row in each array where there was none. A row of zeros is not ``valid``.
+        The tree, with one row in each array that had none. A row of zeros is not ``valid``.
 
     Example:
         >>> one_row_if_empty((jnp.zeros((0, 4)), jnp.ones((2, 3))))[0].shape

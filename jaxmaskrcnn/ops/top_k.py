@@ -11,14 +11,14 @@ from jaxmaskrcnn.ops.shapes import check_shapes
 
 
 def top_k(values: Array, k: int) -> tuple[Array, Array]:
-    """The ``k`` largest values, as ``jax.lax.top_k`` gives them.
+    """The ``k`` largest values, with the same result as ``jax.lax.top_k``.
 
-    On GPUs and TPUs that sorts all values, with a time that grows faster than their number. There the best
-    of parts are taken first, and then the best of those.
+    On GPUs and TPUs ``jax.lax.top_k`` sorts all values, in a time that grows faster than their number. There
+    the largest values of parts are selected first, and then the largest of those.
 
     Args:
         values: float [N], at least k.
-        k: How many, static.
+        k: Number of values to select, static.
 
     Returns:
         Values [k], largest first, and their indices int32 [k]; of equal values the first ones come first.
@@ -57,5 +57,5 @@ def _whole(values: Array, k: int) -> tuple[Array, Array]:
 
 
 def _part(k: int) -> int:
-    """Values of a part: a power of two, for sorting networks, of which at most a quarter is kept."""
+    """Size of a part: a power of two, for sorting networks, of which at most a quarter is kept."""
     return max(2048, 4 << (k - 1).bit_length())

@@ -1,7 +1,7 @@
-"""How to keep XLA from holding arrays in memory: before they are needed, or only for their shape.
+"""Keeps XLA from holding arrays in memory before they are needed, or only for their shape.
 
-On a CPU, XLA computes what depends on parameters or constants alone at the start of a program, and what
-depends on kept activations at the start of the backward pass, and holds it until it is needed: hundreds
+On a CPU, XLA computes values that depend only on parameters or constants at the start of a program, and
+values that depend on kept activations at the start of the backward pass, and holds them until then: hundreds
 of megabytes of zeros, padded maps and transformed kernels in a training step (jaxlib 0.10.2). A data
 dependency on a later array delays them. `test_a_stack_of_layers_keeps_one_map_a_layer` measures the effect.
 """
@@ -13,16 +13,16 @@ Array = jax.Array
 
 
 def zero_depending_on(x: Array) -> Array:
-    """Zero with a data dependency on ``x``: XLA cannot compute what it is a part of before ``x``.
+    """Zero with a data dependency on ``x``: an expression that contains it cannot be computed before ``x``.
 
-    It is made of the bits of one element without the sign, limited to 0, because ``0 * x`` would be NaN for
+    It is made from the bits of one element without the sign, limited to 0, because ``0 * x`` would be NaN for
     infinities and NaN.
 
     Args:
-        x: Not empty.
+        x: An array that is not empty.
 
     Returns:
-        A scalar 0 of the type of ``x``.
+        A scalar 0 of the dtype of ``x``.
 
     Example:
         >>> zero_depending_on(jnp.array([-2.0, jnp.inf]))
@@ -33,14 +33,14 @@ def zero_depending_on(x: Array) -> Array:
 
 
 def empty_depending_on(shape: tuple[int, ...], *inputs: Array | None) -> Array:
-    """An array for a loop that writes every element of it, not made before the loop's inputs.
+    """Allocates an array for a loop that writes all its elements, not before the loop's inputs exist.
 
     Args:
-        shape: Of the array.
-        inputs: What the loop reads, arrays of one type; None is passed over.
+        shape: Shape of the array.
+        inputs: Arrays of one dtype that the loop reads; None is skipped.
 
     Returns:
-        An array of ``shape``, with values that mean nothing.
+        An array of ``shape`` with arbitrary values.
 
     Example:
         >>> empty_depending_on((2, 3), jnp.ones(4)).shape
@@ -51,15 +51,16 @@ def empty_depending_on(shape: tuple[int, ...], *inputs: Array | None) -> Array:
 
 
 def without_elements(x: Array) -> Array:
-    """What a gradient keeps of an array of which it needs the shape and the dtype, but no value.
+    """An empty array that carries the shape (except the last axis) and the dtype of ``x``.
 
-    Residuals of `jax.custom_vjp` have to be arrays, and this one takes no memory.
+    It is for gradients that need these but no values: residuals of `jax.custom_vjp` must be arrays, and
+    this one takes no memory.
 
     Args:
         x: [..., C].
 
     Returns:
-        [..., 0] of the type of ``x``.
+        [..., 0] of the dtype of ``x``.
 
     Example:
         >>> without_elements(jnp.ones((5, 4, 3))).shape

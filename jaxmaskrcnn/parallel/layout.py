@@ -24,11 +24,11 @@ MODES = ("auto", "jit", "pmap", "shard_map")
 
 
 class Layout:
-    """On which devices the state and the batches of a run are, and how a step is mapped over them.
+    """Places the state and the batches of a run on devices, and maps a step over them.
 
     Args:
         mode: ``train.parallel``: "auto" is "jit" for one device and "shard_map" for several.
-        devices: Of all processes; default: all that JAX has.
+        devices: Devices of all processes; by default all that JAX has.
 
     Attributes:
         mode: "jit", "pmap" or "shard_map".
@@ -52,7 +52,7 @@ class Layout:
         if mode == "jit" and len(self.devices) > 1:
             raise ConfigError(
                 f"train.parallel is 'jit', which runs on one device, and there are {len(self.devices)}; set "
-                "it to 'shard_map' or 'auto', or show the run a single one (CUDA_VISIBLE_DEVICES=0)."
+                "it to 'shard_map' or 'auto', or make only one visible (CUDA_VISIBLE_DEVICES=0)."
             )
         self.mode = mode if mode != "auto" else "jit" if len(self.devices) == 1 else "shard_map"
         # Without axis_types JAX makes the axis Explicit, and then sorts and scans of the model fail. With
@@ -74,7 +74,7 @@ class Layout:
             )
 
     def replicate(self, tree: Any) -> Any:
-        """Global arrays with the same values on every device; what is one already stays as it is.
+        """Places arrays with the same values on every device; arrays that are replicated already stay.
 
         Args:
             tree: Arrays that are equal in all processes. The result may share their memory.
@@ -110,11 +110,11 @@ class Layout:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._split, x), batch)
 
     def place_batch(self, batch: Any) -> Any:
-        """A batch of NumPy arrays as the train step takes it: split, or for "pmap" left as it is."""
+        """Places a batch of NumPy arrays for the train step: split, or unchanged for "pmap"."""
         return batch if self.mode == "pmap" else self.split(batch)
 
     def local_rows(self, tree: Any) -> Any:
-        """The rows of this process, as NumPy, of arrays that are split over the devices by row."""
+        """This process's rows, as NumPy arrays, of arrays that are split over the devices by row."""
 
         def rows(x):
             shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)

@@ -1,4 +1,4 @@
-"""Several processes: joining them, and exchanging small values between them."""
+"""Joins several processes into one run and exchanges small values between them."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from jaxmaskrcnn.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 2**24  # bytes that one process sends at a time; a collective's copies are on the devices
+_CHUNK = 2**24  # bytes that a process sends at a time, because collectives copy through device memory
 
 
 def initialize(
@@ -26,16 +26,16 @@ def initialize(
 ) -> None:
     """Join the processes of a run, before anything asks JAX for its devices.
 
-    With nothing given, a step of several SLURM tasks, a Cloud TPU and ``mpirun`` are recognised and
-    joined as ``jax.distributed.initialize()`` finds them; anything else is a single process.
+    Without arguments, a step of several SLURM tasks, a Cloud TPU and ``mpirun`` are recognised and
+    joined by ``jax.distributed.initialize()``; anything else is a single process.
 
     Args:
-        coordinator_address: ``host:port`` of process 0, free for it to listen on.
-        num_processes: How many there are.
-        process_id: Number of this one, from 0.
+        coordinator_address: ``host:port`` of process 0, with a free port that it can listen on.
+        num_processes: Number of processes.
+        process_id: Number of this process, from 0.
 
     Raises:
-        UserError: Some of the three are given and some are not, or they do not fit together.
+        UserError: Only some of the three are given, or they contradict each other.
 
     Example:
         >>> initialize()  # a single process on an ordinary machine
@@ -70,15 +70,15 @@ def initialize(
         try:
             jax.distributed.initialize()
         except ValueError:
-            if found != "TPU":  # a TPU outside of Google's clouds is a machine like any other
+            if found != "TPU":  # a TPU that is not part of a Cloud TPU slice is a single process
                 raise UserError(
-                    f"{found} started several processes, but not in a way that tells where the first of "
-                    f"them is; give {', '.join(given)}."
+                    f"{found} started several processes, but the address of the first of them cannot be "
+                    f"found; give {', '.join(given)}."
                 ) from None
     if jax.process_count() > 1:
         if jax.default_backend() == "cpu":
-            # Only the first process would find its programs there, and be done so much earlier than
-            # the others that its 30 seconds of waiting for them are over.
+            # Only the first process would find its programs in the cache. It would then wait for the others,
+            # which compile, for longer than the 30 seconds after which JAX gives up.
             jax.config.update("jax_enable_compilation_cache", False)
         log.info(
             "Process %d of %d, with %d of %d devices.",
@@ -87,7 +87,7 @@ def initialize(
 
 
 def cluster(environment) -> str | None:
-    """What started this process as one of several, by its environment variables.
+    """Recognises by environment variables what started this process as one of several.
 
     Args:
         environment: As ``os.environ``, after JAX was imported (which marks a Cloud TPU there).
@@ -104,7 +104,7 @@ def cluster(environment) -> str | None:
         value = environment.get(name, "")
         return int(value) if value.isdigit() else 0
 
-    # A shell inside of an allocation has SLURM's variables too, but is no step of several tasks.
+    # A shell inside an allocation has SLURM's variables too, but is not a step of several tasks.
     if "SLURM_STEP_NODELIST" in environment and count("SLURM_NTASKS") > 1:
         return "SLURM"
     if count("OMPI_COMM_WORLD_SIZE") > 1:
@@ -118,10 +118,10 @@ def is_first() -> bool:
 
 
 def gather_json(value: Any) -> list[Any]:
-    """One value of every process, in all processes.
+    """Exchanges one value of every process, so that all processes have all values.
 
     Args:
-        value: What json can hold, of any size.
+        value: A value that json can hold, of any size.
 
     Returns:
         The values in the order of the processes.
@@ -144,19 +144,19 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def all_rows(x) -> np.ndarray:
-    """An array that is split over the processes by row, whole; all processes ask for it."""
+    """Gathers an array that is split over the processes by row; all processes must call it."""
     return multihost_utils.process_allgather(x, tiled=True) if jax.process_count() > 1 else np.asarray(x)
 
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[int], bool]]:
-    """A question to ask after every step: is the run to be saved and ended, as SIGTERM wants?
+    """Handles SIGTERM: the run asks after every step whether it should save its state and stop.
 
-    Several processes get the signal at different times, if all of them get it. JAX makes them agree on
-    a step that none has passed yet, so that all save the same one.
+    Several processes may get the signal at different times, or only some of them may get it. JAX makes
+    them agree on a step that none has passed yet, so that all save the same one.
 
     Yields:
-        A function of the number of completed steps, to be asked by all processes.
+        A function of the number of completed steps, which all processes must call.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point

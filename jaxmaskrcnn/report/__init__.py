@@ -1,1 +1,1 @@
-"""Pages and plots that tell what a model does well and badly."""
+"""Pages and plots about a model's strengths and errors."""

@@ -1,4 +1,4 @@
-"""Where the ticks of an axis lie and how they are written."""
+"""Positions and labels of the ticks of an axis."""
 
 import math
 
@@ -7,8 +7,8 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers that divide an axis.
 
     Args:
-        low: Begin of the axis.
-        high: Its end, greater than ``low``.
+        low: Start of the axis.
+        high: End of the axis, greater than ``low``.
         count: About how many ticks there should be, at least 2.
 
     Returns:
@@ -22,7 +22,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda s: abs(math.log(s / rough)))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    # Of a product of whole numbers and a step, 0.1 * 3 would read 0.30000000000000004.
+    # Rounded, because 0.1 * 3 would be written 0.30000000000000004.
     digits = max(0, 1 - math.floor(math.log10(step)))
     return [round(i * step, digits) + 0.0 for i in range(first, last + 1)]
 

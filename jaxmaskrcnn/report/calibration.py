@@ -1,4 +1,4 @@
-"""Whether a score of 0.8 means that eight of ten such detections are right.
+"""Calibration: whether eight of ten detections with a score of 0.8 are right.
 
 Shape legend: N detections, B bins.
 """
@@ -11,13 +11,13 @@ BINS = 10
 
 
 class Reliability(NamedTuple):
-    """Detections by score.
+    """Detections in bins of their scores.
 
     Attributes:
         counts: int [B], detections of each bin.
         scores: float [B], their mean score; NaN where there are none.
-        precision: float [B], the share of them that is right; NaN where there are none.
-        error: Expected calibration error; None without detections.
+        precision: float [B], share of right detections; NaN where there are none.
+        error: Expected calibration error; None if there are no detections.
     """
 
     counts: np.ndarray
@@ -36,7 +36,7 @@ def reliability(scores: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Re
     Args:
         scores: float [N] in 0..1.
         correct: bool [N].
-        bins: B. A bin holds its lower edge; the last one holds 1 too.
+        bins: B. A bin includes its lower edge; the last one also includes 1.
 
     Returns:
         The bins and the error.

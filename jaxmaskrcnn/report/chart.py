@@ -1,6 +1,6 @@
-"""Line charts drawn with Pillow: panels side by side, one picture.
+"""Line charts drawn with Pillow: panels side by side in one picture.
 
-Everything is drawn three times as large and shrunk, which makes lines and text smooth.
+Everything is drawn at three times the size and reduced, which makes lines and text smooth.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from jaxmaskrcnn.report.axes import label, ticks
 COLOURS = ((11, 102, 195), (194, 80, 10), (43, 125, 70), (130, 60, 160), (110, 110, 110), (190, 150, 0))
 WIDTH, HEIGHT = 460, 300  # of a panel
 COLUMNS = 3
-MANY = 200  # noisy lines of more points are smoothed
 _SCALE = 3
 _INK, _MUTED, _GRID = (28, 33, 39), (89, 99, 110), (222, 227, 232)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 18, 38, 40  # around the axes
@@ -26,11 +25,11 @@ class Line(NamedTuple):
 
     Attributes:
         x: float [N], ascending.
-        y: float [N]; it is broken at NaN.
-        colour: Index of ``COLOURS``, which begin anew where they end.
-        name: For the panel's key; empty for none.
-        dashed: Whether it is.
-        noisy: Whether a line of many points is drawn pale, with its running mean.
+        y: float [N]; the line is interrupted at NaN.
+        colour: Index of ``COLOURS``, modulo their number.
+        name: Name in the panel's key; empty for none.
+        dashed: Whether the line is dashed.
+        noisy: Whether the line, if it has many points, is drawn pale and with its running mean.
     """
 
     x: np.ndarray
@@ -48,13 +47,16 @@ class Panel(NamedTuple):
     lines: tuple[Line, ...]
 
 
-def draw_chart(panels: Sequence[Panel], x_label: str, keys: Sequence[str] = ()) -> Image.Image:
-    """Draws panels in rows of three; the vertical axes begin at 0 or at what lies below.
+def draw_chart(
+    panels: Sequence[Panel], x_label: str, keys: Sequence[str] = (), *, smooth_above: int = 200
+) -> Image.Image:
+    """Draws panels in rows of three; vertical axes begin at 0, or lower if there are negative values.
 
     Args:
-        panels: What to draw.
-        x_label: Beneath the last row.
+        panels: The panels to draw.
+        x_label: Label of the x axes, written beneath the last row.
         keys: Names of the colours, written above all panels.
+        smooth_above: Noisy lines with more points than this are smoothed.
 
     Returns:
         RGB picture.
@@ -77,11 +79,13 @@ def draw_chart(panels: Sequence[Panel], x_label: str, keys: Sequence[str] = ()) 
     for i, panel in enumerate(panels):
         corner = (i % columns * WIDTH, i // columns * HEIGHT + head)
         last = i + columns >= len(panels)
-        _draw_panel(draw, panel, corner, (min(0, *steps), max(1, *steps)), x_label if last else "")
+        _draw_panel(
+            draw, panel, corner, (min(0, *steps), max(1, *steps)), x_label if last else "", smooth_above
+        )
     return image.resize((image.width // _SCALE, image.height // _SCALE), Image.Resampling.LANCZOS)
 
 
-def _draw_panel(draw, panel, corner, x_range, x_label):
+def _draw_panel(draw, panel, corner, x_range, x_label, smooth_above):
     left, top = corner[0] + _LEFT, corner[1] + _TOP
     right, bottom = corner[0] + WIDTH - _RIGHT, corner[1] + HEIGHT - _BOTTOM
     y_range = _y_range(panel.lines)
@@ -103,7 +107,7 @@ def _draw_panel(draw, panel, corner, x_range, x_label):
     draw.line([*map(tuple, place(x_range, [y_range[0]] * 2))], fill=_MUTED, width=_SCALE)
     for line in panel.lines:
         colour = _colour(line.colour)
-        if line.noisy and len(line.x) > MANY:
+        if line.noisy and len(line.x) > smooth_above:
             pale = tuple(round(255 - 0.35 * (255 - c)) for c in colour)
             _draw_line(draw, place(line.x, line.y), pale, 1, False)
             _draw_line(draw, place(line.x, running_mean(line.y)), colour, 2, line.dashed)
@@ -134,7 +138,7 @@ def _y_range(lines) -> tuple[float, float]:
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
-    """The mean around each point over a fiftieth of all; NaN counts not, and stays.
+    """The mean around each point over a fiftieth of all points; NaN is left out of the means and stays NaN.
 
     Args:
         values: float [N].
@@ -153,7 +157,7 @@ def running_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _draw_line(draw, points, colour, width, dashed):
-    """A line through points [N, 2] of the large picture; a point alone is a dot, or a ring if dashed."""
+    """Draws a line through points [N, 2] of the large picture; a single point is a dot or a ring."""
     known = np.isfinite(points).all(1)
     for part in np.split(np.arange(len(points)), np.flatnonzero(np.diff(known)) + 1):
         if not known[part[0]]:
@@ -168,7 +172,7 @@ def _draw_line(draw, points, colour, width, dashed):
 
 
 def _dashes(points) -> list[np.ndarray]:
-    """A polyline cut into dashes of equal length."""
+    """Cuts a polyline into dashes of equal length."""
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     on, off = np.array(_DASH) * _SCALE
     pieces = []

@@ -1,4 +1,4 @@
-"""Which class is taken for which.
+"""The confusion matrix: which classes are mistaken for each other.
 
 Shape legend: D detections and G objects of one image, K classes.
 """
@@ -21,16 +21,16 @@ def confusion_matrix(
 ) -> np.ndarray:
     """Counts objects by their class and by the class they were detected as.
 
-    What the matching within classes has paired stands on the diagonal. Then, in descending order
-    of score, each detection left over takes the free object of any class with which it overlaps
-    most, at least by the threshold. Objects that remain are missed, detections that remain are
-    false: they are paired with the background.
+    Pairs of the matching within classes are on the diagonal. Then, in descending order of score, each
+    remaining detection is paired with the free object of any class with which it overlaps most, if
+    the overlap reaches the threshold. Remaining objects are missed and remaining detections are false:
+    they are paired with the background.
 
     Args:
         samples: The images.
-        matches: Of each image, at the same IoU threshold.
+        matches: Matching of each image, at the same IoU threshold.
         num_classes: K.
-        iou_threshold: Of the matching, in 0..1.
+        iou_threshold: IoU threshold of the matching, in 0..1.
         score_threshold: Detections below it do not count.
 
     Returns:
@@ -64,14 +64,14 @@ class Confusion(NamedTuple):
 
 
 def most_confused(matrix: np.ndarray, limit: int) -> list[Confusion]:
-    """The most frequent mistakes between two classes, the background aside.
+    """The most frequent mistakes between two classes, without the background.
 
     Args:
-        matrix: int [K + 1, K + 1], of ``confusion_matrix``.
-        limit: How many at most.
+        matrix: int [K + 1, K + 1], from ``confusion_matrix``.
+        limit: Largest number of mistakes.
 
     Returns:
-        In descending order of count.
+        The mistakes in descending order of count.
 
     Example:
         >>> most_confused(np.array([[5, 2, 1], [0, 4, 0], [3, 0, 0]]), 5)

@@ -1,4 +1,4 @@
-"""Precision and recall: COCO's curves and average precision, and what a score threshold gives.
+"""Precision and recall: COCO's curves and average precision, and values at score thresholds.
 
 Shape legend: N detections, K classes, R = 101 recalls, T score thresholds.
 """
@@ -16,9 +16,9 @@ def precision_at_recalls(scores: np.ndarray, correct: np.ndarray, count: int) ->
     """The highest precision at or beyond each recall, as COCO interpolates it.
 
     Args:
-        scores: float [N], of one class.
+        scores: float [N], scores of one class.
         correct: bool [N].
-        count: Number of its objects, at least 1.
+        count: Number of objects of the class, at least 1.
 
     Returns:
         float64 [R]; 0 where the recall is never reached. Its mean is the average precision.
@@ -39,7 +39,7 @@ def class_curves(pool: Pool) -> np.ndarray:
     """``precision_at_recalls`` of every class.
 
     Args:
-        pool: Of all detections, at one IoU threshold.
+        pool: All detections, matched at one IoU threshold.
 
     Returns:
         float64 [K, R]; NaN for a class without objects.
@@ -52,19 +52,19 @@ def class_curves(pool: Pool) -> np.ndarray:
 
 
 def mean_over_classes(curves: np.ndarray) -> np.ndarray | None:
-    """The mean curve [R] of those classes that have objects; None where none has."""
+    """The mean curve [R] over the classes that have objects; None if none has."""
     known = curves[~np.isnan(curves[:, 0])]
     return known.mean(0) if len(known) else None
 
 
 class Operation(NamedTuple):
-    """What keeping the detections from a score on gives, over all classes together.
+    """Precision and recall of the detections above score thresholds, all classes together.
 
     Attributes:
         thresholds: float [T], ascending.
         precision: float [T], right detections among those kept; NaN where none is kept.
-        recall: float [T], found among all objects; NaN where there are none.
-        f1: float [T], their harmonic mean; 0 where there is nothing right.
+        recall: float [T], found objects among all objects; NaN where there are none.
+        f1: float [T], harmonic mean of both; 0 where no detection is right.
     """
 
     thresholds: np.ndarray
@@ -77,7 +77,7 @@ def operation(pool: Pool, thresholds: np.ndarray) -> Operation:
     """Precision, recall and F1 over score thresholds.
 
     Args:
-        pool: Of all detections, at one IoU threshold.
+        pool: All detections, matched at one IoU threshold.
         thresholds: float [T], ascending.
 
     Returns:
@@ -106,11 +106,11 @@ def class_operation(pool: Pool, score_threshold: float) -> tuple[np.ndarray, np.
     """Precision and recall of each class at one score threshold.
 
     Args:
-        pool: Of all detections, at one IoU threshold.
-        score_threshold: Detections from it on are kept.
+        pool: All detections, matched at one IoU threshold.
+        score_threshold: Detections with at least this score are kept.
 
     Returns:
-        float64 [K] each; NaN where nothing is kept, or where there are no objects.
+        float64 [K] each; NaN where no detection is kept, or where there are no objects.
     """
     kept = pool.scores >= score_threshold
     total = np.bincount(pool.labels[kept], minlength=len(pool.counts))

@@ -1,8 +1,8 @@
-"""What kind of error a detection is, and how much average precision each kind costs.
+"""Types of errors of detections, and how much average precision each type costs.
 
-The kinds, thresholds and mends are those of TIDE (Bolya et al. 2020, "TIDE: A General Toolbox for
+The types, thresholds and corrections are those of TIDE (Bolya et al. 2020, "TIDE: A General Toolbox for
 Identifying Object Detection Errors", https://arxiv.org/abs/2008.08115, section 2); where the paper
-leaves an order open, it is that of the authors' program.
+does not give an order, that of the authors' program is used.
 
 Shape legend: D detections and G objects of one image; N detections of all images, K classes.
 """
@@ -15,10 +15,10 @@ import numpy as np
 from jaxmaskrcnn.report.curves import class_curves
 from jaxmaskrcnn.report.matches import Match, Pool, Sample, pool
 
-FOREGROUND = 0.5  # IoU from which a detection has found an object
-BACKGROUND = 0.1  # IoU below which it has nothing to do with it
+FOREGROUND = 0.5  # a detection with at least this IoU has found an object
+BACKGROUND = 0.1  # a detection with a lower IoU is not related to an object
 
-# In the order in which a detection is tested; "missed" is of objects.
+# In the order in which a detection is tested; "missed" refers to objects.
 KINDS = ("place", "class", "duplicate", "background", "both", "missed")
 
 
@@ -26,9 +26,9 @@ class ImageErrors(NamedTuple):
     """The errors of one image.
 
     Attributes:
-        kind: int [D], index into ``KINDS``; -1 for what is right or ignored.
-        target: int [D], of class and place errors, the object they should have found; else -1.
-        missed: bool [G], objects that no detection found and no class or place error is about.
+        kind: int [D], index into ``KINDS``; -1 for detections that are right or ignored.
+        target: int [D], for class and place errors the object that they should have found; else -1.
+        missed: bool [G], objects that no detection found and to which no class or place error refers.
     """
 
     kind: np.ndarray
@@ -37,12 +37,12 @@ class ImageErrors(NamedTuple):
 
 
 class ErrorRow(NamedTuple):
-    """One kind of error over all images.
+    """One type of error over all images.
 
     Attributes:
-        kind: Of ``KINDS``.
-        count: How many there are.
-        gain: By how much AP50 (mean over classes) rises if all of them, and nothing else, were mended.
+        kind: One of ``KINDS``.
+        count: Number of such errors.
+        gain: Increase of AP50 (mean over classes) if all of them, and no others, were corrected.
     """
 
     kind: str
@@ -51,14 +51,14 @@ class ErrorRow(NamedTuple):
 
 
 def classify(sample: Sample, match: Match) -> ImageErrors:
-    """Tells what is wrong with each detection, and which objects are missed.
+    """Classifies the error of each detection, and finds the missed objects.
 
-    A detection that is neither right nor ignored is the first of these that holds, by its largest
-    IoU with the objects (crowd regions aside):
+    A detection that is neither right nor ignored gets the first type that applies to its largest IoU
+    with the objects (crowd regions excluded):
 
     - place: in [0.1, 0.5) with an object of its class;
     - class: at least 0.5 with an object of another class;
-    - duplicate: at least 0.5 with an object of its class, which a higher score has found;
+    - duplicate: at least 0.5 with an object of its class that a detection with a higher score found;
     - background: below 0.1 with every object;
     - both: in [0.1, 0.5) with an object of another class.
 
@@ -99,30 +99,30 @@ def error_table(
     errors: Sequence[ImageErrors],
     num_classes: int,
 ) -> list[ErrorRow]:
-    """Counts the errors and mends each kind alone.
+    """Counts the errors and corrects each type separately.
 
-    Duplicate, background and both: the detections are taken away. Place and class: the detection
-    becomes right, with the object's class and its own score. An object can be found once: if
-    it was found already the detection is taken away, and if several place or class errors are
-    about it all but the highest score are. Missed: the object is taken away.
+    Duplicate, background and both: the detections are removed. Place and class: the detection
+    becomes right, with the object's class and its own score. An object can be found only once: if
+    it was found already the detection is removed, and if several place or class errors refer to it,
+    all but the one with the highest score are removed. Missed: the object is removed.
 
     Args:
         samples: The images.
-        matches: Of each image, at the IoU ``FOREGROUND``.
-        errors: Of each image, from ``classify``.
+        matches: Matching of each image, at the IoU ``FOREGROUND``.
+        errors: Errors of each image, from ``classify``.
         num_classes: K.
 
     Returns:
         A row for each of ``KINDS``.
     """
     found = pool(samples, matches, num_classes)
-    kinds, mended = [], []
+    kinds, corrected = [], []
     for sample, match, error in zip(samples, matches, errors, strict=True):
         kept = ~match.ignored
         kinds.append(error.kind[kept])
-        mended.append(_mended_labels(sample, match, error)[kept])
+        corrected.append(_corrected_labels(sample, match, error)[kept])
     kinds = np.concatenate([np.zeros(0, int), *kinds])
-    mended = np.concatenate([np.zeros(0, int), *mended])
+    corrected = np.concatenate([np.zeros(0, int), *corrected])
     lost = [s.object_labels[e.missed] for s, e in zip(samples, errors, strict=True)]
     missed = np.bincount(np.concatenate([np.zeros(0, int), *lost]), minlength=num_classes)
 
@@ -133,11 +133,11 @@ def error_table(
             after, count = found._replace(counts=found.counts - missed), int(missed.sum())
         else:
             mine = kinds == number
-            right = mine & (mended >= 0)
+            right = mine & (corrected >= 0)
             kept = ~mine | right
             after = Pool(
                 found.scores[kept],
-                np.where(right, mended, found.labels)[kept],
+                np.where(right, corrected, found.labels)[kept],
                 (found.correct | right)[kept],
                 found.counts,
             )
@@ -146,8 +146,8 @@ def error_table(
     return rows
 
 
-def _mended_labels(sample, match, error) -> np.ndarray:
-    """int [D]: the class that a place or class error gets, -1 for what mending takes away."""
+def _corrected_labels(sample, match, error) -> np.ndarray:
+    """int [D]: the corrected class of a place or class error, -1 for detections that are removed."""
     labels = np.full(len(sample.scores), -1)
     taken = set(match.partner.tolist())
     for d in np.flatnonzero(error.target >= 0):  # in descending order of score
@@ -161,11 +161,11 @@ def mean_ap(pool: Pool, classes: np.ndarray) -> float:
     """Mean average precision over some classes.
 
     Args:
-        pool: Of all detections, at one IoU threshold.
-        classes: bool [K]. A class that has no objects counts 0 if it has detections, else not at all.
+        pool: All detections, matched at one IoU threshold.
+        classes: bool [K]. A class without objects has AP 0 if it has detections; otherwise it is left out.
 
     Returns:
-        In 0..1; 0 where no class counts.
+        The mean in 0..1; 0 if all classes are left out.
     """
     ap = class_curves(pool).mean(1)
     detected = np.bincount(pool.labels, minlength=len(ap)) > 0

@@ -1,4 +1,4 @@
-"""The parts of a page that are plots: precision over recall, and what scores mean."""
+"""The plots of a page: precision over recall, and the reliability of scores."""
 
 from html import escape
 
@@ -10,7 +10,7 @@ from jaxmaskrcnn.report.html import figure, number
 from jaxmaskrcnn.report.results import Results
 from jaxmaskrcnn.report.svg import Plot
 
-FEW_CLASSES = 12  # curves of more classes are folded away
+FEW_CLASSES = 12  # curves of more classes than this are collapsed
 
 
 def curve_plots(results: Results) -> str:
@@ -23,7 +23,7 @@ def curve_plots(results: Results) -> str:
         x_label="recall",
         y_label="precision" if len(results.names) == 1 else "precision, mean over the classes",
     )
-    text = f"<p>{results.things}. The area beneath a curve is the average precision.</p>\n"
+    text = f"<p>{results.noun}. The area beneath a curve is the average precision.</p>\n"
     if len(results.names) == 1:
         return text + figure(plot.svg(), keys=keys)
     text += figure(plot.svg(), keys=keys) + "<h3>By class, with AP50 / AP75</h3>\n"
@@ -90,9 +90,9 @@ def score_plots(results: Results) -> str:
         else ""
     )
     return (
-        f"<p>{results.things} at IoU {FOREGROUND}. If scores were probabilities, every bar would end "
+        f"<p>{results.noun} at IoU {FOREGROUND}. If scores were probabilities, every bar would end "
         "at its mean score. The expected calibration error is the mean distance between the two, weighted "
-        f"by the number of detections: {number(bins.error)}. It knows of the detections in the file alone, "
-        f"not of those that were cut off before.</p>\n{advice}"
+        f"by the number of detections: {number(bins.error)}. It is computed from the detections in the file, "
+        f"without those that were cut off before.</p>\n{advice}"
         f'<div class="row"><div>{left}</div><div>{figure(plot.svg(), keys=keys)}</div></div>\n'
     )

@@ -1,4 +1,4 @@
-"""Reading what a training run wrote down: ``metrics.jsonl`` of its workdir."""
+"""Reads the metrics of a training run from ``metrics.jsonl`` in its workdir."""
 
 import json
 import math
@@ -18,7 +18,7 @@ class Series(NamedTuple):
 
     Attributes:
         steps: int [N], in the file's order.
-        values: float64 [N]; NaN for null, which stands for what was not finite.
+        values: float64 [N]; NaN for null, which stands for a value that was not finite.
     """
 
     steps: np.ndarray
@@ -29,14 +29,14 @@ def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
     """Reads every number of a run over its steps.
 
     Args:
-        workdir: Of the run.
+        workdir: The run's folder.
 
     Returns:
-        By name, such as ``loss``, ``learning_rate`` and ``eval/mask_AP``.
+        The series by name, such as ``loss``, ``learning_rate`` and ``eval/mask_AP``.
 
     Raises:
-        UserError: There is no such file, a line of it is broken, or it has no values yet. A last line
-            without an end, which a run may be writing just now, is left out.
+        UserError: There is no such file, a line of it is damaged, or it has no values yet. An
+            incomplete last line, which a run may be writing at the moment, is left out.
 
     Example:
         >>> read_history("runs/shapes")["loss"].values[0]  # doctest: +SKIP
@@ -50,7 +50,7 @@ def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}); give the workdir of a training run.") from error
     points: dict[str, list[tuple[int, float]]] = {}
-    # What follows the last line end is empty, or a line that is not complete.
+    # The text after the last line end is empty or an incomplete line.
     for number, line in enumerate(text.split("\n")[:-1], 1):
         entry = _parse(line, f"{path}, line {number},")
         step = entry.pop("step")
@@ -65,10 +65,10 @@ def _parse(line: str, place: str) -> dict[str, float | None]:
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise UserError(f"{place} is no json ({error}); remove the line.") from error
+        raise UserError(f"{place} is not json ({error}); remove the line.") from error
     step = entry.get("step") if isinstance(entry, dict) else None
     if not isinstance(step, int) or isinstance(step, bool):
-        raise UserError(f"{place} is no object with a whole number as its step; remove the line.")
+        raise UserError(f"{place} is not an object with a whole number as its step; remove the line.")
     for name, value in entry.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise UserError(f"{place} has {value!r} as {name}, where a number belongs; remove the line.")

@@ -1,10 +1,10 @@
-"""Small pieces of HTML that the page is made of."""
+"""Small pieces of HTML for the page."""
 
 from collections.abc import Sequence
 from html import escape
 
 NOTHING = "–"  # where a number does not exist
-LONG = 25  # a table of more rows scrolls beneath its head
+LONG = 25  # a table with more rows than this scrolls beneath its head
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
@@ -23,10 +23,10 @@ def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
 def table(
     caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[int] = ()
 ) -> str:
-    """A table that scrolls by itself where the page is too narrow for it, or the table too long.
+    """A table that scrolls if the page is too narrow for it or the table is long.
 
     Args:
-        caption: Above it, plain text.
+        caption: Text above the table, plain.
         head: Names of the columns, plain text.
         rows: Cells as HTML; the first of each row names it.
         words: Columns that hold sentences, not numbers.
@@ -43,7 +43,7 @@ def table(
     )
     body = "".join(f"<tr>{''.join(cell(j, text) for j, text in enumerate(row))}</tr>\n" for row in rows)
     long = " long" if len(rows) > LONG else ""
-    # Outside of the table: a caption would scroll away with it.
+    # Outside the table, because a caption inside would scroll with it.
     return f'<p class="muted">{escape(caption)}</p>\n' + scroll(
         f'<table aria-label="{escape(caption)}"><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>',
         caption,
@@ -59,7 +59,7 @@ def scroll(content: str, name: str, style: str = "") -> str:
 
 
 def figure(drawing: str, caption: str = "", keys: Sequence[tuple[str, str]] = ()) -> str:
-    """A drawing with what its lines mean.
+    """A drawing with a key of its lines.
 
     Args:
         drawing: SVG.

@@ -1,4 +1,4 @@
-"""Reading what a report is made of, with a sentence for everything that can be wrong in it."""
+"""Reads and checks the files of a report; every fault is reported in one sentence."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def read_annotations(path: str | os.PathLike) -> dict:
         Its content.
 
     Raises:
-        UserError: It is missing or no COCO json, or an id is no whole number.
+        UserError: The file is missing or is not COCO json, or an id is not a whole number.
     """
     content = load_json(Path(path))
     for key in ("images", "categories"):
@@ -45,15 +45,15 @@ def read_detections(path: str | os.PathLike, content: dict, annotations: str | o
     Args:
         path: A json list of COCO results: ``image_id``, ``category_id``, ``score`` in 0..1, and
             ``bbox`` (x, y, width, height in pixels) or ``segmentation`` (compressed RLE) or both.
-        content: What the annotation file holds.
-        annotations: Its path, for messages.
+        content: Content of the annotation file.
+        annotations: Path of the annotation file, for messages.
 
     Returns:
         The detections, each with a ``bbox``; a missing one is taken from the mask.
 
     Raises:
-        UserError: The file is missing or no list of results, or an entry is unusable, or some of
-            the entries have masks and some have none.
+        UserError: The file is missing or is not a list of results, an entry cannot be used, or only some
+            entries have masks.
     """
     entries = _read_list(Path(path))
     sizes = {i["id"]: [i.get("height"), i.get("width")] for i in content["images"]}
@@ -72,7 +72,7 @@ def read_detections(path: str | os.PathLike, content: dict, annotations: str | o
         wrong = _mask_problem(entry, sizes[entry["image_id"]])
         if wrong:
             raise UserError(
-                f"{place} has a segmentation that is no compressed RLE of its image ({wrong}); "
+                f"{place} has a segmentation that is not a compressed RLE of its image ({wrong}); "
                 "write it with pycocotools.mask.encode."
             )
         if entry.get("segmentation") is not None and entry.get("bbox") is None:
@@ -106,10 +106,10 @@ def _read_list(path: Path) -> list:
     return entries
 
 
-def _check_id(value, field, known, kind, place, annotations) -> None:
+def _check_id(value, field, known, noun, place, annotations) -> None:
     if not is_int(value) or value not in known:
         raise UserError(
-            f"{place} names the {field} {value!r}, and {annotations} lists no such {kind}; give the "
+            f"{place} names the {field} {value!r}, and {annotations} lists no such {noun}; give the "
             "annotations that the detections were made for."
         )
 

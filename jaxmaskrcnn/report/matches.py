@@ -1,4 +1,4 @@
-"""Which detection found which object: COCO's matching, as arrays that every part of a report reads.
+"""COCO's matching of detections and objects, as arrays that every part of a report uses.
 
 Shape legend: D detections and G objects of one image; N detections of all images, K classes.
 """
@@ -18,8 +18,8 @@ class Sample(NamedTuple):
     """One image. Detections are in descending order of score; labels number the classes from 0.
 
     Attributes:
-        image_id: Of the annotations.
-        found: int [D], each detection's place in the list of all detections.
+        image_id: Id of the image in the annotations.
+        found: int [D], each detection's index in the list of all detections.
         scores: float64 [D].
         labels: int [D].
         objects: int [G], each object's annotation id in the ``GroundTruth``.
@@ -42,7 +42,7 @@ class Match(NamedTuple):
     """One image's detections at one IoU threshold.
 
     Attributes:
-        partner: int [D], index of the object that a detection found; -1 where none.
+        partner: int [D], index of the object that a detection found; -1 if none.
         ignored: bool [D], detections inside a crowd region: neither right nor wrong.
     """
 
@@ -51,7 +51,7 @@ class Match(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The detections of all images that are right or wrong, in order of image id.
+    """The detections of all images that are not ignored, in order of image id.
 
     Attributes:
         scores: float64 [N].
@@ -72,7 +72,7 @@ def make_samples(
     """Sorts objects and detections by image and computes their overlaps.
 
     Args:
-        ground_truth: Of the annotations.
+        ground_truth: The annotations.
         detections: COCO results whose image and category ids the annotations have.
         iou_type: ``"segm"`` or ``"bbox"``.
 
@@ -120,7 +120,7 @@ def _sample(image_id, entries, labels, key) -> Sample:
 
 
 def _rank_in_class(labels) -> np.ndarray:
-    """How many entries of the same label stand before each one."""
+    """The number of entries with the same label before each one."""
     order = np.argsort(labels, kind="stable")
     first = np.searchsorted(labels[order], labels[order])
     rank = np.empty(len(labels), int)
@@ -131,16 +131,16 @@ def _rank_in_class(labels) -> np.ndarray:
 def match(sample: Sample, iou_threshold: float) -> Match:
     """COCO's greedy matching of one image.
 
-    In descending order of score, each detection takes the free object of its class with which it
-    overlaps most, at least by the threshold. One that finds none, but lies in a crowd region of
-    its class by the threshold, is ignored.
+    In descending order of score, each detection is matched with the free object of its class with which
+    it overlaps most, if the overlap reaches the threshold. A detection without an object is ignored if
+    its overlap with a crowd region of its class reaches the threshold.
 
     Args:
         sample: The image.
         iou_threshold: In 0..1.
 
     Returns:
-        The partners. Those of the detections above any score do not depend on the others.
+        The partners. A detection's partner does not depend on detections with lower scores.
     """
     partner = np.full(len(sample.scores), -1)
     ignored = np.zeros(len(sample.scores), bool)
@@ -161,11 +161,11 @@ def match(sample: Sample, iou_threshold: float) -> Match:
 
 
 def pool(samples: Sequence[Sample], matches: Sequence[Match], num_classes: int) -> Pool:
-    """All images together, without what is ignored.
+    """Pools the detections of all images, without ignored ones.
 
     Args:
         samples: The images.
-        matches: Of each image.
+        matches: Matching of each image.
         num_classes: K.
     """
     kept = [~m.ignored for m in matches]

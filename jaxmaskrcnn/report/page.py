@@ -1,4 +1,4 @@
-"""One HTML page of results, with everything in it: no script, no other file, no address it loads."""
+"""Results as one self-contained HTML page, without scripts and without other files to load."""
 
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +15,7 @@ from jaxmaskrcnn.report.svg import heatmap
 
 _CONFUSIONS = 15
 
-# As COCO orders its twelve numbers: metric, what it is.
+# COCO's twelve numbers in its order: metric, description.
 _METRICS = (
     ("AP", "mean over IoU 0.50 to 0.95"),
     ("AP50", "IoU 0.50"),
@@ -55,11 +55,11 @@ def make_page(
     """Writes the page.
 
     Args:
-        results: What it tells.
-        title: Its heading, plain text.
-        sources: What it is about in full, plain text.
-        worst: Worst first.
-        best: Best first.
+        results: The results.
+        title: Heading of the page, plain text.
+        sources: Full description of the files, plain text.
+        worst: The worst images, worst first.
+        best: The best images, best first.
 
     Returns:
         HTML.
@@ -68,7 +68,7 @@ def make_page(
         ("ap", "Average precision", _average_precision(results)),
         ("classes", "Classes", _classes(results)),
         ("curves", "Precision and recall", curve_plots(results)),
-        ("errors", "Kinds of error", _errors(results)),
+        ("errors", "Error types", _errors(results)),
         ("confusion", "Confusion", _confusion(results)),
         ("scores", "Scores", score_plots(results)),
         ("worst", "Worst pictures", _pictures(results, worst)),
@@ -105,10 +105,12 @@ def _summary(results) -> str:
         tiles.append(("box AP", number(metrics["box_AP"])))
     tiles.append(("calibration error", number(results.reliability.error)))
     items = "".join(f"<li><b>{value}</b>{name}</li>" for name, value in tiles)
-    without = "" if prefix == "mask" else "Detections or objects have no masks, so all of it is about boxes. "
+    without = (
+        "" if prefix == "mask" else "Detections or objects have no masks, so the whole page is about boxes. "
+    )
     return (
-        f'<p class="muted">{", ".join(counts)}. {without}Where one has to decide, a detection counts from '
-        f"the score {results.score_threshold:g} on.</p>\n"
+        f'<p class="muted">{", ".join(counts)}. {without}The score threshold is '
+        f"{results.score_threshold:g}.</p>\n"
         f'<ul class="tiles">{items}</ul>\n'
     )
 
@@ -137,7 +139,7 @@ def _classes(results) -> str:
         rows.append((escape(name), f"{results.counts[k]:,}", *map(number, values)))
     caption = (
         f"The lowest AP first. Precision and recall are those at the score {results.score_threshold:g} and "
-        f"IoU {FOREGROUND}; a dash stands where there is nothing to divide by"
+        f"IoU {FOREGROUND}; a dash marks a division by zero"
     )
     return table(caption, head, rows)
 
@@ -154,23 +156,23 @@ def _errors(results) -> str:
         for row in results.errors
     ]
     now = number(results.metrics[f"{results.prefix}_AP50"])
-    caption = f"{results.things}, detections of every score, AP50 {now}"
+    caption = f"{results.noun}, detections of every score, AP50 {now}"
     return (
-        "<p>What is wrong with the detections that are not right, and by how much AP50 would rise if all "
-        "errors of one kind, and no other, were mended. Gains do not add up: one error can stand in the "
-        "way of another. Each detection is tested in the order of the table.</p>\n"
-        + table(caption, ("kind", "count", "AP50 if mended", "what it is"), rows, words=(3,))
-        + '<p class="muted">The kinds of TIDE (Bolya et al. 2020, '
+        "<p>Types of wrong detections, and the increase of AP50 if all errors of one type, and no others, "
+        "were corrected. Gains do not add up, because one error can hide another. Each detection is "
+        "tested in the order of the table.</p>\n"
+        + table(caption, ("type", "count", "AP50 if corrected", "description"), rows, words=(3,))
+        + '<p class="muted">The types are those of TIDE (Bolya et al. 2020, '
         '<a href="https://arxiv.org/abs/2008.08115">arXiv:2008.08115</a>). Overlap is the intersection over '
-        "union; detections inside crowd regions are left out, as COCO does.</p>\n"
+        "union; detections inside crowd regions are left out, as in COCO.</p>\n"
     )
 
 
 def _confusion(results) -> str:
     names = [*results.names, "background"]
     text = (
-        f"<p>{results.things} at IoU {FOREGROUND} and scores of {results.score_threshold:g} or more. A row "
-        "is what an object is, a column what it was detected as; the shade is the share of the row. The last "
+        f"<p>{results.noun} at IoU {FOREGROUND} and scores of {results.score_threshold:g} or more. A row "
+        "is an object's true class, a column the detected one; the shade is the share of the row. The last "
         "column counts the objects that were not detected, the last row the detections without an "
         "object.</p>\n"
     )
@@ -197,15 +199,15 @@ def _pictures(results, pictures) -> str:
     if not pictures:
         return "<p>None.</p>\n"
     text = (
-        "<p>Left what is annotated, right what was detected. Blue was found or is right, orange was not "
-        "found or is wrong, grey is a crowd region or lies in one.</p>\n"
+        "<p>Annotations are on the left, detections on the right. Blue objects were found and blue "
+        "detections are right; orange ones are missed or wrong; grey ones belong to crowd regions.</p>\n"
     )
     for picture in pictures:
         result = results.outcomes[picture.index]
         errors = results.image_errors[picture.index]
         kept = results.samples[picture.index].scores >= results.score_threshold
-        kinds = [int((errors.kind[kept] == number).sum()) for number in range(len(KINDS))]
-        words = ", ".join(f"{count} {kind}" for kind, count in zip(KINDS, kinds, strict=True) if count)
+        counts = [int((errors.kind[kept] == number).sum()) for number in range(len(KINDS))]
+        words = ", ".join(f"{count} {kind}" for kind, count in zip(KINDS, counts, strict=True) if count)
         caption = (
             f"<b>{escape(picture.name)}</b> (image {results.samples[picture.index].image_id}): "
             f"{result.found} of {result.found + result.lost} found, {result.false} false"

@@ -1,4 +1,4 @@
-"""Pictures for a page: what is annotated beside what was detected, right and wrong in two colours."""
+"""Pictures for a page: annotations beside detections, with right and wrong in two colours."""
 
 import base64
 import io
@@ -15,10 +15,10 @@ from jaxmaskrcnn.report.errors import KINDS, ImageErrors
 from jaxmaskrcnn.report.matches import Match, Sample
 from jaxmaskrcnn.visualize.drawing import CROWD, draw_detections
 
-# Blue and orange, as people with any kind of colour vision tell them apart.
+# Blue and orange, which people with any colour vision can distinguish.
 RIGHT, WRONG, UNSCORED = (64, 160, 255), (255, 128, 0), (150, 150, 150)
-SIDE = 800  # longest side in pixels: sharp where two pictures share a page's width
-_QUALITY = 82  # of JPEG
+SIDE = 800  # longest side in pixels; two pictures beside each other are still sharp
+_QUALITY = 82  # JPEG quality
 
 
 class Pair(NamedTuple):
@@ -41,32 +41,32 @@ def draw_pair(
     names: Sequence[str],
     score_threshold: float,
 ) -> Pair:
-    """Draws one image's objects and its detections from a score on.
+    """Draws one image's objects and its detections above a score.
 
     Args:
-        image: Its entry in the annotations.
-        folder: Of the image files.
+        image: The image's entry in the annotations.
+        folder: Folder of the image files.
         sample: The image.
         match: Its matching.
         errors: Its errors.
-        objects: By annotation id: ``bbox`` and, where there are masks, ``segmentation``.
-        detections: All of them.
-        names: Of the classes.
-        score_threshold: Detections below it are not drawn, and find nothing.
+        objects: By annotation id, ``bbox`` and, if there are masks, ``segmentation``.
+        detections: All detections.
+        names: Names of the classes.
+        score_threshold: Detections with a lower score are not drawn, and count as absent.
 
     Returns:
         Objects that were found and detections that are right in blue, the others in orange with
-        the kind of error; crowd regions and detections in them in grey.
+        the type of error; crowd regions and detections in them in grey.
 
     Raises:
         UserError: The image has no file name, or its file is missing, unreadable or of another size.
     """
     pixels = _read(image, folder)
-    shown = np.flatnonzero(sample.scores >= score_threshold)
+    kept = np.flatnonzero(sample.scores >= score_threshold)
     lost = ~sample.crowd
-    lost[match.partner[shown][match.partner[shown] >= 0]] = False
-    # In a crowd of one class only what went wrong gets words.
-    plain = names if len(names) > 1 or max(len(shown), len(lost)) <= CROWD else [""]
+    lost[match.partner[kept][match.partner[kept] >= 0]] = False
+    # If there are many objects of a single class, only errors are labelled.
+    plain = names if len(names) > 1 or max(len(kept), len(lost)) <= CROWD else [""]
 
     truth = []
     for g, identity in enumerate(sample.objects):
@@ -74,13 +74,13 @@ def draw_pair(
         colour = UNSCORED if sample.crowd[g] else WRONG if lost[g] else RIGHT
         truth.append((objects[int(identity)], _text(plain[sample.object_labels[g]], word), colour))
     detected = []
-    for d in shown:
+    for d in kept:
         kind = errors.kind[d]
         word = KINDS[kind] if kind >= 0 else "in crowd" if match.ignored[d] else ""
         colour = WRONG if kind >= 0 else UNSCORED if match.ignored[d] else RIGHT
         detected.append((detections[sample.found[d]], _text(plain[sample.labels[d]], word), colour))
     left = _encode(_draw(pixels, truth))
-    right = _encode(_draw(pixels, detected, sample.scores[shown]))
+    right = _encode(_draw(pixels, detected, sample.scores[kept]))
     return Pair(left[0], right[0], *left[1])
 
 

@@ -1,4 +1,4 @@
-"""How well each image went: what the worst and best pictures are chosen by.
+"""Rates images by their detections, to choose the worst and the best.
 
 Shape legend: D detections and G objects of one image.
 """
@@ -12,11 +12,11 @@ from jaxmaskrcnn.report.matches import Match, Sample
 
 
 class Outcome(NamedTuple):
-    """One image, counting the detections from a score threshold on.
+    """The rating of one image by its detections above a score threshold.
 
     Attributes:
-        quality: Sum of the IoUs of what was found, over found + half of the false + half of the not
-            found; None for an image without objects and without detections.
+        quality: Sum of the IoUs of found objects, divided by found + false / 2 + lost / 2; None for an
+            image without objects and without detections.
         found: Number of objects that were found.
         false: Number of detections that are wrong.
         lost: Number of objects that were not found.
@@ -52,12 +52,12 @@ def outcome(sample: Sample, match: Match, score_threshold: float) -> Outcome:
 def worst_and_best(outcomes: Sequence[Outcome], count: int) -> tuple[list[int], list[int]]:
     """Indices of the worst images (worst first) and of the best ones (best first).
 
-    Of images of equal quality, those with more errors are worse, and those with more objects
-    better. No image is in both lists; images without objects and detections are in none.
+    Among images of equal quality, those with more errors are worse and those with more found objects
+    are better. No image is in both lists; images without objects and detections are in none.
 
     Args:
-        outcomes: Of each image.
-        count: How many of each at most.
+        outcomes: Rating of each image.
+        count: Largest number of images in each list.
     """
     rated = [i for i, o in enumerate(outcomes) if o.quality is not None]
     worst = sorted(rated, key=lambda i: (outcomes[i].quality, -outcomes[i].false - outcomes[i].lost))

@@ -1,4 +1,4 @@
-"""Everything that a report tells, as numbers: the whole computation between the files and the page.
+"""Computes all numbers of a report, between reading the files and writing the page.
 
 Shape legend: K classes, R = 101 recalls, I images.
 """
@@ -15,19 +15,19 @@ from jaxmaskrcnn.report.errors import FOREGROUND, ErrorRow, ImageErrors, classif
 from jaxmaskrcnn.report.matches import Match, Sample, make_samples, match, pool
 from jaxmaskrcnn.report.ranking import Outcome, outcome
 
-THRESHOLDS = np.linspace(0, 1, 101)  # scores at which precision and recall are told
+THRESHOLDS = np.linspace(0, 1, 101)  # score thresholds at which precision and recall are computed
 
 
 class Results(NamedTuple):
-    """What a page shows.
+    """The numbers of a page.
 
     Attributes:
-        names: K names; the id where two classes share a name.
-        iou_type: ``"segm"`` where objects and detections have masks, else ``"bbox"``; everything
-            but ``metrics`` is about these.
-        score_threshold: Of ``precision``, ``recall``, ``confusion`` and ``outcomes``.
+        names: K names; the id if two classes share a name.
+        iou_type: ``"segm"`` if objects and detections have masks, else ``"bbox"``; all numbers except
+            ``metrics`` refer to these.
+        score_threshold: Threshold of ``precision``, ``recall``, ``confusion`` and ``outcomes``.
         metrics: As ``evaluation.coco.coco_metrics`` returns them.
-        num_detections: Of all images.
+        num_detections: Number of detections in all images.
         counts: int [K], objects of each class.
         crowds: Number of crowd regions.
         curves50: float [K, R], precision over recall at IoU 0.5; NaN without objects.
@@ -35,13 +35,13 @@ class Results(NamedTuple):
         precision: float [K], at the score threshold and IoU 0.5.
         recall: float [K].
         operation: Precision and recall of all classes over the score thresholds.
-        reliability: Scores against the share that is right.
+        reliability: Scores against the share of right detections.
         confusion: int [K + 1, K + 1].
-        errors: A row for each kind.
-        samples: Of the I images.
-        matches: Of the I images, at IoU 0.5.
-        image_errors: Of the I images.
-        outcomes: Of the I images.
+        errors: A row for each type of error.
+        samples: The I images.
+        matches: Matching of each image, at IoU 0.5.
+        image_errors: Errors of each image.
+        outcomes: Rating of each image.
     """
 
     names: list[str]
@@ -66,16 +66,16 @@ class Results(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """``"mask"`` or ``"box"``: what everything but ``metrics`` is about."""
+        """``"mask"`` or ``"box"``, to which all numbers except ``metrics`` refer."""
         return PREFIXES[self.iou_type]
 
     @property
-    def things(self) -> str:
-        """What everything but ``metrics`` is about, as a word that begins a sentence."""
+    def noun(self) -> str:
+        """ "Masks" or "Boxes", the first word of sentences about the numbers."""
         return "Masks" if self.iou_type == "segm" else "Boxes"
 
     def by_ap(self) -> np.ndarray:
-        """int [K]: the classes in ascending order of AP, at the end those without objects."""
+        """int [K]: the classes in ascending order of AP; those without objects come last."""
         per_class = (self.metrics["per_class"][name][f"{self.prefix}_AP"] for name in self.names)
         return np.argsort([np.inf if ap is None else ap for ap in per_class], kind="stable")
 
@@ -84,12 +84,12 @@ def compute(ground_truth: GroundTruth, detections: list[dict], score_threshold: 
     """Computes a report.
 
     Args:
-        ground_truth: Of the annotations.
+        ground_truth: The annotations.
         detections: COCO results, checked; all with masks or all without.
-        score_threshold: From which score on a detection counts where one has to decide.
+        score_threshold: Detections with a lower score are left out where a threshold is needed.
 
     Returns:
-        The results. Without detections the masks count if the objects have any.
+        The results. Without detections they are about masks if the objects have any.
     """
     masks = ground_truth.has_masks and all(d.get("segmentation") is not None for d in detections)
     iou_types = ("bbox", "segm") if masks else ("bbox",)

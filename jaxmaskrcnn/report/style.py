@@ -1,4 +1,4 @@
-"""The page's style sheet: readable in light and dark, and at the width of a telephone."""
+"""The page's style sheet: readable in light and dark, and on a phone."""
 
 CSS = """
 :root { color-scheme: light dark;

@@ -1,7 +1,7 @@
 """Plots as inline SVG, without a library.
 
-They have no colours of their own: classes such as ``c0`` and ``axis`` get them from the page's
-style sheet, so that one drawing is right in light and dark. Sizes are in CSS pixels.
+Colours come from the page's style sheet, by classes such as ``c0`` and ``axis``, so that a drawing fits the
+light and the dark style. Sizes are in CSS pixels.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ import numpy as np
 
 from jaxmaskrcnn.report.axes import label, ticks
 
-_CHAR = 6.2  # width of a character of an axis' text
+_CHAR = 6.2  # width of a character of an axis label
 
 
 class Plot:
     """A plot with two linear axes.
 
     Args:
-        title: What is shown, for those who do not see it.
-        x_label: Beneath the x axis; empty leaves its room to the plot.
-        y_label: Above the y axis.
-        x: Begin and end of the x axis.
-        y: Begin and end of the y axis.
-        width: Of the whole drawing.
-        height: Of the whole drawing.
-        num_ticks: About how many ticks the x and the y axis have.
+        title: Description of the drawing for screen readers.
+        x_label: Label beneath the x axis; if empty, the plot takes its room.
+        y_label: Label above the y axis.
+        x: Start and end of the x axis.
+        y: Start and end of the y axis.
+        width: Width of the whole drawing.
+        height: Height of the whole drawing.
+        num_ticks: Approximate number of ticks of the x and the y axis.
 
     Example:
         >>> plot = Plot("A line", "step", "loss", x=(0, 10))
@@ -75,7 +75,7 @@ class Plot:
         return self._bottom - (value - low) / (high - low) * (self._bottom - self._top)
 
     def line(self, xs: Sequence[float], ys: Sequence[float], style: str, *, dashed: bool = False) -> None:
-        """A line through points; where a value is NaN it is broken."""
+        """Adds a line through points; it is interrupted where a value is NaN."""
         commands, pen = [], "M"
         for x, y in zip(xs, ys, strict=True):
             if np.isnan(x) or np.isnan(y):
@@ -87,7 +87,7 @@ class Plot:
         self._parts.append(f'<path class="line {style}{dash}" d="{"".join(commands)}"/>')
 
     def bar(self, left: float, right: float, low: float, high: float, style: str, hint: str) -> None:
-        """A bar between two x and two y values, with a text that shows when pointed at."""
+        """Adds a bar between two x and two y values, with a tooltip."""
         x0, x1, y0, y1 = self._to_x(left) + 1, self._to_x(right) - 1, self._to_y(high), self._to_y(low)
         self._parts.append(
             f'<rect class="{style}" x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" '
@@ -95,7 +95,7 @@ class Plot:
         )
 
     def text(self, x: float, y: float, text: str, *, anchor: str = "start") -> None:
-        """Text at a place of the drawing."""
+        """Adds text at a position of the drawing."""
         self._parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
 
     def svg(self) -> str:
@@ -119,14 +119,13 @@ def heatmap(title: str, matrix: np.ndarray, rows: Sequence[str], columns: Sequen
     """A table of counts, each cell as dark as its share of its row.
 
     Args:
-        title: What is shown, for those who do not see it.
+        title: Description of the drawing for screen readers.
         matrix: int [R, C], not negative.
         rows: R names.
         columns: C names.
 
     Returns:
-        SVG: with numbers where there are at most 21 columns, else with small cells that tell
-        their content when pointed at.
+        SVG, with numbers if there are at most 21 columns, otherwise with small cells with tooltips.
     """
     small = len(columns) > 21
     cell = 11 if small else 40

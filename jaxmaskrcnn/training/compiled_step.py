@@ -1,4 +1,4 @@
-"""The training step as a layout of devices runs it, compiled once for each canvas.
+"""Compiles the training step for a layout of devices, once for each canvas.
 
 Shapes: B images of a global batch, D devices.
 """
@@ -19,20 +19,20 @@ from jaxmaskrcnn.training.step import jit_train_step, train_step
 def make_train_step(
     graphdef, optimizer, schedule, layout: Layout, *, batch_size: int, device_batch: int = 0
 ) -> Callable:
-    """`train_step` as the layout runs it, compiled once for each canvas, its state donated.
+    """Maps `train_step` over the layout's devices; it is compiled once for each canvas and donates its state.
 
     Args:
-        graphdef: Of `init_state`.
-        optimizer: Of `init_state`.
+        graphdef: From `init_state`.
+        optimizer: From `init_state`.
         schedule: Learning rate by step.
-        layout: Devices, and how they are used.
+        layout: The devices, and how they are used.
         batch_size: B.
-        device_batch: The most images that a device computes at a time; 0 sets no limit. The others
-            follow in further slices, whose gradients add up.
+        device_batch: Largest number of images that a device computes at a time; 0 sets no limit. A
+            larger batch is computed in slices, whose gradients are added.
 
     Returns:
-        ``step(state, batch, key) -> (state, metrics)``: the state of `Layout.replicate` (it is
-        used up), a batch of `Layout.place_batch`, and the run's key.
+        ``step(state, batch, key) -> (state, metrics)``: a state from `Layout.replicate` (which
+        is donated), a batch from `Layout.place_batch`, and the run's key.
 
     Raises:
         ConfigError: The devices cannot share the batch equally.

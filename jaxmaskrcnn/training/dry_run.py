@@ -1,4 +1,4 @@
-"""What a run would do, without doing it: data, schedule, canvases, and one compiled step."""
+"""Reports what a run would do without training: data, schedule, canvases, and one compiled step."""
 
 import tempfile
 import time
@@ -27,7 +27,7 @@ class Compiled(NamedTuple):
         seconds: How long it took to compile.
         state: Bytes of the arguments: parameters, optimizer state and one batch. None where the backend does
             not report memory.
-        temporary: Bytes that the step needs besides; likewise.
+        temporary: Bytes that the step needs in addition, or None likewise.
         executable: The compiled step, called like the step.
     """
 
@@ -44,8 +44,8 @@ def dry_run(
 
     Args:
         config: The run's settings.
-        workdir: Its folder, which need not exist. Records go into ``data.cache_dir`` where that is set,
-            and are kept there; else into a temporary folder.
+        workdir: The run's folder, which need not exist. Records go into ``data.cache_dir`` if that is
+            set, and are kept there; otherwise into a temporary folder.
         model: Starts from this model instead of ``model.weights``.
         compiler: Called in place of `compile_step`, with the same arguments.
 
@@ -53,7 +53,7 @@ def dry_run(
         The report, several lines.
 
     Raises:
-        UserError: What would end the run before its first step.
+        UserError: A problem that would end the run before its first step.
 
     Example:
         >>> print(dry_run(get_config(), "runs/shapes"))  # doctest: +SKIP
@@ -89,10 +89,10 @@ def compile_step(step, state, batch: Batch, key: jax.Array | None = None) -> Com
     """Compile a train step without running it.
 
     Args:
-        step: Of ``make_train_step``.
-        state: Its state.
-        batch: A batch; only shapes count.
-        key: The run's key; placed as a run places it, the run finds the compiled step in the cache on disk.
+        step: A step from ``make_train_step``.
+        state: State of the step.
+        batch: A batch, of which only the shapes matter.
+        key: The run's key. If it is placed as in a run, the run finds the compiled step in the disk cache.
     """
     start = time.monotonic()
     compiled = step.lower(state, batch, jax.random.key(0) if key is None else key).compile()
@@ -108,13 +108,13 @@ def _describe(compiled: Compiled) -> str:
     if compiled.state is not None:
         text += (
             f"; {compiled.state / 2**20:.0f} MiB of state and batch, "
-            f"{compiled.temporary / 2**20:.0f} MiB beside them while it runs"
+            f"{compiled.temporary / 2**20:.0f} MiB more while it runs"
         )
     return f"{text}."
 
 
 def interesting_steps(config: OptimizerConfig, steps: int) -> list[int]:
-    """Where a schedule begins, turns and ends, in completed steps.
+    """The steps at which a schedule begins, changes and ends, in completed steps.
 
     Example:
         >>> interesting_steps(OptimizerConfig(warmup_steps=10, decay_steps=(60,)), 90)
@@ -129,12 +129,12 @@ def interesting_steps(config: OptimizerConfig, steps: int) -> list[int]:
 
 
 def schedule_lines(config: Config, schedule: Callable, steps_per_epoch: int) -> list[str]:
-    """The learning rate where it turns, and the length of the run in epochs.
+    """The learning rate at the steps where it changes, and the length of the run in epochs.
 
     Args:
-        config: Of the run.
+        config: Configuration of the run.
         schedule: Learning rate by completed steps.
-        steps_per_epoch: Of the training plan.
+        steps_per_epoch: Number of steps in an epoch of the training plan.
     """
     steps = config.train.steps
     lines = [
@@ -150,29 +150,29 @@ def schedule_lines(config: Config, schedule: Callable, steps_per_epoch: int) -> 
 
 
 def _canvas_lines(plan: TrainPlan, objects: int, evaluation: set[tuple[int, int]]) -> list[str]:
-    lines = [f"Canvases (height x width), with {objects} ground-truth slots an image:"]
+    lines = [f"Canvases (height x width), with {objects} ground-truth slots per image:"]
     lines += [
-        f"{height:6d} x {width:<6d} {count} images an epoch"
+        f"{height:6d} x {width:<6d} {count} images per epoch"
         for (height, width), count in zip(plan.canvases, plan.counts, strict=True)
     ]
     return [*lines, "  evaluation: " + ", ".join(f"{h} x {w}" for h, w in sorted(evaluation))]
 
 
 def class_lines(train: Source, evaluation: Source) -> list[str]:
-    """How many images show each class, the rarest first.
+    """The number of images with each class, the rarest class first.
 
     Args:
         train: Training data.
         evaluation: Evaluation data.
     """
     counts = np.bincount(train.image_labels[:, 1], minlength=len(train.categories))
-    there = np.bincount(evaluation.image_labels[:, 1], minlength=len(evaluation.categories))
-    by_id = {category.id: there[i] for i, category in enumerate(evaluation.categories)}
+    eval_counts = np.bincount(evaluation.image_labels[:, 1], minlength=len(evaluation.categories))
+    by_id = {category.id: eval_counts[i] for i, category in enumerate(evaluation.categories)}
     order = np.argsort(counts, kind="stable")
-    lines = ["Images that show a class:", f"{'train':>8}  {'eval':>8}  class"]
+    lines = ["Images with each class:", f"{'train':>8}  {'eval':>8}  class"]
     for i in order[:_CLASSES]:
         category = train.categories[i]
-        none = "  (nothing to learn it from)" if not counts[i] else ""
+        none = "  (no training data)" if not counts[i] else ""
         lines.append(f"{counts[i]:8d}  {by_id.get(category.id, 0):8d}  {category.name}{none}")
     if len(order) > _CLASSES:
         lines.append(f"  and {len(order) - _CLASSES} classes with {counts[order[_CLASSES]]} images or more")

@@ -1,24 +1,24 @@
-"""Whether a run has stopped getting better, from its record of evaluations."""
+"""Decides from a run's record of evaluations whether it has stopped improving."""
 
 from collections.abc import Mapping
 
 
 def score(metrics: Mapping, prefix: str = "") -> float:
-    """What evaluations are compared by: mask AP, or box AP where masks are not scored.
+    """The number by which evaluations are compared: mask AP, or box AP if masks are not scored.
 
     Args:
-        metrics: Of one evaluation.
-        prefix: In front of their names.
+        metrics: Metrics of one evaluation.
+        prefix: Prefix of their names.
 
     Returns:
-        In 0..1; 0 where there is no number.
+        A score in 0..1; 0 if there is no number.
     """
     value = metrics.get(f"{prefix}mask_AP")
     return (metrics.get(f"{prefix}box_AP") if value is None else value) or 0.0
 
 
 def since_best(evaluations: Mapping[int, Mapping]) -> int:
-    """How many evaluations there have been since the best one; equal is no better.
+    """The number of evaluations since the best one; an equal score is not an improvement.
 
     Args:
         evaluations: Lines of metrics.jsonl by step, with names such as ``eval/mask_AP``.

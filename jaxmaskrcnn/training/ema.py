@@ -1,8 +1,8 @@
 """An exponential moving average of the parameters, kept beside the optimizer's state.
 
-It wraps the optimizer, so that the train step, the checkpoints and a step that is not finite treat
-it like any other optimizer state. What batch norm counts is not averaged: it is a moving average
-already.
+It wraps the optimizer, so that the train step, the checkpoints and the handling of non-finite steps treat
+it like any other optimizer state. The statistics of batch norm are not averaged, because they are moving
+averages already.
 """
 
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ class EmaState(NamedTuple):
     """State of `with_ema`.
 
     Attributes:
-        inner: State of the optimizer inside.
+        inner: State of the wrapped optimizer.
         count: int32, updates so far.
-        average: Like the parameters.
+        average: A tree like the parameters.
     """
 
     inner: Any
@@ -27,7 +27,7 @@ class EmaState(NamedTuple):
 
 
 def ema_decay(decay: float, count: jax.Array) -> jax.Array:
-    """The decay of one update: small at first, so that the random start is soon forgotten.
+    """The decay of one update: small at first, so that the initial parameters are soon forgotten.
 
     ``min(decay, (1 + count) / (10 + count))``, the rule of TensorFlow's
     ``ExponentialMovingAverage(num_updates=...)``.
@@ -44,11 +44,11 @@ def ema_decay(decay: float, count: jax.Array) -> jax.Array:
 
 
 def with_ema(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """An optimizer that also averages the parameters that its updates lead to.
+    """Wraps an optimizer so that it also averages the parameters after each update.
 
     Args:
-        optimizer: Whose updates are passed on unchanged.
-        decay: ``average = decay * average + (1 - decay) * parameters``, warmed up as `ema_decay` says.
+        optimizer: The optimizer, whose updates are passed on unchanged.
+        decay: ``average = decay * average + (1 - decay) * parameters``, warmed up by `ema_decay`.
 
     Returns:
         A transformation whose state is an `EmaState`.
@@ -77,10 +77,10 @@ def with_ema(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
 
 
 def weights_to_use(state: dict[str, Any]):
-    """The parameters to evaluate and to keep: the averaged ones where there are any.
+    """The parameters to evaluate and to save: the averaged ones if there are any.
 
     Args:
-        state: Of the train step.
+        state: State of the train step.
 
     Returns:
         A tree like ``state["params"]``.

@@ -1,4 +1,4 @@
-"""The evaluations of a run: when one is due, what it leaves in the workdir, and when none gets better."""
+"""The evaluations of a run: when one is due, the files that it writes, and when they stop improving."""
 
 import logging
 import time
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Evaluations:
-    """Evaluates a run's model as ``train.eval_every`` and ``train.patience`` say.
+    """Evaluates a run's model according to ``train.eval_every`` and ``train.patience``.
 
     Args:
-        setup: Of the run.
+        setup: The parts of the run.
         writer: The run's record, which has the evaluations of earlier runs in the same workdir too.
     """
 
@@ -32,13 +32,13 @@ class Evaluations:
         self._setup, self._writer = setup, writer
 
     def is_due(self, step: int) -> bool:
-        """Whether there has to be an evaluation after a step and the record has none yet."""
+        """Whether an evaluation is due after a step and is not in the record yet."""
         train = self._setup.config.train
         regular = train.eval_every and step and step % train.eval_every == 0
         return bool(regular or step == train.steps) and step not in self._writer.evaluations
 
     def out_of_patience(self) -> bool:
-        """Whether the last ``train.patience`` evaluations were no better than one before."""
+        """Whether none of the last ``train.patience`` evaluations was better than an earlier one."""
         patience = self._setup.config.train.patience
         return bool(patience) and since_best(self._writer.evaluations) >= patience
 
@@ -47,7 +47,7 @@ class Evaluations:
 
         Args:
             step: Completed steps.
-            state: Of the training step.
+            state: State of the training step.
         """
         setup = self._setup
         weights = weights_to_use(state), state["rest"]
@@ -74,11 +74,11 @@ class Evaluations:
                 setup.workdir / "pictures", setup.eval_source, detections,
                 setup.evaluator.categories, setup.config.train.pictures,
             )  # fmt: skip
-        # Last, because this line says that the evaluation of this step is complete.
+        # Written last, because this line marks the evaluation of this step as complete.
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None} | losses
         self._writer.write(step, {f"eval/{k}": v for k, v in numbers.items()})
 
 
 def model_of(setup: Setup, state: State) -> MaskRCNN:
-    """The model of a state, with the averaged parameters where there are any."""
+    """The model of a state, with the averaged parameters if there are any."""
     return nnx.merge(setup.graphdef, weights_to_use(state), state["rest"])

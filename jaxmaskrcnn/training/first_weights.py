@@ -1,7 +1,7 @@
-"""A model with the weights that training starts from: random ones, a backbone's, or a detector's."""
+"""Makes the model that training starts from, with random weights, a backbone's or a detector's."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from flax import nnx
@@ -20,18 +20,24 @@ from jaxmaskrcnn.names import caffe2
 log = logging.getLogger(__name__)
 
 
-def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
-    """A model to start training from.
+def first_model(
+    model_config: ModelConfig,
+    weights: str,
+    seed: int,
+    init: Callable[[ModelConfig, int], MaskRCNN] = init_model,
+) -> MaskRCNN:
+    """Makes the model that training starts from.
 
     Args:
-        model_config: Of the run.
-        weights: Nothing for random weights; an ImageNet backbone file; or a detector: a model
+        model_config: The model's configuration in the run.
+        weights: Empty for random weights; an ImageNet backbone file; or a detector: a model
             directory, a training workdir, or any file that ``load_model`` reads.
-        seed: Of the random weights.
+        seed: Seed of the random weights.
+        init: Makes the model with random weights from a configuration and a seed.
 
     Returns:
-        The model. Heads of a detector with another number of classes keep their random weights. What
-        a file holds decides whether it is a backbone or a detector.
+        The model. Heads of a detector with another number of classes keep their random weights. Whether a
+        file holds a backbone or a detector is recognised by its arrays.
 
     Raises:
         UserError: The weights do not fit the model.
@@ -44,24 +50,24 @@ def first_model(model_config: ModelConfig, weights: str, seed: int) -> MaskRCNN:
                 "will not learn well; name weights, or set freeze_at to 0 and norm to 'bn' or 'gn'.",
                 model_config.backbone.freeze_at, model_config.backbone.norm,
             )  # fmt: skip
-        return init_model(model_config, seed)
+        return init(model_config, seed)
     left: tuple[str, ...] = ()
     if Path(weights).is_dir():
         source = model_directory.load_model(weights)
     else:
         file = read_source(weights)
         if not holds_detector(caffe2.rename(file.arrays)):
-            model = init_model(model_config, seed)
+            model = init(model_config, seed)
             fill_backbone(model, file)
             log.info("Weights: backbone from %s, the rest random.", weights)
             return model
         source, report = convert_source(file, model_config, allow_new_heads=True)
         left = report.left
-        # The report is logged without the new arrays: copy_weights names them, as this run's seed makes them.
+        # The new arrays are left out of this report: copy_weights logs them, with this run's random values.
         log_report(report._replace(left=()))
-    model = init_model(model_config, seed)
+    model = init(model_config, seed)
     copy_weights(source, model, weights, without=left)
-    _tell_other_settings(source.config, model_config, weights)
+    _warn_about_other_settings(source.config, model_config, weights)
     return model
 
 
@@ -69,41 +75,41 @@ def copy_weights(source: nnx.Module, model: MaskRCNN, name: str, without: Collec
     """Copy a detector's variables into another one of the same architecture.
 
     Args:
-        source: Where the variables come from.
-        model: Changed in place.
-        name: Of the source, for messages.
+        source: The detector to copy from.
+        model: The detector to copy to; changed in place.
+        name: Name of the source, for messages.
         without: Paths of class-dependent heads that the source has no trained values for.
 
     Raises:
         UserError: A variable other than a class-dependent head is missing or of another shape.
     """
-    have = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(source))}
-    want = nnx.to_flat_state(nnx.state(model))
+    available = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(source))}
+    needed = nnx.to_flat_state(nnx.state(model))
     by_class = _class_dependent(model)
     copied, initial = [], []
-    for path, leaf in want:
-        found, joined = have.get(path), ".".join(map(str, path))
+    for path, leaf in needed:
+        found, joined = available.get(path), ".".join(map(str, path))
         if joined not in without and found is not None and found.shape == leaf.shape:
             copied.append((path, leaf.replace(found.astype(leaf.dtype))))
         elif path in by_class:
             initial.append(joined)
         else:
-            what = "does not have it" if found is None else f"has it with shape {tuple(found.shape)}"
+            problem = "does not have it" if found is None else f"has it with shape {tuple(found.shape)}"
             raise UserError(
                 f"{name} does not fit this model: {joined} has the shape "
-                f"{tuple(leaf.shape)} and the checkpoint {what}; use the model settings it was made with."
+                f"{tuple(leaf.shape)} and the checkpoint {problem}; use the model settings it was made with."
             )
     nnx.update(model, nnx.from_flat_state(copied))
-    log.info("Weights: %d of %d arrays from %s.", len(copied), len(want), name)
+    log.info("Weights: %d of %d arrays from %s.", len(copied), len(needed), name)
     if initial:
         log.warning(
-            "The checkpoint has another number of classes, so these start from random values: %s.",
+            "The checkpoint has another number of classes, so these arrays start from random values: %s.",
             ", ".join(initial),
         )
 
 
-def _tell_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> None:
-    """Weights work as they did only under the settings that they were made with."""
+def _warn_about_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> None:
+    """Warns about differing settings, because weights give the same results only with their own settings."""
     other = [
         f"{path} {value!r} (here {model.get(path)!r})"
         for path, value, _ in settings(source)

@@ -1,4 +1,4 @@
-"""The losses of a batch and their gradient, over devices and over slices that follow one another.
+"""The losses of a batch and their gradient, over devices and over successive slices.
 
 Every loss is a sum over the whole batch divided by a count over the whole batch. Shapes: B images
 of this device, S slices, B / S images of a slice.
@@ -20,7 +20,7 @@ class Gradients(NamedTuple):
 
     Attributes:
         losses: Scalar by name; their sum is the loss.
-        grads: Of the sum of the losses, in the structure of the parameters.
+        grads: Gradient of the sum of the losses, in the structure of the parameters.
         statistics: ``nnx.BatchStat`` variables after the batch.
     """
 
@@ -34,22 +34,22 @@ def loss_gradients(
 ) -> Gradients:
     """Losses, their gradient, and batch statistics.
 
-    With several slices the activations of one slice at a time are in memory. The gradient is that
+    With several slices only the activations of one slice are in memory at a time. The gradient is that
     of the whole batch, which needs the counts of the whole batch before the first gradient is
-    taken: how many regions are sampled is known only when the proposals are. So a first forward pass
-    computes the counts alone, as far as the proposals (XLA removes the code that the counts do not
-    need), and then the gradients of the slices, each divided by the final counts, add up. The price is
-    that forward pass; keeping a gradient for each count instead would multiply the memory of the
-    parameters and the backward passes by the number of counts. Only batch norm gives other results
-    than the whole batch at once: its statistics are of a slice.
+    computed, and the number of sampled regions is known only after the proposals. So a first forward
+    pass computes only the counts, up to the proposals (XLA removes the code that the counts do not
+    need), and then the gradients of the slices, each divided by the final counts, are added. The cost
+    is that forward pass; keeping a gradient for each count instead would multiply the memory for the
+    gradients and the backward passes by the number of counts. Only batch norm differs from
+    the whole batch at once: its statistics are those of a slice.
 
     Args:
         graphdef: The model's structure.
-        params: What is differentiated.
+        params: The parameters to differentiate with respect to.
         rest: The model's other variables.
         batch: This device's images, with targets.
-        key: Of the step; an image's place in the global batch is folded in by the model.
-        axis_name: Axis over which devices add up, None for a single one.
+        key: Random key of the step; the model folds in an image's position in the global batch.
+        axis_name: Axis over which devices are summed, None for a single device.
         slices: S, a divisor of B.
 
     Returns:
@@ -114,11 +114,11 @@ def _first(*stacked):
 
 
 def slices_of(images: int, at_a_time: int) -> int:
-    """In how many equal slices a device computes its share of a batch.
+    """The number of equal slices in which a device computes its share of a batch.
 
     Args:
-        images: Of the device, B.
-        at_a_time: The most that it may compute at a time; 0 sets no limit.
+        images: Number of images of the device, B.
+        at_a_time: Largest number that it may compute at a time; 0 sets no limit.
 
     Returns:
         The smallest divisor S of ``images`` with ``images / S <= at_a_time``.

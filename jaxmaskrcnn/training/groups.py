@@ -17,7 +17,7 @@ from jaxmaskrcnn.config import ConfigError
 
 
 class Group(NamedTuple):
-    """How the parameters of a pattern are trained.
+    """Training settings of the parameters that match a pattern.
 
     Attributes:
         pattern: Glob pattern of parameter paths.
@@ -31,13 +31,13 @@ class Group(NamedTuple):
 
 
 def parse_groups(texts: Iterable[str]) -> tuple[Group, ...]:
-    """Groups from ``optimizer.groups``.
+    """Parses the groups of ``optimizer.groups``.
 
     Args:
-        texts: ``PATTERN:FACTOR`` or ``PATTERN:FACTOR:DECAY`` each.
+        texts: Each ``PATTERN:FACTOR`` or ``PATTERN:FACTOR:DECAY``.
 
     Returns:
-        One group a text.
+        One group per text.
 
     Raises:
         ConfigError: A text cannot be read, a factor is not above 0, or a decay is negative.
@@ -62,8 +62,8 @@ def _parse(text: str) -> Group:
         )
     if values[0] <= 0:
         raise ConfigError(
-            f"optimizer.groups has {text!r}; the factor of the learning rate is above 0. Name what is not "
-            "to be trained in optimizer.freeze."
+            f"optimizer.groups has {text!r}; the factor of the learning rate must be above 0. "
+            "Name parameters that are not to be trained in optimizer.freeze."
         )
     if values[1:] and values[1] < 0:
         raise ConfigError(f"optimizer.groups has {text!r}; the weight decay cannot be negative.")
@@ -71,11 +71,11 @@ def _parse(text: str) -> Group:
 
 
 def group_values(params, groups: Sequence[Group], decays: Sequence[float]) -> tuple:
-    """Learning-rate factor and weight decay of every parameter. The first group that matches wins.
+    """Finds the learning-rate factor and weight decay of every parameter. The first matching group counts.
 
     Args:
         params: The parameters to train (an ``nnx.State`` or nested dicts).
-        groups: Of `parse_groups`.
+        groups: From `parse_groups`.
         decays: The optimizer's weight decay of each parameter, in the order of the tree.
 
     Returns:
@@ -107,7 +107,7 @@ def parameter_names(params) -> list[str]:
 
 
 def check_freeze(model: nnx.Module, patterns: Sequence[str]) -> None:
-    """See that every pattern of ``optimizer.freeze`` freezes something.
+    """Check that every pattern of ``optimizer.freeze`` matches a parameter.
 
     Args:
         model: The detector.

@@ -20,7 +20,7 @@ from jaxmaskrcnn.data import prefetch_to_device
 from jaxmaskrcnn.parallel.processes import is_first, stop_request
 from jaxmaskrcnn.training.evaluations import Evaluations, model_of
 from jaxmaskrcnn.training.metrics import MetricsWriter
-from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_behind
+from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_after
 from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.run_config import write_settings
 from jaxmaskrcnn.training.setup import Setup, check_run, make_setup
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 
 def train_and_evaluate(config: Config, workdir) -> dict:
-    """Train, evaluate, and leave a model behind; continue where a run in ``workdir`` stopped.
+    """Train, evaluate and save the model; continue where a run in ``workdir`` stopped.
 
     Args:
         config: The run's settings.
-        workdir: Its folder; created when missing.
+        workdir: The run's folder; created when missing.
 
     Returns:
-        The metrics of the last evaluation (``box_AP``, ``mask_AP``, ... in 0..1); empty where a
-        SIGTERM ended the run before.
+        The metrics of the last evaluation (``box_AP``, ``mask_AP``, ... in 0..1); empty if SIGTERM
+        ended the run before that.
 
     Raises:
         UserError: A setting, a file or the workdir's earlier run does not fit.
@@ -61,15 +61,15 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
     """Trains from the latest checkpoint, or else from the setup's state, to the end of the run.
 
     Args:
-        setup: Of `make_setup`; its first state is used up.
-        checkpoints: Of the run's workdir.
-        step_function: ``(state, batch, key) -> (state, metrics)``; default: ``setup.make_step()``.
+        setup: From `make_setup`; its first state is donated.
+        checkpoints: Checkpoints of the run's workdir.
+        step_function: ``(state, batch, key) -> (state, metrics)``; by default ``setup.make_step()``.
 
     Returns:
-        The metrics of the last evaluation; empty where a SIGTERM ended the run before.
+        The metrics of the last evaluation; empty if SIGTERM ended the run before that.
 
     Raises:
-        NonFiniteLossError: A step's loss or gradient is not finite, and ``train.on_nonfinite`` says to stop.
+        NonFiniteLossError: A step's loss or gradient is not finite, and ``train.on_nonfinite`` is "stop".
     """
     config, workdir, layout = setup.config.train, setup.workdir, setup.layout
     train_step = release_after_compiling(step_function or setup.make_step())
@@ -87,13 +87,13 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
     with (
         MetricsWriter(workdir, step=step, tensorboard=config.tensorboard, write=is_first()) as writer,
         contextlib.closing(batches),
-        stop_request() as is_to_stop,
+        stop_request() as should_stop,
     ):
         evaluations = Evaluations(setup, writer)
         progress = Progress(writer, setup.config, NonFinite(config, workdir, setup.train_source))
         if config.on_nonfinite == "rollback" and checkpoints.latest is None:
             checkpoints.save(state, batches)  # so that there is a checkpoint to go back to
-        # If the run was stopped between a checkpoint and its evaluation, the evaluation is made up for.
+        # If the run was stopped between a checkpoint and its evaluation, the evaluation is done now.
         if evaluations.is_due(step):
             evaluations.run(step, state)
         while step < config.steps and not evaluations.out_of_patience():
@@ -103,9 +103,9 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
                 with progress.compiling(batch):
                     state, metrics = train_step(state, batch, key)
                 progress.step(step, batch.index, metrics)
-                stop = is_to_stop(step)
+                stop = should_stop(step)
                 if stop or step == config.steps or step % config.checkpoint_every == 0:
-                    progress.flush()  # so that no state is saved whose step was not finite
+                    progress.flush()  # so that no state is saved after a non-finite step
                     with progress.pause():
                         checkpoints.save(state, batches)
                 if stop:
@@ -133,8 +133,8 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
 
 
 def _roll_back(checkpoints: Checkpoints, state: State, batches, step: int, bad_step: int) -> State:
-    """The state of the latest checkpoint; the data go on from behind the bad batch."""
-    position = position_behind(batches.get_state(), step, bad_step)
+    """Restores the latest checkpoint; the data continue after the batch that was not finite."""
+    position = position_after(batches.get_state(), step, bad_step)
     state = checkpoints.restore(state, batches)
     batches.set_state(position)
     log.info("Continuing from step %d with the data of step %d.", state["step"], position["step"] + 1)

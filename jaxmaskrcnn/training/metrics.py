@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl, and TensorBoard where ``train.tensorboard`` asks for it."""
+"""The record of a run: metrics.jsonl, and TensorBoard if ``train.tensorboard`` is set."""
 
 import contextlib
 import json
@@ -10,21 +10,21 @@ from jaxmaskrcnn.errors import UserError
 
 
 class MetricsWriter:
-    """Appends to ``metrics.jsonl``, one object a line with ``"step"``, and to TensorBoard.
+    """Appends to ``metrics.jsonl``, one object per line with ``"step"``, and to TensorBoard.
 
-    A resumed run drops the lines beyond the step it starts from, so that no step is there twice.
+    A resumed run drops the lines beyond the step it starts from, so that no step occurs twice.
 
     Args:
         workdir: The run's folder.
         step: The completed steps that the run starts from.
-        tensorboard: Write TensorBoard events into ``<workdir>/tensorboard`` too.
-        write: False reads what is there and writes nothing, as all processes of a run but one do.
+        tensorboard: Whether to write TensorBoard events into ``<workdir>/tensorboard`` too.
+        write: Whether to write; all processes of a run but one only read the file.
 
     Attributes:
-        evaluations: Values by step of the lines with an "eval/" name, earlier runs' included.
+        evaluations: By step, the values of the lines with an "eval/" name, including those of earlier runs.
 
     Raises:
-        UserError: TensorBoard is asked for and its package is not installed.
+        UserError: TensorBoard is requested and its package is not installed.
 
     Example:
         >>> with MetricsWriter("runs/shapes") as writer:  # doctest: +SKIP
@@ -47,7 +47,7 @@ class MetricsWriter:
         self.close()
 
     def write(self, step: int, values: dict[str, float | None]) -> None:
-        """Record values of one step; what is not finite becomes null, as JSON has no NaN."""
+        """Record values of one step; values that are not finite become null, because JSON has no NaN."""
         numbers = {name: _number(value) for name, value in values.items()}
         line = {"step": step, **numbers}
         self._file.write(json.dumps(line) + "\n")
@@ -59,7 +59,7 @@ class MetricsWriter:
                     self._events.add_scalar(name, value, step)
 
     def rewind(self, step: int) -> None:
-        """Drop the lines beyond a step, as a run that goes back to it will write them again."""
+        """Drop the lines beyond a step, because a run that goes back to it will write them again."""
         self._file.close()
         self._open(step)
 
@@ -70,7 +70,7 @@ class MetricsWriter:
             self._remember(line)
         if self._writes and self._path.exists():
             _rewrite(self._path, kept)
-        # os.devnull, because every process of a run knows the lines and one of them writes the file.
+        # os.devnull, because every process of a run keeps the lines but only one writes the file.
         self._file = open(self._path if self._writes else os.devnull, "a", encoding="utf-8")
 
     def _remember(self, line: dict) -> None:
@@ -100,10 +100,10 @@ def _event_writer(directory: Path, step: int):
 
 
 def _lines(path: Path, step: int) -> list[dict]:
-    """The lines up to a step."""
+    """Reads the lines up to a step."""
     kept = []
     for text in path.read_text(encoding="utf-8").splitlines():
-        # A line that was cut off when the run was killed is dropped as well.
+        # An incomplete line of a run that was killed is dropped as well.
         with contextlib.suppress(ValueError, KeyError, TypeError):
             line = json.loads(text)
             if line["step"] <= step:

@@ -1,7 +1,7 @@
-"""What a run does at a step whose loss or gradient is not finite: stop, skip, or roll back.
+"""Handles steps whose loss or gradient is not finite: stop, skip, or roll back.
 
-The train step leaves parameters, optimizer state and batch statistics as they were at such a step,
-whatever is done about it here.
+At such a step the train step itself leaves parameters, optimizer state and batch statistics unchanged,
+whatever is decided here.
 """
 
 import logging
@@ -39,14 +39,14 @@ class RollBack(Exception):  # noqa: N818  (a request to the loop, not an error)
 
 
 class NonFinite:
-    """Decides about steps that are not finite, as ``train.on_nonfinite`` says.
+    """Handles steps that are not finite according to ``train.on_nonfinite``.
 
-    Every such step leaves ``<workdir>/nonfinite-<step>.json``: the step, the run's seed, the ids of
+    Every such step writes ``<workdir>/nonfinite-<step>.json``: the step, the run's seed, the ids of
     the batch's images, their positions in the source, and the step's metrics.
 
     Args:
-        config: Of the run; its ``on_nonfinite``, ``skip_limit``, ``rollback_limit`` and ``seed``.
-        workdir: Of the run.
+        config: Gives ``on_nonfinite``, ``skip_limit``, ``rollback_limit`` and ``seed``.
+        workdir: The run's folder.
         source: Training data, to name the images.
     """
 
@@ -55,16 +55,16 @@ class NonFinite:
         self._in_a_row, self._last, self._rollbacks = 0, None, 0
 
     def __call__(self, step: int, index: np.ndarray, metrics: dict[str, float]) -> None:
-        """Decide about one step; returns where it is skipped.
+        """Handle one step that is not finite; returns if it is skipped.
 
         Args:
-            step: Its number.
+            step: Number of the step.
             index: int [B], positions of its images in the source.
-            metrics: Of the step, as Python numbers.
+            metrics: Metrics of the step, as Python numbers.
 
         Raises:
-            NonFiniteLossError: The run is to stop.
-            RollBack: The run is to go back to its latest checkpoint.
+            NonFiniteLossError: The run must stop.
+            RollBack: The run must go back to its latest checkpoint.
         """
         config, index = self._config, [int(i) for i in np.asarray(index) if i >= 0]
         ids = [int(self._source.image_ids[i]) for i in index]
@@ -78,7 +78,7 @@ class NonFinite:
         )
         advice = (
             "lower optimizer.learning_rate, set optimizer.clip_norm, or look at these images "
-            f"({record} has all that reproduces the step)."
+            f"({record} has everything needed to reproduce the step)."
         )
         if config.on_nonfinite == "stop":
             raise NonFiniteLossError(f"{found}; {advice}")
@@ -101,7 +101,7 @@ class NonFinite:
         raise RollBack(step)
 
     def _write(self, path: Path, step: int, index: list[int], ids: list[int], metrics) -> None:
-        # JSON has no NaN; which of nan, inf and -inf it was is worth knowing.
+        # JSON has no NaN, so nan, inf and -inf are written as text.
         numbers = {name: x if math.isfinite(x) else str(x) for name, x in metrics.items()}
         write_json(
             path,
@@ -115,10 +115,10 @@ class NonFinite:
 
 
 def check_policy(config: TrainConfig) -> None:
-    """Refuse a policy that does not exist, and limits below 0.
+    """Check that the policy exists and that limits are not below 0.
 
     Raises:
-        ConfigError: Names the field.
+        ConfigError: A field has a wrong value; the message names it.
     """
     if config.on_nonfinite not in POLICIES:
         raise ConfigError(
@@ -129,19 +129,19 @@ def check_policy(config: TrainConfig) -> None:
             raise ConfigError(f"train.{field} is {getattr(config, field)}; it is at least 0.")
 
 
-def position_behind(position: dict[str, int], step: int, bad_step: int) -> dict[str, int]:
-    """Where the data continue after a rollback: behind the batch that was not finite.
+def position_after(position: dict[str, int], step: int, bad_step: int) -> dict[str, int]:
+    """The position at which the data continue after a rollback: after the batch that was not finite.
 
     Args:
-        position: The data iterator's state now.
-        step: The step whose batch it handed out last.
+        position: The data iterator's present state.
+        step: The step whose batch it returned last.
         bad_step: The step that was not finite.
 
     Returns:
         A state for the iterator.
 
     Example:
-        >>> position_behind({"step": 41}, step=41, bad_step=40)
+        >>> position_after({"step": 41}, step=41, bad_step=40)
         {'step': 40}
     """
     return {**position, "step": int(position["step"]) - (step - bad_step)}

@@ -1,6 +1,6 @@
-"""SGD as the three PyTorch libraries run it, and its learning-rate schedule.
+"""SGD as in the three PyTorch libraries, and its learning-rate schedule.
 
-The order matters for equal loss curves: clip the gradients, add the weight decay to them,
+The order of operations matters for equal loss curves: clip the gradients, add the weight decay to them,
 accumulate the momentum, and only then multiply by the learning rate (``torch.optim.SGD``).
 """
 
@@ -21,7 +21,7 @@ SCHEDULES = ("step", "cosine", "constant")
 
 
 def check(config: OptimizerConfig) -> None:
-    """Refuse settings that cannot work.
+    """Check the settings of the optimizer.
 
     Raises:
         ConfigError: A field is out of its range; the message names it.
@@ -57,10 +57,10 @@ def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax
     A linear warm-up multiplies the schedule by a factor that goes from ``warmup_factor`` at
     step 0 to 1 at ``warmup_steps`` (Detectron2 ``WarmupMultiStepLR``; torchvision
     ``references/detection/engine.py``). The base rate is scaled linearly with the batch (Goyal
-    et al., 2017, section 2.1), and the log says so.
+    et al., 2017, section 2.1), which is logged.
 
     Args:
-        config: Rate, schedule and warm-up.
+        config: Gives the rate, schedule and warm-up.
         batch_size: Images per step over all devices.
         steps: Length of the run; the cosine reaches 0 there.
 
@@ -68,7 +68,7 @@ def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax
         ``schedule(step)``, a float32 scalar; takes Python and traced integers.
 
     Raises:
-        ConfigError: A setting that cannot work.
+        ConfigError: A setting is out of its range.
 
     Example:
         >>> config = OptimizerConfig(learning_rate=0.02, schedule="constant", warmup_steps=0)
@@ -93,7 +93,7 @@ def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax
         step = jnp.asarray(step, jnp.int32)
         rate = jnp.float32(base)
         if config.schedule == "step":
-            # A decay at n holds for the update that follows n completed ones, as in torch.
+            # A decay at n applies to the update after n completed ones, as in torch.
             rate = rate * jnp.float32(config.decay_factor) ** jnp.sum(step >= decays)
         elif config.schedule == "cosine":
             rate = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(step / max(steps, 1), 0.0, 1.0)))
@@ -117,15 +117,15 @@ def _warn(config: OptimizerConfig, steps: int) -> None:
 
 
 def decay_mask(params, exempt_norm: bool):
-    """Which parameters are decayed.
+    """Selects the parameters that are decayed.
 
     Args:
         params: Tree of parameters (an ``nnx.State`` or nested dicts).
-        exempt_norm: Leave out scale and bias of the norm layers (Detectron2
-            ``SOLVER.WEIGHT_DECAY_NORM = 0``). A norm layer is what owns a ``scale``.
+        exempt_norm: Whether to leave out scale and bias of the norm layers (Detectron2
+            ``SOLVER.WEIGHT_DECAY_NORM = 0``). Layers with a ``scale`` are norm layers.
 
     Returns:
-        A tree of bools, a prefix of ``params`` (one bool a parameter).
+        A tree of bools, a prefix of ``params`` (one bool per parameter).
     """
 
     flat, structure = jax.tree_util.tree_flatten_with_path(
@@ -150,16 +150,16 @@ def make_optimizer(
     groups do; with ``ema_decay`` the state is an ``ema.EmaState``.
 
     Args:
-        config: Momentum, weight decay, clipping, groups, averaging.
-        schedule: Of `learning_rate`.
-        params: The parameters to train; their paths decide about the weight decay.
-        model_config: Its ``compute.weight_decay_exempts_norm`` says which rule.
+        config: Gives momentum, weight decay, clipping, groups and averaging.
+        schedule: From `learning_rate`.
+        params: The parameters to train; their paths determine the weight decay.
+        model_config: Gives ``compute.weight_decay_exempts_norm``.
 
     Returns:
         An optax transformation for trees like ``params``.
 
     Raises:
-        ConfigError: A setting that cannot work.
+        ConfigError: A setting is out of its range.
     """
     check(config)
     parts = []

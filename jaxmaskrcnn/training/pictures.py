@@ -1,4 +1,4 @@
-"""Pictures of what a run's model sees in the evaluation images."""
+"""Pictures of the detections in some evaluation images."""
 
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ def draw_pictures(
     """Draw detections over images spread evenly through a data set.
 
     Args:
-        directory: Gets one PNG per image, named after the image file.
+        directory: Folder of the pictures, one PNG per image, named after the image file.
         source: The images.
         detections: COCO results of the whole data set.
-        categories: Names of their category ids.
-        count: How many pictures.
-        score_threshold: Detections below are not drawn.
+        categories: Names of the category ids.
+        count: Number of pictures.
+        score_threshold: Detections with a lower score are not drawn.
     """
     chosen = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     by_image: dict[int, list] = {int(source.image_ids[i]): [] for i in chosen}

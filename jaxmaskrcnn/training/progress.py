@@ -1,4 +1,4 @@
-"""Follows a run: fetches the metrics, logs a line at intervals, and reports a loss that is not finite."""
+"""Fetches the metrics of a run, logs a line at intervals, and reports a loss that is not finite."""
 
 import collections
 import contextlib
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 class Progress:
     """Follows the steps of a run without making the device wait.
 
-    The metrics of a step are fetched when the next one has been dispatched. A line, in the log
-    and in metrics.jsonl, has the means over the steps since the line before.
+    The metrics of a step are fetched when the next one has been dispatched. A line in the log and in
+    metrics.jsonl has the means over the steps since the previous line.
 
     Args:
-        writer: Of metrics.jsonl.
-        config: Of the run.
-        on_nonfinite: Called with number, positions of the images and metrics of a step that is not
-            finite. What it raises ends the run or sends it back; where it returns, the step is left
-            out of the means.
+        writer: Writer of metrics.jsonl.
+        config: Configuration of the run.
+        on_nonfinite: Called with the number, the positions of the images and the metrics of a step that
+            is not finite. An exception that it raises ends the run or rolls it back; if it returns, the
+            step is left out of the means.
     """
 
     def __init__(self, writer: MetricsWriter, config: Config, on_nonfinite: Callable):
@@ -41,28 +41,28 @@ class Progress:
         self._paused, self._since, self._wait = 0.0, time.monotonic(), DataWait()
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; how long the device has to wait for it is in the next line."""
+        """Returns the next batch; the time that the device waits for it is in the next line."""
         return self._wait.next(batches, self._waiting[2] if self._waiting else ())
 
     def step(self, step: int, index: jax.Array, metrics: dict[str, jax.Array]) -> None:
-        """Take note of a dispatched step.
+        """Record a dispatched step.
 
         Args:
-            step: Its number, counted from 1.
-            index: int [B], positions in the source of its batch.
-            metrics: On the device.
+            step: Number of the step, counted from 1.
+            index: int [B], positions in the source of its images.
+            metrics: Metrics of the step, on the device.
 
         Raises:
-            Exception: What ``on_nonfinite`` raised, as the step before was not finite.
+            Exception: Raised by ``on_nonfinite``, if the previous step was not finite.
         """
         self.flush()
         self._waiting = (step, index, metrics)
 
     def flush(self) -> None:
-        """Wait for the last step and look at its metrics.
+        """Wait for the last step and process its metrics.
 
         Raises:
-            Exception: What ``on_nonfinite`` raised, as it was not finite.
+            Exception: Raised by ``on_nonfinite``, if the step was not finite.
         """
         if self._waiting is None:
             return
@@ -75,11 +75,11 @@ class Progress:
                 self._sums[name] += value
             self._count += 1
         if step % max(self._config.train.log_every, 1) == 0 or step == self._config.train.steps:
-            if self._count:  # 0 where every step since the last line was skipped
+            if self._count:  # 0 if every step since the last line was skipped
                 self._write(step, metrics["learning_rate"])
 
     def rewind(self, step: int) -> None:
-        """Forget what came after a step, as the run goes back to it."""
+        """Drop the records after a step, because the run goes back to it."""
         self._waiting = None
         self._start_line()
         self._writer.rewind(step)
@@ -102,14 +102,14 @@ class Progress:
 
     @contextlib.contextmanager
     def pause(self):
-        """Leave what happens inside out of the speed."""
+        """Exclude the time spent in the block from the speed."""
         start = time.monotonic()
         yield
         self._paused += time.monotonic() - start
 
     @contextlib.contextmanager
     def compiling(self, batch: Batch):
-        """Around the dispatch of a step: reports before and after a step that compiles for a new canvas."""
+        """Reports before and after the dispatch of a step that compiles for a new canvas."""
         shape = batch.images.shape
         shapes = (shape, None if batch.raw is None else batch.raw.pixels.shape)
         if shapes in self._shapes:
@@ -133,12 +133,12 @@ def progress_line(
     Args:
         step: Completed steps.
         steps: Length of the run.
-        metrics: Of the train step, as Python numbers.
-        images_per_second: Over all devices.
-        seconds_left: Estimated.
+        metrics: Metrics of the train step, as Python numbers.
+        images_per_second: Speed over all devices.
+        seconds_left: Estimated remaining time.
 
     Returns:
-        Such as ``step 120/1000  loss 1.234 (objectness 0.210 ...)  lr 0.02  12.3 images/s
+        For example ``step 120/1000  loss 1.234 (objectness 0.210 ...)  lr 0.02  12.3 images/s
         ETA 0:03:21``.
     """
     terms = " ".join(f"{short_name(name)} {metrics[name]:.3f}" for name in losses_among(metrics))

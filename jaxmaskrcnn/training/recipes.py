@@ -1,4 +1,4 @@
-"""What Detectron2's COCO recipes have in common; each file in ``configs/`` is one of them."""
+"""The settings that Detectron2's COCO recipes share; each file in ``configs/`` is one of the recipes."""
 
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, TrainConfig
 from jaxmaskrcnn.training.run_config import model_section
@@ -10,7 +10,7 @@ def detectron2_recipe(preset: str, steps: int, decay_steps: tuple[int, ...]) -> 
     Args:
         preset: One of ``jaxmaskrcnn.list_models()``.
         steps: Length of the run in batches of 16.
-        decay_steps: Where the learning rate is divided by ten.
+        decay_steps: Steps at which the learning rate is divided by ten.
 
     Example:
         >>> config = detectron2_recipe("detectron2/mask_rcnn_R_50_FPN_1x", 90000, (60000, 80000))

@@ -1,4 +1,4 @@
-"""From a run's settings to a model's, and the check that a resumed run still has the same ones."""
+"""Derives a model's settings from a run's, and checks that a resumed run has the same settings."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.files import write_json
 from jaxmaskrcnn.zoo.lookup import model_config
 
-# What decides about the shapes in a checkpoint, or about which data its position counts in.
+# Settings that determine the shapes in a checkpoint, or the data that its position refers to.
 _FIXED = (
     "optimizer.freeze", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm",
     "optimizer.groups", "optimizer.ema_decay", "data.batch_size", "train.seed",
@@ -26,7 +26,7 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
     Args:
         preset: One of ``jaxmaskrcnn.list_models()``.
         weights: As in `ModelSection`.
-        num_classes: 0 is the number of categories in the training annotations.
+        num_classes: Number of classes; 0 takes the number of categories in the training annotations.
         **overrides: Settings by dotted path, ``**{"backbone.freeze_at": 0}``.
 
     Returns:
@@ -49,7 +49,7 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
 
     Args:
         section: ``config.model``.
-        categories: Of the training annotations, in the order of their labels.
+        categories: Categories of the training annotations, in the order of their labels.
 
     Returns:
         A ``ModelConfig`` that names the categories.
@@ -66,21 +66,21 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
 
 
 def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Config) -> None:
-    """Refuse to continue a run with settings that its checkpoints do not fit.
+    """Check that a run is continued with settings that fit its checkpoints.
 
     Args:
-        workdir: Of the run; its ``run.json`` holds the settings it was started with.
-        model: The model's settings now.
-        config: The run's settings now.
+        workdir: The run's folder; its ``run.json`` holds the settings it was started with.
+        model: The model's present settings.
+        config: The run's present settings.
 
     Raises:
-        UserError: Names the fields that differ, with both values.
+        UserError: Some fields differ; the message names them with both values.
     """
     path = Path(workdir) / "run.json"
     if not path.exists():
         return
     now = _settings(model, config)
-    # A setting that did not exist when the run was started had what is now its default.
+    # A setting that did not exist when the run was started had the effect of its present default.
     before = _settings(ModelConfig(), Config()) | _upgraded(json.loads(path.read_text(encoding="utf-8")), now)
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
@@ -109,7 +109,7 @@ def _settings(model: ModelConfig, config: Config) -> dict:
 
 
 def _upgraded(before: dict, now: dict) -> dict:
-    """The settings of a run of version 1 by the paths of today; others stay as they are."""
+    """Converts the settings of a run of version 1 to present paths; others are returned unchanged."""
     flat = {name.removeprefix("model."): value for name, value in before.items() if name.startswith("model.")}
     if not flat.keys() & PATHS.keys():
         return before
@@ -118,6 +118,6 @@ def _upgraded(before: dict, now: dict) -> dict:
     known = {path for paths in PATHS.values() for path in paths} | {"num_classes", "categories", "background"}
     upgraded = {f"model.{path}": value for path, value, _ in settings(model) if path in known}
     rest = {name: value for name, value in before.items() if not name.startswith("model.")}
-    # What did not exist then, such as the order of several anchor sizes, made no difference.
+    # Settings that did not exist then, such as the order of several anchor sizes, cannot have differed.
     new = {name: now[name] for name in now if name.startswith("model.") and name not in upgraded}
     return new | json.loads(json.dumps(upgraded)) | rest

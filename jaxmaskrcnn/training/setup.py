@@ -1,4 +1,4 @@
-"""What a run consists of before its first step; a dry run makes the same and stops there."""
+"""Makes all parts of a run before its first step; a dry run uses the same setup."""
 
 import dataclasses
 import logging
@@ -37,15 +37,15 @@ class Setup:
 
     Attributes:
         config: Every setting.
-        model_config: Of the model, with the training data's categories.
+        model_config: Configuration of the model, with the training data's categories.
         workdir: The run's folder.
         train_source: Training data.
         eval_source: Evaluation data.
         layout: The devices, and how they share a batch.
         schedule: Learning rate by step.
         graphdef: The model's structure.
-        optimizer: Of the parameters that are trained.
-        state: The first state, placed on the devices; None once `take_state` has handed it over.
+        optimizer: Optimizer of the parameters that are trained.
+        state: The first state, placed on the devices; None after `take_state`.
         evaluator: Scores the model on the evaluation data.
         validation: Computes the losses over the evaluation data; None unless ``train.eval_loss``.
     """
@@ -64,7 +64,7 @@ class Setup:
     validation: ValidationLoss | None
 
     def take_state(self) -> State:
-        """Hands over the first state and keeps no reference, so that a restored one does not add to it."""
+        """Returns the first state and drops it, so that its memory is freed when another is restored."""
         state, self.state = self.state, None
         return state
 
@@ -91,15 +91,15 @@ def make_setup(
     data_directory: Path | None = None,
     model: MaskRCNN | None = None,
 ) -> Setup:
-    """Makes everything that a run needs, so that what does not fit is found before the first step.
+    """Makes everything that a run needs, so that mistakes are found before the first step.
 
     Args:
-        config: The run's settings, of `check_run`.
+        config: The run's settings, checked by `check_run`.
         workdir: The run's folder.
-        resuming: Whether the weights come from a checkpoint, so that those of ``model.weights`` are not read.
-        data_directory: Where generated images and prepared records go, see `prepare_sources`; default: the
-            workdir.
-        model: Starts from this model instead of ``model.weights``; its config is that of the settings.
+        resuming: Whether weights come from a checkpoint; ``model.weights`` is then not read.
+        data_directory: Folder of generated images and prepared records, see `prepare_sources`; by default
+            the workdir.
+        model: Starts from this model instead of ``model.weights``; its config must match the settings.
 
     Returns:
         The setup.
@@ -157,9 +157,9 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     """The training and the evaluation data of a run.
 
     Args:
-        config: Its ``data`` section names the files, or the generated shapes.
-        workdir: Generated images and prepared records go into ``<workdir>/data``, the records
-            into ``data.cache_dir`` where that is set.
+        config: The run's settings, whose ``data`` section gives the files, or the generated shapes.
+        workdir: Generated images and prepared records go into ``<workdir>/data``, but the records into
+            ``data.cache_dir`` if that is set.
 
     Returns:
         Training and evaluation source.
@@ -171,7 +171,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     cache = Path(data.cache_dir) if data.cache_dir else workdir / "data"
     if data.source == "shapes":
         shapes = data.shapes
-        # Another seed for each, so that no image is in both.
+        # Different seeds, so that no image is in both.
         paths = [
             write_shapes(workdir / "data", count, shapes.size, 2 * shapes.seed + i)
             for i, count in enumerate((shapes.train_images, shapes.eval_images))
@@ -195,22 +195,22 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
 
 def _coco_paths(data: DataConfig) -> list[tuple[str, str]]:
     """Annotations and image folder of the training data, and of the evaluation data."""
-    for field, path, what in (
+    for field, path, content in (
         ("train_annotations", data.train_annotations, "a COCO-format json"),
         ("train_images", data.train_images, "the folder of its images"),
         ("eval_annotations", data.eval_annotations, "a COCO-format json"),
         ("eval_images", data.eval_images, "the folder of its images"),
     ):
         if not path:
-            raise UserError(f"data.{field} is not set; give {what}: --config.data.{field}=PATH.")
+            raise UserError(f"data.{field} is not set; give {content}: --config.data.{field}=PATH.")
     return [(data.train_annotations, data.train_images), (data.eval_annotations, data.eval_images)]
 
 
 def check_run(config: Config) -> None:
-    """Refuse settings of ``config.train`` that cannot work.
+    """Check the settings of ``config.train``.
 
     Raises:
-        ConfigError: Names the field.
+        ConfigError: A field has a wrong value; the message names it.
     """
     for field, least in (
         ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),

@@ -1,8 +1,8 @@
 """One training step, as a pure function of one replica.
 
-Every way of running it wraps this function: ``jax.jit`` on one device, and whatever gives the batch
-axis a name (``pmap``, ``shard_map``, ``vmap``) on several. The state is a dict of
-``step`` (int32, completed steps), ``params`` (what is trained), ``rest`` (frozen parameters,
+Every way of running it wraps this function: ``jax.jit`` on one device, and a transformation that names the
+batch axis (``pmap``, ``shard_map``, ``vmap``) on several. The state is a dict of
+``step`` (int32, completed steps), ``params`` (the parameters that are trained), ``rest`` (frozen parameters,
 constants and batch statistics) and ``opt_state``.
 """
 
@@ -22,7 +22,7 @@ Metrics = dict[str, jax.Array]
 
 
 def init_state(model: nnx.Module, trainable, make_optimizer: Callable) -> tuple[Any, Any, State]:
-    """Split a model into what a training run carries from step to step.
+    """Split a model into the state of a training run, and make its optimizer.
 
     Args:
         model: The detector, in training mode.
@@ -30,8 +30,8 @@ def init_state(model: nnx.Module, trainable, make_optimizer: Callable) -> tuple[
         make_optimizer: Called with the trainable ``params``, returns the optax transformation.
 
     Returns:
-        ``(graphdef, optimizer, state)``. The arrays are copies: a step that donates its state
-        does not take the model's arrays away.
+        ``(graphdef, optimizer, state)``. The arrays are copies, so that a step that donates its state
+        does not delete the model's arrays.
     """
     graphdef, params, rest = nnx.split(model, trainable, ...)
     params, rest = jax.tree.map(jnp.copy, (params, rest))
@@ -54,18 +54,18 @@ def train_step(
     """Losses, gradients and one update of the parameters.
 
     Every loss is divided by its count over the whole batch, so the result does not depend on how
-    the batch is split over devices. Where the loss or the gradient is not finite, parameters,
-    optimizer state and batch statistics stay as they were, so the state is still worth saving.
+    the batch is split over devices. If the loss or the gradient is not finite, parameters,
+    optimizer state and batch statistics stay as they were, so the state can still be saved.
 
     Args:
-        state: Of `init_state`.
+        state: From `init_state`.
         batch: This replica's images, with targets.
         key: The run's random key; the step is folded in here, an image's position in the model.
-        graphdef: Of `init_state`.
-        optimizer: Of `init_state`.
+        graphdef: From `init_state`.
+        optimizer: From `init_state`.
         schedule: Learning rate by step, for the metrics (the optimizer has its own copy).
         axis_name: Name of the axis over which replicas are summed, None for a single one.
-        slices: In how many parts this replica's images are computed, one after the other
+        slices: Number of parts in which this replica's images are computed successively
             (gradient accumulation, see `loss_gradients`).
 
     Returns:
@@ -106,10 +106,10 @@ def train_step(
 def jit_train_step(
     graphdef, optimizer, schedule, slices: int = 1
 ) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
-    """`train_step` for one device: compiled once for each canvas, its state donated.
+    """Compiles `train_step` for one device, once for each canvas, with its state donated.
 
     Returns:
-        ``step(state, batch, key) -> (state, metrics)``; the state passed in is used up.
+        ``step(state, batch, key) -> (state, metrics)``; the state passed in cannot be used again.
     """
     step = functools.partial(
         train_step, graphdef=graphdef, optimizer=optimizer, schedule=schedule, slices=slices

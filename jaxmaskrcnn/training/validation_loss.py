@@ -15,13 +15,13 @@ from jaxmaskrcnn.structures import LossTerm
 
 
 class ValidationLoss:
-    """Mean losses over a data set, again and again, without compiling again.
+    """Computes the mean losses over a data set repeatedly, but compiles only once.
 
     Args:
         config: The model's config, with categories.
         graphdef: The model's structure, from ``nnx.split``.
         source: Prepared data with the model's categories.
-        data_config: Batch size, canvases and threads of the evaluation.
+        data_config: Gives the batch size, canvases and threads of the evaluation.
 
     Raises:
         UserError: The data have other categories, or no masks for a model with a mask head.
@@ -36,7 +36,7 @@ class ValidationLoss:
         if expected != found:
             raise UserError(
                 f"train.eval_loss needs the training data's categories in {source.annotations}: the ids are "
-                f"{found} and have to be {expected}; correct its list of categories, or turn it off."
+                f"{found} and must be {expected}; correct its list of categories, or turn it off."
             )
         if config.mask is not None and not source.has_masks:
             raise UserError(
@@ -50,14 +50,14 @@ class ValidationLoss:
         self._terms = jax.jit(validation_terms)
 
     def run(self, *states: nnx.State) -> dict[str, float]:
-        """The losses.
+        """Computes the losses.
 
         Args:
-            *states: The model's variables: what ``nnx.split`` returned beside the graphdef.
+            *states: The model's variables, as ``nnx.split`` returns them beside the graphdef.
 
         Returns:
-            ``loss`` and one entry a loss term, each divided by its count over the whole data set, so
-            that neither the batch size nor a batch that is not full shows.
+            ``loss`` and one entry per loss term, each divided by its count over the whole data set, so
+            that the batch size and incomplete batches have no effect.
         """
         key = jax.random.key(0)
         total = None

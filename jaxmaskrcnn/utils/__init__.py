@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of detection: files, imports, compiled programs."""
+"""Small helpers that are not about detection: files, imports, compiled programs, names of losses."""

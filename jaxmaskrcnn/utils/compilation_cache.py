@@ -1,4 +1,4 @@
-"""Keeps compiled programs on disk, and returns the memory that compiling took to the system."""
+"""Keeps compiled programs on disk, and returns the memory used by compilation to the system."""
 
 import ctypes
 import functools
@@ -14,8 +14,9 @@ def enable(directory: str | os.PathLike | None = None) -> Path:
     """Turn on JAX's persistent compilation cache.
 
     Args:
-        directory: Where to keep it. None: the environment variable JAX_COMPILATION_CACHE_DIR,
-            else ``jaxmaskrcnn/xla`` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
+        directory: Folder of the cache. None takes the environment variable
+            JAX_COMPILATION_CACHE_DIR, or else ``jaxmaskrcnn/xla`` in the user's cache folder
+            ($XDG_CACHE_HOME or ~/.cache).
 
     Returns:
         The directory.
@@ -24,23 +25,24 @@ def enable(directory: str | os.PathLike | None = None) -> Path:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         directory = os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path(home) / "jaxmaskrcnn" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(directory))
-    # By default JAX stores programs that took a second or longer, which the many small ones at the start of a
-    # run do not.
+    # By default JAX stores only programs that took at least a second to compile. The many small ones at the
+    # start of a run take less.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return Path(directory)
 
 
-def release_after_compiling(function: Callable) -> Callable:
-    """Returns the memory that compiling took to the system.
+def release_after_compiling(function: Callable, trim: Callable[[], None] | None = None) -> Callable:
+    """Wraps a jitted function so that the memory used by its compilation is returned to the system.
 
-    Compiling a training step leaves about a gigabyte of freed memory with the C library, which keeps it
-    for the process although nothing uses it.
+    After compiling a training step, the C library keeps about a gigabyte of freed memory for the process
+    although nothing uses it.
 
     Args:
-        function: Compiles when it is called with arrays of new shapes, as a jitted one does.
+        function: A function that compiles when it is called with arrays of new shapes, as a jitted one does.
+        trim: Returns freed memory to the system; by default by the C library's ``malloc_trim``.
 
     Returns:
-        A function that does the same, and after its first call with new shapes tidies up.
+        A function that does the same, and frees memory after its first call with new shapes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,13 +59,14 @@ def release_after_compiling(function: Callable) -> Callable:
         if shapes not in seen:
             seen.add(shapes)
             gc.collect()
-            _trim()
+            (trim or trim_memory)()
         return result
 
     return call
 
 
-def _trim() -> None:
+def trim_memory() -> None:
+    """Returns freed memory of the C library to the system, if it has a function for that."""
     try:
         ctypes.CDLL(None).malloc_trim(0)  # only glibc has this function
     except (AttributeError, OSError, TypeError):

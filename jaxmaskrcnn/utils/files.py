@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writes files so that a reader never sees an incomplete one."""
 
 import contextlib
 import io
@@ -13,11 +13,11 @@ from jaxmaskrcnn.errors import UserError
 
 
 def check_image_folder(folder: Path, advice: str = "check the path") -> None:
-    """Refuses what is no folder.
+    """Checks that an image folder exists and is a folder.
 
     Args:
-        folder: Where images are looked for.
-        advice: What to do where there is nothing.
+        folder: The image folder.
+        advice: Advice for the message if it does not exist.
 
     Raises:
         UserError: It does not exist, or is a file.
@@ -26,16 +26,18 @@ def check_image_folder(folder: Path, advice: str = "check the path") -> None:
         >>> check_image_folder(Path("."))
     """
     if not folder.is_dir():
-        said = "is a file; give the folder of the images" if folder.exists() else f"does not exist; {advice}"
-        raise UserError(f"the image folder {folder} {said}.")
+        problem = (
+            "is a file; give the folder of the images" if folder.exists() else f"does not exist; {advice}"
+        )
+        raise UserError(f"the image folder {folder} {problem}.")
 
 
 @contextlib.contextmanager
 def complete_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name for a file, which gets its own when all went well.
+    """A temporary path for a file, which is renamed to its final name if the block succeeds.
 
     Args:
-        path: Where; its folder is created when missing.
+        path: Final path of the file; its folder is created when missing.
 
     Yields:
         The path of an empty file with the same suffix, for programs that write files by name.
@@ -46,7 +48,7 @@ def complete_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Opened like any file, so that the umask says who can read the result.
+    # Not made by tempfile, so that the umask determines who can read the result.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
     with _about(path):
         open(temporary, "xb").close()
@@ -61,7 +63,7 @@ def complete_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Errors of the system name the file that was asked for, not the temporary one."""
+    """Makes errors of the system name the final path, not the temporary one."""
     try:
         yield
     except OSError as error:
@@ -70,10 +72,10 @@ def _about(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def complete_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file to write under a temporary name, which gets its own when all went well.
+    """A file that is written under a temporary name and renamed to its final one if the block succeeds.
 
     Args:
-        path: Where; its folder is created when missing.
+        path: Final path of the file; its folder is created when missing.
 
     Yields:
         The open file, binary.
@@ -87,11 +89,11 @@ def complete_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def write_json(path: str | os.PathLike, content: Any, *, indent: int | None = None) -> None:
-    """Writes a json, complete or not at all.
+    """Writes a json file, completely or not at all.
 
     Args:
-        path: Where; its folder is created when missing.
-        content: Plain Python values, no NaN.
+        path: Path of the file; its folder is created when missing.
+        content: Plain Python values without NaN.
         indent: As in ``json.dump``.
 
     Example:

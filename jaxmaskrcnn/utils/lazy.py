@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are asked for."""
+"""Imports the names of a package only when they are used."""
 
 import importlib
 import importlib.util
@@ -10,17 +10,17 @@ from typing import Any
 def lazy_names(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package that imports its names late.
+    """Makes ``__getattr__`` and ``__dir__`` of a package that imports its names when they are used.
 
-    JAX, Flax and Orbax take seconds, and importing any module of a package runs its ``__init__.py``: a
-    command's help page, which needs none of them, would wait.
+    Importing JAX, Flax and Orbax takes seconds, and importing any module of a package runs its
+    ``__init__.py``. A command's help page, which needs none of them, would have to wait.
 
     Args:
-        package: Its ``__name__``.
-        homes: For each name that it exports the module in it that has the name.
+        package: The package's ``__name__``.
+        homes: For each exported name, the module of the package that defines it.
 
     Returns:
-        The two functions; modules of the package are found as well.
+        The two functions; ``__getattr__`` also finds modules of the package.
 
     Example:
         >>> from jaxmaskrcnn.utils.lazy import lazy_names

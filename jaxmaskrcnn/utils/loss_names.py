@@ -1,13 +1,13 @@
-"""What the losses are called: in a step's metrics, in a line of the log, and above a chart.
+"""Names of the losses in a step's metrics, in the lines of the log and above charts.
 
-Every entry of a step's metrics whose name begins with ``loss_`` is a loss. Names without an entry here follow
-rules, so a new loss is in the log and the charts without a change there. No JAX is imported, which takes
-seconds that a chart need not wait for.
+Every entry of a step's metrics whose name begins with ``loss_`` is a loss. Names that are not listed here are
+derived by rules, so that a new loss appears in the log and the charts without a change there. This module
+does not import JAX, because that takes seconds and charts do not need it.
 """
 
 from collections.abc import Iterable
 
-# In the order of a line of the log.
+# In the order in which a line of the log lists them.
 LOSS_NAMES = (
     "loss_objectness",
     "loss_rpn_box_reg",
@@ -29,7 +29,7 @@ def losses_among(names: Iterable[str]) -> list[str]:
     """The losses among the names of metrics: those of `LOSS_NAMES` in their order, then all others.
 
     Args:
-        names: Of metrics, such as ``loss``, ``loss_mask`` and ``learning_rate``.
+        names: Names of metrics, such as ``loss``, ``loss_mask`` and ``learning_rate``.
 
     Example:
         >>> losses_among(["loss", "loss_edge", "loss_mask", "loss_objectness", "learning_rate"])

@@ -1,4 +1,4 @@
-"""The same colour for the same object in several pictures.
+"""Gives an object the same colour in several pictures.
 
 Shape legend: N objects.
 """
@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxmaskrcnn.visualize.drawing import palette_colour
 
-_SAME = 0.3  # IoU of two boxes in neighbouring pictures that show the same object
+_SAME = 0.3  # boxes in successive pictures with at least this IoU are of the same object
 
 
 class ColourTracker:
-    """Colours of objects that keep them from picture to picture: in a video, or beside each other."""
+    """Colours of objects that stay the same in successive pictures, such as the frames of a video."""
 
     def __init__(self):
         self._boxes, self._labels, self._numbers = np.zeros((0, 4)), np.zeros(0, int), []
@@ -23,11 +23,11 @@ class ColourTracker:
         """Colours of a picture's N objects.
 
         An object takes the colour of the one in the last picture that has the same class and
-        whose box overlaps its own most; the first one chooses first. A new one takes the first
-        colour that is free.
+        whose box overlaps its own most; earlier objects choose first. A new object takes the first
+        colour that is not in use.
 
         Args:
-            result: Of ``Predictor``, or with ``boxes`` and ``labels`` alone.
+            result: As returned by ``Predictor``; only ``boxes`` and ``labels`` are used.
         """
         boxes, labels = np.asarray(result["boxes"], np.float64), np.asarray(result["labels"])
         overlap = _iou(boxes, self._boxes) * (labels[:, None] == self._labels[None])
@@ -45,7 +45,7 @@ class ColourTracker:
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float [N, M] of boxes on the host; a handful, for which JAX would compile anew each time."""
+    """IoU [N, M] in NumPy, because JAX would compile for every number of boxes."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     both = np.prod(np.maximum(high - low, 0), -1)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], 1) for boxes in (a, b)]

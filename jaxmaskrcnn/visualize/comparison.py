@@ -1,4 +1,4 @@
-"""What is annotated beside what was detected.
+"""Pictures of annotations and detections side by side.
 
 Shape legend: H, W height and width of an image.
 """
@@ -19,7 +19,7 @@ from jaxmaskrcnn.visualize.drawing import draw_detections
 
 TITLES = ("annotated", "detected")
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
-_WIDE = 2.0  # pictures that are so much wider than high lie below each other
+_WIDE = 2.0  # pictures whose width is more than this times their height are put below each other
 
 
 def draw_comparison(
@@ -34,21 +34,21 @@ def draw_comparison(
 ) -> Image.Image:
     """Draws annotations and detections of one image beside each other.
 
-    A detection has the colour of the annotated object of its class that lies in the same place, so
-    that what was missed, found twice or made up is seen at a glance.
+    A detection has the colour of the annotated object of its class in the same place, so that missed
+    objects, duplicates and false detections can be seen at a glance.
 
     Args:
         image: As in ``draw_detections``.
-        truth: ``boxes``, ``labels`` and, where there are any, ``masks``, as ``Predictor`` returns
-            them; `Truth` reads them from a COCO json.
-        out: What ``Predictor`` returns for the image.
+        truth: Annotations in the form of ``Predictor``'s results: ``boxes``, ``labels`` and optionally
+            ``masks``; `Truth` reads them from a COCO json.
+        out: The result of ``Predictor`` for the image.
         class_names: As in ``draw_detections``.
         score_threshold: Detections below it are left out.
         colour_by: As in ``draw_detections``.
-        long_side: Of each of the pictures, in pixels.
+        long_side: Long side of each of the two pictures, in pixels.
 
     Returns:
-        An RGB picture, the annotations on the left; above, where the image is very wide.
+        An RGB picture with the annotations on the left, or above if the image is very wide.
 
     Example:
         >>> truth = {"boxes": [[8, 8, 50, 40]], "labels": [1]}
@@ -91,8 +91,8 @@ def annotated_result(
     """An image's annotations in the form of a prediction.
 
     Args:
-        image: With its objects.
-        categories: Of the json, in the order of the objects' labels.
+        image: The annotated image.
+        categories: Categories of the json, in the order of the objects' labels.
 
     Returns:
         ``boxes``, ``labels`` and, where every object has one, ``masks``; and the names of the
@@ -115,13 +115,13 @@ class Truth:
     """The annotations of image files, by their paths.
 
     Args:
-        path: Of a COCO json.
+        path: Path of a COCO json.
 
     Attributes:
         categories: In ascending order of id.
 
     Raises:
-        UserError: It cannot be read, or something in it is wrong.
+        UserError: The json cannot be read or has a problem.
     """
 
     def __init__(self, path: Path):
@@ -139,7 +139,7 @@ class Truth:
             UserError: The json has no image of this name, or more than one.
         """
         found = self._by_name.get(path.name, [])
-        if len(found) > 1:  # folders tell them apart
+        if len(found) > 1:  # the folders in file_name may distinguish them
             found = [image for image in found if path.as_posix().endswith(f"/{image.file_name}")]
         if len(found) != 1:
             raise UserError(

@@ -1,4 +1,4 @@
-"""One picture of a sample of a data set, with its annotations drawn."""
+"""Draws a sample of a data set with its annotations as one picture."""
 
 import math
 from pathlib import Path
@@ -24,13 +24,13 @@ def draw_sheet(inspection: Inspection, folder: Path, count: int, seed: int) -> I
     """Draws a sample of the images, each under its name.
 
     Args:
-        inspection: Of `inspect_annotations`.
+        inspection: As returned by `inspect_annotations`.
         folder: Folder that the file names are relative to.
-        count: How many images at most. Those that have objects come first.
-        seed: Of the sample.
+        count: Largest number of images. Images with objects come first.
+        seed: Seed of the sample.
 
     Returns:
-        An RGB picture; None where no image can be shown. A class has one colour throughout.
+        An RGB picture; None if no image can be read. A class has the same colour throughout.
     """
     categories = inspection.annotations.categories
     tiles = []
@@ -38,7 +38,7 @@ def draw_sheet(inspection: Inspection, folder: Path, count: int, seed: int) -> I
         try:
             pixels = decode_image(folder / image.file_name, size=(image.height, image.width))
         except UserError:
-            continue  # not decoded before, as asked for, and damaged
+            continue  # a damaged file that was not noticed because images were not decoded
         tiles.append((_caption(image), _draw(image, pixels, categories)))
         if len(tiles) == count:
             break
@@ -53,7 +53,7 @@ def _sample(inspection: Inspection, seed: int) -> list[AnnotatedImage]:
 
 def _draw(image: AnnotatedImage, pixels: np.ndarray, categories: tuple[Category, ...]) -> Image.Image:
     out, names = annotated_result(image, categories)
-    # With a single class its colour would say nothing.
+    # With a single class, colours by class would all be the same.
     return draw_detections(
         pixels, out, names, colour_by="class" if len(categories) > 1 else "object", long_side=TILE
     )
@@ -85,7 +85,7 @@ def _arrange(tiles: list[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, cut at its front until it fits: the end of a file name tells most."""
+    """Cuts the text at its start until it fits, because the end of a file name is the distinctive part."""
     if font.getlength(text) <= width:
         return text
     while len(text) > 1 and font.getlength("..." + text) > width:

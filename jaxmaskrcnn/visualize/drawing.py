@@ -1,8 +1,7 @@
 """Pictures of detections: translucent masks, outlines, and labels that do not hide each other.
 
-Everything is drawn for a person to look at. A picture whose longer side is below 640 pixels
-is enlarged by a whole factor (2 to 4) first, so that outlines and text stay legible; masks
-are then smoothed rather than shown in blocks.
+A picture whose longer side is below 640 pixels is first enlarged by a whole factor (2 to 4), so that
+outlines and text stay legible; masks are then smoothed and do not appear as blocks.
 """
 
 import math
@@ -20,8 +19,8 @@ LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reac
 FILL = 0.35  # opacity of a mask's inside
 CROWD = 25  # with more objects than this, labels are smaller and do not repeat a common class
 LABELLED = 0.25  # share of a picture that labels cover at most
-# Bright, saturated colours in an order in which each is as far as possible (in CIELAB) from those
-# before it. No two are closer than 31, where 2 can just be seen.
+# Bright, saturated colours, ordered so that each is as far as possible (in CIELAB) from those before it. No
+# two are closer than 31; a distance of 2 is just noticeable.
 _COLOURS = (
     (25, 140, 255), (25, 255, 25), (255, 25, 25), (102, 255, 236), (255, 25, 255), (153, 134, 0),
     (255, 153, 191), (255, 255, 25), (0, 153, 57), (217, 255, 153), (153, 66, 166), (255, 25, 112),
@@ -34,7 +33,7 @@ class _Item(NamedTuple):
     """One object to draw; coordinates are those of the picture, not of the original image."""
 
     box: np.ndarray  # [4]
-    mask: np.ndarray | None  # bool [h, w], at the original image's scale, where it is not empty
+    mask: np.ndarray | None  # bool [h, w], cropped to the mask, at the original image's scale
     corner: tuple[int, int]  # row and column of the mask's first pixel in the image
     name: str
     score: float | None
@@ -55,23 +54,23 @@ def draw_detections(
 
     Args:
         image: Path, PIL image or uint8 RGB array [H, W, 3].
-        out: What ``Predictor`` returns for it, in any of its mask formats. Without
-            ``scores`` (for ground truth) only names are written.
+        out: The result of ``Predictor`` for it, in any mask format. Without ``scores`` (for ground
+            truth) only names are written.
         class_names: Names by category id (a mapping), a model's ``categories``, or a list
             indexed by label. None writes the ids. An object with an empty name and no score gets
             no label.
         score_threshold: Detections below it are left out.
         colour_by: "object" gives neighbours different colours; "class" gives a class the same
             colour in every picture.
-        long_side: Of the picture, in pixels. None keeps the size of the image, and enlarges a
-            small one by a whole factor.
+        long_side: Long side of the picture, in pixels. None keeps the size of the image, but enlarges
+            a small one by a whole factor.
         colours: RGB of each object; None chooses by ``colour_by``.
 
     Returns:
         An RGB picture. An object has the same colour at any ``score_threshold``.
 
     Raises:
-        UserError: The image cannot be read, or ``colour_by`` is something else.
+        UserError: The image cannot be read, or ``colour_by`` is unknown.
 
     Example:
         >>> out = {"boxes": [[8, 8, 50, 40]], "scores": [0.9], "labels": [1]}
@@ -90,7 +89,7 @@ def draw_detections(
     items = _items(out, class_names, score_threshold, scale, colour_by == "class", colours)
 
     canvas = np.array(picture)
-    # Large objects first: what covers others goes beneath them.
+    # Large objects are drawn first, so that they do not cover small ones.
     for item in sorted(items, key=lambda item: -np.prod(item.box[2:] - item.box[:2])):
         if item.mask is not None and item.mask.size:
             _draw_mask(canvas, item, image.size, scale, line)
@@ -127,7 +126,7 @@ def _names(class_names) -> Mapping[int, str]:
 
 
 def _window(mask) -> tuple[np.ndarray, tuple[int, int]]:
-    """Where a mask is not empty; all of them at the size of a large image would fill the memory."""
+    """Crops a mask to its pixels, because all masks at the size of a large image would take much memory."""
     if isinstance(mask, Mapping):
         counts = mask["counts"]
         return decode_window(counts.encode("ascii") if isinstance(counts, str) else counts, *mask["size"])
@@ -140,7 +139,7 @@ def _window(mask) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def palette_colour(i: int) -> tuple[int, int, int]:
-    """RGB of colour number i; 24 that are easy to tell apart, then lighter and darker ones of them."""
+    """RGB of colour number i; 24 that are easy to distinguish, then lighter and darker ones of them."""
     towards, share = ((0, 0.0), (255, 0.35), (0, 0.35))[i // len(_COLOURS) % 3]
     red, green, blue = (round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
     return red, green, blue
@@ -150,11 +149,11 @@ def _draw_mask(canvas, item, image_size, scale, line):
     (top, left), (h, w) = item.corner, item.mask.shape
     height, width = canvas.shape[:2]
     across, down = width / image_size[0], height / image_size[1]
-    # Only the object's surroundings are touched: hundreds of objects stay cheap.
+    # Only the area around the object is processed, so that hundreds of objects are drawn quickly.
     margin = math.ceil(2 * scale) + 2 * line
     x0, x1 = max(int(left * across) - margin, 0), min(int((left + w) * across) + margin, width)
     y0, y1 = max(int(top * down) - margin, 0), min(int((top + h) * down) + margin, height)
-    # A picture that shrinks averages the mask, so that its edge stays smooth.
+    # When the picture is reduced, the mask is averaged, so that its edge stays smooth.
     part = np.array([x0 / across, y0 / down, x1 / across, y1 / down])
     reach = math.ceil(2 / min(scale, 1)) + 1  # of the bicubic kernel, in the mask's pixels
     low = np.maximum(part[:2].astype(int) - reach, 0)
@@ -166,12 +165,12 @@ def _draw_mask(canvas, item, image_size, scale, line):
     shape = shape.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(part.tolist()))
 
     # A straight edge blurred with a Gaussian of sigma has the value Phi(d / sigma) at the
-    # distance d inside of it. Where the blurred mask crosses such a value runs a smooth,
-    # rounded curve at that distance, and its slope tells how to fade over a single pixel.
-    # The blur takes the steps out of the edge; where pixels are enlarged they would show more.
+    # distance d inside of it. The contour line of the blurred mask at such a value is therefore a
+    # smooth curve at that distance, and the slope there gives the factor for a fade over one pixel.
+    # The blur also removes the steps of the edge, which are larger where pixels are enlarged.
     soft = 0.75 if scale < 1 else scale * (0.75 if scale < 2 else 1.0)
     inside = _fade(_blur(shape, soft), 0.5, soft / 0.399)
-    if inside.max() < 0.9:  # hardly anything would be seen of a mask of a few pixels
+    if inside.max() < 0.9:  # a mask of a few pixels would hardly be visible
         _draw_box(canvas, item.box, line, item.colour)
         return
     blurred = _blur(shape, line)
@@ -220,7 +219,8 @@ def _draw_labels(picture, items, scale, line):
         return min(round(font.getlength(text)) + 2 * pad, picture.width)
 
     if sum(width(text) for text in texts if text) > room:
-        # What an object is matters more than how sure it is; what finds no room gets no label.
+        # The class is more important than the score, so scores are dropped first; labels for which there is
+        # still no room are left out.
         texts = [item.name or text for item, text in zip(items, texts, strict=True) if not title] or texts
         title = title or f"{len(items)} objects"
     boxes = np.array([item.box for item in items]).reshape(-1, 4)
@@ -235,8 +235,8 @@ def _draw_labels(picture, items, scale, line):
             continue
         room -= width(text)
         labels.append((text, item.colour, chip))
-        # A label that had to move away stays tied to its object, from the side that it is on; all
-        # ties run beneath the labels.
+        # A label that had to move away is connected to its object by a line. All lines are drawn before the
+        # labels.
         ends = np.clip(points, chip[:2], chip[2:])
         away = np.hypot(*(ends - points).T)
         nearest = int(np.argmin(away))
@@ -249,7 +249,7 @@ def _draw_labels(picture, items, scale, line):
 
 
 def _texts(items) -> tuple[list[str], str]:
-    """What stands at every object (or nothing), and at the corner where a crowd has one class."""
+    """The label of every object (or an empty one), and a title for a crowd of a single class."""
     texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}".strip() for item in items]
     names = {item.name for item in items}
     if len(items) <= CROWD or len(names) > 1 or names == {""}:
@@ -259,7 +259,7 @@ def _texts(items) -> tuple[list[str], str]:
 
 
 def _anchors(item, scale, width) -> np.ndarray:
-    """Points [3, 2] (x, y) where a label can hang: the object's top, bottom, and a point inside."""
+    """Points [3, 2] (x, y) that a label can be attached to: the object's top, bottom, and a point inside."""
     x0, y0, x1, y1 = item.box
     if item.mask is None or not item.mask.size:
         x = x0 + width / 2  # a label begins where its box does
@@ -290,7 +290,7 @@ def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, int, in
     free = ~(_overlap(chips, np.array(taken).reshape(-1, 4)) > 0).any(1)
     if not free.any():
         return None
-    # By share of the object: a label on a small object hides it, on a large one it does not matter.
+    # Hidden areas count as shares of the object: a label hides a small object, but not a large one.
     area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1)
     hidden_objects = (_overlap(chips, boxes) / area).sum(1)
     centre = corners + np.array(size) / 2

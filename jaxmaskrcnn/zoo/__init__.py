@@ -1,9 +1,9 @@
 """The registry of known models: one module of data for each library.
 
 ``PRESETS`` holds the detectors and ``BACKBONES`` the ImageNet weights, by the names that
-`jaxmaskrcnn.zoo.lookup` looks up. A row is a library's conventions and what the model differs in; what
-several models differ in alike is a named variant. Training schedules are no part of it: the 1x and
-3x models of Detectron2 are one architecture and differ in their weights alone.
+`jaxmaskrcnn.zoo.lookup` looks up. A row is a library's conventions and the settings in which the model
+differs; differences that several models share are named variants. Training schedules are not included: the
+1x and 3x models of Detectron2 have the same architecture and differ only in their weights.
 """
 
 from jaxmaskrcnn.zoo import detectron2, mmdet, own, torchvision

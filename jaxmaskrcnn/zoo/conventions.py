@@ -1,11 +1,11 @@
-"""What the models of one library have in common, as data, and the data sets' categories.
+"""The conventions that the models of one library share, as data, and the categories of data sets.
 
-An entry is a setting of ``config.ModelConfig`` by its dotted path; what it means is said beside its
-field. The defaults there are torchvision's. The presets of ``zoo/`` are one of these dictionaries and
-what a model differs in.
+An entry is a setting of ``config.ModelConfig`` by its dotted path; its meaning is documented at the
+field. The defaults there are torchvision's. A preset of ``zoo/`` is one of these dictionaries and the
+settings in which the model differs.
 
-One thing is alike in all three, though the libraries differ. Crowd regions are neither objects
-nor background (the libraries drop them, so that boxes inside a crowd become negatives;
+All three dictionaries differ from the libraries in one point: crowd regions are neither objects nor
+background (the libraries drop them, so that boxes inside a crowd become negatives;
 ``rpn.crowd`` and ``regions.crowd`` set to "drop" do the same).
 """
 

@@ -1,7 +1,7 @@
 """Detectron2's Faster and Mask R-CNN on FPN, and its ImageNet ResNets.
 
-A preset has the name of its config file; where the same name exists in several folders, the folder
-comes first, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
+A preset has the name of its config file, preceded by the folder if the same name exists in several
+folders, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
 
 Source: the files of ``configs/`` for the settings, ``MODEL_ZOO.md`` and ``model_zoo.py`` for AP,
 model ids and file names.

@@ -9,16 +9,16 @@ Fields = Mapping[str, Any]
 
 
 class Preset(NamedTuple):
-    """A named model: its configuration, and what its authors published.
+    """A named model: its configuration and the results that its authors published.
 
     Attributes:
         conventions: Settings that the models of one library share, by dotted path.
-        changes: Settings in which this model differs; None in the place of a part leaves out that part's.
-        box_ap: As its authors published it (percent, of the data set it was trained for), or None.
-        mask_ap: Likewise.
-        file: Name of the published weights file, or None where there is none.
-        model_id: The source's number for the weights, or None where it has none.
-        licence: Of the weights, or None where there are none.
+        changes: Settings in which this model differs; None for a part removes the part.
+        box_ap: Published box AP in percent on the data set it was trained for, or None.
+        mask_ap: Published mask AP, likewise.
+        file: Name of the published weights file, or None if there is none.
+        model_id: The source's number for the weights, or None if it has none.
+        licence: Licence of the weights, or None if there are none.
         source: The config file (in the source library's repository) or the weights' entry that the
             configuration follows.
     """
@@ -44,7 +44,7 @@ class Backbone(NamedTuple):
 
     Attributes:
         fields: Settings that a detector needs to start from them, by dotted path.
-        files: Names of the published files; where there are several, all of them have these fields.
+        files: Names of the published files, to all of which these fields apply.
         licence: As in `Preset`.
         source: As in `Preset`.
     """
@@ -60,7 +60,7 @@ X101_32X4D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 4}
 X101_64X4D = {**R101, "backbone.groups": 64, "backbone.width_per_group": 4}
 X101_32X8D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 8}
 
-# Four convolutions and one fully connected layer, as all recipes with norm layers in the heads have.
+# Four convolutions and one fully connected layer, as in all recipes with norm layers in the heads.
 FOUR_CONV_ONE_FC = {"box.convs": 4, "box.fcs": 1}
 
 # Norm layers in every part but the RPN. Synchronised batch norm is batch norm over all devices.

@@ -1,7 +1,7 @@
-"""Named model configurations and ImageNet backbones: looking them up.
+"""Looks up named model configurations and ImageNet backbones.
 
-The data stands beside it: what one library's models have in common in ``zoo/conventions.py``, the models
-themselves in a file for each library.
+The data is in the modules beside this one: the conventions of each library in ``zoo/conventions.py``, the
+models in a file for each library.
 """
 
 import difflib
@@ -36,16 +36,16 @@ __all__ = [
 
 
 class ModelInfo(NamedTuple):
-    """What the authors of a model published about it.
+    """Results and weights that the authors of a model published.
 
     Attributes:
-        name: The preset's.
+        name: Name of the preset.
         box_ap: Box AP in percent on the validation set of the data it was trained for, or None.
         mask_ap: Mask AP, likewise.
-        file: Name of the weights file, or None where none was published.
-        licence: Of the weights, or None without a file.
+        file: Name of the weights file, or None if none was published.
+        licence: Licence of the weights, or None without a file.
         source: The library's config file or weights entry that the preset follows.
-        model_id: The number under which Detectron2's model zoo has the weights, else None.
+        model_id: The number under which Detectron2's model zoo lists the weights, or None.
     """
 
     name: str
@@ -65,7 +65,7 @@ class BackboneInfo(NamedTuple):
         fields: The settings that these weights need, by dotted path: depth, groups and width, the place
             of the stride, the norm layers' epsilon, and the input.
         files: Names of the weights files (of torchvision the older weights first, V1 before V2).
-        licence: Of the weights.
+        licence: Licence of the weights.
         source: Where the library describes them.
     """
 
@@ -91,7 +91,7 @@ def list_models() -> list[str]:
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known about a named model's weights.
+    """Published results and weights of a named model.
 
     Args:
         name: One of `list_models()`.
@@ -127,7 +127,7 @@ def list_backbones() -> list[str]:
 
 
 def backbone_info(name: str) -> BackboneInfo:
-    """What a detector has to be like to start from named ImageNet weights.
+    """Settings that a detector needs to start from named ImageNet weights.
 
     Args:
         name: One of `list_backbones()`.
@@ -146,7 +146,7 @@ def backbone_info(name: str) -> BackboneInfo:
     """
     if name not in BACKBONES:
         raise UserError(
-            f"There is no backbone named {name!r}{_suggest(name, BACKBONES)} list_backbones() names them all."
+            f"There is no backbone named {name!r}{_suggest(name, BACKBONES)} list_backbones() lists them all."
         )
     return BackboneInfo(name, *BACKBONES[name])
 
@@ -157,7 +157,7 @@ def model_config(name: str, num_classes: int | None = None, **overrides: Any) ->
     Args:
         name: One of `list_models()`.
         num_classes: Number of object classes without the background; None keeps the preset's.
-            Another number than the preset's drops the preset's categories.
+            A number other than the preset's drops the preset's categories.
         **overrides: Any other setting by its dotted path, ``**{"rpn.post_nms_test": 500}``. Lists are
             taken as tuples.
 
@@ -166,7 +166,7 @@ def model_config(name: str, num_classes: int | None = None, **overrides: Any) ->
 
     Raises:
         UserError: No preset has this name.
-        ConfigError: There is no such setting, or a value is outside of its choices.
+        ConfigError: There is no such setting, or a value is not allowed.
 
     Example:
         >>> name = "torchvision/maskrcnn_resnet50_fpn"
@@ -187,16 +187,16 @@ def model_config(name: str, num_classes: int | None = None, **overrides: Any) ->
 def _preset(name: str) -> Preset:
     if name not in PRESETS:
         raise UserError(
-            f"There is no model named {name!r}{_suggest(name, PRESETS)} list_models() names them all."
+            f"There is no model named {name!r}{_suggest(name, PRESETS)} list_models() lists them all."
         )
     return PRESETS[name]
 
 
 def _suggest(word: str, known) -> str:
-    """The end of a sentence about a name that is not among the known ones."""
+    """The end of a message about an unknown name: similar known names, if any."""
     known = sorted(known)
-    # A bare model name is too short beside "library/model" for a similarity of the whole; of the
-    # names that hold it, the shortest adds least to it.
+    # A model name without its library is not similar enough to "library/model", so names that contain it are
+    # suggested too, the shortest first.
     close = sorted((k for k in known if len(word) > 3 and word.lower() in k.lower()), key=len)
     folded = {k.lower(): k for k in known}
     close += [folded[k] for k in difflib.get_close_matches(word.lower(), folded, n=3, cutoff=0.6)]

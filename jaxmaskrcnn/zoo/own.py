@@ -29,7 +29,7 @@ PRESETS = {
             "rpn.post_nms_train": 100,
             "rpn.post_nms_test": 100,
             "rpn.batch_size": 128,
-            # Few regions, half of them objects: classes are what takes longest to learn here.
+            # Few regions, half of them objects, because the classes take longest to learn.
             "regions.batch_size": 32,
             "regions.positive_fraction": 0.5,
             "box.pool.sampling_ratio": 2,

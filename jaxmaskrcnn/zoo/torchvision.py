@@ -7,7 +7,7 @@ them in ``url``, ``meta`` and ``transforms``.
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
 from jaxmaskrcnn.zoo.entry import BN_ALL, Backbone, Preset
 
-# The library is under the BSD 3-clause licence and says that weights may have terms of their own.
+# The library is under the BSD 3-clause licence and states that weights may have their own terms.
 LICENCE = "none stated (code: BSD-3-Clause)"
 
 # eps 0 belongs to the COCO_V1 weights; models fine-tuned from ImageNet have 1e-5.
@@ -30,7 +30,7 @@ PRESETS = {
     )
 }  # fmt: skip
 
-# What a detector of any library needs to see what these networks saw.
+# Settings with which a detector of any library gets the input that these networks were trained with.
 INPUT = {
     "backbone.stride_in_1x1": False,
     "backbone.norm_epsilon": 1e-5,

@@ -193,7 +193,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 
 def test_tensorboard_without_its_package_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)  # as if not installed
     with pytest.raises(UserError, match=r"jaxmaskrcnn\[tensorboard\]"):
         MetricsWriter(tmp_path, tensorboard=True)
 

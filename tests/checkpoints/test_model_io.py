@@ -123,6 +123,7 @@ def test_loading_draws_no_random_weights(saved, monkeypatch):
         traced.append(isinstance(rngs.params(), jax.core.Tracer))
         return MaskRCNN(config, rngs=rngs)
 
+    # Only within the constructor it can be seen whether random numbers are computed.
     monkeypatch.setattr(fit, "MaskRCNN", spy)
     load_model(saved)
     assert traced == [True]
@@ -178,6 +179,7 @@ def test_a_write_that_is_stopped_leaves_the_old_model_or_the_new(saved, tmp_path
     def stop(*args, **kwargs):
         raise Killed
 
+    # Stands for a process that is killed at that step, and so cleans nothing up.
     with monkeypatch.context() as patch:
         patch.setattr(model_directory.shutil, "rmtree", lambda *args, **kwargs: None)
         patch.setattr(model_directory, "_remove_leftovers", lambda *args: None)
@@ -198,6 +200,7 @@ def test_a_first_write_that_is_stopped_leaves_nothing_to_read(tmp_path, monkeypa
     def stop(*args, **kwargs):
         raise Killed
 
+    # Stands for a process that is killed at that step, and so cleans nothing up.
     with monkeypatch.context() as patch:
         patch.setattr(model_directory.shutil, "rmtree", lambda *args, **kwargs: None)
         patch.setattr(owner, step, stop)
@@ -270,6 +273,7 @@ def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
         load_model(saved, bn_eps=-1)
     (tmp_path / "config.yaml").write_text("")
     other = CONFIG.replace({"num_classes": 7, "categories": (), "detections.score_threshold": 0.7})
+    # Reading config files is tested elsewhere; this one gives a configuration that fits the arrays.
     monkeypatch.setattr(choice, "config_from_file", lambda path, training: other)
     config = load_model(saved, tmp_path / "config.yaml").config
     assert config == CONFIG.replace({"detections.score_threshold": 0.7})

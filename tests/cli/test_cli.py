@@ -27,7 +27,6 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import Evaluator, match_categories
 from jaxmaskrcnn.structures import Category
-from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.zoo import PRESETS
 from jaxmaskrcnn.zoo.conventions import COCO_80, COCO_90
 from jaxmaskrcnn.zoo.entry import Preset
@@ -38,12 +37,6 @@ SIZES = [(36, 90), (80, 50), (50, 50), (30, 80), (64, 64)]  # height, width
 
 def evaluate_command(arguments):
     return run_command("evaluate", arguments, "evaluate.py")
-
-
-@pytest.fixture(autouse=True)
-def no_user_cache(monkeypatch):
-    """The commands' cache of compiled programs is the user's; the tests have their own."""
-    monkeypatch.setattr(compilation_cache, "enable", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +164,7 @@ def test_evaluate_reads_the_files_of_other_libraries(data, checkpoint, tmp_path,
     file = tmp_path / "m.safetensors"
     export_detector(load_model(checkpoint), file, "detectron2")
     nameless = load_model(checkpoint).config.replace(categories=())
+    # A command line names presets, and those of the registry are too large for a test.
     monkeypatch.setitem(PRESETS, "detectron2/small", Preset(vars(nameless), {}))
     monkeypatch.setitem(PRESETS, "detectron2/three", Preset({**vars(nameless), "num_classes": 3}, {}))
     arguments = [f"--checkpoint={file}", "--model=detectron2/small", f"--images={data}"]
@@ -215,6 +209,7 @@ def run_predict(checkpoint, output, *images, threshold=0.05, **changes):
 def test_predict_reads_the_files_of_other_libraries(data, checkpoint, tmp_path, capsys, monkeypatch):
     export_detector(load_model(checkpoint), tmp_path / "m.pkl", "detectron2")
     config = load_model(checkpoint).config
+    # A command line names presets, and those of the registry are too large for a test.
     monkeypatch.setitem(PRESETS, "detectron2/small", Preset(vars(config), {}))
     assert run_predict(tmp_path / "m.pkl", tmp_path / "a", data / "0.png", model="detectron2/small") == 0
     found = json.loads((tmp_path / "a" / "predictions.json").read_text())["annotations"]

@@ -122,7 +122,7 @@ def test_outputs_that_cannot_be_written_are_one_sentence(tmp_path, capsys, monke
         assert program.main(["plot", "run", f"--output={output}"]) == 2
         said = capsys.readouterr().err
         start = f"jaxmaskrcnn plot: {named} cannot be read or written ("
-        assert said.startswith(start) and said.endswith("); give another path, or mend this one.\n")
+        assert said.startswith(start) and said.endswith("); give another path, or repair this one.\n")
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "folder.png", "metrics.jsonl", "run"}
     data = [f"--{name}=file" for name in ("checkpoint", "annotations", "images", "output")]
     assert program.main(["evaluate", *data]) == 2
@@ -133,7 +133,7 @@ def test_an_interruption_has_no_traceback(capsys, monkeypatch):
     def run(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(plot, "run", run)
+    monkeypatch.setattr(plot, "run", run)  # no command fails like this on purpose
     assert program.main(["plot", "x"]) == 130
     assert capsys.readouterr().err == "jaxmaskrcnn plot: interrupted.\n"
 
@@ -143,7 +143,7 @@ def test_a_full_disk_is_told_and_other_errors_of_the_system_are_not(number, told
     def run(arguments):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(plot, "run", run)
+    monkeypatch.setattr(plot, "run", run)  # no command fails like this on purpose
     if told:
         assert program.main(["plot", "x"]) == 2
         assert "the output cannot be written (No space left on device);" in capsys.readouterr().err

@@ -19,21 +19,14 @@ from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.structure import config_structure
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.zoo import PRESETS
 from jaxmaskrcnn.zoo.entry import Preset
 from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
 
 @pytest.fixture(autouse=True)
-def no_user_cache(monkeypatch):
-    """The commands' cache of compiled programs is the user's; the tests have their own."""
-    monkeypatch.setattr(compilation_cache, "enable", lambda: None)
-
-
-@pytest.fixture(autouse=True)
 def presets(monkeypatch):
-    """A small preset for each library."""
+    """A small preset for each library: a command line names presets, and the real ones are too large."""
     for library in LIBRARIES:
         monkeypatch.setitem(PRESETS, f"{library}/small", Preset(vars(small(library)), {}))
 
@@ -81,6 +74,7 @@ def test_from_file_to_directory_to_file_no_bit_changes(
     arrays = random_values(arrays_of(library, **changes))
     source = tmp_path / f"weights{suffix}"
     write_state_dict(source, arrays, library)
+    # A command line names presets, and those of the registry are too large for a test.
     monkeypatch.setitem(PRESETS, f"{library}/small", Preset(vars(small(library, **changes)), {}))
     model = [] if library == "torchvision" else [f"--model={library}/small"]
     code, out, _ = run(capsys, "convert", source, tmp_path / "model", *model)
@@ -234,7 +228,7 @@ def test_output_that_nobody_reads_on(monkeypatch, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as pipe:
-        monkeypatch.setattr("sys.stdout", pipe)
+        monkeypatch.setattr("sys.stdout", pipe)  # stands for a pipe whose reader has gone
         assert command(["models"]) == 1
 
 

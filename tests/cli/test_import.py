@@ -415,7 +415,7 @@ BAD = {
     "flat points": ("labelme", shape0(points=[1, 2, 3, 4]), "has no list 'points'"),
     "no label": ("labelme", shape0(label=None), "has the class None"),
     "three corners": ("labelme", shape0(shape_type="circle"), "is a circle of 3 points and not of 2"),
-    "no mask": ("labelme", shape0(shape_type="mask", points=[[1, 1], [2, 2]]), "'mask' that is no PNG"),
+    "no mask": ("labelme", shape0(shape_type="mask", points=[[1, 1], [2, 2]]), "'mask' that is not a PNG"),
     "not VIA's": ("via", via_case(lambda e: e.update(x={})), "without 'filename' or 'regions'"),
     "no class": (
         "via",
@@ -427,7 +427,7 @@ BAD = {
     "box line": ("yolo-seg", yolo_line("0 0.5 0.5 0.2 0.2"), "a.txt: line 2 is a box"),
     "pixels": ("yolo-seg", yolo_line("0 20 20 30 30 20 30"), "a.txt: line 2 .* not between 0 and 1"),
     "odd line": ("yolo-seg", yolo_line("0 .1 .1 .5 .5 .1"), "a.txt: line 2 has 5 coordinates"),
-    "words": ("yolo-seg", yolo_line("dog .1 .1 .5 .5 .1 .5"), "a.txt: line 2 holds something .* no number"),
+    "words": ("yolo-seg", yolo_line("dog .1 .1 .5 .5 .1 .5"), "line 2 holds text that is not a number"),
     "seventh class": ("yolo-seg", yolo_line("7 .1 .1 .5 .5 .1 .5"), "the class 7, and there are 2"),
     "NaN class": ("yolo-seg", yolo_line("nan .1 .1 .5 .5 .1 .5"), "line 2 has the class nan"),
     "no image": (
@@ -455,7 +455,7 @@ BAD = {
         "a.xml: object 1 has the bndbox",
     ),
     "no masks": ("masks", lambda folder: folder, "holds neither mask pictures"),
-    "no class name": ("masks", write_images, "name their class with --class_name"),
+    "no class name": ("masks", write_images, "give it with --class_name"),
 }  # fmt: skip
 
 
@@ -485,7 +485,7 @@ def test_all_problems_are_listed_or_left_out(tmp_path, capsys):
 def test_settings_that_do_not_fit(tmp_path, capsys):
     folder = write_labelme(tmp_path / "labelme")
     for arguments, words in (
-        (["--class_name=x"], "--class_name says nothing about the format labelme"),
+        (["--class_name=x"], "--class_name has no effect with the format labelme"),
         (["--names=a,a"], "--names has 'a' twice"),
         (["--names=a,,b"], "--names has an empty name"),
         (["--names=cat"], r"shape 0 ('dog') has the class 'dog', which is not among the names"),

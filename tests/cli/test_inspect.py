@@ -16,6 +16,7 @@ from jaxmaskrcnn.data import inspection, prepare
 from jaxmaskrcnn.data.inspection import inspect_annotations
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.visualize import contact_sheet
+from jaxmaskrcnn.visualize.comparison import annotated_result
 from jaxmaskrcnn.visualize.drawing import palette_colour
 
 
@@ -290,18 +291,13 @@ def test_the_sheet_shows_the_sample_in_the_colours_of_the_classes(tmp_path):
     np.testing.assert_array_equal(np.asarray(again), np.asarray(sheets[0]))
 
 
-def test_a_crowd_region_is_drawn_as_one(tmp_path, monkeypatch):
+def test_a_crowd_region_is_drawn_as_one(tmp_path):
     entries = [annotation(1), annotation(2, iscrowd=1)]
     path, images = write(
         tmp_path, content(entries, categories=[{"id": -1, "name": "a"}, {"id": 1, "name": "b"}])
     )
-    drawn = []
-    draw = contact_sheet.draw_detections
-    monkeypatch.setattr(
-        contact_sheet, "draw_detections", lambda *a, **k: drawn.append(a[1:]) or draw(*a, **k)
-    )
-    contact_sheet.draw_sheet(inspect_annotations(path, images), images, 1, 0)
-    ((out, names),) = drawn
+    annotations = inspect_annotations(path, images).annotations
+    out, names = annotated_result(annotations.images[0], annotations.categories)
     assert [names[label] for label in out["labels"]] == ["b", "b (crowd)"]
 
 
@@ -319,6 +315,6 @@ def test_real_sets_have_no_problems(annotations, folder):
 def test_large_files_are_given_back_while_they_are_read(tmp_path):
     """The entries of the json are gone when the objects are made."""
     entries = [{"id": i} for i in range(3)]
-    iterator = inspection.inspect._used_up(entries, progress=False)
+    iterator = inspection.inspect._consume(entries, progress=False)
     assert next(iterator) == {"id": 0} and len(entries) == 2
     assert [entry["id"] for entry in iterator] == [1, 2] and not entries

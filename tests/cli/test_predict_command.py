@@ -18,7 +18,6 @@ from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import WORKERS, ordered_futures
 from jaxmaskrcnn.structures import Category
-from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.utils.files import complete_path
 from jaxmaskrcnn.visualize import comparison
 from jaxmaskrcnn.visualize.colours import ColourTracker
@@ -44,8 +43,8 @@ def model():
 @pytest.fixture
 def predict(model, tmp_path, monkeypatch):
     """Runs the command with a quick detector; its output is in the folder ``out``."""
-    monkeypatch.setattr(compilation_cache, "enable", lambda: None)
-    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: model)
+    # The command loads a model by its path; a detector that computes nothing has none.
+    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: run.model)
 
     def run(*inputs, **options):
         flags = [f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()]
@@ -54,6 +53,7 @@ def predict(model, tmp_path, monkeypatch):
             ["predict", *map(str, inputs), "--checkpoint=any", output, "--score_threshold=0.2", *flags]
         )
 
+    run.model = model
     return run
 
 
@@ -200,6 +200,7 @@ def test_what_cannot_be_written_is_one_sentence_and_leaves_nothing_half(
     def full(*_):
         raise OSError(28, "No space left on device", "the disk")
 
+    # Stands for a full disk.
     monkeypatch.setattr(outputs, "instance_legend", full)
     assert predict(folder, format="json,masks") == 2
     assert "the disk cannot be written (No space left on device)" in capsys.readouterr().err
@@ -215,7 +216,7 @@ def test_classes_are_chosen_by_name_or_id(predict, folder, tmp_path, capsys):
     assert {entry["category_name"] for entry in results(tmp_path)["annotations"]} == {"dog", "eel"}
     assert predict(folder / "0.png", classes="dgo", format="json") == 2
     said = capsys.readouterr().err
-    assert "no class 'dgo' (is 'dog' meant?); it has cat (3), dog (17), eel (90)." in said
+    assert "no class 'dgo' (did you mean 'dog'?); it has cat (3), dog (17), eel (90)." in said
     many = [Category(i, f"class {i}") for i in range(1, 131)]
     with pytest.raises(UserError, match=r"class 100 \(100\) and 30 more\."):
         choose_classes(many, ["x"])
@@ -243,6 +244,7 @@ def test_tiles_and_versions_go_with_every_format(predict, folder, tmp_path, monk
     assert all(a["segmentation"]["size"] == [90, 150] for a in of(tiled, "large.png"))
 
     made = []
+    # The stub has no layers that such a predictor could run; only the arguments are checked here.
     monkeypatch.setattr(
         predicting, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1])
     )
@@ -252,15 +254,16 @@ def test_tiles_and_versions_go_with_every_format(predict, folder, tmp_path, monk
 
 def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatch):
     (tmp_path / "clip.mp4").write_bytes(b"")
+    # The mistakes are found before a video is read, whether or not PyAV is installed.
     monkeypatch.setattr(video, "require_reader", lambda: None)
     for inputs, options, said in (
         ([folder], {"format": "jpg"}, "--format has 'jpg'"),
         ([folder], {"tile": 8}, "tile size is 8"),
         ([folder], {"polygon_tolerance": -1}, "--polygon_tolerance is -1"),
-        ([folder], {"tile_overlap": 8}, "--tile_overlap says nothing without --tile"),
+        ([folder], {"tile_overlap": 8}, "--tile_overlap has no effect without --tile"),
         ([folder], {"tta": True, "tta_scales": "1,big"}, "--tta_scales is '1,big'"),
-        ([folder], {"tta_scales": "1,2"}, "--tta_scales says nothing without --tta"),
-        ([folder], {"tta": True, "batch_size": 2}, "--batch_size says nothing with --tta"),
+        ([folder], {"tta_scales": "1,2"}, "--tta_scales has no effect without --tta"),
+        ([folder], {"tta": True, "batch_size": 2}, "--batch_size has no effect with --tta"),
         ([tmp_path / "clip.mp4"], {}, "clip.mp4 is a video; give --video"),
         ([folder], {"video": True}, "holds no videos"),
         ([folder], {"video": True, "format": "labelme"}, "has 'labelme', which is about image files"),
@@ -273,9 +276,8 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_are_told_to_be_missing(model, predict, folder, monkeypatch, capsys):
-    boxes = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1, **{"mask": None}))
-    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: boxes)
+def test_missing_masks_are_reported(predict, folder, capsys):
+    predict.model = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1, **{"mask": None}))
     assert predict(folder, format="masks") == 2
     assert "the model has no mask head" in capsys.readouterr().err
     assert predict(folder, format="png,json,labelme,geojson", tile=40) == 0
@@ -304,6 +306,7 @@ def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monk
         drawn.append((side, names))
         return draw(image, side, names, **options)
 
+    # What is drawn cannot be read back from a picture.
     monkeypatch.setattr(comparison, "draw_detections", record)
     truth = truth_json(tmp_path / "truth.json", ["0.png", "1.png"])
     assert predict(folder / "0.png", annotations=truth) == 0
@@ -317,18 +320,15 @@ def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monk
     assert "truth.json has no image 2.png; give the annotations of all images" in capsys.readouterr().err
 
 
-def test_a_model_without_names_has_those_of_the_annotations(predict, folder, tmp_path, monkeypatch, capsys):
-    nameless = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
-    monkeypatch.setattr(predicting, "load_model", lambda *_, **__: nameless)
+def test_a_model_without_names_has_those_of_the_annotations(predict, folder, tmp_path, capsys):
+    predict.model = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
     truth = truth_json(tmp_path / "truth.json", ["0.png"])
     assert predict(folder / "0.png", annotations=truth) == 0
     assert results(tmp_path)["categories"] == [{"id": 17, "name": "dog"}]
     content = json.loads(truth.read_text())
     content["categories"].append({"id": 18, "name": "eel"})
     truth.write_text(json.dumps(content))
-    monkeypatch.setattr(
-        predicting, "load_model", lambda *_, **__: Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
-    )
+    predict.model = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
     assert predict(folder / "0.png", annotations=truth) == 2
     said = capsys.readouterr().err
     assert f"The model has 1 class without names, but the annotations {truth} have 2 categories;" in said
@@ -384,7 +384,7 @@ def test_two_objects_do_not_take_one_colour():
 
 
 def test_a_missing_reader_is_one_sentence_with_the_command(predict, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setitem(sys.modules, "av", None)  # stands for a library that is not installed
     assert predict(tmp_path / "clip.mp4", video=True) == 2
     assert capsys.readouterr().err.endswith("PyAV, which is missing; install it: pip install av\n")
 
@@ -474,6 +474,7 @@ def test_a_video_that_breaks_off_is_written_as_far_as_it_goes(predict, clip, tmp
             yield frame
 
     with monkeypatch.context() as patch:
+        # Decoders differ in how they report a truncated file, and many hide it.
         patch.setattr(video.VideoReader, "__iter__", broken)
         assert predict(clip, video=True) == 2
     assert "clip.mp4 ends early." in capsys.readouterr().err

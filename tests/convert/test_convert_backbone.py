@@ -406,7 +406,7 @@ def test_basic_blocks_have_no_stride_to_misplace(tmp_path):
 
 @pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason="no folder shared/checkpoints beside the checkout")
 def test_real_imagenet_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["expand.py", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["expand.py", str(tmp_path)])  # a script reads its arguments there
     runpy.run_path(str(CHECKPOINTS / "expand.py"))
     model = make(model_config("detectron2/mask_rcnn_R_50_FPN_1x"))
     report = load_backbone(model, tmp_path / "R-50.pkl")

@@ -38,7 +38,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def presets(monkeypatch):
-    """Adds presets for as long as a test runs."""
+    """Adds presets for as long as a test runs; those of the registry are too large for tests."""
 
     def add(name, config):
         monkeypatch.setitem(PRESETS, name, Preset(vars(config), {}))
@@ -358,6 +358,7 @@ def test_averaged_weights_are_told(tmp_path, monkeypatch):
     from jaxmaskrcnn.convert import detector
 
     source = SourceFile("a.pth", arrays, {}, "state_dict", ("ema_state_dict",))
+    # Such a file is a .pth, which only torch writes.
     monkeypatch.setattr(detector, "read_source", lambda path, weights: source)
     note = load_detector("a.pth")[1].notes[0]
     assert "'state_dict'" in note and "'ema_state_dict'" in note and "--weights=" in note
@@ -464,5 +465,6 @@ def test_loading_computes_no_model(files, monkeypatch):
         assert "Tracer" in type(rngs.params()).__name__
         return MaskRCNN(config, rngs=rngs)
 
+    # Only within the constructor it can be seen whether random numbers are computed.
     monkeypatch.setattr(state_dict, "MaskRCNN", spy)
     load_detector(files / "torchvision.npz")

@@ -322,7 +322,7 @@ def test_bombs_take_neither_time_nor_memory(tmp_path, case):
 
 def test_instructions_are_limited(tmp_path, monkeypatch):
     """Each mark takes one byte of the file and many of memory."""
-    monkeypatch.setattr(unpickler, "_MOST_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(unpickler, "_MOST_INSTRUCTIONS", 1000)  # a file beyond the real limit is large
     (tmp_path / "a.pkl").write_bytes(b"\x80\x02" + b"(" * 1001)
     with pytest.raises(UserError, match="more than 1000 instructions"):
         read_checkpoint(tmp_path / "a.pkl")

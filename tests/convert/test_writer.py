@@ -93,7 +93,7 @@ def test_what_is_handed_to_torch(tmp_path, monkeypatch, library):
         from_numpy=lambda array: array,
         save=lambda content, file: (saved.update(content=content), file.write(b"x")),
     )
-    monkeypatch.setitem(sys.modules, "torch", fake)
+    monkeypatch.setitem(sys.modules, "torch", fake)  # stands for a library that may not be installed
     write_state_dict(tmp_path / "a.pth", some_arrays(), library)
     content = saved["content"]
     state = {"torchvision": content, "detectron2": content.get("model"), "mmdet": content.get("state_dict")}
@@ -120,7 +120,7 @@ def test_nothing_is_half_written(tmp_path, monkeypatch):
         args[0].write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(np, "savez", fail)  # stands for a full disk
     with pytest.raises(UserError, match="a.npz cannot be written: No space left on device"):
         write_state_dict(path, some_arrays(), "torchvision")
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["a.npz"]

@@ -149,7 +149,7 @@ def test_all_processes_have_arrays_of_one_shape(tmp_path):
         part.close()
     assert any(a != b for a, b in largest)  # each alone would have had another canvas
     inexact = DataConfig(batch_size=2, device_resize=True, exact_decode=False)
-    with pytest.raises(UserError, match="go together in one process only, and there are 2"):
+    with pytest.raises(UserError, match="can be combined in one process only, and there are 2"):
         train_iterator(source, model, inexact, seed=0, process_count=2)
 
 

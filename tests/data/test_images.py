@@ -169,6 +169,6 @@ def test_missing_file_bad_type_and_too_many_pixels(tmp_path, monkeypatch):
         decode_image(tmp_path / "none.png")
     with pytest.raises(UserError, match="not list"):
         decode_image([1, 2])
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's limit is set like this
     with pytest.raises(UserError, match="more pixels than Pillow opens"):
         decode_image(encoded(Image.fromarray(gradient())))

@@ -129,7 +129,9 @@ def test_rules_of_the_loss():
     batch = batch_of(target([TRIANGLE, None], np.stack([MASK, MASK])))
     one = jax.tree.map(lambda x: x[0], batch.targets)
     regions = regions_of([[4, 4, 40, 36], [4, 4, 40, 36]], [0, 1])
-    wanted = losses.wanted_masks(regions, one, 28, batch.images.shape[2], batch.image_sizes[0], CONFIG.mask)
+    wanted = losses.mask_head_targets(
+        regions, one, 28, batch.images.shape[2], batch.image_sizes[0], CONFIG.mask
+    )
     drawn = ops.polygon_targets(one.polygons, one.polygon_parts, regions.matched, regions.boxes, 28)
     pooled = ops.mask_targets(
         one.masks, batch.images.shape[2], regions.matched, regions.boxes, 28, rule="threshold"

@@ -96,11 +96,15 @@ def test_image_files_are_stored_untouched_and_sources_travel(tmp_path):
     assert copy[0].rles == first.rles and copy.categories == source.categories
 
 
-def test_records_are_written_once(tmp_path, monkeypatch):
+def test_records_are_written_once(tmp_path):
     path, images = random_set(tmp_path, [(20, 30)])
     first = prepare(path, images, tmp_path / "cache")
-    monkeypatch.setattr(coco_instances, "_build", lambda *_: pytest.fail("built again"))
+    before = {file: file.stat() for file in first.directory.iterdir()}
     assert prepare(path, images, tmp_path / "cache").directory == first.directory
+    after = {file: file.stat() for file in first.directory.iterdir()}
+    assert {f: (s.st_ino, s.st_mtime_ns) for f, s in before.items()} == {
+        f: (s.st_ino, s.st_mtime_ns) for f, s in after.items()
+    }
 
 
 def test_changed_data_is_never_mistaken(tmp_path):
@@ -130,7 +134,7 @@ def test_an_interrupted_build_leaves_nothing_behind(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(coco_instances, "write_index", interrupted)
+        patch.setattr(coco_instances, "write_index", interrupted)  # stands for Ctrl-C at that moment
         with pytest.raises(KeyboardInterrupt):
             prepare(path, images, cache)
     left = [p.name for p in (cache / "coco_instances").iterdir()]

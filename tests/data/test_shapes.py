@@ -78,7 +78,7 @@ def test_a_complete_set_is_used_again_and_a_broken_one_never_appears(tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", interrupted)
+        patch.setattr(Image.Image, "save", interrupted)  # stands for Ctrl-C at that moment
         with pytest.raises(KeyboardInterrupt):
             write_shapes(tmp_path, 3, 48, seed=0)
     assert list(tmp_path.iterdir()) == []

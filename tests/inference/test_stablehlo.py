@@ -18,7 +18,6 @@ from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.stablehlo import export_function, prediction_function
 from jaxmaskrcnn.structures import Batch, Category
-from jaxmaskrcnn.utils import compilation_cache
 
 flatbuffers = pytest.importorskip("flatbuffers", reason="the extra [export] is not installed")
 
@@ -40,11 +39,6 @@ with open(sys.argv[1], "rb") as file:
 given = np.load(sys.argv[2])
 np.savez(sys.argv[3], **predict(given["images"], given["image_sizes"]))
 """
-
-
-@pytest.fixture(autouse=True)
-def no_user_cache(monkeypatch):
-    monkeypatch.setattr(compilation_cache, "enable", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +136,11 @@ def test_mistakes_leave_no_file(model, directory, tmp_path, capsys, monkeypatch)
         ("--platforms=cpu,gpu", "the platforms are 'cpu,gpu'; give some of cpu, cuda, rocm, tpu."),
     ):
         assert said in mistake(capsys, directory, file, "--format=stablehlo", option)
-    assert "--batch goes with --format=stablehlo only" in mistake(
+    assert "--batch is only for --format=stablehlo" in mistake(
         capsys, directory, file, "--format=detectron2", "--batch=0"
     )
     assert "is the model itself" in mistake(capsys, directory, directory, "--format=stablehlo")
+    # Stands for a machine without the package.
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "the package flatbuffers, which is not installed" in mistake(
         capsys, directory, file, "--format=stablehlo"

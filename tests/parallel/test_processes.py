@@ -224,11 +224,14 @@ def test_an_ordinary_machine_and_a_shell_in_an_allocation_are_single_processes()
 
 
 def test_mpirun_that_does_not_tell_its_first_host_asks_for_it(monkeypatch):
-    monkeypatch.setattr(distributed, "cluster", lambda environment: "Open MPI")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    for name in ("SLURM_STEP_NODELIST", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
 
     def fail():
         raise ValueError("coordinator_address should be defined.")
 
+    # JAX joins processes only before it is used, and the tests have used it.
     monkeypatch.setattr(jax.distributed, "initialize", fail)
     with pytest.raises(UserError, match="Open MPI started several processes.*give --coordinator_address"):
         distributed.initialize()

@@ -213,7 +213,7 @@ def changed(**changes):
         ([changed(bbox=[1, 2, 3])], r"the bbox \[1, 2, 3\]"),
         ([changed(bbox=[1, 2, -3, 4])], "negative size"),
         ([{"image_id": 1, "category_id": 3, "score": 0.5}], "the bbox None"),
-        ([changed(segmentation=[[1, 2, 3, 4, 5, 6]])], "no compressed RLE"),
+        ([changed(segmentation=[[1, 2, 3, 4, 5, 6]])], "not a compressed RLE"),
         (
             [changed(segmentation={"size": [9, 9], "counts": "Q2"})],
             r"size is \[9, 9\] and the image's \[100, 100\]",

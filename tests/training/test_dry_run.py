@@ -62,7 +62,7 @@ def test_a_step_is_compiled_and_not_run(cache, tmp_path):
     config = tiny_config(cache, train__eval_loss=True)
     report = dry_run.dry_run(config, tmp_path / "run")
     assert re.search(r"One step with 2 images of 64 x 64: compiled in [\d.]+ s; \d+ MiB of state and batch, "
-                     r"\d+ MiB beside them while it runs\.$", report)  # fmt: skip
+                     r"\d+ MiB more while it runs\.$", report)  # fmt: skip
     sizes = re.search(r"(\d+) MiB of state and batch, (\d+) MiB", report)
     # 0.2 million parameters, their momentum, and a batch; not nothing and not gigabytes.
     assert 1 <= int(sizes[1]) < 60 and 1 <= int(sizes[2]) < 500
@@ -74,10 +74,10 @@ def test_the_report(cache, tmp_path, quick):
     assert report.startswith(f"Workdir: {tmp_path} (nothing yet); this dry run writes nothing there.")
     assert "Schedule: 6 steps of 2 images, 1.50 epochs of 4 steps." in report
     assert re.search(r"^ +0 +0\.00 +1e-05\n", report, re.M)
-    assert re.search(r"^ +64 x 64 +7 images an epoch\n  evaluation: 64 x 64$", report, re.M)
-    assert "with 8 ground-truth slots an image" in report or "with 4 ground-truth slots an image" in report
+    assert re.search(r"^ +64 x 64 +7 images per epoch\n  evaluation: 64 x 64$", report, re.M)
+    assert "with 8 ground-truth slots per image" in report or "with 4 ground-truth slots per image" in report
     assert re.search(r"^ +\d+ +\d+  square$", report, re.M)
-    assert report.endswith("compiled in 1.5 s; 3 MiB of state and batch, 5 MiB beside them while it runs.")
+    assert report.endswith("compiled in 1.5 s; 3 MiB of state and batch, 5 MiB more while it runs.")
     assert list(tmp_path.iterdir()) == []
 
 

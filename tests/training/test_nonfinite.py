@@ -15,7 +15,7 @@ from jaxmaskrcnn.config import ConfigError
 from jaxmaskrcnn.data.sampler import TrainPlan
 from jaxmaskrcnn.models.mask_rcnn import init_model
 from jaxmaskrcnn.training import setup
-from jaxmaskrcnn.training.nonfinite import NonFiniteLossError, position_behind
+from jaxmaskrcnn.training.nonfinite import NonFiniteLossError, position_after
 from jaxmaskrcnn.training.run_config import to_model_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -142,7 +142,7 @@ def test_a_rollback_before_the_first_checkpoint_starts_anew(train, cache, tmp_pa
     assert step.steps == [0, 1, 2, *range(8)] and step.seen == order[:3] + order[2:10]
 
 
-def test_the_position_behind_a_rollback_is_in_the_next_checkpoint(train, cache, tmp_path):
+def test_the_position_after_a_rollback_is_in_the_next_checkpoint(train, cache, tmp_path):
     train(bad_calls=[5], train__on_nonfinite="rollback")
     order, _ = batches(cache, tmp_path)
     assert train(train__steps=10, train__on_nonfinite="rollback").seen == order[10:12]
@@ -163,5 +163,5 @@ def test_policies_that_cannot_work(train):
             train(**changes)
 
 
-def test_position_behind_keeps_what_else_an_iterator_remembers():
-    assert position_behind({"step": 9, "more": 1}, step=7, bad_step=7) == {"step": 9, "more": 1}
+def test_position_after_keeps_what_else_an_iterator_remembers():
+    assert position_after({"step": 9, "more": 1}, step=7, bad_step=7) == {"step": 9, "more": 1}

@@ -253,23 +253,20 @@ def checkpoint_file(model_config, tmp_path_factory):
     return file
 
 
-@pytest.fixture
-def quick_weights(monkeypatch):
-    """Initial weights that show their seed and take no time."""
-    monkeypatch.setattr(first_weights, "init_model", lambda config, seed: filled(config, float(seed)))
+def start_model(config, weights, seed):
+    """`first_model` with initial weights that equal the seed and take no time."""
+    return first_model(config, weights, seed, init=lambda config, seed: filled(config, float(seed)))
 
 
-@pytest.mark.usefixtures("quick_weights")
 def test_a_detectors_file_is_a_start_for_training(model_config, checkpoint_file, caplog):
-    model = first_model(model_config, str(checkpoint_file), seed=5)
+    model = start_model(model_config, str(checkpoint_file), seed=5)
     assert_same_model(model, filled(model_config, 0.25))
     assert "other settings" not in caplog.text and "random values" not in caplog.text
 
 
-@pytest.mark.usefixtures("quick_weights")
 def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_config, checkpoint_file, caplog):
     other = model_config.replace(num_classes=5, categories=())
-    start = flat(first_model(other, str(checkpoint_file), seed=5))
+    start = flat(start_model(other, str(checkpoint_file), seed=5))
     heads = {
         f"{layer}.{kind}"
         for layer in ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
@@ -282,35 +279,33 @@ def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_confi
     assert all(name in warning for name in heads)
 
 
-@pytest.mark.usefixtures("quick_weights")
 def test_a_detectors_file_of_another_kind_is_refused(model_config, checkpoint_file):
     with pytest.raises(UserError, match=r"box.fc_dim is 8 in the file and 16 in the given ModelConfig"):
         first_model(model_config.replace({"box.fc_dim": 16}), str(checkpoint_file), seed=0)
     with pytest.raises(UserError, match="background class comes last"):
-        first_model(model_config.replace(background="first"), str(checkpoint_file), seed=0)
+        start_model(model_config.replace(background="first"), str(checkpoint_file), seed=0)
 
 
-@pytest.mark.usefixtures("quick_weights")
 def test_an_epsilon_that_a_file_shows_is_told(model_config, tmp_path, caplog):
     """Ordinary batch norm in torchvision's file, and a run with the epsilon of its published weights."""
     config = model_config.replace(
         {"background": "first", "backbone.norm": "bn", "backbone.norm_epsilon": 0.0}
     )
     export_detector(filled(config, 0.25), tmp_path / "m.npz", "torchvision")
-    model = first_model(config, str(tmp_path / "m.npz"), seed=0)
+    model = start_model(config, str(tmp_path / "m.npz"), seed=0)
     assert model.config == config
     assert "other settings than this run's: backbone.norm_epsilon 1e-05 (here 0.0)" in caplog.text
 
 
-@pytest.mark.usefixtures("quick_weights")
 def test_a_backbones_file_is_still_a_backbone(model_config, checkpoint_file, tmp_path, monkeypatch):
     arrays = read_checkpoint(checkpoint_file)
     prefix = "backbone.bottom_up."
     np.savez(tmp_path / "R.npz", **{k.removeprefix(prefix): a for k, a in arrays.items() if prefix in k})
     opened = []
+    # Counts how often the file is read.
     monkeypatch.setattr(first_weights, "read_source", lambda path: opened.append(path) or read_source(path))
     monkeypatch.setattr(backbone, "read_source", first_weights.read_source)
-    start = flat(first_model(model_config, str(tmp_path / "R.npz"), seed=5))
+    start = flat(start_model(model_config, str(tmp_path / "R.npz"), seed=5))
     assert len(opened) == 1  # a file of gigabytes is read once
     for name, value in start.items():
         wanted = np.full_like(value, 0.25 if name.startswith("backbone.body.") else 5.0)

@@ -7,10 +7,10 @@ import numpy as np
 from jaxmaskrcnn.utils import compilation_cache
 
 
-def test_tidies_up_after_the_first_call_with_new_shapes(monkeypatch):
+def test_memory_is_released_after_the_first_call_with_new_shapes():
     done = []
-    monkeypatch.setattr(compilation_cache, "_trim", lambda: done.append(1))
-    add = compilation_cache.release_after_compiling(jax.jit(lambda tree, y: tree["x"] + y))
+    jitted = jax.jit(lambda tree, y: tree["x"] + y)
+    add = compilation_cache.release_after_compiling(jitted, trim=lambda: done.append(1))
     for size, calls in [(2, 1), (2, 1), (3, 2), (2, 2), (3, 2)]:
         x = jnp.arange(size, dtype=jnp.float32)
         np.testing.assert_array_equal(add({"x": x}, 1), x + 1)
@@ -18,8 +18,9 @@ def test_tidies_up_after_the_first_call_with_new_shapes(monkeypatch):
 
 
 def test_trimming_needs_no_glibc(monkeypatch):
+    # Stands for a C library without malloc_trim.
     monkeypatch.setattr(compilation_cache.ctypes, "CDLL", lambda name: object())
-    compilation_cache._trim()
+    compilation_cache.trim_memory()
 
 
 def test_the_folder_is_the_environments_or_the_users(monkeypatch, tmp_path):

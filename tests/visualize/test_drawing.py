@@ -132,6 +132,7 @@ def label_boxes(monkeypatch, image, out, **options):
         assert right <= chips[-1][2] + 1 and bottom <= chips[-1][3] + 1  # the text is inside its label
         return text(self, position, string, *args, **kwargs)
 
+    # Rectangles and texts cannot be read back from a picture.
     monkeypatch.setattr(drawing.ImageDraw.ImageDraw, "rounded_rectangle", record_rectangle)
     monkeypatch.setattr(drawing.ImageDraw.ImageDraw, "text", record_text)
     picture = draw_detections(image, out, **options)
@@ -309,6 +310,7 @@ def test_ties_do_not_cross_their_objects(monkeypatch):
     """A label that lies below its object is tied to its lower end."""
     lines = []
     line = drawing.ImageDraw.ImageDraw.line
+    # The ends of lines cannot be read back from a picture.
     monkeypatch.setattr(
         drawing.ImageDraw.ImageDraw,
         "line",

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxmaskrcnn.config import Level, ModelConfig
-from jaxmaskrcnn.convert.configs.config_table import Settings
-from jaxmaskrcnn.convert.configs.conversions import Conversion, number, several, short
+from jaxmaskrcnn.names.config_table import Settings
+from jaxmaskrcnn.names.conversions import Conversion, number, several, short
 
 Lists = tuple[tuple[float, ...], ...]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from jaxmaskrcnn.convert.configs.config_table import flatten
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.config_table import flatten
 
 _BASE = "_BASE_"
 

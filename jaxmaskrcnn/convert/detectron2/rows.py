@@ -4,8 +4,8 @@ Source: ``detectron2/config/defaults.py`` for names and defaults; the modules th
 what they do. Training schedules and data sets are no part of a model's configuration.
 """
 
-from jaxmaskrcnn.convert.configs.config_table import Setting, fixed
-from jaxmaskrcnn.convert.configs.conversions import (
+from jaxmaskrcnn.names.config_table import Setting, fixed
+from jaxmaskrcnn.names.conversions import (
     FLAG,
     FRACTION,
     alone,

@@ -10,10 +10,10 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
-from jaxmaskrcnn.convert.configs.config_table import Settings, configuration, levels, nest, write
 from jaxmaskrcnn.convert.configs.yaml_config import read_yaml, read_yaml_text, yaml_text
 from jaxmaskrcnn.convert.detectron2 import rows
 from jaxmaskrcnn.convert.detectron2.bases import BASES
+from jaxmaskrcnn.names.config_table import Settings, configuration, levels, nest, write
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, DETECTRON2
 
 USUAL = ModelConfig().replace(DETECTRON2)

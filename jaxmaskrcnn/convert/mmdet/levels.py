@@ -6,8 +6,8 @@ Each part has a function for either direction, side by side, as in `parts.py`.
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.configs.config_table import Settings, levels
 from jaxmaskrcnn.convert.mmdet import rows
+from jaxmaskrcnn.names.config_table import Settings, levels
 
 Flat = dict[str, Any]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import part_classes, type_of
-from jaxmaskrcnn.convert.configs.config_table import Settings, write
 from jaxmaskrcnn.convert.mmdet import rows
 from jaxmaskrcnn.convert.structure import names_file
+from jaxmaskrcnn.names.config_table import Settings, write
 
 Flat = dict[str, Any]
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, Settings, fixed, flatten, write
-from jaxmaskrcnn.convert.configs.conversions import choice, number, several, whole
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
 from jaxmaskrcnn.convert.mmdet.rows import PADDING
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.config_table import MISSING, Setting, Settings, fixed, flatten, write
+from jaxmaskrcnn.names.conversions import choice, number, several, whole
 
 _BACKEND = Setting(
     "pipeline.Resize.backend", "cv2", choice({"cv2": "cv2", "pillow": "pil"}), "input.resize_kernel"

@@ -8,8 +8,8 @@ Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3
 import math
 import re
 
-from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, fixed
-from jaxmaskrcnn.convert.configs.conversions import (
+from jaxmaskrcnn.names.config_table import MISSING, Setting, fixed
+from jaxmaskrcnn.names.conversions import (
     FLAG,
     FRACTION,
     Conversion,

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.configs.config_table import Settings, configuration, flatten, nest, write
 from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
 from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
@@ -24,6 +23,7 @@ from jaxmaskrcnn.convert.mmdet.pipeline import (
     write_pipeline,
 )
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, MMDET
 
 USUAL = ModelConfig().replace(MMDET)

@@ -7,8 +7,8 @@ by itself: two fully connected layers of 1024, and four convolutions of 256 chan
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.configs.config_table import Settings
 from jaxmaskrcnn.convert.torchvision.rows import NORM
+from jaxmaskrcnn.names.config_table import Settings
 
 Call = dict[str, Any]
 _FC_DIM = 1024

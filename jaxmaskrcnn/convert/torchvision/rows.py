@@ -7,8 +7,9 @@ constructors of ``torchvision/models/detection`` (version 0.29) for names and de
 import re
 from typing import Any
 
-from jaxmaskrcnn.convert.configs.config_table import MISSING, Setting, fixed
-from jaxmaskrcnn.convert.configs.conversions import (
+from jaxmaskrcnn.convert.configs.python_text import Code
+from jaxmaskrcnn.names.config_table import MISSING, Setting, fixed
+from jaxmaskrcnn.names.conversions import (
     FRACTION,
     Conversion,
     choice,
@@ -17,7 +18,6 @@ from jaxmaskrcnn.convert.configs.conversions import (
     several,
     whole,
 )
-from jaxmaskrcnn.convert.configs.python_text import Code
 
 _LEVELS = ("0", "1", "2", "3")
 NORM = choice({None: "none", Code("BatchNorm2d"): "bn", Code("partial(GroupNorm, 32)"): "gn"})

@@ -11,7 +11,10 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
-from jaxmaskrcnn.convert.configs.config_table import (
+from jaxmaskrcnn.convert.configs.python_text import Code, python_text
+from jaxmaskrcnn.convert.torchvision import heads, rows
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.config_table import (
     Setting,
     Settings,
     configuration,
@@ -20,9 +23,6 @@ from jaxmaskrcnn.convert.configs.config_table import (
     nest,
     write,
 )
-from jaxmaskrcnn.convert.configs.python_text import Code, python_text
-from jaxmaskrcnn.convert.torchvision import heads, rows
-from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
 
 USUAL = ModelConfig().replace(TORCHVISION)

@@ -1,1 +1,1 @@
-"""Augmentation: drawn for each image of a step, then applied to image, masks and boxes."""
+"""Augmentation: parameters are drawn for each image of a step, then applied to image, masks and boxes."""

@@ -1,4 +1,4 @@
-"""Copy-paste: objects of one image put over another (Ghiasi et al. 2021, Simple Copy-Paste).
+"""Copy-paste: pastes objects of one image onto another (Ghiasi et al. 2021, Simple Copy-Paste).
 
 The rules are those of torchvision's reference ``SimpleCopyPaste`` without blending, which the paper
 found to make no difference.
@@ -12,11 +12,11 @@ from jaxmaskrcnn.data.augment.scene import Scene
 
 
 def choose_pasted(crowd: np.ndarray, seed: int) -> np.ndarray:
-    """Which objects are pasted: as many draws with replacement as there are objects, each taken once.
+    """Chooses the objects to paste: as many draws with replacement as there are objects, without duplicates.
 
     Args:
         crowd: bool [G]; crowd regions are never pasted.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         int [chosen], ascending; empty where there is nothing to paste.
@@ -29,15 +29,15 @@ def choose_pasted(crowd: np.ndarray, seed: int) -> np.ndarray:
 
 
 def paste(scene: Scene, other: Scene, chosen: np.ndarray) -> Scene:
-    """Puts objects of another scene over this one.
+    """Pastes objects of another scene onto this one.
 
-    What they cover is taken out of the masks below; an object of which nothing remains is dropped,
-    and one that loses pixels gets the tight box of what remains. Pasted objects come last and may
+    The pixels that they cover are removed from the masks below; an object of which nothing remains is
+    dropped, and one that loses pixels gets the tight box of what remains. Pasted objects come last and may
     overlap each other, as in torchvision.
 
     Args:
-        scene: Of any size, with masks.
-        other: Not larger than ``scene``, with masks; both begin in the same corner.
+        scene: A scene of any size, with masks.
+        other: A scene with masks that is not larger than ``scene``; their top left corners coincide.
         chosen: int [chosen], the objects of ``other`` to paste.
 
     Returns:

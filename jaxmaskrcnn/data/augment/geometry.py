@@ -1,7 +1,7 @@
-"""Augmented images: crop, colours, rotation, resize, flip and a window.
+"""Transforms of images: crop, colours, rotation, resize, flip and a window.
 
-All functions are pure and get their parameters explicitly; ``plan`` draws them. What happens to
-the objects is in ``fields``.
+All functions are pure and get their parameters explicitly; ``plan`` draws them. The objects
+are transformed in ``fields``.
 
 Shape legend: H, W the image; h, w the result.
 """
@@ -25,8 +25,8 @@ def transform_image(
     Args:
         image: uint8 RGB [H, W, 3].
         geometry: The transforms.
-        distortion: Of the colours, or None.
-        model: Kernel, and what ``resize_for`` needs.
+        distortion: Distortion of the colours, or None.
+        model: Gives the settings that ``resize_for`` needs.
 
     Returns:
         [h, w, 3], uint8 RGB, or normalised float32 with the kernel "torch".
@@ -50,7 +50,7 @@ def rotate_image(image: np.ndarray, angle: float, fill: Sequence[int]) -> np.nda
     Args:
         image: uint8 [H, W, 3].
         angle: Degrees.
-        fill: Colour of what lies outside of the image.
+        fill: Colour of the area outside the image.
 
     Returns:
         uint8 [H, W, 3].
@@ -67,6 +67,6 @@ def rotate_image(image: np.ndarray, angle: float, fill: Sequence[int]) -> np.nda
 
 
 def fill_colour(model: ModelConfig) -> tuple[int, int, int]:
-    """The preset's mean colour, uint8 RGB: next to zero once it is normalised."""
+    """The preset's mean colour, uint8 RGB: nearly zero once it is normalised."""
     mean = np.rint(np.asarray(model.input.pixel_mean) / model.input.pixel_scale).astype(int)
     return tuple(map(int, mean[::-1] if model.input.channel_order == "bgr" else mean))

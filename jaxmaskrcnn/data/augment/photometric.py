@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 BRIGHTNESS = (0.875, 1.125)  # factors are drawn uniformly from these ranges
 CONTRAST = (0.5, 1.5)
 SATURATION = (0.5, 1.5)
-HUE = (-0.05, 0.05)  # of the whole circle
+HUE = (-0.05, 0.05)  # as shares of the whole circle
 DRAWS = 11  # random numbers that one distortion needs
 
 _ORDERS = tuple(itertools.permutations(range(3)))
@@ -46,7 +46,7 @@ def draw_distortion(uniform: np.ndarray, probability: float) -> Distortion:
 
     Args:
         uniform: [DRAWS] in [0, 1).
-        probability: Of each of the five operations by itself.
+        probability: Probability of each of the five operations, which are drawn independently.
 
     Returns:
         The distortion.
@@ -72,7 +72,7 @@ def draw_distortion(uniform: np.ndarray, probability: float) -> Distortion:
 
 
 def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
-    """Applies a distortion; parameters that are neutral leave every bit as it is.
+    """Applies a distortion; neutral parameters leave every bit unchanged.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -100,6 +100,6 @@ def distort(image: np.ndarray, distortion: Distortion) -> np.ndarray:
 
 def _turn_hue(picture: Image.Image, turn: float) -> Image.Image:
     hue, saturation, value = picture.convert("HSV").split()
-    # A byte overflows as the circle closes; torchvision truncates the turn to whole bytes, too.
+    # A byte overflows as the hue circle closes. As in torchvision, the turn is truncated to a whole byte.
     hue = hue.point([(level + int(turn * 255)) % 256 for level in range(256)])
     return Image.merge("HSV", (hue, saturation, value)).convert("RGB")

@@ -25,12 +25,12 @@ _COLUMNS = _COLOURS.stop
 
 
 class ImagePlan(NamedTuple):
-    """What happens to one image.
+    """The augmentation of one image.
 
     Attributes:
         index: Position in the source.
         geometry: Crop, angle, size, flip and window.
-        distortion: Of the colours; None where they stay.
+        distortion: Distortion of the colours; None where they stay.
     """
 
     index: int
@@ -39,7 +39,7 @@ class ImagePlan(NamedTuple):
 
 
 class SlotPlan(NamedTuple):
-    """One place of a batch: its image and what is pasted on it.
+    """One slot of a batch: its image and the one pasted on it.
 
     Attributes:
         image: The image.
@@ -59,7 +59,7 @@ def jittered_size(height: int, width: int, target: int, scale: float) -> tuple[i
         height: In pixels.
         width: In pixels.
         target: Side of the square that the image fits into at scale 1.
-        scale: Drawn from ``DataConfig.jitter_scale``.
+        scale: Factor drawn from ``DataConfig.jitter_scale``.
 
     Returns:
         ``(height, width)``, at least one pixel each.
@@ -74,11 +74,11 @@ def jittered_size(height: int, width: int, target: int, scale: float) -> tuple[i
 
 
 def fixed_window(size: tuple[int, int], limit: tuple[int, int], uniform: float) -> tuple[int, int, int, int]:
-    """The part of an image that is kept where it is larger than it may be (``FixedSizeCrop``).
+    """The part that is kept of an image that is larger than the limit (``FixedSizeCrop``).
 
     Args:
         size: ``(height, width)`` of the image.
-        limit: ``(height, width)`` that it may have.
+        limit: Largest ``(height, width)``.
         uniform: Random number in [0, 1); Detectron2 uses the same one for both axes.
 
     Returns:
@@ -111,14 +111,14 @@ class AugmentPlan:
 
     Args:
         source: The data set (``sizes``, ``object_counts``, ``has_masks``, ``annotations``).
-        model: Size rule, padding divisor.
-        data: The augmentation and the sizes.
+        model: Gives the size rule and the padding divisor.
+        data: Gives the augmentation and the sizes.
         min_sizes: Short sides to draw from, in pixels.
         max_size: Limit of the long side in pixels.
-        seed: Of all choices.
+        seed: Seed of all choices.
 
     Raises:
-        UserError: A setting cannot work.
+        UserError: A setting has a value that cannot be used.
     """
 
     def __init__(self, source, model: ModelConfig, data: DataConfig, min_sizes, max_size: int, seed: int):
@@ -133,7 +133,7 @@ class AugmentPlan:
         Args:
             step: Counted from 0.
             index: int [B], positions in the source.
-            scale: int [B], which of the short sides each image has.
+            scale: int [B], index of each image's short side in ``min_sizes``.
             flip: bool [B].
             canvas: Height and width that the batch is padded to.
         """
@@ -148,7 +148,7 @@ class AugmentPlan:
             partner = self._partners[int(second[_PARTNER] * len(self._partners))]
             side = int(second[_SHORT_SIDE] * len(self._min_sizes))
             mirrored = bool(second[_FLIP] < self._data.flip)
-            # Cut to the image it is pasted on, so that what is pasted is seen.
+            # Cropped to the image that it is pasted on, so that the pasted objects are visible.
             limit = image.geometry.window[2:]
             pasted = self._image(partner, side, mirrored, second, canvas, limit)
         return SlotPlan(image, pasted, int(second[_CHOICE] * 2**32))
@@ -166,7 +166,7 @@ class AugmentPlan:
             size = jittered_size(*crop[2:], data.jitter_size, drawn)
         else:
             size = output_size(*crop[2:], self._min_sizes[scale], self._max_size, self._rule)
-            # A crop can be longer than the image it is of, and a partner has any shape.
+            # A crop can have a longer aspect ratio than its image, and a partner can have any.
             excess = max(size[0] / canvas[0], size[1] / canvas[1])
             if excess > 1:
                 size = tuple(max(int(n / excess), 1) for n in size)
@@ -176,7 +176,7 @@ class AugmentPlan:
 
 
 def augments(data: DataConfig) -> bool:
-    """Whether anything of this module is switched on."""
+    """Whether the configuration switches on any augmentation of this module."""
     on = data.jitter_size, data.crop != 1, data.rotate, data.photometric, data.copy_paste
     return any(on) or tuple(data.jitter_scale) != (1.0, 1.0)
 

@@ -36,18 +36,18 @@ def transform_scene(
     model: ModelConfig,
     fields: Collection[str],
 ) -> Scene:
-    """Transforms an image and its objects; objects of which nothing remains are left out.
+    """Transforms an image and its objects; objects of which nothing remains are dropped.
 
     Args:
         image: uint8 RGB [H, W, 3], the record's.
         example: The record.
         geometry: The transforms.
-        distortion: Of the colours, or None.
-        model: How images are resized.
+        distortion: Distortion of the colours, or None.
+        model: Gives how images are resized.
         fields: Names of the fields to read from the record.
     """
     objects = ImageObjects.read(example, fields)
-    # What remains of an object is not as large as the annotation says.
+    # Cropping can make an object smaller than its annotated area.
     objects = dataclasses.replace(objects, areas=None).transform(geometry, model.input.resize_kernel)
     return Scene(
         image=transform_image(image, geometry, distortion, model),

@@ -1,8 +1,8 @@
 """Reading and checking COCO-format annotation files.
 
-Everything that can be wrong with such a file ends in one sentence that names the file and the
-annotation or image. In a data set of a hundred thousand images some always are, so each problem
-can also be logged, counted and left out.
+Every fault of such a file is reported in one sentence that names the file and the annotation or
+image. A data set of a hundred thousand images always has a few, so each problem can also be logged,
+counted and left out.
 """
 
 import collections
@@ -29,10 +29,10 @@ class Problem(NamedTuple):
     """One problem of a data set.
 
     Attributes:
-        reason: What it is counted under.
+        reason: Short name that problems of this sort are counted under.
         message: A sentence without its full stop.
-        image_id: Of the image where the json gives a usable one.
-        annotation_id: Likewise, of the annotation.
+        image_id: Id of the image, where the json gives a usable one.
+        annotation_id: Id of the annotation, where the json gives a usable one.
     """
 
     reason: str
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
 
 class Problems:
-    """What is wrong with a data set: collected, then raised, or logged and counted.
+    """The problems of a data set: collected and then raised, or logged and counted.
 
     Attributes:
         skipped: Number of images and annotations left out, by reason.
@@ -61,7 +61,7 @@ class Problems:
     def add(
         self, reason: str, message: str, *, image_id: int | None = None, annotation_id: int | None = None
     ) -> None:
-        """Notes one problem; the arguments are the fields of `Problem`."""
+        """Records one problem; the arguments are the fields of `Problem`."""
         self.skipped[reason] += 1
         if self._skip:
             log.warning("left out: %s.", message)
@@ -69,7 +69,7 @@ class Problems:
             self._first = message
 
     def refuse(self, reason: str, message: str) -> None:
-        """Notes a problem that cannot be left out: raises it, even where others are skipped."""
+        """Records a problem that cannot be left out: raises it, even if others are skipped."""
         raise UserError(f"{message}.")
 
     def stop_if_any(self) -> None:
@@ -82,10 +82,10 @@ class Problems:
 
 
 class AllProblems(Problems):
-    """Every problem, for somebody who wants to see them all at once; nothing is raised or logged.
+    """Collects every problem, for a report of them all; nothing is raised or logged.
 
     Attributes:
-        found: The problems, in the order in which they were met.
+        found: The problems, in the order in which they were found.
     """
 
     keeps_missing = True
@@ -115,7 +115,7 @@ def load_json(path: Path) -> dict:
         The content.
 
     Raises:
-        UserError: It is missing, no json, or no COCO json.
+        UserError: The file is missing, or is not json, or not COCO json.
     """
     try:
         data = path.read_bytes()
@@ -141,27 +141,27 @@ def load_json(path: Path) -> dict:
                 "'annotations' and 'categories'."
             )
         if not all(isinstance(entry, dict) for entry in content[key]):
-            raise UserError(f"{path} has an entry in {key!r} that is no object; export it again.")
+            raise UserError(f"{path} has an entry in {key!r} that is not an object; export it again.")
     return content
 
 
 def parse_annotations(
     content: dict, path: Path, images_dir: Path | None, problems: Problems, *, masks: bool = True
 ) -> Annotations:
-    """Checks every entry of a COCO-format json and brings it into one form.
+    """Checks every entry of a COCO-format json and converts it to a common form.
 
     Args:
-        content: What ``load_json`` returned.
+        content: As returned by ``load_json``.
         path: The file, for messages.
-        images_dir: Folder that the file names are relative to; None does not look for the files.
-        problems: Collects what is wrong; raises at the end unless problems are skipped.
+        images_dir: Folder that the file names are relative to; with None the files are not looked for.
+        problems: Collects the problems; raises at the end unless problems are skipped.
         masks: Whether every object needs a segmentation.
 
     Returns:
         The categories in ascending order of id and the usable images with their usable objects.
 
     Raises:
-        UserError: Something is wrong and ``problems`` is set to stop.
+        UserError: There is a problem and ``problems`` is set to stop.
     """
     categories = _categories(content["categories"], path, problems)
     labels = {category.id: label for label, category in enumerate(categories)}
@@ -208,7 +208,7 @@ def read_categories(path: Path) -> tuple[Category, ...]:
     """The categories of an annotation file, in ascending order of id.
 
     Raises:
-        UserError: It is no COCO json, or its categories are wrong.
+        UserError: The file is not COCO json, or its categories are wrong.
 
     Example:
         >>> from jaxmaskrcnn.data import write_shapes

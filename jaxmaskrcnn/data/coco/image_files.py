@@ -1,4 +1,4 @@
-"""The image files of an annotation file: whether each can be read and is the one that was annotated."""
+"""Checks that each image file of an annotation file can be read and has the annotated size."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.images import ImageSizeError, check_header, check_image
 from jaxmaskrcnn.errors import UserError
 
-_CHUNK = 64  # images checked ahead of the one that is yielded
+_CHUNK = 64  # images that are checked at a time, ahead of those that are yielded
 
 
 def readable_images(
@@ -21,15 +21,15 @@ def readable_images(
     *,
     decode: bool = True,
 ) -> Iterator[tuple[AnnotatedImage, bytes]]:
-    """Images that decode to the size that the json gives, with their bytes.
+    """Yields the images that decode to the size given in the json, with their bytes.
 
     Args:
-        images: What to check.
+        images: The images to check.
         annotations: The json, for messages.
         folder: Folder that the images' file names are relative to.
-        problems: Notes what is wrong, and stops at once where it is set to.
-        decode: Whether pixels are decoded. Otherwise the files' headers are read, for their size
-            alone, and no bytes are returned; a truncated file goes unnoticed.
+        problems: Records the problems; raises the first one at once if it is set to stop.
+        decode: Whether pixels are decoded. Otherwise only the files' headers are read, for the size, and
+            no bytes are returned; a truncated file goes unnoticed.
 
     Yields:
         An image and its file's content, in the order of ``images``.

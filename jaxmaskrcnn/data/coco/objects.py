@@ -1,4 +1,4 @@
-"""One annotation of a COCO json: checked and in the form in which it is stored."""
+"""One annotation of a COCO json, checked and converted to the form in which it is stored."""
 
 from collections import namedtuple
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
         id: Annotation id in the json.
         label: 0 to the number of categories - 1, in ascending order of category id.
         crowd: True for a region that holds many objects.
-        area: Area in square pixels (the json's, else that of the mask).
+        area: Area in square pixels (from the json, otherwise that of the mask).
         polygons: The original polygons as json text; empty where the mask came as RLE.
         rle: Compressed COCO RLE of the mask over the whole image; empty where there is none.
         bbox: XYXY in pixels, clipped to the image.
@@ -48,13 +48,13 @@ def parse_object(entry: Mapping, image: AnnotatedImage, labels: dict[int, int], 
     """Checks an entry of the json's 'annotations'.
 
     Args:
-        entry: The entry; its id is taken as checked.
+        entry: The entry, whose id has been checked.
         image: The image it belongs to.
         labels: Label of every category id.
         masks: Whether a segmentation is needed.
 
     Raises:
-        BadAnnotation: It cannot be used.
+        BadAnnotation: The entry cannot be used.
     """
     category = entry.get("category_id")
     if not is_int(category) or category not in labels:

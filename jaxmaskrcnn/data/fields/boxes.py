@@ -89,7 +89,7 @@ class Boxes(Field):
         return Boxes(clip_boxes(self.boxes, size))
 
     def replaced(self, where: np.ndarray, others: np.ndarray) -> "Boxes":
-        """With other boxes, float32 [G, 4], of the objects given by ``where``, bool [G]."""
+        """Replaces the boxes of the objects given by ``where``, bool [G], by ``others``, float32 [G, 4]."""
         return Boxes(np.where(where[:, None], others, self.boxes))
 
     def take(self, chosen: np.ndarray) -> "Boxes":

@@ -1,4 +1,4 @@
-"""What every field of an object can do: the interface of boxes, masks and polygons.
+"""The interface that every field of an object implements: boxes, masks and polygons.
 
 A `Field` holds the values of all objects of one image and is never changed: every method returns a new one.
 
@@ -17,7 +17,7 @@ from jaxmaskrcnn.structures import Targets
 
 
 class BadAnnotation(Exception):
-    """An unusable annotation: the reason it is counted under, and what is wrong."""
+    """An annotation that cannot be used: the reason it is counted under, and a description of the fault."""
 
     def __init__(self, reason: str, found: str):
         self.reason, self.found = reason, found
@@ -30,7 +30,7 @@ class TargetImage(NamedTuple):
         number: Its position in the batch, for messages.
         size: ``(height, width)`` in pixels, before it is resized.
         crowd: bool [G], which of its objects are crowd regions.
-        model: What the model needs.
+        model: Configuration of the model.
     """
 
     number: int
@@ -44,8 +44,8 @@ class Field:
 
     Attributes:
         name: The field's key in the targets that ``make_batch`` takes, and in ``ImageObjects.fields``.
-        COLUMNS: What a record stores of each object: the dtype and the length of a vector, or ``str``.
-        COUNTS: Names of the figures that ``count`` gives.
+        COLUMNS: Columns that a record stores for each object: dtype and length of a vector, or ``str``.
+        COUNTS: Names of the figures that ``count`` returns.
     """
 
     name: ClassVar[str]
@@ -56,19 +56,19 @@ class Field:
 
     @classmethod
     def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
-        """Checks what an entry of a json's 'annotations' says of this field.
+        """Checks this field of an entry of a json's 'annotations'.
 
         Args:
             entry: The entry.
             size: ``(height, width)`` of the image in pixels.
-            columns: What the fields before this one have made of the entry.
-            required: Whether the data set has to have this field.
+            columns: The columns that the fields before this one have made of the entry.
+            required: Whether the data set must have this field.
 
         Returns:
             A value for each of ``COLUMNS``.
 
         Raises:
-            BadAnnotation: It cannot be used.
+            BadAnnotation: The entry cannot be used.
         """
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class Field:
 
     @classmethod
     def count(cls, objects: Sequence) -> dict[str, int]:
-        """Figures of an annotated image, stored beside the records, from which ``room`` is derived.
+        """Figures of an annotated image that are stored beside the records; ``room`` is derived from them.
 
         Args:
             objects: The image's ``Object``s.
@@ -100,7 +100,7 @@ class Field:
 
     @classmethod
     def is_required(cls, target: Mapping, model: ModelConfig) -> bool:
-        """Whether a target given to ``make_batch`` has to have this field."""
+        """Whether a target given to ``make_batch`` must have this field."""
         return False
 
     @classmethod
@@ -110,7 +110,7 @@ class Field:
         """Checks this field of a target given to ``make_batch``.
 
         Args:
-            target: As the user gives it.
+            target: The mapping that the user gives.
             image: The image it belongs to.
             fields: The fields read before this one.
 
@@ -123,13 +123,13 @@ class Field:
         raise NotImplementedError
 
     def counts(self) -> dict[str, int]:
-        """The figures of ``count``, of these objects."""
+        """The same figures as ``count``, for these objects."""
         return {}
 
-    # What happens to an image happens to the fields of its objects.
+    # The transforms of an image also transform the fields of its objects.
 
     def transform(self, geometry: Geometry, kernel: str) -> "Field":
-        """Follows an image's crop, rotation, resize, flip and window.
+        """Applies an image's crop, rotation, resize, flip and window.
 
         Args:
             geometry: The transforms.
@@ -138,11 +138,11 @@ class Field:
         raise NotImplementedError
 
     def clip(self, size: tuple[int, int]) -> "Field":
-        """Without what lies outside of an image of ``(height, width)``."""
+        """Removes the parts that lie outside an image of ``(height, width)``."""
         return self
 
     def hide(self, cover: np.ndarray) -> "Field":
-        """Without what pasted objects cover.
+        """Removes the parts that pasted objects cover.
 
         Args:
             cover: bool [H, W], True where something has been pasted.
@@ -150,21 +150,21 @@ class Field:
         return self
 
     def take(self, chosen: np.ndarray) -> "Field":
-        """Of some objects only; ``chosen`` int [chosen]."""
+        """The field of some objects only; ``chosen`` int [chosen]."""
         raise NotImplementedError
 
     def join(self, other: "Field") -> "Field":
-        """Of these objects and then of the other's."""
+        """The field of these objects followed by those of ``other``."""
         raise NotImplementedError
 
-    # What the fields know of the objects.
+    # Properties of the objects that the fields can compute.
 
     def remains(self) -> np.ndarray | None:
-        """Which objects something is left of, bool [G]; None where this field does not decide it."""
+        """Which objects have a part left, bool [G]; None if this field does not decide it."""
         return None
 
     def tight_boxes(self) -> np.ndarray | None:
-        """Boxes around what is left of the objects, float32 [G, 4]; None where this field has none."""
+        """Boxes around the remaining parts of the objects, float32 [G, 4]; None if this field has none."""
         return None
 
     def areas(self) -> np.ndarray | None:
@@ -178,15 +178,15 @@ class Field:
         """How much room an object needs for this field in the targets; 0 where the model needs none.
 
         Args:
-            counts: The largest of each of the figures of ``count``.
-            model: What the model learns from.
+            counts: The largest value of each figure of ``count``.
+            model: Configuration of the model.
             augmented: Whether objects are cropped, turned and pasted.
         """
         raise NotImplementedError
 
     @classmethod
     def is_loaded(cls, room: int, has_masks: bool, augmented: bool) -> bool:
-        """Whether records are read for this field; augmentations may need what the model does not."""
+        """Whether records are read for this field; augmentations may need one that the model does not."""
         return room > 0
 
     @classmethod
@@ -205,7 +205,7 @@ class Field:
         """Writes the objects into the first slots of an image.
 
         Args:
-            targets: With arrays from ``slots``; changed in place.
+            targets: Targets with arrays from ``slots``; changed in place.
             image: The image's position in the batch.
         """
         raise NotImplementedError

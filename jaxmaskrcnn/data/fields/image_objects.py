@@ -52,7 +52,7 @@ class ImageObjects:
         return self.fields["boxes"].boxes
 
     def transform(self, geometry: Geometry, kernel: str) -> "ImageObjects":
-        """Follows an image's transforms; what lies outside of the window stays.
+        """Applies an image's transforms; parts outside the window are kept.
 
         Args:
             geometry: The transforms.
@@ -61,12 +61,12 @@ class ImageObjects:
         return self._each(lambda field: field.transform(geometry, kernel))
 
     def clip(self, size: tuple[int, int], *, turned: bool = False) -> "ImageObjects":
-        """Without what lies outside of the image, and without objects of which nothing remains.
+        """Removes the parts that lie outside the image, and objects of which nothing remains.
 
         With masks, an object that was turned or cut gets the tight box of the mask that remains
         (Detectron2's ``recompute_boxes``); any other keeps its annotated box, moved with the image.
-        Without masks boxes are clipped (torchvision's rule), turned ones after the box around their
-        corners is taken.
+        Without masks boxes are clipped (torchvision's rule); a turned one is first replaced by the box
+        around its corners.
 
         Args:
             size: ``(height, width)`` of the image in pixels.
@@ -77,10 +77,10 @@ class ImageObjects:
         return clipped._with_tight_boxes(changed)._remaining()
 
     def hide(self, cover: np.ndarray) -> "ImageObjects":
-        """Without what pasted objects cover.
+        """Removes the parts that pasted objects cover.
 
-        Objects of which nothing remains are dropped; one that loses pixels gets the tight box of what
-        remains.
+        Objects of which nothing remains are dropped; one that loses pixels gets the tight box of the
+        remaining mask.
 
         Args:
             cover: bool [H, W], True where something has been pasted.
@@ -108,8 +108,8 @@ class ImageObjects:
     def largest(self, count: int) -> "ImageObjects":
         """At most ``count`` objects, the largest; they keep their order.
 
-        The annotated areas decide. Where augmentations have changed them, it is what remains of the
-        masks, or of the boxes where there are no masks.
+        They are compared by annotated area. Where augmentations have changed it, by the area of the
+        remaining masks, or of the boxes where there are no masks.
         """
         if len(self) <= count:
             return self
@@ -124,7 +124,7 @@ class ImageObjects:
         return dataclasses.replace(self, fields=fields)
 
     def _with_tight_boxes(self, changed: np.ndarray) -> "ImageObjects":
-        """The changed objects with the boxes that their other fields have, where these have some."""
+        """Gives the changed objects the tight boxes of their other fields, where these have some."""
         boxes = self.fields["boxes"]
         if changed.any():
             for field in self.fields.values():

@@ -31,7 +31,7 @@ class Masks(Field):
 
     name = "masks"
     COLUMNS = {"rle": str}  # compressed COCO RLE counts over the whole image; empty where there is no mask
-    COUNTS = ("bitmap_counts",)  # objects that have no polygons, crowd regions aside
+    COUNTS = ("bitmap_counts",)  # number of objects without polygons, not counting crowd regions
 
     @classmethod
     def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
@@ -85,7 +85,7 @@ class Masks(Field):
         return Masks(tuple(map(MaskGrid(geometry, kernel), self.pieces)))
 
     def hide(self, cover: np.ndarray) -> "Masks":
-        """Without the pixels that are covered; a piece that loses none stays the same object."""
+        """Removes the pixels that are covered; a piece that loses none stays the same Python object."""
         pieces = []
         for piece in self.pieces:
             if piece is not None and (covered := cover[piece.place] & piece.pixels).any():
@@ -141,7 +141,7 @@ class Masks(Field):
 
 
 def _counts(value, height: int, width: int, required: bool) -> bytes:
-    """Compressed RLE counts of a json's segmentation; polygons are taken as checked."""
+    """Compressed RLE counts of a json's segmentation; polygons must have been checked."""
     if value is None or value == [] or value == {}:
         if required:
             raise BadAnnotation(

@@ -1,6 +1,6 @@
-"""Masks of single objects, only where an object is, and how they are sampled.
+"""Masks of single objects, cropped to the object, and their sampling.
 
-Masks are sampled once, through all transforms together.
+All transforms are composed, so that a mask is sampled only once.
 
 Shape legend: H, W the image; h, w the result.
 """
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """The tight box: XYXY, the last row and column lie inside (Detectron2's rule)."""
+        """The tight box, XYXY, which includes the last row and column (Detectron2's rule)."""
         rows, columns = self.pixels.shape
         return self.left, self.top, self.left + columns, self.top + rows
 
@@ -42,17 +42,17 @@ class Piece(NamedTuple):
 
 
 def decode_piece(counts: bytes, size: tuple[int, int]) -> Piece | None:
-    """Decodes a compressed COCO RLE of an image of ``(height, width)``; None for an empty mask."""
+    """Decodes the compressed COCO RLE of a mask of size ``(height, width)``; None for an empty mask."""
     pixels, (top, left) = decode_window(counts, *size)
     return Piece(top, left, pixels) if pixels.size else None
 
 
 def tighten(top: int, left: int, pixels: np.ndarray) -> Piece | None:
-    """Cuts empty rows and columns off; None where nothing remains.
+    """Removes the empty rows and columns around a mask; None if nothing remains.
 
     Args:
         top: Row that ``pixels`` begins at.
-        left: Column that it begins at.
+        left: Column that ``pixels`` begins at.
         pixels: bool [rows, columns].
     """
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
@@ -109,13 +109,13 @@ class MaskGrid:
             return None
         columns = self._columns[across[0] : across[-1] + 1] - left
         rows = self._rows[down[0] : down[-1] + 1] - top
-        # A decoded mask has its columns in a row, so whole columns are taken first.
+        # A decoded mask is stored column by column, so whole columns are taken first.
         pixels = piece.pixels.T[columns][:, rows].T
         return tighten(int(down[0]), int(across[0]), pixels)
 
     def _turned(self, piece: Piece) -> Piece | None:
         crop_top, crop_left, height, width = self._geometry.crop
-        # The nearest rule can pick a pixel one further away than where its corners come to lie.
+        # Nearest-neighbour sampling can reach one pixel beyond the transformed corners.
         step = np.asarray(self._geometry.size) / (height, width) + 1
         left, top, right, bottom = self._geometry.boxes(np.float32([piece.box]))[0]
         top, left = max(math.floor(top - step[0]), 0), max(math.floor(left - step[1]), 0)
@@ -128,7 +128,7 @@ class MaskGrid:
 
 
 def crop_piece(piece: Piece, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
-    """The whole mask in a window of the image.
+    """The full mask within a window of the image.
 
     Args:
         piece: The mask.

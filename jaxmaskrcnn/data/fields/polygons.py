@@ -33,7 +33,7 @@ class Polygons(Field):
 
     name = "polygons"
     COLUMNS = {"polygons": str}  # the original polygons as json text; empty where the mask came as RLE
-    COUNTS = ("vertex_counts",)  # the most vertices of an object's closed polygons, crowd regions aside
+    COUNTS = ("vertex_counts",)  # the most vertices of an object's closed polygons, ignoring crowd regions
 
     @classmethod
     def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
@@ -58,7 +58,7 @@ class Polygons(Field):
 
     @classmethod
     def from_lists(cls, objects: Sequence[Sequence[Sequence[float]]]) -> "Polygons":
-        """From each object's polygons, each one ``x, y, x, y, ...`` in pixels."""
+        """Makes the field from each object's polygons, each a list ``x, y, x, y, ...`` in pixels."""
         vertices, parts = [], []
         for polygons in objects:
             rings = [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in polygons]
@@ -98,7 +98,7 @@ class Polygons(Field):
 
     @classmethod
     def room(cls, counts: Mapping[str, int], model: ModelConfig, *, augmented: bool) -> int:
-        # What cropping and pasting leave of an object is a bitmap, so augmented objects have no polygons.
+        # Cropping and pasting turn an object into a bitmap, so augmented objects have no polygons.
         if augmented or not needs_polygons(model) or not counts["vertex_counts"]:
             return 0
         return vertex_slots(counts["vertex_counts"])
@@ -131,10 +131,10 @@ def given_polygons(target: Mapping, model: ModelConfig) -> bool:
 
 
 def closed_vertices(text: str) -> int:
-    """Vertices of an object's closed polygons, from their json text and without parsing it.
+    """Counts the vertices of an object's closed polygons in their json text, without parsing it.
 
     Args:
-        text: ``[[x, y, ...], ...]``, or nothing for an object without polygons.
+        text: ``[[x, y, ...], ...]``, or empty for an object without polygons.
 
     Returns:
         Their number, each polygon's first one counted twice.
@@ -150,7 +150,7 @@ def vertex_slots(count: int) -> int:
 
 
 def _checked(objects, image: TargetImage) -> list:
-    """Each object's polygons of a target given to ``make_batch``; none of crowd regions."""
+    """The checked polygons of each object of a target given to ``make_batch``; crowd regions get none."""
     crowd, i = image.crowd, image.number
     if len(objects) != len(crowd):
         raise UserError(
@@ -181,7 +181,7 @@ def _check_annotation(polygons: list) -> None:
             )
         if not _are_numbers(polygon):
             raise BadAnnotation(
-                "bad polygon", "has a polygon with a value that is no finite number; correct it"
+                "bad polygon", "has a polygon with a value that is not a finite number; correct it"
             )
         if len(polygon) % 2:
             raise BadAnnotation(
@@ -196,7 +196,7 @@ def _check_annotation(polygons: list) -> None:
 
 
 def _are_numbers(values: list) -> bool:
-    # Checking one by one takes longer than drawing the polygon; a sum that is small has no NaN.
+    # Checking values one by one takes longer than drawing the polygon; a finite sum contains no NaN.
     if set(map(type, values)) <= {int, float} and abs(sum(values)) < 1e15:
         return True
     return all(map(is_number, values))

@@ -5,7 +5,7 @@ from jaxmaskrcnn.data.fields.field import Field
 from jaxmaskrcnn.data.fields.masks import Masks
 from jaxmaskrcnn.data.fields.polygons import Polygons
 
-# In this order an annotation is read: masks are drawn from polygons, and a missing box is that of the mask.
+# The order in which an annotation is read: masks are drawn from polygons, and a missing box is the mask's.
 FIELDS: tuple[type[Field], ...] = (Polygons, Masks, Boxes)
 
 # The version of the records. It is part of the name of every directory with records, so it has to go up

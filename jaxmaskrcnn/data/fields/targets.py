@@ -1,4 +1,4 @@
-"""From the objects of images to the padded arrays of `Targets`: the one place that writes them.
+"""Writes the objects of images into the padded arrays of `Targets`; no other module does.
 
 Shape legend: B images, G ground-truth slots, H, W the canvas.
 """
@@ -17,8 +17,8 @@ def room_for(counts: Mapping[str, int], model: ModelConfig, *, augmented: bool =
     """How much room an object needs in the targets, by field; 0 for a field that the model does not need.
 
     Args:
-        counts: The largest of each of the figures that the fields have (``Field.COUNTS``).
-        model: What the model learns from.
+        counts: The largest value of each figure of the fields (``Field.COUNTS``).
+        model: Configuration of the model.
         augmented: Whether objects are cropped, turned and pasted.
     """
     return {field.name: field.room(counts, model, augmented=augmented) for field in FIELDS}
@@ -31,7 +31,7 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mappi
         batch: Number of images.
         objects: Slots per image.
         canvas: Height and width in pixels.
-        room: By field, from ``room_for``; a field that is not named has no room.
+        room: Room of each field, from ``room_for``; a field that is not named has none.
     """
     arrays = {}
     for field in FIELDS:
@@ -45,12 +45,12 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mappi
 
 
 def fill_targets(targets: Targets, image: int, objects: ImageObjects) -> None:
-    """Writes the objects of one image; where the slots do not suffice, the largest.
+    """Writes the objects of one image; if there are more than slots, only the largest.
 
     Args:
-        targets: From ``empty_targets``; changed in place.
+        targets: As returned by ``empty_targets``; changed in place.
         image: The image's position in the batch.
-        objects: At the scale of the network's input.
+        objects: The objects, at the scale of the network's input.
     """
     objects = objects.largest(targets.valid.shape[1])
     count = len(objects)
@@ -70,7 +70,7 @@ def to_targets(
         images: The objects of each image, at the scale of the network's input.
         slots: Ground-truth slots per image.
         canvas: Height and width in pixels.
-        room: By field, from ``room_for``.
+        room: Room of each field, from ``room_for``.
     """
     targets = empty_targets(len(images), slots, canvas, room)
     for i, objects in enumerate(images):

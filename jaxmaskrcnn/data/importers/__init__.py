@@ -1,1 +1,1 @@
-"""Annotations of other tools as COCO json; each format is a module with ``read``."""
+"""Converts annotations of other tools to COCO json; each format is a module with a function ``read``."""

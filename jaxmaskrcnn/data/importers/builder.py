@@ -1,7 +1,7 @@
-"""A COCO json, made of one object after the other by whichever format is read.
+"""Builds a COCO json object by object; every importer uses it.
 
-Every object goes through the checks of training at once, so that a message names the file and the
-place that it comes from. Problems are collected: a person sees all of them together.
+Every object passes the checks of training as soon as it is added, so that a message can name the file and
+the place that it comes from. Problems are collected, so that the user sees all of them together.
 """
 
 import collections
@@ -18,7 +18,7 @@ from jaxmaskrcnn.errors import UserError
 
 
 class Options(NamedTuple):
-    """What a person can say about a source; each format reads some of it.
+    """Options that a user can give for a source; each format reads some of them.
 
     Attributes:
         names: Class names in the order of their ids; None takes those that occur, sorted.
@@ -39,17 +39,17 @@ class _Entry(NamedTuple):
 
 
 class Builder:
-    """Collects images and objects, and what is wrong with them.
+    """Collects images and objects, and the problems found in them.
 
     Args:
         folder: Where the images are.
         names: Class names in the order of their ids; None takes those that occur, sorted.
 
     Attributes:
-        problems: What cannot be used.
-        left_out: Shapes that are no objects with a mask: their kind, their number and the first.
-        not_images: Pictures of the image folder that are something else, such as masks.
-        notes: Sentences about what was taken in a way that may be a surprise.
+        problems: The images and objects that cannot be used, and why.
+        left_out: Shapes that have no area, such as points, by type: their number and the first one's place.
+        not_images: Files of the image folder that are not images to annotate, such as masks.
+        notes: Sentences about choices that the user may not expect.
     """
 
     def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
@@ -64,7 +64,7 @@ class Builder:
 
     @contextlib.contextmanager
     def noting(self, reason: str) -> Iterator[None]:
-        """Notes a `UserError` of the block as a problem and goes on behind it."""
+        """Notes a `UserError` raised in the block as a problem and continues after the block."""
         try:
             yield
         except UserError as error:
@@ -78,14 +78,14 @@ class Builder:
         Args:
             path: The file, within the image folder.
             place: Where it is named, for messages.
-            size: Height and width that its annotations refer to; None where they do not tell: that
-                of the upright image.
+            size: Height and width that its annotations refer to. None where the format does not give
+                them: the size of the upright image is taken.
 
         Returns:
-            What `add` takes.
+            The image and its objects, to be passed to `add`.
 
         Raises:
-            UserError: The file is no image or has another size, or was added before.
+            UserError: The file is not an image, has another size, or was added before.
         """
         name = self.folder.relative(path)
         if name in self._images:
@@ -108,12 +108,12 @@ class Builder:
         *,
         box: Sequence[float] | None = None,
     ) -> None:
-        """Adds an object; what cannot be used is noted.
+        """Adds an object; one that cannot be used is noted as a problem.
 
         Args:
-            image: Of `image`.
-            class_name: Its class.
-            segmentation: Polygons or an RLE, as COCO has them.
+            image: As returned by `image`.
+            class_name: Class of the object.
+            segmentation: Polygons or an RLE, in COCO's form.
             place: Where it is, for messages.
             box: XYXY in pixels; None takes the extent of the polygons or the mask.
         """
@@ -149,9 +149,9 @@ class Builder:
         }
         image[1].append(_Entry(class_name, fields))
 
-    def leave_out(self, kind: str, place: str) -> None:
-        """Counts a shape that is no object with a mask, such as a point."""
-        self.left_out.setdefault(kind, [0, place])[0] += 1
+    def leave_out(self, shape_type: str, place: str) -> None:
+        """Counts a shape that has no area, such as a point."""
+        self.left_out.setdefault(shape_type, [0, place])[0] += 1
 
     def content(self) -> dict[str, list]:
         """The COCO json. Ids count from 1: images by file name, classes in their order."""
@@ -175,17 +175,17 @@ class Builder:
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def unused(self) -> list[str]:
-        """Images of the folder that nothing was said about."""
+        """Names of the images in the folder that have no annotations."""
         others = {path.absolute() for path in self.not_images}
         root = self.folder.root.absolute()
         return [n for n in self.folder.names() if n not in self._images and root / n not in others]
 
 
 def check_distinct(names: Sequence[str], place: str) -> list[str]:
-    """The names, where none is there twice and none is empty.
+    """Checks that no name occurs twice and none is empty, and returns the names.
 
     Raises:
-        UserError: One is.
+        UserError: A name occurs twice or is empty, or there is none.
     """
     twice = [name for name, count in collections.Counter(names).items() if count > 1]
     if twice or not names or not all(name.strip() for name in names):
@@ -200,7 +200,7 @@ def _extent(polygons: list) -> list[float] | None:
         ys = [y for polygon in polygons for y in polygon[1::2]]
         return [min(xs), min(ys), max(xs), max(ys)]
     except (TypeError, ValueError):
-        return None  # malformed, which the checks tell in words
+        return None  # malformed; the checks of the object report it
 
 
 def _round(value: float) -> float:

@@ -1,4 +1,4 @@
-"""Reading the files that formats have in common."""
+"""Reads the file formats that several importers share."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ from jaxmaskrcnn.errors import UserError
 
 
 def folder_of(source: Path) -> Path:
-    """The folder itself, or that of a file."""
+    """The source itself if it is a folder, otherwise the folder of the file."""
     return source if source.is_dir() else source.parent
 
 
 def json_files(source: Path) -> list[Path]:
-    """A json, or all of a folder and its subfolders.
+    """The json file itself, or all json files of a folder and its subfolders.
 
     Raises:
         UserError: There is none.
@@ -31,14 +31,14 @@ def read_text(path: Path) -> str:
     """A text file's content.
 
     Raises:
-        UserError: It cannot be read or is no text.
+        UserError: It cannot be read or is not text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")  # Windows tools put a mark at the front
+        return path.read_text(encoding="utf-8-sig")  # Windows tools write a byte order mark
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8 text; save it as such.") from error
+        raise UserError(f"{path} is not UTF-8 text; save it as such.") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -52,14 +52,14 @@ def read_object(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__} and no object; give another file.")
+        raise UserError(f"{path} holds a {type(content).__name__} and not an object; give another file.")
     return content
 
 
 def read_indices(path: Path) -> np.ndarray:
-    """A mask picture's values as whole numbers, int64 [H, W].
+    """The values of a mask image as whole numbers, int64 [H, W].
 
-    Palette pictures give their indices, greyscale its values, and colours ``r + 256 g + 65536 b``.
+    Palette images give their indices, greyscale images their values, and colours ``r + 256 g + 65536 b``.
 
     Raises:
         UserError: The file cannot be read or has fractions.

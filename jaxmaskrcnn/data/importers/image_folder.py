@@ -1,4 +1,4 @@
-"""Finding the image that an annotation means, whatever system its path was written on."""
+"""Finds the image that an annotation names, whichever operating system its path was written on."""
 
 import os
 from collections import defaultdict
@@ -25,11 +25,10 @@ class ImageFolder:
         self._index: dict[str, dict[str, list[Path]]] | None = None
 
     def find(self, name: str, place: str, near: Path | None = None) -> Path:
-        """The file that is meant.
+        """Finds the file that an annotation names.
 
-        Looked for as it is written (from ``near`` and from the folder), then by its last part
-        anywhere in the folder, then without its suffix. Upper and lower case count in the first
-        two only.
+        It is looked for by its path (from ``near`` and from the folder), then by its file name
+        anywhere in the folder, then by its name without the suffix. Only the path is case sensitive.
 
         Args:
             name: A path with ``/`` or ``\\``, relative or not, or a stem.
@@ -39,7 +38,7 @@ class ImageFolder:
         Raises:
             UserError: There is none, or more than one.
         """
-        # A Windows path is told apart by its separator alone, and takes "/" too.
+        # PureWindowsPath splits at both separators, "\\" and "/".
         written = PureWindowsPath(name)
         parts = written.parts[1:] if written.anchor else written.parts
         if not parts:
@@ -52,8 +51,8 @@ class ImageFolder:
         keys = [("name", parts[-1]), ("stem", parts[-1])]
         if Path(parts[-1]).suffix.lower() in SUFFIXES:
             keys.append(("stem", Path(parts[-1]).stem))
-        for kind, key in keys:
-            found = self._all()[kind].get(key.lower(), [])
+        for index, key in keys:
+            found = self._all()[index].get(key.lower(), [])
             if len(found) > 1:
                 raise UserError(
                     f"{place} names the image {name!r}, and {self.root} has {len(found)} such files "

@@ -1,4 +1,4 @@
-"""labelme: one json an image, with ``shapes`` in pixels.
+"""labelme: one json per image, with ``shapes`` in pixels.
 
 Format: https://github.com/wkentaro/labelme (``label_file.py``, ``utils/shape.py``).
 """
@@ -24,7 +24,7 @@ _NO_AREA = ("point", "points", "line", "linestrip")
 
 
 def images(source: Path) -> Path:
-    """Where images are looked for when nothing is said: beside the json files."""
+    """The image folder if none is given: that of the json files."""
     return folder_of(source)
 
 
@@ -35,8 +35,8 @@ def read(source: Path, builder: Builder, options: Options) -> None:
 
     Args:
         source: The folder (with its subfolders) or file.
-        builder: Gets the images and objects.
-        options: Nothing of it is used here.
+        builder: Collects the images and objects.
+        options: Unused; every importer takes it.
     """
     del options
     for path in json_files(source):
@@ -49,7 +49,7 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
     if {"images", "annotations"} <= content.keys():
         if alone:
             raise UserError(f"{path} is in COCO's format already; use it as it is.")
-        return  # such as what was written here before
+        return  # such as the output of an earlier import
     if not isinstance(content.get("shapes"), list):
         raise UserError(f"{path} has no list 'shapes'; give labelme's json files.")
     name = content.get("imagePath")
@@ -78,35 +78,36 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
 def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> list | np.ndarray | None:
     """The shape as a polygon, or as a mask; None where it has no area."""
     if not isinstance(shape, dict):
-        raise UserError(f"{place} is no object; export the file again.")
-    kind = shape.get("shape_type") or "polygon"
+        raise UserError(f"{place} is not an object; export the file again.")
+    shape_type = shape.get("shape_type") or "polygon"
     points = shape.get("points")
     if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
         raise UserError(f"{place} has no list 'points' of x and y; draw it again.")
     flat = [number(value, "the coordinate", place) for point in points for value in point]
-    if kind in ("polygon", "oriented_rectangle", "rotation") or (kind == "rectangle" and len(points) == 4):
+    quadrangle = shape_type == "rectangle" and len(points) == 4
+    if shape_type in ("polygon", "oriented_rectangle", "rotation") or quadrangle:
         return flat
-    if kind in _NO_AREA or kind not in ("rectangle", "circle", "mask"):
-        builder.leave_out(f"shape_type {kind!r}", place)
+    if shape_type in _NO_AREA or shape_type not in ("rectangle", "circle", "mask"):
+        builder.leave_out(f"shape_type {shape_type!r}", place)
         return None
     if len(points) != 2:
-        raise UserError(f"{place} is a {kind} of {len(points)} points and not of 2; draw it again.")
+        raise UserError(f"{place} is a {shape_type} of {len(points)} points and not of 2; draw it again.")
     x0, y0, x1, y1 = flat
-    if kind == "rectangle":
+    if shape_type == "rectangle":
         return rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
-    if kind == "circle":  # the centre, and a point on the circle
+    if shape_type == "circle":  # the centre, and a point on the circle
         radius = math.hypot(x1 - x0, y1 - y0)
         return ellipse(x0, y0, radius, radius)
     return _mask(shape.get("mask"), (round(x0), round(y0), round(x1), round(y1)), place, size)
 
 
 def _mask(text: Any, box: tuple[int, ...], place: str, size: tuple[int, int]) -> np.ndarray:
-    """A PNG of the box's pixels, last row and column included, in its place."""
+    """The mask of the whole image, from a PNG of the box's pixels, last row and column included."""
     try:
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text, validate=True)))) > 0
     except (TypeError, ValueError, binascii.Error, OSError) as error:
         raise UserError(
-            f"{place} has a 'mask' that is no PNG in base64 ({type(error).__name__}); draw it again."
+            f"{place} has a 'mask' that is not a PNG in base64 ({type(error).__name__}); draw it again."
         ) from error
     x0, y0, x1, y1 = box
     if pixels.shape != (y1 - y0 + 1, x1 - x0 + 1) or x0 < 0 or y0 < 0 or x1 >= size[1] or y1 >= size[0]:

@@ -1,4 +1,4 @@
-"""Masks as pictures: one picture an image with a value an object, or a folder of pictures an image.
+"""Mask images: one per image with a value for each object, or a folder per image with one per object.
 
 The second is the layout of the Data Science Bowl 2018: ``ID/images/ID.png`` and ``ID/masks/*.png``.
 """
@@ -17,11 +17,11 @@ from jaxmaskrcnn.errors import UserError
 OPTIONS = frozenset({"names", "class_name"})
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # a JPEG does not keep values
 _ENDINGS = ("_masks", "_mask", "_instances", "_label", "_labels", "-mask", "-masks")
-_MANY = 20  # classes from which names that are all different are taken for numbers
+_MANY = 20  # with more classes than this, names that mostly differ are taken for numbers of objects
 
 
 def images(source: Path) -> Path:
-    """Where images are looked for when nothing is said: among the masks."""
+    """The image folder if none is given: that of the masks."""
     return source
 
 
@@ -29,13 +29,13 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     """Adds every image that has masks.
 
     Args:
-        source: Folder of the pictures, or of a folder for each image.
-        builder: Gets the images and objects.
-        options: ``class_name`` of all objects. Without it, pictures of single objects give it by
-            what stands before the number in their name (``cat_1.png``).
+        source: Folder of the mask images, or of a folder for each image.
+        builder: Collects the images and objects.
+        options: ``class_name`` is the class of all objects. Without it, the class of a mask of a single
+            object is its file name without the number at the end (``cat_1.png``).
     """
     if not source.is_dir():
-        raise UserError(f"{source} is no folder; give the one that holds the masks.")
+        raise UserError(f"{source} is not a folder; give the one that holds the masks.")
     folders = [path for path in sorted(source.iterdir()) if path.is_dir() and any(_pictures(path))]
     whole = list(_pictures(source))
     nested = [path for path in sorted(source.iterdir()) if (path / "masks").is_dir()]
@@ -57,9 +57,9 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def _read_whole(paths: list[Path], builder: Builder, options: Options) -> None:
-    """Pictures with a value an object and 0 elsewhere."""
+    """Reads masks with a value for each object and 0 elsewhere."""
     if options.class_name is None:
-        raise UserError(f"{paths[0]} does not tell what its objects are; name their class with --class_name.")
+        raise UserError(f"{paths[0]} does not name the class of its objects; give it with --class_name.")
     single = 0
     for path in paths:
         builder.not_images.add(path)
@@ -79,7 +79,7 @@ def _read_whole(paths: list[Path], builder: Builder, options: Options) -> None:
 
 
 def _read_folders(pairs, builder: Builder, options: Options) -> None:
-    """Pictures of one object each."""
+    """Reads masks of one object each."""
     names: list[str] = []
     for folder, masks in pairs:
         with builder.noting("bad mask"):
@@ -111,7 +111,7 @@ def _read_folders(pairs, builder: Builder, options: Options) -> None:
 
 
 def _image(stem: str, path: Path, builder: Builder, near: Path | None = None) -> Path:
-    """The image of a mask: of its name, or of its name without an ending such as ``_mask``."""
+    """The image with the name of a mask, with or without an ending such as ``_mask``."""
     if near is not None and near.is_dir():
         found = list(_pictures(near)) + sorted(near.glob("*.jp*g"))
         if len(found) == 1 and found[0].is_relative_to(builder.folder.root):
@@ -125,5 +125,5 @@ def _image(stem: str, path: Path, builder: Builder, near: Path | None = None) ->
 def _class(path: Path) -> str:
     name = re.sub(r"[-_ .]*\d*$", "", path.stem)
     if not name:
-        raise UserError(f"{path} does not tell what its object is; name its class with --class_name.")
+        raise UserError(f"{path} does not name the class of its object; give it with --class_name.")
     return name

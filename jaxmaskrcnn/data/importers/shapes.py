@@ -1,4 +1,4 @@
-"""The shapes of annotation tools as COCO's polygons, and masks as its RLE.
+"""Converts the shapes of annotation tools to COCO's polygons, and masks to its RLE.
 
 Shape legend: H, W height and width of the image in pixels.
 """
@@ -12,11 +12,11 @@ from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.errors import UserError
 
-_DEVIATION = 0.05  # pixels that a polygon may lie inside of the curve that it stands for
+_DEVIATION = 0.05  # pixels by which a polygon may deviate from the curve that it approximates
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
-    """The polygon of two opposite corners."""
+    """The polygon of a rectangle given by two opposite corners."""
     return [x0, y0, x1, y0, x1, y1, x0, y1]
 
 
@@ -24,8 +24,8 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> l
     """A polygon within 0.05 pixels of an ellipse.
 
     Args:
-        cx: Centre.
-        cy: Centre.
+        cx: X coordinate of the centre.
+        cy: Y coordinate of the centre.
         rx: Radius along the ellipse's own first axis, in pixels.
         ry: Radius along the second.
         angle: From the x to the y axis, in radians.
@@ -46,19 +46,19 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
 
 
 def unite(parts: Sequence[list[float] | np.ndarray], height: int, width: int) -> list | dict[str, Any]:
-    """The segmentation of an object of several parts.
+    """Joins the parts of an object into one segmentation.
 
     Args:
         parts: Polygons (flat lists of x, y, ...) and masks [H, W].
-        height: Of the image.
-        width: Likewise.
+        height: Height of the image.
+        width: Width of the image.
 
     Returns:
-        The polygons where there is no mask among them, else an RLE of the union.
+        The polygons if all parts are polygons, otherwise an RLE of the union.
     """
     polygons = [part for part in parts if isinstance(part, list)]
     if len(polygons) == len(parts) or any(len(polygon) < 6 for polygon in polygons):
-        return polygons  # the checks tell what is wrong with one of two points
+        return polygons  # the checks of the object report a polygon of two points
     rles = [mask_utils.encode(np.asfortranarray(p, np.uint8)) for p in parts if isinstance(p, np.ndarray)]
     if polygons:
         rles += mask_utils.frPyObjects(polygons, height, width)
@@ -67,10 +67,10 @@ def unite(parts: Sequence[list[float] | np.ndarray], height: int, width: int) ->
 
 
 def number(value: Any, field: str, place: str) -> float:
-    """A finite number, as it is.
+    """Returns a value that is a finite number.
 
     Raises:
-        UserError: It is something else.
+        UserError: The value is something else.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return value

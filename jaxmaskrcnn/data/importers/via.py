@@ -15,7 +15,7 @@ OPTIONS = frozenset({"names", "class_name", "class_attribute"})
 
 
 def images(source: Path) -> Path:
-    """Where images are looked for when nothing is said: beside the json."""
+    """The image folder if none is given: that of the json."""
     return folder_of(source)
 
 
@@ -24,7 +24,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
 
     Args:
         source: The json.
-        builder: Gets the images and objects.
+        builder: Collects the images and objects.
         options: ``class_name`` for all regions, or the ``class_attribute`` that holds it; neither
             is needed where regions have one attribute.
     """
@@ -60,11 +60,11 @@ def _regions(regions: Any, place: str) -> list[dict]:
     if isinstance(regions, dict):  # VIA 1 numbers them
         regions = list(regions.values())
     if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
-        raise UserError(f"{place} has 'regions' that are no list of objects; export the annotations again.")
+        raise UserError(f"{place} has 'regions' that are not a list of objects; export them again.")
     return regions
 
 
-def _attribute(entries: dict, source: Path, wanted: str | None) -> str:
+def _attribute(entries: dict, source: Path, requested: str | None) -> str:
     """The region attribute that holds the class."""
     found: dict[str, None] = {}
     for entry in entries.values():
@@ -72,20 +72,20 @@ def _attribute(entries: dict, source: Path, wanted: str | None) -> str:
             attributes = region.get("region_attributes")
             found.update(dict.fromkeys(attributes if isinstance(attributes, dict) else ()))
     listed = ", ".join(map(repr, found))
-    if wanted is not None and wanted not in found:
+    if requested is not None and requested not in found:
         there = f"have {listed}" if found else "have none"
-        raise UserError(f"{source} has no region attribute {wanted!r}; its regions {there}.")
-    if wanted is None and len(found) != 1:
+        raise UserError(f"{source} has no region attribute {requested!r}; its regions {there}.")
+    if requested is None and len(found) != 1:
         if not found:
             raise UserError(f"{source} has no region attributes; name the class of all with --class_name.")
         raise UserError(f"{source} has the region attributes {listed}; choose one by --class_attribute.")
-    return wanted or next(iter(found))
+    return requested or next(iter(found))
 
 
 def _class(region: dict, attribute: str, place: str) -> str:
     attributes = region.get("region_attributes")
     value = attributes.get(attribute) if isinstance(attributes, dict) else None
-    if isinstance(value, dict):  # a checkbox: every choice, and whether it is made
+    if isinstance(value, dict):  # a checkbox: every choice, and whether it is ticked
         chosen = [name for name, on in value.items() if on]
         if len(chosen) != 1:
             raise UserError(f"{place} has {len(chosen)} choices of {attribute!r}; make exactly one.")

@@ -1,4 +1,4 @@
-"""Pascal VOC: masks as palette pictures, one value an object, and boxes in xml.
+"""Pascal VOC: masks as palette images with one value per object, and boxes in xml.
 
 Format: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, sections 2.5
 and 2.6; CVAT's "segmentation mask" with its ``labelmap.txt`` is a variant of it.
@@ -21,7 +21,7 @@ NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-VOID = 255  # borders, and what nobody labelled
+VOID = 255  # borders and unlabelled areas
 _BACKGROUND = ("__ignore__", "_background_", "background")
 
 
@@ -31,21 +31,21 @@ class _Box(NamedTuple):
 
 
 def images(source: Path) -> Path:
-    """Where images are looked for when nothing is said."""
+    """The image folder if none is given."""
     return source / "JPEGImages"
 
 
 def read(source: Path, builder: Builder, options: Options) -> None:
-    """Adds every picture of ``SegmentationObject``.
+    """Adds every mask of ``SegmentationObject``.
 
-    An object's class is that of most of its pixels in ``SegmentationClass``, else that of the xml's
+    An object's class is that of most of its pixels in ``SegmentationClass``, or else that of the xml's
     object of the same number. Its box is the xml's where that one fits, because the void border
-    belongs to the object, and its mask's otherwise.
+    belongs to the object, and that of its mask otherwise.
 
     Args:
         source: Folder with ``SegmentationObject`` and ``SegmentationClass`` or ``Annotations``.
-        builder: Gets the images and objects.
-        options: ``names`` of the class values from 1, ``split`` for a list of
+        builder: Collects the images and objects.
+        options: ``names`` are those of the class values from 1 on; ``split`` names a list of
             ``ImageSets/Segmentation``.
     """
     folder = source / "SegmentationObject"
@@ -134,7 +134,7 @@ def _values(path: Path) -> np.ndarray:
 
 
 def _packed(index: int) -> int:
-    """VOC's colour of an index: its bits, lowest first, are the highest bits of red, green and blue."""
+    """VOC's colour of an index, whose bits, lowest first, are the highest bits of red, green and blue."""
     colour = [0, 0, 0]
     for bit in range(8):
         colour[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
@@ -196,7 +196,7 @@ def _boxes(path: Path) -> list[_Box]:
 
 
 def _fits(box: _Box, mask: np.ndarray) -> bool:
-    """Whether the box holds the mask, but for a border, and not much else."""
+    """Whether the box and that of the mask overlap with an IoU above 0.5."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     inner = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
     outer = np.asarray(box.corners)

@@ -1,4 +1,4 @@
-"""YOLO segmentation: one txt an image, a line an object: class, then x and y in shares of the image.
+"""YOLO segmentation: a txt per image, a line per object: class, then x and y as shares of the image.
 
 Format: https://docs.ultralytics.com/datasets/segment/
 """
@@ -13,12 +13,12 @@ from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})
 _DESCRIPTIONS = ("data.yaml", "dataset.yaml", "data.yml")
-_BEYOND = 0.01  # share of the image that a point may lie outside of it
+_BEYOND = 0.01  # share of the image's side by which a point may lie outside it
 _NOT_LABELS = ("classes.txt", "readme.txt", "requirements.txt")
 
 
 def images(source: Path) -> Path:
-    """Where images are looked for when nothing is said: ``labels`` in the path made ``images``."""
+    """The image folder if none is given: the path with ``images`` in place of ``labels``."""
     parts = list(source.parts)
     if (source / "labels").is_dir():
         return source / "images"
@@ -29,15 +29,15 @@ def images(source: Path) -> Path:
 
 
 def read(source: Path, builder: Builder, options: Options) -> None:
-    """Adds every image of the image folder; one without a txt shows no objects.
+    """Adds every image of the image folder; one without a txt has no objects.
 
     Args:
         source: Folder of the txt files, or the data set's, which has ``labels`` or a yaml.
-        builder: Gets the images and objects.
-        options: ``names`` in the order of the class numbers, else those of the data set's yaml.
+        builder: Collects the images and objects.
+        options: ``names`` in the order of the class numbers; without them the yaml's are taken.
     """
     if not source.is_dir():
-        raise UserError(f"{source} is no folder; give the one that holds the label files.")
+        raise UserError(f"{source} is not a folder; give the one that holds the label files.")
     names = list(options.names) if options.names is not None else _names(source)
     builder.names = names
     if source.joinpath("labels").is_dir():
@@ -68,14 +68,14 @@ def _object(words: list[str], place: str, image, classes: int) -> tuple[list[flo
     try:
         values = [float(word) for word in words]
     except ValueError:
-        raise UserError(f"{place} holds something that is no number; give a class and coordinates.") from None
+        raise UserError(f"{place} holds text that is not a number; give a class and coordinates.") from None
     label, shares = values[0], values[1:]
     if not label.is_integer():
         raise UserError(f"{place} has the class {words[0]}; give a whole number.")
     if not 0 <= label < classes:
         raise UserError(f"{place} has the class {int(label)}, and there are {classes} names; list all.")
     if len(shares) == 4:
-        raise UserError(f"{place} is a box (4 numbers) and no polygon; give labels for segmentation.")
+        raise UserError(f"{place} is a box (4 numbers) and not a polygon; give labels for segmentation.")
     if len(shares) % 2 or len(shares) < 6:
         raise UserError(f"{place} has {len(shares)} coordinates; give x and y of at least 3 points.")
     if not all(-_BEYOND <= share <= 1 + _BEYOND for share in shares):
@@ -88,7 +88,7 @@ def _object(words: list[str], place: str, image, classes: int) -> tuple[list[flo
 
 
 def _names(source: Path) -> list[str]:
-    """The names of the yaml in the folder or above."""
+    """The class names of the yaml in the folder or in one of the two above it."""
     for folder in (source, *list(source.absolute().parents)[:2]):
         for name in _DESCRIPTIONS:
             path = folder / name

@@ -1,4 +1,4 @@
-"""What is in a data set, what is wrong with it, and what it looks like."""
+"""Inspection of a data set: its contents, its problems and its appearance."""
 
 from typing import TYPE_CHECKING
 

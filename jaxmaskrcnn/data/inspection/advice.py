@@ -1,6 +1,6 @@
-"""How a data set's objects meet a model's anchors and limits, and what can be done about it.
+"""Compares a data set's objects with a model's anchors and limits, and suggests settings.
 
-Shape legend: G objects that are no crowd regions, A shapes of anchors.
+Shape legend: G objects that are not crowd regions, A shapes of anchors.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data.inspection.statistics import Table, quantiles
 
 _TINY = (8, 16, 32)  # pixels
-# Share of objects from which a hint is worth its line. Of COCO, for which the default anchors and
-# the default size were made, about a half of it is tiny, and as much is elongated.
+# Share of objects from which a hint is given. In COCO, for which the default anchors and the default size
+# were made, about half of this share is tiny, and as much is elongated.
 _MANY = 0.1
 _FITS = 0.5
 
@@ -26,11 +26,11 @@ def anchor_fit(table: Table, model: ModelConfig, data: DataConfig) -> dict[str, 
 
     Args:
         table: The objects.
-        model: Whose anchors are meant.
-        data: Whose ``min_sizes`` and ``max_size`` are meant; the largest of the first counts.
+        model: Gives the anchors.
+        data: Gives ``min_sizes``, of which the largest is taken, and ``max_size``.
 
     Returns:
-        Plain values that json can hold; None for a share where there are no objects.
+        Plain values that json can hold; a share is None if there are no objects.
     """
     plain = ~table.crowd
     short_side, sizes = _short_side(model, data), table.sizes.astype(np.float64)
@@ -58,11 +58,11 @@ def anchor_fit(table: Table, model: ModelConfig, data: DataConfig) -> dict[str, 
 
 
 def hints(summary: dict[str, Any], model: ModelConfig) -> list[str]:
-    """Settings that the figures suggest, each with the figure that does.
+    """Suggests settings, each with the figure that it is based on.
 
     Args:
-        summary: As `inspect_annotations` makes it.
-        model: What the figures were made with.
+        summary: As made by `inspect_annotations`.
+        model: The model that the figures were computed for.
     """
     found = []
     at = summary["training_size"]
@@ -128,7 +128,7 @@ def _ratios(model: ModelConfig) -> list[float]:
 
 
 def _group(sizes: Iterable[float]) -> str:
-    """The sizes of a level as a command line takes them."""
+    """The sizes of a level as they are written on a command line."""
     texts = [f"{size:g}" for size in sizes]
     return texts[0] if len(texts) == 1 else f"({','.join(texts)})"
 

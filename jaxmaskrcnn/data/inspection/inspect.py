@@ -1,4 +1,4 @@
-"""The checks that training does, with every problem collected, and figures of what they let pass."""
+"""Runs the checks of training, collects every problem, and computes figures of the usable objects."""
 
 import collections
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from jaxmaskrcnn.utils.files import check_image_folder
 
 
 class Inspection(NamedTuple):
-    """What was found in a data set.
+    """The result of inspecting a data set.
 
     Attributes:
         annotations: The usable images and objects; an image whose file is missing is among them.
-        problems: What training refuses.
-        suspicions: What training takes, but is probably not meant.
+        problems: Faults that training refuses.
+        suspicions: Oddities that training accepts, but that are probably mistakes.
         unreadable: Ids of the images whose file is missing or cannot be used.
         summary: Counts and figures that json can hold; see `statistics` and `anchor_fit`.
         hints: Sentences about settings that the figures suggest.
@@ -50,18 +50,18 @@ def inspect_annotations(
 
     Args:
         path: COCO-format json.
-        images_dir: Folder that its file names are relative to; None looks at the json alone.
+        images_dir: Folder that its file names are relative to; with None only the json is checked.
         masks: Whether every object needs a segmentation.
         decode: Whether every image is decoded, or only its size read.
-        model: Whose anchors and limits the hints are about; None takes the defaults.
-        data: Whose training size they are about; None takes the defaults.
+        model: Gives the anchors and limits that the hints are about; None takes the defaults.
+        data: Gives the training size that they are about; None takes the defaults.
         progress: Whether to show progress bars.
 
     Returns:
-        Everything that was found. Problems are listed and not raised.
+        The findings. Problems are listed and not raised.
 
     Raises:
-        UserError: The json is missing or no COCO json, or there is no such folder.
+        UserError: The json is missing or is not COCO json, or there is no such folder.
 
     Example:
         >>> from jaxmaskrcnn.data import write_shapes
@@ -75,15 +75,15 @@ def inspect_annotations(
         check_image_folder(images_dir)
     problems = AllProblems()
     content = load_json(path)
-    content["annotations"] = _used_up(content["annotations"], progress)
+    content["annotations"] = _consume(content["annotations"], progress)
     annotations = parse_annotations(content, path, images_dir, problems, masks=masks)
     found = suspicions(annotations, path)
     missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
     if images_dir is not None:
         present = [image for image in annotations.images if image.id not in missing]
-        shown = tqdm.tqdm(present, "images", unit="image", disable=not progress or not present)
-        with shown:
-            readable = _counted(readable_images(present, path, images_dir, problems, decode=decode), shown)
+        bar = tqdm.tqdm(present, "images", unit="image", disable=not progress or not present)
+        with bar:
+            readable = _counted(readable_images(present, path, images_dir, problems, decode=decode), bar)
             found += same_content(readable, path)
     unreadable = missing | {p.image_id for p in problems.found if p.reason in ("image size", "corrupt image")}
     table = make_table(annotations)
@@ -100,8 +100,8 @@ def inspect_annotations(
     )
 
 
-def _used_up(entries: list, progress: bool) -> Iterator:
-    """The entries, each forgotten once it is used: a large json takes gigabytes as Python objects."""
+def _consume(entries: list, progress: bool) -> Iterator:
+    """Yields the entries and frees each once it is used: a large json takes gigabytes as Python objects."""
     bar = tqdm.tqdm(total=len(entries), desc="annotations", disable=not progress)
     entries.reverse()
     with bar:

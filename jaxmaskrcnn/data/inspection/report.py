@@ -8,14 +8,14 @@ from jaxmaskrcnn.data.coco.annotations import Problem
 from jaxmaskrcnn.data.inspection.inspect import Inspection
 
 _BAR = 40  # characters of the longest bar
-_FEW = 5  # suspicions of a kind that are listed
+_FEW = 5  # suspicions that are listed for each reason
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
-    """Everything that was found, as plain values.
+    """The findings as plain values.
 
     Args:
-        inspection: Of `inspect_annotations`.
+        inspection: As returned by `inspect_annotations`.
     """
     return {
         "usable": not inspection.problems,
@@ -27,10 +27,10 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
 
 
 def as_text(inspection: Inspection) -> str:
-    """What a person reads: figures, hints, suspicions, and every problem at the end.
+    """The findings as text: figures, hints, suspicions, and every problem at the end.
 
     Args:
-        inspection: Of `inspect_annotations`.
+        inspection: As returned by `inspect_annotations`.
     """
     summary = inspection.summary
     parts = [_head(summary), _classes(summary), _sizes(summary), _per_image(summary), _training(summary)]
@@ -45,7 +45,7 @@ def as_text(inspection: Inspection) -> str:
 def _head(summary) -> list[str]:
     folder = summary["image_folder"]
     images, objects, crowds = summary["images"], summary["objects"], summary["crowd_regions"]
-    kinds = summary["segmentations"]
+    segmentations = summary["segmentations"]
     total = objects + crowds
     lines = [
         f"{summary['annotations']}" + (f", images in {folder}" if folder else ", without its images"),
@@ -54,9 +54,9 @@ def _head(summary) -> list[str]:
         f"  crowd regions   {crowds}" + (f" ({crowds / total:.1%} of the annotations)" if crowds else ""),
         "  segmentations   "
         + ", ".join(
-            f"{kinds[key]} {name}"
+            f"{segmentations[key]} {name}"
             for key, name in (("polygons", "of polygons"), ("rle", "as RLE"), ("none", "missing"))
-            if kinds[key] or key == "polygons"
+            if segmentations[key] or key == "polygons"
         ),
     ]
     sizes = summary["image_sizes"]
@@ -133,11 +133,11 @@ def _training(summary) -> list[str]:
 
 
 def _suspicions(found: list[Problem]) -> Iterator[str]:
-    kinds: dict[str, list[Problem]] = defaultdict(list)
+    by_reason: dict[str, list[Problem]] = defaultdict(list)
     for entry in found:
-        kinds[entry.reason].append(entry)
+        by_reason[entry.reason].append(entry)
     yield "Worth a look (training takes it as it is)"
-    for reason, entries in kinds.items():
+    for reason, entries in by_reason.items():
         yield f"  {reason}: {len(entries)}"
         yield from (f"    {entry.message}" for entry in entries[:_FEW])
         if len(entries) > _FEW:

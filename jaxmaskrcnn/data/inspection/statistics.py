@@ -1,4 +1,4 @@
-"""Counts and sizes of what a data set holds.
+"""Counts and sizes of a data set's images and objects.
 
 Shape legend: N images, G objects of all images together, crowd regions among them, K classes.
 """
@@ -27,7 +27,7 @@ class Table(NamedTuple):
         crowd: bool [G].
         area: float64 [G], square pixels.
         sides: float64 [G, 2], width and height of the box in pixels.
-        vertices: int32 [G], of the closed polygons; 0 where the mask came as RLE.
+        vertices: int32 [G], number of vertices of the closed polygons; 0 where the mask came as RLE.
         has_mask: bool [G].
         sizes: int32 [N, 2], height and width of the images.
     """
@@ -60,7 +60,7 @@ def make_table(annotations: Annotations) -> Table:
 
 
 def statistics(annotations: Annotations, table: Table) -> dict[str, Any]:
-    """What a data set holds.
+    """Counts a data set's images and objects and measures their sizes.
 
     Args:
         annotations: The usable images and objects.
@@ -68,7 +68,7 @@ def statistics(annotations: Annotations, table: Table) -> dict[str, Any]:
 
     Returns:
         Plain values that json can hold. Crowd regions are counted on their own and are in none of
-        the other figures, except for ``segmentations``. Quantiles are None where there is nothing.
+        the other figures, except for ``segmentations``. Quantiles are None where there are no values.
     """
     plain = ~table.crowd
     per_image = np.bincount(table.image[plain], minlength=len(table.sizes))

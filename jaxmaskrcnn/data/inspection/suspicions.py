@@ -1,4 +1,4 @@
-"""What training takes as it is, but somebody probably did not mean."""
+"""Oddities of a data set that training accepts, but that are probably mistakes."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -10,18 +10,18 @@ from pycocotools import mask as mask_utils
 from jaxmaskrcnn.data.coco.annotations import Annotations, Problem
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 
-_FITS = 0.5  # IoU of an object's box and its mask's box below which one of them must be wrong
+_FITS = 0.5  # below this IoU of an object's box and its mask's box, one of them must be wrong
 
 
 def suspicions(annotations: Annotations, path: Path) -> list[Problem]:
-    """Objects, images and classes that are there twice, and boxes and masks that do not fit.
+    """Finds objects, images and classes that occur twice, and boxes that do not fit their masks.
 
     Args:
         annotations: The usable images and objects.
         path: The json, for messages.
 
     Returns:
-        What was found, as sentences without their full stop.
+        The findings, whose messages are sentences without their full stop.
     """
     found = list(_repeated_names(annotations, path))
     files: dict[str, int] = {}
@@ -38,7 +38,7 @@ def same_content(readable: Iterable[tuple[AnnotatedImage, bytes]], path: Path) -
     """Images whose files hold the same bytes under different names.
 
     Args:
-        readable: Images with their files' content; what is empty was not read.
+        readable: Images with their files' content; empty content was not read.
         path: The json, for messages.
     """
     found, seen = [], {}

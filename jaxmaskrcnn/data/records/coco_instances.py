@@ -2,7 +2,7 @@
 
 ``prepare`` turns a json and its image folder into ArrayRecord files once and opens them again
 afterwards. The directory is named after the content, so an edited json, a replaced image or
-another setting never meets records of the past.
+another setting never finds outdated records.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class CocoConfig(tfds.core.BuilderConfig):
     Attributes:
         annotations: COCO-format json.
         images: Folder that the json's file names are relative to.
-        on_error: "stop" at the first problem, or "skip" what is wrong.
+        on_error: "stop" at the first problem, or "skip" unusable images and annotations.
         masks: Whether every object needs a segmentation.
     """
 
@@ -51,7 +51,7 @@ class CocoConfig(tfds.core.BuilderConfig):
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-    """Information that no public bucket has; asking for it leaves a temporary folder behind."""
+    """Does not look the data set up in TFDS' public bucket, which would leave a temporary folder behind."""
 
     def initialize_from_bucket(self) -> None:
         pass
@@ -232,7 +232,7 @@ def _build(config: CocoConfig, root: Path) -> None:
     start = time.monotonic()
     temporary = Path(tempfile.mkdtemp(prefix=f".{config.name}.building-", dir=root))
     try:
-        # TFDS prints the temporary path as if it were there to stay.
+        # TFDS prints the temporary path as if it were the final one.
         with quiet(), contextlib.redirect_stdout(None):
             builder = CocoInstances(config=config, data_dir=temporary, file_format="array_record")
             builder.download_and_prepare()
@@ -250,7 +250,7 @@ def _build(config: CocoConfig, root: Path) -> None:
         try:
             built.rename(root / config.name)
         except OSError:
-            # Where locks do not reach (some network file systems) another host may have been first.
+            # Where locks have no effect (some network file systems), another host may have been first.
             if not (root / config.name / _VERSION).is_dir():
                 raise
     finally:

@@ -1,4 +1,4 @@
-"""What makes one prepared data set differ from another."""
+"""A hash of everything that the records of a data set depend on."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
     Args:
         annotations: COCO-format json.
         images: Folder that its file names are relative to.
-        memory: Folder where the json's file names are remembered.
+        memory: Folder in which the json's file names are cached.
         settings: Anything json can hold that the records depend on.
 
     Returns:
         16 hexadecimal digits.
 
     Raises:
-        UserError: The json is missing or no COCO json.
+        UserError: The json is missing or is not COCO json.
     """
     digest = hashlib.sha1()
     names = _referenced_files(annotations, memory, digest)
@@ -36,7 +36,7 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
 
 
 def _referenced_files(annotations: Path, memory: Path, digest) -> list[str]:
-    """The image files a json names, remembered by its hash: parsing a large json takes seconds."""
+    """The image files a json names, cached under its hash because parsing a large json takes seconds."""
     try:
         data = annotations.read_bytes()
     except OSError:

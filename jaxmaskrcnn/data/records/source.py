@@ -21,7 +21,7 @@ from jaxmaskrcnn.data.rle import decode_masks
 from jaxmaskrcnn.structures import Category
 
 SPLIT = "data"
-_opening = threading.Lock()  # TFDS is opened by whichever worker thread comes first
+_opening = threading.Lock()  # the worker thread that comes first opens TFDS
 _ARRAYS, _DESCRIPTION = "index.npz", "source.json"
 
 
@@ -38,7 +38,7 @@ class Example(NamedTuple):
         crowd: bool [G].
         areas: float32 [G], square pixels.
         annotation_ids: int64 [G].
-        columns: What the record says of the objects, from which `data/fields` reads their boxes, masks
+        columns: The record's columns of the objects, from which `data/fields` reads their boxes, masks
             and polygons.
     """
 
@@ -130,7 +130,7 @@ class Source:
         return f"Source({len(self)} images of {self.annotations})"
 
     def largest_counts(self) -> dict[str, int]:
-        """The largest of each of the figures in ``counts``; 0 for an empty data set."""
+        """The largest value of each figure in ``counts``; 0 for an empty data set."""
         return {name: int(values.max(initial=0)) for name, values in self.counts.items()}
 
     def __getitem__(self, index: int) -> Example:
@@ -170,13 +170,13 @@ class Source:
 
 
 def write_index(directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks) -> None:
-    """Writes what ``Source`` needs beside the records.
+    """Writes the index that ``Source`` needs beside the records.
 
     Args:
         directory: The records' directory.
         images: The written images, in the order of the records.
         categories: All categories.
-        skipped: Number left out, by reason.
+        skipped: Number of images and annotations left out, by reason.
         annotations: Path of the json.
         images_dir: Path of the image folder.
         has_masks: Whether every object has a mask.
@@ -210,7 +210,7 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without TFDS' own progress bars and log lines. Not for several threads at a time."""
+    """Silences TFDS' own progress bars and log lines. Not thread-safe."""
     tfds.disable_progress_bar()
     logger = logging.getLogger("absl")
     level = logger.level

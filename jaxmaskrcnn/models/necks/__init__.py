@@ -1,1 +1,1 @@
-"""Necks: feature maps to the levels that proposals and regions are made from."""
+"""Necks: from feature maps to the levels that proposals and regions are made from."""

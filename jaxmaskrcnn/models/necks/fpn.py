@@ -25,10 +25,10 @@ class FPN(nnx.Module):
     Source: Lin et al., 2017, figure 3; P6 as in torchvision's ``LastLevelMaxPool``.
 
     Args:
-        config: Channels and norm.
-        levels_in: Stride and channels of the maps that it is made of.
-        dtype: Of the activations.
-        rngs: For the initial weights.
+        config: Gives the channels and the norm.
+        levels_in: Stride and channels of the input maps.
+        dtype: Dtype of the activations.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         inner_blocks: Lateral layers, one for each map (C2 to C5).

@@ -1,7 +1,7 @@
-"""Convolutions with bias, shortcut and ReLU as one operation.
+"""Convolutions with bias, shortcut and ReLU in one operation.
 
 `api.py` has the operation and the table of implementations, which are in `xla.py`, `products.py` and
-`winograd.py`; `epilogue.py` is what follows a convolution.
+`winograd.py`; `epilogue.py` adds bias and shortcut and applies the ReLU.
 """
 
 from jaxmaskrcnn.ops.convolution.api import convolution, winograd_is_faster

@@ -1,15 +1,15 @@
-"""The convolutions of the models with what follows them, computed in the fastest way on each platform.
+"""The convolutions of the models with bias, shortcut and ReLU, computed in the fastest way on each platform.
 
 ``relu(convolution(x, kernel) + bias + shortcut)`` is one operation whose gradient needs ``x`` and the
 result, and nothing in between. On GPUs and TPUs it is XLA's convolution, which cuDNN computes in one pass
-with all that follows, with XLA's own gradients (of a 1x1 convolution: those of a product). On CPUs, where
+with the other steps, with XLA's own gradients (of a 1x1 convolution: those of a product). On CPUs, where
 XLA's gradients of convolutions are several times slower than the convolutions themselves (jaxlib 0.10.2), the
 table `_ON_CPU` chooses by shapes: Winograd's filtering, products of matrices, or parts of XLA's.
 
-Large maps are made there block by block in a loop, sums and ReLU included. Otherwise XLA would keep the
-bare convolution for the gradient, beside the result that the next layer reads.
+On CPUs large maps are computed block by block in a loop, including the sums and the ReLU. Otherwise XLA
+would keep the bare convolution for the gradient, beside the result that the next layer reads.
 
-The numbers are the same but for rounding. Gradients are in reverse mode only.
+The results are the same except for rounding. Only reverse-mode gradients are supported.
 
 Shapes: N maps of h x w cells, C and D channels in and out.
 """
@@ -45,8 +45,8 @@ def convolution(
         x: [N, h, w, C].
         kernel: [size, size, C / groups, D] with an odd size.
         bias: [D], or None.
-        shortcut: Added to the result, of its shape; or None.
-        stride: Of rows and columns.
+        shortcut: An array of the result's shape that is added to it, or None.
+        stride: Stride of rows and columns.
         groups: Channels are convolved in this many groups.
         relu: Whether negative results become 0.
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
@@ -56,7 +56,7 @@ def convolution(
         [N, h / stride, w / stride, D], rounded up.
 
     Raises:
-        ValueError: ``implementation`` is something else, or not for this convolution.
+        ValueError: ``implementation`` is unknown, or does not apply to this convolution.
 
     Example:
         >>> loss = lambda kernel: convolution(jnp.ones((1, 8, 8, 1)), kernel).sum()
@@ -77,8 +77,8 @@ def _forward(x, kernel, bias, shortcut, stride, groups, relu, implementation):
 def _backward(stride, groups, relu, implementation, saved, cotangent):
     x, kernel, (bias, shortcut), y = saved
     if relu:
-        # Without the barrier XLA compares the input of the ReLU with 0 in place of its result.
-        # Then that input has two uses: it is kept, and cuDNN's convolution does not take in what follows.
+        # Without the barrier XLA compares the input of the ReLU with 0 instead of its result. That input then
+        # has two uses: it is kept in memory, and cuDNN's convolution is not fused with what follows.
         y = jax.lax.optimization_barrier(y)
         cotangent = jnp.where(y > 0, cotangent, 0)
     row = _choose(x, kernel, stride, groups, implementation)
@@ -119,7 +119,7 @@ def _winograd_forward(x, kernel, bias, shortcut, stride, groups, relu) -> Array:
 
 def _winograd_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
     of_kernel = winograd.kernel_gradient(x, cotangent)
-    # One after the other, so that only one of the two has padded maps in memory.
+    # Computed in sequence, so that only one of the two has padded maps in memory.
     return winograd.input_gradient(cotangent, kernel + zero_depending_on(of_kernel)), of_kernel
 
 
@@ -134,7 +134,7 @@ def _stride2_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Arr
 class Implementation(NamedTuple):
     """One way to compute some convolutions and their gradients.
 
-    ``applies(x, kernel, stride, groups)`` says whether it is for such a convolution. ``forward`` has the
+    ``applies(x, kernel, stride, groups)`` is whether it can compute such a convolution. ``forward`` has the
     arguments of `convolution`, and ``backward(x, kernel, cotangent, stride, groups)`` gives the gradients in
     ``x`` and ``kernel``.
     """
@@ -145,9 +145,9 @@ class Implementation(NamedTuple):
     backward: Callable
 
 
-# For every convolution on every platform, and what GPUs and TPUs compute with.
+# For every convolution on every platform; GPUs and TPUs always use it.
 _XLA = Implementation("xla", lambda x, kernel, stride, groups: True, xla.forward, xla.gradients)
-# What CPUs compute with: the first that applies, or else XLA's.
+# For CPUs: the first that applies is used, otherwise XLA's.
 _ON_CPU = (
     Implementation("winograd", winograd_is_faster, _winograd_forward, _winograd_gradients),
     Implementation(
@@ -172,7 +172,7 @@ _ON_CPU = (
 
 
 def _choose(x, kernel, stride, groups, name) -> Implementation:
-    """The row of that name; for None the one for CPUs."""
+    """The implementation of that name; for None the one for CPUs."""
     rows = (*_ON_CPU, _XLA)
     if name is None:
         return next(row for row in rows if row.applies(x, kernel, stride, groups))

@@ -1,4 +1,4 @@
-"""What follows a convolution: a bias, a shortcut and a ReLU.
+"""The steps after a convolution: bias, shortcut and ReLU.
 
 Shapes: D channels.
 """
@@ -14,7 +14,7 @@ def finish(y: Array, bias: Array | None, shortcut: Array | None, relu: bool) -> 
     Args:
         y: [..., D].
         bias: [D], or None.
-        shortcut: Of the shape of ``y``, or None.
+        shortcut: An array of the shape of ``y``, or None.
         relu: Whether negative results become 0.
 
     Returns:

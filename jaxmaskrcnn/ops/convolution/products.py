@@ -16,7 +16,7 @@ from jaxmaskrcnn.ops.xla_memory import empty_depending_on, zero_depending_on
 
 Array = jax.Array
 
-# Products with larger results are made in blocks, of about this size.
+# Products with larger results are computed in blocks of about this size.
 _BLOCK_BYTES = 4 * 2**20
 
 
@@ -34,21 +34,21 @@ def product(x: Array, kernel: Array) -> Array:
         >>> product(jnp.ones((2, 4, 4, 3)), jnp.ones((3, 5))).shape
         (2, 4, 4, 5)
     """
-    # Flat, because a gradient that sums over several axes makes XLA's CPU backend transpose its operands.
+    # Flattened, because for a gradient that sums over several axes XLA's CPU backend transposes its operands.
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
 
 
 def product_in_blocks(x, kernel, bias, shortcut, stride, relu, block_bytes=_BLOCK_BYTES) -> Array:
-    """A 1x1 convolution with what follows it; large results are made block by block.
+    """A 1x1 convolution with bias, shortcut and ReLU; large results are computed block by block.
 
     Args:
         x: [N, h, w, C].
         kernel: [1, 1, C, D].
         bias: [D], or None.
-        shortcut: Added to the result, of its shape; or None.
-        stride: Of rows and columns.
+        shortcut: An array of the result's shape that is added to it, or None.
+        stride: Stride of rows and columns.
         relu: Whether negative results become 0.
-        block_bytes: Size of a block of the result, about.
+        block_bytes: Approximate size of a block of the result.
 
     Returns:
         [N, h / stride, w / stride, D], rounded up.
@@ -66,7 +66,7 @@ def product_in_blocks(x, kernel, bias, shortcut, stride, relu, block_bytes=_BLOC
     added = None if shortcut is None else shortcut.reshape(cells, features)
 
     def one(index, y):
-        # Slices start early enough to be whole, so that the last block repeats a part of the one before.
+        # jax.lax moves a slice back that would cross the end: the last block repeats a part of the previous.
         start = index * rows
         block = jax.lax.dynamic_slice_in_dim(flat, start, rows) @ kernel
         more = None if added is None else jax.lax.dynamic_slice_in_dim(added, start, rows)
@@ -85,7 +85,7 @@ def _outer_products(x: Array, y: Array) -> Array:
 def stride2_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
     """Both gradients of a 3x3 convolution with stride 2, from products of the cells of equal parity.
 
-    Output y reads rows 2y - 1, 2y and 2y + 1. So an even row 2y is read by kernel row 1 alone, and the
+    Output y reads rows 2y - 1, 2y and 2y + 1. So an even row 2y is read only by kernel row 1, and the
     odd row 2y + 1 by row 2 for output y and by row 0 for output y + 1. The same holds for columns.
 
     Args:

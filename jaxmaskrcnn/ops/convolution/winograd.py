@@ -1,14 +1,14 @@
 """3x3 convolutions on CPUs by Winograd's minimal filtering: 36 products for 16 outputs instead of 144.
 
-A window of 6x6 inputs and the 3x3 kernel are both taken to 36 points, where the convolution is a
-product over channels, and the 36 results become a tile of 4x4 outputs (Lavin and Gray, "Fast
+A window of 6x6 inputs and the 3x3 kernel are both transformed to 36 points, where the convolution is a
+product over channels, and the 36 results are transformed to a tile of 4x4 outputs (Lavin and Gray, "Fast
 Algorithms for Convolutional Neural Networks", 2015):
 
     tile = A [(G kernel G') * (B window B')] A'
 
-The gradients have the same form. So all three are products of matrices, where XLA on a CPU makes the
-gradient of the kernel a convolution with a window as large as the feature map, at a third of the
-speed. Numbers are those of the plain convolution but for rounding: the relative error is about 1e-6
+The gradients have the same form. So all three are products of matrices, while XLA on a CPU computes the
+gradient of the kernel as a convolution with a window as large as the feature map, at a third of the
+speed. Results equal those of the plain convolution except for rounding: the relative error is about 1e-6
 in float32, a few times that of a plain sum.
 
 Shapes: N maps of h x w cells, C and D channels in and out, T tiles of 4x4 outputs, 36 points.
@@ -30,10 +30,10 @@ Array = jax.Array
 TILE = 4
 WINDOW = TILE + 2
 POINTS = WINDOW * WINDOW
-# Where the polynomials are evaluated, besides infinity. Points near 1 in pairs of opposite sign make
-# half of the rounding error of the usual 0, 1, -1, 2, -2.
+# The points at which polynomials are evaluated, besides infinity. Points near 1 in pairs of opposite sign
+# give half the rounding error of the usual 0, 1, -1, 2, -2.
 _FINITE = tuple(Fraction(p) for p in ("0", "5/8", "-5/8", "3/2", "-3/2"))
-# Inputs at the points that are computed at a time: larger ones leave the CPU's cache before the product.
+# Size of the transformed inputs computed at a time: larger ones leave the CPU's cache before the product.
 _BLOCK_BYTES = 9 * 2**20
 
 
@@ -115,7 +115,7 @@ def _points_to_kernel(points: Array) -> Array:
 
 
 class _Blocks(NamedTuple):
-    """How a batch of maps is cut into blocks of equal size: whole maps, or bands of rows of one map."""
+    """The division of a batch of maps into blocks of equal size: whole maps, or bands of rows of one map."""
 
     maps: int  # in a block
     rows: int  # of tiles in a block
@@ -128,18 +128,18 @@ class _Blocks(NamedTuple):
         return self.along_batch * self.along_rows
 
     def pad(self, x: Array, border: int, after: Array) -> Array:
-        """Zeros around the maps, so that every tile is full; not made before ``after``."""
+        """Pads the maps with zeros, so that every tile is full; delayed until ``after`` exists."""
         below, right = (-size % TILE + border for size in x.shape[1:3])
         return jax.lax.pad(
             x, zero_depending_on(after), ((0, 0, 0), (border, below, 0), (border, right, 0), (0, 0, 0))
         )
 
     def start(self, index: Array) -> tuple:
-        """Where a block lies. One that would not end within the maps is moved back by `jax.lax`'s slices."""
+        """The start of a block. `jax.lax` moves a slice back that would cross the end of the maps."""
         return index // self.along_rows * self.maps, index % self.along_rows * self.rows * TILE, 0, 0
 
     def repeated(self, index: Array, n: int, h: int) -> Array:
-        """bool [maps, rows, 1, 1]: what a block that was moved back has in common with the one before."""
+        """bool [maps, rows, 1, 1]: the part of a block, moved back, that the previous block contains."""
         first, row, _, _ = self.start(index)
         maps, rows = jnp.arange(self.maps), jnp.arange(self.rows * TILE)
         maps = jnp.minimum(first, n - self.maps) + maps < first
@@ -173,7 +173,7 @@ def convolve(
 ) -> Array:
     """A 3x3 convolution with stride 1 and a border of one zero, a sum and a ReLU.
 
-    Not for `jax.grad` as it stands: the gradients are `input_gradient` and `kernel_gradient`.
+    Not meant for `jax.grad`: the gradients are `input_gradient` and `kernel_gradient`.
 
     Args:
         x: [N, h, w, C].
@@ -181,7 +181,7 @@ def convolve(
         bias: [D], or None.
         shortcut: [N, h, w, D], added to the result; or None.
         relu: Whether negative results become 0.
-        block_bytes: Of the inputs at the points that are computed at a time.
+        block_bytes: Size of the transformed inputs that are computed at a time.
 
     Returns:
         [N, h, w, D].

@@ -1,4 +1,4 @@
-"""XLA's own convolutions and their gradients, which GPUs and TPUs compute fastest.
+"""XLA's own convolutions and their gradients, which are the fastest on GPUs and TPUs.
 
 Shapes: N maps of h x w cells, C and D channels in and out.
 """
@@ -25,12 +25,12 @@ def is_stem(kernel: Array, stride: int, groups: int) -> bool:
 
 
 def convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1, border=None) -> Array:
-    """XLA's convolution, without what follows it.
+    """XLA's convolution, without bias, shortcut and ReLU.
 
     Args:
         x: [N, h, w, C].
         kernel: [size, size, C / groups, D].
-        stride: Of rows and columns.
+        stride: Stride of rows and columns.
         groups: Channels are convolved in this many groups.
         border: Zeros (before, after) the rows and the columns; None for ``size // 2`` on every side.
 
@@ -47,8 +47,8 @@ def convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1, border=N
 def fold_and_convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
     """:func:`convolve`, for the stem of a ResNet with twelve channels in place of three.
 
-    GPUs and TPUs multiply blocks of channels, of which the three of an image are a small part. So 2 x 2
-    pixels become the channels of one, and the stem's 7x7 kernel of stride 2 becomes a 4x4 one of stride 1.
+    GPUs and TPUs multiply blocks of channels, of which an image's three fill only a small part. So 2 x 2
+    pixels are folded into channels, and the stem's 7x7 kernel of stride 2 becomes a 4x4 one of stride 1.
 
     Source: space-to-depth in Google's ResNets for TPUs.
     """
@@ -65,12 +65,13 @@ def fold_and_convolve(x: Array, kernel: Array, stride: int, groups: int) -> Arra
 
 
 def forward(x, kernel, bias, shortcut, stride, groups, relu, fold=True) -> Array:
-    """A convolution with what follows it; arguments as of `api.convolution`.
+    """A convolution with bias, shortcut and ReLU; arguments as for `api.convolution`.
 
-    ``fold`` says whether the stem's pixels become channels, as suits GPUs and TPUs.
+    With ``fold`` the stem's pixels are folded into channels, which is faster on GPUs and TPUs.
     """
-    # Blocks of eight output channels that are not full would be padded by passes over the whole input. As
-    # products, such predictors took a training step of 16 images from 73.7 to 72.4 ms (docs/benchmarks.md).
+    # If the number of output channels is not a multiple of eight, a convolution pads it in passes over the
+    # whole input. With products for such layers a training step of 16 images takes 72.4 ms instead of 73.7
+    # (docs/benchmarks.md).
     few = is_product(kernel, groups) and kernel.shape[-1] % 8 > 0
     if few:
         y = _product_at_stride(x, kernel, stride)

@@ -1,4 +1,4 @@
-"""Masks with eight pixels in a byte: packed on the host, unpacked on the device.
+"""Masks with eight pixels per byte: packed on the host, unpacked on the device.
 
 Shape legend: H and W the mask's height and width.
 """
@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 
 def pack_masks(masks: np.ndarray) -> np.ndarray:
-    """Eight pixels of a row in a byte, on the host.
+    """Packs eight pixels of a row into a byte, on the host.
 
     Args:
         masks: numpy bool [..., H, W].

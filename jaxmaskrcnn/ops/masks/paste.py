@@ -1,4 +1,4 @@
-"""Predicted masks pasted into the image, on the device or on the host.
+"""Pastes predicted masks into the image, on the device or on the host.
 
 Shape legend: N predicted masks, M the side of one, H and W the image's height and width, K pixels of an axis.
 Boxes are XYXY in pixels.
@@ -16,7 +16,7 @@ from jaxmaskrcnn.ops.shapes import check_shapes
 def paste_masks(
     probs: ArrayLike, boxes: ArrayLike, image_size: tuple[int, int], *, convention: str = "whole_pixels"
 ) -> Array:
-    """Predicted masks, enlarged to their boxes, in arrays of the image's size.
+    """Pastes predicted masks, resized to their boxes, into arrays of the image's size.
 
     * "whole_pixels" (torchvision): the mask gets a border of one zero cell, the box grows in
       proportion about its centre and is truncated to whole pixels, both ends included; the mask is
@@ -36,7 +36,7 @@ def paste_masks(
         one that is not finite. A cell of the mask that is not finite counts as 0.
 
     Raises:
-        ValueError: ``convention`` is something else, or an array has another shape.
+        ValueError: ``convention`` is unknown, or an array has another shape.
 
     Example:
         >>> probs, box = jnp.ones((1, 2, 2)), jnp.array([[1.0, 1, 3, 2]])
@@ -58,7 +58,7 @@ def paste_masks(
 def paste_mask_window(
     prob: ArrayLike, box: ArrayLike, image_size: tuple[int, int], *, convention: str = "whole_pixels"
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """One mask pasted as by :func:`paste_masks`, on the host, only where it can be non-zero.
+    """Pastes one mask as :func:`paste_masks` does, on the host, only where it can be non-zero.
 
     Args:
         prob: numpy [M, M].
@@ -72,7 +72,7 @@ def paste_mask_window(
         finite counts as 0.
 
     Raises:
-        ValueError: ``convention`` is something else, or an array has another shape.
+        ValueError: ``convention`` is unknown, or an array has another shape.
 
     Example:
         >>> window, corner = paste_mask_window(
@@ -100,7 +100,7 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="whole_pixels"):
         An iterator of N windows with their corners.
 
     Raises:
-        ValueError: ``convention`` is something else, or an array has another shape.
+        ValueError: ``convention`` is unknown, or an array has another shape.
     """
     check_shapes("paste_mask_windows", probs=(probs, "N M M"), boxes=(boxes, "N 4"))
     probs, boxes = np.asarray(probs, np.float32), np.asarray(boxes, np.float32)
@@ -151,7 +151,7 @@ def _axis_cells(low, high, length, cells, convention):
 
 
 def _axis_weights(low, high, pixels, cells, convention, xp):
-    """How much each cell of a mask counts in each pixel, along one axis; arguments as in `_positions`.
+    """The weight of each cell of a mask in each pixel, along one axis; arguments as for `_positions`.
 
     Returns:
         float32 [N, K, M].
@@ -163,7 +163,7 @@ def _axis_weights(low, high, pixels, cells, convention, xp):
 
 
 def _positions(low, high, pixels, cells, convention, xp):
-    """Where the pixels of an axis lie in a mask; cell k has its centre at k.
+    """The positions of an axis's pixels in a mask, where cell k has its centre at k.
 
     Args:
         low: float32 [N], the boxes' smaller coordinate.

@@ -1,4 +1,4 @@
-"""What the mask head should predict: RoIAlign of packed masks.
+"""Targets of the mask head from bitmaps: RoIAlign of packed masks.
 
 On CPUs and GPUs only the pixels that a region covers are unpacked, tile by tile: on a CPU 128 regions take
 39 ms of processor time in place of 139 (docs/benchmarks.md). On TPUs, which were not measured, whole masks
@@ -21,7 +21,7 @@ from jaxmaskrcnn.ops.roi_align.axis import AxisSamples, axis_matrix, axis_sample
 from jaxmaskrcnn.ops.roi_align.regions import RegionTaps, merge_batch
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes
 
-# Mask pixels that are unpacked at a time: 32 MB of float32.
+# Number of mask pixels that are unpacked at a time: 32 MB of float32.
 _CHUNK_PIXELS = 2**23
 
 
@@ -36,7 +36,7 @@ def mask_targets(
     image_size: Pair | None = None,
     implementation: str | None = None,
 ) -> Array:
-    """What the mask head should predict: each region's object, cropped and resampled.
+    """Targets of the mask head from bitmaps: each region's object, cropped and resampled.
 
     Both rules are RoIAlign of the full-image mask with the adaptive number of samples.
 
@@ -46,18 +46,18 @@ def mask_targets(
         index: int [P], the object that each region was matched with.
         boxes: [P, 4], XYXY in pixels of the masks.
         size: M, the side of the targets, static.
-        rule: "soft" keeps the shares of covered area in 0 to 1 (torchvision, not aligned);
-            "threshold" makes them 0 or 1 at 0.5 (Detectron2 with bitmasks, MMDetection, aligned).
+        rule: "soft" keeps the covered share of each cell, 0 to 1 (torchvision, not aligned);
+            "threshold" binarises it at 0.5 (Detectron2 with bitmasks, MMDetection, aligned).
         image_size: [2], (h, w) of the image inside the canvas, where RoIAlign's border rule
             applies; may be traced. None: (H, W).
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
-            one: "tiles_cpu", "tiles_batched" or "whole". All give the same but for rounding.
+            one: "tiles_cpu", "tiles_batched" or "whole". All give the same result except for rounding.
 
     Returns:
-        float32 [P, M, M]; zeros for an empty region under "threshold".
+        float32 [P, M, M]; zeros for an empty region with "threshold".
 
     Raises:
-        ValueError: ``rule`` or ``implementation`` is something else, or an array has another shape.
+        ValueError: ``rule`` or ``implementation`` is unknown, or an array has another shape.
 
     Example:
         >>> mask = np.zeros((1, 8, 8), bool)
@@ -101,15 +101,15 @@ def mask_targets(
 
 
 def crop_whole(size, width, packed, index, y, x, extents, chunk_pixels=_CHUNK_PIXELS):
-    """RoIAlign of masks, unpacked as a whole a few at a time, as products with a matrix for each axis.
+    """RoIAlign of whole masks, a few unpacked at a time, as products with a matrix for each axis.
 
     Args:
         size: M, static.
         width: W, static.
         packed: uint8 [G, H, ceil(W / 8)].
         index: int [P].
-        y: Samples [P] of `axis_samples` on the vertical axis.
-        x: On the horizontal one.
+        y: Samples [P] from `axis_samples` on the vertical axis.
+        x: Samples on the horizontal axis.
         extents: (h, w), float32 [P], where the border rule applies.
         chunk_pixels: Mask pixels that are unpacked at a time.
 
@@ -129,14 +129,14 @@ def crop_whole(size, width, packed, index, y, x, extents, chunk_pixels=_CHUNK_PI
 
 
 def crop_tiles_cpu(size, width, packed, index, y, x, extents):
-    """As :func:`crop_whole`, from the pixels alone that a region covers, region by region."""
+    """Like :func:`crop_whole`, but unpacks only the pixels that a region covers, region by region."""
     return _crop_tiles(
         functools.partial(tiles_cpu.pool_bits, width=width), size, packed, index, y, x, extents
     )
 
 
 def crop_tiles_batched(size, width, packed, index, y, x, extents, **limit):
-    """As :func:`crop_whole`, from the pixels alone that a region covers, many tiles at a time.
+    """Like :func:`crop_whole`, but unpacks only the pixels that a region covers, many tiles at a time.
 
     ``limit`` may be the ``batch_bytes`` of `tiles_batched.pool_bits`.
     """

@@ -3,7 +3,7 @@
 Shape legend: R regions, L pyramid levels, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins.
 
-`reference.py` is the definition. It is separable, and `axis.py` says what a bin reads on one axis. The fast
+`reference.py` is the definition. It is separable, and `axis.py` gives a bin's pixels on one axis. The fast
 implementations read the same pixels with the same weights, in different ways: `gather.py` takes pairs of a
 row tap and a column tap, `tiles_cpu.py` and `tiles_batched.py` multiply tiles of pixels with matrices.
 """
@@ -30,7 +30,7 @@ class Implementation(NamedTuple):
 
     ``pool(maps, regions)`` takes L arrays [B, H, W, C] to [R, oh, ow, C], at least float32.
     ``spread(maps, regions, cotangent)`` takes [R, oh, ow, C] to L arrays [B, H, W, C]; its ``maps`` have no
-    elements and carry shapes. ``adaptive`` says whether the number of samples may differ between regions.
+    elements and carry shapes. ``adaptive`` is whether the number of samples may differ between regions.
     """
 
     pool: Callable
@@ -45,8 +45,8 @@ IMPLEMENTATIONS = {
     "tiles_batched": Implementation(tiles_batched.pool, tiles_batched.spread, adaptive=True),
 }
 
-# What each platform computes with; "default" is for GPUs. docs/how-it-is-built.md and docs/benchmarks.md have
-# the reasons and the measurements. TPUs were not measured.
+# The implementation for each platform; "default" is for GPUs. docs/how-it-is-built.md and docs/benchmarks.md
+# have the reasons and the measurements. TPUs were not measured.
 _FIXED_POOL = {"cpu": "gather", "tpu": "gather", "default": "gather_at_once"}
 _FIXED_SPREAD = {"cpu": "tiles_cpu", "tpu": "gather", "default": "gather_at_once"}
 _ADAPTIVE = {"cpu": "tiles_cpu", "default": "tiles_batched"}
@@ -72,10 +72,10 @@ def roi_align(
         boxes: [R, 4], XYXY in pixels of the network's input.
         output_size: Bins as (oh, ow), or one number for both. Static.
         spatial_scale: Feature pixels per input pixel (1/4 on P2), a scalar. May be traced.
-        sampling_ratio: Samples per bin and axis; 0: as many as a bin has pixels, rounded up,
-            for every region on its own. Static.
-        aligned: True moves the region by half a pixel, so that pixel centres agree with the
-            input's (Detectron2, MMDetection); False does not and makes a region at least one
+        sampling_ratio: Samples per bin and axis; 0 takes as many as a bin has pixels, rounded up,
+            which differs between regions. Static.
+        aligned: True shifts the region by half a pixel, so that pixel centres agree with the
+            input's (Detectron2, MMDetection); False does not, and makes a region at least one
             feature pixel wide and high (torchvision).
         feature_size: [2], (h, w) that the border rule applies at, where the array is a larger
             canvas around the real feature map. May be traced. None: (H, W).
@@ -197,7 +197,7 @@ def _check_implementation(name, sampling_ratio):
 def _pool(implementation, maps, regions) -> Array:
     """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], at least float32.
 
-    The derivative that JAX would make of it has an array of the features' size for each tap.
+    JAX's own derivative of it would have an array of the features' size for each tap.
     """
     return _sum(implementation, maps, regions)
 

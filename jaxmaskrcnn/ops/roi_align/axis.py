@@ -1,8 +1,8 @@
-"""Where RoIAlign reads on one axis: bins, their samples, and the pixels around the samples.
+"""RoIAlign on one axis: bins, their samples, and the pixels around the samples.
 
-RoIAlign is separable, so either axis is described alone, by taps: pairs of a pixel and a weight
-whose weighted sum is a bin's mean. With a fixed number of samples only what is sampled is read.
-The adaptive number differs from region to region; a bin then reads all pixels that it touches.
+RoIAlign is separable, so each axis is described by itself, by taps: pairs of a pixel and a weight
+whose weighted sum is a bin's mean. With a fixed number of samples only the pixels around samples are read.
+The adaptive number differs between regions; a bin then reads all pixels that it touches.
 
 Shape legend: R regions, T taps of a bin.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.ops.boxes import rounded
+from jaxmaskrcnn.ops.boxes import rounded_product
 
 # Where the samples of regions lie on one axis: start, spacing and count, see `axis_samples`.
 AxisSamples = tuple[jax.Array, jax.Array, jax.Array]
@@ -45,7 +45,7 @@ def axis_samples(low, high, bins, sampling_ratio, aligned) -> AxisSamples:
         count = jnp.ceil(length / bins)
         count = count + (count * bins < length)
         count = jnp.maximum(count - ((count - 1) * bins >= length), 0)
-    # This is not a constant to XLA, so the division below is a true one.
+    # After this select XLA does not treat the count as a constant, so the division below is exact.
     count = jnp.where(jnp.isfinite(start + length), count, 0)
     return start, length / jnp.maximum(bins * count, 1), count
 
@@ -82,8 +82,8 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
     )
     bin_first = number * count
     bin_end = bin_first + count
-    # Samples within one pixel of this one: at most 4 fit into the two pixels of length. One
-    # more at either end makes rounding harmless. 6 samples or fewer are all evaluated.
+    # Samples within one pixel of this one: at most 4 fit into a length of two pixels. One more at
+    # either end makes rounding harmless. Of bins with 6 samples or fewer all are evaluated.
     nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
     first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
     sample = first + jnp.arange(6)  # [..., 6]
@@ -94,8 +94,8 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
 
 def _position(start, spacing, sample):
     # A sample may lie exactly on the border. XLA would contract the product and the sum into one fused
-    # multiply-add, which rounds once instead of twice and can put such a sample outside.
-    return start + rounded((sample + 0.5) * spacing)
+    # multiply-add, which rounds once instead of twice and can place such a sample outside.
+    return start + rounded_product((sample + 0.5) * spacing)
 
 
 def _neighbours(position, extent):
@@ -150,7 +150,7 @@ class Window(NamedTuple):
 
     def size(self):
         """The number of taps of a bin, a traced number."""
-        # Of the widest bin: the weights are zero beyond a bin's own pixels.
+        # The widest bin determines it: weights beyond a bin's own pixels are zero.
         return (self.last - self.first).max(initial=0) + 1
 
     def tap(self, k):

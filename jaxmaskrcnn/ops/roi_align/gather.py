@@ -2,7 +2,7 @@
 
 Used with a fixed number of samples: tap by tap on CPUs (forward) and TPUs, all taps at once on GPUs.
 
-Tap by tap nothing larger than the output is ever in memory, on any platform. On a GPU all taps at once are
+Tap by tap, nothing larger than the output is ever in memory, on any platform. On a GPU all taps at once are
 twice as fast, because XLA gathers, weights and sums in one kernel without an array of all taps, and reads the
 pixels that neighbouring bins share from the cache: 0.44 in place of 0.92 ms forward and 1.5 in place of 3.1
 backward, for 512 regions of each of 8 images (docs/benchmarks.md).
@@ -23,10 +23,10 @@ def sum_taps(maps, regions):
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: R of them.
+        regions: R regions.
 
     Returns:
-        [R, oh, ow, C], at least float32: sums over bfloat16 features are made in float32.
+        [R, oh, ow, C], at least float32: bfloat16 features are summed in float32.
     """
     flat = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps])
     base = regions.base(maps)
@@ -50,7 +50,7 @@ def spread_taps(maps, regions, cotangent):
 
     Args:
         maps: L arrays [B, H, W, 0], for their shapes.
-        regions: As there.
+        regions: As in :func:`sum_taps`.
         cotangent: [R, oh, ow, C].
 
     Returns:
@@ -67,7 +67,7 @@ def spread_taps(maps, regions, cotangent):
 
 def sum_taps_at_once(maps, regions):
     """:func:`sum_taps` for a fixed number of taps; arguments and result as there."""
-    # Without the barrier XLA fuses the concatenation into the gather, and each read chooses among the maps.
+    # Without the barrier XLA fuses the concatenation into the gather, and each read selects among the maps.
     flat = jax.lax.optimization_barrier(jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]))
     index, weight = regions.taps(*regions.base(maps))
     pixels = flat.at[index].get(mode="promise_in_bounds")  # [R, oh, ow, T, C]
@@ -84,12 +84,12 @@ def spread_taps_at_once(maps, regions, cotangent):
 
 
 def zeros(maps, cotangent):
-    """A gradient of 0 for all pixels of L maps [B, H, W, 0] in one list, [sum of B H W, C]."""
+    """Zeros for the gradients of all pixels of L maps [B, H, W, 0] in one list, [sum of B H W, C]."""
     return jnp.full((sum(_pixels(maps)), cotangent.shape[-1]), zero_depending_on(cotangent))
 
 
 def maps_of(flat, maps):
-    """Such a list as maps [B, H, W, C]."""
+    """Splits a list of all pixels, as from `zeros`, into maps [B, H, W, C]."""
     parts = jnp.split(flat, np.cumsum(_pixels(maps))[:-1])
     return tuple(part.reshape(*f.shape[:3], -1) for part, f in zip(parts, maps, strict=True))
 

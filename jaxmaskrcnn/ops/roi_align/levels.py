@@ -1,4 +1,4 @@
-"""Which level of a feature pyramid a box is pooled from (FPN, equation 1).
+"""Assigns boxes to the levels of a feature pyramid that they are pooled from (FPN, equation 1).
 
 Shape legend: R boxes.
 """
@@ -37,7 +37,7 @@ def assign_levels(
         int32 [R], ``min_level`` to ``max_level``; an empty box gets ``min_level``.
 
     Raises:
-        ValueError: ``rule`` is something else, or ``boxes`` has another shape.
+        ValueError: ``rule`` is unknown, or ``boxes`` has another shape.
 
     Example:
         >>> boxes = jnp.array([[0.0, 0, 50, 50], [0, 0, 224, 224], [0, 0, 900, 900]])
@@ -75,9 +75,9 @@ _LEVELS = range(-4, 13)
 def _smallest_areas(rule):
     """The smallest float32 area in square pixels that belongs to each of `_LEVELS`.
 
-    A box on a boundary lies within a rounding error of another level, and a division or logarithm
-    that rounds otherwise than torch's (a compiler's, an accelerator's) would put it there. So the
-    formulas are evaluated here, as torch does in float32, and the device only compares.
+    A box on a boundary lies within a rounding error of another level, and a compiler's or accelerator's
+    division or logarithm that rounds differently from torch's would move it there. So the formulas are
+    evaluated here, as torch does in float32, and the device only compares.
     """
     smallest = []
     for level in _LEVELS:

@@ -1,4 +1,4 @@
-"""Regions of several feature maps of several images, and how `vmap` makes one list of them.
+"""Regions of several feature maps of several images, which `vmap` merges into one list.
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins.
@@ -14,9 +14,9 @@ from jaxmaskrcnn.ops.roi_align.axis import Taps, Window, axis_samples, fixed_tap
 
 
 class RegionTaps(NamedTuple):
-    """Where regions lie in the feature maps of a batch of images, L arrays [B, H_l, W_l, C].
+    """The taps of regions in the feature maps of a batch of images, L arrays [B, H_l, W_l, C].
 
-    ``level`` and ``image`` int [R] say in which map of which image.
+    ``level`` and ``image`` int [R] give each region's map and image.
     """
 
     level: jax.Array
@@ -95,10 +95,10 @@ def make_regions(
 
 
 def merge_batch(function):
-    """A function of L arrays [B, H, W, C], regions, and arrays of R rows, which `vmap` calls only once.
+    """Makes `vmap` call a function of L arrays [B, H, W, C], regions, and arrays of R rows only once.
 
     It is called with one long list of the regions of all elements, and with their maps as one large batch. A
-    batch of loops would run as long as the longest one and copy what the others carry.
+    batched loop would run as long as the longest one and copy the values that the others carry.
     """
     function = jax.custom_batching.custom_vmap(function)
 

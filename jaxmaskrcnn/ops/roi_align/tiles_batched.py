@@ -1,13 +1,13 @@
-"""RoIAlign by many tiles of many regions at a time.
+"""RoIAlign that computes many tiles of many regions at a time.
 
 Used on GPUs and TPUs for the adaptive number of samples, and on GPUs for mask targets.
 
 A region reads as many pixels as it covers, and regions differ a thousandfold in size. So the regions are cut
-into tiles of equal size, which are computed in batches, whichever regions they belong to: what a
-tile adds to its region's bins is ``rows @ tile @ columns.T``. The gradient is the same with the matrices
-transposed. On CPUs `tiles_cpu.py` does it tile by tile.
+into tiles of equal size, which are computed in batches, whichever regions they belong to: a tile
+contributes ``rows @ tile @ columns.T`` to its region's bins. The gradient is the same with the matrices
+transposed. On CPUs `tiles_cpu.py` does this tile by tile.
 
-Sums of a bin's tiles are made in no fixed order, as all scatters of XLA are on a GPU.
+The tiles of a bin are added in no fixed order, like all scatters of XLA on a GPU.
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, K tiles of a batch, T a tile's side in pixels.
@@ -23,7 +23,7 @@ from jaxmaskrcnn.ops.roi_align.gather import maps_of, zeros
 
 TILE = 16
 BITS_TILE = 64  # in masks, whose pixels have one channel
-# Pixels of a batch of tiles, in float32.
+# Size of the pixels of a batch of tiles, in float32.
 _BATCH_BYTES = 2**27
 
 
@@ -65,7 +65,7 @@ def _cut(regions, side, align=1):
 
 
 def _weights(taps, region, pixel):
-    """What each pixel of a tile counts in each bin of its region, float32 [K, bins, T]."""
+    """The weight of each pixel of a tile in each bin of its region, float32 [K, bins, T]."""
     return jax.vmap(lambda r, pixel: jax.tree.map(lambda x: x[r], taps).matrix(pixel))(region, pixel)
 
 

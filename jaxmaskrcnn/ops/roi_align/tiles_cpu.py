@@ -1,10 +1,10 @@
-"""RoIAlign on a CPU, region by region: tiles of the feature maps times the weights of their rows and columns.
+"""RoIAlign on a CPU, region by region: products of tiles of the maps with weights of rows and columns.
 
 Used on CPUs for the gradient and for the adaptive number of samples, and for mask targets.
 
 XLA's CPU backend scatters pixel by pixel, one after the other, and reads a pixel once for every tap.
-Here a region is cut into tiles of at most 12 x 12 pixels, and what a tile adds to the bins is
-``rows @ tile @ columns.T``: two products of small matrices, which stay in the processor's cache. The
+Here a region is cut into tiles of at most 12 x 12 pixels, and a tile contributes
+``rows @ tile @ columns.T`` to the bins: two products of small matrices, which stay in the CPU's cache. The
 gradient is the same with the matrices transposed, added to the gradient map in place. With the adaptive
 number of samples, 512 regions with their gradient take 0.3 s of processor time in place of 3.2 s by single
 pixels (docs/benchmarks.md). Loops run over the regions of one level at a time, so that the levels need not be
@@ -22,7 +22,7 @@ from jax import lax
 
 from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
-# Larger tiles have more pixels that no bin reads, smaller ones more products.
+# Larger tiles contain more pixels that no bin reads; smaller ones need more products.
 TILE = 12
 BITS_TILE = 64  # in masks, whose pixels have one channel
 
@@ -160,7 +160,7 @@ def _tile(regions, rows, columns, r, tile, shape, side):
                                       (columns, regions.columns, tile % across, 2)):  # fmt: skip
         pixels = _tile_shape(shape, side)[axis]
         first = tiles.first[r] + side * number
-        # At the border a tile begins earlier, with pixels that the tile before it has counted.
+        # A tile that would cross the border begins earlier, with pixels that the previous tile has counted.
         start = jnp.minimum(first, shape[axis] - pixels)
         pixel = start + jnp.arange(pixels)
         own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, r, keepdims=False), taps)  # noqa: B023

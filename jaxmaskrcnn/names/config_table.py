@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ConfigError, Level, ModelConfig
 from jaxmaskrcnn.config.paths import part_classes, replace, type_of
-from jaxmaskrcnn.convert.configs.conversions import Conversion, only, short
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.conversions import Conversion, only, short
 
 log = logging.getLogger(__name__)
 
