@@ -34,6 +34,7 @@ from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import dry_run, setup
+from jaxmaskrcnn.utils import compilation_cache
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -89,17 +90,17 @@ def commands(text: str) -> list[list[str]]:
 
 def ci_commands() -> list[list[str]]:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    return [
-        shlex.split(line) for line in lines if re.match(r"(pip|ruff|pyright|lint-imports|pytest)\b", line)
-    ]
+    tools = re.compile(r"(pip|ruff|pyright|lint-imports|pytest)\b")
+    return [shlex.split(line) for line in lines if tools.match(line)]
 
 
 # -- running
 
 
 @pytest.fixture
-def one_process():
-    """Commands set up logging and flags for a process of their own; tests share one."""
+def one_process(monkeypatch):
+    """Commands set up logging, flags and a cache for a process of their own; tests share one."""
+    monkeypatch.setattr(compilation_cache, "enable", lambda: None)
     root, ours = logging.getLogger(), logging.getLogger("jaxmaskrcnn")
     kept = [(log, list(log.handlers), log.level, log.propagate) for log in (root, ours)]
     verbosity = absl_logging.get_verbosity()
@@ -131,7 +132,6 @@ def desk(tmp_path, monkeypatch, one_process):
         return config.replace({k: v for k, v in SMALL_MODEL.items() if not k.startswith(left_out)})
 
     make_config = jaxmaskrcnn.model_config
-    # The pages name presets, whose models are too large for a test.
     monkeypatch.setattr(jaxmaskrcnn, "model_config", narrow)
     monkeypatch.setattr(choice, "model_config", narrow)
     for library, name in CHECKPOINTS.items():
@@ -145,7 +145,7 @@ def desk(tmp_path, monkeypatch, one_process):
     bias = detector.box_head.cls_score.bias
     bias[...] = bias[...].at[shapes.foreground_offset].set(3.0)  # it takes everything for a circle
     jaxmaskrcnn.save_model(detector, "models/shapes")
-    # The pages write some hundred images; four of them have the same effect.
+    # Pages make some hundred pictures; what is done with each is the same.
     few = lambda directory, count, size, seed: write_shapes(directory, min(count, 4), size, seed)  # noqa: E731
     monkeypatch.setattr(jaxmaskrcnn.data, "write_shapes", few)
     return tmp_path
@@ -173,7 +173,6 @@ def nothing_computed():
     def predict(head: MaskHead, pooler, found: Detections):
         return {"masks": jnp.full((*found.valid.shape, 28, 28), 0.8)}
 
-    # The pages run whole trainings and predictions, whose computations are tested elsewhere.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "make_train_step", still)
         patch.setattr(dry_run, "compile_step", lambda *_: dry_run.Compiled(1.0, 1, 1))

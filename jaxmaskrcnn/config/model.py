@@ -146,10 +146,10 @@ class ModelConfig(Part):
         """Side of the regions that a head sees.
 
         Args:
-            pool: Of the head.
+            pool: The head's pooling.
 
         Returns:
-            S.
+            The side in cells.
         """
         return self.trunk.side(pool.size) if self.trunk else pool.size
 

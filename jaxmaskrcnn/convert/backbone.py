@@ -102,10 +102,12 @@ class WithBackbone(Protocol):
     Attributes:
         config: Its configuration.
         backbone: A module whose ``body`` is a `ResNet`.
+        trunk: The module of ``config.trunk``; needed only where there is one.
     """
 
     config: ModelConfig
     backbone: Any
+    trunk: Any
 
 
 def load_backbone(model: WithBackbone, path: str | os.PathLike) -> BackboneReport:

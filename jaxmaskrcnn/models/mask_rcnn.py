@@ -7,6 +7,7 @@ slots, D detection slots, K object classes, M the side of a mask.
 import fnmatch
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,9 @@ class MaskRCNN(nnx.Module):
         config: Architecture and conventions.
         rngs: Random keys of the initial weights.
 
+    Raises:
+        ConfigError: The configuration has several box stages.
+
     Attributes:
         config: ModelConfig.
         backbone: `Backbone`, a ResNet and FPN for example.
@@ -44,6 +48,9 @@ class MaskRCNN(nnx.Module):
         trunk: Layers between pooled regions and heads, or None.
         box_head: BoxHead.
         mask_head: MaskHead, or None.
+
+    Raises:
+        ConfigError: The box head has another number of stages than one.
 
     Example:
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
@@ -60,7 +67,8 @@ class MaskRCNN(nnx.Module):
                 f"box.stages has {len(config.box.stages)} entries; give one; cascades are not supported yet."
             )
         self.config = config
-        channels, c = config.region_channels, dict(dtype=config.compute.dtype, rngs=rngs)
+        channels = config.region_channels
+        c: dict[str, Any] = dict(dtype=config.compute.dtype, rngs=rngs)
         self.backbone = Backbone(config, rngs=rngs)
         self.rpn = RPNHead(config.rpn, config.levels, **c)
         self.trunk = config.trunk and build(config.trunk, config.backbone, **c)
@@ -108,7 +116,7 @@ class MaskRCNN(nnx.Module):
         """
         rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
         objectness, deltas = self.rpn(levels, pass_ or Pass(batch.extents))
-        sizes = tuple(x.shape[1:3] for x in levels)
+        sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
         anchors = jax.vmap(lambda extent: image_anchors(sizes, strides, extent, rpn.anchors))(batch.extents)
         select = functools.partial(select_proposals, config=rpn, level_sizes=sizes, train=train)
         proposals = jax.vmap(
@@ -204,7 +212,7 @@ class MaskRCNN(nnx.Module):
             rng: Key for sampling, a scalar; None takes the lowest indices first.
 
         Returns:
-            Scalars by name: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with a
+            A scalar each: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with a
             mask head, loss_mask. Their sum is what training minimises.
         """
         return losses.reduce_terms(self.loss_terms(batch, rng))
@@ -252,6 +260,7 @@ class MaskRCNN(nnx.Module):
         Returns:
             float32 [B, D, M, M], probabilities inside of the boxes; zeros where not valid.
         """
+        assert self.mask_head is not None
         found = Detections(boxes, jnp.zeros(valid.shape), labels, None, valid)
         return self.mask_head.predict(self.pooler(batch, levels), found)["masks"]
 

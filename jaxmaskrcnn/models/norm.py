@@ -74,7 +74,7 @@ class FrozenBatchNorm(nnx.Module):
 
         Args:
             x: [B, h, w, C].
-            mask: Unused; all norm layers have the same arguments.
+            mask: [B, h, w, 1]; unused, because all norm layers have the same arguments.
             train: Unused, likewise.
 
         Returns:

@@ -243,7 +243,7 @@ def test_another_config_for_the_same_arrays(saved):
     with pytest.raises(UserError, match="do not fit") as error:
         load_model(saved, "torchvision/maskrcnn_resnet50_fpn")
     assert "backbone.body.layer1.0.conv3.kernel" in str(error.value)
-    assert "box_head.fcs.0.kernel (392, 16), the model has (12544, 1024)" in str(error.value)
+    assert "box_head.fcs.0.kernel (392, 16), in the model (12544, 1024)" in str(error.value)
 
 
 def test_new_heads_for_another_number_of_classes(saved, caplog):
@@ -358,7 +358,7 @@ def test_all_arrays_that_do_not_fit_are_listed(copy):
     for words in (
         "2 missing:\n  backbone.body.conv1.kernel\n  rpn.cls_logits.bias",
         "1 not in the model:\n  surplus",
-        "1 of another shape:\n  rpn.bbox_pred.bias (5,), the model has (12,)",
+        "1 of another shape:\n  rpn.bbox_pred.bias (5,), in the model (12,)",
     ):
         assert words in str(error.value)
 

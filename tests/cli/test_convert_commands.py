@@ -260,6 +260,8 @@ def test_conventions_that_a_library_does_not_have_are_told(tmp_path):
 def test_settings_are_read_back_as_the_models_own(tmp_path, library):
     """Of every preset, and of settings that no preset has."""
     names = [name for name in list_models() if name.startswith(f"{library}/") and "small" not in name]
+    if library == "detectron2":  # its yaml has no RegNet
+        names = [name for name in names if model_config(name).backbone.kind == "resnet"]
     odd = {
         "num_classes": 7,
         "detections.score_threshold": 0.3,

@@ -382,7 +382,7 @@ def test_every_old_name_leads_to_settings_that_exist():
     assert len(places) == len(set(places))
     own = {"num_classes", "categories", "background"}
     # What is new since: several anchor sizes a level, and models without a pyramid.
-    new = {"rpn.anchors.order", "backbone.outputs", "box.average", "trunk"}
+    new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk"}
     assert SETTINGS.keys() - set(places) - own == new
 
 

@@ -180,7 +180,7 @@ def test_evaluation_visits_every_image_once():
     plans = eval_plans(data, MODEL, config(eval_batch_size=4, max_canvases=2))
     index = np.concatenate([p.index for p in plans])
     assert sorted(index[index >= 0]) == list(range(29))
-    sizes = resized_sizes(data.sizes, 64, 128, "detectron2")
+    sizes = resized_sizes(data.sizes, 64, 128, "round_two_steps")
     for plan in plans:
         assert len(plan.index) == 4 and not plan.flip.any()
         real = plan.index >= 0

@@ -128,7 +128,7 @@ def test_mistakes_leave_no_file(model, directory, tmp_path, capsys, monkeypatch)
     for option, said in (
         (
             "--canvas=100x128",
-            "the canvas is 100x128, and its sides have to be multiples of 32; give 128x128.",
+            "the canvas is 100x128, and its sides must be multiples of 32; give 128x128.",
         ),
         ("--canvas=0x0", "give 32x32."),
         ("--canvas=128", "--canvas is '128'; give a height and a width such as 832x1344."),

@@ -64,7 +64,7 @@ def paste_mask_window(
         prob: numpy [M, M].
         box: [4], XYXY in pixels of the image.
         image_size: (H, W).
-        convention: As in :func:`paste_masks`.
+        convention: As in :func:`paste_masks`: "whole_pixels" (torchvision) or "grid_sample" (Detectron2).
 
     Returns:
         (window, (y, x)): numpy float32 [h, w] and the image pixel of its corner. It is empty
