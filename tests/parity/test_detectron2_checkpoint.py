@@ -27,6 +27,7 @@ from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.evaluation.evaluate import coco_results
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.models.backbones.resnet import ResNet
+from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.zoo.lookup import model_config
 
 SHARED = ROOT / ".." / "shared"
@@ -103,7 +104,7 @@ class Holder(nnx.Module):
     def __init__(self, config):
         self.config = config
         self.backbone = nnx.Module()
-        self.backbone.body = ResNet(config, rngs=nnx.Rngs(0))
+        self.backbone.body = ResNet(config.backbone, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def imagenet_features(weights):
         load_backbone(model, weights / "R-50.pkl")
         batch = make_batch(config, [image])
         np.testing.assert_array_equal(batch.image_sizes[0], GOLDEN["backbone/size"])
-        stages = jax.jit(lambda m, x, e: m(x, e))(model.backbone.body, batch.images, batch.extents)
+        stages = jax.jit(lambda m, x, e: m(x, Pass(e)))(model.backbone.body, batch.images, batch.extents)
         errors = []
         for i, ours in enumerate(stages, start=2):
             assert ours.shape == tuple(GOLDEN[f"backbone/C{i}_shape"])
