@@ -31,6 +31,26 @@ class Centres(Field):
     points: np.ndarray
     name = "centres"
 
+    @classmethod
+    def parse(cls, entry, size, columns, required):
+        return {"centres": entry["centre"]}
+
+    @classmethod
+    def read(cls, columns, size):
+        return cls(np.float32(columns["centres"]))
+
+    @classmethod
+    def from_target(cls, target, image, fields):
+        return cls(np.float32(target["centres"]))
+
+    @classmethod
+    def room(cls, counts, model, *, augmented):
+        return 1
+
+    @classmethod
+    def slots(cls, batch, objects, canvas, room):
+        return {"centres": np.zeros((batch, objects, 2), np.float32)}
+
     def transform(self, geometry, kernel):
         return Centres(geometry.points(self.points))
 

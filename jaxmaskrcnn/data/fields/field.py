@@ -5,6 +5,7 @@ A `Field` holds the values of all objects of one image and is never changed: eve
 Shape legend: G objects of an image, H, W the height and width of the canvas.
 """
 
+import abc
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -39,7 +40,7 @@ class TargetImage(NamedTuple):
     model: ModelConfig
 
 
-class Field:
+class Field(abc.ABC):
     """One property of the objects of an image.
 
     Attributes:
@@ -55,6 +56,7 @@ class Field:
     # From an annotation to a record.
 
     @classmethod
+    @abc.abstractmethod
     def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
         """Checks this field of an entry of a json's 'annotations'.
 
@@ -70,7 +72,6 @@ class Field:
         Raises:
             BadAnnotation: The entry cannot be used.
         """
-        raise NotImplementedError
 
     @classmethod
     def annotated_area(cls, columns: Mapping, size: tuple[int, int]) -> float | None:
@@ -89,6 +90,7 @@ class Field:
     # From a record, or from the arrays that a user gives, to objects.
 
     @classmethod
+    @abc.abstractmethod
     def read(cls, columns: Mapping, size: tuple[int, int]) -> "Field":
         """The field of a record's objects.
 
@@ -96,7 +98,6 @@ class Field:
             columns: The record's objects, by column.
             size: ``(height, width)`` of the image in pixels.
         """
-        raise NotImplementedError
 
     @classmethod
     def is_required(cls, target: Mapping, model: ModelConfig) -> bool:
@@ -104,6 +105,7 @@ class Field:
         return False
 
     @classmethod
+    @abc.abstractmethod
     def from_target(
         cls, target: Mapping, image: TargetImage, fields: Mapping[str, "Field"]
     ) -> "Field | None":
@@ -120,7 +122,6 @@ class Field:
         Raises:
             UserError: It has the wrong type, shape or values.
         """
-        raise NotImplementedError
 
     def counts(self) -> dict[str, int]:
         """The same figures as ``count``, for these objects."""
@@ -128,6 +129,7 @@ class Field:
 
     # The transforms of an image also transform the fields of its objects.
 
+    @abc.abstractmethod
     def transform(self, geometry: Geometry, kernel: str) -> "Field":
         """Applies an image's crop, rotation, resize, flip and window.
 
@@ -135,7 +137,6 @@ class Field:
             geometry: The transforms.
             kernel: ``InputConfig.resize_kernel``, for a field that is sampled.
         """
-        raise NotImplementedError
 
     def clip(self, size: tuple[int, int]) -> "Field":
         """Removes the parts that lie outside an image of ``(height, width)``."""
@@ -149,13 +150,13 @@ class Field:
         """
         return self
 
+    @abc.abstractmethod
     def take(self, chosen: np.ndarray) -> "Field":
         """The field of some objects only; ``chosen`` int [chosen]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def join(self, other: "Field") -> "Field":
         """The field of these objects followed by those of ``other``."""
-        raise NotImplementedError
 
     # Properties of the objects that the fields can compute.
 
@@ -174,6 +175,7 @@ class Field:
     # From objects to targets.
 
     @classmethod
+    @abc.abstractmethod
     def room(cls, counts: Mapping[str, int], model: ModelConfig, *, augmented: bool) -> int:
         """How much room an object needs for this field in the targets; 0 where the model needs none.
 
@@ -182,7 +184,6 @@ class Field:
             model: Configuration of the model.
             augmented: Whether objects are cropped, turned and pasted.
         """
-        raise NotImplementedError
 
     @classmethod
     def is_loaded(cls, room: int, has_masks: bool, augmented: bool) -> bool:
@@ -190,6 +191,7 @@ class Field:
         return room > 0
 
     @classmethod
+    @abc.abstractmethod
     def slots(cls, batch: int, objects: int, canvas: tuple[int, int], room: int) -> dict[str, Any]:
         """This field's arrays of ``Targets``, with every slot free; None where there is no room.
 
@@ -199,8 +201,8 @@ class Field:
             canvas: Height and width in pixels.
             room: From ``room``.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def fill(self, targets: Targets, image: int) -> None:
         """Writes the objects into the first slots of an image.
 
@@ -208,7 +210,6 @@ class Field:
             targets: Targets with arrays from ``slots``; changed in place.
             image: The image's position in the batch.
         """
-        raise NotImplementedError
 
 
 def is_number(value) -> bool:
