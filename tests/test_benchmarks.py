@@ -1,7 +1,8 @@
 """The benchmarks of operators, data, growth and whole runs: their parts, and that they run."""
 
-import importlib
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,20 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture
 def load(monkeypatch):
-    """A script of the folder by its name."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module
+    """A script of the folder by its name.
+
+    It is read from its path: ``data`` is the name of a folder of tests as well.
+    """
+    monkeypatch.syspath_prepend(str(FOLDER))  # The scripts import one another.
+
+    def script(name):
+        spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # Where dataclasses look up their annotations.
+        spec.loader.exec_module(module)
+        return module
+
+    return script
 
 
 def test_spreads_tables_and_files(load, tmp_path):
