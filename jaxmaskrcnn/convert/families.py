@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from jaxmaskrcnn.convert.structure import has_part
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.prefixes import WRAPPERS
 
@@ -17,10 +18,13 @@ class Family(NamedTuple):
     Attributes:
         title: For the message: "is TITLE".
         telltale: Pattern of a part of a name, from one of its dots on, that only such models have.
+        part: The kind of part that reads such models: where there is one, they are supported and the row does
+            not count.
     """
 
     title: str
     telltale: str
+    part: str = ""
 
 
 # The first that fits counts, so that what says most about a model stands first.
@@ -50,12 +54,11 @@ FAMILIES = (
         "Cascade R-CNN or Hybrid Task Cascade",
         r"roi_heads\.box_predictor\.\d+\.|roi_head\.(bbox|mask)_head\.\d+\.|roi_head\.semantic_head\.",
     ),
-    Family("an R-CNN on C4", r"roi_heads\.res5\.|roi_head\.shared_head\."),
+    Family("an R-CNN on C4", r"roi_heads\.res5\.|roi_head\.shared_head\.", "res5"),
     Family("an R-CNN on dilated C5 (DC5)", r"backbone\.res5\."),
     Family("an R-CNN with deformable convolutions", r"conv2_offset\.|conv2\.conv_offset\."),
-    Family(
-        "a detector on a RegNet", r"(bottom_up|backbone|body)\.(s\d\.b\d+|trunk_output|stem\.conv\.weight)\b"
-    ),
+    Family("a detector on a RegNet", r"(bottom_up|backbone)\.(s\d\.b\d+|stem\.conv\.weight)\b", "regnet"),
+    Family("a detector on torchvision's RegNet", r"(backbone|body)\.trunk_output\b"),
     Family(
         "a Vision Transformer or a detector on one",
         r"(blocks\.\d+\.(attn|norm1)|patch_embed\.proj|encoder\.layers\.encoder_layer_\d+)\.",
@@ -93,13 +96,15 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         UserError: The names are those of a ResNet without heads, or of a model of ``FAMILIES``.
 
     Example:
-        >>> refuse_other_families(["roi_heads.res5.0.conv1.weight"], "c4.pkl")  # doctest: +ELLIPSIS
+        >>> refuse_other_families(["sem_seg_head.predictor.weight"], "fpn.pkl")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: c4.pkl is an R-CNN on C4 (it has roi_heads.res5.0.conv1.weight), ...
+        jaxmaskrcnn.errors.UserError: fpn.pkl is Panoptic FPN (it has sem_seg_head.predictor.weight), ...
     """
     names = list(names)
     for family in FAMILIES:
+        if has_part(family.part):
+            continue
         telltale = re.compile(rf"(^|\.)({family.telltale})")
         if found := next(filter(telltale.search, names), None):
             raise UserError(

@@ -40,7 +40,7 @@ def backbone_prefix(library: str, neck: Any) -> str:
 
 def _places() -> tuple[str, ...]:
     """The parts of a model with arrays; the neck comes first, as the names of a backbone depend on it."""
-    places = [field.name for field in dataclasses.fields(ModelConfig) if _classes(field.name)]
+    places = [field.name for field in dataclasses.fields(ModelConfig) if classes_with_names(field.name)]
     return tuple(sorted(places, key=lambda place: place != "neck"))
 
 
@@ -103,7 +103,7 @@ def read_structure(library: str, arrays: Mapping[str, np.ndarray], what: str) ->
 def _read_part(
     place: str, names_of: Callable[[Any], Names], arrays: Mapping[str, np.ndarray], what: str
 ) -> dict[str, Any]:
-    classes = _classes(place)
+    classes = classes_with_names(place)
     for kind, part_class in classes.items():
         part = part_class()
         # The names of a part can depend on what they show, as where a library numbers its layers through.
@@ -140,14 +140,21 @@ def part_of(structure: Mapping[str, Any], place: str) -> Any:
     if kind is None:
         return None
     own = {path: value for path, value in structure.items() if path.startswith(f"{place}.")}
-    return replace(_classes(place)[kind](), {path.removeprefix(f"{place}."): x for path, x in own.items()})
+    return replace(
+        classes_with_names(place)[kind](), {path.removeprefix(f"{place}."): x for path, x in own.items()}
+    )
 
 
-def _classes(place: str) -> dict[str, type]:
+def classes_with_names(place: str) -> dict[str, type]:
     """The classes with names that a place can hold, by their kind; "" where there is one without a kind."""
     expected = type_of(ModelConfig(), place)
     classes = part_classes(expected) or ({"": expected} if isinstance(expected, type) else {})
     return {kind: part_class for kind, part_class in classes.items() if hasattr(part_class, "names")}
+
+
+def has_part(kind: str) -> bool:
+    """Whether some part of a model can be of a kind, such as "regnet", and has names for its arrays."""
+    return bool(kind) and any(kind in classes_with_names(place) for place in _places())
 
 
 def config_structure(config: ModelConfig) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Settings:
         path: Of the file, for messages.
     """
 
-    def __init__(self, values: Mapping[str, Any], library: str, path: str):
+    def __init__(self, values: dict[str, Any], library: str, path: str):
         self.values, self.library, self.path = values, library, path
         self._problems: list[tuple[str, str, bool]] = []  # key, text, whether of training only
         self._first: dict[str, tuple[Setting, Any]] = {}  # by path, what gave it first

@@ -142,6 +142,9 @@ def rounded(value: float) -> float:
 
 FLAG = choice({True: True, False: False})
 FRACTION = number(0, 1)
+# Detectron2's norm layers; batch norm over several devices is batch norm.
+DETECTRON2_BN = dict.fromkeys(("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"), "bn")
+DETECTRON2_NORM = choice({"": "none", "GN": "gn", **DETECTRON2_BN})
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -10,6 +10,9 @@ configuration class names the file in its ``names``. Paths are those of the mode
   a neck says in ``BACKBONE`` what that is.
 - A backbone that MMDetection has under a name of its own says that in ``MMDET``, and has functions for its
   settings, ``read_mmdet`` and ``write_mmdet``, as those of `convert/mmdet/parts.py`.
+- A part that Detectron2's yaml files can have says in ``DETECTRON2`` under which name (a backbone: which of
+  the library's functions build it, and the kind of neck that each adds), has functions for its settings,
+  ``read_detectron2`` and ``write_detectron2``, and lists the keys of these in ``DETECTRON2_KEYS``.
 - A trunk's ``names`` takes the backbone, and ``of_backbone`` has its rows in a file of the backbone alone.
 """
 

@@ -225,7 +225,7 @@ def test_settings_override_fields():
         ("--config.model.rpn=3", "config.model.rpn is a section; set one of its fields"),
         ("--config.model.rpn.anchors.sizes=a,8", "config.model.rpn.anchors.sizes is 'a,8'; give groups of"),
         ("--config.model.rpn.batch_size=0", "config.model.rpn.batch_size is '0'; give a whole number from 1"),
-        ("--config.model.backbone=vgg", "backbone is 'vgg'; give 'resnet' or 'regnet'."),
+        ("--config.model.backbone=vgg", "backbone is 'vgg'; give 'resnet'"),
         ("--config.model.mask_head=False", "The setting mask_head is called mask now; use that name."),
         ("--config.model.rpn_post_nms_test=9", "rpn_post_nms_test is called rpn.post_nms_test now; use that"),
         ("--config.model.delta_clamp=both", "rpn.delta_clamp and box.delta_clamp now; use these names."),

@@ -10,6 +10,7 @@ from conversion_helpers import refusal, write_config
 from folders import ROOT
 
 from jaxmaskrcnn.convert.config_files import config_from_file
+from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.zoo.lookup import COCO_80, model_config
 
 SHARED = ROOT / ".." / "shared"
@@ -320,6 +321,27 @@ def test_yaml_unknown_keys_are_listed_with_suggestions(tmp_path):
     assert "TEST.DETECTION_PER_IMAGE is no setting of Detectron2's that is known" in message
     assert "did you mean TEST.DETECTIONS_PER_IMAGE?" in message
     assert "did you mean MODEL.ROI_HEADS.NUM_CLASSES?" in message
+
+
+def test_heads_on_one_map_of_the_backbone(tmp_path):
+    """Detectron2's ordinary heads need no pyramid: any map of the ResNet will do."""
+    maps = {"MODEL.RESNETS.OUT_FEATURES": ["res5"], "MODEL.RPN.IN_FEATURES": ["res5"]}
+    heads = {
+        "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+        "MODEL.ROI_HEADS.IN_FEATURES": ["res5"],
+        "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+        "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+    }
+    config = config_from_file(write_yaml(tmp_path, maps | heads, base=None))
+    assert (config.neck, config.trunk, config.backbone.outputs) == (None, None, (5,))
+    assert config.input.pad_divisor == 1 and config.region_channels == 2048
+    text, differences = export_settings(config, "detectron2")
+    (tmp_path / "again.yaml").write_text(text)
+    assert differences == () and config_from_file(tmp_path / "again.yaml") == config
+    message = refusal(write_yaml(tmp_path, maps | heads | {"MODEL.ROI_BOX_HEAD.NUM_FC": 0}, base=None))
+    assert "MODEL.ROI_BOX_HEAD.NUM_FC is 0; supported: 1 or more" in message
+    message = refusal(write_yaml(tmp_path, maps | heads | {"MODEL.BACKBONE.NAME": "build_vgg"}, base=None))
+    assert "supported: 'build_resnet_fpn_backbone' or 'build_resnet_backbone'" in message
 
 
 def test_yaml_without_a_base_has_the_defaults_of_a_c4_detector(tmp_path):

@@ -31,7 +31,15 @@ BASES = {
         "DATASETS": {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]},
         "VERSION": 2,
     },
-    "Base-RCNN-C4.yaml": {"MODEL": {"ROI_HEADS": {"NAME": "Res5ROIHeads"}}},
+    "Base-RCNN-C4.yaml": {
+        "MODEL": {
+            "META_ARCHITECTURE": "GeneralizedRCNN",
+            "RPN": {"PRE_NMS_TOPK_TEST": 6000, "POST_NMS_TOPK_TEST": 1000},
+            "ROI_HEADS": {"NAME": "Res5ROIHeads"},
+        },
+        "DATASETS": {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]},
+        "VERSION": 2,
+    },
     "Base-RCNN-DilatedC5.yaml": {"MODEL": {"RESNETS": {"OUT_FEATURES": ["res5"], "RES5_DILATION": 2}}},
     "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
     "Base-Keypoint-RCNN-FPN.yaml": {"MODEL": {"KEYPOINT_ON": True}},

@@ -1,7 +1,8 @@
 """Detectron2 as a source library."""
 
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
-from jaxmaskrcnn.convert.library import PARTS, RPN_NORM, Library, other_order
+from jaxmaskrcnn.convert.library import RPN_NORM, Library, other_order
+from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
 
 LIBRARY = Library(
@@ -21,7 +22,27 @@ LIBRARY = Library(
     config_suffixes=(".yaml", ".yml"),
     read_settings=config_from_yaml_text,
     write_settings=yaml_of_config,
-    impossible=(*PARTS, RPN_NORM, other_order("size")),
+    impossible=(
+        (
+            lambda c: not hasattr(names_file(c.backbone), "DETECTRON2"),
+            "its configs have no such backbone",
+        ),
+        (lambda c: c.neck is not None and c.neck.kind != "fpn", "its neck is no feature pyramid"),
+        (
+            lambda c: c.neck is None and len(c.backbone.levels) > 1,
+            "it has several feature maps and no pyramid",
+        ),
+        (
+            lambda c: c.neck is not None and c.trunk is not None,
+            "it has a pyramid and layers that all regions pass",
+        ),
+        (
+            lambda c: c.box.average != (c.trunk is not None),
+            "its box head takes the mean of a region's cells, and no other layers come before",
+        ),
+        RPN_NORM,
+        other_order("size"),
+    ),
     limits=(
         (
             lambda c: c.backbone.depth < 50 and c.backbone.width != 64,

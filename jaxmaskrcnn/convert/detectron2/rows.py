@@ -1,11 +1,14 @@
 """The settings of a Detectron2 yaml, as tables that are read in both directions.
 
+Those of a backbone, a neck or a trunk are in its names file.
+
 Source: ``detectron2/config/defaults.py`` for names and defaults; the modules that read them for
 what they do. Training schedules and data sets are no part of a model's configuration.
 """
 
 from jaxmaskrcnn.names.config_table import Setting, fixed
 from jaxmaskrcnn.names.conversions import (
+    DETECTRON2_NORM,
     FLAG,
     FRACTION,
     alone,
@@ -16,15 +19,8 @@ from jaxmaskrcnn.names.conversions import (
     whole,
 )
 
-_BN = dict.fromkeys(("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"), "bn")
-_NORM = choice({"": "none", "GN": "gn", **_BN})
 _ALIGN = choice({"ROIAlignV2": True, "ROIAlign": False})
 _THREE = several(number(), 3)
-
-
-_PYRAMID_IN = ("res2", "res3", "res4", "res5")
-_LEVELS = ("p2", "p3", "p4", "p5")
-
 
 SETTINGS = (
     # the detector
@@ -52,7 +48,6 @@ SETTINGS = (
     fixed("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "RPN"),
     fixed("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", 0, 0),
     fixed("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "StandardRPNHead"),
-    fixed("MODEL.RPN.IN_FEATURES", ("res4",), (*_LEVELS, "p6")),
     fixed("MODEL.RPN.BOUNDARY_THRESH", -1, -1, training=True),
     fixed("MODEL.RPN.IOU_LABELS", (0, -1, 1), (0, -1, 1), training=True),
     Setting(
@@ -74,8 +69,6 @@ SETTINGS = (
     Setting("MODEL.RPN.POST_NMS_TOPK_TEST", 1000, whole(1), "rpn.post_nms_test"),
     Setting("MODEL.RPN.NMS_THRESH", 0.7, FRACTION, "rpn.nms_threshold"),
     # regions
-    fixed("MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "StandardROIHeads"),
-    fixed("MODEL.ROI_HEADS.IN_FEATURES", ("res4",), _LEVELS),
     fixed("MODEL.ROI_HEADS.IOU_LABELS", (0, 1), (0, 1), training=True),
     Setting(
         "MODEL.ROI_HEADS.IOU_THRESHOLDS",
@@ -91,7 +84,6 @@ SETTINGS = (
     Setting("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5, FRACTION, "detections.nms_threshold"),
     Setting("TEST.DETECTIONS_PER_IMAGE", 100, whole(1), "detections.per_image"),
     # box head
-    fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),
     Setting("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 14, whole(1), "box.pool.size"),
     Setting("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "box.pool.aligned"),
     Setting("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "box.pool.sampling_ratio"),
@@ -115,31 +107,6 @@ SETTINGS = (
     fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
 )
 
-RESNET = (
-    fixed("MODEL.BACKBONE.NAME", "build_resnet_backbone", "build_resnet_fpn_backbone"),
-    Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "backbone.freeze_at"),
-    Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
-    Setting("MODEL.RESNETS.NUM_GROUPS", 1, whole(1), "backbone.groups"),
-    Setting("MODEL.RESNETS.STRIDE_IN_1X1", True, FLAG, "backbone.stride_in_1x1"),
-    Setting(
-        "MODEL.RESNETS.NORM",
-        "FrozenBN",
-        choice({"FrozenBN": "frozen_bn", "GN": "gn", **_BN}),
-        "backbone.norm",
-    ),
-    fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
-    Setting("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, whole(1), "backbone.width"),
-    fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
-    fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
-)
-
-FPN = (
-    fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
-    Setting("MODEL.FPN.OUT_CHANNELS", 256, whole(1), "neck.channels"),
-    Setting("MODEL.FPN.NORM", "", _NORM, "neck.norm"),
-    fixed("MODEL.FPN.FUSE_TYPE", "sum", "sum"),
-)
-
 # Only where MODEL.MASK_ON is True.
 MASK_SETTINGS = (
     fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
@@ -152,12 +119,15 @@ MASK_SETTINGS = (
 )
 
 # Read only of a head with convolutions; one without has no norm layers, whatever its setting says.
-BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", _NORM, "box.norm")
-MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", _NORM, "mask.norm")
+BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", DETECTRON2_NORM, "box.norm")
+MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", DETECTRON2_NORM, "mask.norm")
+
+# Without layers that all regions pass first, which have a box head of their own.
+BOX_HEAD = (fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),)
 
 # Settings that need more than a row; `settings.py` has a pair of functions for each.
-WIDTH_PER_GROUP = Setting("MODEL.RESNETS.WIDTH_PER_GROUP", 64, whole(1))
-RES2_CHANNELS = "MODEL.RESNETS.RES2_OUT_CHANNELS"
+BACKBONE = "MODEL.BACKBONE.NAME"
+HEADS = "MODEL.ROI_HEADS.NAME"
 RPN_CONVS = "MODEL.RPN.CONV_DIMS"
 ANCHORS = {
     "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],
@@ -182,20 +152,7 @@ UNUSED_SECTIONS = (
 )  # fmt: skip
 
 KNOWN = (
-    *(
-        s.key
-        for s in (
-            *SETTINGS,
-            *RESNET,
-            *FPN,
-            *MASK_SETTINGS,
-            BOX_NORM,
-            MASK_NORM,
-            WIDTH_PER_GROUP,
-            DECAY,
-            NORM_DECAY,
-        )
-    ),
-    *(RES2_CHANNELS, RPN_CONVS, *ANCHORS),
+    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *BOX_HEAD, BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
+    *(BACKBONE, HEADS, RPN_CONVS, *ANCHORS),
     *UNUSED,
 )

@@ -1,11 +1,13 @@
 """A Detectron2 yaml as a ModelConfig, and a ModelConfig as a Detectron2 yaml.
 
-Most settings are rows of `rows.py`. Those that need more have a function for each direction here, side by
-side: a ``_read_`` that checks and completes what was read, and a ``_write_`` that gives the settings.
+Most settings are rows of `rows.py`, and those of a backbone, a neck or a trunk are in its names file. What
+needs more has a function for each direction here, side by side: a ``_read_`` that checks and completes what
+was read, and a ``_write_`` that gives the settings.
 """
 
 import os
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
@@ -13,7 +15,9 @@ from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
 from jaxmaskrcnn.convert.configs.yaml_config import read_yaml, read_yaml_text, yaml_text
 from jaxmaskrcnn.convert.detectron2 import rows
 from jaxmaskrcnn.convert.detectron2.bases import BASES
-from jaxmaskrcnn.names.config_table import Settings, configuration, levels, nest, write
+from jaxmaskrcnn.convert.structure import classes_with_names, names_file
+from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
+from jaxmaskrcnn.names.conversions import choice
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, DETECTRON2
 
 USUAL = ModelConfig().replace(DETECTRON2)
@@ -62,12 +66,13 @@ def yaml_of_config(config: ModelConfig) -> str:
     Args:
         config: Its pixel mean and standard deviation in units of 0..255.
     """
-    table = (*rows.SETTINGS, *rows.RESNET, *rows.FPN, rows.BOX_NORM)
+    table = (*rows.SETTINGS, rows.BOX_NORM)
     if config.mask is not None:
         table += (*rows.MASK_SETTINGS, rows.MASK_NORM)
     flat = write(table, config, USUAL)
     for write_part in (
         _write_backbone,
+        _write_heads,
         _write_rpn_convs,
         _write_anchors,
         _write_norm_decay,
@@ -80,12 +85,11 @@ def yaml_of_config(config: ModelConfig) -> str:
 def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig:
     settings = Settings(dict(values), "Detectron2", path)
     config = _read(settings)
+    known = {*rows.KNOWN, *_keys_of_parts()}
     keys = [key for key in settings.values if not key.startswith(rows.UNUSED_SECTIONS)]
-    settings.unknown(
-        rows.KNOWN, [key for key in keys if key not in rows.KNOWN and settings.values[key] != {}]
-    )
+    settings.unknown(known, [key for key in keys if key not in known and settings.values[key] != {}])
     # Every FPN config and every whole config has this one.
-    bare = "MODEL.BACKBONE.NAME" not in settings.values
+    bare = rows.BACKBONE not in settings.values
     settings.finish(
         training, " (nothing sets MODEL.BACKBONE.NAME, and the defaults are a C4 detector's)" if bare else ""
     )
@@ -93,15 +97,82 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
 
 
 def _read(settings: Settings) -> dict[str, Any]:
-    config = settings.fields((*rows.SETTINGS, *rows.RESNET, *rows.FPN))
+    config = settings.fields(rows.SETTINGS)
     if config["mask"]:
         config |= settings.fields(rows.MASK_SETTINGS)
-    _read_head_norms(settings, config)
     _read_backbone(settings, config)
+    _read_heads(settings, config)
+    _read_head_norms(settings, config)
     _read_rpn_convs(settings, config)
     _read_anchors(settings, config)
     _read_norm_decay(settings, config)
     return config
+
+
+def _names_files(place: str) -> dict[str, ModuleType]:
+    """The names files of the kinds of a part, by kind."""
+    return {kind: names_file(part) for kind, part in classes_with_names(place).items()}
+
+
+def _keys_of_parts() -> set[str]:
+    """The settings that the parts read, each in its names file."""
+    files = [file for place in ("backbone", "neck", "trunk") for file in _names_files(place).values()]
+    return {key for file in files for key in getattr(file, "DETECTRON2_KEYS", ())}
+
+
+def _builders() -> dict[str, tuple[str, str | None]]:
+    """The kinds of backbone and neck that each of Detectron2's functions builds."""
+    return {
+        name: (kind, neck)
+        for kind, file in _names_files("backbone").items()
+        for name, neck in getattr(file, "DETECTRON2", {}).items()
+    }
+
+
+def _read_backbone(settings: Settings, config: dict[str, Any]) -> None:
+    """The backbone and what follows it, a pyramid or nothing."""
+    built = settings.get(Setting(rows.BACKBONE, "build_resnet_backbone", choice(_builders())))
+    backbone, neck = built or (USUAL.backbone.kind, "fpn")
+    if backbone != USUAL.backbone.kind:
+        config["backbone"] = backbone
+    config["neck"] = neck is not None
+    _names_files("backbone")[backbone].read_detectron2(settings, config)
+    if neck is not None:
+        _names_files("neck")[neck].read_detectron2(settings, config)
+
+
+def _write_backbone(config: ModelConfig) -> dict[str, Any]:
+    for name, (kind, neck) in _builders().items():
+        if (kind, neck) == (config.backbone.kind, config.neck and config.neck.kind):
+            values = {rows.BACKBONE: name, **names_file(config.backbone).write_detectron2(config, USUAL)}
+            return values | (names_file(config.neck).write_detectron2(config, USUAL) if neck else {})
+    return {}
+
+
+def _trunks() -> dict[str, Any]:
+    """The kinds of trunk by the name of Detectron2's heads behind them; None for those without one."""
+    trunks = {
+        file.DETECTRON2: kind for kind, file in _names_files("trunk").items() if hasattr(file, "DETECTRON2")
+    }
+    return {**trunks, "StandardROIHeads": None}
+
+
+def _read_heads(settings: Settings, config: dict[str, Any]) -> None:
+    """The layers that all regions pass before the heads, or the heads without any."""
+    found = settings.get(Setting(rows.HEADS, "Res5ROIHeads", choice(_trunks())))
+    if found is None:
+        settings.fields(rows.BOX_HEAD)
+        if config["box.convs"] == config["box.fcs"] == 0:
+            settings.refuse("MODEL.ROI_BOX_HEAD.NUM_FC", 0, "1 or more, where NUM_CONV is 0")
+    else:
+        config["trunk"] = found
+        _names_files("trunk")[found].read_detectron2(settings, config)
+
+
+def _write_heads(config: ModelConfig) -> dict[str, Any]:
+    kind = config.trunk and config.trunk.kind
+    name = next(name for name, trunk in _trunks().items() if trunk == kind)
+    return {rows.HEADS: name, **(write(rows.BOX_HEAD, config, USUAL) if kind is None else {})}
 
 
 def _read_head_norms(settings: Settings, config: dict[str, Any]) -> None:
@@ -109,39 +180,10 @@ def _read_head_norms(settings: Settings, config: dict[str, Any]) -> None:
         config[row.field] = settings.get(row) if config.get(convs) else "none"
 
 
-def _read_backbone(settings: Settings, config: dict[str, Any]) -> None:
-    """The width of a group and the first stage's channels.
-
-    ModelConfig has the width of a group in a network whose stem has 64 channels, and the first stage's
-    channels are a choice in Detectron2 and a consequence here.
-    """
-    stem, depth = config["backbone.width"] or 64, config["backbone.depth"]
-    width = settings.get(rows.WIDTH_PER_GROUP)
-    if width is not None and width * 64 % stem:
-        settings.refuse(
-            rows.WIDTH_PER_GROUP.key,
-            width,
-            f"a width that times 64 is a multiple of MODEL.RESNETS.STEM_OUT_CHANNELS, {stem}",
-        )
-    elif width is not None:
-        config["backbone.width_per_group"] = width * 64 // stem
-    channels = stem if (depth or 50) < 50 else 4 * stem
-    given = settings.values.get(rows.RES2_CHANNELS, 256)
-    if given != channels:
-        of_stem = "" if stem == 64 else f" and MODEL.RESNETS.STEM_OUT_CHANNELS {stem}"
-        settings.refuse(rows.RES2_CHANNELS, given, f"{channels} with MODEL.RESNETS.DEPTH {depth}{of_stem}")
-
-
-def _write_backbone(config: ModelConfig) -> dict[str, Any]:
-    stem = config.backbone.width
-    width = stem * config.backbone.width_per_group // 64
-    return {rows.WIDTH_PER_GROUP.key: max(width, 1), rows.RES2_CHANNELS: config.backbone.levels[0].channels}
-
-
 def _read_rpn_convs(settings: Settings, config: dict[str, Any]) -> None:
-    """The number of convolutions; -1 is as many channels as the pyramid has."""
+    """The number of convolutions; -1 is as many channels as the feature maps have."""
     given = settings.values.get(rows.RPN_CONVS, [-1])
-    same = (-1, config["neck.channels"])
+    same = (-1, levels(USUAL, config)[0].channels)
     if not isinstance(given, (list, tuple)) or not given or any(value not in same for value in given):
         settings.refuse(rows.RPN_CONVS, given, "a list of -1, one for each convolution")
     else:

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.config.paths import part_classes, type_of
 from jaxmaskrcnn.convert.mmdet import rows
-from jaxmaskrcnn.convert.structure import names_file
+from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Settings, write
 
 Flat = dict[str, Any]
@@ -66,7 +65,7 @@ def write_backbone(config: ModelConfig) -> Flat:
 
 def _backbones() -> dict[str, type]:
     """Other backbones by MMDetection's names of them, which stand in their names files as ``MMDET``."""
-    kinds = part_classes(type_of(ModelConfig(), "backbone")).values()
+    kinds = classes_with_names("backbone").values()
     return {names_file(kind).MMDET: kind for kind in kinds if hasattr(names_file(kind), "MMDET")}
 
 

@@ -3,22 +3,49 @@
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, ResNetConfig
-from jaxmaskrcnn.config.backbones import STAGE_BLOCKS
+from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, BackboneConfig
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
+from jaxmaskrcnn.names.conversions import DETECTRON2_BN, FLAG, choice, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary
 
 # The name that each file of such a backbone alone has once.
 STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}
 _BODY = "backbone.body."
+# Detectron2's builders of it, and the kind of neck that each adds.
+DETECTRON2 = {"build_resnet_fpn_backbone": "fpn", "build_resnet_backbone": None}
+_DETECTRON2 = (
+    Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "backbone.freeze_at"),
+    Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in STAGE_BLOCKS}), "backbone.depth"),
+    Setting("MODEL.RESNETS.NUM_GROUPS", 1, whole(1), "backbone.groups"),
+    Setting("MODEL.RESNETS.STRIDE_IN_1X1", True, FLAG, "backbone.stride_in_1x1"),
+    Setting(
+        "MODEL.RESNETS.NORM",
+        "FrozenBN",
+        choice({"FrozenBN": "frozen_bn", "GN": "gn", **DETECTRON2_BN}),
+        "backbone.norm",
+    ),
+    Setting("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, whole(1), "backbone.width"),
+    fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
+    fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
+)
+# Without a neck proposals and regions come from one map.
+_MAP = tuple(
+    Setting(key, ("res4",), choice({(f"res{i}",): (i,) for i in range(2, 6)}), "backbone.outputs")
+    for key in ("MODEL.RESNETS.OUT_FEATURES", "MODEL.RPN.IN_FEATURES", "MODEL.ROI_HEADS.IN_FEATURES")
+)
+_WIDTH_PER_GROUP = Setting("MODEL.RESNETS.WIDTH_PER_GROUP", 64, whole(1))
+_RES2_CHANNELS = "MODEL.RESNETS.RES2_OUT_CHANNELS"
+DETECTRON2_KEYS = (*(row.key for row in (*_DETECTRON2, *_MAP, _WIDTH_PER_GROUP)), _RES2_CHANNELS)
 
 
-def names(library: str, part: ResNetConfig, source: str, target: str = _BODY) -> Names:
+def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) -> Names:
     """The rows of a library.
 
     Args:
         library: "torchvision", "detectron2" or "mmdet".
-        part: The backbone.
+        part: The backbone, a ResNet or one with a ResNet's names.
         source: What stands before the library's names.
         target: What stands before the model's paths.
     """
@@ -32,7 +59,7 @@ def names(library: str, part: ResNetConfig, source: str, target: str = _BODY) ->
     if library == "torchvision":
         return table
     # Group norm has names of its own, which come first: of two rows that could name an array, the first does.
-    alias = part.norm != "gn"
+    alias = getattr(part, "norm", None) != "gn"
     group_norm = [
         Row(f"{source}gn1.{{norm}}", f"{target}bn1.{{norm}}", alias=alias),
         Row(f"{source}{block}.gn{{k}}.{{norm}}", f"{target}{block}.bn{{k}}.{{norm}}", alias=alias),
@@ -102,6 +129,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 def structure(config: ModelConfig) -> dict[str, Any]:
     """What `read_structure` finds in the arrays of a model of this configuration."""
     part = config.backbone
+    assert isinstance(part, ResNetConfig)
     found = {
         "backbone.depth": part.depth,
         "backbone.width": part.width,
@@ -126,3 +154,39 @@ def describe(part: ResNetConfig) -> str:
     if groups == 1 and per_group != 64:
         title = f"wide {title}-{per_group // 64}"
     return f"{title} of width {part.width}"
+
+
+def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
+    """Detectron2's settings of a ResNet.
+
+    ModelConfig has the width of a group in a network whose stem has 64 channels, and the first stage's
+    channels are a choice in Detectron2 and a consequence here.
+    """
+    config |= settings.fields(_DETECTRON2)
+    if config["neck"] is False:
+        # Images are padded to the largest of a batch and no further.
+        config |= settings.fields(_MAP) | {"input.pad_divisor": 1}
+    stem, depth = config["backbone.width"] or 64, config["backbone.depth"]
+    width = settings.get(_WIDTH_PER_GROUP)
+    if width is not None and width * 64 % stem:
+        settings.refuse(
+            _WIDTH_PER_GROUP.key,
+            width,
+            f"a width that times 64 is a multiple of MODEL.RESNETS.STEM_OUT_CHANNELS, {stem}",
+        )
+    elif width is not None:
+        config["backbone.width_per_group"] = width * 64 // stem
+    channels = stem if (depth or 50) < 50 else 4 * stem
+    given = settings.values.get(_RES2_CHANNELS, 256)
+    if given != channels:
+        of_stem = "" if stem == 64 else f" and MODEL.RESNETS.STEM_OUT_CHANNELS {stem}"
+        settings.refuse(_RES2_CHANNELS, given, f"{channels} with MODEL.RESNETS.DEPTH {depth}{of_stem}")
+
+
+def write_detectron2(config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
+    """The counterpart of `read_detectron2`."""
+    part = config.backbone
+    assert isinstance(part, ResNetConfig)
+    values = write((*_DETECTRON2, *(_MAP if config.neck is None else ())), config, usual)
+    width = part.width * part.width_per_group // 64
+    return {**values, _WIDTH_PER_GROUP.key: max(width, 1), _RES2_CHANNELS: part.stage(2).channels}

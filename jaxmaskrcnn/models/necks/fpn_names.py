@@ -3,12 +3,26 @@
 from typing import Any
 
 from jaxmaskrcnn.config import FPNConfig, ModelConfig
+from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
+from jaxmaskrcnn.names.conversions import DETECTRON2_NORM, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, mmdet_norm_rows, norm_of
 from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
 # What stands before the names of a backbone in front of such a neck.
 BACKBONE = {"torchvision": "backbone.body.", "detectron2": "backbone.bottom_up.", "mmdet": "backbone."}
 _FIRST = "backbone.fpn.inner_blocks.0"
+_PYRAMID_IN = ("res2", "res3", "res4", "res5")
+_LEVELS = ("p2", "p3", "p4", "p5")
+_DETECTRON2 = (
+    fixed("MODEL.RESNETS.OUT_FEATURES", ("res4",), _PYRAMID_IN),
+    fixed("MODEL.FPN.IN_FEATURES", (), _PYRAMID_IN),
+    Setting("MODEL.FPN.OUT_CHANNELS", 256, whole(1), "neck.channels"),
+    Setting("MODEL.FPN.NORM", "", DETECTRON2_NORM, "neck.norm"),
+    fixed("MODEL.FPN.FUSE_TYPE", "sum", "sum"),
+    fixed("MODEL.RPN.IN_FEATURES", ("res4",), (*_LEVELS, "p6")),
+    fixed("MODEL.ROI_HEADS.IN_FEATURES", ("res4",), _LEVELS),
+)
+DETECTRON2_KEYS = tuple(row.key for row in _DETECTRON2)
 
 
 def names(library: str, part: FPNConfig) -> Names:
@@ -53,3 +67,13 @@ def structure(config: ModelConfig) -> dict[str, Any]:
 def describe(part: FPNConfig) -> str:
     """The neck in words."""
     return f"a pyramid of {part.channels} channels"
+
+
+def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
+    """Detectron2's settings of a pyramid."""
+    config |= settings.fields(_DETECTRON2)
+
+
+def write_detectron2(config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
+    """The counterpart of `read_detectron2`."""
+    return write(_DETECTRON2, config, usual)
