@@ -8,9 +8,11 @@ differ is the same class with other values. The defaults are torchvision's ``mas
 # No `from __future__ import annotations` here: the values are checked by the field types.
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+import math
+from collections import Counter
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from jaxmaskrcnn.config.values import ConfigError, Count, NotNegative, Part
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Range
 
 Norm = Literal["none", "bn", "gn"]
 
@@ -101,6 +103,79 @@ class ResNetConfig(BackboneConfig):
     def levels(self) -> tuple[Level, ...]:
         """The maps that it returns."""
         return tuple(self.stage(number) for number in self.outputs)
+
+
+# Settings of the networks that have published weights, by the names of MMDetection.
+REGNETS: dict[str, dict[str, Any]] = {
+    name: dict(zip(("w0", "wa", "wm", "depth", "group_width", "squeeze_ratio"), row, strict=True))
+    for name, *row in (
+        ("regnetx_400mf", 24, 24.48, 2.54, 22, 16, 0.0),
+        ("regnetx_800mf", 56, 35.73, 2.28, 16, 16, 0.0),
+        ("regnetx_1.6gf", 80, 34.01, 2.25, 18, 24, 0.0),
+        ("regnetx_3.2gf", 88, 26.31, 2.25, 25, 48, 0.0),
+        ("regnetx_4.0gf", 96, 38.65, 2.43, 23, 40, 0.0),
+        ("regnetx_6.4gf", 184, 60.83, 2.07, 17, 56, 0.0),
+        ("regnetx_8.0gf", 80, 49.56, 2.88, 23, 120, 0.0),
+        ("regnetx_12gf", 168, 73.36, 2.37, 19, 112, 0.0),
+        ("regnety_4.0gf", 96, 31.41, 2.24, 22, 64, 0.25),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegNetConfig(BackboneConfig):
+    """RegNetX, and with a squeeze ratio RegNetY (`models/backbones/regnet.py`).
+
+    The first three numbers are a line of widths, one for each block, and the factor between the widths that
+    stages have; `stages` says what they come to. The defaults are RegNetX-4.0GF.
+
+    Source: Radosavovic et al., 2020, section 3.3.
+
+    Example:
+        >>> RegNetConfig().stages
+        ((80, 2), (240, 5), (560, 14), (1360, 2))
+    """
+
+    kind: ClassVar[str] = "regnet"
+    module: ClassVar[str] = "jaxmaskrcnn.models.backbones.regnet:RegNet"
+    names: ClassVar[str] = "jaxmaskrcnn.models.backbones.regnet_names"
+    w0: Count = 96
+    wa: NotNegative = 38.65
+    wm: Annotated[float, Range(1, more=True)] = 2.43
+    depth: Count = 23  # blocks of all stages
+    group_width: Count = 40  # channels of a group of the 3x3 convolutions
+    squeeze_ratio: Fraction = 0.0  # RegNetY: 0.25, of a block's input channels; 0: no squeeze-and-excitation
+    stem: Count = 32
+    norm: Literal["frozen_bn", "bn", "bn_eval"] = "frozen_bn"  # as in ResNetConfig
+    norm_epsilon: NotNegative = 1e-5
+    freeze_at: Literal[0, 1, 2, 3, 4, 5] = 2  # as in ResNetConfig
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.stages) != 4:
+            raise ConfigError(
+                f"RegNetConfig's w0, wa, wm and depth make {len(self.stages)} stages; give numbers that "
+                "make 4."
+            )
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """Width and number of blocks of each stage."""
+        blocks = Counter()
+        for i in range(self.depth):
+            power = round(math.log((self.w0 + self.wa * i) / self.w0) / math.log(self.wm))
+            blocks[8 * round(self.w0 * self.wm**power / 8)] += 1
+        return tuple((self._whole_groups(width), count) for width, count in sorted(blocks.items()))
+
+    def _whole_groups(self, width: int) -> int:
+        """The width, as a multiple of that of its groups."""
+        group = min(self.group_width, width)
+        return max(group, group * round(width / group))
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """C2 to C5."""
+        return tuple(Level(2**number, width) for number, (width, _) in enumerate(self.stages, 2))
 
 
 # -- necks

@@ -7,11 +7,28 @@ Source: the files of ``configs/`` for the settings, ``MODEL_ZOO.md`` and ``model
 model ids and file names.
 """
 
+from typing import Any
+
+from jaxmaskrcnn.config.backbones import REGNETS
 from jaxmaskrcnn.zoo import torchvision
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, DETECTRON2
 from jaxmaskrcnn.zoo.entry import BN_ALL, GN_ALL, LVIS_V05, LVIS_V1, R101, X101_32X8D, Backbone, Preset
 
 LICENCE = "CC BY-SA 3.0"
+
+
+def regnet(name: str) -> dict[str, Any]:
+    """The settings of a RegNet's layers, but for its norm.
+
+    Args:
+        name: One of `config.backbones.REGNETS`.
+
+    Example:
+        >>> regnet("regnetx_3.2gf")["backbone.depth"]
+        25
+    """
+    return {"backbone.kind": "regnet", **{f"backbone.{key}": value for key, value in REGNETS[name].items()}}
+
 
 # ImageNet's standard deviation in BGR, where it is not absorbed by the first convolution (MSRA's).
 BGR_STD = (57.375, 57.120, 58.395)
@@ -22,6 +39,9 @@ _GN = {**GN_ALL, "backbone.stride_in_1x1": False}
 _SCRATCH = {"backbone.freeze_at": 0}
 _SCRATCH_9X = {**_SCRATCH, "backbone.stride_in_1x1": False, "input.pixel_std": BGR_STD}
 _LSJ = {**BN_ALL, **_SCRATCH, "rpn.convs": 2}
+# With the standard deviation that pycls trained with, as its weights are used.
+_X4GF = {**regnet("regnetx_4.0gf"), "input.pixel_std": BGR_STD}
+_Y4GF = {**regnet("regnety_4.0gf"), "input.pixel_std": BGR_STD}
 _AGNOSTIC = {"box.class_agnostic": True, "mask.class_agnostic": True}
 _CITYSCAPES = {
     "num_classes": 8, "categories": CITYSCAPES_8, "input.test_min_size": 1024, "input.test_max_size": 2048,
@@ -35,6 +55,8 @@ _ROWS = {
         ("mask_rcnn_R_50_FPN_3x", {}, 41.0, 37.2, "137849600", "model_final_f10217.pkl"),
         ("mask_rcnn_R_101_FPN_3x", R101, 42.9, 38.6, "138205316", "model_final_a3ec72.pkl"),
         ("mask_rcnn_X_101_32x8d_FPN_3x", _X101, 44.3, 39.5, "139653917", "model_final_2d9806.pkl"),
+        ("mask_rcnn_regnetx_4gf_dds_fpn_1x", _X4GF, None, None, None, None),
+        ("mask_rcnn_regnety_4gf_dds_fpn_1x", _Y4GF, None, None, None, None),
     ),
     "new_baselines": (
         ("mask_rcnn_R_50_FPN_50ep_LSJ", _LSJ, None, None, None, None),
@@ -44,6 +66,18 @@ _ROWS = {
         ("mask_rcnn_R_101_FPN_100ep_LSJ", _LSJ | R101, 46.4, 41.6, "42025812", "model_final_4f7b58.pkl"),
         ("mask_rcnn_R_101_FPN_200ep_LSJ", _LSJ | R101, 48.0, 43.1, "42131867", "model_final_0bb7ae.pkl"),
         ("mask_rcnn_R_101_FPN_400ep_LSJ", _LSJ | R101, 48.9, 43.7, "42073830", "model_final_f96b26.pkl"),
+        ("mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", _LSJ | _X4GF, 46.0, 41.3,
+         "42047771", "model_final_b7fbab.pkl"),
+        ("mask_rcnn_regnetx_4gf_dds_FPN_200ep_LSJ", _LSJ | _X4GF, 48.1, 43.1,
+         "42132721", "model_final_5d87c1.pkl"),
+        ("mask_rcnn_regnetx_4gf_dds_FPN_400ep_LSJ", _LSJ | _X4GF, 48.6, 43.5,
+         "42025447", "model_final_f1362d.pkl"),
+        ("mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ", _LSJ | _Y4GF, 46.1, 41.6,
+         "42047784", "model_final_6ba57e.pkl"),
+        ("mask_rcnn_regnety_4gf_dds_FPN_200ep_LSJ", _LSJ | _Y4GF, 47.8, 43.0,
+         "42047642", "model_final_27b9c1.pkl"),
+        ("mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ", _LSJ | _Y4GF, 48.2, 43.3,
+         "42045954", "model_final_ef3a80.pkl"),
     ),
     "Misc": (
         ("mask_rcnn_R_50_FPN_1x_cls_agnostic", _AGNOSTIC, None, None, None, None),
@@ -88,7 +122,7 @@ PRESETS = {
         file,
         model_id,
         LICENCE if file else None,
-        f"configs/{folder}/{config}.{'py' if folder == 'new_baselines' else 'yaml'}",
+        f"configs/{folder}/{config}.{'py' if folder == 'new_baselines' or 'regnet' in config else 'yaml'}",
     )
     for folder, rows in _ROWS.items()
     for config, changes, box_ap, mask_ap, model_id, file in rows

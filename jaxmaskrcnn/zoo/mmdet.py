@@ -4,7 +4,7 @@ Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for A
 """
 
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET
-from jaxmaskrcnn.zoo.detectron2 import BGR_STD
+from jaxmaskrcnn.zoo.detectron2 import BGR_STD, regnet
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
     GN_ALL,
@@ -30,8 +30,17 @@ _SYNCBN = {**BN_ALL, "backbone.freeze_at": 0, "rpn.convs": 2}
 _SYNCBN_CAFFE = {**_SYNCBN, **_MSRA_INPUT, "backbone.stride_in_1x1": True}
 _NORM_EXEMPT = {"compute.weight_decay_exempts_norm": True}
 _SCRATCH = {"backbone.freeze_at": 0, **_NORM_EXEMPT}
+_REGNET = {**_BGR, "input.pixel_std": BGR_STD, "backbone.norm": "bn_eval"}
+_X400MF, _X800MF, _X1_6GF, _X3_2GF, _X4GF, _X6_4GF, _X8GF, _X12GF = (
+    _REGNET | regnet(f"regnetx_{size}")
+    for size in ("400mf", "800mf", "1.6gf", "3.2gf", "4.0gf", "6.4gf", "8.0gf", "12gf")
+)
+# Four of them get the images of torchvision's weights: their base config says so, and they do not.
+_RGB = {path: MMDET[path] for path in ("input.channel_order", "input.pixel_mean", "input.pixel_std")}
 
 # folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none.
+#
+# The file names of two RegNets were cut at the dot of their size when they were published.
 #
 # faster-rcnn_r101-caffe_fpn_ms-3x_coco differs from its config file of version 3: that one has lost the
 # BGR input of version 2, with which its weights (of 2021) were trained.
@@ -120,6 +129,42 @@ _ROWS = {
          "mask_rcnn_r50_fpn_syncbn-all_rpn-2conv_ssj_scp_32x2_270k_coco_20220324_201229-80ee90b7.pth"),
         ("mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-90k_coco", _SYNCBN, 43.8, 39.2,
          "mask_rcnn_r50_fpn_syncbn-all_rpn-2conv_ssj_scp_32x2_90k_coco_20220316_181307-6bc5726f.pth"),
+    ),
+    "regnet": (
+        ("mask-rcnn_regnetx-3.2GF_fpn_1x_coco", _X3_2GF, 40.3, 36.6,
+         "mask_rcnn_regnetx-3.2GF_fpn_1x_coco_20200520_163141-2a9d1814.pth"),
+        ("mask-rcnn_regnetx-4GF_fpn_1x_coco", _X4GF, 41.5, 37.4,
+         "mask_rcnn_regnetx-4GF_fpn_1x_coco_20200517_180217-32e9c92d.pth"),
+        ("mask-rcnn_regnetx-6.4GF_fpn_1x_coco", _X6_4GF, 41.0, 37.1,
+         "mask_rcnn_regnetx-6.4GF_fpn_1x_coco_20200517_180439-3a7aae83.pth"),
+        ("mask-rcnn_regnetx-8GF_fpn_1x_coco", _X8GF, 41.7, 37.5,
+         "mask_rcnn_regnetx-8GF_fpn_1x_coco_20200517_180515-09daa87e.pth"),
+        ("mask-rcnn_regnetx-12GF_fpn_1x_coco", _X12GF, 42.2, 38.0,
+         "mask_rcnn_regnetx-12GF_fpn_1x_coco_20200517_180552-b538bd8b.pth"),
+        ("faster-rcnn_regnetx-3.2GF_fpn_1x_coco", _BOX | _X3_2GF, 39.9, None,
+         "faster_rcnn_regnetx-3.2GF_fpn_1x_coco_20200517_175927-126fd9bf.pth"),
+        ("faster-rcnn_regnetx-3.2GF_fpn_2x_coco", _BOX | _X3_2GF, 41.1, None,
+         "faster_rcnn_regnetx-3.2GF_fpn_2x_coco_20200520_223955-e2081918.pth"),
+        ("faster-rcnn_regnetx-400MF_fpn_ms-3x_coco", _BOX | _X400MF, 37.1, None,
+         "faster_rcnn_regnetx-400MF_fpn_mstrain_3x_coco_20210526_095112-e1967c37.pth"),
+        ("faster-rcnn_regnetx-800MF_fpn_ms-3x_coco", _BOX | _X800MF, 38.8, None,
+         "faster_rcnn_regnetx-800MF_fpn_mstrain_3x_coco_20210526_095118-a2c70b20.pth"),
+        ("faster-rcnn_regnetx-1.6GF_fpn_ms-3x_coco", _BOX | _X1_6GF, 40.5, None,
+         "faster_rcnn_regnetx-1_20210526_095325-94aa46cc.pth"),
+        ("faster-rcnn_regnetx-3.2GF_fpn_ms-3x_coco", _BOX | _X3_2GF, 42.3, None,
+         "faster_rcnn_regnetx-3_20210526_095152-e16a5227.pth"),
+        ("faster-rcnn_regnetx-4GF_fpn_ms-3x_coco", _BOX | _X4GF, 42.8, None,
+         "faster_rcnn_regnetx-4GF_fpn_mstrain_3x_coco_20210526_095201-65eaf841.pth"),
+        ("mask-rcnn_regnetx-3.2GF_fpn_ms-3x_coco", _X3_2GF, 43.1, 38.7,
+         "mask_rcnn_regnetx-3.2GF_fpn_mstrain_3x_coco_20200521_202221-99879813.pth"),
+        ("mask-rcnn_regnetx-400MF_fpn_ms-poly-3x_coco", _X400MF | _RGB, 37.6, 34.4,
+         "mask_rcnn_regnetx-400MF_fpn_mstrain-poly_3x_coco_20210601_235443-8aac57a4.pth"),
+        ("mask-rcnn_regnetx-800MF_fpn_ms-poly-3x_coco", _X800MF | _RGB, 39.5, 36.1,
+         "mask_rcnn_regnetx-800MF_fpn_mstrain-poly_3x_coco_20210602_210641-715d51f5.pth"),
+        ("mask-rcnn_regnetx-1.6GF_fpn_ms-poly-3x_coco", _X1_6GF | _RGB, 40.9, 37.5,
+         "mask_rcnn_regnetx-1_20210602_210641-6764cff5.pth"),
+        ("mask-rcnn_regnetx-4GF_fpn_ms-poly-3x_coco", _X4GF | _RGB, 43.4, 39.2,
+         "mask_rcnn_regnetx-4GF_fpn_mstrain-poly_3x_coco_20210602_032621-00f0331c.pth"),
     ),
     "lvis": (
         ("mask-rcnn_r50_fpn_sample1e-3_ms-2x_lvis-v0.5", LVIS_V05, 26.1, 25.9,

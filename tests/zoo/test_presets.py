@@ -136,6 +136,38 @@ MSRA_INPUT = {
 CAFFE = {**MSRA_INPUT, "backbone.stride_in_1x1": True, "backbone.norm": "frozen_bn"}
 MM_GN = {**FOUR_CONV, "backbone.norm": "gn", "neck.norm": "gn", "box.norm": "gn", "mask.norm": "gn"}
 BOX_ONLY = {"mask": None, "regions.low_quality": "none"}  # MMDetection's
+REGNET = {
+    "backbone.kind": "regnet",
+    "input.channel_order": "bgr",
+    "input.pixel_mean": (103.53, 116.28, 123.675),
+    "input.pixel_std": BGR_STD,
+}
+X4GF = {
+    **REGNET,
+    "backbone.w0": 96,
+    "backbone.wa": 38.65,
+    "backbone.wm": 2.43,
+    "backbone.depth": 23,
+    "backbone.group_width": 40,
+}
+Y4GF = {
+    **REGNET,
+    "backbone.w0": 96,
+    "backbone.wa": 31.41,
+    "backbone.wm": 2.24,
+    "backbone.depth": 22,
+    "backbone.group_width": 64,
+    "backbone.squeeze_ratio": 0.25,
+}
+X400MF = {
+    **REGNET,
+    "backbone.norm": "bn_eval",
+    "backbone.w0": 24,
+    "backbone.wa": 24.48,
+    "backbone.wm": 2.54,
+    "backbone.depth": 22,
+    "backbone.group_width": 16,
+}
 
 DIFFERENCES = {
     "torchvision/maskrcnn_resnet50_fpn_v2": {**BN, "backbone.norm_epsilon": 1e-5, "rpn.convs": 2},
@@ -186,6 +218,27 @@ DIFFERENCES = {
         **LVIS,
         **D2_X101,
         "num_classes": 1230,
+    },
+    "detectron2/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ": {
+        **BN,
+        **X4GF,
+        "backbone.freeze_at": 0,
+        "rpn.convs": 2,
+    },
+    "detectron2/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ": {
+        **BN,
+        **Y4GF,
+        "backbone.freeze_at": 0,
+        "rpn.convs": 2,
+    },
+    "detectron2/mask_rcnn_regnety_4gf_dds_fpn_1x": Y4GF,
+    "mmdet/mask-rcnn_regnetx-4GF_fpn_1x_coco": {**X4GF, "backbone.norm": "bn_eval"},
+    "mmdet/faster-rcnn_regnetx-400MF_fpn_ms-3x_coco": {**BOX_ONLY, **X400MF},
+    "mmdet/mask-rcnn_regnetx-400MF_fpn_ms-poly-3x_coco": {
+        **X400MF,
+        "input.channel_order": "rgb",
+        "input.pixel_mean": (123.675, 116.28, 103.53),
+        "input.pixel_std": (58.395, 57.12, 57.375),
     },
     "mmdet/mask-rcnn_r50-caffe_fpn_1x_coco": CAFFE,
     "mmdet/mask-rcnn_r101-caffe_fpn_ms-poly-3x_coco": {**CAFFE, "backbone.depth": 101},
@@ -242,6 +295,19 @@ PUBLISHED = {
     "detectron2/Cityscapes/mask_rcnn_R_50_FPN": (None, 36.5, "model_final_af9cf5.pkl"),
     "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": (None, None, None),
     "detectron2/faster_rcnn_R_50_FPN_1x": (37.9, None, "model_final_b275ba.pkl"),
+    "detectron2/mask_rcnn_regnetx_4gf_dds_FPN_400ep_LSJ": (48.6, 43.5, "model_final_f1362d.pkl"),
+    "detectron2/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ": (46.1, 41.6, "model_final_6ba57e.pkl"),
+    "detectron2/mask_rcnn_regnetx_4gf_dds_fpn_1x": (None, None, None),
+    "mmdet/mask-rcnn_regnetx-12GF_fpn_1x_coco": (
+        42.2,
+        38.0,
+        "mask_rcnn_regnetx-12GF_fpn_1x_coco_20200517_180552-b538bd8b.pth",
+    ),
+    "mmdet/faster-rcnn_regnetx-1.6GF_fpn_ms-3x_coco": (
+        40.5,
+        None,
+        "faster_rcnn_regnetx-1_20210526_095325-94aa46cc.pth",
+    ),
     MM: (38.2, 34.7, "mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth"),
     "jaxmaskrcnn/shapes": (None, None, None),
 }
@@ -252,6 +318,26 @@ def test_published_figures(name):
     info = model_info(name)
     assert (info.box_ap, info.mask_ap, info.file) == PUBLISHED[name]
     assert info.name == name
+
+
+def test_regnets_differ_in_their_stages():
+    """Widths and blocks that the libraries' models have, by the size in the preset's name."""
+    expected = {
+        "400MF": ((32, 1), (64, 2), (160, 7), (384, 12)),
+        "800MF": ((64, 1), (128, 3), (288, 7), (672, 5)),
+        "1.6GF": ((72, 2), (168, 4), (408, 10), (912, 2)),
+        "3.2GF": ((96, 2), (192, 6), (432, 15), (1008, 2)),
+        "4GF": ((80, 2), (240, 5), (560, 14), (1360, 2)),
+        "6.4GF": ((168, 2), (392, 4), (784, 10), (1624, 1)),
+        "8GF": ((80, 2), (240, 5), (720, 15), (1920, 1)),
+        "12GF": ((224, 2), (448, 5), (896, 11), (2240, 1)),
+    }
+    names = [name for name in list_models() if name.startswith("mmdet") and "regnetx" in name]
+    assert len(names) == 17
+    for name in names:
+        backbone = model_config(name).backbone
+        assert backbone.stages == expected[re.search(r"regnetx-([\d.]+[MG]F)", name)[1]]
+        assert (backbone.norm, backbone.squeeze_ratio) == ("bn_eval", 0)
 
 
 def test_registry_is_consistent():

@@ -1,0 +1,138 @@
+"""Names of a RegNet's arrays in other libraries, and what the arrays show; see `names/layers.py`."""
+
+from typing import Any
+
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.backbones import REGNETS, RegNetConfig
+from jaxmaskrcnn.models.backbones import resnet_names
+from jaxmaskrcnn.names.config_table import MISSING, Setting, Settings, fixed, write
+from jaxmaskrcnn.names.conversions import number, whole
+from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
+from jaxmaskrcnn.names.tables import CONV, Names, Row, weight_and_bias
+
+# The name that each file of such a backbone alone has once. MMDetection's names are those of a ResNet.
+STEMS = {"detectron2": "stem.conv.weight", "mmdet": "conv1.weight"}
+MMDET = "RegNet"
+_BODY = "backbone.body."
+# MMDetection's settings, beside those that all of its backbones have, and the networks that it knows by name.
+_ARCH = (
+    Setting("backbone.arch.w0", MISSING, whole(1), "backbone.w0"),
+    Setting("backbone.arch.wa", MISSING, number(), "backbone.wa"),
+    Setting("backbone.arch.wm", MISSING, number(), "backbone.wm"),
+    Setting("backbone.arch.depth", MISSING, whole(1), "backbone.depth"),
+    Setting("backbone.arch.group_w", MISSING, whole(1), "backbone.group_width"),
+    fixed("backbone.arch.bot_mul", MISSING, 1.0),
+)
+_SETTINGS = (
+    Setting("backbone.stem_channels", 32, whole(1), "backbone.stem"),
+    fixed("backbone.style", "pytorch", "pytorch"),
+    fixed("backbone.strides", (2, 2, 2, 2), (2, 2, 2, 2)),
+)
+_NAMED = {
+    name: {f"backbone.{key}": value for key, value in numbers.items()}
+    for name, numbers in REGNETS.items()
+    if not numbers["squeeze_ratio"]
+}
+
+
+def names(library: str, part: RegNetConfig, source: str, target: str = _BODY) -> Names:
+    """The rows of a library; torchvision's RegNets are other networks.
+
+    Args:
+        library: "torchvision", "detectron2" or "mmdet".
+        part: The backbone.
+        source: What stands before the library's names.
+        target: What stands before the model's paths.
+    """
+    if library == "torchvision":
+        return Names([], {})
+    if library == "mmdet":
+        return resnet_names.names(library, part, source, target)
+    block, model = f"{source}s{{stage}}.b{{block}}", f"{target}layer{{stage}}.{{block}}"
+    rows = [
+        Row(f"{source}stem.conv.weight", f"{target}conv1.kernel", CONV),
+        Row(f"{source}stem.bn.{{norm}}", f"{target}bn1.{{norm}}"),
+        Row(f"{block}.proj.weight", f"{model}.downsample.conv.kernel", CONV),
+        Row(f"{block}.bn.{{norm}}", f"{model}.downsample.bn.{{norm}}"),
+        Row(f"{block}.f.{{k}}.weight", f"{model}.conv{{k}}.kernel", CONV),
+        Row(f"{block}.f.{{k}}_bn.{{norm}}", f"{model}.bn{{k}}.{{norm}}"),
+        *weight_and_bias(f"{block}.f.se.f_ex.{{layer}}", f"{model}.squeeze.{{layer}}"),
+    ]
+    # Blocks are numbered from 1.
+    words = {
+        "norm": NORM,
+        "block": {str(i + 1): str(i) for i in range(99)},
+        "k": {"a": "1", "b": "2", "c": "3"},
+        "layer": {"0": "reduce", "2": "expand"},
+    }
+    return Names(rows, words)
+
+
+def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
+    """The settings that arrays show; None where there is no RegNet.
+
+    Of a network whose numbers are none of the published ones, only what follows from the arrays.
+    """
+    # A ResNet's stem, of the same name, is 7x7.
+    if shapes.get(f"{_BODY}conv1.kernel", ())[:1] != (3,):
+        return None
+    layers = [f"{_BODY}layer{i}" for i in range(1, 5)]
+    stages = tuple(
+        (shapes[f"{layer}.0.conv1.kernel"][-1], count_layers(shapes, f"{layer}.{{}}.conv1.kernel"))
+        for layer in layers
+    )
+    group = shapes[f"{_BODY}layer4.0.conv2.kernel"][2]  # [3, 3, width of a group, width]
+    squeeze = f"{_BODY}layer1.0.squeeze.reduce.kernel" in shapes
+    return _found(stages, group, squeeze, shapes[f"{_BODY}conv1.kernel"][-1])
+
+
+def structure(config: ModelConfig) -> dict[str, Any]:
+    """What `read_structure` finds in the arrays of a model of this configuration."""
+    part = config.backbone
+    assert isinstance(part, RegNetConfig)
+    group = min(part.group_width, part.stages[-1][0])
+    return _found(part.stages, group, part.squeeze_ratio > 0, part.stem)
+
+
+def _found(stages, group: int, squeeze: bool, stem: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"group_width": group}
+    for numbers in REGNETS.values():
+        known = RegNetConfig(**numbers)
+        if (known.stages, known.group_width, known.squeeze_ratio > 0) == (stages, group, squeeze):
+            found = dict(numbers)
+    found |= {"stem": stem, "norm": "bn"}
+    return {f"backbone.{name}": value for name, value in found.items()}
+
+
+def describe(part: RegNetConfig) -> str:
+    """The backbone in words.
+
+    Example:
+        >>> describe(RegNetConfig())
+        'RegNetX of the widths 80, 240, 560, 1360'
+    """
+    widths = ", ".join(str(width) for width, _ in part.stages)
+    return f"RegNet{'Y' if part.squeeze_ratio else 'X'} of the widths {widths}"
+
+
+def read_mmdet(settings: Settings, config: dict[str, Any]) -> None:
+    """MMDetection's settings: a network that it knows by name, or its numbers."""
+    config |= settings.fields(_SETTINGS)
+    name = settings.values.pop("backbone.arch", None)
+    if name is None:
+        config |= settings.fields(_ARCH)
+        for row in _ARCH:
+            settings.values.pop(row.key, None)
+    elif isinstance(name, str) and name in _NAMED:
+        config |= _NAMED[name]
+    else:
+        settings.refuse("backbone.arch", name, f"a dictionary of numbers, {', '.join(map(repr, _NAMED))}")
+
+
+def write_mmdet(config: ModelConfig) -> dict[str, Any]:
+    """The counterpart of `read_mmdet`."""
+    values = write(_SETTINGS, config, config)
+    for name, numbers in _NAMED.items():
+        if all(config.get(path) == value for path, value in numbers.items()):
+            return {**values, "backbone.arch": name}
+    return values | write(_ARCH, config, config)
