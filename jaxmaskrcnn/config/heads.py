@@ -8,7 +8,7 @@ The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
 import dataclasses
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from jaxmaskrcnn.config.backbones import BackboneConfig, Norm
+from jaxmaskrcnn.config.backbones import BackboneConfig, Norm, ResNetConfig
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive, Whole
 
 DeltaClamp = Literal["max", "both"]  # limits of dw and dh: the upper one only, or both
@@ -185,6 +185,40 @@ class TrunkConfig(Part):
     def side(self, size: int) -> int:
         """Side of its output for regions of a side."""
         raise TypeError(f"{type(self).__name__} does not say how large its output is; give it `side`.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Res5Config(TrunkConfig):
+    """The last stage of a ResNet, which models on C4 apply to regions (`models/heads/res5.py`).
+
+    Its blocks are as the backbone's configuration has them.
+
+    Example:
+        >>> trunk = Res5Config()
+        >>> trunk.channels(ResNetConfig(outputs=(4,))), trunk.side(14)
+        (2048, 7)
+    """
+
+    kind: ClassVar[str] = "res5"
+    module: ClassVar[str] = "jaxmaskrcnn.models.heads.res5:Res5"
+    names: ClassVar[str] = "jaxmaskrcnn.models.heads.res5_names"
+
+    def channels(self, backbone: BackboneConfig) -> int:
+        """Those of C5.
+
+        Raises:
+            ConfigError: The backbone is no ResNet that ends in C4.
+        """
+        if not isinstance(backbone, ResNetConfig) or backbone.outputs[-1] != 4:
+            raise ConfigError(
+                "ModelConfig.trunk is 'res5', the last stage of a ResNet, but the backbone is "
+                f"{backbone!r}; give it a ResNet whose outputs are (4,)."
+            )
+        return backbone.stage(5).channels
+
+    def side(self, size: int) -> int:
+        """Half of it, as the stage begins with a stride of 2."""
+        return -(-size // 2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

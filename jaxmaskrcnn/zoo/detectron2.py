@@ -1,4 +1,4 @@
-"""Detectron2's Faster and Mask R-CNN on FPN, and its ImageNet ResNets.
+"""Detectron2's Faster and Mask R-CNN on FPN and on C4, and its ImageNet ResNets.
 
 A preset has the name of its config file, preceded by the folder if the same name exists in several
 folders, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
@@ -43,6 +43,21 @@ _LSJ = {**BN_ALL, **_SCRATCH, "rpn.convs": 2}
 _X4GF = {**regnet("regnetx_4.0gf"), "input.pixel_std": BGR_STD}
 _Y4GF = {**regnet("regnety_4.0gf"), "input.pixel_std": BGR_STD}
 _AGNOSTIC = {"box.class_agnostic": True, "mask.class_agnostic": True}
+# No pyramid: one map at a stride of 16, and the ResNet's last stage runs on the regions pooled from it.
+_C4 = {
+    "backbone.outputs": (4,),
+    "neck": None,
+    "trunk": "res5",
+    "input.pad_divisor": 1,
+    "rpn.anchors.sizes": ((32.0, 64.0, 128.0, 256.0, 512.0),),
+    "rpn.pre_nms_train": 12000,
+    "rpn.pre_nms_test": 6000,
+    "rpn.post_nms_train": 2000,
+    "box.pool.size": 14,
+    "box.fcs": 0,
+    "box.average": True,
+    "mask.convs": 0,
+}
 _CITYSCAPES = {
     "num_classes": 8, "categories": CITYSCAPES_8, "input.test_min_size": 1024, "input.test_max_size": 2048,
 }  # fmt: skip
@@ -57,6 +72,9 @@ _ROWS = {
         ("mask_rcnn_X_101_32x8d_FPN_3x", _X101, 44.3, 39.5, "139653917", "model_final_2d9806.pkl"),
         ("mask_rcnn_regnetx_4gf_dds_fpn_1x", _X4GF, None, None, None, None),
         ("mask_rcnn_regnety_4gf_dds_fpn_1x", _Y4GF, None, None, None, None),
+        ("mask_rcnn_R_50_C4_1x", _C4, 36.8, 32.2, "137259246", "model_final_9243eb.pkl"),
+        ("mask_rcnn_R_50_C4_3x", _C4, 39.8, 34.4, "137849525", "model_final_4ce675.pkl"),
+        ("mask_rcnn_R_101_C4_3x", _C4 | R101, 42.6, 36.7, "138363239", "model_final_a2914c.pkl"),
     ),
     "new_baselines": (
         ("mask_rcnn_R_50_FPN_50ep_LSJ", _LSJ, None, None, None, None),
@@ -95,6 +113,9 @@ _ROWS = {
         ("faster_rcnn_R_50_FPN_3x", _BOX, 40.2, None, "137849458", "model_final_280758.pkl"),
         ("faster_rcnn_R_101_FPN_3x", _BOX | R101, 42.0, None, "137851257", "model_final_f6e8b1.pkl"),
         ("faster_rcnn_X_101_32x8d_FPN_3x", _BOX | _X101, 43.0, None, "139173657", "model_final_68b088.pkl"),
+        ("faster_rcnn_R_50_C4_1x", _BOX | _C4, 35.7, None, "137257644", "model_final_721ade.pkl"),
+        ("faster_rcnn_R_50_C4_3x", _BOX | _C4, 38.4, None, "137849393", "model_final_f97cb7.pkl"),
+        ("faster_rcnn_R_101_C4_3x", _BOX | _C4 | R101, 41.1, None, "138204752", "model_final_298dad.pkl"),
     ),
     "Cityscapes": (
         ("mask_rcnn_R_50_FPN", _CITYSCAPES, None, 36.5, "142423278", "model_final_af9cf5.pkl"),

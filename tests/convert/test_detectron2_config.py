@@ -345,9 +345,14 @@ def test_heads_on_one_map_of_the_backbone(tmp_path):
 
 
 def test_yaml_without_a_base_has_the_defaults_of_a_c4_detector(tmp_path):
-    message = refusal(write_yaml(tmp_path, {}, base=None))
-    assert "nothing sets MODEL.BACKBONE.NAME" in message and "'Res5ROIHeads'" in message
-    assert "'Res5ROIHeads'" in refusal(write_yaml(tmp_path, {}, base="../Base-RCNN-C4.yaml"))
+    c4 = model_config("detectron2/mask_rcnn_R_50_C4_3x")
+    assert config_from_file(write_yaml(tmp_path, {}, base="../Base-RCNN-C4.yaml")) == c4
+    bare = write_yaml(tmp_path, {"MODEL.MASK_ON": True}, base=None)
+    assert config_from_file(bare) == c4.replace({"categories": ()})
+    message = refusal(
+        write_yaml(tmp_path, {"MODEL.FPN.NORM": "GN", "MODEL.RPN.IN_FEATURES": ["p2"]}, base=None)
+    )
+    assert "nothing sets MODEL.BACKBONE.NAME" in message and "MODEL.RPN.IN_FEATURES is ['p2']" in message
 
 
 @pytest.mark.parametrize(

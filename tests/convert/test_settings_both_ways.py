@@ -18,7 +18,7 @@ SEVERAL_SIZES = tuple((4.0 * 2**i, 8.0 * 2**i) for i in range(5))
 VALUES = {
     "num_classes": [1, 7, 8, 80, 90],
     "backbone.outputs": [(2, 3, 4, 5)],
-    "trunk": [None],
+    "trunk": [None, "res5"],
     "categories": [(), COCO_80, COCO_90, CITYSCAPES_8, (Category(3, "a cat"), Category(9, "dog"))],
     "input.pixel_scale": [1.0, 1 / 255, 0.5],
     "input.pixel_mean": [(0.0, 0.0, 0.0), (1.5, 2.5, 3.123456789012), (0.45, 0.45, 0.45), (-1.0, 0.0, 1.0)],
@@ -141,14 +141,14 @@ NAMED = {
 REFUSED = {
     "torchvision": {
         "background", "backbone.kind", "backbone.stride_in_1x1", "box.average", "box.class_agnostic",
-        "mask.class_agnostic", "rpn.anchors.order", "rpn.norm",
+        "mask.class_agnostic", "rpn.anchors.order", "rpn.norm", "trunk",
     },
     "detectron2": {
-        "background", "backbone.kind", "box.average", "rpn.anchors.order", "rpn.norm",
+        "background", "backbone.kind", "box.average", "rpn.anchors.order", "rpn.norm", "trunk",
     },
     "mmdet": {
         "background", "backbone.width_per_group", "box.average", "rpn.anchors.ratios", "rpn.anchors.sizes",
-        "rpn.norm",
+        "rpn.norm", "trunk",
     },
 }  # fmt: skip
 

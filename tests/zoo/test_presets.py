@@ -168,6 +168,20 @@ X400MF = {
     "backbone.depth": 22,
     "backbone.group_width": 16,
 }
+C4 = {
+    "backbone.outputs": (4,),
+    "neck": None,
+    "trunk": "res5",
+    "input.pad_divisor": 1,
+    "rpn.anchors.sizes": ((32, 64, 128, 256, 512),),
+    "rpn.pre_nms_train": 12000,
+    "rpn.pre_nms_test": 6000,
+    "rpn.post_nms_train": 2000,
+    "box.pool.size": 14,
+    "box.fcs": 0,
+    "box.average": True,
+    "mask.convs": 0,
+}
 
 DIFFERENCES = {
     "torchvision/maskrcnn_resnet50_fpn_v2": {**BN, "backbone.norm_epsilon": 1e-5, "rpn.convs": 2},
@@ -218,6 +232,12 @@ DIFFERENCES = {
         **LVIS,
         **D2_X101,
         "num_classes": 1230,
+    },
+    "detectron2/mask_rcnn_R_50_C4_1x": C4,
+    "detectron2/mask_rcnn_R_101_C4_3x": {**C4, "backbone.depth": 101},
+    "detectron2/faster_rcnn_R_50_C4_3x": {
+        **{path: value for path, value in C4.items() if not path.startswith("mask.")},
+        "mask": None,
     },
     "detectron2/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ": {
         **BN,
@@ -295,6 +315,8 @@ PUBLISHED = {
     "detectron2/Cityscapes/mask_rcnn_R_50_FPN": (None, 36.5, "model_final_af9cf5.pkl"),
     "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": (None, None, None),
     "detectron2/faster_rcnn_R_50_FPN_1x": (37.9, None, "model_final_b275ba.pkl"),
+    "detectron2/mask_rcnn_R_101_C4_3x": (42.6, 36.7, "model_final_a2914c.pkl"),
+    "detectron2/faster_rcnn_R_50_C4_1x": (35.7, None, "model_final_721ade.pkl"),
     "detectron2/mask_rcnn_regnetx_4gf_dds_FPN_400ep_LSJ": (48.6, 43.5, "model_final_f1362d.pkl"),
     "detectron2/mask_rcnn_regnety_4gf_dds_FPN_100ep_LSJ": (46.1, 41.6, "model_final_6ba57e.pkl"),
     "detectron2/mask_rcnn_regnetx_4gf_dds_fpn_1x": (None, None, None),

@@ -1,0 +1,61 @@
+"""Names of a ResNet's last stage where it works on regions; see `names/layers.py`."""
+
+from typing import Any
+
+from jaxmaskrcnn.config import ModelConfig, ResNetConfig
+from jaxmaskrcnn.config.heads import Res5Config
+from jaxmaskrcnn.models.backbones import resnet_names
+from jaxmaskrcnn.names.config_table import Settings
+from jaxmaskrcnn.names.layers import Shapes
+from jaxmaskrcnn.names.tables import Names
+
+DETECTRON2 = "Res5ROIHeads"
+_SOURCES = {"detectron2": "roi_heads.", "mmdet": "roi_head.shared_head."}
+_STAGES = {"detectron2": {"5": "4"}, "torchvision": {"4": "4"}, "mmdet": {"4": "4"}}
+
+
+def names(library: str, part: Res5Config, backbone: ResNetConfig | None) -> Names:
+    """The rows of a library; torchvision has no such models.
+
+    Args:
+        library: "torchvision", "detectron2" or "mmdet".
+        part: The trunk.
+        backbone: The ResNet that it is the last stage of; None for another backbone.
+    """
+    if library not in _SOURCES or not isinstance(backbone, ResNetConfig):
+        return Names([], {})
+    return _stage(library, backbone, _SOURCES[library])
+
+
+def of_backbone(library: str, part: Res5Config, backbone: ResNetConfig) -> Names:
+    """The rows in a file of a whole ResNet alone."""
+    return _stage(library, backbone, "")
+
+
+def _stage(library: str, backbone: ResNetConfig, source: str) -> Names:
+    rows, vocabulary = resnet_names.names(library, backbone, source, "trunk.")
+    return Names([row for row in rows if "{stage}" in row.source], {**vocabulary, "stage": _STAGES[library]})
+
+
+def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
+    """Nothing but that there is such a stage; None where there is none."""
+    return {} if "trunk.layer4.0.conv1.kernel" in shapes else None
+
+
+def structure(config: ModelConfig) -> dict[str, Any]:
+    """What `read_structure` finds in the arrays of a model of this configuration."""
+    return {}
+
+
+def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
+    """What Detectron2's heads behind the stage have: no layers before the predictors, and one pooler."""
+    if config.get("neck") is not False:
+        given = settings.values.get("MODEL.BACKBONE.NAME")
+        settings.refuse("MODEL.BACKBONE.NAME", given, f"'build_resnet_backbone' with {DETECTRON2!r}")
+    elif config.get("backbone.outputs") not in ((4,), None):
+        given = settings.values.get("MODEL.RESNETS.OUT_FEATURES")
+        settings.refuse("MODEL.RESNETS.OUT_FEATURES", given, f"['res4'] with {DETECTRON2!r}")
+    config |= {"box.convs": 0, "box.fcs": 0, "box.average": True}
+    if config["mask"]:
+        for name in ("size", "aligned", "sampling_ratio"):
+            config[f"mask.pool.{name}"] = config[f"box.pool.{name}"]
