@@ -3,10 +3,11 @@
 import os
 import tempfile
 
+from xla_flags import QUICK
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time is compilation, because the tests' programs are small and run only a few times. Without
-# XLA's optimisation it takes half the time.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+# Flags that the user sets come last and count.
+os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}"
 
 import jax  # noqa: E402  (JAX reads its settings when imported)
 import pytest  # noqa: E402

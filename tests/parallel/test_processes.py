@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from folders import ROOT
+from xla_flags import QUICK
 
 from jaxmaskrcnn.checkpoints.latest import latest_model
 from jaxmaskrcnn.errors import UserError
@@ -36,7 +37,7 @@ SETTINGS = {
 
 
 def environment(devices):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} {QUICK}"
     changes = {
         "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_ENABLE_X64": "1", "PYTHONPATH": str(ROOT),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",

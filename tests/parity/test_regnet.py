@@ -403,7 +403,7 @@ def test_libraries_without_such_networks():
     with pytest.raises(UserError, match="torchvision cannot express this model: its backbone is no ResNet"):
         export_settings(config.replace({"background": "first"}), "torchvision")
     # Detectron2 has them, but its yaml files do not.
-    with pytest.raises(UserError, match="Detectron2 cannot express this model: its backbone is no ResNet"):
+    with pytest.raises(UserError, match="Detectron2 cannot express this model: its configs have no such"):
         export_settings(config, "detectron2")
 
 
