@@ -125,6 +125,13 @@ class ModelConfig(Part):
                 f"ModelConfig.rpn.anchors.sizes has {len(sizes)} entries, but there are {len(levels)} "
                 f"levels, with the strides {strides}; give one entry for each."
             )
+        if self.trunk is not None:
+            self.trunk.channels(self.backbone)  # Refuses a backbone that it cannot follow.
+            if self.mask is not None and self.mask.pool != self.box.pool:
+                raise ConfigError(
+                    "ModelConfig.mask.pool and box.pool differ, but with a trunk the heads share the regions "
+                    "that are pooled; give both the same values."
+                )
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -352,12 +352,6 @@ def test_frozen_stages():
     assert len(frozen) == 11
 
 
-def test_a_backbone_that_goes_on_behind_c4():
-    config = ModelConfig().replace({"trunk": "res5"})
-    with pytest.raises(ConfigError, match=r"whose outputs are \(4,\)"):
-        _ = config.region_channels
-
-
 def test_names_go_both_ways():
     """Every array has a place, where the test expects it, and comes back bit by bit."""
     model = from_state_dict(WEIGHTS, CONFIG, "detectron2")
@@ -431,6 +425,20 @@ def test_backbones_that_do_not_belong_to_the_stage(settings, message, tmp_path):
     (tmp_path / "model.yaml").write_text(f"MODEL: {{{settings}}}")
     with pytest.raises(UserError, match=message):
         config_from_file(tmp_path / "model.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask.pool.size": 7}, "mask.pool and box.pool differ"),
+        ({"backbone.outputs": (5,)}, "give it a ResNet whose outputs are"),
+        ({"backbone.kind": "regnet"}, "the last stage of a ResNet, but the backbone is RegNetConfig"),
+    ],
+)
+def test_settings_that_do_not_go_with_the_stage(changes, message):
+    sizes = {"rpn.anchors.sizes": ((32.0,),) * 4} if "backbone.kind" in changes else {}
+    with pytest.raises(ConfigError, match=message):
+        CONFIG.replace(changes | sizes)
 
 
 @pytest.mark.parametrize("library", ["torchvision", "mmdet"])
