@@ -95,7 +95,7 @@ DAMAGED = {
     "deep_json": (file_of(b'{"a":' + b"[" * 100_000), "damaged"),
     "repeated_name": (
         file_of(b'{"a": 1, "a": ' + json.dumps(entry()).encode() + b"}", bytes(2)),
-        "stands twice",
+        "has a name twice",
     ),
     "beyond": (file_of({"a": entry(shape=(4,), offsets=(0, 4))}, bytes(2)), "'a' is cut off"),
     "overlap": (file_of({"a": entry(), "b": entry(offsets=(1, 3))}, bytes(3)), "'b' does not begin where"),
@@ -111,7 +111,7 @@ DAMAGED = {
     "huge_empty_shape": (file_of({"a": entry(shape=(0, 1 << 80), offsets=(0, 0))}), "damaged"),
     "negative_shape": (file_of({"a": entry(shape=(-1, -2))}, bytes(2)), "has the shape"),
     "bool_shape": (file_of({"a": entry(shape=(True, 2))}, bytes(2)), "has the shape"),
-    "metadata_of_numbers": (file_of({"__metadata__": {"a": 1}}), "metadata are no texts"),
+    "metadata_of_numbers": (file_of({"__metadata__": {"a": 1}}), "metadata are not strings"),
     "other_dtype": (file_of({"a": entry("F8_E4M3")}, bytes(2)), "the entry 'a' has the dtype 'F8_E4M3'"),
     "nothing": (file_of({}), "no arrays"),
 }  # fmt: skip

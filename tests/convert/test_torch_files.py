@@ -192,15 +192,15 @@ WRONG = {
     "offset": (dict(offset=1), "reaches beyond"),
     "stride": (dict(size=(2, 2), stride=(3, 1)), "reaches beyond"),
     "huge": (dict(size=(1 << 40, 1 << 40), stride=(1 << 40, 1)), "reaches beyond"),
-    "negative_offset": (dict(offset=-1), "are none"),
-    "negative_stride": (dict(offset=3, stride=(-1,)), "are none"),
-    "negative_size": (dict(size=(-4,)), "are none"),
-    "strides_missing": (dict(stride=()), "are none"),
+    "negative_offset": (dict(offset=-1), "an invalid shape, strides or offset"),
+    "negative_stride": (dict(offset=3, stride=(-1,)), "an invalid shape, strides or offset"),
+    "negative_size": (dict(size=(-4,)), "an invalid shape, strides or offset"),
+    "strides_missing": (dict(stride=()), "an invalid shape, strides or offset"),
     "storage_shorter_than_said": (dict(numel=5), "shorter than 5 numbers"),
     "negative_length": (dict(numel=-1), "no length"),
     "no_such_storage": (dict(key="1"), "archive/data/1"),
     "path_as_a_key": (dict(key="../data.pkl"), "archive/data/../data.pkl"),
-    "repeated_too_often": (dict(size=(1 << 30,), stride=(0,)), "repeats few numbers"),
+    "repeated_too_often": (dict(size=(1 << 30,), stride=(0,)), "repeats a few numbers too often"),
     "too_many_axes": (dict(size=(1,) * 100, stride=(1,) * 100), "damaged"),
 }  # fmt: skip
 
@@ -230,7 +230,7 @@ def test_hostile_archives(tmp_path):
         for file in (write_archive(path, tensor(), call), write_stream(tmp_path / "b.pth", call)):
             with pytest.raises(UserError, match=name) as error:
                 read_checkpoint(file)
-            assert "nothing of it was run" in str(error.value) and "import torch; c = torch.load" in str(
+            assert "nothing in it was run" in str(error.value) and "import torch; c = torch.load" in str(
                 error.value
             )
     through = b"ctorch._tensor\n_rebuild_from_type_v2\n(cposix\nsystem\nctorch\nTensor\n(S'true'\nt}tR"

@@ -1,13 +1,13 @@
 """The names that a checkpoint's pickle may mention.
 
-Each maps to a function of this library that makes a stand-in, or to none where a checkpoint only
-mentions it. Nothing of the named modules is imported or run. What is listed:
+Each maps to a function of this library that makes a stand-in, or to None if checkpoints mention it
+but never call it. The named modules are never imported or run. The list contains:
 
 * what arrays and tensors are made of (NumPy's and torch's reconstruction functions);
 * Python's containers and plain values;
-* what training frameworks put beside the weights: the arguments of a run, configurations, the
-  history of its losses. Of these only the description is kept (`Inert`), or their items where they
-  are dictionaries.
+* objects that training frameworks store beside the weights: a run's arguments, configurations, the
+  history of its losses. Only their description is kept (`Inert`), or their items if they are
+  dictionaries.
 
 Sources: torch/_utils.py and torch/_weights_only_unpickler.py (names and signatures of tensors),
 torchvision's references/detection/train.py ("args"), mmengine/runner/runner.py and
@@ -36,7 +36,7 @@ from jaxmaskrcnn.convert.files.stand_ins import (
     as_key,
 )
 
-# Tensors that are more than numbers in a grid.
+# Tensors that are not plain dense arrays.
 _OTHER_TENSORS = {
     "torch._utils._rebuild_qtensor": "is a quantised tensor",
     "torch._utils._rebuild_sparse_tensor": "is a sparse tensor",
@@ -46,7 +46,7 @@ _OTHER_TENSORS = {
     "torch._utils._rebuild_wrapper_subclass": "is a tensor of a special class",
 }
 
-# Classes of which a description is kept.
+# Classes whose description is kept.
 _OPAQUE = (
     "builtins.complex", "builtins.object", "builtins.range", "builtins.slice",
     "datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta", "datetime.timezone",
@@ -60,7 +60,7 @@ _OPAQUE = (
     "torch.device",
 )  # fmt: skip
 
-# Classes that hold nothing but attributes, and those that are dictionaries.
+# Classes that only have attributes, and classes that are dictionaries.
 _NAMESPACES = ("argparse.Namespace", "types.SimpleNamespace")
 _DICTIONARIES = (
     "collections.Counter", "collections.OrderedDict", "addict.addict.Dict", "easydict.EasyDict",
@@ -94,11 +94,11 @@ _MODULES = (
 
 
 def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], Name]:
-    """What looks names up for `unpickle`.
+    """Return the function that looks up names for `unpickle`.
 
     Args:
-        budget: Of the file.
-        big_endian: Whether its tensors are.
+        budget: The file's budget.
+        big_endian: Whether its tensors are big-endian.
 
     Returns:
         A function from a name such as "collections.OrderedDict" to its stand-in; it raises
@@ -120,7 +120,7 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
 
     def encode(text: str | LongText, encoding: str = "latin1") -> bytes:
         if not isinstance(text, (str, LongText)) or encoding not in ("latin1", "latin-1"):
-            raise Refused("bytes are encoded in another way than latin1")
+            raise Refused("its bytes are not encoded as latin1")
         budget.spend(len(text.data if isinstance(text, LongText) else text))
         return str(text).encode("latin1")
 
@@ -136,10 +136,10 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
             raise Refused(f"{function.name} is called, which a checkpoint only mentions")
         return function.call(*arguments)
 
-    # How protocol 2 writes a function inside of a class: it has to be listed as any other name.
+    # Protocol 2 writes a method in this way; it has to be listed like any other name.
     def attribute(kind: Name, name: str) -> Name:
         if not isinstance(kind, Name) or not isinstance(name, str):
-            raise Refused("it takes an attribute of something that is no class")
+            raise Refused("it takes an attribute of something that is not a class")
         return find(f"{kind.name}.{name}")
 
     calls = {
@@ -181,13 +181,13 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
             return names[name]
         if name.startswith(_MODULES):
             raise Refused(
-                f"it holds a whole model (its pickle names {name}), not its parameters alone, "
-                "and nothing of it was run",
+                f"it holds a whole model (its pickle names {name}) instead of only its parameters, "
+                "and nothing in it was run",
                 remedy='import torch; m = torch.load("{path}", map_location="cpu", weights_only=False); '
                 'torch.save((m["model"] if isinstance(m, dict) else m).state_dict(), "weights.pth")',
             )
         raise Refused(
-            f"its pickle names {name}, which is no part of a plain checkpoint, and nothing of it was run"
+            f"its pickle names {name}, which is not part of a plain checkpoint, and nothing in it was run"
         )
 
     return find

@@ -1,9 +1,9 @@
-"""Zip archives (``.npz`` and torch's), read from memory without copying what is not compressed.
+"""Read zip archives (``.npz`` and torch's) from memory, without copying uncompressed entries.
 
-Python's ``zipfile`` reads the directory at the end of the file. An entry's bytes begin behind a
-header of its own, at whose offset there are the signature "PK\\3\\4", 22 bytes that repeat the
-directory, and the lengths of the name and of an extra field (which torch fills so that the bytes
-are aligned). (Format: PKWARE's APPNOTE.TXT, section 4.3.7.)
+Python's ``zipfile`` reads the directory at the end of the file. An entry's bytes follow its local
+header: the signature "PK\\3\\4", 22 bytes that repeat the directory, the lengths of the name and of
+an extra field, and these two fields (torch pads the extra field to align the bytes). (Format:
+PKWARE's APPNOTE.TXT, section 4.3.7.)
 """
 
 import io
@@ -25,7 +25,7 @@ class Archive:
     """A zip archive.
 
     Attributes:
-        names: Its entries.
+        names: Names of its entries.
     """
 
     def __init__(self, data: bytes, budget: Budget):
@@ -42,8 +42,8 @@ class Archive:
 
         Raises:
             KeyError: There is no such entry.
-            Refused: Compressed entries expand to more than checkpoints do.
-            ValueError: It is damaged.
+            Refused: Compressed entries expand far beyond a checkpoint's size.
+            ValueError: The entry is damaged.
         """
         info = self._infos[name]
         signature, *lengths = _LOCAL_HEADER.unpack_from(self._data, info.header_offset)
@@ -54,21 +54,21 @@ class Archive:
         content = self._data[begin:end]
         if info.compress_type == zipfile.ZIP_DEFLATED:
             self._budget.spend(info.file_size)
-            # One byte more than announced would show that it goes on.
+            # Reading one extra byte detects an entry that is longer than announced.
             content = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, info.file_size + 1))
         elif info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"the entry {name} of the archive is compressed in a way that is not read")
-        # torch writes the checksum 0 when it is told to save the time.
+            raise ValueError(f"the entry {name} of the archive has an unsupported compression")
+        # torch writes 0 if checksums are switched off.
         if len(content) != info.file_size or info.CRC not in (0, zlib.crc32(content)):
-            raise ValueError(f"the entry {name} of the archive has other contents than were written")
+            raise ValueError(f"the entry {name} of the archive has a wrong size or checksum")
         return content
 
 
 def read_npz(archive: Archive, budget: Budget) -> dict[str, np.ndarray | Unreadable]:
-    """The arrays of a ``.npz`` file, as views of the archive's bytes.
+    """Read the arrays of a ``.npz`` file, as views of the archive's bytes.
 
     Raises:
-        ValueError: It is damaged, or an entry is no ``.npy`` file.
+        ValueError: It is damaged, or an entry is not a ``.npy`` file.
     """
     return {name.removesuffix(".npy"): _read_npy(archive.read(name), budget) for name in archive.names}
 
@@ -85,6 +85,6 @@ def _read_npy(content: memoryview, budget: Budget) -> np.ndarray | Unreadable:
         return Unreadable(f"has the dtype {dtype}")
     count = math.prod(shape)
     if len(content) != file.tell() + count * dtype.itemsize:
-        raise ValueError(f"an array of shape {shape} has another number of bytes")
+        raise ValueError(f"an array of shape {shape} has a wrong number of bytes")
     array = np.frombuffer(content, dtype, offset=file.tell()) if count else np.zeros(0, dtype)
     return native(array.reshape(shape, order="F" if fortran else "C"), budget)

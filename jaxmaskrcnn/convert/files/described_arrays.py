@@ -1,11 +1,11 @@
-"""Arrays and tensors as a pickle describes them, and how they become NumPy arrays.
+"""Arrays and tensors as a pickle describes them, and their conversion to NumPy arrays.
 
-A NumPy array is its shape, dtype and bytes. A torch tensor is a view of a storage: a run of
-numbers of one dtype, from which the tensor takes those at an offset and at strides (both counted in
-numbers); several tensors may share a storage.
+A NumPy array is described by its shape, dtype and bytes. A torch tensor is a view of a storage, a
+flat run of numbers of one dtype, with an offset and strides (both counted in numbers). Several
+tensors may share a storage.
 
-Every array is a view of the file's bytes where its byte order is the machine's. Sizes come from the
-file and are checked against the bytes that are there before an array is made.
+Every array is a view of the file's bytes if its byte order is the machine's. Sizes from the file are
+checked against the bytes that exist before an array is made.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxmaskrcnn.convert.files.stand_ins import Budget, Inert, LongText, Name, Refused, StandIn, Unreadable
 
-# torch's name of a dtype, and the name of its storages before they lost their types.
+# torch's dtypes by name, each with the prefix of its old, typed storage class.
 TORCH_DTYPES = {
     "float64": (np.float64, "Double"),
     "float32": (np.float32, "Float"),
@@ -54,7 +54,7 @@ class Dtype(StandIn):
         self.state = state
 
     def plain_numbers(self) -> np.dtype | None:
-        """bool, int, unsigned or float; None for fields, objects, texts and the like."""
+        """Return the dtype if it is bool, integer or float; None for any other (objects, strings, ...)."""
         _, order, *others = self.state[:5]  # version, byte order, subarray, names, fields
         if not re.fullmatch(r"b1|[iu][1248]|f[248]", self.code) or order not in ("<", ">", "=", "|"):
             return None
@@ -90,7 +90,7 @@ class Array(StandIn):
 
 
 def native(array: np.ndarray, budget: Budget) -> np.ndarray:
-    """The array in the machine's byte order."""
+    """Return the array in the machine's byte order."""
     if array.dtype.isnative:
         return array
     budget.spend(array.nbytes)
@@ -105,26 +105,26 @@ def view_array(
     offset: int,
     budget: Budget,
 ) -> np.ndarray:
-    """Numbers out of ``data``, in any order.
+    """Return a strided array over ``data``.
 
     Args:
         data: Bytes.
-        dtype: Of one number.
-        shape: Any.
-        strides: From one number to the next on each axis, counted in numbers.
-        offset: Of the first one, in numbers.
-        budget: Of the file.
+        dtype: Dtype of one number.
+        shape: The array's shape.
+        strides: Steps along each axis, counted in numbers.
+        offset: Position of the first number, counted in numbers.
+        budget: The file's budget.
 
     Returns:
-        A view where the byte order is the machine's.
+        The array; a view if the byte order is the machine's.
 
     Raises:
-        ValueError: Something of it lies outside of ``data``, or a size is no size.
+        ValueError: The array reaches beyond ``data``, or a size is invalid.
         Refused: The array is far larger than the file.
     """
     numbers = (offset, *shape, *strides)
     if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError("a tensor has a shape, strides and an offset that are none")
+        raise ValueError("a tensor has an invalid shape, strides or offset")
     count = math.prod(shape)
     if count == 0:
         return np.zeros(shape, dtype.newbyteorder("="))
@@ -132,7 +132,7 @@ def view_array(
     if (last + 1) * dtype.itemsize > len(data):
         raise ValueError(f"a tensor of shape {shape} reaches beyond its {len(data)} bytes")
     if count * dtype.itemsize > budget.limit:  # strides of 0 repeat numbers
-        raise Refused(f"a tensor of shape {shape} repeats few numbers that often")
+        raise Refused(f"a tensor of shape {shape} repeats a few numbers too often")
     steps = tuple(stride * dtype.itemsize for stride in strides)
     return native(np.ndarray(shape, dtype, data, offset * dtype.itemsize, steps), budget)
 
@@ -141,10 +141,10 @@ class Storage(StandIn):
     """A run of numbers that tensors are views of.
 
     Attributes:
-        dtype: A torch dtype's name; None for plain bytes.
+        dtype: Name of its torch dtype; None for plain bytes.
         data: Its bytes; None until they are found.
-        start: Where this one begins, in numbers.
-        root: The storage that has the bytes, when it is another.
+        start: Start of this storage in ``root``, in numbers.
+        root: The storage that has the bytes, if that is another one.
     """
 
     __slots__ = ("data", "dtype", "root", "start")
@@ -157,7 +157,7 @@ class Storage(StandIn):
 
 
 class Tensor(StandIn):
-    """A tensor as a pickle describes it: which numbers of a storage, in which order."""
+    """A tensor as a pickle describes it: a strided view of a storage."""
 
     __slots__ = ("big_endian", "dtype", "offset", "shape", "storage", "strides")
 
@@ -182,7 +182,7 @@ class Tensor(StandIn):
 
 
 def item_size(dtype: str | None) -> int:
-    """Bytes of one number of a torch dtype (None: of plain bytes)."""
+    """Return the bytes per number of a torch dtype (None: plain bytes)."""
     if dtype in TORCH_DTYPES:
         return np.dtype(TORCH_DTYPES[dtype][0]).itemsize
     sizes = {"complex64": 8, "complex128": 16, "complex32": 4, "qint32": 4}
@@ -190,7 +190,7 @@ def item_size(dtype: str | None) -> int:
 
 
 def storage_dtype(name: Any) -> str | None:
-    """The torch dtype of a storage class such as torch.FloatStorage; None for plain bytes."""
+    """Return the torch dtype of a storage class such as torch.FloatStorage; None for plain bytes."""
     return STORAGES[name.name]
 
 

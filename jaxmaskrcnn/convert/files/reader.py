@@ -1,23 +1,22 @@
-"""Checkpoint files of other libraries to plain NumPy arrays.
+"""Read checkpoint files of other libraries as plain NumPy arrays.
 
-What a file is, its bytes tell; its name does not matter:
+The format is inferred from a file's bytes, not from its name:
 
     zip archive      ``.npz`` (NumPy), or ``.pth .pt .bin .ckpt .pyth`` (torch since 1.6)
-    stream           the same suffixes, by older torch
+    stream           the same suffixes, from older torch
     pickle           ``.pkl``: Detectron2's and Caffe2's dictionaries of NumPy arrays, Python 2 or 3
     safetensors      ``.safetensors``
 
-A file is read into memory once, and the arrays are views of those bytes. (They are not mapped from
-the disk: who saves to the file that they came from would pull them away.) Nothing of a file is ever
-run: a pickle may name what ``allowed_names`` lists, and even that is only described.
+A file is read into memory once, and the arrays are views of those bytes. (Files are not memory-mapped,
+because saving to the same file would invalidate the arrays.) Nothing in a file is ever run: a pickle
+may only name what ``allowed_names`` lists, and even that is only described.
 
-**Where the parameters are.** Training frameworks put them into a dictionary under one of the keys
-``PLAIN`` or, averaged over time, ``AVERAGED``; that may be so again inside, up to three levels. A
-key counts when there is a dictionary with arrays behind it. Of several the first plain one in the
-order of ``PLAIN`` is taken, and an averaged one where there is no plain one or it is asked for. A
-file without such keys is a dictionary of parameters itself. Names are left as they are.
-(MMEngine's files have their averages under "state_dict" and what is trained under
-"ema_state_dict", so that the default is what MMDetection would load, too.)
+**Where the parameters are.** Training frameworks store them in a dictionary under one of the keys
+``PLAIN`` or, averaged over time, ``AVERAGED``, nested up to three levels. A key counts if it leads to
+a dictionary with arrays. Of several, the first plain one in the order of ``PLAIN`` is taken, or an
+averaged one if there is no plain one or it is requested. A file without such keys is a dictionary of
+parameters itself. Names are not changed. (MMEngine's files have the averages under "state_dict" and
+the trained weights under "ema_state_dict", so the default is what MMDetection would load, too.)
 """
 
 import os
@@ -43,7 +42,7 @@ FORMATS = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl", ".safetensors", ".np
 PLAIN = ("model", "state_dict", "model_state_dict", "model_state", "module", "blobs")
 AVERAGED = ("ema", "ema_state_dict", "model_ema", "state_dict_ema", "ema_model", "ema_state")
 
-# Where a file is refused: what to run where its library is installed.
+# What to run where the library is installed if a file is refused.
 _TORCH_REMEDY = (
     'import torch; c = torch.load("{path}", map_location="cpu", weights_only=False); '
     'torch.save(c.get("model", c.get("state_dict", c)), "weights.pth")'
@@ -53,7 +52,7 @@ _PICKLE_REMEDY = (
     'numpy.savez("weights.npz", **c.get("model", c))'
 )
 
-# What a download leaves instead of a checkpoint, by its first bytes in lower case.
+# Files that a failed download leaves instead of a checkpoint, by their first bytes in lower case.
 _OTHER_FILES = (
     ((b"<!doctype", b"<html", b"<?xml", b"<head"), "is a web page, not a checkpoint; download it again"),
     ((b"version https://git-lfs",), "is a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
@@ -63,17 +62,17 @@ _OTHER_FILES = (
 
 
 class SourceFile(NamedTuple):
-    """What a checkpoint file holds.
+    """The contents of a checkpoint file.
 
     Attributes:
-        path: Where it was read from.
+        path: The file.
         arrays: Parameters by the source library's names.
-        attributes: What stands beside them, such as Detectron2's ``__author__`` and
-            ``matching_heuristics``, MMDetection's ``meta``, a run's ``args``, safetensors' metadata:
-            Python's own types, arrays, and `Inert` for what is only described.
-        taken: The keys in front of the parameters, such as "state_dict" or "ema.state_dict"; "" where
+        attributes: Other entries, such as Detectron2's ``__author__`` and ``matching_heuristics``,
+            MMDetection's ``meta``, a run's ``args``, safetensors' metadata: Python's own types,
+            arrays, and `Inert` for objects that are only described.
+        taken: The keys that lead to the parameters, such as "state_dict" or "ema.state_dict"; "" if
             the file is a dictionary of parameters itself.
-        others: Such keys of parameters that were not taken, such as ("ema",).
+        others: The keys of parameters that were not taken, such as ("ema",).
     """
 
     path: str
@@ -84,18 +83,18 @@ class SourceFile(NamedTuple):
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint file.
+    """Read the arrays of a checkpoint file.
 
     Args:
-        path: A file that torch, Detectron2, NumPy or safetensors wrote (see this module's head).
+        path: A file written by torch, Detectron2, NumPy or safetensors (see this module's docstring).
 
     Returns:
-        Arrays by the names the file has for them, in the file's order, shape and dtype (bfloat16 is
+        Arrays by their names in the file, in the file's order, shape and dtype (bfloat16 is
         ``ml_dtypes.bfloat16``). They may share memory and be read-only.
 
     Raises:
-        UserError: The file is missing, damaged, of another format, or a pickle that names
-            anything that is no part of a checkpoint (nothing of it is run).
+        UserError: The file is missing, damaged or unsupported, or a pickle that names something that
+            is not part of a checkpoint (nothing in it is run).
 
     Example:
         >>> read_checkpoint("R-50.pkl")["stem.conv1.weight"].shape  # doctest: +SKIP
@@ -105,12 +104,12 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def read_source(path: str | os.PathLike, weights: str = "auto") -> SourceFile:
-    """As `read_checkpoint`, with what stands beside the arrays.
+    """Like `read_checkpoint`, with the other entries beside the arrays.
 
     Args:
         path: As for `read_checkpoint`.
         weights: "model" for the plain parameters, "ema" for their averages, "auto" for the plain ones
-            where there are any.
+            if there are any.
 
     Returns:
         The file's contents.
@@ -123,13 +122,14 @@ def read_source(path: str | os.PathLike, weights: str = "auto") -> SourceFile:
     path = os.fspath(path)
     content = _read_content(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary of parameters.")
+        kind = type(content).__name__
+        raise UserError(f"{path} holds a {kind}, not a dictionary of parameters; give a checkpoint.")
     choices = _find_parameters(content)
-    # A dictionary of nothing that is known is taken for the parameters, and its entries are judged.
+    # A dictionary without known keys is taken as the parameters, and its entries are checked.
     fitting = [c for c in choices if weights in ("auto", "ema" if c.averaged else "model")]
     if choices and not fitting:
         names = ", ".join(c.name or "the parameters themselves" for c in choices)
-        raise UserError(f"{path} has no weights={weights!r} but only {names}; choose another.")
+        raise UserError(f"{path} has no weights={weights!r}, only {names}; choose another value.")
     taken = min(fitting, key=lambda c: c.averaged, default=_Parameters())
     attributes, parameters = {}, content
     for key in taken.keys:
@@ -138,20 +138,20 @@ def read_source(path: str | os.PathLike, weights: str = "auto") -> SourceFile:
     arrays, beside = _split(parameters, caffe2=taken.keys[-1:] == ("blobs",))
     arrays = {name: _as_array(path, name, value) for name, value in arrays.items()}
     if not arrays:
-        raise UserError(f"{path} holds no arrays; give a checkpoint with parameters in it.")
+        raise UserError(f"{path} holds no arrays; give a checkpoint with parameters.")
     others = tuple(c.name for c in choices if c.name != taken.name)
     return SourceFile(path, arrays, beside | attributes, taken.name, others)
 
 
 def _read_content(path: str) -> Any:
-    """Whatever the file holds; arrays in it are NumPy's."""
+    """Read the content of a file, with NumPy arrays."""
     known = ", ".join(FORMATS)
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist; give a checkpoint file ({known}).")
     if os.path.isdir(path):
         raise UserError(f"{path} is a directory; give a checkpoint file ({known}).")
     try:
-        # Without a buffer, which would have the file in memory twice for a moment.
+        # Without a buffer, which would briefly hold the file in memory twice.
         with open(path, "rb", buffering=0) as file:
             head = file.read(512)
             problem = _not_a_checkpoint(head)
@@ -165,7 +165,7 @@ def _read_content(path: str) -> Any:
     except Refused as error:
         remedy = (error.remedy or _TORCH_REMEDY).replace("{path}", path)
         raise UserError(
-            f"{path} was refused: {_readable(error)}; if you trust the file, take its parameters out "
+            f"{path} was refused: {_readable(error)}; if you trust the file, extract its parameters "
             f"where its library is installed: {remedy}"
         ) from None
     except OSError as error:
@@ -173,19 +173,19 @@ def _read_content(path: str) -> Any:
     # Damaged bytes surface as almost any exception, from struct.error to MemoryError.
     except Exception as error:
         raise UserError(
-            f"{path} is damaged or no checkpoint ({type(error).__name__}: {_readable(error)}); "
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}: {_readable(error)}); "
             "compare its size and checksum with the source's."
         ) from None
 
 
 def _readable(error: Exception) -> str:
-    """A message whose names may come from the file: on one line, of a length that can be read."""
+    """Make an error message, which may contain names from the file, printable and short."""
     text = "".join(character if character.isprintable() else "?" for character in str(error)[:300])
     return f"{text}..." if len(str(error)) > 300 else text
 
 
 def _not_a_checkpoint(head: bytes) -> str | None:
-    """What is wrong with a file that begins like this."""
+    """Describe what is wrong with a file that begins with these bytes, or return None."""
     if not head:
         return "is damaged: it is empty; download it again"
     for beginnings, problem in _OTHER_FILES:
@@ -194,7 +194,7 @@ def _not_a_checkpoint(head: bytes) -> str | None:
     if head[257:262] == b"ustar":
         return "is a tar archive, as torch wrote before 0.1.10; load and save it with a later torch"
     if not head.startswith((b"PK", b"\x80")) and head[0] not in b"(})]c" and not is_safetensors(head):
-        return "is damaged or of another format; the formats read are {known}"
+        return "is damaged or not a checkpoint; give a file of a supported format ({known})"
     return None
 
 
@@ -207,12 +207,12 @@ def _parse(path: str, data: bytes) -> Any:
             return read_torch_zip(archive, folder, budget)
         if not all(name.endswith(".npy") for name in archive.names):
             raise UserError(
-                f"{path} is a zip archive, neither torch's nor a .npz file; give the checkpoint itself."
+                f"{path} is a zip archive, but neither torch's nor a .npz file; give the checkpoint itself."
             )
         return read_npz(archive, budget)
     if is_safetensors(data[:512]):
         arrays, metadata = read_safetensors(data)
-        # An array wins the name of a text.
+        # An array takes precedence over metadata of the same name.
         return {**metadata, **arrays}
     if STREAM_MAGIC in data[:64]:
         return read_torch_stream(data, budget)
@@ -223,7 +223,7 @@ def _parse(path: str, data: bytes) -> Any:
 
 
 class _Parameters(NamedTuple):
-    """The keys in front of a dictionary with arrays in it, and whether they name averages."""
+    """The keys that lead to a dictionary with arrays, and whether they name averages."""
 
     keys: tuple[str, ...] = ()
     averaged: bool = False
@@ -234,7 +234,7 @@ class _Parameters(NamedTuple):
 
 
 def _find_parameters(content: dict, keys: tuple[str, ...] = (), averaged: bool = False) -> list[_Parameters]:
-    """All dictionaries of parameters, in the order in which they are taken."""
+    """List all dictionaries of parameters in order of preference."""
     found = []
     for key in (*PLAIN, *AVERAGED) if len(keys) < 3 else ():
         if isinstance(content.get(key), dict):
@@ -245,8 +245,8 @@ def _find_parameters(content: dict, keys: tuple[str, ...] = (), averaged: bool =
 
 
 def _split(parameters: dict, caffe2: bool) -> tuple[dict, dict]:
-    """Separate arrays from what stands among them."""
-    # Caffe2's files have no modules, and so no dots; they keep the optimizer among the parameters.
+    """Separate arrays from other entries."""
+    # Caffe2's names have no dots; its files keep the optimizer's state among the parameters.
     caffe2 = caffe2 or not any("." in name for name in parameters if isinstance(name, str))
 
     def stands_beside(name: Any, value: Any) -> bool:
@@ -263,17 +263,18 @@ def _split(parameters: dict, caffe2: bool) -> tuple[dict, dict]:
 
 def _as_array(path: str, name: Any, value: Any) -> np.ndarray:
     if isinstance(value, Unreadable):
-        raise UserError(f"{path}: the entry {name!r:.100} {value.reason}; parameters are plain real numbers.")
+        raise UserError(
+            f"{path}: the entry {name!r:.100} {value.reason}; parameters must be plain real numbers."
+        )
     if isinstance(value, (int, float)):
         value = np.asarray(value)
     if not isinstance(name, str) or not isinstance(value, np.ndarray):
         kind = value.name if isinstance(value, Inert) else type(value).__name__
         raise UserError(
-            f"{path}: the entry {name!r:.100} is a {kind}, not a named array; "
-            "give a file of parameters by name."
+            f"{path}: the entry {name!r:.100} is a {kind}, not a named array; give a file of named arrays."
         )
     if value.dtype.kind not in "biuf" and value.dtype != ml_dtypes.bfloat16:
         raise UserError(
-            f"{path}: the array {name!r:.100} has the dtype {value.dtype}; parameters are numbers."
+            f"{path}: the array {name!r:.100} has the dtype {value.dtype}; parameters must be real numbers."
         )
     return value

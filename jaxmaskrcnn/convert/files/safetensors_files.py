@@ -1,11 +1,11 @@
-"""The ``.safetensors`` format, read and written.
+"""Read and write the ``.safetensors`` format.
 
     8 bytes     N, the length of the header, little-endian
     N bytes     json: {name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...},
-                and "__metadata__": {text: text} where there is any; spaces may follow
-    the rest    the arrays' bytes, little-endian, rows first; offsets count from here
+                and optionally "__metadata__": {string: string}; spaces may follow
+    the rest    the arrays' bytes, little-endian, row-major; offsets count from here
 
-The arrays fill the rest without gap or overlap, in any order; a file where they do not is damaged.
+The arrays fill the rest without gaps or overlaps, in any order; otherwise the file is damaged.
 (Format: the README of huggingface/safetensors.)
 """
 
@@ -32,18 +32,18 @@ _LONGEST_HEADER = 100_000_000
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` (9 bytes or more) is of this format."""
+    """Whether a file that begins with ``head`` (9 bytes or more) has this format."""
     return len(head) > 8 and head[8:9] == b"{" and struct.unpack_from("<Q", head)[0] <= _LONGEST_HEADER
 
 
 def read_safetensors(data: bytes) -> tuple[dict[str, np.ndarray | Unreadable], dict[str, str]]:
-    """The arrays of a file, as views of its bytes, and its metadata.
+    """Read the arrays of a file, as views of its bytes, and its metadata.
 
     Args:
         data: The file's bytes.
 
     Returns:
-        The arrays in the order of the header, and the texts of ``__metadata__``.
+        The arrays in the order of the header, and the strings of ``__metadata__``.
 
     Raises:
         ValueError: The header is damaged or does not fit the bytes.
@@ -60,7 +60,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, np.ndarray | Unreadable], d
     header = json.loads(data[8:begin], object_pairs_hook=_without_repetition)
     metadata = header.pop("__metadata__", {})
     if not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("its metadata are no texts")
+        raise ValueError("its metadata are not strings")
     reached, arrays = 0, {}
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         first, last = entry["data_offsets"]
@@ -82,15 +82,15 @@ def write_safetensors(
 
     Args:
         file: Open for writing.
-        arrays: By name, of the dtypes in ``DTYPES``; the header keeps their order.
-        metadata: Texts beside them.
+        arrays: Arrays by name, with the dtypes in ``DTYPES``; the header keeps their order.
+        metadata: Strings to store with them.
 
     Raises:
-        UserError: An array is of another dtype, or has the reserved name.
+        UserError: An array has another dtype, or the reserved name.
     """
     codes = {dtype: code for code, dtype in DTYPES.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    # The largest numbers first, so that each array begins at a multiple of its item size.
+    # The largest item sizes first, so that each array begins at a multiple of its own.
     order = sorted(arrays, key=lambda name: -arrays[name].dtype.itemsize)
     offsets, end = {}, 0
     for name in order:
@@ -100,7 +100,7 @@ def write_safetensors(
         if code is None or name == "__metadata__":
             raise UserError(
                 f"the array {name!r} of dtype {array.dtype} cannot be written to a .safetensors file; "
-                f"its dtypes are {', '.join(str(dtype) for dtype in codes)}."
+                f"give one of the dtypes {', '.join(str(dtype) for dtype in codes)}."
             )
         header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": offsets[name]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
@@ -126,5 +126,5 @@ def _read_array(content: memoryview, name: str, entry: dict) -> np.ndarray | Unr
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a name stands twice in its header")
+        raise ValueError("its header has a name twice")
     return result

@@ -1,12 +1,11 @@
-"""What the unpickler makes in place of the objects that a pickle describes, and what becomes of it.
+"""Stand-ins for the objects that a pickle describes, and their conversion to plain values.
 
 While a pickle is read, arrays and tensors are only described: their state comes after the call that
-makes them, and in torch's older files the numbers come after the whole pickle. `plain` then puts
-the arrays together and leaves nothing but Python's own types, arrays, `Inert` and `Unreadable`.
+makes them, and in torch's older files the numbers come after the whole pickle. `plain` then builds
+the arrays and returns only Python's own types, arrays, `Inert` and `Unreadable`.
 
-A hostile pickle can mention one list in another many times over, so that few bytes describe more
-values than memory holds. Nothing here walks through (or prints, or hashes) a value of the file that
-was not checked before.
+A hostile pickle can nest many references to the same list, so that a few bytes describe more values
+than memory holds. No value of a file is traversed, printed or hashed here before it was checked.
 """
 
 import abc
@@ -14,16 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Deeper or wider than any checkpoint; what is handed on can be walked through by recursion.
+# More than any checkpoint has; results within these limits can be traversed by recursion.
 _DEEPEST = 60
 _MOST_VALUES = 3_000_000
 
 
 class Refused(Exception):
-    """Something that no checkpoint does; the message goes on from "was refused: ".
+    """The file does something that no checkpoint does; the message continues "was refused: ".
 
     Attributes:
-        remedy: What the user can do instead; None where the format's general advice fits.
+        remedy: What the user can do instead; None for the format's general advice.
     """
 
     def __init__(self, message: str, remedy: str | None = None):
@@ -32,17 +31,17 @@ class Refused(Exception):
 
 
 class Budget:
-    """Bytes that may be used beyond those of the file itself."""
+    """The memory that may be used beyond the file's own bytes."""
 
     def __init__(self, file_size: int):
-        # Weights hardly compress; sixteenfold is far beyond any checkpoint and still harmless.
+        # Weights hardly compress; a factor of 16 is far beyond any checkpoint and still harmless.
         self.left = self.limit = 16 * file_size + (64 << 20)
 
     def spend(self, size: int) -> None:
-        """Take so many bytes.
+        """Take ``size`` bytes.
 
         Raises:
-            Refused: There are not as many left.
+            Refused: Fewer bytes are left.
         """
         self.left -= size
         if self.left < 0:
@@ -50,11 +49,11 @@ class Budget:
 
 
 class Inert(NamedTuple):
-    """An object that stands beside the parameters, as far as its pickle describes it.
+    """An object stored beside the parameters, as its pickle describes it.
 
     Attributes:
         name: Its class, such as "mmengine.logging.history_buffer.HistoryBuffer".
-        arguments: What it was made from.
+        arguments: Its constructor's arguments.
         state: Its attributes.
     """
 
@@ -64,7 +63,7 @@ class Inert(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """An array that is none of plain numbers.
+    """An array that does not hold plain numbers.
 
     Attributes:
         reason: A clause such as "is a quantised tensor".
@@ -74,7 +73,7 @@ class Unreadable(NamedTuple):
 
 
 class Name:
-    """A name that a pickle may mention, and what a call of it makes (None: it may not be called)."""
+    """A name that a pickle may mention, and the function that a call runs (None: no calls allowed)."""
 
     __slots__ = ("call", "name")
 
@@ -83,7 +82,7 @@ class Name:
 
 
 class LongText:
-    """A text of which nobody knows yet whether it is needed as one."""
+    """A long string that is decoded only if it is needed as a string."""
 
     __slots__ = ("data", "encoding")
 
@@ -95,25 +94,25 @@ class LongText:
 
 
 class StandIn(abc.ABC):
-    """Base of what calls make in place of an object."""
+    """Base class of stand-ins, which calls return in place of an object."""
 
     __slots__ = ()
 
     def set_state(self, state: Any) -> None:
-        """Take what the pickle gives an object after it was made.
+        """Take the state that the pickle gives an object after it was made.
 
         Raises:
-            Refused: Such an object is given nothing.
+            Refused: Such an object has no state in a checkpoint.
         """
         raise Refused("a state is set on an object that has none in a checkpoint")
 
     @abc.abstractmethod
     def resolve(self, budget: Budget) -> Any:
-        """The final value, once everything is read; containers in it are not plain yet."""
+        """Return the final value, once everything is read; containers in it are not plain yet."""
 
 
 def kind_of(value: Any) -> str:
-    """What a message calls a value of the file.
+    """Describe a value of the file for a message.
 
     Example:
         >>> kind_of([]), kind_of(Opaque("argparse.Namespace"))
@@ -124,7 +123,7 @@ def kind_of(value: Any) -> str:
 
 
 def as_key(key: Any) -> Any:
-    """A key of a dictionary, whose hash must be cheap whatever it was made of."""
+    """Return a dictionary key that is cheap to hash, whatever it was made from."""
     if isinstance(key, tuple) and len(key) <= 64:
         return tuple(_as_simple_key(part) for part in key)
     return _as_simple_key(key)
@@ -135,10 +134,10 @@ def _as_simple_key(key: Any) -> Any:
         return key.name
     if isinstance(key, memoryview):
         return bytes(key)
-    # A stand-in is its own key (a NumPy number, for one).
+    # A stand-in, such as a NumPy number, is its own key.
     if key is None or isinstance(key, (str, bytes, int, float, StandIn)) and not isinstance(key, dict):
         return key
-    raise Refused(f"a dictionary has {kind_of(key)} for a key")
+    raise Refused(f"a dictionary has {kind_of(key)} as a key")
 
 
 class Dictionary(dict, StandIn):
@@ -151,7 +150,7 @@ class Dictionary(dict, StandIn):
 
 
 class Opaque(StandIn):
-    """An object of which only the description is kept."""
+    """An object whose description alone is kept."""
 
     __slots__ = ("arguments", "as_dict", "name", "state")
 
@@ -168,7 +167,7 @@ class Opaque(StandIn):
 
 
 class Missing(StandIn):
-    """A tensor that this library cannot hold."""
+    """A tensor of an unsupported kind."""
 
     __slots__ = ("reason",)
 
@@ -186,14 +185,14 @@ def plain(value: Any, budget: Budget) -> Any:
     """Replace all stand-ins, in containers of any depth.
 
     Raises:
-        Refused: It is nested too deep, or too wide once every repeated mention is counted.
+        Refused: It is nested too deeply, or too large once repeated references are expanded.
         ValueError: An array's description does not fit its bytes.
     """
     return _Plain(budget).convert(value, 0)[0]
 
 
 class _Plain:
-    """One walk through a value; what is mentioned twice is converted once."""
+    """One traversal of a value; repeated references are converted once."""
 
     def __init__(self, budget: Budget):
         self.budget = budget
@@ -201,19 +200,19 @@ class _Plain:
         self.kept: list = []  # keeps the ids in ``done`` from being used again
 
     def convert(self, value: Any, depth: int) -> tuple[Any, int]:
-        """The plain value, and how many values it is when written out."""
+        """Return the plain value, and its number of values when repeated references are expanded."""
         if value is None or isinstance(value, (bool, int, float, str, bytes)):
             return value, 1
         if id(value) in self.done:
             return self.done[id(value)]
         if depth > _DEEPEST:
-            raise Refused(f"its contents are nested more than {_DEEPEST} deep")
-        # For whatever contains itself.
+            raise Refused(f"its contents are nested more than {_DEEPEST} levels deep")
+        # This is what a value that contains itself will find.
         self.done[id(value)] = Inert("value that contains itself", (), None), 1
         self.kept.append(value)
         result, size = self.convert_new(value, depth + 1)
         if size > _MOST_VALUES:
-            raise Refused(f"its contents are more than {_MOST_VALUES} values when written out")
+            raise Refused(f"its contents expand to more than {_MOST_VALUES} values")
         self.done[id(value)] = result, size
         return result, size
 
@@ -232,7 +231,7 @@ class _Plain:
             return type(value)(self.convert_key(key, depth) for key in value), len(value) + 1
         if isinstance(value, StandIn):
             resolved = value.resolve(self.budget)
-            # Only an object's description still holds something to convert.
+            # Only an object's description can still contain values to convert.
             if isinstance(resolved, (dict, Inert)):
                 return self.convert(resolved, depth)
             return resolved, 1

@@ -3,19 +3,19 @@
 **Zip** (since torch 1.6). One folder of any name holds
 
     data.pkl           the object; tensors name their storages by a persistent id
-                       ("storage", storage class, key, location, how many numbers)
+                       ("storage", storage class, key, location, number of elements)
     data/<key>         a storage's bytes, not compressed
-    byteorder          "little" or "big" (little where it is absent)
+    byteorder          "little" or "big" (little if absent)
     version, .data/... not needed here
 
-A TorchScript archive has ``constants.pkl`` and its program in ``code/`` besides.
+A TorchScript archive also has ``constants.pkl`` and its program in ``code/``.
 
-**Stream** (before, and with ``_use_new_zipfile_serialization=False``): the pickles of a magic number,
-of the protocol version 1001 and of what machine wrote it; the object, whose persistent ids have a
-sixth part, None or (key, offset, length) of a view of the storage; the list of the storages' keys;
-then for each of them its length (int64) and its numbers, all little-endian.
+**Stream** (before 1.6, and with ``_use_new_zipfile_serialization=False``): the pickles of a magic
+number, of the protocol version 1001 and of properties of the machine; the object, whose persistent
+ids have a sixth part, None or (key, offset, length) of a view of the storage; the list of the
+storages' keys; then the length (int64) and the numbers of each storage, all little-endian.
 
-Where a tensor was (a GPU, say) does not matter here. (Source: torch/serialization.py.)
+A tensor's device (such as a GPU) is ignored. (Source: torch/serialization.py.)
 """
 
 import struct
@@ -39,26 +39,26 @@ _SCRIPT_REMEDY = (
 
 
 def torch_folder(archive: Archive) -> str | None:
-    """The folder in a zip archive that ``torch.save`` wrote; None for other archives."""
+    """Return the folder in a zip archive that ``torch.save`` wrote; None for other archives."""
     folders = [name.removesuffix("data.pkl") for name in archive.names if name.endswith("/data.pkl")]
     folders = [folder for folder in folders if folder.count("/") == 1]
     return folders[0] if len(folders) == 1 else None
 
 
 def read_torch_zip(archive: Archive, folder: str, budget: Budget) -> Any:
-    """The object in a zip container.
+    """Read the object in a zip container.
 
     Args:
         archive: The file.
-        folder: From `torch_folder`.
-        budget: Of the file.
+        folder: The result of `torch_folder`.
+        budget: The file's budget.
 
     Returns:
         Python's containers and values, NumPy arrays for tensors (views of the file's bytes), and
         `Inert` and `Unreadable` for the rest.
 
     Raises:
-        Refused: It is no plain checkpoint.
+        Refused: It is not a plain checkpoint.
         Exception: It is damaged; almost any exception.
     """
     if f"{folder}constants.pkl" in archive.names:
@@ -84,12 +84,12 @@ def read_torch_zip(archive: Archive, folder: str, budget: Budget) -> Any:
 
 
 def read_torch_stream(data: bytes, budget: Budget) -> Any:
-    """The object in a stream container; as `read_torch_zip`."""
+    """Read the object in a stream container, like `read_torch_zip`."""
     return plain(_read_stream(data, allowed_names(budget)), budget)
 
 
 def read_pickle(data: bytes, budget: Budget) -> Any:
-    """The object in a pickle of NumPy arrays (or of tensors, each of them a stream); as `read_torch_zip`."""
+    """Read the object in a pickle of NumPy arrays (or tensors, each a stream), like `read_torch_zip`."""
     find_plain = allowed_names(budget)
 
     def load_from_bytes(stream: bytes | memoryview) -> Storage:
@@ -105,7 +105,7 @@ def read_pickle(data: bytes, budget: Budget) -> Any:
 
 
 def _read_stream(data: bytes, find: Callable[[str], Name]) -> Any:
-    """The object with its stand-ins."""
+    """Read the object, with stand-ins."""
     storages: dict[Any, Storage] = {}
 
     def persistent(pid: Any) -> Storage:
@@ -122,7 +122,7 @@ def _read_stream(data: bytes, find: Callable[[str], Name]) -> Any:
     for expected in (_MAGIC_NUMBER, _PROTOCOL_VERSION):
         found, position = unpickle(data, find, start=position)
         if found != expected:
-            raise ValueError(f"the number {expected} does not stand where torch writes it")
+            raise ValueError(f"the number {expected} is not where torch writes it")
     _, position = unpickle(data, find, start=position)
     value, position = unpickle(data, find, persistent, position)
     keys, position = unpickle(data, find, start=position)
@@ -137,11 +137,11 @@ def _read_stream(data: bytes, find: Callable[[str], Name]) -> Any:
 
 
 def _storage_id(pid: Any, lengths: tuple[int, ...]) -> tuple[str | None, Any, int, Any]:
-    """The torch dtype, the key, the length and the view that a persistent id names."""
+    """Return the torch dtype, key, length and view that a persistent id names."""
     if isinstance(pid, tuple) and pid[:1] == ("module",):
         # torch before 1.6 wrote a class of the model and its source text.
         find = getattr(pid[1], "name", "a class")
-        raise Refused(f"it holds a whole model ({find}), not its parameters alone")
+        raise Refused(f"it holds a whole model ({find}) instead of only its parameters")
     if not isinstance(pid, tuple) or len(pid) not in lengths or pid[0] != "storage":
         raise Refused("its pickle refers to data outside of it")
     _, kind, key, _, numbers, view = (*pid, None)[:6]

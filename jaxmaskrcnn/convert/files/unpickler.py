@@ -1,18 +1,17 @@
-"""The pickle format, read without running anything of it.
+"""Read the pickle format without running anything in it.
 
-A pickle is a program for a small stack machine: it pushes numbers, texts and containers, names
-functions of Python modules and calls them with what lies on the stack. Whoever follows it to
-the letter does what the file says. This machine knows the same instructions, with these rules:
+A pickle is a program for a small stack machine: it pushes numbers, strings and containers, names
+functions of Python modules and calls them with values from the stack. Python's unpickler does
+whatever the file says. This machine knows the same instructions, with these rules:
 
-* A name is looked up in a table of stand-ins that the caller gives, never imported; a name that the
-  table lacks ends the reading with `Refused`.
-* Only stand-ins are called, and only stand-ins are given a state; lists, dictionaries and sets take
-  items, nothing else does.
+* A name is looked up in the caller's table of stand-ins, never imported; a name that the table lacks
+  raises `Refused`.
+* Only stand-ins are called or given a state; only lists, dictionaries and sets take items.
 * Every length is checked against the file before anything is made from it. Memory beyond the file's
-  own bytes is paid from a `Budget`, and the number of instructions is limited, so that a small file
-  cannot ask for much.
+  own bytes is taken from a `Budget`, and the number of instructions is limited, so a small file
+  cannot use much.
 
-Bytes and long texts are views of the file, which must stay in memory as long as they do.
+Bytes and long strings are views of the file, which must stay in memory as long as they do.
 (Format: Python's ``pickletools`` documents every instruction. Protocols 0 to 5 are read.)
 """
 
@@ -24,9 +23,9 @@ from typing import Any
 
 from jaxmaskrcnn.convert.files.stand_ins import LongText, Name, Refused, StandIn, as_key, kind_of
 
-# A checkpoint takes about 60 for each array; each can make an object of some 200 bytes.
+# A checkpoint takes about 60 for each array; each can make an object of about 200 bytes.
 _MOST_INSTRUCTIONS = 3_000_000
-# Longer texts are old array data, which only its array has to decode.
+# Longer strings are array data in old files, which only the array has to decode.
 _LONG_TEXT = 1 << 16
 
 
@@ -36,21 +35,22 @@ def unpickle(
     persistent: Callable[[Any], Any] | None = None,
     start: int = 0,
 ) -> tuple[Any, int]:
-    """Follow one pickle.
+    """Read one pickle.
 
     Args:
         data: The file's bytes.
-        find: The stand-in of a name such as "collections.OrderedDict"; raises `Refused` for others.
-        persistent: What a persistent id refers to; None where the format has none.
+        find: Returns the stand-in of a name such as "collections.OrderedDict"; raises `Refused` for
+            other names.
+        persistent: Returns what a persistent id refers to; None if the format has none.
         start: Where the pickle begins in ``data``.
 
     Returns:
-        The object, made of Python's containers, numbers, texts, bytes (memoryview), `LongText`,
+        The object, made of Python's containers, numbers, strings, bytes (memoryview), `LongText`,
         `Name` and the table's stand-ins; and where the pickle ends.
 
     Raises:
-        Refused: It names or does what a checkpoint does not.
-        Exception: The pickle is damaged; almost any exception, as the bytes happen to fall.
+        Refused: It names or does something that no checkpoint does.
+        Exception: The pickle is damaged; almost any exception.
 
     Example:
         >>> import pickle
@@ -65,13 +65,13 @@ def unpickle(
             return machine.pop(), machine.position
         operation = _OPERATIONS.get(code)
         if operation is None:
-            raise ValueError(f"no pickle instruction {bytes([code])!r}")
+            raise ValueError(f"unknown pickle instruction {bytes([code])!r}")
         operation(machine)
     raise Refused(f"its pickle has more than {_MOST_INSTRUCTIONS} instructions")
 
 
 class _Machine:
-    """The stack, the marks in it, and what was memorised."""
+    """The stack, the marks in it, and the memo."""
 
     def __init__(self, data: bytes, find: Callable, persistent: Callable | None, start: int):
         self.data, self.view, self.position = data, memoryview(data), start
@@ -103,7 +103,7 @@ class _Machine:
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise ValueError("its pickle takes more than it has put")
+            raise ValueError("its pickle pops from an empty stack")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list:
@@ -119,7 +119,7 @@ class _Machine:
         self.stack.append(value)
         return value
 
-    # The instructions that do more than to push something.
+    # The instructions that do more than push a value.
 
     def append(self, items: list) -> None:
         self.top(list, "items are appended to").extend(items)
@@ -141,8 +141,8 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a name in its pickle is no text")
-        # Python 2's modules, and the one that NumPy 2 moved; files have either.
+            raise ValueError("a name in its pickle is not a string")
+        # Names from Python 2 and from before NumPy 2 moved a module occur as well as today's.
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         self.stack.append(self.find(f"{module.replace('numpy._core.', 'numpy.core.')}.{name}"))
 
@@ -159,7 +159,7 @@ class _Machine:
 
     def call_with_keywords(self) -> None:
         if self.pop():
-            raise Refused("an object is made with keywords")
+            raise Refused("an object is made with keyword arguments")
         self.call(self.pop(), self.pop())
 
     def instance_of_line(self) -> None:  # protocol 0
@@ -190,7 +190,7 @@ class _Machine:
     def string_line(self) -> None:
         line = self.line().encode("latin1")
         if len(line) < 2 or line[0] != line[-1] or line[0] not in b"\"'":
-            raise ValueError("a text of its pickle has no quotes")
+            raise ValueError("a string in its pickle has no quotes")
         self.stack.append(codecs.escape_decode(line[1:-1])[0].decode("latin1"))
 
     def long(self) -> None:
@@ -198,15 +198,15 @@ class _Machine:
 
     def memorise(self, index: int) -> None:
         if not self.stack:
-            raise ValueError("its pickle memorises nothing")
+            raise ValueError("its pickle memorises a value of an empty stack")
         self.memo[index] = self.stack[-1]
 
     def refuse_extension(self) -> None:
-        raise Refused("its pickle names things by number (the extension registry)")
+        raise Refused("its pickle uses names by number (the extension registry)")
 
 
 def _operations() -> dict[int, Callable[[_Machine], None]]:
-    """The machine's instructions by their byte."""
+    """Return the machine's instructions by their byte."""
     push = {
         pickle.NONE: lambda m: None,
         pickle.NEWTRUE: lambda m: True,

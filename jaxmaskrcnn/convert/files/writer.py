@@ -1,12 +1,12 @@
-"""State dicts to files that other libraries load.
+"""Write state dicts to files that other libraries load.
 
-    .safetensors   any dtype here; ``safetensors.torch.load_file`` gives the dictionary
-    .npz           NumPy's own
-    .pkl           {"model": {name: array}, "__author__": "jaxmaskrcnn"}, which Detectron2 takes as it is
-    .pth           by torch itself, which has to be installed: a bare dictionary for torchvision,
+    .safetensors   any dtype; ``safetensors.torch.load_file`` returns the dictionary
+    .npz           NumPy's own format
+    .pkl           {"model": {name: array}, "__author__": "jaxmaskrcnn"}, which Detectron2 loads directly
+    .pth           written by torch, which has to be installed: a bare dictionary for torchvision,
                    {"model": ...} for Detectron2, {"state_dict": ..., "meta": {}} for MMDetection
 
-Numbers are written bit for bit. A file appears under its name when it is complete.
+Numbers are written bit for bit. A file appears under its name only when it is complete.
 """
 
 import os
@@ -29,13 +29,13 @@ def write_state_dict(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], 
     """Write the parameters of a model.
 
     Args:
-        path: Where; its suffix names the format, its folder is created when missing.
-        arrays: By the library's names. bfloat16 needs ``.safetensors`` or ``.pth``.
-        library: "torchvision", "detectron2" or "mmdet", whose loader is to take a ``.pth`` file.
+        path: The file. Its suffix determines the format; a missing folder is created.
+        arrays: Arrays by the library's names. bfloat16 needs ``.safetensors`` or ``.pth``.
+        library: "torchvision", "detectron2" or "mmdet"; a ``.pth`` file is made for its loader.
 
     Raises:
-        UserError: The suffix or the library is not known, torch is needed and not there, a dtype
-            cannot be written, or the file cannot; what was at ``path`` is then unchanged.
+        UserError: The suffix or the library is unknown, torch is needed but missing, or a dtype or
+            the file cannot be written; an existing file is then left unchanged.
 
     Example:
         >>> import tempfile, numpy as np
@@ -52,7 +52,7 @@ def write_state_dict(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], 
     if write is None:
         raise UserError(
             f"{path} has {f'the suffix {path.suffix}' if path.suffix else 'no suffix'}; "
-            f"the formats written are {', '.join(_WRITERS)}."
+            f"give one of {', '.join(_WRITERS)}."
         )
     if path.is_dir():
         raise UserError(f"{path} is a directory; give the name of a file.")
@@ -66,7 +66,7 @@ def write_state_dict(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], 
 
 
 def _write_safetensors(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -> None:
-    # Loaders of other libraries look here for whose order of axes it is.
+    # Loaders of other libraries read the order of axes (torch's) from this entry.
     write_safetensors(file, arrays, {"format": "pt"})
 
 
@@ -76,13 +76,13 @@ def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -
 
 
 def _write_pickle(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -> None:
-    """The pickle that NumPy 1 would write, instruction by instruction.
+    """Write the pickle that NumPy 1 would write, instruction by instruction.
 
-    NumPy 2 names its functions by a module that many installations of Detectron2, with an earlier
-    NumPy, do not have; the names of NumPy 1 every NumPy knows. Protocol 3 is the oldest that has bytes.
+    NumPy 2's pickles name a module that the older NumPy of many Detectron2 installations lacks; every
+    NumPy knows the names of NumPy 1. Protocol 3 is the oldest that has bytes.
     """
     _check_numpy_dtypes(arrays)
-    file.write(b"\x80\x03}" + _text("model") + b"}(")  # a dictionary, and one in it up to the "u"
+    file.write(b"\x80\x03}" + _text("model") + b"}(")  # a dictionary in a dictionary, up to the "u"
     for name, array in arrays.items():
         order, code = array.dtype.str[0], array.dtype.str[1:]
         file.write(
@@ -109,7 +109,7 @@ def _write_torch(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str)
         ) from None
 
     def tensor(array: np.ndarray):
-        array = array.astype(array.dtype.newbyteorder("="), order="C")  # a copy: torch wants to write to it
+        array = array.astype(array.dtype.newbyteorder("="), order="C")  # a copy: torch needs it writable
         if array.dtype == ml_dtypes.bfloat16:
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
@@ -121,13 +121,13 @@ def _check_numpy_dtypes(arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise UserError(
-                f"the array {name!r} has the dtype {array.dtype}, which NumPy's own files do not have; "
+                f"the array {name!r} has the dtype {array.dtype}, which NumPy's formats do not support; "
                 "write .safetensors instead."
             )
 
 
 def _text(text: str) -> bytes:
-    """The instruction that pushes a text."""
+    """Return the instruction that pushes a string."""
     content = text.encode()
     return b"X" + struct.pack("<I", len(content)) + content
 
@@ -139,7 +139,7 @@ _WRITERS: dict[str, Callable[[BinaryIO, Mapping[str, np.ndarray], str], None]] =
     ".pth": _write_torch,
 }
 
-# What each library's loader takes from torch.load.
+# What each library's loader expects from torch.load.
 _LAYOUTS: dict[str, Callable[[dict], dict]] = {
     "torchvision": lambda state: state,
     "detectron2": lambda state: {"model": state},
