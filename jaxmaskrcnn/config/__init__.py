@@ -1,6 +1,6 @@
-"""Everything that can be set: the model's architecture and conventions, and a training run.
+"""All settings: the model's architecture and conventions, and a training run.
 
-A `ModelConfig` is a tree of frozen parts; a `Config` is a run. Settings go by dotted paths everywhere:
+A `ModelConfig` is a tree of frozen parts; a `Config` is a run. Settings have dotted paths everywhere:
 ``config.replace({"rpn.post_nms_test": 500})``, ``--config.model.rpn.post_nms_test=500``. Nothing here
 imports JAX.
 """

@@ -1,11 +1,11 @@
-"""Backbones and necks: the parts that make feature maps, each with its settings.
+"""Settings of backbones and necks, the parts that compute feature maps.
 
-A part whose layers differ is a class of its own, with a ``kind`` that files and command lines call it by,
-the module that it builds, and the file with its arrays' names in other libraries; a part whose numbers
-differ is the same class with other values. The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
+Parts with different layers are separate classes, each with its ``kind`` (its name in files and on command
+lines), the module that it builds, and the file with its arrays' names in other libraries. Parts that differ
+only in numbers share a class. The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
 """
 
-# No `from __future__ import annotations` here: the values are checked by the field types.
+# No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
 import math
@@ -21,8 +21,8 @@ class Level(NamedTuple):
     """A feature map that a backbone or a neck returns.
 
     Attributes:
-        stride: Pixels of the network's input a cell.
-        channels: C.
+        stride: Pixels of the network's input per cell.
+        channels: Number of channels, C.
 
     Example:
         >>> Level(4, 256).stride
@@ -38,12 +38,12 @@ class Level(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneConfig(Part):
-    """What every backbone says of itself; the classes below are its kinds.
+    """Base class of backbones; the classes below are its kinds.
 
     Attributes:
-        kind: What files and command lines call it.
+        kind: Its name in files and on command lines.
         module: The class that it builds, as "package.module:Class".
-        names: The module of its arrays' names in other libraries' files.
+        names: The module with its arrays' names in other libraries' files.
     """
 
     kind: ClassVar[str]
@@ -52,8 +52,8 @@ class BackboneConfig(Part):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The maps that it returns, finest first."""
-        raise TypeError(f"{type(self).__name__} does not say which maps it returns; give it `levels`.")
+        """The feature maps that it returns, finest first."""
+        raise TypeError(f"{type(self).__name__} does not define its feature maps; give it `levels`.")
 
 
 STAGE_BLOCKS = {
@@ -81,11 +81,11 @@ class ResNetConfig(BackboneConfig):
     width: Count = 64  # channels of the stem; every stage is a multiple of it
     groups: Count = 1  # ResNeXt: 32
     width_per_group: Count = 64  # ResNeXt 32x8d: 8; wide ResNet: 128
-    stride_in_1x1: bool = False  # where a bottleneck has its stride (MSRA: the 1x1)
+    stride_in_1x1: bool = False  # whether a bottleneck's stride is in the 1x1 convolution (MSRA)
     norm: Literal["frozen_bn", "bn", "bn_eval", "gn"] = "frozen_bn"  # bn_eval: fixed statistics
     norm_epsilon: NotNegative = 1e-5
     freeze_at: Literal[0, 1, 2, 3, 4, 5] = 2  # 0: nothing; 1: the stem; 2: the first stage too; ...
-    outputs: tuple[Literal[2, 3, 4, 5], ...] = (2, 3, 4, 5)  # the maps that it returns: C2 to C5, or C4 alone
+    outputs: tuple[Literal[2, 3, 4, 5], ...] = (2, 3, 4, 5)  # returned maps: C2 to C5, or C4
 
     def __post_init__(self):
         super().__post_init__()
@@ -95,17 +95,17 @@ class ResNetConfig(BackboneConfig):
             )
 
     def stage(self, number: int) -> Level:
-        """The map at the end of a stage, which are numbered from 2 to 5."""
+        """The feature map of a stage; stages are numbered from 2 to 5."""
         expansion = 4 if self.depth >= 50 else 1
         return Level(2**number, self.width * 2 ** (number - 2) * expansion)
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The maps that it returns."""
+        """The feature maps that it returns."""
         return tuple(self.stage(number) for number in self.outputs)
 
 
-# Settings of the networks that have published weights, by the names of MMDetection.
+# Settings of the networks with published weights, by MMDetection's names.
 REGNETS: dict[str, dict[str, Any]] = {
     name: dict(zip(("w0", "wa", "wm", "depth", "group_width", "squeeze_ratio"), row, strict=True))
     for name, *row in (
@@ -126,8 +126,8 @@ REGNETS: dict[str, dict[str, Any]] = {
 class RegNetConfig(BackboneConfig):
     """RegNetX, and with a squeeze ratio RegNetY (`models/backbones/regnet.py`).
 
-    The first three numbers are a line of widths, one for each block, and the factor between the widths that
-    stages have; `stages` says what they come to. The defaults are RegNetX-4.0GF.
+    ``w0`` and ``wa`` define widths that grow linearly from block to block, and ``wm`` the factor between the
+    widths of stages; `stages` has the result. The defaults are RegNetX-4.0GF.
 
     Source: Radosavovic et al., 2020, section 3.3.
 
@@ -154,8 +154,8 @@ class RegNetConfig(BackboneConfig):
         super().__post_init__()
         if len(self.stages) != 4:
             raise ConfigError(
-                f"RegNetConfig's w0, wa, wm and depth make {len(self.stages)} stages; give numbers that "
-                "make 4."
+                f"RegNetConfig's w0, wa, wm and depth give {len(self.stages)} stages; choose numbers that "
+                "give 4."
             )
 
     @property
@@ -168,7 +168,7 @@ class RegNetConfig(BackboneConfig):
         return tuple((self._whole_groups(width), count) for width, count in sorted(blocks.items()))
 
     def _whole_groups(self, width: int) -> int:
-        """The width, as a multiple of that of its groups."""
+        """Round the width to a multiple of its groups' width."""
         group = min(self.group_width, width)
         return max(group, group * round(width / group))
 
@@ -183,18 +183,18 @@ class RegNetConfig(BackboneConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NeckConfig(Part):
-    """What every neck says of itself; the classes below are its kinds. Attributes as in `BackboneConfig`."""
+    """Base class of necks; the classes below are its kinds. Attributes as in `BackboneConfig`."""
 
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
     def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
-        """The maps that it makes of a backbone's, finest first."""
-        raise TypeError(f"{type(self).__name__} does not say which maps it makes; give it `levels`.")
+        """Return its feature maps for those of a backbone, finest first."""
+        raise TypeError(f"{type(self).__name__} does not define its feature maps; give it `levels`.")
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Those of its maps that regions are pooled from, which come first."""
+        """Return the leading feature maps, from which regions are pooled."""
         return levels
 
 
@@ -214,10 +214,10 @@ class FPNConfig(NeckConfig):
     norm: Norm = "none"
 
     def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
-        """P2 to P6 of C2 to C5."""
+        """Return P2 to P6 for C2 to C5."""
         strides = [level.stride for level in backbone]
         return tuple(Level(stride, self.channels) for stride in (*strides, 2 * strides[-1]))
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        """The levels that regions are pooled from: all but P6."""
+        """Return the levels from which regions are pooled: all but P6."""
         return levels[:-1]

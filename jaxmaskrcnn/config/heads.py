@@ -1,9 +1,9 @@
-"""What is computed from feature maps: the region proposal network, the regions, the box and the mask head.
+"""Settings of what follows the feature maps: region proposal network, regions, box head and mask head.
 
 The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
 """
 
-# No `from __future__ import annotations` here: the values are checked by the field types.
+# No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -15,10 +15,10 @@ DeltaClamp = Literal["max", "both"]  # limits of dw and dh: the upper one only, 
 
 
 class Classes(NamedTuple):
-    """How many classes there are, and where the background is among their logits.
+    """The number of classes, and the position of the background among their logits.
 
     Attributes:
-        count: K, the object classes.
+        count: Number of object classes, K.
         background: "first" or "last".
 
     Example:
@@ -32,12 +32,12 @@ class Classes(NamedTuple):
 
     @property
     def logits(self) -> int:
-        """K + 1."""
+        """Number of logits, K + 1."""
         return self.count + 1
 
     @property
     def offset(self) -> int:
-        """Channel of the first object class: 1 where the background comes first, else 0."""
+        """Channel of the first object class: 1 if the background comes first, else 0."""
         return 1 if self.background == "first" else 0
 
     @property
@@ -53,18 +53,18 @@ class Classes(NamedTuple):
 class AnchorConfig(Part):
     """The anchors of every cell, level by level.
 
-    Every level has equally many, its sizes times its ratios, as the levels share one RPN head.
+    Every level has equally many (its sizes times its ratios) because the levels share one RPN head.
 
     Example:
         >>> AnchorConfig(sizes=(32, 64), ratios=(0.5, 1.0)).per_level
         (((32.0,), (0.5, 1.0)), ((64.0,), (0.5, 1.0)))
     """
 
-    # For each level the square roots of the areas in pixels; a number is a level with one size.
+    # Square roots of the areas in pixels, for each level; a number is a level with one size.
     sizes: tuple[tuple[float, ...], ...] = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
-    # Height / width; a group of them for each level where they differ.
+    # Height / width, for all levels or as a group for each level.
     ratios: tuple[float, ...] | tuple[tuple[float, ...], ...] = (0.5, 1.0, 2.0)
-    order: Literal["ratio", "size"] = "ratio"  # which one changes slowest among the anchors of a cell
+    order: Literal["ratio", "size"] = "ratio"  # which changes slowest among the anchors of a cell
     rounding: bool = True  # base anchors rounded to whole pixels
     stride: Literal["derived", "fixed"] = "derived"  # derived: extent // feature size; fixed: the level's own
 
@@ -74,13 +74,13 @@ class AnchorConfig(Part):
         if groups and len(self.ratios) != len(self.sizes):
             raise ConfigError(
                 f"AnchorConfig.ratios has {len(self.ratios)} groups and AnchorConfig.sizes "
-                f"{len(self.sizes)}; give a group of ratios for each level, or the same numbers for all."
+                f"{len(self.sizes)}; give one group of ratios for each level, or the same ratios for all."
             )
         counts = {len(sizes) * len(ratios) for sizes, ratios in self.per_level}
         if len(counts) != 1 or 0 in counts or any(x <= 0 for pair in self.per_level for y in pair for x in y):
             raise ConfigError(
                 f"AnchorConfig has the sizes {self.sizes!r} and ratios {self.ratios!r}; give positive "
-                "numbers, and equally many anchors for each level."
+                "numbers, and the same number of anchors for each level."
             )
 
     @property
@@ -93,7 +93,7 @@ class AnchorConfig(Part):
 
     @property
     def per_cell(self) -> int:
-        """A, the number of anchors of a cell."""
+        """The number of anchors per cell, A."""
         sizes, ratios = self.per_level[0]
         return len(sizes) * len(ratios)
 
@@ -129,7 +129,7 @@ class RPNConfig(Part):
     low_quality_min_iou: Fraction = 0.0
     iou_epsilon: NotNegative = 0.0  # lower limit of the union area in matching (MMDetection: 1e-6)
     crowd: Literal["ignore", "drop"] = "ignore"  # ignore: inside a crowd neither positive nor negative
-    crowd_overlap: Fraction = 0.5  # share of a box inside a crowd region from which it is ignored
+    crowd_overlap: Fraction = 0.5  # share of a box inside a crowd region at which the box is ignored
     batch_size: Count = 256  # anchors sampled per image
     positive_fraction: Fraction = 0.5
     loss_count: Literal["sampled", "constant"] = "sampled"  # constant: batch_size * images
@@ -141,7 +141,7 @@ class RPNConfig(Part):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegionConfig(Part):
-    """Which regions the heads learn from (`losses/assignment.py`)."""
+    """The choice of regions that the heads are trained on (`losses/assignment.py`)."""
 
     ground_truth_proposals: Literal["append", "prepend"] = "append"
     batch_size: Count = 512
@@ -157,20 +157,20 @@ class PoolConfig(Part):
     """RoIAlign of a head's regions (`models/pooling.py`)."""
 
     size: Count = 7  # side of the output
-    sampling_ratio: Whole = 2  # samples a side of a bin; 0: adaptive
-    aligned: bool = False  # half a pixel subtracted from the coordinates
-    # where an epsilon is added: to the logarithm, to side / 224, to side / 56
+    sampling_ratio: Whole = 2  # samples per side of a bin; 0: adaptive
+    aligned: bool = False  # half a pixel is subtracted from the coordinates
+    # where an epsilon is added: to the logarithm, to side / 224, or to side / 56
     level_rule: Literal["log_epsilon", "side_epsilon", "finest_epsilon"] = "log_epsilon"
     scale: Literal["inferred", "stride"] = "inferred"  # inferred: 2^round(log2(feature / image))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrunkConfig(Part):
-    """Layers that all pooled regions pass before the heads; the classes below are its kinds.
+    """Layers between the pooled regions and all heads; the classes below are its kinds.
 
     Attributes:
-        kind: What files and command lines call it.
-        module: The class that it builds, as "package.module:Class". It is made with this configuration and
+        kind: Its name in files and on command lines.
+        module: The class that it builds, as "package.module:Class". It is built from this configuration and
             the backbone's, and called as ``trunk(regions, mask, train)``.
     """
 
@@ -179,19 +179,19 @@ class TrunkConfig(Part):
     names: ClassVar[str]
 
     def channels(self, backbone: BackboneConfig) -> int:
-        """Channels of its output."""
-        raise TypeError(f"{type(self).__name__} does not say how many channels it has; give it `channels`.")
+        """Return the channels of its output."""
+        raise TypeError(f"{type(self).__name__} does not define its output channels; give it `channels`.")
 
     def side(self, size: int) -> int:
-        """Side of its output for regions of a side."""
-        raise TypeError(f"{type(self).__name__} does not say how large its output is; give it `side`.")
+        """Return the side of its output for regions with sides of ``size``."""
+        raise TypeError(f"{type(self).__name__} does not define its output size; give it `side`.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Res5Config(TrunkConfig):
     """The last stage of a ResNet, which models on C4 apply to regions (`models/heads/res5.py`).
 
-    Its blocks are as the backbone's configuration has them.
+    The backbone's configuration determines its blocks.
 
     Example:
         >>> trunk = Res5Config()
@@ -204,10 +204,10 @@ class Res5Config(TrunkConfig):
     names: ClassVar[str] = "jaxmaskrcnn.models.heads.res5_names"
 
     def channels(self, backbone: BackboneConfig) -> int:
-        """Those of C5.
+        """Return the channels of C5.
 
         Raises:
-            ConfigError: The backbone is no ResNet that ends in C4.
+            ConfigError: The backbone is not a ResNet that ends with C4.
         """
         if not isinstance(backbone, ResNetConfig) or backbone.outputs[-1] != 4:
             raise ConfigError(
@@ -217,7 +217,7 @@ class Res5Config(TrunkConfig):
         return backbone.stage(5).channels
 
     def side(self, size: int) -> int:
-        """Half of it, as the stage begins with a stride of 2."""
+        """Return half of ``size``, as the stage begins with a stride of 2."""
         return -(-size // 2)
 
 
@@ -225,7 +225,7 @@ class Res5Config(TrunkConfig):
 class BoxStageConfig(Part):
     """One stage of the box head; Faster R-CNN has one, a cascade several."""
 
-    foreground_iou: Fraction = 0.5  # a region with at least this IoU is positive, every other one negative
+    foreground_iou: Fraction = 0.5  # regions with at least this IoU are positive, all others negative
     box_weights: tuple[Positive, Positive, Positive, Positive] = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
 
 
@@ -240,7 +240,7 @@ class BoxConfig(Part):
     fcs: Whole = 2
     fc_dim: Count = 1024
     norm: Norm = "none"  # of the convolutions
-    average: bool = False  # the mean of a region's cells in place of all of them one after the other
+    average: bool = False  # average over a region's cells instead of flattening them
     class_agnostic: bool = False
     delta_clamp: DeltaClamp = "max"
     loss: BoxLossConfig = BoxLossConfig()

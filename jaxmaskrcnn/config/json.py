@@ -1,4 +1,4 @@
-"""A ModelConfig as json: the part of a model directory's ``model.json`` that is not about arrays."""
+"""Read and write a ModelConfig as JSON, the part of a model directory's ``model.json`` without arrays."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ _FORMAT_NAME = "jaxmaskrcnn model"
 
 
 def config_to_json(config: ModelConfig) -> str:
-    """A ModelConfig as json text; `config_from_json` makes an equal one of it.
+    """Write a ModelConfig as JSON text, which `config_from_json` reads back as an equal one.
 
     Example:
         >>> from jaxmaskrcnn.zoo.lookup import model_config
@@ -27,29 +27,29 @@ def config_to_json(config: ModelConfig) -> str:
 
 
 def config_from_json(text: str, source: str = "the model's json") -> ModelConfig:
-    """The ModelConfig in a json text.
+    """Read a ModelConfig from JSON text.
 
     Args:
-        text: Made by `config_to_json`, or the content of a ``model.json``.
+        text: Written by `config_to_json`, or the content of a ``model.json``.
         source: Names the text in an error.
 
     Returns:
-        The configuration. A field that the text lacks was added after it was written and has
-        its default, which is what the code did before.
+        The configuration. A missing field was added after the text was written; it has its default,
+        which matches the previous behaviour.
 
     Raises:
-        UserError: The text is no json, of a newer format, or has fields unknown here.
+        UserError: The text is not JSON, has a newer format, or has unknown fields.
     """
     return to_config(parse(text, source), source)
 
 
 def describe(config: ModelConfig) -> dict[str, Any]:
-    """A ModelConfig with the format's name and version, as plain values."""
+    """Return a ModelConfig with the format's name and version, as plain values."""
     return {"format": _FORMAT_NAME, "format_version": FORMAT_VERSION, "config": _plain(config)}
 
 
 def _plain(value: Any) -> Any:
-    """Dictionaries of parts, each with its kind where it has one."""
+    """Convert parts to dictionaries, each with its kind if it has one."""
     if isinstance(value, Category):
         return value._asdict()
     if isinstance(value, tuple):
@@ -62,24 +62,24 @@ def _plain(value: Any) -> Any:
 
 
 def parse(text: str | bytes, source: str) -> dict[str, Any]:
-    """The plain values in a json text of this format; arguments as in `config_from_json`."""
+    """Read the plain values from JSON text of this format; arguments as in `config_from_json`."""
     try:
         content = json.loads(text)
-    except ValueError as error:  # bad json, or bytes that are no UTF-8
-        raise UserError(f"{source} is damaged: it is no json ({error}).") from None
+    except ValueError as error:  # invalid JSON, or bytes that are not UTF-8
+        raise UserError(f"{source} is damaged: it is not JSON ({error}).") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT_NAME:
         raise UserError(f"{source} does not describe a model (its format is not {_FORMAT_NAME!r}).")
     version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(
-            f"{source} has the format version {version!r}, and this release reads versions up to "
+            f"{source} has the format version {version!r}, but this release reads versions up to "
             f"{FORMAT_VERSION}; update jaxmaskrcnn."
         )
     return content
 
 
 def to_config(content: dict[str, Any], source: str) -> ModelConfig:
-    """The ModelConfig in what `parse` returned."""
+    """Return the ModelConfig in the result of `parse`."""
     values = content.get("config")
     if not isinstance(values, dict):
         raise UserError(f"{source} is damaged: it has no config.")
@@ -89,7 +89,7 @@ def to_config(content: dict[str, Any], source: str) -> ModelConfig:
             categories = _categories(values.pop("categories", ()))
             return ModelConfig().replace({**from_flat(values), "categories": categories})
         return _part(ModelConfig(), {**values, "categories": _categories(values.get("categories", ()))}, "")
-    except UserError as error:  # before ValueError, which it is one of
+    except UserError as error:  # before ValueError, its base class
         raise UserError(f"{source}: {error}") from None
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f"{source} is damaged: its config cannot be used ({error!r}).") from None
@@ -100,12 +100,12 @@ def _categories(values: Any) -> tuple[Category, ...]:
 
 
 def _part(default: Any, values: dict[str, Any], place: str) -> Any:
-    """A part from plain values; what they lack has its default, which is what the code did before."""
+    """Build a part from plain values; missing fields have defaults, which match the previous behaviour."""
     fields = {field.name: field for field in dataclasses.fields(default)}
     unknown = sorted(set(values) - {*fields, "kind"})
     if unknown:
         names = ", ".join(place + name for name in unknown)
-        raise UserError(f"it has settings that this release does not know: {names}; update jaxmaskrcnn.")
+        raise UserError(f"it has settings unknown to this release: {names}; update jaxmaskrcnn.")
     changes = {}
     for name, value in values.items():
         if name == "kind":
@@ -117,7 +117,7 @@ def _part(default: Any, values: dict[str, Any], place: str) -> Any:
                 kind = value.get("kind", next(iter(kinds)))
                 if kind not in kinds:
                     raise UserError(
-                        f"this release knows no part {kind!r} for {place}{name}; update jaxmaskrcnn."
+                        f"{place}{name} is a {kind!r}, unknown to this release; update jaxmaskrcnn."
                     )
                 now = now if isinstance(now, kinds[kind]) else kinds[kind]()
             changes[name] = _part(now, value, f"{place}{name}.")

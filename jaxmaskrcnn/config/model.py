@@ -1,10 +1,10 @@
-"""A model's configuration: a tree of parts, frozen and hashable.
+"""A model's configuration: a tree of frozen, hashable parts.
 
-It holds what differs between torchvision, Detectron2 and MMDetection, and between their models, as plain
-data; the presets of ``zoo/`` fill it in. The parts are in ``backbones.py`` and ``heads.py``.
+It holds all differences between torchvision, Detectron2 and MMDetection, and between their models, as plain
+data; the presets of ``zoo/`` set its values. The parts are in ``backbones.py`` and ``heads.py``.
 """
 
-# No `from __future__ import annotations` here: the values are checked by the field types.
+# No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class InputConfig(Part):
     """How an image becomes the network's input (`ops/resize.py`, `data/preprocess.py`)."""
 
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    pixel_scale: Positive = 1.0 / 255.0  # what uint8 values are multiplied by before mean and std
+    pixel_scale: Positive = 1.0 / 255.0  # factor for uint8 values, applied before mean and std
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # in channel_order
     pixel_std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     normalise_before_resize: bool = True
@@ -45,13 +45,13 @@ class InputConfig(Part):
         if self.normalise_before_resize and self.resize_kernel != "torch":
             raise ConfigError(
                 f"InputConfig.normalise_before_resize is True, but the kernel {self.resize_kernel!r} resizes "
-                "uint8 images; set it to False or take the kernel 'torch'."
+                "uint8 images; set it to False or use the kernel 'torch'."
             )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectionConfig(Part):
-    """From the heads' output to the final detections (`models/detections.py`, `inference/postprocess.py`)."""
+    """From head outputs to the final detections (`models/detections.py`, `inference/postprocess.py`)."""
 
     score_threshold: float = 0.05
     nms_threshold: NotNegative = 0.5
@@ -64,32 +64,32 @@ class DetectionConfig(Part):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComputeConfig(Part):
-    """Precision, memory, and which parameters decay."""
+    """Precision, memory, and weight decay."""
 
     dtype: Literal["float32", "bfloat16", "float64"] = (
         "float32"  # of activations; parameters and losses: float32
     )
-    remat: bool = False  # compute the backbone's stages again for the gradient, for less memory
+    remat: bool = False  # recompute the backbone's stages for the gradient, to save memory
     weight_decay_exempts_norm: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Part):
-    """Architecture and numeric conventions of one Mask R-CNN.
+    """Architecture and numeric conventions of a Mask R-CNN.
 
-    The defaults are those of torchvision's ``maskrcnn_resnet50_fpn``. Lengths are pixels, thresholds are
-    IoU or probability.
+    The defaults are those of torchvision's ``maskrcnn_resnet50_fpn``. Lengths are in pixels, thresholds
+    are IoU or probability.
 
     Attributes:
-        num_classes: Without the background.
-        categories: Of the classes; () where the source of the weights names none.
-        background: The background's place among the class logits.
-        neck: None takes the backbone's maps as they are.
-        trunk: Layers between the pooled regions and the heads; None where there are none.
-        mask: None makes a Faster R-CNN.
+        num_classes: Number of classes without the background.
+        categories: Categories of the classes; () if they are unknown.
+        background: The background's position among the class logits.
+        neck: The neck; None uses the backbone's feature maps directly.
+        trunk: Layers between the pooled regions and the heads, or None.
+        mask: The mask head; None makes a Faster R-CNN.
 
     Raises:
-        ConfigError: A field has a value outside of its choices.
+        ConfigError: A field has an unsupported value.
 
     Example:
         >>> config = ModelConfig(num_classes=2, backbone=ResNetConfig(depth=18))
@@ -116,7 +116,7 @@ class ModelConfig(Part):
         if self.categories and len(self.categories) != self.num_classes:
             raise ConfigError(
                 f"ModelConfig.categories names {len(self.categories)} classes but num_classes is "
-                f"{self.num_classes}; give as many of them as there are classes, or none."
+                f"{self.num_classes}; give one category for each class, or none."
             )
         sizes, levels = self.rpn.anchors.sizes, self.levels
         if len(sizes) != len(levels):
@@ -135,22 +135,22 @@ class ModelConfig(Part):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The feature maps that proposals come from, finest first."""
+        """The feature maps from which proposals are computed, finest first."""
         backbone = self.backbone.levels
         return backbone if self.neck is None else self.neck.levels(backbone)
 
     @property
     def pooled_levels(self) -> tuple[Level, ...]:
-        """The first of them, which regions are pooled from."""
+        """The first of `levels`, from which regions are pooled."""
         return self.levels if self.neck is None else self.neck.pooled(self.levels)
 
     @property
     def region_channels(self) -> int:
-        """Channels of the regions that the heads see."""
+        """Channels of the heads' input regions."""
         return self.trunk.channels(self.backbone) if self.trunk else self.pooled_levels[0].channels
 
     def region_side(self, pool: PoolConfig) -> int:
-        """Side of the regions that a head sees.
+        """Return the side of a head's input regions.
 
         Args:
             pool: The head's pooling.
@@ -162,19 +162,19 @@ class ModelConfig(Part):
 
     @property
     def classes(self) -> Classes:
-        """How many classes there are, and where the background is."""
+        """The number of classes and the position of the background."""
         return Classes(self.num_classes, self.background)
 
     @property
     def foreground_offset(self) -> int:
-        """Channel of the first object class: 1 where the background comes first, else 0."""
+        """Channel of the first object class: 1 if the background comes first, else 0."""
         return self.classes.offset
 
     def known_categories(self) -> tuple[Category, ...]:
-        """The categories, or those that the source library's labels stand for where none are named.
+        """Return the categories, or numbered ones by the source library's labels if there are none.
 
-        torchvision returns labels that count the background as 0, so its first class has the
-        id 1; Detectron2 and MMDetection number their classes from 0.
+        torchvision's labels count the background as 0, so its first class has the id 1; Detectron2
+        and MMDetection number their classes from 0.
 
         Returns:
             ``num_classes`` of them, in label order.
@@ -185,13 +185,13 @@ class ModelConfig(Part):
         )
 
     def get(self, path: str) -> Any:
-        """The value of a setting.
+        """Return the value of a setting.
 
         Args:
-            path: Such as "rpn.nms_threshold"; see `config.paths.get_path`.
+            path: A dotted path such as "rpn.nms_threshold"; see `config.paths.get_path`.
 
         Returns:
-            The value; None where a part on the way is None.
+            The value; None if a part on the path is None.
 
         Raises:
             ConfigError: There is no such setting.
@@ -199,16 +199,16 @@ class ModelConfig(Part):
         return paths.get_path(self, path)
 
     def replace(self, changes: Mapping[str, Any] | None = None, **fields: Any) -> "ModelConfig":
-        """A copy with other settings, by dotted path; see `config.paths.replace`.
+        """Return a copy with changed settings, by dotted path; see `config.paths.replace`.
 
         Args:
-            changes: Such as ``{"rpn.post_nms_test": 500, "mask": None}``.
+            changes: Values by dotted path, such as ``{"rpn.post_nms_test": 500, "mask": None}``.
             **fields: Fields of the top level, such as ``num_classes=2``.
 
         Returns:
             The copy.
 
         Raises:
-            ConfigError: There is no such setting, or its value cannot work.
+            ConfigError: There is no such setting, or its value is not allowed.
         """
         return paths.replace(self, {**(changes or {}), **fields})

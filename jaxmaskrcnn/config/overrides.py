@@ -1,4 +1,4 @@
-"""``--config.section.field=value`` on a command line: one pass over them, by the types of the fields."""
+"""Apply ``--config.section.field=value`` arguments of a command line, by the types of the fields."""
 
 import dataclasses
 import difflib
@@ -13,17 +13,17 @@ from jaxmaskrcnn.errors import UserError
 
 
 def override(config: Config, arguments: Sequence[str]) -> Config:
-    """A run's config with some of its settings changed.
+    """Change settings of a run's config.
 
     Args:
-        config: Of the run; changed in place.
-        arguments: ``--config.section.field=value`` as they are typed; the value may be the next argument.
+        config: The run's config; changed in place.
+        arguments: ``--config.section.field=value`` as typed; the value may be the next argument.
 
     Returns:
         The config.
 
     Raises:
-        UserError: An argument is no such setting, does not exist, or has a value of another type.
+        UserError: An argument is not a setting, or its value has the wrong type.
 
     Example:
         >>> arguments = ["--config.train.steps=5", "--config.model.rpn.nms_threshold=0.8"]
@@ -44,7 +44,7 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
 
 
 def _pairs(config: Config, arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Paths and texts of the values."""
+    """Split arguments into paths and the texts of the values."""
     pairs, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)
@@ -61,9 +61,9 @@ def _pairs(config: Config, arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _meant(config: Config, argument: str) -> str:
-    """What somebody who typed this may have wanted."""
+    """Suggest what was meant by an unknown argument."""
     flag = argument.split("=")[0]
-    # On a command line the settings of the architecture are those of the model.
+    # On a command line, settings of the architecture follow "model." directly.
     names = [f"--config.{path}".replace(".architecture.", ".") for path, _, _ in paths.settings(config)]
     close = difflib.get_close_matches(flag, names, n=1, cutoff=0.8) if flag.startswith("-") else []
     return f"did you mean {close[0]}?" if close else "see --help."
@@ -86,7 +86,7 @@ def _section(path: str) -> str:
 
 
 def _architecture(model: Any, texts: dict[str, str]) -> Any:
-    """A model's configuration with settings from texts; kinds of parts come first."""
+    """Return a model's configuration with settings from texts; kinds of parts are set first."""
     changes = {}
     for path, text in sorted(texts.items(), key=lambda item: not _is_part(model, item[0])):
         if _is_part(model, path):

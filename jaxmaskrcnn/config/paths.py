@@ -1,4 +1,4 @@
-"""Settings by dotted path, such as ``rpn.nms_threshold``, in a tree of frozen dataclasses."""
+"""Access settings by dotted path, such as ``rpn.nms_threshold``, in a tree of frozen dataclasses."""
 
 import dataclasses
 import difflib
@@ -12,14 +12,14 @@ from jaxmaskrcnn.config.version1 import PATHS
 
 
 def get_path(config: Any, path: str) -> Any:
-    """The value of a setting.
+    """Return the value of a setting.
 
     Args:
         config: A dataclass of dataclasses.
-        path: Names with dots between them; a number counts in a tuple.
+        path: Names separated by dots; a number is an index of a tuple.
 
     Returns:
-        The value; None where a part on the way is None, as that part has no settings.
+        The value; None if a part on the path is None, as that part has no settings.
 
     Raises:
         ConfigError: There is no such setting.
@@ -44,19 +44,19 @@ def get_path(config: Any, path: str) -> Any:
 
 
 def replace(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy with some settings changed.
+    """Return a copy with some settings changed.
 
     Args:
         config: A frozen dataclass of dataclasses.
-        changes: By dotted path. A part is replaced by another one, by None, or (with the name of one of its
-            kinds, as in ``{"backbone.kind": "regnet"}``) by that kind's defaults; settings of the new part
-            may stand beside it.
+        changes: Values by dotted path. A part can be replaced by another one, by None, or by the defaults of
+            one of its kinds, as in ``{"backbone.kind": "regnet"}``; settings of the new part may be changed
+            at the same time.
 
     Returns:
-        The copy. Every part that changes is checked again.
+        The copy. Every changed part is checked again.
 
     Raises:
-        ConfigError: There is no such setting, or its value cannot work.
+        ConfigError: There is no such setting, or its value is not allowed.
 
     Example:
         >>> replace(jmr.ModelConfig(), {"rpn.post_nms_test": 500}).rpn.post_nms_test
@@ -112,7 +112,7 @@ def _replace_items(items: tuple, settings: Mapping[str, Any], place: str) -> tup
         number, _, rest = path.partition(".")
         if not number.isdigit() or int(number) >= len(items):
             raise ConfigError(
-                f"There is no setting {place}.{path}; {place} has the numbers 0 to {len(items) - 1}."
+                f"There is no setting {place}.{path}; use an index of {place} from 0 to {len(items) - 1}."
             )
         by_index.setdefault(int(number), {})[rest] = value
     for number, inner in by_index.items():
@@ -124,7 +124,7 @@ def _replace_items(items: tuple, settings: Mapping[str, Any], place: str) -> tup
 
 
 def _part(now: Any, value: Any, expected: Any, place: str) -> Any:
-    """A part by the name of its kind; other values stay as they are."""
+    """Return the part of a kind given by name; other values are not changed."""
     if not isinstance(value, str | bool):
         return value
     kinds = part_classes(expected)
@@ -143,7 +143,7 @@ def _part(now: Any, value: Any, expected: Any, place: str) -> Any:
 
 
 def part_classes(expected: Any) -> dict[str, type]:
-    """The classes that a field of parts can hold, by the name of their kind; {} for a field of values.
+    """Return the classes that a field can hold, by the name of their kind; {} for a field without parts.
 
     Example:
         >>> from jaxmaskrcnn.config import MaskConfig
@@ -154,7 +154,7 @@ def part_classes(expected: Any) -> dict[str, type]:
 
 
 def _kinds(member: Any) -> list[type]:
-    """A class of parts and its subclasses, as far as they have a name."""
+    """List a class of parts and its subclasses that have a kind."""
     if not isinstance(member, type) or not dataclasses.is_dataclass(member):
         return []
     below = [c for child in member.__subclasses__() for c in _kinds(child)]
@@ -168,14 +168,14 @@ def _members(expected: Any) -> tuple:
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every setting of a tree.
+    """Yield every setting of a tree.
 
     Args:
         config: A dataclass of dataclasses.
-        prefix: In front of every path.
+        prefix: Prefix of every path.
 
     Yields:
-        Path, value and type. A part with several kinds has the path ``....kind`` as well; a part that is
+        Path, value and type. A part with several kinds also has the path ``....kind``; a part that is
         None is a setting itself.
 
     Example:
@@ -196,7 +196,7 @@ def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 def unknown(config: Any, path: str, prefix: str = "") -> str:
-    """A sentence about a setting that does not exist, with those that look like it."""
+    """Return a sentence that says that a setting does not exist and suggests similar ones."""
     full = prefix + path
     if full in PATHS:
         new, these = " and ".join(PATHS[full]), "that name" if len(PATHS[full]) == 1 else "these names"
@@ -214,14 +214,14 @@ def _names(config: Any) -> set[str]:
 
 
 def type_of(config: Any, path: str) -> Any:
-    """The type of a setting.
+    """Return the type of a setting.
 
     Args:
         config: A dataclass of dataclasses.
         path: As in `get_path`.
 
     Returns:
-        What the field is annotated with.
+        The annotation of the field.
 
     Raises:
         ConfigError: There is no such setting.

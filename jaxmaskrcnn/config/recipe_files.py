@@ -1,7 +1,7 @@
-"""The files that describe a run: the recipes that are shipped, and a user's own.
+"""Config files that describe a run: the shipped recipes, and a user's own.
 
-Such a file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. In a
-checkout the recipes are the folder ``configs`` beside the package; an installed package has them inside.
+A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. In a
+checkout the recipes are in the folder ``configs`` beside the package; an installed package contains them.
 """
 
 import difflib
@@ -18,21 +18,21 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class ConfigFile(NamedTuple):
-    """A config file, and what its ``get_config`` is called with.
+    """A config file and the arguments of its ``get_config``.
 
     Attributes:
         path: The file.
-        arguments: None or one, the text behind the colon of ``--config=NAME:ARGUMENT``.
+        arguments: None or one, the text after the colon of ``--config=NAME:ARGUMENT``.
     """
 
     path: Path
     arguments: tuple[str, ...]
 
     def load(self) -> Config:
-        """What ``get_config`` returns.
+        """Return the result of ``get_config``.
 
         Raises:
-            UserError: It takes another number of arguments, or returns something else.
+            UserError: It takes another number of arguments, or does not return a ``Config``.
         """
         spec = importlib.util.spec_from_file_location(f"{self.path.stem}_config", self.path)
         assert spec is not None and spec.loader is not None  # as the file's name ends in .py
@@ -47,22 +47,22 @@ class ConfigFile(NamedTuple):
             with_argument = f"with {self.arguments[0]!r}" if self.arguments else "without an argument"
             raise UserError(
                 f"get_config() of {self.path} cannot be called {with_argument}; "
-                "what stands behind the colon of --config=FILE:ARGUMENT is its one argument."
+                "its only argument is the text after the colon of --config=FILE:ARGUMENT."
             ) from None
         config = get_config(*self.arguments)
         if not isinstance(config, Config):
-            raise UserError(f"{self.path}: get_config() has to return a jaxmaskrcnn.config.Config.")
+            raise UserError(f"{self.path}: get_config() must return a jaxmaskrcnn.config.Config.")
         return config
 
 
 def recipe_folder() -> Path:
-    """The folder of the recipes that are shipped."""
+    """Return the folder of the shipped recipes."""
     inside = _PACKAGE / "configs"
     return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
 
 def list_recipes() -> list[str]:
-    """Names of the recipes that are shipped, sorted.
+    """List the names of the shipped recipes, sorted.
 
     Example:
         >>> list_recipes()[:2]
@@ -72,10 +72,10 @@ def list_recipes() -> list[str]:
 
 
 def find_config(text: str) -> ConfigFile:
-    """The config file that ``--config=text`` names.
+    """Find the config file that ``--config=text`` names.
 
     Args:
-        text: The name of a shipped recipe or the path of a Python file, either with ``:ARGUMENT``.
+        text: The name of a shipped recipe or the path of a Python file, optionally with ``:ARGUMENT``.
 
     Returns:
         The file, and the argument of its ``get_config``.
@@ -88,7 +88,7 @@ def find_config(text: str) -> ConfigFile:
         ('jaxmaskrcnn/shapes',)
     """
     parts = re.fullmatch(r"(.*?\.py|[^:]*)(:?)(.*)", text, re.DOTALL)
-    assert parts is not None  # any text fits
+    assert parts is not None  # any text matches
     name, colon, argument = parts.groups()
     arguments = (argument,) if colon else ()
     recipes = list_recipes()
@@ -99,7 +99,7 @@ def find_config(text: str) -> ConfigFile:
         return ConfigFile(path, arguments)
     close = difflib.get_close_matches(path.stem, recipes, n=1)
     hint = f"; did you mean --config={close[0]}?" if close else ";"
-    problem = "does not exist" if path.suffix == ".py" else "is no recipe that is shipped"
+    problem = "does not exist" if path.suffix == ".py" else "is not a shipped recipe"
     raise UserError(
         f"--config={name} {problem}{hint} give the path of a Python file, or one of {', '.join(recipes)}."
     )

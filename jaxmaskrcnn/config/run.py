@@ -1,6 +1,6 @@
 """The settings of a training run: nested, mutable dataclasses that ``--config.field.sub=value`` changes.
 
-The model of a run is a `ModelSection`: a frozen `ModelConfig`, and where its first weights come from.
+The model of a run is a `ModelSection`: a frozen `ModelConfig`, and the source of its initial weights.
 """
 
 # No `from __future__ import annotations` here: the command line reads the field types.
@@ -30,40 +30,40 @@ class DataConfig:
     eval_annotations: str = ""
     eval_images: str = ""
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
-    on_error: str = "stop"  # stop | skip: bad annotations are logged, counted and left out
+    on_error: str = "stop"  # stop | skip: invalid annotations are logged, counted and left out
     keep_empty: bool = True  # train on images without objects
 
     batch_size: int = 2  # images per step over all devices
     eval_batch_size: int = 1
-    min_sizes: tuple[int, ...] = (800,)  # short sides to draw from in training; 0: the test size
+    min_sizes: tuple[int, ...] = (800,)  # short sides sampled in training; 0: the test size
     max_size: int = 1333  # limit of the long side in training
     flip: float = 0.5  # probability of a horizontal flip
     canvases: tuple[int, ...] = ()  # h0, w0, h1, w1, ...; () derives them from the images
     max_canvases: int = 3
-    max_objects: int = 0  # ground-truth slots per image; 0: the largest count in the data
+    max_objects: int = 0  # ground-truth slots per image; 0: the largest number in the data
     threads: int = 2  # worker threads that decode and transform
-    processes: int = 0  # worker processes instead, where threads do not keep up
-    prefetch: int = 2  # batches made ahead on the host
-    repeat_threshold: float = 0.0  # share of images below which a class's images are repeated; 0: off
+    processes: int = 0  # worker processes instead of threads, if these are too slow
+    prefetch: int = 2  # batches prepared in advance on the host
+    repeat_threshold: float = 0.0  # images of classes with a smaller share of images are repeated; 0: off
 
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
 
     jitter_size: int = 0  # side of the square canvas of large-scale jitter in pixels; 0: off
     jitter_scale: tuple[float, ...] = (1.0, 1.0)  # its smallest and largest scale, e.g. 0.1,2.0
     crop: float = 1.0  # smallest share of height and width that a random crop keeps; 1: off
-    rotate: float = 0.0  # largest angle in degrees, to both sides; 0: off
+    rotate: float = 0.0  # largest angle in degrees, in both directions; 0: off
     photometric: float = 0.0  # probability of each colour distortion; 0: off
     copy_paste: float = 0.0  # probability that objects of another image are pasted; 0: off
 
     exact_decode: bool = (
         True  # False: large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size in training
     )
-    device_resize: bool = False  # training images are resized on the device, to a grey level or so
+    device_resize: bool = False  # training images are resized on the device; values differ by about 1
 
 
 @dataclasses.dataclass(kw_only=True)
 class OptimizerConfig:
-    """SGD with momentum, its schedule and its rules."""
+    """SGD with momentum, its schedule and its parameter groups."""
 
     learning_rate: float = 0.02  # for a global batch of `reference_batch_size`
     reference_batch_size: int = 16  # the rate is scaled by batch_size / reference; 0: not scaled
@@ -72,18 +72,18 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     clip_norm: float = 0.0  # global gradient norm; 0: no clipping
     schedule: str = "step"  # step | cosine | constant
-    decay_steps: tuple[int, ...] = (60000, 80000)  # schedule "step": where it decays
+    decay_steps: tuple[int, ...] = (60000, 80000)  # schedule "step": steps at which the rate decays
     decay_factor: float = 0.1
     warmup_steps: int = 1000
     warmup_factor: float = 0.001
     freeze: tuple[str, ...] = ()  # glob patterns of parameter paths, e.g. "backbone.*"
-    groups: tuple[str, ...] = ()  # PATTERN:FACTOR of the rate, or PATTERN:FACTOR:DECAY; the first wins
+    groups: tuple[str, ...] = ()  # PATTERN:FACTOR of the rate, or PATTERN:FACTOR:DECAY; first match wins
     ema_decay: float = 0.0  # moving average of the parameters, for evaluation and saving; 0: none
 
 
 @dataclasses.dataclass(kw_only=True)
 class TrainConfig:
-    """The run itself."""
+    """Length, logging, checkpoints and devices of the run."""
 
     steps: int = 90000
     seed: int = 0
@@ -93,25 +93,25 @@ class TrainConfig:
     keep_checkpoints: int = 2
     tensorboard: bool = False  # needs the [tensorboard] extra
     pictures: int = 8  # evaluation images drawn with their predictions at the end
-    on_nonfinite: str = "stop"  # stop | skip (go on without) | rollback (to the latest checkpoint)
-    skip_limit: int = 10  # steps in a row that are skipped before the run stops
+    on_nonfinite: str = "stop"  # stop | skip (the step) | rollback (to the latest checkpoint)
+    skip_limit: int = 10  # consecutive skipped steps before the run stops
     rollback_limit: int = 3  # rollbacks before the run stops
     patience: int = 0  # evaluations without a better mask AP before the run ends; 0: never
     eval_loss: bool = False  # the losses over the evaluation data, at every evaluation
     parallel: str = "auto"  # auto (jit on one device, else shard_map) | jit | pmap | shard_map
-    device_batch: int = 0  # images a device computes at a time, the rest follow; 0: its whole share
+    device_batch: int = 0  # images that a device computes at a time; 0: its whole share of the batch
 
 
 @dataclasses.dataclass(kw_only=True)
 class ModelSection:
-    """The model of a run, and where to start from.
+    """The model of a run, and its initial weights.
 
-    On a command line its settings are those of the architecture: ``--config.model.rpn.nms_threshold=0.8``.
+    On a command line, settings of the architecture follow "model.": ``--config.model.rpn.nms_threshold=0.8``.
 
     Attributes:
-        architecture: Of a preset, with changes. How many classes it has is decided by ``num_classes``.
+        architecture: A preset's configuration, with changes. ``num_classes`` replaces its number of classes.
         weights: A checkpoint or an ImageNet backbone; empty for random weights.
-        num_classes: 0 takes the number of categories in the training annotations.
+        num_classes: Number of classes; 0 takes the number of categories in the training annotations.
     """
 
     architecture: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -121,7 +121,7 @@ class ModelSection:
 
 @dataclasses.dataclass(kw_only=True)
 class Config:
-    """A training run: what ``configs/*.py`` return from ``get_config()``."""
+    """A training run, as returned by ``get_config()`` of ``configs/*.py``."""
 
     model: ModelSection = dataclasses.field(default_factory=ModelSection)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

@@ -1,7 +1,7 @@
-"""What a setting may hold, by the type of its field: checked when it is made, and read from a command line.
+"""Check values of settings, and read them from a command line, by the types of their fields.
 
-A field's type says everything: ``Literal["rgb", "bgr"]`` is a choice, ``Count`` a whole number from 1 on,
-``tuple[float, ...]`` any number of numbers. Nothing here imports JAX.
+``Literal["rgb", "bgr"]`` is a choice, ``Count`` a whole number of at least 1, ``tuple[float, ...]`` any
+number of numbers. Nothing here imports JAX.
 """
 
 import ast
@@ -16,7 +16,7 @@ from jaxmaskrcnn.errors import UserError
 
 
 class ConfigError(UserError):
-    """A setting that cannot work; the message names the field, the value and what is allowed.
+    """An invalid setting; the message has the field, the value and the allowed values.
 
     Example:
         >>> try:
@@ -33,7 +33,7 @@ class Range(NamedTuple):
     Attributes:
         least: The smallest value allowed.
         most: The largest value allowed, or None.
-        more: Whether ``least`` itself is too small.
+        more: Whether values must be greater than ``least``.
     """
 
     least: float
@@ -41,17 +41,17 @@ class Range(NamedTuple):
     more: bool = False
 
 
-Count = Annotated[int, Range(1)]  # how many of something that there has to be
-Whole = Annotated[int, Range(0)]  # how many of something that may be left out
+Count = Annotated[int, Range(1)]  # a number of items that must not be 0
+Whole = Annotated[int, Range(0)]  # a number of items that may be 0
 Fraction = Annotated[float, Range(0, 1)]
 NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, more=True)]
 
 
 class Part:
-    """Base of the parts of a `ModelConfig`: checks the type and the range of every field when it is made.
+    """Base class of the parts of a `ModelConfig`; checks the type and range of every field when created.
 
-    A part whose fields have to fit each other extends ``__post_init__``.
+    A part whose fields depend on each other extends ``__post_init__``.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every part is a dataclass
@@ -64,18 +64,18 @@ class Part:
 
 
 def checked(value: Any, expected: Any, name: str) -> Any:
-    """A value as a field of a type holds it.
+    """Check a field's value and convert it to the field's type.
 
     Args:
-        value: A list is taken as a tuple, a whole number as a float where one is expected.
+        value: The value. A list is accepted as a tuple, and a whole number as a float.
         expected: The field's type.
-        name: Of the field, for the message.
+        name: The field's name, for the message.
 
     Returns:
-        The value, of plain Python types (a NumPy number would not go into json).
+        The value, of plain Python types (NumPy numbers cannot be written as JSON).
 
     Raises:
-        ConfigError: The value is of another type or outside of its limits.
+        ConfigError: The value has another type or is outside its limits.
 
     Example:
         >>> checked([1, 2], tuple[float, ...], "sizes")
@@ -88,18 +88,18 @@ def checked(value: Any, expected: Any, name: str) -> Any:
 
 
 def parse(text: str, expected: Any, name: str) -> Any:
-    """A value from a command line.
+    """Read a value from a command line.
 
     Args:
-        text: ``none`` for nothing; numbers or texts with commas between them where the field holds several.
+        text: The text; ``none`` for None, and commas between the items of a tuple.
         expected: The field's type.
-        name: Of the field, for the message.
+        name: The field's name, for the message.
 
     Returns:
         The value.
 
     Raises:
-        ConfigError: The text is no such value.
+        ConfigError: The text is not such a value.
 
     Example:
         >>> parse("0.5,2", tuple[float, ...], "ratios"), parse("true", bool, "remat")
@@ -112,35 +112,39 @@ def parse(text: str, expected: Any, name: str) -> Any:
 
 
 def describe(expected: Any) -> str:
-    """A field's type in words, as the end of "give ...".
+    """Describe a field's type in words, as the end of "give ...".
 
     Example:
         >>> describe(Count), describe(Literal["rgb", "bgr"])
-        ('a whole number from 1 on', "'rgb' or 'bgr'")
+        ('a whole number of at least 1', "'rgb' or 'bgr'")
     """
     base, limits = _split(expected)
     if limits is not None:
         number = "a whole number" if base is int else "a number"
         if limits.most is not None:
             return f"{number} from {limits.least:g} to {limits.most:g}"
-        return f"{number} above {limits.least:g}" if limits.more else f"{number} from {limits.least:g} on"
+        return f"{number} {'above' if limits.more else 'of at least'} {limits.least:g}"
     origin, arguments = typing.get_origin(base), typing.get_args(base)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return (
-            f"{_PLURALS.get(arguments[0], f'several of {describe(arguments[0])}')} with commas between them"
-        )
+        return f"{_PLURALS.get(arguments[0], f'several of {describe(arguments[0])}')} separated by commas"
     if origin is tuple:
         return f"{len(arguments)} values: {', '.join(map(describe, arguments))}"
     return _WORDS.get(base, f"a {getattr(base, '__name__', base)}")
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "a string",
+    type(None): "None",
+}
 _PLURALS = {
-    int: "whole numbers", float: "numbers", str: "texts",
+    int: "whole numbers", float: "numbers", str: "strings",
     tuple[float, ...]: "groups of numbers in parentheses,",
 }  # fmt: skip
 
@@ -162,7 +166,7 @@ def _convert(value: Any, expected: Any) -> Any:
         return value
     origin, arguments = typing.get_origin(base), typing.get_args(base)
     if origin is Literal:
-        # True == 1, but a flag is no number.
+        # True == 1, but a flag is not a number.
         found = [a for a in arguments if a == value and isinstance(a, bool) == isinstance(value, bool)]
         if not found:
             raise ValueError
@@ -179,7 +183,7 @@ def _convert(value: Any, expected: Any) -> Any:
             raise ValueError
         if arguments[-1] is not Ellipsis:
             return tuple(_convert(item, kind) for item, kind in zip(value, arguments, strict=True))
-        groups = typing.get_origin(arguments[0]) is tuple  # in which a number is a group of one
+        groups = typing.get_origin(arguments[0]) is tuple  # a single number is then a group of one
         items = [(x,) if groups and isinstance(x, numbers.Real) else x for x in value]
         return tuple(_convert(item, arguments[0]) for item in items)
     if base is bool:
@@ -187,10 +191,10 @@ def _convert(value: Any, expected: Any) -> Any:
             raise ValueError
         return value
     if base in (int, float):
-        wanted = numbers.Integral if base is int else numbers.Real
-        if isinstance(value, bool) or not isinstance(value, wanted) or not math.isfinite(value):
+        kind = numbers.Integral if base is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
             raise ValueError
-        return base(value)  # pyright: ignore[reportArgumentType] (a Real that passes for int is Integral)
+        return base(value)  # pyright: ignore[reportArgumentType] (for int, the Real is Integral)
     if not isinstance(value, base):
         raise ValueError
     return value

@@ -1,7 +1,7 @@
-"""Settings of version 1, which were 81 fields of one flat class, and where they are in the tree.
+"""Settings of version 1, which were 81 fields of one flat class, and their paths in the tree.
 
-Model directories and training workdirs of that version are read by these tables for good, and a name of then
-is answered with the one of now.
+These tables keep model directories and training workdirs of version 1 readable, and error messages use them
+to answer an old name with the current one.
 """
 
 from collections.abc import Mapping
@@ -91,7 +91,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "remat": ("compute.remat",),
 }
 
-# Rules had the names of the libraries that they are taken from; by the names of then, the one of now.
+# Current names of rules by their old ones, which were those of the libraries that they are taken from.
 VALUES: dict[str, dict[str, str]] = {
     "size_rule": {"torchvision": "truncate", "detectron2": "round_two_steps", "mmdet": "round"},
     "roi_level_rule": {
@@ -105,13 +105,13 @@ VALUES: dict[str, dict[str, str]] = {
 
 
 def from_flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of version 1 as settings by dotted path.
+    """Convert settings of version 1 to settings by dotted path.
 
     Args:
-        values: By the names of then. Those without a place in the tree stay as they are.
+        values: Values by version 1's names. Names without a path in the tree are kept.
 
     Returns:
-        By path, for `config.paths.replace`.
+        Values by path, for `config.paths.replace`.
 
     Example:
         >>> from_flat({"rpn_min_side": 0.0, "size_rule": "torchvision", "mask_head": False})

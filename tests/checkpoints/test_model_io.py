@@ -314,7 +314,7 @@ def test_paths_that_are_no_directories(tmp_path):
         load_model(tmp_path / "none")
     for name in ("model.pth", "R-50.pkl", "a.safetensors"):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(UserError, match=f"{name} is damaged or of another format"):
+        with pytest.raises(UserError, match=f"{name} is damaged or not a checkpoint"):
             load_model(tmp_path / name)
 
 
@@ -323,10 +323,13 @@ def test_paths_that_are_no_directories(tmp_path):
     [
         (lambda c: c.update(format_version=99), "format version 99.*update"),
         (lambda c: c.update(format="other"), "does not describe a model"),
-        (lambda c: c["config"].update(zoom=3, tilt=1), "does not know: tilt, zoom"),
-        (lambda c: c["config"]["input"].update(zoom=3), "does not know: input.zoom"),
+        (lambda c: c["config"].update(zoom=3, tilt=1), "unknown to this release: tilt, zoom"),
+        (lambda c: c["config"]["input"].update(zoom=3), "unknown to this release: input.zoom"),
         (lambda c: c["config"]["input"].update(size_rule="caffe"), "json: InputConfig.size_rule is 'caffe'"),
-        (lambda c: c["config"]["backbone"].update(kind="vgg"), "knows no part 'vgg' for backbone"),
+        (
+            lambda c: c["config"]["backbone"].update(kind="vgg"),
+            "backbone is a 'vgg', unknown to this release",
+        ),
         (lambda c: c["config"].update(categories=[{"id": 1}]), "damaged: its config"),
         (lambda c: c.pop("config"), "damaged: it has no config"),
         (lambda c: c.pop("arrays"), "damaged: its list of arrays"),
@@ -370,10 +373,10 @@ def test_damaged_files(copy):
     file = copy / "model.json"
     whole = file.read_text(encoding="utf-8")
     file.write_text(whole[: len(whole) // 2], encoding="utf-8")
-    with pytest.raises(UserError, match="damaged: it is no json"):
+    with pytest.raises(UserError, match="damaged: it is not JSON"):
         load_model(copy)
     file.write_bytes(b"\xff\xfe{")
-    with pytest.raises(UserError, match="damaged: it is no json"):
+    with pytest.raises(UserError, match="damaged: it is not JSON"):
         load_model(copy)
     file.write_text(whole, encoding="utf-8")
     (folder,) = copy.glob("arrays-*")

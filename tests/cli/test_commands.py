@@ -162,8 +162,8 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     assert find_config("finetune:jaxmaskrcnn/shapes").load().model.architecture.backbone.width == 32
     monkeypatch.chdir(tmp_path)
     Path("shapes.py").write_text("def get_config():\n    return 3\n")
-    assert isinstance(find_config("shapes").load(), Config)  # a name is always a recipe that is shipped
-    with pytest.raises(UserError, match=r"shapes.py: get_config\(\) has to return a .*Config"):
+    assert isinstance(find_config("shapes").load(), Config)  # a name is always a shipped recipe
+    with pytest.raises(UserError, match=r"shapes.py: get_config\(\) must return a .*Config"):
         find_config("shapes.py").load()
     with pytest.raises(UserError, match="shapes.py cannot be called with 'x'"):
         find_config("shapes.py:x").load()
@@ -175,10 +175,10 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("finetun", "finetun is no recipe that is shipped; did you mean --config=finetune?"),
-        ("nonsense", "nonsense is no recipe that is shipped;"),
+        ("finetun", "finetun is not a shipped recipe; did you mean --config=finetune?"),
+        ("nonsense", "nonsense is not a shipped recipe;"),
         ("configs/none.py", "--config=configs/none.py does not exist;"),
-        ("", "--config= is no recipe"),
+        ("", "--config= is not a shipped recipe"),
     ],
 )
 def test_unknown_configs_list_what_there_is(text, said):
@@ -218,13 +218,16 @@ def test_settings_override_fields():
         ("--config.train.eval_loss=maybe", "config.train.eval_loss is 'maybe'; give True or False."),
         ("--config.train.steps={[]: 1}", "config.train.steps is '{[]: 1}'; give a whole number."),
         ("--config.optimizer.freeze=('a', 1)", "config.optimizer.freeze is "),
-        ("--config.data.min_sizes=64,abc", "config.data.min_sizes is '64,abc'; give whole numbers with"),
-        ("--config.data.min_sizes=64.5", "config.data.min_sizes is '64.5'; give whole numbers with"),
+        ("--config.data.min_sizes=64,abc", "config.data.min_sizes is '64,abc'; give whole numbers separated"),
+        ("--config.data.min_sizes=64.5", "config.data.min_sizes is '64.5'; give whole numbers separated"),
         ("--config.train=3", "config.train is a section; set one of its fields"),
         ("--config.model=3", "config.model is a section; set one of its fields"),
         ("--config.model.rpn=3", "config.model.rpn is a section; set one of its fields"),
         ("--config.model.rpn.anchors.sizes=a,8", "config.model.rpn.anchors.sizes is 'a,8'; give groups of"),
-        ("--config.model.rpn.batch_size=0", "config.model.rpn.batch_size is '0'; give a whole number from 1"),
+        (
+            "--config.model.rpn.batch_size=0",
+            "config.model.rpn.batch_size is '0'; give a whole number of at least 1",
+        ),
         ("--config.model.backbone=vgg", "backbone is 'vgg'; give 'resnet'"),
         ("--config.model.mask_head=False", "The setting mask_head is called mask now; use that name."),
         ("--config.model.rpn_post_nms_test=9", "rpn_post_nms_test is called rpn.post_nms_test now; use that"),

@@ -123,7 +123,8 @@ def test_settings_within_tuples_of_parts():
     ]
     assert paths.type_of(changed, "box.stages.1.foreground_iou") == values.Fraction
     assert config_from_json(config_to_json(changed)) == changed
-    with pytest.raises(ConfigError, match=r"no setting box\.stages\.2; box\.stages has the numbers 0 to 1\."):
+    said = r"no setting box\.stages\.2; use an index of box\.stages from 0 to 1\."
+    with pytest.raises(ConfigError, match=said):
         two.replace({"box.stages.2": BoxStageConfig()})
     with pytest.raises(ConfigError, match=r"There is no setting box\.stages\.9"):
         two.get("box.stages.9.foreground_iou")
@@ -245,7 +246,7 @@ def test_values_are_plain_and_hashable():
             {"rpn.anchors.ratios": ((1.0,), (2.0,))},
             "AnchorConfig.ratios has 2 groups and AnchorConfig.sizes 5",
         ),
-        ({"rpn.anchors.sizes": (32, 64, (1, 2), 8, 9)}, "and equally many anchors for each level"),
+        ({"rpn.anchors.sizes": (32, 64, (1, 2), 8, 9)}, "and the same number of anchors for each level"),
         ({"rpn.anchors.sizes": (32, 64, -1, 8, 9)}, "give positive numbers"),
         ({"rpn.anchors.ratios": ()}, "give positive numbers"),
     ],
@@ -299,14 +300,14 @@ def test_texts_are_read_by_type(text, expected, value):
         ("yes", bool, "give True or False."),
         ("hsv", typing.Literal["rgb", "bgr"], "give 'rgb' or 'bgr'."),
         ("True", typing.Literal[0, 1], "give 0 or 1."),
-        ("0", values.Count, "give a whole number from 1 on."),
+        ("0", values.Count, "give a whole number of at least 1."),
         ("2", values.Fraction, "give a number from 0 to 1."),
         ("0", values.Positive, "give a number above 0."),
-        ("1,a", tuple[int, ...], "give whole numbers with commas between them."),
+        ("1,a", tuple[int, ...], "give whole numbers separated by commas."),
         ("1,2", tuple[float, float, float], "give 3 values: a number, a number, a number."),
         ("1,", tuple[str, str], "x is '1,'; give 2 values"),
-        ("('a', 3)", tuple[str, ...], "give texts with commas between them."),
-        ("(3)", tuple[str, ...], "give texts with commas between them."),
+        ("('a', 3)", tuple[str, ...], "give strings separated by commas."),
+        ("(3)", tuple[str, ...], "give strings separated by commas."),
         ("{[]: 1}", int, "give a whole number."),
         ("(" * 500, int, "give a whole number."),
         ("x", int | None, "give a whole number or None."),
@@ -357,9 +358,12 @@ def test_json_of_other_releases():
     assert config_from_json(changed(lambda c: c["rpn"].pop("ranking"))) == CONFIG
     assert config_from_json(changed(lambda c: c.pop("compute"))) == CONFIG
     for change, said in (
-        (lambda c: c["rpn"].update(speed=3), "settings that this release does not know: rpn.speed; update"),
-        (lambda c: c["backbone"].update(kind="vgg"), "knows no part 'vgg' for backbone; update"),
-        (lambda c: c["rpn"].update(batch_size=0), "RPNConfig.batch_size is 0; give a whole number from 1 on"),
+        (lambda c: c["rpn"].update(speed=3), "settings unknown to this release: rpn.speed; update"),
+        (lambda c: c["backbone"].update(kind="vgg"), "backbone is a 'vgg', unknown to this release; update"),
+        (
+            lambda c: c["rpn"].update(batch_size=0),
+            "RPNConfig.batch_size is 0; give a whole number of at least 1",
+        ),
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             config_from_json(changed(change), "model.json")
