@@ -1,12 +1,12 @@
 """The conventions that the models of one library share, as data, and the categories of data sets.
 
 An entry is a setting of ``config.ModelConfig`` by its dotted path; its meaning is documented at the
-field. The defaults there are torchvision's. A preset of ``zoo/`` is one of these dictionaries and the
+field. The defaults there are torchvision's. A preset of ``zoo/`` is one of these dictionaries plus the
 settings in which the model differs.
 
 All three dictionaries differ from the libraries in one point: crowd regions are neither objects nor
-background (the libraries drop them, so that boxes inside a crowd become negatives;
-``rpn.crowd`` and ``regions.crowd`` set to "drop" do the same).
+background. The libraries drop them, so boxes inside a crowd become negatives; setting ``rpn.crowd`` and
+``regions.crowd`` to "drop" does the same.
 """
 
 from jaxmaskrcnn.structures import Category
@@ -28,11 +28,11 @@ COCO_CLASSES = {
 }  # fmt: skip
 
 COCO_80 = tuple(Category(id, name) for id, name in COCO_CLASSES.items())
-# torchvision's class index is the category id itself, so the unused ids have a class as well.
+# torchvision's class index is the category id itself, so unused ids also have a class.
 COCO_90 = tuple(Category(id, COCO_CLASSES.get(id, "N/A")) for id in range(1, 91))
 
-# Cityscapes' classes with instances, by the label ids of the data set; both Detectron2 and
-# MMDetection (whose converted json keeps these ids) order them so.
+# Cityscapes' classes with instances, by the data set's label ids; Detectron2 and MMDetection (whose
+# converted json keeps these ids) both use this order.
 CITYSCAPES_8 = (
     Category(24, "person"), Category(25, "rider"), Category(26, "car"), Category(27, "truck"),
     Category(28, "bus"), Category(31, "train"), Category(32, "motorcycle"), Category(33, "bicycle"),

@@ -18,7 +18,7 @@ LICENCE = "CC BY-SA 3.0"
 
 
 def regnet(name: str) -> dict[str, Any]:
-    """The settings of a RegNet's layers, but for its norm.
+    """Return the settings of a RegNet's layers, except its norm.
 
     Args:
         name: One of `config.backbones.REGNETS`.
@@ -30,7 +30,7 @@ def regnet(name: str) -> dict[str, Any]:
     return {"backbone.kind": "regnet", **{f"backbone.{key}": value for key, value in REGNETS[name].items()}}
 
 
-# ImageNet's standard deviation in BGR, where it is not absorbed by the first convolution (MSRA's).
+# ImageNet's standard deviation in BGR, for weights whose first convolution has not absorbed it (as MSRA's).
 BGR_STD = (57.375, 57.120, 58.395)
 
 _X101 = {**X101_32X8D, "backbone.stride_in_1x1": False, "input.pixel_std": BGR_STD}
@@ -39,11 +39,11 @@ _GN = {**GN_ALL, "backbone.stride_in_1x1": False}
 _SCRATCH = {"backbone.freeze_at": 0}
 _SCRATCH_9X = {**_SCRATCH, "backbone.stride_in_1x1": False, "input.pixel_std": BGR_STD}
 _LSJ = {**BN_ALL, **_SCRATCH, "rpn.convs": 2}
-# With the standard deviation that pycls trained with, as its weights are used.
+# With the standard deviation that pycls trained with, because its weights are used.
 _X4GF = {**regnet("regnetx_4.0gf"), "input.pixel_std": BGR_STD}
 _Y4GF = {**regnet("regnety_4.0gf"), "input.pixel_std": BGR_STD}
 _AGNOSTIC = {"box.class_agnostic": True, "mask.class_agnostic": True}
-# No pyramid: one map at a stride of 16, and the ResNet's last stage runs on the regions pooled from it.
+# No pyramid: one feature map with a stride of 16, and the ResNet's last stage is applied to pooled regions.
 _C4 = {
     "backbone.outputs": (4,),
     "neck": None,
@@ -62,7 +62,7 @@ _CITYSCAPES = {
     "num_classes": 8, "categories": CITYSCAPES_8, "input.test_min_size": 1024, "input.test_max_size": 2048,
 }  # fmt: skip
 
-# folder of configs/: config, changes, box AP, mask AP, model id, file. The zoo has no weights for those
+# folder of configs/: config, changes, box AP, mask AP, model id, file. The zoo has no weights for models
 # without a file, and no box AP for Cityscapes.
 _ROWS = {
     "COCO-InstanceSegmentation": (

@@ -1,7 +1,7 @@
-"""Looks up named model configurations and ImageNet backbones.
+"""Look up named model configurations and ImageNet backbones.
 
-The data is in the modules beside this one: the conventions of each library in ``zoo/conventions.py``, the
-models in a file for each library.
+The data is in the other modules of this package: the libraries' conventions in ``zoo/conventions.py``, the
+models in one file per library.
 """
 
 import difflib
@@ -64,7 +64,7 @@ class BackboneInfo(NamedTuple):
         name: One of `list_backbones()`.
         fields: The settings that these weights need, by dotted path: depth, groups and width, the place
             of the stride, the norm layers' epsilon, and the input.
-        files: Names of the weights files (of torchvision the older weights first, V1 before V2).
+        files: Names of the weights files (torchvision: V1 before V2).
         licence: Licence of the weights.
         source: Where the library describes them.
     """
@@ -77,11 +77,11 @@ class BackboneInfo(NamedTuple):
 
 
 def list_models() -> list[str]:
-    """Names that `model_config` knows.
+    """List the names that `model_config` knows.
 
     Returns:
-        "library/model" strings, grouped by library; of Detectron2's Cityscapes and LVIS models
-        "library/folder/model".
+        "library/model" strings, grouped by library; "library/folder/model" for Detectron2's
+        Cityscapes and LVIS models.
 
     Example:
         >>> "detectron2/mask_rcnn_R_50_FPN_3x" in list_models()
@@ -91,7 +91,7 @@ def list_models() -> list[str]:
 
 
 def model_info(name: str) -> ModelInfo:
-    """Published results and weights of a named model.
+    """Return the published results and weights of a named model.
 
     Args:
         name: One of `list_models()`.
@@ -114,7 +114,7 @@ def model_info(name: str) -> ModelInfo:
 
 
 def list_backbones() -> list[str]:
-    """Names that `backbone_info` knows.
+    """List the names that `backbone_info` knows.
 
     Returns:
         "library/backbone" strings, grouped by library.
@@ -127,7 +127,7 @@ def list_backbones() -> list[str]:
 
 
 def backbone_info(name: str) -> BackboneInfo:
-    """Settings that a detector needs to start from named ImageNet weights.
+    """Return the settings that a detector needs to start from named ImageNet weights.
 
     Args:
         name: One of `list_backbones()`.
@@ -152,14 +152,14 @@ def backbone_info(name: str) -> BackboneInfo:
 
 
 def model_config(name: str, num_classes: int | None = None, **overrides: Any) -> ModelConfig:
-    """The configuration of a named model.
+    """Return the configuration of a named model.
 
     Args:
         name: One of `list_models()`.
         num_classes: Number of object classes without the background; None keeps the preset's.
             A number other than the preset's drops the preset's categories.
-        **overrides: Any other setting by its dotted path, ``**{"rpn.post_nms_test": 500}``. Lists are
-            taken as tuples.
+        **overrides: Any other settings by dotted path, ``**{"rpn.post_nms_test": 500}``. Lists are
+            accepted as tuples.
 
     Returns:
         A frozen, hashable ModelConfig.
@@ -193,10 +193,10 @@ def _preset(name: str) -> Preset:
 
 
 def _suggest(word: str, known) -> str:
-    """The end of a message about an unknown name: similar known names, if any."""
+    """Return the end of a message about an unknown name, with similar known names if any."""
     known = sorted(known)
-    # A model name without its library is not similar enough to "library/model", so names that contain it are
-    # suggested too, the shortest first.
+    # A name without its library is not similar enough to "library/model", so names that contain it are also
+    # suggested, shortest first.
     close = sorted((k for k in known if len(word) > 3 and word.lower() in k.lower()), key=len)
     folded = {k.lower(): k for k in known}
     close += [folded[k] for k in difflib.get_close_matches(word.lower(), folded, n=3, cutoff=0.6)]

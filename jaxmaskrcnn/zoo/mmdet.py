@@ -21,7 +21,7 @@ LICENCE = "Apache-2.0"
 
 _R18 = {"backbone.depth": 18}
 _BOX = {"mask": None, "regions.low_quality": "none"}
-# Input of the weights that Caffe and Caffe2 trained: MSRA's have absorbed the standard deviation.
+# Input of weights that Caffe and Caffe2 trained; MSRA's have absorbed the standard deviation.
 _BGR = {"input.channel_order": "bgr", "input.pixel_mean": DETECTRON2["input.pixel_mean"]}
 _MSRA_INPUT = {**_BGR, "input.pixel_std": (1.0, 1.0, 1.0)}
 _CAFFE = {**_MSRA_INPUT, "backbone.stride_in_1x1": True, "backbone.norm": "frozen_bn"}
@@ -35,15 +35,15 @@ _X400MF, _X800MF, _X1_6GF, _X3_2GF, _X4GF, _X6_4GF, _X8GF, _X12GF = (
     _REGNET | regnet(f"regnetx_{size}")
     for size in ("400mf", "800mf", "1.6gf", "3.2gf", "4.0gf", "6.4gf", "8.0gf", "12gf")
 )
-# Four of them get the images of torchvision's weights: their base config says so, and they do not.
+# Four of them use the input of torchvision's weights, which they inherit from their base config.
 _RGB = {path: MMDET[path] for path in ("input.channel_order", "input.pixel_mean", "input.pixel_std")}
 
 # folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none.
 #
 # The file names of two RegNets were cut at the dot of their size when they were published.
 #
-# faster-rcnn_r101-caffe_fpn_ms-3x_coco differs from its config file of version 3: that one has lost the
-# BGR input of version 2, with which its weights (of 2021) were trained.
+# faster-rcnn_r101-caffe_fpn_ms-3x_coco differs from its config file of version 3, which lacks the BGR input
+# of version 2 with which its weights (of 2021) were trained.
 _ROWS = {
     "mask_rcnn": (
         ("mask-rcnn_r50-caffe_fpn_1x_coco", _CAFFE, 38.0, 34.4,

@@ -10,7 +10,7 @@ from jaxmaskrcnn.zoo.entry import BN_ALL, Backbone, Preset
 # The library is under the BSD 3-clause licence and states that weights may have their own terms.
 LICENCE = "none stated (code: BSD-3-Clause)"
 
-# eps 0 belongs to the COCO_V1 weights; models fine-tuned from ImageNet have 1e-5.
+# The COCO_V1 weights use an epsilon of 0; models fine-tuned from ImageNet use 1e-5.
 _V1 = {"backbone.norm_epsilon": 0.0}
 _V2 = {**BN_ALL, "rpn.convs": 2}
 
@@ -30,7 +30,7 @@ PRESETS = {
     )
 }  # fmt: skip
 
-# Settings with which a detector of any library gets the input that these networks were trained with.
+# Settings that give a detector of any library the input with which these networks were trained.
 INPUT = {
     "backbone.stride_in_1x1": False,
     "backbone.norm_epsilon": 1e-5,
