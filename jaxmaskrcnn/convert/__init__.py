@@ -1,4 +1,4 @@
-"""Weights of other libraries: reading their files, giving them this library's names, and writing them."""
+"""Read weights of other libraries, rename them for this library, and write them back."""
 
 from typing import TYPE_CHECKING
 

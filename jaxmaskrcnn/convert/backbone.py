@@ -1,8 +1,8 @@
-"""ImageNet weights into the ResNet of a detector.
+"""Load ImageNet weights into the ResNet of a detector.
 
-Two layouts are known: Detectron2's (its ImageNet files, MSRA's weights among them, and the
-Caffe2 files that they were made of) and torchvision's ``resnet*``. Both hold torch tensors, so
-that only the order of axes changes.
+Two layouts are supported: Detectron2's (its ImageNet files, including MSRA's weights, and the
+Caffe2 files they were converted from) and torchvision's ``resnet*``. Both hold torch tensors, so
+only the order of axes changes.
 """
 
 import logging
@@ -25,27 +25,27 @@ from jaxmaskrcnn.names.tables import Table
 
 log = logging.getLogger(__name__)
 
-# Detectron2 first: its stem's name ends in torchvision's.
+# Detectron2 comes first because its stem's name ends with torchvision's.
 _LAYOUTS = {"detectron2": "Detectron2", "torchvision": "torchvision", "mmdet": "MMDetection"}
 _IGNORABLE = (r"((stem|head)\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked")
 
 
 class _Layout(NamedTuple):
-    """A layout that was recognised.
+    """A recognised layout.
 
     Attributes:
-        name: For messages.
-        table: Its names for a backbone alone.
+        name: The library's name, for messages.
+        table: Its name table for a backbone alone.
     """
 
     name: str
     table: Table
 
 
-# What wrappers and detectors put in front of a ResNet's names.
+# Prefixes that wrappers and detectors add to a ResNet's names.
 _PREFIXES = re.compile(rf"{WRAPPERS.pattern}(backbone\.)?(body\.|bottom_up\.)?")
 
-# Of a whole detector: everything but the ResNet.
+# Names of a detector's parts other than the ResNet.
 _DETECTOR_PARTS = (
     "backbone.fpn", "neck.", "proposal_generator.", "rpn.", "rpn_head.", "roi_heads.", "roi_head.",
     "pixel_mean", "pixel_std", "anchor_generator.", "fpn.", "fpn_lateral", "fpn_output",
@@ -53,14 +53,14 @@ _DETECTOR_PARTS = (
 
 
 class _Origin(NamedTuple):
-    """What ImageNet weights were trained for.
+    """Settings that ImageNet weights were trained with.
 
     Attributes:
-        name: For messages.
+        name: Name of the weights, for messages.
         stride_in_1x1: As ``backbone.stride_in_1x1``.
         channel_order: As ``input.channel_order``.
-        std: What pixels of 0..255 are divided by, about.
-        presets: Names of presets that fit.
+        std: Approximate divisor of pixels in 0..255.
+        presets: Names of matching presets.
     """
 
     name: str
@@ -79,14 +79,14 @@ _TORCH = _Origin(
 
 
 class BackboneReport(NamedTuple):
-    """What `load_backbone` did.
+    """Report of `load_backbone`.
 
     Attributes:
         path: The file.
-        layout: "Detectron2" or "torchvision", whose names the file has.
+        layout: Library whose names the file has, such as "Detectron2" or "torchvision".
         assigned: Paths of the model's arrays that were set.
         ignored: Names in the file that a backbone does not need.
-        warnings: Ways in which the model differs from what the weights were trained with.
+        warnings: Differences between the model and the settings the weights were trained with.
     """
 
     path: str
@@ -97,12 +97,12 @@ class BackboneReport(NamedTuple):
 
 
 class WithBackbone(Protocol):
-    """What weights can be loaded into: a `MaskRCNN`, or another module with these attributes.
+    """A module that weights can be loaded into: a `MaskRCNN`, or another one with these attributes.
 
     Attributes:
         config: Its configuration.
         backbone: A module whose ``body`` is a `ResNet`.
-        trunk: The module of ``config.trunk``; needed only where there is one.
+        trunk: The module of ``config.trunk``; only needed if that is set.
     """
 
     config: ModelConfig
@@ -111,24 +111,24 @@ class WithBackbone(Protocol):
 
 
 def load_backbone(model: WithBackbone, path: str | os.PathLike) -> BackboneReport:
-    """Load ImageNet weights into the backbone of a detector, and into nothing else.
+    """Load ImageNet weights into a detector's backbone only.
 
-    Every array of the ResNet gets exactly one value; the pyramid and the heads stay as they
-    are. Weights that were trained with another stride, channel order or input scale than the
-    model's are loaded with a warning in the log that names the presets that fit.
+    Every array of the ResNet is set exactly once; the pyramid and the heads keep their values. If
+    the weights were trained with a stride, channel order or input scale other than the model's, a
+    warning in the log names the matching presets.
 
     Args:
         model: A ``MaskRCNN`` (or any module whose ``backbone.body`` is a `ResNet`); changed in place.
         path: A checkpoint file with Detectron2's, Caffe2's or torchvision's ResNet names, with or
-            without a prefix such as "module." or "backbone.". A whole detector of these
-            libraries or of MMDetection will do; its other parts are ignored.
+            without a prefix such as "module." or "backbone.". A complete detector of these
+            libraries or of MMDetection also works; its other parts are ignored.
 
     Returns:
         A report.
 
     Raises:
-        UserError: The file cannot be read or does not fit; the model is then unchanged. The message
-            lists every name and shape that is wrong.
+        UserError: The file cannot be read or does not fit the model, which is then left unchanged.
+            The message lists every mismatched name and shape.
 
     Example:
         >>> report = load_backbone(model, "R-18.pkl")
@@ -139,17 +139,17 @@ def load_backbone(model: WithBackbone, path: str | os.PathLike) -> BackboneRepor
 
 
 def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
-    """`load_backbone` for a file that has been read.
+    """Like `load_backbone`, for a file that has already been read.
 
     Args:
-        model: As there.
-        source: What ``read_source`` returned.
+        model: As in `load_backbone`.
+        source: The result of ``read_source``.
 
     Returns:
         A report.
 
     Raises:
-        UserError: The file does not fit; the model is then unchanged.
+        UserError: The file does not fit the model, which is then left unchanged.
     """
     config = model.config
     source = source._replace(arrays=caffe2.rename(source.arrays))
@@ -172,8 +172,8 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
     lowest = min((value.min() for value in variances), default=1)
     if get_path(config, "backbone.norm_epsilon") == 0 and lowest <= 0:
         raise UserError(
-            f"{source.path} has channels of variance 0, by which a model with a norm epsilon of 0 would "
-            "divide; set backbone.norm_epsilon to 1e-5."
+            f"{source.path} has channels of variance 0, so a model with a norm epsilon of 0 would divide by "
+            "zero; set backbone.norm_epsilon to 1e-5."
         )
     arrays = {name: _like(assignment.values[name], variable[...]) for name, variable in variables.items()}
     for place, module in owners.items():
@@ -187,7 +187,7 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
         warnings=_differences(config, _origin(config, layout, source, outside), bool(outside)),
     )
     log.info(
-        "%s: %d arrays of the backbone, %s names, %d ignored.",
+        "%s: loaded %d backbone arrays by %s names, ignored %d.",
         report.path, len(report.assigned), report.layout, len(report.ignored),
     )  # fmt: skip
     for warning in report.warnings:
@@ -196,18 +196,18 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
 
 
 def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
-    """Batch norm and group norm have two arrays in common, so a mix-up deserves its own sentence."""
+    """Report a mix-up of batch norm and group norm, which have two array names in common."""
     norm = get_path(config, "backbone.norm")
     statistics = any(name.endswith("running_var") for name in arrays)
     if statistics and norm == "gn":
         raise UserError(
-            f"{path} has batch norm and the model's backbone has group norm "
+            f"{path} has batch norm, but the model's backbone has group norm "
             '(backbone.norm "gn"); set backbone.norm to "frozen_bn", "bn_eval" or "bn".'
         )
     if not statistics and norm != "gn":
         raise UserError(
-            f"{path} has no batch norm statistics and the model's backbone has batch norm "
-            f'(backbone.norm {norm!r}); set backbone.norm to "gn" if it '
+            f"{path} has no batch norm statistics, but the model's backbone has batch norm "
+            f'(backbone.norm {norm!r}); set backbone.norm to "gn" if the file '
             "has group norm."
         )
 
@@ -215,7 +215,7 @@ def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
 def _strip_prefix(
     source: SourceFile, config: ModelConfig
 ) -> tuple[_Layout, dict[str, np.ndarray], tuple[str, ...]]:
-    """Recognise the layout: its table, the backbone's arrays without prefix, names outside of it."""
+    """Return the layout, the backbone's arrays without their prefix, and the names of all others."""
     part, trunk = config.backbone, config.trunk
     names = names_file(part)
     for library, title in _LAYOUTS.items():
@@ -224,7 +224,7 @@ def _strip_prefix(
         prefix = find_prefix(source.arrays, names.STEMS[library], _PREFIXES, source.path, "ResNets")
         if prefix is not None:
             rows = [names.names(library, part, "")]
-            if trunk is not None:  # its rows come first, as a backbone's rows would name its arrays too
+            if trunk is not None:  # its rows come first because the backbone's rows match its arrays too
                 rows.insert(0, names_file(trunk).of_backbone(library, trunk, part))
             layout = _Layout(title, Table.of(rows, _IGNORABLE))
             inside, outside = _split_parts(source.arrays, prefix, layout.table)
@@ -232,16 +232,17 @@ def _strip_prefix(
     some = ", ".join(list(source.arrays)[:3])
     raise UserError(
         f"{source.path} has neither Detectron2's ResNet names (stem.conv1.weight, ...) nor torchvision's "
-        f"(conv1.weight, layer1.0.conv1.weight, ...) but {some}, ...; give an ImageNet ResNet of one of them."
+        f"(conv1.weight, layer1.0.conv1.weight, ...), but {some}, ...; give an ImageNet ResNet from one of "
+        "these libraries."
     )
 
 
 def _split_parts(
     arrays: dict[str, np.ndarray], prefix: str, table: Table
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The arrays behind a prefix, without it, and the names of a detector's other parts."""
+    """Return the arrays with a prefix, now without it, and the names of a detector's other parts."""
     wrappers = WRAPPERS.match(prefix)
-    assert wrappers is not None  # there may be none of them
+    assert wrappers is not None  # the pattern also matches an empty string
     wrapper = wrappers.group()
     parts = tuple(wrapper + part for part in _DETECTOR_PARTS)
     inside, outside = {}, []
@@ -254,30 +255,30 @@ def _split_parts(
 
 
 def _like(value: np.ndarray, old: jax.Array) -> jax.Array:
-    """``value`` with the dtype and the placement of ``old``."""
+    """Return ``value`` with the dtype and the sharding of ``old``."""
     return jax.device_put(np.ascontiguousarray(value, dtype=old.dtype), old.sharding)
 
 
 def _origin(
     config: ModelConfig, layout: _Layout, source: SourceFile, outside: tuple[str, ...]
 ) -> _Origin | None:
-    """What the weights were trained for, where the file tells."""
+    """Return how the weights were trained, or None if that cannot be inferred from the file."""
     if config.backbone.kind != "resnet":
         return None
     # MMDetection's "pytorch" and "caffe" detectors have the same names.
     if any("neck." in name for name in outside):
         return None
-    # Files that Detectron2's own tool made of torchvision weights carry its names and say so.
+    # Detectron2's tool that converts torchvision weights to its names records that in the file.
     author = str(source.attributes.get("__author__", "")).lower()
     return _TORCH if layout.name == "torchvision" or "torchvision" in author else _MSRA
 
 
 def _differences(config: ModelConfig, origin: _Origin | None, detector: bool) -> tuple[str, ...]:
     warnings = []
-    # The epsilon of a detector's file is that of its own training, which its names do not tell.
+    # A detector's epsilon is that of its own training, which cannot be inferred from its names.
     if get_path(config, "backbone.norm_epsilon") == 0 and not detector:
         warnings.append(
-            "backbone.norm_epsilon is 0, which belongs to torchvision's COCO_V1 detectors; "
+            "backbone.norm_epsilon is 0, as in torchvision's COCO_V1 detectors; "
             "ImageNet weights were trained with backbone.norm_epsilon=1e-5."
         )
     if origin is None:

@@ -1,7 +1,7 @@
-"""Which configuration a checkpoint's arrays are read with, and why that one.
+"""Choose the configuration for a checkpoint's arrays, and explain the choice.
 
-torchvision has one set of conventions, so that its arrays' structure is all that is needed.
-Detectron2 and MMDetection keep strides, pixel means and the like in a config beside the weights.
+torchvision has one set of conventions, so the structure of its arrays is enough. Detectron2 and
+MMDetection keep strides, pixel means and the like in a config file beside the weights.
 """
 
 import math
@@ -26,12 +26,12 @@ _CONFIG_FILES = {suffix: library.name for library in LIBRARIES.values() for suff
 
 
 class Choice(NamedTuple):
-    """A configuration and where it comes from.
+    """A configuration and its origin.
 
     Attributes:
-        config: For the model.
-        name: The preset, the config file or what else it is, for messages.
-        notes: What was decided, one sentence each.
+        config: The model's configuration.
+        name: Its origin (a preset, a config file, ...), for messages.
+        notes: Decisions, one sentence each.
     """
 
     config: ModelConfig
@@ -40,11 +40,11 @@ class Choice(NamedTuple):
 
 
 def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | None = None) -> ModelConfig:
-    """The configuration that a user names.
+    """Return the configuration that a user chose.
 
     Args:
         model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-        num_classes: Number of classes in place of its own; another one drops its categories.
+        num_classes: Replaces its number of classes; a different number drops its categories.
 
     Raises:
         UserError: There is no such preset or file.
@@ -56,7 +56,7 @@ def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | Non
     if isinstance(model, ModelConfig):
         config = model
     elif os.fspath(model) not in list_models() and _is_config_file(model):
-        # What changes training only has no effect on weights that are trained.
+        # Settings that only affect training do not matter for trained weights.
         config = config_from_file(model, training=False)
     else:
         return model_config(os.fspath(model), num_classes)
@@ -66,13 +66,13 @@ def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | Non
 
 
 def with_epsilon(config: ModelConfig, bn_eps: float) -> ModelConfig:
-    """A configuration with another epsilon of the backbone's norm layers.
+    """Return the configuration with this epsilon in the backbone's norm layers.
 
     Raises:
-        UserError: It is negative or no number.
+        UserError: The epsilon is negative or not finite.
     """
     if not (math.isfinite(bn_eps) and bn_eps >= 0):
-        raise UserError(f"bn_eps is {bn_eps}; give a small number that is not negative, such as 1e-5.")
+        raise UserError(f"bn_eps is {bn_eps}; give a small number of at least 0, such as 1e-5.")
     return config.replace({"backbone.norm_epsilon": float(bn_eps)})
 
 
@@ -85,25 +85,25 @@ def choose_config(
     bn_eps: float | None,
     allow_new_heads: bool,
 ) -> Choice:
-    """The configuration for a detector's arrays.
+    """Choose the configuration for a detector's arrays.
 
     Args:
-        library: Whose names they have.
-        arrays: By these names, without a wrapper's prefix.
+        library: The library whose names the arrays have.
+        arrays: Arrays by these names, without a wrapper's prefix.
         source: The file.
-        model: As in `resolve_model`; None where the file says enough.
-        num_classes: In place of the model's.
-        bn_eps: Epsilon of the backbone's norm layers, in place of the one found.
-        allow_new_heads: Whether the model may have another number of classes than the file.
+        model: As in `resolve_model`; None to infer the configuration from the file.
+        num_classes: Replaces the model's number of classes.
+        bn_eps: Epsilon of the backbone's norm layers; replaces the inferred one.
+        allow_new_heads: Whether the numbers of classes in model and file may differ.
 
     Raises:
-        UserError: The file does not say enough and ``model`` is not given, ``model`` is another
-            library's, or the numbers of classes differ.
+        UserError: ``model`` is not given and cannot be inferred, ``model`` is another library's, or
+            the numbers of classes differ.
     """
-    shown = library.structure(arrays, source.path)
-    counted, variances = _backbone_norms(library, arrays, shown)
+    structure = library.structure(arrays, source.path)
+    counted, variances = _backbone_norms(library, arrays, structure)
     if model is None:
-        choice = _choice_of_file(library, shown, source, counted)
+        choice = _choice_of_file(library, structure, source, counted)
         if num_classes not in (None, choice.config.num_classes):
             changed = choice.config.replace(num_classes=num_classes, categories=())
             choice = choice._replace(config=changed)
@@ -112,91 +112,92 @@ def choose_config(
         config = resolve_model(model, num_classes)
         choice = Choice(config, "the given ModelConfig" if isinstance(model, ModelConfig) else str(model), ())
     _check_background(choice, library, source.path)
-    found, wanted = shown["num_classes"], choice.config.num_classes
-    if found != wanted and not allow_new_heads:
+    found, expected = structure["num_classes"], choice.config.num_classes
+    if found != expected and not allow_new_heads:
         raise UserError(
-            f"{source.path} has {count_classes(found)} and {choice.name} {count_classes(wanted)}; for the "
-            f"file's give num_classes={found} (convert --num_classes={found}), or a ModelConfig or config "
-            f"file with that number, and for {wanted} with new class-dependent layers allow_new_heads=True "
-            "(--allow_new_heads)."
+            f"{source.path} has {count_classes(found)} and {choice.name} {count_classes(expected)}; to keep "
+            f"the file's, give num_classes={found} (convert --num_classes={found}), or a ModelConfig or "
+            f"config file with that number; for {expected} with new class-dependent layers, give "
+            "allow_new_heads=True (--allow_new_heads)."
         )
     config, note = _found_epsilon(choice.config, bn_eps, counted, variances, source.path)
     return Choice(config, choice.name, (*choice.notes, note))
 
 
 def misfits(library: Library, arrays: Mapping[str, np.ndarray], choice: Choice, path: str) -> str:
-    """How the structure of a file differs from a configuration's, to be put behind the file's name."""
-    shown, wanted = library.structure(arrays, path), config_structure(choice.config)
+    """List differences between a file's structure and a configuration's, as a suffix to the file's name."""
+    found, expected = library.structure(arrays, path), config_structure(choice.config)
     different = [
-        f"{path} is {shown.get(path)!r} in the file and {wanted.get(path)!r} in {choice.name}"
-        for path in dict.fromkeys((*wanted, *shown))
-        if shown.get(path) != wanted.get(path) and path != "num_classes"
+        f"{path} is {found.get(path)!r} in the file and {expected.get(path)!r} in {choice.name}"
+        for path in dict.fromkeys((*expected, *found))
+        if found.get(path) != expected.get(path) and path != "num_classes"
     ]
     return f" ({', '.join(different)})" if different else ""
 
 
-def fitting_presets(library: Library, shown: Mapping[str, Any]) -> list[str]:
-    """Names of a library's presets that have a structure.
+def fitting_presets(library: Library, structure: Mapping[str, Any]) -> list[str]:
+    """List a library's presets with a given structure.
 
     Args:
-        library: Of the presets.
-        shown: As ``Library.structure`` returns it; presets with its number of classes come first.
+        library: The presets' library.
+        structure: As ``Library.structure`` returns it; presets with its number of classes come first.
     """
     presets = {name: model_config(name) for name in list_models() if name.startswith(f"{library.name}/")}
-    # Whether heads are class-agnostic does not show in a file with one class.
-    skipped = {"num_classes"} | (_AGNOSTIC if shown["num_classes"] == 1 else set())
-    wanted = {path: value for path, value in shown.items() if path not in skipped}
+    # With one class, arrays do not determine whether heads are class-agnostic.
+    skipped = {"num_classes"} | (_AGNOSTIC if structure["num_classes"] == 1 else set())
+    expected = {path: value for path, value in structure.items() if path not in skipped}
     fitting = [
         name
         for name, config in presets.items()
-        if wanted == {path: v for path, v in config_structure(config).items() if path not in skipped}
+        if expected == {path: v for path, v in config_structure(config).items() if path not in skipped}
     ]
-    return sorted(fitting, key=lambda name: presets[name].num_classes != shown["num_classes"])
+    return sorted(fitting, key=lambda name: presets[name].num_classes != structure["num_classes"])
 
 
 _AGNOSTIC = {"box.class_agnostic", "mask.class_agnostic"}
 
 
-def _choice_of_file(library: Library, shown: dict[str, Any], source: SourceFile, counted: bool) -> Choice:
+def _choice_of_file(library: Library, structure: dict[str, Any], source: SourceFile, counted: bool) -> Choice:
     if library.config_file is None:
-        return _choice_of_structure(library, shown, counted)
+        return _choice_of_structure(library, structure, counted)
     text = library.config_inside(source.attributes) if library.config_inside else None
     if text is not None:
-        config = library.read_settings(text, f"the config inside of {source.path}", training=False)
-        return Choice(config, "the config inside of the file", ())
-    if fitting := fitting_presets(library, shown):
-        ways = f"one of the presets with its structure or the path of {library.config_file}."
+        config = library.read_settings(text, f"the config inside {source.path}", training=False)
+        return Choice(config, "the config inside the file", ())
+    if fitting := fitting_presets(library, structure):
+        ways = f"one of the presets with the same structure or the path of {library.config_file}."
         for name in fitting:
             ways += f"\n  {name}"
             if model_info(name).file == Path(source.path).name:
                 ways += " (has this file name)"
-            if model_config(name).num_classes != shown["num_classes"]:
-                ways += f" with num_classes={shown['num_classes']}"
+            if model_config(name).num_classes != structure["num_classes"]:
+                ways += f" with num_classes={structure['num_classes']}"
     else:
-        ways = f"the path of {library.config_file}, because no preset has its structure ({_describe(shown)})."
+        what = _describe(structure)
+        ways = f"the path of {library.config_file}, because no preset has its structure ({what})."
     raise UserError(
-        f"{source.path} has {library.title}'s names, which do not tell the stride, the pixel mean and the "
-        f"channel order; give with model= (--model=) what says it: {ways}"
+        f"{source.path} has {library.title}'s names, which do not determine the stride, the pixel mean or "
+        f"the channel order; give as model= (--model=) {ways}"
     )
 
 
-def _choice_of_structure(library: Library, shown: dict[str, Any], counted: bool) -> Choice:
-    classes, usual = shown["num_classes"], library.usual
+def _choice_of_structure(library: Library, structure: dict[str, Any], counted: bool) -> Choice:
+    classes, usual = structure["num_classes"], library.usual
     fields = {"categories": usual.categories if classes == usual.num_classes else ()}
-    # torchvision freezes the batch norm of backbones that come with weights.
-    if shown["backbone.norm"] == "bn":
-        fields["backbone.norm"] = "bn" if counted or shown["neck.norm"] == "bn" else "frozen_bn"
-    if fitting := fitting_presets(library, shown):
+    # torchvision freezes the batch norm of pretrained backbones.
+    if structure["backbone.norm"] == "bn":
+        fields["backbone.norm"] = "bn" if counted or structure["neck.norm"] == "bn" else "frozen_bn"
+    if fitting := fitting_presets(library, structure):
         return Choice(model_config(fitting[0], classes).replace(fields), fitting[0], ())
-    config = usual.replace({**shown, **fields})
-    return Choice(config, f"{library.title}'s conventions ({_describe(shown)})", ())
+    config = usual.replace({**structure, **fields})
+    return Choice(config, f"{library.title}'s conventions ({_describe(structure)})", ())
 
 
 def _backbone_norms(
-    library: Library, arrays: Mapping[str, np.ndarray], shown: Mapping[str, Any]
+    library: Library, arrays: Mapping[str, np.ndarray], structure: Mapping[str, Any]
 ) -> tuple[bool, list[np.ndarray]]:
-    """Whether the backbone's batch norm counted batches, which frozen ones do not, and its variances."""
-    table = Table.of([backbone_names(library.name, shown)])
+    """Return whether the backbone's batch norm counts batches (frozen layers do not), and its variances."""
+    table = Table.of([backbone_names(library.name, structure)])
     counted, variances = False, []
     for name, array in arrays.items():
         layer, _, kind = name.rpartition(".")
@@ -210,27 +211,27 @@ def _backbone_norms(
 def _found_epsilon(
     config: ModelConfig, bn_eps: float | None, counted: bool, variances: list[np.ndarray], path: str
 ) -> tuple[ModelConfig, str]:
-    """The epsilon that the weights were trained with, and a sentence about it."""
+    """Set the epsilon that the weights were trained with, and explain it in a sentence."""
     if bn_eps is not None:
-        epsilon, why = with_epsilon(config, bn_eps).backbone.norm_epsilon, "as asked for"
+        epsilon, why = with_epsilon(config, bn_eps).backbone.norm_epsilon, "as given by bn_eps"
     elif config.backbone.norm_epsilon:
-        epsilon, why = config.backbone.norm_epsilon, "the model's"
+        epsilon, why = config.backbone.norm_epsilon, "as in the model"
         if config.background == "first" and config.backbone.norm == "frozen_bn" and not counted:
-            why += " (torchvision's COCO_V1 weights and what was fine-tuned from them were made with 0)"
+            why += " (torchvision's COCO_V1 weights and models fine-tuned from them use 0)"
     elif counted:
         epsilon = ORDINARY_EPSILON
-        why = "because num_batches_tracked shows that the file was made with ordinary batch norm"
+        why = "because num_batches_tracked implies that the model had ordinary batch norm"
     elif any((x == 0).any() for x in variances):
-        epsilon, why = ORDINARY_EPSILON, "because there are channels of variance 0"
+        epsilon, why = ORDINARY_EPSILON, "because some channels have variance 0"
     else:
         epsilon = 0.0
         why = (
-            "which belongs to the COCO_V1 weights and to what was fine-tuned from them (after a training "
-            "from ImageNet weights alone it is 1e-5: bn_eps=1e-5, --bn_eps=1e-5)"
+            "as in the COCO_V1 weights and models fine-tuned from them (for a model trained from ImageNet "
+            "weights alone, give bn_eps=1e-5, --bn_eps=1e-5)"
         )
     if epsilon == 0 and any((x <= 0).any() for x in variances):
         raise UserError(
-            f"{path} has channels of variance 0, by which a model with a norm epsilon of 0 would divide; "
+            f"{path} has channels of variance 0, so a model with a norm epsilon of 0 would divide by zero; "
             "give bn_eps=1e-5 (--bn_eps=1e-5)."
         )
     note = f"The epsilon of the backbone's norm layers is {epsilon:g}, {why}."
@@ -238,7 +239,7 @@ def _found_epsilon(
 
 
 def _check_library(model: str | os.PathLike | ModelConfig, library: Library, path: str) -> None:
-    """Refuse a preset or config file of another library than the arrays'."""
+    """Reject a preset or config file of a library other than the arrays'."""
     if isinstance(model, ModelConfig):
         return
     name = os.fspath(model)
@@ -246,21 +247,21 @@ def _check_library(model: str | os.PathLike | ModelConfig, library: Library, pat
     if other in LIBRARIES and other != library.name:
         what = "preset" if name in list_models() else "config file"
         hint = (
-            "leave model out, its names say enough"
+            "leave model out, since it can be inferred"
             if library.config_file is None
             else f"give a preset {library.name}/..."
         )
         raise UserError(
-            f"{path} has {library.title}'s names and {name} is a {what} of {LIBRARIES[other].title}; {hint}."
+            f"{path} has {library.title}'s names, but {name} is a {what} of {LIBRARIES[other].title}; {hint}."
         )
 
 
 def _check_background(choice: Choice, library: Library, path: str) -> None:
-    wanted = library.background
-    if choice.config.background != wanted:
+    expected = library.background
+    if choice.config.background != expected:
         raise UserError(
-            f"{path} has {library.title}'s names, so its background class comes {wanted}, and {choice.name} "
-            f"has it {choice.config.background}; give a model with {library.title}'s conventions."
+            f"{path} has {library.title}'s names, so its background class comes {expected}, but it comes "
+            f"{choice.config.background} in {choice.name}; give a model with {library.title}'s conventions."
         )
 
 
@@ -268,13 +269,13 @@ def _is_config_file(model: str | os.PathLike) -> bool:
     return Path(model).suffix.lower() in _CONFIG_FILES or Path(model).is_file()
 
 
-def _describe(shown: Mapping[str, Any]) -> str:
-    detector = "Mask R-CNN" if shown["mask"] else "Faster R-CNN"
-    parts = [part_of(shown, place) for place in ("backbone", "neck")]
+def _describe(structure: Mapping[str, Any]) -> str:
+    detector = "Mask R-CNN" if structure["mask"] else "Faster R-CNN"
+    parts = [part_of(structure, place) for place in ("backbone", "neck")]
     words = [names_file(part).describe(part) for part in parts if part is not None]
-    return ", ".join([detector, *words, count_classes(shown["num_classes"])])
+    return ", ".join([detector, *words, count_classes(structure["num_classes"])])
 
 
 def count_classes(classes: int) -> str:
-    """A number of classes in words."""
+    """Format a number of classes for a message."""
     return f"{classes} class{'es' if classes != 1 else ''}"

@@ -1,7 +1,7 @@
-"""Other libraries' config files as a ModelConfig: Detectron2's yaml, MMDetection's Python.
+"""Convert other libraries' config files (Detectron2's yaml, MMDetection's Python) to a ModelConfig.
 
-Neither kind is run. Whatever in a file changes a detector's numbers is either reproduced or refused,
-and one error lists everything that is.
+Files are parsed, never run. Every setting that affects a detector's results is either reproduced or
+rejected, and one error lists all rejected settings.
 """
 
 import os
@@ -16,20 +16,20 @@ __all__ = ["config_from_file", "config_from_mmdet_text"]
 
 
 def config_from_file(path: str | os.PathLike, *, training: bool = True) -> ModelConfig:
-    """The configuration that another library's config file describes.
+    """Convert another library's config file to a ModelConfig.
 
     Args:
-        path: A Detectron2 ``.yaml`` (a config of its repository, of your own, or the whole config.yaml of
-            an output folder), or an MMDetection ``.py`` of version 2 or 3.
-        training: Refuse also settings that change training only. False passes them over with a warning
-            in the log: a trained model's detections do not depend on them.
+        path: A Detectron2 ``.yaml`` (from its repository, your own, or the complete config.yaml of an
+            output folder), or an MMDetection ``.py`` of version 2 or 3.
+        training: Whether to also reject unsupported settings that only affect training. If False, they
+            are logged as a warning, since a trained model's detections do not depend on them.
 
     Returns:
-        A ModelConfig with the library's conventions. Its categories are named where the data sets are
-        COCO's or Cityscapes'; otherwise they are ().
+        A ModelConfig with the library's conventions. Its categories are set for COCO and Cityscapes data
+        sets, and otherwise ().
 
     Raises:
-        UserError: The file cannot be read, or holds settings that cannot be reproduced here; lists all.
+        UserError: The file cannot be read, or has unsupported settings; lists all of them.
 
     Example:
         >>> config_from_file("mask_rcnn_R_50_FPN_3x.yaml").num_classes  # doctest: +SKIP
@@ -41,6 +41,6 @@ def config_from_file(path: str | os.PathLike, *, training: bool = True) -> Model
     if suffix == ".py":
         return config_from_python(path, training)
     raise UserError(
-        f"{os.fspath(path)} has the ending {suffix!r}; give a Detectron2 config (.yaml, .yml) or an "
+        f"{os.fspath(path)} has the suffix {suffix!r}; give a Detectron2 config (.yaml, .yml) or an "
         "MMDetection config (.py)."
     )

@@ -1,4 +1,4 @@
-"""Whole detectors of torchvision, Detectron2 and MMDetection, from their checkpoint files."""
+"""Load complete detectors from checkpoint files of torchvision, Detectron2 and MMDetection."""
 
 import logging
 import os
@@ -22,20 +22,20 @@ log = logging.getLogger(__name__)
 
 
 class ConversionReport(NamedTuple):
-    """What `load_detector` did.
+    """Report of `load_detector`.
 
     Attributes:
         path: The file.
-        container: Its kind, and the key that its parameters are in.
+        container: The kind of file, and the key that holds its parameters.
         library: Title of the library whose names it has.
-        model: What the configuration comes from: a preset's name, a config file, ...
-        config: Of the model.
+        model: Origin of the configuration: a preset's name, a config file, ...
+        config: The model's configuration.
         assigned: Paths of the model's arrays that were set.
         ignored: Names in the file that no model needs.
-        left: Paths of the model's arrays that have their initial values.
-        notes: What was decided and converted, one sentence each.
-        warnings: What may give other detections than the source library, one sentence each.
-        seconds: How long it took.
+        left: Paths of the model's arrays that keep their initial values.
+        notes: Decisions and conversions, one sentence each.
+        warnings: Reasons why detections may differ from the source library's, one sentence each.
+        seconds: Duration.
     """
 
     path: str
@@ -60,27 +60,26 @@ def load_detector(
     bn_eps: float | None = None,
     weights: str = "auto",
 ) -> tuple[MaskRCNN, ConversionReport]:
-    """Read a detector of another library.
+    """Load a detector from another library's checkpoint.
 
     Args:
         path: A checkpoint file. Its library is recognised from its names.
         model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-            None suffices for torchvision, whose conventions are always the same, and for MMDetection
-            files that hold their config.
-        num_classes: Number of classes in place of the model's, without the background.
-        allow_new_heads: If the model has another number of classes than the file, leave the layers
-            that depend on it at their initial values; otherwise that is an error.
+            None is enough for torchvision, whose conventions are always the same, and for MMDetection
+            files that contain their config.
+        num_classes: Replaces the model's number of classes, without the background.
+        allow_new_heads: If model and file have different numbers of classes, keep the initial values
+            of the layers that depend on it; otherwise that is an error.
         bn_eps: Epsilon of the backbone's norm layers. None takes 1e-5 for a file with
             ``num_batches_tracked``, else the model's.
-        weights: Which of a file's two sets of weights, where it has an averaged one: "model", "ema",
-            or "auto".
+        weights: Which weights to load if the file also has averaged ones: "model", "ema" or "auto".
 
     Returns:
         The detector in float32, and a report.
 
     Raises:
-        UserError: The file cannot be read, is of another kind, does not say enough, or does not fit;
-            every name and shape that is wrong is listed.
+        UserError: The file cannot be read, is unsupported, does not determine the model, or does not
+            fit it; lists every mismatched name and shape.
 
     Example:
         >>> model, report = load_detector("maskrcnn_resnet50_fpn_coco.pth")  # doctest: +SKIP
@@ -106,7 +105,7 @@ def convert_source(
     allow_new_heads: bool = False,
     bn_eps: float | None = None,
 ) -> tuple[MaskRCNN, ConversionReport]:
-    """As `load_detector`, for a file that has been read."""
+    """Like `load_detector`, for a file that has already been read."""
     start = time.perf_counter()
     names = caffe2.rename(source.arrays)
     refuse_other_families(names, source.path)
@@ -138,7 +137,7 @@ def convert_source(
 
 
 def log_report(report: ConversionReport) -> None:
-    """Write a report to the log: what is of interest at INFO, what may be wrong at WARNING."""
+    """Log a report: facts at INFO, possible problems at WARNING."""
     log.info(
         "%s: %s, %s, %s: %d arrays, %d ignored, %.1f s.",
         report.path, report.library, report.model, count_classes(report.config.num_classes),
@@ -150,24 +149,24 @@ def log_report(report: ConversionReport) -> None:
         log.warning("%s: %s", report.path, warning)
     if report.left:
         log.warning(
-            "%s has another number of classes, so these have initial values: %s.",
+            "%s has a different number of classes, so these arrays keep their initial values: %s.",
             report.path, ", ".join(report.left),
         )  # fmt: skip
 
 
 def _place(source: SourceFile) -> list[str]:
-    """Which of a file's sets of weights were read, where there are several."""
+    """Report which weights were read, if the file has several sets."""
     if not source.others:
         return []
     taken = repr(source.taken) if source.taken else "the file's top level"
     return [
-        f"The weights are those of {taken}; there are others in {', '.join(map(repr, source.others))} "
+        f"The weights were read from {taken}; the file has others in {', '.join(map(repr, source.others))} "
         "(weights=, --weights=)."
     ]
 
 
 def _conversions(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """A sentence for each dtype that became float32."""
+    """Report every dtype that became float32, one sentence each."""
     counts: dict[str, int] = {}
     for array in arrays.values():
         counts[str(array.dtype)] = counts.get(str(array.dtype), 0) + 1
@@ -179,20 +178,20 @@ def _conversions(arrays: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    # A training that diverged leaves such files; their libraries load them, so this does as well.
+    # Diverged training runs leave such files; the libraries load them, so they are accepted here too.
     names = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     return [f"There are NaN or infinite values in {_some(names)}."] if names else []
 
 
 def _other_input(library: Library, arrays: Mapping[str, np.ndarray], config: ModelConfig) -> list[str]:
-    """Where a file carries its pixel mean and standard deviation, whether they are the model's."""
+    """Compare a file's pixel mean and standard deviation, if it has them, with the model's."""
     found = []
     paths = zip(library.input_names, ("input.pixel_mean", "input.pixel_std"), strict=False)
     for name, path in paths:
-        wanted = np.asarray(config.get(path)) / config.input.pixel_scale
-        if name in arrays and not np.allclose(np.ravel(arrays[name]), wanted, rtol=1e-3, atol=1e-3):
+        expected = np.asarray(config.get(path)) / config.input.pixel_scale
+        if name in arrays and not np.allclose(np.ravel(arrays[name]), expected, rtol=1e-3, atol=1e-3):
             values = ", ".join(f"{x:g}" for x in np.ravel(arrays[name]))
-            found.append(f"{name} {values} (the model's {path}: {', '.join(f'{x:g}' for x in wanted)})")
+            found.append(f"{name} {values} (the model's {path}: {', '.join(f'{x:g}' for x in expected)})")
     return [f"The file was made with {' and '.join(found)}; check the model."] if found else []
 
 

@@ -1,7 +1,7 @@
-"""Detectors to the files of torchvision, Detectron2 and MMDetection.
+"""Export detectors to files of torchvision, Detectron2 and MMDetection.
 
-A state dict holds weights alone. What else a model needs to give the same detections there is
-written out in that library's words. Reading that text back shows what the library cannot do.
+A state dict holds only weights. The other settings that a model needs for the same detections are
+written in the library's own format. Reading that text back reveals what the library does not support.
 """
 
 import os
@@ -17,7 +17,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.names.conversions import rounded, short
 
-# Settings on which a trained model's detections do not depend, and parts of which all are such.
+# Settings that do not affect a trained model's detections, and parts with only such settings.
 _TRAINING_ONLY = (
     "backbone.freeze_at", "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
     "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
@@ -28,17 +28,17 @@ _TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.")
 
 
 class ExportReport(NamedTuple):
-    """What `export_detector` did.
+    """Report of `export_detector`.
 
     Attributes:
         path: The file.
         library: Title of the library.
         arrays: Number of arrays in the file.
-        counters: Names of the ``num_batches_tracked`` among them, which are 0: no model here keeps
-            them.
-        settings: What to set in that library, as it is written there.
-        differences: What that library does otherwise than the model, whatever is set, one line each; it
-            begins with the dotted path of a setting where there is one.
+        counters: Names of the ``num_batches_tracked`` among them, which are 0 because no model here
+            has them.
+        settings: The settings for that library, in its own format.
+        differences: Remaining differences between that library and the model, one line each; a line
+            starts with the dotted path of the setting if there is one.
     """
 
     path: str
@@ -54,15 +54,15 @@ def export_detector(model: MaskRCNN, path: str | os.PathLike, format: str) -> Ex
 
     Args:
         model: The detector.
-        path: A ``.safetensors``, ``.npz``, ``.pkl`` or (where torch is installed) ``.pth`` file; one
-            that is there is replaced in one step.
+        path: A ``.safetensors``, ``.npz``, ``.pkl`` or (if torch is installed) ``.pth`` file; an
+            existing file is replaced atomically.
         format: "torchvision", "detectron2" or "mmdet".
 
     Returns:
         A report. The arrays are the model's bit for bit; `load_detector` reads them back.
 
     Raises:
-        UserError: The library has no such model, or the file cannot be written.
+        UserError: The library does not support the model, or the file cannot be written.
 
     Example:
         >>> report = export_detector(model, "model_final.pkl", "detectron2")  # doctest: +SKIP
@@ -84,17 +84,17 @@ def export_detector(model: MaskRCNN, path: str | os.PathLike, format: str) -> Ex
 
 
 def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, ...]]:
-    """What a model needs besides its weights, as another library writes it, and how it differs there.
+    """Write a model's settings in another library's format, and list what differs there.
 
     Args:
-        config: Of the model.
+        config: The model's configuration.
         format: "torchvision" (a call), "detectron2" (a yaml) or "mmdet" (a Python config).
 
     Returns:
         The text, and the lines for ``ExportReport.differences``.
 
     Raises:
-        UserError: The library has no such model.
+        UserError: The library does not support the model.
 
     Example:
         >>> text, differences = export_settings(ModelConfig(background="last"), "detectron2")
@@ -114,12 +114,12 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
 
 
 def settings_text(config: ModelConfig, format: str) -> str:
-    """What a model needs besides its weights, as another library writes it; see `export_settings`."""
+    """Write a model's settings in another library's format; see `export_settings`."""
     return export_settings(config, format)[0]
 
 
 def _with_unit(config: ModelConfig, library: Library) -> ModelConfig:
-    """The same normalisation with pixels of 0..255 or 0..1, as the library has them."""
+    """Return the same normalisation in the library's pixel range, 0..255 or 0..1."""
     old, new = config.input.pixel_scale, library.usual.input.pixel_scale
     if old == new:
         return config
@@ -131,13 +131,13 @@ def _with_unit(config: ModelConfig, library: Library) -> ModelConfig:
 
 
 def _with_shared_ratios(config: ModelConfig) -> ModelConfig:
-    """The same anchors with one group of ratios for all levels, where the groups are equal."""
+    """Return the same anchors with one group of ratios for all levels if the groups are equal."""
     groups = {ratios for _, ratios in config.rpn.anchors.per_level}
     return config.replace({"rpn.anchors.ratios": groups.pop()}) if len(groups) == 1 else config
 
 
 def _differences(config: ModelConfig, library: Library, text: str) -> tuple[str, ...]:
-    """How the written settings differ from the configuration, when the library's config is read."""
+    """List how the written settings, when read back, differ from the configuration."""
     there, own = (
         {path: value for path, value, _ in settings(tree)}
         for tree in (library.read_settings(text, "the exported settings"), config)
@@ -152,7 +152,7 @@ def _differences(config: ModelConfig, library: Library, text: str) -> tuple[str,
 
 
 class _NoSetting:
-    """The value of a setting in a model without the part that it belongs to."""
+    """The value of a setting whose part is missing from the model."""
 
     def __repr__(self) -> str:
         return "not set"
@@ -162,10 +162,10 @@ _NO_SETTING = _NoSetting()
 
 
 def _note(path: str, found: Any, own: Any) -> str:
-    """What a difference is about where it is not about detections."""
+    """Mark a difference that does not affect detections."""
     if path == "categories":
         return " (names only)"
-    # Of batch norm the statistics are the same at test time, whatever is trained.
+    # Batch norm computes the same at test time, whichever of its arrays are trained.
     norms = path == "backbone.norm" and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
     training = path in _TRAINING_ONLY or path.startswith(_TRAINING_ONLY_PARTS)
     training |= path.startswith("box.stages.") and path.endswith(".foreground_iou")
@@ -173,7 +173,7 @@ def _note(path: str, found: Any, own: Any) -> str:
 
 
 def _without_effect(path: str, config: ModelConfig) -> bool:
-    """Whether a setting makes no difference to a model, because it lacks the layers or parts concerned."""
+    """Whether a setting has no effect because the model lacks the layers or parts concerned."""
     if path in ("backbone.groups", "backbone.width_per_group", "backbone.stride_in_1x1"):
         return config.backbone.kind == "resnet" and config.backbone.depth < 50
     if path == "rpn.anchors.order":

@@ -1,6 +1,6 @@
-"""What a checkpoint holds, by telltale names: a detector on FPN, a ResNet alone, or something else.
+"""Recognise unsupported checkpoints by telltale names: other kinds of model, or a ResNet alone.
 
-A detector of another kind would fail array by array; its names show what it is before that.
+Without this check such a file would be rejected array by array, without saying what it is.
 """
 
 import re
@@ -13,13 +13,12 @@ from jaxmaskrcnn.names.prefixes import WRAPPERS
 
 
 class Family(NamedTuple):
-    """A kind of model that is known and not supported.
+    """A kind of model that is recognised but not supported.
 
     Attributes:
         title: For the message: "is TITLE".
-        telltale: Pattern of a part of a name, from one of its dots on, that only such models have.
-        part: The kind of part that reads such models: where there is one, they are supported and the row does
-            not count.
+        telltale: Pattern that only such models' names match, at their start or after a dot.
+        part: The kind of part that supports such models; if it exists, the row is skipped.
     """
 
     title: str
@@ -27,7 +26,7 @@ class Family(NamedTuple):
     part: str = ""
 
 
-# The first that fits counts, so that what says most about a model stands first.
+# The first match counts, so the most specific families come first.
 FAMILIES = (
     Family("a Segment Anything model", r"image_encoder\.patch_embed\.|mask_decoder\.iou_prediction_head\."),
     Family(
@@ -36,7 +35,7 @@ FAMILIES = (
         r"pixel_level_module\.|decode_head\.pixel_decoder\.",
     ),
     Family(
-        "a DETR",
+        "a DETR model",
         r"(query_embed|class_embed|query_embedding|class_labels_classifier)\.(\d+\.)?(weight|bias)|"
         r"transformer\.encoder\.layers\.|bbox_head\.(reg|cls)_branches\.",
     ),
@@ -45,7 +44,7 @@ FAMILIES = (
         r"head\.(classification_head|regression_head|cls_subnet|bbox_subnet|cls_tower|cls_score\.0)\.|"
         r"(?<!roi_head\.)bbox_head\.(retina_|conv_cls|atss_|gfl_|cls_convs\.|multi_level_|conv_reg)",
     ),
-    Family("a YOLO", r"model\.\d+\.(conv|cv\d|m\.\d+|dfl)\b|module_list\.\d+\.|yolo_head\."),
+    Family("a YOLO model", r"model\.\d+\.(conv|cv\d|m\.\d+|dfl)\b|module_list\.\d+\.|yolo_head\."),
     Family("Keypoint R-CNN", r"roi_heads?\.keypoint_"),
     Family("Panoptic FPN", r"sem_seg_head\."),
     Family("PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc"),
@@ -54,21 +53,21 @@ FAMILIES = (
         "Cascade R-CNN or Hybrid Task Cascade",
         r"roi_heads\.box_predictor\.\d+\.|roi_head\.(bbox|mask)_head\.\d+\.|roi_head\.semantic_head\.",
     ),
-    Family("an R-CNN on C4", r"roi_heads\.res5\.|roi_head\.shared_head\.", "res5"),
-    Family("an R-CNN on dilated C5 (DC5)", r"backbone\.res5\."),
+    Family("an R-CNN on C4 features", r"roi_heads\.res5\.|roi_head\.shared_head\.", "res5"),
+    Family("an R-CNN on dilated C5 features (DC5)", r"backbone\.res5\."),
     Family("an R-CNN with deformable convolutions", r"conv2_offset\.|conv2\.conv_offset\."),
-    Family("a detector on a RegNet", r"(bottom_up|backbone)\.(s\d\.b\d+|stem\.conv\.weight)\b", "regnet"),
-    Family("a detector on torchvision's RegNet", r"(backbone|body)\.trunk_output\b"),
+    Family("a detector with a RegNet", r"(bottom_up|backbone)\.(s\d\.b\d+|stem\.conv\.weight)\b", "regnet"),
+    Family("a detector with torchvision's RegNet", r"(backbone|body)\.trunk_output\b"),
     Family(
-        "a Vision Transformer or a detector on one",
+        "a Vision Transformer or a detector with one",
         r"(blocks\.\d+\.(attn|norm1)|patch_embed\.proj|encoder\.layers\.encoder_layer_\d+)\.",
     ),
-    Family("a detector on a MobileNet", r"backbone\.body\.\d+\.(\d+|conv|block)\."),
+    Family("a detector with a MobileNet", r"backbone\.body\.\d+\.(\d+|conv|block)\."),
     Family("a detector with a PAFPN neck", r"neck\.(downsample_convs|pafpn_convs)\."),
 )
 
 _REGIONS = re.compile(r"(proposal_generator|rpn|rpn_head|roi_heads?)\.|backbone\.fpn|neck\.")
-_PYRAMID = re.compile(r"fpn[._]")  # of a pyramid's own file; within a detector it has a prefix
+_PYRAMID = re.compile(r"fpn[._]")  # in a pyramid's own file; within a detector it has a prefix
 _STEM = re.compile(r"(.*\.)?(stem\.)?conv1\.weight")
 
 
@@ -76,7 +75,7 @@ def holds_detector(names: Iterable[str]) -> bool:
     """Whether a file has a detector's parts, a pyramid or heads.
 
     Args:
-        names: Of its arrays.
+        names: Names of its arrays.
 
     Example:
         >>> holds_detector(["conv1.weight", "layer1.0.conv1.weight", "fc.weight"])
@@ -86,10 +85,10 @@ def holds_detector(names: Iterable[str]) -> bool:
 
 
 def refuse_other_families(names: Iterable[str], path: str) -> None:
-    """Say what a checkpoint is when it is none that can be converted.
+    """Reject a checkpoint that cannot be converted, with an error that says what it is.
 
     Args:
-        names: Of its arrays.
+        names: Names of its arrays.
         path: The file, for the message.
 
     Raises:
@@ -115,6 +114,6 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         pyramid = any(_PYRAMID.match(name, WRAPPERS.match(name).end()) for name in names)
         what = "a ResNet with a pyramid" if pyramid else "a ResNet alone"
         raise UserError(
-            f"{path} holds {what} ({len(names)} arrays) and no heads; load the ResNet into a detector's "
+            f"{path} holds {what} ({len(names)} arrays) but no heads; load the ResNet into a detector's "
             "backbone with load_backbone(model, path), or train from it with --config.model.weights=PATH."
         )

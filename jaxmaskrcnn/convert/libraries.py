@@ -1,4 +1,4 @@
-"""The libraries whose detectors are read and written, and how a file shows which one it is from."""
+"""The libraries whose detectors can be read and written, and how to recognise a file's library."""
 
 from collections.abc import Mapping
 
@@ -17,18 +17,18 @@ LIBRARIES = {library.name: library for library in (torchvision.LIBRARY, detectro
 
 
 def recognise(arrays: Mapping[str, np.ndarray], what: str) -> tuple[Library, dict[str, np.ndarray]]:
-    """Which library a detector's arrays are from, and the arrays without a wrapper's prefix.
+    """Recognise the library of a detector's arrays, and remove a wrapper's prefix.
 
     Args:
-        arrays: By the names in the file.
+        arrays: Arrays by their names in the file.
         what: Names the file in an error.
 
     Returns:
-        The library, and the arrays by its own names. A name that lacks the prefix which the others
-        have keeps a mark of that, so that it cannot be taken for one of theirs.
+        The library, and the arrays by its own names. A name that lacks the prefix of the others is
+        marked, so that it cannot be mistaken for one of theirs.
 
     Raises:
-        UserError: The names are no library's, or there are two detectors in the file.
+        UserError: The names belong to no library, or the file holds several detectors.
     """
     for library in LIBRARIES.values():
         prefix = find_prefix(arrays, library.signature, WRAPPERS, what, "detectors")
@@ -37,6 +37,6 @@ def recognise(arrays: Mapping[str, np.ndarray], what: str) -> tuple[Library, dic
     signatures = ", ".join(f"{x.title}'s ({x.signature})" for x in LIBRARIES.values())
     some = ", ".join(list(arrays)[:3])
     raise UserError(
-        f"{what} has the names of no Faster or Mask R-CNN on FPN that is known, {signatures}, but "
-        f"{some}, ...; give a detector of one of these libraries."
+        f"{what} has the names of no supported Faster or Mask R-CNN, {signatures}, but {some}, ...; "
+        "give a detector from one of these libraries."
     )

@@ -1,4 +1,4 @@
-"""What is particular to one source library, in one object."""
+"""Everything that is specific to one source library, in one object."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.structure import detector_names, read_structure
 from jaxmaskrcnn.names.tables import Table
 
-# A test for what a library cannot do with a model, and the words for it.
+# A test for a model that a library cannot represent, and the reason in words.
 Limit = tuple[Callable[[ModelConfig], bool], str]
 
 
@@ -20,21 +20,21 @@ class Library:
     """A source library.
 
     Attributes:
-        name: As the part of a preset's name before the slash, and as ``export --format``.
-        title: For messages.
+        name: Name in presets (before the slash) and in ``export --format``.
+        title: Name in messages.
         convention: The settings that its models have in common, by dotted path.
-        signature: A name that each of its detectors has, and no other library's.
+        signature: An array name that all of its detectors have, and no other library's.
         ignorable: Patterns of names that no model needs.
-        frozen_counters: Whether frozen batch norm has a ``num_batches_tracked`` too.
-        input_names: Names under which a file may hold the pixel mean and standard deviation; () if none.
-        config_file: What its config files are, with an article; None where names and arrays say enough.
-        config_suffixes: Of these files.
-        config_inside: Finds the text of the config in a checkpoint's other entries, where it writes one.
-        read_settings: The configuration in a text that ``write_settings`` made, or in one like it. Takes
-            the text, a name of its source for errors, and whether to refuse also what changes training only.
-        write_settings: A configuration in the library's own words.
-        impossible: Tests for models that it has no names or no place for.
-        limits: Tests for what it cannot build, although the settings say it.
+        frozen_counters: Whether frozen batch norm also has a ``num_batches_tracked``.
+        input_names: Names that files may use for the pixel mean and standard deviation; () if none.
+        config_file: Name of its config files with an article; None if the arrays determine the model.
+        config_suffixes: Suffixes of these files.
+        config_inside: Finds the config's text in a checkpoint's other entries; None if it writes none.
+        read_settings: Reads text written by ``write_settings``, or similar text. Takes the text, its name
+            in errors, and whether to also reject unsupported settings that only affect training.
+        write_settings: Writes a configuration in the library's own format.
+        impossible: Tests for models that the library cannot represent.
+        limits: Tests for models that it cannot build, although its settings can describe them.
     """
 
     name: str
@@ -54,36 +54,36 @@ class Library:
 
     @property
     def background(self) -> str:
-        """The place of the background among its classes, "first" or "last"."""
+        """The position of the background among its classes, "first" or "last"."""
         return self.usual.background
 
     @property
     def usual(self) -> ModelConfig:
-        """The configuration of its convention."""
+        """The configuration with its conventions."""
         return ModelConfig().replace(self.convention)
 
     def table(self, config: ModelConfig) -> Table:
-        """Its names for the arrays of a configuration's model."""
+        """Return its names for the arrays of a configuration's model."""
         return Table.of(detector_names(self.name, config), self.ignorable)
 
     def structure(self, arrays: Mapping[str, np.ndarray], what: str = "the checkpoint") -> dict[str, Any]:
-        """The settings that a detector's arrays show; see `structure.read_structure`.
+        """Infer settings from a detector's arrays; see `structure.read_structure`.
 
         Args:
-            arrays: By this library's names.
+            arrays: Arrays by this library's names.
             what: Names the source in an error.
 
         Raises:
-            UserError: The arrays are no detector of known parts.
+            UserError: The arrays are not those of a supported detector.
         """
         return read_structure(self.name, arrays, what)
 
     def counters(self, names: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
-        """The ``num_batches_tracked`` that the library's batch norm layers have, all 0.
+        """Return the ``num_batches_tracked`` of the library's batch norm layers, all 0.
 
         Args:
             names: A detector's arrays by this library's names.
-            config: Says which norm layers are frozen.
+            config: Determines which norm layers are frozen.
         """
         fixed = config.backbone.norm == "frozen_bn" and not self.frozen_counters
         table = self.table(config)
@@ -100,19 +100,19 @@ class Library:
 
 
 def other_order(order: str) -> Limit:
-    """For a library that orders the anchors of a cell by this; a file's RPN would predict for others."""
+    """Return a limit for libraries with this order of a cell's anchors, which the RPN's outputs follow."""
     other = "size" if order == "ratio" else "ratio"
     return (
         lambda c: c.rpn.anchors.order == other and order_matters(c),
-        f"its anchors of a cell are ordered by {other} first",
+        f"the anchors of a cell are ordered by {other} first",
     )
 
 
-# Settings are known of these parts alone.
-OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is no ResNet")
-OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is no feature pyramid")
-TRUNK: Limit = (lambda c: c.trunk is not None, "its regions pass further layers before the heads")
-AVERAGE: Limit = (lambda c: c.box.average, "its box head takes the mean of a region's cells")
+# Limits of libraries whose settings are only supported for a ResNet with FPN and no trunk.
+OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is not a ResNet")
+OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is not a feature pyramid")
+TRUNK: Limit = (lambda c: c.trunk is not None, "it has a trunk")
+AVERAGE: Limit = (lambda c: c.box.average, "its box head averages each region's cells (box.average)")
 PARTS = (OTHER_BACKBONE, OTHER_NECK, TRUNK, AVERAGE)
 
 RPN_NORM: Limit = (

@@ -1,4 +1,4 @@
-"""Detectors from another library's parameters by name, and back."""
+"""Build detectors from other libraries' state dicts, and export them as such."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -20,13 +20,13 @@ CLASS_LAYERS = ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
 
 
 class Filled(NamedTuple):
-    """A model made of another library's parameters.
+    """A model filled with another library's parameters.
 
     Attributes:
         model: MaskRCNN.
-        assigned: Paths of its arrays that have their value from there.
+        assigned: Paths of its arrays that were set from the parameters.
         ignored: Names that no model needs.
-        left: Paths of the arrays that have their initial value.
+        left: Paths of its arrays that keep their initial values.
     """
 
     model: MaskRCNN
@@ -43,7 +43,7 @@ def fill_detector(
     allow_new_heads: bool = False,
     what: str | None = None,
 ) -> Filled:
-    """As `from_state_dict`, with an account of what went where."""
+    """Like `from_state_dict`, but also report what was assigned."""
     model = nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
     variables = variables_by_path(model)
     source = LIBRARIES[library]
@@ -57,7 +57,7 @@ def fill_detector(
     assigned = tuple(values)
     if left:
         values |= {path: value for path, value in initial_heads(config).items() if path in left}
-    # Copies: an array may be a view of the file's bytes, which JAX would take over as it is.
+    # Copies, because an array may be a view of the file's bytes, which JAX would share.
     copies = {path: jnp.array(values[path], v.dtype, copy=True) for path, v in variables.items()}
     set_arrays(model, copies)
     return Filled(model, assigned, ignored, left)
@@ -66,17 +66,17 @@ def fill_detector(
 def from_state_dict(
     arrays: Mapping[str, np.ndarray], config: ModelConfig, library: str, *, allow_new_heads: bool = False
 ) -> MaskRCNN:
-    """A detector from another library's parameters, for example those of a torch model in memory.
+    """Build a detector from another library's parameters, for example those of a torch model in memory.
 
     Args:
-        arrays: By the library's names, without a wrapper's prefix.
-        config: The model's; its structure must be that of the arrays.
+        arrays: Arrays by the library's names, without a wrapper's prefix.
+        config: The model's configuration; its structure must match the arrays.
         library: "torchvision", "detectron2" or "mmdet".
-        allow_new_heads: Leave layers that another number of classes gives another shape at their
-            initial values.
+        allow_new_heads: Keep the initial values of layers whose shape differs because of the number of
+            classes.
 
     Returns:
-        The detector; float32 whatever the arrays' precision.
+        The detector in float32, whatever the arrays' precision.
 
     Raises:
         UserError: Lists every name and shape that does not fit.
@@ -89,7 +89,7 @@ def from_state_dict(
 
 
 def to_state_dict(model: MaskRCNN, library: str) -> dict[str, np.ndarray]:
-    """A detector's parameters by another library's names, as its own ``load_state_dict`` takes them.
+    """Return a detector's parameters by another library's names, as its ``load_state_dict`` expects them.
 
     Args:
         model: The detector.
@@ -99,7 +99,7 @@ def to_state_dict(model: MaskRCNN, library: str) -> dict[str, np.ndarray]:
         Contiguous arrays, bit for bit the model's; batch norm's counters are 0.
 
     Raises:
-        UserError: The library has no names for a part of this model, or another order of classes.
+        UserError: The library has no names for a part of this model, or a different order of classes.
 
     Example:
         >>> to_state_dict(model, "detectron2")["roi_heads.box_predictor.cls_score.weight"].shape
@@ -113,7 +113,7 @@ def to_state_dict(model: MaskRCNN, library: str) -> dict[str, np.ndarray]:
 
 
 def check_background(config: ModelConfig, library: Library) -> None:
-    """Refuse a model whose classes have another order than the library's.
+    """Reject a model whose order of classes differs from the library's.
 
     Raises:
         UserError: The background comes first in one of them and last in the other.
@@ -121,13 +121,13 @@ def check_background(config: ModelConfig, library: Library) -> None:
     found = config.background
     if found != library.background:
         raise UserError(
-            f"{library.title} cannot express this model: it has the background {found} among its classes and "
-            f"{library.title} {library.background}; export it in the format of the library it comes from."
+            f"{library.title} cannot express this model: its background class comes {found}, not "
+            f"{library.background}; export it in the format of the library it comes from."
         )
 
 
 def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
-    """The initial arrays of the class-dependent layers, the same ones every time."""
+    """Return the initial arrays of the class-dependent layers, the same ones every time."""
 
     def build(key):
         heads = nnx.Module()
@@ -139,17 +139,17 @@ def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
             heads.mask_head = MaskHead(config.mask, channels, config.classes, rngs=rngs, **c)
         return {path: v[...] for path, v in variables_by_path(heads).items() if path.startswith(CLASS_LAYERS)}
 
-    # Compiled as one, the layers that are not asked for are never made.
+    # As one compiled function, this never makes the layers that are not returned.
     return jax.jit(build)(jax.random.key(0))
 
 
 def variables_by_path(module: nnx.Module) -> dict[str, nnx.Variable]:
-    """A module's variables by paths such as "box_head.cls_score.kernel"."""
+    """Return a module's variables by paths such as "box_head.cls_score.kernel"."""
     return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(nnx.state(module))}
 
 
 def set_arrays(module: nnx.Module, arrays: Mapping[str, jax.Array]) -> None:
-    """Give every variable of a module its array, by the same paths; abstract ones become real."""
+    """Set every variable of a module to its array, by the same paths; abstract ones become concrete."""
     flat = nnx.to_flat_state(nnx.state(module))
     nnx.update(
         module,

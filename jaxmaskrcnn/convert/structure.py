@@ -1,7 +1,7 @@
-"""The parts of a detector by the names files beside them: the names of its arrays, and what the arrays show.
+"""The structure of a detector, by its parts' names files: its arrays' names, and what the arrays imply.
 
-Arrays show kinds of parts, numbers of layers and widths. Where a stride lies, how pixels are normalised,
-which anchors were used: no array says that.
+Arrays determine the kinds of parts, numbers of layers and widths. They do not determine where a stride
+is, how pixels are normalised or which anchors were used.
 """
 
 import dataclasses
@@ -20,32 +20,32 @@ from jaxmaskrcnn.names.tables import Names, Table
 
 
 def names_file(part: Any) -> ModuleType:
-    """The module that a part's configuration names; see `names/layers.py`.
+    """Return the module that a part's configuration class gives as ``names``; see `names/layers.py`.
 
     Raises:
-        UserError: The part has none, so that no library's files can be read or written.
+        UserError: The part has none, so no library's files can be read or written.
     """
     if not hasattr(part, "names"):
         raise UserError(
-            f"{type(part).__name__} says of no library what its arrays are called there; give the class a "
-            "`names`, the module with the names."
+            f"{type(part).__name__} has no array names for other libraries; set the class attribute `names` "
+            "to the module that has them."
         )
     return importlib.import_module(part.names)
 
 
 def backbone_prefix(library: str, neck: Any) -> str:
-    """What stands before a backbone's names in a detector with such a neck, or with None."""
+    """Return the prefix of a backbone's names in a detector with this neck, or without one."""
     return "backbone." if neck is None else names_file(neck).BACKBONE[library]
 
 
 def _places() -> tuple[str, ...]:
-    """The parts of a model with arrays; the neck comes first, as the names of a backbone depend on it."""
+    """List the parts with arrays; the neck comes first because the backbone's names depend on it."""
     places = [field.name for field in dataclasses.fields(ModelConfig) if classes_with_names(field.name)]
     return tuple(sorted(places, key=lambda place: place != "neck"))
 
 
 def detector_names(library: str, config: ModelConfig) -> Iterator[Names]:
-    """A library's names for the parts of a detector."""
+    """Yield a library's names for the parts of a detector."""
     prefix = backbone_prefix(library, config.neck)
     for place in _places():
         if (part := getattr(config, place)) is not None:
@@ -53,7 +53,7 @@ def detector_names(library: str, config: ModelConfig) -> Iterator[Names]:
 
 
 def backbone_names(library: str, structure: Mapping[str, Any]) -> Names:
-    """A library's names for the backbone of a structure as `read_structure` returns it."""
+    """Return a library's names for the backbone of a structure from `read_structure`."""
     prefix = backbone_prefix(library, part_of(structure, "neck"))
     return _names(library, "backbone", part_of(structure, "backbone"), prefix)
 
@@ -64,19 +64,19 @@ def _names(library: str, place: str, part: Any, prefix: str, backbone: Any = Non
 
 
 def read_structure(library: str, arrays: Mapping[str, np.ndarray], what: str) -> dict[str, Any]:
-    """The settings that a detector's arrays show.
+    """Infer settings from a detector's arrays.
 
     Args:
-        library: Whose names they have.
-        arrays: By these names.
+        library: The library whose names the arrays have.
+        arrays: Arrays by these names.
         what: Names the source in an error.
 
     Returns:
-        Values by dotted path; of a part with kinds, its kind as well, or None where it is missing. Norm
+        Values by dotted path. Parts with kinds also have their kind, or None if they are missing. Norm
         layers with statistics are "bn".
 
     Raises:
-        UserError: The arrays are no detector of known parts.
+        UserError: The arrays are not those of a supported detector.
 
     Example:
         >>> arrays = to_state_dict(model, "torchvision")  # doctest: +SKIP
@@ -95,7 +95,8 @@ def read_structure(library: str, arrays: Mapping[str, np.ndarray], what: str) ->
                 backbone = part_of(found, "backbone")
     except KeyError as error:
         raise UserError(
-            f"{what} has no array for {error.args[0]}, which every Faster or Mask R-CNN has."
+            f"{what} has no array for {error.args[0]}, which every Faster or Mask R-CNN has; give a complete "
+            "detector."
         ) from None
     return found
 
@@ -106,7 +107,7 @@ def _read_part(
     classes = classes_with_names(place)
     for kind, part_class in classes.items():
         part = part_class()
-        # The names of a part can depend on what they show, as where a library numbers its layers through.
+        # A part's names can depend on its own settings, e.g. if all its layers share one numbering.
         for _ in range(2):
             found = names_file(part).read_structure(_shapes(arrays, names_of(part)), what)
             if found is None:
@@ -117,7 +118,7 @@ def _read_part(
             return found
     if type(None) in getattr(type_of(ModelConfig(), place), "__args__", ()):
         return {place: None}
-    raise UserError(f"{what} has no {place} that is known; known are {', '.join(classes)}.")
+    raise UserError(f"{what} has no known {place}; give a detector with one of these: {', '.join(classes)}.")
 
 
 def _shapes(arrays: Mapping[str, np.ndarray], names: Names) -> dict[str, tuple[int, ...]]:
@@ -130,7 +131,7 @@ def _shapes(arrays: Mapping[str, np.ndarray], names: Names) -> dict[str, tuple[i
 
 
 def part_of(structure: Mapping[str, Any], place: str) -> Any:
-    """A part with the settings that arrays show, and the usual ones besides; None where it is missing.
+    """Return a part with the settings of a structure and defaults for the others; None if it is missing.
 
     Example:
         >>> part_of({"backbone": "resnet", "backbone.depth": 18}, "backbone").depth
@@ -146,7 +147,7 @@ def part_of(structure: Mapping[str, Any], place: str) -> Any:
 
 
 def classes_with_names(place: str) -> dict[str, type]:
-    """The classes with names that a place can hold, by their kind; "" where there is one without a kind."""
+    """Return the classes with array names that a place can hold, by kind ("" if it has no kinds)."""
     expected = type_of(ModelConfig(), place)
     classes = part_classes(expected) or ({"": expected} if isinstance(expected, type) else {})
     return {kind: part_class for kind, part_class in classes.items() if hasattr(part_class, "names")}
@@ -158,7 +159,7 @@ def has_part(kind: str) -> bool:
 
 
 def config_structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers from the arrays of this configuration's model."""
     found: dict[str, Any] = {}
     for place in _places():
         part = getattr(config, place)

@@ -1,4 +1,4 @@
-"""Names of an RPN head's arrays in other libraries, and what they show; see `names/layers.py`."""
+"""Names of an RPN head's arrays in other libraries, and settings that they imply; see `names/layers.py`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxmaskrcnn.names.tables import Names, weight_and_bias
 
 
 def names(library: str, part: RPNConfig) -> Names:
-    """The rows of a library; a single convolution has a name of its own in Detectron2 and MMDetection."""
+    """Return the rows of a library; Detectron2 and MMDetection name a single convolution differently."""
     several = part.convs > 1
     if library == "torchvision":
         rows = [
@@ -37,11 +37,11 @@ def names(library: str, part: RPNConfig) -> Names:
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """The settings that arrays show."""
+    """Infer settings from arrays."""
     convs = count_layers(shapes, "rpn.convs.{}.conv.kernel")
     return {"rpn.convs": convs, "rpn.norm": norm_of(shapes, "rpn.convs.0")}
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers for a model of this configuration."""
     return {"rpn.convs": config.rpn.convs, "rpn.norm": config.rpn.norm}

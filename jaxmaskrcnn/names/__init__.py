@@ -1,1 +1,1 @@
-"""Names of arrays and of settings in files of other libraries: tables between them and the ones here."""
+"""Tables that map names of arrays and settings in other libraries' files to the ones here."""

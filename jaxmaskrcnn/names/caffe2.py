@@ -1,8 +1,8 @@
-"""Names of Caffe2 files, as Detectron 1 wrote them, in Detectron2's.
+"""Translate names of Caffe2 files, as Detectron 1 wrote them, to Detectron2's.
 
-Their batch norm is an affine map: the statistics are folded into it, and Detectron2 fills in a
-mean of 0 and a variance of 1. Among their classes the background comes first. Source:
-Detectron2 ``checkpoint.c2_model_loading``.
+Their batch norm is an affine map with the statistics folded in; Detectron2 adds a mean of 0 and a
+variance of 1. The background is the first of their classes. Source: Detectron2
+``checkpoint.c2_model_loading``.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from jaxmaskrcnn.names.tables import Row, Table, Transform
 
 
 def _drop(rows: int) -> Transform:
-    """Without the background's rows, which predict a box or a mask for nothing."""
+    """Drop the background's rows, whose boxes and masks have no use."""
     return Transform(lambda x: x[rows:], lambda x: x)
 
 
@@ -47,20 +47,20 @@ _TABLE = Table(
         "part": {"w": "weight", "b": "bias"},
         "fc": {"fc6": "fc1", "fc7": "fc2"},
     },
-    # conv1 has a bias in some files, which nothing reads; "pred" is ImageNet's classifier.
+    # Some files have an unused bias of conv1; "pred" is ImageNet's classifier.
     ignorable=["conv1_b", "pred_[wb]", "fc1000_[wb]", "lr", "weight_order", ".*_momentum"],
 )
 
 
 def rename(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Caffe2's names translated to Detectron2's; other files come back as they are.
+    """Translate Caffe2's names to Detectron2's; other files are returned unchanged.
 
     Args:
-        arrays: By the names in the file.
+        arrays: Arrays by their names in the file.
 
     Returns:
-        Arrays in torch's layout by Detectron2's names, with the classes in its order. Names that
-        Caffe2's Detectron does not have are kept.
+        Arrays in torch's layout by Detectron2's names, with the classes in its order. Names unknown
+        to Caffe2's Detectron are kept.
 
     Example:
         >>> list(rename({"conv1_w": np.zeros((64, 3, 7, 7))}))

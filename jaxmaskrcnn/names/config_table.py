@@ -1,9 +1,9 @@
-"""Another library's settings as a table, which is read in both directions.
+"""Another library's settings as a table that is used in both directions.
 
-A row says for one setting what the library's default is, which setting of ModelConfig it corresponds to, by
-dotted path, and how values are converted, from the library's to that one's and back. Reading a config file
-collects whatever cannot be reproduced here, so that one error lists all of it. Writing one leaves out what
-the library has no value for; `Library.read_settings` of the result then shows how it differs.
+A row has a setting's default in the library, the dotted path of its counterpart in ModelConfig, and the
+conversion of values in both directions. Reading a config file collects all unsupported settings, so that one
+error lists them. Writing one leaves out settings for which the library has no value; reading the result back
+with `Library.read_settings` reveals the differences.
 """
 
 import difflib
@@ -25,14 +25,14 @@ class Setting(NamedTuple):
     """A row of a table.
 
     Attributes:
-        key: Its place in the config, e.g. "MODEL.RPN.NMS_THRESH".
-        default: The library's, where a config does not set it; MISSING if it must be set.
-        conversion: What can be reproduced, and its value here.
-        field: Dotted path of the setting in ModelConfig, such as "rpn.nms_threshold"; a tuple where the
-            value is one for several of them, None where it is only checked, or used together with others.
-            Rows with the same path have to agree. The path of a part stands for whether there is one.
-        training: Whether it makes no difference to a trained model's detections.
-        written: For a row without a path, the value that an exported config has; MISSING if none.
+        key: Its key in the config, e.g. "MODEL.RPN.NMS_THRESH".
+        default: The library's default; MISSING if it must be set.
+        conversion: The supported values, and their values here.
+        field: Dotted path of the setting in ModelConfig, such as "rpn.nms_threshold"; a tuple if the value
+            holds several settings, None if it is only checked, or used together with others. Rows with the
+            same path must agree. The path of a part holds whether that part exists.
+        training: Whether it only affects training, not a trained model's detections.
+        written: For a row without a path, the value in an exported config; MISSING if it is left out.
     """
 
     key: str
@@ -44,21 +44,21 @@ class Setting(NamedTuple):
 
 
 class Settings:
-    """The settings of one config file, and what is wrong with them.
+    """The settings of one config file, and the problems found in them.
 
     Args:
-        values: By dotted key, as `flatten` makes them.
-        library: For messages.
-        path: Of the file, for messages.
+        values: Values by dotted key, as returned by `flatten`.
+        library: The library's name, for messages.
+        path: The file, for messages.
     """
 
     def __init__(self, values: dict[str, Any], library: str, path: str):
         self.values, self.library, self.path = values, library, path
-        self._problems: list[tuple[str, str, bool]] = []  # key, text, whether of training only
-        self._first: dict[str, tuple[Setting, Any]] = {}  # by path, what gave it first
+        self._problems: list[tuple[str, str, bool]] = []  # key, text, whether it only affects training
+        self._first: dict[str, tuple[Setting, Any]] = {}  # first setting and value of each path
 
     def get(self, setting: Setting) -> Any:
-        """The converted value of a setting; None, with a note of the problem, where it has none."""
+        """Return the converted value of a setting; None, with the problem recorded, if it has none."""
         value, conversion = self.given(setting), setting.conversion
         if value is MISSING:
             text = f"{setting.key} is not set; give {conversion.text}"
@@ -71,13 +71,13 @@ class Settings:
             return None
 
     def given(self, setting: Setting) -> Any:
-        """The value in the file, or the library's default."""
+        """Return the value in the file, or the library's default."""
         return self.values.get(setting.key, setting.default)
 
     def fields(self, table: Iterable[Setting]) -> dict[str, Any]:
-        """What a table's rows give, by dotted path; those without a path are checked.
+        """Return the values of a table's rows by dotted path; rows without a path are checked.
 
-        A value that cannot be reproduced is None.
+        Unsupported values are None.
         """
         found: dict[str, Any] = {}
         for setting in table:
@@ -90,45 +90,45 @@ class Settings:
         return found
 
     def _agreed(self, setting: Setting, value: Any) -> Any:
-        """The value for a path; a later row of it that differs from the first is noted."""
-        first, wanted = self._first.setdefault(setting.field, (setting, value))
-        if value != wanted and None not in (value, wanted):
+        """Return a path's first value; a later row with another value is recorded as a problem."""
+        first, expected = self._first.setdefault(setting.field, (setting, value))
+        if value != expected and None not in (value, expected):
             as_first = f"the same as {first.key}, {short(self.given(first))}"
             self.refuse(setting.key, self.given(setting), as_first, setting.training)
-        return wanted
+        return expected
 
     def refuse(self, key: str, value: Any, supported: str, training: bool = False) -> None:
-        """Note a value that cannot be reproduced."""
+        """Record an unsupported value."""
         self.problem(key, f"{key} is {short(value)}; supported: {supported}", training)
 
     def problem(self, key: str, text: str, training: bool = False) -> None:
-        """Note anything else that is wrong with a setting."""
+        """Record any other problem with a setting."""
         self._problems.append((key, text, training))
 
     def unknown(self, known: Iterable[str], keys: Iterable[str]) -> None:
-        """Note keys that the library does not have."""
+        """Record unknown keys."""
         known = sorted(known)
         for key in keys:
-            # A part that has to be None here, but is one.
+            # A part that must be None here, but is set.
             part = next((part for part in known if key.startswith(f"{part}.")), None)
             if part is not None:
                 self.refuse(key, self.values[key], f"no {part}")
                 continue
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             hint = f"; did you mean {close[0]}?" if close else ""
-            self.problem(key, f"{key} is no setting of {self.library}'s that is known{hint}")
+            self.problem(key, f"{key} is not a known setting of {self.library}{hint}")
 
     def finish(self, training: bool, hint: str = "") -> None:
-        """Raise what was noted.
+        """Raise an error with all recorded problems.
 
         Args:
-            training: Whether settings that change training only count; a warning in the log otherwise.
+            training: Whether settings that only affect training count; if not, they are logged as a warning.
             hint: The end of the error's first sentence.
 
         Raises:
-            UserError: A setting cannot be reproduced; lists all of them.
+            UserError: Settings are unsupported; lists all of them.
         """
-        # Of a part whose type is unknown here the other settings mean nothing.
+        # The other settings of a part with an unsupported type are irrelevant.
         parts = [key.removesuffix("type") for key, _, _ in self._problems if key.endswith(".type")]
         problems = {
             text: of_training
@@ -147,12 +147,11 @@ class Settings:
 
 
 def configuration(usual: ModelConfig, found: Mapping[str, Any]) -> ModelConfig:
-    """A configuration of what was read.
+    """Return the configuration with the settings that were read.
 
     Args:
-        usual: Of the library's convention, for what is not in ``found``.
-        found: Values by dotted path; None where there is none. "neck", "trunk" and "mask" say whether there
-            is such a part.
+        usual: The library's default configuration, for settings that are not in ``found``.
+        found: Values by dotted path, or None. "neck", "trunk" and "mask" are False if the part is missing.
     """
     absent = tuple(f"{part}." for part in ("neck", "trunk", "mask") if found.get(part) is False)
     changes = {path: value for path, value in found.items() if not path.startswith(absent or "/")}
@@ -160,7 +159,7 @@ def configuration(usual: ModelConfig, found: Mapping[str, Any]) -> ModelConfig:
 
 
 def levels(usual: ModelConfig, found: Mapping[str, Any]) -> tuple[Level, ...]:
-    """The levels of the backbone and the neck that were read; arguments as in `configuration`."""
+    """Return the levels of the backbone and neck that were read; arguments as in `configuration`."""
 
     def part(name: str) -> Any:
         own = {path: value for path, value in found.items() if path.startswith(f"{name}.")}
@@ -174,16 +173,16 @@ def levels(usual: ModelConfig, found: Mapping[str, Any]) -> tuple[Level, ...]:
 
 
 def flatten(values: Mapping[str, Any], path: str, prefix: str = "", depth: int = 0) -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted keys; an empty one stays as it is.
+    """Flatten nested dictionaries to one with dotted keys; empty ones are kept.
 
     Args:
-        values: Of the file.
-        path: Of the file, for the error.
-        prefix: In front of every key.
-        depth: Of the recursion.
+        values: The file's values.
+        path: The file, for the error.
+        prefix: Prefix of every key.
+        depth: Depth of the recursion.
 
     Raises:
-        UserError: The nesting has no end (an alias of YAML can point to what it is in).
+        UserError: The nesting is endless (a yaml alias can refer to its own container) or too large.
     """
     if depth > 20:
         raise UserError(f"{path} nests its settings too deeply at {prefix[:80]}; give a config file.")
@@ -199,7 +198,7 @@ def flatten(values: Mapping[str, Any], path: str, prefix: str = "", depth: int =
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested dictionaries: `flatten` backwards.
+    """Turn dotted keys into nested dictionaries, the inverse of `flatten`.
 
     Example:
         >>> nest({"a.b": 1, "a.c": 2})
@@ -216,13 +215,13 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(table: Iterable[Setting], config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
-    """A table's settings for a configuration.
+    """Return a table's settings for a configuration.
 
     Args:
         table: The rows.
-        config: Whose settings are written.
-        usual: Whose value a setting gets where the library has none for the configuration's; of the
-            library's own convention.
+        config: The configuration.
+        usual: The library's default configuration, whose value is written if the library has no
+            counterpart of the configuration's.
 
     Returns:
         Values by dotted key, of all rows that have a path or a ``written``.
@@ -249,9 +248,9 @@ def _write(setting: Setting, config: ModelConfig, usual: ModelConfig) -> Any:
 
 
 def fixed(key: str, default: Any, *supported: Any, training: bool = False, always: bool = False) -> Setting:
-    """A setting of which other values than these cannot be reproduced.
+    """Make a setting that only supports these values.
 
-    It is written if the default is none of them, or ``always``.
+    It is written if the default is not one of them, or ``always``.
     """
     conversion = only(*supported)
     written = MISSING

@@ -1,4 +1,4 @@
-"""How the values of settings are converted, from a library's to ModelConfig's and back."""
+"""Conversions of setting values, from a library's to ModelConfig's and back."""
 
 import numbers
 import reprlib
@@ -11,22 +11,22 @@ _short.maxlist = _short.maxtuple = _short.maxdict = 8
 
 
 def short(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """Format a value for a message, shortened if it is long."""
     return _short.repr(value)
 
 
 def same(value: Any) -> Any:
-    """The value as it is."""
+    """Return the value unchanged."""
     return value
 
 
 class Conversion(NamedTuple):
-    """The values of a setting that can be reproduced, and what they are here.
+    """The supported values of a setting, and their values here.
 
     Attributes:
-        text: Describes them in an error.
-        read: From the library's value to ModelConfig's; raises ValueError for any other.
-        write: From ModelConfig's value to the library's; raises ValueError where it has none.
+        text: Description of the supported values, for errors.
+        read: Converts the library's value to ModelConfig's; raises ValueError if it is unsupported.
+        write: Converts ModelConfig's value to the library's; raises ValueError if it has none.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Conversion(NamedTuple):
     write: Callable[[Any], Any] = same
 
     def reads(self, value: Any) -> bool:
-        """Whether a value of the library's can be reproduced."""
+        """Whether a value of the library is supported."""
         try:
             self.read(value)
         except ValueError:
@@ -43,12 +43,12 @@ class Conversion(NamedTuple):
 
 
 def only(*values: Any) -> Conversion:
-    """One of these values, as it is; lists and tuples are alike."""
+    """One of these values, unchanged; lists and tuples are equivalent."""
     return choice({_hashable(value): value for value in values}, [short(value) for value in values])
 
 
 def choice(values: Mapping[Any, Any], texts: Iterable[str] | None = None) -> Conversion:
-    """A key of ``values``, which gives what it stands for here; the first of several is written."""
+    """A key of ``values``, converted to its value; of several keys with one value, the first is written."""
 
     def read(value):
         key = _hashable(value)
@@ -67,7 +67,7 @@ def choice(values: Mapping[Any, Any], texts: Iterable[str] | None = None) -> Con
 
 
 def present(with_part: Any, without: Any) -> Conversion:
-    """Whether a model has a part: True or False, written by the part itself or None.
+    """Whether a model has a part: read as True or False, written from the part or None.
 
     Example:
         >>> kinds = present("MaskRCNN", "FasterRCNN")
@@ -89,7 +89,8 @@ def number(minimum: float = 0.0, maximum: float | None = None) -> Conversion:
         return float(value)
 
     return Conversion(
-        f"numbers from {minimum:g}" + (f" to {maximum:g}" if maximum is not None else " on"), read
+        f"numbers of at least {minimum:g}" if maximum is None else f"numbers from {minimum:g} to {maximum:g}",
+        read,
     )
 
 
@@ -106,7 +107,7 @@ def whole(minimum: int, maximum: int | None = None) -> Conversion:
 
 
 def several(item: Conversion, count: int | None = None, text: str = "") -> Conversion:
-    """A list of values, a tuple here; of ``count`` unless that is None."""
+    """A list of values, converted to a tuple; of length ``count`` unless that is None."""
 
     def read(value):
         if not isinstance(value, (list, tuple)) or not value or count not in (None, len(value)):
@@ -130,13 +131,13 @@ def optional(item: Conversion) -> Conversion:
 
 
 def alone(item: Conversion, text: str) -> Conversion:
-    """A list of one value, which is the value itself here."""
+    """A list of one value, converted to the value itself."""
     listed = several(item, 1, text)
     return Conversion(text, lambda value: listed.read(value)[0], lambda value: [item.write(value)])
 
 
 def rounded(value: float) -> float:
-    """To nine digits, all that float32 has; more would show the rounding of a division."""
+    """Round to nine digits, which is enough for float32; more would contain a division's rounding error."""
     return float(f"{value:.9g}")
 
 
@@ -148,7 +149,7 @@ DETECTRON2_NORM = choice({"": "none", "GN": "gn", **DETECTRON2_BN})
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether two values are the same; True == 1, but a flag is no number."""
+    """Whether two values are the same; True == 1, but a flag is not a number."""
     return a == b and (type(a) is type(b) or _is_number(a) and _is_number(b))
 
 

@@ -1,18 +1,18 @@
 """Functions that the names files beside the models' parts share.
 
-Such a file has a function ``names(library, part)``, the part's rows in "torchvision", "detectron2" and
-"mmdet"; ``read_structure(shapes, what)``, the settings that the shapes of its arrays show, or None where the
-arrays are another part's; and ``structure(config)``, what that finds in the arrays of a model. The part's
-configuration class names the file in its ``names``. Paths are those of the model's arrays, such as
-"rpn.convs.0.conv.kernel". Besides:
+A names file has these functions: ``names(library, part)`` returns the part's rows in "torchvision",
+"detectron2" and "mmdet"; ``read_structure(shapes, what)`` infers settings from the shapes of its arrays, or
+returns None if they belong to another part; ``structure(config)`` returns what `read_structure` infers for a
+model of ``config``. The part's configuration class gives the file as ``names``. Paths are those of
+the model's arrays, such as "rpn.convs.0.conv.kernel". In addition:
 
-- Backbones and necks have ``describe(part)``. A backbone's ``names`` takes what stands before its names, and
-  a neck says in ``BACKBONE`` what that is.
-- A backbone that MMDetection has under a name of its own says that in ``MMDET``, and has functions for its
-  settings, ``read_mmdet`` and ``write_mmdet``, as those of `convert/mmdet/parts.py`.
-- A part that Detectron2's yaml files can have says in ``DETECTRON2`` under which name (a backbone: which of
-  the library's functions build it, and the kind of neck that each adds), has functions for its settings,
-  ``read_detectron2`` and ``write_detectron2``, and lists the keys of these in ``DETECTRON2_KEYS``.
+- Backbones and necks have ``describe(part)``. A backbone's ``names`` takes the prefix of its names, which a
+  neck defines in ``BACKBONE``.
+- A backbone with its own type in MMDetection has that in ``MMDET``, and functions for its settings,
+  ``read_mmdet`` and ``write_mmdet``, like those of `convert/mmdet/parts.py`.
+- A part that Detectron2's yaml files can have has its name there in ``DETECTRON2`` (a backbone: the library's
+  functions that build it, each with the kind of neck that it adds), functions for its settings,
+  ``read_detectron2`` and ``write_detectron2``, and the keys of these in ``DETECTRON2_KEYS``.
 - A trunk's ``names`` takes the backbone, and ``of_backbone`` has its rows in a file of the backbone alone.
 """
 
@@ -27,12 +27,12 @@ NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var"
 
 
 def mmdet_norm_rows(source: str, target: str, norm: str) -> list[Row]:
-    """MMDetection's norm layers, whose names depend on their type; either name is read.
+    """Return the rows of MMDetection's norm layers, whose names depend on their type; both are read.
 
     Args:
         source: MMDetection's name of the layer with the norm.
         target: Path of that layer.
-        norm: The type to write: "gn", or anything else for batch norm.
+        norm: The type that is written: "gn", or anything else for batch norm.
     """
     written = "gn" if norm == "gn" else "bn"
     return [
@@ -42,7 +42,7 @@ def mmdet_norm_rows(source: str, target: str, norm: str) -> list[Row]:
 
 
 def count_layers(shapes: Shapes, path: str) -> int:
-    """Counts the layers that are numbered from 0 on.
+    """Count the layers that are numbered from 0.
 
     Example:
         >>> count_layers({"fcs.0.kernel": (8, 4), "fcs.1.kernel": (4, 4)}, "fcs.{}.kernel")
@@ -55,7 +55,7 @@ def count_layers(shapes: Shapes, path: str) -> int:
 
 
 def norm_of(shapes: Shapes, layer: str) -> str:
-    """The norm of a layer: "none", "bn" (which has statistics) or "gn"."""
+    """Return the norm of a layer: "none", "bn" (which has statistics) or "gn"."""
     if f"{layer}.norm.scale" not in shapes:
         return "none"
     return "bn" if f"{layer}.norm.mean" in shapes else "gn"

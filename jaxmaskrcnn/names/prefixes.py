@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from jaxmaskrcnn.errors import UserError
 
-# In front of all names: DistributedDataParallel, torch.compile, Lightning, averaged models.
-# MMDetection's wrapper of Detectron2 models has one of its own.
+# Prefixes of all names: DistributedDataParallel, torch.compile, Lightning, averaged models, and
+# MMDetection's wrapper of Detectron2 models.
 WRAPPERS = re.compile(r"((module|_orig_mod|model|detector|ema_model|d2_model)\.)*")
 
 # Counters of averaged models, which have no prefix: torch's and MMEngine's.
@@ -16,7 +16,7 @@ AVERAGE_COUNTERS = ("n_averaged", "steps")
 def find_prefix(
     names: Iterable[str], signature: str, prefixes: re.Pattern, what: str, models: str
 ) -> str | None:
-    """The prefix of a model's names.
+    """Find the prefix of a model's names.
 
     Args:
         names: The names in the file.
@@ -39,14 +39,14 @@ def find_prefix(
     found = [end for end in ends if prefixes.fullmatch(end)]
     if len(found) > 1:
         raise UserError(
-            f"{what} holds {len(found)} {models}, behind the prefixes {', '.join(map(repr, found))}; "
-            "leave one of them in the file."
+            f"{what} holds {len(found)} {models}, with the prefixes {', '.join(map(repr, found))}; "
+            "keep only one of them in the file."
         )
     return found[0] if found else None
 
 
 def without_prefix(name: str, prefix: str) -> str:
-    """Removes the prefix of a name; a name without the prefix is marked, to tell it from one that has it."""
+    """Remove the prefix of a name; mark a name without the prefix, to distinguish it from those with it."""
     if name.startswith(prefix) or name in AVERAGE_COUNTERS:
         return name.removeprefix(prefix)
-    return f"{name} (not behind {prefix!r})"
+    return f"{name} (without the prefix {prefix!r})"

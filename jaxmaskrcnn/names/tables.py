@@ -1,12 +1,12 @@
-"""Name tables: between a source library's parameters and a model's, strict in both directions.
+"""Tables of names that map a source library's parameters to a model's, strict in both directions.
 
 A table is a list of rows ``(source name, target path, transform)``. Names in braces are
-placeholders. ``{norm}`` and the like have a vocabulary that translates what they stand for;
-those without one are numbers that stay as they are.
+placeholders. Some, like ``{norm}``, have a vocabulary that translates their values; all others are
+numbers that do not change.
 
     Row("res{stage}.{block}.conv{k}.weight", "layer{stage}.{block}.conv{k}.kernel", CONV)
 
-Read from left to right a table loads a checkpoint, from right to left it writes one.
+A table is applied from left to right to load a checkpoint, and from right to left to write one.
 """
 
 import re
@@ -22,18 +22,18 @@ Vocabulary = Mapping[str, Mapping[str, str]]
 
 
 class Transform(NamedTuple):
-    """How an array changes its order of axes; no value changes.
+    """A change of an array's order of axes; values do not change.
 
     Attributes:
-        to_model: From the source's array to the model's.
-        to_source: The way back.
+        to_model: Converts the source's array to the model's.
+        to_source: Converts the model's array to the source's.
     """
 
     to_model: Callable[[np.ndarray], np.ndarray]
     to_source: Callable[[np.ndarray], np.ndarray]
 
     def to_model_if_possible(self, array: np.ndarray) -> np.ndarray:
-        """As ``to_model``; an array with another number of axes than the layer's comes back as it is."""
+        """Apply ``to_model``; an array with a wrong number of axes is returned unchanged."""
         try:
             return self.to_model(array)
         except ValueError:
@@ -50,9 +50,9 @@ DECONV = Transform(lambda x: x.transpose(2, 3, 0, 1), lambda x: x.transpose(2, 3
 
 
 def flattened(side: int) -> Transform:
-    """The first fully connected layer, which reads a region in the order (channel, y, x) in torch.
+    """Return the transform of the first fully connected layer, whose input is a flattened region.
 
-    Here a region is flattened as (y, x, channel), so the inputs of the layer change places.
+    torch flattens regions as (channel, y, x), this library as (y, x, channel).
 
     Args:
         side: Height and width of the region, ``box.pool.size``.
@@ -73,8 +73,8 @@ class Row(NamedTuple):
     Attributes:
         source: The source library's name, with placeholders.
         target: Path of the model's array, with the same placeholders.
-        transform: Between the two arrays.
-        alias: A name that is read but not written: an older one, or one of another architecture.
+        transform: Conversion between the two arrays.
+        alias: Whether the name is read but not written, as it is older or of another architecture.
     """
 
     source: str
@@ -84,7 +84,7 @@ class Row(NamedTuple):
 
 
 def weight_and_bias(source: str, target: str, transform: Transform = CONV, alias: bool = False) -> list[Row]:
-    """The two rows of a layer; the second one stays unused where a layer has no bias."""
+    """Return the two rows of a layer; the second one is unused if the layer has no bias."""
     return [
         Row(f"{source}.weight", f"{target}.kernel", transform, alias),
         Row(f"{source}.bias", f"{target}.bias", SAME, alias),
@@ -95,8 +95,8 @@ class Names(NamedTuple):
     """The rows of a part of a model.
 
     Attributes:
-        rows: The lines. Where two of them fit a name, the first one counts.
-        vocabulary: For each placeholder that translates: source word -> target word.
+        rows: The rows. If two of them match a name, the first one counts.
+        vocabulary: Translation of placeholders' values: source word -> target word.
     """
 
     rows: list[Row]
@@ -104,7 +104,7 @@ class Names(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What a table made of a file.
+    """The result of applying a table to a file.
 
     Attributes:
         values: Arrays by the model's paths.
@@ -121,8 +121,8 @@ class Table:
     """Compiled rows.
 
     Args:
-        rows: The lines. Where two of them fit a name, the first one counts.
-        vocabulary: For each placeholder that translates: source word -> target word.
+        rows: The rows. If two of them match a name, the first one counts.
+        vocabulary: Translation of placeholders' values: source word -> target word.
         ignorable: Regular expressions of source names that no model needs.
 
     Example:
@@ -145,7 +145,7 @@ class Table:
 
     @classmethod
     def of(cls, parts: Iterable[Names], ignorable: Iterable[str] = ()) -> "Table":
-        """One table of several parts, each with its own vocabulary."""
+        """Make one table from several parts, each with its own vocabulary."""
         table = cls([], {}, ignorable)
         for part in parts:
             own = cls(part.rows, part.vocabulary, ())
@@ -154,15 +154,15 @@ class Table:
         return table
 
     def translate(self, name: str) -> tuple[str, Transform] | None:
-        """The target path and transform of a source name, or None where no row fits."""
+        """Return the target path and transform of a source name, or None if no row matches."""
         return _first(self._forwards, name)
 
     def ignores(self, name: str) -> bool:
-        """Whether a source name is known to be of no use."""
+        """Whether a source name is known to be unused."""
         return self._ignorable.fullmatch(name) is not None
 
     def export(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A model's arrays by the source library's names, in its order of axes.
+        """Return a model's arrays by the source library's names, in its order of axes.
 
         Args:
             values: Arrays by the model's paths.
@@ -194,20 +194,20 @@ class Table:
         what: str,
         new_heads: Collection[str] = (),
     ) -> Assignment:
-        """Give every array of a model its value.
+        """Assign a value to every array of a model.
 
         Args:
-            arrays: The source's, by its names.
-            shapes: Of the model's arrays, by their paths.
-            what: Names the two sides in an error, e.g. "R-50.pkl does not fit the backbone".
+            arrays: The source's arrays, by its names.
+            shapes: Shapes of the model's arrays, by path.
+            what: First part of an error, e.g. "R-50.pkl does not fit the backbone".
             new_heads: Paths whose array may have another shape in the source; it is then left out.
 
         Returns:
-            One value of the right shape for every path of ``shapes`` but those left.
+            One value of the right shape for every path of ``shapes`` except those left.
 
         Raises:
             UserError: Lists every array without a source, source without an array, array with two
-                sources and shape that differs.
+                sources and mismatched shape.
         """
         values, sources, ignored, left = {}, {}, [], []
         unknown, shape_errors, repeated = [], [], []
@@ -232,7 +232,7 @@ class Table:
             else:
                 shape_errors.append(
                     f"{target} {tuple(shapes[target])} (from {name}, {array.shape} in the file, "
-                    f"{value.shape} as the model orders it)"
+                    f"{value.shape} in the model's order of axes)"
                 )
         missing = [target for target in shapes if target not in sources]
         problems = [
@@ -250,7 +250,7 @@ class Table:
 
 
 class _Line:
-    """A pattern, what it becomes, and the words that its placeholders translate."""
+    """A pattern, its result, and the vocabulary of its placeholders."""
 
     def __init__(self, pattern: str, result: str, vocabulary: Vocabulary, transform: Transform):
         parts = []

@@ -175,7 +175,7 @@ def test_evaluate_reads_the_files_of_other_libraries(data, checkpoint, tmp_path,
     detections = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {d["category_id"] for d in detections} == {2, 9}
     good = {"checkpoint": file, "annotations": data / "instances.json", "images": data}
-    assert "give with model= (--model=)" in evaluation_error(capsys, **good)
+    assert "give as model= (--model=)" in evaluation_error(capsys, **good)
     assert "no model named 'nonsense'" in evaluation_error(capsys, **good, model="nonsense")
     assert "has 2 classes" in evaluation_error(capsys, **good, model="detectron2/three")
     assert "bn_eps is -1" in evaluation_error(capsys, **good, model="detectron2/small", bn_eps=-1)
@@ -215,7 +215,7 @@ def test_predict_reads_the_files_of_other_libraries(data, checkpoint, tmp_path, 
     found = json.loads((tmp_path / "a" / "predictions.json").read_text())["annotations"]
     assert found and {entry["category_name"] for entry in found} <= {"block", "slab"}
     assert run_predict(tmp_path / "m.pkl", tmp_path / "c", data / "0.png") == 2
-    assert "give with model= (--model=)" in capsys.readouterr().err
+    assert "give as model= (--model=)" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
 
 

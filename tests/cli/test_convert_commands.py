@@ -116,7 +116,7 @@ def test_convert_prints_what_it_did(tmp_path, capsys):
     assert f"assigned  {len(arrays) - 2 - 6} arrays" in out
     assert "ignored   2 arrays: pixel_mean, pixel_std" in out
     assert all(name in out for name in HEADS) and "new       6 arrays" in out
-    assert "epsilon of the backbone's norm layers is 0.001, as asked for" in out
+    assert "epsilon of the backbone's norm layers is 0.001, as given by bn_eps" in out
     assert "warning   There are NaN" in out and "warning   The file was made with pixel_mean 9, 9, 9" in out
     stored = load_model(tmp_path / "m")
     assert (stored.config.num_classes, stored.config.backbone.norm_epsilon) == (4, 0.001)
@@ -172,10 +172,10 @@ def test_convert_names_mistakes(tmp_path, capsys):
     for arguments, words in (
         (["absent.pth"], "absent.pth does not exist"),
         (["page.pth"], "is a web page"),
-        (["notes.txt"], "notes.txt is damaged or of another format"),
+        (["notes.txt"], "notes.txt is damaged or not a checkpoint"),
         (["half.npz", model], "half.npz is damaged"),
         (["folder"], "folder is a directory; give a checkpoint file"),
-        (["d2.npz"], "give with model= (--model=)"),
+        (["d2.npz"], "give as model= (--model=)"),
         (["d2.npz", "--model=detectron2/smal"], "did you mean 'detectron2/small'"),
         (["d2.npz", "--model=torchvision/small"], "a preset of torchvision"),
         (["d2.npz", f"--model={tmp_path / 'absent.yaml'}"], "absent.yaml"),
@@ -197,8 +197,18 @@ def test_export_names_mistakes(tmp_path, capsys):
     for source, file, library, words in (
         ("absent", "a.npz", "mmdet", "absent does not exist"),
         ("empty", "a.npz", "mmdet", "neither a model directory"),
-        ("m", "a.npz", "torchvision", "background last among its classes and torchvision first"),
-        ("tv.npz", "a.npz", "mmdet", "background first among its classes and MMDetection last"),
+        (
+            "m",
+            "a.npz",
+            "torchvision",
+            "torchvision cannot express this model: its background class comes last, not first",
+        ),
+        (
+            "tv.npz",
+            "a.npz",
+            "mmdet",
+            "MMDetection cannot express this model: its background class comes first, not last",
+        ),
         ("m", "a.onnx", "mmdet", "a.onnx has the suffix .onnx"),
         ("m", "empty", "mmdet", "empty"),
         ("tv.npz", "tv.npz", "torchvision", "is the model itself"),
@@ -303,13 +313,13 @@ def test_the_config_inside_of_an_mmdetection_file(key):
     source = SourceFile(
         "m.pth", arrays_of("mmdet"), {"meta": {"epoch": 12, key: "model = dict(type='YOLOX')"}}
     )
-    with pytest.raises(UserError, match="the config inside of m.pth has the model 'YOLOX'"):
+    with pytest.raises(UserError, match="the config inside m.pth has the model 'YOLOX'"):
         convert_source(source)
     # A model that is given counts for more than what is inside.
     assert convert_source(source, small("mmdet"))[0].config == small("mmdet")
     source = source._replace(attributes={"meta": {"epoch": 12, key: settings_text(config, "mmdet")}})
     model, report = convert_source(source)
-    assert model.config == config and report.model == "the config inside of the file"
+    assert model.config == config and report.model == "the config inside the file"
 
 
 def test_torchvisions_settings(tmp_path):

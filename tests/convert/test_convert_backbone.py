@@ -188,7 +188,7 @@ def test_a_resnet_with_its_pyramid(tmp_path, wrapper, prefix, state_of, pyramid)
     check(model, state)
     assert {f"{wrapper}{pyramid}.weight", f"{wrapper}{pyramid}.bias"} <= set(report.ignored)
     with pytest.raises(
-        UserError, match=rf"holds a ResNet with a pyramid \({len(arrays)} arrays\) and no heads"
+        UserError, match=rf"holds a ResNet with a pyramid \({len(arrays)} arrays\) but no heads"
     ):
         load_detector(file)
 
@@ -265,15 +265,15 @@ def test_another_depth_or_width_does_not_fit(tmp_path):
 def test_arrays_with_and_without_prefix_are_not_mixed(tmp_path):
     state = {f"backbone.{name}": v for name, v in torchvision_state(TINY).items()}
     state["layer1.0.conv1.weight"] = state["backbone.layer1.0.conv1.weight"] + 1
-    with pytest.raises(UserError, match=r"layer1.0.conv1.weight \(not behind 'backbone.'\)"):
+    with pytest.raises(UserError, match=r"layer1.0.conv1.weight \(without the prefix 'backbone.'\)"):
         load_backbone(make(TINY), write_npz(tmp_path / "a.npz", state))
     both = {**torchvision_state(TINY), **{f"module.{n}": v for n, v in torchvision_state(TINY).items()}}
-    with pytest.raises(UserError, match="holds 2 ResNets, behind the prefixes '', 'module.'"):
+    with pytest.raises(UserError, match="holds 2 ResNets, with the prefixes '', 'module.'"):
         load_backbone(make(TINY), write_npz(tmp_path / "b.npz", both))
 
 
 def test_files_that_are_no_resnet(tmp_path):
-    with pytest.raises(UserError, match="neither Detectron2's ResNet names .* but features.0.weight"):
+    with pytest.raises(UserError, match="neither Detectron2's ResNet names .*, but features.0.weight"):
         load_backbone(make(TINY), write_npz(tmp_path / "a.npz", {"features.0.weight": np.zeros(3)}))
     with pytest.raises(UserError, match="does not exist"):
         load_backbone(make(TINY), tmp_path / "none.npz")

@@ -97,13 +97,13 @@ def test_published_weights_have_the_epsilon_zero():
     [
         ({"num_classes": 90}, None, 0.0, "frozen_bn", "COCO_V1"),
         ({}, None, 0.0, "frozen_bn", "--bn_eps=1e-5"),
-        ({}, 1e-5, 1e-5, "frozen_bn", "as asked for"),
-        ({"backbone.norm": "bn"}, 0.0, 0.0, "bn", "as asked for"),
-        ({"backbone.norm": "bn"}, None, 1e-5, "bn", "num_batches_tracked shows"),
+        ({}, 1e-5, 1e-5, "frozen_bn", "as given by bn_eps"),
+        ({"backbone.norm": "bn"}, 0.0, 0.0, "bn", "as given by bn_eps"),
+        ({"backbone.norm": "bn"}, None, 1e-5, "bn", "num_batches_tracked implies"),
         # The second version has norm layers in all its parts, and its own epsilon.
-        ({"backbone.norm": "bn", "neck.norm": "bn"}, None, 1e-5, "bn", "the model's"),
+        ({"backbone.norm": "bn", "neck.norm": "bn"}, None, 1e-5, "bn", "as in the model"),
         # No published weights have this depth, so that the epsilon 0 of theirs is out of the question.
-        ({"backbone.depth": 34}, None, 1e-5, "frozen_bn", "the model's"),
+        ({"backbone.depth": 34}, None, 1e-5, "frozen_bn", "as in the model"),
     ],
 )
 def test_epsilon_of_torchvision_files(v1, changes, bn_eps, epsilon, norm, words):
@@ -117,7 +117,7 @@ def test_epsilon_under_a_given_model(v1):
     for model in (V1, v1):
         choice = chosen(arrays, model)
         assert choice.config == v1.replace({"backbone.norm_epsilon": 1e-5})
-        assert "num_batches_tracked shows" in choice.notes[-1]
+        assert "num_batches_tracked implies" in choice.notes[-1]
     assert chosen(arrays, v1.replace({"backbone.norm_epsilon": 1e-3})).config.backbone.norm_epsilon == 1e-3
     frozen = arrays_of("torchvision", num_classes=90)
     assert chosen(frozen, V1).config == v1
@@ -140,7 +140,7 @@ def test_channels_without_variance_rule_out_the_epsilon_zero(v1):
     arrays[name] = np.where(np.arange(8) == 3, 0, arrays[name])
     choice = chosen(arrays)
     assert choice.config.backbone.norm_epsilon == 1e-5 and "variance 0" in choice.notes[-1]
-    with pytest.raises(UserError, match="would divide; give bn_eps=1e-5"):
+    with pytest.raises(UserError, match="would divide by zero; give bn_eps=1e-5"):
         chosen(arrays, bn_eps=0.0)
 
 
@@ -207,7 +207,7 @@ def test_another_librarys_model_is_refused(files, tmp_path):
         with pytest.raises(UserError, match=re.escape(hint)):
             load_detector(files / f"{library}.npz", model)
     with pytest.raises(
-        UserError, match="background class comes last, and the given ModelConfig has it first"
+        UserError, match="background class comes last, but it comes first in the given ModelConfig"
     ):
         load_detector(files / "detectron2.npz", small("torchvision"))
     with pytest.raises(UserError, match="maskrcnn_resnet50_fpn'"):
@@ -292,7 +292,7 @@ def test_averaged_models_have_a_counter(tmp_path, counter):
     arrays = {f"module.{name}": array for name, array in arrays_of("torchvision").items()}
     report = load_detector(write(tmp_path, arrays | {counter: np.zeros((), np.int64)}))[1]
     assert counter in report.ignored
-    with pytest.raises(UserError, match="count .not behind 'module.'."):
+    with pytest.raises(UserError, match="count .without the prefix 'module.'."):
         load_detector(write(tmp_path, arrays | {"count": np.zeros((), np.int64)}))
 
 
@@ -370,21 +370,21 @@ def test_averaged_weights_are_told(tmp_path, monkeypatch):
 NAMES = {
     "a Segment Anything model": "image_encoder.patch_embed.proj.weight",
     "Mask2Former or MaskFormer": "sem_seg_head.predictor.query_feat.weight",
-    "a DETR": "module.transformer.encoder.layers.0.linear1.weight",
+    "a DETR model": "module.transformer.encoder.layers.0.linear1.weight",
     "a one-stage detector (RetinaNet, FCOS, SSD)": "bbox_head.retina_cls.weight",
-    "a YOLO": "model.22.cv2.0.0.conv.weight",
+    "a YOLO model": "model.22.cv2.0.0.conv.weight",
     "Keypoint R-CNN": "roi_heads.keypoint_predictor.kps_score_lowres.weight",
     "Panoptic FPN": "sem_seg_head.p2.0.weight",
     "PointRend": "roi_heads.mask_head.point_head.fc1.weight",
     "Mask Scoring R-CNN": "roi_head.mask_iou_head.convs.0.weight",
     "Cascade R-CNN or Hybrid Task Cascade": "roi_head.bbox_head.0.fc_cls.weight",
-    "an R-CNN on C4": "roi_heads.res5.0.conv1.weight",
-    "an R-CNN on dilated C5 (DC5)": "backbone.res5.0.conv1.weight",
+    "an R-CNN on C4 features": "roi_heads.res5.0.conv1.weight",
+    "an R-CNN on dilated C5 features (DC5)": "backbone.res5.0.conv1.weight",
     "an R-CNN with deformable convolutions": "backbone.bottom_up.res3.0.conv2_offset.weight",
-    "a detector on a RegNet": "backbone.bottom_up.s1.b1.f.a.weight",
-    "a detector on torchvision's RegNet": "backbone.body.trunk_output.block1.block1-0.proj.0.weight",
-    "a Vision Transformer or a detector on one": "backbone.net.blocks.0.attn.qkv.weight",
-    "a detector on a MobileNet": "backbone.body.0.0.weight",
+    "a detector with a RegNet": "backbone.bottom_up.s1.b1.f.a.weight",
+    "a detector with torchvision's RegNet": "backbone.body.trunk_output.block1.block1-0.proj.0.weight",
+    "a Vision Transformer or a detector with one": "backbone.net.blocks.0.attn.qkv.weight",
+    "a detector with a MobileNet": "backbone.body.0.0.weight",
     "a detector with a PAFPN neck": "neck.pafpn_convs.0.conv.weight",
 }
 
@@ -440,7 +440,7 @@ def test_a_resnet_alone_is_sent_to_the_backbone(tmp_path, prefix):
 
 
 def test_names_of_no_library(tmp_path):
-    with pytest.raises(UserError, match="names of no Faster or Mask R-CNN .* but encoder.weight"):
+    with pytest.raises(UserError, match="names of no supported Faster or Mask R-CNN, .*, but encoder.weight"):
         load_detector(write(tmp_path, {"encoder.weight": np.zeros(3), "decoder.weight": np.zeros(3)}))
 
 

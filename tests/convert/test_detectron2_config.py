@@ -206,7 +206,7 @@ def test_yaml_anchors_that_are_not_equally_many(tmp_path):
     given = {"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[1.0], [1.0, 2.0], [1.0], [1.0], [1.0]]}
     message = refusal(write_yaml(tmp_path, given), training=False)
     assert "MODEL.ANCHOR_GENERATOR.SIZES and MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS give" in message
-    assert "[1, 2, 1, 1, 1] anchors a cell; supported: as many for each level" in message
+    assert "[1, 2, 1, 1, 1] anchors per cell; supported: as many on each level" in message
 
 
 def test_yaml_categories_come_from_the_data_sets(tmp_path):
@@ -318,7 +318,7 @@ def test_yaml_refuses_what_changes_training_only_unless_told(key, tmp_path, capl
 
 def test_yaml_unknown_keys_are_listed_with_suggestions(tmp_path):
     message = refusal(write_yaml(tmp_path, {"TEST.DETECTION_PER_IMAGE": 10, "MODEL.ROI_HEAD.NUM_CLASSES": 2}))
-    assert "TEST.DETECTION_PER_IMAGE is no setting of Detectron2's that is known" in message
+    assert "TEST.DETECTION_PER_IMAGE is not a known setting of Detectron2" in message
     assert "did you mean TEST.DETECTIONS_PER_IMAGE?" in message
     assert "did you mean MODEL.ROI_HEADS.NUM_CLASSES?" in message
 
@@ -352,7 +352,7 @@ def test_yaml_without_a_base_has_the_defaults_of_a_c4_detector(tmp_path):
     message = refusal(
         write_yaml(tmp_path, {"MODEL.FPN.NORM": "GN", "MODEL.RPN.IN_FEATURES": ["p2"]}, base=None)
     )
-    assert "nothing sets MODEL.BACKBONE.NAME" in message and "MODEL.RPN.IN_FEATURES is ['p2']" in message
+    assert "MODEL.BACKBONE.NAME is not set" in message and "MODEL.RPN.IN_FEATURES is ['p2']" in message
 
 
 @pytest.mark.parametrize(
@@ -360,17 +360,20 @@ def test_yaml_without_a_base_has_the_defaults_of_a_c4_detector(tmp_path):
     [
         ("_BASE_: nowhere.yaml", "nowhere.yaml, which does not exist"),
         ("_BASE_: model.yaml", "is its own _BASE_"),
-        ("_BASE_: https://example.org/x.yaml", "save that file"),
+        (
+            "_BASE_: https://example.org/x.yaml",
+            "has the URL https://example.org/x.yaml as its _BASE_; download that file",
+        ),
         ("_BASE_: [1]", "give the path of a yaml file"),
         ("_BASE_: 1", "give the path of a yaml file"),
-        ("MODEL: !!python/object/apply:os.system ['touch ran']", "not allowed to run code"),
-        ("MODEL: !!python/tuple [1, 2]", "not allowed to run code"),
-        ("MODEL: {A: &a [*a]", "no valid yaml in line"),
+        ("MODEL: !!python/object/apply:os.system ['touch ran']", "config files may not run code"),
+        ("MODEL: !!python/tuple [1, 2]", "config files may not run code"),
+        ("MODEL: {A: &a [*a]", "is not valid yaml in line"),
         ("A: &a {B: *a}", "nests its settings too deeply"),
-        ("A: 2020-99-99", "no valid yaml"),
-        ("- 1", "holds no settings by name"),
-        ("", "holds no settings by name"),
-        ("MODEL: 3\n_BASE_: Base-RCNN-FPN.yaml", "MODEL is no setting"),
+        ("A: 2020-99-99", "is not valid yaml"),
+        ("- 1", "has no named settings"),
+        ("", "has no named settings"),
+        ("MODEL: 3\n_BASE_: Base-RCNN-FPN.yaml", "MODEL is not a known setting"),
     ],
 )
 def test_yaml_that_is_wrong(text, expected, tmp_path, monkeypatch):
@@ -381,12 +384,12 @@ def test_yaml_that_is_wrong(text, expected, tmp_path, monkeypatch):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "is no text file" in refusal(tmp_path / "binary.yaml")
+    assert "is not a text file" in refusal(tmp_path / "binary.yaml")
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
-    assert "is no text file" in refusal(tmp_path / "binary.py")
+    assert "is not a text file" in refusal(tmp_path / "binary.py")
     for name in ("absent.yaml", "absent.py"):
         assert f"{name} cannot be read (No such file or directory)" in refusal(tmp_path / name)
-    assert "has the ending '.json'" in refusal(tmp_path / "model.json")
+    assert "has the suffix '.json'" in refusal(tmp_path / "model.json")
 
 
 def test_yaml_bombs_end_quickly(tmp_path):

@@ -273,32 +273,33 @@ def test_parts_that_a_model_does_not_have_are_not_named():
 def test_a_model_that_mmdetection_has_no_name_for():
     """Its ResNeXt with one group is a plain ResNet, whatever the width."""
     wide = ModelConfig().replace({**LIBRARIES["mmdet"].convention, "backbone.width_per_group": 128})
-    with pytest.raises(UserError, match="MMDetection cannot express this model: its ResNet is a wide one"):
+    said = "MMDetection cannot express this model: its backbone is a wide ResNet"
+    with pytest.raises(UserError, match=said):
         export_settings(wide, "mmdet")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("model = MaskRCNN(", "is no valid Python"),
-        ("model = build()", "is no call of MaskRCNN or FasterRCNN"),
-        ("model = MaskRCNN(backbone=1)\nopen('ran', 'w')", "is no call of"),
+        ("model = MaskRCNN(", "is not valid Python"),
+        ("model = build()", "is not a call of MaskRCNN or FasterRCNN"),
+        ("model = MaskRCNN(backbone=1)\nopen('ran', 'w')", "is not a call of"),
         (
             "model = MaskRCNN(num_classes=len(open('ran', 'w').name))",
-            "in line 1, and it is read here, not run",
+            "in line 1, but it is read here, not run",
         ),
-        ("model = MaskRCNN(backbone)", "in line 1, and it is read here"),
-        ("model = MaskRCNN(**{'num_classes': 3})", "in line 1, and it is read here"),
+        ("model = MaskRCNN(backbone)", "in line 1, but it is read here"),
+        ("model = MaskRCNN(**{'num_classes': 3})", "in line 1, but it is read here"),
         ("model = MaskRCNN(num_classes=1 + " + "(" * 300 + "1" + ")" * 300 + ")", "the call"),
-        ("model = MaskRCNN(num_classes=1)", "num_classes is 1; supported: whole numbers from 2 on"),
+        ("model = MaskRCNN(num_classes=1)", "num_classes is 1; supported: whole numbers of at least 2"),
         (
             "model = MaskRCNN(num_clases=3)",
-            "num_clases is no setting of torchvision's that is known; did you",
+            "num_clases is not a known setting of torchvision; did you",
         ),
         ("model = MaskRCNN(rpn_score_thresh=0.5)", "rpn_score_thresh is 0.5; supported: 0.0"),
         ("model = MaskRCNN(box_bg_iou_thresh=0.4)", "supported: the same as box_fg_iou_thresh, 0.5"),
         ("model = MaskRCNN(mask_head=MaskRCNNHeads(layers=(8, 16)))", "supported: a tuple of equal widths"),
-        ("x = '" + "a" * 100_000 + "'", "characters, which no call of a constructor has"),
+        ("x = '" + "a" * 100_000 + "'", "characters, more than a constructor call can have"),
     ],
 )
 def test_calls_of_torchvision_that_are_wrong(text, words, tmp_path, monkeypatch):

@@ -115,12 +115,13 @@ def test_parts_from_what_arrays_show():
 def test_arrays_without_a_backbone():
     arrays, _ = random_arrays("mmdet")
     arrays = {name: array for name, array in arrays.items() if not name.startswith("backbone.")}
-    with pytest.raises(UserError, match="the checkpoint has no backbone that is known; known are resnet."):
+    said = "the checkpoint has no known backbone; give a detector with one of these: resnet."
+    with pytest.raises(UserError, match=said):
         LIBRARIES["mmdet"].structure(arrays)
 
 
 def test_a_part_without_names_is_in_no_library():
-    with pytest.raises(UserError, match="PoolConfig says of no library what its arrays are called there"):
+    with pytest.raises(UserError, match="PoolConfig has no array names for other libraries"):
         names_file(PoolConfig())
 
 
@@ -205,21 +206,21 @@ def test_names_before_a_prefix_are_not_taken_for_those_behind_it():
     mixed = {f"module.{name}": a for name, a in arrays.items()}
     mixed["rpn.head.cls_logits.bias"] = mixed.pop("module.rpn.head.cls_logits.bias")
     _, stripped = recognise(mixed, "a file")
-    with pytest.raises(UserError, match=r"cls_logits.bias \(not behind 'module.'\)"):
+    with pytest.raises(UserError, match=r"cls_logits.bias \(without the prefix 'module.'\)"):
         from_state_dict(stripped, config, "torchvision")
 
 
 def test_two_detectors_in_a_file():
     arrays, _ = random_arrays("mmdet")
     both = {f"{prefix}{name}": a for name, a in arrays.items() for prefix in ("model.", "ema_model.")}
-    with pytest.raises(UserError, match="2 detectors, behind the prefixes 'model.', 'ema_model.'"):
+    with pytest.raises(UserError, match="2 detectors, with the prefixes 'model.', 'ema_model.'"):
         recognise(both, "a file")
 
 
 @pytest.mark.parametrize(("library", "background"), [("torchvision", "last"), ("mmdet", "first")])
 def test_another_order_of_classes_is_not_exported(library, background):
     model = random_model(small_config(background=background))
-    with pytest.raises(UserError, match=f"has the background {background} among its classes"):
+    with pytest.raises(UserError, match=f"its background class comes {background}"):
         to_state_dict(model, library)
 
 

@@ -444,7 +444,7 @@ def test_settings_that_do_not_go_with_the_stage(changes, message):
 @pytest.mark.parametrize("library", ["torchvision", "mmdet"])
 def test_other_libraries_have_no_such_model(library):
     background = "first" if library == "torchvision" else "last"
-    with pytest.raises(UserError, match="cannot express this model: its neck is no"):
+    with pytest.raises(UserError, match="cannot express this model: its neck is not"):
         export_settings(CONFIG.replace({"background": background}), library)
 
 

@@ -260,7 +260,7 @@ def test_hidden_channels_of_squeeze_and_excitation():
 
 
 def test_numbers_that_make_other_stages_are_refused():
-    with pytest.raises(ConfigError, match="make 1 stages; give numbers that make 4"):
+    with pytest.raises(ConfigError, match="give 1 stages; choose numbers that give 4"):
         RegNetConfig(wa=0)
 
 
@@ -400,10 +400,12 @@ def test_an_mmdet_config_file(tmp_path):
 
 def test_libraries_without_such_networks():
     config = detector("x")[1]
-    with pytest.raises(UserError, match="torchvision cannot express this model: its backbone is no ResNet"):
+    said = "torchvision cannot express this model: its backbone is not a ResNet"
+    with pytest.raises(UserError, match=said):
         export_settings(config.replace({"background": "first"}), "torchvision")
     # Detectron2 has them, but its yaml files do not.
-    with pytest.raises(UserError, match="Detectron2 cannot express this model: its configs have no such"):
+    said = "Detectron2 cannot express this model: no yaml setting there describes its backbone"
+    with pytest.raises(UserError, match=said):
         export_settings(config, "detectron2")
 
 

@@ -1,1 +1,1 @@
-"""Configuration files of Detectron2 (yaml) and MMDetection (Python, parsed and never run)."""
+"""Config files of Detectron2 (yaml) and MMDetection (Python, parsed but never run)."""

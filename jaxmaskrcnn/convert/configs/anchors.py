@@ -15,13 +15,13 @@ PER_LEVEL: Conversion = several(several(number(1e-6)), text="a list of numbers a
 def read_anchors(
     settings: Settings, keys: tuple[str, str], levels: Sequence[Level], shared: bool
 ) -> dict[str, Any]:
-    """Sizes and ratios of the anchors, by dotted path; problems are noted.
+    """Read the anchors' sizes and ratios, by dotted path, and record problems.
 
     Args:
-        settings: Of the file.
-        keys: Of the sizes and of the ratios, which are checked with `PER_LEVEL`.
-        levels: Of the model.
-        shared: Whether one list may stand for all levels.
+        settings: The file's settings.
+        keys: Keys of the sizes and of the ratios; their values are checked with `PER_LEVEL`.
+        levels: The model's levels.
+        shared: Whether one list may apply to all levels.
     """
     found: list[Lists] = []
     for key in keys:
@@ -40,17 +40,17 @@ def read_anchors(
     sizes, ratios = found
     counts = [len(a) * len(b) for a, b in zip(sizes, ratios, strict=True)]
     if len(set(counts)) > 1:
-        text = f"{' and '.join(keys)} give {short(counts)} anchors a cell; supported: as many for each level"
+        text = f"{' and '.join(keys)} give {short(counts)} anchors per cell; supported: as many on each level"
         settings.problem(keys[0], text)
     return {"rpn.anchors.sizes": sizes, "rpn.anchors.ratios": ratios[0] if len(set(ratios)) == 1 else ratios}
 
 
 def sizes_and_ratios(config: ModelConfig) -> tuple[Lists, Lists]:
-    """The counterpart of `read_anchors`: a group of sizes and one of ratios for each level."""
+    """Return each level's sizes and ratios; the counterpart of `read_anchors`."""
     sizes, ratios = zip(*config.rpn.anchors.per_level, strict=True)
     return sizes, ratios
 
 
 def order_matters(config: ModelConfig) -> bool:
-    """Whether ``rpn.anchors.order`` makes a difference: cells have several sizes and several ratios."""
+    """Whether ``rpn.anchors.order`` has an effect, as cells have several sizes and several ratios."""
     return any(len(sizes) > 1 and len(ratios) > 1 for sizes, ratios in config.rpn.anchors.per_level)

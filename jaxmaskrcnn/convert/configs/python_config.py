@@ -1,9 +1,9 @@
-"""Python config files, read without running them.
+"""Read Python config files without running them.
 
-MMDetection's configs are Python, but what they hold is data: dictionaries, lists, numbers, text, and
-names for them. That much is evaluated from the syntax tree (`python_values`). What stands for anything
-else (an import, a function call) is an error where its value is needed; what could change other values
-(a loop, a condition, a call on its own) is an error at once.
+MMDetection's configs are Python, but they only hold data: dictionaries, lists, numbers, strings, and
+variables for them. These are evaluated from the syntax tree (`python_values`). Any other value (an
+import, a function call) is an error where it is needed; a statement that could change other values
+(a loop, a condition, a bare call) is an error at once.
 
 Source: ``mmengine.config.Config`` for bases, merging, ``_delete_`` and references to a base.
 """
@@ -28,28 +28,28 @@ DELETE = "_delete_"
 
 
 def read_config(path: str, known: Callable[[str], dict[str, Any] | None], above=()) -> dict[str, Any]:
-    """The variables of a config file, merged over those of its bases.
+    """Read the variables of a config file, merged over those of its bases.
 
     Args:
         path: The file.
-        known: Gives the content of a base that is not on this machine, or None.
-        above: Files that build on this one.
+        known: Returns the content of a base that is not on this machine, or None.
+        above: Files that have this one as a base.
 
     Returns:
-        Values by name; dictionaries, lists, tuples, text, numbers, None and `Unreadable`.
+        Values by name: dictionaries, lists, tuples, strings, numbers, None and `Unreadable`.
 
     Raises:
-        UserError: A file cannot be read or parsed, a base is missing or leads in a circle, or a
-            statement is no assignment.
+        UserError: A file cannot be read or parsed, a base is missing or circular, or a statement is
+            not an assignment.
     """
     if os.path.realpath(path) in above:
-        raise UserError(f"{path} is its own {BASE}; take {BASE} out of one of the files.")
+        raise UserError(f"{path} is its own {BASE}; remove {BASE} from one of the files.")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); give a config file.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text file; give a config file.") from None
+        raise UserError(f"{path} is not a text file; give a config file.") from None
 
     def load(base: Any) -> dict[str, Any]:
         if not isinstance(base, str):
@@ -60,8 +60,8 @@ def read_config(path: str, known: Callable[[str], dict[str, Any] | None], above=
         values = known(base)
         if values is None:
             raise UserError(
-                f"{path} builds on {base if '::' in base else found}, which does not exist; put it there, or "
-                "give the whole config that training wrote into its work_dir, which needs no base."
+                f"{path} has the base {base if '::' in base else found}, which does not exist; add it, or "
+                "give the complete config that training wrote to its work_dir, which needs no base."
             )
         return values
 
@@ -69,12 +69,12 @@ def read_config(path: str, known: Callable[[str], dict[str, Any] | None], above=
 
 
 def read_text(text: str, source: str, load: Callable[[Any], dict[str, Any]] | None = None) -> dict[str, Any]:
-    """The variables of a config's text.
+    """Read the variables from a config's text.
 
     Args:
-        text: Python.
-        source: Names it in errors; a path also gives ``{{ fileDirname }}`` and the like their values.
-        load: Gives the variables of a base; None where bases are not followed.
+        text: Python source.
+        source: Its name in errors; a path also determines ``{{ fileDirname }}`` and similar variables.
+        load: Returns the variables of a base; None if bases are not followed.
 
     Raises:
         UserError: As in `read_config`.
@@ -86,17 +86,17 @@ def read_text(text: str, source: str, load: Callable[[Any], dict[str, Any]] | No
         if isinstance(error, UserError):
             raise
         line = f" (line {error.lineno})" if getattr(error, "lineno", None) else ""
-        raise UserError(f"{source} is no valid Python{line}; give an MMDetection config.") from None
+        raise UserError(f"{source} is not valid Python{line}; give an MMDetection config.") from None
     except (RecursionError, MemoryError):
         raise UserError(f"{source} nests its values too deeply; give an MMDetection config.") from None
 
 
 def merge(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's dictionaries over those of its base; lists and all else are replaced.
+    """Merge a config's dictionaries into those of its base; all other values are replaced.
 
     Args:
-        values: A dictionary with the key ``_delete_`` replaces the base's as a whole.
-        base: Left as it is.
+        values: The config. A dictionary with the key ``_delete_`` replaces the base's entirely.
+        base: The base, which is not changed.
     """
     merged = dict(base)
     for key, value in values.items():
@@ -113,7 +113,7 @@ def merge(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _File:
-    """The evaluation of one file."""
+    """Evaluates one file."""
 
     def __init__(self, source: str, load: Callable[[Any], dict[str, Any]] | None):
         self.source, self.load = source, load
@@ -133,8 +133,8 @@ class _File:
 
     def _stop(self, node: ast.AST, what: str) -> UserError:
         return UserError(
-            f"{self.source} has {what} in line {node.lineno}, and config files are read here, not run; give "
-            "the whole config that training wrote into its work_dir, where values are written out."
+            f"{self.source} has {what} in line {node.lineno}, but config files are read here, not run; give "
+            "the complete config that training wrote to its work_dir, where values are written out."
         )
 
     def _statement(self, node: ast.stmt) -> None:
@@ -156,7 +156,7 @@ class _File:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 self.values.names[name] = Unreadable(self.values.why(node, "a definition"))
             case ast.With(items=[ast.withitem(ast.Call(func=ast.Name(id="read_base")))]):
-                raise self._stop(node, "a base of the newer, importing kind (read_base)")
+                raise self._stop(node, "a base that is imported with read_base")
             case ast.Expr(value=ast.Call()):
                 raise self._stop(node, "a function call")
             case _:
@@ -167,8 +167,8 @@ class _File:
         if module.split(".")[0] == "detectron2" or getattr(node, "level", 0):
             raise UserError(
                 f"{self.source} is a LazyConfig of Detectron2 (line {node.lineno} imports {module}), which "
-                "can only be run; give its preset (detectron2/mask_rcnn_R_50_FPN_100ep_LSJ and others of "
-                "list_models()) or a yaml."
+                "would have to be run; give its preset (detectron2/mask_rcnn_R_50_FPN_100ep_LSJ or another "
+                "one of list_models()) or a yaml."
             )
         for alias in names:
             name = alias.asname or alias.name.split(".")[0]
@@ -183,7 +183,7 @@ class _File:
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 values = value if isinstance(value, (list, tuple)) else ()
                 if len(values) != len(targets):
-                    raise self._stop(target, "several names for one value")
+                    raise self._stop(target, "an assignment of one value to several names")
                 for part, item in zip(targets, values, strict=True):
                     self._assign(part, item)
             case ast.Attribute() | ast.Subscript():
@@ -198,7 +198,7 @@ class _File:
             loaded = self.load(base)
             twice = sorted(set(loaded) & set(self.values.base))
             if twice:
-                raise UserError(f"{self.source} has two bases that set {twice[0]}; leave one of them out.")
+                raise UserError(f"{self.source} has two bases that set {twice[0]}; remove one of them.")
             self.values.base |= loaded
 
     def _assign_inside(self, target: ast.Attribute | ast.Subscript, value: Any) -> None:
@@ -210,10 +210,10 @@ class _File:
             root, *keys = path
             container = self.values.base if root == BASE else self.values.names[root]
             for key in keys[:-1]:
-                # A base that is not on this machine is known in part, its other parts are of no use.
+                # Only the parts that detectors need are known of a base that is not on this machine.
                 container = container.setdefault(key, {}) if isinstance(container, dict) else container[key]
             container[keys[-1]] = value
         except (NoValue, KeyError, IndexError, TypeError):
-            # What a base's unknown part holds makes no difference to a detector.
+            # The unknown parts of a base do not affect a detector.
             if path is None or path[0] != BASE or path[1] == "model":
-                raise self._stop(target, "an assignment into a value that is not known") from None
+                raise self._stop(target, "an assignment into an unknown value") from None

@@ -1,20 +1,20 @@
-"""Values as Python source text: config files, and calls of constructors."""
+"""Write values as Python source: config files and constructor calls."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class Code(str):
-    """Python source that is written without quotes, such as the name of a class."""
+    """Python source that is written without quotes, such as a class name."""
 
     __repr__ = str.__str__
 
 
 def python_text(values: Mapping[str, Any], calls: bool = False) -> str:
-    """Variables, one a line or more.
+    """Write variables, each on one or more lines.
 
     Args:
-        values: By name; dictionaries, lists, tuples, plain values and `Code`.
+        values: Dictionaries, lists, tuples, plain values and `Code`, by name.
         calls: Whether a dictionary with a "type" is written as a call of that type.
 
     Example:
@@ -34,7 +34,7 @@ def _text(value: Any, indent: int, calls: bool) -> str:
     if not isinstance(value, Mapping):
         return repr(value)
     call = calls and "type" in value
-    # What a dictionary describes is read first.
+    # The type comes first, for readability.
     names = sorted(value, key=lambda name: name != "type")
     items = [f"{name}={_text(value[name], indent + 4, calls)}" for name in names[call:]]
     function = value["type"] if call else "dict"

@@ -1,8 +1,8 @@
-"""Values of Python expressions that are data, found without running them.
+"""Evaluate Python expressions that are data, without running them.
 
-Dictionaries, lists, tuples, text, numbers, names for them, arithmetic, and look-ups. Anything else (a
-function call, a comprehension) makes the value it stands in an `Unreadable`, which is an error only
-where that value is needed.
+Supported are dictionaries, lists, tuples, strings, numbers, variables, arithmetic and look-ups. Anything
+else (a function call, a comprehension) makes the value that contains it an `Unreadable`, which is an
+error only if that value is needed.
 """
 
 import ast
@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 BASE = "_base_"
-_LIMIT = 10_000  # items or characters that an expression may make
+_LIMIT = 10_000  # most items or characters in the result of an expression
 
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -25,13 +25,13 @@ _CONSTRUCTS = {
     ast.SetComp: "a comprehension", ast.GeneratorExp: "a comprehension", ast.Lambda: "a lambda",
     ast.Attribute: "an attribute", ast.IfExp: "a condition", ast.Set: "a set", ast.If: "an if statement",
     ast.For: "a loop", ast.While: "a loop", ast.Try: "a try statement", ast.With: "a with statement",
-    ast.Expr: "an expression whose value is dropped",
+    ast.Expr: "an expression whose value is discarded",
 }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Unreadable:
-    """A value that takes more than data to find out.
+    """A value that cannot be determined without running code.
 
     Attributes:
         why: The line and the construct.
@@ -44,11 +44,11 @@ class Unreadable:
 
 
 class NoValue(Exception):
-    """An expression has no value here; the message says why."""
+    """An expression cannot be evaluated; the message gives the reason."""
 
 
 def describe(node: ast.AST) -> str:
-    """A construct in words."""
+    """Describe a construct in words."""
     return _CONSTRUCTS.get(type(node), f"Python's {type(node).__name__}")
 
 
@@ -56,12 +56,12 @@ class Values:
     """Evaluates the expressions of one file.
 
     Args:
-        file: Its name, for messages.
-        predefined: What ``{{ name }}`` in a text stands for.
+        file: The file's name, for messages.
+        predefined: Replacements for ``{{ name }}`` in strings.
 
     Attributes:
         names: The variables so far.
-        base: Those of the file's bases, which ``_base_`` stands for.
+        base: The variables of the file's bases, which ``_base_`` refers to.
     """
 
     def __init__(self, file: str, predefined: dict[str, str]):
@@ -70,11 +70,11 @@ class Values:
         self.base: dict[str, Any] = {}
 
     def why(self, node: ast.AST, what: str | None = None) -> str:
-        """Where a construct is, for a message."""
+        """Describe where a construct is, for a message."""
         return f"line {node.lineno} of {self.file} has {what or describe(node)}"
 
     def of(self, node: ast.expr) -> Any:
-        """The value of an expression; `Unreadable` where it has none."""
+        """Evaluate an expression; return an `Unreadable` if that is not possible."""
         try:
             return self._value(node)
         except NoValue as error:
@@ -119,7 +119,7 @@ class Values:
         if name == BASE:
             return self.base
         if name not in self.names:
-            raise NoValue(self.why(node, f"the name {name}, which has no value"))
+            raise NoValue(self.why(node, f"the undefined name {name}"))
         value = self.names[name]
         if isinstance(value, Unreadable):
             raise NoValue(value.why)
@@ -149,7 +149,7 @@ class Values:
                 continue
             name = self._value(key)
             if not isinstance(name, (str, int, float, bool, type(None))):
-                raise NoValue(self.why(node, "a dictionary with a key that is no text"))
+                raise NoValue(self.why(node, "a dictionary key that is not a plain value"))
             values[name] = self.of(node)
         return values
 
@@ -186,11 +186,11 @@ class Values:
         else:
             fits = plain
         if not fits or type(op) not in _OPERATORS:
-            raise NoValue(self.why(node, "an operation that is not evaluated here"))
+            raise NoValue(self.why(node, "an unsupported operation"))
         try:
             result = _OPERATORS[type(op)](left, right)
         except (ArithmeticError, TypeError, ValueError):
-            raise NoValue(self.why(node, "an operation without a result")) from None
+            raise NoValue(self.why(node, "an operation that fails")) from None
         if isinstance(result, sequences) and len(result) > _LIMIT or isinstance(result, complex):
             raise NoValue(self.why(node, "an operation with too large a result"))
         return result
@@ -208,14 +208,14 @@ class Values:
             try:
                 value = value[key]
             except (KeyError, IndexError, TypeError):
-                raise NoValue(self.why(node, f"{key!r}, which is not in what it is looked up in")) from None
+                raise NoValue(self.why(node, f"a look-up of {key!r}, which does not exist")) from None
             if isinstance(value, Unreadable):
                 raise NoValue(value.why)
         return value
 
 
 def look_up_path(node: ast.expr) -> list[Any] | None:
-    """The root's name and the keys behind it; attributes are keys of ``_base_`` only."""
+    """Return the root's name and the keys after it; attributes count as keys of ``_base_`` only."""
     keys: list[Any] = []
     attributes = False
     while isinstance(node, (ast.Attribute, ast.Subscript)):

@@ -1,4 +1,4 @@
-"""Yaml config files that build on others, as Detectron2 writes and reads them.
+"""Read and write yaml config files that can have bases, as Detectron2 does.
 
 Source: ``fvcore.common.config`` and ``yacs`` for bases and for strings that hold Python literals.
 """
@@ -18,25 +18,25 @@ _BASE = "_BASE_"
 
 
 def read_yaml(path: str, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The settings of a yaml file over those of its bases, by dotted key.
+    """Read the settings of a yaml file, merged over those of its bases, by dotted key.
 
     Args:
         path: The file.
-        known: Content of bases that may not be on this machine, by their file names.
+        known: Content of bases that may not be on this machine, by file name.
 
     Raises:
-        UserError: The file or its base cannot be read, or holds other than plain values.
+        UserError: The file or its base cannot be read, or contains something other than plain values.
     """
     return _load(path, known, ())
 
 
 def read_yaml_text(text: str, source: str) -> dict[str, Any]:
-    """The settings of a yaml that builds on no other, by dotted key; ``source`` names it in errors."""
+    """Read the settings of yaml text without bases, by dotted key; ``source`` names it in errors."""
     return {key: _decode(value) for key, value in flatten(_parse(text, source), source).items()}
 
 
 def yaml_text(values: Mapping[str, Any], indent: int = 0) -> str:
-    """Nested dictionaries of plain values as yaml.
+    """Write nested dictionaries of plain values as yaml.
 
     Example:
         >>> print(yaml_text({"MODEL": {"FPN": {"NORM": ""}, "MASK_ON": True}}), end="")
@@ -62,9 +62,9 @@ def _yaml_value(value: Any) -> str:
 
 
 def _load(path: str, known: Mapping[str, dict[str, Any]], above: tuple[str, ...]) -> dict[str, Any]:
-    """The settings of a file over those of its bases, by dotted key; ``above`` are files that build on it."""
+    """Read the settings of a file and its bases; ``above`` lists the files that have it as a base."""
     if os.path.realpath(path) in above:
-        raise UserError(f"{path} is its own {_BASE}; take {_BASE} out of one of the files.")
+        raise UserError(f"{path} is its own {_BASE}; remove {_BASE} from one of the files.")
     values = _parse(_text(path), path)
     bases = values.pop(_BASE, [])
     merged: dict[str, Any] = {}
@@ -79,15 +79,15 @@ def _load_base(
     if not isinstance(base, str):
         raise UserError(f"{path} has {_BASE} {str(base)[:80]!r}; give the path of a yaml file.")
     if base.startswith(("http://", "https://", "detectron2://")):
-        raise UserError(f"{path} has the address {base} as its {_BASE}; save that file and give its path.")
+        raise UserError(f"{path} has the URL {base} as its {_BASE}; download that file and give its path.")
     found = Path(path).parent / Path(base).expanduser()
     if found.is_file():
         return _load(os.fspath(found), known, above)
     if found.name in known:
         return flatten(known[found.name], found.name)
     raise UserError(
-        f"{path} builds on {found}, which does not exist; put it there, or give the config.yaml that "
-        "Detectron2 wrote into the output folder, which needs no base."
+        f"{path} has the base {found}, which does not exist; add it, or give the config.yaml that "
+        "Detectron2 wrote to the output folder, which needs no base."
     )
 
 
@@ -97,7 +97,7 @@ def _text(path: str) -> str:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); give a Detectron2 yaml.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text file; give a Detectron2 yaml.") from None
+        raise UserError(f"{path} is not a text file; give a Detectron2 yaml.") from None
 
 
 def _parse(text: str, path: str) -> dict[str, Any]:
@@ -108,20 +108,20 @@ def _parse(text: str, path: str) -> dict[str, Any]:
     except yaml.constructor.ConstructorError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(
-            f"{path} has something other than plain values{line} ({error.problem}), and files are not "
-            "allowed to run code here; write the value out."
+            f"{path} has something other than plain values{line} ({error.problem}), but config files may "
+            "not run code; write the value out."
         ) from None
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path} is no valid yaml{line}; give a Detectron2 yaml.") from None
+        raise UserError(f"{path} is not valid yaml{line}; give a Detectron2 yaml.") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path} holds no settings by name; give a Detectron2 yaml.")
+        raise UserError(f"{path} has no named settings; give a Detectron2 yaml.")
     return values
 
 
 def _decode(value: Any) -> Any:
-    """A text that holds a Python literal, such as "(60000, 80000)", as that literal."""
+    """Evaluate a string that holds a Python literal, such as "(60000, 80000)"."""
     if isinstance(value, str):
         try:
             return ast.literal_eval(value)

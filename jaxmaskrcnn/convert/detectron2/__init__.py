@@ -1,1 +1,1 @@
-"""Detectron2: its names, and its yaml config files."""
+"""Detectron2's array names and yaml config files."""

@@ -1,6 +1,6 @@
 """Detectron2's own base files by name, for a yaml whose base is not on this machine.
 
-Of the bases of detectors that are not supported, they hold what shows that. Source: ``configs``.
+Bases of unsupported detectors only have the settings that identify these. Source: ``configs``.
 """
 
 _PYRAMID_IN = ["res2", "res3", "res4", "res5"]

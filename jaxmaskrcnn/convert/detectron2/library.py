@@ -10,7 +10,7 @@ LIBRARY = Library(
     title="Detectron2",
     convention=DETECTRON2,
     signature="proposal_generator.rpn_head.objectness_logits.weight",
-    # What older files hold besides: they were constants of the model.
+    # Older files also hold these constants of the model.
     ignorable=(
         r".*\.num_batches_tracked",
         r"pixel_(mean|std)",
@@ -25,20 +25,20 @@ LIBRARY = Library(
     impossible=(
         (
             lambda c: not hasattr(names_file(c.backbone), "DETECTRON2"),
-            "its configs have no such backbone",
+            "no yaml setting there describes its backbone",
         ),
-        (lambda c: c.neck is not None and c.neck.kind != "fpn", "its neck is no feature pyramid"),
+        (lambda c: c.neck is not None and c.neck.kind != "fpn", "its neck is not a feature pyramid"),
         (
             lambda c: c.neck is None and len(c.backbone.levels) > 1,
-            "it has several feature maps and no pyramid",
+            "it has several feature maps but no feature pyramid",
         ),
         (
             lambda c: c.neck is not None and c.trunk is not None,
-            "it has a pyramid and layers that all regions pass",
+            "it has both a feature pyramid and a trunk",
         ),
         (
             lambda c: c.box.average != (c.trunk is not None),
-            "its box head takes the mean of a region's cells, and no other layers come before",
+            "it has either box.average or a trunk, but not both",
         ),
         RPN_NORM,
         other_order("size"),
@@ -46,7 +46,7 @@ LIBRARY = Library(
     limits=(
         (
             lambda c: c.backbone.depth < 50 and c.backbone.width != 64,
-            "its builder makes ResNet-18 and 34 with a stem of 64 channels only",
+            "its builder supports ResNet-18 and ResNet-34 only with a stem of 64 channels",
         ),
     ),
 )

@@ -1,9 +1,9 @@
-"""The settings of a Detectron2 yaml, as tables that are read in both directions.
+"""The settings of a Detectron2 yaml, as tables that are used in both directions.
 
-Those of a backbone, a neck or a trunk are in its names file.
+Settings of a backbone, a neck or a trunk are in its names file.
 
-Source: ``detectron2/config/defaults.py`` for names and defaults; the modules that read them for
-what they do. Training schedules and data sets are no part of a model's configuration.
+Source: ``detectron2/config/defaults.py`` for names and defaults, and the modules that read them for
+their effect. Training schedules and data sets are not part of a model's configuration.
 """
 
 from jaxmaskrcnn.names.config_table import Setting, fixed
@@ -107,7 +107,7 @@ SETTINGS = (
     fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
 )
 
-# Only where MODEL.MASK_ON is True.
+# Only if MODEL.MASK_ON is True.
 MASK_SETTINGS = (
     fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask.pool.size"),
@@ -118,14 +118,14 @@ MASK_SETTINGS = (
     Setting("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, FLAG, "mask.class_agnostic"),
 )
 
-# Read only of a head with convolutions; one without has no norm layers, whatever its setting says.
+# Only read for a head with convolutions; without them it has no norm layers, whatever the setting.
 BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", DETECTRON2_NORM, "box.norm")
 MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", DETECTRON2_NORM, "mask.norm")
 
-# Without layers that all regions pass first, which have a box head of their own.
+# Only without a trunk, whose heads have a different box head.
 BOX_HEAD = (fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),)
 
-# Settings that need more than a row; `settings.py` has a pair of functions for each.
+# Settings that need more than a row; `settings.py` has a pair of functions for each of them.
 BACKBONE = "MODEL.BACKBONE.NAME"
 HEADS = "MODEL.ROI_HEADS.NAME"
 RPN_CONVS = "MODEL.RPN.CONV_DIMS"
@@ -136,7 +136,7 @@ ANCHORS = {
 DECAY = Setting("SOLVER.WEIGHT_DECAY", 1e-4, number())
 NORM_DECAY = Setting("SOLVER.WEIGHT_DECAY_NORM", 0.0, number(), training=True)
 
-# Settings without a part in what a plain detector computes: other heads, data, schedules, logging.
+# Settings that do not affect a plain detector: other heads, data, schedules, logging.
 UNUSED = (
     "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "OUTPUT_DIR", "SEED", "VIS_PERIOD",
     "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "INPUT.RANDOM_FLIP",

@@ -1,8 +1,8 @@
-"""A Detectron2 yaml as a ModelConfig, and a ModelConfig as a Detectron2 yaml.
+"""Convert between Detectron2's yaml and ModelConfig.
 
-Most settings are rows of `rows.py`, and those of a backbone, a neck or a trunk are in its names file. What
-needs more has a function for each direction here, side by side: a ``_read_`` that checks and completes what
-was read, and a ``_write_`` that gives the settings.
+Most settings are rows of `rows.py`, and those of a backbone, a neck or a trunk are in its names file. The
+others have a pair of functions here: a ``_read_`` that checks and completes what was read, and a
+``_write_`` that returns the settings.
 """
 
 import os
@@ -21,7 +21,7 @@ from jaxmaskrcnn.names.conversions import choice
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, DETECTRON2
 
 USUAL = ModelConfig().replace(DETECTRON2)
-# Known data sets by the beginning of their names, and a name to write.
+# Known data sets: the prefix of their names, their categories, and a name to write.
 _DATA_SETS = (
     ("coco_", COCO_80, "coco_2017_val"),
     ("cityscapes_fine_instance_seg", CITYSCAPES_8, "cityscapes_fine_instance_seg_val"),
@@ -29,42 +29,41 @@ _DATA_SETS = (
 
 
 def config_from_yaml(path: str | os.PathLike, training: bool = True) -> ModelConfig:
-    """The configuration that a Detectron2 yaml describes.
+    """Convert a Detectron2 yaml to a ModelConfig.
 
-    ``_BASE_`` is followed; what no file of the chain sets has Detectron2's default. The library's own
-    bases ("Base-RCNN-FPN.yaml") are known, should they not be on this machine.
+    ``_BASE_`` is followed; settings missing from all files have Detectron2's defaults. The library's own
+    bases ("Base-RCNN-FPN.yaml") are built in, in case they are not on this machine.
 
     Args:
         path: A ``.yaml`` file.
-        training: Refuse also what changes training only.
+        training: Whether to also reject unsupported settings that only affect training.
 
     Returns:
-        A ModelConfig. Its categories are named where the data sets are COCO's or Cityscapes'.
+        A ModelConfig. Its categories are set for COCO and Cityscapes data sets.
 
     Raises:
-        UserError: The file or its base cannot be read, or it sets what cannot be reproduced here;
-            lists all such settings.
+        UserError: The file or its base cannot be read, or has unsupported settings; lists all of them.
     """
     path = os.fspath(path)
     return _config(read_yaml(path, BASES), path, training)
 
 
 def config_from_yaml_text(text: str, source: str, training: bool = True) -> ModelConfig:
-    """The configuration in the text of a yaml that builds on no other; as `config_from_yaml`.
+    """Convert the text of a Detectron2 yaml without bases to a ModelConfig; see `config_from_yaml`.
 
     Args:
         text: The yaml.
-        source: Names it in errors.
-        training: Refuse also what changes training only.
+        source: Its name in errors.
+        training: Whether to also reject unsupported settings that only affect training.
     """
     return _config(read_yaml_text(text, source), source, training)
 
 
 def yaml_of_config(config: ModelConfig) -> str:
-    """A configuration as a Detectron2 yaml, of all settings that have a counterpart here.
+    """Write a configuration as a Detectron2 yaml with all settings that have a counterpart here.
 
     Args:
-        config: Its pixel mean and standard deviation in units of 0..255.
+        config: The configuration, with pixel mean and standard deviation in units of 0..255.
     """
     table = (*rows.SETTINGS, rows.BOX_NORM)
     if config.mask is not None:
@@ -88,10 +87,10 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     known = {*rows.KNOWN, *_keys_of_parts()}
     keys = [key for key in settings.values if not key.startswith(rows.UNUSED_SECTIONS)]
     settings.unknown(known, [key for key in keys if key not in known and settings.values[key] != {}])
-    # Every FPN config and every whole config has this one.
+    # Every FPN config and every complete config sets the backbone's name.
     bare = rows.BACKBONE not in settings.values
     settings.finish(
-        training, " (nothing sets MODEL.BACKBONE.NAME, and the defaults are a C4 detector's)" if bare else ""
+        training, " (MODEL.BACKBONE.NAME is not set, and the defaults are a C4 detector's)" if bare else ""
     )
     return configuration(USUAL, {**config, "categories": _read_categories(settings, config)})
 
@@ -110,18 +109,18 @@ def _read(settings: Settings) -> dict[str, Any]:
 
 
 def _names_files(place: str) -> dict[str, ModuleType]:
-    """The names files of the kinds of a part, by kind."""
+    """Return the names files of a part's kinds, by kind."""
     return {kind: names_file(part) for kind, part in classes_with_names(place).items()}
 
 
 def _keys_of_parts() -> set[str]:
-    """The settings that the parts read, each in its names file."""
+    """Return the keys that the parts' names files read."""
     files = [file for place in ("backbone", "neck", "trunk") for file in _names_files(place).values()]
     return {key for file in files for key in getattr(file, "DETECTRON2_KEYS", ())}
 
 
 def _builders() -> dict[str, tuple[str, str | None]]:
-    """The kinds of backbone and neck that each of Detectron2's functions builds."""
+    """Return the kinds of backbone and neck built by each of Detectron2's functions."""
     return {
         name: (kind, neck)
         for kind, file in _names_files("backbone").items()
@@ -130,7 +129,7 @@ def _builders() -> dict[str, tuple[str, str | None]]:
 
 
 def _read_backbone(settings: Settings, config: dict[str, Any]) -> None:
-    """The backbone and what follows it, a pyramid or nothing."""
+    """Read the backbone and the neck after it, if any."""
     built = settings.get(Setting(rows.BACKBONE, "build_resnet_backbone", choice(_builders())))
     backbone, neck = built or (USUAL.backbone.kind, "fpn")
     if backbone != USUAL.backbone.kind:
@@ -150,7 +149,7 @@ def _write_backbone(config: ModelConfig) -> dict[str, Any]:
 
 
 def _trunks() -> dict[str, Any]:
-    """The kinds of trunk by the name of Detectron2's heads behind them; None for those without one."""
+    """Return the kinds of trunk by the name of Detectron2's heads; None for heads without a trunk."""
     trunks = {
         file.DETECTRON2: kind for kind, file in _names_files("trunk").items() if hasattr(file, "DETECTRON2")
     }
@@ -158,12 +157,12 @@ def _trunks() -> dict[str, Any]:
 
 
 def _read_heads(settings: Settings, config: dict[str, Any]) -> None:
-    """The layers that all regions pass before the heads, or the heads without any."""
+    """Read the trunk, or the box head's name if there is none."""
     found = settings.get(Setting(rows.HEADS, "Res5ROIHeads", choice(_trunks())))
     if found is None:
         settings.fields(rows.BOX_HEAD)
         if config["box.convs"] == config["box.fcs"] == 0:
-            settings.refuse("MODEL.ROI_BOX_HEAD.NUM_FC", 0, "1 or more, where NUM_CONV is 0")
+            settings.refuse("MODEL.ROI_BOX_HEAD.NUM_FC", 0, "1 or more if NUM_CONV is 0")
     else:
         config["trunk"] = found
         _names_files("trunk")[found].read_detectron2(settings, config)
@@ -181,7 +180,7 @@ def _read_head_norms(settings: Settings, config: dict[str, Any]) -> None:
 
 
 def _read_rpn_convs(settings: Settings, config: dict[str, Any]) -> None:
-    """The number of convolutions; -1 is as many channels as the feature maps have."""
+    """Read the number of convolutions; -1 means as many channels as the feature maps have."""
     given = settings.values.get(rows.RPN_CONVS, [-1])
     same = (-1, levels(USUAL, config)[0].channels)
     if not isinstance(given, (list, tuple)) or not given or any(value not in same for value in given):
@@ -195,7 +194,7 @@ def _write_rpn_convs(config: ModelConfig) -> dict[str, Any]:
 
 
 def _read_anchors(settings: Settings, config: dict[str, Any]) -> None:
-    """Sizes and ratios; one list of them stands for all levels."""
+    """Read sizes and ratios; a single list applies to all levels."""
     for key, default in rows.ANCHORS.items():
         settings.values.setdefault(key, default)
     config |= read_anchors(settings, tuple(rows.ANCHORS), levels(USUAL, config), shared=True)
@@ -221,7 +220,7 @@ def _write_norm_decay(config: ModelConfig) -> dict[str, Any]:
 
 
 def _read_categories(settings: Settings, config: dict[str, Any]) -> tuple:
-    """The categories of the data sets that are named, where they are known and their number fits."""
+    """Return the categories of the config's data sets if these are known and their number fits."""
     names = [settings.values.get(f"DATASETS.{use}") for use in ("TEST", "TRAIN")]
     names = [name for name in names if isinstance(name, (list, tuple)) and name]
     first = str(names[0][0]) if names else ""

@@ -1,1 +1,1 @@
-"""MMDetection: its names, and its Python config files."""
+"""MMDetection's array names and Python config files."""

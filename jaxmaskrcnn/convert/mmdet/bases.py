@@ -1,7 +1,7 @@
 """MMDetection's own ``_base_`` files by name, for a config whose bases are not on this machine.
 
-Only what a detector needs of them; versions 2 and 3 call some of them alike, so that those of the data
-sets have the settings of both. Source: ``configs/_base_``.
+They only have what a detector needs. Versions 2 and 3 share some file names, so the files of data sets
+have the settings of both. Source: ``configs/_base_``.
 """
 
 import copy
@@ -11,7 +11,7 @@ _IOU_7 = {"type": "nms", "iou_threshold": 0.7}
 
 
 def assigner(positive: float, negative: float, least: float, low_quality: bool) -> dict[str, Any]:
-    """What decides which anchors or proposals are objects, by their IoU."""
+    """Return the settings that match anchors or proposals with objects, by IoU."""
     return {
         "type": "MaxIoUAssigner", "pos_iou_thr": positive, "neg_iou_thr": negative, "min_pos_iou": least,
         "match_low_quality": low_quality, "ignore_iof_thr": -1,
@@ -19,7 +19,7 @@ def assigner(positive: float, negative: float, least: float, low_quality: bool) 
 
 
 def sampler(count: int, positive_fraction: float, add_objects: bool) -> dict[str, Any]:
-    """What decides which of them are trained with."""
+    """Return the settings that sample anchors or proposals for training."""
     return {
         "type": "RandomSampler", "num": count, "pos_fraction": positive_fraction, "neg_pos_ub": -1,
         "add_gt_as_proposals": add_objects,
@@ -146,7 +146,7 @@ _FILES = {
 
 
 def known_base(path: str) -> dict[str, Any] | None:
-    """What a file of MMDetection's ``configs/_base_`` sets for a detector, or None for any other path.
+    """Return what a file of MMDetection's ``configs/_base_`` sets for a detector; None for other paths.
 
     Example:
         >>> known_base("../_base_/models/mask-rcnn_r50_fpn.py")["model"]["type"]

@@ -1,6 +1,6 @@
 """The feature levels of an MMDetection model: their strides, channels and anchors.
 
-Each part has a function for either direction, side by side, as in `parts.py`.
+Functions come in pairs, one for each direction, as in `parts.py`.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ Flat = dict[str, Any]
 
 
 def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
-    """The levels, whose strides several parts repeat, and their anchors.
+    """Check the levels' strides, which several parts repeat, and read their anchors.
 
-    The sizes of anchors are scales times a size of each level (the stride, unless it is set).
+    Anchor sizes are scales times a base size of each level (its stride, unless that is set).
     """
     found = levels(usual, config)
     strides = [level.stride for level in found]
     pooled = [level.stride for level in usual.neck.pooled(found)]
     expected = {rows.OUTPUTS: len(found), rows.STRIDES: strides}
     expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or config["mask"]}
-    for key, wanted in expected.items():
+    for key, value in expected.items():
         given = settings.values.get(key)
-        if (list(given) if isinstance(given, tuple) else given) != wanted:
-            settings.refuse(key, given, repr(wanted))
+        if (list(given) if isinstance(given, tuple) else given) != value:
+            settings.refuse(key, given, repr(value))
     channels = settings.get(rows.FEATURES)
     if channels not in (None, found[0].channels):
         settings.refuse(rows.FEATURES.key, channels, f"neck.out_channels, {found[0].channels}")
@@ -38,7 +38,7 @@ def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
 
 
 def write_levels(config: ModelConfig) -> Flat:
-    """The counterpart of `read_levels`, and widths that the library has to be given; nothing reads them."""
+    """The counterpart of `read_levels`, plus widths that the library needs but `read_levels` does not."""
     found, pooled = config.levels, config.pooled_levels
     strides, channels = [level.stride for level in found], found[0].channels
     scales, bases = scales_and_bases(config) or ([], [])
@@ -59,9 +59,9 @@ def write_levels(config: ModelConfig) -> Flat:
 
 
 def scales_and_bases(config: ModelConfig) -> tuple[list[float], list[float]] | None:
-    """Scales, and a size of each level, whose products are the sizes of the anchors; None if there are none.
+    """Return scales, and a base size of each level, whose products are the anchor sizes; None if none exist.
 
-    The size of a level is its stride where that will do, else the first of its anchors.
+    A level's base size is its stride if possible, else its first anchor size.
     """
     sizes = config.rpn.anchors.sizes
     for bases in ([level.stride for level in config.levels], [group[0] for group in sizes]):
@@ -72,5 +72,5 @@ def scales_and_bases(config: ModelConfig) -> tuple[list[float], list[float]] | N
 
 
 def _close(a: list[float], b: list[float]) -> bool:
-    """Whether they are the same but for rounding."""
+    """Whether the numbers are equal up to rounding."""
     return len(a) == len(b) and all(abs(x - y) <= 1e-12 * abs(y) for x, y in zip(a, b, strict=True))

@@ -11,7 +11,7 @@ from jaxmaskrcnn.zoo.conventions import MMDET
 
 
 def config_inside(attributes: Mapping[str, Any]) -> str | None:
-    """The text of the config that MMDetection writes into its checkpoints."""
+    """Return the text of the config that MMDetection writes into its checkpoints."""
     meta = attributes.get("meta")
     texts = [meta.get(key) for key in ("cfg", "config")] if isinstance(meta, dict) else []
     return next((text for text in texts if isinstance(text, str) and text.strip()), None)
@@ -33,7 +33,7 @@ LIBRARY = Library(
     impossible=(
         (
             lambda c: c.backbone.kind != "resnet" and not hasattr(names_file(c.backbone), "MMDET"),
-            "its backbone is none that it has",
+            "its backbone does not exist there",
         ),
         OTHER_NECK,
         TRUNK,
@@ -41,11 +41,11 @@ LIBRARY = Library(
         RPN_NORM,
         (
             lambda c: scales_and_bases(c) is None,
-            "the sizes of its anchors are not the same multiples of one size at every level",
+            "its anchor sizes are not the same multiples of a base size on every level",
         ),
         (
             lambda c: len({ratios for _, ratios in c.rpn.anchors.per_level}) > 1,
-            "its anchors have other ratios at other levels",
+            "its anchors have different ratios on different levels",
         ),
         (
             lambda c: (
@@ -54,7 +54,7 @@ LIBRARY = Library(
                 and c.backbone.groups == 1
                 and c.backbone.width_per_group != 64
             ),
-            "its ResNet is a wide one",
+            "its backbone is a wide ResNet",
         ),
     ),
     limits=(),

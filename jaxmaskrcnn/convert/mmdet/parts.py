@@ -1,7 +1,7 @@
 """Settings of an MMDetection model that need more than a row of `rows.py`.
 
-Each part has a function for either direction, side by side: ``read_`` checks the settings and completes the
-settings of a configuration, ``write_`` gives the settings, by dotted key.
+Each part has a pair of functions: ``read_`` checks the settings and completes those of a configuration,
+``write_`` returns the settings by dotted key.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ Flat = dict[str, Any]
 
 
 def read_backbone(settings: Settings, config: Flat) -> None:
-    """ResNet, ResNeXt, or a backbone whose names file knows MMDetection's settings.
+    """Read a ResNet, a ResNeXt, or a backbone whose names file reads MMDetection's settings.
 
-    A group's width is that of a network whose stem has 64 channels in ModelConfig.
+    In ModelConfig, a group's width is that of a network whose stem has 64 channels.
     """
     others = _backbones()
     name = settings.values.get("backbone.type")
@@ -36,11 +36,11 @@ def read_backbone(settings: Settings, config: Flat) -> None:
     elif name == "ResNeXt":
         config["backbone.groups"] = settings.get(rows.GROUPS)
         group = settings.get(rows.BASE_WIDTH)
-        # With one group a ResNeXt is a ResNet, whatever its width is set to.
+        # With one group a ResNeXt is a ResNet, whatever its width setting.
         if config["backbone.groups"] == 1:
             config["backbone.width_per_group"] = 64
         elif group is not None and group * 64 % width:
-            text = f"a width that times 64 is a multiple of backbone.base_channels, {width}"
+            text = f"a width for which 64 * width is a multiple of backbone.base_channels, {width}"
             settings.refuse(rows.BASE_WIDTH.key, group, text)
         elif group is not None:
             config["backbone.width_per_group"] = group * 64 // width
@@ -64,13 +64,13 @@ def write_backbone(config: ModelConfig) -> Flat:
 
 
 def _backbones() -> dict[str, type]:
-    """Other backbones by MMDetection's names of them, which stand in their names files as ``MMDET``."""
+    """Return the other backbones by MMDetection's names, the ``MMDET`` of their names files."""
     kinds = classes_with_names("backbone").values()
     return {names_file(kind).MMDET: kind for kind in kinds if hasattr(names_file(kind), "MMDET")}
 
 
 def read_norms(settings: Settings, config: Flat) -> None:
-    """The norm layers of the backbone, the pyramid and the heads."""
+    """Read the norm layers of the backbone, the pyramid and the heads."""
     backbone, neck, box, mask = rows.NORMS
     norm = _norm(settings, backbone, "BN")
     fixed = settings.get(rows.NORM_EVAL)
@@ -113,7 +113,7 @@ def write_norms(config: ModelConfig) -> Flat:
 
 
 def _norm(settings: Settings, part: str, default: str | None) -> str | None:
-    """A part's norm layers; None, with a note of the problem, where they are not known."""
+    """Return a part's norm layers; None, with the problem recorded, if they are unsupported."""
     found = settings.values.get(f"{part}.type", default)
     known = {**rows.BN, "GN": "gn"} | ({None: "none"} if default is None else {})
     if not isinstance(found, str | None) or found not in known:
@@ -138,7 +138,7 @@ def _refuse_momentum(settings: Settings, part: str) -> None:
 
 
 def read_box_head(settings: Settings, config: Flat) -> None:
-    """The box head's layers, which its type may say, and the side of its regions."""
+    """Read the box head's layers, which may follow from its type, and the side of its regions."""
     name = settings.get(rows.BOX_HEAD_TYPE)
     if name is None:
         return
@@ -162,7 +162,7 @@ def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
 
 
 def read_losses(settings: Settings, config: Flat) -> None:
-    """The box losses' transition from L1 to L2."""
+    """Read the box losses' transition from L1 to L2."""
     for (part, path), default in zip(rows.LOSSES.items(), (1.0 / 9.0, 1.0), strict=True):
         name = settings.values.get(f"{part}.type")
         given = settings.values.get(f"{part}.beta", default if name is None else 1.0)
@@ -184,7 +184,7 @@ def write_losses(config: ModelConfig) -> Flat:
 
 
 def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None:
-    """What a ``train_cfg`` sets; without an ``rpn_proposal`` of its own, training takes the test's."""
+    """Read a ``train_cfg``; without an ``rpn_proposal``, training uses the settings of testing."""
     config |= settings.fields(rows.TRAIN)
     if own_proposals:
         config |= settings.fields(rows.PROPOSAL)
@@ -196,9 +196,9 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
     if config["regions.low_quality"] != "none" and None not in (least, threshold) and least != threshold:
         settings.refuse(rows.ROI_MIN_IOU.key, least, f"pos_iou_thr, {threshold:g}", training=True)
     if config["mask"] and config["mask.pool.size"] is not None:
-        size, wanted = settings.get(rows.MASK_SIZE), 2 * config["mask.pool.size"]
-        if size not in (None, wanted):
-            text = f"{wanted}, twice the roi_layer's output_size"
+        size, expected = settings.get(rows.MASK_SIZE), 2 * config["mask.pool.size"]
+        if size not in (None, expected):
+            text = f"{expected}, twice the roi_layer's output_size"
             settings.refuse(rows.MASK_SIZE.key, size, text, training=True)
 
 
@@ -213,7 +213,7 @@ def write_training(config: ModelConfig, usual: ModelConfig) -> Flat:
 
 
 def read_norm_decay(values: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether weight decay leaves norm layers out."""
+    """Whether weight decay excludes norm layers."""
     for name in ("optim_wrapper", "optimizer"):
         wrapper = values.get(name)
         options = wrapper.get("paramwise_cfg") if isinstance(wrapper, Mapping) else None

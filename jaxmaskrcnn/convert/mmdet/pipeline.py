@@ -13,7 +13,7 @@ from jaxmaskrcnn.names.conversions import choice, number, several, whole
 _BACKEND = Setting(
     "pipeline.Resize.backend", "cv2", choice({"cv2": "cv2", "pillow": "pil"}), "input.resize_kernel"
 )
-# The test pipeline's steps that compute something, as "pipeline.STEP.NAME". Of the others nothing counts.
+# Settings of the test pipeline's steps that compute something, as "pipeline.STEP.NAME".
 _PIPELINE = (
     fixed("pipeline.LoadImageFromFile.to_float32", False, False),
     fixed("pipeline.LoadImageFromFile.color_type", "color", "color"),
@@ -43,14 +43,14 @@ _EMPTY_STEPS = (
 
 
 def data_for_testing(values: Mapping[str, Any], version_3: bool) -> Mapping[str, Any]:
-    """The data set that a config tests on, or one with nothing but the pipeline.
+    """Return the data set that a config tests on, or one with only the pipeline.
 
     Args:
-        values: Of the config.
+        values: The config's variables.
         version_3: Whether its model has a data_preprocessor.
 
     Returns:
-        Its settings; without "pipeline" where the config has none.
+        Its settings; without "pipeline" if the config has none.
     """
     if version_3:
         places = [("test_dataloader", "dataset"), ("val_dataloader", "dataset")]
@@ -60,7 +60,7 @@ def data_for_testing(values: Mapping[str, Any], version_3: bool) -> Mapping[str,
         dataset: Any = values
         for key in place:
             dataset = dataset.get(key) if isinstance(dataset, Mapping) else dataset
-        # Wrappers that repeat or concatenate hold another data set.
+        # Wrappers that repeat or concatenate contain another data set.
         while isinstance(dataset, Mapping) and "pipeline" not in dataset and "dataset" in dataset:
             dataset = dataset["dataset"]
         if isinstance(dataset, Mapping) and "pipeline" in dataset:
@@ -71,7 +71,7 @@ def data_for_testing(values: Mapping[str, Any], version_3: bool) -> Mapping[str,
 
 
 def pipeline_settings(dataset: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The steps' settings by "pipeline.STEP.NAME"; a step that is not known is noted as a problem."""
+    """Return the steps' settings by "pipeline.STEP.NAME"; unknown steps are recorded as problems."""
     if "pipeline" not in dataset:
         return {}
     flat: dict[str, Any] = {}
@@ -81,26 +81,26 @@ def pipeline_settings(dataset: Mapping[str, Any], settings: Settings) -> dict[st
             continue
         if kind not in _STEPS:
             supported = ", ".join(_STEPS)
-            settings.refuse("test_pipeline", kind, f"steps of the kinds {supported}")
+            settings.refuse("test_pipeline", kind, f"the steps {supported}")
             continue
         if f"pipeline.{kind}" in flat:
             settings.problem("test_pipeline", f"the test pipeline has {kind} twice; supported: once")
-        # An entry of its own, so that a step without settings shows too.
+        # A separate entry, so that a step without settings is found too.
         flat[f"pipeline.{kind}"] = True
         flat |= {f"pipeline.{kind}.{key}": value for key, value in flatten(step, settings.path).items()}
     return flat
 
 
 def read_pipeline(settings: Settings, version_3: bool) -> dict[str, Any]:
-    """The settings of ModelConfig that the test pipeline gives, by dotted path.
+    """Read the settings of ModelConfig that the test pipeline sets, by dotted path.
 
     Args:
-        settings: With what `pipeline_settings` made.
+        settings: Settings that include the result of `pipeline_settings`.
         version_3: Whether the model has a data_preprocessor, which normalises; else a step does.
     """
     keys = [key for key in settings.values if key.startswith("pipeline.")]
     if not keys and version_3:
-        return {}  # the usual 800 and 1333
+        return {}  # the default 800 and 1333
     values = settings.values
     for old in ("pipeline.MultiScaleFlipAug.img_scale", "pipeline.Resize.img_scale"):
         if old in values:
@@ -108,7 +108,7 @@ def read_pipeline(settings: Settings, version_3: bool) -> dict[str, Any]:
     scale = values.get("pipeline.Resize.scale")
     if isinstance(scale, (list, tuple)) and len(scale) == 1:
         values["pipeline.Resize.scale"] = scale[0]
-    # Version 2 keeps the ratio unless told otherwise, version 3 does not.
+    # Version 2 keeps the aspect ratio by default, version 3 does not.
     if not version_3:
         values.setdefault("pipeline.Resize.keep_ratio", True)
     config = settings.fields(_PIPELINE)
@@ -118,7 +118,7 @@ def read_pipeline(settings: Settings, version_3: bool) -> dict[str, Any]:
     if version_3:
         for step in ("Normalize", "Pad"):
             if f"pipeline.{step}" in values:
-                text = f"the test pipeline has {step} beside the data_preprocessor; supported: one of them"
+                text = f"the test pipeline has {step} and a data_preprocessor; supported: one of them"
                 settings.problem("test_pipeline", text)
     else:
         config |= settings.fields(_NORMALIZE)
@@ -130,15 +130,15 @@ def read_pipeline(settings: Settings, version_3: bool) -> dict[str, Any]:
 
 
 def write_pipeline(config: ModelConfig, usual: ModelConfig) -> list[dict[str, Any]]:
-    """The steps of a test pipeline of version 3 that resizes as a configuration says.
+    """Return the steps of a version 3 test pipeline that resizes like a configuration.
 
     Args:
         config: The configuration.
-        usual: Of MMDetection's convention, for a kernel that it does not have.
+        usual: MMDetection's default configuration, used for a resize kernel that it does not have.
     """
     long = config.input.test_max_size
-    # Of a pair of numbers the library takes the larger one for the long side, whatever their order. With
-    # a larger limit of the short side than of the long one, the long side alone decides.
+    # The library takes the larger number as the long side, in either order. If the short side's limit is
+    # larger than the long side's, the long side alone decides.
     scale = (long, min(config.input.test_min_size, long))
     resize = {"type": "Resize", "scale": scale, "keep_ratio": True}
     backend = write([_BACKEND], config, usual)[_BACKEND.key]
@@ -149,7 +149,7 @@ def write_pipeline(config: ModelConfig, usual: ModelConfig) -> list[dict[str, An
 
 
 def _steps(pipeline: Any, path: str) -> list[Mapping[str, Any]]:
-    """The steps one after another, those inside of a test-time augmentation too."""
+    """List the steps, including those inside a test-time augmentation."""
     if not isinstance(pipeline, (list, tuple)):
         raise UserError(f"{path} has a test pipeline that is {pipeline!r}; write it out as a list of steps.")
     steps = []

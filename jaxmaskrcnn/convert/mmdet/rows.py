@@ -1,6 +1,6 @@
-"""The settings of an MMDetection ``model``, as tables that are read in both directions.
+"""The settings of an MMDetection ``model``, as tables that are used in both directions.
 
-They have the names of version 3; `settings.py` says what they were called before.
+They have the names of version 3; `settings.py` has the earlier names.
 
 Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3).
 """
@@ -40,7 +40,7 @@ def _read_reciprocals(value):
 
 
 def _write_reciprocals(weights):
-    """Numbers of which the reciprocals are the weights, short where there are such: 0.1 for 10."""
+    """Return numbers whose reciprocals are the weights, short ones if possible: 0.1 for 10."""
     return [_reciprocal(weight) for weight in weights]
 
 
@@ -50,7 +50,7 @@ def _reciprocal(weight):
     return next((x for x in near if 1 / x == weight), std)
 
 
-# Whether the best proposal of an object is positive at a low IoU; it is then that object's.
+# Whether an object's best proposal is positive at a low IoU; it is then assigned to that object.
 _LOW_QUALITY = choice({True: "reassign", False: "none"})
 _ORDER = choice({True: "ratio", False: "size"})
 _RECIPROCALS = Conversion("four numbers above 0", _read_reciprocals, _write_reciprocals)
@@ -67,7 +67,7 @@ DATA_PREPROCESSOR = (
     fixed("data_preprocessor.pad_value", 0, 0),
 )
 
-# Of every backbone.
+# Settings of every backbone.
 BACKBONE = (
     Setting("backbone.frozen_stages", -1, choice({n: n + 1 for n in range(-1, 5)}), "backbone.freeze_at"),
     Setting("backbone.norm_cfg.eps", 1e-5, number(), "backbone.norm_epsilon"),
@@ -130,7 +130,7 @@ RPN = (
 FEATURES = Setting("rpn_head.feat_channels", 256, whole(1))
 SCALES = Setting("rpn_head.anchor_generator.scales", MISSING, several(number(1e-6)))
 BASE_SIZES = Setting("rpn_head.anchor_generator.base_sizes", None, optional(several(number(1e-6))))
-# What has to be as the model's levels are; see `levels.py`.
+# Settings that must match the model's levels; see `levels.py`.
 OUTPUTS, STRIDES = "neck.num_outs", "rpn_head.anchor_generator.strides"
 POOLED = tuple(f"roi_head.{head}_roi_extractor.featmap_strides" for head in ("bbox", "mask"))
 
@@ -231,7 +231,7 @@ def _sampler(part: str, size: str, fraction: str) -> tuple[Setting, ...]:
     )
 
 
-# Only where the config has a train_cfg.
+# Only if the config has a train_cfg.
 TRAIN = (
     *_sampler("rpn", "rpn.batch_size", "rpn.positive_fraction"),
     Setting("train_cfg.rpn.assigner.pos_iou_thr", MISSING, FRACTION, "rpn.foreground_iou", True),
@@ -249,7 +249,7 @@ TRAIN = (
 ROI_MIN_IOU = Setting("train_cfg.rcnn.assigner.min_pos_iou", 0.0, FRACTION, training=True)
 MASK_SIZE = Setting("train_cfg.rcnn.mask_size", MISSING, whole(1), training=True)
 
-# Where the config has no train_cfg.rpn_proposal, training takes the numbers of test_cfg.rpn.
+# Without train_cfg.rpn_proposal, training uses the numbers of test_cfg.rpn.
 PROPOSAL = (
     Setting("train_cfg.rpn_proposal.nms_pre", MISSING, whole(1), "rpn.pre_nms_train", True),
     Setting("train_cfg.rpn_proposal.max_per_img", MISSING, whole(1), "rpn.post_nms_train", True),
@@ -262,14 +262,14 @@ LOSSES = {"rpn_head.loss_bbox": "rpn.loss.beta", "roi_head.bbox_head.loss_bbox":
 NORMS = ("backbone.norm_cfg", "neck.norm_cfg", "roi_head.bbox_head.norm_cfg", "roi_head.mask_head.norm_cfg")
 NORM_SETTINGS = ("type", "requires_grad", "eps", "momentum", "num_groups")
 
-# What a head takes for a part that a config leaves out; a part that is there has its own defaults.
+# A head's defaults for parts that a config leaves out; a part that is set has its own defaults.
 LEFT_OUT = {
     "rpn_head.loss_cls": {"use_sigmoid": True},
     "roi_head.bbox_head.bbox_coder": {"target_stds": (0.1, 0.1, 0.2, 0.2)},
 }
 
-# Without a part in what a plain detector computes: memory, initial values, reductions of losses, widths
-# that follow from others, switches of later versions that the rest of a config already implies.
+# Settings that do not affect a plain detector: memory, initial values, reductions of losses, widths that
+# follow from others, switches of later versions that the rest of a config already implies.
 UNUSED = re.compile(
     r"(.*\.)?(init_cfg|pretrained|with_cp|debug|_scope_|use_box_type|reduction|avg_non_ignore)(\..*)?"
     r"|(rpn_head|roi_head\.(bbox|mask)_head|neck)\.in_channels|roi_head\.\w+_roi_extractor\.out_channels"
@@ -281,7 +281,7 @@ UNUSED = re.compile(
     r"|roi_head\.mask_head\.(roi_feat_size|loss_mask\..*)"
     r"|(train|test)_cfg\.(rpn|rpn_proposal)\.nms_post|train_cfg\.\w+\.assigner\.(gpu_assign_thr"
     r"|ignore_wrt_candidates)|train_cfg\.rpn\.mask_size|type"
-    # Version 2 wrote its checkpoints' config after building the model, which copies these from outside.
+    # Version 2 wrote its checkpoints' config after building the model, which copies these settings.
     r"|roi_head\.(train|test)_cfg\..*"
 )
 

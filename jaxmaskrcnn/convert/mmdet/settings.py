@@ -1,7 +1,7 @@
-"""An MMDetection config as a ModelConfig, and a ModelConfig as an MMDetection config.
+"""Convert between MMDetection's configs and ModelConfig.
 
-Read are config files of versions 3 and 2 and the config text in checkpoints; written is version 3. Most
-settings are rows of `rows.py`, what needs more is in `parts.py` and `pipeline.py`.
+Config files of versions 3 and 2 and the config text in checkpoints are read; version 3 is written. Most
+settings are rows of `rows.py`; the others are in `parts.py`, `levels.py` and `pipeline.py`.
 """
 
 import os
@@ -29,7 +29,7 @@ from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, MMDET
 USUAL = ModelConfig().replace(MMDET)
 _DETECTORS = ("MaskRCNN", "FasterRCNN")
 _CATEGORIES = {"CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8}
-# What settings were called in version 2; the pattern is the end of a key or of its part.
+# Names of settings in version 2 and now; the pattern matches the end of a key or of one of its parts.
 _RENAMED = (
     (r"roi_layer\.out_size", "roi_layer.output_size"),
     (r"roi_layer\.sample_num", "roi_layer.sampling_ratio"),
@@ -37,38 +37,37 @@ _RENAMED = (
     (r"(?<=\.)nms_thr", "nms.iou_threshold"),
     (r"(?<=\.)max_num", "max_per_img"),
 )
-# Old checkpoints hold the text of several files, each behind its path.
+# Old checkpoints hold the text of several files, each after its path.
 _FILE_LINE = re.compile(r"^\S+\.py$", re.MULTILINE)
 
 
 def config_from_python(path: str | os.PathLike, training: bool = True) -> ModelConfig:
-    """The configuration that an MMDetection config file describes.
+    """Convert an MMDetection config file to a ModelConfig.
 
-    The file is read, not run. ``_base_`` is followed; MMDetection's own bases ("configs/_base_") are
-    known, should they not be on this machine.
+    The file is parsed, not run. ``_base_`` is followed; MMDetection's own bases ("configs/_base_") are
+    built in, in case they are not on this machine.
 
     Args:
         path: A ``.py`` file.
-        training: Refuse also what changes training only.
+        training: Whether to also reject unsupported settings that only affect training.
 
     Returns:
-        A ModelConfig. Its categories are named where the data set is COCO's or Cityscapes'.
+        A ModelConfig. Its categories are set for COCO and Cityscapes data sets.
 
     Raises:
-        UserError: The file or its base cannot be read, or it sets what cannot be reproduced here;
-            lists all such settings.
+        UserError: The file or its base cannot be read, or has unsupported settings; lists all of them.
     """
     path = os.fspath(path)
     return _config(read_config(path, known_base), path, training)
 
 
 def config_from_mmdet_text(text: str, source: str, training: bool = True) -> ModelConfig:
-    """The configuration in the text that MMDetection writes into a checkpoint's ``meta``.
+    """Convert the config text in the ``meta`` of an MMDetection checkpoint to a ModelConfig.
 
     Args:
-        text: Python, all bases included.
-        source: Names it in errors.
-        training: Refuse also what changes training only.
+        text: Python source, including all bases.
+        source: Its name in errors.
+        training: Whether to also reject unsupported settings that only affect training.
 
     Raises:
         UserError: As in `config_from_python`.
@@ -81,16 +80,16 @@ def config_from_mmdet_text(text: str, source: str, training: bool = True) -> Mod
     """
     values: dict[str, Any] = {}
     for part in _FILE_LINE.split(text):
-        # What a file builds on stands in the text before it.
+        # A file's bases come before it in the text.
         values = merge(read_text(part, source, lambda base: {}), values)
     return _config(values, source, training)
 
 
 def text_of_config(config: ModelConfig) -> str:
-    """A configuration as an MMDetection config file, of all settings that have a counterpart here.
+    """Write a configuration as an MMDetection config file with all settings that have a counterpart here.
 
     Args:
-        config: Its pixel mean and standard deviation in units of 0..255.
+        config: The configuration, with pixel mean and standard deviation in units of 0..255.
     """
     mask = config.mask is not None
     table = (*rows.DATA_PREPROCESSOR, *rows.BACKBONE, *rows.NECK, *rows.RPN, *rows.BOX)
@@ -101,7 +100,7 @@ def text_of_config(config: ModelConfig) -> str:
     for write_part in (parts.write_backbone, parts.write_norms, parts.write_losses, write_levels):
         flat |= write_part(config)
     model = nest(flat)
-    # inference_detector takes the steps from test_dataloader, and its images' data set from there.
+    # inference_detector takes the steps and the data set from test_dataloader.
     dataset = _write_categories(config) | {"pipeline": write_pipeline(config, USUAL)}
     variables = {"default_scope": "mmdet", "model": model, "test_dataloader": {"dataset": dataset}}
     return python_text(variables | parts.write_norm_decay(config))
@@ -118,7 +117,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     rpn_head = model.get("rpn_head")
     if "bbox_head" in model or isinstance(rpn_head, Mapping) and "anchor_scales" in rpn_head:
         raise UserError(
-            f"{path} is written for MMDetection 1 (bbox_head outside of roi_head, or anchor_scales), which "
+            f"{path} is written for MMDetection 1 (bbox_head outside roi_head, or anchor_scales), which "
             "counted pixels differently; give a preset of list_models() or a newer config."
         )
     settings = Settings(_flatten(model, values, path), "MMDetection", path)
@@ -136,10 +135,10 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
 
 
 def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The model's settings by the names of version 3."""
+    """Return the model's settings by the names of version 3."""
     model = dict(model)
     for name in ("train_cfg", "test_cfg"):
-        # Before 2.9 they stood beside the model; what is there in version 3 is the training loop.
+        # Before 2.9 they were beside the model; in version 3 the training loop has these names.
         outside = values.get(name)
         if model.get(name) is None and isinstance(outside, Mapping) and {"rpn", "rcnn"} & set(outside):
             model[name] = outside
@@ -181,14 +180,14 @@ _PARTS = ("data_preprocessor", "roi_head.mask_head", "train_cfg", "train_cfg.rpn
 
 
 def _read_categories(dataset: Mapping[str, Any], num_classes: int) -> tuple:
-    """The categories of a known data set that the config leaves as it is."""
+    """Return the categories of a known data set, unless the config changes them."""
     categories = _CATEGORIES.get(str(dataset.get("type")), ())
     changed = dataset.get("metainfo") or dataset.get("classes")
     return categories if len(categories) == num_classes and not changed else ()
 
 
 def _write_categories(config: ModelConfig) -> dict[str, Any]:
-    """The data set whose categories they are; otherwise their names."""
+    """Return the data set that has these categories, or one with their names."""
     categories = config.categories
     for name, known in _CATEGORIES.items():
         if categories == known:

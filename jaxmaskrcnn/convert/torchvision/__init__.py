@@ -1,1 +1,1 @@
-"""torchvision: its names, and its models as calls of constructors."""
+"""torchvision's array names, and its models as constructor calls."""

@@ -1,7 +1,7 @@
 """The heads of a torchvision model, whose arguments do not correspond to single settings of a configuration.
 
-Each has a function for either direction, side by side. What is written leaves out what the constructor makes
-by itself: two fully connected layers of 1024, and four convolutions of 256 channels for the masks.
+Each head has a pair of functions, one for each direction. Written calls leave out the constructor's defaults:
+two fully connected layers with 1024 features, and four convolutions with 256 channels for the masks.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _MASK_DIM = 256
 
 
 def read_box_head(settings: Settings, config: dict[str, Any]) -> None:
-    """Fully connected layers alone, or convolutions before them."""
+    """Read a box head of fully connected layers, with or without convolutions before them."""
     values, name = settings.values, settings.values.get("box_head.type")
     config |= {"box.convs": 0, "box.fcs": 2, "box.fc_dim": _FC_DIM, "box.norm": "none"}
     if name == "TwoMLPHead":
@@ -54,7 +54,7 @@ def write_box_head(config: ModelConfig) -> Call:
 
 
 def read_mask_head(settings: Settings, config: dict[str, Any]) -> None:
-    """The convolutions, and the channels between them and the masks."""
+    """Read the convolutions, and the channels between them and the masks."""
     values, name = settings.values, settings.values.get("mask_head.type")
     config |= {"mask.convs": 4, "mask.dim": _MASK_DIM, "mask.norm": "none"}
     if name == "MaskRCNNHeads":
@@ -91,7 +91,7 @@ def write_mask_head(config: ModelConfig) -> Call:
 
 
 def read_classes(settings: Settings) -> None:
-    """Number of classes, which stands in the predictors where these are given."""
+    """Read the number of classes, which may be given in the predictors."""
     values = settings.values
     counts = {
         values[key]
@@ -99,13 +99,14 @@ def read_classes(settings: Settings) -> None:
         if values.get(key) is not None
     }
     if len(counts) > 1:
-        settings.problem("num_classes", f"the numbers of classes are {', '.join(map(repr, counts))}")
+        text = f"the numbers of classes are {', '.join(map(repr, counts))}; supported: the same everywhere"
+        settings.problem("num_classes", text)
     elif counts:
         values["num_classes"] = counts.pop()
 
 
 def write_predictors(config: ModelConfig) -> Call:
-    """The last layers where the constructor's own have another width; ``num_classes`` goes to them then."""
+    """Write the last layers if the constructor's have another width; they then take ``num_classes``."""
     classes, side = config.num_classes + 1, config.box.pool.size
     last = config.box.fc_dim
     if not config.box.fcs:
@@ -127,7 +128,7 @@ def write_predictors(config: ModelConfig) -> Call:
 
 
 def _equal_widths(settings: Settings, key: str, widths: Any) -> bool:
-    """Whether there are layers; they have to be alike."""
+    """Whether there are layers, which must have equal widths."""
     if widths == ():
         return False
     if not isinstance(widths, tuple) or len(set(widths)) != 1 or type(widths[0]) is not int or widths[0] < 1:

@@ -30,7 +30,7 @@ LIBRARY = Library(
         ),
         (
             lambda c: not c.box.convs and c.box.fcs != 2,
-            "its box head has not two fully connected layers",
+            "its box head does not have two fully connected layers",
         ),
     ),
     limits=(),

@@ -1,6 +1,6 @@
-"""The arguments of torchvision's ``MaskRCNN`` and ``FasterRCNN``, as tables that are read in both directions.
+"""The arguments of torchvision's ``MaskRCNN`` and ``FasterRCNN``, as tables that are used in both directions.
 
-A part that is built by a call of its own has its arguments behind a dot: "rpn_head.conv_depth". Source: the
+Arguments of a part's own constructor follow a dot: "rpn_head.conv_depth". Source: the
 constructors of ``torchvision/models/detection`` (version 0.29) for names and defaults.
 """
 
@@ -34,19 +34,19 @@ def _read_backbone_norm(value: Any) -> tuple[str, float]:
 
 def _write_backbone_norm(value: tuple[str, float]) -> Code:
     norm, epsilon = value
-    # Batch norm whose statistics alone are fixed is frozen altogether there: the detections are the same.
+    # Batch norm with fixed statistics only is written as frozen: the detections are the same.
     norm = "frozen_bn" if norm == "bn_eval" else norm
     layer = next(name for name, known in _BACKBONE_NORMS.items() if known == norm)
     return Code(f"partial({layer}, eps={float(epsilon)!r})")
 
 
 _ADAPTIVE = Conversion(
-    "-1 or whole numbers from 1 on",
+    "-1 or whole numbers of at least 1",
     lambda value: 0 if value == -1 else whole(1).read(value),
     lambda ratio: ratio or -1,
 )
 _WITH_BACKGROUND = Conversion(
-    "whole numbers from 2 on", lambda value: whole(2).read(value) - 1, lambda classes: classes + 1
+    "whole numbers of at least 2", lambda value: whole(2).read(value) - 1, lambda classes: classes + 1
 )
 
 SETTINGS = (
@@ -123,7 +123,7 @@ MASK_POOL = (
     Setting("mask_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "mask.pool.sampling_ratio"),
 )
 
-# What the constructor makes of a part that is left out.
+# The constructor's defaults for parts that are left out.
 LEFT_OUT = {
     "rpn_anchor_generator": {
         "type": "AnchorGenerator",

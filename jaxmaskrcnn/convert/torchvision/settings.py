@@ -1,8 +1,8 @@
-"""A call of torchvision's constructors as a ModelConfig, and a ModelConfig as such a call.
+"""Convert between calls of torchvision's constructors and ModelConfig.
 
-torchvision has no config files: what a model's weights do not say stands in the arguments of ``MaskRCNN`` or
+torchvision has no config files: settings that the weights do not determine are arguments of ``MaskRCNN`` or
 ``FasterRCNN``. Most arguments are rows of `rows.py`; those of the heads are in `heads.py`. A call is read
-from its syntax tree; nothing of it is run.
+from its syntax tree and never run.
 """
 
 import ast
@@ -26,7 +26,7 @@ from jaxmaskrcnn.names.config_table import (
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
 
 USUAL = ModelConfig().replace(TORCHVISION)
-_LARGEST = 100_000  # characters of a call; one that is written here has some 2,000
+_LARGEST = 100_000  # most characters of a call; those written here have about 2,000
 _IMPORTS = """\
 from functools import partial
 
@@ -40,7 +40,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 """
-# Widths that the library has to be given, though they follow from others.
+# Widths that the library requires, though they follow from others.
 _UNUSED = (
     "rpn_head.in_channels", "rpn_head.num_anchors", "box_head.in_channels", "box_head.input_size",
     "box_predictor.type", "box_predictor.in_channels", "box_predictor.num_classes",
@@ -55,16 +55,16 @@ _READ_IN_HEADS = (
 
 
 def config_from_call(text: str, source: str, training: bool = True) -> ModelConfig:
-    """The configuration of the torchvision model that a piece of Python builds.
+    """Convert Python source that builds a torchvision model to a ModelConfig.
 
     Args:
         text: Imports, and one assignment ``model = MaskRCNN(...)`` or ``FasterRCNN(...)``, as
             `call_of_config` writes them.
-        source: Names it in errors.
-        training: Refuse also what changes training only.
+        source: Its name in errors.
+        training: Whether to also reject unsupported arguments that only affect training.
 
     Raises:
-        UserError: The text is anything else, or has arguments that cannot be reproduced here.
+        UserError: The text is anything else, or has unsupported arguments.
 
     Example:
         >>> config_from_call(call_of_config(USUAL), "the call").mask.convs
@@ -81,17 +81,17 @@ def config_from_call(text: str, source: str, training: bool = True) -> ModelConf
 
 
 def call_of_config(config: ModelConfig) -> str:
-    """The Python that builds a model's torchvision twin, without weights.
+    """Write Python source that builds the same model in torchvision, without weights.
 
     Args:
-        config: Its pixel mean and standard deviation in units of 0..1.
+        config: The configuration, with pixel mean and standard deviation in units of 0..1.
     """
     mask = config.mask is not None
     values = write(_table(mask), config, USUAL)
     values |= dict(zip(rows.ANCHORS, sizes_and_ratios(config), strict=True))
     if config.backbone.depth < 50:  # blocks without groups
         values |= {"backbone.backbone.groups": 1, "backbone.backbone.width_per_group": 64}
-    # What stands in the predictors comes with them.
+    # The predictors' writer adds the number of classes.
     del values["num_classes"]
     for part, usual in rows.LEFT_OUT.items():
         own = {key: value for key, value in values.items() if key.startswith(f"{part}.")}
@@ -135,23 +135,23 @@ def _read(settings: Settings) -> dict[str, Any]:
 
 
 def _arguments(text: str, source: str) -> dict[str, Any]:
-    """The call's arguments by name, and the function's own name as "type"; calls in it likewise."""
+    """Return the call's arguments by name, and the function's name as "type"; nested calls likewise."""
     example = "give imports and model = MaskRCNN(...)"
     if len(text) > _LARGEST:
         raise UserError(
-            f"{source} has {len(text)} characters, which no call of a constructor has; {example}."
+            f"{source} has {len(text)} characters, more than a constructor call can have; {example}."
         )
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise UserError(f"{source} is no valid Python; {example}.") from None
+        raise UserError(f"{source} is not valid Python; {example}.") from None
     statements = [node for node in tree.body if not isinstance(node, ast.ImportFrom)]
     match statements:
         case [ast.Assign(targets=[ast.Name(id="model")], value=ast.Call() as call)]:
             value = _value(call, source)
             if isinstance(value, Mapping) and value["type"] in ("MaskRCNN", "FasterRCNN"):
                 return dict(value)
-    raise UserError(f"{source} is no call of MaskRCNN or FasterRCNN; {example}.")
+    raise UserError(f"{source} is not a call of MaskRCNN or FasterRCNN; {example}.")
 
 
 def _value(node: ast.expr, source: str) -> Any:
@@ -167,6 +167,6 @@ def _value(node: ast.expr, source: str) -> Any:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise UserError(
             f"{source} has something other than plain values and calls with named arguments in line "
-            f"{node.lineno}, and it is read here, not run; write the value out."
+            f"{node.lineno}, but it is read here, not run; write the value out."
         ) from None
     return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Names of a RegNet's arrays in other libraries, and what the arrays show; see `names/layers.py`."""
+"""Names of a RegNet's arrays in other libraries, and settings that arrays imply; see `names/layers.py`."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from jaxmaskrcnn.names.conversions import number, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, Names, Row, weight_and_bias
 
-# The name that each file of such a backbone alone has once. MMDetection's names are those of a ResNet.
+# The name that occurs once in each file of only this backbone. MMDetection's names are a ResNet's.
 STEMS = {"detectron2": "stem.conv.weight", "mmdet": "conv1.weight"}
 MMDET = "RegNet"
 _BODY = "backbone.body."
-# MMDetection's settings, beside those that all of its backbones have, and the networks that it knows by name.
+# MMDetection's settings, in addition to those of all its backbones, and the networks that it knows by name.
 _ARCH = (
     Setting("backbone.arch.w0", MISSING, whole(1), "backbone.w0"),
     Setting("backbone.arch.wa", MISSING, number(), "backbone.wa"),
@@ -36,13 +36,13 @@ _NAMED = {
 
 
 def names(library: str, part: RegNetConfig, source: str, target: str = _BODY) -> Names:
-    """The rows of a library; torchvision's RegNets are other networks.
+    """Return the rows of a library; torchvision's RegNets are different networks.
 
     Args:
         library: "torchvision", "detectron2" or "mmdet".
         part: The backbone.
-        source: What stands before the library's names.
-        target: What stands before the model's paths.
+        source: Prefix of the library's names.
+        target: Prefix of the model's paths.
     """
     if library == "torchvision":
         return Names([], {})
@@ -69,9 +69,9 @@ def names(library: str, part: RegNetConfig, source: str, target: str = _BODY) ->
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """The settings that arrays show; None where there is no RegNet.
+    """Infer settings from arrays; None if there is no RegNet.
 
-    Of a network whose numbers are none of the published ones, only what follows from the arrays.
+    For an unpublished network, only settings that follow from the arrays are returned.
     """
     # A ResNet's stem, of the same name, is 7x7.
     if shapes.get(f"{_BODY}conv1.kernel", ())[:1] != (3,):
@@ -87,7 +87,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers for a model of this configuration."""
     part = config.backbone
     assert isinstance(part, RegNetConfig)
     group = min(part.group_width, part.stages[-1][0])
@@ -105,18 +105,18 @@ def _found(stages, group: int, squeeze: bool, stem: int) -> dict[str, Any]:
 
 
 def describe(part: RegNetConfig) -> str:
-    """The backbone in words.
+    """Describe the backbone in words.
 
     Example:
         >>> describe(RegNetConfig())
-        'RegNetX of the widths 80, 240, 560, 1360'
+        'RegNetX with widths 80, 240, 560, 1360'
     """
     widths = ", ".join(str(width) for width, _ in part.stages)
-    return f"RegNet{'Y' if part.squeeze_ratio else 'X'} of the widths {widths}"
+    return f"RegNet{'Y' if part.squeeze_ratio else 'X'} with widths {widths}"
 
 
 def read_mmdet(settings: Settings, config: dict[str, Any]) -> None:
-    """MMDetection's settings: a network that it knows by name, or its numbers."""
+    """Read MMDetection's settings: the name of a known network, or its numbers."""
     config |= settings.fields(_SETTINGS)
     name = settings.values.pop("backbone.arch", None)
     if name is None:

@@ -1,4 +1,4 @@
-"""Names of a ResNet's arrays in other libraries, and what the arrays show; see `names/layers.py`."""
+"""Names of a ResNet's arrays in other libraries, and settings that arrays imply; see `names/layers.py`."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from jaxmaskrcnn.names.conversions import DETECTRON2_BN, FLAG, choice, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary
 
-# The name that each file of such a backbone alone has once.
+# The name that occurs once in each file of only this backbone.
 STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}
 _BODY = "backbone.body."
-# Detectron2's builders of it, and the kind of neck that each adds.
+# Detectron2's builders of this backbone, and the kind of neck that each adds.
 DETECTRON2 = {"build_resnet_fpn_backbone": "fpn", "build_resnet_backbone": None}
 _DETECTRON2 = (
     Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "backbone.freeze_at"),
@@ -30,7 +30,7 @@ _DETECTRON2 = (
     fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
     fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
 )
-# Without a neck proposals and regions come from one map.
+# Without a neck, proposals and regions come from one feature map.
 _MAP = tuple(
     Setting(key, ("res4",), choice({(f"res{i}",): (i,) for i in range(2, 6)}), "backbone.outputs")
     for key in ("MODEL.RESNETS.OUT_FEATURES", "MODEL.RPN.IN_FEATURES", "MODEL.ROI_HEADS.IN_FEATURES")
@@ -41,13 +41,13 @@ DETECTRON2_KEYS = (*(row.key for row in (*_DETECTRON2, *_MAP, _WIDTH_PER_GROUP))
 
 
 def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) -> Names:
-    """The rows of a library.
+    """Return the rows of a library.
 
     Args:
         library: "torchvision", "detectron2" or "mmdet".
         part: The backbone, a ResNet or one with a ResNet's names.
-        source: What stands before the library's names.
-        target: What stands before the model's paths.
+        source: Prefix of the library's names.
+        target: Prefix of the model's paths.
     """
     block = "layer{stage}.{block}"
     if library == "detectron2":
@@ -58,7 +58,7 @@ def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) 
     )
     if library == "torchvision":
         return table
-    # Group norm has names of its own, which come first: of two rows that could name an array, the first does.
+    # Group norm has different names. They come first, so that they are written where both rows match.
     alias = getattr(part, "norm", None) != "gn"
     group_norm = [
         Row(f"{source}gn1.{{norm}}", f"{target}bn1.{{norm}}", alias=alias),
@@ -87,10 +87,10 @@ def _names(
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """The settings that arrays show; None where there is no ResNet.
+    """Infer settings from arrays; None if there is no ResNet.
 
     Raises:
-        UserError: The ResNet has another number of blocks than each that is known.
+        UserError: The ResNet's numbers of blocks are not those of a known depth.
     """
     if shapes.get(f"{_BODY}conv1.kernel", ())[:1] != (7,):  # of a stem
         return None
@@ -106,7 +106,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
         block = "bottleneck" if deep else "basic"
         raise UserError(
             f"{what} has a ResNet whose stages have {', '.join(map(str, counts))} {block} blocks; "
-            f"known are the depths {', '.join(map(str, STAGE_BLOCKS))}."
+            f"give a ResNet of depth {', '.join(map(str, STAGE_BLOCKS))}."
         )
     width = shapes[f"{_BODY}conv1.kernel"][-1]
     found = {
@@ -127,7 +127,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers for a model of this configuration."""
     part = config.backbone
     assert isinstance(part, ResNetConfig)
     found = {
@@ -137,13 +137,13 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     }
     if part.outputs[-1] < 5:
         found["backbone.outputs"] = part.outputs
-    if part.depth >= 50:  # the others' blocks have no inner width
+    if part.depth >= 50:  # basic blocks have no inner width
         found |= {"backbone.groups": part.groups, "backbone.width_per_group": part.width_per_group}
     return found
 
 
 def describe(part: ResNetConfig) -> str:
-    """The backbone in words.
+    """Describe the backbone in words.
 
     Example:
         >>> describe(ResNetConfig(depth=101, groups=32, width_per_group=8))
@@ -157,14 +157,14 @@ def describe(part: ResNetConfig) -> str:
 
 
 def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
-    """Detectron2's settings of a ResNet.
+    """Read Detectron2's settings of a ResNet.
 
-    ModelConfig has the width of a group in a network whose stem has 64 channels, and the first stage's
-    channels are a choice in Detectron2 and a consequence here.
+    In ModelConfig, a group's width is that of a network whose stem has 64 channels. The first stage's
+    channels are a setting in Detectron2 and follow from the others here.
     """
     config |= settings.fields(_DETECTRON2)
     if config["neck"] is False:
-        # Images are padded to the largest of a batch and no further.
+        # Images are padded to the largest in the batch and no further.
         config |= settings.fields(_MAP) | {"input.pad_divisor": 1}
     stem, depth = config["backbone.width"] or 64, config["backbone.depth"]
     width = settings.get(_WIDTH_PER_GROUP)
@@ -172,7 +172,7 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
         settings.refuse(
             _WIDTH_PER_GROUP.key,
             width,
-            f"a width that times 64 is a multiple of MODEL.RESNETS.STEM_OUT_CHANNELS, {stem}",
+            f"a width for which 64 * width is a multiple of MODEL.RESNETS.STEM_OUT_CHANNELS, {stem}",
         )
     elif width is not None:
         config["backbone.width_per_group"] = width * 64 // stem

@@ -1,4 +1,4 @@
-"""Names of a box head's arrays in other libraries, and what they show; see `names/layers.py`."""
+"""Names of a box head's arrays in other libraries, and settings that they imply; see `names/layers.py`."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from jaxmaskrcnn.names.tables import LINEAR, Names, Row, flattened, weight_and_b
 
 
 def names(library: str, part: BoxConfig) -> Names:
-    """The rows of a library.
+    """Return the rows of a library.
 
     Args:
         library: "torchvision", "detectron2" or "mmdet".
-        part: Says how large the pooled regions are; torchvision's names depend on its convolutions too.
+        part: Determines the size of pooled regions; torchvision's names also depend on its convolutions.
     """
     first = flattened(part.pool.size)
     if library == "torchvision":
@@ -41,7 +41,7 @@ def names(library: str, part: BoxConfig) -> Names:
 
 
 def _torchvision(part: BoxConfig) -> Names:
-    """Two fully connected layers, or convolutions before them; layers are numbered through then."""
+    """Return the rows of two fully connected layers, or of convolutions and them with one numbering."""
     first, head = flattened(part.pool.size), "roi_heads.box_head"
     # Convolutions, flatten, linear, ReLU, linear, ReLU, ...
     number = {str(part.convs + 1 + 2 * i): str(i) for i in range(1, 9)}
@@ -60,7 +60,7 @@ def _torchvision(part: BoxConfig) -> Names:
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """The settings that arrays show."""
+    """Infer settings from arrays."""
     convs = count_layers(shapes, "box_head.convs.{}.conv.kernel")
     fcs = count_layers(shapes, "box_head.fcs.{}.kernel")
     found = {
@@ -78,9 +78,9 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers for a model of this configuration."""
     part, classes = config.box, config.classes
-    # With one class (and no slot for the background) these are the same arrays.
+    # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
     alike = classes.count + classes.offset == 1
     found = {
         "box.convs": part.convs,

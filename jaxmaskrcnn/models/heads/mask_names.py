@@ -1,4 +1,4 @@
-"""Names of a mask head's arrays in other libraries, and what they show; see `names/layers.py`."""
+"""Names of a mask head's arrays in other libraries, and settings that they imply; see `names/layers.py`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _COUNT = {str(i + 1): str(i) for i in range(9)}
 
 
 def names(library: str, part: MaskConfig) -> Names:
-    """The rows of a library."""
+    """Return the rows of a library."""
     if library == "torchvision":
         head, predictor = "roi_heads.mask_head", "roi_heads.mask_predictor"
         rows = [
@@ -40,7 +40,7 @@ def names(library: str, part: MaskConfig) -> Names:
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """The settings that arrays show; None where there is no such head."""
+    """Infer settings from arrays; None if there is no mask head."""
     if "mask_head.logits.bias" not in shapes:
         return None
     return {
@@ -52,10 +52,10 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers for a model of this configuration."""
     part, classes = config.mask, config.classes
     assert part is not None
-    # With one class (and no slot for the background) these are the same arrays.
+    # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
     alike = classes.count + classes.offset == 1
     return {
         "mask.convs": part.convs,

@@ -1,4 +1,4 @@
-"""Names of a ResNet's last stage where it works on regions; see `names/layers.py`."""
+"""Names of a ResNet's last stage that is applied to regions; see `names/layers.py`."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ _STAGES = {"detectron2": {"5": "4"}, "torchvision": {"4": "4"}, "mmdet": {"4": "
 
 
 def names(library: str, part: Res5Config, backbone: ResNetConfig | None) -> Names:
-    """The rows of a library; torchvision has no such models.
+    """Return the rows of a library; torchvision has no such models.
 
     Args:
         library: "torchvision", "detectron2" or "mmdet".
         part: The trunk.
-        backbone: The ResNet that it is the last stage of; None for another backbone.
+        backbone: The ResNet whose last stage it is; None for another backbone.
     """
     if library not in _SOURCES or not isinstance(backbone, ResNetConfig):
         return Names([], {})
@@ -28,7 +28,7 @@ def names(library: str, part: Res5Config, backbone: ResNetConfig | None) -> Name
 
 
 def of_backbone(library: str, part: Res5Config, backbone: ResNetConfig) -> Names:
-    """The rows in a file of a whole ResNet alone."""
+    """Return the rows in a file of only a complete ResNet."""
     return _stage(library, backbone, "")
 
 
@@ -38,17 +38,17 @@ def _stage(library: str, backbone: ResNetConfig, source: str) -> Names:
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """Nothing but that there is such a stage; None where there is none."""
+    """Return {} if there is such a stage, which has no settings; None if there is none."""
     return {} if "trunk.layer4.0.conv1.kernel" in shapes else None
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers for a model of this configuration."""
     return {}
 
 
 def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
-    """What Detectron2's heads behind the stage have: no layers before the predictors, and one pooler."""
+    """Read the settings of Detectron2's heads after the stage: only predictors, and a shared pooler."""
     if config.get("neck") is not False:
         given = settings.values.get("MODEL.BACKBONE.NAME")
         settings.refuse("MODEL.BACKBONE.NAME", given, f"'build_resnet_backbone' with {DETECTRON2!r}")

@@ -1,4 +1,4 @@
-"""Names of a pyramid's arrays in other libraries, and what the arrays show; see `names/layers.py`."""
+"""Names of a pyramid's arrays in other libraries, and settings that arrays imply; see `names/layers.py`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxmaskrcnn.names.conversions import DETECTRON2_NORM, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, mmdet_norm_rows, norm_of
 from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
-# What stands before the names of a backbone in front of such a neck.
+# Prefixes of the names of a backbone with this neck.
 BACKBONE = {"torchvision": "backbone.body.", "detectron2": "backbone.bottom_up.", "mmdet": "backbone."}
 _FIRST = "backbone.fpn.inner_blocks.0"
 _PYRAMID_IN = ("res2", "res3", "res4", "res5")
@@ -26,7 +26,7 @@ DETECTRON2_KEYS = tuple(row.key for row in _DETECTRON2)
 
 
 def names(library: str, part: FPNConfig) -> Names:
-    """The rows of a library."""
+    """Return the rows of a library."""
     target = "backbone.fpn.{part}_blocks.{i}"
     if library == "torchvision":
         source = "backbone.fpn.{part}_blocks.{i}"
@@ -51,26 +51,26 @@ def names(library: str, part: FPNConfig) -> Names:
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """The settings that arrays show; None where there is no pyramid."""
+    """Infer settings from arrays; None if there is no pyramid."""
     if f"{_FIRST}.conv.kernel" not in shapes:
         return None
     return {"neck.channels": shapes[f"{_FIRST}.conv.kernel"][-1], "neck.norm": norm_of(shapes, _FIRST)}
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
-    """What `read_structure` finds in the arrays of a model of this configuration."""
+    """Return what `read_structure` infers for a model of this configuration."""
     part = config.neck
     assert isinstance(part, FPNConfig)
     return {"neck.channels": part.channels, "neck.norm": part.norm}
 
 
 def describe(part: FPNConfig) -> str:
-    """The neck in words."""
-    return f"a pyramid of {part.channels} channels"
+    """Describe the neck in words."""
+    return f"a pyramid with {part.channels} channels"
 
 
 def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
-    """Detectron2's settings of a pyramid."""
+    """Read Detectron2's settings of a pyramid."""
     config |= settings.fields(_DETECTRON2)
 
 
