@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import write_json
 
@@ -21,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", help="folder for metrics.json and detections.json")
     add("--batch_size", type=int, default=1, help="images computed at a time, over all devices")
     add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
+    add(
+        "--crowd", choices=CROWD, default="ignore",
+        help="what annotations with 'iscrowd': 1 are: regions that are not scored, objects, or nothing",
+    )  # fmt: skip
+    add("--class_name", default="", help="the only class, which all objects get")
     add("--cache_dir", help="folder that keeps the prepared records for the next run")
     add("--coordinator_address", help="with several processes: host:port of process 0")
     add("--num_processes", type=int, help="number of processes")
@@ -66,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.cache_dir or temporary,
             arguments.on_error,
             masks=False,
+            reading=Reading(arguments.crowd, arguments.class_name),
         )
         metrics, detections = evaluate(
             model, source, DataConfig(eval_batch_size=arguments.batch_size), progress=is_first()

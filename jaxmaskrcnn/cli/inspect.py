@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file
 
@@ -20,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=12, help="number of images in that picture; 0 draws none")
     add("--seed", type=int, default=0, help="seed of the sample")
     add("--json", action="store_true", help="print everything as json")
+    add(
+        "--crowd", choices=CROWD, default="ignore",
+        help="what annotations with 'iscrowd': 1 are: regions that are not learned, objects, or nothing",
+    )  # fmt: skip
+    add("--class_name", default="", help="the only class, which all objects get")
     add("--boxes_only", action="store_true", help="for a model without a mask head: no masks needed")
     add(
         "--skip_decoding", action="store_true",
@@ -56,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         masks=not arguments.boxes_only,
         decode=not arguments.skip_decoding,
         data=DataConfig(min_sizes=(arguments.min_size,), max_size=arguments.max_size),
+        reading=Reading(arguments.crowd, arguments.class_name),
         progress=sys.stderr.isatty(),
     )
     sheet = None

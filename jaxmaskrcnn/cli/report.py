@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import check_image_folder, complete_file
 
@@ -15,6 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="COCO-format json")
     parser.add_argument("--images", required=True, help="its image folder")
     parser.add_argument("--output", required=True, help=f"folder for {PAGE}")
+    parser.add_argument(
+        "--crowd", choices=CROWD, default="ignore",
+        help="what annotations with 'iscrowd': 1 are: regions that are not scored, objects, or nothing",
+    )  # fmt: skip
+    parser.add_argument("--class_name", default="", help="the only class, which all objects get")
     parser.add_argument(
         "--score_threshold", type=float, default=0.5,
         help="detections with a lower score are left out of counts, confusion matrix and pictures",
@@ -43,31 +49,28 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.images)
     check_image_folder(folder, "check --images")
     # Imported here, so that a wrong setting is reported at once.
-    from jaxmaskrcnn.evaluation.coco import GroundTruth
-    from jaxmaskrcnn.report.load import read_annotations, read_detections
+    from jaxmaskrcnn.report.load import read_files
     from jaxmaskrcnn.report.page import Picture, make_page
     from jaxmaskrcnn.report.pictures import draw_pair
     from jaxmaskrcnn.report.ranking import worst_and_best
     from jaxmaskrcnn.report.results import compute
 
-    content = read_annotations(arguments.annotations)
-    detections = read_detections(arguments.detections, content, arguments.annotations)
-    ground_truth = GroundTruth(content)
+    reading = Reading(arguments.crowd, arguments.class_name)
+    detections, ground_truth = read_files(arguments.detections, arguments.annotations, folder, reading)
     results = compute(ground_truth, detections, arguments.score_threshold)
 
     worst, best = worst_and_best(results.outcomes, arguments.pictures)
-    images = {image["id"]: image for image in content["images"]}
     objects = {entry["id"]: entry for entry in ground_truth.objects("bbox")}
     for entry in ground_truth.objects("segm"):
         objects[entry["id"]] = objects[entry["id"]] | {"segmentation": entry["segmentation"]}
     pictures = []
     for i in (*worst, *best):
-        image = images[results.samples[i].image_id]
+        image = ground_truth.images[results.samples[i].image_id]
         pair = draw_pair(
             image, folder, results.samples[i], results.matches[i], results.image_errors[i],
             objects, detections, results.names, results.score_threshold,
         )  # fmt: skip
-        pictures.append(Picture(i, image["file_name"], pair))
+        pictures.append(Picture(i, image.file_name, pair))
 
     title = f"{Path(arguments.detections).name} on {Path(arguments.annotations).name}"
     sources = f"{arguments.detections} on {arguments.annotations}, images in {arguments.images}"

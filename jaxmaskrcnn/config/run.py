@@ -31,6 +31,8 @@ class DataConfig:
     eval_images: str = ""
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
     on_error: str = "stop"  # stop | skip: invalid annotations are logged, counted and left out
+    crowd: str = "ignore"  # ignore | objects | drop: what annotations with "iscrowd": 1 are
+    class_name: str = ""  # the only class, which all objects get; "": the json's categories
     keep_empty: bool = True  # train on images without objects
 
     batch_size: int = 2  # images per step over all devices

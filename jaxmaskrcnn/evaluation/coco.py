@@ -1,15 +1,17 @@
 """COCO box and mask average precision.
 
-The numbers are computed by pycocotools. This module completes annotations that pycocotools cannot handle (no
-``info``, no ``area``, no ``iscrowd``, an annotation with id 0, no detections at all) and converts its arrays
-to a dictionary and a table.
+The numbers are computed by pycocotools. Annotations are read by the reader of training
+(`parse_annotations`), so that what is scored is what was learned; this module gives pycocotools what it
+needs (new ids, since it takes a match with the id 0 for none) and converts its arrays to a dictionary and a
+table.
 """
 
+import collections
 import contextlib
 import io
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,10 @@ from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from jaxmaskrcnn.data.coco.annotations import load_json
-from jaxmaskrcnn.data.rle import check_counts, uncompressed_to_counts
+from jaxmaskrcnn.data.coco.annotations import parse_annotations
+from jaxmaskrcnn.data.coco.load import check_content, load_json
+from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
@@ -46,87 +50,116 @@ _STATS = (
 class GroundTruth:
     """COCO annotations, prepared once so that detections can be scored against them any number of times.
 
-    Annotations get new ids from 1 on, because COCOeval treats a match with the id 0 as no match. A
-    missing box, area or ``iscrowd`` is derived from the mask or box.
+    They are read as training reads them: what training leaves out is not scored. Annotations get new ids
+    from 1 on, because COCOeval treats a match with the id 0 as no match.
 
     Args:
         annotations: Path of a COCO-format json, or its content.
-        on_error: "stop" refuses a mask of another size than its image; "skip" leaves the mask out
-            with a warning, as the data pipeline leaves out the object.
+        on_error: "stop" refuses a mask of another size than its image; "skip" leaves the object out. All
+            other objects that cannot be used are left out with a warning in both cases.
+        folder: The image folder, where the sizes of images that the json lacks are read.
+        reading: What crowd regions are, and whether all objects get one class.
+        sizes: Height and width by image id; images that it lacks are not scored. None takes the json's.
+        masks: Whether objects without a mask are left out.
+        tell: Whether to log what was left out and what was read in another spelling.
 
     Attributes:
         categories: All categories in ascending order of their ids.
+        image_ids: Ids of the images that are scored.
+        images: The images that are scored by id, with their objects and file names as they were found.
         has_masks: Whether any object has a mask.
+        notes: What was read although it is not written as COCO writes it: sentences without a full stop.
 
     Raises:
         UserError: The file is missing or holds no COCO annotations, or a mask has another size than
             its image.
     """
 
-    def __init__(self, annotations: str | pathlib.Path | dict, on_error: str = "stop"):
+    def __init__(
+        self,
+        annotations: str | pathlib.Path | dict,
+        on_error: str = "stop",
+        *,
+        folder: pathlib.Path | None = None,
+        reading: Reading | None = None,
+        sizes: Mapping[int, tuple[int, int]] | None = None,
+        masks: bool = False,
+        tell: bool = True,
+    ):
         if isinstance(annotations, dict):
-            content, name = annotations, "The annotations"
+            path = pathlib.Path("The annotations")
+            content = check_content({"categories": [], **annotations}, path)
         else:
-            content, name = load_json(pathlib.Path(annotations)), str(annotations)
-        categories = {c["id"]: Category(c["id"], str(c.get("name", c["id"]))) for c in content["categories"]}
-        self.categories = tuple(categories[key] for key in sorted(categories))
-        self._images = [{k: i.get(k) for k in ("id", "height", "width")} for i in content["images"]]
+            path = pathlib.Path(annotations)
+            content = load_json(path)
+        problems, objects = AllProblems(), []
+        found = parse_annotations(
+            content, path, folder, problems, masks=masks, reading=reading, sizes=sizes, scoring=True,
+            each=lambda *entry: objects.append(entry),
+        )  # fmt: skip
+        self.categories, self.notes = found.categories, found.notes
+        self._images = [{"id": i.id, "height": i.height, "width": i.width} for i in found.images]
         self._categories = [c._asdict() for c in self.categories]
-        self.image_ids = frozenset(i["id"] for i in self._images)
-        self._sizes = {i["id"]: (i["height"], i["width"]) for i in self._images}
-        boxes, masks = self._prepare(content["annotations"], name, on_error)
-        self.has_masks = bool(masks)
-        self._coco = {"bbox": self._index(boxes), "segm": self._index(masks)}
+        self.images = {image.id: image for image in found.images}
+        self.image_ids = frozenset(self.images)
+        self._sizes = {i.id: (i.height, i.width) if i.height else (None, None) for i in found.images}
+        self._tell(problems, path, on_error, tell)
+        boxes, masked = self._entries(objects)
+        self.has_masks = bool(masked)
+        self._coco = {"bbox": self._index(boxes), "segm": self._index(masked)}
 
-    def _prepare(self, annotations, name, on_error):
-        boxes, masks, unusable, without_mask = [], [], [], []
-        for ann in annotations:
-            segmentation, size = ann.get("segmentation"), self._sizes.get(ann.get("image_id"))
-            other = _other_size(segmentation, size)
-            if other is not None and on_error == "stop":
-                raise UserError(
-                    f"{name}: annotation {ann.get('id')} of image {ann['image_id']} has an RLE of size "
-                    f"{other} (height, width) for an image of {list(size)}; encode it at the image's size, "
-                    "or correct the size of the image."
-                )
-            rle = _to_rle(segmentation, size) if other is None else None
-            box = ann.get("bbox")
-            if ann.get("image_id") not in self._sizes or not box and rle is None:
-                unusable.append(ann.get("id"))
-                continue
-            if not box:
-                box = rle_codec.toBbox(rle).tolist()
-            area = ann.get("area")
-            if area is None:
-                area = box[2] * box[3] if rle is None else float(rle_codec.area(rle))
+    @classmethod
+    def of_source(cls, source) -> "GroundTruth":
+        """The objects of prepared data: those of its images that were written, and read in the same way.
+
+        Args:
+            source: From ``data.records.coco_instances.prepare``.
+        """
+        sizes = dict(zip(map(int, source.image_ids), source.sizes.tolist(), strict=True))
+        return cls(
+            source.annotations,
+            "skip",
+            reading=source.reading,
+            sizes=sizes,
+            masks=source.has_masks,
+            tell=False,
+        )
+
+    def _entries(self, objects) -> tuple[list[dict], list[dict]]:
+        boxes, masked = [], []
+        for image, item, box in objects:
             entry = {
                 "id": len(boxes) + 1,
-                "image_id": ann["image_id"],
-                "category_id": ann.get("category_id"),
-                "iscrowd": int(ann.get("iscrowd") or 0),
-                "area": area,
+                "image_id": image.id,
+                "category_id": self.categories[item.label].id,
+                "iscrowd": int(item.crowd),
+                "area": item.area,
             }
             boxes.append({**entry, "bbox": box})
-            if rle is not None:
-                masks.append({**entry, "segmentation": rle})
-            elif segmentation:
-                without_mask.append(ann.get("id"))
-        if unusable:
-            logger.warning(
-                "%s: %d annotations have no listed image, or neither box nor usable mask: left out (ids %s)",
-                name,
-                len(unusable),
-                ", ".join(map(str, unusable[:10])),
-            )
-        if without_mask:
-            logger.warning(
-                "%s: %d annotations have a box, but a mask that cannot be read: they count for the box AP "
-                "and not for the mask AP (ids %s)",
-                name,
-                len(without_mask),
-                ", ".join(map(str, without_mask[:10])),
-            )
-        return boxes, masks
+            if item.rle:
+                masked.append(
+                    {**entry, "segmentation": {"size": [image.height, image.width], "counts": item.rle}}
+                )
+        return boxes, masked
+
+    @staticmethod
+    def _tell(problems: AllProblems, path: pathlib.Path, on_error: str, tell: bool) -> None:
+        for problem in problems.found:
+            if problem.reason in ("RLE size", "relative boxes", "no categories") and on_error == "stop":
+                raise UserError(f"{problem.message}.")
+        unused = [problem for problem in problems.found if problem.reason != "missing image"]
+        if not tell or not unused:
+            return
+        ids = [str(p.annotation_id or p.image_id) for p in unused]
+        reasons = collections.Counter(problem.reason for problem in unused)
+        logger.warning(
+            "%s: %d images or annotations cannot be used and are not scored (%s; ids %s): %s.",
+            path,
+            len(ids),
+            ", ".join(f"{reason}: {count}" for reason, count in reasons.items()),
+            ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else ""),
+            "; ".join(problem.message for problem in unused[:FEW]),
+        )
 
     def _index(self, annotations) -> COCO:
         coco = COCO()
@@ -268,25 +301,6 @@ def _other_size(segmentation, size):
         return None
     own = segmentation.get("size")
     return None if own is None or np.array_equal(own, size) else own
-
-
-def _to_rle(segmentation, size) -> dict | None:
-    """Converts polygons or any RLE to compressed RLE; None if there is no readable mask."""
-    if not segmentation or size is None:
-        return None
-    try:
-        if isinstance(segmentation, list):
-            return rle_codec.merge(rle_codec.frPyObjects(segmentation, *size))
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            counts = uncompressed_to_counts(counts, *size)
-        else:
-            counts = counts.encode("ascii") if isinstance(counts, str) else counts
-            # With a malformed string the codec would read beyond its end.
-            counts = None if check_counts(counts, *size) else counts
-        return None if counts is None else {"size": list(size), "counts": counts}
-    except Exception:  # the codec raises several types, also plain Exception, for input that it cannot parse
-        return None
 
 
 def unique_names(categories: Sequence[Category]) -> list[str]:

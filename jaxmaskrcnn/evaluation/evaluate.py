@@ -20,6 +20,7 @@ import tqdm
 from flax import nnx
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.transforms import round_up
@@ -70,15 +71,18 @@ class Evaluator:
         progress: bool = True,
         layout: Layout | None = None,
     ):
-        if annotations is None:
-            annotations = source.annotations
         self._layout = Layout() if layout is None else layout
         self._config, self._source = config, source
         size = round_up(data_config.eval_batch_size, self._layout.mesh.size)
         self._data_config = dataclasses.replace(data_config, eval_batch_size=size)
         self._progress = progress
-        self._ground_truth = GroundTruth(annotations, data_config.on_error)
-        path = None if isinstance(annotations, dict) else annotations
+        if annotations is None:
+            self._ground_truth = GroundTruth.of_source(source)
+            path = source.annotations
+        else:
+            reading = Reading(data_config.crowd, data_config.class_name)
+            self._ground_truth = GroundTruth(annotations, data_config.on_error, reading=reading)
+            path = None if isinstance(annotations, dict) else annotations
         self.categories = match_categories(config, self._ground_truth.categories, path)
         self._iou_types: tuple[str, ...] = ("bbox",)
         if config.mask is not None and self._ground_truth.has_masks:

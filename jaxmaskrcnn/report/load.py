@@ -1,6 +1,7 @@
 """Reads and checks the files of a report; every fault is reported in one sentence."""
 
 import json
+import logging
 import math
 import os
 from pathlib import Path
@@ -8,44 +9,75 @@ from typing import Any
 
 from pycocotools import mask as rle_codec
 
-from jaxmaskrcnn.data.coco.annotations import load_json
+from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes, crowd_statements
+from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.objects import is_int
+from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import check_counts
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.evaluation.coco import GroundTruth
+
+log = logging.getLogger(__name__)
 
 
-def read_annotations(path: str | os.PathLike) -> dict:
-    """Reads a COCO-format json whose images and categories have ids.
+def read_files(
+    detections: str | os.PathLike,
+    annotations: str | os.PathLike,
+    folder: Path,
+    reading: Reading | None = None,
+) -> tuple[list[dict], GroundTruth]:
+    """Reads detections and the annotations to score them against.
+
+    An evaluation that skips bad data leaves out images whose files cannot be read. So an image without a
+    detection is left out here as well if its file cannot be read, and this is said.
 
     Args:
-        path: The json.
+        detections: A json list of COCO results.
+        annotations: COCO-format json.
+        folder: Its image folder.
+        reading: What crowd regions are, and whether all objects get one class.
 
     Returns:
-        Its content.
+        The detections, as `read_detections` returns them, and the annotations.
 
     Raises:
-        UserError: The file is missing or is not COCO json, or an id is not a whole number.
+        UserError: A file is missing or cannot be used.
     """
-    content = load_json(Path(path))
-    for key in ("images", "categories"):
-        for number, entry in enumerate(content[key]):
-            if not is_int(entry.get("id")):
-                raise UserError(
-                    f"{path}: entry {number} of {key!r} has the id {entry.get('id')!r}; give it a whole "
-                    "number."
-                )
-    if not content["categories"]:
-        raise UserError(f"{path} lists no categories; list at least one in 'categories'.")
-    return content
+    truth = GroundTruth(annotations, "skip", folder=folder, reading=reading)
+    for note in truth.notes:
+        log.warning("%s.", note)
+    counts = count_classes(truth.categories, truth.images.values())
+    for sentence in crowd_statements(counts, "--crowd"):
+        log.warning("%s: %s.", annotations, sentence)
+    check_learnable(counts, len(truth.images), os.fspath(annotations), "--crowd")
+    found = read_detections(detections, truth, annotations)
+    detected = {entry["image_id"] for entry in found}
+    silent = [image for key, image in truth.images.items() if key not in detected and image.objects]
+    problems = Problems("skip")
+    readable = {image.id for image, _ in readable_images(silent, annotations, folder, problems)}
+    lost = {image.id for image in silent} - readable
+    if lost:
+        problems.tell_rest()
+        log.warning(
+            "%s: images without detections whose files cannot be read are not scored: %d.",
+            annotations,
+            len(lost),
+        )
+        sizes = {key: (image.height, image.width) for key, image in truth.images.items() if key not in lost}
+        truth = GroundTruth(annotations, "skip", folder=folder, reading=reading, sizes=sizes, tell=False)
+    return found, truth
 
 
-def read_detections(path: str | os.PathLike, content: dict, annotations: str | os.PathLike) -> list[dict]:
+def read_detections(
+    path: str | os.PathLike, truth: GroundTruth, annotations: str | os.PathLike
+) -> list[dict]:
     """Reads detections and checks them against the annotations.
 
     Args:
         path: A json list of COCO results: ``image_id``, ``category_id``, ``score`` in 0..1, and
             ``bbox`` (x, y, width, height in pixels) or ``segmentation`` (compressed RLE) or both.
-        content: Content of the annotation file.
+        truth: The annotations.
         annotations: Path of the annotation file, for messages.
 
     Returns:
@@ -56,8 +88,8 @@ def read_detections(path: str | os.PathLike, content: dict, annotations: str | o
             entries have masks.
     """
     entries = _read_list(Path(path))
-    sizes = {i["id"]: [i.get("height"), i.get("width")] for i in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
+    sizes = {key: [image.height, image.width] for key, image in truth.images.items()}
+    categories = {category.id for category in truth.categories}
     checked = []
     for number, entry in enumerate(entries):
         place = f"{path}: detection {number}"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.report.errors import KINDS, ImageErrors
@@ -31,7 +32,7 @@ class Pair(NamedTuple):
 
 
 def draw_pair(
-    image: Mapping[str, Any],
+    image: AnnotatedImage,
     folder: Path,
     sample: Sample,
     match: Match,
@@ -44,7 +45,7 @@ def draw_pair(
     """Draws one image's objects and its detections above a score.
 
     Args:
-        image: The image's entry in the annotations.
+        image: The annotated image.
         folder: Folder of the image files.
         sample: The image.
         match: Its matching.
@@ -85,12 +86,10 @@ def draw_pair(
 
 
 def _read(image, folder) -> np.ndarray:
-    name = image.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise UserError(f"Image {image['id']} of the annotations has no file_name; add one.")
-    height, width = image.get("height"), image.get("width")
-    size = (height, width) if height and width else None
-    return decode_image(folder / name, size=size, name=f"image {image['id']} ({folder / name})")
+    if not image.file_name:
+        raise UserError(f"Image {image.id} of the annotations has no file_name; add one.")
+    path, size = folder / image.file_name, (image.height, image.width)
+    return decode_image(path, size=size if image.height else None, name=f"image {image.id} ({path})")
 
 
 def _text(name: str, word: str) -> str:

@@ -75,7 +75,9 @@ def dry_run(
             setup.make_step(), setup.take_state(), setup.layout.place_batch(batch), key
         )
     before = "a run to continue" if (workdir / "run.json").exists() else "nothing yet"
-    lines = [f"Workdir: {workdir} ({before}); this dry run writes nothing there.", ""]
+    statements = dict.fromkeys(setup.train_source.statements() + setup.eval_source.statements())
+    lines = [f"Note: {sentence}." for sentence in statements] + [""] * bool(statements)
+    lines += [f"Workdir: {workdir} ({before}); this dry run writes nothing there.", ""]
     lines += schedule_lines(config, setup.schedule, plan.steps_per_epoch)
     lines += ["", *_canvas_lines(plan, batches.max_objects, {p.canvas for p in evaluation})]
     lines += ["", *class_lines(setup.train_source, setup.eval_source)]
@@ -159,14 +161,14 @@ def _canvas_lines(plan: TrainPlan, objects: int, evaluation: set[tuple[int, int]
 
 
 def class_lines(train: Source, evaluation: Source) -> list[str]:
-    """The number of images with each class, the rarest class first.
+    """The number of images with an object of each class, the rarest class first.
 
     Args:
         train: Training data.
         evaluation: Evaluation data.
     """
-    counts = np.bincount(train.image_labels[:, 1], minlength=len(train.categories))
-    eval_counts = np.bincount(evaluation.image_labels[:, 1], minlength=len(evaluation.categories))
+    counts = np.bincount(train.learned_labels[:, 1], minlength=len(train.categories))
+    eval_counts = np.bincount(evaluation.learned_labels[:, 1], minlength=len(evaluation.categories))
     by_id = {category.id: eval_counts[i] for i, category in enumerate(evaluation.categories)}
     order = np.argsort(counts, kind="stable")
     lines = ["Images with each class:", f"{'train':>8}  {'eval':>8}  class"]

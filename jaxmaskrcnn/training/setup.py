@@ -14,6 +14,7 @@ from jaxmaskrcnn.checkpoints.fit import check_fits_config
 from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
@@ -181,7 +182,14 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     else:
         raise ConfigError(f"data.source is {data.source!r}; choose one of 'coco', 'shapes'.")
     train, evaluation = (
-        prepare(annotations, images, cache, data.on_error, masks=config.model.architecture.mask is not None)
+        prepare(
+            annotations,
+            images,
+            cache,
+            data.on_error,
+            masks=config.model.architecture.mask is not None,
+            reading=Reading(data.crowd, data.class_name),
+        )  # fmt: skip
         for annotations, images in paths
     )
     for name, source in (("Training", train), ("Evaluation", evaluation)):

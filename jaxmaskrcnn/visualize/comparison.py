@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxmaskrcnn.data.coco.annotations import Problems, load_json, parse_annotations
+from jaxmaskrcnn.data.coco.annotations import parse_annotations
+from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
+from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.visualize.colours import ColourTracker

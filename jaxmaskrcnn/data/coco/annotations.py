@@ -1,152 +1,58 @@
 """Reading and checking COCO-format annotation files.
 
-Every fault of such a file is reported in one sentence that names the file and the annotation or
-image. A data set of a hundred thousand images always has a few, so each problem can also be logged,
-counted and left out.
+Training, evaluation, ``inspect`` and ``report`` all read annotations here, so that they agree in what an
+object is. What can be told in spite of its spelling is read and counted; what cannot is reported in one
+sentence that names the file and the annotation or image. A data set of a hundred thousand images always
+has a few such faults, so each problem can also be logged, counted and left out.
 """
 
-import collections
-import json
-import logging
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, is_int, parse_object
-from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.data.coco.box_forms import Form, box_form
+from jaxmaskrcnn.data.coco.categories import Classes
+from jaxmaskrcnn.data.coco.images import Images
+from jaxmaskrcnn.data.coco.load import load_json as load_json
+from jaxmaskrcnn.data.coco.notes import Notes
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, Object, parse_scored
+from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
+from jaxmaskrcnn.data.coco.problems import Problem as Problem
+from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.structures import Category
 
-log = logging.getLogger(__name__)
+# Called with each usable object: its image, the object, and its box in the json's own numbers.
+Each = Callable[[AnnotatedImage, Object, list[float]], None]
 
 
 class Annotations(NamedTuple):
-    """A checked annotation file: images in ascending order of id."""
+    """A checked annotation file.
+
+    Attributes:
+        categories: In ascending order of id.
+        images: In ascending order of id.
+        notes: What was read although it is not written as COCO writes it: sentences without a full stop.
+    """
 
     categories: tuple[Category, ...]
     images: list[AnnotatedImage]
-
-
-class Problem(NamedTuple):
-    """One problem of a data set.
-
-    Attributes:
-        reason: Short name that problems of this sort are counted under.
-        message: A sentence without its full stop.
-        image_id: Id of the image, where the json gives a usable one.
-        annotation_id: Id of the annotation, where the json gives a usable one.
-    """
-
-    reason: str
-    message: str
-    image_id: int | None = None
-    annotation_id: int | None = None
-
-
-class Problems:
-    """The problems of a data set: collected and then raised, or logged and counted.
-
-    Attributes:
-        skipped: Number of images and annotations left out, by reason.
-        keeps_missing: Whether the annotations of an image whose file is missing are checked too.
-    """
-
-    keeps_missing = False
-
-    def __init__(self, on_error: str):
-        if on_error not in ("stop", "skip"):
-            raise UserError(f"on_error is {on_error!r}; it is 'stop' or 'skip'.")
-        self._skip = on_error == "skip"
-        self._first: str | None = None
-        self.skipped: collections.Counter[str] = collections.Counter()
-
-    def add(
-        self, reason: str, message: str, *, image_id: int | None = None, annotation_id: int | None = None
-    ) -> None:
-        """Records one problem; the arguments are the fields of `Problem`."""
-        self.skipped[reason] += 1
-        if self._skip:
-            log.warning("left out: %s.", message)
-        elif self._first is None:
-            self._first = message
-
-    def refuse(self, reason: str, message: str) -> None:
-        """Records a problem that cannot be left out: raises it, even if others are skipped."""
-        raise UserError(f"{message}.")
-
-    def stop_if_any(self) -> None:
-        """Raises the first problem, with the number of further ones, unless they are skipped."""
-        if self._skip or self._first is None:
-            return
-        others = sum(self.skipped.values()) - 1
-        more = f" (one of {others + 1} problems)" if others else ""
-        raise UserError(f"{self._first}, or set on_error to 'skip' to leave it out{more}.")
-
-
-class AllProblems(Problems):
-    """Collects every problem, for a report of them all; nothing is raised or logged.
-
-    Attributes:
-        found: The problems, in the order in which they were found.
-    """
-
-    keeps_missing = True
-
-    def __init__(self):
-        super().__init__("stop")
-        self.found: list[Problem] = []
-
-    def add(self, reason, message, *, image_id=None, annotation_id=None):
-        self.skipped[reason] += 1
-        self.found.append(Problem(reason, message, image_id, annotation_id))
-
-    def refuse(self, reason, message):
-        self.add(reason, message)
-
-    def stop_if_any(self):
-        pass
-
-
-def load_json(path: Path) -> dict:
-    """Reads a COCO-format json and checks its outer structure.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The content.
-
-    Raises:
-        UserError: The file is missing, or is not json, or not COCO json.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"the annotation file {path} cannot be read ({error.strerror}); check the path."
-        ) from error
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path} holds a {type(content).__name__} where a COCO annotation file holds an object "
-            "with 'images', 'annotations' and 'categories'; give the annotation file (a list is "
-            "usually a file of results)."
-        )
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            found = "no" if key not in content else f"a {type(content[key]).__name__} as"
-            raise UserError(
-                f"{path} has {found} {key!r}; a COCO annotation file has the lists 'images', "
-                "'annotations' and 'categories'."
-            )
-        if not all(isinstance(entry, dict) for entry in content[key]):
-            raise UserError(f"{path} has an entry in {key!r} that is not an object; export it again.")
-    return content
+    notes: tuple[str, ...] = ()
 
 
 def parse_annotations(
-    content: dict, path: Path, images_dir: Path | None, problems: Problems, *, masks: bool = True
+    content: dict,
+    path: Path,
+    images_dir: Path | None,
+    problems: Problems,
+    *,
+    masks: bool = True,
+    reading: Reading | None = None,
+    sizes: Mapping[int, tuple[int, int]] | None = None,
+    scoring: bool = False,
+    consume: Callable[[list], Iterable[dict]] = iter,
+    each: Each | None = None,
 ) -> Annotations:
     """Checks every entry of a COCO-format json and converts it to a common form.
 
@@ -156,52 +62,77 @@ def parse_annotations(
         images_dir: Folder that the file names are relative to; with None the files are not looked for.
         problems: Collects the problems; raises at the end unless problems are skipped.
         masks: Whether every object needs a segmentation.
+        reading: What crowd regions are, and whether all objects get one class.
+        sizes: Height and width of the images to read by id; None reads all of them.
+        scoring: Whether images may lack a file name and a size.
+        consume: Iterates over the annotations; may free them.
+        each: Called with each usable object, in the order of the json.
 
     Returns:
-        The categories in ascending order of id and the usable images with their usable objects.
+        The categories, the usable images with their usable objects, and what is to be said about them.
 
     Raises:
         UserError: There is a problem and ``problems`` is set to stop.
     """
-    categories = _categories(content["categories"], path, problems)
-    labels = {category.id: label for label, category in enumerate(categories)}
-    images, left_out = _images(content["images"], path, images_dir, problems)
-    seen: set[int] = set()
-    for number, entry in enumerate(content["annotations"]):
-        identity = entry.get("id")
-        image_id = entry.get("image_id")
-        if is_int(image_id) and image_id in left_out:
+    reading = (reading or Reading()).check()
+    notes, entries = Notes(), content["annotations"]
+    boxes = _boxes_only(entries, path) if masks else None
+    if boxes is not None:
+        problems.refuse("boxes only", boxes)
+        masks = False
+    classes = Classes(content, path, problems, notes, reading)
+    images = Images(content["images"], path, images_dir, problems, notes, sizes=sizes, scoring=scoring)
+    if not classes.categories:
+        entries = []  # the one problem that has been told is that of every annotation
+    form = _form(entries, images, path, notes, problems)
+    identities = _Identities(entries, notes)
+    for number, entry in enumerate(consume(entries)):
+        image_id = images.ids.of(entry.get("image_id"))
+        if image_id in images.left_out:
             continue
-        image = images.get(image_id) if is_int(image_id) else None
-        place = f"{path}: annotation {identity!r}"
+        image = images.usable.get(image_id)
+        identity = identities.of(entry)
+        place = (
+            f"{path}: annotation {identity}"
+            if entry.get("id")
+            else f"{path}: entry {number} of 'annotations'"
+        )
         try:
-            if not is_int(identity):
-                place = f"{path}: entry {number} of 'annotations'"
-                raise BadAnnotation(
-                    "bad annotation entry", f"has the id {identity!r}; give it a whole number"
-                )
             if image is None:
                 raise BadAnnotation(
                     "unknown image",
-                    f"refers to the image_id {image_id!r}, which 'images' does not list; add the "
+                    f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add the "
                     "image or remove the annotation",
                 )
             place += f" of image {image.id} ({image.file_name})"
-            if identity in seen:
-                raise BadAnnotation(
-                    "duplicate annotation id", "has an id that was used before; make ids unique"
+            item, box = parse_scored(entry, image, classes, masks, identity=identity, notes=notes, form=form)
+            if item.crowd and reading.crowd == "drop":
+                notes.add("crowd regions that are dropped (crowd is 'drop')", f"annotation {identity}")
+                continue
+            if item.crowd and reading.crowd == "objects":
+                notes.add(
+                    "crowd regions that are taken as objects (crowd is 'objects')", f"annotation {identity}"
                 )
-            seen.add(identity)
-            image.objects.append(parse_object(entry, image, labels, masks))
+                item = item._replace(crowd=False)
+            item = identities.checked(item, image)
+            if item is not None:
+                image.objects.append(item)
+                if each is not None:
+                    each(image, item, box)
         except BadAnnotation as bad:
             problems.add(
                 bad.reason,
                 f"{place} {bad.found}",
                 image_id=image.id if image else None,
-                annotation_id=identity if is_int(identity) else None,
+                annotation_id=identity,
             )
     problems.stop_if_any()
-    return Annotations(categories, [images[key] for key in sorted(images)])
+    problems.tell_rest()
+    return Annotations(
+        classes.categories,
+        [images.usable[key] for key in sorted(images.usable)],
+        tuple(notes.sentences(path)),
+    )
 
 
 def read_categories(path: Path) -> tuple[Category, ...]:
@@ -215,63 +146,83 @@ def read_categories(path: Path) -> tuple[Category, ...]:
         >>> read_categories(write_shapes("read_categories", 1, 64, seed=0)[0])[0].name
         'circle'
     """
-    return _categories(load_json(path)["categories"], path, Problems("stop"))
+    problems = Problems("stop")
+    classes = Classes(load_json(path), path, problems, Notes(), Reading())
+    problems.stop_if_any()
+    return classes.categories
 
 
-def _categories(entries: list[dict], path: Path, problems: Problems) -> tuple[Category, ...]:
-    names: dict[int, str] = {}
+class _Identities:
+    """Whole-numbered ids for annotations; nothing else refers to them, so new ones do no harm."""
+
+    def __init__(self, entries: list[dict], notes: Notes):
+        self._notes = notes
+        self._seen: set[int] = set()
+        found = (whole_number(entry.get("id")) for entry in entries)
+        self._next = max((i for i in found if i is not None), default=0) + 1
+
+    def of(self, entry: Mapping) -> int:
+        """The id of an annotation, or a new one where that has none that is a number."""
+        value = entry.get("id")
+        found = whole_number(value)
+        if type(value) is not int:
+            kind = (
+                "annotation ids written as text or floats"
+                if found is not None
+                else ("annotations without an id that is a number, which got new ones")
+            )
+            self._notes.add(kind, repr(value))
+        if found is None:
+            found = self._new()
+        return found
+
+    def checked(self, item: Object, image: AnnotatedImage) -> Object | None:
+        """The object with an id of its own; None if it is a copy of another one with the same id."""
+        if item.id in self._seen:
+            if any(other == item for other in image.objects):
+                self._notes.add(
+                    "annotations listed twice with the same id and content, taken once", f"id {item.id}"
+                )
+                return None
+            self._notes.add("annotations with the id of another one, which got new ids", f"id {item.id}")
+            item = item._replace(id=self._new())
+        self._seen.add(item.id)
+        return item
+
+    def _new(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+
+def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problems: Problems) -> Form | None:
+    """What makes x, y, width and height of the boxes; None where they are that."""
+
+    def size_of(image_id):
+        image = images.usable.get(images.ids.of(image_id))
+        return None if image is None else (image.height, image.width)
+
+    name, form = box_form(entries, size_of)
+    if form is not None:
+        notes.add(f"boxes that are {name}, read as that", f"{entries[0].get('bbox')}", len(entries))
+    elif name:
+        problems.refuse(
+            "relative boxes",
+            f"{path} has boxes of numbers from 0 to 1 only, such as {entries[0].get('bbox')}, and it cannot be told "
+            "whether they begin with a corner or the centre; write x, y, width and height in pixels",
+        )
+    return form
+
+
+def _boxes_only(entries: list[dict], path: Path) -> str | None:
+    """One sentence about a json without masks, in the place of one about each object."""
+    boxes = 0
     for entry in entries:
-        identity = entry.get("id")
-        if not is_int(identity):
-            problems.refuse(
-                "bad category",
-                f"{path} has a category with the id {identity!r}; give every category a whole number",
-            )
-            continue
-        if identity in names:
-            problems.add(
-                "duplicate category id",
-                f"{path}: category id {identity} is used for {names[identity]!r} and for "
-                f"{entry.get('name')!r}; make category ids unique",
-            )
-            continue
-        names[identity] = str(entry.get("name", f"category {identity}"))
-    if not names:
-        raise UserError(f"{path} lists no categories; list at least one in 'categories'.")
-    return tuple(Category(identity, names[identity]) for identity in sorted(names))
-
-
-def _images(
-    entries: list[dict], path: Path, images_dir: Path | None, problems: Problems
-) -> tuple[dict[int, AnnotatedImage], set[int]]:
-    """The usable images by id, and the ids of those that were left out."""
-    images: dict[int, AnnotatedImage] = {}
-    left_out = set()
-    for number, entry in enumerate(entries):
-        identity, name = entry.get("id"), entry.get("file_name")
-        height, width = entry.get("height"), entry.get("width")
-        place = f"{path}: image {identity!r} ({name})"
-        if not is_int(identity):
-            message = f"{path}: entry {number} of 'images' has the id {identity!r}; give it a whole number"
-            problems.add("bad image entry", message)
-            continue
-        if identity in images or identity in left_out:
-            message = f"{place} has an id that was used before; make image ids unique"
-            problems.add("duplicate image id", message, image_id=identity)
-            continue
-        if not isinstance(name, str) or not name:
-            message = f"{path}: image {identity} has no file_name; add one"
-            problems.add("bad image entry", message, image_id=identity)
-        elif not (is_int(height) and is_int(width) and height > 0 and width > 0):
-            message = f"{place} has the height {height!r} and width {width!r}; give its size in pixels"
-            problems.add("bad image entry", message, image_id=identity)
-        else:
-            missing = images_dir is not None and not (images_dir / name).is_file()
-            if missing:
-                message = f"{place} is not in {images_dir}; check the image folder, restore the file"
-                problems.add("missing image", message, image_id=identity)
-            if not missing or problems.keeps_missing:
-                images[identity] = AnnotatedImage(identity, name, height, width, [])
-                continue
-        left_out.add(identity)
-    return images, left_out
+        if entry.get("segmentation"):
+            return None
+        boxes += bool(entry.get("bbox"))
+    if boxes < 2:
+        return None
+    return (
+        f"{path}: all {boxes} objects are boxes without masks, and a Mask R-CNN learns masks; add segmentations, or "
+        "train a Faster R-CNN with --config.model.mask=none (inspect has --boxes_only)"
+    )

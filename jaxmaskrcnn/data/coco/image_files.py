@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from jaxmaskrcnn.data.coco.annotations import Problems
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
+from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.images import ImageSizeError, check_header, check_image
 from jaxmaskrcnn.errors import UserError
 

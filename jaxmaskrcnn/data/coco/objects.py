@@ -1,10 +1,16 @@
 """One annotation of a COCO json, checked and converted to the form in which it is stored."""
 
+import math
 from collections import namedtuple
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from jaxmaskrcnn.data.fields.field import BadAnnotation, is_number
+from jaxmaskrcnn.data.coco.box_forms import Form
+from jaxmaskrcnn.data.coco.fit import fitting_area, fitting_box
+from jaxmaskrcnn.data.coco.notes import Notes
+from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
+from jaxmaskrcnn.data.coco.values import flag, number
+from jaxmaskrcnn.data.fields.field import BadAnnotation
 from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
 
 
@@ -12,13 +18,13 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
     """One annotated object, with a value for each column that the fields store.
 
     Attributes:
-        id: Annotation id in the json.
+        id: Annotation id in the json, or a new one where that has none that can be used.
         label: 0 to the number of categories - 1, in ascending order of category id.
         crowd: True for a region that holds many objects.
-        area: Area in square pixels (from the json, otherwise that of the mask).
+        area: Area in square pixels; `fit` has the rule.
         polygons: The original polygons as json text; empty where the mask came as RLE.
         rle: Compressed COCO RLE of the mask over the whole image; empty where there is none.
-        bbox: XYXY in pixels, clipped to the image.
+        bbox: XYXY in pixels, clipped to the image; `fit` has the rule.
     """
 
     __slots__ = ()
@@ -44,34 +50,115 @@ class AnnotatedImage(NamedTuple):
     objects: list[Object]
 
 
-def parse_object(entry: Mapping, image: AnnotatedImage, labels: dict[int, int], masks: bool) -> Object:
+class Labels(Protocol):
+    """Gives the label of a ``category_id``, or None; a dictionary does."""
+
+    def get(self, category_id: Any, /) -> int | None: ...
+
+
+def parse_object(
+    entry: Mapping,
+    image: AnnotatedImage,
+    labels: Labels,
+    masks: bool,
+    *,
+    identity: int | None = None,
+    notes: Notes | None = None,
+    form: Form | None = None,
+) -> Object:
     """Checks an entry of the json's 'annotations'.
 
     Args:
-        entry: The entry, whose id has been checked.
-        image: The image it belongs to.
+        entry: The entry.
+        image: The image it belongs to; a size of 0 x 0 is not known.
         labels: Label of every category id.
         masks: Whether a segmentation is needed.
+        identity: The annotation's id, if it is not the entry's.
+        notes: Counts what is read although it is not written as COCO writes it.
+        form: Makes x, y, width and height of the json's boxes, where they are something else.
 
     Raises:
         BadAnnotation: The entry cannot be used.
     """
+    return parse_scored(entry, image, labels, masks, identity=identity, notes=notes, form=form)[0]
+
+
+def parse_scored(
+    entry: Mapping,
+    image: AnnotatedImage,
+    labels: Labels,
+    masks: bool,
+    *,
+    identity: int | None = None,
+    notes: Notes | None = None,
+    form: Form | None = None,
+) -> tuple[Object, list[float]]:
+    """An object as `parse_object` returns it, and its box in the json's own numbers where they are taken.
+
+    COCO's protocol compares boxes that are not clipped, so an evaluation takes the second: x, y, width
+    and height in pixels.
+    """
+    identity = entry["id"] if identity is None else identity
+    notes = Notes() if notes is None else notes
+    place = f"annotation {identity}"
     category = entry.get("category_id")
-    if not is_int(category) or category not in labels:
+    label = None if isinstance(category, (list, dict)) else labels.get(category)
+    if label is None:
         raise BadAnnotation(
             "unknown category",
             f"has the category_id {category!r}, which 'categories' does not list; add the category "
             "or correct the annotation",
         )
-    size, columns = (image.height, image.width), {}
+    if type(category) is not int and category is not None:
+        notes.add("category ids of annotations written as text or floats, or as names", place)
+    crowd = _crowd(entry, notes, place)
+    plain = {"bbox": entry.get("bbox"), "segmentation": _segmentation(entry, image, notes, place)}
+    size = (image.height, image.width) if image.height else (math.inf, math.inf)
+    columns: dict[str, Any] = {}
     required = {"masks"} if masks else set()
     for field in FIELDS:
-        columns |= field.parse(entry, size, columns, field.name in required)
-    area = entry.get("area")
-    if not is_number(area):
-        measured = (field.annotated_area(columns, size) for field in FIELDS)
-        area = next(value for value in measured if value is not None)
-    return Object(entry["id"], labels[category], bool(entry.get("iscrowd", 0)), float(area), **columns)
+        if field.name == "boxes":
+            mask = {"size": list(size), "counts": columns["rle"]} if columns["rle"] else None
+            plain["bbox"] = _box(plain["bbox"], mask, size, form, notes, place)
+        columns |= field.parse(plain, size, columns, field.name in required)
+    written = "area" in entry and entry["area"] is not None
+    area = fitting_area(entry.get("area"), mask, columns["bbox"], notes, place, written=written)
+    return Object(identity, label, crowd, area, **columns), plain["bbox"]
+
+
+def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:
+    value = entry.get("iscrowd", 0)
+    crowd = flag(value)
+    if crowd is None:
+        raise BadAnnotation(
+            "bad iscrowd", f"has the iscrowd {value!r}; give 0 for an object, 1 for a crowd region"
+        )
+    if type(value) not in (int, bool):
+        notes.add("values of 'iscrowd' that are text, lists, floats or null, read as what they say", place)
+    if entry.get("ignore") and flag(entry["ignore"]) and not crowd:
+        notes.add(
+            "annotations with 'ignore': 1, which pycocotools and this program take as objects (give 'iscrowd': 1 "
+            "to have them ignored)", place,
+        )  # fmt: skip
+    return crowd
+
+
+def _segmentation(entry: Mapping, image: AnnotatedImage, notes: Notes, place: str) -> Any:
+    value = plain_segmentation(entry.get("segmentation"), notes, place)
+    if not image.height and value:
+        notes.add("masks of images without a size, which are not read", place)
+        return None
+    return value
+
+
+def _box(value: Any, mask, size, form: Form | None, notes: Notes, place: str) -> Any:
+    if form is not None and isinstance(value, list) and len(value) == 4:
+        numbers = [number(side) if not isinstance(side, list) else None for side in value]
+        if None not in numbers:
+            value = form(numbers, size)
+    elif isinstance(value, list) and any(isinstance(side, str) for side in value):
+        notes.add("boxes of texts", place)
+    return fitting_box(value, mask, size, notes, place)
 
 
 def is_int(value) -> bool:

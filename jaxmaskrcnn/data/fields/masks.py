@@ -158,7 +158,7 @@ def _counts(value, height: int, width: int, required: bool) -> bytes:
         )
     if value["size"] != [height, width]:
         raise BadAnnotation(
-            "bad RLE",
+            "RLE size",
             f"has an RLE of size {value['size']!r} (height, width) for an image of "
             f"[{height}, {width}]; encode it at the image's size",
         )

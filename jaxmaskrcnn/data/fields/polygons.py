@@ -179,7 +179,7 @@ def _check_annotation(polygons: list) -> None:
                 f"has a {type(polygon).__name__} where a polygon is expected; its segmentation is a "
                 "list of polygons, each a list x, y, x, y, ...",
             )
-        if not _are_numbers(polygon):
+        if not are_numbers(polygon):
             raise BadAnnotation(
                 "bad polygon", "has a polygon with a value that is not a finite number; correct it"
             )
@@ -195,7 +195,8 @@ def _check_annotation(polygons: list) -> None:
             )
 
 
-def _are_numbers(values: list) -> bool:
+def are_numbers(values: list) -> bool:
+    """Whether all values of a json list are finite numbers (numbers in texts are none)."""
     # Checking values one by one takes longer than drawing the polygon; a finite sum contains no NaN.
     if set(map(type, values)) <= {int, float} and abs(sum(values)) < 1e15:
         return True

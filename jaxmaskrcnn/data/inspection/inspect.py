@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 import tqdm
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.coco.annotations import AllProblems, Annotations, Problem, load_json, parse_annotations
+from jaxmaskrcnn.data.coco.annotations import Annotations, parse_annotations
+from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements, nothing_to_learn
 from jaxmaskrcnn.data.coco.image_files import readable_images
+from jaxmaskrcnn.data.coco.load import load_json
+from jaxmaskrcnn.data.coco.problems import AllProblems, Problem
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.data.inspection.suspicions import same_content, suspicions
@@ -26,6 +30,7 @@ class Inspection(NamedTuple):
         unreadable: Ids of the images whose file is missing or cannot be used.
         summary: Counts and figures that json can hold; see `statistics` and `anchor_fit`.
         hints: Sentences about settings that the figures suggest.
+        statements: Sentences about classes that are mostly crowd regions, without a full stop.
     """
 
     annotations: Annotations
@@ -34,6 +39,7 @@ class Inspection(NamedTuple):
     unreadable: frozenset[int]
     summary: dict[str, Any]
     hints: list[str]
+    statements: list[str]
 
 
 def inspect_annotations(
@@ -44,6 +50,7 @@ def inspect_annotations(
     decode: bool = True,
     model: ModelConfig | None = None,
     data: DataConfig | None = None,
+    reading: Reading | None = None,
     progress: bool = False,
 ) -> Inspection:
     """Checks an annotation file and its images as training does, and counts what they hold.
@@ -55,6 +62,7 @@ def inspect_annotations(
         decode: Whether every image is decoded, or only its size read.
         model: Gives the anchors and limits that the hints are about; None takes the defaults.
         data: Gives the training size that they are about; None takes the defaults.
+        reading: What crowd regions are, and whether all objects get one class.
         progress: Whether to show progress bars.
 
     Returns:
@@ -75,8 +83,10 @@ def inspect_annotations(
         check_image_folder(images_dir)
     problems = AllProblems()
     content = load_json(path)
-    content["annotations"] = _consume(content["annotations"], progress)
-    annotations = parse_annotations(content, path, images_dir, problems, masks=masks)
+    annotations = parse_annotations(
+        content, path, images_dir, problems, masks=masks, reading=reading,
+        consume=lambda entries: _consume(entries, progress),
+    )  # fmt: skip
     found = suspicions(annotations, path)
     missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
     if images_dir is not None:
@@ -86,6 +96,12 @@ def inspect_annotations(
             readable = _counted(readable_images(present, path, images_dir, problems, decode=decode), bar)
             found += same_content(readable, path)
     unreadable = missing | {p.image_id for p in problems.found if p.reason in ("image size", "corrupt image")}
+    counts = count_classes(
+        annotations.categories, [image for image in annotations.images if image.id not in unreadable]
+    )
+    nothing = nothing_to_learn(counts, len(annotations.images), str(path)) if annotations.categories else None
+    if nothing:
+        problems.add("nothing to learn", nothing)
     table = make_table(annotations)
     summary = {
         "annotations": str(path),
@@ -96,8 +112,9 @@ def inspect_annotations(
         "suspicion_counts": dict(collections.Counter(entry.reason for entry in found)),
     }
     return Inspection(
-        annotations, problems.found, found, frozenset(unreadable), summary, hints(summary, model)
-    )
+        annotations, problems.found, found, frozenset(unreadable), summary, hints(summary, model),
+        [f"{path}: {sentence}" for sentence in crowd_statements(counts)],
+    )  # fmt: skip
 
 
 def _consume(entries: list, progress: bool) -> Iterator:

@@ -4,11 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from jaxmaskrcnn.data.coco.annotations import Problem
+from jaxmaskrcnn.data.coco.problems import FEW, Problem
 from jaxmaskrcnn.data.inspection.inspect import Inspection
 
 _BAR = 40  # characters of the longest bar
-_FEW = 5  # suspicions that are listed for each reason
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
@@ -20,6 +19,8 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
     return {
         "usable": not inspection.problems,
         **inspection.summary,
+        "statements": inspection.statements,
+        "notes": list(inspection.annotations.notes),
         "hints": inspection.hints,
         "problems": [problem._asdict() for problem in inspection.problems],
         "suspicions": [problem._asdict() for problem in inspection.suspicions],
@@ -27,13 +28,21 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
 
 
 def as_text(inspection: Inspection) -> str:
-    """The findings as text: figures, hints, suspicions, and every problem at the end.
+    """The findings as text: figures, hints, suspicions, and problems at the end, a few of each kind.
 
     Args:
         inspection: As returned by `inspect_annotations`.
     """
     summary = inspection.summary
-    parts = [_head(summary), _classes(summary), _sizes(summary), _per_image(summary), _training(summary)]
+    parts = [[f"Note: {sentence}." for sentence in inspection.statements]]
+    parts += [_head(summary), _classes(summary), _sizes(summary), _per_image(summary), _training(summary)]
+    if inspection.annotations.notes:
+        parts.append(
+            [
+                "Read, although it is written in another way",
+                *(f"  {n}." for n in inspection.annotations.notes),
+            ]
+        )
     if inspection.hints:
         parts.append(["Hints", *(f"  {hint}" for hint in inspection.hints)])
     if inspection.suspicions:
@@ -139,9 +148,9 @@ def _suspicions(found: list[Problem]) -> Iterator[str]:
     yield "Worth a look (training takes it as it is)"
     for reason, entries in by_reason.items():
         yield f"  {reason}: {len(entries)}"
-        yield from (f"    {entry.message}" for entry in entries[:_FEW])
-        if len(entries) > _FEW:
-            yield f"    and {len(entries) - _FEW} more; --json lists all"
+        yield from (f"    {entry.message}" for entry in entries[:FEW])
+        if len(entries) > FEW:
+            yield f"    and {len(entries) - FEW} more; --json lists all"
 
 
 def _problems(inspection: Inspection) -> Iterator[str]:
@@ -151,7 +160,13 @@ def _problems(inspection: Inspection) -> Iterator[str]:
         return
     counts = ", ".join(f"{reason}: {count}" for reason, count in inspection.summary["problem_counts"].items())
     yield f"{_number(len(found), 'problem', 'problems')} ({counts})"
-    yield from (f"  {problem.message}." for problem in found)
+    by_reason: dict[str, list[Problem]] = defaultdict(list)
+    for problem in found:
+        by_reason[problem.reason].append(problem)
+    for reason, entries in by_reason.items():
+        yield from (f"  {problem.message}." for problem in entries[:FEW])
+        if len(entries) > FEW:
+            yield f"  and {len(entries) - FEW} more ({reason}); --json lists all"
 
 
 def _number(count: int, one: str, many: str) -> str:

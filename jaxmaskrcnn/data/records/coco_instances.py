@@ -19,9 +19,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxmaskrcnn.data.coco.annotations import Problems, load_json, parse_annotations
+from jaxmaskrcnn.data.coco.annotations import parse_annotations
+from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes
 from jaxmaskrcnn.data.coco.image_files import readable_images
+from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
+from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.fields.table import COLUMNS, RECORD_FORMAT
 from jaxmaskrcnn.data.records.fingerprint import content_hash
 from jaxmaskrcnn.data.records.source import SPLIT, Source, quiet, write_index
@@ -42,12 +46,16 @@ class CocoConfig(tfds.core.BuilderConfig):
         images: Folder that the json's file names are relative to.
         on_error: "stop" at the first problem, or "skip" unusable images and annotations.
         masks: Whether every object needs a segmentation.
+        reading: What crowd regions are, and whether all objects get one class.
+        allow_empty: Whether a data set without any object is accepted.
     """
 
     annotations: str = ""
     images: str = ""
     on_error: str = "stop"
     masks: bool = True
+    reading: Reading = Reading()
+    allow_empty: bool = False
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -89,7 +97,12 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             path, images_dir = Path(config.annotations), Path(config.images)
             problems = Problems(config.on_error)
             content = load_json(path)
-            annotations = parse_annotations(content, path, images_dir, problems, masks=config.masks)
+            annotations = parse_annotations(
+                content, path, images_dir, problems, masks=config.masks, reading=config.reading
+            )
+            if annotations.images and not config.allow_empty:
+                counts = count_classes(annotations.categories, annotations.images)
+                check_learnable(counts, len(annotations.images), os.fspath(path))
             self._parsed = annotations, problems
         return self._parsed
 
@@ -148,11 +161,15 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                     "objects": [_features(item) for item in image.objects],
                 },
             )
+        problems.tell_rest()
         if not self.written:
             raise UserError(
                 f"{self.builder_config.annotations} leaves no usable image; correct the file or the "
                 f"image folder ({self.builder_config.images})."
             )
+        if not config.allow_empty:
+            counts = count_classes(annotations.categories, self.written)
+            check_learnable(counts, len(self.written), config.annotations)
 
 
 def _feature(column):
@@ -177,6 +194,8 @@ def prepare(
     on_error: str = "stop",
     *,
     masks: bool = True,
+    reading: Reading | None = None,
+    allow_empty: bool = False,
 ) -> Source:
     """Opens a COCO-format data set, writing its records first when they are not there yet.
 
@@ -192,13 +211,17 @@ def prepare(
         on_error: "stop" raises at a problem; "skip" logs it, counts it in ``Source.skipped`` and
             leaves the annotation or image out.
         masks: Whether every object needs a segmentation; False for boxes only.
+        reading: What crowd regions are, and whether all objects get one class (``data.crowd`` and
+            ``data.class_name``).
+        allow_empty: Whether a data set without any object is accepted, of which nothing can be learned.
 
     Returns:
-        The data set, by index.
+        The data set, by index. What was read although it is not written as COCO writes it, and classes
+        that are mostly crowd regions, are logged as warnings each time.
 
     Raises:
         UserError: The json or an image has a problem and ``on_error`` is "stop", or nothing
-            usable remains.
+            usable remains, or no object.
 
     Example:
         >>> from jaxmaskrcnn.data import write_shapes
@@ -208,13 +231,15 @@ def prepare(
     """
     annotations, images, cache_dir = Path(annotations), Path(images), Path(cache_dir)
     Problems(on_error)  # a wrong setting is reported before anything is read
+    reading = (reading or Reading()).check()
     check_image_folder(images)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
-    name = f"{annotations.stem}-{content_hash(annotations, images, root, [RECORD_FORMAT, on_error, masks])}"
+    settings = [RECORD_FORMAT, on_error, masks, *reading, allow_empty]
+    name = f"{annotations.stem}-{content_hash(annotations, images, root, settings)}"
     final = root / name / _VERSION
     if final.is_dir():
-        return Source(final)
+        return _told(Source(final))
     with _lock(root / f".{name}.lock"):
         if not final.is_dir():
             config = CocoConfig(
@@ -223,9 +248,18 @@ def prepare(
                 images=os.fspath(images),
                 on_error=on_error,
                 masks=masks,
+                reading=reading,
+                allow_empty=allow_empty,
             )
             _build(config, root)
-    return Source(final)
+    return _told(Source(final))
+
+
+def _told(source: Source) -> Source:
+    """Logs what has to be known about a data set before it is used."""
+    for sentence in source.statements():
+        log.warning("%s.", sentence)
+    return source
 
 
 def _build(config: CocoConfig, root: Path) -> None:
@@ -246,6 +280,8 @@ def _build(config: CocoConfig, root: Path) -> None:
             annotations=config.annotations,
             images_dir=config.images,
             has_masks=config.masks,
+            reading=config.reading,
+            notes=annotations.notes,
         )
         try:
             built.rename(root / config.name)

@@ -5,7 +5,8 @@ import json
 import os
 from pathlib import Path
 
-from jaxmaskrcnn.data.coco.annotations import load_json
+from jaxmaskrcnn.data.coco.file_names import FileNames, written_names
+from jaxmaskrcnn.data.coco.load import check_content, load_json, parse_json
 
 
 def content_hash(annotations: Path, images: Path, memory: Path, settings: list) -> str:
@@ -26,28 +27,34 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
     digest = hashlib.sha1()
     names = _referenced_files(annotations, memory, digest)
     digest.update(json.dumps([*settings, os.fspath(images.resolve())]).encode())
-    for name in names:
+    files = FileNames(images)
+    for written in names:
+        name = written[0]
         try:
             status = (images / name).stat()
-            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        except OSError:
-            digest.update(f"{name}\0missing\n".encode())
+        except (OSError, ValueError):
+            found = files.find(dict(zip(("file_name", "coco_url"), written, strict=False))).name
+            status = None if found is None else (images / found).stat()
+            name = f"{name}\0{found}"
+        state = "missing" if status is None else f"{status.st_size}\0{status.st_mtime_ns}"
+        digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
 
 
-def _referenced_files(annotations: Path, memory: Path, digest) -> list[str]:
-    """The image files a json names, cached under its hash because parsing a large json takes seconds."""
+def _referenced_files(annotations: Path, memory: Path, digest) -> list[list[str]]:
+    """How a json names each image file, cached under its hash because parsing a large json takes seconds."""
     try:
         data = annotations.read_bytes()
     except OSError:
         load_json(annotations)  # raises the sentence for a missing file
         raise
     digest.update(data)
-    remembered = memory / f".files-{digest.hexdigest()[:16]}.json"
+    remembered = memory / f".names-{digest.hexdigest()[:16]}.json"
     if remembered.is_file():
         return json.loads(remembered.read_text())
-    content = load_json(annotations)
-    names = sorted({e["file_name"] for e in content["images"] if isinstance(e.get("file_name"), str)})
+    content = check_content(parse_json(data, annotations), annotations)
+    written = map(written_names, content["images"])
+    names = sorted(map(list, {tuple(names) for names in written if names}))
     temporary = remembered.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(names))
     temporary.replace(remembered)

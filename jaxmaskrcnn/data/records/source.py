@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxmaskrcnn.data.coco.crowd import ClassCount, count_classes, crowd_statements
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.rle import decode_masks
@@ -98,8 +100,12 @@ class Source:
             polygons. Neither counts crowd regions.
         image_labels: int32 [P, 2], the distinct pairs of a position and a label that occurs there,
             crowd regions included.
+        learned_labels: int32 [P, 2], the same without crowd regions.
         skipped: Number of images and annotations left out, by reason.
         has_masks: Whether every object has a mask.
+        reading: What crowd regions are, and whether all objects got one class.
+        notes: What was read although it is not written as COCO writes it: sentences without a full stop.
+        class_counts: Number of objects and of crowd regions of each category.
     """
 
     def __init__(self, directory: str | os.PathLike):
@@ -109,8 +115,14 @@ class Source:
         self.images: str = description["images"]
         self.has_masks: bool = description["has_masks"]
         self.skipped: dict[str, int] = description["skipped"]
+        self.reading = Reading(**description["reading"])
+        self.notes: tuple[str, ...] = tuple(description["notes"])
         self.file_names: tuple[str, ...] = tuple(description["file_names"])
         self.categories = tuple(Category(*entry) for entry in description["categories"])
+        self.class_counts = [
+            ClassCount(category, *counts)
+            for category, counts in zip(self.categories, description["class_counts"], strict=True)
+        ]
         with np.load(self.directory / _ARRAYS) as arrays:
             self.image_ids = arrays["image_ids"]
             self.sizes = arrays["sizes"]
@@ -118,6 +130,7 @@ class Source:
             self.crowd_counts = arrays["crowd_counts"]
             self.counts = {name: arrays[name] for field in FIELDS for name in field.COUNTS}
             self.image_labels = arrays["image_labels"]
+            self.learned_labels = arrays["learned_labels"]
         self._records = None
 
     def __getstate__(self):
@@ -128,6 +141,15 @@ class Source:
 
     def __repr__(self) -> str:
         return f"Source({len(self)} images of {self.annotations})"
+
+    def statements(self) -> list[str]:
+        """What has to be known before the data are used: sentences without a full stop.
+
+        Classes that are mostly crowd regions come first, then what was read in another spelling.
+        """
+        return [f"{self.annotations}: {text}" for text in crowd_statements(self.class_counts)] + list(
+            self.notes
+        )
 
     def largest_counts(self) -> dict[str, int]:
         """The largest value of each figure in ``counts``; 0 for an empty data set."""
@@ -169,7 +191,9 @@ class Source:
         return self._records
 
 
-def write_index(directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks) -> None:
+def write_index(
+    directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks, reading, notes
+) -> None:
     """Writes the index that ``Source`` needs beside the records.
 
     Args:
@@ -180,6 +204,8 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
         annotations: Path of the json.
         images_dir: Path of the image folder.
         has_masks: Whether every object has a mask.
+        reading: What crowd regions are, and whether all objects got one class.
+        notes: Sentences about what was read in another spelling.
     """
     crowds = [sum(item.crowd for item in image.objects) for image in images]
     totals = [len(image.objects) for image in images]
@@ -187,7 +213,7 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
         {name: count for field in FIELDS for name, count in field.count(image.objects).items()}
         for image in images
     ]
-    pairs = [(i, label) for i, image in enumerate(images) for label in {item.label for item in image.objects}]
+    pairs = {(i, item.label, item.crowd) for i, image in enumerate(images) for item in image.objects}
     np.savez(
         directory / _ARRAYS,
         image_ids=np.asarray([image.id for image in images], np.int64),
@@ -195,13 +221,19 @@ def write_index(directory: Path, images, categories, skipped, *, annotations, im
         object_counts=np.asarray(totals, np.int32) - np.asarray(crowds, np.int32),
         crowd_counts=np.asarray(crowds, np.int32),
         **{name: np.asarray([count[name] for count in counts], np.int32) for name in counts[0]},
-        image_labels=np.asarray(sorted(pairs), np.int32).reshape(-1, 2),
+        image_labels=np.asarray(sorted({pair[:2] for pair in pairs}), np.int32).reshape(-1, 2),
+        learned_labels=np.asarray(sorted({(i, k) for i, k, crowd in pairs if not crowd}), np.int32).reshape(
+            -1, 2
+        ),
     )
     description = {
         "annotations": os.path.abspath(annotations),
         "images": os.path.abspath(images_dir),
         "has_masks": has_masks,
         "categories": [list(category) for category in categories],
+        "class_counts": [[c.objects, c.crowds] for c in count_classes(categories, images)],
+        "reading": reading._asdict(),
+        "notes": list(notes),
         "skipped": skipped,
         "file_names": [image.file_name for image in images],
     }

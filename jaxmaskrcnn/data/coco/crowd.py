@@ -1,0 +1,96 @@
+"""What there is to learn in a data set: statements about crowd regions, and the refusal of nothing."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.structures import Category
+
+_MOSTLY = 0.5  # share of a class's annotations that are crowd regions, above which it is said
+
+
+class ClassCount(NamedTuple):
+    """How many annotations of a class there are.
+
+    Attributes:
+        category: The class.
+        objects: Number of its objects.
+        crowds: Number of its crowd regions.
+    """
+
+    category: Category
+    objects: int
+    crowds: int
+
+
+def count_classes(categories: Sequence[Category], images) -> list[ClassCount]:
+    """Counts the objects and the crowd regions of each class.
+
+    Args:
+        categories: In the order of the labels.
+        images: Images with their objects.
+    """
+    objects, crowds = [0] * len(categories), [0] * len(categories)
+    for image in images:
+        for item in image.objects:
+            (crowds if item.crowd else objects)[item.label] += 1
+    return [ClassCount(*row) for row in zip(categories, objects, crowds, strict=True)]
+
+
+def crowd_statements(counts: Sequence[ClassCount], setting: str = "data.crowd") -> Iterator[str]:
+    """Sentences about classes whose annotations are mostly crowd regions, which are not learned.
+
+    Args:
+        counts: Of every class.
+        setting: Name of the setting that takes them as objects.
+
+    Example:
+        >>> list(crowd_statements([ClassCount(Category(1, "cut"), 1, 7)]))[0]
+        "7 of the 8 annotations of 'cut' are crowd regions ('iscrowd': 1), which are not learned and not ..."
+    """
+    for category, objects, crowds in counts:
+        total = objects + crowds
+        if crowds > _MOSTLY * total:
+            which = f"all {total}" if not objects else f"{crowds} of the {total}"
+            yield (
+                f"{which} annotations of {category.name!r} are crowd regions ('iscrowd': 1), which are not learned "
+                "and not scored; CVAT and Datumaro export every brush mask so: if they are objects, set "
+                f"{setting}=objects"
+            )
+
+
+def check_learnable(
+    counts: Sequence[ClassCount], images: int, place: str, setting: str = "data.crowd"
+) -> None:
+    """Refuses a data set in which no class has an object.
+
+    Args:
+        counts: Of every class.
+        images: Number of images.
+        place: The json.
+        setting: Name of the setting that takes crowd regions as objects.
+
+    Raises:
+        UserError: There is no object.
+    """
+    sentence = nothing_to_learn(counts, images, place, setting)
+    if sentence:
+        raise UserError(f"{sentence}.")
+
+
+def nothing_to_learn(
+    counts: Sequence[ClassCount], images: int, place: str, setting: str = "data.crowd"
+) -> str | None:
+    """The sentence of `check_learnable`, without its full stop; None where there is an object."""
+    if any(count.objects for count in counts):
+        return None
+    crowds = sum(count.crowds for count in counts)
+    if crowds:
+        return (
+            f"{place} has no object to learn: all {crowds} annotations are crowd regions ('iscrowd': 1), as CVAT and "
+            f"Datumaro export brush masks; set {setting}=objects if they are objects"
+        )
+    return (
+        f"{place} has no object to learn: {images} images and {len(counts)} classes without an annotation; give the "
+        "annotations, or check why they were left out"
+    )

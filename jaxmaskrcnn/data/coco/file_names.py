@@ -1,0 +1,150 @@
+"""Finds the files that a json names, however their paths were written."""
+
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+_KEYS = ("coco_url",)  # what names the file where 'file_name' does not
+
+
+class Found(NamedTuple):
+    """What was found for an entry of a json's 'images'.
+
+    Attributes:
+        name: The file's path relative to the folder, or as it is given; None if there is none.
+        how: How the file's name differs from what is written; empty where it is the path as written.
+        candidates: Files that fit equally well, or have the name in another folder.
+    """
+
+    name: str | None
+    how: str = ""
+    candidates: tuple[str, ...] = ()
+
+
+class FileNames:
+    """The files of an image folder, by the names that annotations have for them.
+
+    A path that leads to a file is taken as it is. Otherwise the file is found by its last parts: one of
+    the two paths, of the file and of the annotation, has to end with the other. Separators of other
+    systems, addresses (URLs), percent codes, Unicode's composed and decomposed letters, upper and lower
+    case, and a missing suffix make no difference as long as one file fits alone.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._index: dict[str, list[tuple[str, ...]]] | None = None
+
+    def find(self, entry: Mapping[str, Any]) -> Found:
+        """Finds the file of an image.
+
+        Args:
+            entry: Of the json's 'images'.
+        """
+        name = entry.get("file_name")
+        if isinstance(name, str) and name and self._is_file(name):
+            return Found(name)
+        best = Found(None)
+        for written in written_names(entry):
+            found = self._search(written)
+            if found.name is not None:
+                return found
+            best = found if found.candidates else best
+        return best
+
+    def _is_file(self, name: str) -> bool:
+        try:
+            return (self.root / name).is_file()
+        except (OSError, ValueError):  # too long, or with a character that no path has
+            return False
+
+    def _search(self, written: str) -> Found:
+        parts = path_parts(written)
+        if not parts:
+            return Found(None)
+        for keys in (parts, (*parts[:-1], _key(unquote(parts[-1])))):
+            index = self._files()
+            same = index.get(keys[-1], [])
+            if not same and "." not in keys[-1]:
+                same = index.get(f"{keys[-1]}.*", [])
+            fitting = [file for file in same if _ends_alike(_keys(file), keys)]
+            exact = [file for file in fitting if file[-1] == written.replace("\\", "/").rsplit("/", 1)[-1]]
+            fitting = exact or fitting
+            if len(fitting) > 1:
+                # The file that shares the most parts with the path, if there is one alone.
+                shared = [_shared(_keys(file), keys) for file in fitting]
+                longest = [f for f, n in zip(fitting, shared, strict=True) if n == max(shared)]
+                fitting = longest if max(shared) > 1 or len(longest) == 1 else fitting
+            if len(fitting) == 1:
+                return Found("/".join(fitting[0]), "found by the last parts of their paths")
+            if same:
+                return Found(None, "", tuple("/".join(file) for file in (fitting or same)))
+        return Found(None)
+
+    def _files(self) -> dict[str, list[tuple[str, ...]]]:
+        if self._index is None:
+            self._index = {}
+            for folder, subfolders, files in os.walk(self.root):
+                subfolders.sort()
+                above = Path(folder).relative_to(self.root).parts
+                for file in sorted(files):
+                    key = _key(file)
+                    self._index.setdefault(key, []).append((*above, file))
+                    stem = key.rsplit(".", 1)[0]
+                    if stem != key:
+                        self._index.setdefault(f"{stem}.*", []).append((*above, file))
+        return self._index
+
+
+def written_names(entry: Mapping[str, Any]) -> list[str]:
+    """The texts by which an entry of 'images' may name its file, the most likely first."""
+    return [entry[key] for key in ("file_name", *_KEYS) if isinstance(entry.get(key), str) and entry[key]]
+
+
+def path_parts(written: str) -> tuple[str, ...]:
+    """The parts of a path of any system, or of an address, as keys for comparisons.
+
+    Example:
+        >>> path_parts("C:\\\\Data\\\\A.png"), path_parts("http://host/b/A%201.png?x=1")
+        (('data', 'a.png'), ('host', 'b', 'a 1.png'))
+    """
+    text = written
+    if "://" in text:
+        text = unquote(text.split("://", 1)[1].split("?")[0].split("#")[0])
+    parts = [_key(part) for part in text.replace("\\", "/").split("/")]
+    if parts and len(parts[0]) == 2 and parts[0][1] == ":":
+        parts = parts[1:]
+    kept: list[str] = []
+    for part in parts:
+        if part == ".." and kept:
+            kept.pop()
+        elif part not in ("", ".", ".."):
+            kept.append(part)
+    return tuple(kept)
+
+
+def _key(part: str) -> str:
+    return unicodedata.normalize("NFC", part).casefold().strip()
+
+
+def _keys(file: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(_key, file))
+
+
+def _ends_alike(file: tuple[str, ...], written: tuple[str, ...]) -> bool:
+    """Whether one of the two paths is the end of the other; the last parts are known to be alike."""
+    count = min(len(file), len(written)) - 1
+    return count == 0 or file[-1 - count : -1] == written[-1 - count : -1]
+
+
+def _shared(file: tuple[str, ...], written: tuple[str, ...]) -> int:
+    """The number of parts that two paths have in common at their ends."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(file[::-1], written[::-1], strict=False)) if a != b and i),
+        min(len(file), len(written)),
+    )

@@ -1,0 +1,91 @@
+"""Reading a json file in any of Unicode's encodings, and checking that it is COCO's."""
+
+import json
+from pathlib import Path
+
+from jaxmaskrcnn.data.coco.tools import other_tool
+from jaxmaskrcnn.errors import UserError
+
+KEYS = ("images", "annotations", "categories")
+
+
+def load_json(path: Path) -> dict:
+    """Reads a COCO-format json and checks its outer structure.
+
+    Args:
+        path: The file, in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+
+    Returns:
+        The content, with the lists 'images', 'annotations' and 'categories'. The last is empty where the
+        file lacks it.
+
+    Raises:
+        UserError: The file is missing, or is not json, or not COCO json; a file of another tool is named.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"the annotation file {path} cannot be read ({error.strerror}); check the path."
+        ) from error
+    return check_content(parse_json(data, path), path)
+
+
+def parse_json(data: bytes, path: Path):
+    """Parses a json file.
+
+    Args:
+        data: Its bytes.
+        path: Its path, for messages.
+
+    Raises:
+        UserError: It is not json, or its encoding is not known.
+    """
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not in UTF-8 (byte {error.start} is {data[error.start]:#04x}), and json does not say "
+            f"which encoding it is in; save it as UTF-8: iconv -f ENCODING -t UTF-8 {path}."
+        ) from error
+    except RecursionError as error:
+        raise UserError(
+            f"{path} has too many brackets in each other; export the annotations again."
+        ) from error
+    except ValueError as error:
+        tool = other_tool(data[:200].decode("utf-8", "replace"))
+        if tool:
+            raise UserError(f"{path} {tool}.") from error
+        raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
+
+
+def check_content(content, path: Path) -> dict:
+    """Checks the outer structure of a parsed json; see `load_json`."""
+    lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in KEYS[:2])
+    tool = None if lists and not _is_panoptic(content) else other_tool(content)
+    if tool:
+        raise UserError(f"{path} {tool}.")
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} holds a {type(content).__name__} where a COCO annotation file holds an object "
+            "with 'images', 'annotations' and 'categories'; give the annotation file (a list is "
+            "usually a file of results)."
+        )
+    if lists and content.get("categories") is None:
+        content = {**content, "categories": []}
+    for key in KEYS:
+        if not isinstance(content.get(key), list):
+            found = "no" if key not in content else f"a {type(content[key]).__name__} as"
+            test = "; a test set without annotations cannot be learned" if key == "annotations" else ""
+            raise UserError(
+                f"{path} has {found} {key!r}; a COCO annotation file has the lists 'images', "
+                f"'annotations' and 'categories'{test}."
+            )
+        if not all(isinstance(entry, dict) for entry in content[key]):
+            raise UserError(f"{path} has an entry in {key!r} that is not an object; export it again.")
+    return content
+
+
+def _is_panoptic(content: dict) -> bool:
+    first = content["annotations"][:1]
+    return bool(first) and isinstance(first[0], dict) and "segments_info" in first[0]

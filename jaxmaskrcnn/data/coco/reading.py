@@ -1,0 +1,33 @@
+"""The choices that a user has about how annotations are read."""
+
+from typing import NamedTuple
+
+from jaxmaskrcnn.errors import UserError
+
+CROWD = ("ignore", "objects", "drop")
+
+
+class Reading(NamedTuple):
+    """How annotations are read, the same in training, evaluation, ``inspect`` and ``report``.
+
+    Attributes:
+        crowd: What annotations with ``iscrowd`` are: "ignore" (regions that are neither learned nor
+            background, as in COCO), "objects" (objects like the others) or "drop" (nothing).
+        class_name: A name that all objects get as their only class; empty takes the json's categories.
+    """
+
+    crowd: str = "ignore"
+    class_name: str = ""
+
+    def check(self, prefix: str = "data.") -> "Reading":
+        """Checks the values and returns them.
+
+        Args:
+            prefix: What stands before the settings' names in messages.
+
+        Raises:
+            UserError: ``crowd`` has another value.
+        """
+        if self.crowd not in CROWD:
+            raise UserError(f"{prefix}crowd is {self.crowd!r}; choose one of {', '.join(map(repr, CROWD))}.")
+        return self

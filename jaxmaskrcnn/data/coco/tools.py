@@ -1,0 +1,105 @@
+"""Names the tool that an annotation file comes from if it is not COCO json."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Tool(NamedTuple):
+    """A file that is not COCO json.
+
+    Attributes:
+        found: What is found, after the file's name.
+        format: Name for ``import --format``; empty where the file cannot be imported.
+        advice: What to do where it cannot.
+        matches: Whether a parsed json, or the first characters of a file that is none, is of this tool.
+    """
+
+    found: str
+    format: str
+    advice: str
+    matches: Callable[[Any], bool]
+
+
+def other_tool(content: Any) -> str | None:
+    """Says which tool a file comes from and what to do, or None where it is not known.
+
+    Args:
+        content: The parsed json, or the first characters of a file that is no json.
+
+    Returns:
+        What follows the file's name, without a full stop.
+
+    Example:
+        >>> other_tool({"version": "5.0.1", "shapes": [], "imagePath": "a.jpg"})
+        "has 'shapes', as labelme's files have; convert it: python -m jaxmaskrcnn import SOURCE --format=labelme"
+    """
+    for tool in TOOLS:
+        if tool.matches(content):
+            advice = tool.advice
+            if tool.format:
+                advice = f"convert it: python -m jaxmaskrcnn import SOURCE --format={tool.format}"
+            return f"{tool.found}; {advice}"
+    return None
+
+
+def _has(*keys: str) -> Callable[[Any], bool]:
+    return lambda content: isinstance(content, dict) and all(key in content for key in keys)
+
+
+def _list_with(*keys: str) -> Callable[[Any], bool]:
+    def matches(content):
+        first = content[0] if isinstance(content, list) and content else None
+        return isinstance(first, dict) and all(key in first for key in keys)
+
+    return matches
+
+
+def _is_via(content) -> bool:
+    if not isinstance(content, dict):
+        return False
+    if "_via_img_metadata" in content:
+        return True
+    values = list(content.values())[:3]
+    return bool(values) and all(isinstance(v, dict) and "regions" in v and "filename" in v for v in values)
+
+
+def _starts(*starts: str) -> Callable[[Any], bool]:
+    return lambda content: isinstance(content, str) and content.lstrip("\ufeff \n\r\t").startswith(starts)
+
+
+def _is_yolo(content) -> bool:
+    line = content.strip().split("\n")[0].split() if isinstance(content, str) else []
+    return len(line) >= 5 and line[0].isdigit() and all(part.replace(".", "", 1).isdigit() for part in line)
+
+
+def _is_panoptic(content) -> bool:
+    return _has("annotations")(content) and _list_with("segments_info")(content["annotations"])
+
+
+_EXPORT = "export COCO instances from the tool"
+
+TOOLS = (
+    Tool("has 'shapes', as labelme's files have", "labelme", "", _has("shapes")),
+    Tool("holds regions as VGG Image Annotator writes them", "via", "", _is_via),
+    Tool(
+        "is COCO's panoptic json, whose masks are pictures", "",
+        "give the instances json of the same images, or convert the pictures with --format=masks", _is_panoptic,
+    ),
+    Tool(
+        "is a list of results (image_id, category_id, score)", "",
+        "give the annotations that they were made for", _list_with("image_id", "category_id", "score"),
+    ),
+    Tool("is a json of Label Studio's own", "", f"{_EXPORT} (Export, COCO)", _list_with("data", "annotations")),
+    Tool("is a json of Label Studio's own", "", f"{_EXPORT} (Export, COCO)", _list_with("data", "completions")),
+    Tool("is Datumaro's json", "", f"{_EXPORT} (datum convert -f coco)", _has("items", "categories")),
+    Tool("is Supervisely's json", "", _EXPORT, _has("size", "objects", "tags")),
+    Tool("is a json of Cityscapes' polygons", "", _EXPORT, _has("imgHeight", "imgWidth", "objects")),
+    Tool("is ISAT's json", "", f"{_EXPORT} (ISAT, Converter)", lambda c: _has("info", "objects")(c)),
+    Tool("is a json of one image, as Segment Anything's data has them", "", _EXPORT, _has("image", "annotations")),
+    Tool("is a json of Create ML, which has boxes and no masks", "", _EXPORT, _list_with("image", "annotations")),
+    Tool("is GeoJSON", "", "convert its coordinates to pixels and write COCO json", _has("features", "type")),
+    Tool("has 'frames', as BDD's and Scalabel's files have", "", _EXPORT, _has("frames")),
+    Tool("is an xml file of CVAT", "", f"{_EXPORT} (COCO 1.0)", _starts("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<annotations", "<annotations")),
+    Tool("is an xml file, as Pascal VOC has one for each image", "voc", "", _starts("<annotation>", "<?xml")),
+    Tool("holds lines of numbers, as YOLO's labels are", "yolo-seg", "", _is_yolo),
+)  # fmt: skip
