@@ -92,7 +92,7 @@ class GroundTruth:
         else:
             path = pathlib.Path(annotations)
             content = load_json(path)
-        problems, objects = AllProblems(), []
+        problems, objects = _Scored(), []
         found = parse_annotations(
             content, path, folder, problems, masks=masks, reading=reading, sizes=sizes, scoring=True,
             each=lambda *entry: objects.append(entry),
@@ -145,7 +145,7 @@ class GroundTruth:
     @staticmethod
     def _tell(problems: AllProblems, path: pathlib.Path, on_error: str, tell: bool) -> None:
         for problem in problems.found:
-            if problem.reason in ("RLE size", "relative boxes", "no categories") and on_error == "stop":
+            if problem.reason == "RLE size" and on_error == "stop":
                 raise UserError(f"{problem.message}.")
         unused = [problem for problem in problems.found if problem.reason != "missing image"]
         if not tell or not unused:
@@ -301,6 +301,13 @@ def _other_size(segmentation, size):
         return None
     own = segmentation.get("size")
     return None if own is None or np.array_equal(own, size) else own
+
+
+class _Scored(AllProblems):
+    """Problems of annotations that are scored: what concerns all of them is refused."""
+
+    def refuse(self, reason, message):
+        raise UserError(f"{message}.")
 
 
 def unique_names(categories: Sequence[Category]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pycocotools import mask as rle_codec
 
-from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes, crowd_statements
+from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.coco.problems import Problems
@@ -50,7 +50,6 @@ def read_files(
     counts = count_classes(truth.categories, truth.images.values())
     for sentence in crowd_statements(counts, "--crowd"):
         log.warning("%s: %s.", annotations, sentence)
-    check_learnable(counts, len(truth.images), os.fspath(annotations), "--crowd")
     found = read_detections(detections, truth, annotations)
     detected = {entry["image_id"] for entry in found}
     silent = [image for key, image in truth.images.items() if key not in detected and image.objects]

@@ -23,24 +23,15 @@ def rle(**changes):
 BAD_ANNOTATIONS = {
     "unknown category": ({"category_id": 9}, "unknown category", "category_id 9"),
     "no category": ({"category_id": None}, "unknown category", "category_id None"),
-    "zero-width box": ({"bbox": [2, 2, 0, 5]}, "bad box", "width 0 and height 5"),
-    "negative box": ({"bbox": [9, 9, 4, -3]}, "bad box", "height -3"),
-    "NaN box": ({"bbox": [2, 2, float("nan"), 5]}, "bad box", "four finite numbers"),
-    "infinite box": ({"bbox": [2, 2, float("inf"), 5]}, "bad box", "four finite numbers"),
-    "short box": ({"bbox": [2, 2, 5]}, "bad box", "four finite numbers"),
-    "text box": ({"bbox": "2 2 5 5"}, "bad box", "four finite numbers"),
-    "outside box": ({"bbox": [100, 2, 5, 5]}, "bad box", "outside of its 40 x 32 image"),
     "two points": ({"segmentation": [[1, 1, 5, 5]]}, "bad polygon", "2 points; give at least 3"),
-    "second polygon": ({"segmentation": [*TRIANGLE, [1, 1, 5, 5]]}, "bad polygon", "2 points"),
     "odd polygon": ({"segmentation": [[1, 1, 5, 5, 9, 9, 3]]}, "bad polygon", "7 numbers"),
     "empty polygon": ({"segmentation": [[]]}, "bad polygon", "0 points"),
     "NaN polygon": ({"segmentation": [[1, 1, 5, float("nan"), 9, 9]]}, "bad polygon", "not a finite number"),
-    "flat polygon": ({"segmentation": [1, 1, 5, 5, 9, 9]}, "bad polygon", "list of polygons"),
     "no segmentation": ({"segmentation": None}, "missing segmentation", "no segmentation"),
     "empty segmentation": ({"segmentation": []}, "missing segmentation", "no segmentation"),
     "text segmentation": ({"segmentation": "mask.png"}, "bad segmentation", "type str"),
     "RLE without size": ({"segmentation": {"counts": [1280]}}, "bad segmentation", "'size' and 'counts'"),
-    "RLE of another size": ({"segmentation": rle(size=[40, 32])}, "bad RLE", r"size \[40, 32\]"),
+    "RLE of another size": ({"segmentation": rle(size=[40, 32])}, "RLE size", r"size \[40, 32\]"),
     "short RLE": ({"segmentation": {"size": [32, 40], "counts": [100, 20]}}, "bad RLE", "add up"),
     "negative RLE": ({"segmentation": {"size": [32, 40], "counts": [1300, -20]}}, "bad RLE", "add up"),
     "RLE of text": ({"segmentation": {"size": [32, 40], "counts": ["1280"]}}, "bad RLE", "add up"),
@@ -49,10 +40,33 @@ BAD_ANNOTATIONS = {
     "foreign RLE": ({"segmentation": rle(counts="hello world")}, "bad RLE", "outside of the encoding"),
     "non-ascii RLE": ({"segmentation": rle(counts="\u00e9")}, "bad RLE", "malformed RLE"),
     "unknown image": ({"image_id": 77}, "unknown image", "image_id 77"),
+    "number as iscrowd": ({"iscrowd": 2}, "bad iscrowd", "iscrowd 2; give 0"),
+    "text as iscrowd": ({"iscrowd": "maybe"}, "bad iscrowd", "iscrowd 'maybe'"),
     "list as image id": ({"image_id": [1]}, "unknown image", r"image_id \[1\]"),
-    "text id": ({"id": "seven"}, "bad annotation entry", "id 'seven'"),
-    "duplicate id": ({"id": 1}, "duplicate annotation id", "used before"),
 }
+
+# The same for objects without a mask, which otherwise says where the object is.
+BAD_BOXES = {
+    "zero-width box": ({"bbox": [2, 2, 0, 5]}, "bad box", "width 0 and height 5"),
+    "negative box": ({"bbox": [9, 9, 4, -3]}, "bad box", "height -3"),
+    "NaN box": ({"bbox": [2, 2, float("nan"), 5]}, "bad box", "four finite numbers"),
+    "infinite box": ({"bbox": [2, 2, float("inf"), 5]}, "bad box", "four finite numbers"),
+    "short box": ({"bbox": [2, 2, 5]}, "bad box", "four finite numbers"),
+    "text box": ({"bbox": "2 2 5 5"}, "bad box", "four finite numbers"),
+    "outside box": ({"bbox": [100, 2, 5, 5]}, "bad box", "outside of its 40 x 32 image"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BOXES)
+def test_bad_box_without_a_mask_stops_or_is_left_out(case, tmp_path):
+    changes, reason, words = BAD_BOXES[case]
+    good = [annotation(i, segmentation=None) for i in (1, 8)]
+    path, images = write(tmp_path, content([good[0], annotation(7, segmentation=None) | changes, good[1]]))
+    with pytest.raises(UserError, match=words) as caught:
+        prepare(path, images, tmp_path / "cache", masks=False)
+    assert "annotation 7 of image 1 (1.png)" in str(caught.value)
+    source = prepare(path, images, tmp_path / "cache", "skip", masks=False)
+    assert source.skipped == {reason: 1} and source[0].annotation_ids.tolist() == [1, 8]
 
 
 @pytest.mark.parametrize("case", BAD_ANNOTATIONS)
@@ -65,7 +79,7 @@ def test_bad_annotation_stops_or_is_left_out(case, tmp_path, caplog):
         prepare(path, images, tmp_path / "cache")
     message = str(caught.value)
     assert message.startswith(str(path)) and message.endswith("'skip' to leave it out.")
-    if reason not in ("unknown image", "bad annotation entry"):
+    if reason != "unknown image":
         assert f"annotation {bad['id']} of image 1 (1.png)" in message
     with caplog.at_level(logging.WARNING, "jaxmaskrcnn"):
         source = prepare(path, images, tmp_path / "cache", "skip")
@@ -86,9 +100,8 @@ def put(**values):
 
 BAD_IMAGES = {
     "no name": (drop("file_name"), "bad image entry", "image 2 has no file_name"),
-    "no height": (drop("height"), "bad image entry", "height None and width 40"),
     "no width": (put(width=0), "bad image entry", "height 32 and width 0"),
-    "text id": (put(id="two"), "bad image entry", "entry 1 of 'images' has the id 'two'"),
+    "list as id": (put(id=[2]), "bad image entry", r"entry 1 of 'images' has the id \[2\]"),
     "duplicate id": (put(id=1), "duplicate image id", r"image 1 \(2.png\) has an id that was used"),
     "missing file": (put(file_name="gone.png"), "missing image", r"image 2 \(gone.png\) is not in"),
     "wrong size": (put(width=41), "image size", "40 x 32 pixels .* annotations are for 41 x 32"),
@@ -129,12 +142,16 @@ def test_corrupt_image(tmp_path):
 
 
 def test_several_problems_are_counted(tmp_path):
-    bad = [annotation(1, bbox=[1, 1, 0, 0]), annotation(2, category_id=4), annotation(3, category_id=5)]
+    bad = [
+        annotation(1, segmentation=[[1, 1, 5, 5]]),
+        annotation(2, category_id=4),
+        annotation(3, category_id=5),
+    ]
     path, images = write(tmp_path, content([*bad, annotation(4)]))
     with pytest.raises(UserError, match=r"annotation 1 of .* \(one of 3 problems\)"):
         prepare(path, images, tmp_path / "cache")
     source = prepare(path, images, tmp_path / "cache", "skip")
-    assert source.skipped == {"bad box": 1, "unknown category": 2}
+    assert source.skipped == {"bad polygon": 1, "unknown category": 2}
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
@@ -147,7 +164,7 @@ def test_several_problems_are_counted(tmp_path):
         ('{"images": {}, "annotations": [], "categories": []}', "has a dict as 'images'"),
         ('{"images": [3], "annotations": [], "categories": []}', "entry in 'images' that is not an object"),
         ('{"images": [], "annotations": [], "categories": []}', "lists no categories"),
-        ('{"images": [], "annotations": [], "categories": [{"id": "a"}]}', "category with the id 'a'"),
+        ('{"images": [], "annotations": [], "categories": [{"id": [1]}]}', r"category with the id \[1\]"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "leaves no usable image"),
     ],
 )
@@ -171,7 +188,7 @@ def test_missing_files_and_wrong_settings(tmp_path):
 
 def test_duplicate_category_ids(tmp_path):
     categories = [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]
-    path, images = write(tmp_path, content([], categories=categories))
+    path, images = write(tmp_path, content([annotation(category_id=3)], categories=categories))
     with pytest.raises(UserError, match="category id 3 is used for 'cat' and for 'dog'"):
         prepare(path, images, tmp_path / "cache")
     source = prepare(path, images, tmp_path / "cache", "skip")

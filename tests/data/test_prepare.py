@@ -61,7 +61,7 @@ def test_crowds_holes_in_category_ids_and_images_without_annotations(tmp_path):
     crowd[:10] = True
     categories = [{"id": 90, "name": "last"}, {"id": 3, "name": "first"}, {"id": 17, "name": "middle"}]
     entries = [
-        annotation(5, 2, category_id=90, bbox=[-4, 30.5, 100, 9]),
+        annotation(5, 2, category_id=90, bbox=[-4, 0.5, 22, 18]),
         annotation(6, 2, category_id=3, iscrowd=1, segmentation=uncompressed(crowd), area=400.5),
         annotation(2, 1, category_id=17),
     ]
@@ -75,7 +75,7 @@ def test_crowds_holes_in_category_ids_and_images_without_annotations(tmp_path):
     assert source.sizes.dtype == np.int32 and source.sizes.tolist() == [[32, 40]] * 3
     example = source[1]
     assert example.labels.tolist() == [2, 0] and example.crowd.tolist() == [False, True]
-    assert example.boxes[0].tolist() == [0, 30.5, 40, 32]  # cut off at the image's border
+    assert example.boxes[0].tolist() == [0, 0.5, 18, 18.5]  # cut off at the image's border
     assert example.areas.tolist() == [144, 400.5]
     np.testing.assert_array_equal(example.masks()[1], crowd)
     empty = source[2]
@@ -138,7 +138,7 @@ def test_an_interrupted_build_leaves_nothing_behind(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             prepare(path, images, cache)
     left = [p.name for p in (cache / "coco_instances").iterdir()]
-    assert all(name.startswith((".files-", ".set-")) and "building" not in name for name in left)
+    assert all(name.startswith((".names-", ".set-")) and "building" not in name for name in left)
     assert len(prepare(path, images, cache)) == 3
 
 

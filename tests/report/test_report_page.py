@@ -255,7 +255,9 @@ def test_wrong_files_and_settings_are_one_sentence(tmp_path, capsys):
     assert "not valid json" in complaint(at="detections.json", text="[")
     content = truth((1, 3, bar(10)))
     del content["categories"][0]["id"]
-    assert "entry 0 of 'categories' has the id None" in complaint(at="val.json", text=json.dumps(content))
+    assert "val.json has a category with the id None; give" in complaint(
+        at="val.json", text=json.dumps(content)
+    )
     assert "lists no categories" in complaint(at="val.json", text=json.dumps({**truth(), "categories": []}))
     (tmp_path / "detections.json").unlink()
     (tmp_path / "val.json").write_text(json.dumps(truth()))
@@ -273,7 +275,7 @@ def draw(content, detections, tmp_path, names=("a", "b", "c"), threshold=0.5):
     boxes = {o["id"]: o for o in ground_truth.objects("bbox")}
     objects = {o["id"]: {**boxes[o["id"]], **o} for o in ground_truth.objects("segm")}
     pair = draw_pair(
-        content["images"][0], tmp_path, sample, match, errors.classify(sample, match),
+        ground_truth.images[1], tmp_path, sample, match, errors.classify(sample, match),
         objects, detections, names, threshold,
     )  # fmt: skip
     assert (pair.width, pair.height) == (400, 400)  # legible

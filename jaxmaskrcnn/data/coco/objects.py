@@ -74,7 +74,8 @@ def parse_object(
         labels: Label of every category id.
         masks: Whether a segmentation is needed.
         identity: The annotation's id, if it is not the entry's.
-        notes: Counts what is read although it is not written as COCO writes it.
+        notes: Counts what is read although it is not written as COCO writes it. With None, polygons have to
+            be written so, and all of them be good, as an importer wants it that writes them itself.
         form: Makes x, y, width and height of the json's boxes, where they are something else.
 
     Raises:
@@ -99,7 +100,7 @@ def parse_scored(
     and height in pixels.
     """
     identity = entry["id"] if identity is None else identity
-    notes = Notes() if notes is None else notes
+    strict, notes = notes is None, notes or Notes()
     place = f"annotation {identity}"
     category = entry.get("category_id")
     label = None if isinstance(category, (list, dict)) else labels.get(category)
@@ -112,7 +113,9 @@ def parse_scored(
     if type(category) is not int and category is not None:
         notes.add("category ids of annotations written as text or floats, or as names", place)
     crowd = _crowd(entry, notes, place)
-    plain = {"bbox": entry.get("bbox"), "segmentation": _segmentation(entry, image, notes, place)}
+    plain = {"bbox": entry.get("bbox"), "segmentation": entry.get("segmentation")}
+    if not strict:
+        plain["segmentation"] = _segmentation(entry, image, notes, place)
     size = (image.height, image.width) if image.height else (math.inf, math.inf)
     columns: dict[str, Any] = {}
     required = {"masks"} if masks else set()

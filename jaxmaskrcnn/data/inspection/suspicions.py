@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from jaxmaskrcnn.data.coco.annotations import Annotations, Problem
+from jaxmaskrcnn.data.coco.annotations import Annotations
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
-
-_FITS = 0.5  # below this IoU of an object's box and its mask's box, one of them must be wrong
+from jaxmaskrcnn.data.coco.problems import Problem
 
 
 def suspicions(annotations: Annotations, path: Path) -> list[Problem]:
-    """Finds objects, images and classes that occur twice, and boxes that do not fit their masks.
+    """Finds objects, images and classes that occur twice, and empty masks.
 
     Args:
         annotations: The usable images and objects.
@@ -76,25 +75,7 @@ def _objects(image: AnnotatedImage, path: Path) -> Iterator[Problem]:
     if not masked:
         return
     rles = [{"size": [image.height, image.width], "counts": item.counts} for item in masked]
-    inner = mask_utils.toBbox(rles)
-    inner[:, 2:] += inner[:, :2]
-    outer = np.asarray([item.box for item in masked])
-    sides = np.minimum(inner[:, 2:], outer[:, 2:]) - np.maximum(inner[:, :2], outer[:, :2])
-    both = np.maximum(sides, 0).prod(1)
-    union = (inner[:, 2:] - inner[:, :2]).prod(1) + (outer[:, 2:] - outer[:, :2]).prod(1) - both
-    for i in np.flatnonzero(both < _FITS * union):
+    for i in np.flatnonzero(np.asarray(mask_utils.area(rles)) == 0):
         item = masked[i]
-        place_of = f"{path}: annotation {item.id} of {place}"
-        if not mask_utils.area(rles[i]):
-            yield Problem("empty mask", f"{place_of} has a mask without a pixel", image.id, item.id)
-        # A box of less than a few pixels differs from its mask's by rounding alone.
-        elif max(*(inner[i, 2:] - inner[i, :2]), *(outer[i, 2:] - outer[i, :2])) > 8:
-            message = (
-                f"{place_of} has the box {_xywh(outer[i])} and a mask in {_xywh(inner[i])} "
-                "(x, y, width, height)"
-            )
-            yield Problem("box beside its mask", message, image.id, item.id)
-
-
-def _xywh(box: np.ndarray) -> str:
-    return ", ".join(f"{value:g}" for value in (*box[:2], *(box[2:] - box[:2])))
+        message = f"{path}: annotation {item.id} of {place} has a mask without a pixel"
+        yield Problem("empty mask", message, image.id, item.id)
