@@ -48,7 +48,7 @@ def read_files(
     for note in truth.notes:
         log.warning("%s.", note)
     counts = count_classes(truth.categories, truth.images.values())
-    for sentence in crowd_statements(counts, "--crowd"):
+    for sentence in crowd_statements(counts):
         log.warning("%s: %s.", annotations, sentence)
     found = read_detections(detections, truth, annotations)
     detected = {entry["image_id"] for entry in found}

@@ -224,8 +224,10 @@ def test_what_looks_wrong_but_is_taken(tmp_path, capsys):
     assert found["hints"] == ["Classes without an object, which will not be learned: 1 (none)."]
     # A box beside its mask is not taken: the mask's is.
     assert found["notes"] == [
-        f"{path}: boxes that do not fit the objects' masks, whose own boxes are taken: 1 (the first: annotation 4)",
-        f"{path}: areas that are no numbers or do not fit the objects' masks, whose own areas are taken: 1 (the "
+        f"{path}: boxes that do not fit the objects' masks, whose own boxes are taken: 1 (the first: "
+        "annotation 4)",
+        f"{path}: areas that are no numbers or do not fit the objects' masks, whose own areas are "
+        "taken: 1 (the "
         "first: annotation 5)",
     ]
 

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from data_helpers import TRIANGLE, annotation, content, encode, write
+from data_helpers import annotation, content, encode, write
 
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.rle import check_counts, decode_masks

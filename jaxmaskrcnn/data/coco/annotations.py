@@ -101,8 +101,8 @@ def parse_annotations(
             if image is None:
                 raise BadAnnotation(
                     "unknown image",
-                    f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add the "
-                    "image or remove the annotation",
+                    f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add "
+                    "the image or remove the annotation",
                 )
             place += f" of image {image.id} ({image.file_name})"
             item, box = parse_scored(entry, image, classes, masks, identity=identity, notes=notes, form=form)
@@ -207,8 +207,9 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
     elif name:
         problems.refuse(
             "relative boxes",
-            f"{path} has boxes of numbers from 0 to 1 only, such as {entries[0].get('bbox')}, and it cannot be told "
-            "whether they begin with a corner or the centre; write x, y, width and height in pixels",
+            f"{path} has boxes of numbers from 0 to 1 only, such as {entries[0].get('bbox')}, and it "
+            "cannot be "
+            "told whether they begin with a corner or the centre; write x, y, width and height in pixels",
         )
     return form
 
@@ -223,6 +224,7 @@ def _boxes_only(entries: list[dict], path: Path) -> str | None:
     if boxes < 2:
         return None
     return (
-        f"{path}: all {boxes} objects are boxes without masks, and a Mask R-CNN learns masks; add segmentations, or "
-        "train a Faster R-CNN with --config.model.mask=none (inspect has --boxes_only)"
+        f"{path}: all {boxes} objects are boxes without masks, and a Mask R-CNN learns masks; add "
+        "segmentations, "
+        "or train a Faster R-CNN with --config.model.mask=none (inspect has --boxes_only)"
     )

@@ -1,23 +1,25 @@
-"""Tells which four numbers the boxes of a json are: x, y, width, height, or corners, or shares of the image."""
+"""Tells what the four numbers of a box are: x, y, width, height, or corners, or shares of the image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxmaskrcnn.data.coco.fit import FITS, iou
+from jaxmaskrcnn.data.coco.fit import iou
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
 from jaxmaskrcnn.data.coco.values import number
 
 _SAMPLE = 2000  # annotations that are looked at
 _LEAST = 3  # boxes that cannot be x, y, width, height, before another form is considered
-_MOST = 0.9  # share of the boxes that have to fit in the other form
+_AGREES = 0.9  # mean IoU with the polygons in the form that the boxes have
 
 Form = Callable[[Sequence[float], Sequence[int]], list[float]]
 
 # Each turns four numbers and an image's (height, width) into x, y, width, height in pixels.
 _FORMS: dict[str, Form] = {
     "corners x1, y1, x2, y2": lambda b, s: [b[0], b[1], b[2] - b[0], b[3] - b[1]],
-    "x, y, width, height as shares of the image": lambda b, s: [b[0] * s[1], b[1] * s[0], b[2] * s[1], b[3] * s[0]],
+    "x, y, width, height as shares of the image": lambda b, s: [
+        b[0] * s[1], b[1] * s[0], b[2] * s[1], b[3] * s[0]
+    ],
     "corners x1, y1, x2, y2 as shares of the image": lambda b, s: [
         b[0] * s[1], b[1] * s[0], (b[2] - b[0]) * s[1], (b[3] - b[1]) * s[0]
     ],
@@ -60,13 +62,17 @@ def box_form(
 
 
 def _by_masks(samples) -> tuple[str, Form | None]:
-    plain = sum(iou(box, extent) >= FITS for box, _, extent in samples)
-    if plain * 2 >= len(samples):
+    if _agreement(samples, lambda box, size: box) >= _AGREES:
         return "", None
     for name, form in _FORMS.items():
-        if sum(iou(form(box, size), extent) >= FITS for box, size, extent in samples) >= _MOST * len(samples):
+        if _agreement(samples, form) >= _AGREES:
             return name, form
     return "", None
+
+
+def _agreement(samples, form: Form) -> float:
+    """The mean IoU of boxes in a form and of the polygons' extents."""
+    return sum(iou(form(box, size), extent) for box, size, extent in samples) / len(samples)
 
 
 def _by_images(samples) -> tuple[str, Form | None]:

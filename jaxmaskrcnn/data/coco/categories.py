@@ -60,7 +60,8 @@ class Classes:
             if identity is None:
                 problems.refuse(
                     "bad category",
-                    f"{path} has a category with the id {entry.get('id')!r}; give every category a whole number",
+                    f"{path} has a category with the id {entry.get('id')!r}; give every category a whole "
+                    "number",
                 )
                 continue
             name = _name(entry.get("name"))
@@ -71,8 +72,8 @@ class Classes:
                 if name != names[identity]:
                     problems.add(
                         "duplicate category id",
-                        f"{path}: category id {identity} is used for {names[identity]!r} and for {name!r}; make "
-                        "category ids unique",
+                        f"{path}: category id {identity} is used for {names[identity]!r} and for {name!r}; "
+                        "make category ids unique",
                     )
                 continue
             names[identity] = name
@@ -103,8 +104,10 @@ class Classes:
         if not names:
             problems.refuse(
                 "no categories",
-                f"{path} lists no categories and its annotations name none; list at least one in 'categories', "
-                "or give one name to all objects (data.class_name, or --class_name of the commands)",
+                f"{path} lists no categories and its annotations name none; list at least one in "
+                "'categories', or "
+                "give all objects one name (--config.data.class_name=NAME in training, "
+                "--class_name=NAME elsewhere)",
             )
         for name in names.values():
             notes.add("categories taken from the annotations, because 'categories' lists none", repr(name))

@@ -8,6 +8,12 @@ from jaxmaskrcnn.structures import Category
 
 _MOSTLY = 0.5  # share of a class's annotations that are crowd regions, above which it is said
 
+_FIX = (
+    "if they are objects, set data.crowd to objects (--config.data.crowd=objects in training, "
+    "--crowd=objects of "
+    "inspect, evaluate and report)"
+)
+
 
 class ClassCount(NamedTuple):
     """How many annotations of a class there are.
@@ -37,12 +43,11 @@ def count_classes(categories: Sequence[Category], images) -> list[ClassCount]:
     return [ClassCount(*row) for row in zip(categories, objects, crowds, strict=True)]
 
 
-def crowd_statements(counts: Sequence[ClassCount], setting: str = "data.crowd") -> Iterator[str]:
+def crowd_statements(counts: Sequence[ClassCount]) -> Iterator[str]:
     """Sentences about classes whose annotations are mostly crowd regions, which are not learned.
 
     Args:
         counts: Of every class.
-        setting: Name of the setting that takes them as objects.
 
     Example:
         >>> list(crowd_statements([ClassCount(Category(1, "cut"), 1, 7)]))[0]
@@ -53,44 +58,40 @@ def crowd_statements(counts: Sequence[ClassCount], setting: str = "data.crowd") 
         if crowds > _MOSTLY * total:
             which = f"all {total}" if not objects else f"{crowds} of the {total}"
             yield (
-                f"{which} annotations of {category.name!r} are crowd regions ('iscrowd': 1), which are not learned "
-                "and not scored; CVAT and Datumaro export every brush mask so: if they are objects, set "
-                f"{setting}=objects"
+                f"{which} annotations of {category.name!r} are crowd regions ('iscrowd': 1), which are not "
+                f"learned and not scored; CVAT and Datumaro export brush masks so: {_FIX}"
             )
 
 
-def check_learnable(
-    counts: Sequence[ClassCount], images: int, place: str, setting: str = "data.crowd"
-) -> None:
+def check_learnable(counts: Sequence[ClassCount], images: int, place: str) -> None:
     """Refuses a data set in which no class has an object.
 
     Args:
         counts: Of every class.
         images: Number of images.
         place: The json.
-        setting: Name of the setting that takes crowd regions as objects.
 
     Raises:
         UserError: There is no object.
     """
-    sentence = nothing_to_learn(counts, images, place, setting)
+    sentence = nothing_to_learn(counts, images, place)
     if sentence:
         raise UserError(f"{sentence}.")
 
 
-def nothing_to_learn(
-    counts: Sequence[ClassCount], images: int, place: str, setting: str = "data.crowd"
-) -> str | None:
+def nothing_to_learn(counts: Sequence[ClassCount], images: int, place: str) -> str | None:
     """The sentence of `check_learnable`, without its full stop; None where there is an object."""
     if any(count.objects for count in counts):
         return None
     crowds = sum(count.crowds for count in counts)
     if crowds:
         return (
-            f"{place} has no object to learn: all {crowds} annotations are crowd regions ('iscrowd': 1), as CVAT and "
-            f"Datumaro export brush masks; set {setting}=objects if they are objects"
+            f"{place} has no object to learn: all {crowds} annotations are crowd regions ('iscrowd': "
+            "1), as CVAT "
+            f"and Datumaro export brush masks; {_FIX}"
         )
     return (
-        f"{place} has no object to learn: {images} images and {len(counts)} classes without an annotation; give the "
+        f"{place} has no object to learn: {images} images and {len(counts)} classes without an "
+        "annotation; give the "
         "annotations, or check why they were left out"
     )

@@ -65,7 +65,8 @@ class Images:
         if identity is None:
             self._problem(
                 "bad image entry",
-                f"{self._path}: entry {number} of 'images' has the id {entry.get('id')!r}; give it a whole number",
+                f"{self._path}: entry {number} of 'images' has the id {entry.get('id')!r}; give it a whole "
+                "number",
             )
             return
         place = f"{self._path}: image {identity!r} ({name})"
@@ -121,8 +122,9 @@ class Images:
             listed = ", ".join(found.candidates[:3]) + (", ..." if len(found.candidates) > 3 else "")
             message = (
                 f"{place} is not in {self._folder}, where {len(found.candidates)} other path"
-                f"{'s end' if len(found.candidates) > 1 else ' ends'} with that name ({listed}); give the folder that "
-                "the names count from, or write the path in 'file_name'"
+                f"{'s end' if len(found.candidates) > 1 else ' ends'} with that name ({listed}); give "
+                "the folder "
+                "that the names count from, or write the path in 'file_name'"
             )
         else:
             message = f"{place} is not in {self._folder}; check the image folder, restore the file"

@@ -140,7 +140,8 @@ def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:
         notes.add("values of 'iscrowd' that are text, lists, floats or null, read as what they say", place)
     if entry.get("ignore") and flag(entry["ignore"]) and not crowd:
         notes.add(
-            "annotations with 'ignore': 1, which pycocotools and this program take as objects (give 'iscrowd': 1 "
+            "annotations with 'ignore': 1, which pycocotools and this program take as objects (give "
+            "'iscrowd': 1 "
             "to have them ignored)", place,
         )  # fmt: skip
     return crowd

@@ -44,7 +44,8 @@ def plain_segmentation(value: Any, notes: Notes, place: str) -> Any:
         return rings if all(isinstance(ring, list) for ring in value) and _flat(value) else value
     if len(good) < len(rings):
         notes.add(
-            "polygons without an area or with a value that is no number, left out of objects that have others",
+            "polygons without an area or with a value that is no number, left out of objects that "
+            "have others",
             place, len(rings) - len(good),
         )  # fmt: skip
     if rings != value:

@@ -31,7 +31,7 @@ def other_tool(content: Any) -> str | None:
 
     Example:
         >>> other_tool({"version": "5.0.1", "shapes": [], "imagePath": "a.jpg"})
-        "has 'shapes', as labelme's files have; convert it: python -m jaxmaskrcnn import SOURCE --format=labelme"
+        "has 'shapes', as labelme's files have; convert it: python -m jaxmaskrcnn import SOURCE --format=..."
     """
     for tool in TOOLS:
         if tool.matches(content):
@@ -67,6 +67,10 @@ def _starts(*starts: str) -> Callable[[Any], bool]:
     return lambda content: isinstance(content, str) and content.lstrip("\ufeff \n\r\t").startswith(starts)
 
 
+def _is_cvat(content) -> bool:
+    return isinstance(content, str) and "<annotations" in content
+
+
 def _is_yolo(content) -> bool:
     line = content.strip().split("\n")[0].split() if isinstance(content, str) else []
     return len(line) >= 5 and line[0].isdigit() and all(part.replace(".", "", 1).isdigit() for part in line)
@@ -83,23 +87,27 @@ TOOLS = (
     Tool("holds regions as VGG Image Annotator writes them", "via", "", _is_via),
     Tool(
         "is COCO's panoptic json, whose masks are pictures", "",
-        "give the instances json of the same images, or convert the pictures with --format=masks", _is_panoptic,
+        "give the instances json of the same images, or convert the pictures with --format=masks",
+        _is_panoptic,
     ),
     Tool(
         "is a list of results (image_id, category_id, score)", "",
-        "give the annotations that they were made for", _list_with("image_id", "category_id", "score"),
+        "give the annotations that they were made for",
+        _list_with("image_id", "category_id", "score"),
     ),
-    Tool("is a json of Label Studio's own", "", f"{_EXPORT} (Export, COCO)", _list_with("data", "annotations")),
-    Tool("is a json of Label Studio's own", "", f"{_EXPORT} (Export, COCO)", _list_with("data", "completions")),
+    Tool("is Label Studio's own json", "", f"{_EXPORT} (COCO)", _list_with("data", "annotations")),
+    Tool("is Label Studio's own json", "", f"{_EXPORT} (COCO)", _list_with("data", "completions")),
     Tool("is Datumaro's json", "", f"{_EXPORT} (datum convert -f coco)", _has("items", "categories")),
     Tool("is Supervisely's json", "", _EXPORT, _has("size", "objects", "tags")),
-    Tool("is a json of Cityscapes' polygons", "", _EXPORT, _has("imgHeight", "imgWidth", "objects")),
-    Tool("is ISAT's json", "", f"{_EXPORT} (ISAT, Converter)", lambda c: _has("info", "objects")(c)),
-    Tool("is a json of one image, as Segment Anything's data has them", "", _EXPORT, _has("image", "annotations")),
-    Tool("is a json of Create ML, which has boxes and no masks", "", _EXPORT, _list_with("image", "annotations")),
-    Tool("is GeoJSON", "", "convert its coordinates to pixels and write COCO json", _has("features", "type")),
+    Tool("holds Cityscapes' polygons", "", _EXPORT, _has("imgHeight", "imgWidth", "objects")),
+    Tool("is ISAT's json", "", f"{_EXPORT} (ISAT, Converter)", _has("info", "objects")),
+    Tool("is about one image, as Segment Anything's files are", "", _EXPORT, _has("image", "annotations")),
+    Tool("is Create ML's json, which has boxes alone", "", _EXPORT, _list_with("image", "annotations")),
+    Tool(
+        "is GeoJSON", "", "convert its coordinates to pixels and write COCO json", _has("features", "type")
+    ),
     Tool("has 'frames', as BDD's and Scalabel's files have", "", _EXPORT, _has("frames")),
-    Tool("is an xml file of CVAT", "", f"{_EXPORT} (COCO 1.0)", _starts("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<annotations", "<annotations")),
+    Tool("is an xml file of CVAT", "", f"{_EXPORT} (COCO 1.0)", _is_cvat),
     Tool("is an xml file, as Pascal VOC has one for each image", "voc", "", _starts("<annotation>", "<?xml")),
     Tool("holds lines of numbers, as YOLO's labels are", "yolo-seg", "", _is_yolo),
 )  # fmt: skip
