@@ -1,4 +1,4 @@
-"""Annotations as people have them: read as they are meant, the same at every door, and counted in a sentence."""
+"""Annotations as people have them: read as they are meant, the same at every door, and counted."""
 
 import copy
 import json

@@ -207,9 +207,8 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
     elif name:
         problems.refuse(
             "relative boxes",
-            f"{path} has boxes of numbers from 0 to 1 only, such as {entries[0].get('bbox')}, and it "
-            "cannot be "
-            "told whether they begin with a corner or the centre; write x, y, width and height in pixels",
+            f"{path} has boxes of numbers from 0 to 1 only, such as {entries[0].get('bbox')}, and it cannot "
+            "be told whether they begin with a corner or the centre; write x, y, width and height in pixels",
         )
     return form
 
@@ -225,6 +224,5 @@ def _boxes_only(entries: list[dict], path: Path) -> str | None:
         return None
     return (
         f"{path}: all {boxes} objects are boxes without masks, and a Mask R-CNN learns masks; add "
-        "segmentations, "
-        "or train a Faster R-CNN with --config.model.mask=none (inspect has --boxes_only)"
+        "segmentations, or train a Faster R-CNN with --config.model.mask=none (inspect has --boxes_only)"
     )

@@ -105,8 +105,7 @@ class Classes:
             problems.refuse(
                 "no categories",
                 f"{path} lists no categories and its annotations name none; list at least one in "
-                "'categories', or "
-                "give all objects one name (--config.data.class_name=NAME in training, "
+                "'categories', or give all objects one name (--config.data.class_name=NAME in training, "
                 "--class_name=NAME elsewhere)",
             )
         for name in names.values():

@@ -10,8 +10,7 @@ _MOSTLY = 0.5  # share of a class's annotations that are crowd regions, above wh
 
 _FIX = (
     "if they are objects, set data.crowd to objects (--config.data.crowd=objects in training, "
-    "--crowd=objects of "
-    "inspect, evaluate and report)"
+    "--crowd=objects of inspect, evaluate and report)"
 )
 
 
@@ -86,12 +85,10 @@ def nothing_to_learn(counts: Sequence[ClassCount], images: int, place: str) -> s
     crowds = sum(count.crowds for count in counts)
     if crowds:
         return (
-            f"{place} has no object to learn: all {crowds} annotations are crowd regions ('iscrowd': "
-            "1), as CVAT "
-            f"and Datumaro export brush masks; {_FIX}"
+            f"{place} has no object to learn: all {crowds} annotations are crowd regions "
+            f"('iscrowd': 1), as CVAT and Datumaro export brush masks; {_FIX}"
         )
     return (
         f"{place} has no object to learn: {images} images and {len(counts)} classes without an "
-        "annotation; give the "
-        "annotations, or check why they were left out"
+        "annotation; give the annotations, or check why they were left out"
     )

@@ -123,8 +123,7 @@ class Images:
             message = (
                 f"{place} is not in {self._folder}, where {len(found.candidates)} other path"
                 f"{'s end' if len(found.candidates) > 1 else ' ends'} with that name ({listed}); give "
-                "the folder "
-                "that the names count from, or write the path in 'file_name'"
+                "the folder that the names count from, or write the path in 'file_name'"
             )
         else:
             message = f"{place} is not in {self._folder}; check the image folder, restore the file"

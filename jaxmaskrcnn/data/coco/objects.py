@@ -141,8 +141,7 @@ def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:
     if entry.get("ignore") and flag(entry["ignore"]) and not crowd:
         notes.add(
             "annotations with 'ignore': 1, which pycocotools and this program take as objects (give "
-            "'iscrowd': 1 "
-            "to have them ignored)", place,
+            "'iscrowd': 1 to have them ignored)", place,
         )  # fmt: skip
     return crowd
 
