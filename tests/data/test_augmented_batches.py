@@ -280,7 +280,9 @@ def test_crowd_regions_and_empty_images(tmp_path, batches):
 
 
 def test_nothing_to_paste(tmp_path, batches):
-    source = prepare(*random_set(tmp_path, [(32, 32)] * 2, counts=[0, 0]), tmp_path / "cache")
+    source = prepare(
+        *random_set(tmp_path, [(32, 32)] * 2, counts=[0, 0]), tmp_path / "cache", allow_empty=True
+    )
     batch = next(batches(source, MODEL, config(**ALL)))
     assert not batch.targets.valid.any() and batch.images.any()
 

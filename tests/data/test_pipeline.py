@@ -299,10 +299,10 @@ def test_ground_truth_slots(tmp_path, batches, caplog):
 
 def test_objects_that_vanish_are_left_out(tmp_path, batches):
     tiny, thin, large = np.zeros((3, 128, 128), bool)
-    tiny[1, 1] = thin[3, 10:90] = large[10:90, 10:90] = True
+    tiny[1, 1] = thin[3, 10:17] = large[10:90, 10:90] = True
     entries = [
         annotation(1, bbox=[1, 1, 1, 1], segmentation=encode(tiny)),  # falls between the pixels kept
-        annotation(2, bbox=[10, 3, 80, 1e-3], segmentation=encode(thin)),  # thinner than a thousandth
+        annotation(2, bbox=[10, 3, 7, 1e-3], segmentation=encode(thin)),  # thinner than a thousandth
         annotation(3, bbox=[10, 10, 80, 80], segmentation=encode(large)),
     ]
     path, images = write(tmp_path, content(entries, [(128, 128)]))
@@ -316,7 +316,9 @@ def test_objects_that_vanish_are_left_out(tmp_path, batches):
 
 
 def test_images_without_objects_train(tmp_path, batches):
-    source = prepare(*random_set(tmp_path, [(32, 32)] * 2, counts=[0, 0]), tmp_path / "cache")
+    source = prepare(
+        *random_set(tmp_path, [(32, 32)] * 2, counts=[0, 0]), tmp_path / "cache", allow_empty=True
+    )
     batch = next(batches(source, MODEL, config()))
     assert not batch.targets.valid.any() and not batch.targets.masks.any()
     with pytest.raises(UserError, match="has no image to train on"):
