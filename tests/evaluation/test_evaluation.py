@@ -267,6 +267,14 @@ def test_an_object_whose_mask_cannot_be_read_is_not_scored_as_training_does_not_
     assert f"ids {ids})" in caplog.text
 
 
+def test_images_need_no_names_and_no_sizes_to_be_scored():
+    content = make_annotations()
+    detections = truth_as_detections(content)
+    content["images"] = [{"id": image["id"]} for image in content["images"]]
+    truth = GroundTruth(content)
+    assert not truth.has_masks and coco_metrics(truth, detections, ("bbox",))["box_AP"] == 1.0
+
+
 def test_categories_of_one_name_are_told_apart_by_id():
     content = make_annotations()
     content["categories"] = [{"id": i, "name": "thing"} for i in (3, 17)] + [{"id": 90, "name": "eel"}]

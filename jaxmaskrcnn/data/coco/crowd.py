@@ -49,8 +49,8 @@ def crowd_statements(counts: Sequence[ClassCount]) -> Iterator[str]:
         counts: Of every class.
 
     Example:
-        >>> list(crowd_statements([ClassCount(Category(1, "cut"), 1, 7)]))[0]
-        "7 of the 8 annotations of 'cut' are crowd regions ('iscrowd': 1), which are not learned and not ..."
+        >>> list(crowd_statements([ClassCount(Category(1, "cut"), 1, 7)]))[0][:46]
+        "7 of the 8 annotations of 'cut' are crowd regi"
     """
     for category, objects, crowds in counts:
         total = objects + crowds

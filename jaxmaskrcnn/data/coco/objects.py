@@ -53,7 +53,8 @@ class AnnotatedImage(NamedTuple):
 class Labels(Protocol):
     """Gives the label of a ``category_id``, or None; a dictionary does."""
 
-    def get(self, category_id: Any, /) -> int | None: ...
+    def get(self, category_id: Any, /) -> int | None:
+        """The label of a ``category_id``, or None."""
 
 
 def parse_object(

@@ -30,8 +30,8 @@ def other_tool(content: Any) -> str | None:
         What follows the file's name, without a full stop.
 
     Example:
-        >>> other_tool({"version": "5.0.1", "shapes": [], "imagePath": "a.jpg"})
-        "has 'shapes', as labelme's files have; convert it: python -m jaxmaskrcnn import SOURCE --format=..."
+        >>> other_tool({"version": "5.0.1", "shapes": [], "imagePath": "a.jpg"})[:38]
+        "has 'shapes', as labelme's files have;"
     """
     for tool in TOOLS:
         if tool.matches(content):
