@@ -91,6 +91,8 @@ def fitting_area(
 def _numbers(value: Any) -> list | None:
     if not isinstance(value, list) or len(value) != 4:
         return None
+    if set(map(type, value)) <= {int, float} and abs(sum(value)) < 1e15:  # nearly all; NaN compares as False
+        return value
     box = [number(side) if not isinstance(side, list) else None for side in value]
     return None if None in box else box
 
@@ -106,7 +108,10 @@ def _fits(box: Sequence[float], own: Sequence[float]) -> bool:
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Intersection over union of two boxes of x, y, width and height."""
-    sides = [min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i]) for i in (0, 1)]
-    both = max(sides[0], 0) * max(sides[1], 0)
-    union = a[2] * a[3] + b[2] * b[3] - both
+    ax, ay, aw, ah = a
+    bx, by, bw, bh = b
+    width = min(ax + aw, bx + bw) - max(ax, bx)
+    height = min(ay + ah, by + bh) - max(ay, by)
+    both = width * height if width > 0 and height > 0 else 0.0
+    union = aw * ah + bw * bh - both
     return both / union if union > 0 else 0.0
