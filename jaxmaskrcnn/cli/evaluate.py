@@ -5,6 +5,7 @@ import logging
 import tempfile
 from pathlib import Path
 
+from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import write_json
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=int, default=1, help="images computed at a time, over all devices")
     add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
     add("--cache_dir", help="folder that keeps the prepared records for the next run")
+    add_pixel_arguments(parser, "as the model was trained")
     add("--coordinator_address", help="with several processes: host:port of process 0")
     add("--num_processes", type=int, help="number of processes")
     add("--process_id", type=int, help="number of this process, from 0")
@@ -59,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_first():
         logging.getLogger("jaxmaskrcnn").setLevel(logging.WARNING)
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
+    pixels = pixel_config(arguments, model.config.input.pixels)
+    model.config = model.config.replace({"input.pixels": pixels})
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
         source = prepare(
             arguments.annotations,
@@ -66,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.cache_dir or temporary,
             arguments.on_error,
             masks=False,
+            pixels=pixels,
         )
         metrics, detections = evaluate(
             model, source, DataConfig(eval_batch_size=arguments.batch_size), progress=is_first()

@@ -32,6 +32,10 @@ class DataConfig:
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
     on_error: str = "stop"  # stop | skip: invalid annotations are logged, counted and left out
     keep_empty: bool = True  # train on images without objects
+    intensity: str = ""  # dtype | percentile | range: which values of 16 bits or floats become 0 and 255;
+    # "" takes model.input.pixels.intensity, into which it is written
+    intensity_range: tuple[float, ...] = ()  # for "range", e.g. 0,4095
+    page: int = -1  # of files with several pages, from 0; -1: model.input.pixels.page
 
     batch_size: int = 2  # images per step over all devices
     eval_batch_size: int = 1

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.report.errors import KINDS, ImageErrors
@@ -90,7 +91,9 @@ def _read(image, folder) -> np.ndarray:
         raise UserError(f"Image {image['id']} of the annotations has no file_name; add one.")
     height, width = image.get("height"), image.get("width")
     size = (height, width) if height and width else None
-    return decode_image(folder / name, size=size, name=f"image {image['id']} ({folder / name})")
+    # The report does not know the model; pictures of 16 bits are shown so that something is seen.
+    shown = PixelConfig(intensity="percentile")
+    return decode_image(folder / name, size=size, name=f"image {image['id']} ({folder / name})", pixels=shown)
 
 
 def _text(name: str, word: str) -> str:

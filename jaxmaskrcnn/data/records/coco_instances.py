@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.annotations import Problems, load_json, parse_annotations
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
@@ -42,12 +43,14 @@ class CocoConfig(tfds.core.BuilderConfig):
         images: Folder that the json's file names are relative to.
         on_error: "stop" at the first problem, or "skip" unusable images and annotations.
         masks: Whether every object needs a segmentation.
+        pixels: Which page of a file is read, and how its values become uint8.
     """
 
     annotations: str = ""
     images: str = ""
     on_error: str = "stop"
     masks: bool = True
+    pixels: PixelConfig = DEFAULT_PIXELS
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -135,7 +138,9 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
         self.written: list[AnnotatedImage] = []
         config = self.builder_config
         images = annotations.images
-        for image, data in readable_images(images, config.annotations, Path(config.images), problems):
+        for image, data in readable_images(
+            images, config.annotations, Path(config.images), problems, pixels=config.pixels
+        ):
             self.written.append(image)
             yield (
                 image.id,
@@ -177,6 +182,7 @@ def prepare(
     on_error: str = "stop",
     *,
     masks: bool = True,
+    pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> Source:
     """Opens a COCO-format data set, writing its records first when they are not there yet.
 
@@ -192,6 +198,8 @@ def prepare(
         on_error: "stop" raises at a problem; "skip" logs it, counts it in ``Source.skipped`` and
             leaves the annotation or image out.
         masks: Whether every object needs a segmentation; False for boxes only.
+        pixels: Which page of a file is read, and how its values become uint8 (``config.input.pixels`` of
+            the model): images that cannot be read so are a problem.
 
     Returns:
         The data set, by index.
@@ -211,7 +219,8 @@ def prepare(
     check_image_folder(images)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
-    name = f"{annotations.stem}-{content_hash(annotations, images, root, [RECORD_FORMAT, on_error, masks])}"
+    settings = [RECORD_FORMAT, on_error, masks, *dataclasses.astuple(pixels)]
+    name = f"{annotations.stem}-{content_hash(annotations, images, root, settings)}"
     final = root / name / _VERSION
     if final.is_dir():
         return Source(final)
@@ -223,6 +232,7 @@ def prepare(
                 images=os.fspath(images),
                 on_error=on_error,
                 masks=masks,
+                pixels=pixels,
             )
             _build(config, root)
     return Source(final)
