@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from detectors import random_model, small_config
 
 import jaxmaskrcnn as jmr
 from jaxmaskrcnn.checkpoints.fit import LoadSettings, requested_config
@@ -125,6 +126,11 @@ def test_folders_are_named(tmp_path, files, said):
         jmr.load_model(folder)
 
 
+@pytest.fixture(scope="module")
+def model():
+    return random_model(small_config())
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -135,11 +141,13 @@ def test_folders_are_named(tmp_path, files, said):
         ("stem.conv1.weight", "blocks.0.dw.weight"),
     ],
 )
-def test_a_first_convolution_makes_no_resnet(tmp_path, names):
+def test_a_first_convolution_makes_no_resnet(tmp_path, model, names):
     np.savez(tmp_path / "lenet.npz", **{name: np.zeros((2, 2, 1, 1), np.float32) for name in names})
     with pytest.raises(UserError, match="has the names of no Faster or Mask R-CNN.* but ") as error:
         load_detector(tmp_path / "lenet.npz")
     assert "ResNet alone" not in str(error.value) and names[0] in str(error.value)
+    with pytest.raises(UserError, match="has neither Detectron2's ResNet names .* but "):
+        jmr.load_backbone(model, tmp_path / "lenet.npz")
 
 
 @pytest.mark.parametrize(
