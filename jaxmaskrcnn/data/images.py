@@ -3,17 +3,14 @@
 Shape legend: H, W height and width of the decoded image.
 """
 
-import dataclasses
-import io
 import os
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data import intensity
-from jaxmaskrcnn.data.image_kinds import heic_reader, is_heic, why_not_read
+from jaxmaskrcnn.data.image_opening import Reading, display_name, open_header, open_image
 from jaxmaskrcnn.data.image_pages import select_page
 from jaxmaskrcnn.errors import UserError
 
@@ -86,9 +83,9 @@ def decode_image(
         >>> decode_image("photo.jpg").shape  # doctest: +SKIP
         (480, 640, 3)
     """
-    name = _name(source, name)
-    with _Reading(name, source):
-        image, again = _open(source, pixels, name)
+    name = display_name(source, name)
+    with Reading(name, source):
+        image, again = open_image(source, pixels, name)
         stays = _stays_as_stored(image, size, name)
         orientation = _orientation(image)
         if at_least is not None:
@@ -120,8 +117,8 @@ def check_image(
         UserError: The bytes are truncated, or are not one image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
-    with _Reading(name, source):
-        image, again = _open(source, pixels, name)
+    with Reading(name, source):
+        image, again = open_image(source, pixels, name)
         _stays_as_stored(image, size, name)
         if pixels.intensity != "dtype" and again is not None:
             intensity.wide_colours(image, again, name)
@@ -148,7 +145,7 @@ def check_header(
         UserError: The file is missing or is not one image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
-    with _Reading(name, source), _open_header(source) as image:
+    with Reading(name, source), open_header(source) as image:
         if pixels is not None:
             select_page(image, pixels.page, name)
             intensity.check_values(image, pixels, name, decoded=False)
@@ -169,7 +166,7 @@ def upright_size(source: str | os.PathLike) -> tuple[int, int]:
     Raises:
         UserError: The file is missing or is not an image.
     """
-    with _Reading(_name(source, None), source), _open_header(source) as image:
+    with Reading(display_name(source, None), source), open_header(source) as image:
         return _upright_size(image)
 
 
@@ -187,8 +184,8 @@ def used_range(source: bytes, *, name: str, pixels: PixelConfig = DEFAULT_PIXELS
     Raises:
         UserError: The bytes cannot be decoded.
     """
-    with _Reading(name, source):
-        image, again = _open(source, pixels, name)
+    with Reading(name, source):
+        image, again = open_image(source, pixels, name)
         if image.mode.startswith("I;16"):
             values = np.asarray(image)
         elif again is not None:
@@ -199,97 +196,6 @@ def used_range(source: bytes, *, name: str, pixels: PixelConfig = DEFAULT_PIXELS
         else:
             return None
         return float(np.percentile(values, intensity.PERCENTILES[1])) / 65535
-
-
-class _Reading:
-    """Turns whatever Pillow raises into one sentence that names the file."""
-
-    def __init__(self, name: str, source):
-        self.name, self.source = name, source
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, error_type, error, traceback):
-        if error is None or isinstance(error, UserError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, FileNotFoundError):
-            raise UserError(f"{self.name} does not exist; check the path of the image.") from error
-        if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-            raise UserError(
-                f"{self.name} has more pixels than Pillow opens; cut it into tiles, or raise "
-                "PIL.Image.MAX_IMAGE_PIXELS."
-            ) from error
-        # Pillow's own message names an object in memory, not the file.
-        if isinstance(error, UnidentifiedImageError) and not isinstance(self.source, Image.Image):
-            raise UserError(f"{self.name} cannot be decoded: it {why_not_read(self.source)}.") from error
-        found = f"{type(error).__name__}: {error}"
-        raise UserError(f"{self.name} cannot be decoded ({found}); replace or remove the file.") from error
-
-
-def _name(source, name: str | None) -> str:
-    if name is not None:
-        return name
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    return "the image"
-
-
-def _open(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Image.Image | None]:
-    """The file opened at its page, and once more where it has colours of 16 bits."""
-    if isinstance(source, Image.Image):
-        data = _undecoded(source)
-        if data is None:
-            return source, None
-        # From a path, Pillow maps a TIFF file into memory and turns it wrongly.
-        source, pixels = data, dataclasses.replace(pixels, page=source.tell())
-    if isinstance(source, (str, os.PathLike)):
-        source = Path(source).read_bytes()
-    if not isinstance(source, (bytes, bytearray, memoryview)):
-        raise UserError(f"an image is bytes, a path or a PIL image, not {type(source).__name__}.")
-
-    def opened() -> Image.Image:
-        image = _open_bytes(source)
-        select_page(image, pixels.page, name)
-        intensity.mend_tiles(image)
-        return image
-
-    image = opened()
-    return image, opened() if intensity.has_wide_colours(image) else None
-
-
-def _undecoded(image: Image.Image) -> bytes | None:
-    """The file of a PIL image that is read better from its bytes, where it is still open."""
-    file = getattr(image, "fp", None)
-    better = isinstance(image, TiffImagePlugin.TiffImageFile) or intensity.has_wide_colours(image)
-    if not better or not getattr(image, "tile", None) or file is None:
-        return None
-    place = file.tell()
-    file.seek(0)
-    data = file.read()
-    file.seek(place)
-    return data
-
-
-def _open_bytes(data) -> Image.Image:
-    if is_heic(bytes(data[:12])):
-        heic_reader()
-    return _identified(Image.open(io.BytesIO(data)))
-
-
-def _open_header(path: str | os.PathLike) -> Image.Image:
-    with open(path, "rb") as file:
-        if is_heic(file.read(12)):
-            heic_reader()
-    return _identified(Image.open(path))
-
-
-def _identified(image: Image.Image) -> Image.Image:
-    """Refuses formats that Pillow knows by name and reads with a plugin of other programs alone."""
-    if isinstance(image, ImageFile.StubImageFile):
-        image.close()
-        raise UnidentifiedImageError
-    return image
 
 
 def _orientation(image: Image.Image) -> int:
