@@ -121,6 +121,9 @@ def test_pictures_of_one_value_and_of_few_others():
     flat[5, 7] = 3000  # a single bright pixel is beyond the percentile
     decoded = decode_image(png16(flat), pixels=PERCENTILE)[..., 0]
     assert decoded[5, 7] == 255 and decoded.sum() == 255
+    flat[6, 7] = 1620  # and so is another one
+    decoded = decode_image(png16(flat), pixels=PERCENTILE)[..., 0]
+    assert decoded[5, 7] == 255 and decoded[6, 7] == 102 and decoded.sum() == 357
 
 
 def test_eight_bits_are_taken_as_they_are():
