@@ -45,8 +45,8 @@ def pixel_config(arguments: argparse.Namespace, default: "PixelConfig") -> "Pixe
         )
     except ValueError:
         raise UserError(
-            f"--intensity_range is {arguments.intensity_range!r}; give two numbers with a comma between "
-            "them, such as 0,4095."
+            f"--intensity_range is {arguments.intensity_range!r}; give two numbers separated by a comma, "
+            "such as 0,4095."
         ) from None
     if arguments.page < -1:
         raise UserError(f"--page is {arguments.page}; pages are counted from 0.")

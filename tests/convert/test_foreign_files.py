@@ -143,7 +143,7 @@ def model():
 )
 def test_a_first_convolution_makes_no_resnet(tmp_path, model, names):
     np.savez(tmp_path / "lenet.npz", **{name: np.zeros((2, 2, 1, 1), np.float32) for name in names})
-    with pytest.raises(UserError, match="has the names of no Faster or Mask R-CNN.* but ") as error:
+    with pytest.raises(UserError, match="has the names of no supported Faster or Mask R-CNN.* but ") as error:
         load_detector(tmp_path / "lenet.npz")
     assert "ResNet alone" not in str(error.value) and names[0] in str(error.value)
     with pytest.raises(UserError, match="has neither Detectron2's ResNet names .* but "):
