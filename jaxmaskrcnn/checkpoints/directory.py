@@ -31,6 +31,7 @@ from jaxmaskrcnn.checkpoints.latest import latest_model
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.json import config_from_json, config_to_json, describe, parse, to_config
 from jaxmaskrcnn.convert.detector import load_detector, log_report
+from jaxmaskrcnn.convert.files.foreign import foreign_folder
 from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -162,6 +163,8 @@ def load_model(
             return _read_directory(candidate.absolute(), settings)
     latest = latest_model(directory)
     if latest is None:
+        if problem := foreign_folder(directory):
+            raise UserError(f"{path} {problem}.")
         raise UserError(
             f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
             "best model or a checkpoint."

@@ -42,6 +42,8 @@ def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig
         config = model
     elif model is not None:
         config = resolve_model(model, num_classes=stored.num_classes)
+        # No library says how pictures of 16 bits are read; these weights were trained so.
+        config = config.replace({"input.pixels": stored.input.pixels})
     if config.categories != stored.categories and config.num_classes == stored.num_classes:
         if not isinstance(model, ModelConfig) or not config.categories:
             config = config.replace(categories=stored.categories)

@@ -5,6 +5,7 @@ import logging
 import tempfile
 from pathlib import Path
 
+from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--class_name", default="", help="the only class, which all objects get")
     add("--cache_dir", help="folder that keeps the prepared records for the next run")
+    add_pixel_arguments(parser, "as the model was trained")
     add("--coordinator_address", help="with several processes: host:port of process 0")
     add("--num_processes", type=int, help="number of processes")
     add("--process_id", type=int, help="number of this process, from 0")
@@ -65,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_first():
         logging.getLogger("jaxmaskrcnn").setLevel(logging.WARNING)
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
+    pixels = pixel_config(arguments, model.config.input.pixels)
+    model.config = model.config.replace({"input.pixels": pixels})
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
         source = prepare(
             arguments.annotations,
@@ -73,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.on_error,
             masks=False,
             reading=Reading(arguments.crowd, arguments.class_name),
+            pixels=pixels,
         )
         metrics, detections = evaluate(
             model, source, DataConfig(eval_batch_size=arguments.batch_size), progress=is_first()

@@ -5,7 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
+from jaxmaskrcnn.config import DataConfig, PixelConfig
 from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--skip_decoding", action="store_true",
         help="read only the images' sizes, which is much faster but misses truncated files",
     )  # fmt: skip
+    add_pixel_arguments(parser, "dtype: those of the type")
     add("--min_size", type=int, default=data.min_sizes[-1], help="short side of images in training")
     add("--max_size", type=int, default=data.max_size, help="limit of the long side in training")
 
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.data.inspection.report import as_json, as_text
     from jaxmaskrcnn.visualize.contact_sheet import draw_sheet
 
+    pixels = pixel_config(arguments, PixelConfig())
     folder = None if arguments.images is None else Path(arguments.images)
     inspection = inspect_annotations(
         Path(arguments.annotations),
@@ -64,10 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         data=DataConfig(min_sizes=(arguments.min_size,), max_size=arguments.max_size),
         reading=Reading(arguments.crowd, arguments.class_name),
         progress=sys.stderr.isatty(),
+        pixels=pixels,
     )
     sheet = None
     if folder is not None and arguments.count:
-        sheet = draw_sheet(inspection, folder, arguments.count, arguments.seed)
+        sheet = draw_sheet(inspection, folder, arguments.count, arguments.seed, pixels)
     if sheet is not None:
         with complete_file(arguments.output) as file:
             sheet.save(file, "PNG")

@@ -1,6 +1,9 @@
 """``python -m jaxmaskrcnn predict``: detects objects in images and videos, and writes pictures and files."""
 
 import argparse
+import functools
+
+from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
 
 # Repeated here as text, because the modules that define them import JAX, and --help should not wait for it.
 FORMATS = "png, json, labelme, geojson, masks"
@@ -43,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tta_scales", help=f"scales of these versions, with commas between them ({SCALES})")
     add("--video", action="store_true", help="the inputs are videos, and so are the pictures (mp4)")
     add("--batch_size", type=int, default=1, help="images computed at a time")
+    add_pixel_arguments(parser, "as the model was trained")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,4 +64,4 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.inference.predict import predict
 
-    return predict(arguments)
+    return predict(arguments, functools.partial(pixel_config, arguments))

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
+from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import check_image_folder, complete_file
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", type=int, default=6, help="number of the worst and of the best images to show"
     )
+    add_pixel_arguments(parser, "percentile: pictures are drawn so that something is seen")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--score_threshold is {arguments.score_threshold}; give a score from 0 to 1.")
     if arguments.pictures < 0:
         raise UserError(f"--pictures is {arguments.pictures}; give 0 or more.")
+    pixels = pixel_config(arguments, PixelConfig(intensity="percentile"))
     folder = Path(arguments.images)
     check_image_folder(folder, "check --images")
     # Imported here, so that a wrong setting is reported at once.
@@ -56,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.report.results import compute
 
     reading = Reading(arguments.crowd, arguments.class_name)
-    detections, ground_truth = read_files(arguments.detections, arguments.annotations, folder, reading)
+    detections, ground_truth = read_files(
+        arguments.detections, arguments.annotations, folder, reading, pixels
+    )
     results = compute(ground_truth, detections, arguments.score_threshold)
 
     worst, best = worst_and_best(results.outcomes, arguments.pictures)
@@ -68,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         image = ground_truth.images[results.samples[i].image_id]
         pair = draw_pair(
             image, folder, results.samples[i], results.matches[i], results.image_errors[i],
-            objects, detections, results.names, results.score_threshold,
+            objects, detections, results.names, results.score_threshold, pixels,
         )  # fmt: skip
         pictures.append(Picture(i, image.file_name, pair))
 

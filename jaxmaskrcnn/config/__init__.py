@@ -18,7 +18,14 @@ from jaxmaskrcnn.config.heads import (
     RPNConfig,
     TrunkConfig,
 )
-from jaxmaskrcnn.config.model import ComputeConfig, DetectionConfig, InputConfig, ModelConfig
+from jaxmaskrcnn.config.model import (
+    DEFAULT_PIXELS,
+    ComputeConfig,
+    DetectionConfig,
+    InputConfig,
+    ModelConfig,
+    PixelConfig,
+)
 from jaxmaskrcnn.config.run import (
     Config,
     DataConfig,
@@ -30,6 +37,7 @@ from jaxmaskrcnn.config.run import (
 from jaxmaskrcnn.config.values import ConfigError
 
 __all__ = [
+    "DEFAULT_PIXELS",
     "AnchorConfig",
     "BackboneConfig",
     "BoxConfig",
@@ -49,6 +57,7 @@ __all__ = [
     "ModelSection",
     "NeckConfig",
     "OptimizerConfig",
+    "PixelConfig",
     "PoolConfig",
     "RPNConfig",
     "RegionConfig",

@@ -7,8 +7,8 @@ data; the presets of ``zoo/`` set its values. The parts are in ``backbones.py`` 
 # No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from jaxmaskrcnn.config import paths
 from jaxmaskrcnn.config.backbones import BackboneConfig, FPNConfig, Level, NeckConfig, ResNetConfig
@@ -21,8 +21,65 @@ from jaxmaskrcnn.config.heads import (
     RPNConfig,
     TrunkConfig,
 )
-from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive, Range
 from jaxmaskrcnn.structures import Category
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelConfig(Part):
+    """How the pixels of a file become uint8 (`data/images.py`); pictures of 8 bits are taken as they are."""
+
+    intensity: Literal["dtype", "percentile", "range"] = "dtype"  # what becomes 0 and what becomes 255
+    intensity_range: tuple[float, ...] = ()  # with "range": these two values
+    page: Annotated[int, Range(-1)] = -1  # of files with several, from 0; -1: refuse such files
+
+    def __post_init__(self):
+        super().__post_init__()
+        limits = self.intensity_range
+        if self.intensity == "range" and not (len(limits) == 2 and limits[0] < limits[1]):
+            raise ConfigError(
+                f"PixelConfig.intensity is 'range' and intensity_range is {limits}; give the two values "
+                "that become 0 and 255, the smaller one first, such as 0,4095 for 12 bits."
+            )
+        if self.intensity != "range" and limits:
+            raise ConfigError(
+                f"PixelConfig.intensity_range is {limits}, which has no effect with intensity "
+                f"{self.intensity!r}; give intensity 'range' too."
+            )
+
+    def changed(
+        self, intensity: str | None = None, intensity_range: Sequence[float] = (), page: int = -1
+    ) -> "PixelConfig":
+        """A copy with what a user gives beside a model's own settings.
+
+        Args:
+            intensity: None or "" leaves the present one, with its range.
+            intensity_range: For "range"; () leaves the present one unless there is another intensity.
+            page: -1 leaves the present one.
+
+        Returns:
+            The copy.
+
+        Raises:
+            ConfigError: The values do not fit each other.
+
+        Example:
+            >>> PixelConfig().changed("range", (0, 4095)).intensity_range
+            (0.0, 4095.0)
+        """
+        if intensity and not intensity_range and intensity == self.intensity:
+            intensity_range = self.intensity_range
+        elif not intensity and not intensity_range:
+            intensity, intensity_range = self.intensity, self.intensity_range
+        changes: dict[str, Any] = {
+            "intensity": intensity or self.intensity,
+            "intensity_range": tuple(intensity_range),
+            "page": self.page if page == -1 else page,
+        }
+        return dataclasses.replace(self, **changes)
+
+
+DEFAULT_PIXELS = PixelConfig()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +96,7 @@ class InputConfig(Part):
     test_min_size: Count = 800  # short side in pixels at test time
     test_max_size: Count = 1333  # limit of the long side at test time
     pad_divisor: Count = 32
+    pixels: PixelConfig = DEFAULT_PIXELS
 
     def __post_init__(self):
         super().__post_init__()

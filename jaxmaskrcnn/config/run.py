@@ -34,6 +34,10 @@ class DataConfig:
     crowd: str = "ignore"  # ignore | objects | drop: what annotations with "iscrowd": 1 are
     class_name: str = ""  # the only class, which all objects get; "": the json's categories
     keep_empty: bool = True  # train on images without objects
+    intensity: str = ""  # dtype | percentile | range: which values of 16 bits or floats become 0 and 255;
+    # "" takes model.input.pixels.intensity, into which it is written
+    intensity_range: tuple[float, ...] = ()  # for "range", e.g. 0,4095
+    page: int = -1  # of files with several pages, from 0; -1: model.input.pixels.page
 
     batch_size: int = 2  # images per step over all devices
     eval_batch_size: int = 1

@@ -8,6 +8,7 @@ only the order of axes changes.
 import logging
 import os
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # Detectron2 comes first because its stem's name ends with torchvision's.
 _LAYOUTS = {"detectron2": "Detectron2", "torchvision": "torchvision", "mmdet": "MMDetection"}
+_BLOCK = re.compile(r"\.layer\d+\.\d+\.")  # in the path of an array of a residual stage
 _IGNORABLE = (r"((stem|head)\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked")
 
 
@@ -228,13 +230,20 @@ def _strip_prefix(
                 rows.insert(0, names_file(trunk).of_backbone(library, trunk, part))
             layout = _Layout(title, Table.of(rows, _IGNORABLE))
             inside, outside = _split_parts(source.arrays, prefix, layout.table)
-            return layout, inside, outside
+            if _has_stages(inside, layout.table):
+                return layout, inside, outside
     some = ", ".join(list(source.arrays)[:3])
     raise UserError(
-        f"{source.path} has neither Detectron2's ResNet names (stem.conv1.weight, ...) nor torchvision's "
-        f"(conv1.weight, layer1.0.conv1.weight, ...), but {some}, ...; give an ImageNet ResNet from one of "
-        "these libraries."
+        f"{source.path} has neither Detectron2's ResNet names (stem.conv1.weight, res2.0.conv1.weight, ...) "
+        f"nor torchvision's (conv1.weight, layer1.0.conv1.weight, ...), but {some}, ...; give an ImageNet "
+        "ResNet from one of these libraries."
     )
+
+
+def _has_stages(arrays: Iterable[str], table: Table) -> bool:
+    """Whether there is more of a backbone than its first layers, which many other networks begin with too."""
+    found = filter(None, map(table.translate, arrays))
+    return any(_BLOCK.search(path) for path, _ in found)
 
 
 def _split_parts(

@@ -69,6 +69,7 @@ FAMILIES = (
 _REGIONS = re.compile(r"(proposal_generator|rpn|rpn_head|roi_heads?)\.|backbone\.fpn|neck\.")
 _PYRAMID = re.compile(r"fpn[._]")  # in a pyramid's own file; within a detector it has a prefix
 _STEM = re.compile(r"(.*\.)?(stem\.)?conv1\.weight")
+_FIRST_BLOCK = re.compile(r"(.*\.)?(layer1|res2)\.0\.(conv|convs\.)\d")  # many other networks have a conv1
 
 
 def holds_detector(names: Iterable[str]) -> bool:
@@ -110,7 +111,8 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
                 f"{path} is {family.title} (it has {found}), which is not supported yet; give a Faster or "
                 "Mask R-CNN with a ResNet and FPN."
             )
-    if not holds_detector(names) and any(_STEM.fullmatch(name) for name in names):
+    resnet = any(map(_STEM.fullmatch, names)) and any(map(_FIRST_BLOCK.match, names))
+    if resnet and not holds_detector(names):
         pyramid = any(_PYRAMID.match(name, WRAPPERS.match(name).end()) for name in names)
         what = "a ResNet with a pyramid" if pyramid else "a ResNet alone"
         raise UserError(

@@ -3,17 +3,19 @@
 Shape legend: H, W height and width of the decoded image.
 """
 
-import io
 import os
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
+from jaxmaskrcnn.data import intensity
+from jaxmaskrcnn.data.image_opening import Reading, display_name, open_header, open_image
+from jaxmaskrcnn.data.image_pages import select_page
 from jaxmaskrcnn.errors import UserError
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .ppm .pgm .pbm .jp2 .tga".split()
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .heic .heif .ppm .pgm .pbm .jp2 .tga".split()
 )
 _ORIENTATION_TAG = 0x0112
 # The transposition that turns an image with this EXIF orientation upright.
@@ -26,8 +28,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Each undone by itself, but for the quarter turns.
+_AS_STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 _SWAPS_AXES = (5, 6, 7, 8)
-_TRANSPOSING = tuple(_UPRIGHT[orientation] for orientation in _SWAPS_AXES)
 
 
 class ImageSizeError(UserError):
@@ -40,16 +43,25 @@ def decode_image(
     size: tuple[int, int] | None = None,
     name: str | None = None,
     at_least: tuple[int, int] | None = None,
+    pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> np.ndarray:
     """Decodes any image Pillow reads into uint8 RGB.
 
-    Greyscale and palette images become RGB, CMYK is converted, an alpha channel is dropped, and
-    16-bit greyscale is scaled from 0..65535 to 0..255 (Pillow's own conversion clips at 255).
+    Greyscale and palette images become RGB, CMYK is converted, an alpha channel is dropped.
+
+    Values of more than 8 bits (16 bits, floats) become 0 to 255 as ``pixels.intensity`` says: "dtype" scales
+    0..65535, so that 12 bits in 16 are nearly black; "percentile" scales from the 0.1th to the 99.9th
+    percentile of each picture, all channels together; "range" scales from ``pixels.intensity_range``.
+    Pictures of 8 bits are the same with all of them, and so are colours of more bits in other formats than
+    PNG and TIFF.
 
     The EXIF orientation is applied, as Detectron2 and OpenCV do, with one exception: annotations
     may have been drawn on the image as it is stored. When ``size`` (from the annotation file)
     equals the stored size and not the upright one, the image is left as stored. Where both sizes
     are the same (square images, mirrored or upside-down ones) the orientation is applied.
+
+    A TIFF of several pages is refused unless ``pixels.page`` says which of them is the picture; of an
+    animation it is the first. A ``PIL.Image.Image`` is taken at the page that it stands at.
 
     Args:
         source: Encoded bytes, the path of a file, or a ``PIL.Image.Image``.
@@ -58,66 +70,88 @@ def decode_image(
         at_least: ``(height, width)`` that suffices. A JPEG file is then decoded at 1/8, 1/4 or 1/2 of its
             size where the result is still at least this large, in a fraction of the time. Its pixels are
             then averages, so an image resized from them differs a little.
+        pixels: How values become uint8, and which page is read; ``model.config.input.pixels``.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        UserError: The file is missing or cannot be decoded.
+        UserError: The file is missing, cannot be decoded, or does not say what its picture is.
         ImageSizeError: Neither the upright nor the stored image has the given size.
 
     Example:
         >>> decode_image("photo.jpg").shape  # doctest: +SKIP
         (480, 640, 3)
     """
-    name = _name(source, name)
-    with _Reading(name):
-        image = _open(source)
-        turn = _turn(image, size, name)
+    name = display_name(source, name)
+    with Reading(name, source):
+        image, again = open_image(source, pixels, name)
+        stays = _stays_as_stored(image, size, name)
+        orientation = _orientation(image)
         if at_least is not None:
-            height, width = at_least[::-1] if turn in _TRANSPOSING else at_least
+            swapped = orientation in _SWAPS_AXES and not stays
+            height, width = at_least[::-1] if swapped else at_least
             image.draft(image.mode, (width, height))
-        image.load()
-        pixels = _to_rgb(image if turn is None else image.transpose(turn), name)
-    return pixels
+        rgb = _to_rgb(image, again, pixels, name)
+        # Pillow has turned a TIFF file by now, and says that its orientation is 1.
+        turned = orientation != 1 and _orientation(image) == 1
+        if stays:
+            turn = _AS_STORED.get(orientation) if turned else None
+        else:
+            turn = None if turned else _UPRIGHT.get(orientation)
+        return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
-def check_image(source: bytes, size: tuple[int, int], *, name: str) -> None:
+def check_image(
+    source: bytes, size: tuple[int, int], *, name: str, pixels: PixelConfig = DEFAULT_PIXELS
+) -> None:
     """Checks that an image can be decoded and has the size that its annotations expect.
 
     Args:
         source: Encoded bytes.
         size: ``(height, width)`` in pixels from the annotation file.
         name: What to call the image in an error message.
+        pixels: As `decode_image` will be given it.
 
     Raises:
-        UserError: The bytes are truncated or are not an image.
+        UserError: The bytes are truncated, or are not one image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
-    with _Reading(name):
-        image = _open(source)
-        _turn(image, size, name)
-        _reject_mode(image, name)
+    with Reading(name, source):
+        image, again = open_image(source, pixels, name)
+        _stays_as_stored(image, size, name)
+        if pixels.intensity != "dtype" and again is not None:
+            intensity.wide_colours(image, again, name)
+            return
+        intensity.check_values(image, pixels, name, decoded=False)
         # A JPEG's whole stream is still read, for a fraction of the arithmetic.
         image.draft(image.mode, (1, 1))
         image.load()
+        intensity.check_values(image, pixels, name)
 
 
-def check_header(source: str | os.PathLike, size: tuple[int, int], *, name: str) -> None:
+def check_header(
+    source: str | os.PathLike, size: tuple[int, int], *, name: str, pixels: PixelConfig | None = None
+) -> None:
     """Checks that an image file has the size that its annotations expect; decodes no pixels.
 
     Args:
         source: Path of the file.
         size: ``(height, width)`` in pixels from the annotation file.
         name: What to call the image in an error message.
+        pixels: As `decode_image` will be given it; None checks the size of the first page and nothing else.
 
     Raises:
-        UserError: The file is missing or is not an image.
+        UserError: The file is missing or is not one image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
-    with _Reading(name), Image.open(source) as image:
-        _turn(image, size, name)
-        _reject_mode(image, name)
+    with Reading(name, source), open_header(source) as image:
+        if pixels is not None:
+            select_page(image, pixels.page, name)
+            intensity.check_values(image, pixels, name, decoded=False)
+        # For its orientation, a PNG file is decoded to its end.
+        if _stored_size(image) != tuple(size):
+            _stays_as_stored(image, size, name)
 
 
 def upright_size(source: str | os.PathLike) -> tuple[int, int]:
@@ -127,57 +161,41 @@ def upright_size(source: str | os.PathLike) -> tuple[int, int]:
         source: Path of the file.
 
     Returns:
-        Height and width in pixels, the EXIF orientation applied.
+        Height and width of the first page in pixels, the EXIF orientation applied.
 
     Raises:
         UserError: The file is missing or is not an image.
     """
-    with _Reading(_name(source, None)), Image.open(source) as image:
-        stored = (image.height, image.width)
-        return stored[::-1] if _orientation(image) in _SWAPS_AXES else stored
+    with Reading(display_name(source, None), source), open_header(source) as image:
+        return _upright_size(image)
 
 
-class _Reading:
-    """Turns whatever Pillow raises into one sentence that names the file."""
+def used_range(source: bytes, *, name: str, pixels: PixelConfig = DEFAULT_PIXELS) -> float | None:
+    """How much of the range of 16 bits a picture uses.
 
-    def __init__(self, name: str):
-        self.name = name
+    Args:
+        source: Encoded bytes that `check_image` has accepted.
+        name: What to call the image in an error message.
+        pixels: As `decode_image` will be given it.
 
-    def __enter__(self):
-        return self
+    Returns:
+        The 99.9th percentile of its values as a share of 65535; None for pictures of other types.
 
-    def __exit__(self, error_type, error, traceback):
-        if error is None or isinstance(error, UserError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, FileNotFoundError):
-            raise UserError(f"{self.name} does not exist; check the path of the image.") from error
-        if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-            raise UserError(
-                f"{self.name} has more pixels than Pillow opens; cut it into tiles, or raise "
-                "PIL.Image.MAX_IMAGE_PIXELS."
-            ) from error
-        # Pillow's own message names an object in memory, not the file.
-        unknown = isinstance(error, UnidentifiedImageError)
-        found = "no known image format" if unknown else f"{type(error).__name__}: {error}"
-        raise UserError(f"{self.name} cannot be decoded ({found}); replace or remove the file.") from error
-
-
-def _name(source, name: str | None) -> str:
-    if name is not None:
-        return name
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    return "the image"
-
-
-def _open(source) -> Image.Image:
-    if isinstance(source, Image.Image):
-        return source
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return Image.open(io.BytesIO(source))
-    if isinstance(source, (str, os.PathLike)):
-        return Image.open(io.BytesIO(Path(source).read_bytes()))
-    raise UserError(f"an image is bytes, a path or a PIL image, not {type(source).__name__}.")
+    Raises:
+        UserError: The bytes cannot be decoded.
+    """
+    with Reading(name, source):
+        image, again = open_image(source, pixels, name)
+        if image.mode.startswith("I;16"):
+            values = np.asarray(image)
+        elif again is not None:
+            try:
+                values = intensity.wide_colours(image, again, name)
+            except UserError:  # an arrangement whose lower bytes are not read
+                return None
+        else:
+            return None
+        return float(np.percentile(values, intensity.PERCENTILES[1])) / 65535
 
 
 def _orientation(image: Image.Image) -> int:
@@ -187,35 +205,39 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _turn(image: Image.Image, size: tuple[int, int] | None, name: str) -> Image.Transpose | None:
-    """The transposition to apply; the rule is in ``decode_image``'s docstring."""
-    orientation = _orientation(image)
-    stored = (image.height, image.width)
-    upright = stored[::-1] if orientation in _SWAPS_AXES else stored
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width without the orientation, which Pillow counts in for TIFF files, and turns them by."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and _ORIENTATION_TAG in image.tag_v2:
+        return image.tag_v2[TiffImagePlugin.IMAGELENGTH], image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+    return image.height, image.width
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    stored = _stored_size(image)
+    return stored[::-1] if _orientation(image) in _SWAPS_AXES else stored
+
+
+def _stays_as_stored(image: Image.Image, size: tuple[int, int] | None, name: str) -> bool:
+    """Whether the orientation is not applied; the rule is in ``decode_image``'s docstring."""
+    upright = _upright_size(image)
     if size is None or tuple(size) == upright:
-        return _UPRIGHT.get(orientation)
-    if tuple(size) == stored:
-        return None
+        return False
+    if tuple(size) == _stored_size(image):
+        return True
     raise ImageSizeError(
         f"{name} is {upright[1]} x {upright[0]} pixels (width x height) but its annotations are for "
         f"{size[1]} x {size[0]}; give the image they were made on, or correct the size in the json."
     )
 
 
-def _reject_mode(image: Image.Image, name: str) -> None:
-    if image.mode == "F":
-        raise UserError(f"{name} holds floating-point pixels; save it with 8 or 16 bits per channel.")
-
-
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    _reject_mode(image, name)
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise UserError(f"{name} has pixel values beyond 16 bits; save it with 8 or 16 bits per channel.")
-        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
+def _to_rgb(image: Image.Image, again: Image.Image | None, pixels: PixelConfig, name: str) -> Image.Image:
+    if pixels.intensity != "dtype" and again is not None:
+        values = intensity.to_uint8(intensity.wide_colours(image, again, name), pixels)
+        return Image.fromarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+    intensity.check_values(image, pixels, name)
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(intensity.to_uint8(np.asarray(image), pixels)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         # Straight to RGB, Pillow warns about the transparency it drops.
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")

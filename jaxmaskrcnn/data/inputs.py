@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
 
 
-def read_image(image: Any) -> np.ndarray:
+def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS) -> np.ndarray:
     """Reads a path, a PIL image or an array as uint8 RGB.
 
     Args:
         image: Path of an image file or PIL image (of any mode; the EXIF orientation is
             applied), or a uint8 RGB array [H, W, 3], which is returned unchanged.
+        pixels: Which page of a file is read, and how its values become uint8.
 
     Returns:
         uint8 [H, W, 3].
@@ -34,7 +36,7 @@ def read_image(image: Any) -> np.ndarray:
         (480, 640, 3)
     """
     if isinstance(image, (str, os.PathLike, Image.Image)):
-        return decode_image(image)
+        return decode_image(image, pixels=pixels)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise UserError(

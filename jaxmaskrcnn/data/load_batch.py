@@ -139,4 +139,10 @@ class LoadBatch:
 
     def _pixels(self, example: Example, at_least: tuple[int, int] | None = None) -> np.ndarray:
         name = f"image {example.image_id} ({example.file_name}) of {self._source.annotations}"
-        return decode_image(example.image, size=example.size, name=name, at_least=at_least)
+        return decode_image(
+            example.image,
+            size=example.size,
+            name=name,
+            at_least=at_least,
+            pixels=self._model.input.pixels,
+        )

@@ -87,7 +87,7 @@ class AugmentedPredictor(Predictor):
         self._merge = jax.jit(self._merged)
 
     def _prepare(self, image) -> tuple[np.ndarray, list[Batch]]:
-        pixels = read_image(image)
+        pixels = read_image(image, self.config.input.pixels)
         batches = []
         for scale in dict.fromkeys(view.scale for view in self._views):
             config = self.config.replace(

@@ -4,13 +4,14 @@ import argparse
 import collections
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tqdm
 
 from jaxmaskrcnn.checkpoints.directory import load_model
+from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.inputs import find_files, output_names
 from jaxmaskrcnn.errors import UserError
@@ -28,11 +29,12 @@ from jaxmaskrcnn.visualize.comparison import Truth
 _FRAME = "{}_{:06d}"  # name of a frame's files
 
 
-def predict(arguments: argparse.Namespace) -> int:
+def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], PixelConfig]) -> int:
     """Finds the inputs, runs the model on them and writes the results in the requested formats.
 
     Args:
         arguments: As ``add_arguments`` of ``cli/predict.py`` defines them.
+        pixels: Makes of the model's settings of how pixels are read those that the arguments ask for.
 
     Returns:
         The exit code: 0, or 2 where an input could not be read.
@@ -48,6 +50,7 @@ def predict(arguments: argparse.Namespace) -> int:
         truth.find(path)
     compilation_cache.enable()
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
+    model.config = model.config.replace({"input.pixels": pixels(model.config.input.pixels)})
     if "masks" in formats and model.config.mask is None:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
     if truth is not None:

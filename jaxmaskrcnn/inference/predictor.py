@@ -144,7 +144,7 @@ class Predictor(StreamingPredictor):
 
     def _prepare(self, image) -> tuple[np.ndarray, Any]:
         """Reads a picture and prepares the network's input; runs in a thread."""
-        pixels = read_image(image)
+        pixels = read_image(image, self.config.input.pixels)
         # A batch of one, so that an image's extent does not depend on other images.
         return pixels, make_batch(self.config, [pixels])
 

@@ -4,6 +4,7 @@ Shape legend: H, W height and width of a picture, T tiles, N objects.
 """
 
 import collections
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -98,7 +99,8 @@ class TiledPredictor(StreamingPredictor):
 
         def tiles() -> Iterator[np.ndarray]:
             # Pictures may be large, so only one is read ahead while the previous one is computed.
-            futures = ordered_futures(read_image, images, workers=1, ahead=1)
+            read = functools.partial(read_image, pixels=self.config.input.pixels)
+            futures = ordered_futures(read, images, workers=1, ahead=1)
             for index, pixels in readable(futures, on_error):
                 height, width = pixels.shape[:2]
                 windows = make_tiles(height, width, self._size, self._overlap)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pycocotools import mask as rle_codec
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.objects import is_int
@@ -26,6 +27,7 @@ def read_files(
     annotations: str | os.PathLike,
     folder: Path,
     reading: Reading | None = None,
+    pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> tuple[list[dict], GroundTruth]:
     """Reads detections and the annotations to score them against.
 
@@ -37,6 +39,7 @@ def read_files(
         annotations: COCO-format json.
         folder: Its image folder.
         reading: What crowd regions are, and whether all objects get one class.
+        pixels: Which page of a file is read, and how its values become uint8.
 
     Returns:
         The detections, as `read_detections` returns them, and the annotations.
@@ -54,7 +57,9 @@ def read_files(
     detected = {entry["image_id"] for entry in found}
     silent = [image for key, image in truth.images.items() if key not in detected and image.objects]
     problems = Problems("skip")
-    readable = {image.id for image, _ in readable_images(silent, annotations, folder, problems)}
+    readable = {
+        image.id for image, _ in readable_images(silent, annotations, folder, problems, pixels=pixels)
+    }
     lost = {image.id for image in silent} - readable
     if lost:
         problems.tell_rest()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
@@ -19,6 +20,7 @@ from jaxmaskrcnn.visualize.drawing import CROWD, draw_detections
 # Blue and orange, which people with any colour vision can distinguish.
 RIGHT, WRONG, UNSCORED = (64, 160, 255), (255, 128, 0), (150, 150, 150)
 SIDE = 800  # longest side in pixels; two pictures beside each other are still sharp
+SHOWN = PixelConfig(intensity="percentile")  # the report does not know the model; something is seen
 _QUALITY = 82  # JPEG quality
 
 
@@ -41,6 +43,7 @@ def draw_pair(
     detections: Sequence[Mapping[str, Any]],
     names: Sequence[str],
     score_threshold: float,
+    pixels: PixelConfig = SHOWN,
 ) -> Pair:
     """Draws one image's objects and its detections above a score.
 
@@ -54,6 +57,7 @@ def draw_pair(
         detections: All detections.
         names: Names of the classes.
         score_threshold: Detections with a lower score are not drawn, and count as absent.
+        pixels: Which page of a file is read, and how its values become uint8.
 
     Returns:
         Objects that were found and detections that are right in blue, the others in orange with
@@ -62,7 +66,7 @@ def draw_pair(
     Raises:
         UserError: The image has no file name, or its file is missing, unreadable or of another size.
     """
-    pixels = _read(image, folder)
+    picture = _read(image, folder, pixels)
     kept = np.flatnonzero(sample.scores >= score_threshold)
     lost = ~sample.crowd
     lost[match.partner[kept][match.partner[kept] >= 0]] = False
@@ -80,16 +84,17 @@ def draw_pair(
         word = KINDS[kind] if kind >= 0 else "in crowd" if match.ignored[d] else ""
         colour = WRONG if kind >= 0 else UNSCORED if match.ignored[d] else RIGHT
         detected.append((detections[sample.found[d]], _text(plain[sample.labels[d]], word), colour))
-    left = _encode(_draw(pixels, truth))
-    right = _encode(_draw(pixels, detected, sample.scores[kept]))
+    left = _encode(_draw(picture, truth))
+    right = _encode(_draw(picture, detected, sample.scores[kept]))
     return Pair(left[0], right[0], *left[1])
 
 
-def _read(image, folder) -> np.ndarray:
+def _read(image, folder, pixels) -> np.ndarray:
     if not image.file_name:
         raise UserError(f"Image {image.id} of the annotations has no file_name; add one.")
     path, size = folder / image.file_name, (image.height, image.width)
-    return decode_image(path, size=size if image.height else None, name=f"image {image.id} ({path})")
+    name = f"image {image.id} ({path})"
+    return decode_image(path, size=size if image.height else None, name=name, pixels=pixels)
 
 
 def _text(name: str, word: str) -> str:

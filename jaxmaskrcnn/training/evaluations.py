@@ -73,6 +73,7 @@ class Evaluations:
             draw_pictures(
                 setup.workdir / "pictures", setup.eval_source, detections,
                 setup.evaluator.categories, setup.config.train.pictures,
+                pixels=setup.model_config.input.pixels,
             )  # fmt: skip
         # Written last, because this line marks the evaluation of this step as complete.
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None} | losses

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.visualize.drawing import draw_detections
@@ -18,6 +19,7 @@ def draw_pictures(
     count: int,
     *,
     score_threshold: float = 0.5,
+    pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> None:
     """Draw detections over images spread evenly through a data set.
 
@@ -28,6 +30,7 @@ def draw_pictures(
         categories: Names of the category ids.
         count: Number of pictures.
         score_threshold: Detections with a lower score are not drawn.
+        pixels: Which page of a file is read, and how its values become uint8.
     """
     chosen = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     by_image: dict[int, list] = {int(source.image_ids[i]): [] for i in chosen}
@@ -46,5 +49,5 @@ def draw_pictures(
         if all("segmentation" in d for d in found):
             out["masks"] = [d["segmentation"] for d in found]
         directory.mkdir(parents=True, exist_ok=True)
-        picture = draw_detections(example.pixels(), out, categories)
+        picture = draw_detections(example.pixels(pixels), out, categories)
         picture.save(directory / f"{Path(example.file_name).stem}.png")

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, ModelSection
+from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, ModelSection, PixelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.config.version1 import PATHS, from_flat
 from jaxmaskrcnn.errors import UserError
@@ -63,6 +63,24 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
             f"annotations is {len(categories)}; set it to 0 to take that."
         )
     return section.architecture.replace(num_classes=len(categories), categories=tuple(categories))
+
+
+def pixel_config(config: Config) -> PixelConfig:
+    """How a run reads the pixels of its files: ``data``'s settings over the model's.
+
+    The run's model gets them, so that evaluation and prediction read files as training did.
+
+    Raises:
+        ConfigError: The settings do not fit each other.
+
+    Example:
+        >>> config = Config()
+        >>> config.data.intensity = "percentile"
+        >>> pixel_config(config).intensity
+        'percentile'
+    """
+    data = config.data
+    return config.model.architecture.input.pixels.changed(data.intensity, data.intensity_range, data.page)
 
 
 def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Config) -> None:

@@ -25,7 +25,7 @@ from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.groups import check_freeze
 from jaxmaskrcnn.training.nonfinite import check_policy
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
-from jaxmaskrcnn.training.run_config import check_resumable, to_model_config
+from jaxmaskrcnn.training.run_config import check_resumable, pixel_config, to_model_config
 from jaxmaskrcnn.training.step import State, init_state
 from jaxmaskrcnn.training.validation_loss import ValidationLoss
 
@@ -110,6 +110,7 @@ def make_setup(
     """
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
     model_config = to_model_config(config.model, train_source.categories)
+    model_config = model_config.replace({"input.pixels": pixel_config(config)})
     if resuming:
         check_resumable(workdir, model_config, config)
     layout = Layout(config.train.parallel)
@@ -189,6 +190,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             data.on_error,
             masks=config.model.architecture.mask is not None,
             reading=Reading(data.crowd, data.class_name),
+            pixels=pixel_config(config),
         )  # fmt: skip
         for annotations, images in paths
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.inspection.inspect import Inspection
@@ -20,7 +21,9 @@ _CAPTION = 15  # font size in pixels
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
 
 
-def draw_sheet(inspection: Inspection, folder: Path, count: int, seed: int) -> Image.Image | None:
+def draw_sheet(
+    inspection: Inspection, folder: Path, count: int, seed: int, pixel_config: PixelConfig = DEFAULT_PIXELS
+) -> Image.Image | None:
     """Draws a sample of the images, each under its name.
 
     Args:
@@ -28,6 +31,7 @@ def draw_sheet(inspection: Inspection, folder: Path, count: int, seed: int) -> I
         folder: Folder that the file names are relative to.
         count: Largest number of images. Images with objects come first.
         seed: Seed of the sample.
+        pixel_config: Which page of a file is read, and how its values become uint8.
 
     Returns:
         An RGB picture; None if no image can be read. A class has the same colour throughout.
@@ -36,7 +40,8 @@ def draw_sheet(inspection: Inspection, folder: Path, count: int, seed: int) -> I
     tiles = []
     for image in _sample(inspection, seed):
         try:
-            pixels = decode_image(folder / image.file_name, size=(image.height, image.width))
+            size = image.height, image.width
+            pixels = decode_image(folder / image.file_name, size=size, pixels=pixel_config)
         except UserError:
             continue  # a damaged file that was not noticed because images were not decoded
         tiles.append((_caption(image), _draw(image, pixels, categories)))

@@ -79,9 +79,13 @@ def test_every_setting_is_replaced_and_no_other(path):
         return
     elif path == "rpn.anchors.sizes":
         other = tuple((2 * size,) for (size,) in value)
+    elif path == "input.pixels.intensity_range":
+        other = (0.0, 4095.0)
     else:
         other = tuple(x + 1 for x in value)
     changes = {path: other}
+    if path == "input.pixels.intensity_range":
+        changes["input.pixels.intensity"] = "range"
     if path == "input.resize_kernel":
         changes["input.normalise_before_resize"] = False
     changed = CONFIG.replace(changes)
@@ -385,8 +389,9 @@ def test_every_old_name_leads_to_settings_that_exist():
     places = [path for paths_ in PATHS.values() for path in paths_]
     assert len(places) == len(set(places))
     own = {"num_classes", "categories", "background"}
-    # What is new since: several anchor sizes a level, and models without a pyramid.
+    # What is new since: several anchor sizes a level, models without a pyramid, pictures of 16 bits.
     new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk"}
+    new |= {f"input.pixels.{name}" for name in ("intensity", "intensity_range", "page")}
     assert SETTINGS.keys() - set(places) - own == new
 
 

@@ -365,7 +365,7 @@ OTHER_FILES = {
     b"<?xml version='1.0'?><Error>": "web page",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "Git LFS pointer",
     b"\x1f\x8b\x08\x00": "compressed; expand it first",
-    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"\x89HDF\r\n\x1a\n": "is an HDF5 file (Keras, TensorFlow or others)",
     b"storages".ljust(257, b"\0") + b"ustar\x0000": "tar archive, as torch wrote before 0.1.10",
 }
 

@@ -1,7 +1,6 @@
 """Tiles of large pictures, and objects joined across their seams, without a model."""
 
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from detectors import Stub
 from pycocotools import mask as rle_codec
 from scipy import ndimage
 
+from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.rle import decode_mask
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.join_tiles import join_tiles, shift_rle
@@ -47,7 +47,7 @@ class Seer(StreamingPredictor):
         edit: Changes each mask, as a network's errors would; may leave it empty.
     """
 
-    config = SimpleNamespace()
+    config = ModelConfig()
     categories = (Category(1, "cat"), Category(2, "dog"))
 
     def __init__(self, edit=lambda mask: mask):

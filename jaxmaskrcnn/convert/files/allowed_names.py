@@ -25,6 +25,7 @@ from jaxmaskrcnn.convert.files.described_arrays import (
     Dtype,
     Tensor,
 )
+from jaxmaskrcnn.convert.files.foreign import Foreign, foreign_class
 from jaxmaskrcnn.convert.files.stand_ins import (
     Budget,
     Dictionary,
@@ -102,7 +103,7 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
 
     Returns:
         A function from a name such as "collections.OrderedDict" to its stand-in; it raises
-        `Refused` for every name that is not listed here.
+        `Refused` for every name that is not listed here, `Foreign` for those of another kind of model.
     """
 
     def copied(kind: Callable, items: Any = ()) -> Any:
@@ -179,6 +180,8 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
     def find(name: str) -> Name:
         if name in names:
             return names[name]
+        if problem := foreign_class(name):
+            raise Foreign(problem)
         if name.startswith(_MODULES):
             raise Refused(
                 f"it holds a whole model (its pickle names {name}) instead of only its parameters, "

@@ -26,6 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxmaskrcnn.convert.files.archive import Archive, read_npz
+from jaxmaskrcnn.convert.files.foreign import Foreign, foreign_archive, foreign_file, foreign_folder
 from jaxmaskrcnn.convert.files.safetensors_files import is_safetensors, read_safetensors
 from jaxmaskrcnn.convert.files.stand_ins import Budget, Inert, Refused, Unreadable
 from jaxmaskrcnn.convert.files.torch_files import (
@@ -57,7 +58,6 @@ _OTHER_FILES = (
     ((b"<!doctype", b"<html", b"<?xml", b"<head"), "is a web page, not a checkpoint; download it again"),
     ((b"version https://git-lfs",), "is a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
     ((b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"7z\xbc\xaf"), "is compressed; expand it first"),
-    ((b"\x89hdf",), "is an HDF5 file (Keras or TensorFlow); give the source library's own checkpoint"),
 )
 
 
@@ -149,19 +149,22 @@ def _read_content(path: str) -> Any:
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist; give a checkpoint file ({known}).")
     if os.path.isdir(path):
-        raise UserError(f"{path} is a directory; give a checkpoint file ({known}).")
+        problem = foreign_folder(path) or f"is a directory; give a checkpoint file ({known})"
+        raise UserError(f"{path} {problem}.")
     try:
         # Without a buffer, which would briefly hold the file in memory twice.
         with open(path, "rb", buffering=0) as file:
             head = file.read(512)
-            problem = _not_a_checkpoint(head)
+            problem = foreign_file(path, head) or _not_a_checkpoint(head)
             if problem:
-                raise UserError(f"{path} {problem.format(known=known)}.")
+                raise UserError(f"{path} {problem.replace('{known}', known)}.")
             file.seek(0)
             data = file.read()
         return _parse(path, data)
     except UserError:
         raise
+    except Foreign as error:
+        raise UserError(f"{path} {error}.") from None
     except Refused as error:
         remedy = (error.remedy or _TORCH_REMEDY).replace("{path}", path)
         raise UserError(
@@ -206,6 +209,8 @@ def _parse(path: str, data: bytes) -> Any:
         if folder is not None:
             return read_torch_zip(archive, folder, budget)
         if not all(name.endswith(".npy") for name in archive.names):
+            if problem := foreign_archive(archive.names):
+                raise UserError(f"{path} {problem}.")
             raise UserError(
                 f"{path} is a zip archive, but neither torch's nor a .npz file; give the checkpoint itself."
             )

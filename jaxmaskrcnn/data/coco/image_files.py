@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.images import ImageSizeError, check_header, check_image
@@ -20,6 +21,7 @@ def readable_images(
     problems: Problems,
     *,
     decode: bool = True,
+    pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> Iterator[tuple[AnnotatedImage, bytes]]:
     """Yields the images that decode to the size given in the json, with their bytes.
 
@@ -30,6 +32,7 @@ def readable_images(
         problems: Records the problems; raises the first one at once if it is set to stop.
         decode: Whether pixels are decoded. Otherwise only the files' headers are read, for the size, and
             no bytes are returned; a truncated file goes unnoticed.
+        pixels: Which page of a file is read, and how its values become uint8.
 
     Yields:
         An image and its file's content, in the order of ``images``.
@@ -45,10 +48,10 @@ def readable_images(
         try:
             if decode:
                 data = path.read_bytes()
-                check_image(data, size, name=name)
+                check_image(data, size, name=name, pixels=pixels)
             else:
                 data = b""
-                check_header(path, size, name=name)
+                check_header(path, size, name=name, pixels=pixels)
         except OSError as error:
             return image, None, UserError(f"{name} cannot be read ({error.strerror}); restore the file.")
         except UserError as error:

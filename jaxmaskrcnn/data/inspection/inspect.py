@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tqdm
 
-from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.config import DEFAULT_PIXELS, DataConfig, ModelConfig, PixelConfig
 from jaxmaskrcnn.data.coco.annotations import Annotations, parse_annotations
 from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements, nothing_to_learn
 from jaxmaskrcnn.data.coco.image_files import readable_images
@@ -16,7 +16,7 @@ from jaxmaskrcnn.data.coco.problems import AllProblems, Problem
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
-from jaxmaskrcnn.data.inspection.suspicions import same_content, suspicions
+from jaxmaskrcnn.data.inspection.suspicions import dark_pictures, same_content, suspicions
 from jaxmaskrcnn.utils.files import check_image_folder
 
 
@@ -52,6 +52,7 @@ def inspect_annotations(
     data: DataConfig | None = None,
     reading: Reading | None = None,
     progress: bool = False,
+    pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> Inspection:
     """Checks an annotation file and its images as training does, and counts what they hold.
 
@@ -64,6 +65,7 @@ def inspect_annotations(
         data: Gives the training size that they are about; None takes the defaults.
         reading: What crowd regions are, and whether all objects get one class.
         progress: Whether to show progress bars.
+        pixels: Which page of an image file is read, and how its values become uint8.
 
     Returns:
         The findings. Problems are listed and not raised.
@@ -93,7 +95,8 @@ def inspect_annotations(
         present = [image for image in annotations.images if image.id not in missing]
         bar = tqdm.tqdm(present, "images", unit="image", disable=not progress or not present)
         with bar:
-            readable = _counted(readable_images(present, path, images_dir, problems, decode=decode), bar)
+            readable = readable_images(present, path, images_dir, problems, decode=decode, pixels=pixels)
+            readable = dark_pictures(_counted(readable, bar), path, pixels, found)
             found += same_content(readable, path)
     unreadable = missing | {p.image_id for p in problems.found if p.reason in ("image size", "corrupt image")}
     counts = count_classes(

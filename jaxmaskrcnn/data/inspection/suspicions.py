@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.coco.annotations import Annotations
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.problems import Problem
+from jaxmaskrcnn.data.images import used_range
+
+_LITTLE = 1 / 8  # of the range of 16 bits
 
 
 def suspicions(annotations: Annotations, path: Path) -> list[Problem]:
@@ -52,6 +56,33 @@ def same_content(readable: Iterable[tuple[AnnotatedImage, bytes]], path: Path) -
             )
             found.append(Problem("same picture twice", message, image.id))
     return found
+
+
+def dark_pictures(
+    readable: Iterable[tuple[AnnotatedImage, bytes]], path: Path, pixels: PixelConfig, found: list[Problem]
+) -> Iterator[tuple[AnnotatedImage, bytes]]:
+    """Passes images on, and notes those of 16 bits that use little of their range, which become nearly black.
+
+    Args:
+        readable: Images with their files' content; empty content was not read.
+        path: The json, for messages.
+        pixels: How values become uint8; there is nothing to note where the range is not the type's.
+        found: Is added to.
+
+    Yields:
+        What comes in.
+    """
+    for image, data in readable:
+        if data and pixels.intensity == "dtype":
+            share = used_range(data, name=f"{path}: image {image.id} ({image.file_name})", pixels=pixels)
+            if share is not None and share < _LITTLE:
+                message = (
+                    f"{path}: image {image.id} ({image.file_name}) uses {share:.2%} of the range of its 16 "
+                    "bits and becomes nearly black; train with --config.data.intensity=percentile, or with "
+                    "--config.data.intensity=range --config.data.intensity_range=LOW,HIGH"
+                )
+                found.append(Problem("dark 16-bit picture", message, image.id))
+        yield image, data
 
 
 def _repeated_names(annotations: Annotations, path: Path) -> Iterator[Problem]:

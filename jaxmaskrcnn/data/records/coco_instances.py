@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes
 from jaxmaskrcnn.data.coco.image_files import readable_images
@@ -48,6 +49,7 @@ class CocoConfig(tfds.core.BuilderConfig):
         masks: Whether every object needs a segmentation.
         reading: What crowd regions are, and whether all objects get one class.
         allow_empty: Whether a data set without any object is accepted.
+        pixels: Which page of a file is read, and how its values become uint8.
     """
 
     annotations: str = ""
@@ -56,6 +58,7 @@ class CocoConfig(tfds.core.BuilderConfig):
     masks: bool = True
     reading: Reading = Reading()
     allow_empty: bool = False
+    pixels: PixelConfig = DEFAULT_PIXELS
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -148,7 +151,9 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
         self.written: list[AnnotatedImage] = []
         config = self.builder_config
         images = annotations.images
-        for image, data in readable_images(images, config.annotations, Path(config.images), problems):
+        for image, data in readable_images(
+            images, config.annotations, Path(config.images), problems, pixels=config.pixels
+        ):
             self.written.append(image)
             yield (
                 image.id,
@@ -196,6 +201,7 @@ def prepare(
     masks: bool = True,
     reading: Reading | None = None,
     allow_empty: bool = False,
+    pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> Source:
     """Opens a COCO-format data set, writing its records first when they are not there yet.
 
@@ -214,6 +220,8 @@ def prepare(
         reading: What crowd regions are, and whether all objects get one class (``data.crowd`` and
             ``data.class_name``).
         allow_empty: Whether a data set without any object is accepted, of which nothing can be learned.
+        pixels: Which page of a file is read, and how its values become uint8 (``config.input.pixels`` of
+            the model): images that cannot be read so are a problem.
 
     Returns:
         The data set, by index. What was read although it is not written as COCO writes it, and classes
@@ -235,7 +243,7 @@ def prepare(
     check_image_folder(images)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
-    settings = [RECORD_FORMAT, on_error, masks, *reading, allow_empty]
+    settings = [RECORD_FORMAT, on_error, masks, *reading, allow_empty, *dataclasses.astuple(pixels)]
     name = f"{annotations.stem}-{content_hash(annotations, images, root, settings)}"
     final = root / name / _VERSION
     if final.is_dir():
@@ -250,6 +258,7 @@ def prepare(
                 masks=masks,
                 reading=reading,
                 allow_empty=allow_empty,
+                pixels=pixels,
             )
             _build(config, root)
     return _told(Source(final))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.crowd import ClassCount, count_classes, crowd_statements
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
@@ -70,9 +71,14 @@ class Example(NamedTuple):
         """G json texts of the original polygons; empty where the mask came as RLE."""
         return tuple(text.decode() for text in self.columns["polygons"])
 
-    def pixels(self) -> np.ndarray:
-        """The decoded image, uint8 RGB [H, W, 3]."""
-        return decode_image(self.image, size=self.size, name=f"image {self.image_id} ({self.file_name})")
+    def pixels(self, config: PixelConfig = DEFAULT_PIXELS) -> np.ndarray:
+        """The decoded image, uint8 RGB [H, W, 3].
+
+        Args:
+            config: Which page of a file is read, and how its values become uint8.
+        """
+        name = f"image {self.image_id} ({self.file_name})"
+        return decode_image(self.image, size=self.size, name=name, pixels=config)
 
     def masks(self) -> np.ndarray:
         """The decoded masks, bool [G, H, W]."""

@@ -1,0 +1,53 @@
+"""The arguments of commands that say how files of 16 bits, floats or several pages are read."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from jaxmaskrcnn.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.config import PixelConfig
+
+
+def add_pixel_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds them to a command.
+
+    Args:
+        parser: Of the command.
+        default: What holds where they are not given, for the help page.
+    """
+    add = parser.add_argument
+    add(
+        "--intensity",
+        choices=("dtype", "percentile", "range"),
+        help=f"which values of 16-bit and float pictures become black and white ({default})",
+    )
+    add("--intensity_range", metavar="LOW,HIGH", help="these values, with --intensity=range")
+    add("--page", type=int, default=-1, metavar="N", help="page of files with several, from 0")
+
+
+def pixel_config(arguments: argparse.Namespace, default: "PixelConfig") -> "PixelConfig":
+    """The settings that the arguments give.
+
+    Args:
+        arguments: As `add_pixel_arguments` defines them.
+        default: What holds where they are not given, such as ``model.config.input.pixels``.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: The values do not fit each other.
+    """
+    try:
+        limits = (
+            tuple(float(x) for x in arguments.intensity_range.split(",")) if arguments.intensity_range else ()
+        )
+    except ValueError:
+        raise UserError(
+            f"--intensity_range is {arguments.intensity_range!r}; give two numbers separated by a comma, "
+            "such as 0,4095."
+        ) from None
+    if arguments.page < -1:
+        raise UserError(f"--page is {arguments.page}; pages are counted from 0.")
+    return default.changed(arguments.intensity, limits, arguments.page)

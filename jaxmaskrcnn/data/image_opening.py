@@ -1,0 +1,132 @@
+"""Opening of image files: from bytes, a path or a PIL image, with one sentence where that fails."""
+
+import dataclasses
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from jaxmaskrcnn.config import PixelConfig
+from jaxmaskrcnn.data import intensity
+from jaxmaskrcnn.data.image_kinds import heic_reader, is_heic, why_not_read
+from jaxmaskrcnn.data.image_pages import select_page
+from jaxmaskrcnn.errors import UserError
+
+
+class Reading:
+    """Turns whatever Pillow raises into one sentence that names the file.
+
+    Args:
+        name: Of the file, for the sentence.
+        source: The file's path, its bytes, or a PIL image.
+
+    Raises:
+        UserError: On leaving the block, if an exception was raised in it.
+    """
+
+    def __init__(self, name: str, source):
+        self.name, self.source = name, source
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error_type, error, traceback):
+        if error is None or isinstance(error, UserError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f"{self.name} does not exist; check the path of the image.") from error
+        if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+            raise UserError(
+                f"{self.name} has more pixels than Pillow opens; cut it into tiles, or raise "
+                "PIL.Image.MAX_IMAGE_PIXELS."
+            ) from error
+        # Pillow's own message names an object in memory, not the file.
+        if isinstance(error, UnidentifiedImageError) and not isinstance(self.source, Image.Image):
+            raise UserError(f"{self.name} cannot be decoded: it {why_not_read(self.source)}.") from error
+        found = f"{type(error).__name__}: {error}"
+        raise UserError(f"{self.name} cannot be decoded ({found}); replace or remove the file.") from error
+
+
+def display_name(source, name: str | None) -> str:
+    """What to call a file: the name given, else its path, else "the image"."""
+    if name is not None:
+        return name
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return "the image"
+
+
+def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """A file opened at its page, and once more where it has colours of 16 bits.
+
+    Args:
+        source: Encoded bytes, the path of a file, or a PIL image.
+        pixels: Gives the page.
+        name: What to call the file in an error message.
+
+    Returns:
+        The opened image, and a second one of which nothing is decoded, or None.
+
+    Raises:
+        UserError: It is no file, or it does not say which of its pages is the picture.
+    """
+    if isinstance(source, Image.Image):
+        data = _undecoded(source)
+        if data is None:
+            return source, None
+        # From a path, Pillow maps a TIFF file into memory and turns it wrongly.
+        source, pixels = data, dataclasses.replace(pixels, page=source.tell())
+    if isinstance(source, (str, os.PathLike)):
+        source = Path(source).read_bytes()
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        raise UserError(f"an image is bytes, a path or a PIL image, not {type(source).__name__}.")
+
+    def opened() -> Image.Image:
+        image = _open_bytes(source)
+        select_page(image, pixels.page, name)
+        intensity.mend_tiles(image)
+        return image
+
+    image = opened()
+    return image, opened() if intensity.has_wide_colours(image) else None
+
+
+def _undecoded(image: Image.Image) -> bytes | None:
+    """The file of a PIL image that is read better from its bytes, where it is still open."""
+    file = getattr(image, "fp", None)
+    better = isinstance(image, TiffImagePlugin.TiffImageFile) or intensity.has_wide_colours(image)
+    if not better or not getattr(image, "tile", None) or file is None:
+        return None
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    return data
+
+
+def _open_bytes(data) -> Image.Image:
+    return _identified(lambda: Image.open(io.BytesIO(data)), bytes(data[:12]))
+
+
+def open_header(path: str | os.PathLike) -> Image.Image:
+    """A file opened for its size alone, to be closed by the caller."""
+    return _identified(lambda: Image.open(path), path)
+
+
+def _identified(opened: Callable[[], Image.Image], source: bytes | str | os.PathLike) -> Image.Image:
+    """An opened file, or an error for formats that Pillow does not read; ``source`` gives the first bytes."""
+    try:
+        image = opened()
+    except UnidentifiedImageError:
+        if not isinstance(source, bytes):
+            with open(source, "rb") as file:
+                source = file.read(12)
+        if not is_heic(source) or heic_reader() is not None:
+            raise
+        image = opened()  # with the reader that has just been found
+    if isinstance(image, ImageFile.StubImageFile):  # known by name, and read by other programs alone
+        image.close()
+        raise UnidentifiedImageError
+    return image
