@@ -109,7 +109,7 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         if found := next(filter(telltale.search, names), None):
             raise UserError(
                 f"{path} is {family.title} (it has {found}), which is not supported yet; give a Faster or "
-                "Mask R-CNN with a ResNet and FPN."
+                "Mask R-CNN with a ResNet or RegNet."
             )
     resnet = any(map(_STEM.fullmatch, names)) and any(map(_FIRST_BLOCK.match, names))
     if resnet and not holds_detector(names):
