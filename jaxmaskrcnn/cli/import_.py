@@ -1,6 +1,7 @@
 """``python -m jaxmaskrcnn import``: converts annotations of other tools to a COCO json."""
 
 import argparse
+import collections
 import importlib
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # Each is a module with OPTIONS, images(source) and read(source, builder, options).
 FORMATS = ("labelme", "via", "yolo-seg", "voc", "masks")
+_FEW = 5  # problems of a kind that are printed; the others are counted
 _MOST_NAMES = 20
 
 
@@ -26,9 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--images", help="the image folder, if it is not the format's usual one")
     add("--output", required=True, help="the COCO json that is written")
     add("--names", help="class names in the order of their ids: a,b,c or a file with one per line")
-    add("--class_name", help="via, masks: the class of all objects")
+    add("--class_name", help="one class for all objects, where the format has this option")
     add("--class_attribute", help="via: the region attribute that holds the class")
-    add("--split", help="voc: a list of ImageSets/Segmentation, such as train")
+    add(
+        "--split",
+        help="fractions such as 0.8,0.2 (train, val): one json each, divided by image; or a list (voc) or "
+        "part (yolo-seg) of the source, such as train",
+    )
+    add("--split_seed", type=int, default=0, help="another number divides the images in another way")
+    add(
+        "--ids",
+        choices=("plain", "cityscapes", "kitti", "mapillary", "mots"),
+        help="masks: how values hold the class and the number of an object",
+    )
     add(
         "--on_error", choices=("stop", "skip"), default="stop",
         help="if there are problems: write nothing, or leave out what cannot be used",
@@ -52,14 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{source} does not exist; check the path.")
     if output.exists() and output.is_dir():
         raise UserError(f"--output is the folder {output}; give the name of the json.")
-    if output.exists() and source.is_file() and output.samefile(source):
-        raise UserError(f"--output is {source} itself; give another file.")
     # Imported here, so that --help does not wait for JAX.
-    from jaxmaskrcnn.data.coco.annotations import AllProblems, parse_annotations
     from jaxmaskrcnn.data.importers.builder import Builder
     from jaxmaskrcnn.data.importers.image_folder import ImageFolder
-    from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
+    from jaxmaskrcnn.data.importers.split import by_part, divide, fractions_of
 
+    fractions = fractions_of(arguments.split)
+    if fractions is not None:
+        arguments.split = None  # the importer reads all
     module = importlib.import_module(f"jaxmaskrcnn.data.importers.{arguments.format.replace('-', '_')}")
     options = _options(arguments, module.OPTIONS)
     folder = ImageFolder(Path(arguments.images) if arguments.images else module.images(source))
@@ -67,17 +79,60 @@ def run(arguments: argparse.Namespace) -> int:
     module.read(source, builder, options)
     content = builder.content()
     _stop_or_report(builder.problems.found, arguments.on_error, source)
-    for key, noun in (("images", "images"), ("categories", "objects")):
+    for key, noun in (("images", "images"), ("annotations", "objects")):
         if not content[key]:
             raise UserError(f"{source} holds no {noun} that can be used; correct the files.")
 
-    checked = AllProblems()
-    annotations = parse_annotations(content, output, folder.root, checked)
-    if checked.found:
-        raise UserError(f"{checked.found[0].message}.")
-    write_json(output, content)
-    _print_summary(statistics(annotations, make_table(annotations)), builder, output)
+    if fractions is not None:
+        parts = divide(content, fractions, arguments.split_seed)
+    else:
+        parts = by_part(
+            content, {i["file_name"]: builder.splits.get(i["file_name"], "") for i in content["images"]}
+        )
+    outputs = {output if len(parts) == 1 else _part_path(output, part): part for part in sorted(parts)}
+    for path in outputs:
+        if path.exists() and source.is_file() and path.samefile(source):
+            raise UserError(f"--output is {source} itself; give another file.")
+    summaries = _write({path: parts[part] for path, part in outputs.items()}, builder)
+    for path, summary in summaries.items():
+        _print_summary(summary, path)
+    _print_notes(builder, next(iter(outputs)))
     return 0
+
+
+def _part_path(output: Path, part: str) -> Path:
+    return output.with_name(f"{output.stem}_{part or 'rest'}{output.suffix or '.json'}")
+
+
+def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[Path, dict]:
+    """Checks and writes the jsons, and the pictures that the source holds; returns the figures of each."""
+    from jaxmaskrcnn.data.coco.annotations import AllProblems, parse_annotations
+    from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
+
+    written: list[Path] = []
+    try:
+        for path, data in builder.pictures.items():
+            if not path.exists():
+                written.append(path)
+                path.write_bytes(data)
+        summaries = {}
+        for path, content in contents.items():
+            checked = AllProblems()
+            annotations = parse_annotations(content, path, builder.folder.root, checked)
+            if checked.found:
+                raise UserError(f"{checked.found[0].message}.")
+            summaries[path] = statistics(annotations, make_table(annotations))
+        for path, content in contents.items():
+            write_json(path, content)
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{error.filename} cannot be written ({error.strerror}); give another --images or --output."
+            ) from error
+        raise
+    return summaries
 
 
 def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
@@ -100,17 +155,28 @@ def _stop_or_report(found: "list[Problem]", on_error: str, source: Path) -> None
     if found and on_error == "stop":
         if len(found) == 1:
             raise UserError(f"{found[0].message} (or set --on_error=skip to leave it out).")
-        for problem in found:
-            print(f"  {problem.message}.", file=sys.stderr)
+        _list(found, "  ")
         raise UserError(
             f"{source} has these {len(found)} problems, and nothing was written; correct them, or set "
             "--on_error=skip to leave them out."
         )
+    _list(found, "left out: ")
+
+
+def _list(found: "list[Problem]", before: str) -> None:
+    """Prints the first problems of each kind, and the number of the others."""
+    counts = collections.Counter(problem.reason for problem in found)
+    told: collections.Counter[str] = collections.Counter()
     for problem in found:
-        print(f"left out: {problem.message}.", file=sys.stderr)
+        told[problem.reason] += 1
+        if told[problem.reason] <= _FEW:
+            print(f"{before}{problem.message}.", file=sys.stderr)
+    for reason, count in counts.items():
+        if count > _FEW:
+            print(f"{before}{count - _FEW} more ({reason}).", file=sys.stderr)
 
 
-def _print_summary(summary: dict, builder: "Builder", output: Path) -> None:
+def _print_summary(summary: dict, output: Path) -> None:
     classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"] if entry["objects"]]
     empty = len(summary["classes"]) - len(classes)
     more = f", and {len(classes) - _MOST_NAMES} more" if len(classes) > _MOST_NAMES else ""
@@ -119,11 +185,17 @@ def _print_summary(summary: dict, builder: "Builder", output: Path) -> None:
     print(f"  classes         {', '.join(classes[:_MOST_NAMES])}{more}")
     if summary["images_without_objects"]:
         print(f"  without objects {summary['images_without_objects']} images")
+
+
+def _print_notes(builder: "Builder", output: Path) -> None:
     unused = builder.unused()
     if unused:
         print(f"  not annotated   {len(unused)} images of {builder.folder.root}, left out")
+    if builder.pictures:
+        count = len(builder.pictures)
+        print(f"  pictures        {count} inside of the source, written into {builder.folder.root}")
     for shape_type, (count, first) in builder.left_out.items():
         print(f"  left out        {count} of {shape_type}, which has no area (first: {first})")
-    for note in builder.notes:
+    for note in builder.all_notes():
         print(f"  note            {note}")
     print(f"Look at them with: python -m jaxmaskrcnn inspect {output} --images={builder.folder.root}")

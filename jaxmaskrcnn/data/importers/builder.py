@@ -6,13 +6,16 @@ the place that it comes from. Problems are collected, so that the user sees all 
 
 import collections
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from jaxmaskrcnn.data.coco.annotations import AllProblems
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, parse_object
-from jaxmaskrcnn.data.images import check_header, upright_size
+from jaxmaskrcnn.data.images import check_header, decode_image, upright_size
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
 from jaxmaskrcnn.errors import UserError
 
@@ -24,13 +27,15 @@ class Options(NamedTuple):
         names: Class names in the order of their ids; None takes those that occur, sorted.
         class_name: The class of every object.
         class_attribute: Region attribute that holds the class.
-        split: Name of a list of images.
+        split: Name of a list of images, or of one of the parts that the source is divided into.
+        ids: How the values of instance pictures hold the class.
     """
 
     names: Sequence[str] | None = None
     class_name: str | None = None
     class_attribute: str | None = None
     split: str | None = None
+    ids: str | None = None
 
 
 class _Entry(NamedTuple):
@@ -50,6 +55,8 @@ class Builder:
         left_out: Shapes that have no area, such as points, by type: their number and the first one's place.
         not_images: Files of the image folder that are not images to annotate, such as masks.
         notes: Sentences about choices that the user may not expect.
+        splits: The part of the data set that an image belongs to, by file name, where the source says so.
+        pictures: Files to be written beside the json: images that the source holds inside of it.
     """
 
     def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
@@ -59,6 +66,9 @@ class Builder:
         self.left_out: dict[str, list] = {}
         self.not_images: set[Path] = set()
         self.notes: list[str] = []
+        self.splits: dict[str, str] = {}
+        self.pictures: dict[Path, bytes] = {}
+        self._tally: dict[str, list] = {}
         self._images: dict[str, tuple[AnnotatedImage, list[_Entry]]] = {}
         self._from: dict[str, str] = {}
 
@@ -71,7 +81,7 @@ class Builder:
             self.problems.add(reason, str(error).removesuffix("."))
 
     def image(
-        self, path: Path, place: str, size: tuple[int, int] | None = None
+        self, path: Path, place: str, size: tuple[int, int] | None = None, split: str | None = None
     ) -> tuple[AnnotatedImage, list[_Entry]]:
         """Adds an image.
 
@@ -80,6 +90,7 @@ class Builder:
             place: Where it is named, for messages.
             size: Height and width that its annotations refer to. None where the format does not give
                 them: the size of the upright image is taken.
+            split: The part of the data set that it belongs to, where the source says so.
 
         Returns:
             The image and its objects, to be passed to `add`.
@@ -90,11 +101,15 @@ class Builder:
         name = self.folder.relative(path)
         if name in self._images:
             raise UserError(f"{place} is about the image {name}, as is {self._from[name]}; keep one of them.")
-        if size is None:
-            size = upright_size(path)
-        else:
-            check_header(path, size, name=f"{place}: the image {path}")
+        if path not in self.pictures:
+            if size is None:
+                size = upright_size(path)
+            else:
+                check_header(path, size, name=f"{place}: the image {path}")
+        assert size is not None  # those of pictures inside of the source are known
         image = AnnotatedImage(0, name, *size, [])
+        if split is not None:
+            self.splits[name] = split
         self._from[name] = place
         self._images[name] = image, []
         return self._images[name]
@@ -107,6 +122,7 @@ class Builder:
         place: str,
         *,
         box: Sequence[float] | None = None,
+        crowd: bool = False,
     ) -> None:
         """Adds an object; one that cannot be used is noted as a problem.
 
@@ -116,6 +132,7 @@ class Builder:
             segmentation: Polygons or an RLE, in COCO's form.
             place: Where it is, for messages.
             box: XYXY in pixels; None takes the extent of the polygons or the mask.
+            crowd: Whether it is a region of many objects.
         """
         if not isinstance(class_name, str) or not class_name.strip():
             self.problems.add(
@@ -142,7 +159,7 @@ class Builder:
             return
         x0, y0, x1, y1 = item.box
         fields = {
-            "iscrowd": 0,
+            "iscrowd": int(crowd),
             "bbox": [_round(v) for v in (x0, y0, x1 - x0, y1 - y0)],
             "area": item.area,
             "segmentation": segmentation,
@@ -152,6 +169,40 @@ class Builder:
     def leave_out(self, shape_type: str, place: str) -> None:
         """Counts a shape that has no area, such as a point."""
         self.left_out.setdefault(shape_type, [0, place])[0] += 1
+
+    def tally(self, what: str, place: str) -> None:
+        """Counts what is unusual but read, or passed over, for one sentence at the end."""
+        self._tally.setdefault(what, [0, place])[0] += 1
+
+    def all_notes(self) -> list[str]:
+        """The notes, and a sentence for each thing that was counted."""
+        return self.notes + [f"{n} {what} (first: {place})" for what, (n, place) in self._tally.items()]
+
+    def picture(self, name: str, data: bytes, place: str) -> tuple[Path, tuple[int, int]]:
+        """Notes an image that the source holds inside of it; it is written together with the json.
+
+        Args:
+            name: Its file name without the suffix, relative to the image folder.
+            data: The encoded image.
+            place: Where it is, for messages.
+
+        Returns:
+            Its future path in the image folder, and its height and width, upright.
+
+        Raises:
+            UserError: The bytes are no image.
+        """
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                kind = str(image.format).lower()
+            height, width = decode_image(data, name=f"{place}: the picture inside of it").shape[:2]
+        except OSError as error:
+            raise UserError(f"{place} holds a picture that is no image; give the image file.") from error
+        path = self.folder.root / f"{name}.{ {'jpeg': 'jpg', 'tiff': 'tif'}.get(kind, kind) }"
+        if path.exists() and path.read_bytes() != data:
+            raise UserError(f"{path} exists and is not the picture inside of {place}; move it away.")
+        self.pictures[path] = data
+        return path, (height, width)
 
     def content(self) -> dict[str, list]:
         """The COCO json. Ids count from 1: images by file name, classes in their order."""

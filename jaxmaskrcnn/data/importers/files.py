@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
@@ -41,16 +42,38 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8 text; save it as such.") from error
 
 
+def read_json(path: Path) -> Any:
+    """A json's content.
+
+    Raises:
+        UserError: The file cannot be read or is not json.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        found = "too many levels" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path} is not valid json ({found}); export the annotations again.") from error
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """An xml's root.
+
+    Raises:
+        UserError: The file cannot be read or is not xml.
+    """
+    try:
+        return ElementTree.fromstring(read_text(path).encode())
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is not valid xml ({error}); export it again.") from error
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """A json's outermost object.
 
     Raises:
         UserError: The file cannot be read or holds something else.
     """
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__} and not an object; give another file.")
     return content

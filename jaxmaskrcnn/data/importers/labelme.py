@@ -5,8 +5,10 @@ Format: https://github.com/wkentaro/labelme (``label_file.py``, ``utils/shape.py
 
 import base64
 import binascii
+import contextlib
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,40 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.data.coco.objects import is_int
+from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle, unite
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})
-_NO_AREA = ("point", "points", "line", "linestrip")
+_NO_AREA = ("point", "points", "line", "linestrip", "line_strip")
+# "quadrilateral" and "rotation" are those of X-AnyLabeling.
+_POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
+_RESERVED = ("__ignore__", "_background_")  # labelme's own; they are no classes
+_ABOVE = 3  # folders above the json files in which images are looked for if none are given
 
 
 def images(source: Path) -> Path:
-    """The image folder if none is given: that of the json files."""
-    return folder_of(source)
+    """The image folder if none is given: that of the json files, or the one that their imagePaths lead to."""
+    folder = folder_of(source)
+    root = Path(os.path.abspath(folder))
+    named = set()
+    for path in json_files(source):
+        with contextlib.suppress(UserError):  # `read` tells it
+            name = read_object(path).get("imagePath")
+            if isinstance(name, str):
+                file = Path(os.path.abspath(path.parent / name.replace("\\", "/")))
+                if file.is_file() and file.suffix.lower() in SUFFIXES:
+                    named.add(file.parent)
+    if not named or all(place.is_relative_to(root) for place in named):
+        return folder
+    common = Path(os.path.commonpath(named))
+    if common in list(root.parents)[_ABOVE:] or common == Path(common.anchor):
+        raise UserError(
+            f"{source} names images in folders far apart; give the one that holds all by --images."
+        )
+    return Path(os.path.relpath(common)) if not source.is_absolute() else common
 
 
 def read(source: Path, builder: Builder, options: Options) -> None:
@@ -55,15 +79,17 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
     name = content.get("imagePath")
     if not isinstance(name, str):
         raise UserError(f"{path} has the imagePath {name!r}; give the name of the image file.")
-    file = builder.folder.find(name, str(path), near=path.parent)
     height, width = content.get("imageHeight"), content.get("imageWidth")
     size = (height, width) if is_int(height) and is_int(width) else None
-    image = builder.image(file, str(path), size)
+    image = builder.image(*_image(content, name, path, size, builder))
 
     objects: dict[Any, tuple[str, Any, list]] = {}
     for i, shape in enumerate(content["shapes"]):
         label = shape.get("label") if isinstance(shape, dict) else None
         place = f"{path}: shape {i} ({label!r})"
+        if label in _RESERVED:
+            builder.tally(f"shapes of labelme's reserved label {label!r} are left out", place)
+            continue
         with builder.noting("bad shape"):
             part = _part(shape, place, (image[0].height, image[0].width), builder)
             if part is None:
@@ -75,6 +101,34 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
         builder.add(image, label, unite(parts, image[0].height, image[0].width), place)
 
 
+def _image(content: dict, name: str, path: Path, size: tuple[int, int] | None, builder: Builder):
+    """The arguments of `Builder.image`: the file that is named, or else the picture inside of the json."""
+    data = content.get("imageData")
+    try:
+        file = builder.folder.find(name, str(path), near=path.parent)
+        if file.suffix.lower() in SUFFIXES:
+            return file, str(path), size
+        lost = UserError(f"{path} has the imagePath {name!r}, which is no image; give the image's name.")
+    except UserError as error:
+        lost = error
+    if not isinstance(data, str) or not data:
+        raise lost
+    try:
+        encoded = base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise UserError(f"{path} has an 'imageData' that is not base64; save it again in labelme.") from error
+    stem = path.stem
+    if path.is_relative_to(builder.folder.root):
+        stem = path.relative_to(builder.folder.root).with_suffix("").as_posix()
+    file, found = builder.picture(stem, encoded, str(path))
+    if size is not None and size != found:
+        raise UserError(
+            f"{path} holds a picture of {found[1]} x {found[0]} pixels but gives its size as "
+            f"{size[1]} x {size[0]}; correct imageWidth and imageHeight."
+        )
+    return file, str(path), found
+
+
 def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> list | np.ndarray | None:
     """The shape as a polygon, or as a mask; None where it has no area."""
     if not isinstance(shape, dict):
@@ -84,12 +138,18 @@ def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> li
     if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
         raise UserError(f"{place} has no list 'points' of x and y; draw it again.")
     flat = [number(value, "the coordinate", place) for point in points for value in point]
-    quadrangle = shape_type == "rectangle" and len(points) == 4
-    if shape_type in ("polygon", "oriented_rectangle", "rotation") or quadrangle:
-        return flat
-    if shape_type in _NO_AREA or shape_type not in ("rectangle", "circle", "mask"):
+    two = ("rectangle", "circle", "mask")
+    if shape_type in _NO_AREA:
         builder.leave_out(f"shape_type {shape_type!r}", place)
         return None
+    if shape_type in _POLYGONS or (shape_type == "rectangle" and len(points) == 4):
+        return flat
+    if shape_type not in two:
+        if len(points) < 3:
+            builder.leave_out(f"shape_type {shape_type!r}", place)
+            return None
+        builder.tally(f"shapes of the type {shape_type!r} are read as polygons", place)
+        return flat
     if len(points) != 2:
         raise UserError(f"{place} is a {shape_type} of {len(points)} points and not of 2; draw it again.")
     x0, y0, x1, y1 = flat
@@ -97,7 +157,7 @@ def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> li
         return rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
     if shape_type == "circle":  # the centre, and a point on the circle
         radius = math.hypot(x1 - x0, y1 - y0)
-        return ellipse(x0, y0, radius, radius)
+        return ellipse(x0, y0, radius, radius, size=size)
     return _mask(shape.get("mask"), (round(x0), round(y0), round(x1), round(y1)), place, size)
 
 

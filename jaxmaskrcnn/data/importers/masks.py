@@ -11,17 +11,37 @@ import numpy as np
 
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import read_indices
+from jaxmaskrcnn.data.importers.instance_ids import add_coded, coding
 from jaxmaskrcnn.data.importers.shapes import encode
 from jaxmaskrcnn.errors import UserError
 
-OPTIONS = frozenset({"names", "class_name"})
+OPTIONS = frozenset({"names", "class_name", "ids"})
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # a JPEG does not keep values
-_ENDINGS = ("_masks", "_mask", "_instances", "_label", "_labels", "-mask", "-masks")
+_ENDINGS = (
+    "_cp_masks",
+    "_masks",
+    "_mask",
+    "_instances",
+    "_instanceids",
+    "_label",
+    "_labels",
+    "-mask",
+    "-masks",
+)
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "image_2", "JPEGImages", "photos")
+_IMAGE_ENDINGS = ("", "_img", "_image")  # Cellpose has 000_img beside 000_masks
 _MANY = 20  # with more classes than this, names that mostly differ are taken for numbers of objects
 
 
 def images(source: Path) -> Path:
-    """The image folder if none is given: that of the masks."""
+    """The image folder if none is given: one named so beside that of the masks, or else that of the masks."""
+    if not source.is_dir() or any(list(_pictures(p)) for p in source.glob("*/images")):
+        return source
+    beside = [source.parent / name for name in _IMAGE_FOLDERS if (source.parent / name).is_dir()]
+    beside = [folder for folder in beside if folder.absolute() != source.absolute()]
+    pictures = list(_pictures(source))
+    if beside and (not pictures or len(_masks(pictures)) == len(pictures)):
+        return beside[0]
     return source
 
 
@@ -32,12 +52,13 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         source: Folder of the mask images, or of a folder for each image.
         builder: Collects the images and objects.
         options: ``class_name`` is the class of all objects. Without it, the class of a mask of a single
-            object is its file name without the number at the end (``cat_1.png``).
+            object is its file name without the number at the end (``cat_1.png``). ``ids`` says that
+            values hold a class too, as those of KITTI do.
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the one that holds the masks.")
     folders = [path for path in sorted(source.iterdir()) if path.is_dir() and any(_pictures(path))]
-    whole = list(_pictures(source))
+    whole = _masks(list(_pictures(source)))
     nested = [path for path in sorted(source.iterdir()) if (path / "masks").is_dir()]
     if nested:
         _read_folders(((path, path / "masks") for path in nested), builder, options)
@@ -56,17 +77,29 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.iterdir()) if p.suffix.lower() in _SUFFIXES and p.is_file())
 
 
+def _masks(pictures: list[Path]) -> list[Path]:
+    """Those of the pictures that are masks: those named so, if some are, beside the images; otherwise all."""
+    named = [path for path in pictures if path.stem.lower().endswith(_ENDINGS)]
+    return named or pictures
+
+
 def _read_whole(paths: list[Path], builder: Builder, options: Options) -> None:
     """Reads masks with a value for each object and 0 elsewhere."""
-    if options.class_name is None:
+    builder.not_images.update(paths)
+    coded = None if options.ids in (None, "plain") else coding(options.ids, paths[0].parent)
+    if coded is None and options.class_name is None:
         raise UserError(f"{paths[0]} does not name the class of its objects; give it with --class_name.")
     single = 0
     for path in paths:
-        builder.not_images.add(path)
         with builder.noting("bad mask"):
             values = read_indices(path)
             image = builder.image(_image(path.stem, path, builder), str(path), values.shape)
             found = np.unique(values[values != 0]).tolist()
+            if coded is not None:
+                add_coded(values, image, coded, str(path), builder)
+                continue
+            if options.ids is None:
+                _refuse_coded(found, path)
             single += found in ([1], [255])
             for value in found:
                 place = f"{path}: value {value}"
@@ -75,6 +108,15 @@ def _read_whole(paths: list[Path], builder: Builder, options: Options) -> None:
         builder.notes.append(
             f"{single} of {len(paths)} pictures have a single value beside 0, which was taken for a single "
             "object; where objects share a value, number them first."
+        )
+
+
+def _refuse_coded(values: list[int], path: Path) -> None:
+    """Refuses values that are not numbers of objects but hold their class too."""
+    if len(values) and 1000 <= values[-1] < 65536 and values[-1] > 20 * len(values):
+        raise UserError(
+            f"{path} has {len(values)} values up to {values[-1]}, which look like a class and a number in "
+            "one; say which by --ids=kitti, mots, mapillary or cityscapes, or --ids=plain for plain objects."
         )
 
 
@@ -119,7 +161,17 @@ def _image(stem: str, path: Path, builder: Builder, near: Path | None = None) ->
     for ending in _ENDINGS:
         if stem.lower().endswith(ending):
             stem = stem[: -len(ending)]
-    return builder.folder.find(stem, str(path))
+            break
+    lost = None
+    for ending in _IMAGE_ENDINGS:
+        try:
+            return builder.folder.find(stem + ending, str(path), beside=builder.not_images)
+        except UserError as error:
+            lost = lost or error
+            if "such files" in str(error):
+                break
+    assert lost is not None
+    raise lost
 
 
 def _class(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""VGG Image Annotator 2 (and 1): a project or exported annotations, one json for all images.
+"""VGG Image Annotator 1 and 2 (3 is in ``via_three``): a project or exported annotations, in one json.
 
 Format: https://www.robots.ox.ac.uk/~vgg/software/via/ (``via-2.x.y/CodeDoc.md`` of its repository).
 """
@@ -6,6 +6,7 @@ Format: https://www.robots.ox.ac.uk/~vgg/software/via/ (``via-2.x.y/CodeDoc.md``
 from pathlib import Path
 from typing import Any
 
+from jaxmaskrcnn.data.importers import via_three
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, read_object
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle
@@ -31,12 +32,15 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     if source.is_dir():
         raise UserError(f"{source} is a folder; give the json that VIA saved or exported.")
     content = read_object(source)
+    if {"file", "metadata", "view"} <= content.keys():
+        via_three.read(content, source, builder, options)
+        return
     entries = content.get("_via_img_metadata", content)
     if not isinstance(entries, dict) or not all(
         isinstance(entry, dict) and "filename" in entry and "regions" in entry for entry in entries.values()
     ):
         raise UserError(
-            f"{source} has an image without 'filename' or 'regions'; give a project of VIA 2 or its "
+            f"{source} has an image without 'filename' or 'regions'; give a project of VIA or its "
             "annotations, exported as json."
         )
     attribute = None if options.class_name else _attribute(entries, source, options.class_attribute)
@@ -47,11 +51,12 @@ def read(source: Path, builder: Builder, options: Options) -> None:
                 raise UserError(f"{place} has the filename {entry['filename']!r}; give the image's name.")
             file = builder.folder.find(entry["filename"], place, near=source.parent)
             image = builder.image(file, place)
+            size = (image[0].height, image[0].width)
             for i, region in enumerate(_regions(entry["regions"], place)):
                 where = f"{source}: region {i} of {entry['filename']}"
                 with builder.noting("bad shape"):
                     name = options.class_name or _class(region, attribute, where)
-                    polygon = _polygon(region.get("shape_attributes"), where, builder)
+                    polygon = _polygon(region.get("shape_attributes"), where, size, builder)
                     if polygon is not None:
                         builder.add(image, name, [polygon], where)
 
@@ -95,7 +100,7 @@ def _class(region: dict, attribute: str, place: str) -> str:
     return str(value)
 
 
-def _polygon(shape: Any, place: str, builder: Builder) -> list[float] | None:
+def _polygon(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> list[float] | None:
     """The shape as a polygon, or None where it has no area."""
     if not isinstance(shape, dict):
         raise UserError(f"{place} has no 'shape_attributes'; draw it again.")
@@ -114,10 +119,10 @@ def _polygon(shape: Any, place: str, builder: Builder) -> list[float] | None:
             x, y = value("x"), value("y")
             return rectangle(x, y, x + value("width"), y + value("height"))
         case "circle":
-            return ellipse(value("cx"), value("cy"), value("r"), value("r"))
+            return ellipse(value("cx"), value("cy"), value("r"), value("r"), size=size)
         case "ellipse":
             angle = value("theta") if "theta" in shape else 0.0  # radians; older versions have none
-            return ellipse(value("cx"), value("cy"), value("rx"), value("ry"), angle)
+            return ellipse(value("cx"), value("cy"), value("rx"), value("ry"), angle, size)
         case other:
             builder.leave_out(f"shape {other!r}", place)
             return None

@@ -6,13 +6,12 @@ and 2.6; CVAT's "segmentation mask" with its ``labelmap.txt`` is a variant of it
 
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
-from jaxmaskrcnn.data.importers.files import read_indices, read_text
+from jaxmaskrcnn.data.importers.files import read_indices, read_text, read_xml
 from jaxmaskrcnn.data.importers.shapes import encode
 from jaxmaskrcnn.errors import UserError
 
@@ -177,12 +176,8 @@ def _boxes(path: Path) -> list[_Box]:
     """The xml's objects, in their order; none where there is no xml."""
     if not path.is_file():
         return []
-    try:
-        root = ElementTree.fromstring(read_text(path).encode())
-    except ElementTree.ParseError as error:
-        raise UserError(f"{path} is not valid xml ({error}); export it again.") from error
     boxes = []
-    for i, item in enumerate(root.iter("object")):
+    for i, item in enumerate(read_xml(path).iter("object")):
         texts = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         try:
             x0, y0, x1, y1 = (float(text) for text in texts)

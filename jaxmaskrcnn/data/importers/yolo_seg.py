@@ -3,7 +3,7 @@
 Format: https://docs.ultralytics.com/datasets/segment/
 """
 
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import yaml
 
@@ -11,49 +11,76 @@ from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
 from jaxmaskrcnn.data.importers.files import read_text
 from jaxmaskrcnn.errors import UserError
 
-OPTIONS = frozenset({"names"})
+OPTIONS = frozenset({"names", "split"})
 _DESCRIPTIONS = ("data.yaml", "dataset.yaml", "data.yml")
 _BEYOND = 0.01  # share of the image's side by which a point may lie outside it
 _NOT_LABELS = ("classes.txt", "readme.txt", "requirements.txt")
+_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def images(source: Path) -> Path:
-    """The image folder if none is given: the path with ``images`` in place of ``labels``."""
+    """The image folder if none is given: the path with ``images`` in place of ``labels``.
+
+    Where each part of the data set has an image folder of its own, it is the data set's folder.
+    """
     parts = list(source.parts)
     if (source / "labels").is_dir():
         return source / "images"
     if "labels" in parts:
         last = len(parts) - 1 - parts[::-1].index("labels")
         return Path(*parts[:last], "images", *parts[last + 1 :])
+    if (source / "images").is_dir() and not any(source.glob("*/images")):
+        return source / "images"
     return source
 
 
 def read(source: Path, builder: Builder, options: Options) -> None:
     """Adds every image of the image folder; one without a txt has no objects.
 
+    An image and its txt have the same path but for a folder ``images`` or ``labels`` in it. The parts of the
+    data set are those of the yaml (``train``, ``val``, ``test``), or else folders of these names.
+
     Args:
         source: Folder of the txt files, or the data set's, which has ``labels`` or a yaml.
         builder: Collects the images and objects.
         options: ``names`` in the order of the class numbers; without them the yaml's are taken.
+            ``split`` reads one part alone.
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the one that holds the label files.")
-    names = list(options.names) if options.names is not None else _names(source)
+    found = _description(source)
+    names = list(options.names) if options.names is not None else _names(found, source)
     builder.names = names
-    if source.joinpath("labels").is_dir():
-        source = source / "labels"
-    labels = {
-        path.relative_to(source).with_suffix("").as_posix(): path
-        for path in sorted(source.rglob("*.txt"))
-        if path.name.lower() not in _NOT_LABELS
-    }
-    if not labels:
-        raise UserError(f"{source} holds no label files (.txt); give the folder that does.")
-    for name in builder.folder.names():
-        path = labels.pop(Path(name).with_suffix("").as_posix(), None)
+    labels = _labels(source)
+    pictures = {_key(Path(name)): name for name in builder.folder.names()}
+    parts = _parts(found, [*labels, *pictures])
+    if options.split is not None:
+        wanted = _PARTS.get(options.split, options.split)
+        if wanted not in parts.values():
+            there = ", ".join(dict.fromkeys(parts.values())) or "none"
+            raise UserError(
+                f"{source} has no part {options.split!r}; --split is one of those there are ({there})."
+            )
+        parts = {key: part for key, part in parts.items() if part == wanted}
+    if parts:
+        labels = {key: path for key, path in labels.items() if key in parts}
+        pictures = {key: name for key, name in pictures.items() if key in parts}
+    lines: dict[str, list[str]] = {}
+    for key, path in labels.items():
+        with builder.noting("bad file"):
+            lines[key] = read_text(path).splitlines()
+    counts = [len(line.split()) for text in lines.values() for line in text if line.strip()]
+    boxes = sum(count == 5 for count in counts)
+    if boxes > 1 and boxes == len(counts):
+        raise UserError(
+            f"{source} has boxes alone ({boxes} of {boxes} objects have 4 numbers and no polygon), and masks "
+            "cannot be made of them; export the labels for segmentation."
+        )
+    for key, name in pictures.items():
+        path = labels.pop(key, None)
         with builder.noting("bad image"):
-            image = builder.image(builder.folder.root / name, str(path or name))
-            for number, line in enumerate(read_text(path).splitlines() if path else (), 1):
+            image = builder.image(builder.folder.root / name, str(path or name), split=parts.get(key))
+            for number, line in enumerate(lines.get(key, ()), 1):
                 if line.strip():
                     with builder.noting("bad line"):
                         place = f"{path}: line {number}"
@@ -62,6 +89,59 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     for path in labels.values():
         with builder.noting("missing image"):
             raise UserError(f"{path} has no image of its name in {builder.folder.root}; restore the image.")
+
+
+def _labels(source: Path) -> dict[str, Path]:
+    """The label files by key."""
+    found = [p for p in sorted(source.rglob("*.txt")) if p.name.lower() not in _NOT_LABELS]
+    kept = [p for p in found if "labels" in p.relative_to(source).parent.parts] or found
+    if not kept:
+        raise UserError(f"{source} holds no label files (.txt); give the folder that does.")
+    return {_key(path.relative_to(source)): path for path in kept}
+
+
+def _key(path: Path) -> str:
+    """What the path of an image and that of its labels have in common."""
+    parts = list(path.with_suffix("").parts)
+    folders = [i for i, part in enumerate(parts[:-1]) if part in ("images", "labels")]
+    if folders:
+        del parts[folders[-1]]
+    return "/".join(parts)
+
+
+def _parts(description: Path | None, keys: list[str]) -> dict[str, str]:
+    """The part of the data set that each key belongs to; none where there are no parts."""
+    content = _yaml(description) if description else {}
+    found: dict[str, str] = {}
+    for part in ("train", "val", "test"):
+        value = content.get(part)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and text.strip():
+                found |= dict.fromkeys(_named(text, description, keys) - found.keys(), part)
+    return found or {key: _PARTS[key.split("/")[0]] for key in keys if key.split("/")[0] in _PARTS}
+
+
+def _named(text: str, description: Path | None, keys: list[str]) -> set[str]:
+    """The keys of the images in a folder, or in a list, that the yaml names."""
+    if text.endswith(".txt") and description is not None:
+        path = description.parent / PureWindowsPath(text).name
+        if not path.is_file():
+            return set()
+        listed = {_key(Path(*_steps(line))) for line in read_text(path).splitlines() if line.strip()}
+        return {key for key in keys if any(key == one or one.endswith("/" + key) for one in listed)}
+    steps = _steps(text)
+    prefix = _key(Path(*steps, "x"))[:-1]
+    if prefix == "":
+        return set()
+    return {key for key in keys if key.startswith(prefix)} or {
+        key for key in keys if "/" in prefix[:-1] and key.startswith(prefix[:-1].split("/")[-1] + "/")
+    }
+
+
+def _steps(text: str) -> list[str]:
+    """The folders of a path written on any computer, without those that lead from the yaml's place."""
+    path = PureWindowsPath(text.strip())
+    return [part for part in path.parts[bool(path.anchor) :] if part not in ("..", ".")]
 
 
 def _object(words: list[str], place: str, image, classes: int) -> tuple[list[float], int]:
@@ -87,24 +167,34 @@ def _object(words: list[str], place: str, image, classes: int) -> tuple[list[flo
     return [round(share * sides[i % 2], 4) for i, share in enumerate(shares)], int(label)
 
 
-def _names(source: Path) -> list[str]:
-    """The class names of the yaml in the folder or in one of the two above it."""
+def _description(source: Path) -> Path | None:
+    """The yaml in the folder or in one of the two above it."""
     for folder in (source, *list(source.absolute().parents)[:2]):
         for name in _DESCRIPTIONS:
-            path = folder / name
-            if path.is_file():
-                return _yaml_names(path)
-    raise UserError(f"{source} has no data.yaml, nor has a folder above it; name the classes with --names.")
+            if (folder / name).is_file():
+                return folder / name
+    return None
 
 
-def _yaml_names(path: Path) -> list[str]:
+def _yaml(path: Path) -> dict:
     try:
-        names = yaml.safe_load(read_text(path))
-        names = names.get("names") if isinstance(names, dict) else None
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid yaml ({' '.join(str(error).split())}); correct it.") from error
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[i] for i in range(len(names))]
+    return content if isinstance(content, dict) else {}
+
+
+def _names(path: Path | None, source: Path) -> list[str]:
+    """The class names of the yaml."""
+    if path is None:
+        raise UserError(
+            f"{source} has no data.yaml, nor has a folder above it; name the classes with --names."
+        )
+    names = _yaml(path).get("names")
+    if isinstance(names, dict):
+        numbers = {str(key): name for key, name in names.items()}  # some tools write the numbers as text
+        if sorted(numbers) == sorted(map(str, range(len(names)))):
+            names = [numbers[str(i)] for i in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
         raise UserError(f"{path} has 'names' that are neither a list nor numbered from 0; list the classes.")
     return check_distinct([str(name) for name in names], str(path))
