@@ -24,7 +24,19 @@ def polygons_to_counts(polygons: list[list[float]], height: int, width: int) -> 
     Returns:
         Compressed RLE counts.
     """
-    return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))["counts"]
+    drawn = mask_utils.frPyObjects(polygons, height, width)
+    return (drawn[0] if len(drawn) == 1 else mask_utils.merge(drawn))["counts"]
+
+
+def mask_areas(rles: Sequence[dict]) -> np.ndarray:
+    """Areas of masks in pixels, uint32 [G].
+
+    Args:
+        rles: Compressed RLEs with 'size' and 'counts'.
+    """
+    # With NumPy 2, pycocotools fails for more than 255 masks at once.
+    parts = [mask_utils.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, np.uint32), *parts])
 
 
 def uncompressed_to_counts(runs: list[int], height: int, width: int) -> bytes | None:

@@ -21,6 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.load import check_content, load_json
+from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.errors import UserError
@@ -88,14 +89,14 @@ class GroundTruth:
     ):
         if isinstance(annotations, dict):
             path = pathlib.Path("The annotations")
-            content = check_content({"categories": [], **annotations}, path)
+            content, consume = check_content({"categories": [], **annotations}, path), iter
         else:
             path = pathlib.Path(annotations)
-            content = load_json(path)
+            content, consume = load_json(path), freed
         problems, objects = _Scored(), []
         found = parse_annotations(
             content, path, folder, problems, masks=masks, reading=reading, sizes=sizes, scoring=True,
-            each=lambda *entry: objects.append(entry),
+            consume=consume, each=lambda *entry: objects.append(entry),
         )  # fmt: skip
         self.categories, self.notes = found.categories, found.notes
         self._images = [{"id": i.id, "height": i.height, "width": i.width} for i in found.images]

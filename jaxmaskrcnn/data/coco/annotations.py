@@ -16,6 +16,8 @@ from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.load import load_json as load_json
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, Object, parse_scored
+from jaxmaskrcnn.data.coco.packing import no_collection
+from jaxmaskrcnn.data.coco.plain import drawn_ahead
 from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
@@ -41,6 +43,7 @@ class Annotations(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+@no_collection()
 def parse_annotations(
     content: dict,
     path: Path,
@@ -86,7 +89,7 @@ def parse_annotations(
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
     identities = _Identities(entries, notes)
-    for number, entry in enumerate(consume(entries)):
+    for number, (entry, drawn) in enumerate(drawn_ahead(consume(entries), images.usable)):
         image_id = images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
             continue
@@ -105,7 +108,9 @@ def parse_annotations(
                     "the image or remove the annotation",
                 )
             place += f" of image {image.id} ({image.file_name})"
-            item, box = parse_scored(entry, image, classes, masks, identity=identity, notes=notes, form=form)
+            item, box = parse_scored(
+                entry, image, classes, masks, identity=identity, notes=notes, form=form, drawn=drawn
+            )
             if item.crowd and reading.crowd == "drop":
                 notes.add("crowd regions that are dropped (crowd is 'drop')", f"annotation {identity}")
                 continue

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxmaskrcnn.data.coco.fit import iou
 from jaxmaskrcnn.data.coco.notes import Notes
+from jaxmaskrcnn.data.coco.packing import unpacked
 from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
 from jaxmaskrcnn.data.coco.values import number
 
@@ -106,7 +107,7 @@ def _inside(box: Sequence[float], size: Sequence[int]) -> bool:
 def _extent(segmentation: Any) -> list[float] | None:
     """x, y, width, height of polygons."""
     try:
-        rings = plain_segmentation(segmentation, Notes(), "")
+        rings = plain_segmentation(unpacked(segmentation), Notes(), "")
         xs = [x for ring in rings for x in ring[::2]]
         ys = [y for ring in rings for y in ring[1::2]]
         return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]

@@ -15,7 +15,7 @@ from jaxmaskrcnn.data.coco.values import number
 
 FITS = 0.5  # below this IoU with the mask's box, a box does not belong to the mask
 _ROUNDING = 8.0  # pixels; boxes of smaller masks may differ from them by rounding alone
-_BORDER = 1.0  # pixels; a box that reaches over the border by less is a rounding error
+BORDER = 1.0  # pixels; a box that reaches over the border by less is a rounding error
 
 BOX_NOTE = "boxes that do not fit the objects' masks, whose own boxes are taken"
 AREA_NOTE = "areas that are no numbers or do not fit the objects' masks, whose own areas are taken"
@@ -40,7 +40,7 @@ def fitting_box(value: Any, mask: dict | None, size: Sequence[float], notes: Not
     if box is not None and min(box[2:]) > 0:
         x, y, width, height = box
         over = max(-x, -y, x + width - size[1], y + height - size[0])
-        if over > _BORDER and not _outside(box, size):
+        if over > BORDER and not _outside(box, size):
             notes.add(BORDER_NOTE, place)
             x2, y2 = min(x + width, size[1]), min(y + height, size[0])
             box = [max(x, 0), max(y, 0), x2 - max(x, 0), y2 - max(y, 0)]

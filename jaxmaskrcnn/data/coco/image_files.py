@@ -1,5 +1,6 @@
 """Checks that each image file of an annotation file can be read and has the annotated size."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from jaxmaskrcnn.data.images import ImageSizeError, check_header, check_image
 from jaxmaskrcnn.errors import UserError
 
 _CHUNK = 64  # images that are checked at a time, ahead of those that are yielded
+_TOGETHER = 16  # of them by one thread where only headers are read, which takes as long as handing them over
 
 
 def readable_images(
@@ -58,9 +60,15 @@ def readable_images(
             return image, None, error
         return image, data, None
 
+    def read_all(part: Sequence[AnnotatedImage]):
+        return list(map(read, part))
+
+    together = 1 if decode else _TOGETHER
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         for start in range(0, len(images), _CHUNK):
-            for image, data, error in pool.map(read, images[start : start + _CHUNK]):
+            chunk = images[start : start + _CHUNK]
+            parts = [chunk[i : i + together] for i in range(0, len(chunk), together)]
+            for image, data, error in itertools.chain.from_iterable(pool.map(read_all, parts)):
                 if error is None:
                     yield image, data
                     continue

@@ -1,8 +1,11 @@
 """Reading a json file in any of Unicode's encodings, and checking that it is COCO's."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from jaxmaskrcnn.data.coco.packing import no_collection, packed
 from jaxmaskrcnn.data.coco.tools import other_tool
 from jaxmaskrcnn.errors import UserError
 
@@ -17,7 +20,7 @@ def load_json(path: Path) -> dict:
 
     Returns:
         The content, with the lists 'images', 'annotations' and 'categories'. The last is empty where the
-        file lacks it.
+        file lacks it. Polygons are packed; `packing` has what unpacks them.
 
     Raises:
         UserError: The file is missing, or is not json, or not COCO json; a file of another tool is named.
@@ -28,32 +31,50 @@ def load_json(path: Path) -> dict:
         raise UserError(
             f"the annotation file {path} cannot be read ({error.strerror}); check the path."
         ) from error
-    return check_content(parse_json(data, path), path)
+    text = decode_json(data, path)
+    del data  # as large as the text
+    return check_content(parse_json(text, path, packed), path)
 
 
-def parse_json(data: bytes, path: Path):
-    """Parses a json file.
+def decode_json(data: bytes, path: Path) -> str:
+    """The text of a json file in any of Unicode's encodings.
 
     Args:
         data: Its bytes.
         path: Its path, for messages.
 
     Raises:
-        UserError: It is not json, or its encoding is not known.
+        UserError: Its encoding is not known.
     """
     try:
-        return json.loads(data)
+        return data.decode(json.detect_encoding(data), "surrogatepass")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not in UTF-8 (byte {error.start} is {data[error.start]:#04x}), and json does not say "
             f"which encoding it is in; save it as UTF-8: iconv -f ENCODING -t UTF-8 {path}."
         ) from error
+
+
+def parse_json(text: str, path: Path, hook: Callable[[dict], Any] | None = None):
+    """Parses a json file.
+
+    Args:
+        text: Its text.
+        path: Its path, for messages.
+        hook: Replaces every dictionary of the json.
+
+    Raises:
+        UserError: It is not json.
+    """
+    try:
+        with no_collection():
+            return json.JSONDecoder(object_hook=hook).decode(text)
     except RecursionError as error:
         raise UserError(
             f"{path} has too many brackets in each other; export the annotations again."
         ) from error
     except ValueError as error:
-        tool = other_tool(data[:200].decode("utf-8", "replace"))
+        tool = other_tool(text[:200])
         if tool:
             raise UserError(f"{path} {tool}.") from error
         raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error

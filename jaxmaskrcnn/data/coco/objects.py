@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from jaxmaskrcnn.data.coco.box_forms import Form
 from jaxmaskrcnn.data.coco.fit import fitting_area, fitting_box
 from jaxmaskrcnn.data.coco.notes import Notes
+from jaxmaskrcnn.data.coco.plain import Drawn, plain_values
 from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
 from jaxmaskrcnn.data.coco.values import flag, number
 from jaxmaskrcnn.data.fields.field import BadAnnotation
@@ -94,13 +95,16 @@ def parse_scored(
     identity: int | None = None,
     notes: Notes | None = None,
     form: Form | None = None,
+    drawn: Drawn | None = None,
 ) -> tuple[Object, list[float]]:
     """An object as `parse_object` returns it, and its box in the json's own numbers where they are taken.
 
     COCO's protocol compares boxes that are not clipped, so an evaluation takes the second: x, y, width
-    and height in pixels.
+    and height in pixels. An annotation that was ``drawn`` ahead is read quickly if nothing is odd in it.
     """
     identity = entry["id"] if identity is None else identity
+    if drawn is not None and form is None and (plain := _plain(entry, image, labels, identity, drawn)):
+        return plain
     strict, notes = notes is None, notes or Notes()
     place = f"annotation {identity}"
     category = entry.get("category_id")
@@ -128,6 +132,18 @@ def parse_scored(
     written = "area" in entry and entry["area"] is not None
     area = fitting_area(entry.get("area"), mask, columns["bbox"], notes, place, written=written)
     return Object(identity, label, crowd, area, **columns), plain["bbox"]
+
+
+def _plain(
+    entry: Mapping, image: AnnotatedImage, labels: Labels, identity: int, drawn: Drawn
+) -> tuple[Object, list[float]] | None:
+    category = entry.get("category_id")
+    label = labels.get(category) if type(category) is int else None
+    values = None if label is None else plain_values(entry, drawn, image)
+    if label is None or values is None:
+        return None
+    area, polygons, corners, box = values
+    return Object(identity, label, False, area, polygons=polygons, rle=drawn.counts, bbox=corners), box
 
 
 def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:

@@ -12,6 +12,7 @@ from jaxmaskrcnn.data.coco.annotations import Annotations, parse_annotations
 from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements, nothing_to_learn
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.load import load_json
+from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import AllProblems, Problem
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
@@ -121,12 +122,11 @@ def inspect_annotations(
 
 
 def _consume(entries: list, progress: bool) -> Iterator:
-    """Yields the entries and frees each once it is used: a large json takes gigabytes as Python objects."""
+    """Yields the entries and frees each once it is used."""
     bar = tqdm.tqdm(total=len(entries), desc="annotations", disable=not progress)
-    entries.reverse()
     with bar:
-        while entries:
-            yield entries.pop()
+        for entry in freed(entries):
+            yield entry
             bar.update()
 
 

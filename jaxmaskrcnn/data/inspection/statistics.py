@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.data.coco.annotations import Annotations
+from jaxmaskrcnn.data.coco.packing import no_collection
 from jaxmaskrcnn.data.fields.polygons import closed_vertices
 
 # COCO's limits of small, medium and large objects, in square pixels of the image.
@@ -42,6 +43,7 @@ class Table(NamedTuple):
     sizes: np.ndarray
 
 
+@no_collection()
 def make_table(annotations: Annotations) -> Table:
     """Columns of the objects of all images."""
     objects = [item for image in annotations.images for item in image.objects]

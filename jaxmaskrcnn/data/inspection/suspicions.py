@@ -5,17 +5,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.coco.annotations import Annotations
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
+from jaxmaskrcnn.data.coco.packing import no_collection
 from jaxmaskrcnn.data.coco.problems import Problem
 from jaxmaskrcnn.data.images import used_range
+from jaxmaskrcnn.data.rle import mask_areas
 
 _LITTLE = 1 / 8  # of the range of 16 bits
 
 
+@no_collection()
 def suspicions(annotations: Annotations, path: Path) -> list[Problem]:
     """Finds objects, images and classes that occur twice, and empty masks.
 
@@ -106,7 +108,7 @@ def _objects(image: AnnotatedImage, path: Path) -> Iterator[Problem]:
     if not masked:
         return
     rles = [{"size": [image.height, image.width], "counts": item.counts} for item in masked]
-    for i in np.flatnonzero(np.asarray(mask_utils.area(rles)) == 0):
+    for i in np.flatnonzero(mask_areas(rles) == 0):
         item = masked[i]
         message = f"{path}: annotation {item.id} of {place} has a mask without a pixel"
         yield Problem("empty mask", message, image.id, item.id)

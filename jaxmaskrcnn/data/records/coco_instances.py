@@ -25,6 +25,7 @@ from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
+from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.fields.table import COLUMNS, RECORD_FORMAT
@@ -101,8 +102,9 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             problems = Problems(config.on_error)
             content = load_json(path)
             annotations = parse_annotations(
-                content, path, images_dir, problems, masks=config.masks, reading=config.reading
-            )
+                content, path, images_dir, problems, masks=config.masks, reading=config.reading,
+                consume=freed,
+            )  # fmt: skip
             if annotations.images and not config.allow_empty:
                 counts = count_classes(annotations.categories, annotations.images)
                 check_learnable(counts, len(annotations.images), os.fspath(path))

@@ -1,0 +1,148 @@
+"""Annotations that are written as COCO writes them are read by a quicker way to the same end."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_utils
+
+from jaxmaskrcnn.data.coco import annotations as reading
+from jaxmaskrcnn.data.coco.load import load_json
+from jaxmaskrcnn.data.coco.packing import Packed, freed, packed, unpacked
+from jaxmaskrcnn.data.coco.plain import drawn_ahead
+from jaxmaskrcnn.data.coco.problems import AllProblems
+from jaxmaskrcnn.data.inspection import inspect_annotations
+from jaxmaskrcnn.data.rle import mask_areas
+
+HEIGHT, WIDTH = 48, 64
+
+
+def random_ring(rng: random.Random) -> list:
+    """A polygon of floats and whole numbers, some of it outside of the image, some of it thin."""
+    x, y = rng.uniform(-5, WIDTH), rng.uniform(-5, HEIGHT)
+    width, height = rng.choice([0.2, 3, 30]) * rng.random(), rng.choice([0.2, 3, 30]) * rng.random()
+    points = rng.randint(3, 12)
+    ring = [v for _ in range(points) for v in (x + width * rng.random(), y + height * rng.random())]
+    return [rng.choice([v, round(v, 2), round(v)]) for v in ring]
+
+
+def random_content(seed: int, count: int) -> dict:
+    """Annotations, nearly all well-formed, with boxes and areas of which some do not fit."""
+    rng = random.Random(seed)
+    entries = []
+    for number in range(count):
+        rings = [random_ring(rng) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
+        xs, ys = [x for r in rings for x in r[::2]], [y for r in rings for y in r[1::2]]
+        box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+        if rng.random() < 0.2:
+            box = [side + rng.choice([-2, 0.5, 1, 4, 40]) for side in box]
+        area = box[2] * box[3] * rng.choice([0, 0.3, 0.5, 0.6, 0.8, 1, 5])
+        entries.append({
+            "id": number + 1, "image_id": rng.randint(1, 9), "category_id": rng.choice([1, 1, 2, 3]),
+            "iscrowd": rng.choice([0, 0, 0, 0, 1]), "bbox": box, "area": area, "segmentation": rings,
+        })  # fmt: skip
+        odd = rng.random()
+        if odd < 0.1:
+            entries[-1] |= rng.choice([
+                {"bbox": [str(side) for side in box]}, {"area": str(area)}, {"area": None}, {"ignore": 1},
+                {"iscrowd": "0"}, {"iscrowd": False}, {"category_id": "1"}, {"image_id": "1"},
+                {"segmentation": rings[0]}, {"segmentation": [[0, 0, 4, 4]]}, {"bbox": [1, 1, 0, 3]},
+                {"segmentation": [[1, 2, 3, 4, float("nan"), 9]]}, {"bbox": [0, float("nan"), 5, 5]},
+                {"bbox": None}, {"id": f"{number + 1}"}, {"segmentation": []}, {"bbox": [-90, 0, 5, 5]},
+            ])  # fmt: skip
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH} for i in range(1, 9)],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": entries,
+    }
+
+
+def read(content: dict):
+    problems = AllProblems()
+    boxes = []
+    found = reading.parse_annotations(
+        content, Path("set.json"), None, problems, each=lambda *each: boxes.append(each[2])
+    )
+    return repr(found), repr(boxes), problems.found, found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_ways_agree(seed, tmp_path, monkeypatch):
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(random_content(seed, 700)))
+    quick = read(load_json(path))
+    monkeypatch.setattr(reading, "drawn_ahead", lambda entries, images: ((entry, None) for entry in entries))
+    general = read(json.loads(path.read_text()))
+    assert quick[:3] == general[:3]
+    objects = [item for image in quick[3].images for item in image.objects]
+    assert len(objects) > 100 and quick[2]
+    for item in objects[:50]:
+        if item.polygons:
+            rles = mask_utils.frPyObjects(json.loads(item.polygons), HEIGHT, WIDTH)
+            assert item.rle == mask_utils.merge(rles)["counts"]
+
+
+def test_plain_annotations_take_the_quick_way(tmp_path, monkeypatch):
+    content = random_content(0, 300)
+    for entry in content["annotations"]:
+        entry |= {
+            "segmentation": [[2, 3, 22.5, 3, 22.5, 33, 2, 33]], "bbox": [2, 3, 20.5, 30], "area": 615.0,
+            "iscrowd": 0, "ignore": 0, "category_id": 1, "image_id": 1,
+        }  # fmt: skip
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(content))
+
+    def fail(*args, **kwargs):
+        raise AssertionError("an annotation was read the long way")
+
+    monkeypatch.setattr("jaxmaskrcnn.data.coco.objects.plain_segmentation", fail)
+    assert len(read(load_json(path))[3].images[0].objects) == 300
+
+
+@pytest.mark.parametrize("value", [
+    [[0, 0.5, 4, 0, 4, 4]], [[1, 2, 3], [4]], [[1, "2"]], [[10**30, 1.5, float("inf")]], [[0, {"x": 1}]],
+])  # fmt: skip
+def test_packed_polygons_come_back_as_they_were(value):
+    entry = packed({"id": 1, "segmentation": json.loads(json.dumps(value))})
+    assert type(entry["segmentation"]) is Packed
+    assert repr(unpacked(entry["segmentation"])) == repr(value)
+
+
+@pytest.mark.parametrize("value", [[], [[]], [1, 2], {"counts": "a", "size": [1, 2]}, None, "a", b"bytes"])
+def test_other_segmentations_stay(value):
+    assert packed({"segmentation": value}) == {"segmentation": value}
+    assert unpacked(value) is value
+
+
+def test_a_list_that_is_read_keeps_its_entries():
+    entries = [packed({"image_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]})]
+    assert [entry for entry, _ in drawn_ahead(entries, {})] == [
+        {"image_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4]]}
+    ]
+    assert type(entries[0]["segmentation"]) is Packed
+    assert list(freed(entries)) and not entries
+
+
+def test_images_with_more_than_255_objects_are_inspected(tmp_path):
+    content = random_content(0, 300)
+    content["annotations"] = [
+        {
+            "id": i + 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 100,
+            "bbox": [1 + i / 100, 1, 10, 10],
+            "segmentation": [[1 + i / 100, 1, 11 + i / 100, 1, 11 + i / 100, 11, 1 + i / 100, 11]],
+        }
+        for i in range(300)
+    ]  # fmt: skip
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(content))
+    found = inspect_annotations(path)
+    assert not found.problems and not found.suspicions and found.summary["objects"] == 300
+
+
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 700])
+def test_areas_of_any_number_of_masks(count):
+    masks = [np.asfortranarray(np.arange(900).reshape(30, 30) < i, np.uint8) for i in range(count)]
+    rles = [mask_utils.encode(mask) for mask in masks]
+    assert mask_areas(rles).tolist() == list(range(count))
