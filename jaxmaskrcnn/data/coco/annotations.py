@@ -95,11 +95,6 @@ def parse_annotations(
             continue
         image = images.usable.get(image_id)
         identity = identities.of(entry)
-        place = (
-            f"{path}: annotation {identity}"
-            if entry.get("id")
-            else f"{path}: entry {number} of 'annotations'"
-        )
         try:
             if image is None:
                 raise BadAnnotation(
@@ -107,7 +102,6 @@ def parse_annotations(
                     f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add "
                     "the image or remove the annotation",
                 )
-            place += f" of image {image.id} ({image.file_name})"
             item, box = parse_scored(
                 entry, image, classes, masks, identity=identity, notes=notes, form=form, drawn=drawn
             )
@@ -125,9 +119,12 @@ def parse_annotations(
                 if each is not None:
                     each(image, item, box)
         except BadAnnotation as bad:
+            place = f"annotation {identity}" if entry.get("id") else f"entry {number} of 'annotations'"
+            if image is not None:
+                place += f" of image {image.id} ({image.file_name})"
             problems.add(
                 bad.reason,
-                f"{place} {bad.found}",
+                f"{path}: {place} {bad.found}",
                 image_id=image.id if image else None,
                 annotation_id=identity,
             )
