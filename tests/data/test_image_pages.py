@@ -171,8 +171,9 @@ def test_preparation_and_inspection_ask_for_the_page(tmp_path):
     with pytest.raises(UserError, match=r"has 2 pages.*--config.data.page=0"):
         prepare(path, images, tmp_path / "cache")
     for decode in (True, False):
-        (problem,) = inspect_annotations(path, images, decode=decode).problems
-        assert "has 2 pages" in problem.message
+        # Without its only image the set has nothing to learn, which is said besides.
+        pages_of, nothing = inspect_annotations(path, images, decode=decode).problems
+        assert "has 2 pages" in pages_of.message and nothing.reason == "nothing to learn"
         assert not inspect_annotations(path, images, decode=decode, pixels=PixelConfig(page=1)).problems
     for number in (0, 1):
         config = PixelConfig(page=number)
