@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import read_indices
 from jaxmaskrcnn.data.importers.instance_ids import add_coded, coding
@@ -39,10 +40,9 @@ def images(source: Path) -> Path:
         return source
     beside = [source.parent / name for name in _IMAGE_FOLDERS if (source.parent / name).is_dir()]
     beside = [folder for folder in beside if folder.absolute() != source.absolute()]
-    pictures = list(_pictures(source))
-    if beside and (not pictures or len(_masks(pictures)) == len(pictures)):
-        return beside[0]
-    return source
+    pictures = [path for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES]
+    among = len(_masks(pictures)) < len(pictures)  # the images lie among the masks
+    return beside[0] if beside and not among else source
 
 
 def read(source: Path, builder: Builder, options: Options) -> None:
