@@ -21,14 +21,6 @@ def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
     return [x0, y0, x1, y0, x1, y1, x0, y1]
 
 
-def rotated(polygon: Sequence[float], cx: float, cy: float, angle: float) -> list[float]:
-    """A polygon turned around a point; the angle, in radians, goes from the x to the y axis."""
-    x, y = np.reshape(np.asarray(polygon, float), (-1, 2)).T
-    cos, sin = math.cos(angle), math.sin(angle)
-    turned = np.stack([cx + (x - cx) * cos - (y - cy) * sin, cy + (x - cx) * sin + (y - cy) * cos], 1)
-    return turned.round(4).reshape(-1).tolist()
-
-
 def ellipse(
     cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, size: tuple[int, int] | None = None
 ) -> list[float]:
@@ -71,57 +63,6 @@ def _clip(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         if not len(points):
             break
     return points
-
-
-def from_runs(counts: Sequence[int], shape: tuple[int, int], place: str) -> np.ndarray:
-    """The bool mask [H, W] of runs along its rows, the first of them of background.
-
-    Raises:
-        UserError: The runs do not fill the mask.
-    """
-    if any(count < 0 for count in counts) or sum(counts) != shape[0] * shape[1]:
-        raise UserError(
-            f"{place} has runs of {sum(counts)} pixels for a mask of {shape[1]} x {shape[0]}; export it "
-            "again."
-        )
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(shape)
-
-
-def placed(mask: np.ndarray, left: int, top: int, size: tuple[int, int], place: str) -> np.ndarray:
-    """A mask of the whole image [H, W] with a smaller one put at a place.
-
-    Raises:
-        UserError: It does not lie in the image.
-    """
-    height, width = mask.shape
-    if left < 0 or top < 0 or left + width > size[1] or top + height > size[0]:
-        raise UserError(
-            f"{place} has a mask of {width} x {height} pixels at ({left}, {top}) of a {size[1]} x {size[0]} "
-            "image; draw it again."
-        )
-    whole = np.zeros(size, bool)
-    whole[top : top + height, left : left + width] = mask
-    return whole
-
-
-def with_holes(outer: list[float], holes: Sequence[list[float]], size: tuple[int, int]) -> list | np.ndarray:
-    """A polygon, or, where it has holes, the bool mask [H, W] of it without them."""
-    if not holes or len(outer) < 6:
-        return outer
-    rings = [[*ring] for ring in (outer, *holes) if len(ring) >= 6]
-    masks = [mask_utils.decode(rle) > 0 for rle in mask_utils.frPyObjects(rings, *size)]
-    return masks[0] & ~np.any([np.zeros(size, bool), *masks[1:]], axis=0)
-
-
-def points_of(points: Any, place: str) -> list[float]:
-    """The flat list x, y, ... of a list of points.
-
-    Raises:
-        UserError: It is something else.
-    """
-    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
-        raise UserError(f"{place} has no list of points of x and y; draw it again.")
-    return [number(value, "the coordinate", place) for point in points for value in point]
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
