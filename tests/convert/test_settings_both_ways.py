@@ -26,6 +26,8 @@ VALUES = {
     "input.test_min_size": [480],
     "input.test_max_size": [640, 2048],
     "input.pad_divisor": [1, 40, 64, 128],
+    "input.pixels.intensity_range": [(0.0, 4095.0)],
+    "input.pixels.page": [2],
     "backbone.width": [32, 96],
     "backbone.kind": ["resnet", "regnet"],
     "backbone.groups": [2, 32],
@@ -89,6 +91,7 @@ TOGETHER = {
     "box.fcs": {"box.convs": 4},
     "box.norm": {"box.convs": 4},
     "rpn.anchors.order": {"rpn.anchors.sizes": SEVERAL_SIZES},
+    "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
 }
 # Combinations that no single setting makes.
 COMBINATIONS = [
@@ -114,6 +117,7 @@ COMBINATIONS = [
 NOWHERE = {
     "box.delta_clamp", "box.pool.level_rule", "box.pool.scale", "categories", "compute.dtype",
     "compute.remat", "detections.min_side", "detections.paste_rule", "detections.rescale_rule",
+    "input.pixels.intensity", "input.pixels.intensity_range", "input.pixels.page",
     "input.resize_kernel", "input.size_rule", "mask.pool.level_rule", "mask.pool.scale", "mask.targets",
     "regions.crowd", "regions.crowd_overlap", "regions.ground_truth_proposals", "regions.iou_epsilon",
     "rpn.anchors.rounding", "rpn.anchors.stride", "rpn.crowd", "rpn.crowd_overlap", "rpn.delta_clamp",

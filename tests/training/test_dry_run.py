@@ -152,7 +152,7 @@ def test_schedules_are_printed_where_they_turn():
 def test_rare_classes_come_first():
     def source(ids, *pairs):
         categories = tuple(Category(i, f"c{i}") for i in ids)
-        return SimpleNamespace(categories=categories, image_labels=np.array(pairs).reshape(-1, 2))
+        return SimpleNamespace(categories=categories, learned_labels=np.array(pairs).reshape(-1, 2))
 
     lines = class_lines(source((3, 5, 9), (0, 0), (1, 0), (1, 2)), source((3, 9, 11), (0, 1), (4, 1), (2, 2)))
     assert [line.split() for line in lines[2:]] == [
