@@ -92,6 +92,12 @@ TOGETHER = {
     "box.norm": {"box.convs": 4},
     "rpn.anchors.order": {"rpn.anchors.sizes": SEVERAL_SIZES},
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
+    "trunk": {
+        "backbone.outputs": (4,),
+        "neck": None,
+        "rpn.anchors.sizes": ((32.0, 64.0, 128.0),),
+        "box.pool.size": 14,
+    },
 }
 # Combinations that no single setting makes.
 COMBINATIONS = [
