@@ -86,20 +86,39 @@ def _section(path: str) -> str:
 
 
 def _architecture(model: Any, texts: dict[str, str]) -> Any:
-    """Return a model's configuration with settings from texts; kinds of parts are set first."""
-    changes = {}
+    """Return a model's configuration with settings from texts, which are changed together."""
+    changes: dict[str, Any] = {}
+    parts: dict[str, Any] = {}  # those that replace the model's, by their place
     for path, text in sorted(texts.items(), key=lambda item: not _is_part(model, item[0])):
         if _is_part(model, path):
-            model = model.replace({path: {"true": True, "false": False}.get(text.lower(), text)})
+            changes[path] = {"true": True, "false": False}.get(text.lower(), text)
+            place = path.removesuffix(".kind")
+            parts[place] = _part(model, place, changes[path])
             continue
+        place = next((place for place in parts if path.startswith(f"{place}.")), None)
+        if place is not None and parts[place] is None:
+            changes[path] = text  # refused by `replace`: there is no such part
+            continue
+        owner, rest = (model, path) if place is None else (parts[place], path.removeprefix(f"{place}."))
         try:
-            expected = paths.type_of(model, path)
+            expected = paths.type_of(owner, rest)
         except ConfigError as error:
             raise UserError(f"config.model: {error}") from None
         if dataclasses.is_dataclass(expected):
             raise UserError(_section(f"model.{path}"))
         changes[path] = parse(text, expected, f"config.model.{path}")
     return model.replace(changes)
+
+
+def _part(model: Any, place: str, value: str | bool) -> Any:
+    """Return the part of a kind, or None where there is to be none; the present one for an unknown kind."""
+    now, classes = paths.get_path(model, place), paths.part_classes(paths.type_of(model, place))
+    if value is False or (isinstance(value, str) and value.lower() == "none"):
+        return None
+    kind = classes.get(value) if isinstance(value, str) else None
+    if kind is None or type(now) is kind:
+        return now if now is not None else next(iter(classes.values()))()
+    return kind()
 
 
 def _is_part(model: Any, path: str) -> bool:

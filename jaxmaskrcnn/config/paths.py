@@ -93,6 +93,9 @@ def _replace(config: Any, changes: dict[str, Any], prefix: str) -> Any:
         if "kind" in settings and part_classes(fields[name].type):
             settings = dict(settings)
             part = _part(part, settings.pop("kind"), fields[name].type, place)
+            if not settings:
+                values[name] = part
+                continue
         if isinstance(part, tuple):
             values[name] = _replace_items(part, settings, place)
         elif dataclasses.is_dataclass(part):

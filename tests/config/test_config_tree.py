@@ -24,6 +24,7 @@ from jaxmaskrcnn.config import (
     values,
 )
 from jaxmaskrcnn.config.json import config_from_json, config_to_json
+from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.config.version1 import PATHS, VALUES, from_flat
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import RESCALE_RULES
@@ -187,6 +188,47 @@ def test_what_cannot_be_put_in_the_place_of_a_part():
         with pytest.raises(ConfigError) as error:
             config.replace(changes)
         assert said in str(error.value)
+
+
+def test_no_kind_is_no_part_and_anything_else_is_refused():
+    assert CONFIG.replace({"mask.kind": "none"}).mask is None
+    for kind in (None, 3, ["resnet"]):
+        with pytest.raises(ConfigError, match="ModelConfig.backbone is "):
+            CONFIG.replace({"backbone.kind": kind})
+
+
+ONE_LEVEL = {"backbone.outputs": (4,), "neck": None, "rpn.anchors.sizes": ((32.0, 64.0, 128.0),)}
+
+
+@pytest.mark.parametrize(
+    ("typed", "changes"),
+    [
+        ("backbone.outputs=4 neck=none rpn.anchors.sizes=(32,64,128),", ONE_LEVEL),
+        (
+            "neck=none backbone.w0=80 backbone=regnet rpn.anchors.sizes=8,16,32,64",
+            {
+                "neck": None,
+                "backbone": "regnet",
+                "backbone.w0": 80,
+                "rpn.anchors.sizes": (8.0, 16.0, 32.0, 64.0),
+            },
+        ),
+        (
+            "rpn.anchors.sizes=(32,64,128), neck=none backbone.outputs=4 trunk=res5 mask.pool.size=7",
+            {**ONE_LEVEL, "trunk": "res5", "mask.pool.size": 7},
+        ),
+        ("mask.kind=none neck.channels=64", {"mask": None, "neck.channels": 64}),
+    ],
+)
+def test_parts_and_their_settings_are_typed_together(typed, changes):
+    """What a model cannot be on the way to what is typed does not matter."""
+    config = override(Config(), [f"--config.model.{text}" for text in typed.split()])
+    assert config.model.architecture == Config().model.architecture.replace(changes)
+
+
+def test_settings_of_a_part_that_is_typed_away():
+    with pytest.raises((ConfigError, UserError), match="mask is None, so mask.dim cannot be set"):
+        override(Config(), ["--config.model.mask=none", "--config.model.mask.dim=8"])
 
 
 # -- checks

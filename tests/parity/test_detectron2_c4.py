@@ -418,6 +418,7 @@ def test_config_files_of_the_zoo(preset, lines, tmp_path):
             "NAME is 'build_resnet_fpn_backbone'; ",
         ),
         ("RESNETS: {OUT_FEATURES: [res5]}", r"MODEL.RESNETS.OUT_FEATURES is \['res5'\]; supported: "),
+        ("RESNETS: {DEPTH: 18, RES2_OUT_CHANNELS: 64}", "DEPTH is 18; supported: 50, 101 or 152 with 'Res5"),
         ("RPN: {IN_FEATURES: [res5]}", r"MODEL.RPN.IN_FEATURES is \['res5'\]; supported: the same as "),
     ],
 )
