@@ -142,9 +142,16 @@ def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
     given = {name: getattr(arguments, name) for name in Options._fields if getattr(arguments, name)}
     for name in given:
         if name not in known:
+            if name == "split":
+                raise UserError(
+                    f"--split is {arguments.split}, and the format {arguments.format} has no lists or parts; "
+                    "give fractions such as 0.8,0.2."
+                )
             raise UserError(f"--{name} has no effect with the format {arguments.format}; leave it out.")
     if "names" in given:
         path = Path(given["names"])
+        if path.is_file() and path.suffix.lower() in (".yaml", ".yml", ".json", ".xml"):
+            raise UserError(f"--names is {path}; give the names as a,b,c or a text file with one per line.")
         texts = read_text(path).splitlines() if path.is_file() else given["names"].split(",")
         names = [text.strip() for text in texts if text.strip() or not path.is_file()]
         given["names"] = check_distinct(names, "--names")

@@ -168,6 +168,15 @@ def test_labels_of_boxes_alone_are_refused_in_one_sentence(tmp_path, capsys):
     assert said.count("\n") == 1 and "boxes alone (6 of 6 objects have 4 numbers" in said
 
 
+def test_names_and_splits_that_a_format_does_not_have(tmp_path, capsys):
+    root = yolo(tmp_path, NAMES)
+    said = refused(tmp_path, capsys, root, "yolo-seg", f"--names={root / 'data.yaml'}")
+    assert "give the names as a,b,c or a text file with one per line" in said
+    labelme(tmp_path / "labelme", [])
+    said = refused(tmp_path, capsys, tmp_path / "labelme", "labelme", "--split=train")
+    assert "the format labelme has no lists or parts; give fractions" in said
+
+
 def labelme(folder, shapes, **changes):
     content = {"imagePath": "a.png", "imageHeight": 30, "imageWidth": 40, "shapes": shapes, **changes}
     folder.mkdir(parents=True, exist_ok=True)
