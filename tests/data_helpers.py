@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_utils
+
+from jaxmaskrcnn.ops.masks import unpack_masks
 
 TRIANGLE = [[2.0, 2.0, 20.0, 3.0, 10.0, 18.0]]
 
@@ -79,3 +82,13 @@ def random_set(directory, sizes, *, seed=0, counts=None, formats=("png",)) -> tu
     for i, image in enumerate(data["images"]):
         image["file_name"] = f"{i + 1}.{formats[i % len(formats)]}"
     return write(directory, data)
+
+
+def same(a, b):
+    """Asserts that two trees have equal arrays."""
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def masks_of(batch):
+    """The masks of a batch, bool [B, G, H, W]."""
+    return np.asarray(unpack_masks(batch.targets.masks, batch.images.shape[2])).astype(bool)

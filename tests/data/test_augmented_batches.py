@@ -5,16 +5,15 @@ import hashlib
 import jax
 import numpy as np
 import pytest
-from data_helpers import annotation, content, encode, random_set, write
+from data_helpers import annotation, content, encode, masks_of, random_set, same, write
 
 from jaxmaskrcnn.config import DataConfig, MaskConfig, ModelConfig
-from jaxmaskrcnn.data import prepare, train_iterator
+from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.augment.copy_paste import choose_pasted, paste
 from jaxmaskrcnn.data.augment.plan import augments
 from jaxmaskrcnn.data.augment.scene import transform_scene
 from jaxmaskrcnn.data.sampler import TrainPlan
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.ops.masks import unpack_masks
 from jaxmaskrcnn.ops.resize import output_size
 
 FIELDS = {
@@ -47,28 +46,6 @@ def config(**changes):
 def source(tmp_path_factory):
     directory = tmp_path_factory.mktemp("set")
     return prepare(*random_set(directory, SIZES), directory / "cache")
-
-
-@pytest.fixture
-def batches():
-    """Makes training iterators and closes them."""
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(train_iterator(*args, **({"seed": 0} | kwargs)))
-        return made[-1]
-
-    yield make
-    for iterator in made:
-        iterator.close()
-
-
-def same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def masks_of(batch):
-    return np.asarray(unpack_masks(batch.targets.masks, batch.images.shape[2])).astype(bool)
 
 
 @pytest.mark.parametrize(

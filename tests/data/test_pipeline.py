@@ -7,7 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from data_helpers import annotation, content, encode, random_set, write
+from data_helpers import annotation, content, encode, masks_of, random_set, same, write
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import eval_batches, prefetch_to_device, prepare, train_iterator
@@ -15,7 +15,6 @@ from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.preprocess import make_batch, resize_for
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.ops.masks import unpack_masks
 
 MODEL = ModelConfig(num_classes=3).replace(
     {
@@ -42,28 +41,6 @@ def config(**changes):
 def source(tmp_path_factory):
     directory = tmp_path_factory.mktemp("set")
     return prepare(*random_set(directory, SIZES, formats=("png", "jpg")), directory / "cache")
-
-
-@pytest.fixture
-def batches():
-    """Makes training iterators and closes them."""
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(train_iterator(*args, **({"seed": 0} | kwargs)))
-        return made[-1]
-
-    yield make
-    for iterator in made:
-        iterator.close()
-
-
-def same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def masks_of(batch):
-    return np.asarray(unpack_masks(batch.targets.masks, batch.images.shape[2])).astype(bool)
 
 
 def test_training_batches_equal_make_batch(source, batches):
