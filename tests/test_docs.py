@@ -38,6 +38,9 @@ from jaxmaskrcnn.utils import compilation_cache
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+# Pages with many commands, run in quick mode with the slow tests alone.
+SLOW_PAGES = ("fine-tuning.md", "predicting.md")
+
 # The model of every command and block, whatever preset it names.
 SMALL_MODEL = {
     "backbone.depth": 18,
@@ -210,8 +213,18 @@ def run(words: list[str]) -> None:
             assert words in ci_commands(), f".ci/run does not run {shlex.join(words)}"
 
 
-@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "real"])
-@pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    ("page", "real"),
+    [
+        pytest.param(
+            page, real,
+            marks=pytest.mark.slow if real or page.name in SLOW_PAGES else (),
+            id=f"{page.relative_to(ROOT)}-{'real' if real else 'quick'}",
+        )
+        for page in RUN_HERE
+        for real in (False, True)
+    ],
+)  # fmt: skip
 def test_blocks_run(page, real, desk):
     if page.name in EXTRAS:
         pytest.importorskip(EXTRAS[page.name], reason=f"{page.name} needs an extra that is not installed")

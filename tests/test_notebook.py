@@ -72,7 +72,8 @@ def desk(tmp_path, monkeypatch):
     ours.setLevel(levels[1])
 
 
-@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["tiny", "real"])
+@pytest.mark.slow
+@pytest.mark.parametrize("real", [False, True], ids=["tiny", "real"])
 def test_the_first_steps(real, desk, capsys):
     with contextlib.nullcontext() if real else nothing_computed():
         shown = run(NOTEBOOK, SHORT if real else TINY)

@@ -60,6 +60,7 @@ def test_the_detections_of_a_picture():
         assert (found["masks"] != expected["masks"]).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_a_run_goes_on(tmp_path):
     """For two steps more, from the data's position and the optimizer's state in the checkpoint."""
     workdir = tmp_path / "run"

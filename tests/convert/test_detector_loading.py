@@ -156,14 +156,28 @@ def test_a_presets_structure_is_named(v1):
 
 @pytest.mark.parametrize("name", [n for n in list_models() if n.split("/")[0] in LIBRARIES])
 def test_every_preset_is_among_those_that_fit_its_own_structure(name):
-    config = model_config(name)
     library = LIBRARIES[name.split("/")[0]]
-    assert name in fitting_presets(library, config_structure(config))
-    few = fitting_presets(library, config_structure(model_config(name, 5)))
-    assert name in few and all(n.startswith(library.name) for n in few)
-    # No preset has such a backbone.
+    fitting = fitting_presets(library, config_structure(model_config(name)))
+    assert name in fitting and all(n.startswith(library.name) for n in fitting)
+
+
+SOME_PRESETS = (
+    "torchvision/maskrcnn_resnet50_fpn", "detectron2/mask_rcnn_R_50_C4_1x", "mmdet/mask-rcnn_r50_fpn_1x_coco",
+    "detectron2/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ", "mmdet/mask-rcnn_regnetx-3.2GF_fpn_1x_coco",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOME_PRESETS)
+def test_presets_fit_a_structure_with_another_number_of_classes(name):
+    library = LIBRARIES[name.split("/")[0]]
+    assert name in fitting_presets(library, config_structure(model_config(name, 5)))
+
+
+@pytest.mark.parametrize("name", SOME_PRESETS)
+def test_no_preset_fits_a_backbone_that_none_has(name):
+    config = model_config(name)
     other = {"backbone.depth": 152} if config.backbone.kind == "resnet" else {"backbone.group_width": 4}
-    assert not fitting_presets(library, config_structure(config.replace(other)))
+    assert not fitting_presets(LIBRARIES[name.split("/")[0]], config_structure(config.replace(other)))
 
 
 @pytest.mark.parametrize("library", ["detectron2", "mmdet"])

@@ -192,6 +192,7 @@ def test_one_version_is_the_plain_prediction():
     np.testing.assert_allclose(out["masks"], expected["masks"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_classes_and_streams_work_as_with_one_version(seer, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     images = [bars((8, 31)), tmp_path / "broken.png", bars((8, 31), (50, 66), width=120)]

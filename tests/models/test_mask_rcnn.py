@@ -136,9 +136,8 @@ def test_losses_and_gradients_reach_every_parameter(expected):
         assert np.isfinite(g[...]).all() and np.abs(g[...]).max() > 0, path
 
 
-@pytest.mark.parametrize(
-    "preset", [TORCHVISION, *(pytest.param(p, marks=pytest.mark.slow) for p in (TORCHVISION_V2, MMDET))]
-)
+@pytest.mark.parametrize("preset", [TORCHVISION, TORCHVISION_V2, MMDET])
+@pytest.mark.slow
 def test_other_presets_train(preset):
     model = build(preset)
     scalars, gradient = losses_and_gradient(model, make_batch(model, IMAGES, TARGETS), jax.random.key(0))
@@ -411,6 +410,7 @@ def test_works_inside_a_linen_model():
     assert np.isfinite(jax.jit(Wrapper().apply)(variables, jnp.ones((1, 64, 64, 3))))
 
 
+@pytest.mark.slow
 def test_overfits_one_image():
     model = build(
         **{

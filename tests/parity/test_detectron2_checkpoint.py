@@ -150,6 +150,7 @@ def test_imagenet_backbone_with_the_stride_elsewhere(imagenet_features):
     assert errors[0] < 1e-4 and min(errors[1:]) > 1e-2  # the first stage has no stride
 
 
+@pytest.mark.slow
 def test_a_few_photographs(detector, validation):
     images, theirs = validation
     predictor = Predictor(detector)

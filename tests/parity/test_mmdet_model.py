@@ -189,7 +189,10 @@ def run_stages(model: MaskRCNN, batch: Batch, inputs: dict[str, Any]) -> dict[st
     return out
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c, marks=pytest.mark.slow if c == "pytorch alone" else ()) for c in CASES],
+)
 def recorded(request):
     variant, case = request.param.split()
     golden = np.load(GOLDENS / f"mmdet_{variant}.npz")

@@ -173,7 +173,8 @@ def results(variant, case, remat=False):
 
 
 CASES = [*((variant, case, False) for variant in VARIANTS for case in ("pair", "alone")),
-         ("y", "train", False), ("y", "train", True), ("x", "pair", True)]  # fmt: skip
+         ("y", "train", False), pytest.param("y", "train", True, marks=pytest.mark.slow),
+         ("x", "pair", True)]  # fmt: skip
 cases = pytest.mark.parametrize(("variant", "case", "remat"), CASES)
 
 

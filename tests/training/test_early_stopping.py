@@ -83,6 +83,7 @@ def test_patience_needs_evaluations(run):
         run([], train__patience=-1)
 
 
+@pytest.mark.slow
 def test_validation_losses_are_means_over_the_data_set(sources):
     config, _, source = sources
     model = random_model(config)
@@ -126,6 +127,7 @@ def test_validation_losses_need_the_models_categories(sources):
         ValidationLoss(config, None, Maskless, DataConfig())
 
 
+@pytest.mark.slow
 def test_validation_losses_are_in_the_record(run, tmp_path):
     class Given:
         def run(self, *states):
