@@ -53,7 +53,8 @@ TORCHVISION, TORCHVISION_V2, DETECTRON2, MMDET = (
 
 
 def build(preset=DETECTRON2, **overrides):
-    absent = tuple(f"{path}." for path, value in overrides.items() if value is None)
+    parts = vars(model_config(preset)) | overrides
+    absent = tuple(f"{path}." for path, part in parts.items() if part is None)
     small = {path: value for path, value in SMALL.items() if not path.startswith(absent or "/")}
     model = random_model(model_config(preset, num_classes=3, **(small | overrides)))
     # Scores that differ, and deltas of the size that trained models have.
