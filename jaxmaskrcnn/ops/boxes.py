@@ -93,7 +93,7 @@ def exceeds(iou: Array, threshold: float | Array) -> Array:
     """
     if isinstance(threshold, jax.Array):
         return iou > threshold
-    # Larger than the threshold is what is larger than the last number up to it.
+    # An IoU exceeds the threshold if it exceeds the largest number of its dtype that does not.
     last = np.asarray(threshold, iou.dtype)
     if float(last) > float(threshold):
         last = np.nextafter(last, np.asarray(-np.inf, iou.dtype))
@@ -163,7 +163,7 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
 
     Args:
         deltas: [..., 4], (dx, dy, dw, dh). Class-specific deltas [R, K, 4] go with boxes
-            [R, 1, 4]; those of the libraries, [R, 4 K], must be reshaped.
+            [R, 1, 4]; the libraries' layout, [R, 4 K], must be reshaped first.
         boxes: [..., 4], anchors or proposals, XYXY in pixels.
         weights: Four factors, as in :func:`encode_boxes`.
         clamp: "max" limits dw and dh from above to log(1000 / 16) (torchvision, Detectron2);
@@ -229,9 +229,9 @@ def rounded_product(product):
     """Rounds a product to its dtype before something is added to it; 0 instead of NaN.
 
     XLA contracts a product and a sum into one fused multiply-add in some of the loops that an expression
-    is copied into, and not in others. An IoU would then differ in the last bit from torchvision's and
-    between its own copies, so that an anchor would no longer be found equal to the best one. XLA does not
-    contract across a select.
+    is copied into, and not in others. An IoU would then differ in the last bit from torchvision's and between
+    copies of the expression, and an anchor would no longer be recognised as equal to the best one. XLA does
+    not contract across a select.
     """
     return jnp.where(jnp.isnan(product), 0, product)
 

@@ -41,14 +41,14 @@ def match(
 ) -> Matches:
     """Label every column of an IoU matrix by its best row.
 
-    A column whose largest IoU is at least ``foreground_iou`` is foreground, one below
-    ``background_iou`` background. ``low_quality`` then gives matches to objects that no column overlaps
+    A column is foreground if its largest IoU is at least ``foreground_iou``, and background if it is below
+    ``background_iou``. ``low_quality`` then gives matches to objects that no column overlaps
     that well:
 
     * "label" (torchvision, Detectron2): every column tied for an object's largest IoU becomes
       foreground and keeps the object that it overlaps most, which may be another one.
-    * "reassign" (MMDetection): the same columns become foreground and go to that object; of
-      several objects the last one wins.
+    * "reassign" (MMDetection): the same columns become foreground and are matched with that object;
+      of several such objects the last one counts.
 
     The libraries do not check that an object's largest IoU is above zero. An object that overlaps no
     column is tied with all of them at IoU 0, and makes them all foreground. This is reproduced for a
@@ -64,8 +64,8 @@ def match(
             as torch does when it compares a tensor with a number.
         background_iou: Threshold, exclusive; at most ``foreground_iou``.
         low_quality: None, "label" or "reassign".
-        low_quality_min_iou: Objects whose largest IoU is below it get no low-quality matches
-            (MMDetection's ``min_pos_iou``; the other two: 0); at least 0.
+        low_quality_min_iou: Objects whose largest IoU is below it get no low-quality matches; at least 0
+            (MMDetection's ``min_pos_iou``; 0 in torchvision and Detectron2).
 
     Returns:
         Matches. Without any valid object all columns are background with the index 0.

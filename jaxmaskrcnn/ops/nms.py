@@ -33,12 +33,13 @@ def nms(
     Args:
         boxes: [N, 4], XYXY in pixels.
         scores: [N].
-        iou_threshold: A box is dropped if its IoU with a better kept one is larger than this. A
-            Python number is compared in float64, as torchvision does on a CPU, an array in its own
-            dtype, as torchvision on a GPU and MMDetection do in float32.
+        iou_threshold: A box is dropped if its IoU with a kept box of a higher score is larger than this. A
+            Python number is compared in float64, like torchvision on a CPU; an array is compared in its own
+            dtype, like torchvision on a GPU and MMDetection, which use float32.
         valid: bool [N], None for all.
-        implementation: How a tile is compared with the better ones: "tile_by_tile" (as on CPUs), "at_once"
-            (as on accelerators), or None for the faster on the platform that a program is compiled for.
+        implementation: How a tile is compared with the tiles of higher scores: "tile_by_tile" (as on CPUs),
+            "at_once" (as on accelerators), or None for the faster on the platform that a program is compiled
+            for.
 
     Returns:
         bool [N], the boxes that are kept, in input order.
@@ -101,9 +102,9 @@ def limited_nms(
 ) -> tuple[Array, Array]:
     """The first ``limit`` boxes that :func:`batched_nms` keeps, best first.
 
-    Each of ``limit`` rounds takes the best remaining box and drops those that it suppresses. Time and
-    memory grow with ``limit * N`` and N instead of N squared, which suits many boxes and few
-    detections (every proposal with every class), as torchvision's and Detectron2's box heads have.
+    Each of ``limit`` rounds takes the best remaining box and drops those that it suppresses. Time grows with
+    ``limit * N`` and memory with N, instead of N squared. This suits many boxes and few detections, as in
+    torchvision's and Detectron2's box heads, where every proposal has a box for every class.
 
     Args:
         boxes: [N, 4], XYXY in pixels.
@@ -138,7 +139,7 @@ def limited_nms(
         best = jnp.argmax(remaining)
         found = remaining[best] > -jnp.inf
         over = exceeds(box_iou(boxes[best][None], boxes)[0], iou_threshold) & (ids == ids[best])
-        # A box of no area has no overlap with itself, yet must not be taken twice.
+        # A box without area has no overlap with itself, but must not be taken twice.
         remaining = jnp.where(over, -jnp.inf, remaining).at[best].set(-jnp.inf)
         return remaining, (jnp.where(found, best, 0).astype(jnp.int32), found)
 
@@ -166,7 +167,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
     earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)  # [i, j]: i comes before j
 
     def over(number, others):
-        """bool [T, T]: which boxes of the tile ``others`` overlap which of the tile ``number``."""
+        """bool [T, T]: whether each box of the tile ``others`` overlaps each of the tile ``number``."""
         first, second = (
             jax.tree.map(lambda x, k=k: jax.lax.dynamic_slice_in_dim(x, k * tile, tile), (boxes, ids))
             for k in (others, number)
@@ -182,12 +183,12 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
 
     def suppressed_at_once(number, keep):
         own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * tile, tile), (boxes, ids))
-        # `keep` is still False from this tile on, so only what came before suppresses here.
+        # `keep` is still False from this tile on, so only boxes of earlier tiles suppress.
         return (_over(boxes, ids, *own, iou_threshold=iou_threshold) & keep[:, None]).any(axis=0)
 
     def settle_tile(number, keep):
-        # Half of the overlaps are not needed. On accelerators leaving them out takes longer; on a CPU NMS of
-        # five times 2000 boxes takes 46 to 50 ms of processor time in place of 185 (docs/benchmarks.md).
+        # Half of the overlaps are not needed. On accelerators it takes longer to leave them out. On a CPU it
+        # reduces NMS of five times 2000 boxes from 185 to 46 to 50 ms of processor time (docs/benchmarks.md).
         if implementation is None:
             suppressed = jax.lax.platform_dependent(
                 number, keep, cpu=suppressed_tile_by_tile, default=suppressed_at_once
@@ -209,7 +210,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
 
 
 def _over(boxes, ids, others, other_ids, iou_threshold):
-    """bool [N, K]: which boxes suppress which of the others, were they kept and better."""
+    """bool [N, K]: whether each box would suppress each other one if it was kept and had a higher score."""
     over = exceeds(box_iou(boxes, others), iou_threshold)
     return over if ids is None else over & (ids[:, None] == other_ids)
 
@@ -218,8 +219,8 @@ def _settle(candidates, over):
     """Greedy NMS inside of a tile, as the fixed point of "keep what no kept box suppresses".
 
     After k rounds the first k boxes are final, because they only depend on earlier ones. So
-    the fixed point exists, is the greedy result, and is reached after as many rounds as the
-    longest chain of suppressions, mostly a handful.
+    the fixed point exists and is the greedy result. It takes as many rounds as the longest
+    chain of suppressions, usually a handful.
     """
 
     def changed(state):

@@ -32,7 +32,7 @@ def normalise_pixels(image: np.ndarray | Array, config: ModelConfig) -> np.ndarr
     scale = np.float32(1 / config.input.pixel_scale)
     if not isinstance(image, np.ndarray):
         return (image.astype(np.float32) / scale - mean) / std
-    # The same, with whole rows at a time and in place, which takes NumPy a third of the time.
+    # The same computation on whole rows and in place, which takes NumPy a third of the time.
     mean, std = (np.tile(x, (image.shape[-2], 1)) for x in (mean, std))
     image = image.astype(np.float32, order="C")
     image /= scale

@@ -1,10 +1,10 @@
 """Mask targets drawn from polygons on the device, as Detectron2 draws them with pycocotools.
 
-The outline is rounded to fifths of a cell and every edge is walked along its longer axis. A column
-of cells is entered or left where the walk steps over its middle (from ``5c + 2`` to ``5c + 3``), at
-the row that the smaller of the two positions lies in; the cells between an odd and an even number
-of such crossings are inside. The crossing of each edge with each middle has a closed form in whole
-numbers, which is used here instead of the walk.
+pycocotools rounds the outline to fifths of a cell and walks every edge along its longer axis. Where a step
+crosses the middle of a column of cells (from ``5c + 2`` to ``5c + 3``), the column has a crossing in the row
+of the smaller of the two positions. A cell is inside if an odd number of crossings lies above it. The
+crossing of each edge with each middle has a closed form in whole numbers, which is used here instead of the
+walk.
 
 Shape legend: G objects, V vertex slots, E = V - 1 edges, P regions, M the side of the targets.
 Boxes are XYXY in pixels.
@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
 
 _FIFTHS = 5  # steps per cell
-# Beyond this, float32 cannot represent the fractions; it is 60,000 boxes away.
+# Beyond this, float32 cannot represent the fractions; it is 60,000 box widths away.
 _FAR = 2.0**23
 _WORD = 32  # parts of an object that are drawn at a time, one in each bit
 # Pairs of an edge and a column that are processed together: 8 MB for each of a few arrays.
@@ -32,13 +32,13 @@ def polygon_targets(
 
     Every part is shifted by the box's corner, scaled to M cells a side and filled by the rule of
     COCO's ``rleFrPoly``; an object is the union of its parts. Source: Detectron2
-    ``rasterize_polygons_within_box``, where vertices are float64: a region that is the object's own
-    box has vertices exactly on the borders between fifths, so the arithmetic is as precise here.
+    ``rasterize_polygons_within_box``, which computes in float64. The arithmetic here is as precise, because
+    in the object's own box vertices lie exactly on the borders between fifths.
 
     Args:
-        vertices: float32 [G, V, 4], x and y in pixels and what float32 leaves of each (added to the
-            first two), or [G, V, 2] without. Each part is closed: its first vertex comes again as
-            its last.
+        vertices: float32 [G, V, 4], x and y in pixels and the remainder of each after rounding to
+            float32; or [G, V, 2] without remainders. Each part is closed: its last vertex repeats its
+            first.
         parts: int32 [G, V], 0, 1, ... for the vertices of an object's first, second, ... part, -1
             in padded slots, which come last.
         index: int [P], the object that each region was matched with.
@@ -102,9 +102,9 @@ def polygon_targets(
 
 
 def _nearest_fifths(vertices, rest, corner, ratio):
-    """``int(5 * ((vertices + rest - corner) * ratio) + 0.5)`` as float64 would have it, int32 [V, 2].
+    """``int(5 * ((vertices + rest - corner) * ratio) + 0.5)`` as computed in float64, int32 [V, 2].
 
-    Each number is a sum of two float32, the second one what the first leaves out (Dekker, 1971).
+    Each number is a sum of two float32; the second is the rounding error of the first (Dekker, 1971).
     """
     high, low = _sum(vertices, -corner)
     low = low + rest
@@ -118,7 +118,7 @@ def _nearest_fifths(vertices, rest, corner, ratio):
     fraction = (near - whole) + low
     below = jnp.floor(fraction)
     whole, fraction = whole + below, fraction - below
-    # A conversion to whole numbers drops the fraction, of negative ones as well, as C does.
+    # Like a conversion to int in C, this drops the fraction, of negative numbers too.
     return (whole + ((whole < 0) & (fraction > 0))).astype(jnp.int32)
 
 
@@ -144,7 +144,7 @@ def _halves(a):
 
 
 def _crossings(start, end, size):
-    """Where edges step over the middles of columns.
+    """Find where edges cross the middles of columns.
 
     Args:
         start: int32 [E, 2], x and y in fifths of a cell.
@@ -166,9 +166,9 @@ def _crossings(start, end, size):
     # Along x the two positions are at t and t + 1, at heights of y + dy * t / dx, rounded.
     t = middle - x + (dy < 0)
     along_x = _floor_ratio(2 * dy, t, dx, 2 * dx)
-    # Along y the walk's place x + dx * t / dy, rounded, is beyond the middle for the first time at
-    # some t; the smaller of the two positions is one earlier. To the left the rounding of halves,
-    # which goes to the right, makes the difference of one.
+    # Along y the position x + dx * t / dy, rounded, is beyond the middle for the first time at some t, and
+    # the smaller of the two positions is at t - 1. Walks to the left differ by one, because halves are
+    # rounded to the right.
     right = dx > 0
     to_go = jnp.where(right, 2 * (middle - x) + 1, 2 * (x - middle) - 1)
     along_y = _floor_ratio(to_go, dy, jnp.where(right, -1, 0), jnp.abs(2 * dx))
@@ -179,8 +179,8 @@ def _crossings(start, end, size):
 def _floor_ratio(a, b, c, divisor):
     """``floor((a * b + c) / divisor)`` for products that do not fit in 32 bits.
 
-    float32 gives the quotient but for a small error. That it leaves a small remainder makes the
-    remainder right in arithmetic modulo 2^32.
+    float32 gives the quotient with a small error. The remainder is then small enough to be exact in
+    arithmetic modulo 2^32, and corrects the quotient.
     """
     divisor = jnp.where(divisor == 0, 1, divisor)
     guess = a.astype(jnp.float32) * (b.astype(jnp.float32) / divisor.astype(jnp.float32))

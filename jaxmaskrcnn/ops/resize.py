@@ -28,14 +28,14 @@ def output_size(height: int, width: int, min_size: int, max_size: int, rule: str
         rule: ``InputConfig.size_rule``, one of ``SIZE_RULES``.
             "truncate": both sides times one scale, the fraction cut off (torchvision).
             "round": both sides times one scale, rounded (MMDetection).
-            "round_two_steps": both sides scaled to ``min_size``, and the result to ``max_size`` where it
-            is too long, then rounded (Detectron2), which seldom is a pixel off "round".
+            "round_two_steps": both sides scaled to ``min_size``, then to ``max_size`` if one is too long,
+            then rounded (Detectron2). In rare cases it differs from "round" by a pixel.
 
     Returns:
         ``(height, width)``, at least one pixel each.
 
     Raises:
-        ValueError: ``rule`` is something else.
+        ValueError: ``rule`` is unknown.
 
     Example:
         >>> output_size(480, 640, 800, 1333, "truncate")
@@ -125,7 +125,7 @@ def nearest_index(length: int, new_length: int, kernel: str) -> np.ndarray:
     """The index of the input row (or column) that each output row is taken from.
 
     torch's "nearest" and OpenCV's INTER_NEAREST start from pixel corners, ``floor(i * in / out)``,
-    in float32 and in float64; Pillow's NEAREST starts from pixel centres.
+    in float32 and in float64, respectively; Pillow's NEAREST starts from pixel centres.
 
     Args:
         length: Input length in pixels.
@@ -140,7 +140,7 @@ def nearest_index(length: int, new_length: int, kernel: str) -> np.ndarray:
     elif kernel == "cv2":
         position = np.arange(new_length) * (1.0 / (new_length / length))
     elif kernel == "pil":
-        # Pillow adds up the step in floating point; asking it for the indices reproduces that.
+        # Pillow accumulates the step in floating point; letting it resize the indices reproduces that.
         ramp = Image.fromarray(np.arange(length, dtype=np.int32)[None])
         return np.asarray(ramp.resize((new_length, 1), Image.Resampling.NEAREST))[0].astype(np.intp)
     else:
@@ -187,7 +187,7 @@ def _blocks(top: np.ndarray, bottom: np.ndarray):
 
 
 def _for_channels(weights: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """[w] -> [w, C]: NumPy multiplies whole rows by it at once, where [w, 1] goes pixel by pixel."""
+    """Repeat [w] to [w, C]: NumPy then multiplies whole rows at once; with [w, 1] it goes pixel by pixel."""
     return np.repeat(weights[:, None], image.shape[2], axis=1)
 
 
@@ -206,7 +206,7 @@ def _cv2_fixed(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _cv2_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = image.shape[:2]
     left, weight = _cv2_weights(width, size[1])
-    # Only along x does OpenCV move positions beyond the border onto it before it rounds weights.
+    # OpenCV moves positions beyond the border onto it before it rounds weights, but only along x.
     weight = np.where((left < 0) | (left >= width - 1), np.float32(0), weight)
     left = np.clip(left, 0, width - 1)
     right = np.minimum(left + 1, width - 1)

@@ -36,7 +36,7 @@ def index_priority(n: int) -> Array:
     """Priorities that make :func:`sample` take the lowest indices first.
 
     Args:
-        n: Number of candidates, at most 2^24 (beyond, float32 does not represent all whole numbers).
+        n: Number of candidates, at most 2^24 (float32 does not represent all larger whole numbers).
 
     Returns:
         float32 [n].
@@ -77,8 +77,8 @@ def sample(labels: Array, priority: Array, count: int, positive_fraction: float)
 
     Args:
         labels: int [N], 1 foreground, 0 background, anything else is never chosen.
-        priority: float [N], finite; in each group the largest are taken first, the lower index
-            first among equal ones.
+        priority: float [N], finite; in each group the candidates with the largest are taken first, and
+            among equal ones the lower index.
         count: Number of slots, static.
         positive_fraction: Largest share of foreground candidates, static.
 
@@ -110,7 +110,7 @@ def sample(labels: Array, priority: Array, count: int, positive_fraction: float)
 
 
 def _by_priority(member, priority, count):
-    """Indices of the ``count`` members of the highest priority, in any order after the last one."""
+    """Indices of the ``count`` members of the highest priority; any indices follow if there are fewer."""
     k = min(count, member.shape[0])
     index = top_k(jnp.where(member, priority, -jnp.inf), k)[1]
     return jnp.pad(index, (0, count - k))

@@ -24,7 +24,7 @@ def check_shapes(function: str, **arrays: tuple[Any, str]) -> None:
     Args:
         function: Name of the function, for the message.
         **arrays: By the argument's name, the array (None is skipped) and its shape as axes separated by
-            spaces: numbers; letters, which stand for the same length throughout a call; and "..." in
+            spaces: numbers; letters, which denote the same length throughout a call; and "..." in
             front, for any leading axes.
 
     Raises:

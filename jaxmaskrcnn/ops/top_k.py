@@ -14,14 +14,15 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
     """The ``k`` largest values, with the same result as ``jax.lax.top_k``.
 
     On GPUs and TPUs ``jax.lax.top_k`` sorts all values, in a time that grows faster than their number. There
-    the largest values of parts are selected first, and then the largest of those.
+    the values are divided into parts: the largest of each part are selected first, and then the largest of
+    those.
 
     Args:
         values: float [N], at least k.
         k: Number of values to select, static.
 
     Returns:
-        Values [k], largest first, and their indices int32 [k]; of equal values the first ones come first.
+        Values [k], largest first, and their indices int32 [k]; equal values stay in their order.
 
     Raises:
         ValueError: An array has another shape.
@@ -39,11 +40,11 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
 
 
 def by_parts(values: Array, k: int) -> tuple[Array, Array]:
-    """`top_k` of parts, until few values are left."""
+    """Select the largest values of parts, again and again until few values are left."""
     n, part = values.shape[0], _part(k)
     if n <= 2 * part:
         return _whole(values, k)
-    # Padding comes last, and is never chosen before a value that is there.
+    # Padding comes last and is -inf, so it is never chosen before a value.
     parts = jnp.pad(values, (0, -n % part), constant_values=-jnp.inf).reshape(-1, part)
     best, index = jax.lax.top_k(parts, k)
     index = index + part * jnp.arange(len(parts), dtype=jnp.int32)[:, None]

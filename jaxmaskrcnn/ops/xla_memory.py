@@ -1,4 +1,4 @@
-"""Keeps XLA from holding arrays in memory before they are needed, or only for their shape.
+"""Keeps XLA from holding arrays in memory before they are needed, or only because of their shape.
 
 On a CPU, XLA computes values that depend only on parameters or constants at the start of a program, and
 values that depend on kept activations at the start of the backward pass, and holds them until then: hundreds
@@ -15,7 +15,7 @@ Array = jax.Array
 def zero_depending_on(x: Array) -> Array:
     """Zero with a data dependency on ``x``: an expression that contains it cannot be computed before ``x``.
 
-    It is made from the bits of one element without the sign, limited to 0, because ``0 * x`` would be NaN for
+    It is the minimum of 0 and the bits of one element without the sign, because ``0 * x`` would be NaN for
     infinities and NaN.
 
     Args:
@@ -33,7 +33,7 @@ def zero_depending_on(x: Array) -> Array:
 
 
 def empty_depending_on(shape: tuple[int, ...], *inputs: Array | None) -> Array:
-    """Allocates an array for a loop that writes all its elements, not before the loop's inputs exist.
+    """Allocates an array for a loop that writes all its elements, but only once the loop's inputs exist.
 
     Args:
         shape: Shape of the array.
@@ -53,8 +53,8 @@ def empty_depending_on(shape: tuple[int, ...], *inputs: Array | None) -> Array:
 def without_elements(x: Array) -> Array:
     """An empty array that carries the shape (except the last axis) and the dtype of ``x``.
 
-    It is for gradients that need these but no values: residuals of `jax.custom_vjp` must be arrays, and
-    this one takes no memory.
+    It serves gradients that need the shape and the dtype but no values: residuals of `jax.custom_vjp` must be
+    arrays, and this one takes no memory.
 
     Args:
         x: [..., C].

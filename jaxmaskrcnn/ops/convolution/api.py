@@ -94,7 +94,7 @@ convolution.defvjp(_forward, _backward)
 
 
 def _on_platform(chosen, other, implementation, settings, *arrays):
-    """The chosen function on CPUs and the other one elsewhere; the chosen one everywhere if it has a name."""
+    """Call ``chosen`` on CPUs and ``other`` elsewhere; with a named implementation, ``chosen`` everywhere."""
     if implementation is not None or chosen is other:
         return chosen(*arrays, **settings)
     cpu, default = functools.partial(chosen, **settings), functools.partial(other, **settings)
@@ -134,9 +134,9 @@ def _stride2_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Arr
 class Implementation(NamedTuple):
     """One way to compute some convolutions and their gradients.
 
-    ``applies(x, kernel, stride, groups)`` is whether it can compute such a convolution. ``forward`` has the
-    arguments of `convolution`, and ``backward(x, kernel, cotangent, stride, groups)`` gives the gradients in
-    ``x`` and ``kernel``.
+    ``applies(x, kernel, stride, groups)`` returns whether it can compute a convolution. ``forward`` has the
+    arguments of `convolution`, and ``backward(x, kernel, cotangent, stride, groups)`` returns the gradients
+    with respect to ``x`` and ``kernel``.
     """
 
     name: str
@@ -172,7 +172,7 @@ _ON_CPU = (
 
 
 def _choose(x, kernel, stride, groups, name) -> Implementation:
-    """The implementation of that name; for None the one for CPUs."""
+    """Return the implementation with the given name; for None, the one for CPUs."""
     rows = (*_ON_CPU, _XLA)
     if name is None:
         return next(row for row in rows if row.applies(x, kernel, stride, groups))

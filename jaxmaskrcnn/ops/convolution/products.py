@@ -66,7 +66,7 @@ def product_in_blocks(x, kernel, bias, shortcut, stride, relu, block_bytes=_BLOC
     added = None if shortcut is None else shortcut.reshape(cells, features)
 
     def one(index, y):
-        # jax.lax moves a slice back that would cross the end: the last block repeats a part of the previous.
+        # jax.lax moves a slice that would cross the end back, so the last block repeats part of the previous.
         start = index * rows
         block = jax.lax.dynamic_slice_in_dim(flat, start, rows) @ kernel
         more = None if added is None else jax.lax.dynamic_slice_in_dim(added, start, rows)
@@ -94,7 +94,7 @@ def stride2_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array,
         cotangent: [N, h, w, D], of the result.
 
     Returns:
-        The gradients in ``x`` and in ``kernel``, of their shapes.
+        The gradients with respect to ``x`` and ``kernel``.
     """
     n, height, width, channels = x.shape
     _, h, w, _ = cotangent.shape

@@ -74,7 +74,7 @@ def _combine(matrix: np.ndarray, parts: list[Array], axis: int) -> Array:
 
 
 def _map_to_points(matrix: np.ndarray, x: Array, rows: int, columns: int) -> Array:
-    """Windows of ``matrix.shape[1]`` cells, 4 apart, at the points.
+    """Transform windows of ``matrix.shape[1]`` cells, 4 cells apart, to the points.
 
     Args:
         matrix: `_B` for windows of inputs, the transpose of `_A` for tiles of outputs' cotangents.
@@ -93,7 +93,7 @@ def _map_to_points(matrix: np.ndarray, x: Array, rows: int, columns: int) -> Arr
 
 
 def _points_to_map(points: Array, n: int, rows: int, columns: int) -> Array:
-    """Values at the points as tiles of a map: [36, T, D] to [N, 4 rows, 4 columns, D]."""
+    """Transform values at the points to the tiles of a map: [36, T, D] to [N, 4 rows, 4 columns, D]."""
     points = points.reshape(WINDOW, WINDOW, n, rows, columns, -1)
     x = _combine(_A, list(points), 0)
     x = _combine(_A, [x[:, j] for j in range(WINDOW)], 4)  # [4, N, rows, columns, 4, D]
@@ -101,7 +101,7 @@ def _points_to_map(points: Array, n: int, rows: int, columns: int) -> Array:
 
 
 def _kernel_to_points(kernel: Array) -> Array:
-    """[3, 3, C, D] to [36, C, D]."""
+    """Transform a kernel to the points: [3, 3, C, D] to [36, C, D]."""
     x = _combine(_G, list(kernel), 0)
     x = _combine(_G, [x[:, j] for j in range(3)], 1)
     return x.reshape(POINTS, *kernel.shape[2:])
@@ -135,11 +135,11 @@ class _Blocks(NamedTuple):
         )
 
     def start(self, index: Array) -> tuple:
-        """The start of a block. `jax.lax` moves a slice back that would cross the end of the maps."""
+        """The start of a block. `jax.lax` moves a slice that would cross the end of the maps back."""
         return index // self.along_rows * self.maps, index % self.along_rows * self.rows * TILE, 0, 0
 
     def repeated(self, index: Array, n: int, h: int) -> Array:
-        """bool [maps, rows, 1, 1]: the part of a block, moved back, that the previous block contains."""
+        """bool [maps, rows, 1, 1]: the part of a moved block that the previous block contains too."""
         first, row, _, _ = self.start(index)
         maps, rows = jnp.arange(self.maps), jnp.arange(self.rows * TILE)
         maps = jnp.minimum(first, n - self.maps) + maps < first
@@ -210,7 +210,7 @@ def convolve(
 
 
 def input_gradient(cotangent: Array, kernel: Array, block_bytes: int = _BLOCK_BYTES) -> Array:
-    """Gradient of `convolve` in its input: the convolution with the turned kernel.
+    """Gradient of `convolve` with respect to its input: a convolution with the kernel rotated by 180 degrees.
 
     Args:
         cotangent: [N, h, w, D].
@@ -224,7 +224,7 @@ def input_gradient(cotangent: Array, kernel: Array, block_bytes: int = _BLOCK_BY
 
 
 def kernel_gradient(x: Array, cotangent: Array, block_bytes: int = _BLOCK_BYTES) -> Array:
-    """Gradient of `convolve` in its kernel.
+    """Gradient of `convolve` with respect to its kernel.
 
     Args:
         x: [N, h, w, C].

@@ -45,9 +45,9 @@ def convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1, border=N
 
 
 def fold_and_convolve(x: Array, kernel: Array, stride: int, groups: int) -> Array:
-    """:func:`convolve`, for the stem of a ResNet with twelve channels in place of three.
+    """:func:`convolve` for the stem of a ResNet, with twelve input channels instead of three.
 
-    GPUs and TPUs multiply blocks of channels, of which an image's three fill only a small part. So 2 x 2
+    GPUs and TPUs multiply blocks of channels, and an image's three fill only a small part of one. So 2 x 2
     pixels are folded into channels, and the stem's 7x7 kernel of stride 2 becomes a 4x4 one of stride 1.
 
     Source: space-to-depth in Google's ResNets for TPUs.
@@ -58,7 +58,7 @@ def fold_and_convolve(x: Array, kernel: Array, stride: int, groups: int) -> Arra
     h, w = ceil(height / 2), ceil(width / 2)
     x = jnp.pad(x, ((0, 0), (0, 2 * h - height), (0, 2 * w - width), (0, 0)))
     x = x.reshape(n, h, 2, w, 2, channels).swapaxes(2, 3).reshape(n, h, w, 4 * channels)
-    # A row and a column of zeros first: output y then reads the pairs of rows y - 2 to y + 1.
+    # With a row and a column of zeros in front, output y reads the pairs of rows y - 2 to y + 1.
     kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
     kernel = kernel.reshape(4, 2, 4, 2, channels, -1).swapaxes(1, 2).reshape(4, 4, 4 * channels, -1)
     return convolve(x, kernel, border=((2, 1), (2, 1)))
@@ -81,7 +81,7 @@ def forward(x, kernel, bias, shortcut, stride, groups, relu, fold=True) -> Array
 
 
 def gradients(x, kernel, cotangent, stride, groups, fold=True) -> tuple[Array, Array]:
-    """XLA's gradients of a convolution in ``x`` and ``kernel``; of a 1x1 convolution those of a product."""
+    """XLA's gradients of a convolution with respect to ``x`` and ``kernel``; a 1x1 one is a product."""
 
     def plain(x, kernel):
         if is_product(kernel, groups):

@@ -28,12 +28,12 @@ def paste_masks(
         probs: [N, M, M], probabilities inside of the boxes.
         boxes: [N, 4], XYXY in pixels of the image.
         image_size: (H, W), static.
-        convention: One of the two of ``PASTE_RULES``, or the library that has it, "torchvision" or
+        convention: "whole_pixels" or "grid_sample", or a library's name for it, "torchvision" or
             "detectron2".
 
     Returns:
-        float32 [N, H, W] in 0 to 1; zero outside of the box, everywhere for an empty box and for
-        one that is not finite. A cell of the mask that is not finite counts as 0.
+        float32 [N, H, W] in 0 to 1. It is zero outside of the box, and everywhere if the box is empty or
+        not finite. A cell of the mask that is not finite counts as 0.
 
     Raises:
         ValueError: ``convention`` is unknown, or an array has another shape.
@@ -67,8 +67,8 @@ def paste_mask_window(
         convention: As in :func:`paste_masks`: "whole_pixels" (torchvision) or "grid_sample" (Detectron2).
 
     Returns:
-        (window, (y, x)): numpy float32 [h, w] and the image pixel of its corner. It is empty
-        where the box lies outside of the image or is not finite. A cell of the mask that is not
+        (window, (y, x)): numpy float32 [h, w] and the image pixel of its top left corner. It is empty
+        if the box lies outside of the image or is not finite. A cell of the mask that is not
         finite counts as 0.
 
     Raises:
@@ -120,7 +120,7 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="whole_pixels"):
 
 
 def _axis_cells(low, high, length, cells, convention):
-    """The pixels of an axis that each box reaches, and the two cells around every one of them.
+    """Find the pixels of an axis that each box reaches, and the two cells around each of these pixels.
 
     Args:
         low: float32 [N], the boxes' smaller coordinate.
@@ -130,7 +130,7 @@ def _axis_cells(low, high, length, cells, convention):
         convention: As in :func:`paste_masks`.
 
     Returns:
-        N first pixels, and for each box (lower cells, upper cells, their weights [K, 1]).
+        The first pixel of each box, and for each box (lower cells, upper cells, their weights [K, 1]).
     """
     position, inside = _positions(low, high, np.arange(length), cells, convention, np)
     used = inside & (position > -1) & (position < cells)
@@ -174,7 +174,7 @@ def _positions(low, high, pixels, cells, convention, xp):
         xp: numpy or jax.numpy.
 
     Returns:
-        float32 [N, K], and which pixels the box covers, bool [N, K].
+        float32 [N, K], and whether the box covers each pixel, bool [N, K].
     """
     rule = _SYNONYMS.get(convention, convention)
     if rule not in PASTE_RULES:
@@ -205,4 +205,4 @@ def _grid_sample(low, high, pixel, cells, xp):
 
 
 PASTE_RULES = {"whole_pixels": _whole_pixels, "grid_sample": _grid_sample}
-_SYNONYMS = {"torchvision": "whole_pixels", "detectron2": "grid_sample"}  # what callers may also write
+_SYNONYMS = {"torchvision": "whole_pixels", "detectron2": "grid_sample"}  # accepted as well

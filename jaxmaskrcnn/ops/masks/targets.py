@@ -1,7 +1,7 @@
 """Targets of the mask head from bitmaps: RoIAlign of packed masks.
 
 On CPUs and GPUs only the pixels that a region covers are unpacked, tile by tile: on a CPU 128 regions take
-39 ms of processor time in place of 139 (docs/benchmarks.md). On TPUs, which were not measured, whole masks
+39 ms of processor time instead of 139 ms (docs/benchmarks.md). On TPUs, which were not measured, whole masks
 are unpacked, a few at a time.
 
 Shape legend: G ground-truth masks, P regions, H and W the height and width of the masks, M the side of a

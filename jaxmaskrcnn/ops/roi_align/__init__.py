@@ -1,9 +1,10 @@
 """RoIAlign over one feature map or a pyramid (Mask R-CNN, section 3).
 
 `reference.py` is the definition, to be read first. `api.py` has the public functions and chooses among the
-fast versions: `gather.py` takes pixels tap by tap or all at once, `tiles_cpu.py` and `tiles_batched.py`
-multiply tiles of pixels with matrices. `levels.py` assigns boxes to pyramid levels, `axis.py` gives the
-pixels of a bin on one axis, and `regions.py` lists regions of several maps and images.
+fast implementations. A tap is a pixel that a bin reads, with its weight. `gather.py` reads the taps one after
+the other or all at once, `tiles_cpu.py` and `tiles_batched.py` multiply tiles of pixels by matrices of
+weights. `levels.py` assigns boxes to pyramid levels, `axis.py` gives the taps of a bin on one axis, and
+`regions.py` lists regions of several maps and images.
 """
 
 from jaxmaskrcnn.ops.roi_align.api import multilevel_roi_align, roi_align

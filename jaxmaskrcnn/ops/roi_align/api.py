@@ -3,9 +3,9 @@
 Shape legend: R regions, L pyramid levels, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins.
 
-`reference.py` is the definition. It is separable, and `axis.py` gives a bin's pixels on one axis. The fast
-implementations read the same pixels with the same weights, in different ways: `gather.py` takes pairs of a
-row tap and a column tap, `tiles_cpu.py` and `tiles_batched.py` multiply tiles of pixels with matrices.
+`reference.py` is the definition. It is separable, and `axis.py` gives a bin's taps (pixels and their weights)
+on one axis. The fast implementations read the same pixels with the same weights: `gather.py` in pairs of a
+row tap and a column tap, `tiles_cpu.py` and `tiles_batched.py` as tiles that are multiplied by matrices.
 """
 
 import functools
@@ -28,9 +28,9 @@ from jaxmaskrcnn.ops.xla_memory import without_elements
 class Implementation(NamedTuple):
     """A weighted sum of pixels and its transpose.
 
-    ``pool(maps, regions)`` takes L arrays [B, H, W, C] to [R, oh, ow, C], at least float32.
-    ``spread(maps, regions, cotangent)`` takes [R, oh, ow, C] to L arrays [B, H, W, C]; its ``maps`` have no
-    elements and carry shapes. ``adaptive`` is whether the number of samples may differ between regions.
+    ``pool(maps, regions)`` turns L arrays [B, H, W, C] into [R, oh, ow, C], at least float32.
+    ``spread(maps, regions, cotangent)`` turns [R, oh, ow, C] into L arrays [B, H, W, C]; its ``maps`` have no
+    elements and only carry shapes. ``adaptive`` is whether the number of samples may differ between regions.
     """
 
     pool: Callable
@@ -77,12 +77,12 @@ def roi_align(
         aligned: True shifts the region by half a pixel, so that pixel centres agree with the
             input's (Detectron2, MMDetection); False does not, and makes a region at least one
             feature pixel wide and high (torchvision).
-        feature_size: [2], (h, w) that the border rule applies at, where the array is a larger
-            canvas around the real feature map. May be traced. None: (H, W).
+        feature_size: [2], (h, w) of the feature map inside the array, at which the border rule applies.
+            May be traced. None: (H, W).
         implementation: As in :func:`multilevel_roi_align`.
 
     Returns:
-        [R, oh, ow, C] in the type of the features. Regions without area (padding) are finite.
+        [R, oh, ow, C] in the dtype of the features. Values are finite for regions without area (padding) too.
 
     Raises:
         ValueError: As in :func:`multilevel_roi_align`.
@@ -125,23 +125,23 @@ def multilevel_roi_align(
     Args:
         features: Tuple of L arrays [H_l, W_l, C].
         boxes: [R, 4], XYXY in pixels of the network's input.
-        levels: int [R], index into ``features`` (:func:`assign_levels` less its min_level).
+        levels: int [R], index into ``features`` (:func:`assign_levels` minus its ``min_level``).
         output_size: Bins as (oh, ow), or one number for both. Static.
         spatial_scales: [L], feature pixels per input pixel of each level.
         sampling_ratio: As in :func:`roi_align`.
         aligned: As in :func:`roi_align`.
-        feature_sizes: [L, 2], the (h, w) of each level that the border rule applies at. May be
+        feature_sizes: [L, 2], the (h, w) of each level at which the border rule applies. May be
             traced. None: the arrays' own.
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
             one, which then computes the gradient too: "gather", "gather_at_once" (only for a fixed number of
             samples), "tiles_cpu", "tiles_batched", or "reference", the definition (its boxes, levels, scales
-            and sizes must not be traced). All give the same but for rounding.
+            and sizes must not be traced). All give the same result except for rounding.
 
     Returns:
-        [R, oh, ow, C] in the type of the features.
+        [R, oh, ow, C] in the dtype of the features.
 
     Raises:
-        ValueError: ``implementation`` is something else, or "gather_at_once" with ``sampling_ratio=0``, or an
+        ValueError: ``implementation`` is unknown, or "gather_at_once" with ``sampling_ratio=0``, or an
             array has another shape.
 
     Example:
@@ -197,7 +197,7 @@ def _check_implementation(name, sampling_ratio):
 def _pool(implementation, maps, regions) -> Array:
     """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], at least float32.
 
-    JAX's own derivative of it would have an array of the features' size for each tap.
+    JAX's own derivative would hold an array of the features' size for each tap.
     """
     return _sum(implementation, maps, regions)
 
@@ -222,7 +222,7 @@ _pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _on_platform(direction, implementation, names):
-    """The "pool" or "spread" of an implementation; for None, of the platform's one among ``names``."""
+    """Return the "pool" or "spread" of an implementation; for None, choose by platform from ``names``."""
     names = {"default": implementation} if implementation is not None else names
     functions = {platform: getattr(IMPLEMENTATIONS[name], direction) for platform, name in names.items()}
     return merge_batch(lambda *arrays: jax.lax.platform_dependent(*arrays, **functions))

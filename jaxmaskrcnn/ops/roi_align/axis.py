@@ -1,7 +1,7 @@
 """RoIAlign on one axis: bins, their samples, and the pixels around the samples.
 
-RoIAlign is separable, so each axis is described by itself, by taps: pairs of a pixel and a weight
-whose weighted sum is a bin's mean. With a fixed number of samples only the pixels around samples are read.
+RoIAlign is separable, so each axis is described by its own taps: pairs of a pixel and a weight, whose
+weighted sum is a bin's mean. With a fixed number of samples a bin reads only the pixels around its samples.
 The adaptive number differs between regions; a bin then reads all pixels that it touches.
 
 Shape legend: R regions, T taps of a bin.
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from jaxmaskrcnn.ops.boxes import rounded_product
 
-# Where the samples of regions lie on one axis: start, spacing and count, see `axis_samples`.
+# The samples of regions on one axis: start, spacing and count, see `axis_samples`.
 AxisSamples = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def axis_samples(low, high, bins, sampling_ratio, aligned) -> AxisSamples:
-    """Where the samples of a region lie on one axis: sample k at ``start + (k + 0.5) * spacing``.
+    """Place the samples of a region on one axis: sample k at ``start + (k + 0.5) * spacing``.
 
     Args:
         low: [...], the region's smaller coordinate in feature pixels.
@@ -40,8 +40,8 @@ def axis_samples(low, high, bins, sampling_ratio, aligned) -> AxisSamples:
     if sampling_ratio > 0:
         count = jnp.full_like(length, sampling_ratio)
     else:
-        # XLA replaces a division by a constant with a product with its reciprocal, and then 49 / 7 is more
-        # than 7, which would be a sample too many. Products of whole numbers are exact and correct that.
+        # XLA replaces a division by a constant with a product with its reciprocal, which makes 49 / 7 more
+        # than 7 and would give a sample too many. Products of whole numbers are exact and correct this.
         count = jnp.ceil(length / bins)
         count = count + (count * bins < length)
         count = jnp.maximum(count - ((count - 1) * bins >= length), 0)
@@ -51,9 +51,7 @@ def axis_samples(low, high, bins, sampling_ratio, aligned) -> AxisSamples:
 
 
 def axis_matrix(start, spacing, count, bins, extent, pixels):
-    """Pooling along one axis as a matrix: ``bins of a column = matrix @ column``.
-
-    For the adaptive number of samples.
+    """Pooling along one axis as a matrix, for the adaptive number of samples: ``bins = matrix @ column``.
 
     Args:
         start: From :func:`axis_samples`, a scalar.
@@ -82,8 +80,8 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
     )
     bin_first = number * count
     bin_end = bin_first + count
-    # Samples within one pixel of this one: at most 4 fit into a length of two pixels. One more at
-    # either end makes rounding harmless. Of bins with 6 samples or fewer all are evaluated.
+    # At most 4 samples lie within one pixel of this one, as more do not fit into a length of two pixels. One
+    # more at either end makes rounding harmless. In bins with 6 samples or fewer all are evaluated.
     nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
     first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
     sample = first + jnp.arange(6)  # [..., 6]
@@ -123,7 +121,7 @@ class Taps(NamedTuple):
         return self.pixels[..., k], self.weights[..., k]
 
     def span(self):
-        """The first and the last pixel that counts for each region, both int [R]; a last of -1 for none."""
+        """The first and the last pixel that each region reads, both int [R]; a last of -1 means none."""
         counts = self.weights != 0
         first = jnp.where(counts, self.pixels, jnp.iinfo(jnp.int32).max).min((1, 2))
         last = jnp.where(counts, self.pixels, -1).max((1, 2))
@@ -137,7 +135,7 @@ class Taps(NamedTuple):
 class Window(NamedTuple):
     """The pixels of each bin on one axis, for the adaptive number of samples.
 
-    A bin reads consecutive pixels, ``first`` int [R, bins] to ``last``; how many depends on the
+    A bin reads consecutive pixels, ``first`` int [R, bins] to ``last``; their number depends on the
     region. Samples and extent as in :func:`axis_matrix`, [R].
     """
 
@@ -164,11 +162,11 @@ class Window(NamedTuple):
         return jnp.minimum(pixel, self.last), weight
 
     def span(self):
-        """As of :class:`Taps`; a region without samples has one pixel, of weight 0."""
+        """As in :class:`Taps`; a region without samples has one pixel, of weight 0."""
         return self.first.min(axis=1), self.last.max(axis=1)
 
     def matrix(self, pixel):
-        """As of :class:`Taps`."""
+        """As in :class:`Taps`."""
         number = jnp.arange(self.first.shape[0])[:, None]
         samples = (self.start, self.spacing, self.count, self.extent)
         return _adaptive_weight(*samples, number, pixel.astype(jnp.float32))

@@ -1,11 +1,11 @@
-"""RoIAlign by gathering the pixels that each bin reads: pairs of a row tap and a column tap.
+"""RoIAlign by gathering the pixels that each bin reads: pairs of a row tap and a column tap (see `axis.py`).
 
 Used with a fixed number of samples: tap by tap on CPUs (forward) and TPUs, all taps at once on GPUs.
 
 Tap by tap, nothing larger than the output is ever in memory, on any platform. On a GPU all taps at once are
 twice as fast, because XLA gathers, weights and sums in one kernel without an array of all taps, and reads the
-pixels that neighbouring bins share from the cache: 0.44 in place of 0.92 ms forward and 1.5 in place of 3.1
-backward, for 512 regions of each of 8 images (docs/benchmarks.md).
+pixels that neighbouring bins share from the cache: 0.44 ms instead of 0.92 ms forward and 1.5 ms instead of
+3.1 ms backward, for 512 regions of each of 8 images (docs/benchmarks.md).
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, T taps of a bin.
@@ -39,9 +39,9 @@ def sum_taps(maps, regions):
     taps = regions.size()
     zero = zero_depending_on(flat).astype(jnp.promote_types(flat.dtype, jnp.float32))
     total = jnp.full((regions.level.shape[0], *regions.bins(), flat.shape[1]), zero)
-    # Partly unrolled, so that XLA makes one pass of several taps. Not fully unrolled: without a loop XLA
-    # fuses the whole sum into each operation that reads it and repeats it there, and where such an
-    # operation is a transpose, in a very slow order.
+    # Partly unrolled, so that XLA computes several taps in one pass. Not fully unrolled: without a loop XLA
+    # fuses the whole sum into each operation that reads it and repeats it there, in a very slow order if
+    # that operation is a transpose.
     return jax.lax.fori_loop(0, taps, add, total, unroll=4 if isinstance(taps, int) else 1)
 
 
@@ -49,7 +49,7 @@ def spread_taps(maps, regions, cotangent):
     """The transpose of :func:`sum_taps`.
 
     Args:
-        maps: L arrays [B, H, W, 0], for their shapes.
+        maps: L arrays [B, H, W, 0], which carry the shapes.
         regions: As in :func:`sum_taps`.
         cotangent: [R, oh, ow, C].
 
@@ -66,7 +66,7 @@ def spread_taps(maps, regions, cotangent):
 
 
 def sum_taps_at_once(maps, regions):
-    """:func:`sum_taps` for a fixed number of taps; arguments and result as there."""
+    """:func:`sum_taps` for a fixed number of taps, with the same arguments and result."""
     # Without the barrier XLA fuses the concatenation into the gather, and each read selects among the maps.
     flat = jax.lax.optimization_barrier(jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]))
     index, weight = regions.taps(*regions.base(maps))
@@ -76,7 +76,7 @@ def sum_taps_at_once(maps, regions):
 
 
 def spread_taps_at_once(maps, regions, cotangent):
-    """:func:`spread_taps` for a fixed number of taps; arguments and result as there."""
+    """:func:`spread_taps` for a fixed number of taps, with the same arguments and result."""
     index, weight = regions.taps(*regions.base(maps))
     grad = zeros(maps, cotangent)
     grad = grad.at[index].add(weight[..., None] * cotangent[:, :, :, None], mode="promise_in_bounds")

@@ -20,7 +20,7 @@ def assign_levels(
     """The pyramid level that each box is pooled from (FPN, equation 1).
 
     ``floor(4 + log2(sqrt(area) / 224))``, limited to the given levels. The rules differ in
-    an epsilon that decides about boxes of a side of exactly 112, 224 or 448 pixels:
+    an epsilon that decides for boxes with a side of exactly 112, 224 or 448 pixels:
 
     * "log_epsilon" adds 1e-6 to the logarithm (torchvision),
     * "side_epsilon" adds 1e-8 to its argument, ``sqrt(area) / 224`` (Detectron2),
@@ -30,8 +30,8 @@ def assign_levels(
     Args:
         boxes: [R, 4], XYXY in pixels of the network's input.
         rule: ``PoolConfig.level_rule``, one of the three of ``LEVEL_RULES``.
-        min_level: Finest level there is, a scalar.
-        max_level: Coarsest level there is, a scalar.
+        min_level: The finest level, a scalar.
+        max_level: The coarsest level, a scalar.
 
     Returns:
         int32 [R], ``min_level`` to ``max_level``; an empty box gets ``min_level``.
@@ -60,14 +60,14 @@ def _log2(x):
     return np.log2(x.astype(np.float64)).astype(np.float32)
 
 
-# The level of a float32 side in pixels; what it is rounded down to counts.
+# The level of a float32 side in pixels, before it is rounded down.
 LEVEL_RULES = {
     "log_epsilon": lambda side: (4 * _ONE + _log2(side / (224 * _ONE))) + np.float32(1e-6),
     "side_epsilon": lambda side: 4 * _ONE + _log2(side / (224 * _ONE) + np.float32(1e-8)),
     "finest_epsilon": lambda side: 2 * _ONE + np.floor(_log2(side / (56 * _ONE) + np.float32(1e-6))),
 }
 
-# More than boxes of any use need; a pyramid whose scale is inferred can begin below P2.
+# More levels than boxes need in practice; a pyramid whose scale is inferred can begin below P2.
 _LEVELS = range(-4, 13)
 
 
@@ -75,9 +75,9 @@ _LEVELS = range(-4, 13)
 def _smallest_areas(rule):
     """The smallest float32 area in square pixels that belongs to each of `_LEVELS`.
 
-    A box on a boundary lies within a rounding error of another level, and a compiler's or accelerator's
-    division or logarithm that rounds differently from torch's would move it there. So the formulas are
-    evaluated here, as torch does in float32, and the device only compares.
+    A box on a boundary lies within a rounding error of another level, and a division or logarithm that a
+    compiler or an accelerator rounds differently from torch would move it there. So the formulas are
+    evaluated here in float32, as torch does, and the device only compares.
     """
     smallest = []
     for level in _LEVELS:

@@ -3,7 +3,7 @@
 A region is divided into oh x ow bins, each bin has a regular grid of samples, each sample is interpolated
 from the four pixels around it, and a bin is the mean of its samples. Pixel (i, j) has its centre at (i, j). A
 sample outside of [-1, H] x [-1, W] counts as 0; one between -1 and 0 is moved to 0, one above H - 1 to H - 1.
-This border rule is that of torchvision's C++ kernel. The fast versions are tested against this one.
+This is the border rule of torchvision's C++ kernel. The fast implementations are tested against this one.
 
 Shape legend: R regions, L pyramid levels, H and W a level's height and width, C channels, oh and ow the
 output's height and width in bins, n and m the most samples of a bin on the vertical and the horizontal axis.
@@ -16,7 +16,7 @@ import numpy as np
 def multilevel_roi_align(
     features, boxes, levels, output_size, *, spatial_scales, sampling_ratio, aligned, feature_sizes=None
 ):
-    """The mean of the samples of each bin; arguments and result as of `api.multilevel_roi_align`.
+    """The mean of the samples of each bin; arguments and result as in `api.multilevel_roi_align`.
 
     The features may be traced. Boxes, levels, scales and sizes must not be: the number of samples depends on
     them, and NumPy places the samples without the fused multiply-adds that a compiler might make.
@@ -39,7 +39,7 @@ def multilevel_roi_align(
 
 
 def samples(low, high, bins, sampling_ratio, aligned):
-    """Where samples lie on one axis, float32 [R, bins, n], and the share of each in its bin's mean [R, n]."""
+    """Positions of samples on one axis, float32 [R, bins, n], and their shares of a bin's mean [R, n]."""
     with np.errstate(invalid="ignore"):  # regions that are padding may hold infinities
         length = high - low if aligned else np.maximum(high - low, 1)
         finite = np.isfinite(low + length)
@@ -47,7 +47,7 @@ def samples(low, high, bins, sampling_ratio, aligned):
     count = np.full_like(length, sampling_ratio) if sampling_ratio else np.maximum(np.ceil(length / bins), 0)
     count = np.where(finite[:, None], count, 0)
     k = np.arange(count.max(initial=0), dtype=np.float32)
-    share = (k < count) / np.maximum(count, 1)  # regions with fewer samples than n leave the others out
+    share = (k < count) / np.maximum(count, 1)  # 0 beyond a region's own number of samples
     spacing = length / (bins * np.maximum(count, 1))
     number = np.arange(bins, dtype=np.float32)[:, None] * count[:, None] + k  # of the sample in its region
     return low[:, None] + (number + np.float32(0.5)) * spacing[:, None], share

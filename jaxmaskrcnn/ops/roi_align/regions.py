@@ -33,7 +33,7 @@ class RegionTaps(NamedTuple):
         return self.rows[0].shape[1], self.columns[0].shape[1]
 
     def base(self, maps):
-        """The place of the first pixel of each region's map in a flat list of all, and the map's width."""
+        """The index of the first pixel of each region's map in a flat list of all, and the map's width."""
         batch = maps[0].shape[0]
         widths = np.array([f.shape[2] for f in maps], np.int32)
         pixels = np.array([f.shape[1] * f.shape[2] for f in maps], np.int32)
@@ -63,7 +63,7 @@ class RegionTaps(NamedTuple):
 def make_regions(
     boxes, levels, output_size, spatial_scales, sampling_ratio, aligned, feature_sizes
 ) -> RegionTaps:
-    """The regions of one image; arguments as of `api.multilevel_roi_align`.
+    """The regions of one image; arguments as in `api.multilevel_roi_align`.
 
     Args:
         boxes: [R, 4], XYXY in pixels of the network's input.
@@ -97,8 +97,8 @@ def make_regions(
 def merge_batch(function):
     """Makes `vmap` call a function of L arrays [B, H, W, C], regions, and arrays of R rows only once.
 
-    It is called with one long list of the regions of all elements, and with their maps as one large batch. A
-    batched loop would run as long as the longest one and copy the values that the others carry.
+    The function gets one long list of the regions of all elements, and their maps as one large batch. A
+    batched loop would run as long as its longest element needs and copy the values that the others carry.
     """
     function = jax.custom_batching.custom_vmap(function)
 

@@ -3,11 +3,11 @@
 Used on GPUs and TPUs for the adaptive number of samples, and on GPUs for mask targets.
 
 A region reads as many pixels as it covers, and regions differ a thousandfold in size. So the regions are cut
-into tiles of equal size, which are computed in batches, whichever regions they belong to: a tile
+into tiles of equal size, which are computed in batches regardless of the regions that they belong to. A tile
 contributes ``rows @ tile @ columns.T`` to its region's bins. The gradient is the same with the matrices
 transposed. On CPUs `tiles_cpu.py` does this tile by tile.
 
-The tiles of a bin are added in no fixed order, like all scatters of XLA on a GPU.
+The tiles of a bin are added in no fixed order, as in all scatters of XLA on a GPU.
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, K tiles of a batch, T a tile's side in pixels.
@@ -23,15 +23,15 @@ from jaxmaskrcnn.ops.roi_align.gather import maps_of, zeros
 
 TILE = 16
 BITS_TILE = 64  # in masks, whose pixels have one channel
-# Size of the pixels of a batch of tiles, in float32.
+# Size in bytes of the pixels of a batch of tiles, in float32.
 _BATCH_BYTES = 2**27
 
 
 class _Tiles(NamedTuple):
     """The tiles of the regions, region by region and row by row.
 
-    ``top`` and ``left`` int [R] are the first pixels, ``across`` int [R] tiles are beside each other, and
-    ``end`` int [R] tiles belong to a region or one before it.
+    For each region, int [R]: ``top`` and ``left`` are its first pixels, ``across`` is its number of tiles in
+    a row, and ``end`` is the number of tiles of this and all earlier regions.
     """
 
     top: jax.Array
@@ -40,7 +40,7 @@ class _Tiles(NamedTuple):
     end: jax.Array
 
     def batch(self, start, size, side):
-        """Regions int [K] and pixels int [K, T] of ``size`` tiles from number ``start`` on.
+        """Regions int [K] and pixels int [K, T] of ``size`` tiles, starting from tile ``start``.
 
         Tiles after the last one lie beyond the last region, where all weights are 0.
         """
@@ -70,7 +70,7 @@ def _weights(taps, region, pixel):
 
 
 def _batches(tiles, size, add, initial):
-    """``add(start, total)`` for all batches; there may be none."""
+    """Call ``add(start, total)`` for every batch of tiles; there may be none."""
 
     def more(state):
         return state[0] < tiles.end[-1]
@@ -95,7 +95,7 @@ def _pool(read, regions, side, channels, dtype, batch_bytes, align=1):
 
 
 def _flat_index(maps, regions):
-    """A function from tiles' regions and pixels to places int [K, T, T] in the list of all maps' pixels."""
+    """A function from the regions and pixels of tiles to indices int [K, T, T] in all maps' pixels."""
     base, width = regions.base(maps)
     heights = jnp.asarray(np.array([f.shape[1] for f in maps], np.int32))[regions.level]
 
@@ -113,7 +113,7 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES):
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: R of them, at least one.
+        regions: R regions, at least one.
         batch_bytes: Size of the pixels of a batch of tiles, in float32.
 
     Returns:
@@ -132,7 +132,7 @@ def pool_bits(packed, regions, batch_bytes=_BATCH_BYTES):
 
     Args:
         packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
-        regions: R of them, at least one, all of level 0.
+        regions: R regions, at least one, all of level 0.
         batch_bytes: As in :func:`pool`.
 
     Returns:
@@ -150,7 +150,7 @@ def pool_bits(packed, regions, batch_bytes=_BATCH_BYTES):
 
 
 def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
-    """The transpose of :func:`pool`; arguments and result as of `gather.spread_taps`."""
+    """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
     tiles, places, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
     size = _batch_size(TILE, channels, batch_bytes)
 

@@ -1,13 +1,13 @@
-"""RoIAlign on a CPU, region by region: products of tiles of the maps with weights of rows and columns.
+"""RoIAlign on a CPU, region by region: products of tiles of the maps with the weights of rows and columns.
 
 Used on CPUs for the gradient and for the adaptive number of samples, and for mask targets.
 
-XLA's CPU backend scatters pixel by pixel, one after the other, and reads a pixel once for every tap.
+XLA's CPU backend scatters one pixel after the other, and reads a pixel once for every tap (see `axis.py`).
 Here a region is cut into tiles of at most 12 x 12 pixels, and a tile contributes
 ``rows @ tile @ columns.T`` to the bins: two products of small matrices, which stay in the CPU's cache. The
 gradient is the same with the matrices transposed, added to the gradient map in place. With the adaptive
-number of samples, 512 regions with their gradient take 0.3 s of processor time in place of 3.2 s by single
-pixels (docs/benchmarks.md). Loops run over the regions of one level at a time, so that the levels need not be
+number of samples, 512 regions with their gradient take 0.3 s of processor time instead of 3.2 s pixel by
+pixel (docs/benchmarks.md). Each loop runs over the regions of one level, so that the levels need not be
 copied into one array.
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
@@ -39,7 +39,7 @@ def pool(maps, regions):
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: R of them, at least one.
+        regions: R regions, at least one.
 
     Returns:
         [R, oh, ow, C].
@@ -58,7 +58,7 @@ def pool_bits(packed, regions, width):
 
     Args:
         packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
-        regions: R of them, at least one, all of level 0.
+        regions: R regions, at least one, all of level 0.
         width: W, static.
 
     Returns:
@@ -91,7 +91,7 @@ def _pool(readers, shapes, regions, side, dtype):
                 at, y, x = _tile(regions, rows, columns, r, tile, shape, side)
                 return total + _product(x, _product(y, read(at)).swapaxes(0, 1))
 
-            # Columns first, as products leave them.
+            # The columns come first, because the products return them first.
             total = jnp.zeros((bins[1], bins[0], channels), out.dtype)
             total = lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, total)
             return lax.dynamic_update_index_in_dim(out, total.swapaxes(0, 1), r, 0)
@@ -106,7 +106,7 @@ def _pool(readers, shapes, regions, side, dtype):
 
 
 def spread(maps, regions, cotangent):
-    """The transpose of :func:`pool`; arguments and result as of `gather.spread_taps`."""
+    """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
     rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
     order, starts = _by_level(regions.level, len(maps))
     zero = zero_depending_on(cotangent)
@@ -132,13 +132,13 @@ def spread(maps, regions, cotangent):
 
 
 def _product(matrix, array):
-    """Over the array's first axis: [n, k], [k, ...] -> [n, ...]."""
+    """Product of a matrix with an array along its first axis: [n, k], [k, ...] -> [n, ...]."""
     flat = jnp.matmul(matrix.astype(array.dtype), array.reshape(array.shape[0], -1), precision="highest")
     return flat.reshape(matrix.shape[0], *array.shape[1:])
 
 
 def _by_level(level, levels):
-    """The regions in the order of their levels, and where each level's begin: int [R], int [L + 1]."""
+    """The regions in the order of their levels int [R], and the start of each level's int [L + 1]."""
     order = jnp.argsort(level)
     return order, jnp.searchsorted(level[order], jnp.arange(levels + 1))
 
@@ -153,14 +153,14 @@ def _tile_shape(shape, side):
 
 
 def _tile(regions, rows, columns, r, tile, shape, side):
-    """Where a tile of a region begins in [B, H, W, C], and its weights [oh, T] and [ow, T]."""
+    """The start of a region's tile in [B, H, W, C], and its weights [oh, T] and [ow, T]."""
     across = columns.count[r]
     starts, weights = [], []
     for tiles, taps, number, axis in ((rows, regions.rows, tile // across, 1),
                                       (columns, regions.columns, tile % across, 2)):  # fmt: skip
         pixels = _tile_shape(shape, side)[axis]
         first = tiles.first[r] + side * number
-        # A tile that would cross the border begins earlier, with pixels that the previous tile has counted.
+        # A tile that would cross the border begins earlier; pixels of the previous tile get the weight 0.
         start = jnp.minimum(first, shape[axis] - pixels)
         pixel = start + jnp.arange(pixels)
         own = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, r, keepdims=False), taps)  # noqa: B023
