@@ -45,8 +45,8 @@ class Regions(NamedTuple):
 def sort_targets(targets: Targets) -> tuple[Targets, Array]:
     """Sorts ground truth by its values, so that its order in a file has no effect.
 
-    Ties in matching go to the first object and sampling may cut the list; both would otherwise
-    depend on the order. Padded slots go last. Masks are not sorted, because they are large.
+    Otherwise the order would matter where ties in matching go to the first object and where sampling cuts
+    the list. Padded slots go last. Masks are not sorted, because they are large.
 
     Args:
         targets: Ground truth of one image.
@@ -74,9 +74,9 @@ def match_boxes(
 ) -> tuple[Array, Array]:
     """Match anchors or proposals to the objects of one image; crowd regions are not objects.
 
-    A box that would be background but lies in a crowd region with at least ``crowd_overlap`` of its own
-    area, and more than none of it, is neither positive nor negative. torchvision, Detectron2 and
-    MMDetection drop crowd regions.
+    A box that would be background is neither positive nor negative if a crowd region contains at least
+    ``crowd_overlap`` of its area, and more than 0. torchvision, Detectron2 and MMDetection drop crowd
+    regions.
 
     Args:
         boxes: float [N, 4].

@@ -31,7 +31,7 @@ def box_losses(
         deltas: float [R, box channels, 4].
         regions: R sampled regions.
         targets: Ground truth, in its original order.
-        classes: Gives the number of classes and the place of the background.
+        classes: Gives the number of classes and the position of the background.
         config: Gives the box weights of the first stage and the loss.
 
     Returns:
@@ -106,7 +106,7 @@ def mask_head_targets(
     targets = one_row_if_empty(targets)
     polygons, parts, from_polygons = targets.polygons, targets.polygon_parts, None
     if config.targets == "polygon" and polygons is not None:
-        assert parts is not None  # as these two come together
+        assert parts is not None  # it comes with the polygons
         from_polygons = polygon_targets(polygons, parts, regions.matched, regions.boxes, side)
         if targets.masks is None:
             return from_polygons
@@ -139,10 +139,10 @@ def mask_loss(
     Source: Mask R-CNN, section 3.
 
     Args:
-        logits: float [Q, M, M], those of each region's own class.
+        logits: float [Q, M, M], for each region's own class.
         regions: The first Q of the sampled regions, which include all positive ones.
         targets: Ground truth with packed masks or polygons.
-        width: Width of the canvas in pixels, which packed masks round up.
+        width: Width of the canvas in pixels; packed masks are rounded up to whole bytes.
         image_size: int [2], the image without padding; its masks end there.
         config: Gives the rule of the mask targets.
 

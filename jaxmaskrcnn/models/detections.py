@@ -24,10 +24,10 @@ def select_detections(
     box: BoxConfig,
     config: DetectionConfig,
 ) -> Detections:
-    """Detections of one image from the box head's output: threshold, class-wise NMS, the best.
+    """Select the detections of one image: score threshold, NMS within each class, the best of the rest.
 
-    A box is left out if it or its deltas are not finite, and so is a proposal whose probabilities are
-    not finite.
+    Boxes that are not finite or have deltas that are not finite are left out, and so are proposals whose
+    probabilities are not finite.
 
     Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
 
@@ -36,8 +36,8 @@ def select_detections(
         deltas: float [P, box channels, 4].
         proposals: P slots.
         image_size: int [2], the image without padding.
-        classes: Gives the number of classes and the place of the background.
-        box: Gives how deltas are decoded.
+        classes: Gives the number of classes and the position of the background.
+        box: Gives the rules by which deltas are decoded.
         config: Gives the thresholds and limits.
 
     Returns:

@@ -23,7 +23,7 @@ class Pass:
 
     Attributes:
         extents: int [B, 2], see `padding.py`; None if all images fill the canvas.
-        keys: One random key per image, [B], for layers that draw random numbers; None draws none.
+        keys: One random key per image, [B], for layers that draw random numbers; None if none draws any.
         train: Whether batch norm (the norm "bn") uses and updates the batch's statistics.
 
     Example:
@@ -36,14 +36,14 @@ class Pass:
     train: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def inside(self, stride: int, size: Sequence[int]) -> Array | None:
-        """Which cells of a feature map lie in the image's extent.
+        """Find the cells of a feature map that lie in the image's extent.
 
         Args:
             stride: Input pixels per feature cell.
             size: Height and width of the feature map.
 
         Returns:
-            bool [B, h, w, 1], or None where all images fill the canvas.
+            bool [B, h, w, 1], or None if all images fill the canvas.
         """
         return inside(self.extents, stride, size)
 
@@ -71,7 +71,7 @@ class Backbone(nnx.Module):
         self.fpn = config.neck and build(config.neck, config.backbone.levels, dtype=compute.dtype, rngs=rngs)
 
     def __call__(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008 (Pass is frozen)
-        """Features of a batch.
+        """Compute the features of a batch.
 
         Args:
             images: [B, H, W, 3], normalised, zero outside of each image.

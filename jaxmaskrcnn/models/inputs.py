@@ -72,7 +72,7 @@ def _resized(pixels, size, flip, new_size, canvas, kernel):
     def to_grey_levels(x):
         return x if kernel == "torch" else jnp.clip(jnp.floor(x + 0.5), 0, 255)
 
-    # Pillow goes along x first, and rounds in between.
+    # Pillow resizes along x first, and rounds before it resizes along y.
     wide = jnp.einsum("xw,hwc->hxc", columns, pixels.astype(jnp.float32), precision="highest")
     wide = to_grey_levels(wide) if kernel == "pil" else wide
     return to_grey_levels(jnp.einsum("yh,hxc->yxc", rows, wide, precision="highest"))
@@ -102,7 +102,7 @@ def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, ke
         raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil or cv2.")
     place, pixel = jnp.arange(places)[:, None], jnp.arange(pixels)[None]
     scale = jnp.asarray(length, jnp.float32) / jnp.asarray(new_length, jnp.float32)
-    position = scale * (place + 0.5) - 0.5  # of the place, in pixels
+    position = scale * (place + 0.5) - 0.5  # of the output pixel, in input pixels
     if kernel == "pil":
         # A triangle kernel with the radius of an output pixel, cut off at the borders.
         weights = jnp.maximum(1 - jnp.abs(pixel - position) / jnp.maximum(scale, 1), 0)

@@ -38,19 +38,16 @@ class MaskRCNN(nnx.Module):
         config: Architecture and conventions.
         rngs: Random keys of the initial weights.
 
-    Raises:
-        ConfigError: The configuration has several box stages.
-
     Attributes:
         config: ModelConfig.
-        backbone: `Backbone`, a ResNet and FPN for example.
+        backbone: `Backbone`, for example a ResNet and an FPN.
         rpn: RPNHead.
         trunk: Layers between pooled regions and heads, or None.
         box_head: BoxHead.
         mask_head: MaskHead, or None.
 
     Raises:
-        ConfigError: The box head has another number of stages than one.
+        ConfigError: The configuration has several box stages.
 
     Example:
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
@@ -108,7 +105,7 @@ class MaskRCNN(nnx.Module):
             batch: Gives extents and image sizes.
             levels: One map for each of ``config.levels``, [B, h, w, C].
             train: Chooses the training or the test counts of proposals.
-            pass_: See `Pass`; None takes that of a prediction.
+            pass_: See `Pass`; None uses the `Pass` of a prediction.
 
         Returns:
             Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
@@ -125,7 +122,7 @@ class MaskRCNN(nnx.Module):
         return objectness, deltas, anchors, proposals
 
     def pooler(self, batch: Batch, levels: Sequence[Array], train: bool = False) -> Pooler:
-        """The features of a batch, for the heads.
+        """Return the features of a batch, for the heads.
 
         Args:
             batch: Gives extents and image sizes.
@@ -163,7 +160,7 @@ class MaskRCNN(nnx.Module):
             rng: Key for sampling, a scalar; None takes the lowest indices first.
             first_position: Position of the first image in the global batch, a scalar. Random draws depend
                 on an image's position there, not on its device.
-            train: False keeps batch norm's statistics as they are, for validation losses.
+            train: False leaves batch norm's statistics unchanged, for validation losses.
 
         Returns:
             LossTerm by name: the five of `jaxmaskrcnn.losses` (four without a mask head).
@@ -189,7 +186,7 @@ class MaskRCNN(nnx.Module):
         pooler = self.pooler(batch, levels, train)
         box_terms, features = box_loss_terms(self.box_head, pooler, regions, config, pass_)
         terms |= box_terms
-        # Positive regions come first and are at most this many.
+        # Positive regions come first, and there are at most this many of them.
         slots = int(config.regions.batch_size * config.regions.positive_fraction)
         positives = jax.tree.map(lambda x: x[:, :slots], regions)
         if self.trunk is None:
@@ -248,7 +245,7 @@ class MaskRCNN(nnx.Module):
     def masks_of_boxes(
         self, batch: Batch, levels: Sequence[Array], boxes: Array, labels: Array, valid: Array
     ) -> Array:
-        """Masks of given boxes, those of `detect` or any others.
+        """Predict the masks of given boxes, from `detect` or elsewhere.
 
         Args:
             batch: The images that the levels were computed from; gives extents and image sizes.
@@ -258,7 +255,7 @@ class MaskRCNN(nnx.Module):
             valid: bool [B, D].
 
         Returns:
-            float32 [B, D, M, M], probabilities inside of the boxes; zeros where not valid.
+            float32 [B, D, M, M], probabilities inside of the boxes; zeros in slots that are not valid.
         """
         assert self.mask_head is not None
         found = Detections(boxes, jnp.zeros(valid.shape), labels, None, valid)

@@ -14,7 +14,7 @@ Array = jax.Array
 
 
 class FrozenStat(nnx.Variable):
-    """A constant that comes with the weights: never differentiated, never updated.
+    """A constant that belongs to the weights and is never differentiated or updated.
 
     As it is not an ``nnx.Param``, no optimizer and no gradient uses it. It is a separate type of Flax
     variable, so that filters can name it.
@@ -27,7 +27,7 @@ class FrozenStat(nnx.Variable):
 
 
 def param_dtype(dtype: str) -> jnp.dtype:
-    """The dtype of parameters beside activations of ``dtype``: float32, but float64 for float64."""
+    """The dtype of parameters for activations of ``dtype``: float64 for float64, otherwise float32."""
     return jnp.float64 if dtype == "float64" else jnp.float32
 
 
@@ -85,7 +85,7 @@ class FrozenBatchNorm(nnx.Module):
 
 
 def sum_over(axis_name: str | None) -> Callable:
-    """``psum`` over a named axis; for None, which means a single replica, the identity."""
+    """``psum`` over a named axis, or the identity for None, which means a single replica."""
     return functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda tree: tree
 
 
@@ -151,7 +151,7 @@ class BatchNorm(nnx.Module):
         count = everywhere(local)
         divisor = jnp.maximum(count, 1)
         mean = everywhere(jnp.where(counted, x, 0).sum(axes)) / divisor
-        # Not the mean of squares minus the square of the mean, which loses digits that torch keeps.
+        # The mean of squares minus the square of the mean would lose digits that torch keeps.
         var = everywhere(jnp.square(jnp.where(counted, x - mean, 0)).sum(axes)) / divisor
         for running, now in ((self.mean, mean), (self.var, var)):
             moved = self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(now)

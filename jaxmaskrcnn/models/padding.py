@@ -30,7 +30,7 @@ def feature_extent(extents: jax.Array, stride: int) -> jax.Array:
 
 
 def inside(extents: jax.Array | None, stride: int, size: Sequence[int]) -> jax.Array | None:
-    """Which cells of a feature map lie in the image's extent.
+    """Find the cells of a feature map that lie in the image's extent.
 
     Args:
         extents: int [B, 2], or None if every image fills its canvas.

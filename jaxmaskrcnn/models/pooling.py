@@ -20,14 +20,15 @@ Array = jax.Array
 def pool_regions(
     batch: Batch, levels: Sequence[Array], strides: Sequence[int], boxes: Array, config: PoolConfig
 ) -> Array:
-    """RoIAlign of every image's boxes.
+    """Pool the boxes of every image with RoIAlign.
 
     Args:
         batch: Gives extents and image sizes.
-        levels: L maps, [B, h, w, C] each; further ones are left out.
+        levels: L maps, [B, h, w, C] each; further maps are ignored.
         strides: Strides of the L levels, in pixels of the network's input.
         boxes: [B, R, 4], XYXY in pixels of the network's input.
-        config: Gives the side of the output, the rules of levels and scales, samples and alignment.
+        config: Gives the side of the output, the number of samples, the alignment, and the rules for levels
+            and scales.
 
     Returns:
         [B * R, S, S, C].
@@ -58,13 +59,13 @@ def pool_regions(
 
 
 def roi_geometry(batch: Batch, strides: Sequence[int], config: PoolConfig) -> tuple[Array, Array, Array]:
-    """The scales, levels and sizes that regions are pooled with, by ``config.scale``.
+    """Compute the scales, levels and sizes for pooling, according to ``config.scale``.
 
     Args:
         batch: Gives extents and image sizes.
         strides: Strides of the L levels.
-        config: "stride" has the levels' own scales; "inferred" is torchvision's rule, which finds
-            them from the sizes of the features and of the images.
+        config: "stride" derives the scales from the levels' strides; "inferred" is torchvision's rule,
+            which derives them from the sizes of the feature maps and images.
 
     Returns:
         Spatial scales [B, L], the lowest level's number [B], feature sizes [B, L, 2].
@@ -73,9 +74,9 @@ def roi_geometry(batch: Batch, strides: Sequence[int], config: PoolConfig) -> tu
     feature_sizes = jax.vmap(lambda step: feature_extent(batch.extents, step), out_axes=1)(steps)
     scales = jnp.broadcast_to(1.0 / steps, feature_sizes.shape[:2])
     if config.scale == "inferred":
-        # torchvision infers the scale from the heights of the feature map and of the highest
-        # image that shares the padded canvas; right but for extreme shapes (64 x 1333), where
-        # weights trained with it still expect the same.
+        # torchvision infers the scale from the heights of the feature map and of the tallest image that
+        # shares the padded canvas. This is wrong for extreme shapes (64 x 1333), but weights that were
+        # trained with it expect it.
         shared = (batch.extents[:, None] == batch.extents[None]).all(-1)
         height = jnp.where(shared, batch.image_sizes[None, :, 0], 0).max(-1)
         ratio = feature_sizes[:, :, 0] / height[:, None]

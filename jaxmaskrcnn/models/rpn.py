@@ -87,8 +87,8 @@ def image_anchors(
         level_sizes: Height and width of each level's feature map on the canvas.
         strides: Strides of the levels, in pixels of the network's input.
         extent: int [2], the image's own height and width with padding. torchvision derives an
-            anchor's stride from it: padded size // feature size, 61 and not 64 for P6 of an
-            image 800 high.
+            anchor's stride from it as padded size // feature size, for example 61 instead of 64 for P6 of
+            an image with a height of 800.
         config: Gives the sizes, ratios, rounding and the stride rule.
 
     Returns:
@@ -116,8 +116,8 @@ def select_proposals(
 ) -> Proposals:
     """Selects the proposals of one image: the best of each level, then, after NMS, the best of all levels.
 
-    Proposals carry no gradient. An anchor whose logit or deltas are not finite is left out, as if it were
-    not valid, and so is a box that is not finite.
+    Proposals carry no gradient. Anchors whose logit or deltas are not finite are left out like anchors that
+    are not valid, and so are boxes that are not finite.
 
     Source: torchvision ``RegionProposalNetwork.filter_proposals``, Detectron2 ``find_top_rpn_proposals``.
 

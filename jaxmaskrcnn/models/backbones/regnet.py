@@ -1,4 +1,4 @@
-"""RegNet backbones (Radosavovic et al., 2020), by the names that ResNet's modules have.
+"""RegNet backbones (Radosavovic et al., 2020), with the same module names as ResNet.
 
 Shapes: B images, H and W of the canvas, h and w of a feature map, C channels, C2 to C5 the stages' outputs at
 strides 4 to 32.
@@ -21,16 +21,16 @@ Array = jax.Array
 
 
 class SqueezeExcitation(nnx.Module):
-    """A factor for each channel of an image, from the means of all channels (Hu et al., 2018).
+    """Multiplies each channel by a factor computed from the means of all channels (Hu et al., 2018).
 
-    The libraries take the means over the whole canvas; here they are those of the image's own extent, which
-    is its canvas where it is alone.
+    The libraries take the means over the whole canvas. Here they are taken over the image's own extent, the
+    canvas that it would have alone.
 
     Args:
-        features: C.
+        features: Number of channels C.
         hidden: Channels between the two layers.
-        dtype: Of the activations.
-        rngs: For the initial weights.
+        dtype: Dtype of the activations.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         reduce, expand: 1x1 convolutions with a bias.
@@ -46,11 +46,11 @@ class SqueezeExcitation(nnx.Module):
         self.expand = Conv(hidden, features, 1, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
-        """The channels times their factors.
+        """Multiply the channels by their factors.
 
         Args:
             x: [B, h, w, C].
-            mask: bool [B, h, w, 1], the cells of the images; None for all.
+            mask: bool [B, h, w, 1], the cells inside the images' extents; None for all.
 
         Returns:
             [B, h, w, C].
@@ -65,7 +65,7 @@ class SqueezeExcitation(nnx.Module):
 
 
 class Block(nnx.Module):
-    """1x1, 3x3 in groups, squeeze-and-excitation in RegNetY, 1x1."""
+    """1x1, grouped 3x3 and 1x1 convolutions, in RegNetY with squeeze-and-excitation before the last one."""
 
     def __init__(self, features_in, width, *, stride, config: RegNetConfig, dtype, rngs):
         c: dict[str, Any] = dict(bias=False, dtype=dtype, rngs=rngs)
@@ -96,10 +96,10 @@ class RegNet(nnx.Module):
     Source: Detectron2 ``modeling/backbone/regnet.py``; MMDetection ``models/backbones/regnet.py``.
 
     Args:
-        config: Widths, blocks and the rest.
-        dtype: Of the activations.
-        remat: Compute the stages again for the gradient, for less memory.
-        rngs: For the initial weights.
+        config: Gives the widths, numbers of blocks and norm.
+        dtype: Dtype of the activations.
+        remat: Whether to recompute the stages for the gradient, which saves memory.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         conv1, bn1: The stem.
@@ -127,7 +127,7 @@ class RegNet(nnx.Module):
             setattr(self, f"layer{number}", nnx.List(blocks))
 
     def __call__(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008 (Pass is frozen)
-        """Features of a batch.
+        """Compute the features of a batch.
 
         Args:
             images: [B, H, W, 3], normalised, zero outside of each image.
@@ -147,13 +147,13 @@ class RegNet(nnx.Module):
         return tuple(outputs)
 
     def frozen(self) -> tuple[str, ...]:
-        """Patterns of the parameters that ``freeze_at`` keeps as they are, by their paths in this module."""
+        """Patterns of the parameters that ``freeze_at`` freezes, as paths in this module."""
         stem = ("conv1.*", "bn1.*") if self.freeze_at >= 1 else ()
         return (*stem, *(f"layer{i}.*" for i in range(1, self.freeze_at)))
 
 
 def _half(x: Array) -> tuple[int, int]:
-    """Height and width behind a layer with a stride of 2."""
+    """Height and width after a layer with a stride of 2."""
     return -(-x.shape[1] // 2), -(-x.shape[2] // 2)
 
 

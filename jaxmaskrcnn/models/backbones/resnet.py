@@ -1,8 +1,8 @@
-"""ResNet backbones (He et al., 2015), by the names of torchvision's modules.
+"""ResNet backbones (He et al., 2015), with torchvision's module names.
 
-The stride of a bottleneck lies in its 3x3 convolution (torchvision, MMDetection's "pytorch"
-style) or in its first 1x1 (the original MSRA weights, Detectron2, MMDetection's "caffe"
-style): ``ResNetConfig.stride_in_1x1``.
+The stride of a bottleneck is in its 3x3 convolution (torchvision, MMDetection's "pytorch"
+style) or in its first 1x1 convolution (the original MSRA weights, Detectron2, MMDetection's "caffe"
+style); ``ResNetConfig.stride_in_1x1`` chooses.
 
 Shapes: B images, H and W of the canvas, C2 to C5 the stages' outputs at strides 4 to 32.
 """
@@ -51,7 +51,7 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3, 1x1: ResNet-50, 101 and 152, ResNeXt and wide ResNet."""
+    """1x1, 3x3 and 1x1 convolutions: ResNet-50, 101 and 152, ResNeXt and wide ResNet."""
 
     def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
         inner = width * config.width_per_group // 64 * config.groups
@@ -75,17 +75,17 @@ class Bottleneck(nnx.Module):
 
 
 class ResNet(nnx.Module):
-    """Stem and four stages (He et al., 2015; of wide ResNets and ResNeXt too).
+    """Stem and four stages of a ResNet (He et al., 2015), a wide ResNet or a ResNeXt.
 
     Args:
-        config: Depth, width and the rest.
-        dtype: Of the activations.
-        remat: Compute the stages again for the gradient, for less memory.
-        rngs: For the initial weights.
+        config: Gives the depth, width, groups and norm.
+        dtype: Dtype of the activations.
+        remat: Whether to recompute the stages for the gradient, which saves memory.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         conv1, bn1: The stem.
-        layer1, layer2, layer3, layer4: Lists of blocks, as far as there are outputs.
+        layer1, layer2, layer3, layer4: Lists of blocks, up to the last stage that is an output.
         levels: Stride and channels of the maps that it returns.
 
     Example:
@@ -108,7 +108,7 @@ class ResNet(nnx.Module):
             features = config.stage(number).channels
 
     def __call__(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008 (Pass is frozen)
-        """Features of a batch.
+        """Compute the features of a batch.
 
         Args:
             images: [B, H, W, 3], normalised, zero outside of each image.
@@ -120,12 +120,12 @@ class ResNet(nnx.Module):
         mask = pass_.inside(2, tuple(-(-side // 2) for side in images.shape[1:3]))
         x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
         x = zero_outside(x, mask)
-        # Pooling pads with -inf; behind a ReLU the zeros outside of an extent do the same.
+        # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
         x = nnx.max_pool(
             x,
             (3, 3),
             strides=(2, 2),
-            padding=((1, 1), (1, 1)),  # pyright: ignore[reportArgumentType] (flax says str, and takes pairs too)
+            padding=((1, 1), (1, 1)),  # pyright: ignore[reportArgumentType] (Flax accepts pairs too)
         )
         mask = pass_.inside(4, x.shape[1:3])
         outputs = {}
@@ -138,7 +138,7 @@ class ResNet(nnx.Module):
         return tuple(outputs[number] for number in self.outputs)
 
     def frozen(self) -> tuple[str, ...]:
-        """Patterns of the parameters that ``freeze_at`` keeps as they are, by their paths in this module.
+        """Patterns of the parameters that ``freeze_at`` freezes, as paths in this module.
 
         Source: Detectron2's FREEZE_AT; torchvision's 3 trainable layers and MMDetection's
         frozen_stages=1 are ``freeze_at=2``.
@@ -153,15 +153,15 @@ class ResNet(nnx.Module):
 def stage(
     config: ResNetConfig, number: int, features_in: int, stride: int, *, dtype: str, rngs: nnx.Rngs
 ) -> nnx.List:
-    """The blocks of a stage.
+    """Make the blocks of a stage.
 
     Args:
-        config: Of the ResNet.
-        number: 2 to 5; the stage ends in C2 to C5.
+        config: Configuration of the ResNet.
+        number: Number of the stage, 2 to 5; its output is C2 to C5.
         features_in: Channels of its input.
-        stride: Of its first block.
-        dtype: Of the activations.
-        rngs: For the initial weights.
+        stride: Stride of its first block.
+        dtype: Dtype of the activations.
+        rngs: Random keys of the initial weights.
     """
     block = Bottleneck if config.depth >= 50 else BasicBlock
     blocks = []
@@ -175,7 +175,7 @@ def stage(
 
 
 def run_blocks(blocks, x: Array, mask_in: Array | None, mask: Array | None, train: bool) -> Array:
-    """One stage; its first block may have a stride, which the two masks differ by."""
+    """Run one stage. Its first block may have a stride, so input and output have their own masks."""
     for block in blocks:
         x = block(x, mask_in, mask, train)
         mask_in = mask
@@ -183,7 +183,7 @@ def run_blocks(blocks, x: Array, mask_in: Array | None, mask: Array | None, trai
 
 
 def run_blocks_again(blocks, x, mask_in, mask, train: bool) -> Array:
-    """One stage of which only the input is kept; the gradient computes the rest once more."""
+    """Run one stage and keep only its input; the gradient recomputes the rest."""
     graphdef, state = nnx.split(blocks)
 
     @jax.checkpoint
@@ -192,7 +192,7 @@ def run_blocks_again(blocks, x, mask_in, mask, train: bool) -> Array:
         return run_blocks(copy, x, mask_in, mask, train), nnx.state(copy, nnx.BatchStat)
 
     x, statistics = run(state, x, mask_in, mask)
-    # Nothing moves in a prediction, and a model may then be one that cannot be changed.
+    # Only training changes statistics. In a prediction the model may be one that must not be changed.
     if train:
         nnx.update(blocks, statistics)
     return x

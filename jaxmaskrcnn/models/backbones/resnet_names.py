@@ -13,7 +13,7 @@ from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary
 # The name that occurs once in each file of only this backbone.
 STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}
 _BODY = "backbone.body."
-# Detectron2's builders of this backbone, and the kind of neck that each adds.
+# Detectron2's builders of this backbone, and the neck that each adds.
 DETECTRON2 = {"build_resnet_fpn_backbone": "fpn", "build_resnet_backbone": None}
 _DETECTRON2 = (
     Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "backbone.freeze_at"),

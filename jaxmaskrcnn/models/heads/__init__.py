@@ -1,1 +1,1 @@
-"""Heads: what is predicted for a region."""
+"""Heads: modules that predict something for each region."""

@@ -13,9 +13,9 @@ Array = jax.Array
 
 
 def box_channels(config: BoxConfig, classes: Classes) -> int:
-    """Number of boxes the head predicts for a region.
+    """Number of boxes that the head predicts for a region.
 
-    torchvision keeps an unused slot for the background, in front.
+    torchvision has an unused first slot for the background.
     """
     return 1 if config.class_agnostic else classes.count + classes.offset
 
@@ -26,18 +26,18 @@ class BoxHead(nnx.Module):
     Source: torchvision ``TwoMLPHead`` and ``FastRCNNPredictor``; Detectron2 ``FastRCNNConvFCHead``.
 
     Args:
-        config: Layers.
-        channels: Of the pooled regions.
-        side: Of the pooled regions S.
-        classes: How many there are, and where the background is.
-        dtype: Of the activations.
-        rngs: For the initial weights.
+        config: Gives the layers.
+        channels: Channels of the pooled regions.
+        side: Side S of the pooled regions.
+        classes: Gives the number of classes and the position of the background.
+        dtype: Dtype of the activations.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         convs: List of ConvNorm; four in the "4conv1fc" head.
         fcs: List of nnx.Linear; the first reads the region flattened in the order (y, x, channel), or
             its mean.
-        cls_score: K + 1 logits, the background first or last as the config says.
+        cls_score: K + 1 logits; the configuration chooses whether the background is first or last.
         bbox_pred: 4 deltas (dx, dy, dw, dh) for each class.
 
     Example:
@@ -74,12 +74,12 @@ class BoxHead(nnx.Module):
         self.bbox_pred = linear(features, 4 * boxes, init=normal(0.001), dtype=dtype, rngs=rngs)
 
     def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> tuple[Array, Array]:
-        """Classify and refine.
+        """Classify regions and refine their boxes.
 
         Args:
             regions: [R, S, S, C] pooled features.
-            mask: bool [R, 1, 1, 1], regions that count for batch norm.
-            train: See `ResNet`.
+            mask: bool [R, 1, 1, 1], regions that count for batch norm; None for all.
+            train: See `Pass`.
 
         Returns:
             Class logits [R, K + 1] and deltas [R, box_channels, 4].

@@ -41,7 +41,7 @@ def names(library: str, part: BoxConfig) -> Names:
 
 
 def _torchvision(part: BoxConfig) -> Names:
-    """Return the rows of two fully connected layers, or of convolutions and them with one numbering."""
+    """Return the rows of two fully connected layers, numbered together with the convolutions before them."""
     first, head = flattened(part.pool.size), "roi_heads.box_head"
     # Convolutions, flatten, linear, ReLU, linear, ReLU, ...
     number = {str(part.convs + 1 + 2 * i): str(i) for i in range(1, 9)}

@@ -1,6 +1,6 @@
-"""From proposals to the regions that the heads learn from, and to the final boxes.
+"""Box losses of sampled regions in training, and final boxes from proposals in a prediction.
 
-Faster R-CNN has one stage: the proposals are sampled, or classified and refined once.
+Faster R-CNN has one stage: proposals are classified and refined once.
 
 Shapes: B images, P proposal slots, R sampled regions, K object classes, D detection slots.
 """
@@ -23,17 +23,17 @@ Array = jax.Array
 def box_loss_terms(
     head: BoxHead, pooler: Pooler, regions: losses.Regions, config: ModelConfig, pass_: Pass
 ) -> tuple[dict[str, LossTerm], Array]:
-    """The losses of the box head, image by image.
+    """Compute the losses of the box head, image by image.
 
     Args:
         head: The box head.
         pooler: Features of the batch, which has targets.
         regions: R sampled regions, with a leading B.
-        config: Of the model.
+        config: Configuration of the model.
         pass_: See `Pass`.
 
     Returns:
-        Losses as `losses.box_losses` names them, with totals and counts [B]; the regions' features
+        The losses of `losses.box_losses` by name, with totals and counts [B]; and the regions' features
         [B * R, S, S, C].
     """
     pooled = pooler(regions.boxes, config.box.pool, regions.valid)
@@ -46,13 +46,13 @@ def box_loss_terms(
 
 
 def detect_boxes(head: BoxHead, pooler: Pooler, proposals: Proposals, config: ModelConfig) -> Detections:
-    """Classes and boxes of the proposals.
+    """Classify the proposals, refine their boxes and select the detections.
 
     Args:
         head: The box head.
         pooler: Features of the batch.
-        proposals: With a leading B.
-        config: Of the model.
+        proposals: Proposals with a leading B.
+        config: Configuration of the model.
 
     Returns:
         Detections with a leading B and ``masks=None``.

@@ -1,4 +1,4 @@
-"""Mask head (He et al., 2017, figure 4, right): pooled regions to a mask for each class.
+"""Mask head (He et al., 2017, figure 4, right): from pooled regions to a mask for each class.
 
 Shapes: R regions of all images, S the pooled side, M = 2 S the mask's side, K object classes.
 """
@@ -23,20 +23,20 @@ class MaskHead(nnx.Module):
     """Convolutions, a deconvolution, and a 1x1 predictor.
 
     Source: torchvision ``MaskRCNNHeads`` and ``MaskRCNNPredictor``; Detectron2
-    ``MaskRCNNConvUpsampleHead``. Any other `RegionHead` can take its place in a `MaskRCNN`.
+    ``MaskRCNNConvUpsampleHead``. Any other `RegionHead` can replace it in a `MaskRCNN`.
 
     Args:
-        config: Layers.
-        channels: Of the pooled regions.
-        classes: How many there are, and where the background is.
-        dtype: Of the activations.
-        rngs: For the initial weights.
+        config: Gives the layers.
+        channels: Channels of the pooled regions.
+        classes: Gives the number of classes and the position of the background.
+        dtype: Dtype of the activations.
+        rngs: Random keys of the initial weights.
 
     Attributes:
         convs: List of ConvNorm (four by default).
         deconv: Deconv2x2.
-        logits: 1x1 convolution to one map a class (one in all if class-agnostic). torchvision
-            keeps an unused map for the background, in front.
+        logits: 1x1 convolution to one map per class (a single map if class-agnostic). torchvision has
+            an unused first map for the background.
 
     Example:
         >>> logits = model.mask_head(jnp.zeros((5, 14, 14, model.config.neck.channels)))
@@ -57,12 +57,12 @@ class MaskHead(nnx.Module):
         self.config = config
 
     def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> Array:
-        """Masks for every class.
+        """Predict a mask for every class.
 
         Args:
             regions: [R, S, S, C] pooled features.
-            mask: bool [R, 1, 1, 1], regions that count for batch norm.
-            train: See `ResNet`.
+            mask: bool [R, 1, 1, 1], regions that count for batch norm; None for all.
+            train: See `Pass`.
 
         Returns:
             Logits [R, M, M, channels].
@@ -70,13 +70,14 @@ class MaskHead(nnx.Module):
         x = regions
         for layer in self.convs:
             x = layer(x, mask, train, relu=True)
-        # The predictor sees each cell alone: its few channels are put in their places, not its many inputs.
+        # The 1x1 predictor treats each cell separately, so its few output channels are rearranged into
+        # space instead of its many inputs.
         x = self.deconv.depths(x, relu=True)  # [R, S, S, 4, C]
         logits = self.logits(x.reshape(*x.shape[:2], -1, x.shape[-1]))
         return depth_to_space(logits.reshape(*x.shape[:-1], -1))
 
     def of_class(self, logits: Array, labels: Array) -> Array:
-        """The maps of the regions' own classes.
+        """Select the map of each region's own class.
 
         Args:
             logits: [R, M, M, channels].
@@ -86,7 +87,7 @@ class MaskHead(nnx.Module):
             float [R, M, M], at least float32.
         """
         channel = jnp.zeros_like(labels) if self.config.class_agnostic else labels + self.offset
-        # As a sum its gradient is one pass; that of a gather would be a scatter into zeros.
+        # The gradient of a sum is one pass; the gradient of a gather would be a scatter into zeros.
         own = jnp.arange(logits.shape[-1]) == channel[:, None, None, None]
         maps = jnp.where(own, logits, 0).sum(-1)
         return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
@@ -94,13 +95,13 @@ class MaskHead(nnx.Module):
     def loss_terms(
         self, pooler: Pooler, regions: losses.Regions, pass_: Pass, features: Array | None = None
     ) -> dict[str, LossTerm]:
-        """The mask loss, image by image.
+        """Compute the mask loss, image by image.
 
         Args:
             pooler: Features of the batch, which has targets.
-            regions: With a leading B.
+            regions: Regions with a leading B.
             pass_: See `Pass`.
-            features: [B * Q, s, s, C] of these regions behind the trunk, or None.
+            features: [B * Q, s, s, C], the trunk's output for these regions; None without a trunk.
 
         Returns:
             ``loss_mask``; total and count [B].
@@ -118,14 +119,14 @@ class MaskHead(nnx.Module):
         return jax.vmap(loss)(logits, regions, batch.targets, batch.image_sizes)
 
     def predict(self, pooler: Pooler, found: Detections) -> dict[str, Any]:
-        """Masks of the final boxes.
+        """Predict the masks of the final boxes.
 
         Args:
             pooler: Features of the batch.
-            found: With a leading B.
+            found: Detections with a leading B.
 
         Returns:
-            ``masks``, [B, D, M, M]: probabilities inside of the boxes, zeros where there is none.
+            ``masks``, [B, D, M, M]: probabilities inside of the boxes, zeros in slots without a box.
         """
         logits = self.of_class(self(pooler(found.boxes, self.config.pool)), found.labels.reshape(-1))
         masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])

@@ -1,4 +1,4 @@
-"""What the detector asks of a head that predicts something for a region: masks, and later keypoints.
+"""The interface of heads that predict something for each region, such as masks.
 
 Shapes: B images, L levels, R regions of an image, S the pooled side, C channels.
 """
@@ -20,13 +20,13 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Pooler:
-    """The features of one batch, from which heads take those of their regions.
+    """The feature maps of one batch, from which heads pool the features of their regions.
 
     Attributes:
         batch: Gives extents and image sizes.
         levels: Feature maps, [B, h, w, C] each.
-        strides: Of those that regions are pooled from, which come first.
-        trunk: Layers that all regions pass behind the pooling, or None.
+        strides: Strides of the maps that regions are pooled from, the first ones of ``levels``.
+        trunk: Layers that are applied to all regions after the pooling, or None.
         train: See `Pass`.
 
     Example:
@@ -43,15 +43,15 @@ class Pooler:
     train: bool = False
 
     def __call__(self, boxes: Array, config: PoolConfig, valid: Array | None = None) -> Array:
-        """Features of boxes.
+        """Pool the features of boxes.
 
         Args:
             boxes: [B, R, 4], XYXY in pixels of the network's input.
-            config: Of the head's pooling.
+            config: Pooling settings of the head.
             valid: bool [B, R], regions that count for batch norm; None for all.
 
         Returns:
-            [B * R, S, S, C], behind the trunk where there is one.
+            [B * R, S, S, C], the output of the trunk if there is one.
         """
         pooled = pool_regions(self.batch, self.levels, self.strides, boxes, config)
         if self.trunk is None:
@@ -62,7 +62,7 @@ class Pooler:
 class RegionHead(Protocol):
     """A module that learns and predicts something for each region, beside its class and box.
 
-    `MaskHead` is one.
+    `MaskHead` is an example.
 
     Example:
         >>> head: RegionHead = model.mask_head
@@ -73,26 +73,26 @@ class RegionHead(Protocol):
     def loss_terms(
         self, pooler: Pooler, regions: Regions, pass_: Pass, features: Array | None = None
     ) -> dict[str, LossTerm]:
-        """The head's losses, image by image.
+        """Compute the head's losses, image by image.
 
         Args:
             pooler: Features of the batch, which has targets.
-            regions: With a leading B; the slots among which all positive regions are.
+            regions: The first Q regions with a leading B, which include all positive ones.
             pass_: See `Pass`.
-            features: [B * Q, s, s, C] of these regions behind the trunk, which the box head has had made;
-                None without a trunk.
+            features: [B * Q, s, s, C], the trunk's output for these regions, already computed for the box
+                head; None without a trunk.
 
         Returns:
-            By name, such as "loss_mask"; totals and counts [B].
+            Losses by name, such as "loss_mask", with totals and counts [B].
         """
         ...
 
     def predict(self, pooler: Pooler, found: Detections) -> dict[str, Any]:
-        """What the head predicts for the final boxes.
+        """Predict for the final boxes.
 
         Args:
             pooler: Features of the batch.
-            found: With a leading B.
+            found: Detections with a leading B.
 
         Returns:
             Fields of `Detections`.

@@ -1,4 +1,4 @@
-"""The last stage of a ResNet, applied to pooled regions in place of the whole image (He et al., 2015).
+"""The last stage of a ResNet, applied to pooled regions instead of the whole image (He et al., 2015).
 
 Shapes: R regions of all images, S the pooled side, C channels.
 """
@@ -14,18 +14,18 @@ Array = jax.Array
 
 
 class Res5(nnx.Module):
-    """The blocks behind C4, of which each region is an image of its own with zeros around it.
+    """The blocks after C4, applied to each region like an image of its own with zeros around it.
 
     Source: He et al., 2017, figure 4, left; Detectron2 ``Res5ROIHeads``.
 
     Args:
-        config: Says nothing but that there are these layers.
-        backbone: The ResNet that they are the last stage of.
-        dtype: Of the activations.
-        rngs: For the initial weights.
+        config: The part, which has no settings.
+        backbone: The ResNet whose last stage this is.
+        dtype: Dtype of the activations.
+        rngs: Random keys of the initial weights.
 
     Attributes:
-        layer4: List of blocks, as the ResNet's own would be called.
+        layer4: List of blocks, with the name that they have in a complete ResNet.
 
     Example:
         >>> config = ResNetConfig(width=8, outputs=(4,))
@@ -39,7 +39,7 @@ class Res5(nnx.Module):
         self.layer4 = stage(backbone, 5, backbone.stage(4).channels, 2, dtype=dtype, rngs=rngs)
 
     def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> Array:
-        """Features of regions.
+        """Compute the features of regions.
 
         Args:
             regions: [R, S, S, C], pooled from C4.

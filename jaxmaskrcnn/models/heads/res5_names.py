@@ -55,7 +55,7 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
     elif config.get("backbone.outputs") not in ((4,), None):
         given = settings.values.get("MODEL.RESNETS.OUT_FEATURES")
         settings.refuse("MODEL.RESNETS.OUT_FEATURES", given, f"['res4'] with {DETECTRON2!r}")
-    if config.get("backbone.depth") in (18, 34):  # Detectron2 builds bottleneck blocks whatever the depth
+    if config.get("backbone.depth") in (18, 34):  # Detectron2 builds bottleneck blocks at every depth
         settings.refuse(
             "MODEL.RESNETS.DEPTH", config["backbone.depth"], f"50, 101 or 152 with {DETECTRON2!r}"
         )

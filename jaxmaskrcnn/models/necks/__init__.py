@@ -1,1 +1,1 @@
-"""Necks: from feature maps to the levels that proposals and regions are made from."""
+"""Necks: from a backbone's feature maps to the levels for proposals and regions."""

@@ -53,7 +53,7 @@ class FPN(nnx.Module):
         self.levels = config.levels(tuple(levels_in))
 
     def __call__(self, stages: Sequence[Array], pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008
-        """The pyramid of a backbone's maps.
+        """Compute the pyramid of a backbone's maps.
 
         Args:
             stages: C2 to C5, [B, h, w, C] each.
@@ -77,10 +77,10 @@ class FPN(nnx.Module):
 
 
 def upsample_nearest(x: Array, size: Sequence[int]) -> Array:
-    """[B, h, w, C] -> [B, 2h, 2w, C], cut to ``size``.
+    """Repeat every cell: [B, h, w, C] -> [B, 2h, 2w, C], cut to ``size``.
 
-    With strides that round up, a level is twice the next one or one cell less; repeating every
-    cell is then what torch's nearest interpolation by a factor of two does.
+    With strides that round up, a level is twice as large as the next one or one cell smaller. Repeating
+    every cell then equals torch's nearest interpolation by a factor of two.
     """
     x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
     return x[:, : size[0], : size[1]]
