@@ -17,8 +17,8 @@ class Matches(NamedTuple):
     """The assignment of each anchor or proposal.
 
     Attributes:
-        index: int32 [N], the object; meaningful where the label is 1 (elsewhere the object of
-            the largest IoU, 0 where there is none).
+        index: int32 [N], the object; meaningful where the label is 1 (elsewhere the object with
+            the largest IoU, or 0 if there is none).
         label: int32 [N], 1 foreground, 0 background, -1 neither (not to be sampled).
 
     Example:

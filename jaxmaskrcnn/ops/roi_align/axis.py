@@ -72,7 +72,7 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
     """Weight of a pixel in a bin's mean, on one axis; all arguments broadcast.
 
     Samples are less than a pixel apart, but more than half a pixel if a bin has several. So at
-    most a handful of them touch a given pixel, whatever the size of the region, and only those
+    most a handful of them touch a given pixel, however large the region is, and only those
     are evaluated.
     """
     start, spacing, count, extent, number, pixel = (
