@@ -1,1 +1,1 @@
-"""Optimizer, train step, checkpoints, and the loop that ties them together."""
+"""Training: the optimizer, the training step, evaluations, and the loop that combines them."""

@@ -25,7 +25,7 @@ def make_train_step(
         graphdef: From `init_state`.
         optimizer: From `init_state`.
         schedule: Learning rate by step.
-        layout: The devices, and how they are used.
+        layout: The devices, and how they share a batch.
         batch_size: B.
         device_batch: Largest number of images that a device computes at a time; 0 sets no limit. A
             larger batch is computed in slices, whose gradients are added.

@@ -24,8 +24,8 @@ class Compiled(NamedTuple):
     """A compiled step, with its cost.
 
     Attributes:
-        seconds: How long it took to compile.
-        state: Bytes of the arguments: parameters, optimizer state and one batch. None where the backend does
+        seconds: Time that the compilation took.
+        state: Bytes of the arguments: parameters, optimizer state and one batch. None if the backend does
             not report memory.
         temporary: Bytes that the step needs in addition, or None likewise.
         executable: The compiled step, called like the step.
@@ -47,7 +47,7 @@ def dry_run(
         workdir: The run's folder, which need not exist. Records go into ``data.cache_dir`` if that is
             set, and are kept there; otherwise into a temporary folder.
         model: Starts from this model instead of ``model.weights``.
-        compiler: Called in place of `compile_step`, with the same arguments.
+        compiler: Called instead of `compile_step`, with the same arguments.
 
     Returns:
         The report, several lines.
@@ -93,7 +93,7 @@ def compile_step(step, state, batch: Batch, key: jax.Array | None = None) -> Com
     Args:
         step: A step from ``make_train_step``.
         state: State of the step.
-        batch: A batch, of which only the shapes matter.
+        batch: A batch; only its shapes matter.
         key: The run's key. If it is placed as in a run, the run finds the compiled step in the disk cache.
     """
     start = time.monotonic()
@@ -116,7 +116,7 @@ def _describe(compiled: Compiled) -> str:
 
 
 def interesting_steps(config: OptimizerConfig, steps: int) -> list[int]:
-    """The steps at which a schedule begins, changes and ends, in completed steps.
+    """The numbers of completed steps at which a schedule begins, changes and ends.
 
     Example:
         >>> interesting_steps(OptimizerConfig(warmup_steps=10, decay_steps=(60,)), 90)

@@ -25,7 +25,7 @@ class Evaluations:
 
     Args:
         setup: The parts of the run.
-        writer: The run's record, which has the evaluations of earlier runs in the same workdir too.
+        writer: The run's record, including the evaluations of earlier runs in the same workdir.
     """
 
     def __init__(self, setup: Setup, writer: MetricsWriter):

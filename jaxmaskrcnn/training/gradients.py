@@ -34,14 +34,14 @@ def loss_gradients(
 ) -> Gradients:
     """Losses, their gradient, and batch statistics.
 
-    With several slices only the activations of one slice are in memory at a time. The gradient is that
-    of the whole batch, which needs the counts of the whole batch before the first gradient is
+    With several slices only the activations of one slice are in memory at a time, yet the result is the
+    gradient of the whole batch. This requires the counts of the whole batch before the first gradient is
     computed, and the number of sampled regions is known only after the proposals. So a first forward
     pass computes only the counts, up to the proposals (XLA removes the code that the counts do not
     need), and then the gradients of the slices, each divided by the final counts, are added. The cost
-    is that forward pass; keeping a gradient for each count instead would multiply the memory for the
-    gradients and the backward passes by the number of counts. Only batch norm differs from
-    the whole batch at once: its statistics are those of a slice.
+    is that forward pass; a separate gradient for each count would instead multiply the memory for
+    gradients and the number of backward passes by the number of counts. Only batch norm differs from
+    computing the whole batch at once: it uses the statistics of each slice.
 
     Args:
         graphdef: The model's structure.
@@ -57,7 +57,7 @@ def loss_gradients(
     """
     everywhere = sum_over(axis_name)
     images = batch.images.shape[0]
-    # Random draws follow an image's place in the global batch, not the device it is on.
+    # Random draws depend on an image's position in the global batch, not on its device.
     first = jax.lax.axis_index(axis_name) * images if axis_name else 0
 
     def loss_terms(params, statistics, batch, first):

@@ -22,7 +22,7 @@ class Group(NamedTuple):
     Attributes:
         pattern: Glob pattern of parameter paths.
         factor: Multiplies the learning rate, above 0.
-        decay: Weight decay in place of the optimizer's; None keeps it.
+        decay: Weight decay that replaces the optimizer's; None keeps it.
     """
 
     pattern: str

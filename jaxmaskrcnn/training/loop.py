@@ -1,4 +1,4 @@
-"""A training run from its config to its last evaluation.
+"""A training run, from its configuration to its last evaluation.
 
 A workdir holds ``config.json`` (the model), ``run.json`` (every setting), ``checkpoints/``,
 ``metrics.jsonl``, ``best/`` and ``model/`` (model directories), ``pictures/``, and

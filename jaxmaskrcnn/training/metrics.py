@@ -18,7 +18,7 @@ class MetricsWriter:
         workdir: The run's folder.
         step: The completed steps that the run starts from.
         tensorboard: Whether to write TensorBoard events into ``<workdir>/tensorboard`` too.
-        write: Whether to write; all processes of a run but one only read the file.
+        write: Whether to write; only one process of a run does, the others only read the file.
 
     Attributes:
         evaluations: By step, the values of the lines with an "eval/" name, including those of earlier runs.

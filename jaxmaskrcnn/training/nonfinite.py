@@ -1,7 +1,7 @@
 """Handles steps whose loss or gradient is not finite: stop, skip, or roll back.
 
-At such a step the train step itself leaves parameters, optimizer state and batch statistics unchanged,
-whatever is decided here.
+Whichever is chosen, the training step itself leaves parameters, optimizer state and batch statistics
+unchanged at such a step.
 """
 
 import logging

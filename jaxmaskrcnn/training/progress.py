@@ -41,7 +41,7 @@ class Progress:
         self._paused, self._since, self._wait = 0.0, time.monotonic(), DataWait()
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
-        """Returns the next batch; the time that the device waits for it is in the next line."""
+        """Returns the next batch; the next line reports how long the device waited for it."""
         return self._wait.next(batches, self._waiting[2] if self._waiting else ())
 
     def step(self, step: int, index: jax.Array, metrics: dict[str, jax.Array]) -> None:
@@ -116,7 +116,7 @@ class Progress:
             yield
             return
         self._shapes.add(shapes)
-        # Otherwise the time that the previous step still takes would count as compilation.
+        # Otherwise the rest of the previous step would count as compilation.
         self.flush()
         log.info("Compiling the training step for %d images of %d x %d ...", *shape[:3])
         start = time.monotonic()

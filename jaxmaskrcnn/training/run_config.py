@@ -21,7 +21,7 @@ _FIXED = (
 
 
 def model_section(preset: str, weights: str = "", num_classes: int = 0, **overrides) -> ModelSection:
-    """The model section of a run's config, filled from a preset.
+    """Make the model section of a run's config from a preset.
 
     Args:
         preset: One of ``jaxmaskrcnn.list_models()``.
@@ -66,9 +66,9 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
 
 
 def pixel_config(config: Config) -> PixelConfig:
-    """How a run reads the pixels of its files: ``data``'s settings over the model's.
+    """Return how a run reads the pixels of its files: the settings of ``data`` override the model's.
 
-    The run's model gets them, so that evaluation and prediction read files as training did.
+    They are stored in the run's model, so that evaluation and prediction read files as training did.
 
     Raises:
         ConfigError: The settings do not fit each other.
@@ -123,7 +123,7 @@ def _settings(model: ModelConfig, config: Config) -> dict:
     values = {f"model.{path}": value for path, value, _ in settings(model)}
     for name, section in (("data", config.data), ("optimizer", config.optimizer), ("train", config.train)):
         values |= {f"{name}.{field}": value for field, value in dataclasses.asdict(section).items()}
-    return json.loads(json.dumps(values))  # tuples compare as the lists they are read back as
+    return json.loads(json.dumps(values))  # turns tuples into lists, as in a file that is read back
 
 
 def _upgraded(before: dict, now: dict) -> dict:

@@ -149,10 +149,10 @@ def make_setup(
 def _check_model(model: MaskRCNN, config: ModelConfig) -> None:
     if model.config != config:
         raise UserError(
-            "The model to train has another config than the settings of config.model give with the training "
+            "The config of the model to train differs from the one that config.model gives with the training "
             "data's categories; make it with to_model_config of training.run_config."
         )
-    check_fits_config(model)  # now, and not when it is saved after the last step
+    check_fits_config(model)  # before the run, not only when the model is saved after the last step
 
 
 def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
@@ -160,8 +160,8 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
 
     Args:
         config: The run's settings, whose ``data`` section gives the files, or the generated shapes.
-        workdir: Generated images and prepared records go into ``<workdir>/data``, but the records into
-            ``data.cache_dir`` if that is set.
+        workdir: Generated images and prepared records are written to ``<workdir>/data``; if
+            ``data.cache_dir`` is set, the records are written there instead.
 
     Returns:
         Training and evaluation source.

@@ -60,7 +60,7 @@ def train_step(
     Args:
         state: From `init_state`.
         batch: This replica's images, with targets.
-        key: The run's random key; the step is folded in here, an image's position in the model.
+        key: The run's random key. This function folds in the step, and the model an image's position.
         graphdef: From `init_state`.
         optimizer: From `init_state`.
         schedule: Learning rate by step, for the metrics (the optimizer has its own copy).
@@ -88,9 +88,9 @@ def train_step(
             "opt_state": opt_state,
         }
 
-    # lax.cond, not jnp.where: where would keep old and new parameters alive through the whole step. The
-    # parameters are donated and updated in place, so XLA copies what where still needs of them, and it makes
-    # these copies at the start of the step. In a branch they are made when the branch runs.
+    # lax.cond, because jnp.where would keep old and new parameters alive through the whole step: they are
+    # donated and updated in place, so XLA would copy the old values for jnp.where at the start of the step.
+    # A branch makes copies only when it runs.
     kept = {name: state[name] for name in ("params", "rest", "opt_state")}
     new_state = jax.lax.cond(finite, update, lambda kept: kept, kept)
     metrics = {

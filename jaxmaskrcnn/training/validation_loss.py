@@ -1,7 +1,7 @@
-"""The losses of training, over the evaluation data.
+"""The training losses, computed over the evaluation data.
 
 Anchors and regions are sampled with a fixed key, so that two evaluations of the same weights give
-the same numbers, and batch norm uses and keeps its statistics.
+the same numbers. Batch norm uses its running statistics and does not update them.
 """
 
 import jax

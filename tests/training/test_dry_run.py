@@ -112,7 +112,7 @@ def test_mistakes_are_found(cache, tmp_path, quick):
 
 
 def test_a_model_of_another_config_is_refused(cache, tmp_path, quick):
-    with pytest.raises(UserError, match="The model to train has another config than the settings"):
+    with pytest.raises(UserError, match="The config of the model to train differs from the one"):
         quick(tiny_config(cache, {"box.fc_dim": 16}), tmp_path / "run")
 
 
