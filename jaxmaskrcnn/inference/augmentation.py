@@ -50,7 +50,7 @@ class AugmentedPredictor(Predictor):
         score_threshold: As in `Predictor`, for each version.
         scales: Sizes of the versions, relative to the config's ``input.test_min_size``
             and ``input.test_max_size``.
-        flip: Whether there is a mirrored version of each scale as well.
+        flip: Whether to add a mirrored version of each scale.
         classes: As in `Predictor`.
 
     Raises:
@@ -142,8 +142,8 @@ def merge_views(
         found: Detections of the V versions, each with a leading axis of one image.
         sizes: int [V, 2], height and width of the versions.
         original_size: int [2], height and width of the picture.
-        flips: Which versions are mirrored.
-        nms_threshold: A box is dropped if its IoU with a better one exceeds this.
+        flips: Whether each version is mirrored.
+        nms_threshold: A box is dropped if its IoU with a box of a higher score exceeds this.
         limit: D.
 
     Returns:

@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 def match_categories(
     config: ModelConfig, annotated: tuple[Category, ...], path: str | os.PathLike | None = None
 ) -> tuple[Category, ...]:
-    """Finds the category of an annotation file that each label of a model stands for.
+    """Finds the category of an annotation file that corresponds to each label of a model.
 
     Args:
-        config: The model's configuration. If it names categories, these are taken. Otherwise, if there
+        config: The model's configuration. If it names categories, these are used. Otherwise, if there
             are as many labels as categories, the labels are the annotations' categories in ascending
-            order of id. Otherwise, for a model whose label 0 is the background, labels are taken as
-            category ids if all ids of the annotations are among them (as in torchvision).
+            order of id. Otherwise, if the model's label 0 is the background and all ids of the annotations
+            are among the labels, labels are category ids (as in torchvision).
         annotated: The annotations' categories in ascending order of id.
         path: Their file, for messages.
 

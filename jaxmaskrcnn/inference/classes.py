@@ -17,7 +17,7 @@ def choose_classes(categories: Sequence[Category], names_or_ids: Sequence[int | 
     Args:
         categories: The model's K classes, in the order of its labels.
         names_or_ids: Classes to select. The case of names does not matter. A name that consists of
-            digits is taken for an id if there is such an id.
+            digits is an id if the model has that id.
 
     Returns:
         bool [K].

@@ -93,24 +93,24 @@ def ring_area(ring: np.ndarray) -> float:
 
 
 def _rings(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed walks along the edges of pixels; they may pass through a vertex more than once."""
+    """Follow the edges of pixels to closed rings, which may pass through a vertex more than once."""
     padded = np.pad(mask, 1)
     # The four pixels around each corner of the grid [H + 1, W + 1].
     nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    right, left, down, up = ne != se, nw != sw, sw != se, nw != ne  # edges that meet there
+    right, left, down, up = ne != se, nw != sw, sw != se, nw != ne  # edges that meet at the corner
     crossing = right & left & down & up  # two pixels that touch only at this corner
     turns = ((right ^ left) & (down ^ up)) | crossing
     rows, columns = np.nonzero(turns)
     twice = crossing[rows, columns]
-    # A crossing counts as two corners, one for each pixel: its left edge and the vertical edge of the
-    # same pixel belong to the first.
+    # A crossing counts as two corners, one for each pixel. The first has the left edge and the vertical edge
+    # of the same pixel.
     corner = np.repeat(np.arange(len(rows)), 1 + twice)
     second = np.zeros(len(corner), bool)
     second[1:] = corner[1:] == corner[:-1]
     y, x = rows[corner], columns[corner]
     at_crossing = crossing[y, x]
     goes_right = np.where(at_crossing, second, right[y, x])
-    falling = nw[y, x]  # of a crossing: its pixels lie upper left and lower right
+    falling = nw[y, x]  # whether the pixels of a crossing are the upper left and the lower right one
     goes_down = np.where(at_crossing, second == falling, down[y, x])
 
     # Along a row, corners are joined in pairs; likewise along a column.
@@ -157,7 +157,7 @@ def _split(ring: np.ndarray) -> list[np.ndarray]:
 
 
 def _inside(hole: np.ndarray, shell: np.ndarray) -> bool:
-    """Whether a hole lies inside a shell; rings do not cross."""
+    """Whether a hole lies inside a shell, given that rings do not cross."""
     # The centre of the pixel beside the hole's first edge, on the side that lies in the hole.
     edge = np.sign(hole[1] - hole[0])
     point = hole[0] + 0.5 * edge + 0.5 * np.array([edge[1], -edge[0]])

@@ -1,4 +1,4 @@
-"""Joins the detections of overlapping tiles to objects of the whole picture.
+"""Joins the detections of overlapping tiles into objects of the whole picture.
 
 Where two tiles overlap, both show the same region. Two detections of one class belong to one object if
 they agree within that region. This holds for an object that lies inside the region (found twice) and for
@@ -18,7 +18,7 @@ from jaxmaskrcnn.data.rle import run_lengths
 from jaxmaskrcnn.inference.postprocess import encode_runs
 
 _SAME = 0.5  # two detections with at least this IoU within the overlap are of one object
-_NEAR = 0.01  # a box this near to the tile's border, as a share of the tile's side, is cut off by it
+_NEAR = 0.01  # a box is cut off by a border of the tile within this distance, as a share of the tile's side
 _MIN_PIECE_INSIDE = 0.9  # a piece counts as inside the overlap from this share of its area on
 _WHOLE = 0.5  # an uncut piece with at least this share of the union of all pieces is the whole object
 
@@ -30,14 +30,14 @@ class _Piece(NamedTuple):
     label: int
     score: float
     box: np.ndarray  # [4]
-    mask: dict[str, Any]  # RLE of the picture's size; the box where there is no mask
+    mask: dict[str, Any]  # RLE of the picture's size; without a mask, the box as RLE
     cut: np.ndarray  # bool [4]: cut off by the tile's left, upper, right, lower border
 
 
 def join_tiles(
     results: Sequence[dict[str, Any]], tiles: Sequence[Sequence[int]], image_size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Joins the results of a picture's tiles to one result.
+    """Joins the results of a picture's tiles into one result.
 
     An object that a tile shows completely is taken from the tile with the highest score. The pieces of
     other objects are united: the union of the masks, the hull of the boxes, the highest score. Two
@@ -91,7 +91,7 @@ def shift_rle(rle: dict[str, Any], origin: tuple[int, int], image_size: tuple[in
     ends = np.cumsum(run_lengths(rle["counts"].encode("ascii")))
     starts, ends = ends[:-1:2], ends[1::2]
     starts, ends = starts[ends > starts], ends[ends > starts]
-    # A run can continue from one column of the window to the next, but not so in the picture.
+    # A run can continue from one column of the window to the next, but then it is divided in the picture.
     first = starts // h
     columns = (ends - 1) // h - first + 1
     run = np.repeat(np.arange(len(starts)), columns)
@@ -141,7 +141,7 @@ def _groups(pieces: list[_Piece], tiles, image_size) -> list[list[int]]:
 
 
 def _compatible(together: list[_Piece]) -> bool:
-    """Whether pieces can be of one object: pieces of the same tile only if all of them are cut off."""
+    """Whether pieces can be of one object; pieces of the same tile can only if all of them are cut off."""
     seen: dict[int, list[_Piece]] = {}
     for piece in together:
         seen.setdefault(piece.tile, []).append(piece)
@@ -188,7 +188,7 @@ class _Part(NamedTuple):
 
     @property
     def is_all(self) -> bool:
-        """Whether it is all that its tile shows of an object of which the other tile shows more."""
+        """Whether it is everything that its tile shows of an object, while the other tile shows more."""
         return self.cut and self.area >= _MIN_PIECE_INSIDE * int(rle_codec.area(self.piece.mask))
 
 
@@ -199,7 +199,7 @@ def _agreement(a: _Part, b: _Part) -> float:
         return 0.0
     smaller = min(a, b, key=lambda part: part.area)
     iou = both / (a.area + b.area - both)
-    # An object that is cut off right behind the seam is hardly visible, so its mask is inaccurate; and an
+    # If an object is cut off just beyond the seam, its visible part is small and its mask inaccurate. And an
     # object that one tile shows as a whole can have several parts in the other.
     lenient = smaller.cut or a.is_all or b.is_all
     return both / smaller.area if iou >= _SAME or (lenient and both >= _SAME * smaller.area) else 0.0

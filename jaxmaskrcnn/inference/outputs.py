@@ -61,7 +61,7 @@ class Outputs:
     Args:
         folder: Folder of the files; created with the first file.
         formats: Some of `FORMATS`.
-        categories: The categories that labels are ids of.
+        categories: The model's categories, whose ids are the labels of results.
         colour_by: As in ``draw_detections``.
         truth: Annotations that pictures show beside the detections.
         tolerance: Tolerance of polygons, in pixels; see ``simplify``.
@@ -78,7 +78,7 @@ class Outputs:
     ):
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names, self.tolerance = dict(categories), tolerance
-        # Programs that read GeoJSON give a class one colour.
+        # Programs that read GeoJSON have one colour per class.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
     def write(self, pixels: np.ndarray, result: dict[str, Any], image: Path, name: str) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Outputs:
 
 def _save_png(picture: Image.Image, path: Path) -> None:
     with complete_file(path) as file:
-        # Takes a third of the time of the default level and a few percent more bytes.
+        # Level 3 takes a third of the time of the default level and a few percent more bytes.
         picture.save(file, "PNG", compress_level=3)
 
 
@@ -190,10 +190,10 @@ def json_results(outputs: Outputs, categories: Sequence[Category]) -> Iterator[J
 
     Args:
         outputs: Gives the folder and the formats.
-        categories: The categories that labels are ids of.
+        categories: The model's categories, whose ids are the labels of results.
 
     Yields:
-        The object that images are added to.
+        A `JsonResults` to add images to.
     """
     if "json" not in outputs.formats:
         yield JsonResults(lambda text: None, outputs)

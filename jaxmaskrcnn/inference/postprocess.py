@@ -36,13 +36,13 @@ def rescale_boxes(
             "multiply": times original / resized, divided in float32 (torchvision).
             "divide": by resized / original (MMDetection).
             "multiply_and_clip": times original / resized, divided in float64, then clipped to the image;
-            what is empty is dropped (Detectron2).
+            empty boxes are dropped (Detectron2).
 
     Returns:
-        float32 [N, 4], and which of them are kept, bool [N].
+        float32 [N, 4], and whether each box is kept, bool [N].
 
     Raises:
-        ValueError: ``rule`` is something else.
+        ValueError: ``rule`` is unknown.
 
     Example:
         >>> rescale_boxes(np.float32([[0, 0, 80, 40]]), (400, 800), (200, 400), "multiply")[0]
@@ -91,7 +91,7 @@ def postprocess(
         original_size: Height and width of the image before it was resized.
         config: The model's config.
         masks: ``"bool"``, ``"probs"`` or ``"rle"``.
-        categories: The categories that labels stand for; by default ``config.known_categories()``.
+        categories: The category of each label; by default ``config.known_categories()``.
 
     Returns:
         ``boxes`` float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
@@ -144,8 +144,8 @@ def postprocess_batch(
 def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple[int, int]) -> dict[str, Any]:
     """Encodes a mask that is given within a window and empty elsewhere as COCO RLE.
 
-    The cost depends on the size of the window and not on that of the image: the run lengths are computed
-    from the positions at which the columns of the window change.
+    The cost depends on the size of the window and not on the size of the image: the run lengths are
+    computed from the positions at which the columns of the window change.
 
     Args:
         window: bool [h, w].
@@ -200,7 +200,7 @@ def _paste(probs, boxes, image_size, config, form):
 
 
 def _threshold(window, config):
-    # torchvision leaves the threshold to its user; its reference evaluation takes > 0.5.
+    # torchvision leaves the threshold to its user; its reference evaluation uses > 0.5.
     if config.detections.paste_rule == "whole_pixels":
         return window > config.detections.mask_threshold
     return window >= config.detections.mask_threshold

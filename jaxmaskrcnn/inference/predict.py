@@ -34,10 +34,10 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
 
     Args:
         arguments: As ``add_arguments`` of ``cli/predict.py`` defines them.
-        pixels: Makes of the model's settings of how pixels are read those that the arguments ask for.
+        pixels: Changes the model's settings for reading pixels to those of the arguments.
 
     Returns:
-        The exit code: 0, or 2 where an input could not be read.
+        The exit code: 0, or 2 if an input could not be read.
 
     Raises:
         UserError: A path, the checkpoint or a setting is wrong, or nothing can be written.

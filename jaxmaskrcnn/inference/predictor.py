@@ -61,12 +61,12 @@ class Predictor(StreamingPredictor):
         model: MaskRCNN. Its present weights are taken; later changes of the model have no effect.
         score_threshold: Detections must score higher. None: ``model.config.detections.score_threshold``.
         batch_size: Number of pictures of a list that are computed at a time.
-        classes: Names or ids of the categories to return; None for all. The model's limit of
-            detections per image counts the others too.
+        classes: Names or ids of the categories to return; None for all. Detections of the others
+            count too for the model's limit of detections per image.
 
     Attributes:
         config: The model's config with this predictor's score threshold.
-        categories: The categories that ``labels`` are ids of.
+        categories: The model's categories, whose ids are the ``labels`` of results.
 
     Raises:
         UserError: ``score_threshold`` or ``batch_size`` is out of range, or a class is unknown.
@@ -107,7 +107,7 @@ class Predictor(StreamingPredictor):
         self._detect = self._compiled(lambda detector, batch: detector.detect(batch))
 
     def _compiled(self, method):
-        """Compiles a function of the model and further arguments as one of the model's state."""
+        """Compiles a function of the model and further arguments; the model's state is passed in."""
 
         def call(state, *arguments):
             detector = nnx.merge(self._graphdef, state)
@@ -150,7 +150,7 @@ class Predictor(StreamingPredictor):
 
     def _group(self, rows: Iterable[Row]) -> Iterator[Work]:
         """Collects pictures that share a canvas into batches."""
-        waiting: dict[tuple[int, int], list[Row]] = {}  # the one waiting longest is first
+        waiting: dict[tuple[int, int], list[Row]] = {}  # by canvas, the one that has waited longest first
         for row in rows:
             canvas = canvas_of(row.inputs.images.shape[1:3], self.config)
             waiting.setdefault(canvas, []).append(row)
@@ -195,7 +195,7 @@ def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:
 
 
 def stack(batches: Sequence[Batch], canvas: tuple[int, int], batch_size: int) -> Batch:
-    """Joins single images to a batch on a common canvas, filled up to the batch size.
+    """Joins single images into a batch on a common canvas, filled up to the batch size.
 
     Args:
         batches: Batches of one image each, at most ``batch_size``.

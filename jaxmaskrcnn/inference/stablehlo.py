@@ -48,11 +48,11 @@ def prediction_function(model: MaskRCNN):
     """Makes the function to export, with the model's weights as constants.
 
     Args:
-        model: The detector; later changes of it have no effect.
+        model: The detector; later changes to it have no effect.
 
     Returns:
         A function of ``images`` uint8 [B, H, W, 3] (RGB, resized, in the canvas's upper left corner;
-        the pixels beside them are ignored) and ``image_sizes`` int32 [B, 2] (their heights and
+        the pixels outside of them are ignored) and ``image_sizes`` int32 [B, 2] (their heights and
         widths), which returns a dictionary: ``boxes`` float32 [B, D, 4] XYXY in pixels of the canvas,
         ``scores`` float32 [B, D], ``labels`` int32 [B, D] from 0, ``valid`` bool [B, D] and, with a
         mask head, ``masks`` float32 [B, D, M, M], probabilities within the box.
@@ -94,7 +94,7 @@ def export_function(
         path: The file; an existing one is replaced in one step.
         batch_size: B of the inputs.
         canvas: H and W of the inputs, multiples of ``config.input.pad_divisor``. None takes the
-            smallest square that holds every image of the config's test size.
+            smallest square that can hold every image at the config's test size.
         platforms: Platforms that it must run on, out of ``PLATFORMS``; they need not be available here.
 
     Returns:

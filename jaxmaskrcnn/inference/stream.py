@@ -38,11 +38,11 @@ OnError = Callable[[int, UserError], None]
 
 
 class StreamingPredictor(abc.ABC):
-    """What can be called with one picture, with a list, and with a stream of them.
+    """Base class of predictors, which take one picture, a list of pictures, or a stream of them.
 
     Attributes:
-        config: Of the model, with the predictor's own thresholds.
-        categories: What ``labels`` are ids of.
+        config: Configuration of the model, with the predictor's own thresholds.
+        categories: The model's categories, whose ids are the ``labels`` of results.
     """
 
     config: ModelConfig
@@ -78,7 +78,7 @@ class StreamingPredictor(abc.ABC):
         Only a few pictures and results are in memory at a time, however long the stream is.
 
         Args:
-            images: Pictures in any form that a call takes; they are taken from the iterable when needed.
+            images: Pictures in any form that a call accepts; they are taken from the iterable when needed.
             masks: As in a call.
             on_error: Called with the index and the error of a picture that cannot be read, which
                 is then left out. None raises the error.

@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
 
 def make_tiles(height: int, width: int, size: int, overlap: int) -> list[Tile]:
-    """Divides a picture into tiles: as few as possible, all of one size, evenly spaced.
+    """Divides a picture into as few tiles as possible, all of one size and evenly spaced.
 
     Args:
         height: Height of the picture, in pixels.
@@ -59,7 +59,7 @@ class TiledPredictor(StreamingPredictor):
 
     Every tile is resized like a whole picture, so that small objects of a large picture appear larger. A
     picture that fits into one tile is not cut, and its result is the predictor's. Masks stay in COCO's
-    run-length encoding until the end, which takes little memory whatever the size of the picture.
+    run-length encoding until the end, which takes little memory for pictures of any size.
 
     Args:
         predictor: `Predictor` or `AugmentedPredictor`; its limits apply to each tile.
@@ -69,7 +69,7 @@ class TiledPredictor(StreamingPredictor):
 
     Attributes:
         config: The predictor's configuration.
-        categories: The categories that ``labels`` are ids of.
+        categories: The model's categories, whose ids are the ``labels`` of results.
 
     Raises:
         UserError: The size or the overlap is out of range.

@@ -83,7 +83,7 @@ class VideoReader:
             stream.thread_type = "AUTO"
             for number, frame in enumerate(container.decode(stream)):
                 pixels = frame.to_ndarray(format="rgb24")
-                # Phones store their orientation beside the frames.
+                # Phones store the orientation as metadata of the frames.
                 turns = round(getattr(frame, "rotation", 0) / 90) % 4
                 seconds = number / float(self.rate) if frame.time is None else frame.time
                 yield Frame(np.ascontiguousarray(np.rot90(pixels, turns)), float(seconds))

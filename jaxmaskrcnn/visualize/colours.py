@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxmaskrcnn.visualize.drawing import palette_colour
 
-_SAME = 0.3  # boxes in successive pictures with at least this IoU are of the same object
+_SAME = 0.3  # boxes in successive pictures with at least this IoU belong to the same object
 
 
 class ColourTracker:
@@ -22,9 +22,8 @@ class ColourTracker:
     def __call__(self, result: Mapping[str, Any]) -> list[tuple[int, int, int]]:
         """Colours of a picture's N objects.
 
-        An object takes the colour of the one in the last picture that has the same class and
-        whose box overlaps its own most; earlier objects choose first. A new object takes the first
-        colour that is not in use.
+        An object gets the colour of the object of its class in the last picture whose box overlaps its own
+        most; earlier objects choose first. A new object gets the first colour that is not in use.
 
         Args:
             result: As returned by ``Predictor``; only ``boxes`` and ``labels`` are used.

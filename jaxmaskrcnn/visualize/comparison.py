@@ -21,7 +21,7 @@ from jaxmaskrcnn.visualize.drawing import draw_detections
 
 TITLES = ("annotated", "detected")
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
-_WIDE = 2.0  # pictures whose width is more than this times their height are put below each other
+_WIDE = 2.0  # pictures are placed one above the other if their width exceeds their height by this factor
 
 
 def draw_comparison(
@@ -34,7 +34,7 @@ def draw_comparison(
     colour_by: str = "object",
     long_side: int | None = None,
 ) -> Image.Image:
-    """Draws annotations and detections of one image beside each other.
+    """Draws annotations and detections of one image side by side.
 
     A detection has the colour of the annotated object of its class in the same place, so that missed
     objects, duplicates and false detections can be seen at a glance.
@@ -75,7 +75,7 @@ def draw_comparison(
 def _arrange(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     width, height = pictures[0].size
     font = ImageFont.load_default(size=float(np.clip(max(width, height) / 50, 14, 64)))
-    assert isinstance(font, ImageFont.FreeTypeFont)  # as it has a size
+    assert isinstance(font, ImageFont.FreeTypeFont)  # because a size is given
     strip = sum(font.getmetrics()) + 4
     gap = max(8, strip // 2)
     right, down = (0, height + strip + gap) if width > _WIDE * height else (width + gap, 0)
@@ -90,14 +90,14 @@ def _arrange(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Im
 def annotated_result(
     image: AnnotatedImage, categories: Sequence[Category]
 ) -> tuple[dict[str, Any], dict[int, str]]:
-    """An image's annotations in the form of a prediction.
+    """Convert an image's annotations to the form of a prediction.
 
     Args:
         image: The annotated image.
         categories: Categories of the json, in the order of the objects' labels.
 
     Returns:
-        ``boxes``, ``labels`` and, where every object has one, ``masks``; and the names of the
+        ``boxes``, ``labels`` and, if every object has a mask, ``masks``; and the names of the
         labels. A crowd region has a label and a name of its own.
     """
     crowd = {c.id: max(c.id for c in categories) + 1 + k for k, c in enumerate(categories)}

@@ -139,7 +139,7 @@ def _window(mask) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def palette_colour(i: int) -> tuple[int, int, int]:
-    """RGB of colour number i; 24 that are easy to distinguish, then lighter and darker ones of them."""
+    """RGB of colour number i: 24 that are easy to distinguish, then lighter and darker shades of them."""
     towards, share = ((0, 0.0), (255, 0.35), (0, 0.35))[i // len(_COLOURS) % 3]
     red, green, blue = (round(c + share * (towards - c)) for c in _COLOURS[i % len(_COLOURS)])
     return red, green, blue
@@ -155,7 +155,7 @@ def _draw_mask(canvas, item, image_size, scale, line):
     y0, y1 = max(int(top * down) - margin, 0), min(int((top + h) * down) + margin, height)
     # When the picture is reduced, the mask is averaged, so that its edge stays smooth.
     part = np.array([x0 / across, y0 / down, x1 / across, y1 / down])
-    reach = math.ceil(2 / min(scale, 1)) + 1  # of the bicubic kernel, in the mask's pixels
+    reach = math.ceil(2 / min(scale, 1)) + 1  # radius of the bicubic kernel in the mask's pixels
     low = np.maximum(part[:2].astype(int) - reach, 0)
     high = np.minimum(np.ceil(part[2:]).astype(int) + reach, image_size)
     cut = np.zeros((high - low)[::-1], np.uint8)
@@ -164,18 +164,18 @@ def _draw_mask(canvas, item, image_size, scale, line):
     shape = Image.fromarray(cut)
     shape = shape.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=tuple(part.tolist()))
 
-    # A straight edge blurred with a Gaussian of sigma has the value Phi(d / sigma) at the
-    # distance d inside of it. The contour line of the blurred mask at such a value is therefore a
-    # smooth curve at that distance, and the slope there gives the factor for a fade over one pixel.
-    # The blur also removes the steps of the edge, which are larger where pixels are enlarged.
+    # A straight edge blurred with a Gaussian of standard deviation sigma has the value Phi(d / sigma) at the
+    # distance d inside of it. The contour line of the blurred mask at that value is therefore a smooth curve
+    # at that distance, and the slope there gives the factor for a fade over one pixel. The blur also removes
+    # the steps of the edge, which are larger where pixels are enlarged.
     soft = 0.75 if scale < 1 else scale * (0.75 if scale < 2 else 1.0)
     inside = _fade(_blur(shape, soft), 0.5, soft / 0.399)
     if inside.max() < 0.9:  # a mask of a few pixels would hardly be visible
         _draw_box(canvas, item.box, line, item.colour)
         return
     blurred = _blur(shape, line)
-    core = _fade(blurred, 0.841, line / 0.242)  # a whole line inside of the edge
-    halo = _fade(blurred, 0.309, line / 0.352)  # half a line outside of it
+    core = _fade(blurred, 0.841, line / 0.242)  # the width of a line inside of the edge
+    halo = _fade(blurred, 0.309, line / 0.352)  # half the width of a line outside of it
 
     window = canvas[y0:y1, x0:x1].astype(np.float32)
     # The dark halo separates the outline from a background of the same colour.
@@ -210,7 +210,7 @@ def _draw_labels(picture, items, scale, line):
     if sum(map(bool, texts)) > CROWD:
         size = max(11.0, size * 0.75)
     font = ImageFont.load_default(size=size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # as it has a size
+    assert isinstance(font, ImageFont.FreeTypeFont)  # because a size is given
     pad = max(2, round(size / 6))
     height = sum(font.getmetrics()) + pad
     room = LABELLED * picture.width * picture.height / height
@@ -274,14 +274,14 @@ def _anchors(item, scale, width) -> np.ndarray:
 
 
 def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, int, int, int] | None:
-    """The box of a label where it hides no other label and least of small objects, if there is one."""
+    """Find a box for a label that hides no other label and as little of small objects as possible."""
     width, height = size
     (top_x, top_y), (bottom_x, bottom_y), (x, y) = points
     shifts = (-0.5, -0.15, -0.85, 0.15, -1.15)
     places = [(top_x + s * width, top_y - line - height) for s in shifts]
     places += [(bottom_x + s * width, bottom_y + line) for s in shifts]
     places += [(x - width / 2, y - height / 2)]
-    for step in range(1, 7):  # further and further away
+    for step in range(1, 7):  # at increasing distances
         places += [(top_x + s * width, top_y - line - height * (1 + 1.1 * step)) for s in shifts]
         places += [(bottom_x + s * width, bottom_y + line + height * 1.1 * step) for s in shifts]
     limit = np.maximum(np.array(picture_size) - size, 0)
