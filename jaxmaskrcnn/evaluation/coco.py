@@ -1,9 +1,8 @@
 """COCO box and mask average precision.
 
-The numbers are computed by pycocotools. Annotations are read by the reader of training
-(`parse_annotations`), so that what is scored is what was learned; this module gives pycocotools what it
-needs (new ids, since it takes a match with the id 0 for none) and converts its arrays to a dictionary and a
-table.
+The numbers are computed by pycocotools. Annotations are read as in training (`parse_annotations`), so that a
+model is scored on the same objects. This module converts them for pycocotools (with new ids, because
+pycocotools treats a match with the id 0 as no match), and converts its arrays to a dictionary and a table.
 """
 
 import collections
@@ -51,25 +50,25 @@ _STATS = (
 class GroundTruth:
     """COCO annotations, prepared once so that detections can be scored against them any number of times.
 
-    They are read as training reads them: what training leaves out is not scored. Annotations get new ids
-    from 1 on, because COCOeval treats a match with the id 0 as no match.
+    They are read as in training, and objects that training leaves out are not scored. Annotations get new
+    ids that begin at 1, because COCOeval treats a match with the id 0 as no match.
 
     Args:
         annotations: Path of a COCO-format json, or its content.
         on_error: "stop" refuses a mask of another size than its image; "skip" leaves the object out. All
             other objects that cannot be used are left out with a warning in both cases.
-        folder: The image folder, where the sizes of images that the json lacks are read.
-        reading: What crowd regions are, and whether all objects get one class.
-        sizes: Height and width by image id; images that it lacks are not scored. None takes the json's.
+        folder: The image folder, from which sizes that the json lacks are read.
+        reading: How crowd regions are treated, and whether all objects get one class.
+        sizes: Height and width by image id; images that it lacks are not scored. None uses the json's.
         masks: Whether objects without a mask are left out.
-        tell: Whether to log what was left out and what was read in another spelling.
+        log: Whether to log what was left out and what was read in another spelling.
 
     Attributes:
         categories: All categories in ascending order of their ids.
         image_ids: Ids of the images that are scored.
         images: The images that are scored by id, with their objects and file names as they were found.
         has_masks: Whether any object has a mask.
-        notes: What was read although it is not written as COCO writes it: sentences without a full stop.
+        notes: Sentences without a full stop about content that was read although it differs from COCO's form.
 
     Raises:
         UserError: The file is missing or holds no COCO annotations, or a mask has another size than
@@ -85,7 +84,7 @@ class GroundTruth:
         reading: Reading | None = None,
         sizes: Mapping[int, tuple[int, int]] | None = None,
         masks: bool = False,
-        tell: bool = True,
+        log: bool = True,
     ):
         if isinstance(annotations, dict):
             path = pathlib.Path("The annotations")
@@ -104,14 +103,14 @@ class GroundTruth:
         self.images = {image.id: image for image in found.images}
         self.image_ids = frozenset(self.images)
         self._sizes = {i.id: (i.height, i.width) if i.height else (None, None) for i in found.images}
-        self._tell(problems, path, on_error, tell)
+        self._refuse_or_log(problems, path, on_error, log)
         boxes, masked = self._entries(objects)
         self.has_masks = bool(masked)
         self._coco = {"bbox": self._index(boxes), "segm": self._index(masked)}
 
     @classmethod
     def of_source(cls, source) -> "GroundTruth":
-        """The objects of prepared data: those of its images that were written, and read in the same way.
+        """The objects of the images in prepared data, read as they were when the data were prepared.
 
         Args:
             source: From ``data.records.coco_instances.prepare``.
@@ -123,7 +122,7 @@ class GroundTruth:
             reading=source.reading,
             sizes=sizes,
             masks=source.has_masks,
-            tell=False,
+            log=False,
         )
 
     def _entries(self, objects) -> tuple[list[dict], list[dict]]:
@@ -144,12 +143,12 @@ class GroundTruth:
         return boxes, masked
 
     @staticmethod
-    def _tell(problems: AllProblems, path: pathlib.Path, on_error: str, tell: bool) -> None:
+    def _refuse_or_log(problems: AllProblems, path: pathlib.Path, on_error: str, log: bool) -> None:
         for problem in problems.found:
             if problem.reason == "RLE size" and on_error == "stop":
                 raise UserError(f"{problem.message}.")
         unused = [problem for problem in problems.found if problem.reason != "missing image"]
-        if not tell or not unused:
+        if not log or not unused:
             return
         ids = [str(p.annotation_id or p.image_id) for p in unused]
         reasons = collections.Counter(problem.reason for problem in unused)
@@ -213,7 +212,7 @@ class GroundTruth:
         for number, d in enumerate(detections):
             entry = {k: d[k] for k in ("image_id", "category_id", "score")} | {"iscrowd": 0}
             # The size class of a detection follows from its mask if masks are scored. COCO's loadRes would
-            # take the area of the box if there are both.
+            # use the area of the box if there are both.
             if iou_type == "bbox":
                 entry |= {"bbox": d["bbox"], "area": d["bbox"][2] * d["bbox"][3]}
             else:
@@ -251,9 +250,9 @@ def coco_metrics(
     Returns:
         ``box_AP`` (mean over IoU 0.50 to 0.95), ``box_AP50``, ``box_AP75``, ``box_AP_small``,
         ``_medium``, ``_large``, ``box_AR1``, ``box_AR10``, ``box_AR100``, ``box_AR_small``,
-        ``_medium``, ``_large``, the same with ``mask_``, and ``per_class``: category name (its
-        id where two categories share a name) to ``{"box_AP": ..., "mask_AP": ...}``. All are in
-        0..1, or None if there is no ground truth to score against.
+        ``_medium``, ``_large``, the same with ``mask_``, and ``per_class``, which maps the name of a
+        category (its id if two categories share a name) to ``{"box_AP": ..., "mask_AP": ...}``. All
+        are in 0..1, or None if there is no ground truth to score against.
 
     Raises:
         UserError: The annotations cannot be read, a detection names an unknown image, or a mask has
@@ -297,7 +296,7 @@ def format_metrics(metrics: dict[str, Any]) -> str:
 
 
 def _other_size(segmentation, size):
-    """The size of an RLE if it differs from the image's, for which pycocotools would find no overlap."""
+    """The size of an RLE if it differs from the image's; pycocotools would find no overlap then."""
     if not isinstance(segmentation, dict) or size is None or None in size:
         return None
     own = segmentation.get("size")
@@ -305,7 +304,7 @@ def _other_size(segmentation, size):
 
 
 class _Scored(AllProblems):
-    """Problems of annotations that are scored: what concerns all of them is refused."""
+    """Problems of annotations that are scored; a problem of the whole file is refused."""
 
     def refuse(self, reason, message):
         raise UserError(f"{message}.")

@@ -49,7 +49,7 @@ class Evaluator:
             rounded up to a multiple of their number, which changes no result.
 
     Attributes:
-        categories: The categories of the annotations that the model's labels stand for.
+        categories: For each label of the model, its category in the annotations.
 
     Raises:
         UserError: The model's classes do not fit the annotations.
@@ -120,7 +120,7 @@ class Evaluator:
         results: dict[int, list[dict[str, Any]]] = {}
         workers = min(8, os.cpu_count() or 1)
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-        # In a log file, where every update is a line of its own, updates are rare.
+        # In a log file every update is a separate line, so there are few of them.
         bar = tqdm.tqdm(
             total=len(self._source),
             desc="evaluating",
@@ -146,7 +146,7 @@ class Evaluator:
                 self._collect(waiting.popleft(), results, bar)
         seconds = time.monotonic() - start
         logger.info(
-            "Detected in %d images in %.1f s (%.1f images/s); the device waited for data %.1f %% of it.",
+            "Detected in %d images in %.1f s (%.1f images/s); the device waited for data for %.1f %% of it.",
             len(results), seconds, len(results) / max(seconds, 1e-9), 100 * wait.seconds / max(seconds, 1e-9),
         )  # fmt: skip
         everywhere = {index: found for part in gather_json(list(results.items())) for index, found in part}

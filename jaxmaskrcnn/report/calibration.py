@@ -27,7 +27,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(scores: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:
-    """Sorts detections into bins of equal width over the scores 0..1.
+    """Sorts detections by score into bins of equal width over 0..1.
 
     The expected calibration error is the mean of |precision - mean score| over the bins, weighted
     by their detections (Guo et al. 2017, "On Calibration of Modern Neural Networks",

@@ -138,7 +138,7 @@ def _y_range(lines) -> tuple[float, float]:
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
-    """The mean around each point over a fiftieth of all points; NaN is left out of the means and stays NaN.
+    """The mean around each point, over a fiftieth of all points; NaN is left out of means and stays NaN.
 
     Args:
         values: float [N].

@@ -1,8 +1,8 @@
 """Types of errors of detections, and how much average precision each type costs.
 
-The types, thresholds and corrections are those of TIDE (Bolya et al. 2020, "TIDE: A General Toolbox for
-Identifying Object Detection Errors", https://arxiv.org/abs/2008.08115, section 2); where the paper
-does not give an order, that of the authors' program is used.
+The types, thresholds and corrections follow TIDE (Bolya et al. 2020, "TIDE: A General Toolbox for
+Identifying Object Detection Errors", https://arxiv.org/abs/2008.08115, section 2), and the order of the
+authors' program where the paper does not give one.
 
 Shape legend: D detections and G objects of one image; N detections of all images, K classes.
 """

@@ -18,7 +18,7 @@ class Series(NamedTuple):
 
     Attributes:
         steps: int [N], in the file's order.
-        values: float64 [N]; NaN for null, which stands for a value that was not finite.
+        values: float64 [N]; NaN where the file has null, because the value was not finite.
     """
 
     steps: np.ndarray
@@ -35,7 +35,7 @@ def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
         The series by name, such as ``loss``, ``learning_rate`` and ``eval/mask_AP``.
 
     Raises:
-        UserError: There is no such file, a line of it is damaged, or it has no values yet. An
+        UserError: The file is missing, one of its lines is damaged, or it has no values yet. An
             incomplete last line, which a run may be writing at the moment, is left out.
 
     Example:

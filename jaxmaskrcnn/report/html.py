@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from html import escape
 
-NOTHING = "–"  # where a number does not exist
+NOTHING = "–"  # instead of a number that does not exist
 LONG = 25  # a table with more rows than this scrolls beneath its head
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A number for a table; None and NaN are a dash.
+    """Format a number for a table; None and NaN become a dash.
 
     Example:
         >>> number(0.5), number(float("nan")), number(0.01234, 3, sign=True)
@@ -52,7 +52,7 @@ def table(
 
 
 def scroll(content: str, name: str, style: str = "") -> str:
-    """A part of the page that scrolls sideways, with the keyboard too."""
+    """A part of the page that scrolls sideways, also by keyboard."""
     return (
         f'<div class="scroll{style}" tabindex="0" role="region" aria-label="{escape(name)}">{content}</div>\n'
     )

@@ -31,14 +31,14 @@ def read_files(
 ) -> tuple[list[dict], GroundTruth]:
     """Reads detections and the annotations to score them against.
 
-    An evaluation that skips bad data leaves out images whose files cannot be read. So an image without a
-    detection is left out here as well if its file cannot be read, and this is said.
+    An evaluation that skips bad data leaves out images whose files cannot be read. So an image without
+    detections whose file cannot be read is left out here too, and a warning gives the number of these.
 
     Args:
         detections: A json list of COCO results.
         annotations: COCO-format json.
         folder: Its image folder.
-        reading: What crowd regions are, and whether all objects get one class.
+        reading: How crowd regions are treated, and whether all objects get one class.
         pixels: Which page of a file is read, and how its values become uint8.
 
     Returns:
@@ -69,7 +69,7 @@ def read_files(
             len(lost),
         )
         sizes = {key: (image.height, image.width) for key, image in truth.images.items() if key not in lost}
-        truth = GroundTruth(annotations, "skip", folder=folder, reading=reading, sizes=sizes, tell=False)
+        truth = GroundTruth(annotations, "skip", folder=folder, reading=reading, sizes=sizes, log=False)
     return found, truth
 
 

@@ -23,9 +23,9 @@ _METRICS = (
     ("AP_small", "objects below 32² pixels"),
     ("AP_medium", "objects of 32² to 96² pixels"),
     ("AP_large", "objects above 96² pixels"),
-    ("AR1", "1 detection an image and class"),
-    ("AR10", "10 detections"),
-    ("AR100", "100 detections"),
+    ("AR1", "1 detection per image and class"),
+    ("AR10", "10 detections per image and class"),
+    ("AR100", "100 detections per image and class"),
     ("AR_small", "objects below 32² pixels"),
     ("AR_medium", "objects of 32² to 96² pixels"),
     ("AR_large", "objects above 96² pixels"),
@@ -37,12 +37,12 @@ _MEANINGS = {
     "duplicate": "right, but a detection with a higher score has found the same object",
     "background": f"overlaps no object by {BACKGROUND}",
     "both": f"overlaps an object of another class by {BACKGROUND} to {FOREGROUND}",
-    "missed": "an object that no detection found, and no class or place error is about",
+    "missed": "an object that no detection found and to which no class or place error refers",
 }
 
 
 class Picture(NamedTuple):
-    """An image of the page: its place among the results' images, its name and its pictures."""
+    """An image of the page: its index among the results' images, its name and its pictures."""
 
     index: int
     name: str

@@ -19,8 +19,9 @@ from jaxmaskrcnn.visualize.drawing import CROWD, draw_detections
 
 # Blue and orange, which people with any colour vision can distinguish.
 RIGHT, WRONG, UNSCORED = (64, 160, 255), (255, 128, 0), (150, 150, 150)
-SIDE = 800  # longest side in pixels; two pictures beside each other are still sharp
-SHOWN = PixelConfig(intensity="percentile")  # the report does not know the model; something is seen
+SIDE = 800  # longest side in pixels; two pictures side by side are still sharp
+# The report does not know the model's setting; percentiles make pictures of any range visible.
+SHOWN = PixelConfig(intensity="percentile")
 _QUALITY = 82  # JPEG quality
 
 

@@ -31,8 +31,8 @@ class Outcome(NamedTuple):
 def outcome(sample: Sample, match: Match, score_threshold: float) -> Outcome:
     """Rates an image with the measure of panoptic quality, all classes together.
 
-    Kirillov et al. 2019, "Panoptic Segmentation", https://arxiv.org/abs/1801.00868, section 4.1. It
-    falls with every object not found, every false detection and every inexact mask alike.
+    Kirillov et al. 2019, "Panoptic Segmentation", https://arxiv.org/abs/1801.00868, section 4.1. Missed
+    objects, false detections and inexact masks all lower it.
 
     Args:
         sample: The image.

@@ -24,7 +24,7 @@ class Results(NamedTuple):
     Attributes:
         names: K names; the id if two classes share a name.
         iou_type: ``"segm"`` if objects and detections have masks, else ``"bbox"``; all numbers except
-            ``metrics`` refer to these.
+            ``metrics`` refer to it.
         score_threshold: Threshold of ``precision``, ``recall``, ``confusion`` and ``outcomes``.
         metrics: As ``evaluation.coco.coco_metrics`` returns them.
         num_detections: Number of detections in all images.
@@ -89,7 +89,7 @@ def compute(ground_truth: GroundTruth, detections: list[dict], score_threshold: 
         score_threshold: Detections with a lower score are left out where a threshold is needed.
 
     Returns:
-        The results. Without detections they are about masks if the objects have any.
+        The results. Without detections they refer to masks if the objects have any.
     """
     masks = ground_truth.has_masks and all(d.get("segmentation") is not None for d in detections)
     iou_types = ("bbox", "segm") if masks else ("bbox",)

@@ -1,4 +1,4 @@
-"""The page's style sheet: readable in light and dark, and on a phone."""
+"""The page's style sheet, for light and dark displays and for phones."""
 
 CSS = """
 :root { color-scheme: light dark;

@@ -19,7 +19,7 @@ class Plot:
 
     Args:
         title: Description of the drawing for screen readers.
-        x_label: Label beneath the x axis; if empty, the plot takes its room.
+        x_label: Label beneath the x axis; if empty, the plot uses its space.
         y_label: Label above the y axis.
         x: Start and end of the x axis.
         y: Start and end of the y axis.
