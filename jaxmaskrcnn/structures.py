@@ -18,7 +18,7 @@ State = dict[str, Any]  # a training run between two steps: see training/step.py
 
 
 class Category(NamedTuple):
-    """One class a detector knows.
+    """One class of a detector.
 
     Attributes:
         id: The id that annotation and result files use for it (COCO: 1 to 90 with gaps).
@@ -40,8 +40,8 @@ class Targets(NamedTuple):
         boxes: float32 [B, G, 4], XYXY in pixels of the network's input.
         labels: int32 [B, G], 0 to ``num_classes - 1``; the background is not counted.
         masks: uint8 [B, G, H, ceil(W / 8)], the full-canvas masks with eight pixels of a row
-            in a byte (``numpy.packbits(mask, axis=-1)``); an eighth of the memory of bytes.
-            None for a model without a mask head, and where every object has polygons.
+            in a byte (``numpy.packbits(mask, axis=-1)``), which takes an eighth of the memory. None
+            for a model without a mask head, and where every object has polygons.
         crowd: bool [B, G], regions that are neither objects to learn nor background.
         valid: bool [B, G], False in a padded slot.
         polygons: float32 [B, G, V, 4], the vertices x and y of each object's polygons and their

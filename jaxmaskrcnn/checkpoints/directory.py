@@ -53,9 +53,9 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         directory: A path that does not exist, an empty folder, or a model directory, which is overwritten.
 
     Raises:
-        UserError: The directory holds something else, or cannot be written; or the model's arrays are not
-            those that its config builds (a module was replaced, for example), so that it could not be read
-            back.
+        UserError: The directory holds something else, or cannot be written; or the model could not be read
+            back, because its arrays are not those that its config builds (for example, a module was
+            replaced).
 
     Example:
         >>> save_model(model, "models/shapes")
@@ -124,19 +124,19 @@ def load_model(
     """Read a detector.
 
     Args:
-        path: A model directory; a training workdir, of which the best model is taken if an evaluation has
-            run, otherwise that of the latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
+        path: A model directory; a training workdir, which gives its best model if an evaluation has run and
+            otherwise the model of its latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
             MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``).
         model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
             For a directory it replaces the stored configuration, for example with another score
-            threshold, and None takes the stored one. For a file it gives the settings that cannot be read
+            threshold; None uses the stored one. For a file it gives the settings that cannot be inferred
             from names and shapes of arrays; torchvision's files need none.
-        allow_new_heads: Give layers whose shape depends on the number of classes their initial values if
-            that number differs; otherwise this is an error.
-        bn_eps: Epsilon of the backbone's norm layers, in place of the configuration's.
+        allow_new_heads: Whether layers whose shape depends on the number of classes get initial values if
+            that number differs; otherwise a different number is an error.
+        bn_eps: Epsilon of the backbone's norm layers, which replaces the configuration's.
 
     Returns:
-        The detector. A directory's arrays are bit for bit as they were saved, a file's are float32.
+        The detector. Arrays of a directory are bit for bit as they were saved; those of a file are float32.
         The choices made for a file are logged; ``convert.load_detector`` returns them.
 
     Raises:
@@ -243,7 +243,7 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     targets = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device) for name, x in listed.items()}
     try:
         arrays = ocp.load(folder, targets)
-    # Orbax and its storage report damaged files with many types of exceptions.
+    # Orbax and its storage library raise many types of exceptions for damaged files.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{folder} is damaged and cannot be read ({reason}); save the model again.") from None

@@ -42,7 +42,7 @@ def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig
         config = model
     elif model is not None:
         config = resolve_model(model, num_classes=stored.num_classes)
-        # No library says how pictures of 16 bits are read; these weights were trained so.
+        # No library's configuration has this setting; the weights were trained with the stored one.
         config = config.replace({"input.pixels": stored.input.pixels})
     if config.categories != stored.categories and config.num_classes == stored.num_classes:
         if not isinstance(model, ModelConfig) or not config.categories:
@@ -51,7 +51,7 @@ def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig
 
 
 def abstract_model(config: ModelConfig) -> MaskRCNN:
-    """A detector of shapes without arrays, which takes no time to make."""
+    """A detector with shapes instead of arrays, which is made in no time."""
     return nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
 
 
@@ -127,7 +127,7 @@ def new_arrays(
 
 
 def fill_model(abstract: MaskRCNN, arrays: dict[str, jax.Array], new: tuple[str, ...]) -> MaskRCNN:
-    """Makes a model of arrays, with initial values for those named in ``new``.
+    """Makes a model from arrays, with initial values for those named in ``new``.
 
     Args:
         abstract: A model from `abstract_model`; filled in place.

@@ -30,7 +30,7 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
         workdir: A training workdir.
 
     Returns:
-        The model, or None where the folder holds no config or no complete checkpoint.
+        The model, or None if the folder holds no config or no complete checkpoint.
 
     Raises:
         UserError: The checkpoint's files are damaged.

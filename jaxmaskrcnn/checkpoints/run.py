@@ -19,7 +19,7 @@ class Checkpoints:
     """The checkpoints of one workdir.
 
     Args:
-        workdir: The run's folder; checkpoints lie in ``checkpoints/<step>``.
+        workdir: The run's folder; checkpoints are in ``checkpoints/<step>``.
         keep: Number of the latest checkpoints to keep.
 
     Example:
@@ -61,8 +61,8 @@ class Checkpoints:
             iterator: Data iterator at the same step; its ``get_state`` returns a dict of numbers.
         """
         step = int(state["step"])
-        # Not compared with `latest`: several processes may see it change at different times, but all of them
-        # must agree on whether they save.
+        # The step is not compared with `latest`, which several processes may see change at different times,
+        # because all of them must agree on whether they save.
         if step == self._last:
             return
         self._last = step

@@ -1,11 +1,11 @@
 """One training step on one device or many, in one process or many.
 
-The state is replicated and the images of a batch are split over the devices by position. Three
+The state is replicated and the images of a batch are split over the devices by position. There are three
 ways to run the same step:
 
 - ``jit``: one device;
 - ``shard_map``: a mesh of all devices of all processes; state and batches are global arrays;
-- ``pmap``: the same program by its older name, with arrays of this process alone.
+- ``pmap``: the same program with JAX's older interface; arrays belong to this process alone.
 
 Shapes: B images of a global batch, D devices.
 """
@@ -85,9 +85,9 @@ class Layout:
         """
 
         def place(x):
-            # Equal, not only equivalent. On one device a SingleDeviceSharding is equivalent to the
-            # NamedSharding that a step returns, but jit (JAX 0.10.2) compiles a program for each of them:
-            # the quickstart's first two steps compiled for 33 s and for 30 s on two CPU cores.
+            # The shardings must be equal, not only equivalent. On one device a SingleDeviceSharding is
+            # equivalent to the NamedSharding that a step returns, but jit (JAX 0.10.2) compiles a program for
+            # each of them: the quickstart's first two steps compiled for 33 s and for 30 s on two CPU cores.
             if isinstance(x, jax.Array) and x.sharding == self._replicated:
                 return x
             if isinstance(x, jax.Array) and set(x.devices()) == set(self._local) and x.is_fully_replicated:

@@ -24,7 +24,7 @@ _CHUNK = 2**24  # bytes that a process sends at a time, because collectives copy
 def initialize(
     coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Join the processes of a run, before anything asks JAX for its devices.
+    """Join the processes of a run. This must happen before JAX initialises its devices.
 
     Without arguments, a step of several SLURM tasks, a Cloud TPU and ``mpirun`` are recognised and
     joined by ``jax.distributed.initialize()``; anything else is a single process.
@@ -87,10 +87,10 @@ def initialize(
 
 
 def cluster(environment) -> str | None:
-    """Recognises by environment variables what started this process as one of several.
+    """Recognises from environment variables which launcher started this process as one of several.
 
     Args:
-        environment: As ``os.environ``, after JAX was imported (which marks a Cloud TPU there).
+        environment: ``os.environ`` or the like, after JAX was imported (which marks a Cloud TPU in it).
 
     Returns:
         "SLURM", "Open MPI", "TPU", or None.
@@ -150,7 +150,7 @@ def all_rows(x) -> np.ndarray:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[int], bool]]:
-    """Handles SIGTERM: the run asks after every step whether it should save its state and stop.
+    """Handles SIGTERM: after every step the run checks whether it should save its state and stop.
 
     Several processes may get the signal at different times, or only some of them may get it. JAX makes
     them agree on a step that none has passed yet, so that all save the same one.

@@ -14,7 +14,7 @@ def enable(directory: str | os.PathLike | None = None) -> Path:
     """Turn on JAX's persistent compilation cache.
 
     Args:
-        directory: Folder of the cache. None takes the environment variable
+        directory: Folder of the cache. None uses the environment variable
             JAX_COMPILATION_CACHE_DIR, or else ``jaxmaskrcnn/xla`` in the user's cache folder
             ($XDG_CACHE_HOME or ~/.cache).
 
@@ -34,8 +34,8 @@ def enable(directory: str | os.PathLike | None = None) -> Path:
 def release_after_compiling(function: Callable, trim: Callable[[], None] | None = None) -> Callable:
     """Wraps a jitted function so that the memory used by its compilation is returned to the system.
 
-    After compiling a training step, the C library keeps about a gigabyte of freed memory for the process
-    although nothing uses it.
+    After the compilation of a training step, the C library keeps about a gigabyte of freed memory for the
+    process although nothing uses it.
 
     Args:
         function: A function that compiles when it is called with arrays of new shapes, as a jitted one does.

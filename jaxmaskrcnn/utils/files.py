@@ -48,7 +48,7 @@ def complete_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not made by tempfile, so that the umask determines who can read the result.
+    # tempfile is not used, so that the umask determines who can read the result.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
     with _about(path):
         open(temporary, "xb").close()
@@ -63,7 +63,7 @@ def complete_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Makes errors of the system name the final path, not the temporary one."""
+    """Makes system errors name the final path instead of the temporary one."""
     try:
         yield
     except OSError as error:
