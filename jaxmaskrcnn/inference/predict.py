@@ -66,8 +66,8 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
         with json_results(outputs, predictor.categories) as results:
             failures = predict_all(paths, predictor, outputs, results)
     except OSError as error:
-        place = error.filename or outputs.folder
-        raise UserError(f"{place} cannot be written ({error.strerror}); give another --output.") from error
+        path = error.filename or outputs.folder
+        raise UserError(f"{path} cannot be written ({error.strerror}); give another --output.") from error
     found = _count(results.objects, "object")
     inputs = _count(results.images, "frame" if arguments.video else "image")
     print(f"{found} in {inputs}; {', '.join(formats)} in {outputs.folder}")
@@ -204,8 +204,8 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
             prediction, drawn, entry = future.result()
             if writer is not None:
                 writer.add(drawn)
-            place = {"file_name": str(path), "frame": prediction.index, "seconds": seconds.popleft()}
-            results.add({**place, **entry}, prediction.result)
+            image = {"file_name": str(path), "frame": prediction.index, "seconds": seconds.popleft()}
+            results.add({**image, **entry}, prediction.result)
             bar.update()
     if problems:
         raise problems[0]

@@ -65,8 +65,8 @@ def _resized(pixels, size, flip, new_size, canvas, kernel):
     """One image: uint8 [h, w, 3] -> grey levels float32 [H, W, 3]; zero outside of the new size."""
     rows = resize_matrix(size[0], new_size[0], pixels.shape[0], canvas[0], kernel)
     columns = resize_matrix(size[1], new_size[1], pixels.shape[1], canvas[1], kernel)
-    place = jnp.arange(canvas[1])
-    mirrored = columns[jnp.where(place < new_size[1], new_size[1] - 1 - place, place)]
+    column = jnp.arange(canvas[1])
+    mirrored = columns[jnp.where(column < new_size[1], new_size[1] - 1 - column, column)]
     columns = jnp.where(flip, mirrored, columns)
 
     def to_grey_levels(x):
@@ -78,18 +78,18 @@ def _resized(pixels, size, flip, new_size, canvas, kernel):
     return to_grey_levels(jnp.einsum("yh,hxc->yxc", rows, wide, precision="highest"))
 
 
-def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, kernel: str) -> Array:
+def resize_matrix(length: Array, new_length: Array, pixels: int, new_pixels: int, kernel: str) -> Array:
     """Resizing along one axis as a matrix: ``new column = matrix @ column``.
 
     Args:
         length: Length of the image on this axis, a scalar; may be traced.
         new_length: Length after resizing, likewise.
         pixels: Number of input pixels, static; those from ``length`` on are ignored.
-        places: Number of output pixels, static; those from ``new_length`` on are zero.
+        new_pixels: Number of output pixels, static; those from ``new_length`` on are zero.
         kernel: ``InputConfig.resize_kernel``: "torch", "pil" or "cv2".
 
     Returns:
-        float32 [places, pixels].
+        float32 [new_pixels, pixels].
 
     Raises:
         ValueError: ``kernel`` is unknown.
@@ -100,9 +100,9 @@ def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, ke
     """
     if kernel not in ("torch", "pil", "cv2"):
         raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil or cv2.")
-    place, pixel = jnp.arange(places)[:, None], jnp.arange(pixels)[None]
+    new_pixel, pixel = jnp.arange(new_pixels)[:, None], jnp.arange(pixels)[None]
     scale = jnp.asarray(length, jnp.float32) / jnp.asarray(new_length, jnp.float32)
-    position = scale * (place + 0.5) - 0.5  # of the output pixel, in input pixels
+    position = scale * (new_pixel + 0.5) - 0.5  # of the output pixel, in input pixels
     if kernel == "pil":
         # A triangle kernel with the radius of an output pixel, cut off at the borders.
         weights = jnp.maximum(1 - jnp.abs(pixel - position) / jnp.maximum(scale, 1), 0)
@@ -115,4 +115,4 @@ def resize_matrix(length: Array, new_length: Array, pixels: int, places: int, ke
         weights = weights + jnp.where(pixel == low + 1, position - low, 0)
         if kernel == "cv2":
             weights = jnp.round(weights * _CV2_ONE) / _CV2_ONE
-    return jnp.where(place < new_length, weights, 0)
+    return jnp.where(new_pixel < new_length, weights, 0)

@@ -169,8 +169,8 @@ class MaskRCNN(nnx.Module):
         images = network_input(batch, config)
         keys = None
         if rng is not None:
-            place = first_position + jnp.arange(images.shape[0])
-            keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(place)
+            positions = first_position + jnp.arange(images.shape[0])
+            keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(positions)
         pass_ = Pass(batch.extents, keys, train)
         levels = self.features(images, pass_)
         objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True, pass_=pass_)

@@ -48,8 +48,8 @@ def by_parts(values: Array, k: int) -> tuple[Array, Array]:
     parts = jnp.pad(values, (0, -n % part), constant_values=-jnp.inf).reshape(-1, part)
     best, index = jax.lax.top_k(parts, k)
     index = index + part * jnp.arange(len(parts), dtype=jnp.int32)[:, None]
-    best, place = by_parts(best.reshape(-1), k)
-    return best, index.reshape(-1)[place]
+    best, position = by_parts(best.reshape(-1), k)
+    return best, index.reshape(-1)[position]
 
 
 def _whole(values: Array, k: int) -> tuple[Array, Array]:

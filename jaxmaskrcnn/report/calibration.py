@@ -45,11 +45,11 @@ def reliability(scores: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Re
         >>> round(reliability(np.array([0.85, 0.85]), np.array([True, False])).error, 2)
         0.35
     """
-    place = np.minimum((scores * bins).astype(int), bins - 1)
-    counts = np.bincount(place, minlength=bins)
+    index = np.minimum((scores * bins).astype(int), bins - 1)
+    counts = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(place, scores, minlength=bins) / counts
-        precision = np.bincount(place, correct, minlength=bins) / counts
+        mean = np.bincount(index, scores, minlength=bins) / counts
+        precision = np.bincount(index, correct, minlength=bins) / counts
     if not len(scores):
         return Reliability(counts, mean, precision, None)
     gaps = np.nan_to_num(np.abs(precision - mean))

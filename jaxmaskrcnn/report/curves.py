@@ -31,8 +31,8 @@ def precision_at_recalls(scores: np.ndarray, correct: np.ndarray, count: int) ->
     true = np.cumsum(hits)
     precision = true / np.arange(1, len(hits) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(true / count, RECALLS, side="left")
-    return np.append(precision, 0.0)[place]
+    index = np.searchsorted(true / count, RECALLS, side="left")
+    return np.append(precision, 0.0)[index]
 
 
 def class_curves(pool: Pool) -> np.ndarray:

@@ -81,13 +81,13 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     """Return what `read_structure` infers for a model of this configuration."""
     part, classes = config.box, config.classes
     # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
-    alike = classes.count + classes.offset == 1
+    ambiguous = classes.count + classes.offset == 1
     found = {
         "box.convs": part.convs,
         "box.norm": part.norm if part.convs else "none",
         "box.fcs": part.fcs,
         "num_classes": classes.count,
-        "box.class_agnostic": part.class_agnostic or alike,
+        "box.class_agnostic": part.class_agnostic or ambiguous,
     }
     if part.convs:
         found["box.conv_dim"] = part.conv_dim

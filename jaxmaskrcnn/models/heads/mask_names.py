@@ -56,10 +56,10 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     part, classes = config.mask, config.classes
     assert part is not None
     # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
-    alike = classes.count + classes.offset == 1
+    ambiguous = classes.count + classes.offset == 1
     return {
         "mask.convs": part.convs,
         "mask.norm": part.norm if part.convs else "none",
         "mask.dim": part.dim,
-        "mask.class_agnostic": part.class_agnostic or alike,
+        "mask.class_agnostic": part.class_agnostic or ambiguous,
     }

@@ -140,12 +140,12 @@ def _axis_cells(low, high, length, cells, convention):
     for at, start, number in zip(position, first, count, strict=True):
         at = at[start : start + number]
         cell = np.floor(at)
-        taps = []
-        for tap in (cell, cell + 1):
-            there = (tap >= 0) & (tap < cells)
-            weight = np.where(there, np.float32(1) - np.abs(at - tap), np.float32(0))
-            taps.append((np.where(there, tap, 0).astype(np.intp), weight[:, None]))
-        (lower, lower_weight), (upper, upper_weight) = taps
+        pairs = []
+        for neighbour in (cell, cell + 1):
+            valid = (neighbour >= 0) & (neighbour < cells)
+            weight = np.where(valid, np.float32(1) - np.abs(at - neighbour), np.float32(0))
+            pairs.append((np.where(valid, neighbour, 0).astype(np.intp), weight[:, None]))
+        (lower, lower_weight), (upper, upper_weight) = pairs
         found.append((lower, upper, lower_weight, upper_weight))
     return first, found
 

@@ -38,8 +38,8 @@ class RegionTaps(NamedTuple):
         widths = np.array([f.shape[2] for f in maps], np.int32)
         pixels = np.array([f.shape[1] * f.shape[2] for f in maps], np.int32)
         offsets = np.cumsum([0, *batch * pixels[:-1]]).astype(np.int32)
-        place = jnp.asarray(offsets)[self.level] + self.image * jnp.asarray(pixels)[self.level]
-        return place, jnp.asarray(widths)[self.level]
+        first = jnp.asarray(offsets)[self.level] + self.image * jnp.asarray(pixels)[self.level]
+        return first, jnp.asarray(widths)[self.level]
 
     def tap(self, k, base, width):
         """(flat index, weight), both [R, oh, ow], of one pair of a row tap and a column tap."""

@@ -99,13 +99,13 @@ def _flat_index(maps, regions):
     base, width = regions.base(maps)
     heights = jnp.asarray(np.array([f.shape[1] for f in maps], np.int32))[regions.level]
 
-    def places(region, y, x):
+    def indices(region, y, x):
         # Pixels beyond the map have the weight 0.
         y = jnp.minimum(y, heights[region][:, None] - 1)
         x = jnp.minimum(x, width[region][:, None] - 1)
         return (base[region][:, None] + width[region][:, None] * y)[:, :, None] + x[:, None, :]
 
-    return places
+    return indices
 
 
 def pool(maps, regions, batch_bytes=_BATCH_BYTES):
@@ -119,10 +119,10 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES):
     Returns:
         [R, oh, ow, C], at least float32.
     """
-    flat, places = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]), _flat_index(maps, regions)
+    flat, indices = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]), _flat_index(maps, regions)
 
     def read(region, y, x):
-        return flat.at[places(region, y, x)].get(mode="promise_in_bounds")
+        return flat.at[indices(region, y, x)].get(mode="promise_in_bounds")
 
     return _pool(read, regions, TILE, flat.shape[1], jnp.promote_types(flat.dtype, jnp.float32), batch_bytes)
 
@@ -151,7 +151,7 @@ def pool_bits(packed, regions, batch_bytes=_BATCH_BYTES):
 
 def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
     """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
-    tiles, places, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
+    tiles, indices, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
     size = _batch_size(TILE, channels, batch_bytes)
 
     def add(start, grad):
@@ -160,7 +160,7 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
         columns = _weights(regions.columns, region, x).astype(cotangent.dtype)
         half = jnp.einsum("kxj,kyxc->kyjc", columns, cotangent[region], precision="highest")
         pixels = jnp.einsum("kyi,kyjc->kijc", rows, half, precision="highest")
-        return grad.at[places(region, y, x)].add(pixels, mode="promise_in_bounds")
+        return grad.at[indices(region, y, x)].add(pixels, mode="promise_in_bounds")
 
     return maps_of(_batches(tiles, size, add, zeros(maps, cotangent)), maps)
 
