@@ -88,9 +88,9 @@ def _check(arguments, formats) -> None:
     if arguments.video:
         video.require_reader()
         if arguments.annotations:
-            raise UserError("--annotations are about images; leave them out with --video.")
+            raise UserError("--annotations is for images; leave it out with --video.")
         if "labelme" in formats:
-            raise UserError("--format has 'labelme', which is about image files; leave it out with --video.")
+            raise UserError("--format has 'labelme', which is for image files; leave it out with --video.")
     if arguments.tta and arguments.batch_size != 1:
         raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
 

@@ -69,7 +69,7 @@ class VideoReader:
         try:
             with self._av.open(str(self._path)) as container:
                 if not container.streams.video:
-                    raise UserError(f"{self._path} holds no video; give one that does.")
+                    raise UserError(f"{self._path} has no video stream; give a video file.")
                 yield container
         except (self._av.error.FFmpegError, OSError) as error:
             reason = error.strerror or error

@@ -106,7 +106,7 @@ def _summary(results) -> str:
     tiles.append(("calibration error", number(results.reliability.error)))
     items = "".join(f"<li><b>{value}</b>{name}</li>" for name, value in tiles)
     without = (
-        "" if prefix == "mask" else "Detections or objects have no masks, so the whole page is about boxes. "
+        "" if prefix == "mask" else "Detections or objects have no masks, so the whole page refers to boxes. "
     )
     return (
         f'<p class="muted">{", ".join(counts)}. {without}The score threshold is '

@@ -126,7 +126,7 @@ def check_policy(config: TrainConfig) -> None:
         )
     for field in ("skip_limit", "rollback_limit"):
         if getattr(config, field) < 0:
-            raise ConfigError(f"train.{field} is {getattr(config, field)}; it is at least 0.")
+            raise ConfigError(f"train.{field} is {getattr(config, field)}; give 0 or more.")
 
 
 def position_after(position: dict[str, int], step: int, bad_step: int) -> dict[str, int]:

@@ -29,7 +29,7 @@ def check(config: OptimizerConfig) -> None:
     for field in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps", "reference_batch_size"):
         value = getattr(config, field)
         if not value >= 0:
-            raise ConfigError(f"optimizer.{field} is {value}; it cannot be negative.")
+            raise ConfigError(f"optimizer.{field} is {value}; give 0 or more.")
     for field, limit in (
         ("momentum", "below 1"),
         ("warmup_factor", "at most 1"),
@@ -38,7 +38,7 @@ def check(config: OptimizerConfig) -> None:
     ):
         value = getattr(config, field)
         if not (0 <= value < 1 or (value == 1 and limit == "at most 1")):
-            raise ConfigError(f"optimizer.{field} is {value}; it is at least 0 and {limit}.")
+            raise ConfigError(f"optimizer.{field} is {value}; it must be at least 0 and {limit}.")
     if config.schedule not in SCHEDULES:
         raise ConfigError(
             f"optimizer.schedule is {config.schedule!r}; choose one of {', '.join(map(repr, SCHEDULES))}."

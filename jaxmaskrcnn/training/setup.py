@@ -132,7 +132,7 @@ def make_setup(
         lambda params: make_optimizer(config.optimizer, schedule, params, model_config),
     )
     trained, fixed = (sum(x.size for x in jax.tree.leaves(state[name])) / 1e6 for name in ("params", "rest"))
-    log.info("Model: %.2f million numbers are trained, %.2f million are fixed.", trained, fixed)
+    log.info("Model: %.2f million values are trained, %.2f million are fixed.", trained, fixed)
     evaluator = Evaluator(
         model_config, graphdef, eval_source, config.data, layout=layout, progress=is_first()
     )
@@ -228,7 +228,7 @@ def check_run(config: Config) -> None:
     ):  # fmt: skip
         value = getattr(config.train, field)
         if value < least:
-            raise ConfigError(f"train.{field} is {value}; it is at least {least}.")
+            raise ConfigError(f"train.{field} is {value}; give {least} or more.")
     if config.train.patience and not config.train.eval_every:
         raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
     check_policy(config.train)

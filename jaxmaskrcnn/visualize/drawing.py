@@ -78,7 +78,7 @@ def draw_detections(
         (256, 192)
     """
     if colour_by not in ("object", "class"):
-        raise UserError(f"colour_by is {colour_by!r}; it is 'object' or 'class'.")
+        raise UserError(f"colour_by is {colour_by!r}; choose 'object' or 'class'.")
     image = Image.fromarray(read_image(image))
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
     if long_side is not None:

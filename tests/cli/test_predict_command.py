@@ -266,8 +266,8 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
         ([folder], {"tta": True, "batch_size": 2}, "--batch_size has no effect with --tta"),
         ([tmp_path / "clip.mp4"], {}, "clip.mp4 is a video; give --video"),
         ([folder], {"video": True}, "holds no videos"),
-        ([folder], {"video": True, "format": "labelme"}, "has 'labelme', which is about image files"),
-        ([folder], {"video": True, "annotations": "a.json"}, "--annotations are about images"),
+        ([folder], {"video": True, "format": "labelme"}, "has 'labelme', which is for image files"),
+        ([folder], {"video": True, "annotations": "a.json"}, "--annotations is for images"),
         ([folder], {"annotations": tmp_path / "absent.json"}, "absent.json"),
     ):
         assert predict(*inputs, **options) == 2
