@@ -14,9 +14,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.convert.files import unpickler
 from jaxmaskrcnn.convert.files.reader import read_checkpoint, read_source
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.pickles import unpickler
 
 
 def some_arrays():

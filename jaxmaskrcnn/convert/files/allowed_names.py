@@ -21,21 +21,11 @@ from jaxmaskrcnn.convert.files.described_arrays import (
     OTHER_DTYPES,
     STORAGES,
     TORCH_DTYPES,
-    Array,
-    Dtype,
     Tensor,
 )
 from jaxmaskrcnn.convert.files.foreign import Foreign, foreign_class
-from jaxmaskrcnn.convert.files.stand_ins import (
-    Budget,
-    Dictionary,
-    LongText,
-    Missing,
-    Name,
-    Opaque,
-    Refused,
-    as_key,
-)
+from jaxmaskrcnn.utils.pickles.numpy_arrays import numpy_calls
+from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Dictionary, Missing, Name, Opaque, Refused, as_key
 
 # Tensors that are not plain dense arrays.
 _OTHER_TENSORS = {
@@ -119,12 +109,6 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
             result[as_key(key)] = value
         return result
 
-    def encode(text: str | LongText, encoding: str = "latin1") -> bytes:
-        if not isinstance(text, (str, LongText)) or encoding not in ("latin1", "latin-1"):
-            raise Refused("its bytes are not encoded as latin1")
-        budget.spend(len(text.data if isinstance(text, LongText) else text))
-        return str(text).encode("latin1")
-
     def tensor(storage, offset, shape, strides, *others) -> Tensor:
         return Tensor(storage, offset, shape, strides, big_endian=big_endian)
 
@@ -144,21 +128,13 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
         return find(f"{kind.name}.{name}")
 
     calls = {
-        "_codecs.encode": encode,
+        **numpy_calls(budget),
         "builtins.getattr": attribute,
-        "builtins.bytes": lambda: b"",  # how the older protocols write an empty array's bytes
-        "builtins.bytearray": lambda data=b"": data,
         "builtins.set": as_set,
         "builtins.frozenset": as_set,
         "collections.defaultdict": lambda kind=None, items=(): as_dictionary(items),
         "collections.deque": lambda items=(), length=None: copied(list, items),
         "copyreg._reconstructor": lambda kind, base, state: kind.call(),
-        "numpy.dtype": Dtype,
-        "numpy.core.multiarray._reconstruct": lambda kind, shape, code: Array(),
-        "numpy.core.multiarray.scalar": lambda dtype, data=b"": Array(dtype, (), False, data),
-        "numpy.core.numeric._frombuffer": lambda data, dtype, shape, order="C": Array(
-            dtype, shape, order == "F", data
-        ),
         "torch.Size": lambda items=(): copied(tuple, items),
         "torch.serialization._get_layout": lambda name: name,
         "torch.torch_version.TorchVersion": lambda text: text,

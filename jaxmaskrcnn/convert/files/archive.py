@@ -14,8 +14,8 @@ import zlib
 
 import numpy as np
 
-from jaxmaskrcnn.convert.files.described_arrays import native
-from jaxmaskrcnn.convert.files.stand_ins import Budget, Unreadable
+from jaxmaskrcnn.utils.pickles.numpy_arrays import native
+from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Unreadable
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _ENCRYPTED = 1

@@ -1,21 +1,20 @@
-"""Arrays and tensors as a pickle describes them, and their conversion to NumPy arrays.
+"""Tensors as a pickle describes them, and their conversion to NumPy arrays.
 
-A NumPy array is described by its shape, dtype and bytes. A torch tensor is a view of a storage, a
-flat run of numbers of one dtype, with an offset and strides (both counted in numbers). Several
-tensors may share a storage.
+A torch tensor is a view of a storage, a flat run of numbers of one dtype, with an offset and strides
+(both counted in numbers). Several tensors may share a storage.
 
 Every array is a view of the file's bytes if its byte order is the machine's. Sizes from the file are
 checked against the bytes that exist before an array is made.
 """
 
 import math
-import re
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from jaxmaskrcnn.convert.files.stand_ins import Budget, Inert, LongText, Name, Refused, StandIn, Unreadable
+from jaxmaskrcnn.utils.pickles.numpy_arrays import native
+from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Inert, Refused, StandIn, Unreadable
 
 # torch's dtypes by name, each with the prefix of its old, typed storage class.
 TORCH_DTYPES = {
@@ -39,62 +38,6 @@ OTHER_DTYPES = {
     "quint2x4": "QUInt2x4", "float8_e4m3fn": None, "float8_e5m2": None, "float8_e4m3fnuz": None,
     "float8_e5m2fnuz": None, "float8_e8m0fnu": None, "float4_e2m1fn_x2": None,
 }  # fmt: skip
-
-
-class Dtype(StandIn):
-    """A NumPy dtype as a pickle describes it."""
-
-    __slots__ = ("code", "state")
-
-    def __init__(self, code: Any, align=False, copy=False):
-        code = code.name if isinstance(code, Name) else code
-        self.code, self.state = code if isinstance(code, str) else "", (3, "=", None, None, None)
-
-    def set_state(self, state: Any) -> None:
-        self.state = state
-
-    def plain_numbers(self) -> np.dtype | None:
-        """Return the dtype if it is bool, integer or float; None for any other (objects, strings, ...)."""
-        _, order, *others = self.state[:5]  # version, byte order, subarray, names, fields
-        if not re.fullmatch(r"b1|[iu][1248]|f[248]", self.code) or order not in ("<", ">", "=", "|"):
-            return None
-        return None if others != [None] * 3 else np.dtype(self.code).newbyteorder(order)
-
-    def resolve(self, budget: Budget) -> str:
-        return self.code
-
-
-class Array(StandIn):
-    """A NumPy array as a pickle describes it: shape, dtype and bytes."""
-
-    __slots__ = ("data", "dtype", "fortran", "shape")
-
-    def __init__(self, dtype=None, shape=(), fortran=False, data=None):
-        self.dtype, self.shape, self.fortran, self.data = dtype, shape, fortran, data
-
-    def set_state(self, state: Any) -> None:
-        _, self.shape, self.dtype, self.fortran, self.data = state
-
-    def resolve(self, budget: Budget) -> np.ndarray | Unreadable:
-        dtype = self.dtype.plain_numbers()
-        if dtype is None:
-            return Unreadable(f"has the dtype {self.dtype.code!r}")
-        data = self.data
-        if isinstance(data, LongText) and data.encoding == "latin1":
-            data = data.data
-        elif isinstance(data, (str, LongText)):
-            budget.spend(len(data) if isinstance(data, str) else len(data.data))
-            data = str(data).encode("latin1")
-        array = np.frombuffer(data, dtype) if len(data) else np.zeros(0, dtype)
-        return native(array.reshape(self.shape, order="F" if self.fortran else "C"), budget)
-
-
-def native(array: np.ndarray, budget: Budget) -> np.ndarray:
-    """Return the array in the machine's byte order."""
-    if array.dtype.isnative:
-        return array
-    budget.spend(array.nbytes)
-    return array.astype(array.dtype.newbyteorder("="))
 
 
 def view_array(

@@ -28,7 +28,6 @@ import numpy as np
 from jaxmaskrcnn.convert.files.archive import Archive, read_npz
 from jaxmaskrcnn.convert.files.foreign import Foreign, foreign_archive, foreign_file, foreign_folder
 from jaxmaskrcnn.convert.files.safetensors_files import is_safetensors, read_safetensors
-from jaxmaskrcnn.convert.files.stand_ins import Budget, Inert, Refused, Unreadable
 from jaxmaskrcnn.convert.files.torch_files import (
     STREAM_MAGIC,
     read_pickle,
@@ -37,6 +36,7 @@ from jaxmaskrcnn.convert.files.torch_files import (
     torch_folder,
 )
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Inert, Refused, Unreadable
 
 FORMATS = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl", ".safetensors", ".npz")
 

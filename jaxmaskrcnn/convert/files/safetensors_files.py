@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from jaxmaskrcnn.convert.files.stand_ins import Unreadable
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.pickles.stand_ins import Unreadable
 
 DTYPES = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"),

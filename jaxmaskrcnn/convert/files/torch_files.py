@@ -25,8 +25,8 @@ from typing import Any
 from jaxmaskrcnn.convert.files.allowed_names import allowed_names
 from jaxmaskrcnn.convert.files.archive import Archive
 from jaxmaskrcnn.convert.files.described_arrays import Storage, item_size, storage_dtype
-from jaxmaskrcnn.convert.files.stand_ins import Budget, Name, Refused, as_key, plain
-from jaxmaskrcnn.convert.files.unpickler import unpickle
+from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Name, Refused, as_key, plain
+from jaxmaskrcnn.utils.pickles.unpickler import unpickle
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001

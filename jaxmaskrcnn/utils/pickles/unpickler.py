@@ -21,7 +21,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from jaxmaskrcnn.convert.files.stand_ins import LongText, Name, Refused, StandIn, as_key, kind_of
+from jaxmaskrcnn.utils.pickles.stand_ins import LongText, Name, Refused, StandIn, as_key, kind_of
 
 # A checkpoint takes about 60 for each array; each can make an object of about 200 bytes.
 _MOST_INSTRUCTIONS = 3_000_000

@@ -1,0 +1,1 @@
+"""Reads pickles without running anything in them."""
