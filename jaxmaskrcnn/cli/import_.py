@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.data.importers.builder import Builder, Options
 
 # Each is a module with OPTIONS, images(source) and read(source, builder, options).
-FORMATS = ("labelme", "via", "yolo-seg", "voc", "masks")
+FORMATS = (
+    "labelme", "via", "yolo-seg", "voc", "masks",
+    "label-studio",
+)  # fmt: skip
 _FEW = 5  # problems of a kind that are printed; the others are counted
 _MOST_NAMES = 20
 
