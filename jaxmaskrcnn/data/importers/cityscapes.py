@@ -1,0 +1,180 @@
+"""Cityscapes: a json of polygons for each image, or a picture of instance ids.
+
+The folders are ``leftImg8bit/PART/CITY`` and ``gtFine/PART/CITY`` (or ``gtCoarse``); a folder of the json
+files, or one of them, is read too. Polygons are painted in their order, the later ones on top, as
+Cityscapes' own scripts make their pictures, so both give the same masks.
+
+Format: https://github.com/mcordts/cityscapesScripts (``helpers/labels.py``,
+``preparation/json2instanceImg.py``).
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from jaxmaskrcnn.data.coco.objects import is_int
+from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.files import folder_of, read_indices, read_object
+from jaxmaskrcnn.data.importers.instance_ids import CITYSCAPES, Coding, add_coded
+from jaxmaskrcnn.data.importers.shapes import encode, encode_values, polygon
+from jaxmaskrcnn.errors import UserError
+
+OPTIONS = frozenset({"names", "split"})
+_POLYGONS, _IDS = "_polygons.json", "_instanceIds.png"
+_KINDS = ("gtFine", "gtCoarse")
+_PARTS = ("train", "val", "test", "train_extra")
+# Names by id, to read pictures of ids; a picture has no negative ones.
+_LABELS = (
+    "unlabeled,ego vehicle,rectification border,out of roi,static,dynamic,ground,road,sidewalk,parking,"
+    "rail track,building,wall,fence,guard rail,bridge,tunnel,pole,polegroup,traffic light,traffic sign,"
+    "vegetation,terrain,sky,person,rider,car,truck,bus,caravan,trailer,train,motorcycle,bicycle"
+).split(",")
+_UNPAINTED = ("license plate",)  # has a negative id
+_WITHOUT_CONTENT = {"ego vehicle", "rectification border", "out of roi", "static"}
+
+
+def images(source: Path) -> Path:
+    """The image folder if none is given: ``leftImg8bit`` in the source or beside a folder above it."""
+    folder = folder_of(source)
+    for place in (folder, *list(folder.absolute().parents)[:4]):
+        if (place / "leftImg8bit").is_dir():
+            return place / "leftImg8bit"
+    return folder
+
+
+def read(source: Path, builder: Builder, options: Options) -> None:
+    """Adds every image that has annotations.
+
+    Args:
+        source: The data set's folder, a folder in it, or a json.
+        builder: Collects the images and objects.
+        options: ``names`` are the labels to be read; without them the eight that have instances are.
+            ``split`` reads one part alone.
+    """
+    names = list(options.names) if options.names is not None else list(CITYSCAPES.values())
+    builder.names = names
+    builder.not_images.update(path for path in _all(source, ".png") if _stem(path) is not None)
+    files = _files(source, builder)
+    parts = {path: _part(path) for path in files}
+    if options.split is not None:
+        if options.split not in parts.values():
+            there = ", ".join(sorted({part for part in parts.values() if part})) or "none"
+            raise UserError(
+                f"{source} has no part {options.split!r}; --split is one of those there are ({there})."
+            )
+        files = [path for path in files if parts[path] == options.split]
+    for path in files:
+        with builder.noting("bad file"):
+            if path.name.endswith(_IDS):
+                _read_ids(path, parts[path], names, builder)
+            else:
+                _read_polygons(path, parts[path], names, builder)
+
+
+def _all(source: Path, suffix: str) -> list[Path]:
+    return sorted(source.rglob(f"*{suffix}")) if source.is_dir() else [source] * (source.suffix == suffix)
+
+
+def _stem(path: Path) -> str | None:
+    """The part of a file's name that its image has too; None for other files."""
+    for ending in (*(f"_{kind}_" for kind in _KINDS), _POLYGONS, _IDS):
+        stem, found, _ = path.name.rpartition(ending)
+        if found:
+            return stem
+    return None
+
+
+def _part(path: Path) -> str | None:
+    return next((folder for folder in reversed(path.parent.parts) if folder in _PARTS), None)
+
+
+def _files(source: Path, builder: Builder) -> list[Path]:
+    """The json of each image, or else its picture of ids. Fine annotations go before coarse ones."""
+    paths = [p for p in _all(source, ".png") if p.name.endswith(_IDS)]
+    paths += [p for p in _all(source, ".json") if p.name.endswith(_POLYGONS) or source.is_file()]
+    coarse = [path for path in paths if "_gtCoarse_" in path.name]
+    if 0 < len(coarse) < len(paths):
+        paths = [path for path in paths if path not in set(coarse)]
+        builder.notes.append(
+            f"{len(coarse)} files of gtCoarse are left out, because there is gtFine; give the folder "
+            "gtCoarse for them"
+        )
+    if not paths:
+        raise UserError(f"{source} holds no files *{_POLYGONS} or *{_IDS}; give the folder that does.")
+    return list({(path.parent, _stem(path)): path for path in paths}.values())  # a json replaces a picture
+
+
+def _image(path: Path, builder: Builder) -> Path:
+    name = _stem(path) or path.stem
+    folders = [folder for folder in path.parts[-3:-1] if folder not in _KINDS]
+    try:
+        return builder.folder.find("/".join([*folders, f"{name}_leftImg8bit.png"]), str(path))
+    except UserError as lost:
+        try:
+            return builder.folder.find(name, str(path))
+        except UserError:
+            raise lost from None
+
+
+def _read_polygons(path: Path, part: str | None, names: list[str], builder: Builder) -> None:
+    content = read_object(path)
+    height, width, objects = (content.get(key) for key in ("imgHeight", "imgWidth", "objects"))
+    if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
+        raise UserError(f"{path} has no list 'objects'; give Cityscapes' json files of polygons.")
+    if not is_int(height) or not is_int(width) or min(height, width) <= 0:
+        raise UserError(f"{path} has the size {width!r} x {height!r}; correct imgWidth and imgHeight.")
+    if part == "test" and {item.get("label") for item in objects if _is_text(item)} <= _WITHOUT_CONTENT:
+        builder.tally("images of the test set, whose annotations are not public, are left out", str(path))
+        return
+    image = builder.image(_image(path, builder), str(path), (height, width), part)
+    picture = Image.new("I", (width, height), 0)
+    draw = ImageDraw.Draw(picture)
+    painted: list[tuple[str, bool, str]] = []
+    for i, item in enumerate(objects):
+        place = f"{path}: object {i} ({item.get('label')!r})"
+        if not _is_text(item):
+            raise UserError(f"{place} has a label that is no text; correct it.")
+        if item.get("deleted") or item["label"] in _UNPAINTED:
+            continue
+        with builder.noting("bad polygon"):
+            flat = polygon(item.get("polygon"), place, (height, width))
+            if len(flat) < 6:
+                raise UserError(f"{place} has a polygon of {len(flat) // 2} points; give at least 3.")
+            label, group = item["label"], False
+            if label not in names and label not in _LABELS and label.endswith("group"):
+                label, group = label.removesuffix("group"), True
+            value = 0
+            if label in names:
+                painted.append((label, group, place))
+                value = len(painted)
+            draw.polygon([(x, y) for x, y in zip(flat[::2], flat[1::2], strict=True)], fill=value)
+    _add_painted(np.asarray(picture), painted, image, builder)
+
+
+def _is_text(item: dict) -> bool:
+    return isinstance(item.get("label"), str)
+
+
+def _add_painted(values: np.ndarray, painted: list, image, builder: Builder) -> None:
+    """Adds what is seen of each object; the groups of a class are one crowd region."""
+    seen = encode_values(values)
+    groups: dict[str, list[int]] = {}
+    for value, (label, group, place) in enumerate(painted, 1):
+        if value not in seen:
+            builder.tally("objects that others cover completely are left out", place)
+        elif group:
+            groups.setdefault(label, []).append(value)
+            builder.tally("groups of objects become crowd regions", place)
+        else:
+            builder.add(image, label, seen[value], place)
+    for label, members in groups.items():
+        place = painted[members[0] - 1][2]
+        builder.add(image, label, encode(np.isin(values, members)), place, crowd=True)
+
+
+def _read_ids(path: Path, part: str | None, names: list[str], builder: Builder) -> None:
+    values = read_indices(path)
+    image = builder.image(_image(path, builder), str(path), values.shape, part)
+    chosen = {i: name for i, name in enumerate(_LABELS) if name in names}
+    add_coded(values, image, Coding(1000, chosen, crowds=True), str(path), builder)
