@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Each is a module with OPTIONS, images(source) and read(source, builder, options).
 FORMATS = (
     "labelme", "via", "yolo-seg", "voc", "masks",
-    "label-studio", "cityscapes", "rle-csv", "cellpose",
+    "label-studio", "cityscapes", "rle-csv", "cellpose", "isat", "sam", "panoptic",
 )  # fmt: skip
 _FEW = 5  # problems of a kind that are printed; the others are counted
 _MOST_NAMES = 20

@@ -1,0 +1,141 @@
+"""COCO's panoptic format: a json, and a folder of pictures whose colours are numbers of segments.
+
+The folder has the json's name without its suffix. A number is ``red + 256 green + 65536 blue``; 0 is
+nobody's.
+
+Format: https://cocodataset.org/#format-data (section 4), https://github.com/cocodataset/panopticapi.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxmaskrcnn.data.coco.values import flag, whole_number
+from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
+from jaxmaskrcnn.data.importers.files import read_object
+from jaxmaskrcnn.data.importers.shapes import encode_values
+from jaxmaskrcnn.errors import UserError
+
+OPTIONS = frozenset({"names"})
+
+
+def images(source: Path) -> Path:
+    """The image folder if none is given: that of the json."""
+    return source.parent
+
+
+def read(source: Path, builder: Builder, options: Options) -> None:
+    """Adds the segments of classes that are things; of the others, called stuff, none.
+
+    Args:
+        source: The json.
+        builder: Collects the images and objects.
+        options: ``names`` are the classes to be read; without them all things of the json are.
+    """
+    if source.is_dir():
+        raise UserError(f"{source} is a folder; give the panoptic json beside the folder of its pictures.")
+    content = read_object(source)
+    lists = [content.get(key) for key in ("images", "annotations", "categories")]
+    if not all(isinstance(entries, list) and all(isinstance(e, dict) for e in entries) for entries in lists):
+        raise UserError(f"{source} lacks 'images', 'annotations' or 'categories'; give COCO's panoptic json.")
+    listed, annotations, categories = lists
+    things = _things(categories, source)
+    if options.names is None:
+        builder.names = check_distinct([name for name in things.values() if name], str(source))
+    folder = source.with_suffix("")
+    if not folder.is_dir():
+        raise UserError(f"{source} needs the folder of its pictures, {folder}; put it there.")
+    pictures = {path.absolute() for path in folder.glob("*.png")}
+    builder.not_images.update(pictures)
+    by_id = {str(entry.get("id")): entry for entry in listed}
+    for i, entry in enumerate(annotations):
+        place = f"{source}: annotation {i}"
+        with builder.noting("bad annotation"):
+            image = by_id.get(str(entry.get("image_id")))
+            if image is None:
+                raise UserError(f"{place} has the image_id {entry.get('image_id')!r}, which 'images' lacks.")
+            _read_one(entry, image, folder, things, place, pictures, builder)
+
+
+def _things(categories: list[dict], source: Path) -> dict[int, str]:
+    """The names of classes by id; those of stuff are empty."""
+    found: dict[int, str] = {}
+    for entry in categories:
+        identity, name = whole_number(entry.get("id")), entry.get("name")
+        thing = flag(entry["isthing"]) if "isthing" in entry else None
+        if identity is None or not isinstance(name, str) or thing is None or identity in found:
+            raise UserError(
+                f"{source} has the category {dict(list(entry.items())[:4])!r}; give each an id of its own, a "
+                "name and 'isthing' (1 for classes of objects, 0 for others)."
+            )
+        found[identity] = name if thing else ""
+    return found
+
+
+def _read_one(
+    entry: dict,
+    listed: dict,
+    folder: Path,
+    things: dict[int, str],
+    place: str,
+    pictures: set,
+    builder: Builder,
+) -> None:
+    file, name, segments = entry.get("file_name"), listed.get("file_name"), entry.get("segments_info")
+    if not isinstance(file, str) or not isinstance(name, str):
+        raise UserError(f"{place} or its image has no file_name; export it again.")
+    if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
+        raise UserError(f"{place} has no list 'segments_info'; give COCO's panoptic json.")
+    picture = folder / Path(file.replace("\\", "/")).name
+    numbers = _numbers(picture, place)
+    height, width = whole_number(listed.get("height")), whole_number(listed.get("width"))
+    if height is not None and width is not None and numbers.shape != (height, width):
+        raise UserError(
+            f"{picture} is {numbers.shape[1]} x {numbers.shape[0]} pixels and its image {width} x {height}; "
+            "give the picture of this image."
+        )
+    path = builder.folder.find(name, place)
+    if path.absolute() in pictures:
+        raise UserError(f"{place}: {name!r} is found among the pictures of segments only; give --images.")
+    image = builder.image(path, place, numbers.shape)
+    rles = encode_values(numbers)
+    seen: set[int] = set()
+    for segment in segments:
+        identity = whole_number(segment.get("id"))
+        where = f"{place}, segment {segment.get('id')!r}"
+        with builder.noting("bad segment"):
+            category = whole_number(segment.get("category_id"))
+            if category is None or category not in things:
+                raise UserError(
+                    f"{where} has the category_id {segment.get('category_id')!r}; 'categories' lacks it."
+                )
+            if identity is None or identity not in rles or identity in seen:
+                found = "twice" if identity in seen else "without a pixel of its number"
+                raise UserError(f"{where} is there {found} in {picture}; correct its id or remove it.")
+            seen.add(identity)
+            crowd = flag(segment.get("iscrowd"))
+            if crowd is None:
+                raise UserError(f"{where} has the iscrowd {segment['iscrowd']!r}; give 0 or 1.")
+            if things[category] and (builder.names is None or things[category] in builder.names):
+                builder.add(image, things[category], rles[identity], where, crowd=crowd)
+    if rles.keys() - seen:
+        builder.tally("pictures have segments that the json does not list, which are left out", place)
+
+
+def _numbers(path: Path, place: str) -> np.ndarray:
+    """The numbers of segments, int64 [H, W].
+
+    Raises:
+        UserError: The picture is missing or cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            values: Any = np.asarray(image if image.mode in ("L", "I", "I;16") else image.convert("RGB"))
+    except Exception as error:  # whatever Pillow raises about a damaged file
+        raise UserError(
+            f"{place} has its segments in {path}, which cannot be read ({type(error).__name__}); restore it."
+        ) from error
+    values = values.astype(np.int64)
+    return values if values.ndim == 2 else values @ np.array([1, 256, 65536])
