@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Each is a module with OPTIONS, images(source) and read(source, builder, options).
 FORMATS = (
-    "labelme", "via", "yolo-seg", "voc", "masks",
+    "labelme", "via", "yolo-seg", "yolo", "voc", "masks",
     "label-studio", "cityscapes", "rle-csv", "cellpose", "isat", "sam", "panoptic",
 )  # fmt: skip
 _FEW = 5  # problems of a kind that are printed; the others are counted
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--split",
         help="fractions such as 0.8,0.2 (train, val): one json each, divided by image; or a list (voc) or "
-        "part (yolo-seg) of the source, such as train",
+        "part (yolo, yolo-seg, cityscapes) of the source, such as train",
     )
     add("--split_seed", type=int, default=0, help="another number divides the images in another way")
     add(
@@ -121,7 +121,9 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[
         summaries = {}
         for path, content in contents.items():
             checked = AllProblems()
-            annotations = parse_annotations(content, path, builder.folder.root, checked)
+            annotations = parse_annotations(
+                content, path, builder.folder.root, checked, masks=not builder.boxes_only
+            )
             if checked.found:
                 raise UserError(f"{checked.found[0].message}.")
             summaries[path] = statistics(annotations, make_table(annotations))
@@ -208,4 +210,8 @@ def _print_notes(builder: "Builder", output: Path) -> None:
         print(f"  left out        {count} of {shape_type}, which has no area (first: {first})")
     for note in builder.all_notes():
         print(f"  note            {note}")
-    print(f"Look at them with: python -m jaxmaskrcnn inspect {output} --images={builder.folder.root}")
+    boxes = ""
+    if builder.boxes_only:
+        boxes = " --boxes_only"
+        print("  boxes           and no masks: train a Faster R-CNN on them with --config.model.mask=none")
+    print(f"Look at them with: python -m jaxmaskrcnn inspect {output} --images={builder.folder.root}{boxes}")

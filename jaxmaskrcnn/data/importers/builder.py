@@ -56,6 +56,7 @@ class Builder:
         not_images: Files of the image folder that are not images to annotate, such as masks.
         notes: Sentences about choices that the user may not expect.
         splits: The part of the data set that an image belongs to, by file name, where the source says so.
+        boxes_only: Whether objects have boxes and no masks.
         pictures: Files to be written beside the json: images that the source holds inside of it.
     """
 
@@ -68,6 +69,7 @@ class Builder:
         self.notes: list[str] = []
         self.splits: dict[str, str] = {}
         self.pictures: dict[Path, bytes] = {}
+        self.boxes_only = False
         self._tally: dict[str, list] = {}
         self._images: dict[str, tuple[AnnotatedImage, list[_Entry]]] = {}
         self._from: dict[str, str] = {}
@@ -129,7 +131,7 @@ class Builder:
         Args:
             image: As returned by `image`.
             class_name: Class of the object.
-            segmentation: Polygons or an RLE, in COCO's form.
+            segmentation: Polygons or an RLE, in COCO's form; None where there are boxes only.
             place: Where it is, for messages.
             box: XYXY in pixels; None takes the extent of the polygons or the mask.
             crowd: Whether it is a region of many objects.
@@ -153,7 +155,7 @@ class Builder:
         if box is not None:
             entry["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
         try:
-            item = parse_object(entry, image[0], {0: 0}, masks=True)
+            item = parse_object(entry, image[0], {0: 0}, masks=not self.boxes_only)
         except BadAnnotation as bad:
             self.problems.add(bad.reason, f"{place} {bad.found}")
             return
@@ -162,8 +164,9 @@ class Builder:
             "iscrowd": int(crowd),
             "bbox": [_round(v) for v in (x0, y0, x1 - x0, y1 - y0)],
             "area": item.area,
-            "segmentation": segmentation,
         }
+        if segmentation is not None:
+            fields["segmentation"] = segmentation
         image[1].append(_Entry(class_name, fields))
 
     def leave_out(self, shape_type: str, place: str) -> None:

@@ -3,10 +3,13 @@
 Format: https://docs.ultralytics.com/datasets/segment/
 """
 
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import yaml
 
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
 from jaxmaskrcnn.data.importers.files import read_text
 from jaxmaskrcnn.errors import UserError
@@ -15,6 +18,8 @@ OPTIONS = frozenset({"names", "split"})
 _DESCRIPTIONS = ("data.yaml", "dataset.yaml", "data.yml")
 _BEYOND = 0.01  # share of the image's side by which a point may lie outside it
 _NOT_LABELS = ("classes.txt", "readme.txt", "requirements.txt")
+# Takes a line's words and place, the image, the names of the classes, and the builder.
+AddLine = Callable[[list[str], str, Any, list[str], Builder], None]
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -37,14 +42,27 @@ def images(source: Path) -> Path:
 def read(source: Path, builder: Builder, options: Options) -> None:
     """Adds every image of the image folder; one without a txt has no objects.
 
+    Args:
+        source: Folder of the txt files, or the data set's, which has ``labels`` or a yaml.
+        builder: Collects the images and objects.
+        options: ``names`` in the order of the class numbers; without them the yaml's are taken.
+            ``split`` reads one part alone.
+    """
+    read_labels(source, builder, options, _add_polygon, masks=True)
+
+
+def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, *, masks: bool) -> None:
+    """Adds every image of the image folder and what its txt says.
+
     An image and its txt have the same path but for a folder ``images`` or ``labels`` in it. The parts of the
     data set are those of the yaml (``train``, ``val``, ``test``), or else folders of these names.
 
     Args:
         source: Folder of the txt files, or the data set's, which has ``labels`` or a yaml.
         builder: Collects the images and objects.
-        options: ``names`` in the order of the class numbers; without them the yaml's are taken.
-            ``split`` reads one part alone.
+        options: As of `read`.
+        add: Adds the object of a line's words.
+        masks: Whether labels that are boxes alone are refused.
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the one that holds the label files.")
@@ -71,10 +89,11 @@ def read(source: Path, builder: Builder, options: Options) -> None:
             lines[key] = read_text(path).splitlines()
     counts = [len(line.split()) for text in lines.values() for line in text if line.strip()]
     boxes = sum(count == 5 for count in counts)
-    if boxes > 1 and boxes == len(counts):
+    if masks and boxes > 1 and boxes == len(counts):
         raise UserError(
             f"{source} has boxes alone ({boxes} of {boxes} objects have 4 numbers and no polygon), and masks "
-            "cannot be made of them; export the labels for segmentation."
+            "cannot be made of them; export the labels for segmentation, or import the boxes for a Faster "
+            "R-CNN with --format=yolo."
         )
     for key, name in pictures.items():
         path = labels.pop(key, None)
@@ -84,8 +103,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
                 if line.strip():
                     with builder.noting("bad line"):
                         place = f"{path}: line {number}"
-                        polygon, label = _object(line.split(), place, image[0], len(names))
-                        builder.add(image, names[label], [polygon], place)
+                        add(line.split(), place, image, names, builder)
     for path in labels.values():
         with builder.noting("missing image"):
             raise UserError(f"{path} has no image of its name in {builder.folder.root}; restore the image.")
@@ -144,7 +162,24 @@ def _steps(text: str) -> list[str]:
     return [part for part in path.parts[bool(path.anchor) :] if part not in ("..", ".")]
 
 
-def _object(words: list[str], place: str, image, classes: int) -> tuple[list[float], int]:
+def _add_polygon(words: list[str], place: str, image, names: list[str], builder: Builder) -> None:
+    label, shares = parse_line(words, place, len(names))
+    if len(shares) == 4:
+        raise UserError(f"{place} is a box (4 numbers) and not a polygon; give labels for segmentation.")
+    builder.add(image, names[label], [polygon_of(shares, place, image[0])], place)
+
+
+def parse_line(words: list[str], place: str, classes: int) -> tuple[int, list[float]]:
+    """The number of the class, and the numbers after it.
+
+    Args:
+        words: Of a line.
+        place: The line, for messages.
+        classes: Number of classes.
+
+    Raises:
+        UserError: They are no numbers, or there is no such class.
+    """
     try:
         values = [float(word) for word in words]
     except ValueError:
@@ -154,8 +189,15 @@ def _object(words: list[str], place: str, image, classes: int) -> tuple[list[flo
         raise UserError(f"{place} has the class {words[0]}; give a whole number.")
     if not 0 <= label < classes:
         raise UserError(f"{place} has the class {int(label)}, and there are {classes} names; list all.")
-    if len(shares) == 4:
-        raise UserError(f"{place} is a box (4 numbers) and not a polygon; give labels for segmentation.")
+    return int(label), shares
+
+
+def polygon_of(shares: list[float], place: str, image: AnnotatedImage) -> list[float]:
+    """The polygon of x and y as shares of the image's sides, in pixels.
+
+    Raises:
+        UserError: There are fewer than three points, or one is outside of the image.
+    """
     if len(shares) % 2 or len(shares) < 6:
         raise UserError(f"{place} has {len(shares)} coordinates; give x and y of at least 3 points.")
     if not all(-_BEYOND <= share <= 1 + _BEYOND for share in shares):
@@ -164,7 +206,7 @@ def _object(words: list[str], place: str, image, classes: int) -> tuple[list[flo
             "its height."
         )
     sides = (image.width, image.height)
-    return [round(share * sides[i % 2], 4) for i, share in enumerate(shares)], int(label)
+    return [round(share * sides[i % 2], 4) for i, share in enumerate(shares)]
 
 
 def _description(source: Path) -> Path | None:
