@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from detectors import Stub
 from PIL import Image
+from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.errors import UserError
@@ -174,6 +175,34 @@ def test_labelme_files_of_images_in_several_folders_are_imported(predict, folder
         "0.png": (50, 70), "deeper/0.png": (40, 60)
     }  # fmt: skip
     assert len(content["annotations"]) == len(results(tmp_path)["annotations"])
+
+
+def test_what_is_written_is_imported_and_inspected(predict, folder, tmp_path, capsys):
+    """Nobody has to say where the images are: labelme's paths count from the json's folder."""
+    assert predict(folder, format="labelme,json") == 0
+    back = tmp_path / "elsewhere" / "back.json"
+    source = str(tmp_path / "out" / "labelme")
+    assert command(["import", source, "--format=labelme", f"--output={back}"]) == 0
+    look = capsys.readouterr().out.splitlines()[-1].partition("python -m jaxmaskrcnn ")[2].split()
+    assert command([*look, "--count=0"]) == 0
+    assert "12 of 3 classes" in (told := capsys.readouterr().out) and "No problems" in told
+    assert (
+        command(["inspect", str(tmp_path / "out" / "predictions.json"), f"--images={folder}", "--count=0"])
+        == 0
+    )
+    assert "12 of 3 classes" in (told := capsys.readouterr().out) and "No problems" in told
+    # The masks are the detector's, but for their holes, which labelme cannot have.
+    files = {image["id"]: image["file_name"].rpartition("/")[2] for image in results(tmp_path)["images"]}
+    content = json.loads(back.read_text())
+    drawn = {image["id"]: image for image in content["images"]}
+    areas: dict[str, list] = {}
+    for entry in content["annotations"]:
+        image = drawn[entry["image_id"]]
+        rle = rle_codec.merge(rle_codec.frPyObjects(entry["segmentation"], image["height"], image["width"]))
+        areas.setdefault(image["file_name"].rpartition("/")[2], []).append(int(rle_codec.area(rle)))
+    for entry in results(tmp_path)["annotations"]:
+        found = areas[files[entry["image_id"]]]
+        assert any(area == pytest.approx(entry["area"], rel=0.1, abs=4) for area in found)
 
 
 def test_an_image_that_cannot_be_read_is_told_and_the_others_are_done(predict, folder, tmp_path, capsys):
