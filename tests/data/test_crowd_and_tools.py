@@ -120,19 +120,27 @@ FILES = {
     "VIA 2": ({"_via_settings": {}, "_via_img_metadata": {}}, "via"),
     "VIA 1": ({"a.jpg123": {"filename": "a.jpg", "regions": [], "size": 123}}, "via"),
     "results": ([{"image_id": 1, "category_id": 1, "score": 0.5}], ""),
-    "Label Studio": ([{"id": 1, "data": {}, "annotations": []}], ""),
+    "Label Studio": ([{"id": 1, "data": {}, "annotations": []}], "label-studio"),
+    "Label Studio's tasks of old": ([{"id": 1, "data": {}, "completions": []}], "label-studio"),
+    "Label Studio's short json": (
+        [{"id": 1, "image": "a.jpg", "annotator": 1, "annotation_id": 1}],
+        "label-studio",
+    ),
     "Datumaro": ({"info": {}, "categories": {}, "items": []}, ""),
     "Supervisely": ({"description": "", "tags": [], "size": {}, "objects": []}, ""),
-    "Cityscapes": ({"imgHeight": 1, "imgWidth": 1, "objects": []}, ""),
-    "ISAT": ({"info": {"description": "ISAT"}, "objects": []}, ""),
-    "Segment Anything": ({"image": {}, "annotations": []}, ""),
+    "Cityscapes": ({"imgHeight": 1, "imgWidth": 1, "objects": []}, "cityscapes"),
+    "ISAT": ({"info": {"description": "ISAT"}, "objects": []}, "isat"),
+    "Segment Anything": ({"image": {}, "annotations": []}, "sam"),
     "Create ML": ([{"image": "a.jpg", "annotations": []}], ""),
     "GeoJSON": ({"type": "FeatureCollection", "features": []}, ""),
     "BDD": ({"frames": []}, ""),
-    "panoptic": ({"images": [], "annotations": [{"segments_info": []}], "categories": []}, ""),
+    "panoptic": ({"images": [], "annotations": [{"segments_info": []}], "categories": []}, "panoptic"),
     "CVAT": ('<?xml version="1.0" encoding="utf-8"?>\n<annotations>', ""),
     "VOC": ("<annotation>\n", "voc"),
-    "YOLO": ("0 0.5 0.5 0.1 0.25\n", "yolo-seg"),
+    "YOLO": ("0 0.5 0.5 0.1 0.25 0.3 0.3\n", "yolo-seg"),
+    "YOLO's boxes": ("0 0.5 0.5 0.1 0.25\n", "yolo"),
+    "Kaggle": ("ImageId,EncodedPixels\na.jpg,1 3\n", "rle-csv"),
+    "Kaggle with classes": ("ImageId_ClassId, EncodedPixels,Height\na.jpg_1,1 3,4\n", "rle-csv"),
 }
 
 
@@ -149,6 +157,23 @@ def test_files_of_other_tools_are_named(tool, tmp_path, capsys):
     )
     with pytest.raises(UserError, match="other.json"):
         prepare(path, tmp_path, tmp_path / "cache")
+
+
+def test_files_of_numpy_are_named(tmp_path, capsys):
+    """As Cellpose's are; what is in them is not looked at."""
+    path = tmp_path / "a_seg.npy"
+    np.save(path, {"masks": np.zeros((3, 4), np.uint16)}, allow_pickle=True)
+    assert command(["inspect", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"jaxmaskrcnn inspect: {path} is a file of NumPy, as Cellpose's")
+    assert "--format=cellpose" in said
+    with pytest.raises(UserError, match="--format=cellpose"):
+        prepare(path, tmp_path, tmp_path / "cache")
+
+
+def test_every_format_that_needs_it_is_named():
+    """A picture has no json that training could be given, and VOC's folders have their xml files."""
+    assert set(FORMATS) - {tool.format for tool in TOOLS} <= {"masks", "coco"}
 
 
 def test_the_formats_that_are_named_can_be_imported():

@@ -49,6 +49,9 @@ def decode_json(data: bytes, path: Path) -> str:
     try:
         return data.decode(json.detect_encoding(data), "surrogatepass")
     except UnicodeDecodeError as error:
+        tool = other_tool(data[:200].decode("latin1"))
+        if tool:
+            raise UserError(f"{path} {tool}.") from error
         raise UserError(
             f"{path} is not in UTF-8 (byte {error.start} is {data[error.start]:#04x}), and json does not say "
             f"which encoding it is in; save it as UTF-8: iconv -f ENCODING -t UTF-8 {path}."

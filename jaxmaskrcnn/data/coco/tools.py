@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+NPY = "\x93NUMPY"  # how a file of NumPy begins, each byte a character
+
 
 class Tool(NamedTuple):
     """A file that is not COCO json.
@@ -76,6 +78,14 @@ def _is_yolo(content) -> bool:
     return len(line) >= 5 and line[0].isdigit() and all(part.replace(".", "", 1).isdigit() for part in line)
 
 
+def _is_yolo_boxes(content) -> bool:
+    return _is_yolo(content) and len(content.strip().split("\n")[0].split()) == 5
+
+
+def _is_rle_csv(content) -> bool:
+    return isinstance(content, str) and "encodedpixels" in content.split("\n")[0].lower()
+
+
 def _is_panoptic(content) -> bool:
     return _has("annotations")(content) and _list_with("segments_info")(content["annotations"])
 
@@ -86,22 +96,21 @@ TOOLS = (
     Tool("has 'shapes', as labelme's files have", "labelme", "", _has("shapes")),
     Tool("holds regions as VGG Image Annotator writes them", "via", "", _is_via),
     Tool(
-        "is COCO's panoptic json, whose masks are pictures", "",
-        "give the instances json of the same images, or convert the pictures with --format=masks",
-        _is_panoptic,
+        "is COCO's panoptic json, whose masks are pictures", "panoptic", "", _is_panoptic,
     ),
     Tool(
         "is a list of results (image_id, category_id, score)", "",
         "give the annotations that they were made for",
         _list_with("image_id", "category_id", "score"),
     ),
-    Tool("is Label Studio's own json", "", f"{_EXPORT} (COCO)", _list_with("data", "annotations")),
-    Tool("is Label Studio's own json", "", f"{_EXPORT} (COCO)", _list_with("data", "completions")),
+    Tool("is Label Studio's own json", "label-studio", "", _list_with("data", "annotations")),
+    Tool("is Label Studio's own json", "label-studio", "", _list_with("data", "completions")),
+    Tool("is Label Studio's short json", "label-studio", "", _list_with("annotation_id", "annotator")),
     Tool("is Datumaro's json", "", f"{_EXPORT} (datum convert -f coco)", _has("items", "categories")),
     Tool("is Supervisely's json", "", _EXPORT, _has("size", "objects", "tags")),
-    Tool("holds Cityscapes' polygons", "", _EXPORT, _has("imgHeight", "imgWidth", "objects")),
-    Tool("is ISAT's json", "", f"{_EXPORT} (ISAT, Converter)", _has("info", "objects")),
-    Tool("is about one image, as Segment Anything's files are", "", _EXPORT, _has("image", "annotations")),
+    Tool("holds Cityscapes' polygons", "cityscapes", "", _has("imgHeight", "imgWidth", "objects")),
+    Tool("is ISAT's json", "isat", "", _has("info", "objects")),
+    Tool("is about one image, as Segment Anything's files are", "sam", "", _has("image", "annotations")),
     Tool("is Create ML's json, which has boxes alone", "", _EXPORT, _list_with("image", "annotations")),
     Tool(
         "is GeoJSON", "", "convert its coordinates to pixels and write COCO json", _has("features", "type")
@@ -109,5 +118,8 @@ TOOLS = (
     Tool("has 'frames', as BDD's and Scalabel's files have", "", _EXPORT, _has("frames")),
     Tool("is an xml file of CVAT", "", f"{_EXPORT} (COCO 1.0)", _is_cvat),
     Tool("is an xml file, as Pascal VOC has one for each image", "voc", "", _starts("<annotation>", "<?xml")),
+    Tool("is a csv of run lengths, as Kaggle has them", "rle-csv", "", _is_rle_csv),
+    Tool("is a file of NumPy, as Cellpose's _seg.npy are", "cellpose", "", _starts(NPY)),
+    Tool("holds lines of five numbers, as YOLO's boxes are", "yolo", "", _is_yolo_boxes),
     Tool("holds lines of numbers, as YOLO's labels are", "yolo-seg", "", _is_yolo),
 )  # fmt: skip
