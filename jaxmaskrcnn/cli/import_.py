@@ -121,9 +121,7 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[
         summaries = {}
         for path, content in contents.items():
             checked = AllProblems()
-            annotations = parse_annotations(
-                content, path, builder.folder.root, checked, masks=not builder.boxes_only
-            )
+            annotations = parse_annotations(content, path, builder.folder.root, checked, masks=builder.masks)
             if checked.found:
                 raise UserError(f"{checked.found[0].message}.")
             summaries[path] = statistics(annotations, make_table(annotations))
@@ -210,8 +208,7 @@ def _print_notes(builder: "Builder", output: Path) -> None:
         print(f"  left out        {count} of {shape_type}, which has no area (first: {first})")
     for note in builder.all_notes():
         print(f"  note            {note}")
-    boxes = ""
-    if builder.boxes_only:
-        boxes = " --boxes_only"
+    if not builder.masks:
         print("  boxes           and no masks: train a Faster R-CNN on them with --config.model.mask=none")
-    print(f"Look at them with: python -m jaxmaskrcnn inspect {output} --images={builder.folder.root}{boxes}")
+    more = "" if builder.masks else " --boxes_only"
+    print(f"Look at them with: python -m jaxmaskrcnn inspect {output} --images={builder.folder.root}{more}")

@@ -196,7 +196,8 @@ BAD = {
     "isat: no name": ("isat", isat([], name=3), "the name 3 in 'info'"),
     "isat: lost image": ("isat", isat([], name="gone.jpg"), "names the image 'gone.jpg'"),
     "isat: size": ("isat", isat([], width=41), "41 x 30"),
-    "isat: size 0": ("isat", isat([], height=0), "40 x 0"),
+    "isat: size 0": ("isat", isat([], height=0), "an image of 40 x 0 pixels"),
+    "isat: size as text": ("isat", isat([], width="wide"), "an image of 'wide' x 30 pixels"),
     "isat: text": ("isat", isat(["cat"]), "object 0 .None. is not an object"),
     "isat: far": ("isat", one_isat(segmentation=square(0, 0, 1e9, 5)), r"1e\+09, far from"),
     "isat: NaN": ("isat", one_isat(segmentation=square(0, 0, float("nan"), 5)), "the coordinate nan"),
@@ -224,6 +225,9 @@ BAD = {
     ),
     "panoptic: an id twice": (
         "panoptic", panoptic(categories=panoptic()["categories"] * 2), "an id of its own",
+    ),
+    "panoptic: stuff alone": (
+        "panoptic", panoptic(categories=panoptic()["categories"][2:]), "no class with 'isthing' 1",
     ),
     "panoptic: image id": (
         "panoptic", panoptic(annotations=[{"image_id": 7}]), "annotation 0 has the image_id 7",

@@ -238,6 +238,13 @@ def test_classes_apart_from_their_regions_and_short_exports(tmp_path, capsys):
     assert [n for _, n, _ in flat(run(tmp_path, path.parent, "label-studio"))] == ["cat"]
 
 
+def test_halves_of_characters_are_shown(tmp_path, capsys):
+    """json can hold them, and no terminal can."""
+    entry = task([{"type": "choices", "value": {}}, *polygons()[0]["annotations"][0]["result"]])
+    run(tmp_path, write(tmp_path / "set", [entry | {"id": "a\ud800"}]), "label-studio")
+    assert "first: " in (said := capsys.readouterr().out) and "task a\\ud800" in said
+
+
 def test_parts_by_fraction_and_names(tmp_path):
     tasks = []
     for i in range(5):
@@ -265,6 +272,7 @@ BAD = {
     "no result": ([{"id": 4, "data": {"image": "a.png"}, "annotations": [{}]}], "task 4 .* list 'result'"),
     "bad result": ([task([3])], "task 1 has a result that is not an object"),
     "no image": ([task([], "gone.png")], "names the image 'gone.png', which is not in"),
+    "no address": ([task([], "http://[::1/b")], "names the image 'http://.::1/b', which is not in"),
     "no image named": ([{"data": {"text": "hi"}, "annotations": [{"result": []}]}], "names no image"),
     "two images": (
         [{"data": {"left": "a.png", "right": "b.png"}, "annotations": [{"result": []}]}], "several images",
@@ -272,7 +280,7 @@ BAD = {
     "turned": (polygons(image_rotation=90), "turned by 90 degrees"),
     "another size": (polygons(original_width=41), "the image .* 40 x 30 .* 41 x 30|41 x 30"),
     "size 0": (polygons(original_width=0), "an image of 0 x 30"),
-    "size as text": (polygons(original_width="x"), "original_width"),
+    "size as text": (polygons(original_width="x"), "an image of 'x' x 30 pixels"),
     "two sizes": (
         [task([*polygons()[0]["annotations"][0]["result"],
                region("polygonlabels", {"points": []}, original_width=20)])],

@@ -56,8 +56,8 @@ class Builder:
         not_images: Files of the image folder that are not images to annotate, such as masks.
         notes: Sentences about choices that the user may not expect.
         splits: The part of the data set that an image belongs to, by file name, where the source says so.
-        boxes_only: Whether objects have boxes and no masks.
         pictures: Files to be written beside the json: images that the source holds inside of it.
+        masks: Whether every object needs a mask.
     """
 
     def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
@@ -69,7 +69,7 @@ class Builder:
         self.notes: list[str] = []
         self.splits: dict[str, str] = {}
         self.pictures: dict[Path, bytes] = {}
-        self.boxes_only = False
+        self.masks = True
         self._tally: dict[str, list] = {}
         self._images: dict[str, tuple[AnnotatedImage, list[_Entry]]] = {}
         self._from: dict[str, str] = {}
@@ -155,7 +155,7 @@ class Builder:
         if box is not None:
             entry["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
         try:
-            item = parse_object(entry, image[0], {0: 0}, masks=not self.boxes_only)
+            item = parse_object(entry, image[0], {0: 0}, masks=self.masks)
         except BadAnnotation as bad:
             self.problems.add(bad.reason, f"{place} {bad.found}")
             return
@@ -171,11 +171,11 @@ class Builder:
 
     def leave_out(self, shape_type: str, place: str) -> None:
         """Counts a shape that has no area, such as a point."""
-        self.left_out.setdefault(shape_type, [0, place])[0] += 1
+        self.left_out.setdefault(_printable(shape_type), [0, _printable(place)])[0] += 1
 
     def tally(self, what: str, place: str) -> None:
         """Counts what is unusual but read, or passed over, for one sentence at the end."""
-        self._tally.setdefault(what, [0, place])[0] += 1
+        self._tally.setdefault(_printable(what), [0, _printable(place)])[0] += 1
 
     def all_notes(self) -> list[str]:
         """The notes, and a sentence for each thing that was counted."""
@@ -255,6 +255,11 @@ def _extent(polygons: list) -> list[float] | None:
         return [min(xs), min(ys), max(xs), max(ys)]
     except (TypeError, ValueError):
         return None  # malformed; the checks of the object report it
+
+
+def _printable(text: str) -> str:
+    """A text of a source without the halves of characters that json can hold and no terminal can show."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _round(value: float) -> float:

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, read_indices, read_object
 from jaxmaskrcnn.data.importers.instance_ids import CITYSCAPES, Coding, add_coded
-from jaxmaskrcnn.data.importers.shapes import encode, encode_values, polygon
+from jaxmaskrcnn.data.importers.shapes import encode, encode_values, polygon, stated_size
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names", "split"})
@@ -119,16 +118,17 @@ def _image(path: Path, builder: Builder) -> Path:
 
 def _read_polygons(path: Path, part: str | None, names: list[str], builder: Builder) -> None:
     content = read_object(path)
-    height, width, objects = (content.get(key) for key in ("imgHeight", "imgWidth", "objects"))
+    objects = content.get("objects")
     if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
         raise UserError(f"{path} has no list 'objects'; give Cityscapes' json files of polygons.")
-    if not is_int(height) or not is_int(width) or min(height, width) <= 0:
-        raise UserError(f"{path} has the size {width!r} x {height!r}; correct imgWidth and imgHeight.")
+    size = stated_size(content.get("imgHeight"), content.get("imgWidth"), str(path))
+    if size is None:
+        raise UserError(f"{path} has no imgHeight and imgWidth; give Cityscapes' json files of polygons.")
     if part == "test" and {item.get("label") for item in objects if _is_text(item)} <= _WITHOUT_CONTENT:
         builder.tally("images of the test set, whose annotations are not public, are left out", str(path))
         return
-    image = builder.image(_image(path, builder), str(path), (height, width), part)
-    picture = Image.new("I", (width, height), 0)
+    image = builder.image(_image(path, builder), str(path), size, part)
+    picture = Image.new("I", size[::-1], 0)
     draw = ImageDraw.Draw(picture)
     painted: list[tuple[str, bool, str]] = []
     for i, item in enumerate(objects):
@@ -138,7 +138,7 @@ def _read_polygons(path: Path, part: str | None, names: list[str], builder: Buil
         if item.get("deleted") or item["label"] in _UNPAINTED:
             continue
         with builder.noting("bad polygon"):
-            flat = polygon(item.get("polygon"), place, (height, width))
+            flat = polygon(item.get("polygon"), place, size)
             if len(flat) < 6:
                 raise UserError(f"{place} has a polygon of {len(flat) // 2} points; give at least 3.")
             label, group = item["label"], False

@@ -6,12 +6,11 @@ Format: https://github.com/yatengLG/ISAT_with_segment_anything (``ISAT/annotatio
 from pathlib import Path
 from typing import Any
 
-from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.coco.values import flag
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
-from jaxmaskrcnn.data.importers.shapes import number, polygon
+from jaxmaskrcnn.data.importers.shapes import number, polygon, stated_size
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})
@@ -52,8 +51,7 @@ def _read_file(content: dict, path: Path, builder: Builder) -> None:
     name = info.get("name")
     if not isinstance(name, str):
         raise UserError(f"{path} has the name {name!r} in 'info'; give the name of the image file.")
-    height, width = info.get("height"), info.get("width")
-    size = (height, width) if is_int(height) and is_int(width) else None
+    size = stated_size(info.get("height"), info.get("width"), str(path))
     image = builder.image(builder.folder.find(name, str(path), near=path.parent), str(path), size)
     found: dict[Any, tuple[str, Any, bool, list, float]] = {}
     for i, item in enumerate(objects):

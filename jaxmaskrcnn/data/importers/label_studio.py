@@ -16,7 +16,7 @@ from jaxmaskrcnn.data.importers.brush_rle import decode_brush
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_json
 from jaxmaskrcnn.data.importers.label_studio_paths import find_image, image_name
-from jaxmaskrcnn.data.importers.shapes import check_near, ellipse, encode, number, polygon
+from jaxmaskrcnn.data.importers.shapes import check_near, ellipse, encode, number, polygon, stated_size
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})
@@ -150,21 +150,8 @@ def _regions(
                 f"{where} was drawn on an image that was turned by {turned} degrees (image_rotation); turn "
                 "the file itself, and draw it again."
             )
-        size = _size(entry, where)
+        size = stated_size(entry.get("original_height"), entry.get("original_width"), where)
         yield where, {**known["value"], "kind": known["kind"]}, size
-
-
-def _size(entry: dict, where: str) -> tuple[int, int] | None:
-    height, width = entry.get("original_height"), entry.get("original_width")
-    if height is None and width is None:
-        return None
-    sides = []
-    for side in (height, width):
-        whole = number(side, "an original_width or original_height of", where)
-        if whole != int(whole) or whole <= 0:
-            raise UserError(f"{where} has an image of {width} x {height} pixels; correct it.")
-        sides.append(int(whole))
-    return sides[0], sides[1]
 
 
 def _class(value: dict, where: str) -> Any:

@@ -42,7 +42,10 @@ def _path(text: str) -> str:
         return rest  # s3, gs, azure-blob: nothing is encoded
     if "?" not in text and not cloud:
         return text
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return text
     query = parse_qs(parts.query)
     if query.get("d"):  # /data/local-files/?d=folder/name.jpg
         return query["d"][0]

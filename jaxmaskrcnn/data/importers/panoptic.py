@@ -15,7 +15,7 @@ from PIL import Image
 from jaxmaskrcnn.data.coco.values import flag, whole_number
 from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
 from jaxmaskrcnn.data.importers.files import read_object
-from jaxmaskrcnn.data.importers.shapes import encode_values
+from jaxmaskrcnn.data.importers.shapes import encode_values, stated_size
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})
@@ -42,6 +42,10 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         raise UserError(f"{source} lacks 'images', 'annotations' or 'categories'; give COCO's panoptic json.")
     listed, annotations, categories = lists
     things = _things(categories, source)
+    if not any(things.values()):
+        raise UserError(
+            f"{source} has no class with 'isthing' 1, and stuff has no objects; give another json."
+        )
     if options.names is None:
         builder.names = check_distinct([name for name in things.values() if name], str(source))
     folder = source.with_suffix("")
@@ -90,11 +94,11 @@ def _read_one(
         raise UserError(f"{place} has no list 'segments_info'; give COCO's panoptic json.")
     picture = folder / Path(file.replace("\\", "/")).name
     numbers = _numbers(picture, place)
-    height, width = whole_number(listed.get("height")), whole_number(listed.get("width"))
-    if height is not None and width is not None and numbers.shape != (height, width):
+    size = stated_size(listed.get("height"), listed.get("width"), place)
+    if size is not None and numbers.shape != size:
         raise UserError(
-            f"{picture} is {numbers.shape[1]} x {numbers.shape[0]} pixels and its image {width} x {height}; "
-            "give the picture of this image."
+            f"{picture} is {numbers.shape[1]} x {numbers.shape[0]} pixels, and its image {size[1]} x "
+            f"{size[0]}; give the picture of this image."
         )
     path = builder.folder.find(name, place)
     if path.absolute() in pictures:

@@ -23,7 +23,7 @@ from jaxmaskrcnn.data.rle import uncompressed_to_counts
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names", "class_name"})
-_RUNS = re.compile(r"\d{1,12}(\s+\d{1,12})*")
+_RUNS = re.compile(r"\d{1,12}(\s+\d{1,12})*", re.ASCII)
 _NOTHING = ("", "-1", "nan", "NaN", "[]")
 _CLASSES = ("classid", "class", "label", "category", "categoryid", "class_id", "category_id")
 _LONGEST = 2**31 - 1  # characters of a cell; the csv module allows 131072 if it is not told

@@ -5,9 +5,9 @@ Format: https://github.com/facebookresearch/segment-anything#dataset
 
 from pathlib import Path
 
-from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.shapes import stated_size
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names", "class_name"})
@@ -41,10 +41,10 @@ def _read_file(content: dict, path: Path, builder: Builder, class_name: str) -> 
         raise UserError(
             f"{path} has no 'image' and no list 'annotations'; give Segment Anything's json files."
         )
-    name, height, width = (info.get(key) for key in ("file_name", "height", "width"))
+    name = info.get("file_name")
     if not isinstance(name, str):
         raise UserError(f"{path} has the file_name {name!r}; give the name of the image file.")
-    size = (height, width) if is_int(height) and is_int(width) else None
+    size = stated_size(info.get("height"), info.get("width"), str(path))
     image = builder.image(builder.folder.find(name, str(path), near=path.parent), str(path), size)
     for i, item in enumerate(annotations):
         place = f"{path}: annotation {item['id'] if isinstance(item, dict) and 'id' in item else i}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.data.rle import uncompressed_to_counts
 from jaxmaskrcnn.errors import UserError
 
@@ -163,6 +164,24 @@ def unite(parts: Sequence[list[float] | np.ndarray], height: int, width: int) ->
         rles += mask_utils.frPyObjects(polygons, height, width)
     whole = mask_utils.merge(rles)
     return {"size": [height, width], "counts": whole["counts"].decode("ascii")}
+
+
+def stated_size(height: Any, width: Any, place: str) -> tuple[int, int] | None:
+    """The height and width that a source gives; None if it gives neither.
+
+    Raises:
+        UserError: They are no whole numbers above 0.
+
+    Example:
+        >>> stated_size("30", 40.0, "x"), stated_size(None, None, "x")
+        ((30, 40), None)
+    """
+    if height is None and width is None:
+        return None
+    sides = whole_number(height), whole_number(width)
+    if sides[0] is None or sides[1] is None or min(sides[0], sides[1]) < 1:
+        raise UserError(f"{place} has an image of {width!r} x {height!r} pixels; correct its size.")
+    return sides[0], sides[1]
 
 
 def number(value: Any, field: str, place: str) -> float:

@@ -26,7 +26,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         options: ``names`` in the order of the class numbers; without them the yaml's are taken.
             ``split`` reads one part alone.
     """
-    builder.boxes_only = True
+    builder.masks = False
     yolo_seg.read_labels(source, builder, options, _add_box, masks=False)
 
 
