@@ -159,6 +159,7 @@ def test_a_mask_of_another_program(tmp_path):
         (brush(np.eye(8) > 0), "256 values and not of 6 x 8 x 4"),
         (brush(np.ones((8, 6), bool))[:-3], "cut off or damaged"),
         ([0, 0, 0, 192, *brush(np.ones((8, 6), bool))[4:8], 255], "cut off or damaged"),
+        ([0, 0, 0, 192, *bits_of([1, 2] * 97)[4:]], "cut off or damaged"),
         ([0, 0, 0, 192, 0b01111010, *brush(np.ones((8, 6), bool))[5:]], "16 bits a value"),
     ],
 )
@@ -197,6 +198,7 @@ def test_the_annotation_that_counts(tmp_path, capsys):
         "/data/upload/3/0123abcd-my_cells_1.png",
         "/data/upload/0123abcd-my_cells_1.png",
         "/data/local-files/?d=photos/my%20cells%20%231.png",
+        "/data/local-files/?d=photos/my%20cells%20%231.png&v=2",
         "s3://bucket/photos/my cells #1.png",
         "https://host/photos/my%20cells%20%231.png?X-Amz-Signature=1/2",
         "/tasks/7/presign/?fileuri=" + base64.b64encode(b"gs://bucket/my cells #1.png").decode(),
@@ -236,6 +238,16 @@ def test_classes_apart_from_their_regions_and_short_exports(tmp_path, capsys):
     annotation = {"id": 5, **whole.pop("annotations")[0], "task": whole}
     path.write_text(json.dumps(annotation))
     assert [n for _, n, _ in flat(run(tmp_path, path.parent, "label-studio"))] == ["cat"]
+
+
+def test_two_regions_of_one_id_are_two_objects(tmp_path):
+    """As scripts write them that copy regions."""
+    results = [
+        region("polygonlabels", {"points": percent(TRIANGLE)}, "cat", id="x"),
+        region("rectanglelabels", {"x": 0, "y": 0, "width": 50, "height": 50}, "dog", id="x"),
+    ]
+    path = write(tmp_path / "set", [task(results)])
+    assert [n for _, n, _ in flat(run(tmp_path, path, "label-studio"))] == ["cat", "dog"]
 
 
 def test_halves_of_characters_are_shown(tmp_path, capsys):

@@ -100,6 +100,11 @@ def test_columns_of_classes(header, first, second, tmp_path):
     np.testing.assert_array_equal(masks(content)["a.jpg", "4"], [TWO])
 
 
+def test_names_with_the_sign_between_image_and_class(tmp_path):
+    path = write(tmp_path / "set", f"ImageId_ClassId,EncodedPixels\na_1.jpg_4,{runs(ONE)}\n", ["a_1.jpg"])
+    assert [(f, n) for f, n, _ in flat(run(tmp_path, path, "rle-csv"))] == [("a_1.jpg", "4")]
+
+
 def test_attributes_of_imaterialist(tmp_path, capsys):
     rows = f"{SIZED},ClassId\na.jpg,{runs(ONE)},8,12,6\na.jpg,{runs(TWO)},8,12,6_1_3\n"
     content = run(tmp_path, write(tmp_path / "set", rows), "rle-csv")

@@ -46,7 +46,7 @@ def _add_box(words: list[str], place: str, image, names: list[str], builder: Bui
 
 
 def _corners(shares: list[float], place: str, height: int, width: int) -> list[float]:
-    """XYXY in pixels, cut at the border of the image.
+    """XYXY in pixels; the builder cuts it at the border of the image.
 
     Raises:
         UserError: The box has no area, or lies outside of the image.
@@ -59,5 +59,4 @@ def _corners(shares: list[float], place: str, height: int, width: int) -> list[f
             "1 is the image; divide x by the image's width and y by its height."
         )
     sides = (width, height)
-    corners = [share * side for pair in (low, high) for share, side in zip(pair, sides, strict=True)]
-    return [round(min(max(value, 0), sides[i % 2]), 4) for i, value in enumerate(corners)]
+    return [round(share * side, 4) for pair in (low, high) for share, side in zip(pair, sides, strict=True)]
