@@ -128,7 +128,7 @@ def _read_polygons(path: Path, part: str | None, names: list[str], builder: Buil
         builder.tally("images of the test set, whose annotations are not public, are left out", str(path))
         return
     image = builder.image(_image(path, builder), str(path), size, part)
-    picture = Image.new("I", size[::-1], 0)
+    picture = Image.new("I", (size[1], size[0]), 0)
     draw = ImageDraw.Draw(picture)
     painted: list[tuple[str, bool, str]] = []
     for i, item in enumerate(objects):

@@ -13,7 +13,7 @@ from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import read_indices
 from jaxmaskrcnn.data.importers.instance_ids import add_coded, coding
-from jaxmaskrcnn.data.importers.shapes import encode
+from jaxmaskrcnn.data.importers.shapes import encode, encode_values
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names", "class_name", "ids"})
@@ -101,9 +101,8 @@ def _read_whole(paths: list[Path], builder: Builder, options: Options) -> None:
             if options.ids is None:
                 _refuse_coded(found, path)
             single += found in ([1], [255])
-            for value in found:
-                place = f"{path}: value {value}"
-                builder.add(image, options.class_name, encode(values == value), place)
+            for value, rle in encode_values(values).items():
+                builder.add(image, options.class_name, rle, f"{path}: value {value}")
     if single:
         builder.notes.append(
             f"{single} of {len(paths)} pictures have a single value beside 0, which was taken for a single "

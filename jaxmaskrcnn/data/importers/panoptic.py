@@ -37,7 +37,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     if source.is_dir():
         raise UserError(f"{source} is a folder; give the panoptic json beside the folder of its pictures.")
     content = read_object(source)
-    lists = [content.get(key) for key in ("images", "annotations", "categories")]
+    lists: list[Any] = [content.get(key) for key in ("images", "annotations", "categories")]
     if not all(isinstance(entries, list) and all(isinstance(e, dict) for e in entries) for entries in lists):
         raise UserError(f"{source} lacks 'images', 'annotations' or 'categories'; give COCO's panoptic json.")
     listed, annotations, categories = lists
