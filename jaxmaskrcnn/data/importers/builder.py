@@ -164,9 +164,8 @@ class Builder:
             "iscrowd": int(crowd),
             "bbox": [_round(v) for v in (x0, y0, x1 - x0, y1 - y0)],
             "area": item.area,
+            "segmentation": segmentation,
         }
-        if segmentation is not None:
-            fields["segmentation"] = segmentation
         image[1].append(_Entry(class_name, fields))
 
     def leave_out(self, shape_type: str, place: str) -> None:
@@ -222,7 +221,7 @@ class Builder:
                         "id": len(annotations) + 1,
                         "image_id": number,
                         "category_id": ids[entry.class_name],
-                        **entry.fields,
+                        **{key: value for key, value in entry.fields.items() if value is not None},
                     }
                 )
         categories = [{"id": identity, "name": name} for name, identity in ids.items()]
@@ -233,6 +232,11 @@ class Builder:
         others = {path.absolute() for path in self.not_images}
         root = self.folder.root.absolute()
         return [n for n in self.folder.names() if n not in self._images and root / n not in others]
+
+
+def _printable(text: str) -> str:
+    """A text of a source without the halves of characters that json can hold and no terminal can show."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_distinct(names: Sequence[str], place: str) -> list[str]:
@@ -255,11 +259,6 @@ def _extent(polygons: list) -> list[float] | None:
         return [min(xs), min(ys), max(xs), max(ys)]
     except (TypeError, ValueError):
         return None  # malformed; the checks of the object report it
-
-
-def _printable(text: str) -> str:
-    """A text of a source without the halves of characters that json can hold and no terminal can show."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _round(value: float) -> float:

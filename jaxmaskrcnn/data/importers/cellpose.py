@@ -11,7 +11,7 @@ import numpy as np
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of
-from jaxmaskrcnn.data.importers.shapes import encode_values
+from jaxmaskrcnn.data.importers.numbered import encode_values
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.pickles.object_files import read_object_file
 

@@ -16,7 +16,9 @@ from PIL import Image, ImageDraw
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, read_indices, read_object
 from jaxmaskrcnn.data.importers.instance_ids import CITYSCAPES, Coding, add_coded
-from jaxmaskrcnn.data.importers.shapes import encode, encode_values, polygon, stated_size
+from jaxmaskrcnn.data.importers.numbered import encode_values
+from jaxmaskrcnn.data.importers.points import polygon, stated_size
+from jaxmaskrcnn.data.importers.shapes import encode
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names", "split"})

@@ -10,7 +10,8 @@ from jaxmaskrcnn.data.coco.values import flag
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
-from jaxmaskrcnn.data.importers.shapes import number, polygon, stated_size
+from jaxmaskrcnn.data.importers.points import polygon, stated_size
+from jaxmaskrcnn.data.importers.shapes import number
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})

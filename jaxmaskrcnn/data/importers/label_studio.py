@@ -16,7 +16,8 @@ from jaxmaskrcnn.data.importers.brush_rle import decode_brush
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_json
 from jaxmaskrcnn.data.importers.label_studio_paths import find_image, image_name
-from jaxmaskrcnn.data.importers.shapes import check_near, ellipse, encode, number, polygon, stated_size
+from jaxmaskrcnn.data.importers.points import check_near, polygon, stated_size
+from jaxmaskrcnn.data.importers.shapes import ellipse, encode, number
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})

@@ -13,7 +13,8 @@ from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import read_indices
 from jaxmaskrcnn.data.importers.instance_ids import add_coded, coding
-from jaxmaskrcnn.data.importers.shapes import encode, encode_values
+from jaxmaskrcnn.data.importers.numbered import encode_values
+from jaxmaskrcnn.data.importers.shapes import encode
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names", "class_name", "ids"})

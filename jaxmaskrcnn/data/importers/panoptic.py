@@ -15,7 +15,8 @@ from PIL import Image
 from jaxmaskrcnn.data.coco.values import flag, whole_number
 from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
 from jaxmaskrcnn.data.importers.files import read_object
-from jaxmaskrcnn.data.importers.shapes import encode_values, stated_size
+from jaxmaskrcnn.data.importers.numbered import encode_values
+from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
-from jaxmaskrcnn.data.importers.shapes import stated_size
+from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = frozenset({"names", "class_name"})

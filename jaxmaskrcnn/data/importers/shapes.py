@@ -10,59 +10,15 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from jaxmaskrcnn.data.coco.values import whole_number
-from jaxmaskrcnn.data.rle import uncompressed_to_counts
 from jaxmaskrcnn.errors import UserError
 
 _LARGEST = 1e7  # pixels
-_FAR = 10  # sides of the image; polygons that reach further cannot be drawn, and mean something else
 _DEVIATION = 0.05  # pixels by which a polygon may deviate from the curve that it approximates
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
     """The polygon of a rectangle given by two opposite corners."""
     return [x0, y0, x1, y0, x1, y1, x0, y1]
-
-
-def polygon(points: Any, place: str, size: tuple[int, int], percent: bool = False) -> list[float]:
-    """The polygon of a list of points.
-
-    Args:
-        points: Pairs of x and y.
-        place: Where they are, for messages.
-        size: Height and width of the image.
-        percent: Whether they are in percent of the image's sides, and not in pixels.
-
-    Raises:
-        UserError: They are no pairs of finite numbers, or lie far outside of the image.
-
-    Example:
-        >>> polygon([[0, 0], [50, 0], [50, 100]], "x", (32, 40), percent=True)
-        [0.0, 0.0, 20.0, 0.0, 20.0, 32.0]
-    """
-    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
-        raise UserError(f"{place} has no list of points, each x and y; draw it again.")
-    flat = [number(value, "the coordinate", place) for point in points for value in point]
-    height, width = size
-    if percent:
-        flat = [round(value * (width, height)[i % 2] / 100, 4) for i, value in enumerate(flat)]
-    check_near(flat, place, size)
-    return flat
-
-
-def check_near(flat: Sequence[float], place: str, size: tuple[int, int]) -> None:
-    """Refuses coordinates x, y, x, y, ... far outside of an image, which take all time or memory to draw.
-
-    Raises:
-        UserError: One is more than ten times the image's longer side away from it.
-    """
-    limit = _FAR * max(size)
-    for i, value in enumerate(flat):
-        if not -limit <= value <= limit + max(size):
-            raise UserError(
-                f"{place} has the {'xy'[i % 2]} coordinate {value:g}, far from its image of {size[1]} x "
-                f"{size[0]} pixels; correct it."
-            )
 
 
 def ellipse(
@@ -115,36 +71,6 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(side) for side in mask.shape], "counts": rle["counts"].decode("ascii")}
 
 
-def encode_values(values: np.ndarray) -> dict[int, dict[str, Any]]:
-    """Compressed RLE of the pixels of each value but 0, as `encode` gives it, in one pass over the picture.
-
-    Args:
-        values: Whole numbers [H, W].
-
-    Returns:
-        The RLE by value, in ascending order.
-
-    Example:
-        >>> list(encode_values(np.array([[0, 7], [2, 2]])))
-        [2, 7]
-    """
-    height, width = values.shape
-    flat = values.T.reshape(-1)
-    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])[: len(flat)])
-    ends = np.append(starts[1:], len(flat))
-    found = flat[starts]
-    order = np.argsort(found, kind="stable")
-    kinds, firsts = np.unique(found[order], return_index=True)
-    rles = {}
-    for kind, runs in zip(kinds.tolist(), np.split(order, firsts[1:]), strict=True):
-        if kind != 0:
-            edges = np.stack([starts[runs], ends[runs]], 1).reshape(-1)
-            counts = np.diff(edges, prepend=0, append=len(flat)).tolist()
-            encoded = uncompressed_to_counts(counts, height, width) or b""
-            rles[kind] = {"size": [height, width], "counts": encoded.decode("ascii")}
-    return rles
-
-
 def unite(parts: Sequence[list[float] | np.ndarray], height: int, width: int) -> list | dict[str, Any]:
     """Joins the parts of an object into one segmentation.
 
@@ -164,24 +90,6 @@ def unite(parts: Sequence[list[float] | np.ndarray], height: int, width: int) ->
         rles += mask_utils.frPyObjects(polygons, height, width)
     whole = mask_utils.merge(rles)
     return {"size": [height, width], "counts": whole["counts"].decode("ascii")}
-
-
-def stated_size(height: Any, width: Any, place: str) -> tuple[int, int] | None:
-    """The height and width that a source gives; None if it gives neither.
-
-    Raises:
-        UserError: They are no whole numbers above 0.
-
-    Example:
-        >>> stated_size("30", 40.0, "x"), stated_size(None, None, "x")
-        ((30, 40), None)
-    """
-    if height is None and width is None:
-        return None
-    sides = whole_number(height), whole_number(width)
-    if sides[0] is None or sides[1] is None or min(sides[0], sides[1]) < 1:
-        raise UserError(f"{place} has an image of {width!r} x {height!r} pixels; correct its size.")
-    return sides[0], sides[1]
 
 
 def number(value: Any, field: str, place: str) -> float:

@@ -14,12 +14,13 @@ from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
 from jaxmaskrcnn.data.importers.files import read_text
 from jaxmaskrcnn.errors import UserError
 
+# Takes a line's words and place, the image, the names of the classes, and the builder.
+AddLine = Callable[[list[str], str, Any, list[str], Builder], None]
+
 OPTIONS = frozenset({"names", "split"})
 _DESCRIPTIONS = ("data.yaml", "dataset.yaml", "data.yml")
 _BEYOND = 0.01  # share of the image's side by which a point may lie outside it
 _NOT_LABELS = ("classes.txt", "readme.txt", "requirements.txt")
-# Takes a line's words and place, the image, the names of the classes, and the builder.
-AddLine = Callable[[list[str], str, Any, list[str], Builder], None]
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
