@@ -67,6 +67,19 @@ def test_boxes_a_little_over_the_border_are_cut(tmp_path):
     np.testing.assert_allclose(found, [[0, 0, 12, 20], [30, 20, 10, 10]], atol=1e-3)
 
 
+@pytest.mark.parametrize("form", ["[{}]", "{{0: {}}}", "{{'0': {}}}", "\n- {}"])
+@pytest.mark.parametrize("name", ["no", "Yes", "null", "1.50", "0x10", "2026-02-30", "1_000", "12:30"])
+def test_names_are_what_is_written(name, form, tmp_path):
+    """yaml takes some words for something else than a text."""
+    root = write(tmp_path / "set", [line(0, 2, 3, 12, 20)], yaml=f"names: {form.format(name)}\n")
+    assert [c["name"] for c in run(tmp_path, root, "yolo")["categories"]] == [name]
+
+
+def test_brackets_without_end_are_one_sentence(tmp_path, capsys):
+    root = write(tmp_path / "set", [line(0, 2, 3, 12, 20)], yaml="names: " + "[" * 20000)
+    assert re.search("nested too deeply|not valid yaml", refused(tmp_path, capsys, root, "yolo"))
+
+
 def test_parts(tmp_path):
     for part, name in (("train", "a"), ("train", "b"), ("val", "c")):
         root = write(tmp_path / "set", [line(0, 2, 3, 12, 20)], part, name)

@@ -221,7 +221,10 @@ def _description(source: Path) -> Path | None:
 
 def _yaml(path: Path) -> dict:
     try:
-        content = yaml.safe_load(read_text(path))
+        # All values as they are written: a class may be called "no", "1.50" or "2026-02-30".
+        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply; correct it.") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid yaml ({' '.join(str(error).split())}); correct it.") from error
     return content if isinstance(content, dict) else {}
