@@ -240,6 +240,16 @@ def test_classes_apart_from_their_regions_and_short_exports(tmp_path, capsys):
     assert [n for _, n, _ in flat(run(tmp_path, path.parent, "label-studio"))] == ["cat"]
 
 
+def test_one_class_for_regions_without_labels(tmp_path):
+    """As the controls Brush and Polygon make them."""
+    apart = {"id": "x", "type": "brush", "value": {"format": "rle", "rle": brush(drawn(TRIANGLE))}}
+    both = [apart, region("polygonlabels", {"points": percent(TRIANGLE)}, "cat")]
+    path = write(tmp_path / "set", [task(both)])
+    content = run(tmp_path, path, "label-studio", "--class_name=cell")
+    assert [n for _, n, _ in flat(content)] == ["cell", "cell"]
+    np.testing.assert_array_equal(masks(content)["a.png", "cell"][0], drawn(TRIANGLE))
+
+
 def test_two_regions_of_one_id_are_two_objects(tmp_path):
     """As scripts write them that copy regions."""
     results = [

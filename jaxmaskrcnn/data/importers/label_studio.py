@@ -20,7 +20,7 @@ from jaxmaskrcnn.data.importers.points import check_near, polygon, stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, encode, number
 from jaxmaskrcnn.errors import UserError
 
-OPTIONS = frozenset({"names"})
+OPTIONS = frozenset({"names", "class_name"})
 _NO_AREA = ("keypointlabels", "keypoint", "vectorlabels", "vector")
 _REGIONS = ("polygon", "rectangle", "ellipse", "brush", "bitmask")  # with "labels" after it or without
 
@@ -38,15 +38,14 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     Args:
         source: The json, or a folder of them.
         builder: Collects the images and objects.
-        options: Unused; every importer takes it.
+        options: ``class_name`` is the class of all objects; without it, each has that of its labels.
     """
-    del options
     for path in json_files(source):
         with builder.noting("bad file"):
             seen: set[Any] = set()
             for place, task in _tasks(read_json(path), path, alone=source.is_file()):
                 with builder.noting("bad task"):
-                    _read_task(task, place, seen, path, builder)
+                    _read_task(task, place, seen, path, builder, options.class_name)
 
 
 def _tasks(content: Any, path: Path, alone: bool) -> Iterator[tuple[str, dict]]:
@@ -65,7 +64,9 @@ def _tasks(content: Any, path: Path, alone: bool) -> Iterator[tuple[str, dict]]:
         yield place, task
 
 
-def _read_task(task: dict, place: str, seen: set, path: Path, builder: Builder) -> None:
+def _read_task(
+    task: dict, place: str, seen: set, path: Path, builder: Builder, class_name: str | None
+) -> None:
     if isinstance(task.get("data"), dict):
         data, results = task["data"], _results(task, place, builder)
         if results is None:
@@ -87,7 +88,7 @@ def _read_task(task: dict, place: str, seen: set, path: Path, builder: Builder) 
     for where, value, _ in regions:
         with builder.noting("bad region"):
             size = (image[0].height, image[0].width)
-            builder.add(image, _class(value, where), _segmentation(value, where, size), where)
+            builder.add(image, class_name or _class(value, where), _segmentation(value, where, size), where)
 
 
 def _results(task: dict, place: str, builder: Builder) -> list | None:
