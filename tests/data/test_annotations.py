@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from data_helpers import annotation, content, encode, write
+from data_helpers import TRIANGLE, annotation, content, encode, write
 
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.rle import check_counts, decode_masks
@@ -45,6 +45,14 @@ BAD_ANNOTATIONS = {
     "list as image id": ({"image_id": [1]}, "unknown image", r"image_id \[1\]"),
 }
 
+# Drawing them would take hours or crash.
+FAR_POLYGONS = [
+    [[0, 0, 1e9, 0, 1e9, 1e9]],
+    [[0, 0, -3e8, 1, 5, 5]],
+    [[0, 0, 10**14, 1, 5, 5]],
+    [*TRIANGLE, [0, 0, 5, 1e8, 5, 5]],
+]
+
 # The same for objects without a mask, which otherwise says where the object is.
 BAD_BOXES = {
     "zero-width box": ({"bbox": [2, 2, 0, 5]}, "bad box", "width 0 and height 5"),
@@ -67,6 +75,15 @@ def test_bad_box_without_a_mask_stops_or_is_left_out(case, tmp_path):
     assert "annotation 7 of image 1 (1.png)" in str(caught.value)
     source = prepare(path, images, tmp_path / "cache", "skip", masks=False)
     assert source.skipped == {reason: 1} and source[0].annotation_ids.tolist() == [1, 8]
+
+
+@pytest.mark.parametrize("polygons", FAR_POLYGONS)
+def test_polygons_far_outside_are_not_drawn(polygons, tmp_path):
+    path, images = write(tmp_path, content([annotation(), annotation(7, segmentation=polygons)]))
+    with pytest.raises(UserError, match="annotation 7 .* with the coordinate .*, which lies far"):
+        prepare(path, images, tmp_path / "cache")
+    source = prepare(path, images, tmp_path / "cache", "skip")
+    assert source.skipped == {"bad polygon": 1} and source[0].annotation_ids.tolist() == [1]
 
 
 @pytest.mark.parametrize("case", BAD_ANNOTATIONS)

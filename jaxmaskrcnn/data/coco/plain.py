@@ -12,6 +12,7 @@ from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.data.coco.fit import BORDER, FITS, iou
 from jaxmaskrcnn.data.coco.packing import Packed, unpacked
+from jaxmaskrcnn.data.fields.polygons import FARTHEST
 from jaxmaskrcnn.data.rle import mask_areas, polygons_to_counts
 
 _NUMBERS = {int, float}
@@ -107,5 +108,7 @@ def _is_plain(value: Any) -> bool:
         if type(ring) is not list or len(ring) < 6 or len(ring) % 2:
             return False
         if not set(map(type, ring)) <= _NUMBERS or not abs(sum(ring)) < 1e15:
+            return False
+        if max(ring) > FARTHEST or min(ring) < -FARTHEST:
             return False
     return True

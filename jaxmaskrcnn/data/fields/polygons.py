@@ -16,6 +16,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Targets
 
 _FEWEST = 16  # vertex slots
+FARTHEST = 1e6  # pixels; drawing takes time in proportion to the length of the outline
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Polygons(Field):
         value = entry.get("segmentation")
         if not isinstance(value, list) or not value:
             return {"polygons": ""}
-        _check_annotation(value)
+        check_polygons(value)
         return {"polygons": json.dumps(value)}
 
     @classmethod
@@ -171,7 +172,16 @@ def _checked(objects, image: TargetImage) -> list:
     return objects
 
 
-def _check_annotation(polygons: list) -> None:
+def check_polygons(polygons: list) -> None:
+    """Checks the polygons of an object before they are drawn; pycocotools trusts its input.
+
+    Args:
+        polygons: A json's list of polygons, each ``x, y, x, y, ...`` in pixels.
+
+    Raises:
+        BadAnnotation: One is no list of finite numbers, has fewer than three points, or reaches millions of
+            pixels beyond any image.
+    """
     for polygon in polygons:
         if not isinstance(polygon, list):
             raise BadAnnotation(
@@ -192,6 +202,13 @@ def _check_annotation(polygons: list) -> None:
             raise BadAnnotation(
                 "bad polygon",
                 f"has a polygon of {len(polygon) // 2} points; give at least 3 or remove it",
+            )
+        farthest = max(polygon, key=abs)
+        if abs(farthest) > FARTHEST:
+            raise BadAnnotation(
+                "bad polygon",
+                f"has a polygon with the coordinate {farthest:g}, which lies far outside of any image; "
+                "correct or remove it",
             )
 
 
