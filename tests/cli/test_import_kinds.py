@@ -13,6 +13,7 @@ from other_formats import (
     SIZES,
     THINGS,
     labelme_file,
+    labelme_mask,
     labelme_shape,
     masks_of,
     rasterise,
@@ -359,6 +360,16 @@ def test_huge_circles(radius, tmp_path, capsys):
     np.testing.assert_array_equal(mask, wanted)
     with pytest.raises(UserError, match="radius of"):
         ellipse(0, 0, 1e12, 1e12, size=(32, 40))
+
+
+def test_polygons_far_outside_are_not_drawn(tmp_path, capsys):
+    """Alone, and in a group with a mask, which are drawn together."""
+    far = labelme_shape("cat", [[0, 0], [1e9, 0], [1e9, 1e9]], group=1)
+    mask = labelme_mask(np.ones((4, 5), bool), 3, 2, "cat") | {"group_id": 1}
+    for shapes in ([far], [mask, far]):
+        folder = write_one(write_images(tmp_path / "set"), shapes)
+        assert run(tmp_path, folder, "labelme") == 2
+        assert "has a polygon with the coordinate 1e+09, which lies far outside" in capsys.readouterr().err
 
 
 # -- VIA 3

@@ -7,7 +7,7 @@ the place that it comes from. Problems are collected, so that the user sees all 
 import collections
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from jaxmaskrcnn.data.coco.annotations import AllProblems
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, parse_object
 from jaxmaskrcnn.data.images import check_header, decode_image, upright_size
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
+from jaxmaskrcnn.data.importers.texts import is_text, printable
 from jaxmaskrcnn.errors import UserError
 
 
@@ -29,6 +30,9 @@ class Options(NamedTuple):
         class_attribute: Region attribute that holds the class.
         split: Name of a list of images, or of one of the parts that the source is divided into.
         ids: How the values of instance pictures hold the class.
+        crowd: What annotations marked as crowd are: one of `CROWD`; None is "ignore".
+        rename: New names of classes by their old ones.
+        boxes_only: Whether objects need no masks.
     """
 
     names: Sequence[str] | None = None
@@ -36,6 +40,9 @@ class Options(NamedTuple):
     class_attribute: str | None = None
     split: str | None = None
     ids: str | None = None
+    crowd: str | None = None
+    rename: Mapping[str, str] | None = None
+    boxes_only: bool = False
 
 
 class _Entry(NamedTuple):
@@ -136,18 +143,8 @@ class Builder:
             box: XYXY in pixels; None takes the extent of the polygons or the mask.
             crowd: Whether it is a region of many objects.
         """
-        if not isinstance(class_name, str) or not class_name.strip():
-            self.problems.add(
-                "no class", f"{place} has the class {class_name!r}; give every object the name of a class"
-            )
-            return
-        class_name = class_name.strip()
-        if self.names is not None and class_name not in self.names:
-            self.problems.add(
-                "unknown class",
-                f"{place} has the class {class_name!r}, which is not among the names; add it to them, or "
-                "correct the annotation",
-            )
+        name = self._class(class_name, place)
+        if name is None:
             return
         entry = {"id": 0, "category_id": 0, "segmentation": segmentation}
         if box is None and isinstance(segmentation, list):
@@ -166,19 +163,52 @@ class Builder:
             "area": item.area,
             "segmentation": segmentation,
         }
-        image[1].append(_Entry(class_name, fields))
+        image[1].append(_Entry(name, fields))
+
+    def keep(
+        self, image: tuple[AnnotatedImage, list[_Entry]], class_name: str, fields: dict[str, Any], place: str
+    ) -> None:
+        """Adds an object that training's reader has checked already.
+
+        Args:
+            image: As returned by `image`.
+            class_name: Class of the object.
+            fields: Its entry in the json but for the ids.
+            place: Where it is, for messages.
+        """
+        name = self._class(class_name, place)
+        if name is not None:
+            image[1].append(_Entry(name, fields))
+
+    def _class(self, name: Any, place: str) -> str | None:
+        """The name of a class, or None if it cannot be used, which is noted as a problem."""
+        if not isinstance(name, str) or not name.strip() or not is_text(name):
+            self.problems.add(
+                "no class", f"{place} has the class {name!r}; give every object the name of a class"
+            )
+            return None
+        name = name.strip()
+        if self.names is not None and name not in self.names:
+            self.problems.add(
+                "unknown class",
+                f"{place} has the class {name!r}, which is not among the names; add it to them, or "
+                "correct the annotation",
+            )
+            return None
+        return name
 
     def leave_out(self, shape_type: str, place: str) -> None:
         """Counts a shape that has no area, such as a point."""
-        self.left_out.setdefault(_printable(shape_type), [0, _printable(place)])[0] += 1
+        self.left_out.setdefault(printable(shape_type), [0, printable(place)])[0] += 1
 
     def tally(self, what: str, place: str) -> None:
         """Counts what is unusual but read, or passed over, for one sentence at the end."""
-        self._tally.setdefault(_printable(what), [0, _printable(place)])[0] += 1
+        self._tally.setdefault(printable(what), [0, printable(place)])[0] += 1
 
     def all_notes(self) -> list[str]:
         """The notes, and a sentence for each thing that was counted."""
-        return self.notes + [f"{n} {what} (first: {place})" for what, (n, place) in self._tally.items()]
+        tallied = [f"{n} {what} (first: {place})" for what, (n, place) in self._tally.items()]
+        return [printable(note) for note in self.notes + tallied]
 
     def picture(self, name: str, data: bytes, place: str) -> tuple[Path, tuple[int, int]]:
         """Notes an image that the source holds inside of it; it is written together with the json.
@@ -210,6 +240,9 @@ class Builder:
         """The COCO json. Ids count from 1: images by file name, classes in their order."""
         used = {entry.class_name for _, entries in self._images.values() for entry in entries}
         names = sorted(used) if self.names is None else self.names
+        for name in names:
+            if not is_text(name):
+                raise UserError(f"There is a class {name!r}, which is no text; give it another name.")
         ids = {name: i + 1 for i, name in enumerate(names)}
         images, annotations = [], []
         for number, name in enumerate(sorted(self._images), 1):
@@ -232,11 +265,6 @@ class Builder:
         others = {path.absolute() for path in self.not_images}
         root = self.folder.root.absolute()
         return [n for n in self.folder.names() if n not in self._images and root / n not in others]
-
-
-def _printable(text: str) -> str:
-    """A text of a source without the halves of characters that json can hold and no terminal can show."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def check_distinct(names: Sequence[str], place: str) -> list[str]:

@@ -62,7 +62,7 @@ def read_xml(path: Path) -> ElementTree.Element:
         UserError: The file cannot be read or is not xml.
     """
     try:
-        return ElementTree.fromstring(read_text(path).encode())
+        return ElementTree.fromstring(read_text(path))  # a text, so that a wrong encoding= does no harm
     except ElementTree.ParseError as error:
         raise UserError(f"{path} is not valid xml ({error}); export it again.") from error
 

@@ -157,7 +157,7 @@ def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> li
         return rectangle(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
     if shape_type == "circle":  # the centre, and a point on the circle
         radius = math.hypot(x1 - x0, y1 - y0)
-        return ellipse(x0, y0, radius, radius, size=size)
+        return ellipse(x0, y0, radius, radius, size=size, place=place)
     return _mask(shape.get("mask"), (round(x0), round(y0), round(x1), round(y1)), place, size)
 
 

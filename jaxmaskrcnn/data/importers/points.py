@@ -3,7 +3,7 @@
 Shape legend: H, W height and width of the image in pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxmaskrcnn.data.coco.values import whole_number
@@ -29,14 +29,36 @@ def polygon(points: Any, place: str, size: tuple[int, int], percent: bool = Fals
         >>> polygon([[0, 0], [50, 0], [50, 100]], "x", (32, 40), percent=True)
         [0.0, 0.0, 20.0, 0.0, 20.0, 32.0]
     """
-    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
-        raise UserError(f"{place} has no list of points, each x and y; draw it again.")
-    flat = [number(value, "the coordinate", place) for point in points for value in point]
+    flat = flat_points(points, place)
     height, width = size
     if percent:
         flat = [round(value * (width, height)[i % 2] / 100, 4) for i, value in enumerate(flat)]
     check_near(flat, place, size)
     return flat
+
+
+def flat_points(points: Any, place: str) -> list[float]:
+    """A json's list of points ``[x, y]`` as one flat list.
+
+    Raises:
+        UserError: It is something else, or a coordinate is no finite number.
+
+    Example:
+        >>> flat_points([[1, 2], [3.5, 4]], "a.json")
+        [1, 2, 3.5, 4]
+    """
+    if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
+        raise UserError(f"{place} has no list of points, each x and y; draw it again.")
+    return numbers((value for point in points for value in point), place)
+
+
+def numbers(values: Iterable[Any], place: str) -> list[float]:
+    """A json's coordinates.
+
+    Raises:
+        UserError: One is no finite number.
+    """
+    return [number(value, "the coordinate", place) for value in values]
 
 
 def check_near(flat: Sequence[float], place: str, size: tuple[int, int]) -> None:

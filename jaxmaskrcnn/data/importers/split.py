@@ -1,11 +1,16 @@
 """Divides an imported data set into parts, by image."""
 
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from jaxmaskrcnn.errors import UserError
 
 PARTS = ("train", "val", "test")
+NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
 
 
 def fractions_of(text: str | None) -> list[float] | None:
@@ -35,6 +40,39 @@ def fractions_of(text: str | None) -> list[float] | None:
             "0.8,0.2."
         )
     return shares
+
+
+def part_of(name: str) -> str:
+    """The part that a subset or folder of some name is; its name as a file name can have it.
+
+    Example:
+        >>> part_of("Valid"), part_of("train"), part_of("day 1/rain")
+        ('val', 'train', 'day_1_rain')
+    """
+    return NAMES.get(name.strip().lower()) or re.sub(r"[^\w.-]+", "_", name.strip()).strip("._")
+
+
+def chosen_part(split: str | None, parts: Iterable[str | None], source: object) -> str | None:
+    """The part of a source that ``--split`` names, or None for all.
+
+    Args:
+        split: The option.
+        parts: The parts that there are.
+        source: The source, for messages.
+
+    Raises:
+        UserError: There is no such part.
+    """
+    if split is None:
+        return None
+    there = list(dict.fromkeys(part for part in parts if part))
+    wanted = part_of(split)
+    if wanted not in there:
+        raise UserError(
+            f"{source} has no part {split!r}; --split is one of those there are "
+            f"({', '.join(there[:20]) or 'none'}), or fractions such as 0.8,0.2."
+        )
+    return wanted
 
 
 def divide(content: dict[str, list], fractions: Sequence[float], seed: int) -> dict[str, dict[str, list]]:

@@ -119,10 +119,10 @@ def _polygon(shape: Any, place: str, size: tuple[int, int], builder: Builder) ->
             x, y = value("x"), value("y")
             return rectangle(x, y, x + value("width"), y + value("height"))
         case "circle":
-            return ellipse(value("cx"), value("cy"), value("r"), value("r"), size=size)
+            return ellipse(value("cx"), value("cy"), value("r"), value("r"), size=size, place=place)
         case "ellipse":
             angle = value("theta") if "theta" in shape else 0.0  # radians; older versions have none
-            return ellipse(value("cx"), value("cy"), value("rx"), value("ry"), angle, size)
+            return ellipse(value("cx"), value("cy"), value("rx"), value("ry"), angle, size, place)
         case other:
             builder.leave_out(f"shape {other!r}", place)
             return None

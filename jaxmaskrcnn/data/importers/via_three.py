@@ -96,9 +96,9 @@ def _polygon(points: Any, place: str, size: tuple[int, int], builder: Builder) -
         case 2, [x, y, width, height]:
             return rectangle(x, y, x + width, y + height)
         case 3, [x, y, radius]:
-            return ellipse(x, y, radius, radius, size=size)
+            return ellipse(x, y, radius, radius, size=size, place=place)
         case 4, [x, y, rx, ry]:
-            return ellipse(x, y, rx, ry, size=size)
+            return ellipse(x, y, rx, ry, size=size, place=place)
         case 7, _:
             return values
         case ((1 | 5 | 6 | 8 | 9), _):

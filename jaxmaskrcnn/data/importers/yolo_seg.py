@@ -12,6 +12,7 @@ import yaml
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
 from jaxmaskrcnn.data.importers.files import read_text
+from jaxmaskrcnn.data.importers.split import NAMES
 from jaxmaskrcnn.errors import UserError
 
 # Takes a line's words and place, the image, the names of the classes, and the builder.
@@ -21,7 +22,6 @@ OPTIONS = frozenset({"names", "split"})
 _DESCRIPTIONS = ("data.yaml", "dataset.yaml", "data.yml")
 _BEYOND = 0.01  # share of the image's side by which a point may lie outside it
 _NOT_LABELS = ("classes.txt", "readme.txt", "requirements.txt")
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def images(source: Path) -> Path:
@@ -74,7 +74,7 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
     pictures = {_key(Path(name)): name for name in builder.folder.names()}
     parts = _parts(found, [*labels, *pictures])
     if options.split is not None:
-        wanted = _PARTS.get(options.split, options.split)
+        wanted = NAMES.get(options.split, options.split)
         if wanted not in parts.values():
             there = ", ".join(dict.fromkeys(parts.values())) or "none"
             raise UserError(
@@ -137,7 +137,7 @@ def _parts(description: Path | None, keys: list[str]) -> dict[str, str]:
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text.strip():
                 found |= dict.fromkeys(_named(text, description, keys) - found.keys(), part)
-    return found or {key: _PARTS[key.split("/")[0]] for key in keys if key.split("/")[0] in _PARTS}
+    return found or {key: NAMES[key.split("/")[0]] for key in keys if key.split("/")[0] in NAMES}
 
 
 def _named(text: str, description: Path | None, keys: list[str]) -> set[str]:
