@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMATS = (
     "labelme", "via", "yolo-seg", "yolo", "voc", "masks",
     "label-studio", "cityscapes", "rle-csv", "cellpose", "isat", "sam", "panoptic",
-    "cvat",
+    "cvat", "supervisely",
 )  # fmt: skip
 _FEW = 5  # problems of a kind that are printed; the others are counted
 _MOST_NAMES = 20
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--split",
         help="fractions such as 0.8,0.2 (train, val): one json each, divided by image; or a list (voc) or "
-        "part (yolo, yolo-seg, cityscapes, cvat) of the source, such as train",
+        "part (yolo, yolo-seg, cityscapes, cvat, supervisely) of the source, such as train",
     )
     add("--split_seed", type=int, default=0, help="another number divides the images in another way")
     add(
