@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxmaskrcnn.data.coco.reading import CROWD
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import write_json
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 FORMATS = (
     "labelme", "via", "yolo-seg", "yolo", "voc", "masks",
     "label-studio", "cityscapes", "rle-csv", "cellpose", "isat", "sam", "panoptic",
-    "cvat", "supervisely",
+    "coco", "cvat", "datumaro", "supervisely",
 )  # fmt: skip
 _FEW = 5  # problems of a kind that are printed; the others are counted
 _MOST_NAMES = 20
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--split",
         help="fractions such as 0.8,0.2 (train, val): one json each, divided by image; or a list (voc) or "
-        "part (yolo, yolo-seg, cityscapes, cvat, supervisely) of the source, such as train",
+        "part (yolo, yolo-seg, cityscapes, coco, cvat, datumaro, supervisely) of the source, such as train",
     )
     add("--split_seed", type=int, default=0, help="another number divides the images in another way")
     add(
@@ -45,6 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("plain", "cityscapes", "kitti", "mapillary", "mots"),
         help="masks: how values hold the class and the number of an object",
     )
+    add(
+        "--crowd", choices=CROWD,
+        help="coco, datumaro: what annotations marked as crowd are: regions that are not learned (ignore, as "
+        "it is by default), objects, or nothing (drop)",
+    )  # fmt: skip
+    add(
+        "--rename",
+        help="coco: new names of classes: old:new,old:new or a file with one a line; two classes of one name "
+        "become one",
+    )
+    add("--boxes_only", action="store_true", help="coco: for a model without a mask head: no masks needed")
     add(
         "--on_error", choices=("stop", "skip"), default="stop",
         help="if there are problems: write nothing, or leave out what cannot be used",
@@ -86,6 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
     for key, noun in (("images", "images"), ("annotations", "objects")):
         if not content[key]:
             raise UserError(f"{source} holds no {noun} that can be used; correct the files.")
+    if all(entry["iscrowd"] for entry in content["annotations"]):
+        fix = "if they are objects, set --crowd=objects" if "crowd" in module.OPTIONS else "give objects"
+        count = len(content["annotations"])
+        raise UserError(
+            f"{source} has no object to learn: all {count} annotations are crowd regions "
+            f"('iscrowd': 1); {fix}."
+        )
 
     if fractions is not None:
         parts = divide(content, fractions, arguments.split_seed)
@@ -159,7 +178,28 @@ def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
         texts = read_text(path).splitlines() if path.is_file() else given["names"].split(",")
         names = [text.strip() for text in texts if text.strip() or not path.is_file()]
         given["names"] = check_distinct(names, "--names")
+    if "rename" in given:
+        given["rename"] = _renamed(given["rename"])
     return Options(**given)
+
+
+def _renamed(text: str) -> dict[str, str]:
+    """The new names of classes by their old ones."""
+    from jaxmaskrcnn.data.importers.files import read_text
+
+    path = Path(text)
+    lines = read_text(path).splitlines() if path.is_file() else text.split(",")
+    pairs: dict[str, str] = {}
+    for line in lines:
+        if path.is_file() and not line.strip():
+            continue
+        old, colon, new = (word.strip() for word in line.partition(":"))
+        if not colon or not old or not new or ":" in new:
+            raise UserError(f"--rename has {line.strip()!r}; give the old and the new name as old:new.")
+        if old in pairs:
+            raise UserError(f"--rename has {old!r} twice; give it one new name.")
+        pairs[old] = new
+    return pairs
 
 
 def _stop_or_report(found: "list[Problem]", on_error: str, source: Path) -> None:

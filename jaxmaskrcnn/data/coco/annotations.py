@@ -226,5 +226,6 @@ def _boxes_only(entries: list[dict], path: Path) -> str | None:
         return None
     return (
         f"{path}: all {boxes} objects are boxes without masks, and a Mask R-CNN learns masks; add "
-        "segmentations, or train a Faster R-CNN with --config.model.mask=none (inspect has --boxes_only)"
+        "segmentations, or train a Faster R-CNN with --config.model.mask=none (inspect and import have "
+        "--boxes_only)"
     )

@@ -10,7 +10,7 @@ _MOSTLY = 0.5  # share of a class's annotations that are crowd regions, above wh
 
 _FIX = (
     "if they are objects, set data.crowd to objects (--config.data.crowd=objects in training, "
-    "--crowd=objects of inspect, evaluate and report)"
+    "--crowd=objects of inspect, evaluate, report and import --format=coco)"
 )
 
 

@@ -47,7 +47,7 @@ class FileNames:
             entry: Of the json's 'images'.
         """
         name = entry.get("file_name")
-        if isinstance(name, str) and name and self._is_file(name):
+        if isinstance(name, str) and name and self.is_file(name):
             return Found(name)
         best = Found(None)
         for written in written_names(entry):
@@ -57,7 +57,8 @@ class FileNames:
             best = found if found.candidates else best
         return best
 
-    def _is_file(self, name: str) -> bool:
+    def is_file(self, name: str) -> bool:
+        """Whether a path, as it is written, leads from the folder to a file."""
         try:
             return (self.root / name).is_file()
         except (OSError, ValueError):  # too long, or with a character that no path has
