@@ -14,7 +14,7 @@ from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
 from jaxmaskrcnn.training.loop import train
 from jaxmaskrcnn.training.run_config import model_section
-from jaxmaskrcnn.training.setup import check_run, make_setup
+from jaxmaskrcnn.training.setup import make_setup
 
 
 def tiny_config(cache, architecture=None, **changes) -> Config:
@@ -80,7 +80,7 @@ def run_tiny(config, workdir, *, model=None, around_step=None, **parts):
         around_step: Called with the real step, which is not compiled yet; returns what is run in its place.
         **parts: Fields of the setup.
     """
-    check_run(config)
+    config.check()
     with Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
         setup = make_setup(config, Path(workdir), resuming=checkpoints.latest is not None, model=model)
         setup = dataclasses.replace(setup, **parts)

@@ -5,7 +5,14 @@ A `ModelConfig` is a tree of frozen parts; a `Config` is a run. Settings have do
 imports JAX.
 """
 
-from jaxmaskrcnn.config.backbones import BackboneConfig, FPNConfig, Level, NeckConfig, ResNetConfig
+from jaxmaskrcnn.config.backbones import (
+    BackboneConfig,
+    FPNConfig,
+    Level,
+    NeckConfig,
+    RegNetConfig,
+    ResNetConfig,
+)
 from jaxmaskrcnn.config.heads import (
     AnchorConfig,
     BoxConfig,
@@ -15,6 +22,7 @@ from jaxmaskrcnn.config.heads import (
     MaskConfig,
     PoolConfig,
     RegionConfig,
+    Res5Config,
     RPNConfig,
     TrunkConfig,
 )
@@ -26,6 +34,7 @@ from jaxmaskrcnn.config.model import (
     ModelConfig,
     PixelConfig,
 )
+from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.run import (
     Config,
     DataConfig,
@@ -57,10 +66,13 @@ __all__ = [
     "ModelSection",
     "NeckConfig",
     "OptimizerConfig",
+    "Part",
     "PixelConfig",
     "PoolConfig",
     "RPNConfig",
+    "RegNetConfig",
     "RegionConfig",
+    "Res5Config",
     "ResNetConfig",
     "ShapesConfig",
     "TrainConfig",

@@ -12,9 +12,29 @@ import math
 from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Range
+from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Range, Rule, ascending
 
 Norm = Literal["none", "bn", "gn"]
+GROUPS = 32  # of group norm, in all libraries
+
+
+def check_groups(norm: str, channels: int, setting: str) -> None:
+    """Check that group norm can divide a layer's channels.
+
+    Args:
+        norm: The layer's norm.
+        channels: The number of its channels.
+        setting: Names them in the message.
+
+    Raises:
+        ConfigError: The norm is "gn" and the channels are not a multiple of 32.
+    """
+    if norm == "gn" and channels % GROUPS:
+        raise ConfigError(
+            f"{setting} is {channels}, which the {GROUPS} groups of norm 'gn' do not divide; give a multiple "
+            f"of {GROUPS}, or another norm."
+        )
 
 
 class Level(NamedTuple):
@@ -38,14 +58,16 @@ class Level(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneConfig(Part):
-    """Base class of backbones; the classes below are its kinds.
+    """Base class of backbones; the classes below are its kinds, and so are yours (docs/modules.md).
 
     Attributes:
         kind: Its name in files and on command lines.
         module: The class that it builds, as "package.module:Class".
-        names: The module with its arrays' names in other libraries' files.
+        names: The module with its arrays' names in other libraries' files; a backbone that no other library
+            has needs none.
     """
 
+    required: ClassVar[tuple[str, ...]] = ("levels",)
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
@@ -53,7 +75,7 @@ class BackboneConfig(Part):
     @property
     def levels(self) -> tuple[Level, ...]:
         """The feature maps that it returns, finest first."""
-        raise TypeError(f"{type(self).__name__} does not define its feature maps; give it `levels`.")
+        raise NotImplementedError
 
 
 STAGE_BLOCKS = {
@@ -85,13 +107,32 @@ class ResNetConfig(BackboneConfig):
     norm: Literal["frozen_bn", "bn", "bn_eval", "gn"] = "frozen_bn"  # bn_eval: fixed statistics
     norm_epsilon: NotNegative = 1e-5
     freeze_at: Literal[0, 1, 2, 3, 4, 5] = 2  # 0: nothing; 1: the stem; 2: the first stage too; ...
-    outputs: tuple[Literal[2, 3, 4, 5], ...] = (2, 3, 4, 5)  # returned maps: C2 to C5, or C4
+    # returned maps: C2 to C5, or C4
+    outputs: Annotated[
+        tuple[Literal[2, 3, 4, 5], ...],
+        Rule(
+            lambda x: bool(x) and ascending(x), "some of the numbers 2 to 5, ascending, separated by commas"
+        ),
+    ] = (2, 3, 4, 5)
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.outputs or list(self.outputs) != sorted(set(self.outputs)):
-            raise ConfigError(
-                f"ResNetConfig.outputs is {self.outputs!r}; give some of the numbers 2 to 5, ascending."
+        check_groups(self.norm, self.width, "ResNetConfig.width")
+        if self.depth < 50:
+            return  # these have no bottlenecks
+        for number in range(2, 6):
+            width = self.width * 2 ** (number - 2)
+            channels = width * self.width_per_group // 64 * self.groups  # of the 3x3 convolutions
+            if not channels:
+                raise ConfigError(
+                    f"ResNetConfig.width_per_group is {self.width_per_group} and width {self.width}, which "
+                    "leaves no channel for a group; give a width_per_group of at least "
+                    f"{-(-64 // self.width)}."
+                )
+            check_groups(
+                self.norm,
+                channels,
+                "The number of channels that ResNetConfig's width, width_per_group and groups give",
             )
 
     def stage(self, number: int) -> Level:
@@ -142,7 +183,7 @@ class RegNetConfig(BackboneConfig):
     w0: Count = 96
     wa: NotNegative = 38.65
     wm: Annotated[float, Range(1, more=True)] = 2.43
-    depth: Count = 23  # blocks of all stages
+    depth: Annotated[int, Range(1, 1000)] = 23  # blocks of all stages
     group_width: Count = 40  # channels of a group of the 3x3 convolutions
     squeeze_ratio: Fraction = 0.0  # RegNetY: 0.25, of a block's input channels; 0: no squeeze-and-excitation
     stem: Count = 32
@@ -152,10 +193,16 @@ class RegNetConfig(BackboneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.stages) != 4:
+        try:
+            count = len(self.stages)
+        except OverflowError:
             raise ConfigError(
-                f"RegNetConfig's w0, wa, wm and depth give {len(self.stages)} stages; choose numbers that "
-                "give 4."
+                f"RegNetConfig.wa is {self.wa:g}, which gives widths that no array can have; give a smaller "
+                "one."
+            ) from None
+        if count != 4:
+            raise ConfigError(
+                f"RegNetConfig's w0, wa, wm and depth give {count} stages; choose numbers that give 4."
             )
 
     @property
@@ -185,13 +232,14 @@ class RegNetConfig(BackboneConfig):
 class NeckConfig(Part):
     """Base class of necks; the classes below are its kinds. Attributes as in `BackboneConfig`."""
 
+    required: ClassVar[tuple[str, ...]] = ("levels",)
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
     def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return its feature maps for those of a backbone, finest first."""
-        raise TypeError(f"{type(self).__name__} does not define its feature maps; give it `levels`.")
+        raise NotImplementedError
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return the leading feature maps, from which regions are pooled."""
@@ -213,9 +261,23 @@ class FPNConfig(NeckConfig):
     channels: Count = 256
     norm: Norm = "none"
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_groups(self.norm, self.channels, "FPNConfig.channels")
+
     def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Return P2 to P6 for C2 to C5."""
+        """Return P2 to P6 for C2 to C5.
+
+        Raises:
+            ConfigError: A map does not have twice the stride of the one before.
+        """
         strides = [level.stride for level in backbone]
+        if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
+            raise ConfigError(
+                "ModelConfig.neck is 'fpn', but the backbone returns maps with the strides "
+                f"{', '.join(map(str, strides))}; a pyramid needs consecutive ones, each twice the one "
+                "before (backbone.outputs of a ResNet)."
+            )
         return tuple(Level(stride, self.channels) for stride in (*strides, 2 * strides[-1]))
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:

@@ -6,10 +6,11 @@ The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
 # No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from jaxmaskrcnn.config.backbones import BackboneConfig, Norm, ResNetConfig
-from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive, Whole
+from jaxmaskrcnn.config.backbones import BackboneConfig, Norm, ResNetConfig, check_groups
+from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
 
 DeltaClamp = Literal["max", "both"]  # limits of dw and dh: the upper one only, or both
 
@@ -135,6 +136,15 @@ class RPNConfig(Part):
     loss_count: Literal["sampled", "constant"] = "sampled"  # constant: batch_size * images
     loss: BoxLossConfig = BoxLossConfig()
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.background_iou > self.foreground_iou:
+            raise ConfigError(
+                f"RPNConfig.background_iou is {self.background_iou:g} and foreground_iou "
+                f"{self.foreground_iou:g}; give a background_iou that is not above foreground_iou, as an "
+                "anchor is one or the other."
+            )
+
 
 # -- regions of interest
 
@@ -174,17 +184,22 @@ class TrunkConfig(Part):
             the backbone's, and called as ``trunk(regions, mask, train)``.
     """
 
+    required: ClassVar[tuple[str, ...]] = ("channels", "side")
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
     def channels(self, backbone: BackboneConfig) -> int:
         """Return the channels of its output."""
-        raise TypeError(f"{type(self).__name__} does not define its output channels; give it `channels`.")
+        raise NotImplementedError
+
+    def channels_in(self, backbone: BackboneConfig) -> int:
+        """Return the channels of its input: those of the backbone's last feature map."""
+        return backbone.levels[-1].channels
 
     def side(self, size: int) -> int:
         """Return the side of its output for regions with sides of ``size``."""
-        raise TypeError(f"{type(self).__name__} does not define its output size; give it `side`.")
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,7 +259,15 @@ class BoxConfig(Part):
     class_agnostic: bool = False
     delta_clamp: DeltaClamp = "max"
     loss: BoxLossConfig = BoxLossConfig()
-    stages: tuple[BoxStageConfig, ...] = (BoxStageConfig(),)
+    stages: Annotated[
+        tuple[BoxStageConfig, ...],
+        Rule(bool, "one or more BoxStageConfig, whose settings are box.stages.0.*"),
+    ] = (BoxStageConfig(),)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.convs:
+            check_groups(self.norm, self.conv_dim, "BoxConfig.conv_dim")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,3 +284,8 @@ class MaskConfig(Part):
     class_agnostic: bool = False
     # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
     targets: Literal["soft", "threshold", "polygon"] = "soft"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.convs:
+            check_groups(self.norm, self.dim, "MaskConfig.dim")

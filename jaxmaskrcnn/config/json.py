@@ -5,13 +5,14 @@ import json
 from typing import Any
 
 from jaxmaskrcnn.config.model import ModelConfig
-from jaxmaskrcnn.config.paths import part_classes
+from jaxmaskrcnn.config.parts import default_part, part_classes
 from jaxmaskrcnn.config.version1 import from_flat
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
 FORMAT_VERSION = 2  # 1 had 81 flat fields, see version1.py
 _FORMAT_NAME = "jaxmaskrcnn model"
+_IMPORT = "import"  # beside "kind": the module that has to be imported for a part of that kind
 
 
 def config_to_json(config: ModelConfig) -> str:
@@ -49,7 +50,8 @@ def describe(config: ModelConfig) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Convert parts to dictionaries, each with its kind if it has one."""
+    """Convert parts to dictionaries, each with its kind if it has one, and a part of another package with the
+    module in which its class is."""
     if isinstance(value, Category):
         return value._asdict()
     if isinstance(value, tuple):
@@ -57,8 +59,11 @@ def _plain(value: Any) -> Any:
     if not dataclasses.is_dataclass(value):
         return value
     fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    kind = getattr(value, "kind", None)
-    return fields if kind is None else {"kind": kind, **fields}
+    kind, module = getattr(value, "kind", None), type(value).__module__
+    if kind is None:
+        return fields
+    own = module.split(".")[0] == __name__.split(".")[0]
+    return {"kind": kind, **fields} if own else {"kind": kind, _IMPORT: module, **fields}
 
 
 def parse(text: str | bytes, source: str) -> dict[str, Any]:
@@ -88,7 +93,9 @@ def to_config(content: dict[str, Any], source: str) -> ModelConfig:
             values = dict(values)
             categories = _categories(values.pop("categories", ()))
             return ModelConfig().replace({**from_flat(values), "categories": categories})
-        return _part(ModelConfig(), {**values, "categories": _categories(values.get("categories", ()))}, "")
+        return _build_part(
+            ModelConfig(), {**values, "categories": _categories(values.get("categories", ()))}, ""
+        )
     except UserError as error:  # before ValueError, its base class
         raise UserError(f"{source}: {error}") from None
     except (TypeError, KeyError, AttributeError, ValueError) as error:
@@ -99,16 +106,16 @@ def _categories(values: Any) -> tuple[Category, ...]:
     return tuple(Category(c["id"], c["name"]) for c in values)
 
 
-def _part(default: Any, values: dict[str, Any], place: str) -> Any:
+def _build_part(default: Any, values: dict[str, Any], place: str) -> Any:
     """Build a part from plain values; missing fields have defaults, which match the previous behaviour."""
     fields = {field.name: field for field in dataclasses.fields(default)}
-    unknown = sorted(set(values) - {*fields, "kind"})
+    unknown = sorted(set(values) - {*fields, "kind", _IMPORT})
     if unknown:
         names = ", ".join(place + name for name in unknown)
         raise UserError(f"it has settings unknown to this release: {names}; update jaxmaskrcnn.")
     changes = {}
     for name, value in values.items():
-        if name == "kind":
+        if name in ("kind", _IMPORT):
             continue
         now = getattr(default, name)
         if isinstance(value, dict):
@@ -116,13 +123,26 @@ def _part(default: Any, values: dict[str, Any], place: str) -> Any:
             if kinds:
                 kind = value.get("kind", next(iter(kinds)))
                 if kind not in kinds:
-                    raise UserError(
-                        f"{place}{name} is a {kind!r}, unknown to this release; update jaxmaskrcnn."
-                    )
-                now = now if isinstance(now, kinds[kind]) else kinds[kind]()
-            changes[name] = _part(now, value, f"{place}{name}.")
+                    raise UserError(_unknown_kind(f"{place}{name}", kind, value.get(_IMPORT)))
+                now = now if type(now) is kinds[kind] else default_part(kinds[kind])
+            changes[name] = _build_part(now, value, f"{place}{name}.")
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            changes[name] = tuple(_part(now[0], item, f"{place}{name}.") for item in value)
+            changes[name] = tuple(_build_part(now[0], item, f"{place}{name}.") for item in value)
         else:
             changes[name] = value
     return dataclasses.replace(default, **changes)
+
+
+def _unknown_kind(place: str, kind: Any, module: Any) -> str:
+    """Return a sentence about a kind of part that is not known, and about how it comes to be known."""
+    if not isinstance(module, str):
+        return f"{place} is a {kind!r}, unknown to this release; update jaxmaskrcnn."
+    if module == "__main__":
+        return (
+            f"{place} is a {kind!r}, whose class was in the script that saved the model; put the class into "
+            "a module and import that first (for a command: --import=MODULE)."
+        )
+    return (
+        f"{place} is a {kind!r}, whose class is in the module {module}; import that first (for a command: "
+        f"--import={module})."
+    )

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from jaxmaskrcnn.config import paths
-from jaxmaskrcnn.config.backbones import BackboneConfig, FPNConfig, Level, NeckConfig, ResNetConfig
+from jaxmaskrcnn.config.backbones import (
+    BackboneConfig,
+    FPNConfig,
+    Level,
+    NeckConfig,
+    ResNetConfig,
+    check_groups,
+)
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     Classes,
@@ -21,7 +28,16 @@ from jaxmaskrcnn.config.heads import (
     RPNConfig,
     TrunkConfig,
 )
-from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Part, Positive, Range
+from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.values import (
+    ConfigError,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Range,
+    shown,
+)
 from jaxmaskrcnn.structures import Category
 
 
@@ -111,7 +127,7 @@ class InputConfig(Part):
 class DetectionConfig(Part):
     """From head outputs to the final detections (`models/detections.py`, `inference/postprocess.py`)."""
 
-    score_threshold: float = 0.05
+    score_threshold: Fraction = 0.05
     nms_threshold: NotNegative = 0.5
     per_image: Count = 100
     min_side: NotNegative = 1e-2  # 0: no limit
@@ -176,6 +192,15 @@ class ModelConfig(Part):
                 f"ModelConfig.categories names {len(self.categories)} classes but num_classes is "
                 f"{self.num_classes}; give one category for each class, or none."
             )
+        _check_levels(self.backbone, self.backbone.levels)
+        if self.neck is not None:
+            _check_levels(self.neck, self.levels)
+        self._check_proposals()
+        if self.trunk is not None:
+            self._check_trunk()
+
+    def _check_proposals(self) -> None:
+        """Check that the region proposal network fits the levels."""
         sizes, levels = self.rpn.anchors.sizes, self.levels
         if len(sizes) != len(levels):
             strides = ", ".join(str(level.stride) for level in levels)
@@ -183,13 +208,31 @@ class ModelConfig(Part):
                 f"ModelConfig.rpn.anchors.sizes has {len(sizes)} entries, but there are {len(levels)} "
                 f"levels, with the strides {strides}; give one entry for each."
             )
-        if self.trunk is not None:
-            self.trunk.channels(self.backbone)  # Refuses a backbone that it cannot follow.
-            if self.mask is not None and self.mask.pool != self.box.pool:
-                raise ConfigError(
-                    "ModelConfig.mask.pool and box.pool differ, but with a trunk the heads share the regions "
-                    "that are pooled; give both the same values."
-                )
+        channels = [level.channels for level in levels]
+        if len(set(channels)) > 1:
+            raise ConfigError(
+                f"ModelConfig.neck is {self.neck and self.neck.kind!r}, and the levels have "
+                f"{', '.join(map(str, channels))} channels, but one region proposal network reads them all; "
+                "add a neck such as 'fpn', or a backbone with one output."
+            )
+        check_groups(self.rpn.norm, channels[0], "The number of channels that ModelConfig.rpn reads")
+
+    def _check_trunk(self) -> None:
+        """Check that the regions fit the trunk, and the heads each other."""
+        assert self.trunk is not None
+        self.trunk.channels(self.backbone)  # Refuses a backbone that it cannot follow.
+        given, needed = self.pooled_levels[0].channels, self.trunk.channels_in(self.backbone)
+        if given != needed:
+            raise ConfigError(
+                f"ModelConfig.trunk is {self.trunk.kind!r}, which needs the backbone's {needed} channels, "
+                f"but with the neck {self.neck and self.neck.kind!r} the regions have {given}; set neck to "
+                "None, or trunk."
+            )
+        if self.mask is not None and self.mask.pool != self.box.pool:
+            raise ConfigError(
+                "ModelConfig.mask.pool and box.pool differ, but with a trunk the heads share the regions "
+                "that are pooled; give both the same values."
+            )
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -267,6 +310,26 @@ class ModelConfig(Part):
             The copy.
 
         Raises:
-            ConfigError: There is no such setting, or its value is not allowed.
+            ConfigError: There is no such setting, its value is not allowed, or it is given twice.
         """
-        return paths.replace(self, {**(changes or {}), **fields})
+        if changes is None:
+            changes = {}
+        twice = [name for name in fields if isinstance(changes, Mapping) and name in changes]
+        if twice:
+            name = twice[0]
+            raise ConfigError(
+                f"{name} is given as {shown(changes[name])} and as {shown(fields[name])}; give it once."
+            )
+        return paths.replace(
+            self, {**changes, **fields} if fields and isinstance(changes, Mapping) else changes
+        )
+
+
+def _check_levels(part: Part, levels: Any) -> None:
+    """Check the feature maps that a part says to return, as classes outside of this package may err."""
+    fine = isinstance(levels, tuple) and bool(levels) and all(isinstance(level, Level) for level in levels)
+    if not fine or not all(isinstance(x, int) and x > 0 for level in levels for x in level):
+        raise ConfigError(
+            f"{type(part).__name__}.levels is {shown(levels)}; return a tuple with a Level(stride, channels) "
+            "for each feature map, finest first."
+        )

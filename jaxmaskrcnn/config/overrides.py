@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxmaskrcnn.config import paths
+from jaxmaskrcnn.config.parts import default_part, part_classes
 from jaxmaskrcnn.config.run import Config
 from jaxmaskrcnn.config.values import ConfigError, parse
 from jaxmaskrcnn.errors import UserError
+
+_FLAG = "--config."
 
 
 def override(config: Config, arguments: Sequence[str]) -> Config:
@@ -38,8 +41,13 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
             architecture[name] = text
         else:
             _set(config, path, text)
-    if architecture:
-        config.model.architecture = _architecture(config.model.architecture, architecture)
+    try:
+        if architecture:
+            config.model.architecture = _architecture(config.model.architecture, architecture)
+        config.check()
+    except ConfigError as error:
+        # What does not go together is named by its class or section; a single setting by its flag.
+        raise UserError(str(error) if _FLAG in str(error) else f"--config: {error}") from None
     return config
 
 
@@ -54,7 +62,7 @@ def _pairs(config: Config, arguments: Sequence[str]) -> list[tuple[str, str]]:
         path, text = found.groups()
         if text is None:
             if not rest or rest[0].startswith("--"):
-                raise UserError(f"--config.{path} has no value; give --config.{path}=VALUE.")
+                raise UserError(f"{_FLAG}{path} has no value; give {_FLAG}{path}=VALUE.")
             text = rest.pop(0)
         pairs.append((path, text))
     return pairs
@@ -64,12 +72,13 @@ def _meant(config: Config, argument: str) -> str:
     """Suggest what was meant by an unknown argument."""
     flag = argument.split("=")[0]
     # On a command line, settings of the architecture follow "model." directly.
-    names = [f"--config.{path}".replace(".architecture.", ".") for path, _, _ in paths.settings(config)]
+    names = [f"{_FLAG}{path}".replace(".architecture.", ".") for path, _, _ in paths.settings(config)]
     close = difflib.get_close_matches(flag, names, n=1, cutoff=0.8) if flag.startswith("-") else []
     return f"did you mean {close[0]}?" if close else "see --help."
 
 
 def _set(config: Config, path: str, text: str) -> None:
+    """Give a setting outside of the architecture the value of a text."""
     place, _, name = path.rpartition(".")
     try:
         owner = paths.get_path(config, place) if place else config
@@ -78,68 +87,78 @@ def _set(config: Config, path: str, text: str) -> None:
         raise UserError(_unknown(config, path)) from None
     if dataclasses.is_dataclass(getattr(owner, name)):
         raise UserError(_section(path))
-    setattr(owner, name, parse(text, expected, f"config.{path}"))
+    value = parse(text, expected, f"{_FLAG}{path}")
+    try:
+        setattr(owner, name, value)
+    except ConfigError as error:  # its message begins with the path
+        raise UserError(f"{_FLAG}{error}") from None
 
 
 def _section(path: str) -> str:
-    return f"config.{path} is a section; set one of its fields, --config.{path}.FIELD=VALUE."
+    return f"{_FLAG}{path} is a section; set one of its fields, {_FLAG}{path}.FIELD=VALUE."
 
 
 def _architecture(model: Any, texts: dict[str, str]) -> Any:
     """Return a model's configuration with settings from texts, which are changed together."""
     changes: dict[str, Any] = {}
-    parts: dict[str, Any] = {}  # those that replace the model's, by their place
-    for path, text in sorted(texts.items(), key=lambda item: not _is_part(model, item[0])):
-        if _is_part(model, path):
+    chosen: dict[str, Any] = {}  # the parts that the texts put in the places of the model's
+    for path, text in sorted(texts.items(), key=lambda item: not _holds_part(model, item[0])):
+        if path == "categories":
+            raise UserError(
+                f"{_FLAG}model.categories cannot be set, as a run has the categories of its training "
+                f"annotations; rename them there, or make all objects one class by {_FLAG}data.class_name."
+            )
+        if _holds_part(model, path):
             changes[path] = {"true": True, "false": False}.get(text.lower(), text)
             place = path.removesuffix(".kind")
-            parts[place] = _part(model, place, changes[path])
+            chosen[place] = _part_of_choice(model, place, changes[path])
             continue
-        place = next((place for place in parts if path.startswith(f"{place}.")), None)
-        if place is not None and parts[place] is None:
+        place = next((place for place in chosen if path.startswith(f"{place}.")), None)
+        if place is not None and chosen[place] is None:
             changes[path] = text  # refused by `replace`: there is no such part
             continue
-        owner, rest = (model, path) if place is None else (parts[place], path.removeprefix(f"{place}."))
+        owner, rest = (model, path) if place is None else (chosen[place], path.removeprefix(f"{place}."))
         try:
             expected = paths.type_of(owner, rest)
-        except ConfigError as error:
-            raise UserError(f"config.model: {error}") from None
+        except ConfigError:
+            changes[path] = text  # refused by `replace`, whose message has the flag
+            continue
         if dataclasses.is_dataclass(expected):
             raise UserError(_section(f"model.{path}"))
-        changes[path] = parse(text, expected, f"config.model.{path}")
-    return model.replace(changes)
+        changes[path] = parse(text, expected, f"{_FLAG}model.{path}")
+    return paths.replace(model, changes, f"{_FLAG}model.")
 
 
-def _part(model: Any, place: str, value: str | bool) -> Any:
-    """Return the part of a kind, or None where there is to be none; the present one for an unknown kind."""
-    now, classes = paths.get_path(model, place), paths.part_classes(paths.type_of(model, place))
-    if value is False or (isinstance(value, str) and value.lower() == "none"):
+def _part_of_choice(model: Any, place: str, choice: str | bool) -> Any:
+    """Return the part of a kind, or None for no part; the present one for a kind that does not exist."""
+    now, classes = paths.get_path(model, place), part_classes(paths.type_of(model, place))
+    if choice is False or (isinstance(choice, str) and choice.lower() == "none"):
         return None
-    kind = classes.get(value) if isinstance(value, str) else None
+    kind = classes.get(choice) if isinstance(choice, str) else None
     if kind is None or type(now) is kind:
-        return now if now is not None else next(iter(classes.values()))()
-    return kind()
+        return now if now is not None else default_part(next(iter(classes.values())))
+    return default_part(kind)
 
 
-def _is_part(model: Any, path: str) -> bool:
-    if path.endswith(".kind"):
-        return True
+def _holds_part(model: Any, path: str) -> bool:
+    """Return whether a path leads to a field for a part that has kinds, or to the kind itself."""
     try:
-        return bool(paths.part_classes(paths.type_of(model, path)))
+        return bool(part_classes(paths.type_of(model, path.removesuffix(".kind"))))
     except ConfigError:
         return False
 
 
 def _unknown(config: Config, path: str) -> str:
+    """Return a sentence about a setting outside of the architecture that does not exist."""
     sections = [field.name for field in dataclasses.fields(config)]
     section, _, name = path.partition(".")
     if section in sections and name:
-        return paths.unknown(getattr(config, section), name, f"config.{section}.")
+        return paths.unknown(getattr(config, section), name, f"{_FLAG}{section}.")
     known = [name.replace(".architecture.", ".") for name, _, _ in paths.settings(config)]
     last = path.rsplit(".", 1)[-1]
     close = [name for name in known if name.rsplit(".", 1)[-1] == last][:3]
     close = close or difflib.get_close_matches(path, known, n=3, cutoff=0.7)
-    hint = f"did you mean {' or '.join(f'config.{name}' for name in close)}?" if close else (
+    hint = f"did you mean {' or '.join(f'{_FLAG}{name}' for name in close)}?" if close else (
         f"the sections are {', '.join(sections)}."
     )  # fmt: skip
-    return f"There is no setting config.{path}; {hint}"
+    return f"There is no setting {_FLAG}{path}; {hint}"

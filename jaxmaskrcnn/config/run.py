@@ -6,110 +6,237 @@ The model of a run is a `ModelSection`: a frozen `ModelConfig`, and the source o
 # No `from __future__ import annotations` here: the command line reads the field types.
 
 import dataclasses
+from typing import Annotated, Any, ClassVar, Literal
 
+from jaxmaskrcnn.config.groups import parse_groups
 from jaxmaskrcnn.config.model import ModelConfig
+from jaxmaskrcnn.config.paths import unknown
+from jaxmaskrcnn.config.values import (
+    ConfigError,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Range,
+    Rule,
+    Whole,
+    ascending,
+    checked,
+)
+
+BelowOne = Annotated[float, Range(0, 1, less=True)]
+
+
+class Section:
+    """Base class of a run's settings; checks the type and range of every value that a field is given.
+
+    Fields that depend on each other are checked when the run begins, since they are set one after the other.
+
+    Raises:
+        ConfigError: There is no such field, or it cannot hold the value; the message has the setting's path.
+
+    Example:
+        >>> try:
+        ...     DataConfig().flip = 7
+        ... except jmr.ConfigError as error:
+        ...     print(error)
+        data.flip is 7; give a number from 0 to 1.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every section is a dataclass
+    place: ClassVar[str] = ""  # the path of the section, with a dot at its end
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        if name not in fields:
+            raise ConfigError(unknown(self, name, self.place))
+        object.__setattr__(self, name, checked(value, fields[name].type, f"{self.place}{name}"))
 
 
 @dataclasses.dataclass(kw_only=True)
-class ShapesConfig:
+class ShapesConfig(Section):
     """The generated data set of ``data/shapes.py``."""
 
-    train_images: int = 1000
-    eval_images: int = 200
-    size: int = 128  # height and width in pixels
-    seed: int = 0
+    place: ClassVar[str] = "data.shapes."
+    train_images: Count = 1000
+    eval_images: Count = 200
+    size: Annotated[int, Range(32)] = 128  # height and width in pixels
+    seed: Whole = 0
 
 
 @dataclasses.dataclass(kw_only=True)
-class DataConfig:
+class DataConfig(Section):
     """Where the images are and how they become batches."""
 
-    source: str = "coco"  # coco (the four paths below) | shapes (generated into the workdir)
+    place: ClassVar[str] = "data."
+    source: Literal["coco", "shapes"] = "coco"  # the four paths below | generated into the workdir
     train_annotations: str = ""  # COCO-format json
     train_images: str = ""  # its image folder
     eval_annotations: str = ""
     eval_images: str = ""
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
-    on_error: str = "stop"  # stop | skip: invalid annotations are logged, counted and left out
-    crowd: str = "ignore"  # ignore | objects | drop: what annotations with "iscrowd": 1 are
+    on_error: Literal["stop", "skip"] = "stop"  # skip: invalid annotations are logged, counted and left out
+    crowd: Literal["ignore", "objects", "drop"] = "ignore"  # what annotations with "iscrowd": 1 are
     class_name: str = ""  # the only class, which all objects get; "": the json's categories
     keep_empty: bool = True  # train on images without objects
-    intensity: str = ""  # dtype | percentile | range: which values of 16 bits or floats become 0 and 255;
-    # "" takes model.input.pixels.intensity, into which it is written
-    intensity_range: tuple[float, ...] = ()  # for "range", e.g. 0,4095
-    page: int = -1  # of files with several pages, from 0; -1: model.input.pixels.page
+    # Which values of 16 bits or floats become 0 and 255; "" takes model.input.pixels.intensity, into which it
+    # is written.
+    intensity: Literal["", "dtype", "percentile", "range"] = ""
+    intensity_range: Annotated[
+        tuple[float, ...],
+        Rule(
+            lambda x: not x or (len(x) == 2 and ascending(x)),
+            "two ascending numbers separated by a comma, or none",
+        ),
+    ] = ()  # for "range", e.g. 0,4095
+    page: Annotated[int, Range(-1)] = -1  # of files with several pages, from 0; -1: model.input.pixels.page
 
-    batch_size: int = 2  # images per step over all devices
-    eval_batch_size: int = 1
-    min_sizes: tuple[int, ...] = (800,)  # short sides sampled in training; 0: the test size
-    max_size: int = 1333  # limit of the long side in training
-    flip: float = 0.5  # probability of a horizontal flip
-    canvases: tuple[int, ...] = ()  # h0, w0, h1, w1, ...; () derives them from the images
-    max_canvases: int = 3
-    max_objects: int = 0  # ground-truth slots per image; 0: the largest number in the data
-    threads: int = 2  # worker threads that decode and transform
-    processes: int = 0  # worker processes instead of threads, if these are too slow
-    prefetch: int = 2  # batches prepared in advance on the host
-    repeat_threshold: float = 0.0  # images of classes with a smaller share of images are repeated; 0: off
+    batch_size: Count = 2  # images per step over all devices
+    eval_batch_size: Count = 1
+    # short sides sampled in training; 0: the test size
+    min_sizes: Annotated[
+        tuple[Whole, ...], Rule(bool, "one or more whole numbers of at least 0 separated by commas")
+    ] = (800,)
+    max_size: Whole = 1333  # limit of the long side in training; 0: the test size's
+    flip: Fraction = 0.5  # probability of a horizontal flip
+    # h0, w0, h1, w1, ...; () derives them from the images
+    canvases: Annotated[
+        tuple[Count, ...],
+        Rule(
+            lambda x: len(x) % 2 == 0,
+            "heights and widths in turn, h0,w0,h1,w1,..., each a multiple of the model's input.pad_divisor",
+        ),
+    ] = ()
+    max_canvases: Count = 3
+    max_objects: Whole = 0  # ground-truth slots per image; 0: the largest number in the data
+    threads: Whole = 2  # worker threads that decode and transform
+    processes: Whole = 0  # worker processes instead of threads, if these are too slow
+    prefetch: Whole = 2  # batches prepared in advance on the host
+    repeat_threshold: Fraction = 0.0  # images of classes with a smaller share of images are repeated; 0: off
 
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
 
-    jitter_size: int = 0  # side of the square canvas of large-scale jitter in pixels; 0: off
-    jitter_scale: tuple[float, ...] = (1.0, 1.0)  # its smallest and largest scale, e.g. 0.1,2.0
-    crop: float = 1.0  # smallest share of height and width that a random crop keeps; 1: off
-    rotate: float = 0.0  # largest angle in degrees, in both directions; 0: off
-    photometric: float = 0.0  # probability of each colour distortion; 0: off
-    copy_paste: float = 0.0  # probability that objects of another image are pasted; 0: off
+    jitter_size: Whole = 0  # side of the square canvas of large-scale jitter in pixels; 0: off
+    # its smallest and largest scale, e.g. 0.1,2.0
+    jitter_scale: Annotated[
+        tuple[Positive, Positive],
+        Rule(
+            lambda x: x[0] <= x[1], "the smallest and the largest scale, both above 0, separated by a comma"
+        ),
+    ] = (1.0, 1.0)
+    # smallest share of height and width that a random crop keeps; 1: off
+    crop: Annotated[float, Range(0, 1, more=True)] = 1.0
+    rotate: Annotated[float, Range(0, 180)] = 0.0  # largest angle in degrees, in both directions; 0: off
+    photometric: Fraction = 0.0  # probability of each colour distortion; 0: off
+    copy_paste: Fraction = 0.0  # probability that objects of another image are pasted; 0: off
 
     exact_decode: bool = (
         True  # False: large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size in training
     )
     device_resize: bool = False  # training images are resized on the device; values differ by about 1
 
+    @property
+    def augments(self) -> bool:
+        """Whether any augmentation beside flips is on."""
+        return any((self.jitter_size, self.crop != 1, self.rotate, self.photometric, self.copy_paste))
+
+    def check(self) -> None:
+        """Check the settings that depend on each other.
+
+        Raises:
+            ConfigError: Two of them do not go together.
+        """
+        if self.jitter_scale != (1.0, 1.0) and not self.jitter_size:
+            raise ConfigError(
+                f"data.jitter_scale is {self.jitter_scale} but data.jitter_size is 0; set the canvas size "
+                "too."
+            )
+        if self.jitter_size and self.canvases:
+            raise ConfigError(
+                f"data.canvases is {self.canvases} but large-scale jitter has the one canvas of "
+                "data.jitter_size; leave data.canvases empty."
+            )
+        if self.device_resize and self.augments:
+            raise ConfigError(
+                "data.device_resize leaves images to the device, but augmentations (jitter_size, crop, "
+                "rotate, photometric, copy_paste) need them resized on the host; switch one of them off."
+            )
+
 
 @dataclasses.dataclass(kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Section):
     """SGD with momentum, its schedule and its parameter groups."""
 
-    learning_rate: float = 0.02  # for a global batch of `reference_batch_size`
-    reference_batch_size: int = 16  # the rate is scaled by batch_size / reference; 0: not scaled
-    momentum: float = 0.9
+    place: ClassVar[str] = "optimizer."
+    learning_rate: NotNegative = 0.02  # for a global batch of `reference_batch_size`
+    reference_batch_size: Whole = 16  # the rate is scaled by batch_size / reference; 0: not scaled
+    momentum: BelowOne = 0.9
     nesterov: bool = False
-    weight_decay: float = 1e-4
-    clip_norm: float = 0.0  # global gradient norm; 0: no clipping
-    schedule: str = "step"  # step | cosine | constant
-    decay_steps: tuple[int, ...] = (60000, 80000)  # schedule "step": steps at which the rate decays
-    decay_factor: float = 0.1
-    warmup_steps: int = 1000
-    warmup_factor: float = 0.001
+    weight_decay: NotNegative = 1e-4
+    clip_norm: NotNegative = 0.0  # global gradient norm; 0: no clipping
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    # schedule "step": steps at which the rate decays
+    decay_steps: Annotated[
+        tuple[Count, ...], Rule(ascending, "ascending whole numbers of at least 1 separated by commas")
+    ] = (60000, 80000)
+    decay_factor: Fraction = 0.1
+    warmup_steps: Whole = 1000
+    warmup_factor: Fraction = 0.001
     freeze: tuple[str, ...] = ()  # glob patterns of parameter paths, e.g. "backbone.*"
     groups: tuple[str, ...] = ()  # PATTERN:FACTOR of the rate, or PATTERN:FACTOR:DECAY; first match wins
-    ema_decay: float = 0.0  # moving average of the parameters, for evaluation and saving; 0: none
+    ema_decay: BelowOne = 0.0  # moving average of the parameters, for evaluation and saving; 0: none
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "groups":
+            value = checked(value, tuple[str, ...], "optimizer.groups")
+            parse_groups(value)
+        super().__setattr__(name, value)
+
+    def check(self) -> None:
+        """Check the settings that depend on each other.
+
+        Raises:
+            ConfigError: Two of them do not go together.
+        """
+        if self.nesterov and not self.momentum:
+            raise ConfigError(
+                "optimizer.nesterov needs momentum, but optimizer.momentum is 0; set one of them."
+            )
 
 
 @dataclasses.dataclass(kw_only=True)
-class TrainConfig:
+class TrainConfig(Section):
     """Length, logging, checkpoints and devices of the run."""
 
-    steps: int = 90000
-    seed: int = 0
-    log_every: int = 20
-    eval_every: int = 0  # 0: only at the end
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
+    place: ClassVar[str] = "train."
+    steps: Whole = 90000
+    seed: Whole = 0
+    log_every: Count = 20
+    eval_every: Whole = 0  # 0: only at the end
+    checkpoint_every: Count = 1000
+    keep_checkpoints: Count = 2
     tensorboard: bool = False  # needs the [tensorboard] extra
-    pictures: int = 8  # evaluation images drawn with their predictions at the end
-    on_nonfinite: str = "stop"  # stop | skip (the step) | rollback (to the latest checkpoint)
-    skip_limit: int = 10  # consecutive skipped steps before the run stops
-    rollback_limit: int = 3  # rollbacks before the run stops
-    patience: int = 0  # evaluations without a better mask AP before the run ends; 0: never
+    pictures: Whole = 8  # evaluation images drawn with their predictions at the end
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # skip the step, or go back to a checkpoint
+    skip_limit: Whole = 10  # consecutive skipped steps before the run stops
+    rollback_limit: Whole = 3  # rollbacks before the run stops
+    patience: Whole = 0  # evaluations without a better mask AP before the run ends; 0: never
     eval_loss: bool = False  # the losses over the evaluation data, at every evaluation
-    parallel: str = "auto"  # auto (jit on one device, else shard_map) | jit | pmap | shard_map
-    device_batch: int = 0  # images that a device computes at a time; 0: its whole share of the batch
+    parallel: Literal["auto", "jit", "pmap", "shard_map"] = "auto"  # auto: jit on one device, else shard_map
+    device_batch: Whole = 0  # images that a device computes at a time; 0: its whole share of the batch
+
+    def check(self) -> None:
+        """Check the settings that depend on each other.
+
+        Raises:
+            ConfigError: Two of them do not go together.
+        """
+        if self.patience and not self.eval_every:
+            raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
 
 
 @dataclasses.dataclass(kw_only=True)
-class ModelSection:
+class ModelSection(Section):
     """The model of a run, and its initial weights.
 
     On a command line, settings of the architecture follow "model.": ``--config.model.rpn.nms_threshold=0.8``.
@@ -120,16 +247,31 @@ class ModelSection:
         num_classes: Number of classes; 0 takes the number of categories in the training annotations.
     """
 
+    place: ClassVar[str] = "model."
     architecture: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     weights: str = ""
-    num_classes: int = 0
+    num_classes: Whole = 0
 
 
 @dataclasses.dataclass(kw_only=True)
-class Config:
+class Config(Section):
     """A training run, as returned by ``get_config()`` of ``configs/*.py``."""
 
     model: ModelSection = dataclasses.field(default_factory=ModelSection)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def check(self) -> None:
+        """Check the settings that depend on each other; each alone was checked when it was set.
+
+        Raises:
+            ConfigError: Two of them do not go together.
+
+        Example:
+            >>> Config(train=TrainConfig(patience=3, eval_every=500)).check()
+        """
+        for section in (self.data, self.optimizer, self.train):
+            section.check()
+        pixels = self.model.architecture.input.pixels
+        pixels.changed(self.data.intensity, self.data.intensity_range, self.data.page)

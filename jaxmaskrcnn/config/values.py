@@ -5,12 +5,12 @@ number of numbers. Nothing here imports JAX.
 """
 
 import ast
-import dataclasses
 import math
 import numbers
 import types
 import typing
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 from jaxmaskrcnn.errors import UserError
 
@@ -34,11 +34,42 @@ class Range(NamedTuple):
         least: The smallest value allowed.
         most: The largest value allowed, or None.
         more: Whether values must be greater than ``least``.
+        less: Whether values must be smaller than ``most``.
     """
 
     least: float
     most: float | None = None
     more: bool = False
+    less: bool = False
+
+    def accepts(self, value: float) -> bool:
+        """Return whether a number is within the limits."""
+        low = value <= self.least if self.more else value < self.least
+        if self.most is None:
+            return not low
+        return not low and (value < self.most if self.less else value <= self.most)
+
+
+class Rule(NamedTuple):
+    """A condition that a type has no words for, such as that numbers ascend.
+
+    Attributes:
+        accepts: A function of the value, which already has the type.
+        words: What is accepted, as the end of "give ...".
+    """
+
+    accepts: Callable[[Any], bool]
+    words: str
+
+
+def ascending(values: Sequence[float]) -> bool:
+    """Return whether each value is greater than the one before.
+
+    Example:
+        >>> ascending((2, 3, 5)), ascending((2, 2))
+        (True, False)
+    """
+    return all(a < b for a, b in zip(values, values[1:], strict=False))
 
 
 Count = Annotated[int, Range(1)]  # a number of items that must not be 0
@@ -47,20 +78,8 @@ Fraction = Annotated[float, Range(0, 1)]
 NotNegative = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, more=True)]
 
-
-class Part:
-    """Base class of the parts of a `ModelConfig`; checks the type and range of every field when created.
-
-    A part whose fields depend on each other extends ``__post_init__``.
-    """
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every part is a dataclass
-
-    def __post_init__(self):
-        name = type(self).__name__
-        for field in dataclasses.fields(self):
-            value = checked(getattr(self, field.name), field.type, f"{name}.{field.name}")
-            object.__setattr__(self, field.name, value)
+_LARGEST = 2**31 - 1  # arrays of JAX hold whole numbers of 32 bits
+_MOST_CHARACTERS = 200  # of a value in a message
 
 
 def checked(value: Any, expected: Any, name: str) -> Any:
@@ -83,8 +102,24 @@ def checked(value: Any, expected: Any, name: str) -> Any:
     """
     try:
         return _convert(value, expected)
-    except ValueError:
-        raise ConfigError(f"{name} is {value!r}; give {describe(expected)}.") from None
+    except (ValueError, TypeError, OverflowError):
+        large = _split(expected)[0] is int and isinstance(value, int) and abs(value) > _LARGEST
+        limit = f", at most {_LARGEST}" if large else ""
+        raise ConfigError(f"{name} is {shown(value)}; give {describe(expected)}{limit}.") from None
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in a message: in one line, and not too long.
+
+    Example:
+        >>> shown([1, "a"]), len(shown("a" * 10_000))
+        ("[1, 'a']", 203)
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a user's class may do anything; Python refuses to write very large numbers
+        text = f"a value of the type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 def parse(text: str, expected: Any, name: str) -> Any:
@@ -107,8 +142,8 @@ def parse(text: str, expected: Any, name: str) -> Any:
     """
     try:
         return _convert(_read(text, expected), expected)
-    except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError):
-        raise ConfigError(f"{name} is {text!r}; give {describe(expected)}.") from None
+    except (ValueError, TypeError, OverflowError, AttributeError, SyntaxError, MemoryError, RecursionError):
+        raise ConfigError(f"{name} is {shown(text)}; give {describe(expected)}.") from None
 
 
 def describe(expected: Any) -> str:
@@ -119,11 +154,16 @@ def describe(expected: Any) -> str:
         ('a whole number of at least 1', "'rgb' or 'bgr'")
     """
     base, limits = _split(expected)
+    if isinstance(limits, Rule):
+        return limits.words
     if limits is not None:
         number = "a whole number" if base is int else "a number"
-        if limits.most is not None:
+        if limits.most is not None and not limits.more and not limits.less:
             return f"{number} from {limits.least:g} to {limits.most:g}"
-        return f"{number} {'above' if limits.more else 'of at least'} {limits.least:g}"
+        least = f"{number} {'above' if limits.more else 'of at least'} {limits.least:g}"
+        if limits.most is None:
+            return least
+        return f"{least} and {'below' if limits.less else 'at most'} {limits.most:g}"
     origin, arguments = typing.get_origin(base), typing.get_args(base)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
@@ -149,7 +189,8 @@ _PLURALS = {
 }  # fmt: skip
 
 
-def _split(expected: Any) -> tuple[Any, Range | None]:
+def _split(expected: Any) -> tuple[Any, Range | Rule | None]:
+    """Separate a type from its limits, if it has any."""
     if typing.get_origin(expected) is Annotated:
         base, *limits = typing.get_args(expected)
         return base, limits[0]
@@ -160,8 +201,7 @@ def _convert(value: Any, expected: Any) -> Any:
     base, limits = _split(expected)
     if limits is not None:
         value = _convert(value, base)
-        low = value <= limits.least if limits.more else value < limits.least
-        if low or (limits.most is not None and value > limits.most):
+        if not limits.accepts(value):
             raise ValueError
         return value
     origin, arguments = typing.get_origin(base), typing.get_args(base)
@@ -194,7 +234,10 @@ def _convert(value: Any, expected: Any) -> Any:
         kind = numbers.Integral if base is int else numbers.Real
         if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
             raise ValueError
-        return base(value)  # pyright: ignore[reportArgumentType] (for int, the Real is Integral)
+        number = base(value)  # pyright: ignore[reportArgumentType] (for int, the Real is Integral)
+        if base is int and abs(number) > _LARGEST:
+            raise ValueError
+        return number
     if not isinstance(value, base):
         raise ValueError
     return value

@@ -11,7 +11,6 @@ from absl import flags
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import sampler
-from jaxmaskrcnn.data.augment.plan import augments
 from jaxmaskrcnn.data.load_batch import LoadBatch
 from jaxmaskrcnn.data.records.source import Source
 from jaxmaskrcnn.data.transforms import round_up
@@ -145,18 +144,13 @@ def train_iterator(
         )
     plan = sampler.TrainPlan(source, model_config, data_config, seed)
     objects = _object_slots(source, data_config)
-    if data_config.device_resize and augments(data_config):
-        raise UserError(
-            "data.device_resize leaves images to the device, but augmentations (jitter_size, crop, rotate, "
-            "photometric, copy_paste) need them resized on the host; switch one of them off."
-        )
     if data_config.device_resize and process_count > 1 and not data_config.exact_decode:
         raise UserError(
             "data.device_resize and data.exact_decode=False can be combined in one process only, and there "
             f"are {process_count}, which do not know each other's decoded sizes; leave one of them out."
         )
     load = LoadBatch(
-        source, model_config, objects, augmented=augments(data_config), exact=data_config.exact_decode,
+        source, model_config, objects, augmented=data_config.augments, exact=data_config.exact_decode,
         raw=data_config.device_resize,
     )  # fmt: skip
     load = _LoadStep(plan, load, process_index, process_count)
@@ -234,8 +228,6 @@ def _object_slots(source: Source, data_config: DataConfig) -> int:
     if data_config.copy_paste:
         counts = counts + np.asarray(source.object_counts).max(initial=0)
     largest = int(counts.max(initial=0))
-    if data_config.max_objects < 0:
-        raise UserError(f"data.max_objects is {data_config.max_objects}; give a number, or 0 to derive it.")
     if not data_config.max_objects:
         slots = round_up(max(largest, 1), 4)
         log.info("ground-truth slots per image: %d (at most %d objects in an image)", slots, largest)

@@ -10,8 +10,6 @@ import logging
 
 import numpy as np
 
-from jaxmaskrcnn.config import ConfigError
-
 log = logging.getLogger(__name__)
 
 
@@ -81,12 +79,7 @@ def source_factors(source, used: np.ndarray, threshold: float) -> np.ndarray | N
 
     Returns:
         float64 [U]; None where every image appears once.
-
-    Raises:
-        ConfigError: The threshold is not a share.
     """
-    if not 0 <= threshold <= 1:
-        raise ConfigError(f"data.repeat_threshold is {threshold}; it is a share of images: 0 (off) to 1.")
     if not threshold:
         return None
     place = np.full(len(source), -1)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.augment.plan import AugmentPlan, SlotPlan, augments
+from jaxmaskrcnn.data.augment.plan import AugmentPlan, SlotPlan
 from jaxmaskrcnn.data.repeat_factors import epoch_length, repeated, source_factors
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
@@ -154,11 +154,8 @@ class TrainPlan:
     """
 
     def __init__(self, source, model: ModelConfig, data: DataConfig, seed: int):
+        data.check()
         self._batch, self._flip, self._seed = data.batch_size, data.flip, seed
-        if data.batch_size < 1:
-            raise UserError(f"data.batch_size is {data.batch_size}; it is at least 1.")
-        if not data.min_sizes:
-            raise UserError("data.min_sizes is empty; give at least one short side (0: the test size).")
         used = np.arange(len(source))
         if not data.keep_empty:
             used = np.flatnonzero(np.asarray(source.object_counts) > 0)
@@ -170,7 +167,7 @@ class TrainPlan:
         max_size = data.max_size or model.input.test_max_size
         min_sizes = [size or model.input.test_min_size for size in data.min_sizes]
         self._augment = None
-        if augments(data):
+        if data.augments:
             self._augment = AugmentPlan(source, model, data, min_sizes, max_size, seed)
         original = np.asarray(source.sizes)[used]
         # [U, scales, 2]; the largest short side gives the largest image under every size rule
@@ -244,8 +241,6 @@ def eval_plans(source, model: ModelConfig, data: DataConfig) -> list[StepPlan]:
     Returns:
         Plans whose last batch per canvas is filled up with index -1.
     """
-    if data.eval_batch_size < 1:
-        raise UserError(f"data.eval_batch_size is {data.eval_batch_size}; it is at least 1.")
     if not len(source):
         return []
     sizes = resized_sizes(

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxmaskrcnn.config.backbones import GROUPS
+
 Array = jax.Array
 
 
@@ -197,7 +199,7 @@ class GroupNorm(nnx.GroupNorm):
     def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
         super().__init__(
             features,
-            num_groups=32,
+            num_groups=GROUPS,
             epsilon=epsilon,
             dtype=jnp.dtype(dtype),
             param_dtype=param_dtype(dtype),

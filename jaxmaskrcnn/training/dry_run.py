@@ -15,7 +15,7 @@ from jaxmaskrcnn.data.sampler import TrainPlan, eval_plans
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.run_config import check_resumable
-from jaxmaskrcnn.training.setup import check_run, make_setup
+from jaxmaskrcnn.training.setup import make_setup
 
 _CLASSES = 40  # lines of the table
 
@@ -58,7 +58,7 @@ def dry_run(
     Example:
         >>> print(dry_run(get_config(), "runs/shapes"))  # doctest: +SKIP
     """
-    check_run(config)
+    config.check()
     workdir = Path(workdir)
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
         setup = make_setup(config, workdir, data_directory=Path(temporary), model=model)

@@ -23,7 +23,7 @@ from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_after
 from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.run_config import write_settings
-from jaxmaskrcnn.training.setup import Setup, check_run, make_setup
+from jaxmaskrcnn.training.setup import Setup, make_setup
 from jaxmaskrcnn.training.step import State
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.files import write_json
@@ -49,7 +49,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     Example:
         >>> metrics = train_and_evaluate(get_config(), "runs/shapes")  # doctest: +SKIP
     """
-    check_run(config)
+    config.check()
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     with Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:

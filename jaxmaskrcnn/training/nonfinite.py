@@ -11,15 +11,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxmaskrcnn.config import ConfigError, TrainConfig
+from jaxmaskrcnn.config import TrainConfig
 from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import write_json
 from jaxmaskrcnn.utils.loss_names import losses_among
 
 log = logging.getLogger(__name__)
-
-POLICIES = ("stop", "skip", "rollback")
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
@@ -112,21 +110,6 @@ class NonFinite:
             },
             indent=1,
         )  # fmt: skip
-
-
-def check_policy(config: TrainConfig) -> None:
-    """Check that the policy exists and that limits are not below 0.
-
-    Raises:
-        ConfigError: A field has a wrong value; the message names it.
-    """
-    if config.on_nonfinite not in POLICIES:
-        raise ConfigError(
-            f"train.on_nonfinite is {config.on_nonfinite!r}; choose one of {', '.join(map(repr, POLICIES))}."
-        )
-    for field in ("skip_limit", "rollback_limit"):
-        if getattr(config, field) < 0:
-            raise ConfigError(f"train.{field} is {getattr(config, field)}; give 0 or more.")
 
 
 def position_after(position: dict[str, int], step: int, bad_step: int) -> dict[str, int]:

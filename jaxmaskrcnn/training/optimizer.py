@@ -11,44 +11,12 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxmaskrcnn.config import ConfigError, ModelConfig, OptimizerConfig
+from jaxmaskrcnn.config import ModelConfig, OptimizerConfig
+from jaxmaskrcnn.config.groups import parse_groups
 from jaxmaskrcnn.training.ema import with_ema
-from jaxmaskrcnn.training.groups import add_decay, group_values, parse_groups, scale_by_factors
+from jaxmaskrcnn.training.groups import add_decay, group_values, scale_by_factors
 
 log = logging.getLogger(__name__)
-
-SCHEDULES = ("step", "cosine", "constant")
-
-
-def check(config: OptimizerConfig) -> None:
-    """Check the settings of the optimizer.
-
-    Raises:
-        ConfigError: A field is out of its range; the message names it.
-    """
-    for field in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps", "reference_batch_size"):
-        value = getattr(config, field)
-        if not value >= 0:
-            raise ConfigError(f"optimizer.{field} is {value}; give 0 or more.")
-    for field, limit in (
-        ("momentum", "below 1"),
-        ("warmup_factor", "at most 1"),
-        ("decay_factor", "at most 1"),
-        ("ema_decay", "below 1"),
-    ):
-        value = getattr(config, field)
-        if not (0 <= value < 1 or (value == 1 and limit == "at most 1")):
-            raise ConfigError(f"optimizer.{field} is {value}; it must be at least 0 and {limit}.")
-    if config.schedule not in SCHEDULES:
-        raise ConfigError(
-            f"optimizer.schedule is {config.schedule!r}; choose one of {', '.join(map(repr, SCHEDULES))}."
-        )
-    steps = tuple(config.decay_steps)
-    if any(step <= 0 for step in steps) or any(a >= b for a, b in zip(steps, steps[1:], strict=False)):
-        raise ConfigError(f"optimizer.decay_steps is {steps}; give positive, increasing step numbers.")
-    if config.nesterov and not config.momentum:
-        raise ConfigError("optimizer.nesterov needs momentum, but optimizer.momentum is 0.")
-    parse_groups(config.groups)
 
 
 def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax.Schedule:
@@ -68,14 +36,14 @@ def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax
         ``schedule(step)``, a float32 scalar; takes Python and traced integers.
 
     Raises:
-        ConfigError: A setting is out of its range.
+        ConfigError: Two settings do not go together.
 
     Example:
         >>> config = OptimizerConfig(learning_rate=0.02, schedule="constant", warmup_steps=0)
         >>> float(learning_rate(config, batch_size=8, steps=100)(0))  # doctest: +ELLIPSIS
         0.0099999...
     """
-    check(config)
+    config.check()
     factor = batch_size / config.reference_batch_size if config.reference_batch_size else 1.0
     base = config.learning_rate * factor
     if config.reference_batch_size:
@@ -159,9 +127,9 @@ def make_optimizer(
         An optax transformation for trees like ``params``.
 
     Raises:
-        ConfigError: A setting is out of its range.
+        ConfigError: Two settings do not go together.
     """
-    check(config)
+    config.check()
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from jaxmaskrcnn.checkpoints.fit import check_fits_config
-from jaxmaskrcnn.config import Config, ConfigError, DataConfig, ModelConfig
+from jaxmaskrcnn.config import Config, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
 from jaxmaskrcnn.data.coco.reading import Reading
@@ -23,7 +23,6 @@ from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.compiled_step import make_train_step
 from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.groups import check_freeze
-from jaxmaskrcnn.training.nonfinite import check_policy
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
 from jaxmaskrcnn.training.run_config import check_resumable, pixel_config, to_model_config
 from jaxmaskrcnn.training.step import State, init_state
@@ -95,7 +94,7 @@ def make_setup(
     """Makes everything that a run needs, so that mistakes are found before the first step.
 
     Args:
-        config: The run's settings, checked by `check_run`.
+        config: The run's settings, checked by `Config.check`.
         workdir: The run's folder.
         resuming: Whether weights come from a checkpoint; ``model.weights`` is then not read.
         data_directory: Folder of generated images and prepared records, see `prepare_sources`; by default
@@ -178,10 +177,8 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             write_shapes(workdir / "data", count, shapes.size, 2 * shapes.seed + i)
             for i, count in enumerate((shapes.train_images, shapes.eval_images))
         ]
-    elif data.source == "coco":
-        paths = _coco_paths(data)
     else:
-        raise ConfigError(f"data.source is {data.source!r}; choose one of 'coco', 'shapes'.")
+        paths = _coco_paths(data)
     train, evaluation = (
         prepare(
             annotations,
@@ -214,21 +211,3 @@ def _coco_paths(data: DataConfig) -> list[tuple[str, str]]:
         if not path:
             raise UserError(f"data.{field} is not set; give {content}: --config.data.{field}=PATH.")
     return [(data.train_annotations, data.train_images), (data.eval_annotations, data.eval_images)]
-
-
-def check_run(config: Config) -> None:
-    """Check the settings of ``config.train``.
-
-    Raises:
-        ConfigError: A field has a wrong value; the message names it.
-    """
-    for field, least in (
-        ("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 1), ("keep_checkpoints", 1),
-        ("pictures", 0), ("patience", 0), ("device_batch", 0),
-    ):  # fmt: skip
-        value = getattr(config.train, field)
-        if value < least:
-            raise ConfigError(f"train.{field} is {value}; give {least} or more.")
-    if config.train.patience and not config.train.eval_every:
-        raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
-    check_policy(config.train)

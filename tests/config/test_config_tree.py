@@ -142,7 +142,7 @@ def test_types_and_kinds():
     assert paths.part_classes(paths.type_of(CONFIG, "backbone"))["resnet"] is ResNetConfig
     assert paths.part_classes(paths.type_of(CONFIG, "neck"))["fpn"] is FPNConfig
     assert paths.part_classes(paths.type_of(CONFIG, "rpn")) == paths.part_classes(float) == {}
-    with pytest.raises(ConfigError, match="mask is None, so it has no setting dim; set mask first"):
+    with pytest.raises(ConfigError, match=r"mask is None, so mask\.dim cannot be set; set mask first"):
         paths.type_of(CONFIG.replace({"mask": None}), "mask.dim")
 
 
@@ -181,9 +181,9 @@ def test_what_cannot_be_put_in_the_place_of_a_part():
         (CONFIG, {"mask": None, "mask.dim": 8}, "mask is None, so mask.dim cannot be set"),
         (CONFIG, {"backbone": "vgg"}, "backbone is 'vgg'; give 'resnet'"),
         (CONFIG, {"mask.kind": "point"}, "mask is 'point'; give 'fcn' or None."),
-        (CONFIG, {"backbone": None}, "ModelConfig.backbone is None; give "),
-        (CONFIG, {"rpn": MaskConfig()}, "ModelConfig.rpn is MaskConfig("),
-        (CONFIG, {"neck": ResNetConfig()}, "ModelConfig.neck is ResNetConfig("),
+        (CONFIG, {"backbone": None}, "backbone is None; give "),
+        (CONFIG, {"rpn": MaskConfig()}, "rpn is MaskConfig("),
+        (CONFIG, {"neck": ResNetConfig()}, "neck is ResNetConfig("),
     ):
         with pytest.raises(ConfigError) as error:
             config.replace(changes)
@@ -193,7 +193,7 @@ def test_what_cannot_be_put_in_the_place_of_a_part():
 def test_no_kind_is_no_part_and_anything_else_is_refused():
     assert CONFIG.replace({"mask.kind": "none"}).mask is None
     for kind in (None, 3, ["resnet"]):
-        with pytest.raises(ConfigError, match="ModelConfig.backbone is "):
+        with pytest.raises(ConfigError, match="^backbone is "):
             CONFIG.replace({"backbone.kind": kind})
 
 
@@ -205,12 +205,12 @@ ONE_LEVEL = {"backbone.outputs": (4,), "neck": None, "rpn.anchors.sizes": ((32.0
     [
         ("backbone.outputs=4 neck=none rpn.anchors.sizes=(32,64,128),", ONE_LEVEL),
         (
-            "neck=none backbone.w0=80 backbone=regnet rpn.anchors.sizes=8,16,32,64",
+            "neck.channels=64 backbone.w0=80 backbone=regnet rpn.anchors.sizes=8,16,32,64,128",
             {
-                "neck": None,
+                "neck.channels": 64,
                 "backbone": "regnet",
                 "backbone.w0": 80,
-                "rpn.anchors.sizes": (8.0, 16.0, 32.0, 64.0),
+                "rpn.anchors.sizes": (8.0, 16.0, 32.0, 64.0, 128.0),
             },
         ),
         (
@@ -227,7 +227,10 @@ def test_parts_and_their_settings_are_typed_together(typed, changes):
 
 
 def test_settings_of_a_part_that_is_typed_away():
-    with pytest.raises((ConfigError, UserError), match="mask is None, so mask.dim cannot be set"):
+    with pytest.raises(
+        (ConfigError, UserError),
+        match=r"--config\.model\.mask is None, so --config\.model\.mask\.dim cannot be set; set --config",
+    ):
         override(Config(), ["--config.model.mask=none", "--config.model.mask.dim=8"])
 
 
@@ -249,17 +252,16 @@ def test_every_field_refuses_what_it_cannot_hold_in_one_sentence(path):
         wrong += ["3", True, float("nan"), float("inf")]
     if base is int:
         wrong += [1.5, 2.0]
-    if limits is not None:
+    if isinstance(limits, values.Range):
         wrong += [limits.least - 1, *([limits.least] if limits.more else [])]
         wrong += [] if limits.most is None else [limits.most + 1]
     if typing.get_origin(base) is tuple:
         wrong += [3, "1,2", ["a"], [None]]
-    name = path.rsplit(".", 1)[-1]
     for value in wrong:
         with pytest.raises(ConfigError) as error:
             CONFIG.replace({path: value})
         said = str(error.value)
-        assert re.match(rf"\w+\.{name} is .*; give .+\.$", said, re.S), said
+        assert re.match(rf"{re.escape(path)} is .*; give .+\.$", said), said
         assert isinstance(error.value, UserError)
 
 

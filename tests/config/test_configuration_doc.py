@@ -43,7 +43,7 @@ def written(value) -> str:
 def allowed(expected) -> str:
     base = typing.get_args(expected)[0] if typing.get_origin(expected) is typing.Annotated else expected
     if typing.get_origin(base) is typing.Literal:
-        return ", ".join(f"`{choice}`" for choice in typing.get_args(base))
+        return ", ".join(f"`{choice}`" if choice != "" else "empty" for choice in typing.get_args(base))
     return values.describe(expected)
 
 

@@ -10,7 +10,6 @@ from data_helpers import annotation, content, encode, masks_of, random_set, same
 from jaxmaskrcnn.config import DataConfig, MaskConfig, ModelConfig
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.augment.copy_paste import choose_pasted, paste
-from jaxmaskrcnn.data.augment.plan import augments
 from jaxmaskrcnn.data.augment.scene import transform_scene
 from jaxmaskrcnn.data.sampler import TrainPlan
 from jaxmaskrcnn.errors import UserError
@@ -76,7 +75,7 @@ def test_neutral_parameters_change_no_bit(source, batches, kernel, mask_head):
         .replace(FIELDS)
         .replace({"input.resize_kernel": kernel, "mask": MaskConfig() if mask_head else None})
     )
-    assert augments(config(**NOTHING)) and not augments(config())
+    assert config(**NOTHING).augments and not config().augments
     plain = batches(source, model, config(max_objects=8))
     neutral = batches(source, model, config(max_objects=8, **NOTHING))
     assert neutral.plan(0).augment and not plain.plan(0).augment
@@ -300,8 +299,8 @@ def test_boxes_without_masks(source, tmp_path, batches):
         ({"crop": 0.0}, "data.crop is 0"),
         ({"crop": 1.5}, "data.crop is 1.5"),
         ({"rotate": -1.0}, "data.rotate is -1"),
-        ({"photometric": 1.5}, "data.photometric is 1.5; give a probability"),
-        ({"copy_paste": -0.5}, "data.copy_paste is -0.5; give a probability"),
+        ({"photometric": 1.5}, "data.photometric is 1.5; give a number from 0 to 1"),
+        ({"copy_paste": -0.5}, "data.copy_paste is -0.5; give a number from 0 to 1"),
     ],
 )
 def test_settings_that_cannot_work(source, changes, message):

@@ -269,9 +269,8 @@ def test_ground_truth_slots(tmp_path, batches, caplog):
     assert batch.targets.crowd[0].tolist() == [True, False, False, False]
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1 and "1 images of" in warnings[0].getMessage()
-    data.max_objects = -1
     with pytest.raises(UserError, match="data.max_objects is -1"):
-        batches(source, MODEL, data)
+        data.max_objects = -1
 
 
 def test_objects_that_vanish_are_left_out(tmp_path, batches):

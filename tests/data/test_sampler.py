@@ -199,7 +199,7 @@ def test_settings_that_cannot_work():
         check_processes(6, 4, "batch_size")
     with pytest.raises(UserError, match="data.batch_size is 0"):
         TrainPlan(source(), MODEL, config(batch_size=0), 0)
-    with pytest.raises(UserError, match="data.min_sizes is empty"):
+    with pytest.raises(UserError, match=r"data.min_sizes is \(\); give one or more"):
         TrainPlan(source(), MODEL, config(min_sizes=()), 0)
     with pytest.raises(UserError, match="data.eval_batch_size is 0"):
         eval_plans(source(), MODEL, config(eval_batch_size=0))

@@ -102,7 +102,7 @@ def test_mistakes_are_found(cache, tmp_path, quick):
         ({"train__steps": -1}, "train.steps is -1"),
         ({"optimizer__freeze": ("backbne.*",)}, r"optimizer.freeze has 'backbne\.\*'"),
         ({"optimizer__groups": ("nothing:2",)}, "optimizer.groups has 'nothing'"),
-        ({"data__min_sizes": ()}, "data.min_sizes is empty"),
+        ({"data__min_sizes": ()}, r"data.min_sizes is \(\)"),
         ({"data__canvases": (32, 32)}, "needs a canvas of 64 x 64"),
         ({"data__eval_batch_size": 0}, "data.eval_batch_size is 0"),
     ):

@@ -8,10 +8,11 @@ import pytest
 from flax import nnx
 
 from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, OptimizerConfig
+from jaxmaskrcnn.config.groups import Group, parse_groups
 from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.training.ema import EmaState, ema_decay, weights_to_use, with_ema
-from jaxmaskrcnn.training.groups import Group, check_freeze, parse_groups
-from jaxmaskrcnn.training.optimizer import check, make_optimizer
+from jaxmaskrcnn.training.groups import check_freeze
+from jaxmaskrcnn.training.optimizer import make_optimizer
 from jaxmaskrcnn.training.step import init_state, jit_train_step
 
 
@@ -121,11 +122,11 @@ def test_groups_are_read_from_text():
     assert parse_groups(["a.*:0.1", " b:2:0"]) == (Group("a.*", 0.1, None), Group("b", 2.0, 0.0))
     for wrong in ("a", "a:", ":1", "a:x", "a:1:2:3", "a:nan", "a:1:inf"):
         with pytest.raises(ConfigError, match="write PATTERN:FACTOR"):
-            check(settings(groups=(wrong,)))
+            settings(groups=(wrong,)).check()
     with pytest.raises(ConfigError, match=r"'a:0'.*optimizer\.freeze"):
-        check(settings(groups=("a:0",)))
+        settings(groups=("a:0",)).check()
     with pytest.raises(ConfigError, match="weight decay cannot be negative"):
-        check(settings(groups=("a:1:-1",)))
+        settings(groups=("a:1:-1",)).check()
 
 
 def test_patterns_that_match_nothing_are_named():
@@ -173,7 +174,7 @@ def test_an_average_can_be_donated_with_the_parameters():
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_a_decay_that_cannot_work_is_refused(decay):
     with pytest.raises(ConfigError, match=r"optimizer\.ema_decay"):
-        check(settings(ema_decay=decay))
+        settings(ema_decay=decay).check()
 
 
 def test_patterns_are_written_with_plain_commas():

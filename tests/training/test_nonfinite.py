@@ -155,7 +155,7 @@ def test_rollback_stops_at_its_limit(train, tmp_path):
 
 def test_policies_that_cannot_work(train):
     for changes, message in (
-        ({"train__on_nonfinite": "ignore"}, "train.on_nonfinite is 'ignore'; choose one of 'stop', 'skip'"),
+        ({"train__on_nonfinite": "ignore"}, "train.on_nonfinite is 'ignore'; give 'stop' or 'skip' or"),
         ({"train__skip_limit": -1}, "train.skip_limit is -1"),
         ({"train__rollback_limit": -1}, "train.rollback_limit is -1"),
     ):

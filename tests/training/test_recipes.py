@@ -13,7 +13,6 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.dry_run import interesting_steps
 from jaxmaskrcnn.training.optimizer import learning_rate
 from jaxmaskrcnn.training.run_config import to_model_config
-from jaxmaskrcnn.training.setup import check_run
 from jaxmaskrcnn.zoo import PRESETS
 from jaxmaskrcnn.zoo.lookup import model_config
 
@@ -51,7 +50,7 @@ def load(path):
 def test_every_file_says_how_it_is_started_and_can_be(path, caplog):
     module = load(path)
     config = module.get_config()
-    check_run(config)
+    config.check()
     schedule = learning_rate(config.optimizer, config.data.batch_size, config.train.steps)
     assert not caplog.records  # no warning: the schedule fits the run
     assert float(schedule(config.train.steps - 1)) < float(schedule(config.optimizer.warmup_steps))

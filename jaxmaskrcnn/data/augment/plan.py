@@ -175,37 +175,13 @@ class AugmentPlan:
         return ImagePlan(int(index), Geometry(crop, angle, size, flip, window), distortion)
 
 
-def augments(data: DataConfig) -> bool:
-    """Whether the configuration switches on any augmentation of this module."""
-    on = data.jitter_size, data.crop != 1, data.rotate, data.photometric, data.copy_paste
-    return any(on) or tuple(data.jitter_scale) != (1.0, 1.0)
-
-
 def _check(source, model: ModelConfig, data: DataConfig) -> None:
-    size, scales = data.jitter_size, tuple(data.jitter_scale)
-    if size < 0 or size != round_up(size, model.input.pad_divisor):
+    size, divisor = data.jitter_size, model.input.pad_divisor
+    if size != round_up(size, divisor):
         raise UserError(
             f"data.jitter_size is {size}; give a positive multiple of the model's input.pad_divisor "
-            f"{model.input.pad_divisor}, or 0 for no large-scale jitter."
+            f"{divisor}, or 0 for no large-scale jitter."
         )
-    if len(scales) != 2 or not 0 < scales[0] <= scales[1]:
-        raise UserError(
-            f"data.jitter_scale is {scales}; give the smallest and the largest scale, both above 0."
-        )
-    if scales != (1.0, 1.0) and not size:
-        raise UserError(f"data.jitter_scale is {scales} but data.jitter_size is 0; set the canvas size too.")
-    if size and data.canvases:
-        raise UserError(
-            f"data.canvases is {tuple(data.canvases)} but large-scale jitter has the one canvas of "
-            "data.jitter_size; leave data.canvases empty."
-        )
-    if not 0 < data.crop <= 1:
-        raise UserError(f"data.crop is {data.crop:g}; give the smallest share to keep, above 0 and up to 1.")
-    if not 0 <= data.rotate <= 180:
-        raise UserError(f"data.rotate is {data.rotate:g}; give the largest angle, 0 to 180 degrees.")
-    for field in ("photometric", "copy_paste"):
-        if not 0 <= getattr(data, field) <= 1:
-            raise UserError(f"data.{field} is {getattr(data, field):g}; give a probability, 0 to 1.")
     if data.copy_paste and not source.has_masks:
         raise UserError(
             f"data.copy_paste needs masks and {source.annotations} was prepared without; prepare it with "
