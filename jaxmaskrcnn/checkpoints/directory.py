@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import Never
 
 import jax
 import numpy as np
@@ -120,6 +121,7 @@ def load_model(
     *,
     allow_new_heads: bool = False,
     bn_eps: float | None = None,
+    **other: Never,
 ) -> MaskRCNN:
     """Read a detector.
 
@@ -134,13 +136,16 @@ def load_model(
         allow_new_heads: Whether layers whose shape depends on the number of classes get initial values if
             that number differs; otherwise a different number is an error.
         bn_eps: Epsilon of the backbone's norm layers, which replaces the configuration's.
+        **other: Refused, with the name of the argument that may be meant.
 
     Returns:
         The detector. Arrays of a directory are bit for bit as they were saved; those of a file are float32.
         The choices made for a file are logged; ``convert.load_detector`` returns them.
 
     Raises:
-        UserError: There is no model at ``path``, or it does not fit.
+        UserError: There is no model at ``path``, it does not fit, or it has a part of a kind whose module was
+            not imported.
+        TypeError: An argument has another name.
 
     Example:
         >>> save_model(model, "models/shapes")
@@ -148,6 +153,12 @@ def load_model(
         3
         >>> model = load_model("maskrcnn_resnet50_fpn_coco.pth")  # doctest: +SKIP
     """
+    if other:
+        name = next(iter(other))
+        hint = "a ModelConfig, like a preset's name, is given as model" if "config" in name else (
+            "its arguments are path, model, allow_new_heads and bn_eps"
+        )  # fmt: skip
+        raise TypeError(f"load_model has no argument {name!r}; {hint}.")
     directory = Path(path)
     if not directory.exists():
         raise UserError(

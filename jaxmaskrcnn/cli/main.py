@@ -83,7 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         else "jaxmaskrcnn"
     )
     if not argv or argv[0] not in COMMANDS:
-        _help_page(called).parse_args(argv)  # prints, and ends the process
+        parser = _help_page(called)
+        if argv and not argv[0].startswith("-"):
+            near = difflib.get_close_matches(argv[0], COMMANDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}."
+            parser.error(f"{argv[0]!r} is not a command; {hint}")
+        parser.parse_args(argv)  # prints, and ends the process
     return run_command(argv[0], argv[1:], f"{called} {argv[0]}")
 
 
@@ -101,6 +106,10 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     module = importlib.import_module(COMMANDS[name].module)
     parser = argparse.ArgumentParser(prog=program, description=_plain(module.__doc__), allow_abbrev=False)
     module.add_arguments(parser)
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE",
+        help="a module to import first, with parts of your own that a model has",
+    )  # fmt: skip
     # Flags of settings contain dots, as in --config.train.steps=5, and are checked by the command.
     dotted = COMMANDS[name].settings
     _refuse_unknown_flags(parser, [word for word in argv if not (dotted and "." in word.partition("=")[0])])
@@ -110,6 +119,9 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        _refuse_empty_values(parser, arguments)
+        for name in arguments.imports:
+            _import(name)
         code = module.run(arguments)
         sys.stdout.flush()
         return code
@@ -143,6 +155,40 @@ def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) 
         near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
         hint = f"; did you mean {near[0]}?" if near else "; see --help"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def _refuse_empty_values(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuses arguments without a value, which a script makes of a variable that is not set."""
+    for action in parser._actions:
+        value = getattr(arguments, action.dest, None)
+        values = value if isinstance(value, list) else [value]
+        if "" in values and value != action.default:
+            name = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
+            leave = ", or leave it out" if action.option_strings and not action.required else ""
+            raise UserError(f"{name} is empty; give it a value{leave}.")
+
+
+def _import(name: str) -> None:
+    """Imports a module of the user's, from the working directory too, as ``python -m`` does.
+
+    Raises:
+        UserError: There is no such module.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # something that the module itself imports
+        raise UserError(
+            f"--import={name}: there is no module {error.name}; give its name with dots, such as "
+            "package.module, and run the command where it can be imported."
+        ) from None
+    except (ValueError, TypeError):
+        raise UserError(
+            f"--import={name} is not the name of a module; give one such as package.module."
+        ) from None
 
 
 def _plain(docstring: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.values import shown
 from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
@@ -47,7 +48,7 @@ def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | Non
         num_classes: Replaces its number of classes; a different number drops its categories.
 
     Raises:
-        UserError: There is no such preset or file.
+        UserError: There is no such preset or file, or ``model`` is something else.
 
     Example:
         >>> resolve_model("detectron2/mask_rcnn_R_50_FPN_3x", num_classes=2).num_classes
@@ -55,6 +56,11 @@ def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | Non
     """
     if isinstance(model, ModelConfig):
         config = model
+    elif not isinstance(model, str | os.PathLike):
+        raise UserError(
+            f"model is {shown(model)}; give a preset's name, a ModelConfig, or the path of a Detectron2 yaml "
+            "or MMDetection config."
+        )
     elif os.fspath(model) not in list_models() and _is_config_file(model):
         # Settings that only affect training do not matter for trained weights.
         config = config_from_file(model, training=False)

@@ -6,7 +6,8 @@ models in one file per library.
 
 import difflib
 import numbers
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ConfigError, ModelConfig
@@ -146,7 +147,8 @@ def backbone_info(name: str) -> BackboneInfo:
     """
     if name not in BACKBONES:
         raise UserError(
-            f"There is no backbone named {name!r}{_suggest(name, BACKBONES)} list_backbones() lists them all."
+            f"There is no backbone named {name!r}{_suggest(name, BACKBONES)} `jaxmaskrcnn models` and "
+            "list_backbones() list them all."
         )
     return BackboneInfo(name, *BACKBONES[name])
 
@@ -187,18 +189,28 @@ def model_config(name: str, num_classes: int | None = None, **overrides: Any) ->
 def _preset(name: str) -> Preset:
     if name not in PRESETS:
         raise UserError(
-            f"There is no model named {name!r}{_suggest(name, PRESETS)} list_models() lists them all."
+            f"There is no model named {name!r}{_suggest(name, PRESETS)} `jaxmaskrcnn models` and "
+            "list_models() list them all."
         )
     return PRESETS[name]
 
 
-def _suggest(word: str, known) -> str:
-    """Return the end of a message about an unknown name, with similar known names if any."""
-    known = sorted(known)
+def _suggest(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: similar known names, or a few of all."""
+    folded = {_folded(name): name for name in known}
+    typed, word = word.lower(), _folded(word)
     # A name without its library is not similar enough to "library/model", so names that contain it are also
-    # suggested, shortest first.
-    close = sorted((k for k in known if len(word) > 3 and word.lower() in k.lower()), key=len)
-    folded = {k.lower(): k for k in known}
-    close += [folded[k] for k in difflib.get_close_matches(word.lower(), folded, n=3, cutoff=0.6)]
+    # suggested: those that are spelt like it, then the shortest.
+    close = [folded[name] for name in folded if len(word) > 2 and word in name]
+    close.sort(key=lambda name: (typed not in name.lower(), len(name)))
+    close += [folded[name] for name in difflib.get_close_matches(word, folded, n=3, cutoff=0.6)]
     close = list(dict.fromkeys(close))[:3]
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+    if close:
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    first = {name.split("/")[0]: name for name in reversed(list(folded.values()))}  # of each library
+    return f"; there are {len(folded)}, such as {' and '.join(map(repr, sorted(first.values())))}."
+
+
+def _folded(name: str) -> str:
+    """Return a name without the differences in spelling that are often mistaken."""
+    return re.sub(r"[^a-z0-9/]", "", name.lower())

@@ -188,12 +188,12 @@ def test_unknown_configs_list_what_there_is(text, said):
 
 
 def test_settings_override_fields():
-    settings = ["--config.train.steps", "7", "--config.model.mask=false", "-config.train.seed=-3"]
+    settings = ["--config.train.steps", "7", "--config.model.mask=false", "-config.train.seed=3"]
     settings += ["--config.data.min_sizes=64,80", "--config.optimizer.freeze=a.*,*.b"]
     settings += ["--config.model.box.stages.0.foreground_iou", "0.6", "--config.train.tensorboard=TRUE"]
     config = override(Config(), settings)
     model = config.model.architecture
-    assert config.train.steps == 7 and config.train.seed == -3 and config.train.tensorboard is True
+    assert config.train.steps == 7 and config.train.seed == 3 and config.train.tensorboard is True
     assert model.mask is None and model.box.stages[0].foreground_iou == 0.6
     assert config.data.min_sizes == (64, 80) and config.optimizer.freeze == ("a.*", "*.b")
     again = override(config, ["--config.model.mask.pool.size=7", "--config.model.mask=true"])
@@ -205,33 +205,33 @@ def test_settings_override_fields():
 @pytest.mark.parametrize(
     "setting, said",
     [
-        ("--config.train.step=1", "There is no setting config.train.step; did you mean config.train.steps"),
-        ("--config.learning_rate=3", "did you mean config.optimizer.learning_rate?"),
-        ("--config.nms_threshold=3", "did you mean config.model.rpn.nms_threshold or config.model.detec"),
-        ("--config.training.stepss=3", "did you mean config.train.steps"),
-        ("--config.nonsense=3", "config.nonsense; the sections are model, data, optimizer, train."),
-        ("--config.train.steps.x=3", "There is no setting config.train.steps.x"),
-        ("--config.model.rpn.nms_thresold=1", "setting rpn.nms_thresold; did you mean rpn.nms_threshold"),
-        ("--config.train.steps=many", "config.train.steps is 'many'; give a whole number."),
-        ("--config.train.steps=True", "config.train.steps is 'True'; give a whole number."),
+        ("--config.train.step=1", "no setting --config.train.step; did you mean --config.train.steps"),
+        ("--config.learning_rate=3", "did you mean --config.optimizer.learning_rate?"),
+        ("--config.nms_threshold=3", "did you mean --config.model.rpn.nms_threshold or --config.model.detec"),
+        ("--config.training.stepss=3", "did you mean --config.train.steps"),
+        ("--config.nonsense=3", "--config.nonsense; the sections are model, data, optimizer, train."),
+        ("--config.train.steps.x=3", "There is no setting --config.train.steps.x"),
+        ("--config.model.rpn.nms_thresold=1", "did you mean --config.model.rpn.nms_threshold"),
+        ("--config.train.steps=many", "--config.train.steps is 'many'; give a whole number of"),
+        ("--config.train.steps=True", "--config.train.steps is 'True'; give a whole number of"),
         ("--config.train.steps", "--config.train.steps has no value; give --config.train.steps=VALUE."),
-        ("--config.train.eval_loss=maybe", "config.train.eval_loss is 'maybe'; give True or False."),
-        ("--config.train.steps={[]: 1}", "config.train.steps is '{[]: 1}'; give a whole number."),
-        ("--config.optimizer.freeze=('a', 1)", "config.optimizer.freeze is "),
-        ("--config.data.min_sizes=64,abc", "config.data.min_sizes is '64,abc'; give whole numbers separated"),
-        ("--config.data.min_sizes=64.5", "config.data.min_sizes is '64.5'; give whole numbers separated"),
-        ("--config.train=3", "config.train is a section; set one of its fields"),
-        ("--config.model=3", "config.model is a section; set one of its fields"),
-        ("--config.model.rpn=3", "config.model.rpn is a section; set one of its fields"),
-        ("--config.model.rpn.anchors.sizes=a,8", "config.model.rpn.anchors.sizes is 'a,8'; give groups of"),
+        ("--config.train.eval_loss=maybe", "--config.train.eval_loss is 'maybe'; give True or False."),
+        ("--config.train.steps={[]: 1}", "--config.train.steps is '{[]: 1}'; give a whole"),
+        ("--config.optimizer.freeze=('a', 1)", "--config.optimizer.freeze is "),
+        ("--config.data.min_sizes=64,abc", "--config.data.min_sizes is '64,abc'; give one or more"),
+        ("--config.data.min_sizes=64.5", "--config.data.min_sizes is '64.5'; give one or more"),
+        ("--config.train=3", "--config.train is a section; set one of its fields"),
+        ("--config.model=3", "--config.model is a section; set one of its fields"),
+        ("--config.model.rpn=3", "--config.model.rpn is a section; set one of its fields"),
+        ("--config.model.rpn.anchors.sizes=a,8", "--config.model.rpn.anchors.sizes is 'a,8'; give groups of"),
         (
             "--config.model.rpn.batch_size=0",
-            "config.model.rpn.batch_size is '0'; give a whole number of at least 1",
+            "--config.model.rpn.batch_size is '0'; give a whole number of at least 1",
         ),
         ("--config.model.backbone=vgg", "backbone is 'vgg'; give 'resnet'"),
-        ("--config.model.mask_head=False", "The setting mask_head is called mask now; use that name."),
-        ("--config.model.rpn_post_nms_test=9", "rpn_post_nms_test is called rpn.post_nms_test now; use that"),
-        ("--config.model.delta_clamp=both", "rpn.delta_clamp and box.delta_clamp now; use these names."),
+        ("--config.model.mask_head=False", "is called --config.model.mask now; use that name."),
+        ("--config.model.rpn_post_nms_test=9", "is called --config.model.rpn.post_nms_test now"),
+        ("--config.model.delta_clamp=both", "and --config.model.box.delta_clamp now; use these names."),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_one_sentence(setting, said, capsys):
@@ -268,3 +268,62 @@ def test_pre_commit_runs_what_ci_runs():
     tested = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
     for package in ("ruff", "pyright", "import-linter"):
         assert any(requirement.startswith(package) for requirement in tested), package
+
+
+def test_misspelt_commands(capsys):
+    for typed, said in (
+        ("inspct", "'inspct' is not a command; did you mean inspect?"),
+        ("trian", "'trian' is not a command; did you mean train?"),
+        ("exprot", "'exprot' is not a command; did you mean export?"),
+        ("nonsense", "'nonsense' is not a command; the commands are train, evaluate, predict, "),
+    ):
+        code, page = printed(capsys, typed, "--whatever")
+        assert code == 2 and f"jaxmaskrcnn: error: {said}" in page.err
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (
+            ["import", "a", "--format=voc", "--output=b", "--split="],
+            "--split is empty; give it a value, or leave",
+        ),
+        (
+            ["import", "a", "--format=voc", "--output=b", "--names="],
+            "--names is empty; give it a value, or leave",
+        ),
+        (["import", "a", "--format=voc", "--output="], "--output is empty; give it a value."),
+        (["import", "", "--format=voc", "--output=b"], "SOURCE is empty; give it a value."),
+        (
+            ["evaluate", "--checkpoint=", "--annotations=a", "--images=b"],
+            "--checkpoint is empty; give it a value.",
+        ),
+        (["convert", "a", "b", "--model="], "--model is empty; give it a value, or leave it out."),
+        (["predict", "a.png", "", "--checkpoint=b"], "INPUT is empty; give it a value."),
+        (["train", "--workdir="], "--workdir is empty; give it a value, or leave it out."),
+    ],
+)
+def test_arguments_of_a_variable_that_is_not_set(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert program.main(words) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_modules_that_a_command_imports_first(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts_of_mine.py").write_text("print('imported')")
+    (tmp_path / "broken_parts.py").write_text("import nothing_of_this_name")
+    assert program.main(["models", "R_50", "--import=parts_of_mine"]) == 0
+    assert capsys.readouterr().out.startswith("imported\n")
+    for name, said in (
+        (
+            "parts_of_yours",
+            "--import=parts_of_yours: there is no module parts_of_yours; give its name with dots",
+        ),
+        ("jaxmaskrcnn.nothing", "there is no module jaxmaskrcnn.nothing; give its name with dots"),
+        (".", "--import=. is not the name of a module; give one such as package.module."),
+    ):
+        assert program.main(["models", f"--import={name}"]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
+        program.main(["models", "--import=broken_parts"])
