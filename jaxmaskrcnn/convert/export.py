@@ -12,6 +12,7 @@ from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
+from jaxmaskrcnn.convert.library import EVERYWHERE
 from jaxmaskrcnn.convert.state_dict import check_background, to_state_dict
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -103,7 +104,7 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
     """
     library = LIBRARIES[format]
     check_background(config, library)
-    for impossible, what in library.impossible:
+    for impossible, what in (*library.impossible, *EVERYWHERE):
         if impossible(config):
             raise UserError(
                 f"{library.title} cannot express this model: {what}; export it in another format."

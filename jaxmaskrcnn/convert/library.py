@@ -108,6 +108,23 @@ def other_order(order: str) -> Limit:
     )
 
 
+# Limits of all libraries, as far as their settings are written here.
+EVERYWHERE: tuple[Limit, ...] = (
+    (
+        lambda c: (
+            c.neck is not None
+            and c.neck.kind == "fpn"
+            and [x.stride for x in c.pooled_levels] != [4, 8, 16, 32]
+        ),
+        "its feature pyramid is not on C2 to C5",
+    ),
+    (
+        lambda c: not c.box.convs and not c.box.fcs and c.trunk is None,
+        "its box head has neither convolutions nor fully connected layers",
+    ),
+    (lambda c: len(c.box.stages) > 1, "its box head has several stages"),
+)
+
 # Limits of libraries whose settings are only supported for a ResNet with FPN and no trunk.
 OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is not a ResNet")
 OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is not a feature pyramid")

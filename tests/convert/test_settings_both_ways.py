@@ -1,11 +1,13 @@
 """What an exporter writes, read back: each setting of ModelConfig is as it was, or the report names it."""
 
+import itertools
+import random
 import typing
 
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.config import ConfigError, ModelConfig
+from jaxmaskrcnn.config import BoxStageConfig, ConfigError, ModelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.convert.libraries import LIBRARIES
@@ -220,6 +222,93 @@ def unlike(a: ModelConfig, b: ModelConfig) -> set[str]:
     paths = {*a_values, *b_values}
     found = {path for path in paths if a_values.get(path, missing) != b_values.get(path, missing)}
     return found - {"input.pixel_scale", "input.pixel_mean", "input.pixel_std"} if same_input(a, b) else found
+
+
+STRUCTURE = (
+    "background", "backbone.", "neck.", "rpn.anchors", "rpn.convs", "rpn.norm", "trunk", "box.convs",
+    "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class", "box.pool.size",
+    "mask.convs", "mask.dim", "mask.norm", "mask.class", "mask.pool.size",
+)  # fmt: skip
+# Structures that no setting above makes alone.
+STRUCTURES = [
+    ("backbone.outputs", {"backbone.outputs": (3, 4, 5), "rpn.anchors.sizes": (32, 64, 128, 256)}),
+    ("backbone.outputs", {"backbone.outputs": (2, 3), "rpn.anchors.sizes": (32, 64, 128)}),
+    ("backbone.outputs", {"backbone.outputs": (4,), "rpn.anchors.sizes": (32, 64)}),
+    ("neck", {"backbone.outputs": (5,), "neck": None, "rpn.anchors.sizes": ((32, 64, 128),)}),
+    ("box.convs", {"box.convs": 0}),
+    ("box.fcs", {"box.fcs": 0}),
+    ("box.stages", {"box.stages": (BoxStageConfig(), BoxStageConfig(foreground_iou=0.6))}),
+]
+
+
+def structures(config: ModelConfig):
+    """What determines the layers: each setting with each of its values."""
+    yield from ((p, changes) for p, changes in variants(config) if p and p.startswith(STRUCTURE))
+    yield from STRUCTURES
+
+
+def pairs(config: ModelConfig):
+    """Two settings of the structure at a time, of those that make a model."""
+    for (first, one), (second, other) in itertools.combinations(structures(config), 2):
+        if first != second and (both := changed(config, {**one, **other})) is not None:
+            yield {**one, **other}, both
+
+
+def check_pairs(library, chosen):
+    """Settings are written and read back, or refused with what the library cannot express."""
+    for changes, config in chosen:
+        try:
+            export_settings(config, library)
+        except UserError as error:
+            assert f"{LIBRARIES[library].title} cannot express this model: " in str(error), changes
+            assert "\n" not in str(error), changes
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_pairs_of_structural_settings(library):
+    """A sample; the slow test has all."""
+    start = ModelConfig().replace(LIBRARIES[library].convention)
+    singles = [(changes, changed(start, changes)) for _, changes in structures(start)]
+    check_pairs(library, [(changes, config) for changes, config in singles if config is not None])
+    all_pairs = list(itertools.combinations(structures(start), 2))
+    chosen = random.Random(0).sample(all_pairs, 150)
+    both = [({**one, **other}, changed(start, {**one, **other})) for (_, one), (_, other) in chosen]
+    check_pairs(library, [(changes, config) for changes, config in both if config is not None])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_all_pairs_of_structural_settings(library):
+    check_pairs(library, pairs(ModelConfig().replace(LIBRARIES[library].convention)))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (STRUCTURES[0][1], "its feature pyramid is not on C2 to C5"),
+        (STRUCTURES[1][1], "its feature pyramid is not on C2 to C5"),
+        (STRUCTURES[2][1], "its feature pyramid is not on C2 to C5"),
+        ({"box.fcs": 0}, "its box head "),
+        (STRUCTURES[6][1], "its box head has several stages"),
+    ],
+)
+def test_structures_that_are_written_for_no_library(library, changes, said):
+    """They are refused by the library's limits and not by the reading of its text."""
+    with pytest.raises(UserError) as error:
+        export_settings(ModelConfig().replace({**LIBRARIES[library].convention, **changes}), library)
+    assert f"{LIBRARIES[library].title} cannot express this model: {said}" in str(error.value)
+
+
+def test_widths_that_detectron2_has_no_setting_for():
+    start = ModelConfig().replace(LIBRARIES["detectron2"].convention)
+    for width, per_group, fits in ((96, 5, False), (96, 64, True), (64, 5, True), (80, 7, False)):
+        config = start.replace({"backbone.width": width, "backbone.width_per_group": per_group})
+        if fits:
+            export_settings(config, "detectron2")
+        else:
+            with pytest.raises(UserError, match="cannot express this model: the channels of its bottlenecks"):
+                export_settings(config, "detectron2")
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -40,6 +40,15 @@ LIBRARY = Library(
             lambda c: c.box.average != (c.trunk is not None),
             "it has either box.average or a trunk, but not both",
         ),
+        (
+            # WIDTH_PER_GROUP counts the channels of the first stage, and doubles from stage to stage.
+            lambda c: (
+                c.backbone.kind == "resnet"
+                and c.backbone.depth >= 50
+                and bool(c.backbone.width * c.backbone.width_per_group % 64)
+            ),
+            "the channels of its bottlenecks do not double from stage to stage",
+        ),
         RPN_NORM,
         other_order("size"),
     ),
