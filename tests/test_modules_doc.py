@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import io
 import re
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,9 @@ PAGE = ROOT / "docs" / "modules.md"
 @pytest.fixture(scope="module")
 def session(quick_compilation, tmp_path_factory):
     """The names of the session at its end, and the model's parameters before it was trained."""
-    names = {"__name__": "__main__"}
+    module = types.ModuleType("session")  # so that a class can be found by its place, "session:Class"
+    names = vars(module)
+    sys.modules["session"] = module
     with contextlib.chdir(tmp_path_factory.mktemp("session")):
         for block in blocks(PAGE):
             assert block.language == "python" and block.reason is None
@@ -35,7 +39,8 @@ def session(quick_compilation, tmp_path_factory):
                 exec(compile(block.text, f"{PAGE.name}:{block.line}", "exec"), names)
             expected = re.findall(r"^print\(.*\)(?:  |\n)# (.*)$", block.text, re.M)
             assert printed.getvalue().splitlines() == expected, f"{PAGE.name}:{block.line}"
-    return names
+    yield names
+    del sys.modules["session"]
 
 
 def test_the_page_prints_what_it_says(session):
@@ -87,4 +92,5 @@ def test_a_changed_model_is_not_mistaken_for_its_config(session, tmp_path):
     with pytest.raises(jmr.UserError, match="are not those that its config builds"):
         jmr.save_model(session["model"], tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+    assert session["own"].backbone == session["ConvNeXtConfig"](widths=(8, 16, 32, 64))
     assert dataclasses.is_dataclass(session["config"])
