@@ -26,7 +26,7 @@ class Group(NamedTuple):
 
 
 def parse_groups(texts: Iterable[str]) -> tuple[Group, ...]:
-    """Parses the groups of ``optimizer.groups``.
+    """Parse the groups of ``optimizer.groups``.
 
     Args:
         texts: Each ``PATTERN:FACTOR`` or ``PATTERN:FACTOR:DECAY``.

@@ -1,4 +1,4 @@
-"""Builds modules from the parts of a configuration."""
+"""Build modules from the parts of a configuration."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,7 @@ from jaxmaskrcnn.config import ConfigError
 
 
 def build(config: Any, *arguments: Any, **keywords: Any) -> Any:
-    """Builds the module that a part of a configuration describes.
+    """Build the module that a part of a configuration describes.
 
     Args:
         config: A part whose class names its module, such as `ResNetConfig`.

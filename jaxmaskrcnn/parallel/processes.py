@@ -1,4 +1,4 @@
-"""Joins several processes into one run and exchanges small values between them."""
+"""Join several processes into one run, and exchange small values between them."""
 
 import contextlib
 import json
@@ -113,12 +113,12 @@ def cluster(environment) -> str | None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and logs."""
+    """Return whether this process is the one that writes files and logs."""
     return jax.process_index() == 0
 
 
 def gather_json(value: Any) -> list[Any]:
-    """Exchanges one value of every process, so that all processes have all values.
+    """Exchange one value of every process, so that all processes have all values.
 
     Args:
         value: A value that json can hold, of any size.
@@ -144,7 +144,7 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def all_rows(x) -> np.ndarray:
-    """Gathers an array that is split over the processes by row; all processes must call it."""
+    """Gather an array that is split over the processes by row; all processes must call it."""
     return multihost_utils.process_allgather(x, tiled=True) if jax.process_count() > 1 else np.asarray(x)
 
 

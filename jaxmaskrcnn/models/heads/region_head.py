@@ -1,6 +1,8 @@
 """The interface of heads that predict something for each region, such as masks.
 
-Shapes: B images, L levels, R regions of an image, S the pooled side, C channels.
+Shapes: B images of a batch, L levels, h and w a level's height and width, C channels, R regions of an image,
+Q those among them that can be positive, D detections of an image, S the side of a pooled region, s its side
+behind the trunk (S without one).
 """
 
 import dataclasses
@@ -51,7 +53,7 @@ class Pooler:
             valid: bool [B, R], regions that count for batch norm; None for all.
 
         Returns:
-            [B * R, S, S, C], the output of the trunk if there is one.
+            [B * R, s, s, C], the output of the trunk if there is one.
         """
         pooled = pool_regions(self.batch, self.levels, self.strides, boxes, config)
         if self.trunk is None:
@@ -95,6 +97,6 @@ class RegionHead(Protocol):
             found: Detections with a leading B.
 
         Returns:
-            Fields of `Detections`.
+            Fields of `Detections` by name, such as "masks".
         """
         ...
