@@ -50,6 +50,23 @@ class Classes(NamedTuple):
 # -- region proposal network
 
 
+def check_positives(part: Any) -> None:
+    """Check that a sample can have a positive.
+
+    Args:
+        part: RPNConfig or RegionConfig.
+
+    Raises:
+        ConfigError: Its ``batch_size`` times its ``positive_fraction`` is below 1.
+    """
+    if part.batch_size * part.positive_fraction < 1:
+        raise ConfigError(
+            f"{type(part).__name__}.batch_size is {part.batch_size} and positive_fraction "
+            f"{part.positive_fraction:g}, which leaves no place for a positive; give numbers whose product "
+            "is at least 1."
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnchorConfig(Part):
     """The anchors of every cell, level by level.
@@ -138,6 +155,7 @@ class RPNConfig(Part):
 
     def __post_init__(self):
         super().__post_init__()
+        check_positives(self)
         if self.background_iou > self.foreground_iou:
             raise ConfigError(
                 f"RPNConfig.background_iou is {self.background_iou:g} and foreground_iou "
@@ -160,6 +178,10 @@ class RegionConfig(Part):
     iou_epsilon: NotNegative = 0.0  # these three as in RPNConfig
     crowd: Literal["ignore", "drop"] = "ignore"
     crowd_overlap: Fraction = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positives(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

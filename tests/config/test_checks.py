@@ -258,6 +258,9 @@ def test_settings_of_a_part_that_a_model_does_not_have():
         ({"mask.norm": "gn", "mask.dim": 100}, "MaskConfig.dim is 100, which the 32 groups"),
         ({"backbone.width": 16, "backbone.width_per_group": 1}, "give a width_per_group of at least 4."),
         ({"rpn.foreground_iou": 0.2}, "RPNConfig.background_iou is 0.3 and foreground_iou 0.2; give"),
+        ({"regions.batch_size": 3}, "RegionConfig.batch_size is 3 and positive_fraction 0.25, which"),
+        ({"regions.positive_fraction": 0.0}, "RegionConfig.batch_size is 512 and positive_fraction 0, which"),
+        ({"rpn.batch_size": 1}, "RPNConfig.batch_size is 1 and positive_fraction 0.5, which leaves no place"),
         ({"backbone": RegNetConfig(), "backbone.wa": 1e308}, "RegNetConfig.wa is 1e+308, which gives widths"),
     ],
 )  # fmt: skip
