@@ -1,4 +1,4 @@
-"""What a configuration accepts can be built, learns and detects, by its shapes, for values at their limits."""
+"""What a configuration accepts can be built, learns and detects, by its shapes, at the limits of values."""
 
 import jax
 import numpy as np
