@@ -245,7 +245,7 @@ def test_output_that_nobody_reads_on(monkeypatch, tmp_path):
 def test_structures_without_a_preset_are_described():
     shown = config_structure(small("torchvision"))
     for fields, words in (
-        ({"backbone.groups": 32, "backbone.width_per_group": 4}, "ResNeXt-50-32x4d"),
+        ({"backbone.groups": 32, "backbone.width_per_group": 4, "backbone.width": 64}, "ResNeXt-50-32x4d"),
         ({"backbone.groups": 1, "backbone.width_per_group": 128}, "wide ResNet-50-2"),
         ({"backbone.groups": 1, "backbone.width_per_group": 64}, ", ResNet-50 of width 8,"),
     ):
