@@ -87,7 +87,7 @@ def initialize(
 
 
 def cluster(environment) -> str | None:
-    """Recognises from environment variables which launcher started this process as one of several.
+    """Recognise from environment variables which launcher started this process as one of several.
 
     Args:
         environment: ``os.environ`` or the like, after JAX was imported (which marks a Cloud TPU in it).
@@ -150,7 +150,7 @@ def all_rows(x) -> np.ndarray:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[int], bool]]:
-    """Handles SIGTERM: after every step the run checks whether it should save its state and stop.
+    """Handle SIGTERM: after every step the run checks whether it should save its state and stop.
 
     Several processes may get the signal at different times, or only some of them may get it. JAX makes
     them agree on a step that none has passed yet, so that all save the same one.
