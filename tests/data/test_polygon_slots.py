@@ -1,7 +1,5 @@
 """Polygons on their way from the annotations to the targets."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -10,7 +8,8 @@ from data_helpers import TRIANGLE, annotation, content, encode, write
 from jaxmaskrcnn import losses, ops
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.data import prepare, train_iterator
-from jaxmaskrcnn.data.fields.polygons import Polygons, closed_vertices, vertex_slots
+from jaxmaskrcnn.data.fields.packed import pack, vertex_count
+from jaxmaskrcnn.data.fields.polygons import Polygons, vertex_slots
 from jaxmaskrcnn.data.fields.targets import empty_targets
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.data.transforms import Geometry
@@ -55,9 +54,9 @@ def as_lists(vertices, parts):
 @pytest.mark.parametrize("polygons", [TRIANGLE, TWO_PARTS, [[1, 2, 3.5, 4, 5, 6]] * 7])
 def test_counting_without_parsing(polygons):
     expected = sum(len(polygon) // 2 + 1 for polygon in polygons)
-    assert closed_vertices(json.dumps(polygons)) == expected
+    assert vertex_count(pack(polygons)) == expected
     assert len(placed(polygons, SIZE)[1]) == expected
-    assert closed_vertices("") == 0
+    assert vertex_count("") == 0
 
 
 def test_slots():

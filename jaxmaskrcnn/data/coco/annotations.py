@@ -15,9 +15,15 @@ from jaxmaskrcnn.data.coco.categories import Classes
 from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.load import load_json as load_json
 from jaxmaskrcnn.data.coco.notes import Notes
-from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, Object, parse_scored
+from jaxmaskrcnn.data.coco.objects import (
+    AnnotatedImage,
+    BadAnnotation,
+    Object,
+    parse_scored,
+    plain_object,
+)
 from jaxmaskrcnn.data.coco.packing import no_collection
-from jaxmaskrcnn.data.coco.plain import drawn_ahead
+from jaxmaskrcnn.data.coco.plain import read_ahead
 from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
@@ -27,6 +33,9 @@ from jaxmaskrcnn.structures import Category
 
 # Called with each usable object: its image, the object, and its box in the json's own numbers.
 Each = Callable[[AnnotatedImage, Object, list[float]], None]
+
+
+_SMALL = 2**62  # ids below are whole numbers of 64 bits for certain
 
 
 class Annotations(NamedTuple):
@@ -89,8 +98,8 @@ def parse_annotations(
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
     identities = _Identities(entries, notes)
-    for number, (entry, drawn) in enumerate(drawn_ahead(consume(entries), images.usable)):
-        image_id = images.ids.of(entry.get("image_id"))
+    for number, (entry, plain) in enumerate(read_ahead(consume(entries), {} if form else images.usable)):
+        image_id = entry["image_id"] if plain else images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
             continue
         image = images.usable.get(image_id)
@@ -102,9 +111,13 @@ def parse_annotations(
                     f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add "
                     "the image or remove the annotation",
                 )
-            item, box = parse_scored(
-                entry, image, classes, masks, identity=identity, notes=notes, form=form, drawn=drawn
-            )
+            label = None if plain is None else classes.get(entry["category_id"])
+            if plain is not None and label is not None:
+                item, box = plain_object(plain, identity, label), plain.box
+            else:
+                item, box = parse_scored(
+                    entry, image, classes, masks, identity=identity, notes=notes, form=form
+                )
             if item.crowd and reading.crowd == "drop":
                 notes.add("crowd regions that are dropped (crowd is 'drop')", f"annotation {identity}")
                 continue
@@ -166,6 +179,8 @@ class _Identities:
     def of(self, entry: Mapping) -> int:
         """The id of an annotation, or a new one where that has none that is a number."""
         value = entry.get("id")
+        if type(value) is int and 0 <= value < _SMALL:  # nearly all
+            return value
         found = whole_number(value)
         if type(value) is not int:
             kind = (

@@ -15,6 +15,7 @@ from jaxmaskrcnn.data.coco.values import number
 
 FITS = 0.5  # below this IoU with the mask's box, a box does not belong to the mask
 _ROUNDING = 8.0  # pixels; boxes of smaller masks may differ from them by rounding alone
+OUTLINE = 2  # sides of a box's outline, by whose pixels an area may differ from the mask's
 BORDER = 1.0  # pixels; a box that reaches over the border by less is a rounding error
 
 BOX_NOTE = "boxes that do not fit the objects' masks, whose own boxes are taken"
@@ -75,7 +76,7 @@ def fitting_area(
     """
     width, height = box[2] - box[0], box[3] - box[1]
     own = width * height if mask is None else float(mask_utils.area(mask))
-    area, outline = number(value), 2 * (width + height)
+    area, outline = number(value), OUTLINE * (width + height)
     if area is not None and area >= 0:
         least = 0.0 if mask is None else own / 2
         near = least <= area <= 2 * own or (abs(area - own) <= outline and area > 0)

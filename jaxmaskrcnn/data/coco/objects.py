@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, Protocol
 from jaxmaskrcnn.data.coco.box_forms import Form
 from jaxmaskrcnn.data.coco.fit import fitting_area, fitting_box
 from jaxmaskrcnn.data.coco.notes import Notes
-from jaxmaskrcnn.data.coco.plain import Drawn, plain_values
+from jaxmaskrcnn.data.coco.plain import Plain
 from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
 from jaxmaskrcnn.data.coco.values import flag, number
 from jaxmaskrcnn.data.fields.field import BadAnnotation
+from jaxmaskrcnn.data.fields.packed import Packed, polygon_text
 from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
 
 
@@ -31,6 +32,16 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
     __slots__ = ()
 
     @property
+    def polygons(self) -> str:
+        """The original polygons as json text, which is made when it is asked for."""
+        return polygon_text(self.packed)
+
+    @property
+    def packed(self) -> Packed | str:
+        """The original polygons, packed; an empty text where the mask came as RLE."""
+        return self[_POLYGONS]
+
+    @property
     def box(self) -> tuple[float, float, float, float]:
         """XYXY in pixels, clipped to the image."""
         return self.bbox
@@ -39,6 +50,9 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
     def counts(self) -> bytes:
         """Compressed COCO RLE of the mask over the whole image; empty where there is none."""
         return self.rle
+
+
+_POLYGONS = Object._fields.index("polygons")
 
 
 class AnnotatedImage(NamedTuple):
@@ -95,18 +109,13 @@ def parse_scored(
     identity: int | None = None,
     notes: Notes | None = None,
     form: Form | None = None,
-    drawn: Drawn | None = None,
 ) -> tuple[Object, list[float]]:
     """An object as `parse_object` returns it, and its box in the json's own numbers where they are taken.
 
     COCO's protocol compares boxes that are not clipped, so an evaluation takes the second: x, y, width
-    and height in pixels. An annotation that was ``drawn`` ahead is read quickly if nothing is odd in it.
+    and height in pixels.
     """
     identity = entry["id"] if identity is None else identity
-    if drawn is not None and form is None and (plain := _plain(entry, image, labels, identity, drawn)):
-        return plain
-    strict, notes = notes is None, notes or Notes()
-    place = f"annotation {identity}"
     category = entry.get("category_id")
     label = None if isinstance(category, (list, dict)) else labels.get(category)
     if label is None:
@@ -115,35 +124,32 @@ def parse_scored(
             f"has the category_id {category!r}, which 'categories' does not list; add the category "
             "or correct the annotation",
         )
+    strict, notes = notes is None, notes or Notes()
+    place = f"annotation {identity}"
     if type(category) is not int and category is not None:
         notes.add("category ids of annotations written as text or floats, or as names", place)
     crowd = _crowd(entry, notes, place)
-    plain = {"bbox": entry.get("bbox"), "segmentation": entry.get("segmentation")}
+    values = {"bbox": entry.get("bbox"), "segmentation": entry.get("segmentation")}
     if not strict:
-        plain["segmentation"] = _segmentation(entry, image, notes, place)
+        values["segmentation"] = _segmentation(entry, image, notes, place)
     size = (image.height, image.width) if image.height else (math.inf, math.inf)
     columns: dict[str, Any] = {}
     required = {"masks"} if masks else set()
     for field in FIELDS:
         if field.name == "boxes":
             mask = {"size": list(size), "counts": columns["rle"]} if columns["rle"] else None
-            plain["bbox"] = _box(plain["bbox"], mask, size, form, notes, place)
-        columns |= field.parse(plain, size, columns, field.name in required)
+            values["bbox"] = _box(values["bbox"], mask, size, form, notes, place)
+        columns |= field.parse(values, size, columns, field.name in required)
     written = "area" in entry and entry["area"] is not None
     area = fitting_area(entry.get("area"), mask, columns["bbox"], notes, place, written=written)
-    return Object(identity, label, crowd, area, **columns), plain["bbox"]
+    return Object(identity, label, crowd, area, **columns), values["bbox"]
 
 
-def _plain(
-    entry: Mapping, image: AnnotatedImage, labels: Labels, identity: int, drawn: Drawn
-) -> tuple[Object, list[float]] | None:
-    category = entry.get("category_id")
-    label = labels.get(category) if type(category) is int else None
-    values = None if label is None else plain_values(entry, drawn, image)
-    if label is None or values is None:
-        return None
-    area, polygons, corners, box = values
-    return Object(identity, label, False, area, polygons=polygons, rle=drawn.counts, bbox=corners), box
+def plain_object(plain: Plain, identity: int, label: int) -> Object:
+    """The object of an annotation in which nothing is odd, as `parse_scored` would return it."""
+    return Object(
+        identity, label, False, plain.area, polygons=plain.polygons, rle=plain.counts, bbox=plain.corners
+    )
 
 
 def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:

@@ -1,21 +1,12 @@
-"""Holds a large json in less memory: lists of polygons as bytes while they wait to be read.
-
-A coordinate takes 32 bytes as a Python number in a list and 9 as bytes. The bytes never leave the process.
-"""
+"""Holds a large json in less memory: polygons are packed as they are parsed, entries freed once read."""
 
 import contextlib
 import gc
-import marshal
 from collections.abc import Iterator
-from typing import Any
 
-_VERSION = 2  # of marshal's format: the newest without a table of repeated values, which costs time
-
-
-class Packed(bytes):
-    """A list of polygons."""
-
-    __slots__ = ()
+from jaxmaskrcnn.data.fields.packed import Packed as Packed
+from jaxmaskrcnn.data.fields.packed import pack
+from jaxmaskrcnn.data.fields.packed import unpacked as unpacked
 
 
 def packed(entry: dict) -> dict:
@@ -31,17 +22,8 @@ def packed(entry: dict) -> dict:
     value = entry.get("segmentation")
     if type(value) is list and value and type(value[0]) is list and value[0]:
         if type(value[0][0]) in (int, float):
-            entry["segmentation"] = Packed(marshal.dumps(value, _VERSION))
+            entry["segmentation"] = pack(value)
     return entry
-
-
-def unpacked(value: Any) -> Any:
-    """A segmentation as the json has it.
-
-    Args:
-        value: A segmentation, packed or not.
-    """
-    return marshal.loads(value) if type(value) is Packed else value
 
 
 def freed(entries: list) -> Iterator:

@@ -45,7 +45,7 @@ class Masks(Field):
 
     @classmethod
     def count(cls, objects: Sequence) -> dict[str, int]:
-        return {"bitmap_counts": sum(not (item.crowd or item.polygons) for item in objects)}
+        return {"bitmap_counts": sum(not (item.crowd or item.packed) for item in objects)}
 
     @classmethod
     def read(cls, columns: Mapping, size: tuple[int, int]) -> "Masks":

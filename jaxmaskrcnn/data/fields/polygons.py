@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.field import BadAnnotation, Field, TargetImage, is_number
+from jaxmaskrcnn.data.fields.packed import pack, vertex_count
 from jaxmaskrcnn.data.transforms import Geometry
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Targets
@@ -42,11 +43,11 @@ class Polygons(Field):
         if not isinstance(value, list) or not value:
             return {"polygons": ""}
         check_polygons(value)
-        return {"polygons": json.dumps(value)}
+        return {"polygons": pack(value)}
 
     @classmethod
     def count(cls, objects: Sequence) -> dict[str, int]:
-        vertices = [closed_vertices(item.polygons) for item in objects if not item.crowd]
+        vertices = [vertex_count(item.packed) for item in objects if not item.crowd]
         return {"vertex_counts": max(vertices, default=0)}
 
     @classmethod
@@ -129,20 +130,6 @@ def needs_polygons(model: ModelConfig) -> bool:
 def given_polygons(target: Mapping, model: ModelConfig) -> bool:
     """Whether a target given to ``make_batch`` has polygons that the model draws its mask targets from."""
     return needs_polygons(model) and "polygons" in target
-
-
-def closed_vertices(text: str) -> int:
-    """Counts the vertices of an object's closed polygons in their json text, without parsing it.
-
-    Args:
-        text: ``[[x, y, ...], ...]``, or empty for an object without polygons.
-
-    Returns:
-        Their number, each polygon's first one counted twice.
-    """
-    if not text:
-        return 0
-    return (text.count(",") + 1) // 2 + text.count("[") - 1
 
 
 def vertex_slots(count: int) -> int:

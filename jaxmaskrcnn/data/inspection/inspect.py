@@ -90,7 +90,8 @@ def inspect_annotations(
         content, path, images_dir, problems, masks=masks, reading=reading,
         consume=lambda entries: _consume(entries, progress),
     )  # fmt: skip
-    found = suspicions(annotations, path)
+    table = make_table(annotations)
+    found = suspicions(annotations, table, path)
     missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
     if images_dir is not None:
         present = [image for image in annotations.images if image.id not in missing]
@@ -106,7 +107,6 @@ def inspect_annotations(
     nothing = nothing_to_learn(counts, len(annotations.images), str(path)) if annotations.categories else None
     if nothing:
         problems.add("nothing to learn", nothing)
-    table = make_table(annotations)
     summary = {
         "annotations": str(path),
         "image_folder": None if images_dir is None else str(images_dir),

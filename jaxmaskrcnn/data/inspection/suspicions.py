@@ -8,35 +8,37 @@ import numpy as np
 
 from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.coco.annotations import Annotations
+from jaxmaskrcnn.data.coco.fit import OUTLINE
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.packing import no_collection
 from jaxmaskrcnn.data.coco.problems import Problem
 from jaxmaskrcnn.data.images import used_range
+from jaxmaskrcnn.data.inspection.statistics import Table
 from jaxmaskrcnn.data.rle import mask_areas
 
 _LITTLE = 1 / 8  # of the range of 16 bits
+_TOGETHER = 250  # masks that are measured at a time
 
 
 @no_collection()
-def suspicions(annotations: Annotations, path: Path) -> list[Problem]:
+def suspicions(annotations: Annotations, table: Table, path: Path) -> list[Problem]:
     """Finds objects, images and classes that occur twice, and empty masks.
 
     Args:
         annotations: The usable images and objects.
+        table: Their columns.
         path: The json, for messages.
 
     Returns:
         The findings, whose messages are sentences without their full stop.
     """
-    found = list(_repeated_names(annotations, path))
-    files: dict[str, int] = {}
-    for image in annotations.images:
-        first = files.setdefault(image.file_name, image.id)
-        if first != image.id:
-            message = f"{path}: images {first} and {image.id} are both {image.file_name}"
-            found.append(Problem("same file twice", message, image.id))
-        found += _objects(image, path)
-    return found
+    found = list(_repeated_files(annotations, path))
+    for i in np.unique(table.image[_repeated_sides(table)]).tolist():
+        found += _repeated_objects(annotations.images[i], path)
+    found += _empty_masks(annotations, table, path)
+    places = {image.id: i for i, image in enumerate(annotations.images)}
+    found.sort(key=lambda problem: places[problem.image_id])
+    return [*_repeated_names(annotations, path), *found]
 
 
 def same_content(readable: Iterable[tuple[AnnotatedImage, bytes]], path: Path) -> list[Problem]:
@@ -96,19 +98,51 @@ def _repeated_names(annotations: Annotations, path: Path) -> Iterator[Problem]:
             yield Problem("class name twice", message)
 
 
-def _objects(image: AnnotatedImage, path: Path) -> Iterator[Problem]:
-    place = f"image {image.id} ({image.file_name})"
+def _repeated_files(annotations: Annotations, path: Path) -> Iterator[Problem]:
+    files: dict[str, int] = {}
+    for image in annotations.images:
+        first = files.setdefault(image.file_name, image.id)
+        if first != image.id:
+            message = f"{path}: images {first} and {image.id} are both {image.file_name}"
+            yield Problem("same file twice", message, image.id)
+
+
+def _repeated_sides(table: Table) -> np.ndarray:
+    """Which objects have a box of the same sides as another one of their image and class, bool [G]."""
+    columns = (table.image, table.label, table.crowd, *table.sides.T)
+    order = np.lexsort(columns)
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for column in columns:
+        same &= column[order[1:]] == column[order[:-1]]
+    repeated = np.zeros(len(order), bool)
+    repeated[order[1:][same]] = True
+    return repeated
+
+
+def _repeated_objects(image: AnnotatedImage, path: Path) -> Iterator[Problem]:
     seen: dict[tuple, int] = {}
     for item in image.objects:
-        first = seen.setdefault((item.label, item.crowd, item.box), item.id)
+        first = seen.setdefault((item.label, item.crowd, item.bbox), item.id)
         if first != item.id:
+            place = f"image {image.id} ({image.file_name})"
             message = f"{path}: annotations {first} and {item.id} of {place} have the same class and box"
             yield Problem("same object twice", message, image.id, item.id)
-    masked = [item for item in image.objects if item.counts]
-    if not masked:
-        return
-    rles = [{"size": [image.height, image.width], "counts": item.counts} for item in masked]
-    for i in np.flatnonzero(mask_areas(rles) == 0):
-        item = masked[i]
-        message = f"{path}: annotation {item.id} of {place} has a mask without a pixel"
-        yield Problem("empty mask", message, image.id, item.id)
+
+
+def _empty_masks(annotations: Annotations, table: Table, path: Path) -> Iterator[Problem]:
+    # By the rule of `fit`, an area that is larger than its box's outline belongs to a mask that has pixels.
+    suspected = np.flatnonzero(table.has_mask & (table.area <= OUTLINE * table.sides.sum(1)))
+    first = np.searchsorted(table.image, np.arange(len(annotations.images)))
+    for start in range(0, len(suspected), _TOGETHER):
+        part = []
+        for g in suspected[start : start + _TOGETHER].tolist():
+            image = annotations.images[table.image[g]]
+            part.append((image, image.objects[g - first[table.image[g]]]))
+        areas = mask_areas([{"size": [i.height, i.width], "counts": item.counts} for i, item in part])
+        for k in np.flatnonzero(areas == 0):
+            image, item = part[k]
+            message = (
+                f"{path}: annotation {item.id} of image {image.id} ({image.file_name}) has a mask without a "
+                "pixel"
+            )
+            yield Problem("empty mask", message, image.id, item.id)

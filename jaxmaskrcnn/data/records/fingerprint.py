@@ -6,11 +6,7 @@ import os
 from pathlib import Path
 
 from jaxmaskrcnn.data.coco.file_names import FileNames, written_names
-from jaxmaskrcnn.data.coco.load import check_content, decode_json, load_json, parse_json
-from jaxmaskrcnn.errors import UserError
-
-_BLOCK = 1 << 20  # bytes
-_NOTHING: dict = {}
+from jaxmaskrcnn.data.coco.load import check_content, load_json, quick_content, read_bytes
 
 
 def content_hash(annotations: Path, images: Path, memory: Path, settings: list) -> str:
@@ -47,30 +43,18 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
 
 def _referenced_files(annotations: Path, memory: Path, digest) -> list[list[str]]:
     """How a json names each image file, cached under its hash because parsing a large json takes seconds."""
-    try:
-        with annotations.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError:
-        load_json(annotations)  # raises the sentence for a missing file
-        raise
+    data = read_bytes(annotations)
+    digest.update(data)
     remembered = memory / f".names-{digest.hexdigest()[:16]}.json"
     if remembered.is_file():
         return json.loads(remembered.read_text())
-    try:
-        text = decode_json(annotations.read_bytes(), annotations)
-        content = check_content(parse_json(text, annotations, _without_objects), annotations)
-    except UserError:
-        load_json(annotations)  # raises the sentence about the whole file
-        raise
+    content = quick_content(data, annotations=False)
+    if content is None:
+        content = load_json(annotations)
+    content = check_content(content, annotations)
     written = map(written_names, content["images"])
     names = sorted(map(list, {tuple(names) for names in written if names}))
     temporary = remembered.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(names))
     temporary.replace(remembered)
     return names
-
-
-def _without_objects(entry: dict) -> dict:
-    """Drops annotations as they are parsed, as only the images are of interest."""
-    return _NOTHING if "segmentation" in entry and "image_id" in entry else entry
