@@ -93,6 +93,30 @@ def test_the_data_command(load, tmp_path, capsys):
     assert "belong together" in capsys.readouterr().err
 
 
+def test_large_annotations_in_small(load, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
+    annotations = load("annotations")
+    paths = annotations.write_set(tmp_path, 3, 20)
+    content = json.loads(paths[0].read_text())
+    assert [len(content[key]) for key in ("images", "annotations", "categories")] == [3, 20, 80]
+    assert {i["file_name"] for i in content["images"]} == {file.name for file in paths[1].iterdir()}
+    source = prepare(*paths, tmp_path / "cache")  # stops at a problem
+    assert source.object_counts.sum() == 20 and not source.statements()
+    output = tmp_path / "annotations.json"
+    annotations.main(["--images=3", "--objects=20", "--cases=inspect,start", f"--output={output}"])
+    printed = capsys.readouterr().out.strip().splitlines()[-4:]
+    assert printed[0] == "| case | processor s | system s | s | peak MiB |"
+    found = json.loads(output.read_text())["cases"]
+    assert list(found) == ["inspect", "start"]
+    assert all(run["user"] > 0 and 20 < run["peak_mib"] < 4000 for runs in found.values() for run in runs)
+    for wrong, words in (("huge", "has huge; choose from inspect"), ("open", "without prepare")):
+        with pytest.raises(SystemExit):
+            annotations.main([f"--cases={wrong}"])
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="ended with 3"):
+        annotations.measure_command([sys.executable, "-c", "raise SystemExit(3)"])
+
+
 def test_kinds_of_kernels(load):
     kernels = load("kernels")
     names = {
