@@ -28,6 +28,21 @@ def polygons_to_counts(polygons: list[list[float]], height: int, width: int) -> 
     return (drawn[0] if len(drawn) == 1 else mask_utils.merge(drawn))["counts"]
 
 
+def box_counts(box: Sequence[float], height: int, width: int) -> bytes:
+    """A box as a mask.
+
+    Args:
+        box: XYXY in pixels, clipped to the image.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+
+    Returns:
+        Compressed RLE counts.
+    """
+    x1, y1, x2, y2 = box
+    return polygons_to_counts([[x1, y1, x2, y1, x2, y2, x1, y2]], height, width)
+
+
 def mask_areas(rles: Sequence[dict]) -> np.ndarray:
     """Areas of masks in pixels, uint32 [G].
 

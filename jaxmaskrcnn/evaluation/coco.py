@@ -23,6 +23,7 @@ from jaxmaskrcnn.data.coco.load import check_content, load_json
 from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
@@ -103,9 +104,10 @@ class GroundTruth:
         self.images = {image.id: image for image in found.images}
         self.image_ids = frozenset(self.images)
         self._sizes = {i.id: (i.height, i.width) if i.height else (None, None) for i in found.images}
-        self._refuse_or_log(problems, path, on_error, log)
-        boxes, masked = self._entries(objects)
-        self.has_masks = bool(masked)
+        places = sum(len(image.ignored) for image in found.images)
+        self._refuse_or_log(problems, path, on_error, log, places)
+        self.has_masks = any(item.rle for image in found.images for item in image.objects)
+        boxes, masked = self._entries(objects, path)
         self._coco = {"bbox": self._index(boxes), "segm": self._index(masked)}
 
     @classmethod
@@ -125,8 +127,8 @@ class GroundTruth:
             log=False,
         )
 
-    def _entries(self, objects) -> tuple[list[dict], list[dict]]:
-        boxes, masked = [], []
+    def _entries(self, objects, path: pathlib.Path) -> tuple[list[dict], list[dict]]:
+        boxes, masked, without = [], [], 0
         for image, item, box in objects:
             entry = {
                 "id": len(boxes) + 1,
@@ -136,14 +138,26 @@ class GroundTruth:
                 "area": item.area,
             }
             boxes.append({**entry, "bbox": box})
+            if not (self.has_masks and image.height):
+                continue
+            size = [image.height, image.width]
             if item.rle:
-                masked.append(
-                    {**entry, "segmentation": {"size": [image.height, image.width], "counts": item.rle}}
-                )
+                masked.append({**entry, "segmentation": {"size": size, "counts": item.rle}})
+            else:  # like what is left out: a mask there is neither right nor wrong
+                without += 1
+                counts = box_counts(item.bbox, *size)
+                masked.append({**entry, "iscrowd": 1, "segmentation": {"size": size, "counts": counts}})
+        if without:
+            logger.warning(
+                "%s: %d of %d objects have no mask; masks that are found in their boxes are not scored.",
+                path, without, len(boxes),
+            )  # fmt: skip
         return boxes, masked
 
     @staticmethod
-    def _refuse_or_log(problems: AllProblems, path: pathlib.Path, on_error: str, log: bool) -> None:
+    def _refuse_or_log(
+        problems: AllProblems, path: pathlib.Path, on_error: str, log: bool, places: int
+    ) -> None:
         for problem in problems.found:
             if problem.reason == "RLE size" and on_error == "stop":
                 raise UserError(f"{problem.message}.")
@@ -153,12 +167,14 @@ class GroundTruth:
         ids = [str(p.annotation_id or p.image_id) for p in unused]
         reasons = collections.Counter(problem.reason for problem in unused)
         logger.warning(
-            "%s: %d images or annotations cannot be used and are not scored (%s; ids %s): %s.",
+            "%s: %d images or annotations cannot be used and are not scored (%s; ids %s): %s. "
+            "Nor are detections in the places of those whose class and place are known: %d.",
             path,
             len(ids),
             ", ".join(f"{reason}: {count}" for reason, count in reasons.items()),
             ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else ""),
             "; ".join(problem.message for problem in unused[:FEW]),
+            places,
         )
 
     def _index(self, annotations) -> COCO:
@@ -305,6 +321,10 @@ def _other_size(segmentation, size):
 
 class _Scored(AllProblems):
     """Problems of annotations that are scored; a problem of the whole file is refused."""
+
+    def __init__(self):
+        super().__init__()
+        self.leaves_out = True
 
     def refuse(self, reason, message):
         raise UserError(f"{message}.")

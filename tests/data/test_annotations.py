@@ -8,6 +8,7 @@ import pytest
 from data_helpers import TRIANGLE, annotation, content, encode, write
 
 from jaxmaskrcnn.data import prepare
+from jaxmaskrcnn.data.coco.left_out import LOST_NOTE, REGION_NOTE
 from jaxmaskrcnn.data.rle import check_counts, decode_masks
 from jaxmaskrcnn.errors import UserError
 
@@ -101,10 +102,15 @@ def test_bad_annotation_stops_or_is_left_out(case, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "jaxmaskrcnn"):
         source = prepare(path, images, tmp_path / "cache", "skip")
     assert source.skipped == {reason: 1}
-    assert source[0].annotation_ids.tolist() == [1, 8]
-    assert [r.getMessage() for r in caplog.records] == [
-        "left out: " + message.replace(", or set on_error to 'skip' to leave it out", "")
-    ]
+    ids, crowd = source[0].annotation_ids, source[0].crowd
+    assert ids[~crowd].tolist() == [1, 8]
+    # What is left out stays a region if it has a class and a box, and is in one of the images.
+    lost = reason in ("unknown category", "unknown image")
+    assert ids[crowd].tolist() == [] if lost else [7]
+    told = [r.getMessage() for r in caplog.records]
+    assert told[0] == "left out: " + message.replace(", or set on_error to 'skip' to leave it out", "")
+    about_places = {"unknown category": LOST_NOTE, "unknown image": None}.get(reason, REGION_NOTE)
+    assert told[1:] == ([f"{path}: {about_places}: 1 (the first: annotation 7)."] if about_places else [])
 
 
 def drop(key):

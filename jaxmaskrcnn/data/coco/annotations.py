@@ -13,6 +13,7 @@ from typing import NamedTuple
 from jaxmaskrcnn.data.coco.box_forms import Form, box_form
 from jaxmaskrcnn.data.coco.categories import Classes
 from jaxmaskrcnn.data.coco.images import Images
+from jaxmaskrcnn.data.coco.left_out import LOST_NOTE, REGION_NOTE, remaining_region
 from jaxmaskrcnn.data.coco.load import load_json as load_json
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.objects import (
@@ -31,7 +32,8 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.structures import Category
 
-# Called with each usable object: its image, the object, and its box in the json's own numbers.
+# Called with each usable object and each region of one that is left out: its image, the object, and its box
+# in the json's own numbers.
 Each = Callable[[AnnotatedImage, Object, list[float]], None]
 
 
@@ -78,7 +80,7 @@ def parse_annotations(
         sizes: Height and width of the images to read by id; None reads all of them.
         scoring: Whether images may lack a file name and a size.
         consume: Iterates over the annotations; may free them.
-        each: Called with each usable object, in the order of the json.
+        each: Called with each usable object and each region of `left_out`, in the order of the json.
 
     Returns:
         The categories, the usable images with their usable objects, and what is to be said about them.
@@ -141,6 +143,13 @@ def parse_annotations(
                 image_id=image.id if image else None,
                 annotation_id=identity,
             )
+            if image is not None and problems.leaves_out:
+                region = remaining_region(entry, image, classes, identity, form)
+                notes.add(LOST_NOTE if region is None else REGION_NOTE, f"annotation {identity}")
+                if region is not None:
+                    image.ignored.append(region[0])
+                    if each is not None:
+                        each(image, *region)
     problems.stop_if_any()
     problems.tell_rest()
     return Annotations(

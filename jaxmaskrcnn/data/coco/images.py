@@ -115,7 +115,7 @@ class Images:
         size = self._size(entry, identity, place, found.name)
         if size is None:
             return None
-        return AnnotatedImage(identity, found.name or (names[0] if names else ""), *size, [])
+        return AnnotatedImage(identity, found.name or (names[0] if names else ""), *size, [], [])
 
     def _missing(self, found: Found, entry: dict, identity: int, place: str) -> None:
         if found.candidates:

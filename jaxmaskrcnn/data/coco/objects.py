@@ -2,7 +2,7 @@
 
 import math
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from jaxmaskrcnn.data.coco.box_forms import Form
@@ -56,13 +56,23 @@ _POLYGONS = Object._fields.index("polygons")
 
 
 class AnnotatedImage(NamedTuple):
-    """One image of the json with its objects."""
+    """One image of the json with its objects.
+
+    Attributes:
+        id: Image id in the json, or the number that stands for it.
+        file_name: Path of the file relative to the image folder.
+        height: In pixels; 0 where the size is not known.
+        width: In pixels.
+        objects: Its usable objects.
+        ignored: What remains of the objects that were left out: crowd regions (see `left_out`).
+    """
 
     id: int
     file_name: str
     height: int
     width: int
     objects: list[Object]
+    ignored: Sequence[Object] = ()
 
 
 class Labels(Protocol):
@@ -138,7 +148,7 @@ def parse_scored(
     for field in FIELDS:
         if field.name == "boxes":
             mask = {"size": list(size), "counts": columns["rle"]} if columns["rle"] else None
-            values["bbox"] = _box(values["bbox"], mask, size, form, notes, place)
+            values["bbox"] = read_box(values["bbox"], mask, size, form, notes, place)
         columns |= field.parse(values, size, columns, field.name in required)
     written = "area" in entry and entry["area"] is not None
     area = fitting_area(entry.get("area"), mask, columns["bbox"], notes, place, written=written)
@@ -177,7 +187,22 @@ def _segmentation(entry: Mapping, image: AnnotatedImage, notes: Notes, place: st
     return value
 
 
-def _box(value: Any, mask, size, form: Form | None, notes: Notes, place: str) -> Any:
+def read_box(
+    value: Any, mask: dict | None, size: Sequence[float], form: Form | None, notes: Notes, place: str
+) -> Any:
+    """An annotation's box, in whatever form it is written, by the rule of `fit.fitting_box`.
+
+    Args:
+        value: The json's box.
+        mask: Compressed RLE; None for an object without a mask.
+        size: Height and width of the image in pixels.
+        form: Makes x, y, width and height of the json's boxes, where they are something else.
+        notes: Counts what is read although it is not written as COCO writes it.
+        place: The annotation, for the notes.
+
+    Returns:
+        x, y, width and height; ``value`` where it is no box.
+    """
     if form is not None and isinstance(value, list) and len(value) == 4:
         numbers = [number(side) if not isinstance(side, list) else None for side in value]
         if None not in numbers:

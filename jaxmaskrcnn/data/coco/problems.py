@@ -33,14 +33,16 @@ class Problems:
     Attributes:
         skipped: Number of images and annotations left out, by reason.
         keeps_missing: Whether the annotations of an image whose file is missing are checked too.
+        leaves_out: Whether data are used without what has a problem.
     """
 
     keeps_missing = False
+    leaves_out = False
 
     def __init__(self, on_error: str):
         if on_error not in ("stop", "skip"):
             raise UserError(f"on_error is {on_error!r}; it is 'stop' or 'skip'.")
-        self._skip = on_error == "skip"
+        self._skip = self.leaves_out = on_error == "skip"
         self._first: str | None = None
         self._told: collections.Counter[str] = collections.Counter()
         self.skipped: collections.Counter[str] = collections.Counter()

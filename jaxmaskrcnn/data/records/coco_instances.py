@@ -165,7 +165,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                     "image/filename": image.file_name,
                     "image/height": image.height,
                     "image/width": image.width,
-                    "objects": [_features(item) for item in image.objects],
+                    "objects": [_features(item) for item in (*image.objects, *image.ignored)],
                 },
             )
         problems.tell_rest()

@@ -100,7 +100,7 @@ class Source:
         file_names: N names.
         sizes: int32 [N, 2], height and width in pixels.
         object_counts: int32 [N], objects without crowd regions.
-        crowd_counts: int32 [N], crowd regions.
+        crowd_counts: int32 [N], crowd regions, and regions of objects that were left out.
         counts: Figures of the objects' fields by name, int32 [N] each: "vertex_counts", the most vertices
             that an object's closed polygons have, and "bitmap_counts", the number of objects that have no
             polygons. Neither counts crowd regions.
@@ -111,7 +111,7 @@ class Source:
         has_masks: Whether every object has a mask.
         reading: What crowd regions are, and whether all objects got one class.
         notes: What was read although it is not written as COCO writes it: sentences without a full stop.
-        class_counts: Number of objects and of crowd regions of each category.
+        class_counts: Number of objects and of crowd regions of each category, without what was left out.
     """
 
     def __init__(self, directory: str | os.PathLike):
@@ -213,8 +213,8 @@ def write_index(
         reading: What crowd regions are, and whether all objects got one class.
         notes: Sentences about what was read in another spelling.
     """
-    crowds = [sum(item.crowd for item in image.objects) for image in images]
-    totals = [len(image.objects) for image in images]
+    crowds = [sum(item.crowd for item in image.objects) + len(image.ignored) for image in images]
+    totals = [len(image.objects) + len(image.ignored) for image in images]
     counts = [
         {name: count for field in FIELDS for name, count in field.count(image.objects).items()}
         for image in images
