@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ class GroundTruth:
         image_ids: Ids of the images that are scored.
         images: The images that are scored by id, with their objects and file names as they were found.
         has_masks: Whether any object has a mask.
+        image_id: Gives the number of an image's id as it is written; None where the json has no such image.
+        category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
         notes: Sentences without a full stop about content that was read although it differs from COCO's form.
 
     Raises:
@@ -99,6 +101,7 @@ class GroundTruth:
             consume=consume, each=lambda *entry: objects.append(entry),
         )  # fmt: skip
         self.categories, self.notes = found.categories, found.notes
+        self.image_id, self.category_id = found.image_id, found.category_id
         self._images = [{"id": i.id, "height": i.height, "width": i.width} for i in found.images]
         self._categories = [c._asdict() for c in self.categories]
         self.images = {image.id: image for image in found.images}
@@ -202,11 +205,19 @@ class GroundTruth:
 
     def score(self, detections: list[dict], iou_types: tuple[str, ...] = ("bbox", "segm")) -> dict[str, Any]:
         """Scores detections; see :func:`coco_metrics`."""
+        detections = [
+            d | {
+                "image_id": self._numbered(self.image_id, d["image_id"]),
+                "category_id": self._numbered(self.category_id, d["category_id"]),
+            }
+            for d in detections
+        ]  # fmt: skip
         unknown = {d["image_id"] for d in detections} - self.image_ids
         if unknown:
             raise UserError(
                 f"The detections name {len(unknown)} image ids that the annotations do not have "
-                f"(for example {min(unknown)}); score them against the annotations they were made for."
+                f"(for example {min(unknown, key=str)}); score them against the annotations they were made "
+                "for."
             )
         metrics: dict[str, Any] = {}
         per_class: dict[str, dict] = {name: {} for name in unique_names(self.categories)}
@@ -222,6 +233,11 @@ class GroundTruth:
                 values = values[values > -1]
                 row[f"{prefix}_AP"] = float(values.mean()) if values.size else None
         return {**metrics, "per_class": per_class}
+
+    @staticmethod
+    def _numbered(number: Callable[[Any], int | None], written: Any) -> Any:
+        found = number(written)
+        return written if found is None else found
 
     def _evaluate(self, detections, iou_type) -> COCOeval:
         results = []

@@ -12,7 +12,6 @@ from pycocotools import mask as rle_codec
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements
 from jaxmaskrcnn.data.coco.image_files import readable_images
-from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import check_counts
@@ -79,13 +78,14 @@ def read_detections(
     """Reads detections and checks them against the annotations.
 
     Args:
-        path: A json list of COCO results: ``image_id``, ``category_id``, ``score`` in 0..1, and
-            ``bbox`` (x, y, width, height in pixels) or ``segmentation`` (compressed RLE) or both.
+        path: A json list of COCO results: ``image_id`` and ``category_id`` as the annotations write them or
+            their numbers, ``score`` in 0..1, and ``bbox`` (x, y, width, height in pixels) or ``segmentation``
+            (compressed RLE) or both.
         truth: The annotations.
         annotations: Path of the annotation file, for messages.
 
     Returns:
-        The detections, each with a ``bbox``; a missing one is taken from the mask.
+        The detections, each with the numbers of its ids and a ``bbox``; a missing one is taken from the mask.
 
     Raises:
         UserError: The file is missing or is not a list of results, an entry cannot be used, or only some
@@ -99,9 +99,12 @@ def read_detections(
         place = f"{path}: detection {number}"
         if not isinstance(entry, dict):
             raise UserError(f"{place} is a {type(entry).__name__}; give an object with its image_id.")
-        _check_id(entry.get("image_id"), "image_id", sizes.keys(), "image", place, annotations)
+        image_id = truth.image_id(entry.get("image_id"))
+        _check_id(image_id, entry, "image_id", sizes.keys(), "image", place, annotations)
         place += f" (image {entry['image_id']})"
-        _check_id(entry.get("category_id"), "category_id", categories, "category", place, annotations)
+        category_id = truth.category_id(entry.get("category_id"))
+        _check_id(category_id, entry, "category_id", categories, "category", place, annotations)
+        entry = {**entry, "image_id": image_id, "category_id": category_id}
         score = entry.get("score")
         if not (_is_number(score) and 0 <= score <= 1):
             raise UserError(f"{place} has the score {score!r}; give a number from 0 to 1.")
@@ -142,11 +145,11 @@ def _read_list(path: Path) -> list:
     return entries
 
 
-def _check_id(value, field, known, noun, place, annotations) -> None:
-    if not is_int(value) or value not in known:
+def _check_id(found, entry, field, known, noun, place, annotations) -> None:
+    if found not in known:
         raise UserError(
-            f"{place} names the {field} {value!r}, and {annotations} lists no such {noun}; give the "
-            "annotations that the detections were made for."
+            f"{place} names the {field} {entry.get(field)!r}, and {annotations} lists no such {noun}; give "
+            "the annotations that the detections were made for."
         )
 
 

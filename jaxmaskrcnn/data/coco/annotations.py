@@ -8,7 +8,7 @@ has a few such faults, so each problem can also be logged, counted and left out.
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxmaskrcnn.data.coco.box_forms import Form, box_form
 from jaxmaskrcnn.data.coco.categories import Classes
@@ -47,11 +47,15 @@ class Annotations(NamedTuple):
         categories: In ascending order of id.
         images: In ascending order of id.
         notes: What was read although it is not written as COCO writes it: sentences without a full stop.
+        image_id: Gives the number of an image's id as it is written; None where there is no such image.
+        category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
     """
 
     categories: tuple[Category, ...]
     images: list[AnnotatedImage]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    image_id: Callable[[Any], int | None]
+    category_id: Callable[[Any], int | None]
 
 
 @no_collection()
@@ -156,6 +160,8 @@ def parse_annotations(
         classes.categories,
         [images.usable[key] for key in sorted(images.usable)],
         tuple(notes.sentences(path)),
+        images.ids.of,
+        classes.category_id,
     )
 
 

@@ -8,6 +8,7 @@ from jaxmaskrcnn.data.coco.ids import Ids
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.structures import Category
 
 
@@ -50,6 +51,13 @@ class Classes:
             if label is None and isinstance(category_id, str):
                 label = self._labels.get(self._by_name.get(category_id))
         return label
+
+    def category_id(self, written: Any) -> int | None:
+        """The number of a category's id or name as it is written; None if unknown."""
+        if self._one:
+            return 1 if whole_number(written) == 1 or written == self.categories[0].name else None
+        label = None if isinstance(written, (list, dict)) else self.get(written)
+        return None if label is None else self.categories[label].id
 
     def _names(self, entries, annotations, path, problems, notes) -> dict[int, str]:
         if not entries:
