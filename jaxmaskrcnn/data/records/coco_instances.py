@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.fields.table import COLUMNS, RECORD_FORMAT
 from jaxmaskrcnn.data.records.fingerprint import content_hash
+from jaxmaskrcnn.data.records.shards import write_shards
 from jaxmaskrcnn.data.records.source import SPLIT, Source, quiet, write_index
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import check_image_folder
@@ -148,6 +149,12 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
         del dl_manager
         return {SPLIT: self._generate_examples()}
 
+    def _generate_splits(self, dl_manager, download_config):
+        """Takes the place of TFDS' own method, which needs TensorFlow for more than a gigabyte."""
+        del dl_manager, download_config
+        template = self._get_filename_template(split_name=SPLIT)
+        return [write_shards(self._generate_examples(), self.info.features, template, self._example_writer())]
+
     def _generate_examples(self):
         annotations, problems = self.parse()
         self.written: list[AnnotatedImage] = []
@@ -165,7 +172,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                     "image/filename": image.file_name,
                     "image/height": image.height,
                     "image/width": image.width,
-                    "objects": [_features(item) for item in (*image.objects, *image.ignored)],
+                    "objects": _columns([*image.objects, *image.ignored]),
                 },
             )
         problems.tell_rest()
@@ -186,12 +193,16 @@ def _feature(column):
     return tfds.features.Tensor(shape=(length,), dtype=dtype)
 
 
-def _features(item: Object) -> dict:
-    columns = {
-        name: getattr(item, name) if column is str else np.asarray(getattr(item, name), column[0])
-        for name, column in COLUMNS.items()
+def _columns(objects: Sequence[Object]) -> dict[str, list]:
+    """The features of an image's objects, as TFDS encodes a sequence of dictionaries."""
+    columns = {name: [getattr(item, name) for item in objects] for name in COLUMNS}
+    return {
+        "id": [item.id for item in objects],
+        "label": [item.label for item in objects],
+        "is_crowd": [item.crowd for item in objects],
+        "area": [item.area for item in objects],
+        **columns,
     }
-    return {"id": item.id, "label": item.label, "is_crowd": item.crowd, "area": item.area, **columns}
 
 
 def prepare(
