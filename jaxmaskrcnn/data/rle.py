@@ -7,7 +7,7 @@ in groups of five bits, one printable character each.
 Shape legend: G objects, H, W height and width of the image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -43,7 +43,7 @@ def box_counts(box: Sequence[float], height: int, width: int) -> bytes:
     return polygons_to_counts([[x1, y1, x2, y1, x2, y2, x1, y2]], height, width)
 
 
-def mask_areas(rles: Sequence[dict]) -> np.ndarray:
+def mask_areas(rles: Sequence[Mapping]) -> np.ndarray:
     """Areas of masks in pixels, uint32 [G].
 
     Args:
@@ -52,6 +52,16 @@ def mask_areas(rles: Sequence[dict]) -> np.ndarray:
     # With NumPy 2, pycocotools fails for more than 255 masks at once.
     parts = [mask_utils.area(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
     return np.concatenate([np.zeros(0, np.uint32), *parts])
+
+
+def mask_boxes(rles: Sequence[Mapping]) -> np.ndarray:
+    """Boxes of masks, float64 [G, 4]: x, y, width and height in pixels.
+
+    Args:
+        rles: Compressed RLEs with 'size' and 'counts'.
+    """
+    parts = [mask_utils.toBbox(list(rles[i : i + 255])) for i in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros((0, 4)), *parts])
 
 
 def uncompressed_to_counts(runs: list[int], height: int, width: int) -> bytes | None:

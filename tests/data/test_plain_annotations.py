@@ -68,7 +68,7 @@ def read(content: dict):
     found = reading.parse_annotations(
         content, Path("set.json"), None, problems, each=lambda *each: boxes.append(each[2])
     )
-    return repr(found), repr(boxes), problems.found, found
+    return repr(found[:3]), repr(boxes), problems.found, found
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -104,11 +104,12 @@ def parse_annotations(
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
     identities = _Identities(entries, notes)
+    regions: dict[int, list[Object]] = {}
     for number, (entry, plain) in enumerate(read_ahead(consume(entries), {} if form else images.usable)):
         image_id = entry["image_id"] if plain else images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
             continue
-        image = images.usable.get(image_id)
+        image = None if image_id is None else images.usable.get(image_id)
         identity = identities.of(entry)
         try:
             if image is None:
@@ -151,14 +152,17 @@ def parse_annotations(
                 region = remaining_region(entry, image, classes, identity, form)
                 notes.add(LOST_NOTE if region is None else REGION_NOTE, f"annotation {identity}")
                 if region is not None:
-                    image.ignored.append(region[0])
+                    regions.setdefault(image.id, []).append(region[0])
                     if each is not None:
                         each(image, *region)
     problems.stop_if_any()
     problems.tell_rest()
     return Annotations(
         classes.categories,
-        [images.usable[key] for key in sorted(images.usable)],
+        [
+            images.usable[key]._replace(ignored=tuple(regions[key])) if key in regions else images.usable[key]
+            for key in sorted(images.usable)
+        ],
         tuple(notes.sentences(path)),
         images.ids.of,
         classes.category_id,
@@ -230,7 +234,8 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
     """What makes x, y, width and height of the boxes; None where they are that."""
 
     def size_of(image_id):
-        image = images.usable.get(images.ids.of(image_id))
+        identity = images.ids.of(image_id)
+        image = None if identity is None else images.usable.get(identity)
         return None if image is None else (image.height, image.width)
 
     name, form = box_form(entries, size_of)

@@ -13,7 +13,7 @@ _SAMPLE = 2000  # annotations that are looked at
 _LEAST = 3  # boxes that cannot be x, y, width, height, before another form is considered
 _AGREES = 0.9  # mean IoU with the polygons in the form that the boxes have
 
-Form = Callable[[Sequence[float], Sequence[int]], list[float]]
+Form = Callable[[Sequence[float], Sequence[float]], Sequence[float]]
 
 # Each turns four numbers and an image's (height, width) into x, y, width, height in pixels.
 _FORMS: dict[str, Form] = {

@@ -47,9 +47,10 @@ class Classes:
             return 0
         label = self._labels.get(category_id) if type(category_id) is int else None
         if label is None and not isinstance(category_id, bool):
-            label = self._labels.get(self._ids.of(category_id))
-            if label is None and isinstance(category_id, str):
-                label = self._labels.get(self._by_name.get(category_id))
+            identity = self._ids.of(category_id)
+            label = None if identity is None else self._labels.get(identity)
+            if label is None and isinstance(category_id, str) and category_id in self._by_name:
+                label = self._labels.get(self._by_name[category_id])
         return label
 
     def category_id(self, written: Any) -> int | None:
@@ -106,7 +107,8 @@ class Classes:
         self._ids = Ids(
             dict.fromkeys(e.get("category_id") for e in annotations if _is_plain(e.get("category_id")))
         )
-        found = sorted({self._ids.of(e.get("category_id")) for e in annotations} - {None})
+        written = (self._ids.of(e.get("category_id")) for e in annotations)
+        found = sorted({identity for identity in written if identity is not None})
         texts = {number: text for text, number in self._ids.numbered.items()}
         names = {identity: texts.get(identity, f"category {identity}") for identity in found}
         if not names:

@@ -8,10 +8,9 @@ Boxes are XYXY in pixels unless a name says xywh.
 from collections.abc import Sequence
 from typing import Any
 
-from pycocotools import mask as mask_utils
-
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.values import number
+from jaxmaskrcnn.data.rle import mask_areas, mask_boxes
 
 FITS = 0.5  # below this IoU with the mask's box, a box does not belong to the mask
 _ROUNDING = 8.0  # pixels; boxes of smaller masks may differ from them by rounding alone
@@ -45,7 +44,7 @@ def fitting_box(value: Any, mask: dict | None, size: Sequence[float], notes: Not
             notes.add(BORDER_NOTE, place)
             x2, y2 = min(x + width, size[1]), min(y + height, size[0])
             box = [max(x, 0), max(y, 0), x2 - max(x, 0), y2 - max(y, 0)]
-    own = None if mask is None else mask_utils.toBbox(mask).tolist()
+    own = None if mask is None else mask_boxes([mask])[0].tolist()
     if own is None or min(own[2:]) <= 0:
         return value if box is None else box
     if box is None or min(box[2:]) <= 0 or _outside(box, size) or not _fits(box, own):
@@ -75,7 +74,7 @@ def fitting_area(
         Square pixels.
     """
     width, height = box[2] - box[0], box[3] - box[1]
-    own = width * height if mask is None else float(mask_utils.area(mask))
+    own = width * height if mask is None else float(mask_areas([mask])[0])
     area, outline = number(value), OUTLINE * (width + height)
     if area is not None and area >= 0:
         least = 0.0 if mask is None else own / 2

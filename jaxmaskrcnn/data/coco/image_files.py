@@ -55,9 +55,9 @@ def readable_images(
                 data = b""
                 check_header(path, size, name=name, pixels=pixels)
         except OSError as error:
-            return image, None, UserError(f"{name} cannot be read ({error.strerror}); restore the file.")
+            return image, b"", UserError(f"{name} cannot be read ({error.strerror}); restore the file.")
         except UserError as error:
-            return image, None, error
+            return image, b"", error
         return image, data, None
 
     def read_all(part: Sequence[AnnotatedImage]):

@@ -115,7 +115,7 @@ class Images:
         size = self._size(entry, identity, place, found.name)
         if size is None:
             return None
-        return AnnotatedImage(identity, found.name or (names[0] if names else ""), *size, [], [])
+        return AnnotatedImage(identity, found.name or (names[0] if names else ""), *size, [])
 
     def _missing(self, found: Found, entry: dict, identity: int, place: str) -> None:
         if found.candidates:
@@ -131,13 +131,14 @@ class Images:
 
     def _size(self, entry, identity, place, name) -> tuple[int, int] | None:
         if self._sizes is not None:
-            return tuple(map(int, self._sizes[identity]))
+            height, width = self._sizes[identity]
+            return int(height), int(width)
         written = entry.get("height"), entry.get("width")
-        size = tuple(map(whole_number, written))
-        if None not in size and min(size) > 0:
+        size = height, width = whole_number(written[0]), whole_number(written[1])
+        if height is not None and width is not None and min(height, width) > 0:
             if type(written[0]) is not int or type(written[1]) is not int:
                 self._notes.add("image sizes written as text or floats", f"image {identity}")
-            return size
+            return height, width
         if None in written and all(v is None or n for v, n in zip(written, size, strict=True)):
             found = self._size_of_file(name, size)
             if found is not None:

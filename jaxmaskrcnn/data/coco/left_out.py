@@ -8,8 +8,6 @@ object counts as wrong, and that is said.
 
 from collections.abc import Mapping
 
-from pycocotools import mask as mask_utils
-
 from jaxmaskrcnn.data.coco.box_forms import Form
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Labels, Object, read_box
@@ -18,7 +16,7 @@ from jaxmaskrcnn.data.fields.boxes import Boxes
 from jaxmaskrcnn.data.fields.field import BadAnnotation
 from jaxmaskrcnn.data.fields.masks import Masks
 from jaxmaskrcnn.data.fields.polygons import Polygons
-from jaxmaskrcnn.data.rle import box_counts
+from jaxmaskrcnn.data.rle import box_counts, mask_areas
 
 REGION_NOTE = (
     "objects left out whose place is known, where detections of their class are not scored and nothing is "
@@ -70,4 +68,4 @@ def _counts(entry: Mapping, size: tuple[int, int]) -> bytes:
         counts = Masks.parse({"segmentation": value}, size, {}, False)["rle"]
     except BadAnnotation:
         return b""
-    return counts if counts and mask_utils.area({"size": list(size), "counts": counts}) else b""
+    return counts if counts and mask_areas([{"size": list(size), "counts": counts}])[0] else b""

@@ -139,7 +139,7 @@ def parse_scored(
     if type(category) is not int and category is not None:
         notes.add("category ids of annotations written as text or floats, or as names", place)
     crowd = _crowd(entry, notes, place)
-    values = {"bbox": entry.get("bbox"), "segmentation": entry.get("segmentation")}
+    values: dict[str, Any] = {"bbox": entry.get("bbox"), "segmentation": entry.get("segmentation")}
     if not strict:
         values["segmentation"] = _segmentation(entry, image, notes, place)
     size = (image.height, image.width) if image.height else (math.inf, math.inf)
@@ -204,9 +204,10 @@ def read_box(
         x, y, width and height; ``value`` where it is no box.
     """
     if form is not None and isinstance(value, list) and len(value) == 4:
-        numbers = [number(side) if not isinstance(side, list) else None for side in value]
-        if None not in numbers:
-            value = form(numbers, size)
+        numbers = [number(side) for side in value if not isinstance(side, list)]
+        sides = [side for side in numbers if side is not None]
+        if len(sides) == 4:
+            value = form(sides, size)
     elif isinstance(value, list) and any(isinstance(side, str) for side in value):
         notes.add("boxes of texts", place)
     return fitting_box(value, mask, size, notes, place)

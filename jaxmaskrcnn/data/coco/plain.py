@@ -12,12 +12,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.data.coco.fit import BORDER, FITS
 from jaxmaskrcnn.data.fields.packed import Packed, pack, unpacked
 from jaxmaskrcnn.data.fields.polygons import FARTHEST
-from jaxmaskrcnn.data.rle import mask_areas, polygons_to_counts
+from jaxmaskrcnn.data.rle import mask_areas, mask_boxes, polygons_to_counts
 
 _NUMBERS = {int, float}
 _CHUNK = 250  # annotations that are read together
@@ -87,8 +86,8 @@ def _is_plain(entry: dict) -> bool:
     get = entry.get
     if type(get("image_id")) is not int or type(get("category_id")) is not int or get("ignore"):
         return False
-    crowd, area, box = get("iscrowd", 0), get("area"), get("bbox")
-    if type(crowd) is not int or crowd or type(area) not in _NUMBERS or not abs(area) < _LARGEST:
+    crowd, area, box = get("iscrowd", 0), get("area", ""), get("bbox")
+    if type(crowd) is not int or crowd or type(area) not in _NUMBERS or not -_LARGEST < area < _LARGEST:
         return False
     return (
         type(box) is list
@@ -114,7 +113,7 @@ def _are_plain(polygons: list) -> bool:
 def _compare(drawn: list[_Drawn], found: list[Plain | None]) -> None:
     """Enters the annotations whose box and area fit their polygons, by the rule of `fit`."""
     rles = [{"size": row.size, "counts": row.counts} for row in drawn]
-    own_areas, own = mask_areas(rles), mask_utils.toBbox(rles)
+    own_areas, own = mask_areas(rles), mask_boxes(rles)
     boxes = np.array([row.entry["bbox"] for row in drawn], np.float64)
     areas = np.array([row.entry["area"] for row in drawn], np.float64)
     limits = np.array([row.size for row in drawn], np.float64)[:, ::-1]  # width and height of the image

@@ -29,7 +29,7 @@ class Boxes(Field):
     COLUMNS = {"bbox": (np.float32, 4)}
 
     @classmethod
-    def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
+    def parse(cls, entry: Mapping, size: tuple[float, float], columns: Mapping, required: bool) -> dict:
         value, (height, width) = entry.get("bbox"), size
         if value is None and columns["rle"]:
             value = mask_utils.toBbox({"size": list(size), "counts": columns["rle"]}).tolist()

@@ -57,7 +57,7 @@ class Field(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
+    def parse(cls, entry: Mapping, size: tuple[float, float], columns: Mapping, required: bool) -> dict:
         """Checks this field of an entry of a json's 'annotations'.
 
         Args:

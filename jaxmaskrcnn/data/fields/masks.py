@@ -34,7 +34,7 @@ class Masks(Field):
     COUNTS = ("bitmap_counts",)  # number of objects without polygons, not counting crowd regions
 
     @classmethod
-    def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
+    def parse(cls, entry: Mapping, size: tuple[float, float], columns: Mapping, required: bool) -> dict:
         return {"rle": _counts(entry.get("segmentation"), *size, required)}
 
     @classmethod
@@ -140,7 +140,7 @@ class Masks(Field):
                 packed[top:bottom, first : first + bits.shape[-1]] = bits
 
 
-def _counts(value, height: int, width: int, required: bool) -> bytes:
+def _counts(value, height: float, width: float, required: bool) -> bytes:
     """Compressed RLE counts of a json's segmentation; polygons must have been checked."""
     if value is None or value == [] or value == {}:
         if required:

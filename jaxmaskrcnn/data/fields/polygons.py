@@ -38,7 +38,7 @@ class Polygons(Field):
     COUNTS = ("vertex_counts",)  # the most vertices of an object's closed polygons, ignoring crowd regions
 
     @classmethod
-    def parse(cls, entry: Mapping, size: tuple[int, int], columns: Mapping, required: bool) -> dict:
+    def parse(cls, entry: Mapping, size: tuple[float, float], columns: Mapping, required: bool) -> dict:
         value = entry.get("segmentation")
         if not isinstance(value, list) or not value:
             return {"polygons": ""}

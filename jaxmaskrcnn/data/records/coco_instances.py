@@ -89,16 +89,21 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(_VERSION)
     BUILDER_CONFIGS: list = []
     # TFDS would find this path through a package that it needs and does not declare.
-    code_path = Path(__file__)
+    code_path = tfds.core.Path(__file__)
 
     def __init__(self, **kwargs):
         self._parsed = None
         super().__init__(**kwargs)
 
+    @property
+    def _config(self) -> CocoConfig:
+        assert isinstance(self.builder_config, CocoConfig)
+        return self.builder_config
+
     def parse(self):
         """The checked annotations; read once, and only when records are written."""
         if self._parsed is None:
-            config = self.builder_config
+            config = self._config
             path, images_dir = Path(config.annotations), Path(config.images)
             problems = Problems(config.on_error)
             content = load_json(path)
@@ -152,13 +157,14 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
     def _generate_splits(self, dl_manager, download_config):
         """Takes the place of TFDS' own method, which needs TensorFlow for more than a gigabyte."""
         del dl_manager, download_config
-        template = self._get_filename_template(split_name=SPLIT)
-        return [write_shards(self._generate_examples(), self.info.features, template, self._example_writer())]
+        template, features = self._get_filename_template(split_name=SPLIT), self.info.features
+        assert features is not None
+        return [write_shards(self._generate_examples(), SPLIT, features, template, self._example_writer())]
 
     def _generate_examples(self):
         annotations, problems = self.parse()
         self.written: list[AnnotatedImage] = []
-        config = self.builder_config
+        config = self._config
         images = annotations.images
         for image, data in readable_images(
             images, config.annotations, Path(config.images), problems, pixels=config.pixels
@@ -178,8 +184,8 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
         problems.tell_rest()
         if not self.written:
             raise UserError(
-                f"{self.builder_config.annotations} leaves no usable image; correct the file or the "
-                f"image folder ({self.builder_config.images})."
+                f"{config.annotations} leaves no usable image; correct the file or the "
+                f"image folder ({config.images})."
             )
         if not config.allow_empty:
             counts = count_classes(annotations.categories, self.written)

@@ -15,7 +15,8 @@ SHARD_BYTES = 1 << 29  # of a file with records, which may be larger by its last
 
 def write_shards(
     examples: Iterable[tuple[int, dict[str, Any]]],
-    features: tfds.features.FeaturesDict,
+    split: str,
+    features: tfds.features.FeatureConnector,
     template: tfds.core.ShardedFileTemplate,
     writer: Any,
 ) -> tfds.core.SplitInfo:
@@ -23,6 +24,7 @@ def write_shards(
 
     Args:
         examples: A key and the encoded features of each record, in the order in which they are to be read.
+        split: Its name.
         features: What a record holds.
         template: Names the files of the split.
         writer: TFDS' writer of files, with a method ``write(path, examples)``.
@@ -30,7 +32,8 @@ def write_shards(
     Returns:
         The split, for the data set's description.
     """
-    serialize = ExampleSerializer(features.get_serialized_info()).serialize_example
+    specs: Any = features.get_serialized_info()
+    serialize = ExampleSerializer(specs).serialize_example
     records = iter((key, serialize(example)) for key, example in examples)
     lengths: list[int] = []
     sizes: list[int] = []
@@ -53,5 +56,5 @@ def write_shards(
     for number, part in enumerate(parts):
         part.rename(template.sharded_filepath(shard_index=number, num_shards=len(parts)))
     return tfds.core.SplitInfo(
-        name=template.split, shard_lengths=lengths, num_bytes=sum(sizes), filename_template=template
+        name=split, shard_lengths=lengths, num_bytes=sum(sizes), filename_template=template
     )

@@ -191,7 +191,8 @@ class Source:
         if self._records is None:
             with _opening, quiet():
                 if self._records is None:
-                    builder = tfds.builder_from_directory(os.fspath(self.directory))
+                    # TFDS' decorators hide what its methods take.
+                    builder: Any = tfds.builder_from_directory(os.fspath(self.directory))
                     decoders = {"image": tfds.decode.SkipDecoding()}
                     self._records = builder.as_data_source(SPLIT, decoders=decoders)
         return self._records
@@ -220,8 +221,7 @@ def write_index(
         for image in images
     ]
     pairs = {(i, item.label, item.crowd) for i, image in enumerate(images) for item in image.objects}
-    np.savez(
-        directory / _ARRAYS,
+    arrays: dict[str, Any] = dict(
         image_ids=np.asarray([image.id for image in images], np.int64),
         sizes=np.asarray([(image.height, image.width) for image in images], np.int32).reshape(-1, 2),
         object_counts=np.asarray(totals, np.int32) - np.asarray(crowds, np.int32),
@@ -232,6 +232,7 @@ def write_index(
             -1, 2
         ),
     )
+    np.savez(directory / _ARRAYS, **arrays)
     description = {
         "annotations": os.path.abspath(annotations),
         "images": os.path.abspath(images_dir),
