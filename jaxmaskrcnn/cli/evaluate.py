@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.checkpoints.directory import load_model
     from jaxmaskrcnn.data.records.coco_instances import prepare
-    from jaxmaskrcnn.evaluation.coco import format_metrics
     from jaxmaskrcnn.evaluation.evaluate import evaluate
+    from jaxmaskrcnn.evaluation.tables import format_metrics
     from jaxmaskrcnn.parallel.processes import initialize, is_first
     from jaxmaskrcnn.utils import compilation_cache
 

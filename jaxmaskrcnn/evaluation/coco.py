@@ -2,7 +2,7 @@
 
 The numbers are computed by pycocotools. Annotations are read as in training (`parse_annotations`), so that a
 model is scored on the same objects. This module converts them for pycocotools (with new ids, because
-pycocotools treats a match with the id 0 as no match), and converts its arrays to a dictionary and a table.
+pycocotools treats a match with the id 0 as no match), and converts its arrays to a dictionary.
 """
 
 import collections
@@ -25,27 +25,10 @@ from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.evaluation.tables import PREFIXES, STATS
 from jaxmaskrcnn.structures import Category
 
 logger = logging.getLogger(__name__)
-
-PREFIXES = {"bbox": "box", "segm": "mask"}
-
-# In the order of COCOeval.stats: name of the metric, then the entries of its line in the table.
-_STATS = (
-    ("AP", "Precision", "AP", "0.50:0.95", "all", 100),
-    ("AP50", "Precision", "AP", "0.50", "all", 100),
-    ("AP75", "Precision", "AP", "0.75", "all", 100),
-    ("AP_small", "Precision", "AP", "0.50:0.95", "small", 100),
-    ("AP_medium", "Precision", "AP", "0.50:0.95", "medium", 100),
-    ("AP_large", "Precision", "AP", "0.50:0.95", "large", 100),
-    ("AR1", "Recall", "AR", "0.50:0.95", "all", 1),
-    ("AR10", "Recall", "AR", "0.50:0.95", "all", 10),
-    ("AR100", "Recall", "AR", "0.50:0.95", "all", 100),
-    ("AR_small", "Recall", "AR", "0.50:0.95", "small", 100),
-    ("AR_medium", "Recall", "AR", "0.50:0.95", "medium", 100),
-    ("AR_large", "Recall", "AR", "0.50:0.95", "large", 100),
-)
 
 
 class GroundTruth:
@@ -224,7 +207,7 @@ class GroundTruth:
         for iou_type in iou_types:
             prefix = PREFIXES[iou_type]
             evaluation = self._evaluate(detections, iou_type)
-            for (name, *_), value in zip(_STATS, evaluation.stats, strict=True):
+            for (name, *_), value in zip(STATS, evaluation.stats, strict=True):
                 metrics[f"{prefix}_{name}"] = _number(value)
             # [IoU thresholds, recalls, classes, areas, limits] -> all areas, 100 detections
             precision = evaluation.eval["precision"][:, :, :, 0, -1]
@@ -297,34 +280,6 @@ def coco_metrics(
     if not isinstance(annotations, GroundTruth):
         annotations = GroundTruth(annotations)
     return annotations.score(detections, iou_types)
-
-
-def format_metrics(metrics: dict[str, Any]) -> str:
-    """Formats metrics as tables: COCO's twelve lines each for boxes and masks, and the AP per class.
-
-    Args:
-        metrics: As returned by ``coco_metrics``.
-
-    Returns:
-        Several lines; an entry without ground truth is -1.000, as in pycocotools.
-    """
-    prefixes = [p for p in PREFIXES.values() if f"{p}_AP" in metrics]
-    lines = []
-    for prefix in prefixes:
-        lines.append({"box": "Boxes (bbox)", "mask": "Masks (segm)"}[prefix])
-        for name, title, short, iou, area, limit in _STATS:
-            value = metrics[f"{prefix}_{name}"]
-            value = -1.0 if value is None else value
-            lines.append(
-                f" {'Average ' + title:<18} ({short}) @[ IoU={iou:<9} | area={area:>6s} "
-                f"| maxDets={limit:>3d} ] = {value:0.3f}"
-            )
-    width = max([5, *(len(name) for name in metrics["per_class"])])
-    lines.append(f"{'Class':<{width}}" + "".join(f"  {p + ' AP':>7}" for p in prefixes))
-    for name, row in metrics["per_class"].items():
-        cells = ("-" if row[f"{p}_AP"] is None else f"{row[f'{p}_AP']:.3f}" for p in prefixes)
-        lines.append(f"{name:<{width}}" + "".join(f"  {cell:>7}" for cell in cells))
-    return "\n".join(lines)
 
 
 def _other_size(segmentation, size):

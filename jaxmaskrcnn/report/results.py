@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.evaluation.coco import PREFIXES, GroundTruth, unique_names
+from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
+from jaxmaskrcnn.evaluation.tables import PREFIXES
 from jaxmaskrcnn.report.calibration import Reliability, reliability
 from jaxmaskrcnn.report.confusion import confusion_matrix
 from jaxmaskrcnn.report.curves import Operation, class_curves, class_operation, operation

@@ -6,7 +6,7 @@ import time
 from flax import nnx
 
 from jaxmaskrcnn.checkpoints import directory as model_directory
-from jaxmaskrcnn.evaluation.coco import format_metrics
+from jaxmaskrcnn.evaluation.tables import format_metrics
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.early_stopping import score, since_best

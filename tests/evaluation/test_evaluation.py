@@ -14,8 +14,9 @@ from pycocotools.cocoeval import COCOeval
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.rle import decode_mask
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.coco import GroundTruth, coco_metrics, format_metrics
+from jaxmaskrcnn.evaluation.coco import GroundTruth, coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import match_categories
+from jaxmaskrcnn.evaluation.tables import format_metrics
 from jaxmaskrcnn.structures import Category
 
 HEIGHT, WIDTH = 120, 160

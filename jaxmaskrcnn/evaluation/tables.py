@@ -1,0 +1,49 @@
+"""The metrics of COCO: their names, and the tables that are printed of them."""
+
+from typing import Any
+
+PREFIXES = {"bbox": "box", "segm": "mask"}
+
+# In the order of COCOeval.stats: name of the metric, then the entries of its line in the table.
+STATS = (
+    ("AP", "Precision", "AP", "0.50:0.95", "all", 100),
+    ("AP50", "Precision", "AP", "0.50", "all", 100),
+    ("AP75", "Precision", "AP", "0.75", "all", 100),
+    ("AP_small", "Precision", "AP", "0.50:0.95", "small", 100),
+    ("AP_medium", "Precision", "AP", "0.50:0.95", "medium", 100),
+    ("AP_large", "Precision", "AP", "0.50:0.95", "large", 100),
+    ("AR1", "Recall", "AR", "0.50:0.95", "all", 1),
+    ("AR10", "Recall", "AR", "0.50:0.95", "all", 10),
+    ("AR100", "Recall", "AR", "0.50:0.95", "all", 100),
+    ("AR_small", "Recall", "AR", "0.50:0.95", "small", 100),
+    ("AR_medium", "Recall", "AR", "0.50:0.95", "medium", 100),
+    ("AR_large", "Recall", "AR", "0.50:0.95", "large", 100),
+)
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """Formats metrics as tables: COCO's twelve lines each for boxes and masks, and the AP per class.
+
+    Args:
+        metrics: As returned by ``coco_metrics``.
+
+    Returns:
+        Several lines; an entry without ground truth is -1.000, as in pycocotools.
+    """
+    prefixes = [p for p in PREFIXES.values() if f"{p}_AP" in metrics]
+    lines = []
+    for prefix in prefixes:
+        lines.append({"box": "Boxes (bbox)", "mask": "Masks (segm)"}[prefix])
+        for name, title, short, iou, area, limit in STATS:
+            value = metrics[f"{prefix}_{name}"]
+            value = -1.0 if value is None else value
+            lines.append(
+                f" {'Average ' + title:<18} ({short}) @[ IoU={iou:<9} | area={area:>6s} "
+                f"| maxDets={limit:>3d} ] = {value:0.3f}"
+            )
+    width = max([5, *(len(name) for name in metrics["per_class"])])
+    lines.append(f"{'Class':<{width}}" + "".join(f"  {p + ' AP':>7}" for p in prefixes))
+    for name, row in metrics["per_class"].items():
+        cells = ("-" if row[f"{p}_AP"] is None else f"{row[f'{p}_AP']:.3f}" for p in prefixes)
+        lines.append(f"{name:<{width}}" + "".join(f"  {cell:>7}" for cell in cells))
+    return "\n".join(lines)
