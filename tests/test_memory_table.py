@@ -97,9 +97,10 @@ def test_the_command_in_small(memory, tmp_path, capsys):
     assert list(rows) == names and all(row["canvas"][1:] == [128, 224, 3] for row in rows.values())
     printed = capsys.readouterr().out
     assert "128 x 224, MiB" in printed and printed.count("\n| ") == len(names) + 1
-    # A box, a label, two flags, and 256 vertices with their parts: this preset draws from polygons.
+    # A box, a label, two flags, and 256 vertices, each x and y, their rounding errors and its part: this
+    # preset draws from polygons.
     for name, count in (("base", 10), ("objects", 100)):
-        assert rows[name]["objects"] == count * (16 + 4 + 2 + 256 * 12)
+        assert rows[name]["objects"] == count * (16 + 4 + 2 + 256 * (16 + 4))
     more = rows["objects"]["objects"] - rows["base"]["objects"]
     assert rows["objects"]["state"] - rows["base"]["state"] == more
     assert rows["base"]["kept"] > 0 and rows["base"]["planned"] > 0
