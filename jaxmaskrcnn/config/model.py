@@ -195,6 +195,8 @@ class ModelConfig(Part):
         _check_levels(self.backbone, self.backbone.levels)
         if self.neck is not None:
             _check_levels(self.neck, self.levels)
+        if self.trunk is not None:
+            self.trunk.channels(self.backbone)  # Refuses a backbone that it cannot follow.
         self._check_proposals()
         if self.trunk is not None:
             self._check_trunk()
@@ -220,7 +222,6 @@ class ModelConfig(Part):
     def _check_trunk(self) -> None:
         """Check that the regions fit the trunk, and the heads each other."""
         assert self.trunk is not None
-        self.trunk.channels(self.backbone)  # Refuses a backbone that it cannot follow.
         given, needed = self.pooled_levels[0].channels, self.trunk.channels_in(self.backbone)
         if given != needed:
             raise ConfigError(
