@@ -118,7 +118,7 @@ def ours(height: int, width: int) -> dict:
 
     def match_and_sample(anchors, targets):
         _, label = losses.match_boxes(
-            anchors.boxes, anchors.valid, targets, config,
+            anchors.boxes, anchors.valid, targets, config.rpn,
             foreground_iou=0.7, background_iou=0.3, low_quality=config.rpn.low_quality,
         )  # fmt: skip
         return sample(label, index_priority(label.shape[0]), 256, 0.5)

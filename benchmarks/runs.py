@@ -78,7 +78,7 @@ def evaluate(args, folder: Path, number: int) -> dict:
         ],
         folder,
     )  # fmt: skip
-    found = re.search(r"\(([\d.]+) images/s\); the device waited for data ([\d.]+) %", log)
+    found = re.search(r"\(([\d.]+) images/s\); the device waited for data for ([\d.]+) %", log)
     return {
         "seconds": seconds,
         "compiling": None,
