@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from jaxmaskrcnn.data.coco.reading import CROWD
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.utils.files import write_json
+from jaxmaskrcnn.utils.files import complete_file, dump_json
 
 if TYPE_CHECKING:
     from jaxmaskrcnn.data.coco.annotations import Problem
@@ -114,13 +115,34 @@ def run(arguments: argparse.Namespace) -> int:
         )
     outputs = {output if len(parts) == 1 else _part_path(output, part): part for part in sorted(parts)}
     for path in outputs:
-        if path.exists() and source.is_file() and path.samefile(source):
-            raise UserError(f"--output is {source} itself; give another file.")
+        _keep_source(path, source, arguments.format)
     summaries = _write({path: parts[part] for path, part in outputs.items()}, builder)
     for path, summary in summaries.items():
         _print_summary(summary, path)
     _print_notes(builder, next(iter(outputs)))
     return 0
+
+
+def _keep_source(path: Path, source: Path, form: str) -> None:
+    """Refuses an output that would replace a file of the source; an earlier import's may be replaced."""
+    from jaxmaskrcnn.data.importers.files import read_json
+
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise UserError(f"{path} would be written, and is a folder; give another --output.")
+    if source.is_file() and path.samefile(source):
+        raise UserError(f"--output is {source} itself; give another file.")
+    if not source.is_dir() or not path.resolve().is_relative_to(source.resolve()):
+        return
+    content = None
+    with contextlib.suppress(UserError):
+        content = read_json(path)
+    imported = isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+    if form == "coco" or not imported:
+        raise UserError(
+            f"{path} is a file of the source {source}, and would be replaced; give another --output."
+        )
 
 
 def _part_path(output: Path, part: str) -> Path:
@@ -145,8 +167,9 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[
             if checked.found:
                 raise UserError(f"{checked.found[0].message}.")
             summaries[path] = statistics(annotations, make_table(annotations))
-        for path, content in contents.items():
-            write_json(path, content)
+        with contextlib.ExitStack() as files:
+            for path, content in contents.items():
+                dump_json(files.enter_context(complete_file(path)), content)
     except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)

@@ -100,7 +100,23 @@ def write_json(path: str | os.PathLike, content: Any, *, indent: int | None = No
         >>> write_json("results/metrics.json", {"box_AP": 0.5}, indent=1)
     """
     with complete_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        json.dump(content, text, indent=indent, allow_nan=False)
-        text.write("\n")
-        text.detach()
+        dump_json(file, content, indent=indent)
+
+
+def dump_json(file: BinaryIO, content: Any, *, indent: int | None = None) -> None:
+    """Writes a json to an open file, such as one of several `complete_file` that are kept or lost together.
+
+    Args:
+        file: An open binary file.
+        content: Plain Python values without NaN.
+        indent: As in ``json.dump``.
+
+    Example:
+        >>> dump_json(file := io.BytesIO(), [0.5])
+        >>> file.getvalue()
+        b'[0.5]\\n'
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
+    json.dump(content, text, indent=indent, allow_nan=False)
+    text.write("\n")
+    text.detach()

@@ -119,7 +119,7 @@ def test_labelme_shapes_windows_paths_and_groups(tmp_path, capsys):
         labelme_shape("tip", [[3.0, 3.0], [5.0, 5.0]], "line"),
         labelme_shape("tip", [[3.0, 3.0], [5.0, 5.0]], "star"),
     ]
-    (folder / "a.json").write_text(json.dumps(labelme_file("a.png", shapes, imagePath="..\\x\\A.PNG")))
+    (folder / "a.json").write_text(json.dumps(labelme_file("a.png", shapes, imagePath="..\\deep\\A.PNG")))
     content = run(
         tmp_path, folder, "labelme", f"--images={tmp_path / 'photos'}", "--names=part,tip,box,disk,cell,other"
     )
@@ -405,7 +405,7 @@ BAD = {
     "other size": ("labelme", labelme_case(lambda c: c.update(imageHeight=99)), "a.json: the image .* x 99"),
     "same image": (
         "labelme",
-        labelme_case(lambda c: c.update(imagePath="c.png", imageHeight=None)),
+        labelme_case(lambda c: c.update(imagePath="c.png", imageHeight=None, imageWidth=None)),
         "c.png, as is .*a.json",
     ),
     "two points": (
@@ -533,7 +533,12 @@ def test_finding_images(tmp_path):
     assert find("C:\\data\\c.jpeg") == "c.jpeg" and find("/home/me/C.JPEG") == "c.jpeg"
     assert find("c.png") == "c.jpeg" and find("b.v1") == "two/b.v1.png" and find("b") == "two/b.png"
     with pytest.raises(UserError, match=r"has 2 such files \(.*one/a.png, .*two/A.png\)"):
+        find("a.png")
+    # Another folder's file of this name is another image, and so is one of another kind elsewhere.
+    with pytest.raises(UserError, match=r"'data/a.png', which is not in .*one/a.png is another path"):
         find("data/a.png")
+    with pytest.raises(UserError, match=r"'b.jpg', which is not in .*two/b.png is another path"):
+        find("b.jpg")
     with pytest.raises(UserError, match="x.json names the image 'b.v2', which is not in"):
         find("b.v2")
     with pytest.raises(UserError, match="names no image"):

@@ -170,9 +170,7 @@ def test_segments_that_the_json_does_not_list_are_told(tmp_path, capsys):
 def test_panoptic_pictures_are_no_photographs(tmp_path, capsys):
     path = save_panoptic(tmp_path / "set", panoptic())
     (path.parent / "photos" / "a.jpg").unlink()
-    assert "found among the pictures of segments only; give --images" in refused(
-        tmp_path, capsys, path, "panoptic"
-    )
+    assert "'a.jpg', which is not in" in refused(tmp_path, capsys, path, "panoptic")
 
 
 # -- what is wrong, and parts

@@ -464,4 +464,6 @@ def test_names_of_images_in_other_spellings(tmp_path):
     ):
         assert folder.relative(folder.find(written, "x.json")) == name
     with pytest.raises(UserError, match="has 2 such files"):
+        folder.find("x.png", "x.json")
+    with pytest.raises(UserError, match="one/x.png is another path"):
         folder.find("three/x.png", "x.json")

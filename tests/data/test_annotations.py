@@ -126,7 +126,6 @@ BAD_IMAGES = {
     "no name": (drop("file_name"), "bad image entry", "image 2 has no file_name"),
     "no width": (put(width=0), "bad image entry", "height 32 and width 0"),
     "list as id": (put(id=[2]), "bad image entry", r"entry 1 of 'images' has the id \[2\]"),
-    "duplicate id": (put(id=1), "duplicate image id", r"image 1 \(2.png\) has an id that was used"),
     "missing file": (put(file_name="gone.png"), "missing image", r"image 2 \(gone.png\) is not in"),
     "wrong size": (put(width=41), "image size", "40 x 32 pixels .* annotations are for 41 x 32"),
 }
@@ -146,6 +145,32 @@ def test_bad_image_stops_or_is_left_out(case, tmp_path):
     assert source.skipped == {reason: 1}
     assert source.image_ids.tolist() == [1, 3] and source.file_names == ("1.png", "3.png")
     assert source.object_counts.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("written", [1, "1", "01"])
+def test_of_two_images_of_one_id_neither_is_used(written, tmp_path):
+    """Whose annotations theirs are is not known."""
+    data = content([annotation(1), annotation(2, 1), annotation(3, 3)], sizes=[(32, 40)] * 3)
+    path, images = write(tmp_path, data)
+    data["images"][1]["id"] = written
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"image 1 \(2.png\) has an id that was used"):
+        prepare(path, images, tmp_path / "cache")
+    source = prepare(path, images, tmp_path / "cache", "skip")
+    assert source.skipped == {"duplicate image id": 1}
+    assert source.file_names == ("3.png",) and source.object_counts.tolist() == [1]
+
+
+def test_an_image_that_is_missing_is_not_another_one(tmp_path):
+    """ "y/1.png" ends like 1.png, which is listed itself."""
+    path, images = write(tmp_path, content([annotation(1), annotation(2, 2)], sizes=[(32, 40)] * 2))
+    data = json.loads(path.read_text())
+    data["images"][1]["file_name"] = "y/1.png"
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"image 2 \(y/1.png\) is not in .*1.png would be 2 different images"):
+        prepare(path, images, tmp_path / "cache")
+    source = prepare(path, images, tmp_path / "cache", "skip")
+    assert source.file_names == ("1.png",) and source.object_counts.tolist() == [1]
 
 
 def test_annotations_of_an_image_left_out_are_not_problems_of_their_own(tmp_path):

@@ -50,7 +50,8 @@ class Images:
         self._sizes, self._scoring = sizes, scoring
         self._files = None if folder is None else FileNames(folder)
         self._first: dict[int, dict] = {}
-        self._taken: dict[str, list[tuple[int, str]]] = {}
+        self._taken: dict[str, list[tuple[int, str]]] = {}  # files found by the ends of paths
+        self._exact: dict[str, str] = {}  # files found where they are written to be
         if self.ids.rewritten:
             first = next(e["id"] for e in entries if type(e.get("id")) is not int)
             notes.add("image ids written as text or floats", repr(first), self.ids.rewritten)
@@ -79,6 +80,9 @@ class Images:
                     f"{place} has an id that was used before; make image ids unique",
                     identity,
                 )
+                # An annotation of this id can belong to either image, so neither is used.
+                self.usable.pop(identity, None)
+                self.left_out.add(identity)
             return
         self._first[identity] = entry
         if self._sizes is not None and identity not in self._sizes:
@@ -110,6 +114,8 @@ class Images:
                     f"{names[0]} is {found.name}",
                 )
                 self._taken.setdefault(found.name, []).append((identity, names[0]))
+            else:
+                self._exact.setdefault(found.name, names[0])
         elif names and not isinstance(entry.get("file_name"), str):
             found = Found(names[0].rsplit("/", 1)[-1])
         size = self._size(entry, identity, place, found.name)
@@ -165,9 +171,9 @@ class Images:
         return upright if fits else None
 
     def _refuse_shared_files(self) -> None:
-        """Refuses images that would all be the same file because only the ends of their paths were found."""
+        """Refuses images found by the ends of their paths if another image is the same file."""
         for file, found in self._taken.items():
-            names = {name for _, name in found}
+            names = {name for _, name in found} | ({self._exact[file]} if file in self._exact else set())
             if len(names) < 2:
                 continue
             for identity, name in found:

@@ -78,7 +78,9 @@ def _image(content: dict, path: Path, builder: Builder) -> Path:
         named = named[0]
     if isinstance(named, str) and named:
         try:
-            return builder.folder.find(PureWindowsPath(named).as_posix(), str(path))
+            if (path.parent / PureWindowsPath(named).name).is_file():  # where Cellpose writes its files
+                named = PureWindowsPath(named).name
+            return builder.folder.find(PureWindowsPath(named).as_posix(), str(path), near=path.parent)
         except UserError:
             if beside:
                 raise

@@ -19,6 +19,7 @@ from jaxmaskrcnn.data.importers import cvat_video
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import read_xml
 from jaxmaskrcnn.data.importers.groups import Shape, add_grouped
+from jaxmaskrcnn.data.importers.image_folder import find_in_part
 from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, encode, number, rectangle, rotated_rectangle
 from jaxmaskrcnn.data.importers.split import chosen_part, part_of
@@ -105,9 +106,8 @@ def _read_image(element: Element, part: str, place: str, builder: Builder, optio
     if not name:
         raise UserError(f"{place} has no name; export it again.")
     place = f"{place} ({name})"
-    near = builder.folder.root / element.get("subset", "")
     image = builder.image(
-        builder.folder.find(name, place, near),
+        find_in_part(builder.folder, name, element.get("subset", ""), place),
         place,
         stated_size(element.get("height"), element.get("width"), place),
         part or None,

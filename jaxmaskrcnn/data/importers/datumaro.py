@@ -14,6 +14,7 @@ from jaxmaskrcnn.data.coco.values import flag, number
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import json_files, read_object
 from jaxmaskrcnn.data.importers.groups import Shape, add_grouped
+from jaxmaskrcnn.data.importers.image_folder import find_in_part
 from jaxmaskrcnn.data.importers.points import numbers, stated_size
 from jaxmaskrcnn.data.importers.shapes import checked_rle, ellipse, rectangle, rotated_rectangle
 from jaxmaskrcnn.data.importers.split import chosen_part, part_of
@@ -98,7 +99,7 @@ def _read_item(
     size = picture.get("size")
     if size is not None and not (isinstance(size, list) and len(size) == 2):
         raise UserError(f"{place} has the size {size!r}; give its height and width in pixels.")
-    file = builder.folder.find(name, place, near=builder.folder.root / subset)
+    file = find_in_part(builder.folder, name, subset, place)
     image = builder.image(file, place, stated_size(*(size or (None, None)), place), part)
     shapes = []
     for i, entry in enumerate(item["annotations"]):

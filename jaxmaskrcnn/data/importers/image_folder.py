@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
+from jaxmaskrcnn.data.coco.file_names import path_parts
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import check_image_folder
@@ -32,6 +33,8 @@ class ImageFolder:
 
         It is looked for by its path (from ``near`` and from the folder), then by its file name
         anywhere in the folder, then by its name without the suffix. Only the path is case sensitive.
+        A file in another place is taken if its path ends with the written one or the other way round, as
+        in training; so ``b/1.jpg`` is never ``a/1.jpg``.
 
         Args:
             name: A path with ``/`` or ``\\``, relative or not, or a stem.
@@ -52,16 +55,22 @@ class ImageFolder:
         whole = Path(os.path.abspath(name)) if os.path.isabs(name) else None
         if whole is not None and whole.is_relative_to(root) and whole.is_file():
             return self.root / whole.relative_to(root)
-        for start in filter(None, (near, self.root)):
-            path = Path(os.path.abspath(start.joinpath(*parts)))
+        expected = [Path(os.path.abspath(start.joinpath(*parts))) for start in (near, self.root) if start]
+        for path in expected:
             if path.is_file() and path.is_relative_to(root) and path not in others:
                 return self.root / path.relative_to(root)
         keys = [("name", parts[-1]), ("stem", parts[-1])]
         if Path(parts[-1]).suffix.lower() in SUFFIXES:
             keys.append(("stem", Path(parts[-1]).stem))
+        elsewhere: list[Path] = []
         for index, key in keys:
             found = self._all()[index].get(_key(key), []) or self._all()[index].get(_key(unquote(key)), [])
             found = [path for path in found if Path(os.path.abspath(path)) not in others]
+            elsewhere += found
+            found = [path for path in found if self._fits(path, name)]
+            if index == "stem" and key != parts[-1]:  # of another kind, which only counts where it should be
+                places = {path.parent for path in expected}
+                found = [path for path in found if Path(os.path.abspath(path)).parent in places]
             if len(found) > 1:
                 found = _longest_end(found, parts)
             if len(found) > 1:
@@ -71,10 +80,19 @@ class ImageFolder:
                 )
             if found:
                 return found[0]
+        there = f" ({elsewhere[0]} is another path)" if elsewhere else ""
         raise UserError(
-            f"{place} names the image {name!r}, which is not in {self.root}; give its folder with --images, "
-            "or restore the file."
+            f"{place} names the image {name!r}, which is not in {self.root}{there}; give its folder with "
+            "--images, or restore the file."
         )
+
+    def _fits(self, path: Path, written: str) -> bool:
+        """Whether one of the two paths, without the files' own names, is the end of the other."""
+        folders, given = path_parts(self.relative(path))[:-1], path_parts(written)[:-1]
+        if "://" in written:
+            given = given[1:]  # the host or the bucket, which is no folder
+        count = min(len(folders), len(given))
+        return not count or folders[-count:] == given[-count:]
 
     def relative(self, path: Path) -> str:
         """A file's name relative to the folder, with ``/``."""
@@ -93,6 +111,28 @@ class ImageFolder:
                     self._index["name"][_key(path.name)].append(path)
                     self._index["stem"][_key(path.stem)].append(path)
         return self._index
+
+
+def find_in_part(folder: ImageFolder, name: str, part: str, place: str) -> Path:
+    """Finds the image of a part of the data set, whose folder may have the part's name.
+
+    Args:
+        folder: The image folder.
+        name: As `ImageFolder.find` takes it.
+        part: Such as ``"Train"``. Tools call the part of data that has none ``"default"``.
+        place: Where it is named, for messages.
+
+    Raises:
+        UserError: There is none, or more than one; an image in the folder of another part does not count.
+    """
+    if part.lower() in ("", "default"):
+        return folder.find(name, place, folder.root / part)
+    try:
+        return folder.find(f"{part}/{name}", place)
+    except UserError:
+        if (folder.root / name).is_file():
+            return folder.find(name, place)
+        raise
 
 
 def _key(name: str) -> str:

@@ -39,7 +39,7 @@ def _path(text: str) -> str:
     """The path of a file that an address names: of an upload, of local storage, or of a cloud's."""
     scheme, cloud, rest = text.partition("://")
     if cloud and scheme.lower() not in ("http", "https"):
-        return rest  # s3, gs, azure-blob: nothing is encoded
+        return rest.partition("/")[2] or rest  # s3, gs, azure-blob: after the bucket; nothing is encoded
     if "?" not in text and not cloud:
         return text
     try:

@@ -4,7 +4,6 @@ Format: https://github.com/wkentaro/labelme (``label_file.py``, ``utils/shape.py
 """
 
 import base64
-import binascii
 import contextlib
 import io
 import math
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder, Options
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle, unite
 from jaxmaskrcnn.errors import UserError
 
@@ -79,8 +78,7 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
     name = content.get("imagePath")
     if not isinstance(name, str):
         raise UserError(f"{path} has the imagePath {name!r}; give the name of the image file.")
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    size = (height, width) if is_int(height) and is_int(width) else None
+    size = stated_size(content.get("imageHeight"), content.get("imageWidth"), str(path))
     image = builder.image(*_image(content, name, path, size, builder))
 
     objects: dict[Any, tuple[str, Any, list]] = {}
@@ -106,7 +104,8 @@ def _image(content: dict, name: str, path: Path, size: tuple[int, int] | None, b
     data = content.get("imageData")
     try:
         file = builder.folder.find(name, str(path), near=path.parent)
-        if file.suffix.lower() in SUFFIXES:
+        # A file that is only found elsewhere can be another picture than the one inside.
+        if file.suffix.lower() in SUFFIXES and (not data or _is_named(file, name, path, builder)):
             return file, str(path), size
         lost = UserError(f"{path} has the imagePath {name!r}, which is no image; give the image's name.")
     except UserError as error:
@@ -127,6 +126,15 @@ def _image(content: dict, name: str, path: Path, size: tuple[int, int] | None, b
             f"{size[1]} x {size[0]}; correct imageWidth and imageHeight."
         )
     return file, str(path), found
+
+
+def _is_named(file: Path, name: str, path: Path, builder: Builder) -> bool:
+    """Whether the imagePath, from the json's folder or from the images', leads to a file."""
+    named = name.replace("\\", "/")
+    return any(
+        os.path.abspath(file) == os.path.abspath(start / named)
+        for start in (path.parent, builder.folder.root)
+    )
 
 
 def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> list | np.ndarray | None:
@@ -163,16 +171,19 @@ def _part(shape: Any, place: str, size: tuple[int, int], builder: Builder) -> li
 
 def _mask(text: Any, box: tuple[int, ...], place: str, size: tuple[int, int]) -> np.ndarray:
     """The mask of the whole image, from a PNG of the box's pixels, last row and column included."""
+    x0, y0, x1, y1 = box
+    wanted = (x1 - x0 + 1, y1 - y0 + 1)
     try:
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text, validate=True)))) > 0
-    except (TypeError, ValueError, binascii.Error, OSError) as error:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
+            found = picture.size  # known before it is decoded, so that a giant picture never is
+            pixels = np.asarray(picture) > 0 if found == wanted else None
+    except Exception as error:  # whatever Pillow raises about a damaged file
         raise UserError(
             f"{place} has a 'mask' that is not a PNG in base64 ({type(error).__name__}); draw it again."
         ) from error
-    x0, y0, x1, y1 = box
-    if pixels.shape != (y1 - y0 + 1, x1 - x0 + 1) or x0 < 0 or y0 < 0 or x1 >= size[1] or y1 >= size[0]:
+    if pixels is None or x0 < 0 or y0 < 0 or x1 >= size[1] or y1 >= size[0]:
         raise UserError(
-            f"{place} has a mask of {pixels.shape[1]} x {pixels.shape[0]} pixels for the corners "
+            f"{place} has a mask of {found[0]} x {found[1]} pixels for the corners "
             f"({x0}, {y0}) and ({x1}, {y1}) of a {size[1]} x {size[0]} image; draw it again."
         )
     whole = np.zeros(size, bool)
