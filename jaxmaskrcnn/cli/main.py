@@ -4,6 +4,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for a mistake, which is reported in one sentence on stderr.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names can hold halves of characters, as stderr prints them
+        sys.stdout.reconfigure(errors="backslashreplace")
     called = (
         "python -m jaxmaskrcnn"
         if sys.argv[0] == str(Path(__file__).parents[1] / "__main__.py")

@@ -86,6 +86,7 @@ def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Ima
     def opened() -> Image.Image:
         image = _open_bytes(source)
         select_page(image, pixels.page, name)
+        intensity.check_tiff(image, name)
         intensity.mend_tiles(image)
         return image
 

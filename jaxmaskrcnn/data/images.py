@@ -236,7 +236,8 @@ def _to_rgb(image: Image.Image, again: Image.Image | None, pixels: PixelConfig, 
         return Image.fromarray(np.broadcast_to(values, (*values.shape[:2], 3)))
     intensity.check_values(image, pixels, name)
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(intensity.to_uint8(np.asarray(image), pixels)).convert("RGB")
+        values = intensity.unsigned(np.asarray(image), image)
+        return Image.fromarray(intensity.to_uint8(values, pixels)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         # Straight to RGB, Pillow warns about the transparency it drops.
         return image.convert("RGBA").convert("RGB")

@@ -16,6 +16,7 @@ from jaxmaskrcnn.errors import UserError
 
 PERCENTILES = (0.1, 99.9)  # of a picture's values; they become 0 and 255
 _WIDEST = 65535
+_SIGNED, _WHITE_IS_ZERO = 2, 0  # values of TIFF's SampleFormat and PhotometricInterpretation
 _EXCHANGED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 _JOINABLE = ("RGB;16", "RGBX;16", "RGBA;16", "R;16", "G;16", "B;16", "A;16")
 _GREY_ALPHA = "LA;16B"  # of PNG
@@ -47,6 +48,43 @@ def mend_tiles(image: Image.Image) -> None:
         else tile
         for tile in image.tile
     ]
+
+
+def check_tiff(image: Image.Image, name: str) -> None:
+    """Refuses TIFF files whose values Pillow gives as others: signed 8 bits, and white as 0 beyond 8 bits.
+
+    Args:
+        image: An opened file.
+        name: What to call it in an error message.
+
+    Raises:
+        UserError: It is such a file.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2
+    bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    form = max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
+    if form == _SIGNED and bits == 8:
+        raise UserError(
+            f"{name} has signed pixels of 8 bits (-128 to 127), which are read as 0 to 255; save it with 8 "
+            "or 16 bits without a sign."
+        )
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO and bits > 8:
+        raise UserError(
+            f"{name} stores white as 0 (MinIsWhite) with {bits} bits, and would be read as its negative; "
+            "save it with black as 0 (MinIsBlack)."
+        )
+
+
+def unsigned(values: np.ndarray, image: Image.Image) -> np.ndarray:
+    """The values of a picture of 32 bits, which Pillow takes for signed ones, as its file means them."""
+    if image.mode != "I" or not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return values
+    tags = image.tag_v2
+    plain = max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) == 1
+    wide = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) == 32
+    return values.astype(np.int32).view(np.uint32) if plain and wide else values
 
 
 def has_wide_colours(image: Image.Image) -> bool:

@@ -281,3 +281,87 @@ def test_a_project_of_via_3(tmp_path, capsys):
     np.testing.assert_array_equal(found["a.png", "cat"][0], values((1, 25, 4, 35, 24)) == 1)
     wanted = decode(rle_codec.merge(rle_codec.frPyObjects([sum(TRIANGLE, [])], 30, 40)))
     np.testing.assert_array_equal(found["a.png", "dog"][0], wanted)
+
+
+def yolo_set(root, images, **description):
+    """Images with a triangle each; labels in the place of ``images`` in their paths."""
+    for name in images:
+        photograph(root / name)
+        labels = root / name.replace("images/", "labels/")
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.with_suffix(".txt").write_text("0 0.1 0.1 0.6 0.1 0.6 0.6\n")
+    (root / "data.yaml").write_text(json.dumps({"names": ["cat"], **description}))
+    return root
+
+
+def parts_of(folder):
+    return {
+        path.stem: sorted(image["file_name"] for image in json.loads(path.read_text())["images"])
+        for path in sorted(folder.glob("*.json"))
+    }
+
+
+LISTS = {
+    "splits/train.txt": "./images/a.png\nimages/b.png\n",
+    "splits/val.txt": "/home/me/set/images/c.png\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("images", "description", "lists", "expected"),
+    [
+        (["images/a.png", "images/b.png", "images/c.png"],
+         {"train": "splits/train.txt", "val": "splits/val.txt"}, LISTS,
+         {"x_train": ["images/a.png", "images/b.png"], "x_val": ["images/c.png"]}),
+        (["images/a.png", "images/b.png", "images/v/c.png"],
+         {"train": "splits/train.txt", "val": "images/v"}, LISTS,
+         {"x_train": ["images/a.png", "images/b.png"], "x_val": ["images/v/c.png"]}),
+        (["images/set1/a.png", "images/set10/b.png"],
+         {"train": "images/set1/*.png", "val": ["images/set10/*.png"]}, {},
+         {"x_train": ["images/set1/a.png"], "x_val": ["images/set10/b.png"]}),
+        (["Train/images/a.png", "Val/images/b.png"], {}, {},
+         {"x_train": ["Train/images/a.png"], "x_val": ["Val/images/b.png"]}),
+        (["images/train2017/a.png", "images/val2017/b.png"], {}, {},
+         {"x_train": ["images/train2017/a.png"], "x_val": ["images/val2017/b.png"]}),
+    ],
+    ids=["two lists", "list and folder", "patterns", "capitals", "years"],
+)  # fmt: skip
+def test_parts_of_a_yolo_set_are_kept_apart(images, description, lists, expected, tmp_path):
+    root = yolo_set(tmp_path / "set", images, **description)
+    for name, text in lists.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    (tmp_path / "out").mkdir()
+    words = [
+        "import",
+        str(root),
+        "--format=yolo-seg",
+        f"--images={root}",
+        f"--output={tmp_path / 'out/x.json'}",
+    ]
+    assert main(words) == 0
+    assert parts_of(tmp_path / "out") == expected
+
+
+def test_parts_of_a_yolo_set_that_are_not_there_are_said(tmp_path, capsys):
+    root = yolo_set(tmp_path / "set", ["images/a.png"], train="images", val="batch9/images")
+    run(tmp_path, root, "yolo-seg", f"--images={root}")
+    root = yolo_set(tmp_path / "two", ["one/images/a.png"], train="one/images", val="batch9/images")
+    run(tmp_path, root, "yolo-seg", f"--images={root}")
+    assert "no image here is of the part val (batch9/images)" in capsys.readouterr().out
+    root = yolo_set(tmp_path / "none", ["images/a.png"], train="x/images", val="y/images")
+    said = refused(tmp_path, capsys, root, "yolo-seg", f"--images={root}")
+    assert "names the parts train (x/images), val (y/images), and no image is in any of them" in said
+
+
+def test_images_that_would_share_their_labels_are_refused(tmp_path, capsys):
+    root = yolo_set(tmp_path / "set", ["images/a.png", "images/a.jpg"])
+    said = refused(tmp_path, capsys, root, "yolo-seg", f"--images={root}")
+    assert "images/a.jpg and images/a.png would have the same labels" in said
+
+
+def test_accents_of_macos_in_names_of_images(tmp_path):
+    root = yolo_set(tmp_path / "set", ["images/café.png"])
+    (root / "images" / "café.png").rename(root / "images" / "cafe\u0301.png")
+    content = run(tmp_path, root, "yolo-seg", f"--images={root}")
+    assert len(content["annotations"]) == 1

@@ -174,3 +174,24 @@ def test_a_giant_mask_of_labelme_is_a_sentence(size, tmp_path, capsys):
     assert command(words) == 2
     said = capsys.readouterr().err
     assert "draw it again" in said and "Traceback" not in said
+
+
+def test_a_part_for_training_of_crowd_regions_alone_is_refused(tmp_path, capsys):
+    names = [f"{i}.png" for i in range(4)]
+    for name in names:
+        picture(tmp_path / "images" / name)
+    content = coco(names, crowd=1)
+    content["annotations"][0]["iscrowd"] = 0
+    source = write(tmp_path / "all.json", content)
+    codes = {}
+    for seed in range(6):
+        words = ["import", str(source), "--format=coco", f"--images={tmp_path / 'images'}", "--split=0.5,0.5"]
+        output = tmp_path / f"out{seed}" / "x.json"
+        codes[seed] = command([*words, f"--split_seed={seed}", f"--output={output}"])
+        if codes[seed]:
+            assert "The part 'train' has no objects to learn" in capsys.readouterr().err
+            assert not output.parent.exists() or not list(output.parent.iterdir())
+        else:
+            train = json.loads(output.with_name("x_train.json").read_text())
+            assert [item["iscrowd"] for item in train["annotations"]].count(0) == 1
+    assert set(codes.values()) == {0, 2}

@@ -62,8 +62,10 @@ def test_every_problem_in_the_words_of_training(tmp_path, caplog, capsys):
 
 
 def test_every_image_problem_in_the_words_of_training(tmp_path, caplog):
-    data = content([annotation(1)], [(32, 40)] * (len(BAD_IMAGES) + 3))
+    usable = len(BAD_IMAGES) + 3
+    data = content([annotation(1, usable)], [(32, 40)] * (len(BAD_IMAGES) + 5))
     path, images = write(tmp_path, data)
+    data["images"][usable - 2]["id"] = 1
     for i, (change, _, _) in enumerate(BAD_IMAGES.values()):
         change(data["images"][i + 1])
     cut, text = images / data["images"][-1]["file_name"], images / data["images"][-2]["file_name"]
@@ -72,8 +74,8 @@ def test_every_image_problem_in_the_words_of_training(tmp_path, caplog):
     path.write_text(json.dumps(data))
     found = inspect_annotations(path, images)
     said = [problem.message + "." for problem in found.problems]
-    assert len(said) == len(BAD_IMAGES) + 2 and said == of_training(path, images, tmp_path, caplog)
-    assert not found.unreadable & {1}
+    assert len(said) == len(BAD_IMAGES) + 3 and said == of_training(path, images, tmp_path, caplog)
+    assert usable not in found.unreadable
     assert found.summary["problem_counts"] == {
         "bad image entry": 3, "duplicate image id": 1, "missing image": 1, "image size": 1,
         "corrupt image": 2,

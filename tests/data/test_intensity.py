@@ -229,3 +229,40 @@ def test_inspection_points_at_pictures_that_become_black(tmp_path):
     (images / "1.png").write_bytes(png16(TWELVE[..., :1] * 16))
     (images / "2.png").write_bytes(png16(TWELVE * 3))
     assert not inspect_annotations(path, images).suspicions
+
+
+ANY = (
+    PixelConfig(),
+    PixelConfig(intensity="percentile"),
+    PixelConfig(intensity="range", intensity_range=(0, 255)),
+)
+
+
+@pytest.mark.parametrize("pixels", ANY, ids=lambda pixels: pixels.intensity)
+def test_signed_bytes_and_inverted_values_are_refused(pixels):
+    """Pillow gives -128 as 128, and leaves white as 0 with more than 8 bits."""
+    white_is_zero = [{262: 0}]
+    cases = (
+        (tiff(np.array([[-128, -1], [0, 127]], np.int8)), "signed pixels of 8 bits"),
+        (tiff(np.array([[0, 4095]], np.uint16), tags=white_is_zero), "white as 0 .MinIsWhite. with 16 bits"),
+        (tiff(np.array([[0, 0.5]], np.float32), tags=white_is_zero), "white as 0 .MinIsWhite. with 32 bits"),
+    )
+    for data, words in cases:
+        for read in (decode_image, lambda d, **k: check_image(d, (1, 2), **k)):
+            with pytest.raises(UserError, match=f"x.tif .*{words}"):
+                read(data, name="x.tif", pixels=pixels)
+
+
+def test_white_as_zero_of_eight_bits_is_inverted():
+    data = tiff(np.array([[0, 255, 55]], np.uint8), tags=[{262: 0}])
+    assert decode_image(data)[0, :, 0].tolist() == [255, 0, 200]
+
+
+def test_whole_numbers_of_32_bits_have_no_sign():
+    values = np.array([[0, 1000, 2**31 - 1, 2**31, 3_000_000_000, 4_000_000_000]], np.uint32)
+    pixels = PixelConfig(intensity="range", intensity_range=(0, 4e9))
+    got = decode_image(tiff(values), pixels=pixels)[0, :, 0]
+    np.testing.assert_array_equal(got, np.rint(values[0] * (255 / 4e9)))
+    signed = np.array([[-1000, 0, 1000]], np.int32)
+    pixels = PixelConfig(intensity="range", intensity_range=(-1000, 1000))
+    assert decode_image(tiff(signed), pixels=pixels)[0, :, 0].tolist() == [0, 128, 255]

@@ -441,3 +441,28 @@ def test_what_is_no_polygon_is_left_to_the_checks(value):
     notes = Notes()
     assert plain_segmentation(value, notes, "annotation 1") in (value, [value])
     assert not list(notes.sentences("set.json"))
+
+
+@pytest.mark.parametrize("relative_boxes", [False, True])
+def test_polygons_that_are_shares_of_the_image_are_refused(relative_boxes, tmp_path, capsys):
+    """They are less than a pixel, so that all masks would be empty."""
+    data = good()
+    for entry in data["annotations"]:
+        x, y, w, h = entry["bbox"]
+        entry["segmentation"] = [ring([x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT])]
+        if relative_boxes:
+            entry["bbox"] = [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT]
+    path, images = saved(tmp_path, data)
+    for on_error in ("stop", "skip"):
+        with pytest.raises(UserError, match="multiply x by its width and y by its height"):
+            prepare(path, images, tmp_path / "cache", on_error)
+    assert command(["inspect", str(path), f"--images={images}"]) == 2
+    assert "polygons of numbers from 0 to 1 only" in capsys.readouterr().out
+
+
+def test_names_that_no_terminal_can_show_are_printed(tmp_path, capsys):
+    data = good()
+    data["categories"][0]["name"] = "a" + chr(0xD800)
+    path, images = saved(tmp_path, data)
+    assert command(["inspect", str(path), f"--images={images}"]) in (0, 2)
+    assert r"a\ud800" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxmaskrcnn.data.coco.box_forms import Form, box_form
+from jaxmaskrcnn.data.coco.box_forms import Form, box_form, polygons_are_shares
 from jaxmaskrcnn.data.coco.categories import Classes
 from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.left_out import LOST_NOTE, REGION_NOTE, remaining_region
@@ -238,6 +238,12 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
         image = None if identity is None else images.usable.get(identity)
         return None if image is None else (image.height, image.width)
 
+    if polygons_are_shares(entries):
+        problems.refuse(
+            "relative polygons",
+            f"{path} has polygons of numbers from 0 to 1 only, which are less than a pixel; if they are "
+            "shares of the image, multiply x by its width and y by its height",
+        )
     name, form = box_form(entries, size_of)
     if form is not None:
         notes.add(f"boxes that are {name}, read as that", f"{entries[0].get('bbox')}", len(entries))

@@ -62,6 +62,23 @@ def box_form(
     return _by_images(samples)
 
 
+def polygons_are_shares(entries: Sequence[Mapping]) -> bool:
+    """Whether all polygons of a json, of which a sample is looked at, lie within the first pixel.
+
+    Example:
+        >>> polygons_are_shares([{"segmentation": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]}])
+        True
+    """
+    found = False
+    for entry in entries[:: max(1, len(entries) // _SAMPLE)]:
+        extent = _extent(entry.get("segmentation"))
+        if extent is not None:
+            found = True
+            if min(extent) < 0 or extent[0] + extent[2] > 1 or extent[1] + extent[3] > 1:
+                return False
+    return found
+
+
 def _by_masks(samples) -> tuple[str, Form | None]:
     if _agreement(samples, lambda box, size: box) >= _AGREES:
         return "", None

@@ -115,6 +115,9 @@ def by_part(content: dict[str, list], parts: Mapping[str, str]) -> dict[str, dic
         }
         for part, kept in ids.items()
     }
-    if "train" in divided and not divided["train"]["annotations"]:
-        raise UserError("The part 'train' has no objects; give another --split or --split_seed.")
+    if "train" in divided and all(item["iscrowd"] for item in divided["train"]["annotations"]):
+        raise UserError(
+            "The part 'train' has no objects to learn; divide the images in another way with --split and "
+            "--split_seed, or correct its annotations."
+        )
     return divided

@@ -3,6 +3,9 @@
 Format: https://docs.ultralytics.com/datasets/segment/
 """
 
+import fnmatch
+import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -71,8 +74,14 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
     names = list(options.names) if options.names is not None else _names(found, source)
     builder.names = names
     labels = _labels(source)
-    pictures = {_key(Path(name)): name for name in builder.folder.names()}
-    parts = _parts(found, [*labels, *pictures])
+    pictures: dict[str, str] = {}
+    for name in builder.folder.names():
+        other = pictures.setdefault(_key(Path(name)), name)
+        if other != name:
+            builder.problems.add(
+                "same labels", f"{other} and {name} would have the same labels; keep one of the images"
+            )
+    parts = _parts(found, [*labels, *pictures], builder)
     if options.split is not None:
         wanted = NAMES.get(options.split, options.split)
         if wanted not in parts.values():
@@ -120,38 +129,64 @@ def _labels(source: Path) -> dict[str, Path]:
 
 
 def _key(path: Path) -> str:
-    """What the path of an image and that of its labels have in common."""
-    parts = list(path.with_suffix("").parts)
+    """What the path of an image and that of its labels have in common, with accents in one form."""
+    parts = [unicodedata.normalize("NFC", part) for part in path.with_suffix("").parts]
     folders = [i for i, part in enumerate(parts[:-1]) if part in ("images", "labels")]
     if folders:
         del parts[folders[-1]]
     return "/".join(parts)
 
 
-def _parts(description: Path | None, keys: list[str]) -> dict[str, str]:
+def _parts(description: Path | None, keys: list[str], builder: Builder) -> dict[str, str]:
     """The part of the data set that each key belongs to; none where there are no parts."""
     content = _yaml(description) if description else {}
     found: dict[str, str] = {}
+    named, absent = [], []
     for part in ("train", "val", "test"):
         value = content.get(part)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text.strip():
-                found |= dict.fromkeys(_named(text, description, keys) - found.keys(), part)
-    return found or {key: NAMES[key.split("/")[0]] for key in keys if key.split("/")[0] in NAMES}
+                inside = _named(text.strip(), description, content.get("path"), keys)
+                if inside is None:
+                    continue
+                named.append(f"{part} ({text})")
+                absent += [] if inside else [f"{part} ({text})"]
+                found |= dict.fromkeys(inside - found.keys(), part)
+    by_folder = {key: part for key in keys if (part := _part_of_folder(key.split("/")[0])) is not None}
+    if not found and not by_folder and len(named) > 1:
+        raise UserError(
+            f"{description} names the parts {', '.join(named)}, and no image is in any of them; restore the "
+            "folders and lists, or take the parts out of the yaml."
+        )
+    if found:
+        builder.notes += [f"{description}: no image here is of the part {text}" for text in absent]
+    return found or by_folder
 
 
-def _named(text: str, description: Path | None, keys: list[str]) -> set[str]:
-    """The keys of the images in a folder, or in a list, that the yaml names."""
-    if text.endswith(".txt") and description is not None:
-        path = description.parent / PureWindowsPath(text).name
-        if not path.is_file():
-            return set()
-        listed = {_key(Path(*_steps(line))) for line in read_text(path).splitlines() if line.strip()}
-        return {key for key in keys if any(key == one or one.endswith("/" + key) for one in listed)}
+def _part_of_folder(name: str) -> str | None:
+    """The part that a folder is, such as ``Train`` or ``val2017``."""
+    return NAMES.get(re.sub(r"[\W_]*\d*$", "", name).lower())
+
+
+def _named(text: str, description: Path | None, root: Any, keys: list[str]) -> set[str] | None:
+    """The keys of the images in a folder, in a list, or of a pattern; None for the folder of all images."""
     steps = _steps(text)
+    if text.endswith(".txt") and description is not None:
+        above = _steps(root) if isinstance(root, str) else []
+        places = [steps, [*above, *steps], steps[-1:]]
+        path = next((p for place in places if (p := description.parent.joinpath(*place)).is_file()), None)
+        if path is None:
+            return set()
+        lines = read_text(path).splitlines()
+        listed = [_key(Path(*_steps(line))).split("/") for line in lines if line.strip()]
+        ends = {"/".join(parts[i:]) for parts in listed for i in range(len(parts))}
+        return {key for key in keys if key in ends}
+    if "*" in text:
+        pattern = _key(Path(*steps))
+        return {key for key in keys if fnmatch.fnmatchcase(key, pattern)}
     prefix = _key(Path(*steps, "x"))[:-1]
     if prefix == "":
-        return set()
+        return None
     return {key for key in keys if key.startswith(prefix)} or {
         key for key in keys if "/" in prefix[:-1] and key.startswith(prefix[:-1].split("/")[-1] + "/")
     }
@@ -216,7 +251,8 @@ def _description(source: Path) -> Path | None:
         for name in _DESCRIPTIONS:
             if (folder / name).is_file():
                 return folder / name
-    return None
+    others = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+    return others[0] if len(others) == 1 else None  # such as coco128-seg.yaml
 
 
 def _yaml(path: Path) -> dict:
