@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from jaxmaskrcnn.data.images import SUFFIXES
+
 _KEYS = ("coco_url",)  # what names the file where 'file_name' does not
 
 
@@ -30,7 +32,8 @@ class FileNames:
     A path that leads to a file is taken as it is. Otherwise the file is found by its last parts: one of
     the two paths, of the file and of the annotation, has to end with the other. Separators of other
     systems, addresses (URLs), percent codes, Unicode's composed and decomposed letters, upper and lower
-    case, and a missing suffix make no difference as long as one file fits alone.
+    case, and a missing suffix (of an image) make no difference as long as one file fits alone. What macOS
+    (``._1.jpg``) and Jupyter (``.ipynb_checkpoints``) leave behind is passed over.
 
     Args:
         root: The folder.
@@ -91,13 +94,13 @@ class FileNames:
         if self._index is None:
             self._index = {}
             for folder, subfolders, files in os.walk(self.root):
-                subfolders.sort()
+                subfolders[:] = sorted(name for name in subfolders if name != ".ipynb_checkpoints")
                 above = Path(folder).relative_to(self.root).parts
-                for file in sorted(files):
+                for file in sorted(name for name in files if not name.startswith("._")):
                     key = _key(file)
                     self._index.setdefault(key, []).append((*above, file))
-                    stem = key.rsplit(".", 1)[0]
-                    if stem != key:
+                    stem, _, suffix = key.rpartition(".")
+                    if stem and f".{suffix}" in SUFFIXES:
                         self._index.setdefault(f"{stem}.*", []).append((*above, file))
         return self._index
 

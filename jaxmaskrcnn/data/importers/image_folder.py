@@ -107,6 +107,8 @@ class ImageFolder:
         if self._index is None:
             self._index = {"name": defaultdict(list), "stem": defaultdict(list)}
             for path in sorted(self.root.rglob("*")):
+                if path.name.startswith("._") or ".ipynb_checkpoints" in path.relative_to(self.root).parts:
+                    continue  # what macOS and Jupyter leave behind
                 if path.suffix.lower() in SUFFIXES and path.is_file():
                     self._index["name"][_key(path.name)].append(path)
                     self._index["stem"][_key(path.stem)].append(path)
