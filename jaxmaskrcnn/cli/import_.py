@@ -216,9 +216,14 @@ def _renamed(text: str) -> dict[str, str]:
     for line in lines:
         if path.is_file() and not line.strip():
             continue
-        old, colon, new = (word.strip() for word in line.partition(":"))
-        if not colon or not old or not new or ":" in new:
-            raise UserError(f"--rename has {line.strip()!r}; give the old and the new name as old:new.")
+        # Class names can hold a colon; a file can use another separator.
+        others = [mark for mark in ("\t", " -> ") if path.is_file() and line.count(mark) == 1]
+        old, _, new = (word.strip() for word in line.partition(others[0] if others else ":"))
+        if not old or not new or (not others and ":" in new):
+            raise UserError(
+                f"--rename has {line.strip()!r}; give the old and the new name as old:new (in a "
+                "file also with a tab or ' -> ' between them)."
+            )
         if old in pairs:
             raise UserError(f"--rename has {old!r} twice; give it one new name.")
         pairs[old] = new
@@ -257,6 +262,8 @@ def _print_summary(summary: dict, output: Path) -> None:
     more += f"; {empty} without objects" if empty else ""
     print(f"{output}: {summary['images']} images with {summary['objects']} objects")
     print(f"  classes         {', '.join(classes[:_MOST_NAMES])}{more}")
+    if not summary["objects"]:
+        print("  note            this part has no objects, so it cannot be trained on or evaluated with")
     if summary["images_without_objects"]:
         print(f"  without objects {summary['images_without_objects']} images")
 

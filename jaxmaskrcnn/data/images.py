@@ -148,6 +148,7 @@ def check_header(
     with Reading(name, source), open_header(source) as image:
         if pixels is not None:
             select_page(image, pixels.page, name)
+            intensity.check_tiff(image, name)
             intensity.check_values(image, pixels, name, decoded=False)
         # For its orientation, a PNG file is decoded to its end.
         if _stored_size(image) != tuple(size):

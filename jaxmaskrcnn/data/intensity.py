@@ -51,7 +51,9 @@ def mend_tiles(image: Image.Image) -> None:
 
 
 def check_tiff(image: Image.Image, name: str) -> None:
-    """Refuses TIFF files whose values Pillow gives as others: signed 8 bits, and white as 0 beyond 8 bits.
+    """Refuses TIFF files that Pillow takes for others.
+
+    These are signed 8 bits, white as 0 beyond 8 bits, and a second channel that is not said to be alpha.
 
     Args:
         image: An opened file.
@@ -65,6 +67,13 @@ def check_tiff(image: Image.Image, name: str) -> None:
     tags = image.tag_v2
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     form = max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
+    grey = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (0, 1)
+    channels = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    if grey and channels == 2 and 0 in tags.get(TiffImagePlugin.EXTRASAMPLES, (0,)):
+        raise UserError(
+            f"{name} is a TIFF of 2 channels, and nothing says what the second one is; save one of them as a "
+            "picture."
+        )
     if form == _SIGNED and bits == 8:
         raise UserError(
             f"{name} has signed pixels of 8 bits (-128 to 127), which are read as 0 to 255; save it with 8 "

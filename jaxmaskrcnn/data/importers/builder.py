@@ -228,6 +228,10 @@ class Builder:
             with Image.open(io.BytesIO(data)) as image:
                 kind = str(image.format).lower()
             height, width = decode_image(data, name=f"{place}: the picture inside of it").shape[:2]
+        except Image.DecompressionBombError as error:
+            raise UserError(
+                f"{place} holds a picture of more pixels than Pillow opens; cut it into tiles."
+            ) from error
         except OSError as error:
             raise UserError(f"{place} holds a picture that is no image; give the image file.") from error
         path = self.folder.root / f"{name}.{ {'jpeg': 'jpg', 'tiff': 'tif'}.get(kind, kind) }"

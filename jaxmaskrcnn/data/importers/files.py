@@ -1,5 +1,6 @@
 """Reads the file formats that several importers share."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ def read_text(path: Path) -> str:
         UserError: It cannot be read or is not text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")  # Windows tools write a byte order mark
+        data = path.read_bytes()
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
+        # Windows tools write a byte order mark; that of UTF-32 begins like that of UTF-16.
+        return data.decode(json.detect_encoding(data) if marked else "utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:
@@ -62,8 +66,14 @@ def read_xml(path: Path) -> ElementTree.Element:
         UserError: The file cannot be read or is not xml.
     """
     try:
-        return ElementTree.fromstring(read_text(path))  # a text, so that a wrong encoding= does no harm
-    except ElementTree.ParseError as error:
+        try:
+            text = read_text(path)  # a text, so that a wrong encoding= does no harm
+        except UserError as error:
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            return ElementTree.fromstring(path.read_bytes())  # in the encoding that it declares
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path} is not valid xml ({error}); export it again.") from error
 
 

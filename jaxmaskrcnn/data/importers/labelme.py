@@ -85,6 +85,8 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
     for i, shape in enumerate(content["shapes"]):
         label = shape.get("label") if isinstance(shape, dict) else None
         place = f"{path}: shape {i} ({label!r})"
+        if isinstance(label, (int, float)) and not isinstance(label, bool):
+            label = str(label)
         if label in _RESERVED:
             builder.tally(f"shapes of labelme's reserved label {label!r} are left out", place)
             continue

@@ -87,6 +87,10 @@ def _masks(pictures: list[Path]) -> list[Path]:
 def _read_whole(paths: list[Path], builder: Builder, options: Options) -> None:
     """Reads masks with a value for each object and 0 elsewhere."""
     builder.not_images.update(paths)
+    if options.ids not in (None, "plain") and options.class_name is not None:
+        raise UserError(
+            f"--class_name has no effect with --ids={options.ids}, whose values hold it; leave one out."
+        )
     coded = None if options.ids in (None, "plain") else coding(options.ids, paths[0].parent)
     if coded is None and options.class_name is None:
         raise UserError(f"{paths[0]} does not name the class of its objects; give it with --class_name.")
