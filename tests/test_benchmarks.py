@@ -108,7 +108,8 @@ def test_large_annotations_in_small(load, tmp_path, capsys, monkeypatch):
     assert printed[0] == "| case | processor s | system s | s | peak MiB |"
     found = json.loads(output.read_text())["cases"]
     assert list(found) == ["inspect", "start"]
-    assert all(run["user"] > 0 and 20 < run["peak_mib"] < 4000 for runs in found.values() for run in runs)
+    # No limit from above: a process that is started from a large one counts its memory too.
+    assert all(run["user"] > 0 and run["peak_mib"] > 20 for runs in found.values() for run in runs)
     for wrong, words in (("huge", "has huge; choose from inspect"), ("open", "without prepare")):
         with pytest.raises(SystemExit):
             annotations.main([f"--cases={wrong}"])

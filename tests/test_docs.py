@@ -39,7 +39,7 @@ from jaxmaskrcnn.utils import compilation_cache
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Pages with many commands, run in quick mode with the slow tests alone.
-SLOW_PAGES = ("fine-tuning.md", "predicting.md")
+SLOW_PAGES = ("fine-tuning.md", "predicting.md", "training.md")
 
 # The model of every command and block, whatever preset it names.
 SMALL_MODEL = {

@@ -256,6 +256,7 @@ def test_classes_are_chosen_by_name_or_id(predict, folder, tmp_path, capsys):
         choose_classes(many, [])
 
 
+@pytest.mark.slow
 def test_tiles_and_versions_go_with_every_format(predict, folder, tmp_path, monkeypatch, capsys):
     Image.fromarray(pixels(7, 90, 150)).save(folder / "large.png")
     assert predict(folder, tile=80, tile_overlap=16, format="json") == 0

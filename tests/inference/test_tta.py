@@ -143,6 +143,7 @@ def test_boxes_of_all_versions_are_merged_by_nms_within_each_class():
 # -- with a detector
 
 
+@pytest.mark.slow
 def test_the_average_of_masks_is_that_of_numpy(seer):
     """Each version alone, averaged by hand over the versions, for the boxes of all of them."""
     image = bars((8, 31), (50, 66))

@@ -191,7 +191,10 @@ def run_stages(model: MaskRCNN, batch: Batch, inputs: dict[str, Any]) -> dict[st
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(c, marks=pytest.mark.slow if c == "pytorch alone" else ()) for c in CASES],
+    params=[
+        pytest.param(c, marks=pytest.mark.slow if c in ("pytorch alone", "resnext alone") else ())
+        for c in CASES
+    ],
 )
 def recorded(request):
     variant, case = request.param.split()

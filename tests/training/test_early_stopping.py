@@ -59,6 +59,7 @@ def run(cache, sources, tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_it_gets_no_better(run, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="jaxmaskrcnn"):
         step, metrics = run([0.1, 0.3, 0.2, 0.3], train__patience=2)
