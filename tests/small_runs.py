@@ -96,7 +96,7 @@ class GivenScores:
     def __init__(self, scores=()):
         self._scores = iter(scores)
 
-    def run(self, *states):
+    def run(self, *states, stop=None):
         score = next(self._scores, 0.0)
         names = "AP AP50 AP75 AP_small AP_medium AP_large AR1 AR10 AR100 AR_small AR_medium AR_large".split()
         return {f"{what}_{name}": score for what in ("box", "mask") for name in names} | {"per_class": {}}, []

@@ -1,6 +1,6 @@
 """Model directories: a detector on disk, with everything that is needed to use it.
 
-    directory/model.json        ModelConfig, categories, and name, shape and dtype of every array
+    directory/model.json        ModelConfig, categories, and name, shape, dtype and checksum of every array
     directory/arrays-<token>/   the arrays, written by Orbax
 
 ``model.json`` names the folder of its arrays, so replacing that single file replaces the model. A reader
@@ -18,8 +18,8 @@ from typing import Never
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from orbax.checkpoint import v1 as ocp
 
+from jaxmaskrcnn.checkpoints.arrays import read_arrays, write_arrays
 from jaxmaskrcnn.checkpoints.fit import (
     LoadSettings,
     abstract_model,
@@ -36,6 +36,7 @@ from jaxmaskrcnn.convert.files.foreign import foreign_folder
 from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.files import write_json
 
 _MODEL_FILE = "model.json"
@@ -66,7 +67,7 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
     check_fits_config(model)
     directory = Path(directory).absolute()
     occupied = check_free(directory)
-    arrays = {name: _writable(variable[...]) for name, variable in variables_by_path(model).items()}
+    arrays = {name: variable[...] for name, variable in variables_by_path(model).items()}
     token = _common_token()
     staging = directory.with_name(f".{directory.name}.{token}")
     description = {
@@ -80,9 +81,9 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
             _remove_leftovers(directory)
             staging.mkdir(parents=True)
         _wait_for_all("model staging")
-        ocp.save(staging / description["array_folder"], arrays)
+        description["checksums"] = write_arrays(staging / description["array_folder"], arrays)
         if first:
-            write_json(staging / _MODEL_FILE, description, indent=1)
+            write_json(staging / _MODEL_FILE, with_checksum(description), indent=1, durable=True)
             _publish(staging, directory, occupied)
     except OSError as error:
         raise UserError(f"{directory} cannot be written: {error.strerror or error}.") from None
@@ -193,12 +194,6 @@ def _is_model_directory(directory: Path) -> bool:
     return (directory / _MODEL_FILE).is_file()
 
 
-def _writable(x: jax.Array) -> jax.Array | np.ndarray:
-    # With several processes, Orbax refuses a jax.Array that only one process can address. All processes
-    # hold the same values, and Orbax lets the first one write NumPy arrays.
-    return x if jax.process_count() > 1 and not x.is_fully_addressable else np.asarray(x)
-
-
 def _common_token() -> str:
     """A random name part that is the same in all processes."""
     number = np.int32(secrets.randbits(31))
@@ -242,6 +237,7 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
             for name, (shape, dtype) in content["arrays"].items()
         }
         folder = directory / content["array_folder"]
+        checksums = dict(content.get("checksums", {}))  # version 0.1.0 wrote none
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
     abstract = abstract_model(config)
@@ -250,12 +246,5 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
         raise UserError(
             f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."
         )
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    targets = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device) for name, x in listed.items()}
-    try:
-        arrays = ocp.load(folder, targets)
-    # Orbax and its storage library raise many types of exceptions for damaged files.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{folder} is damaged and cannot be read ({reason}); save the model again.") from None
+    arrays = read_arrays(folder, listed, checksums)
     return fill_model(abstract, arrays, new)

@@ -4,7 +4,7 @@ A workdir's ``config.json`` has the model's configuration, and ``checkpoints/<st
 a separate part, ``model``, so that they can be read without making an optimizer.
 """
 
-import contextlib
+import logging
 import os
 from pathlib import Path
 
@@ -12,10 +12,13 @@ import jax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
+from jaxmaskrcnn.checkpoints.damage import checked, damage_reported, drop_failed_reads
 from jaxmaskrcnn.checkpoints.fit import abstract_model
 from jaxmaskrcnn.config.json import config_from_json
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+
+log = logging.getLogger(__name__)
 
 
 def checkpoint_directory(workdir: str | os.PathLike) -> Path:
@@ -24,7 +27,7 @@ def checkpoint_directory(workdir: str | os.PathLike) -> Path:
 
 
 def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
-    """The model of a run's latest checkpoint.
+    """The model of a run's latest checkpoint that is intact; a warning names those that are not.
 
     Args:
         workdir: A training workdir.
@@ -33,7 +36,7 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
         The model, or None if the folder holds no config or no complete checkpoint.
 
     Raises:
-        UserError: The checkpoint's files are damaged.
+        UserError: The files of all checkpoints are damaged.
     """
     path, directory = Path(workdir) / "config.json", checkpoint_directory(workdir)
     if not path.exists() or not directory.exists():
@@ -45,30 +48,17 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
         graphdef, shapes = nnx.split(abstract_model(config))
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-        step = checkpointer.latest.step
-        with damage_reported(directory / str(step)):
-            read = checkpointer.load_checkpointables(step, {"model": placed})
+        steps = [checkpoint.step for checkpoint in checkpointer.checkpoints]
+        for step in sorted(steps, reverse=True):
+            try:
+                with damage_reported(directory / str(step)):
+                    read = checkpointer.load_checkpointables(step, {"model": placed})
+                    stored = checkpointer.checkpointables_metadata(step).custom_metadata
+                read = checked(read, stored, directory / str(step))
+                break
+            except UserError as error:
+                if step == min(steps):
+                    raise
+                log.warning("%s The checkpoint before it is read.", error)
+            drop_failed_reads()
     return nnx.merge(graphdef, read["model"])
-
-
-@contextlib.contextmanager
-def damage_reported(checkpoint: Path):
-    """Reports damaged files, such as files truncated by a full disk or a stopped copy, in one sentence.
-
-    Args:
-        checkpoint: Folder of the checkpoint, for the message.
-
-    Raises:
-        UserError: Reading within the block raised an exception.
-    """
-    try:
-        yield
-    except Exception as error:  # Orbax raises a different exception for each file that is damaged
-        cause = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:150]
-        raise UserError(
-            f"The checkpoint {checkpoint} cannot be read ({reason}); delete this folder to go on from the "
-            "checkpoint before it, or start anew in another --workdir."
-        ) from error

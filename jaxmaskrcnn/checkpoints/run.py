@@ -2,17 +2,25 @@
 
 A checkpoint has three parts, so that each can be read alone: ``model`` (all variables, frozen
 or not), ``train`` (step and optimizer state) and ``data`` (the iterator). Orbax writes it under a
-temporary name and renames it last, so an incomplete checkpoint of a killed process is never read.
+temporary name and renames it last, so an incomplete checkpoint of a killed process is never read. The
+checksums of all arrays are in its metadata; a checkpoint that is damaged nevertheless is set aside, and the
+run goes on from the one before it.
 """
 
+import logging
 import os
 
 import jax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from jaxmaskrcnn.checkpoints.latest import checkpoint_directory, damage_reported
+from jaxmaskrcnn.checkpoints.damage import checked, checksums, damage_reported, drop_failed_reads, move_aside
+from jaxmaskrcnn.checkpoints.latest import checkpoint_directory
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.parallel.processes import gather_json, is_first
 from jaxmaskrcnn.structures import State
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -30,13 +38,16 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
-        self._directory = checkpoint_directory(workdir)
-        self._checkpointer = ocp.training.Checkpointer(
+        self._directory, self._keep = checkpoint_directory(workdir), keep
+        self._checkpointer = self._open()
+        self._last = self.latest
+
+    def _open(self) -> ocp.training.Checkpointer:
+        return ocp.training.Checkpointer(
             self._directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
             cleanup_tmp_directories=True,
         )
-        self._last = self.latest
 
     def __enter__(self):
         return self
@@ -71,27 +82,46 @@ class Checkpoints:
             "train": {"step": state["step"], "opt_state": state["opt_state"]},
             "data": iterator.get_state(),
         }
-        self._checkpointer.save_checkpointables_async(step, parts, force=True)
+        self._checkpointer.save_checkpointables_async(
+            step, parts, force=True, custom_metadata={"checksums": checksums(parts)}
+        )
 
-    def restore(self, state: State, iterator) -> State:
-        """Read the latest checkpoint.
+    def restore(self, state: State, iterator, *, strict: bool = False) -> State:
+        """Read the latest checkpoint that is intact.
+
+        A damaged one is renamed to ``checkpoints/damaged-<step>``, with an error in the log that says what is
+        wrong with it, and the one before it is read.
 
         Args:
             state: A state of the same structure, for shapes and placement on the devices.
             iterator: Set to the position of the checkpoint, in place.
+            strict: Whether a damaged checkpoint is an error instead.
 
         Returns:
             The restored state.
 
         Raises:
-            UserError: The checkpoint's files are damaged.
+            UserError: The checkpoint's files are damaged, and it is the only one or ``strict`` is set.
         """
         self._checkpointer.wait()
         model = nnx.merge_state(state["params"], state["rest"])
         train = {"step": state["step"], "opt_state": state["opt_state"]}
         abstract = jax.tree.map(_abstract, {"model": model, "train": train})
-        with damage_reported(self._directory / str(self.latest)):
-            read = self._checkpointer.load_checkpointables(self.latest, {**abstract, "data": None})
+        while True:
+            read, problem = self._read({**abstract, "data": None})
+            # Processes may see different damage, but have to go on from the same step.
+            problem = next(filter(None, gather_json(problem)), None)
+            if problem is None:
+                break
+            drop_failed_reads()
+            if len(self._checkpointer.checkpoints) < 2:
+                raise UserError(f"{problem} There is no other one; start anew in another --workdir.")
+            if strict:
+                raise UserError(
+                    f"{problem} Rename this folder, or set train.strict_resume=False, to go on from the "
+                    "checkpoint before it."
+                )
+            self._set_aside(problem)
         iterator.set_state(read["data"])
         variables = dict(nnx.to_flat_state(read["model"]))
         parts = {
@@ -99,6 +129,27 @@ class Checkpoints:
             for name in ("params", "rest")
         }
         return {**read["train"], **parts}
+
+    def _read(self, abstract: dict) -> tuple[dict, str | None]:
+        """The parts of the latest checkpoint, and what is wrong with it."""
+        step = self.latest
+        try:
+            with damage_reported(self._directory / str(step)):
+                read = self._checkpointer.load_checkpointables(step, abstract)
+                stored = self._checkpointer.checkpointables_metadata(step).custom_metadata
+            return checked(read, stored, self._directory / str(step)), None
+        except UserError as error:
+            return {}, str(error)
+
+    def _set_aside(self, problem: str) -> None:
+        """Rename the latest checkpoint, and go on with the one before it."""
+        folder = self._directory / str(self.latest)
+        self._checkpointer.close()
+        renamed = move_aside(folder) if is_first() else None
+        renamed = gather_json(renamed)[0]
+        self._checkpointer = self._open()
+        self._last = self.latest
+        log.error("%s It is now %s, and the run goes on from step %s.", problem, renamed, self.latest)
 
     def close(self) -> None:
         """Wait for the checkpoint being written."""

@@ -14,6 +14,7 @@ from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.config.recipe_files import find_config, list_recipes
 
 QUICKSTART = "shapes"
+LOG_FILE = "log.txt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.training.loop import train_and_evaluate
     from jaxmaskrcnn.utils import compilation_cache
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     log = logging.getLogger("jaxmaskrcnn")
-    log.addHandler(handler)
+    _log_to(logging.StreamHandler(), "%H:%M:%S")
     log.setLevel(logging.INFO)
     log.propagate = False  # absl's own handler would print every line again
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
@@ -74,6 +73,21 @@ def run(arguments: argparse.Namespace) -> int:
         log.setLevel(logging.WARNING)  # one process logs what all of them do
     if arguments.dry_run:
         print(dry_run(config, workdir))
-    else:
-        train_and_evaluate(config, workdir)
+        return 0
+    workdir.mkdir(parents=True, exist_ok=True)
+    if is_first():
+        _log_to(_LogFile(workdir / LOG_FILE, encoding="utf-8", delay=True), "%Y-%m-%d %H:%M:%S")
+    train_and_evaluate(config, workdir)
     return 0
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk ends, but not the run that writes it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        logging.getLogger("jaxmaskrcnn").removeHandler(self)
+
+
+def _log_to(handler: logging.Handler, clock: str) -> None:
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", clock))
+    logging.getLogger("jaxmaskrcnn").addHandler(handler)

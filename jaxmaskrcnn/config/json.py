@@ -9,9 +9,11 @@ from jaxmaskrcnn.config.parts import default_part, part_classes
 from jaxmaskrcnn.config.version1 import from_flat
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.utils.checksums import check_content
 
 FORMAT_VERSION = 2  # 1 had 81 flat fields, see version1.py
 _FORMAT_NAME = "jaxmaskrcnn model"
+_KEYS = {"format", "format_version", "config", "array_folder", "arrays", "checksums"}
 _IMPORT = "import"  # beside "kind": the module that has to be imported for a part of that kind
 
 
@@ -80,6 +82,9 @@ def parse(text: str | bytes, source: str) -> dict[str, Any]:
             f"{source} has the format version {version!r}, but this release reads versions up to "
             f"{FORMAT_VERSION}; update jaxmaskrcnn."
         )
+    content = check_content(content, source)
+    if unknown := sorted(content.keys() - _KEYS):
+        raise UserError(f"{source} has {unknown[0]!r}, which is unknown to this release; update jaxmaskrcnn.")
     return content
 
 

@@ -215,6 +215,7 @@ class TrainConfig(Section):
     eval_every: Whole = 0  # 0: only at the end
     checkpoint_every: Count = 1000
     keep_checkpoints: Count = 2
+    strict_resume: bool = False  # stop if the latest checkpoint is damaged; False: go on from the one before
     tensorboard: bool = False  # needs the [tensorboard] extra
     pictures: Whole = 8  # evaluation images drawn with their predictions at the end
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # skip the step, or go back to a checkpoint

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,6 +34,10 @@ from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 
 logger = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """An evaluation was broken off, because its ``stop`` said so."""
 
 
 class Evaluator:
@@ -95,26 +100,32 @@ class Evaluator:
 
         self._detect = release_after_compiling(self._layout.map_rows(detect))
 
-    def run(self, *states: nnx.State) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def run(
+        self, *states: nnx.State, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Detects and scores.
 
         Args:
             *states: The model's variables, as ``nnx.split`` returns them beside the graphdef.
+            stop: Asked before every batch whether to break off.
 
         Returns:
             The metrics (see ``coco_metrics``) and the detections (COCO results). With several
             processes only the first one scores, but all get the metrics and the detections.
+
+        Raises:
+            Stopped: It was broken off.
         """
-        detections = self.detect(*states)
+        detections = self.detect(*states, stop=stop)
         score = is_first()
         metrics = self._ground_truth.score(detections, self._iou_types) if score else None
         return gather_json(metrics)[0], detections
 
-    def detect(self, *states: nnx.State) -> list[dict[str, Any]]:
+    def detect(self, *states: nnx.State, stop: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
         """Detects objects in the whole data set, in its order, and returns them as COCO results.
 
         Every image is computed once, by one device; slots that only fill up the last batch of a canvas
-        are dropped.
+        are dropped. Arguments and errors are those of `run`.
         """
         states = self._layout.replicate(states)
         results: dict[int, list[dict[str, Any]]] = {}
@@ -136,6 +147,8 @@ class Evaluator:
             start, wait, detections = time.monotonic(), DataWait(), ()
             rows = iter(batches)
             for _ in range(len(batches)):
+                if stop():
+                    raise Stopped
                 batch = wait.next(rows, detections)._replace(targets=None)
                 detections = self._detect(states, self._layout.split(batch))
                 waiting.append(pool.submit(self._to_results, detections, batch))

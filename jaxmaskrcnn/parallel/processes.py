@@ -1,13 +1,9 @@
 """Join several processes into one run, and exchange small values between them."""
 
-import contextlib
 import json
 import logging
 import os
-import signal
-import threading
 import zlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -146,27 +142,3 @@ def gather_json(value: Any) -> list[Any]:
 def all_rows(x) -> np.ndarray:
     """Gather an array that is split over the processes by row; all processes must call it."""
     return multihost_utils.process_allgather(x, tiled=True) if jax.process_count() > 1 else np.asarray(x)
-
-
-@contextlib.contextmanager
-def stop_request() -> Iterator[Callable[[int], bool]]:
-    """Handle SIGTERM: after every step the run checks whether it should save its state and stop.
-
-    Several processes may get the signal at different times, or only some of them may get it. JAX makes
-    them agree on a step that none has passed yet, so that all save the same one.
-
-    Yields:
-        A function of the number of completed steps, which all processes must call.
-    """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda step: requested.is_set()  # only the main thread may handle signals
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: requested.set())
-    try:
-        yield lambda step: requested.is_set()
-    finally:
-        signal.signal(signal.SIGTERM, previous)

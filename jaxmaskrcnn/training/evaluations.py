@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from flax import nnx
 
@@ -42,17 +43,21 @@ class Evaluations:
         patience = self._setup.config.train.patience
         return bool(patience) and since_best(self._writer.evaluations) >= patience
 
-    def run(self, step: int, state: State) -> None:
+    def run(self, step: int, state: State, stop: Callable[[], bool] = lambda: False) -> None:
         """Scores the model, keeps it if it is the best so far, and draws some pictures.
 
         Args:
             step: Completed steps.
             state: State of the training step.
+            stop: Asked now and then whether to break off.
+
+        Raises:
+            Stopped: It was broken off, and nothing is written.
         """
         setup = self._setup
         weights = weights_to_use(state), state["rest"]
         start = time.monotonic()
-        metrics, detections = setup.evaluator.run(*weights)
+        metrics, detections = setup.evaluator.run(*weights, stop=stop)
         scores = ", ".join(
             f"{name} AP {metrics[f'{name}_AP'] or 0.0:.3f}"
             for name in ("box", "mask")
@@ -68,8 +73,8 @@ class Evaluations:
         if score(metrics) > best:
             model_directory.save_model(model_of(setup, state), setup.workdir / "best")
         if is_first():
-            write_json(setup.workdir / "detections.json", detections)
-            write_json(setup.workdir / "metrics.json", metrics, indent=1)
+            write_json(setup.workdir / "detections.json", detections, durable=True)
+            write_json(setup.workdir / "metrics.json", metrics, indent=1, durable=True)
             draw_pictures(
                 setup.workdir / "pictures", setup.eval_source, detections,
                 setup.evaluator.categories, setup.config.train.pictures,

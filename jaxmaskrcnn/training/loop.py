@@ -8,6 +8,7 @@ A workdir holds ``config.json`` (the model), ``run.json`` (every setting), ``che
 import contextlib
 import json
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,14 +18,18 @@ from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.data import prefetch_to_device
-from jaxmaskrcnn.parallel.processes import is_first, stop_request
+from jaxmaskrcnn.evaluation.evaluate import Stopped
+from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.evaluations import Evaluations, model_of
+from jaxmaskrcnn.training.lock import hold_workdir
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_after
 from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.run_config import write_settings
 from jaxmaskrcnn.training.setup import Setup, make_setup
 from jaxmaskrcnn.training.step import State
+from jaxmaskrcnn.training.stopping import StopRequest, stop_request
+from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.files import write_json
 
@@ -39,10 +44,11 @@ def train_and_evaluate(config: Config, workdir) -> dict:
         workdir: The run's folder; created when missing.
 
     Returns:
-        The metrics of the last evaluation (``box_AP``, ``mask_AP``, ... in 0..1); empty if SIGTERM
+        The metrics of the last evaluation (``box_AP``, ``mask_AP``, ... in 0..1); empty if SIGTERM or SIGHUP
         ended the run before that.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C (SIGINT) ended the run; its state is saved, as it is after SIGTERM.
         UserError: A setting, a file or the workdir's earlier run does not fit.
         NonFiniteLossError: A UserError that names the step and the images of its batch.
 
@@ -52,7 +58,10 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     config.check()
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
+    with (
+        hold_workdir(workdir),
+        Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
+    ):
         setup = make_setup(config, workdir, resuming=checkpoints.latest is not None)
         return train(setup, checkpoints)
 
@@ -66,9 +75,10 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
         step_function: ``(state, batch, key) -> (state, metrics)``; by default ``setup.make_step()``.
 
     Returns:
-        The metrics of the last evaluation; empty if SIGTERM ended the run before that.
+        The metrics of the last evaluation; empty if SIGTERM or SIGHUP ended the run before that.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C (SIGINT) ended the run, after its state was saved.
         NonFiniteLossError: A step's loss or gradient is not finite, and ``train.on_nonfinite`` is "stop".
     """
     config, workdir, layout = setup.config.train, setup.workdir, setup.layout
@@ -76,18 +86,18 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
     batches = prefetch_to_device(setup.batches(), device=layout.place_batch)
     state = setup.take_state()
     if checkpoints.latest is not None:
-        state = checkpoints.restore(state, batches)
+        state = checkpoints.restore(state, batches, strict=config.strict_resume)
         log.info("Continuing from step %d in %s.", checkpoints.latest, workdir)
     key = layout.replicate(jax.random.key(config.seed))
     step = int(state["step"])
     if is_first():
         model_json = json.loads(model_directory.config_to_json(setup.model_config))
-        write_json(workdir / "config.json", model_json, indent=1)
+        write_json(workdir / "config.json", with_checksum(model_json), indent=1, durable=True)
         write_settings(workdir, setup.model_config, setup.config)
     with (
         MetricsWriter(workdir, step=step, tensorboard=config.tensorboard, write=is_first()) as writer,
         contextlib.closing(batches),
-        stop_request() as should_stop,
+        stop_request() as request,
     ):
         evaluations = Evaluations(setup, writer)
         progress = Progress(writer, setup.config, NonFinite(config, workdir, setup.train_source))
@@ -95,7 +105,10 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
             checkpoints.save(state, batches)  # so that there is a checkpoint to go back to
         # If the run was stopped between a checkpoint and its evaluation, the evaluation is done now.
         if evaluations.is_due(step):
-            evaluations.run(step, state)
+            try:
+                evaluations.run(step, state, request.at_once)
+            except Stopped:
+                return _stopped(request, step)
         while step < config.steps and not evaluations.out_of_patience():
             step += 1
             batch = progress.next_batch(batches)
@@ -103,20 +116,22 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
                 with progress.compiling(batch):
                     state, metrics = train_step(state, batch, key)
                 progress.step(step, batch.index, metrics)
-                stop = should_stop(step)
+                stop = request.after(step)
                 if stop or step == config.steps or step % config.checkpoint_every == 0:
                     progress.flush()  # so that no state is saved after a non-finite step
                     with progress.pause():
                         checkpoints.save(state, batches)
                 if stop:
-                    log.info("Stopped by SIGTERM after step %d; the same command continues.", step)
-                    return {}
+                    return _stopped(request, step)
                 if evaluations.is_due(step):
                     progress.flush()
                     with progress.pause():
-                        evaluations.run(step, state)
+                        evaluations.run(step, state, request.at_once)
                         if evaluations.out_of_patience():
                             checkpoints.save(state, batches)
+            except Stopped:
+                checkpoints.save(state, batches)  # the evaluation is done when the run goes on
+                return _stopped(request, step)
             except RollBack as bad:
                 state = _roll_back(checkpoints, state, batches, step, bad.step)
                 step = int(state["step"])
@@ -130,6 +145,14 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
         log.info("The model is in %s, the best one in %s.", workdir / "model", workdir / "best")
     # All processes wait in save_model for the first one, which has written this file by then.
     return json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _stopped(request: StopRequest, step: int) -> dict:
+    """Ends a run that was asked to stop, once its state is being saved."""
+    log.info("Stopped by %s after step %d; the same command continues.", request.name, step)
+    if request.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    return {}
 
 
 def _roll_back(checkpoints: Checkpoints, state: State, batches, step: int, bad_step: int) -> State:

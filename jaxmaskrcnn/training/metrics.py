@@ -1,12 +1,15 @@
 """The record of a run: metrics.jsonl, and TensorBoard if ``train.tensorboard`` is set."""
 
-import contextlib
 import json
+import logging
 import math
 import os
 from pathlib import Path
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.files import complete_file
+
+log = logging.getLogger(__name__)
 
 
 class MetricsWriter:
@@ -100,18 +103,21 @@ def _event_writer(directory: Path, step: int):
 
 
 def _lines(path: Path, step: int) -> list[dict]:
-    """Reads the lines up to a step."""
-    kept = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        # An incomplete line of a run that was killed is dropped as well.
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+    """Reads the lines up to a step, and says how many cannot be read."""
+    kept, damaged = [], 0
+    *lines, _ = path.read_bytes().split(b"\n")  # the last is empty, or cut off where a run was killed
+    for text in lines:
+        try:
             line = json.loads(text)
             if line["step"] <= step:
                 kept.append(line)
+        except (ValueError, KeyError, TypeError, RecursionError):  # not UTF-8, not JSON, or no step in it
+            damaged += 1
+    if damaged:
+        log.warning("%s: %d lines are damaged and are dropped.", path, damaged)
     return kept
 
 
 def _rewrite(path: Path, lines: list[dict]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
+    with complete_file(path, durable=True) as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines).encode())

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, ModelSection, PixelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.config.version1 import PATHS, from_flat
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
 from jaxmaskrcnn.zoo.lookup import model_config
 
@@ -99,7 +101,7 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
         return
     now = _settings(model, config)
     # A setting that did not exist when the run was started had the effect of its present default.
-    before = _settings(ModelConfig(), Config()) | _upgraded(json.loads(path.read_text(encoding="utf-8")), now)
+    before = _settings(ModelConfig(), Config()) | _upgraded(_read_settings(path), now)
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
     different = [
@@ -115,8 +117,23 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
 
 
 def write_settings(workdir: str | os.PathLike, model: ModelConfig, config: Config) -> None:
-    """Write every setting of the run to ``<workdir>/run.json``, one line each."""
-    write_json(Path(workdir) / "run.json", _settings(model, config), indent=1)
+    """Write every setting of the run to ``<workdir>/run.json``, one line each, and the checksum of all."""
+    write_json(Path(workdir) / "run.json", with_checksum(_settings(model, config)), indent=1, durable=True)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        problem = None if isinstance(content, dict) else "it holds no settings"
+        content = check_content(content, str(path)) if problem is None else {}
+    except (ValueError, RecursionError) as error:  # not JSON, bytes that are not UTF-8, or another checksum
+        problem = str(error) if isinstance(error, UserError) else f"it is not JSON ({error})"
+    if problem:
+        raise UserError(
+            f"{path} is damaged: {problem}; delete this file to continue without a comparison of the "
+            "settings with those that the run was started with."
+        )
+    return content
 
 
 def _settings(model: ModelConfig, config: Config) -> dict:

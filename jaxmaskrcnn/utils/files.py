@@ -33,11 +33,13 @@ def check_image_folder(folder: Path, advice: str = "check the path") -> None:
 
 
 @contextlib.contextmanager
-def complete_path(path: str | os.PathLike) -> Iterator[Path]:
+def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path for a file, which is renamed to its final name if the block succeeds.
 
     Args:
         path: Final path of the file; its folder is created when missing.
+        durable: Whether to wait until the disk holds the content before the rename, so that a machine that
+            loses power leaves the old file or the new one, and not an empty file. It costs milliseconds.
 
     Yields:
         The path of an empty file with the same suffix, for programs that write files by name.
@@ -55,6 +57,9 @@ def complete_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         with _about(path):
+            if durable:
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -71,11 +76,12 @@ def _about(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def complete_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def complete_file(path: str | os.PathLike, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A file that is written under a temporary name and renamed to its final one if the block succeeds.
 
     Args:
         path: Final path of the file; its folder is created when missing.
+        durable: As in `complete_path`.
 
     Yields:
         The open file, binary.
@@ -84,22 +90,25 @@ def complete_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         >>> with complete_file("results/scores.bin") as file:
         ...     _ = file.write(b"1")
     """
-    with complete_path(path) as temporary, open(temporary, "wb") as file:
+    with complete_path(path, durable=durable) as temporary, open(temporary, "wb") as file:
         yield file
 
 
-def write_json(path: str | os.PathLike, content: Any, *, indent: int | None = None) -> None:
+def write_json(
+    path: str | os.PathLike, content: Any, *, indent: int | None = None, durable: bool = False
+) -> None:
     """Writes a json file, completely or not at all.
 
     Args:
         path: Path of the file; its folder is created when missing.
         content: Plain Python values without NaN.
         indent: As in ``json.dump``.
+        durable: As in `complete_path`.
 
     Example:
         >>> write_json("results/metrics.json", {"box_AP": 0.5}, indent=1)
     """
-    with complete_file(path) as file:
+    with complete_file(path, durable=durable) as file:
         dump_json(file, content, indent=indent)
 
 

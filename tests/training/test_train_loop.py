@@ -3,8 +3,6 @@
 import functools
 import json
 import logging
-import os
-import signal
 
 import jax
 import numpy as np
@@ -153,20 +151,6 @@ def test_a_finished_run_is_not_trained_again(finished, make_config):
     before = (workdir / "metrics.jsonl").read_text()
     assert train_and_evaluate(make_config(), workdir) == metrics
     assert (workdir / "metrics.jsonl").read_text() == before
-
-
-def test_sigterm_saves_and_ends_the_run(make_config, tmp_path):
-    def terminated(step):
-        def run(*arguments):
-            os.kill(os.getpid(), signal.SIGTERM)
-            return step(*arguments)
-
-        return run
-
-    handler = signal.getsignal(signal.SIGTERM)
-    assert run_tiny(make_config(), tmp_path, around_step=terminated) == {}
-    assert signal.getsignal(signal.SIGTERM) is handler
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == ["1"]
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_path):
