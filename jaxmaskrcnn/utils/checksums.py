@@ -6,6 +6,7 @@ failing disks and cut copies, not against somebody who changes a file and its ch
 """
 
 import json
+import os
 from typing import Any
 
 import jax
@@ -35,6 +36,15 @@ def array_checksum(x: Any) -> str:
         # a CPU such a view would keep XLA from reusing the buffer when the array is donated.
         x = x.addressable_data(0)
     return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(np.asarray(x)).reshape(-1).view(np.uint8))
+
+
+def file_checksum(path: str | os.PathLike) -> str:
+    """The checksum of a file's bytes, 16 hexadecimal digits."""
+    digest = xxhash.xxh3_64()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def content_checksum(content: Any) -> str:
@@ -67,13 +77,14 @@ def with_checksum(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, _CHECKSUM: content_checksum(content)}
 
 
-def check_content(content: dict[str, Any], source: str) -> dict[str, Any]:
+def check_content(content: dict[str, Any], source: str, *, required: bool = False) -> dict[str, Any]:
     """Check the content of a json against the checksum in it.
 
     Args:
         content: From a file that `with_checksum` has gone through, or from one without a checksum, such as
             those of version 0.1.0, which is taken as it is.
         source: The file, for the message.
+        required: Whether the content must have a checksum.
 
     Returns:
         The content without its checksum.
@@ -81,10 +92,10 @@ def check_content(content: dict[str, Any], source: str) -> dict[str, Any]:
     Raises:
         UserError: The checksum is another one.
     """
-    if _CHECKSUM not in content:
+    if _CHECKSUM not in content and not required:
         return content
     content = dict(content)
-    stored = content.pop(_CHECKSUM)
+    stored = content.pop(_CHECKSUM, None)
     if stored != content_checksum(content):
         raise UserError(
             f"{source} is damaged or was edited: its content does not have the checksum that it names; take "

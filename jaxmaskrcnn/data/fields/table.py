@@ -10,7 +10,7 @@ FIELDS: tuple[type[Field], ...] = (Polygons, Masks, Boxes)
 
 # The version of the records. It is part of the name of every directory with records, so it has to go up
 # when a field is added or writes something else.
-RECORD_FORMAT = 4
+RECORD_FORMAT = 5
 
 # The columns of a record's objects that the fields write, with their types.
 COLUMNS = {name: column for field in FIELDS for name, column in field.COLUMNS.items()}

@@ -13,10 +13,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
@@ -24,12 +23,14 @@ from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.load import load_json
-from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
-from jaxmaskrcnn.data.fields.table import COLUMNS, RECORD_FORMAT
+from jaxmaskrcnn.data.fields.table import RECORD_FORMAT
+from jaxmaskrcnn.data.records.features import object_columns, record_features
 from jaxmaskrcnn.data.records.fingerprint import content_hash
+from jaxmaskrcnn.data.records.manifest import DamagedRecords
 from jaxmaskrcnn.data.records.shards import write_shards
 from jaxmaskrcnn.data.records.source import SPLIT, Source, quiet, write_index
 from jaxmaskrcnn.errors import UserError
@@ -129,25 +130,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                 category_ids=[category.id for category in annotations.categories],
                 category_names=[category.name for category in annotations.categories],
             ),
-            features=tfds.features.FeaturesDict(
-                {
-                    # The declared encoding is only used for arrays; files are stored as they are.
-                    "image": tfds.features.Image(encoding_format="png"),
-                    "image/id": np.int64,
-                    "image/filename": tfds.features.Text(),
-                    "image/height": np.int32,
-                    "image/width": np.int32,
-                    "objects": tfds.features.Sequence(
-                        {
-                            "id": np.int64,
-                            "label": np.int32,
-                            "is_crowd": np.bool_,
-                            "area": np.float32,
-                            **{name: _feature(column) for name, column in COLUMNS.items()},
-                        }
-                    ),
-                }
-            ),
+            features=record_features(),
         )
 
     def _split_generators(self, dl_manager):
@@ -178,7 +161,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                     "image/filename": image.file_name,
                     "image/height": image.height,
                     "image/width": image.width,
-                    "objects": _columns([*image.objects, *image.ignored]),
+                    "objects": object_columns([*image.objects, *image.ignored]),
                 },
             )
         problems.tell_rest()
@@ -190,25 +173,6 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
         if not config.allow_empty:
             counts = count_classes(annotations.categories, self.written)
             check_learnable(counts, len(self.written), config.annotations)
-
-
-def _feature(column):
-    if column is str:
-        return tfds.features.Text()
-    dtype, length = column
-    return tfds.features.Tensor(shape=(length,), dtype=dtype)
-
-
-def _columns(objects: Sequence[Object]) -> dict[str, list]:
-    """The features of an image's objects, as TFDS encodes a sequence of dictionaries."""
-    columns = {name: [getattr(item, name) for item in objects] for name in COLUMNS}
-    return {
-        "id": [item.id for item in objects],
-        "label": [item.label for item in objects],
-        "is_crowd": [item.crowd for item in objects],
-        "area": [item.area for item in objects],
-        **columns,
-    }
 
 
 def prepare(
@@ -227,7 +191,8 @@ def prepare(
     The records' directory carries a hash of the json's bytes, of the name, size and modification
     time of every image it refers to, of the settings and of the format. Records are built in a
     temporary directory that is renamed when complete, so an interrupted build leaves nothing that
-    could be taken for whole, and a second process that prepares the same data waits for the first.
+    could be taken for whole, and a second process that prepares the same data waits for the first. Records
+    that are damaged are made anew.
 
     Args:
         annotations: COCO-format json.
@@ -265,10 +230,11 @@ def prepare(
     settings = [RECORD_FORMAT, on_error, masks, *reading, allow_empty, *dataclasses.astuple(pixels)]
     name = f"{annotations.stem}-{content_hash(annotations, images, root, settings)}"
     final = root / name / _VERSION
-    if final.is_dir():
+    with contextlib.suppress(DamagedRecords):  # made below, under the lock
         return _told(Source(final))
     with _lock(root / f".{name}.lock"):
-        if not final.is_dir():
+        if (source := _intact(final)) is None:
+            shutil.rmtree(root / name, ignore_errors=True)
             config = CocoConfig(
                 name=name,
                 annotations=os.fspath(annotations),
@@ -280,7 +246,19 @@ def prepare(
                 pixels=pixels,
             )
             _build(config, root)
-    return _told(Source(final))
+            source = Source(final)
+    return _told(source)
+
+
+def _intact(directory: Path) -> Source | None:
+    """The records in a directory, or None where they have to be made."""
+    if not directory.is_dir():
+        return None
+    try:
+        return Source(directory)
+    except DamagedRecords as error:
+        log.warning("%s They are made anew.", error)
+        return None
 
 
 def _told(source: Source) -> Source:

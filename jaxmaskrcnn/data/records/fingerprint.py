@@ -1,12 +1,16 @@
 """A hash of everything that the records of a data set depend on."""
 
+import contextlib
 import hashlib
 import json
 import os
 from pathlib import Path
 
 from jaxmaskrcnn.data.coco.file_names import FileNames, written_names
-from jaxmaskrcnn.data.coco.load import check_content, load_json, quick_content, read_bytes
+from jaxmaskrcnn.data.coco.load import check_content as check_coco
+from jaxmaskrcnn.data.coco.load import load_json, quick_content, read_bytes
+from jaxmaskrcnn.utils.checksums import check_content, with_checksum
+from jaxmaskrcnn.utils.files import write_json
 
 
 def content_hash(annotations: Path, images: Path, memory: Path, settings: list) -> str:
@@ -47,14 +51,14 @@ def _referenced_files(annotations: Path, memory: Path, digest) -> list[list[str]
     digest.update(data)
     remembered = memory / f".names-{digest.hexdigest()[:16]}.json"
     if remembered.is_file():
-        return json.loads(remembered.read_text())
+        # A damaged file is written anew.
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return check_content(json.loads(remembered.read_bytes()), "", required=True)["names"]
     content = quick_content(data, annotations=False)
     if content is None:
         content = load_json(annotations)
-    content = check_content(content, annotations)
+    content = check_coco(content, annotations)
     written = map(written_names, content["images"])
     names = sorted(map(list, {tuple(names) for names in written if names}))
-    temporary = remembered.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(names))
-    temporary.replace(remembered)
+    write_json(remembered, with_checksum({"names": names}))
     return names

@@ -14,12 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.crowd import ClassCount, count_classes, crowd_statements
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
 from jaxmaskrcnn.data.images import decode_image
+from jaxmaskrcnn.data.records.features import read_record, record_features
+from jaxmaskrcnn.data.records.manifest import damaged_record, read_manifest, write_manifest
 from jaxmaskrcnn.data.rle import decode_masks
 from jaxmaskrcnn.structures import Category
 
@@ -116,6 +119,7 @@ class Source:
 
     def __init__(self, directory: str | os.PathLike):
         self.directory = Path(directory)
+        self._files = read_manifest(self.directory)
         description = json.loads((self.directory / _DESCRIPTION).read_text())
         self.annotations: str = description["annotations"]
         self.images: str = description["images"]
@@ -137,10 +141,10 @@ class Source:
             self.counts = {name: arrays[name] for field in FIELDS for name in field.COUNTS}
             self.image_labels = arrays["image_labels"]
             self.learned_labels = arrays["learned_labels"]
-        self._records = None
+        self._opened = None
 
     def __getstate__(self):
-        return {**self.__dict__, "_records": None}
+        return {**self.__dict__, "_opened": None}
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -169,10 +173,11 @@ class Source:
 
         Raises:
             IndexError: There is no such record.
+            UserError: It is damaged.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        record = self._open()[int(index)]
+        record = self._read(int(index))
         objects = record["objects"]
         return Example(
             index=int(index),
@@ -187,21 +192,38 @@ class Source:
             columns={name: objects[name] for name in ("is_crowd", *COLUMNS)},
         )
 
-    def _open(self):
-        if self._records is None:
+    def _read(self, index: int) -> dict[str, Any]:
+        """The record as its features have it."""
+        try:
+            records, features = self._open()
+            record = read_record(features, records[index])
+            if record["image/id"] != self.image_ids[index]:
+                raise ValueError(f"it is that of image {record['image/id']}")
+        # ArrayRecord and TFDS raise many types of exceptions for damaged files.
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
+            raise damaged_record(self.directory, index, reason) from error
+        return record
+
+    def _open(self) -> tuple[ArrayRecordDataSource, tfds.features.FeaturesDict]:
+        """The serialized records and what they hold."""
+        if self._opened is None:
             with _opening, quiet():
-                if self._records is None:
-                    # TFDS' decorators hide what its methods take.
-                    builder: Any = tfds.builder_from_directory(os.fspath(self.directory))
-                    decoders = {"image": tfds.decode.SkipDecoding()}
-                    self._records = builder.as_data_source(SPLIT, decoders=decoders)
-        return self._records
+                if self._opened is None:
+                    records = ArrayRecordDataSource(self._files)
+                    # A file of which only a part can be used has fewer records; to ask for another one would
+                    # end the process.
+                    if len(records) != len(self):
+                        raise ValueError(f"the files hold {len(records)} records in place of {len(self)}")
+                    # Not as the folder describes them, which would name Python modules to import.
+                    self._opened = records, record_features()
+        return self._opened
 
 
 def write_index(
     directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks, reading, notes
 ) -> None:
-    """Writes the index that ``Source`` needs beside the records.
+    """Writes the index and the manifest that ``Source`` needs beside the records.
 
     Args:
         directory: The records' directory.
@@ -245,6 +267,8 @@ def write_index(
         "file_names": [image.file_name for image in images],
     }
     (directory / _DESCRIPTION).write_text(json.dumps(description))
+    records = sorted(directory.glob("*.array_record*"))
+    write_manifest(directory, [directory / _ARRAYS, directory / _DESCRIPTION], records)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,64 @@
+"""What one record holds, as TFDS features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxmaskrcnn.data.coco.objects import Object
+from jaxmaskrcnn.data.fields.table import COLUMNS
+
+
+def record_features() -> tfds.features.FeaturesDict:
+    """The features of a record: the image file's bytes, its id, name and size, and its objects."""
+    return tfds.features.FeaturesDict(
+        {
+            # The declared encoding is only used for arrays; files are stored as they are.
+            "image": tfds.features.Image(encoding_format="png"),
+            "image/id": np.int64,
+            "image/filename": tfds.features.Text(),
+            "image/height": np.int32,
+            "image/width": np.int32,
+            "objects": tfds.features.Sequence(
+                {
+                    "id": np.int64,
+                    "label": np.int32,
+                    "is_crowd": np.bool_,
+                    "area": np.float32,
+                    **{name: _feature(column) for name, column in COLUMNS.items()},
+                }
+            ),
+        }
+    )
+
+
+def _feature(column):
+    if column is str:
+        return tfds.features.Text()
+    dtype, length = column
+    return tfds.features.Tensor(shape=(length,), dtype=dtype)
+
+
+def object_columns(objects: Sequence[Object]) -> dict[str, list]:
+    """The features of an image's objects, as TFDS encodes a sequence of dictionaries."""
+    columns = {name: [getattr(item, name) for item in objects] for name in COLUMNS}
+    return {
+        "id": [item.id for item in objects],
+        "label": [item.label for item in objects],
+        "is_crowd": [item.crowd for item in objects],
+        "area": [item.area for item in objects],
+        **columns,
+    }
+
+
+def read_record(features: tfds.features.FeaturesDict, data: bytes) -> dict[str, Any]:
+    """Decode a record; the image stays the bytes of its file.
+
+    Args:
+        features: From `record_features`.
+        data: The record.
+    """
+    # TFDS' decorators hide what its methods take.
+    read: Any = features.deserialize_example_np
+    return read(data, decoders={"image": tfds.decode.SkipDecoding()})
