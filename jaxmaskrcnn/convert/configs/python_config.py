@@ -23,6 +23,7 @@ from jaxmaskrcnn.convert.configs.python_values import (
     look_up_path,
 )
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.plain_values import check_size
 
 DELETE = "_delete_"
 
@@ -129,6 +130,8 @@ class _File:
     def run(self, tree: ast.Module) -> dict[str, Any]:
         for statement in tree.body:
             self._statement(statement)
+        check_size(self.values.names, self.source)
+        check_size(self.values.base, self.source)
         return merge(self.values.names, self.values.base)
 
     def _stop(self, node: ast.AST, what: str) -> UserError:

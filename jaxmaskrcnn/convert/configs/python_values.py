@@ -14,6 +14,8 @@ from typing import Any
 
 BASE = "_base_"
 _LIMIT = 10_000  # most items or characters in the result of an expression
+_TOTAL = 1_000_000  # and in the results of all expressions of a file
+_LARGEST = 2**63  # of a whole number
 
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -68,6 +70,7 @@ class Values:
         self.file, self.predefined = os.path.basename(file), predefined
         self.names: dict[str, Any] = {}
         self.base: dict[str, Any] = {}
+        self._made = 0
 
     def why(self, node: ast.AST, what: str | None = None) -> str:
         """Describe where a construct is, for a message."""
@@ -89,16 +92,16 @@ class Values:
             case ast.Name(id=name):
                 return self._name(node, name)
             case ast.List(elts=items):
-                return self._items(items)
+                return self._limited(node, self._items(items))
             case ast.Tuple(elts=items):
-                return tuple(self._items(items))
+                return self._limited(node, tuple(self._items(items)))
             case ast.Dict(keys=keys, values=values):
                 return self._dict(zip(keys, values, strict=True))
             case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
                 pairs = ((None if k.arg is None else ast.Constant(k.arg), k.value) for k in keywords)
                 return self._dict(pairs)
             case ast.Call(func=ast.Name(id=("dict" | "list" | "tuple") as kind), args=[arg], keywords=[]):
-                return self._convert(node, kind, self._value(arg))
+                return self._limited(node, self._convert(node, kind, self._value(arg)))
             case ast.Set(elts=[ast.Set(elts=[reference])]):  # {{_base_.name}}
                 return self._value(reference)
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as op, operand=operand):
@@ -110,10 +113,20 @@ class Values:
             case ast.BinOp(left=left, op=op, right=right):
                 return self._operate(node, self._value(left), op, self._value(right))
             case ast.JoinedStr(values=parts):
-                return "".join(self._part(part) for part in parts)
+                return self._limited(node, "".join(self._part(part) for part in parts))
             case ast.Attribute() | ast.Subscript():
                 return self._inside(node)
         raise NoValue(self.why(node))
+
+    def _limited(self, node: ast.AST, result: Any) -> Any:
+        """The result of an expression, if it is not too large."""
+        if isinstance(result, (str, list, tuple, dict)):
+            self._made += len(result)
+            if len(result) > _LIMIT or self._made > _TOTAL:
+                raise NoValue(self.why(node, "an operation with too large a result"))
+        elif isinstance(result, complex) or isinstance(result, int) and abs(result) >= _LARGEST:
+            raise NoValue(self.why(node, "an operation with too large a result"))
+        return result
 
     def _name(self, node: ast.AST, name: str) -> Any:
         if name == BASE:
@@ -136,7 +149,7 @@ class Values:
         items = []
         for node in nodes:
             if isinstance(node, ast.Starred):
-                items += self._convert(node, "list", self._value(node.value))
+                items += self._limited(node, self._convert(node, "list", self._value(node.value)))
             else:
                 items.append(self.of(node))
         return items
@@ -145,7 +158,7 @@ class Values:
         values: dict[Any, Any] = {}
         for key, node in pairs:
             if key is None:
-                values |= self._convert(node, "dict", self._value(node))
+                values |= self._limited(node, self._convert(node, "dict", self._value(node)))
                 continue
             name = self._value(key)
             if not isinstance(name, (str, int, float, bool, type(None))):
@@ -182,7 +195,10 @@ class Values:
             length, count = (left, right) if kinds[1] is int else (right, left)
             fits = type(length) in sequences and type(count) is int and len(length) * count <= _LIMIT
         elif isinstance(op, ast.Mod) and kinds[0] is str:
-            fits = re.fullmatch(r"([^%]|%[sd%])*", left) is not None
+            # What text a list has depends on all that it holds.
+            parts = right if isinstance(right, tuple) else (right,)
+            fits = all(isinstance(part, (str, int, float)) for part in parts)
+            fits = fits and re.fullmatch(r"([^%]|%[sd%])*", left) is not None
         else:
             fits = plain
         if not fits or type(op) not in _OPERATORS:
@@ -191,9 +207,7 @@ class Values:
             result = _OPERATORS[type(op)](left, right)
         except (ArithmeticError, TypeError, ValueError):
             raise NoValue(self.why(node, "an operation that fails")) from None
-        if isinstance(result, sequences) and len(result) > _LIMIT or isinstance(result, complex):
-            raise NoValue(self.why(node, "an operation with too large a result"))
-        return result
+        return self._limited(node, result)
 
     def _inside(self, node: ast.Attribute | ast.Subscript) -> Any:
         """``_base_.a.b`` and ``a["b"][0]``."""

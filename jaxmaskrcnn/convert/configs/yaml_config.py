@@ -13,6 +13,8 @@ import yaml
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import flatten
+from jaxmaskrcnn.utils.plain_values import check_size
+from jaxmaskrcnn.utils.plain_yaml import plain_yaml
 
 _BASE = "_BASE_"
 
@@ -32,7 +34,7 @@ def read_yaml(path: str, known: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def read_yaml_text(text: str, source: str) -> dict[str, Any]:
     """Read the settings of yaml text without bases, by dotted key; ``source`` names it in errors."""
-    return {key: _decode(value) for key, value in flatten(_parse(text, source), source).items()}
+    return {key: _decode(value, source) for key, value in flatten(_parse(text, source), source).items()}
 
 
 def yaml_text(values: Mapping[str, Any], indent: int = 0) -> str:
@@ -70,7 +72,7 @@ def _load(path: str, known: Mapping[str, dict[str, Any]], above: tuple[str, ...]
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
         merged |= _load_base(base, path, known, (*above, os.path.realpath(path)))
-    return merged | {key: _decode(value) for key, value in flatten(values, path).items()}
+    return merged | {key: _decode(value, path) for key, value in flatten(values, path).items()}
 
 
 def _load_base(
@@ -80,7 +82,10 @@ def _load_base(
         raise UserError(f"{path} has {_BASE} {str(base)[:80]!r}; give the path of a yaml file.")
     if base.startswith(("http://", "https://", "detectron2://")):
         raise UserError(f"{path} has the URL {base} as its {_BASE}; download that file and give its path.")
-    found = Path(path).parent / Path(base).expanduser()
+    try:
+        found = Path(path).parent / Path(base).expanduser()
+    except RuntimeError:  # "~somebody", who has no account here
+        found = Path(path).parent / base
     if found.is_file():
         return _load(os.fspath(found), known, above)
     if found.name in known:
@@ -102,7 +107,9 @@ def _text(path: str) -> str:
 
 def _parse(text: str, path: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(text)
+        values = plain_yaml(text, path, yaml.SafeLoader)
+    except UserError:  # before ValueError, its base class
+        raise
     except RecursionError:
         raise UserError(f"{path} nests its settings too deeply; give a Detectron2 yaml.") from None
     except yaml.constructor.ConstructorError as error:
@@ -120,11 +127,15 @@ def _parse(text: str, path: str) -> dict[str, Any]:
     return values
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: Any, path: str) -> Any:
     """Evaluate a string that holds a Python literal, such as "(60000, 80000)"."""
     if isinstance(value, str):
         try:
-            return ast.literal_eval(value)
+            decoded = ast.literal_eval(value)
+            check_size(decoded, path)
+            return decoded
+        except UserError:  # before ValueError, its base class
+            raise
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             pass
     return value
