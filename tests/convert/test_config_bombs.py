@@ -1,4 +1,4 @@
-"""Config files of a few lines that describe more than a machine can hold: refused at once, with a sentence."""
+"""Configs of a few lines that describe more than a machine can hold: refused at once, with a sentence."""
 
 import subprocess
 import sys
