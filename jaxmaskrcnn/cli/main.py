@@ -4,7 +4,6 @@ import argparse
 import difflib
 import errno
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxmaskrcnn import __version__
+from jaxmaskrcnn.cli.terminal import harmless_output
 from jaxmaskrcnn.errors import UserError
 
 
@@ -78,8 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for a mistake, which is reported in one sentence on stderr.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names can hold halves of characters, as stderr prints them
-        sys.stdout.reconfigure(errors="backslashreplace")
     called = (
         "python -m jaxmaskrcnn"
         if sys.argv[0] == str(Path(__file__).parents[1] / "__main__.py")
@@ -96,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: Sequence[str], program: str) -> int:
-    """Runs the command ``name``.
+    """Runs the command ``name``, whose output is safe for a terminal.
 
     Args:
         name: A key of ``COMMANDS``.
@@ -106,6 +104,11 @@ def run_command(name: str, argv: Sequence[str], program: str) -> int:
     Returns:
         The exit code, as from `main`.
     """
+    with harmless_output():
+        return _run_command(name, argv, program)
+
+
+def _run_command(name: str, argv: Sequence[str], program: str) -> int:
     module = importlib.import_module(COMMANDS[name].module)
     parser = argparse.ArgumentParser(prog=program, description=_plain(module.__doc__), allow_abbrev=False)
     module.add_arguments(parser)

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     page = make_page(results, title, sources, pictures[: len(worst)], pictures[len(worst) :])
     path = Path(arguments.output) / PAGE
     with complete_file(path) as file:
-        file.write(page.encode())
+        file.write(page.encode("utf-8", "backslashreplace"))
     print(
         f"{len(detections)} detections of {len(ground_truth.image_ids)} images, {results.prefix} AP "
         f"{results.metrics[f'{results.prefix}_AP'] or 0.0:.3f}; the page is {path}"

@@ -10,6 +10,7 @@ from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.utils.texts import is_text
 
 
 class Classes:
@@ -77,6 +78,13 @@ class Classes:
             if name is None:
                 name = f"category {identity}"
                 notes.add("categories without a name, called by their ids", f"'{name}'")
+            elif not is_text(name):
+                problems.refuse(
+                    "bad category",
+                    f"{path}: category {identity} has the name {name!r}, which is no text; give it another "
+                    "name",
+                )
+                continue
             if identity in names:
                 if name != names[identity]:
                     problems.add(

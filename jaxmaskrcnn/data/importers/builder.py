@@ -17,8 +17,8 @@ from jaxmaskrcnn.data.coco.annotations import AllProblems
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, parse_object
 from jaxmaskrcnn.data.images import check_header, decode_image, upright_size
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
-from jaxmaskrcnn.data.importers.texts import is_text, printable
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.texts import is_text, printable
 
 
 class Options(NamedTuple):
