@@ -1,5 +1,6 @@
 """The arrays of a model directory: written by Orbax, with a checksum for each that is kept elsewhere."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.checksums import array_checksum
+
+log = logging.getLogger(__name__)
 
 
 def write_arrays(folder: Path, arrays: dict[str, jax.Array]) -> dict[str, str]:
@@ -78,3 +81,22 @@ def changed_arrays(arrays: dict[str, Any], checksums: dict[str, Any]) -> str | N
         return None
     more = f" and {len(other) - 1} more differ" if len(other) > 1 else " differs"
     return f"its array {other[0]}{more} from what was saved, by the checksum"
+
+
+def warn_of_nonfinite(arrays: dict[str, Any], source: object) -> None:
+    """Log a warning if arrays hold NaN or infinite values, with which a model detects nothing.
+
+    Args:
+        arrays: The arrays by name.
+        source: Where they come from, for the message.
+    """
+    # A sum shows both and is ten times as fast as a look at every value, but can overflow without them.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = [name for name, x in arrays.items() if not np.isfinite(np.sum(x, dtype=np.float32))]
+    names = [name for name in suspicious if not np.isfinite(np.asarray(arrays[name], np.float64)).all()]
+    if names:
+        more = f" and {len(names) - 1} more arrays" if len(names) > 1 else ""
+        log.warning(
+            "%s has NaN or infinite values in %s%s; its detections will be missing or wrong. Train it "
+            "again from a model without them.", source, names[0], more,
+        )  # fmt: skip

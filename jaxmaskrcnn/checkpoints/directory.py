@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxmaskrcnn.checkpoints.arrays import read_arrays, write_arrays
+from jaxmaskrcnn.checkpoints.arrays import read_arrays, warn_of_nonfinite, write_arrays
 from jaxmaskrcnn.checkpoints.fit import (
     LoadSettings,
     abstract_model,
@@ -182,9 +182,10 @@ def load_model(
             "best model or a checkpoint."
         )
     config = requested_config(settings, latest.config)
+    arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
+    warn_of_nonfinite(arrays, path)
     if config == latest.config:
         return latest
-    arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
     abstract = abstract_model(config)
     new = new_arrays(arrays, variables_by_path(abstract), settings, str(path))
     return fill_model(abstract, arrays, new)
@@ -247,4 +248,5 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
             f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."
         )
     arrays = read_arrays(folder, listed, checksums)
+    warn_of_nonfinite(arrays, directory)
     return fill_model(abstract, arrays, new)

@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.images)
     check_image_folder(folder, "check --images")
     # Imported here, so that a wrong setting is reported at once.
+    from jaxmaskrcnn.evaluation.tables import ap_text
     from jaxmaskrcnn.report.load import read_files
     from jaxmaskrcnn.report.page import Picture, make_page
     from jaxmaskrcnn.report.pictures import draw_pair
@@ -86,6 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
         file.write(page.encode("utf-8", "backslashreplace"))
     print(
         f"{len(detections)} detections of {len(ground_truth.image_ids)} images, {results.prefix} AP "
-        f"{results.metrics[f'{results.prefix}_AP'] or 0.0:.3f}; the page is {path}"
+        f"{ap_text(results.metrics[f'{results.prefix}_AP'])}; the page is {path}"
     )
     return 0

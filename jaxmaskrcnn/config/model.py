@@ -127,7 +127,7 @@ class InputConfig(Part):
 class DetectionConfig(Part):
     """From head outputs to the final detections (`models/detections.py`, `inference/postprocess.py`)."""
 
-    score_threshold: float = 0.05
+    score_threshold: Fraction = 0.05
     nms_threshold: NotNegative = 0.5
     per_image: Count = 100
     min_side: NotNegative = 1e-2  # 0: no limit

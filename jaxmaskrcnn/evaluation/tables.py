@@ -21,6 +21,16 @@ STATS = (
 )
 
 
+def ap_text(value: float | None) -> str:
+    """An AP with three digits; "none" if there are no objects that it could be computed of.
+
+    Example:
+        >>> ap_text(0.5), ap_text(None)
+        ('0.500', 'none')
+    """
+    return "none" if value is None else f"{value:.3f}"
+
+
 def format_metrics(metrics: dict[str, Any]) -> str:
     """Formats metrics as tables: COCO's twelve lines each for boxes and masks, and the AP per class.
 

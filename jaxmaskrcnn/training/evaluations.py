@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flax import nnx
 
 from jaxmaskrcnn.checkpoints import directory as model_directory
-from jaxmaskrcnn.evaluation.tables import format_metrics
+from jaxmaskrcnn.evaluation.tables import ap_text, format_metrics
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.early_stopping import score, since_best
@@ -59,7 +59,7 @@ class Evaluations:
         start = time.monotonic()
         metrics, detections = setup.evaluator.run(*weights, stop=stop)
         scores = ", ".join(
-            f"{name} AP {metrics[f'{name}_AP'] or 0.0:.3f}"
+            f"{name} AP {ap_text(metrics[f'{name}_AP'])}"
             for name in ("box", "mask")
             if f"{name}_AP" in metrics
         )

@@ -85,15 +85,21 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
     train_step = release_after_compiling(step_function or setup.make_step())
     batches = prefetch_to_device(setup.batches(), device=layout.place_batch)
     state = setup.take_state()
-    if checkpoints.latest is not None:
+    continued = checkpoints.latest is not None
+    if continued:
         state = checkpoints.restore(state, batches, strict=config.strict_resume)
         log.info("Continuing from step %d in %s.", checkpoints.latest, workdir)
     key = layout.replicate(jax.random.key(config.seed))
     step = int(state["step"])
+    if continued and config.steps <= step:
+        log.warning(
+            "The run in %s has ended: %d of %d steps are done, and nothing is trained. Set train.steps to a "
+            "larger number to go on, or give another --workdir for a new run.", workdir, step, config.steps,
+        )  # fmt: skip
     if is_first():
         model_json = json.loads(model_directory.config_to_json(setup.model_config))
         write_json(workdir / "config.json", with_checksum(model_json), indent=1, durable=True)
-        write_settings(workdir, setup.model_config, setup.config)
+        write_settings(workdir, setup.model_config, setup.config, continued=continued)
     with (
         MetricsWriter(workdir, step=step, tensorboard=config.tensorboard, write=is_first()) as writer,
         contextlib.closing(batches),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
 from jaxmaskrcnn.zoo.lookup import model_config
 
+log = logging.getLogger(__name__)
+
 # Settings that determine the shapes in a checkpoint, or the data that its position refers to.
 _FIXED = (
     "optimizer.freeze", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm",
     "optimizer.groups", "optimizer.ema_decay", "data.batch_size", "train.seed",
 )  # fmt: skip
+_WEIGHTS = "weights"  # what the run was started from; no setting that has to stay the same
 
 
 def model_section(preset: str, weights: str = "", num_classes: int = 0, **overrides) -> ModelSection:
@@ -99,9 +103,17 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
     path = Path(workdir) / "run.json"
     if not path.exists():
         return
+    stored = _read_settings(path)
+    started = stored.get(_WEIGHTS, config.model.weights)  # version 0.1.0 did not store it
+    if config.model.weights not in ("", started):
+        log.warning(
+            "model.weights=%s is not read: the run in %s was started from %s and continues from its "
+            "checkpoint; give another --workdir to start from other weights.",
+            config.model.weights, workdir, started or "random weights",
+        )  # fmt: skip
     now = _settings(model, config)
     # A setting that did not exist when the run was started had the effect of its present default.
-    before = _settings(ModelConfig(), Config()) | _upgraded(_read_settings(path), now)
+    before = _settings(ModelConfig(), Config()) | _upgraded(stored, now)
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
     different = [
@@ -116,9 +128,23 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
         )
 
 
-def write_settings(workdir: str | os.PathLike, model: ModelConfig, config: Config) -> None:
-    """Write every setting of the run to ``<workdir>/run.json``, one line each, and the checksum of all."""
-    write_json(Path(workdir) / "run.json", with_checksum(_settings(model, config)), indent=1, durable=True)
+def write_settings(
+    workdir: str | os.PathLike, model: ModelConfig, config: Config, *, continued: bool = False
+) -> None:
+    """Write every setting of the run to ``<workdir>/run.json``, one line each, and the checksum of all.
+
+    Args:
+        workdir: The run's folder.
+        model: The model's settings.
+        config: The run's settings.
+        continued: Whether the run was started before, so that its first weights are those of then.
+    """
+    path = Path(workdir) / "run.json"
+    weights = config.model.weights
+    if continued and path.exists():
+        weights = _read_settings(path).get(_WEIGHTS, weights)
+    settings = {**_settings(model, config), _WEIGHTS: weights}
+    write_json(path, with_checksum(settings), indent=1, durable=True)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def make_setup(
         trainable(model, tuple(config.optimizer.freeze)),
         lambda params: make_optimizer(config.optimizer, schedule, params, model_config),
     )
+    if not jax.tree.leaves(state["params"]):
+        raise UserError("optimizer.freeze leaves no parameter to train; shorten its list of patterns.")
     trained, fixed = (sum(x.size for x in jax.tree.leaves(state[name])) / 1e6 for name in ("params", "rest"))
     log.info("Model: %.2f million values are trained, %.2f million are fixed.", trained, fixed)
     evaluator = Evaluator(

@@ -448,3 +448,20 @@ def test_damaged_files(copy):
     shutil.rmtree(folder)
     with pytest.raises(UserError, match="is missing; save the model again"):
         load_model(copy)
+
+
+def test_a_model_with_values_that_are_not_finite_says_so(tmp_path, caplog):
+    model = MaskRCNN(CONFIG, rngs=nnx.Rngs(0))
+    save_model(model, tmp_path / "good")
+    load_model(tmp_path / "good")
+    assert "NaN" not in caplog.text
+    model.box_head.cls_score.bias[...] = model.box_head.cls_score.bias[...].at[0].set(jnp.nan)
+    save_model(model, tmp_path / "bad")
+    load_model(tmp_path / "bad")
+    assert "bad has NaN or infinite values in box_head.cls_score.bias; its detections will be" in caplog.text
+    # Large values whose sum overflows are no such values.
+    caplog.clear()
+    model.box_head.cls_score.bias[...] = jnp.full_like(model.box_head.cls_score.bias[...], 3e38)
+    save_model(model, tmp_path / "large")
+    load_model(tmp_path / "large")
+    assert "NaN" not in caplog.text

@@ -10,7 +10,7 @@ import optax
 import pytest
 from detectors import flat
 from flax import nnx
-from small_runs import compilations, run_tiny, tiny_config
+from small_runs import CountingStep, GivenScores, compilations, run_tiny, tiny_config
 
 from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.checkpoints.latest import latest_model
@@ -25,8 +25,14 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training import first_weights, setup
 from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.loop import train_and_evaluate
+from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFiniteLossError
-from jaxmaskrcnn.training.run_config import model_section, to_model_config
+from jaxmaskrcnn.training.run_config import (
+    check_resumable,
+    model_section,
+    to_model_config,
+    write_settings,
+)
 from jaxmaskrcnn.training.step import init_state
 from jaxmaskrcnn.zoo import lookup as presets
 
@@ -353,3 +359,61 @@ def test_compilation_cache_honours_the_environment(monkeypatch, tmp_path):
         assert compilation_cache.enable() == tmp_path / "jaxmaskrcnn" / "xla"
     finally:
         compilation_cache.enable(before)
+
+
+# -- what is asked for and cannot be done
+
+
+def test_a_finished_run_says_that_nothing_is_trained(finished, make_config, caplog):
+    workdir, _ = finished
+    with caplog.at_level("INFO", "jaxmaskrcnn"):
+        train_and_evaluate(make_config(), workdir)
+    assert f"The run in {workdir} has ended: 6 of 6 steps are done, and nothing is trained." in caplog.text
+
+
+def quick_run(config, workdir):
+    """A run whose steps and evaluations take no compilation."""
+    return run_tiny(config, workdir, evaluator=GivenScores(), around_step=lambda _: CountingStep())
+
+
+def test_other_weights_for_a_run_that_continues_are_not_ignored_in_silence(make_config, tmp_path, caplog):
+    quick_run(make_config(train__steps=2), tmp_path)
+    assert "is not read" not in caplog.text
+    for _ in range(2):  # the second time as well
+        caplog.clear()
+        config = make_config(train__steps=2)
+        config.model.weights = "R-50.pkl"
+        quick_run(config, tmp_path)
+        assert (
+            f"model.weights=R-50.pkl is not read: the run in {tmp_path} was started from random"
+            in caplog.text
+        )
+
+
+def test_a_run_that_would_train_nothing_is_refused(make_config, tmp_path):
+    with pytest.raises(UserError, match="optimizer.freeze leaves no parameter to train"):
+        train_and_evaluate(make_config(optimizer__freeze=("*",)), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe{", b'{"checksum": "0", "train.seed": 0}'])
+def test_a_damaged_run_json_is_named(make_config, tmp_path, content):
+    config = make_config()
+    model = to_model_config(config.model, (Category(1, "cat"),))
+    write_settings(tmp_path, model, config)
+    check_resumable(tmp_path, model, config)
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"run\.json is damaged: .*; delete this file to continue without"):
+        check_resumable(tmp_path, model, config)
+    (tmp_path / "run.json").unlink()
+    check_resumable(tmp_path, model, config)
+
+
+def test_damaged_lines_of_the_record_are_dropped_and_counted(tmp_path, caplog):
+    with MetricsWriter(tmp_path) as writer:
+        writer.write(1, {"loss": 2.0})
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'\xff\xfe\n{"step": "x"}\n[1]\n' + path.read_bytes() + b'{"step": 2, "lo')
+    with MetricsWriter(tmp_path, step=2) as writer:
+        writer.write(2, {"loss": 1.0})
+    assert lines(tmp_path) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+    assert "metrics.jsonl: 3 lines are damaged and are dropped" in caplog.text
