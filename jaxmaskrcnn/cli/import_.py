@@ -12,7 +12,8 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file, dump_json
 
 if TYPE_CHECKING:
-    from jaxmaskrcnn.data.importers.builder import Builder, Options
+    from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.options import Options
 
 # Each is a module with OPTIONS, images(source) and read(source, builder, options).
 FORMATS = (
@@ -184,8 +185,9 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[
 
 
 def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
-    from jaxmaskrcnn.data.importers.builder import Options, check_distinct
+    from jaxmaskrcnn.data.importers.builder import check_distinct
     from jaxmaskrcnn.data.importers.files import read_text
+    from jaxmaskrcnn.data.importers.options import Options
 
     given = {name: getattr(arguments, name) for name in Options._fields if getattr(arguments, name)}
     for name in given:

@@ -192,7 +192,7 @@ ROBOFLOW = "names: ['dog', 'cat']\n"
 @pytest.mark.parametrize(
     "yaml",
     [
-        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n" + ROBOFLOW,
+        "train: ../train/images\nval: ../valid/images\ntest:\n" + ROBOFLOW,
         "train: \\train\\images\nval: \\valid\\images\n" + ROBOFLOW,
         "path: /home/me/set\ntrain: train/images\nval: [valid/images]\nnames: {'0': dog, '1': cat}\n",
         "train: C:\\me\\set\\train\\images\nval: /content/set/valid/images\nnames:\n  1: cat\n  0: dog\n",

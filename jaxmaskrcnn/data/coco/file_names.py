@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from jaxmaskrcnn.data.images import SUFFIXES
 
+_LEFT_FOLDERS = frozenset({".ipynb_checkpoints", "__MACOSX"})
 _KEYS = ("coco_url",)  # what names the file where 'file_name' does not
 
 
@@ -32,8 +33,8 @@ class FileNames:
     A path that leads to a file is taken as it is. Otherwise the file is found by its last parts: one of
     the two paths, of the file and of the annotation, has to end with the other. Separators of other
     systems, addresses (URLs), percent codes, Unicode's composed and decomposed letters, upper and lower
-    case, and a missing suffix (of an image) make no difference as long as one file fits alone. What macOS
-    (``._1.jpg``) and Jupyter (``.ipynb_checkpoints``) leave behind is passed over.
+    case, and a missing suffix (of an image) make no difference as long as one file fits alone. Files for
+    which `is_leftover` holds are passed over.
 
     Args:
         root: The folder.
@@ -94,15 +95,28 @@ class FileNames:
         if self._index is None:
             self._index = {}
             for folder, subfolders, files in os.walk(self.root):
-                subfolders[:] = sorted(name for name in subfolders if name != ".ipynb_checkpoints")
+                subfolders[:] = sorted(name for name in subfolders if name not in _LEFT_FOLDERS)
                 above = Path(folder).relative_to(self.root).parts
-                for file in sorted(name for name in files if not name.startswith("._")):
+                for file in sorted(name for name in files if not is_leftover((name,))):
                     key = _key(file)
                     self._index.setdefault(key, []).append((*above, file))
                     stem, _, suffix = key.rpartition(".")
                     if stem and f".{suffix}" in SUFFIXES:
                         self._index.setdefault(f"{stem}.*", []).append((*above, file))
         return self._index
+
+
+def is_leftover(parts: Sequence[str]) -> bool:
+    """Whether a file is what macOS or Jupyter left behind, and none of the user's.
+
+    Args:
+        parts: Of its path, from the folder that the user named.
+
+    Example:
+        >>> is_leftover(["a", "._1.jpg"]), is_leftover(["__MACOSX", "1.jpg"]), is_leftover(["a", "1.jpg"])
+        (True, True, False)
+    """
+    return parts[-1].startswith("._") or not _LEFT_FOLDERS.isdisjoint(parts)
 
 
 def written_names(entry: Mapping[str, Any]) -> list[str]:

@@ -3,13 +3,17 @@
 import codecs
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.data.coco.file_names import is_leftover
 from jaxmaskrcnn.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.data.importers.builder import Builder
 
 
 def folder_of(source: Path) -> Path:
@@ -17,13 +21,34 @@ def folder_of(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def json_files(source: Path) -> list[Path]:
+def label_files(folder: Path, pattern: str, builder: "Builder | None" = None) -> list[Path]:
+    """The files of a folder that fit a pattern, sorted, without what macOS and Jupyter left behind.
+
+    Args:
+        folder: The folder.
+        pattern: As `pathlib.Path.glob` takes it.
+        builder: Counts what is passed over.
+    """
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        if not is_leftover(path.relative_to(folder).parts):
+            found.append(path)
+        elif builder is not None:
+            builder.leftovers.setdefault(path)
+    return found
+
+
+def json_files(source: Path, builder: "Builder | None" = None) -> list[Path]:
     """The json file itself, or all json files of a folder and its subfolders.
+
+    Args:
+        source: The file or folder.
+        builder: Counts the files that are passed over.
 
     Raises:
         UserError: There is none.
     """
-    found = sorted(source.rglob("*.json")) if source.is_dir() else [source]
+    found = label_files(source, "**/*.json", builder) if source.is_dir() else [source]
     if not found:
         raise UserError(f"{source} holds no json files; give the folder that does.")
     return found

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
-from jaxmaskrcnn.data.coco.file_names import path_parts
+from jaxmaskrcnn.data.coco.file_names import is_leftover, path_parts
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import check_image_folder
@@ -107,8 +107,8 @@ class ImageFolder:
         if self._index is None:
             self._index = {"name": defaultdict(list), "stem": defaultdict(list)}
             for path in sorted(self.root.rglob("*")):
-                if path.name.startswith("._") or ".ipynb_checkpoints" in path.relative_to(self.root).parts:
-                    continue  # what macOS and Jupyter leave behind
+                if is_leftover(path.relative_to(self.root).parts):
+                    continue
                 if path.suffix.lower() in SUFFIXES and path.is_file():
                     self._index["name"][_key(path.name)].append(path)
                     self._index["stem"][_key(path.stem)].append(path)

@@ -8,8 +8,9 @@ from typing import Any
 
 from jaxmaskrcnn.data.coco.values import flag
 from jaxmaskrcnn.data.images import SUFFIXES
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import polygon, stated_size
 from jaxmaskrcnn.data.importers.shapes import number
 from jaxmaskrcnn.errors import UserError
@@ -37,7 +38,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         options: Unused; every importer takes it.
     """
     del options
-    for path in json_files(source):
+    for path in json_files(source, builder):
         with builder.noting("bad file"):
             content = read_object(path)
             if {"images", "annotations"} <= content.keys() and not source.is_file():

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.data.images import SUFFIXES
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle, unite
 from jaxmaskrcnn.errors import UserError
@@ -62,7 +63,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         options: Unused; every importer takes it.
     """
     del options
-    for path in json_files(source):
+    for path in json_files(source, builder):
         with builder.noting("bad file"):
             _read_file(path, builder, alone=source.is_file())
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
-from jaxmaskrcnn.data.importers.files import read_indices, read_text, read_xml
+from jaxmaskrcnn.data.importers.builder import Builder, check_distinct
+from jaxmaskrcnn.data.importers.files import label_files, read_indices, read_text, read_xml
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.shapes import encode
 from jaxmaskrcnn.errors import UserError
 
@@ -52,7 +53,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         raise UserError(f"{source} has no folder SegmentationObject; give the one of VOC's layout that has.")
     names, colours = _names(source, options)
     builder.names = names
-    for stem in _stems(source, folder, options.split):
+    for stem in _stems(source, folder, options.split, builder):
         with builder.noting("bad file"):
             path = folder / f"{stem}.png"
             objects = _values(path)
@@ -76,9 +77,9 @@ def read(source: Path, builder: Builder, options: Options) -> None:
                     builder.add(image, name, encode(mask), where, box=box.corners if fits else None)
 
 
-def _stems(source: Path, folder: Path, split: str | None) -> list[str]:
+def _stems(source: Path, folder: Path, split: str | None, builder: Builder) -> list[str]:
     if split is None:
-        stems = sorted(path.stem for path in folder.glob("*.png"))
+        stems = [path.stem for path in label_files(folder, "*.png", builder)]
         if not stems:
             raise UserError(f"{folder} holds no PNG files; give a folder of VOC's layout that does.")
         return stems
@@ -88,7 +89,7 @@ def _stems(source: Path, folder: Path, split: str | None) -> list[str]:
 def _list(source: Path, split: str) -> Path:
     path = source / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        there = ", ".join(p.stem for p in label_files(path.parent, "*.txt")) or "none"
         raise UserError(f"{path} does not exist; --split is one of the lists there are ({there}).")
     return path
 

@@ -12,7 +12,7 @@ import yaml
 
 from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.data.importers.builder import check_distinct
-from jaxmaskrcnn.data.importers.files import read_text
+from jaxmaskrcnn.data.importers.files import label_files, read_text
 from jaxmaskrcnn.data.importers.split import NAMES
 from jaxmaskrcnn.errors import UserError
 
@@ -116,7 +116,7 @@ def _find(source: Path) -> Path | None:
                 if (folder / name).is_file():
                     return folder / name
         if names is _YAMLS:
-            others = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+            others = [*label_files(source, "*.yaml"), *label_files(source, "*.yml")]
             if len(others) == 1:
                 return others[0]  # such as coco128-seg.yaml
     return None

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
-from jaxmaskrcnn.data.importers.builder import Builder, Options
-from jaxmaskrcnn.data.importers.files import read_text
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import label_files, read_text
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.split import NAMES
 from jaxmaskrcnn.data.importers.yolo_description import Description, describe
 from jaxmaskrcnn.data.importers.yolo_parts import key_of, lists_of, parts_of
@@ -71,7 +72,7 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
     description = describe(source)
     names = list(options.names) if options.names is not None else description.names(source)
     builder.names = names
-    labels = _labels(source, description)
+    labels = _labels(source, description, builder)
     pictures: dict[str, str] = {}
     for name in builder.folder.names():
         other = pictures.setdefault(key_of(Path(name)), name)
@@ -129,12 +130,12 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
             raise UserError(f"{path} has no image of its name in {builder.folder.root}; restore the image.")
 
 
-def _labels(source: Path, description: Description) -> dict[str, Path]:
+def _labels(source: Path, description: Description, builder: Builder) -> dict[str, Path]:
     """The label files by key."""
     others = lists_of(description)
     found = [
         path
-        for path in sorted(source.rglob("*.txt"))
+        for path in label_files(source, "**/*.txt", builder)
         if path.name.lower() not in _NOT_LABELS and Path(os.path.abspath(path)) not in others
     ]
     kept = [p for p in found if "labels" in p.relative_to(source).parent.parts] or found
