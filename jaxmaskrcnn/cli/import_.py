@@ -54,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="coco: new names of classes: old:new,old:new or a file with one a line; two classes of one name "
         "become one",
     )
-    add("--boxes_only", action="store_true", help="coco: for a model without a mask head: no masks needed")
+    add(
+        "--boxes_only",
+        action="store_true",
+        help="coco, voc: for a model without a mask head: no masks needed",
+    )
     add(
         "--on_error", choices=("stop", "skip"), default="stop",
         help="if there are problems: write nothing, or leave out what cannot be used",
