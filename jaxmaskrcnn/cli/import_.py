@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxmaskrcnn.cli.import_report import print_notes, print_summary, stop_or_report
+from jaxmaskrcnn.cli.import_report import print_notes, print_summary, reasons, stop_or_report
 from jaxmaskrcnn.data.coco.reading import CROWD
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file, dump_json
@@ -99,13 +99,18 @@ def run(arguments: argparse.Namespace) -> int:
     stop_or_report(builder.problems.found, arguments.on_error, source)
     for key, noun in (("images", "images"), ("annotations", "objects")):
         if not content[key]:
-            raise UserError(f"{source} holds no {noun} that can be used; correct the files.")
+            why = reasons(builder)
+            if content["images"] and not why:
+                why = [f"nothing is annotated in its {len(content['images'])} images"]
+            because = f": {'; '.join(why)}" if why else ""
+            raise UserError(f"{source} holds no {noun} that can be used{because}; correct the files.")
     if all(entry["iscrowd"] for entry in content["annotations"]):
         fix = "if they are objects, set --crowd=objects" if "crowd" in module.OPTIONS else "give objects"
         count = len(content["annotations"])
         raise UserError(
-            f"{source} has no object to learn: all {count} annotations are crowd regions "
-            f"('iscrowd': 1); {fix}."
+            f"{source} has no object to learn: all {count} annotations "
+            + (f"but those with problems ({'; '.join(reasons(builder))}) " if builder.problems.found else "")
+            + f"are crowd regions ('iscrowd': 1); {fix}."
         )
 
     if fractions is not None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.data.importers.builder import Builder
 
 _FEW = 5  # problems of a kind that are printed; the others are counted
+_FEW_REASONS = 3
 _MOST_NAMES = 20
 
 
@@ -50,6 +51,19 @@ def _list(found: "list[Problem]", before: str) -> None:
             print(f"{before}{count - _FEW} more ({reason}).", file=sys.stderr)
 
 
+def reasons(builder: "Builder") -> list[str]:
+    """Why things were left out, the most frequent first, a few of them."""
+    found = builder.problems.found
+    counts = collections.Counter(problem.reason for problem in found)
+    first = {problem.reason: problem.message for problem in reversed(found)}
+    counted = [
+        (count, f"{count} left out ({reason}; first: {first[reason]})") for reason, count in counts.items()
+    ]
+    counted += builder.counted()
+    told = [sentence for _, sentence in sorted(counted, key=lambda pair: -pair[0])]
+    return (told + builder.all_notes()[: len(builder.notes)])[:_FEW_REASONS]
+
+
 def print_summary(summary: dict, output: Path) -> None:
     """Prints the figures of a json that was written."""
     classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"] if entry["objects"]]
@@ -72,8 +86,8 @@ def print_notes(builder: "Builder", output: Path) -> None:
     if builder.pictures:
         count = len(builder.pictures)
         print(f"  pictures        {count} inside of the source, written into {builder.folder.root}")
-    for shape_type, (count, first) in builder.left_out.items():
-        print(f"  left out        {count} of {shape_type}, which has no area (first: {first})")
+    for sentence in builder.without_area():
+        print(f"  left out        {sentence}")
     for note in builder.all_notes():
         print(f"  note            {note}")
     if not builder.masks:

@@ -185,11 +185,23 @@ class Builder:
 
     def all_notes(self) -> list[str]:
         """The notes, and a sentence for each thing that was counted."""
-        tallied = [f"{n} {what} (first: {place})" for what, (n, place) in self._tally.items()]
+        return [printable(note) for note in self.notes] + [sentence for _, sentence in self._tallied()]
+
+    def counted(self) -> list[tuple[int, str]]:
+        """Sentences about shapes without an area and about all that was counted, with their numbers."""
+        counts = (count for count, _ in self.left_out.values())
+        return [*zip(counts, self.without_area(), strict=True), *self._tallied()]
+
+    def without_area(self) -> list[str]:
+        """A sentence about each type of shapes that were left out because they have no area."""
+        return [f"{n} of {kind}, which has no area (first: {at})" for kind, (n, at) in self.left_out.items()]
+
+    def _tallied(self) -> list[tuple[int, str]]:
+        found = {what: (n, place) for what, (n, place) in self._tally.items()}
         if self.leftovers:
-            what = "files that macOS or Jupyter left behind are passed over"
-            tallied.append(f"{len(self.leftovers)} {what} (first: {next(iter(self.leftovers))})")
-        return [printable(note) for note in self.notes + tallied]
+            first = printable(str(next(iter(self.leftovers))))
+            found["files that macOS or Jupyter left behind are passed over"] = len(self.leftovers), first
+        return [(n, f"{n} {what} (first: {place})") for what, (n, place) in found.items()]
 
     def picture(self, name: str, data: bytes, place: str) -> tuple[Path, tuple[int, int]]:
         """Notes an image that the source holds inside of it; it is written together with the json.
