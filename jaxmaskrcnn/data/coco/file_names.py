@@ -77,14 +77,10 @@ class FileNames:
             same = index.get(keys[-1], [])
             if not same and "." not in keys[-1]:
                 same = index.get(f"{keys[-1]}.*", [])
-            fitting = [file for file in same if _ends_alike(_keys(file), keys)]
+            fitting = [file for file in same if ends_alike(_keys(file), keys)]
             exact = [file for file in fitting if file[-1] == written.replace("\\", "/").rsplit("/", 1)[-1]]
             fitting = exact or fitting
-            if len(fitting) > 1:
-                # The file that shares the most parts with the path, if there is one alone.
-                shared = [_shared(_keys(file), keys) for file in fitting]
-                longest = [f for f, n in zip(fitting, shared, strict=True) if n == max(shared)]
-                fitting = longest if max(shared) > 1 or len(longest) == 1 else fitting
+            fitting = [fitting[i] for i in longest_ends([_keys(file) for file in fitting], keys)]
             if len(fitting) == 1:
                 return Found("/".join(fitting[0]), "found by the last parts of their paths")
             if same:
@@ -154,13 +150,40 @@ def _keys(file: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(_key, file))
 
 
-def _ends_alike(file: tuple[str, ...], written: tuple[str, ...]) -> bool:
-    """Whether one of the two paths is the end of the other; the last parts are known to be alike."""
+def ends_alike(file: Sequence[str], written: Sequence[str]) -> bool:
+    """Whether one of two paths is the end of the other, apart from their last parts, the files' own names.
+
+    Args:
+        file: The parts of a file's path from the image folder, as `path_parts` makes them.
+        written: Those of the path that an annotation has.
+
+    Example:
+        >>> ends_alike(["b", "1.jpg"], ["a", "b", "1.jpg"]), ends_alike(["b", "1.jpg"], ["a", "1.jpg"])
+        (True, False)
+    """
     count = min(len(file), len(written)) - 1
-    return count == 0 or file[-1 - count : -1] == written[-1 - count : -1]
+    return count == 0 or list(file[-1 - count : -1]) == list(written[-1 - count : -1])
 
 
-def _shared(file: tuple[str, ...], written: tuple[str, ...]) -> int:
+def longest_ends(
+    files: Sequence[Sequence[str]], written: Sequence[str], above: Sequence[str] = ()
+) -> list[int]:
+    """Which of some files have the most parts in common with a path, counted from its end.
+
+    Args:
+        files: The parts of their paths from the image folder.
+        written: Those of the path that an annotation has.
+        above: Those of the image folder's own path, if they are compared too.
+
+    Example:
+        >>> longest_ends([["1.jpg"], ["b", "1.jpg"]], ["b", "1.jpg"])
+        [1]
+    """
+    shared = [_shared((*above, *file), written) for file in files]
+    return [i for i, count in enumerate(shared) if count == max(shared)]
+
+
+def _shared(file: Sequence[str], written: Sequence[str]) -> int:
     """The number of parts that two paths have in common at their ends."""
     return next(
         (i for i, (a, b) in enumerate(zip(file[::-1], written[::-1], strict=False)) if a != b and i),

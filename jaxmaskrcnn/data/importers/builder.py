@@ -97,6 +97,9 @@ class Builder:
         image = AnnotatedImage(0, name, *size, [])
         if split is not None:
             self.splits[name] = split
+        if path in self.folder.elsewhere:
+            found = f"{self.folder.elsewhere[path]} is {name}"
+            self.tally("image names are no path to the file, which is found by their last parts", found)
         self._from[name] = place
         self._images[name] = image, []
         return self._images[name]

@@ -113,7 +113,8 @@ def _image(path: Path, builder: Builder) -> Path:
     name = _stem(path) or path.stem
     folders = [folder for folder in path.parts[-3:-1] if folder not in _KINDS]
     try:
-        return builder.folder.find("/".join([*folders, f"{name}_leftImg8bit.png"]), str(path))
+        own = f"{name}_leftImg8bit.png"
+        return builder.folder.find("/".join([*folders, own]), str(path), named=own)
     except UserError as lost:
         try:
             return builder.folder.find(name, str(path))

@@ -94,7 +94,9 @@ def _read_file(
     name = (near / path.stem).relative_to(source).as_posix()
     if (near / path.stem).is_file():
         name = path.stem
-    image = builder.image(builder.folder.find(name, str(path), near), str(path), stated, part)
+    image = builder.image(
+        builder.folder.find(name, str(path), near, named=path.stem), str(path), stated, part
+    )
     for i, item in enumerate(objects):
         title = item.get("classTitle") if isinstance(item, dict) else None
         place = f"{path}: object {i} ({title!r})"
