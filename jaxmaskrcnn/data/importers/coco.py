@@ -22,6 +22,7 @@ from jaxmaskrcnn.data.coco.load import check_content, decode_json, load_json, pa
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
 from jaxmaskrcnn.data.coco.packing import freed, packed
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.tools import without_objects
 from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import json_files
 from jaxmaskrcnn.data.importers.options import Options
@@ -119,7 +120,8 @@ def _content(path: Path, source: Path, builder: Builder) -> dict | None:
         content = parse_json(decode_json(path.read_bytes(), path), path, packed)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+    listed = isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+    if not listed or without_objects(content):
         builder.tally("json files that are not COCO's instances are passed over", str(path))
         return None
     return check_content(content, path)
