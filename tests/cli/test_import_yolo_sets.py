@@ -217,3 +217,25 @@ def test_fractions_that_mix_the_parts_are_said(tmp_path, capsys):
     (root / "data.yaml").write_text("names: [cat]\ntrain: images/train\n")
     parts(tmp_path, root, "yolo-seg", "--split=0.5,0.5")
     assert "mixed" not in capsys.readouterr().out
+
+
+def test_labels_of_no_part_are_counted(tmp_path, capsys):
+    root = yolo_set(
+        tmp_path / "set", [f"images/{part}/0.png" for part in "abc"], train="images/a", val="images/b"
+    )
+    more = (f"--images={root}",)
+    assert parts(tmp_path, root, "yolo-seg", *more) == {
+        "x_train": ["images/a/0.png"],
+        "x_val": ["images/b/0.png"],
+    }
+    assert "1 label files are of no part of the data set and are left out" in capsys.readouterr().out
+    run(tmp_path, root, "yolo-seg", "--split=val", *more)
+    assert "of no part" not in capsys.readouterr().out
+
+
+def test_the_nearest_description_counts(tmp_path):
+    root = darknet(tmp_path / "set", ["1 0.5 0.5 0.5 0.4"])
+    (tmp_path / "data.yaml").write_text("names: [other, set]\n")
+    parts(tmp_path, root, "yolo")
+    content = json.loads((tmp_path / "parts" / "x_val.json").read_text())
+    assert [category["name"] for category in content["categories"]] == ["cat", "big dog"]

@@ -51,6 +51,10 @@ POINTER = (
 YAML = "# a data set\n" * 99 + "path: ../set\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n"
 FILES = {
     "VIA 3": (VIA3, "holds regions as VGG Image Annotator writes them; .* SOURCE --format=via"),
+    "VIA's csv": (
+        "filename,file_size,file_attributes,region_count\n",
+        "is VGG Image Annotator's csv; export",
+    ),
     "data.yaml": (YAML, "is the description of a YOLO data set; give its folder: .* --format=yolo-seg"),
     "yaml as json": ({"names": ["cat"], "nc": 1}, "is the description of a YOLO data set; give its folder"),
     "captions": (

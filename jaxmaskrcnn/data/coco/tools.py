@@ -201,6 +201,10 @@ TOOLS = (
     Tool("has 'frames', as BDD's and Scalabel's files have", "", _EXPORT, _has("frames")),
     Tool("is an xml file of CVAT", "cvat", "", _is_cvat),
     Tool("is an xml file, as Pascal VOC has one for each image", "voc", "", _starts("<annotation>", "<?xml")),
+    Tool(
+        "is VGG Image Annotator's csv", "", "export the annotations as json, and import it by --format=via",
+        _starts("filename,file_size,", "#filename,file_size,"),
+    ),
     Tool("is a csv of run lengths, as Kaggle has them", "rle-csv", "", _is_rle_csv),
     Tool("is a file of NumPy, as Cellpose's _seg.npy are", "cellpose", "", _starts(NPY)),
     Tool(

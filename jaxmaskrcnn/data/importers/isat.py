@@ -9,7 +9,7 @@ from typing import Any
 from jaxmaskrcnn.data.coco.values import flag
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder
-from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.files import folder_of, json_files, label_files, read_object
 from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import polygon, stated_size
 from jaxmaskrcnn.data.importers.shapes import number
@@ -23,7 +23,7 @@ def images(source: Path) -> Path:
     """The image folder if none is given: that of the json files, or else ``images`` beside it."""
     folder = folder_of(source)
     beside = folder.absolute().parent / "images"
-    among = any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    among = any(path.suffix.lower() in SUFFIXES for path in label_files(folder, "*"))
     return beside if beside.is_dir() and not among else folder
 
 

@@ -110,16 +110,12 @@ def beside(path: Path, places: Sequence[Sequence[str]]) -> Path | None:
 
 def _find(source: Path) -> Path | None:
     folders = (source, *list(source.absolute().parents)[:2])
-    for names, places in ((_YAMLS, folders), (_DARKNET, folders), (_LISTS, folders[:2])):
-        for folder in places:
-            for name in names:
-                if (folder / name).is_file():
-                    return folder / name
-        if names is _YAMLS:
-            others = [*label_files(source, "*.yaml"), *label_files(source, "*.yml")]
-            if len(others) == 1:
-                return others[0]  # such as coco128-seg.yaml
-    return None
+    named = [folder / name for folder in folders for name in (*_YAMLS, *_DARKNET)]
+    others = [*label_files(source, "*.yaml"), *label_files(source, "*.yml")]
+    if len(others) == 1:
+        named.append(others[0])  # such as coco128-seg.yaml
+    named += [folder / name for folder in folders[:2] for name in _LISTS]
+    return next((path for path in named if path.is_file()), None)
 
 
 def _yaml(path: Path) -> dict:

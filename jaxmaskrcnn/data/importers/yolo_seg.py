@@ -37,7 +37,7 @@ def images(source: Path) -> Path:
     if "labels" in parts:
         last = len(parts) - 1 - parts[::-1].index("labels")
         return Path(*parts[:last], "images", *parts[last + 1 :])
-    if (source / "images").is_dir() and not any(source.glob("*/images")):
+    if (source / "images").is_dir() and not label_files(source, "*/images"):
         return source / "images"
     return source
 
@@ -93,6 +93,8 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
             )
         parts = {key: part for key, part in parts.items() if part == wanted}
     if parts:
+        for path in () if wanted else [path for key, path in labels.items() if key not in parts]:
+            builder.tally("label files are of no part of the data set and are left out", str(path))
         labels = {key: path for key, path in labels.items() if key in parts}
         pictures = {key: name for key, name in pictures.items() if key in parts}
     lines: dict[str, list[str]] = {}
