@@ -1,20 +1,19 @@
 """``python -m jaxmaskrcnn import``: converts annotations of other tools to a COCO json."""
 
 import argparse
-import collections
 import contextlib
 import importlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxmaskrcnn.cli.import_report import print_notes, print_summary, reasons, stop_or_report
 from jaxmaskrcnn.data.coco.reading import CROWD
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file, dump_json
 
 if TYPE_CHECKING:
-    from jaxmaskrcnn.data.coco.annotations import Problem
-    from jaxmaskrcnn.data.importers.builder import Builder, Options
+    from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.options import Options
 
 # Each is a module with OPTIONS, images(source) and read(source, builder, options).
 FORMATS = (
@@ -22,8 +21,6 @@ FORMATS = (
     "label-studio", "cityscapes", "rle-csv", "cellpose", "isat", "sam", "panoptic",
     "coco", "cvat", "datumaro", "supervisely",
 )  # fmt: skip
-_FEW = 5  # problems of a kind that are printed; the others are counted
-_MOST_NAMES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="coco: new names of classes: old:new,old:new or a file with one a line; two classes of one name "
         "become one",
     )
-    add("--boxes_only", action="store_true", help="coco: for a model without a mask head: no masks needed")
+    add(
+        "--boxes_only",
+        action="store_true",
+        help="coco, voc: for a model without a mask head: no masks needed",
+    )
     add(
         "--on_error", choices=("stop", "skip"), default="stop",
         help="if there are problems: write nothing, or leave out what cannot be used",
@@ -95,19 +96,30 @@ def run(arguments: argparse.Namespace) -> int:
     builder = Builder(folder, options.names)
     module.read(source, builder, options)
     content = builder.content()
-    _stop_or_report(builder.problems.found, arguments.on_error, source)
+    stop_or_report(builder.problems.found, arguments.on_error, source)
     for key, noun in (("images", "images"), ("annotations", "objects")):
         if not content[key]:
-            raise UserError(f"{source} holds no {noun} that can be used; correct the files.")
+            why = reasons(builder)
+            if content["images"] and not why:
+                why = [f"nothing is annotated in its {len(content['images'])} images"]
+            because = f": {'; '.join(why)}" if why else ""
+            raise UserError(f"{source} holds no {noun} that can be used{because}; correct the files.")
     if all(entry["iscrowd"] for entry in content["annotations"]):
         fix = "if they are objects, set --crowd=objects" if "crowd" in module.OPTIONS else "give objects"
         count = len(content["annotations"])
         raise UserError(
-            f"{source} has no object to learn: all {count} annotations are crowd regions "
-            f"('iscrowd': 1); {fix}."
+            f"{source} has no object to learn: all {count} annotations "
+            + (f"but those with problems ({'; '.join(reasons(builder))}) " if builder.problems.found else "")
+            + f"are crowd regions ('iscrowd': 1); {fix}."
         )
 
     if fractions is not None:
+        own = sorted({builder.splits.get(image["file_name"], "") for image in content["images"]} - {""})
+        if len(own) > 1:
+            builder.notes.append(
+                f"the images of the source's own parts ({', '.join(own)}) are mixed by the fractions of "
+                "--split; without it each part becomes a json"
+            )
         parts = divide(content, fractions, arguments.split_seed)
     else:
         parts = by_part(
@@ -118,8 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
         _keep_source(path, source, arguments.format)
     summaries = _write({path: parts[part] for path, part in outputs.items()}, builder)
     for path, summary in summaries.items():
-        _print_summary(summary, path)
-    _print_notes(builder, next(iter(outputs)))
+        print_summary(summary, path)
+    print_notes(builder, next(iter(outputs)))
     return 0
 
 
@@ -182,8 +194,9 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[
 
 
 def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
-    from jaxmaskrcnn.data.importers.builder import Options, check_distinct
+    from jaxmaskrcnn.data.importers.builder import check_distinct
     from jaxmaskrcnn.data.importers.files import read_text
+    from jaxmaskrcnn.data.importers.options import Options
 
     given = {name: getattr(arguments, name) for name in Options._fields if getattr(arguments, name)}
     for name in given:
@@ -228,58 +241,3 @@ def _renamed(text: str) -> dict[str, str]:
             raise UserError(f"--rename has {old!r} twice; give it one new name.")
         pairs[old] = new
     return pairs
-
-
-def _stop_or_report(found: "list[Problem]", on_error: str, source: Path) -> None:
-    if found and on_error == "stop":
-        if len(found) == 1:
-            raise UserError(f"{found[0].message} (or set --on_error=skip to leave it out).")
-        _list(found, "  ")
-        raise UserError(
-            f"{source} has these {len(found)} problems, and nothing was written; correct them, or set "
-            "--on_error=skip to leave them out."
-        )
-    _list(found, "left out: ")
-
-
-def _list(found: "list[Problem]", before: str) -> None:
-    """Prints the first problems of each kind, and the number of the others."""
-    counts = collections.Counter(problem.reason for problem in found)
-    told: collections.Counter[str] = collections.Counter()
-    for problem in found:
-        told[problem.reason] += 1
-        if told[problem.reason] <= _FEW:
-            print(f"{before}{problem.message}.", file=sys.stderr)
-    for reason, count in counts.items():
-        if count > _FEW:
-            print(f"{before}{count - _FEW} more ({reason}).", file=sys.stderr)
-
-
-def _print_summary(summary: dict, output: Path) -> None:
-    classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"] if entry["objects"]]
-    empty = len(summary["classes"]) - len(classes)
-    more = f", and {len(classes) - _MOST_NAMES} more" if len(classes) > _MOST_NAMES else ""
-    more += f"; {empty} without objects" if empty else ""
-    print(f"{output}: {summary['images']} images with {summary['objects']} objects")
-    print(f"  classes         {', '.join(classes[:_MOST_NAMES])}{more}")
-    if not summary["objects"]:
-        print("  note            this part has no objects, so it cannot be trained on or evaluated with")
-    if summary["images_without_objects"]:
-        print(f"  without objects {summary['images_without_objects']} images")
-
-
-def _print_notes(builder: "Builder", output: Path) -> None:
-    unused = builder.unused()
-    if unused:
-        print(f"  not annotated   {len(unused)} images of {builder.folder.root}, left out")
-    if builder.pictures:
-        count = len(builder.pictures)
-        print(f"  pictures        {count} inside of the source, written into {builder.folder.root}")
-    for shape_type, (count, first) in builder.left_out.items():
-        print(f"  left out        {count} of {shape_type}, which has no area (first: {first})")
-    for note in builder.all_notes():
-        print(f"  note            {note}")
-    if not builder.masks:
-        print("  boxes           and no masks: train a Faster R-CNN on them with --config.model.mask=none")
-    more = "" if builder.masks else " --boxes_only"
-    print(f"Look at them with: python -m jaxmaskrcnn inspect {output} --images={builder.folder.root}{more}")

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
+from jaxmaskrcnn.data.coco.file_names import is_leftover
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
 
@@ -56,7 +57,8 @@ def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "
         noun: Name of such a file in messages.
 
     Returns:
-        The files, each once; those of a folder or pattern in alphabetical order.
+        The files, each once; those of a folder or pattern in alphabetical order, without what macOS left
+        behind there.
 
     Raises:
         UserError: There is no such file, or none in the folder.
@@ -81,7 +83,8 @@ def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "
 
 
 def _with_suffix(paths: Iterable[Path], suffixes) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in suffixes and path.is_file())
+    own = (path for path in paths if not is_leftover([path.name]))
+    return sorted(path for path in own if path.suffix.lower() in suffixes and path.is_file())
 
 
 def output_names(paths: Sequence[Path], folder: Path, patterns: Sequence[str]) -> list[str]:

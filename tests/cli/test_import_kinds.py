@@ -261,7 +261,8 @@ def test_nothing_to_learn_is_refused_and_problems_are_counted(tmp_path, capsys):
     assert run(tmp_path, folder, "yolo-seg", "--on_error=skip") == 2
     said = capsys.readouterr().err
     assert "holds no objects that can be used" in said and "4 more (bad line)" in said
-    assert said.count("not between 0 and 1") == 5 and not (tmp_path / "out").exists()
+    assert said.count("not between 0 and 1") == 6 and not (tmp_path / "out").exists()
+    assert "can be used: 9 left out (bad line; first: " in said.splitlines()[-1]
 
 
 # -- labelme and its relatives

@@ -343,17 +343,6 @@ def test_parts_of_a_yolo_set_are_kept_apart(images, description, lists, expected
     assert parts_of(tmp_path / "out") == expected
 
 
-def test_parts_of_a_yolo_set_that_are_not_there_are_said(tmp_path, capsys):
-    root = yolo_set(tmp_path / "set", ["images/a.png"], train="images", val="batch9/images")
-    run(tmp_path, root, "yolo-seg", f"--images={root}")
-    root = yolo_set(tmp_path / "two", ["one/images/a.png"], train="one/images", val="batch9/images")
-    run(tmp_path, root, "yolo-seg", f"--images={root}")
-    assert "no image here is of the part val (batch9/images)" in capsys.readouterr().out
-    root = yolo_set(tmp_path / "none", ["images/a.png"], train="x/images", val="y/images")
-    said = refused(tmp_path, capsys, root, "yolo-seg", f"--images={root}")
-    assert "names the parts train (x/images), val (y/images), and no image is in any of them" in said
-
-
 def test_images_that_would_share_their_labels_are_refused(tmp_path, capsys):
     root = yolo_set(tmp_path / "set", ["images/a.png", "images/a.jpg"])
     said = refused(tmp_path, capsys, root, "yolo-seg", f"--images={root}")

@@ -21,6 +21,7 @@ INDEX_END = bytes.fromhex("57fb808b247547db")
 FILES = {
     "mask_rcnn_coco.h5": (HDF5 + b"mrcnn_class_bn1\0mrcnn_mask", "is matterport's Mask R-CNN .*import"),
     "model.h5": (HDF5 + b"keras_version\0layer_names", "is a Keras model in an HDF5 file"),
+    "model.keras": (HDF5 + b"\0" * 99, "is a Keras model in an HDF5 file"),
     "other.hdf5": (HDF5, "is an HDF5 file"),
     "m.onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\xff\x01", "is an ONNX file"),
     "renamed.pth": (b"\x08\x07\x12\x07tf2onnx\x1a\x051.9", "is an ONNX file"),
@@ -91,6 +92,10 @@ def test_classes_in_pickles_are_named(tmp_path, container, module, name, said):
     "entries, said",
     [
         (("metadata.json", "config.json", "model.weights.h5"), "is a Keras model"),
+        (("metadata.json", "config.json", "model.weights.npz"), "is a Keras model"),
+        (("model.weights.json", "model_00000.weights.h5"), "is a Keras model"),
+        (("metadata.json", "config.json", "variables.npz"), "is a Keras model"),
+        (("a.txt",), "is a Keras model"),  # by the file's name
         (("my/saved_model.pb", "my/variables/variables.index"), "is a zipped SavedModel of TensorFlow"),
         (("m.mlpackage/Data/com.apple.CoreML/model.mlmodel",), "is a Core ML model"),
         (("run/model_final.pth", "run/log.txt"), "with run/model_final.pth in it; unpack it"),

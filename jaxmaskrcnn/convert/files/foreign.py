@@ -96,14 +96,18 @@ def _by_name(path: str | os.PathLike, name: str, head: bytes) -> str | None:
     return None
 
 
-def foreign_archive(names: Iterable[str]) -> str | None:
+def foreign_archive(path: str | os.PathLike, names: Iterable[str]) -> str | None:
     """As `foreign_file`, for a zip archive that is not torch's and not NumPy's.
 
     Args:
+        path: The file, whose name tells a Keras model where its entries do not.
         names: Of its entries.
     """
     names = list(names)
-    if any(Path(name).name == "model.weights.h5" for name in names):
+    own = {Path(name).name for name in names}
+    if {"metadata.json", "config.json"} <= own or any(
+        name.endswith(".weights.h5") or name.startswith("model.weights.") for name in own
+    ):
         return f"is a Keras model, {_KERAS}"
     if any(Path(name).name == "saved_model.pb" for name in names):
         return f"is a zipped SavedModel of TensorFlow, {_TENSORFLOW}"
@@ -112,7 +116,7 @@ def foreign_archive(names: Iterable[str]) -> str | None:
     inside = [name for name in names if name.endswith((".pth", ".pt", ".pkl", ".safetensors", ".npz"))]
     if inside:
         return f"is a zip archive with {inside[0]} in it; unpack it and give that file"
-    return None
+    return f"is a Keras model, {_KERAS}" if Path(path).name.lower().endswith(".keras") else None
 
 
 def foreign_folder(folder: str | os.PathLike) -> str | None:
@@ -155,7 +159,8 @@ def _hdf5(path: str | os.PathLike) -> str:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"mrcnn_") >= 0:
             return _MATTERPORT
-        if content.find(b"keras_version") >= 0 or content.find(b"layer_names") >= 0:
+        named = Path(path).name.lower().endswith(".keras")
+        if named or content.find(b"keras_version") >= 0 or content.find(b"layer_names") >= 0:
             return f"is a Keras model in an HDF5 file, {_KERAS}"
     return f"is an HDF5 file (Keras, TensorFlow or others), {_KERAS}"
 

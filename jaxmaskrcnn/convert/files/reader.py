@@ -209,7 +209,7 @@ def _parse(path: str, data: bytes) -> Any:
         if folder is not None:
             return read_torch_zip(archive, folder, budget)
         if not all(name.endswith(".npy") for name in archive.names):
-            if problem := foreign_archive(archive.names):
+            if problem := foreign_archive(path, archive.names):
                 raise UserError(f"{path} {problem}.")
             raise UserError(
                 f"{path} is a zip archive, but neither torch's nor a .npz file; give the checkpoint itself."

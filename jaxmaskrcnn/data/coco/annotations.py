@@ -37,6 +37,7 @@ from jaxmaskrcnn.structures import Category
 Each = Callable[[AnnotatedImage, Object, list[float]], None]
 
 
+DROPPED = "crowd regions that are dropped (crowd is 'drop')"
 _SMALL = 2**62  # ids below are whole numbers of 64 bits for certain
 
 
@@ -49,6 +50,7 @@ class Annotations(NamedTuple):
         notes: What was read although it is not written as COCO writes it: sentences without a full stop.
         image_id: Gives the number of an image's id as it is written; None where there is no such image.
         category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
+        left_out: Number of images and annotations that are not among them, by reason.
     """
 
     categories: tuple[Category, ...]
@@ -56,6 +58,7 @@ class Annotations(NamedTuple):
     notes: tuple[str, ...]
     image_id: Callable[[Any], int | None]
     category_id: Callable[[Any], int | None]
+    left_out: Mapping[str, int]
 
 
 @no_collection()
@@ -105,6 +108,7 @@ def parse_annotations(
     form = _form(entries, images, path, notes, problems)
     identities = _Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
+    dropped = 0
     for number, (entry, plain) in enumerate(read_ahead(consume(entries), {} if form else images.usable)):
         image_id = entry["image_id"] if plain else images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
@@ -126,7 +130,8 @@ def parse_annotations(
                     entry, image, classes, masks, identity=identity, notes=notes, form=form
                 )
             if item.crowd and reading.crowd == "drop":
-                notes.add("crowd regions that are dropped (crowd is 'drop')", f"annotation {identity}")
+                notes.add(DROPPED, f"annotation {identity}")
+                dropped += 1
                 continue
             if item.crowd and reading.crowd == "objects":
                 notes.add(
@@ -166,6 +171,7 @@ def parse_annotations(
         tuple(notes.sentences(path)),
         images.ids.of,
         classes.category_id,
+        {**problems.skipped, **({DROPPED: dropped} if dropped else {})},
     )
 
 

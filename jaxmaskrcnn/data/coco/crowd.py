@@ -1,11 +1,12 @@
 """What there is to learn in a data set: statements about crowd regions, and the refusal of nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
+_FEW_REASONS = 3  # for which annotations were left out, that are named
 _MOSTLY = 0.5  # share of a class's annotations that are crowd regions, above which it is said
 
 _FIX = (
@@ -62,33 +63,60 @@ def crowd_statements(counts: Sequence[ClassCount]) -> Iterator[str]:
             )
 
 
-def check_learnable(counts: Sequence[ClassCount], images: int, place: str) -> None:
+def check_learnable(
+    counts: Sequence[ClassCount], images: int, place: str, left_out: Mapping[str, int]
+) -> None:
     """Refuses a data set in which no class has an object.
 
     Args:
         counts: Of every class.
         images: Number of images.
         place: The json.
+        left_out: Number of images and annotations that are left out, by reason.
 
     Raises:
         UserError: There is no object.
     """
-    sentence = nothing_to_learn(counts, images, place)
+    sentence = nothing_to_learn(counts, images, place, left_out)
     if sentence:
         raise UserError(f"{sentence}.")
 
 
-def nothing_to_learn(counts: Sequence[ClassCount], images: int, place: str) -> str | None:
+def nothing_to_learn(
+    counts: Sequence[ClassCount], images: int, place: str, left_out: Mapping[str, int]
+) -> str | None:
     """The sentence of `check_learnable`, without its full stop; None where there is an object."""
     if any(count.objects for count in counts):
         return None
     crowds = sum(count.crowds for count in counts)
+    listed = most_frequent(left_out)
     if crowds:
         return (
-            f"{place} has no object to learn: all {crowds} annotations are crowd regions "
-            f"('iscrowd': 1), as CVAT and Datumaro export brush masks; {_FIX}"
+            f"{place} has no object to learn: all {crowds} annotations "
+            + (f"that are not left out ({listed}) " if listed else "")
+            + f"are crowd regions ('iscrowd': 1), as CVAT and Datumaro export brush masks; {_FIX}"
+        )
+    if listed:
+        return (
+            f"{place} has no object to learn: {images} images and {len(counts)} classes of which all "
+            f"annotations are left out ({listed}); correct them"
         )
     return (
         f"{place} has no object to learn: {images} images and {len(counts)} classes without an "
-        "annotation; give the annotations, or check why they were left out"
+        "annotation; give the annotations"
     )
+
+
+def most_frequent(left_out: Mapping[str, int]) -> str:
+    """The most frequent reasons for which images and annotations are left out, for a sentence.
+
+    Args:
+        left_out: Their numbers by reason.
+
+    Example:
+        >>> most_frequent({"bad box": 2, "missing image": 7})
+        "7 for 'missing image', 2 for 'bad box'"
+    """
+    reasons = sorted(((count, reason) for reason, count in left_out.items() if count), reverse=True)
+    listed = [f"{count} for {reason!r}" for count, reason in reasons[:_FEW_REASONS]]
+    return ", ".join([*listed, "..."] if len(reasons) > _FEW_REASONS else listed)

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from jaxmaskrcnn.data.images import SUFFIXES
 
+_LEFT_FOLDERS = frozenset({".ipynb_checkpoints", "__MACOSX"})
 _KEYS = ("coco_url",)  # what names the file where 'file_name' does not
 
 
@@ -32,8 +33,8 @@ class FileNames:
     A path that leads to a file is taken as it is. Otherwise the file is found by its last parts: one of
     the two paths, of the file and of the annotation, has to end with the other. Separators of other
     systems, addresses (URLs), percent codes, Unicode's composed and decomposed letters, upper and lower
-    case, and a missing suffix (of an image) make no difference as long as one file fits alone. What macOS
-    (``._1.jpg``) and Jupyter (``.ipynb_checkpoints``) leave behind is passed over.
+    case, and a missing suffix (of an image) make no difference as long as one file fits alone. Files for
+    which `is_leftover` holds are passed over.
 
     Args:
         root: The folder.
@@ -76,14 +77,10 @@ class FileNames:
             same = index.get(keys[-1], [])
             if not same and "." not in keys[-1]:
                 same = index.get(f"{keys[-1]}.*", [])
-            fitting = [file for file in same if _ends_alike(_keys(file), keys)]
+            fitting = [file for file in same if ends_alike(_keys(file), keys)]
             exact = [file for file in fitting if file[-1] == written.replace("\\", "/").rsplit("/", 1)[-1]]
             fitting = exact or fitting
-            if len(fitting) > 1:
-                # The file that shares the most parts with the path, if there is one alone.
-                shared = [_shared(_keys(file), keys) for file in fitting]
-                longest = [f for f, n in zip(fitting, shared, strict=True) if n == max(shared)]
-                fitting = longest if max(shared) > 1 or len(longest) == 1 else fitting
+            fitting = [fitting[i] for i in longest_ends([_keys(file) for file in fitting], keys)]
             if len(fitting) == 1:
                 return Found("/".join(fitting[0]), "found by the last parts of their paths")
             if same:
@@ -94,15 +91,28 @@ class FileNames:
         if self._index is None:
             self._index = {}
             for folder, subfolders, files in os.walk(self.root):
-                subfolders[:] = sorted(name for name in subfolders if name != ".ipynb_checkpoints")
+                subfolders[:] = sorted(name for name in subfolders if name not in _LEFT_FOLDERS)
                 above = Path(folder).relative_to(self.root).parts
-                for file in sorted(name for name in files if not name.startswith("._")):
+                for file in sorted(name for name in files if not is_leftover((name,))):
                     key = _key(file)
                     self._index.setdefault(key, []).append((*above, file))
                     stem, _, suffix = key.rpartition(".")
                     if stem and f".{suffix}" in SUFFIXES:
                         self._index.setdefault(f"{stem}.*", []).append((*above, file))
         return self._index
+
+
+def is_leftover(parts: Sequence[str]) -> bool:
+    """Whether a file is what macOS or Jupyter left behind, and none of the user's.
+
+    Args:
+        parts: Of its path, from the folder that the user named.
+
+    Example:
+        >>> is_leftover(["a", "._1.jpg"]), is_leftover(["__MACOSX", "1.jpg"]), is_leftover(["a", "1.jpg"])
+        (True, True, False)
+    """
+    return parts[-1].startswith("._") or not _LEFT_FOLDERS.isdisjoint(parts)
 
 
 def written_names(entry: Mapping[str, Any]) -> list[str]:
@@ -140,13 +150,40 @@ def _keys(file: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(_key, file))
 
 
-def _ends_alike(file: tuple[str, ...], written: tuple[str, ...]) -> bool:
-    """Whether one of the two paths is the end of the other; the last parts are known to be alike."""
+def ends_alike(file: Sequence[str], written: Sequence[str]) -> bool:
+    """Whether one of two paths is the end of the other, apart from their last parts, the files' own names.
+
+    Args:
+        file: The parts of a file's path from the image folder, as `path_parts` makes them.
+        written: Those of the path that an annotation has.
+
+    Example:
+        >>> ends_alike(["b", "1.jpg"], ["a", "b", "1.jpg"]), ends_alike(["b", "1.jpg"], ["a", "1.jpg"])
+        (True, False)
+    """
     count = min(len(file), len(written)) - 1
-    return count == 0 or file[-1 - count : -1] == written[-1 - count : -1]
+    return count == 0 or list(file[-1 - count : -1]) == list(written[-1 - count : -1])
 
 
-def _shared(file: tuple[str, ...], written: tuple[str, ...]) -> int:
+def longest_ends(
+    files: Sequence[Sequence[str]], written: Sequence[str], above: Sequence[str] = ()
+) -> list[int]:
+    """Which of some files have the most parts in common with a path, counted from its end.
+
+    Args:
+        files: The parts of their paths from the image folder.
+        written: Those of the path that an annotation has.
+        above: Those of the image folder's own path, if they are compared too.
+
+    Example:
+        >>> longest_ends([["1.jpg"], ["b", "1.jpg"]], ["b", "1.jpg"])
+        [1]
+    """
+    shared = [_shared((*above, *file), written) for file in files]
+    return [i for i, count in enumerate(shared) if count == max(shared)]
+
+
+def _shared(file: Sequence[str], written: Sequence[str]) -> int:
     """The number of parts that two paths have in common at their ends."""
     return next(
         (i for i, (a, b) in enumerate(zip(file[::-1], written[::-1], strict=False)) if a != b and i),

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from jaxmaskrcnn.data.coco.packing import no_collection, packed
-from jaxmaskrcnn.data.coco.tools import other_tool
+from jaxmaskrcnn.data.coco.tools import other_tool, without_objects
 from jaxmaskrcnn.errors import UserError
 
+_BEGINNING = 4000  # characters of a file by which its kind is told
 KEYS = ("images", "annotations", "categories")
 
 
@@ -96,7 +97,7 @@ def decode_json(data: bytes, path: Path) -> str:
     try:
         return data.decode(json.detect_encoding(data), "surrogatepass")
     except UnicodeDecodeError as error:
-        tool = other_tool(data[:200].decode("latin1"))
+        tool = other_tool(data[:_BEGINNING].decode("latin1"))
         if tool:
             raise UserError(f"{path} {tool}.") from error
         raise UserError(
@@ -124,7 +125,7 @@ def parse_json(text: str, path: Path, hook: Callable[[dict], Any] | None = None)
             f"{path} has too many brackets in each other; export the annotations again."
         ) from error
     except ValueError as error:
-        tool = other_tool(text[:200])
+        tool = other_tool(text[:_BEGINNING])
         if tool:
             raise UserError(f"{path} {tool}.") from error
         raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
@@ -133,7 +134,8 @@ def parse_json(text: str, path: Path, hook: Callable[[dict], Any] | None = None)
 def check_content(content, path: Path) -> dict:
     """Checks the outer structure of a parsed json; see `load_json`."""
     lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in KEYS[:2])
-    tool = None if lists and not _is_panoptic(content) else other_tool(content)
+    usual = lists and not _is_panoptic(content) and not without_objects(content)
+    tool = None if usual else other_tool(content)
     if tool:
         raise UserError(f"{path} {tool}.")
     if not isinstance(content, dict):

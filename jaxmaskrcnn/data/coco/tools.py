@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+_PLACES = {"bbox", "segmentation", "segments_info"}  # fields that say where an object is
 NPY = "\x93NUMPY"  # how a file of NumPy begins, each byte a character
 
 
@@ -35,7 +36,27 @@ def other_tool(content: Any) -> str | None:
         >>> other_tool({"version": "5.0.1", "shapes": [], "imagePath": "a.jpg"})[:38]
         "has 'shapes', as labelme's files have;"
     """
-    for tool in TOOLS:
+    return _first(FILES + TOOLS, content)
+
+
+def other_file(text: str) -> str | None:
+    """Says of what kind a file is that is no text of annotations at all, such as a web page or an archive.
+
+    Args:
+        text: Its first characters, or its first bytes, each a character.
+
+    Returns:
+        As of `other_tool`.
+
+    Example:
+        >>> other_file("<!DOCTYPE html>")
+        'is a web page and no file of annotations; download the file itself'
+    """
+    return _first(FILES, text)
+
+
+def _first(tools: "tuple[Tool, ...]", content: Any) -> str | None:
+    for tool in tools:
         if tool.matches(content):
             advice = tool.advice
             if tool.format:
@@ -59,7 +80,7 @@ def _list_with(*keys: str) -> Callable[[Any], bool]:
 def _is_via(content) -> bool:
     if not isinstance(content, dict):
         return False
-    if "_via_img_metadata" in content:
+    if "_via_img_metadata" in content or {"file", "view", "metadata"} <= content.keys():  # VIA 2 and 3
         return True
     values = list(content.values())[:3]
     return bool(values) and all(isinstance(v, dict) and "regions" in v and "filename" in v for v in values)
@@ -90,7 +111,66 @@ def _is_panoptic(content) -> bool:
     return _has("annotations")(content) and _list_with("segments_info")(content["annotations"])
 
 
+def without_objects(content: Any) -> bool:
+    """Whether a json is of COCO's form, and is about captions or keypoints alone, without boxes and masks."""
+    return _of_kind("caption")(content) or _of_kind("keypoints")(content)
+
+
+def _of_kind(key: str) -> Callable[[Any], bool]:
+    def matches(content):
+        entries = content["annotations"] if _has("images", "annotations")(content) else None
+        # An entry that is empty may not have been read; see `quick_content`.
+        return (
+            isinstance(entries, list)
+            and all(isinstance(entry, dict) and entry and not entry.keys() & _PLACES for entry in entries)
+            and any(key in entry for entry in entries)
+        )
+
+    return matches
+
+
+def _is_data_yaml(content) -> bool:
+    keys = set(content) if isinstance(content, dict) else set()
+    if isinstance(content, str):
+        keys = {line.partition(":")[0] for line in content.splitlines() if ":" in line and line[:1].isalpha()}
+    return {"train", "val"} <= keys or ("names" in keys and bool(keys & {"train", "val", "nc", "path"}))
+
+
+def _is_empty(content) -> bool:
+    return isinstance(content, str) and not content.strip("\ufeff \n\r\t\0")
+
+
+def _is_page(content) -> bool:
+    return isinstance(content, str) and _starts("<!doctype", "<html", "<head")(content[:100].lower())
+
+
+def _is_archive(content) -> bool:
+    return isinstance(content, str) and (
+        content.startswith(("PK\3\4", "\x1f\x8b", "BZh", "7z\xbc\xaf", "\xfd7zXZ", "Rar!"))
+        or content[257:262] == "ustar"
+    )
+
+
 _EXPORT = "export COCO instances from the tool"
+_INSTANCES = (
+    "give the json of the same images that has them, which COCO calls instances (instances_val2017.json)"
+)
+
+FILES = (
+    Tool("is empty", "", "export the annotations again, or restore the file", _is_empty),
+    Tool(
+        "is a Git LFS pointer and not the file itself", "", "fetch that with git lfs pull",
+        _starts("version https://git-lfs"),
+    ),
+    Tool(
+        "is a web page and no file of annotations", "", "download the file itself", _is_page,
+    ),
+    Tool("is an archive (zip, gzip, tar or another)", "", "unpack it, and give the file in it", _is_archive),
+    Tool(
+        "is a picture and no file of annotations", "", "give the annotations of the pictures",
+        _starts("\x89PNG", "\xff\xd8\xff", "GIF8", "II*\0", "MM\0*"),
+    ),
+)  # fmt: skip
 
 TOOLS = (
     Tool("has 'shapes', as labelme's files have", "labelme", "", _has("shapes")),
@@ -98,6 +178,8 @@ TOOLS = (
     Tool(
         "is COCO's panoptic json, whose masks are pictures", "panoptic", "", _is_panoptic,
     ),
+    Tool("is COCO's json of captions, without boxes and masks", "", _INSTANCES, _of_kind("caption")),
+    Tool("is a json of keypoints alone, without boxes and masks", "", _INSTANCES, _of_kind("keypoints")),
     Tool(
         "is a list of results (image_id, category_id, score)", "",
         "give the annotations that they were made for",
@@ -119,8 +201,18 @@ TOOLS = (
     Tool("has 'frames', as BDD's and Scalabel's files have", "", _EXPORT, _has("frames")),
     Tool("is an xml file of CVAT", "cvat", "", _is_cvat),
     Tool("is an xml file, as Pascal VOC has one for each image", "voc", "", _starts("<annotation>", "<?xml")),
+    Tool(
+        "is VGG Image Annotator's csv", "", "export the annotations as json, and import it by --format=via",
+        _starts("filename,file_size,", "#filename,file_size,"),
+    ),
     Tool("is a csv of run lengths, as Kaggle has them", "rle-csv", "", _is_rle_csv),
     Tool("is a file of NumPy, as Cellpose's _seg.npy are", "cellpose", "", _starts(NPY)),
+    Tool(
+        "is the description of a YOLO data set", "",
+        "give its folder: python -m jaxmaskrcnn import FOLDER --format=yolo-seg (--format=yolo where the "
+        "labels are boxes)",
+        _is_data_yaml,
+    ),
     Tool("holds lines of five numbers, as YOLO's boxes are", "yolo", "", _is_yolo_boxes),
     Tool("holds lines of numbers, as YOLO's labels are", "yolo-seg", "", _is_yolo),
 )  # fmt: skip

@@ -7,7 +7,7 @@ the place that it comes from. Problems are collected, so that the user sees all 
 import collections
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,30 +19,6 @@ from jaxmaskrcnn.data.images import check_header, decode_image, upright_size
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.texts import is_text, printable
-
-
-class Options(NamedTuple):
-    """Options that a user can give for a source; each format reads some of them.
-
-    Attributes:
-        names: Class names in the order of their ids; None takes those that occur, sorted.
-        class_name: The class of every object.
-        class_attribute: Region attribute that holds the class.
-        split: Name of a list of images, or of one of the parts that the source is divided into.
-        ids: How the values of instance pictures hold the class.
-        crowd: What annotations marked as crowd are: one of `CROWD`; None is "ignore".
-        rename: New names of classes by their old ones.
-        boxes_only: Whether objects need no masks.
-    """
-
-    names: Sequence[str] | None = None
-    class_name: str | None = None
-    class_attribute: str | None = None
-    split: str | None = None
-    ids: str | None = None
-    crowd: str | None = None
-    rename: Mapping[str, str] | None = None
-    boxes_only: bool = False
 
 
 class _Entry(NamedTuple):
@@ -65,6 +41,7 @@ class Builder:
         splits: The part of the data set that an image belongs to, by file name, where the source says so.
         pictures: Files to be written beside the json: images that the source holds inside of it.
         masks: Whether every object needs a mask.
+        leftovers: Files of macOS and Jupyter that were found among the source's, and passed over.
     """
 
     def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
@@ -77,6 +54,7 @@ class Builder:
         self.splits: dict[str, str] = {}
         self.pictures: dict[Path, bytes] = {}
         self.masks = True
+        self.leftovers: dict[Path, None] = {}
         self._tally: dict[str, list] = {}
         self._images: dict[str, tuple[AnnotatedImage, list[_Entry]]] = {}
         self._from: dict[str, str] = {}
@@ -119,6 +97,9 @@ class Builder:
         image = AnnotatedImage(0, name, *size, [])
         if split is not None:
             self.splits[name] = split
+        if path in self.folder.elsewhere:
+            found = f"{self.folder.elsewhere[path]} is {name}"
+            self.tally("image names are no path to the file, which is found by their last parts", found)
         self._from[name] = place
         self._images[name] = image, []
         return self._images[name]
@@ -207,8 +188,23 @@ class Builder:
 
     def all_notes(self) -> list[str]:
         """The notes, and a sentence for each thing that was counted."""
-        tallied = [f"{n} {what} (first: {place})" for what, (n, place) in self._tally.items()]
-        return [printable(note) for note in self.notes + tallied]
+        return [printable(note) for note in self.notes] + [sentence for _, sentence in self._tallied()]
+
+    def counted(self) -> list[tuple[int, str]]:
+        """Sentences about shapes without an area and about all that was counted, with their numbers."""
+        counts = (count for count, _ in self.left_out.values())
+        return [*zip(counts, self.without_area(), strict=True), *self._tallied()]
+
+    def without_area(self) -> list[str]:
+        """A sentence about each type of shapes that were left out because they have no area."""
+        return [f"{n} of {kind}, which has no area (first: {at})" for kind, (n, at) in self.left_out.items()]
+
+    def _tallied(self) -> list[tuple[int, str]]:
+        found = {what: (n, place) for what, (n, place) in self._tally.items()}
+        if self.leftovers:
+            first = printable(str(next(iter(self.leftovers))))
+            found["files that macOS or Jupyter left behind are passed over"] = len(self.leftovers), first
+        return [(n, f"{n} {what} (first: {place})") for what, (n, place) in found.items()]
 
     def picture(self, name: str, data: bytes, place: str) -> tuple[Path, tuple[int, int]]:
         """Notes an image that the source holds inside of it; it is written together with the json.

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.data.images import SUFFIXES
-from jaxmaskrcnn.data.importers.builder import Builder, Options
-from jaxmaskrcnn.data.importers.files import folder_of
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import folder_of, label_files
 from jaxmaskrcnn.data.importers.numbered import encode_values
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.pickles.object_files import read_object_file
 
@@ -33,7 +34,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         builder: Collects the images and objects.
         options: ``class_name`` is the class of all objects, "cell" if it is not given.
     """
-    paths = sorted(source.rglob(f"*{_ENDING}")) if source.is_dir() else [source]
+    paths = label_files(source, f"**/*{_ENDING}", builder) if source.is_dir() else [source]
     if not paths:
         raise UserError(f"{source} holds no files *{_ENDING}; give the folder that does.")
     others = ("_cp_masks", "_masks", "_cp_outlines", "_outlines", "_flows", "_cp_flows", "_dP", "_cp_output")

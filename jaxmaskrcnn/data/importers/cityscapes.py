@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxmaskrcnn.data.importers.builder import Builder, Options
-from jaxmaskrcnn.data.importers.files import folder_of, read_indices, read_object
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import folder_of, label_files, read_indices, read_object
 from jaxmaskrcnn.data.importers.instance_ids import CITYSCAPES, Coding, add_coded
 from jaxmaskrcnn.data.importers.numbered import encode_values
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import polygon, stated_size
 from jaxmaskrcnn.data.importers.shapes import encode
 from jaxmaskrcnn.errors import UserError
@@ -55,7 +56,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     """
     names = list(options.names) if options.names is not None else list(CITYSCAPES.values())
     builder.names = names
-    builder.not_images.update(path for path in _all(source, ".png") if _stem(path) is not None)
+    builder.not_images.update(path for path in _all(source, ".png", builder) if _stem(path) is not None)
     files = _files(source, builder)
     parts = {path: _part(path) for path in files}
     if options.split is not None:
@@ -73,8 +74,10 @@ def read(source: Path, builder: Builder, options: Options) -> None:
                 _read_polygons(path, parts[path], names, builder)
 
 
-def _all(source: Path, suffix: str) -> list[Path]:
-    return sorted(source.rglob(f"*{suffix}")) if source.is_dir() else [source] * (source.suffix == suffix)
+def _all(source: Path, suffix: str, builder: Builder) -> list[Path]:
+    if not source.is_dir():
+        return [source] * (source.suffix == suffix)
+    return label_files(source, f"**/*{suffix}", builder)
 
 
 def _stem(path: Path) -> str | None:
@@ -92,8 +95,8 @@ def _part(path: Path) -> str | None:
 
 def _files(source: Path, builder: Builder) -> list[Path]:
     """The json of each image, or else its picture of ids. Fine annotations go before coarse ones."""
-    paths = [p for p in _all(source, ".png") if p.name.endswith(_IDS)]
-    paths += [p for p in _all(source, ".json") if p.name.endswith(_POLYGONS) or source.is_file()]
+    paths = [p for p in _all(source, ".png", builder) if p.name.endswith(_IDS)]
+    paths += [p for p in _all(source, ".json", builder) if p.name.endswith(_POLYGONS) or source.is_file()]
     coarse = [path for path in paths if "_gtCoarse_" in path.name]
     if 0 < len(coarse) < len(paths):
         paths = [path for path in paths if path not in set(coarse)]
@@ -110,7 +113,8 @@ def _image(path: Path, builder: Builder) -> Path:
     name = _stem(path) or path.stem
     folders = [folder for folder in path.parts[-3:-1] if folder not in _KINDS]
     try:
-        return builder.folder.find("/".join([*folders, f"{name}_leftImg8bit.png"]), str(path))
+        own = f"{name}_leftImg8bit.png"
+        return builder.folder.find("/".join([*folders, own]), str(path), named=own)
     except UserError as lost:
         try:
             return builder.folder.find(name, str(path))

@@ -22,8 +22,10 @@ from jaxmaskrcnn.data.coco.load import check_content, decode_json, load_json, pa
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
 from jaxmaskrcnn.data.coco.packing import freed, packed
 from jaxmaskrcnn.data.coco.reading import Reading
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.coco.tools import without_objects
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import json_files
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.split import NAMES, chosen_part, part_of
 from jaxmaskrcnn.errors import UserError
 
@@ -50,7 +52,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     """
     if options.rename and options.class_name:
         raise UserError("--rename has no effect with --class_name, which names all classes; leave one out.")
-    paths = _paths(source)
+    paths = _paths(source, builder)
     parts = _parts(paths, source)
     wanted = chosen_part(options.split, parts.values(), source)
     builder.masks = not options.boxes_only
@@ -83,9 +85,9 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         _add(annotations, path, folder, part, rename, builder)
 
 
-def _paths(source: Path) -> list[Path]:
+def _paths(source: Path, builder: Builder) -> list[Path]:
     """The json, or those of a folder: Roboflow's or COCO's if there are such, or else all."""
-    paths = json_files(source)
+    paths = json_files(source, builder)
     for chosen in (
         [path for path in paths if path.name == _ROBOFLOW],
         [path for path in paths if path.name.startswith("instances")],
@@ -118,7 +120,8 @@ def _content(path: Path, source: Path, builder: Builder) -> dict | None:
         content = parse_json(decode_json(path.read_bytes(), path), path, packed)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+    listed = isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+    if not listed or without_objects(content):
         builder.tally("json files that are not COCO's instances are passed over", str(path))
         return None
     return check_content(content, path)

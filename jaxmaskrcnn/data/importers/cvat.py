@@ -16,10 +16,11 @@ import numpy as np
 
 from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.data.importers import cvat_video
-from jaxmaskrcnn.data.importers.builder import Builder, Options
-from jaxmaskrcnn.data.importers.files import read_xml
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import label_files, read_xml
 from jaxmaskrcnn.data.importers.groups import Shape, add_grouped
 from jaxmaskrcnn.data.importers.image_folder import find_in_part
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, encode, number, rectangle, rotated_rectangle
 from jaxmaskrcnn.data.importers.split import chosen_part, part_of
@@ -78,7 +79,7 @@ def _roots(source: Path, builder: Builder) -> Iterator[tuple[Path, Element]]:
             raise UserError(f"{source} begins with <{root.tag}> and not <annotations>; give an xml of CVAT.")
         yield source, root
         return
-    for path in sorted(source.rglob("*.xml")):
+    for path in label_files(source, "**/*.xml", builder):
         with builder.noting("bad file"):
             root = read_xml(path)
             if root.tag == "annotations":

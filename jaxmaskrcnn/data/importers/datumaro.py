@@ -11,10 +11,11 @@ from typing import Any
 
 from jaxmaskrcnn.data.coco.objects import is_int
 from jaxmaskrcnn.data.coco.values import flag, number
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import json_files, read_object
 from jaxmaskrcnn.data.importers.groups import Shape, add_grouped
 from jaxmaskrcnn.data.importers.image_folder import find_in_part
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import numbers, stated_size
 from jaxmaskrcnn.data.importers.shapes import checked_rle, ellipse, rectangle, rotated_rectangle
 from jaxmaskrcnn.data.importers.split import chosen_part, part_of
@@ -45,7 +46,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
             reads one subset alone.
     """
     contents, labels = {}, {}
-    for path in json_files(source / "annotations" if (source / "annotations").is_dir() else source):
+    for path in json_files(source / "annotations" if (source / "annotations").is_dir() else source, builder):
         with builder.noting("bad file") if source.is_dir() else contextlib.nullcontext():
             content = read_object(path)
             if isinstance(content.get("items"), list) and isinstance(content.get("categories"), dict):

@@ -3,13 +3,21 @@
 import codecs
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.data.coco.file_names import is_leftover
+from jaxmaskrcnn.data.coco.tools import other_file
 from jaxmaskrcnn.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxmaskrcnn.data.importers.builder import Builder
+
+
+_BEGINNING = 4000  # characters of a file by which its kind is told
 
 
 def folder_of(source: Path) -> Path:
@@ -17,13 +25,34 @@ def folder_of(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def json_files(source: Path) -> list[Path]:
+def label_files(folder: Path, pattern: str, builder: "Builder | None" = None) -> list[Path]:
+    """The files of a folder that fit a pattern, sorted, without what macOS and Jupyter left behind.
+
+    Args:
+        folder: The folder.
+        pattern: As `pathlib.Path.glob` takes it.
+        builder: Counts what is passed over.
+    """
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        if not is_leftover(path.relative_to(folder).parts):
+            found.append(path)
+        elif builder is not None:
+            builder.leftovers.setdefault(path)
+    return found
+
+
+def json_files(source: Path, builder: "Builder | None" = None) -> list[Path]:
     """The json file itself, or all json files of a folder and its subfolders.
+
+    Args:
+        source: The file or folder.
+        builder: Counts the files that are passed over.
 
     Raises:
         UserError: There is none.
     """
-    found = sorted(source.rglob("*.json")) if source.is_dir() else [source]
+    found = label_files(source, "**/*.json", builder) if source.is_dir() else [source]
     if not found:
         raise UserError(f"{source} holds no json files; give the folder that does.")
     return found
@@ -43,7 +72,8 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text; save it as such.") from error
+        kind = other_file(data[:_BEGINNING].decode("latin1"))
+        raise UserError(f"{path} {kind or 'is not UTF-8 text; save it as such'}.") from error
 
 
 def read_json(path: Path) -> Any:
@@ -52,9 +82,13 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: The file cannot be read or is not json.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
+        kind = other_file(text[:_BEGINNING])
+        if kind:
+            raise UserError(f"{path} {kind}.") from error
         found = "too many levels" if isinstance(error, RecursionError) else error
         raise UserError(f"{path} is not valid json ({found}); export the annotations again.") from error
 
@@ -72,8 +106,15 @@ def read_xml(path: Path) -> ElementTree.Element:
             if not isinstance(error.__cause__, UnicodeDecodeError):
                 raise
             return ElementTree.fromstring(path.read_bytes())  # in the encoding that it declares
+        if kind := other_file(text[:_BEGINNING]):
+            raise UserError(f"{path} {kind}.")
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
+        if isinstance(error, UserError):
+            raise
+        kind = other_file(path.read_bytes()[:_BEGINNING].decode("latin1"))
+        if kind:
+            raise UserError(f"{path} {kind}.") from error
         raise UserError(f"{path} is not valid xml ({error}); export it again.") from error
 
 

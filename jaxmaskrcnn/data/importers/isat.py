@@ -8,8 +8,9 @@ from typing import Any
 
 from jaxmaskrcnn.data.coco.values import flag
 from jaxmaskrcnn.data.images import SUFFIXES
-from jaxmaskrcnn.data.importers.builder import Builder, Options
-from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import folder_of, json_files, label_files, read_object
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import polygon, stated_size
 from jaxmaskrcnn.data.importers.shapes import number
 from jaxmaskrcnn.errors import UserError
@@ -22,7 +23,7 @@ def images(source: Path) -> Path:
     """The image folder if none is given: that of the json files, or else ``images`` beside it."""
     folder = folder_of(source)
     beside = folder.absolute().parent / "images"
-    among = any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    among = any(path.suffix.lower() in SUFFIXES for path in label_files(folder, "*"))
     return beside if beside.is_dir() and not among else folder
 
 
@@ -37,7 +38,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         options: Unused; every importer takes it.
     """
     del options
-    for path in json_files(source):
+    for path in json_files(source, builder):
         with builder.noting("bad file"):
             content = read_object(path)
             if {"images", "annotations"} <= content.keys() and not source.is_file():

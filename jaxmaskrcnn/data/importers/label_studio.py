@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.data.importers.brush_rle import decode_brush
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_json
+from jaxmaskrcnn.data.importers.label_studio_bitmask import KEYS, decode_bitmask
 from jaxmaskrcnn.data.importers.label_studio_paths import find_image, image_name
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import check_near, polygon, stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, encode, number
 from jaxmaskrcnn.errors import UserError
@@ -40,7 +42,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         builder: Collects the images and objects.
         options: ``class_name`` is the class of all objects; without it, each has that of its labels.
     """
-    for path in json_files(source):
+    for path in json_files(source, builder):
         with builder.noting("bad file"):
             seen: set[Any] = set()
             for place, task in _tasks(read_json(path), path, alone=source.is_file()):
@@ -88,7 +90,11 @@ def _read_task(
     for where, value, _ in regions:
         with builder.noting("bad region"):
             size = (image[0].height, image[0].width)
-            builder.add(image, class_name or _class(value, where), _segmentation(value, where, size), where)
+            if any(key in value for key in KEYS):
+                segmentation = encode(decode_bitmask(value, size, where, path, builder))
+            else:
+                segmentation = _segmentation(value, where, size)
+            builder.add(image, class_name or _class(value, where), segmentation, where)
 
 
 def _results(task: dict, place: str, builder: Builder) -> list | None:

@@ -20,7 +20,7 @@ def image_name(data: dict, place: str) -> str:
     Raises:
         UserError: There is none, or more than one.
     """
-    texts = {key: _path(value) for key, value in data.items() if isinstance(value, str)}
+    texts = {key: task_path(value) for key, value in data.items() if isinstance(value, str)}
     named = [key for key, text in texts.items() if text.lower().endswith(tuple(SUFFIXES))]
     likely = [key for key in _IMAGE_KEYS if texts.get(key)]
     if len(named) == 1:
@@ -35,7 +35,7 @@ def image_name(data: dict, place: str) -> str:
     raise UserError(f"{place} names no image; give tasks with the path of an image.")
 
 
-def _path(text: str) -> str:
+def task_path(text: str) -> str:
     """The path of a file that an address names: of an upload, of local storage, or of a cloud's."""
     scheme, cloud, rest = text.partition("://")
     if cloud and scheme.lower() not in ("http", "https"):
@@ -51,7 +51,7 @@ def _path(text: str) -> str:
         return query["d"][0]
     if query.get("fileuri"):  # /tasks/1/presign/?fileuri=..., in base64
         try:
-            return _path(base64.b64decode(query["fileuri"][0], validate=True).decode())
+            return task_path(base64.b64decode(query["fileuri"][0], validate=True).decode())
         except (binascii.Error, UnicodeDecodeError):
             return text
     return unquote(parts.path)

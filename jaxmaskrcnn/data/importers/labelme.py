@@ -1,6 +1,8 @@
 """labelme: one json per image, with ``shapes`` in pixels.
 
-Format: https://github.com/wkentaro/labelme (``label_file.py``, ``utils/shape.py``).
+Format: https://github.com/wkentaro/labelme (``_label_file.py``, ``_utils/image.py``, ``_utils/shape.py``). It
+turns a file upright by its EXIF orientation before anything is drawn on it, and puts the turned picture into
+``imageData``. A picture that is there already is shown as it is stored.
 """
 
 import base64
@@ -15,8 +17,10 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.data.images import SUFFIXES
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.options import Options
+from jaxmaskrcnn.data.importers.orientation import as_drawn, is_turned
 from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle, unite
 from jaxmaskrcnn.errors import UserError
@@ -62,7 +66,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         options: Unused; every importer takes it.
     """
     del options
-    for path in json_files(source):
+    for path in json_files(source, builder):
         with builder.noting("bad file"):
             _read_file(path, builder, alone=source.is_file())
 
@@ -104,20 +108,27 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
 def _image(content: dict, name: str, path: Path, size: tuple[int, int] | None, builder: Builder):
     """The arguments of `Builder.image`: the file that is named, or else the picture inside of the json."""
     data = content.get("imageData")
+    lost = None
     try:
         file = builder.folder.find(name, str(path), near=path.parent)
         # A file that is only found elsewhere can be another picture than the one inside.
         if file.suffix.lower() in SUFFIXES and (not data or _is_named(file, name, path, builder)):
-            return file, str(path), size
-        lost = UserError(f"{path} has the imagePath {name!r}, which is no image; give the image's name.")
+            if not data or not is_turned(file, size) or not is_turned(_decoded(data, path)):
+                return file, str(path), size
+            # Readers turn the file, and labelme showed what is inside as it is stored.
+            builder.not_images.add(file)
+            builder.tally(
+                "pictures inside of json files are taken for the files, which viewers turn", str(path)
+            )
+        else:
+            lost = UserError(f"{path} has the imagePath {name!r}, which is no image; give the image's name.")
     except UserError as error:
         lost = error
     if not isinstance(data, str) or not data:
+        assert lost is not None
         raise lost
-    try:
-        encoded = base64.b64decode(data, validate=True)
-    except ValueError as error:
-        raise UserError(f"{path} has an 'imageData' that is not base64; save it again in labelme.") from error
+    # labelme draws on the stored pixels of a picture inside, whatever its EXIF orientation says.
+    encoded = as_drawn(_decoded(data, path), size)
     stem = path.stem
     if path.is_relative_to(builder.folder.root):
         stem = path.relative_to(builder.folder.root).with_suffix("").as_posix()
@@ -128,6 +139,13 @@ def _image(content: dict, name: str, path: Path, size: tuple[int, int] | None, b
             f"{size[1]} x {size[0]}; correct imageWidth and imageHeight."
         )
     return file, str(path), found
+
+
+def _decoded(data: Any, path: Path) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} has an 'imageData' that is not base64; save it again in labelme.") from error
 
 
 def _is_named(file: Path, name: str, path: Path, builder: Builder) -> bool:

@@ -4,16 +4,16 @@ The second is the layout of the Data Science Bowl 2018: ``ID/images/ID.png`` and
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from jaxmaskrcnn.data.images import SUFFIXES
-from jaxmaskrcnn.data.importers.builder import Builder, Options
-from jaxmaskrcnn.data.importers.files import read_indices
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import label_files, read_indices
 from jaxmaskrcnn.data.importers.instance_ids import add_coded, coding
 from jaxmaskrcnn.data.importers.numbered import encode_values
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.shapes import encode
 from jaxmaskrcnn.errors import UserError
 
@@ -37,11 +37,11 @@ _MANY = 20  # with more classes than this, names that mostly differ are taken fo
 
 def images(source: Path) -> Path:
     """The image folder if none is given: one named so beside that of the masks, or else that of the masks."""
-    if not source.is_dir() or any(list(_pictures(p)) for p in source.glob("*/images")):
+    if not source.is_dir() or any(map(_pictures, label_files(source, "*/images"))):
         return source
     beside = [source.parent / name for name in _IMAGE_FOLDERS if (source.parent / name).is_dir()]
     beside = [folder for folder in beside if folder.absolute() != source.absolute()]
-    pictures = [path for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES]
+    pictures = [path for path in label_files(source, "*") if path.suffix.lower() in SUFFIXES]
     among = len(_masks(pictures)) < len(pictures)  # the images lie among the masks
     return beside[0] if beside and not among else source
 
@@ -58,9 +58,10 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the one that holds the masks.")
-    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and any(_pictures(path))]
-    whole = _masks(list(_pictures(source)))
-    nested = [path for path in sorted(source.iterdir()) if (path / "masks").is_dir()]
+    inside = label_files(source, "*", builder)
+    folders = [path for path in inside if path.is_dir() and any(_pictures(path))]
+    whole = _masks(_pictures(source))
+    nested = [path for path in inside if (path / "masks").is_dir()]
     if nested:
         _read_folders(((path, path / "masks") for path in nested), builder, options)
     elif whole:
@@ -74,8 +75,9 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         )
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    return (p for p in sorted(folder.iterdir()) if p.suffix.lower() in _SUFFIXES and p.is_file())
+def _pictures(folder: Path, builder: Builder | None = None) -> list[Path]:
+    paths = label_files(folder, "*", builder) if folder.is_dir() else []
+    return [p for p in paths if p.suffix.lower() in _SUFFIXES and p.is_file()]
 
 
 def _masks(pictures: list[Path]) -> list[Path]:
@@ -129,7 +131,7 @@ def _read_folders(pairs, builder: Builder, options: Options) -> None:
     names: list[str] = []
     for folder, masks in pairs:
         with builder.noting("bad mask"):
-            paths, image = list(_pictures(masks)), None
+            paths, image = _pictures(masks, builder), None
             file = _image(folder.name, masks, builder, near=folder / "images")
             builder.not_images.update(paths)
             if not paths:
@@ -159,7 +161,7 @@ def _read_folders(pairs, builder: Builder, options: Options) -> None:
 def _image(stem: str, path: Path, builder: Builder, near: Path | None = None) -> Path:
     """The image with the name of a mask, with or without an ending such as ``_mask``."""
     if near is not None and near.is_dir():
-        found = list(_pictures(near)) + sorted(near.glob("*.jp*g"))
+        found = _pictures(near) + label_files(near, "*.jp*g")
         if len(found) == 1 and found[0].is_relative_to(builder.folder.root):
             return found[0]
     for ending in _ENDINGS:

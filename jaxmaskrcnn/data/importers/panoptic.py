@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.data.coco.values import flag, whole_number
-from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
-from jaxmaskrcnn.data.importers.files import read_object
+from jaxmaskrcnn.data.importers.builder import Builder, check_distinct
+from jaxmaskrcnn.data.importers.files import label_files, read_object
 from jaxmaskrcnn.data.importers.numbered import encode_values
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.errors import UserError
 
@@ -52,7 +53,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     folder = source.with_suffix("")
     if not folder.is_dir():
         raise UserError(f"{source} needs the folder of its pictures, {folder}; put it there.")
-    pictures = {path.absolute() for path in folder.glob("*.png")}
+    pictures = {path.absolute() for path in label_files(folder, "*.png")}
     builder.not_images.update(pictures)
     by_id = {str(entry.get("id")): entry for entry in listed}
     for i, entry in enumerate(annotations):

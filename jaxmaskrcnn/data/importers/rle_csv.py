@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, read_text
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.rle import uncompressed_to_counts
 from jaxmaskrcnn.errors import UserError
 

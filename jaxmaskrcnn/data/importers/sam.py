@@ -5,8 +5,9 @@ Format: https://github.com/facebookresearch/segment-anything#dataset
 
 from pathlib import Path
 
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.errors import UserError
 
@@ -27,7 +28,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         builder: Collects the images and objects.
         options: ``class_name`` is the class of all objects, "object" if it is not given.
     """
-    for path in json_files(source):
+    for path in json_files(source, builder):
         with builder.noting("bad file"):
             content = read_object(path)
             if {"images", "annotations"} <= content.keys() and not source.is_file():

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.data.coco.objects import is_int
-from jaxmaskrcnn.data.importers.builder import Builder, Options
-from jaxmaskrcnn.data.importers.files import read_object
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import label_files, read_object
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.points import flat_points, stated_size
 from jaxmaskrcnn.data.importers.shapes import encode, rectangle, with_holes
 from jaxmaskrcnn.data.importers.split import NAMES, chosen_part
@@ -46,18 +47,19 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the project's, which holds meta.json.")
-    folders = sorted(path for path in source.rglob("ann") if path.is_dir())
-    files = {folder: sorted(folder.glob("*.json")) for folder in folders}
-    if not any(files.values()):
+    files: dict[Path, list[Path]] = {}
+    for path in label_files(source, "**/ann/*.json", builder):
+        files.setdefault(path.parent, []).append(path)
+    if not files:
         raise UserError(f"{source} holds no folder 'ann' with json files; give the folder of the project.")
     kinds = _classes(source)
     if options.class_name is not None:
         builder.names = None
     elif options.names is None:
         builder.names = list(kinds) or None
-    parts = {folder: NAMES.get(folder.parent.name.lower()) for folder in folders}
+    parts = {folder: NAMES.get(folder.parent.name.lower()) for folder in files}
     if None in parts.values():
-        parts = dict.fromkeys(folders)
+        parts = dict.fromkeys(files)
     wanted = chosen_part(options.split, parts.values(), source)
     for folder, paths in files.items():
         if wanted is None or parts[folder] == wanted:
@@ -92,7 +94,9 @@ def _read_file(
     name = (near / path.stem).relative_to(source).as_posix()
     if (near / path.stem).is_file():
         name = path.stem
-    image = builder.image(builder.folder.find(name, str(path), near), str(path), stated, part)
+    image = builder.image(
+        builder.folder.find(name, str(path), near, named=path.stem), str(path), stated, part
+    )
     for i, item in enumerate(objects):
         title = item.get("classTitle") if isinstance(item, dict) else None
         place = f"{path}: object {i} ({title!r})"

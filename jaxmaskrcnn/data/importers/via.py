@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxmaskrcnn.data.importers import via_three
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, read_object
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle
 from jaxmaskrcnn.errors import UserError
 

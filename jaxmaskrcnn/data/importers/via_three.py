@@ -6,7 +6,8 @@ Format: https://gitlab.com/vgg/via/-/blob/master/via-3.x.y/CodeDoc.md
 from pathlib import Path
 from typing import Any
 
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle
 from jaxmaskrcnn.errors import UserError
 

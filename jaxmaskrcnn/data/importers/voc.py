@@ -1,21 +1,22 @@
 """Pascal VOC: masks as palette images with one value per object, and boxes in xml.
 
 Format: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, sections 2.5
-and 2.6; CVAT's "segmentation mask" with its ``labelmap.txt`` is a variant of it.
+and 2.6; CVAT's "segmentation mask" with its ``labelmap.txt`` is a variant of it. Boxes are in ``voc_boxes``.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
-from jaxmaskrcnn.data.importers.files import read_indices, read_text, read_xml
+from jaxmaskrcnn.data.importers.builder import Builder, check_distinct
+from jaxmaskrcnn.data.importers.files import label_files, read_indices, read_text, read_xml
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.shapes import encode
+from jaxmaskrcnn.data.importers.voc_boxes import Box, boxes_of, read_boxes, xml_files
 from jaxmaskrcnn.errors import UserError
 
-OPTIONS = frozenset({"names", "split"})
+OPTIONS = frozenset({"names", "split", "boxes_only"})
 NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -24,14 +25,13 @@ VOID = 255  # borders and unlabelled areas
 _BACKGROUND = ("__ignore__", "_background_", "background")
 
 
-class _Box(NamedTuple):
-    name: str
-    corners: tuple[float, float, float, float]  # XYXY, continuous
-
-
 def images(source: Path) -> Path:
-    """The image folder if none is given."""
-    return source / "JPEGImages"
+    """The image folder if none is given: one called as VOC's, or else that of the xml files."""
+    if (source / "SegmentationObject").is_dir():
+        return source / "JPEGImages"  # nowhere else, because masks are pictures too
+    above = source.parent if source.name == "Annotations" else source
+    there = (above / name for name in ("JPEGImages", "images"))
+    return next((folder for folder in there if folder.is_dir()), source)
 
 
 def read(source: Path, builder: Builder, options: Options) -> None:
@@ -45,14 +45,25 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         source: Folder with ``SegmentationObject`` and ``SegmentationClass`` or ``Annotations``.
         builder: Collects the images and objects.
         options: ``names`` are those of the class values from 1 on; ``split`` names a list of
-            ``ImageSets/Segmentation``.
+            ``ImageSets/Segmentation``. ``boxes_only`` reads the boxes of the xml files and no masks.
     """
     folder = source / "SegmentationObject"
+    if options.boxes_only:
+        builder.masks = False
+        builder.names, _ = _names(source, options)
+        read_boxes(source, builder, options.split)
+        return
     if not folder.is_dir():
+        count = len(xml_files(source))
+        if count:
+            raise UserError(
+                f"{source} has boxes alone ({count} xml files and no folder SegmentationObject), and masks "
+                "cannot be made of them; import the boxes for a Faster R-CNN with --boxes_only."
+            )
         raise UserError(f"{source} has no folder SegmentationObject; give the one of VOC's layout that has.")
     names, colours = _names(source, options)
     builder.names = names
-    for stem in _stems(source, folder, options.split):
+    for stem in _stems(source, folder, options.split, builder):
         with builder.noting("bad file"):
             path = folder / f"{stem}.png"
             objects = _values(path)
@@ -76,9 +87,9 @@ def read(source: Path, builder: Builder, options: Options) -> None:
                     builder.add(image, name, encode(mask), where, box=box.corners if fits else None)
 
 
-def _stems(source: Path, folder: Path, split: str | None) -> list[str]:
+def _stems(source: Path, folder: Path, split: str | None, builder: Builder) -> list[str]:
     if split is None:
-        stems = sorted(path.stem for path in folder.glob("*.png"))
+        stems = [path.stem for path in label_files(folder, "*.png", builder)]
         if not stems:
             raise UserError(f"{folder} holds no PNG files; give a folder of VOC's layout that does.")
         return stems
@@ -88,7 +99,7 @@ def _stems(source: Path, folder: Path, split: str | None) -> list[str]:
 def _list(source: Path, split: str) -> Path:
     path = source / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        there = ", ".join(p.stem for p in label_files(path.parent, "*.txt")) or "none"
         raise UserError(f"{path} does not exist; --split is one of the lists there are ({there}).")
     return path
 
@@ -172,25 +183,12 @@ def _class(values: np.ndarray, names: list[str], place: str) -> str:
     return names[value - 1]
 
 
-def _boxes(path: Path) -> list[_Box]:
+def _boxes(path: Path) -> list[Box]:
     """The xml's objects, in their order; none where there is no xml."""
-    if not path.is_file():
-        return []
-    boxes = []
-    for i, item in enumerate(read_xml(path).iter("object")):
-        texts = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-        try:
-            x0, y0, x1, y1 = (float(text) for text in texts)
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{path}: object {i + 1} has the bndbox {texts}; give xmin, ymin, xmax and ymax."
-            ) from None
-        # Counted from 1, and the last pixel belongs to the box.
-        boxes.append(_Box((item.findtext("name") or "").strip(), (x0 - 1, y0 - 1, x1, y1)))
-    return boxes
+    return boxes_of(read_xml(path), path) if path.is_file() else []
 
 
-def _fits(box: _Box, mask: np.ndarray) -> bool:
+def _fits(box: Box, mask: np.ndarray) -> bool:
     """Whether the box and that of the mask overlap with an IoU above 0.5."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     inner = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)

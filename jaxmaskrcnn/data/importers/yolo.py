@@ -8,7 +8,8 @@ Format: https://docs.ultralytics.com/datasets/detect/
 from pathlib import Path
 
 from jaxmaskrcnn.data.importers import yolo_seg
-from jaxmaskrcnn.data.importers.builder import Builder, Options
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.errors import UserError
 
 OPTIONS = yolo_seg.OPTIONS

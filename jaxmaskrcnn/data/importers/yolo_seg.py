@@ -1,28 +1,27 @@
 """YOLO segmentation: a txt per image, a line per object: class, then x and y as shares of the image.
 
-Format: https://docs.ultralytics.com/datasets/segment/
+Format: https://docs.ultralytics.com/datasets/segment/. What the data set says about itself is read in
+``yolo_description``, and its parts in ``yolo_parts``.
 """
 
-import fnmatch
-import re
-import unicodedata
+import os
 from collections.abc import Callable
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-import yaml
-
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
-from jaxmaskrcnn.data.importers.builder import Builder, Options, check_distinct
-from jaxmaskrcnn.data.importers.files import read_text
+from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.files import label_files, read_text
+from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.split import NAMES
+from jaxmaskrcnn.data.importers.yolo_description import Description, describe
+from jaxmaskrcnn.data.importers.yolo_parts import key_of, lists_of, parts_of
 from jaxmaskrcnn.errors import UserError
 
 # Takes a line's words and place, the image, the names of the classes, and the builder.
 AddLine = Callable[[list[str], str, Any, list[str], Builder], None]
 
 OPTIONS = frozenset({"names", "split"})
-_DESCRIPTIONS = ("data.yaml", "dataset.yaml", "data.yml")
 _BEYOND = 0.01  # share of the image's side by which a point may lie outside it
 _NOT_LABELS = ("classes.txt", "readme.txt", "requirements.txt")
 
@@ -38,7 +37,7 @@ def images(source: Path) -> Path:
     if "labels" in parts:
         last = len(parts) - 1 - parts[::-1].index("labels")
         return Path(*parts[:last], "images", *parts[last + 1 :])
-    if (source / "images").is_dir() and not any(source.glob("*/images")):
+    if (source / "images").is_dir() and not label_files(source, "*/images"):
         return source / "images"
     return source
 
@@ -70,20 +69,23 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the one that holds the label files.")
-    found = _description(source)
-    names = list(options.names) if options.names is not None else _names(found, source)
+    description = describe(source)
+    names = list(options.names) if options.names is not None else description.names(source)
     builder.names = names
-    labels = _labels(source)
+    labels = _labels(source, description, builder)
     pictures: dict[str, str] = {}
     for name in builder.folder.names():
-        other = pictures.setdefault(_key(Path(name)), name)
+        other = pictures.setdefault(key_of(Path(name)), name)
         if other != name:
             builder.problems.add(
                 "same labels", f"{other} and {name} would have the same labels; keep one of the images"
             )
-    parts = _parts(found, [*labels, *pictures], builder)
-    if options.split is not None:
-        wanted = NAMES.get(options.split, options.split)
+    if description.path and description.path.suffix == ".data" and not labels.keys() & pictures.keys():
+        # Exported without its images, which have no folders obj_train_data.
+        labels = {key.partition("/")[2] or key: path for key, path in labels.items()}
+    wanted = None if options.split is None else NAMES.get(options.split, options.split)
+    parts = parts_of(description, source, [*labels, *pictures], wanted, builder)
+    if wanted is not None:
         if wanted not in parts.values():
             there = ", ".join(dict.fromkeys(parts.values())) or "none"
             raise UserError(
@@ -91,6 +93,8 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
             )
         parts = {key: part for key, part in parts.items() if part == wanted}
     if parts:
+        for path in () if wanted else [path for key, path in labels.items() if key not in parts]:
+            builder.tally("label files are of no part of the data set and are left out", str(path))
         labels = {key: path for key, path in labels.items() if key in parts}
         pictures = {key: name for key, name in pictures.items() if key in parts}
     lines: dict[str, list[str]] = {}
@@ -105,6 +109,12 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
             "cannot be made of them; export the labels for segmentation, or import the boxes for a Faster "
             "R-CNN with --format=yolo."
         )
+    pose = 5 + description.keypoints if description.keypoints else None
+    if masks and pose in counts:
+        raise UserError(
+            f"{source} has boxes with keypoints ({description.path} has a kpt_shape) and no polygons, and "
+            "masks cannot be made of them; import the boxes for a Faster R-CNN with --format=yolo."
+        )
     for key, name in pictures.items():
         path = labels.pop(key, None)
         with builder.noting("bad image"):
@@ -113,89 +123,39 @@ def read_labels(source: Path, builder: Builder, options: Options, add: AddLine, 
                 if line.strip():
                     with builder.noting("bad line"):
                         place = f"{path}: line {number}"
-                        add(line.split(), place, image, names, builder)
+                        words = line.split()
+                        if pose is not None and not masks:
+                            words = _box_of_pose(words, pose, place, builder)
+                        add(words, place, image, names, builder)
     for path in labels.values():
         with builder.noting("missing image"):
             raise UserError(f"{path} has no image of its name in {builder.folder.root}; restore the image.")
 
 
-def _labels(source: Path) -> dict[str, Path]:
+def _labels(source: Path, description: Description, builder: Builder) -> dict[str, Path]:
     """The label files by key."""
-    found = [p for p in sorted(source.rglob("*.txt")) if p.name.lower() not in _NOT_LABELS]
+    others = lists_of(description)
+    found = [
+        path
+        for path in label_files(source, "**/*.txt", builder)
+        if path.name.lower() not in _NOT_LABELS and Path(os.path.abspath(path)) not in others
+    ]
     kept = [p for p in found if "labels" in p.relative_to(source).parent.parts] or found
     if not kept:
         raise UserError(f"{source} holds no label files (.txt); give the folder that does.")
-    return {_key(path.relative_to(source)): path for path in kept}
+    return {key_of(path.relative_to(source)): path for path in kept}
 
 
-def _key(path: Path) -> str:
-    """What the path of an image and that of its labels have in common, with accents in one form."""
-    parts = [unicodedata.normalize("NFC", part) for part in path.with_suffix("").parts]
-    folders = [i for i, part in enumerate(parts[:-1]) if part in ("images", "labels")]
-    if folders:
-        del parts[folders[-1]]
-    return "/".join(parts)
-
-
-def _parts(description: Path | None, keys: list[str], builder: Builder) -> dict[str, str]:
-    """The part of the data set that each key belongs to; none where there are no parts."""
-    content = _yaml(description) if description else {}
-    found: dict[str, str] = {}
-    named, absent = [], []
-    for part in ("train", "val", "test"):
-        value = content.get(part)
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and text.strip():
-                inside = _named(text.strip(), description, content.get("path"), keys)
-                if inside is None:
-                    continue
-                named.append(f"{part} ({text})")
-                absent += [] if inside else [f"{part} ({text})"]
-                found |= dict.fromkeys(inside - found.keys(), part)
-    by_folder = {key: part for key in keys if (part := _part_of_folder(key.split("/")[0])) is not None}
-    if not found and not by_folder and len(named) > 1:
+def _box_of_pose(words: list[str], pose: int, place: str, builder: Builder) -> list[str]:
+    """The words of the class and the box, without those of the keypoints."""
+    if len(words) not in (5, pose):
         raise UserError(
-            f"{description} names the parts {', '.join(named)}, and no image is in any of them; restore the "
-            "folders and lists, or take the parts out of the yaml."
+            f"{place} has {len(words)} numbers, and the kpt_shape of the yaml asks for {pose}, or for 5 "
+            "where there are no keypoints; correct one of them."
         )
-    if found:
-        builder.notes += [f"{description}: no image here is of the part {text}" for text in absent]
-    return found or by_folder
-
-
-def _part_of_folder(name: str) -> str | None:
-    """The part that a folder is, such as ``Train`` or ``val2017``."""
-    return NAMES.get(re.sub(r"[\W_]*\d*$", "", name).lower())
-
-
-def _named(text: str, description: Path | None, root: Any, keys: list[str]) -> set[str] | None:
-    """The keys of the images in a folder, in a list, or of a pattern; None for the folder of all images."""
-    steps = _steps(text)
-    if text.endswith(".txt") and description is not None:
-        above = _steps(root) if isinstance(root, str) else []
-        places = [steps, [*above, *steps], steps[-1:]]
-        path = next((p for place in places if (p := description.parent.joinpath(*place)).is_file()), None)
-        if path is None:
-            return set()
-        lines = read_text(path).splitlines()
-        listed = [_key(Path(*_steps(line))).split("/") for line in lines if line.strip()]
-        ends = {"/".join(parts[i:]) for parts in listed for i in range(len(parts))}
-        return {key for key in keys if key in ends}
-    if "*" in text:
-        pattern = _key(Path(*steps))
-        return {key for key in keys if fnmatch.fnmatchcase(key, pattern)}
-    prefix = _key(Path(*steps, "x"))[:-1]
-    if prefix == "":
-        return None
-    return {key for key in keys if key.startswith(prefix)} or {
-        key for key in keys if "/" in prefix[:-1] and key.startswith(prefix[:-1].split("/")[-1] + "/")
-    }
-
-
-def _steps(text: str) -> list[str]:
-    """The folders of a path written on any computer, without those that lead from the yaml's place."""
-    path = PureWindowsPath(text.strip())
-    return [part for part in path.parts[bool(path.anchor) :] if part not in ("..", ".")]
+    if len(words) == pose:
+        builder.tally("boxes have keypoints, which are left out", place)
+    return words[:5]
 
 
 def _add_polygon(words: list[str], place: str, image, names: list[str], builder: Builder) -> None:
@@ -243,40 +203,3 @@ def polygon_of(shares: list[float], place: str, image: AnnotatedImage) -> list[f
         )
     sides = (image.width, image.height)
     return [round(share * sides[i % 2], 4) for i, share in enumerate(shares)]
-
-
-def _description(source: Path) -> Path | None:
-    """The yaml in the folder or in one of the two above it."""
-    for folder in (source, *list(source.absolute().parents)[:2]):
-        for name in _DESCRIPTIONS:
-            if (folder / name).is_file():
-                return folder / name
-    others = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
-    return others[0] if len(others) == 1 else None  # such as coco128-seg.yaml
-
-
-def _yaml(path: Path) -> dict:
-    try:
-        # All values as they are written: a class may be called "no", "1.50" or "2026-02-30".
-        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
-    except RecursionError as error:
-        raise UserError(f"{path} is nested too deeply; correct it.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid yaml ({' '.join(str(error).split())}); correct it.") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _names(path: Path | None, source: Path) -> list[str]:
-    """The class names of the yaml."""
-    if path is None:
-        raise UserError(
-            f"{source} has no data.yaml, nor has a folder above it; name the classes with --names."
-        )
-    names = _yaml(path).get("names")
-    if isinstance(names, dict):
-        numbers = {str(key): name for key, name in names.items()}  # some tools write the numbers as text
-        if sorted(numbers) == sorted(map(str, range(len(names)))):
-            names = [numbers[str(i)] for i in range(len(names))]
-    if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):
-        raise UserError(f"{path} has 'names' that are neither a list nor numbered from 0; list the classes.")
-    return check_distinct([str(name) for name in names], str(path))

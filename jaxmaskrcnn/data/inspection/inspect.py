@@ -104,8 +104,9 @@ def inspect_annotations(
     counts = count_classes(
         annotations.categories, [image for image in annotations.images if image.id not in unreadable]
     )
-    nothing = nothing_to_learn(counts, len(annotations.images), str(path)) if annotations.categories else None
-    if nothing:
+    left_out = {**annotations.left_out, **problems.skipped}
+    nothing = nothing_to_learn(counts, len(annotations.images), str(path), left_out)
+    if nothing and annotations.categories:
         problems.add("nothing to learn", nothing)
     summary = {
         "annotations": str(path),

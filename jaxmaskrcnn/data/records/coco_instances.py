@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
-from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes
+from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes, most_frequent
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
@@ -114,7 +114,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             )  # fmt: skip
             if annotations.images and not config.allow_empty:
                 counts = count_classes(annotations.categories, annotations.images)
-                check_learnable(counts, len(annotations.images), os.fspath(path))
+                check_learnable(counts, len(annotations.images), os.fspath(path), annotations.left_out)
             self._parsed = annotations, problems
         return self._parsed
 
@@ -165,14 +165,16 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                 },
             )
         problems.tell_rest()
+        left_out = {**annotations.left_out, **problems.skipped}
         if not self.written:
+            why = f" ({most_frequent(left_out)})" if left_out else ""
             raise UserError(
-                f"{config.annotations} leaves no usable image; correct the file or the "
+                f"{config.annotations} leaves no usable image{why}; correct the file or the "
                 f"image folder ({config.images})."
             )
         if not config.allow_empty:
             counts = count_classes(annotations.categories, self.written)
-            check_learnable(counts, len(self.written), config.annotations)
+            check_learnable(counts, len(self.written), config.annotations, left_out)
 
 
 def prepare(
