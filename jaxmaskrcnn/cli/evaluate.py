@@ -1,6 +1,7 @@
 """``jaxmaskrcnn evaluate`` and ``evaluate.py``: COCO box and mask AP of a model on annotated images."""
 
 import argparse
+import contextlib
 import logging
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.utils.files import write_json
+from jaxmaskrcnn.utils.files import complete_file, dump_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(format_metrics(metrics))
         if arguments.output:
             output = Path(arguments.output)
-            write_json(output / "metrics.json", metrics, indent=1)
-            write_json(output / "detections.json", detections)
+            with contextlib.ExitStack() as files:  # both files or none
+                for name, content, indent in (
+                    ("detections.json", detections, None),
+                    ("metrics.json", metrics, 1),
+                ):
+                    file = files.enter_context(complete_file(output / name))
+                    dump_json(file, content, indent=indent)
             print(f"metrics.json and detections.json are in {output}")
     return 0

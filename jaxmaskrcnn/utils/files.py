@@ -1,6 +1,7 @@
 """Writes files so that a reader never sees an incomplete one."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -61,9 +62,37 @@ def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator
                 with open(temporary, "rb") as file:
                     os.fsync(file.fileno())
             os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        # A write that fails names no file, and an open names the temporary one.
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(temporary)) and error.errno:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
+
+
+def write_problem(error: BaseException) -> str | None:
+    """What the system said of a write that failed in a library, which raises exceptions of its own.
+
+    Args:
+        error: The exception, with those that caused it.
+
+    Returns:
+        The system's words, such as "No space left on device"; None if the exception is about something else.
+
+    Example:
+        >>> write_problem(RuntimeError("write() failed: No space left on device; writing a.rec"))
+        'No space left on device'
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES):
+            text = os.strerror(number)
+            if isinstance(cause, OSError) and cause.errno == number or text in str(cause):
+                return text
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 @contextlib.contextmanager

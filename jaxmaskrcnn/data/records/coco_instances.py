@@ -34,7 +34,7 @@ from jaxmaskrcnn.data.records.manifest import DamagedRecords
 from jaxmaskrcnn.data.records.shards import write_shards
 from jaxmaskrcnn.data.records.source import SPLIT, Source, quiet, write_index
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.utils.files import check_image_folder
+from jaxmaskrcnn.utils.files import check_image_folder, write_problem
 
 log = logging.getLogger(__name__)
 
@@ -297,6 +297,13 @@ def _build(config: CocoConfig, root: Path) -> None:
             # Where locks have no effect (some network file systems), another host may have been first.
             if not (root / config.name / _VERSION).is_dir():
                 raise
+    except Exception as error:  # ArrayRecord raises RuntimeError
+        if isinstance(error, UserError) or (problem := write_problem(error)) is None:
+            raise
+        raise UserError(
+            f"The prepared records cannot be written to {root} ({problem}); make room there, or give another "
+            "folder."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     log.info(
