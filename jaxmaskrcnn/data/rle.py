@@ -13,11 +13,11 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 
-def polygons_to_counts(polygons: list[list[float]], height: int, width: int) -> bytes:
+def polygons_to_counts(polygons: Sequence[Sequence[float] | np.ndarray], height: int, width: int) -> bytes:
     """Rasterises the polygons of one object (their union) as pycocotools does.
 
     Args:
-        polygons: Each is ``x, y, x, y, ...`` in pixels, at least three points.
+        polygons: A list of them; each is ``x, y, x, y, ...`` in pixels, at least three points.
         height: Height of the image, in pixels.
         width: Width of the image, in pixels.
 
