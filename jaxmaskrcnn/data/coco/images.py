@@ -57,6 +57,10 @@ class Images:
             notes.add("image ids written as text or floats", repr(first), self.ids.rewritten)
         for text, identity in self.ids.numbered.items():
             notes.add("image ids that are no numbers, numbered in their order", f"{text!r} is {identity}")
+        for text, identity in self.ids.apart.items():
+            notes.add(
+                "image ids that are another one's number in another spelling", f"{text!r} is {identity}"
+            )
         for number, entry in enumerate(entries):
             self._add(number, entry)
         self._refuse_shared_files()
