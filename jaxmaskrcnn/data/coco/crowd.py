@@ -1,8 +1,10 @@
 """What there is to learn in a data set: statements about crowd regions, and the refusal of nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
+from jaxmaskrcnn.data.rle import mask_areas
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
@@ -62,26 +64,31 @@ def crowd_statements(counts: Sequence[ClassCount]) -> Iterator[str]:
             )
 
 
-def check_learnable(counts: Sequence[ClassCount], images: int, place: str) -> None:
-    """Refuses a data set in which no class has an object.
+def check_learnable(
+    counts: Sequence[ClassCount], images: Sequence[AnnotatedImage], place: str, *, masks: bool
+) -> None:
+    """Refuses a data set in which no class has an object, or no object has a mask with a pixel.
 
     Args:
         counts: Of every class.
-        images: Number of images.
+        images: The usable images.
         place: The json.
+        masks: Whether masks are learned, and not boxes alone.
 
     Raises:
-        UserError: There is no object.
+        UserError: There is nothing to learn.
     """
-    sentence = nothing_to_learn(counts, images, place)
+    sentence = nothing_to_learn(counts, images, place, masks=masks)
     if sentence:
         raise UserError(f"{sentence}.")
 
 
-def nothing_to_learn(counts: Sequence[ClassCount], images: int, place: str) -> str | None:
-    """The sentence of `check_learnable`, without its full stop; None where there is an object."""
+def nothing_to_learn(
+    counts: Sequence[ClassCount], images: Sequence[AnnotatedImage], place: str, *, masks: bool
+) -> str | None:
+    """The sentence of `check_learnable`, without its full stop; None where there is something to learn."""
     if any(count.objects for count in counts):
-        return None
+        return no_pixels(images, place) if masks else None
     crowds = sum(count.crowds for count in counts)
     if crowds:
         return (
@@ -89,6 +96,29 @@ def nothing_to_learn(counts: Sequence[ClassCount], images: int, place: str) -> s
             f"('iscrowd': 1), as CVAT and Datumaro export brush masks; {_FIX}"
         )
     return (
-        f"{place} has no object to learn: {images} images and {len(counts)} classes without an "
+        f"{place} has no object to learn: {len(images)} images and {len(counts)} classes without an "
         "annotation; give the annotations, or check why they were left out"
+    )
+
+
+def no_pixels(images: Iterable[AnnotatedImage], place: str) -> str | None:
+    """A sentence without its full stop if the masks of all objects are empty; None if one has a pixel.
+
+    Args:
+        images: Images with their objects.
+        place: What holds them, for the sentence.
+    """
+    count = 0
+    for image in images:
+        size = image.height, image.width
+        for item in image.objects:
+            if not item.crowd:
+                if not item.counts or mask_areas([{"size": size, "counts": item.counts}])[0]:
+                    return None
+                count += 1
+    if not count:
+        return None
+    return (
+        f"{place} has no object to learn: the masks of all {count} objects are without a pixel, as are those "
+        "outside of their image and those thinner than one; correct the coordinates, or the images' sizes"
     )

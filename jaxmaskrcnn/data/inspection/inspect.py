@@ -112,12 +112,12 @@ def inspect_annotations(
                 readable = dark_pictures(_counted(readable, bar), path, pixels, found)
                 found += same_content(readable, path)
     unreadable = missing | {p.image_id for p in problems.found if p.reason in ("image size", "corrupt image")}
-    counts = count_classes(
-        annotations.categories, [image for image in annotations.images if image.id not in unreadable]
-    )
-    nothing = nothing_to_learn(counts, len(annotations.images), str(path)) if annotations.categories else None
-    if nothing:
-        problems.add("nothing to learn", nothing)
+    usable = [image for image in annotations.images if image.id not in unreadable]
+    counts = count_classes(annotations.categories, usable)
+    if annotations.categories:
+        nothing = nothing_to_learn(counts, usable, str(path), masks=masks)
+        if nothing:
+            problems.add("nothing to learn", nothing)
     summary = {
         "annotations": str(path),
         "image_folder": None if images_dir is None else str(images_dir),

@@ -113,7 +113,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             )  # fmt: skip
             if annotations.images and not config.allow_empty:
                 counts = count_classes(annotations.categories, annotations.images)
-                check_learnable(counts, len(annotations.images), os.fspath(path))
+                check_learnable(counts, annotations.images, os.fspath(path), masks=config.masks)
             self._parsed = annotations, problems
         return self._parsed
 
@@ -189,7 +189,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             )
         if not config.allow_empty:
             counts = count_classes(annotations.categories, self.written)
-            check_learnable(counts, len(self.written), config.annotations)
+            check_learnable(counts, self.written, config.annotations, masks=config.masks)
 
 
 def _feature(column):
