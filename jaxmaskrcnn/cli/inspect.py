@@ -11,6 +11,7 @@ from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file
 
+_MOST = 2**31  # of any count or size
 _LARGE = 2**25  # bytes of a json whose polygons take seconds to draw
 
 
@@ -57,8 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     for name, least in (("count", 0), ("min_size", 1), ("max_size", 1), ("processes", 1)):
         value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name} is {value}; give {least} or more.")
+        if value is not None and not least <= value < _MOST:
+            limit = f"{least} or more" if value < least else f"less than {_MOST}"
+            raise UserError(f"--{name} is {value}; give {limit}.")
     # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
     from jaxmaskrcnn.data.inspection.report import as_json, as_text
