@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "become one",
     )
     add("--boxes_only", action="store_true", help="coco: for a model without a mask head: no masks needed")
+    add("--relative", action="store_true", help="coco: polygons are shares of the image, from 0 to 1")
     add(
         "--on_error", choices=("stop", "skip"), default="stop",
         help="if there are problems: write nothing, or leave out what cannot be used",

@@ -246,7 +246,8 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
         problems.refuse(
             "relative polygons",
             f"{path} has polygons of numbers from 0 to 1 only, which are less than a pixel; if they are "
-            "shares of the image, multiply x by its width and y by its height",
+            "shares of the image, import --format=coco --relative multiplies x by its width and y by its "
+            "height",
         )
     name, form = box_form(entries, size_of)
     if form is not None:
