@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxmaskrcnn.data.coco.fit import BORDER, FITS
 from jaxmaskrcnn.data.fields.packed import number_bytes
-from jaxmaskrcnn.data.fields.polygons import FARTHEST
+from jaxmaskrcnn.data.fields.polygons import is_far
 from jaxmaskrcnn.data.rle import mask_areas, mask_boxes, polygons_to_counts
 
 _ITEM = np.dtype([("kind", "u1"), ("value", "<f8")])  # a number of `number_bytes`
@@ -102,8 +102,7 @@ def _arrays(packed: Sequence[bytes]) -> list[list[np.ndarray]]:
     starts = ends - np.diff(ends, prepend=0)
     lengths = ends - starts
     drawable = (lengths >= _SHORTEST) & (lengths % 2 == 0)
-    far = ~(np.abs(values) <= FARTHEST)  # also where a number is none
-    for place in np.flatnonzero(far).tolist():
+    for place in np.flatnonzero(is_far(values)).tolist():
         drawable[np.searchsorted(ends, place, side="right")] = False
     whole = iter(zip(starts.tolist(), ends.tolist(), drawable.tolist(), strict=True))
     found = []
