@@ -4,8 +4,9 @@ Format: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2
 and 2.6; CVAT's "segmentation mask" with its ``labelmap.txt`` is a variant of it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -64,16 +65,18 @@ def read(source: Path, builder: Builder, options: Options) -> None:
                 where = f"{path}: object {value}"
                 with builder.noting("bad object"):
                     mask = objects == value
-                    name = None if classes is None else _class(classes[mask], names, where)
+                    name = None if classes is None else _class(classes[mask], names or (), where)
                     box = boxes[value - 1] if 0 < value <= len(boxes) else None
-                    if name is None and box is None:
+                    corners = None
+                    if box is not None:
+                        corners = box.corners if name in (None, box.name) and _fits(box, mask) else None
+                        name = box.name if name is None else name
+                    if name is None:
                         raise UserError(
                             f"{where} has no class: there is no SegmentationClass/{stem}.png, and "
                             f"Annotations/{stem}.xml lists {len(boxes)} objects; add one of the two."
                         )
-                    fits = box is not None and name in (None, box.name) and _fits(box, mask)
-                    name = box.name if name is None else name
-                    builder.add(image, name, encode(mask), where, box=box.corners if fits else None)
+                    builder.add(image, name, encode(mask), where, box=corners)
 
 
 def _stems(source: Path, folder: Path, split: str | None) -> list[str]:
@@ -162,7 +165,7 @@ def _classes(path: Path, colours: dict[int, int] | None, shape: tuple[int, ...])
     return values
 
 
-def _class(values: np.ndarray, names: list[str], place: str) -> str:
+def _class(values: np.ndarray, names: Sequence[str], place: str) -> str:
     values = values[(values != 0) & (values != VOID)]
     if not len(values):
         raise UserError(f"{place} has no class in SegmentationClass; label its pixels.")
@@ -178,7 +181,7 @@ def _boxes(path: Path) -> list[_Box]:
         return []
     boxes = []
     for i, item in enumerate(read_xml(path).iter("object")):
-        texts = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        texts: list[Any] = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         try:
             x0, y0, x1, y1 = (float(text) for text in texts)
         except (TypeError, ValueError):
