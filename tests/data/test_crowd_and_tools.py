@@ -207,3 +207,10 @@ def test_brackets_without_end_are_one_sentence(tmp_path):
     path, images = saved(tmp_path, "[" * 200_000)
     with pytest.raises(UserError, match="brackets in each other|not valid json"):
         prepare(path, images, tmp_path / "cache")
+
+
+def test_images_that_are_missing_count_among_those_without_an_object(tmp_path, capsys):
+    path, _ = write(tmp_path, content([annotation(1)]))
+    (tmp_path / "elsewhere").mkdir()
+    assert command(["inspect", str(path), f"--images={tmp_path / 'elsewhere'}", "--count=0"]) == 2
+    assert "has no object to learn: 1 images and" in capsys.readouterr().out

@@ -84,9 +84,22 @@ def check_learnable(
 
 
 def nothing_to_learn(
-    counts: Sequence[ClassCount], images: Sequence[AnnotatedImage], place: str, *, masks: bool
+    counts: Sequence[ClassCount],
+    images: Sequence[AnnotatedImage],
+    place: str,
+    *,
+    masks: bool,
+    listed: int | None = None,
 ) -> str | None:
-    """The sentence of `check_learnable`, without its full stop; None where there is something to learn."""
+    """The sentence of `check_learnable`, without its full stop; None where there is something to learn.
+
+    Args:
+        counts: Of every class.
+        images: The usable images.
+        place: The json.
+        masks: Whether masks are learned, and not boxes alone.
+        listed: Number of images with those that cannot be used, if there are such.
+    """
     if any(count.objects for count in counts):
         return no_pixels(images, place) if masks else None
     crowds = sum(count.crowds for count in counts)
@@ -96,8 +109,8 @@ def nothing_to_learn(
             f"('iscrowd': 1), as CVAT and Datumaro export brush masks; {_FIX}"
         )
     return (
-        f"{place} has no object to learn: {len(images)} images and {len(counts)} classes without an "
-        "annotation; give the annotations, or check why they were left out"
+        f"{place} has no object to learn: {listed or len(images)} images and {len(counts)} classes without "
+        "an annotation; give the annotations, or check why they were left out"
     )
 
 

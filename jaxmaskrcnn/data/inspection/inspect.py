@@ -115,7 +115,8 @@ def inspect_annotations(
     usable = [image for image in annotations.images if image.id not in unreadable]
     counts = count_classes(annotations.categories, usable)
     if annotations.categories:
-        nothing = nothing_to_learn(counts, usable, str(path), masks=masks)
+        listed = len(annotations.images)
+        nothing = nothing_to_learn(counts, usable, str(path), masks=masks, listed=listed)
         if nothing:
             problems.add("nothing to learn", nothing)
     summary = {
