@@ -10,9 +10,9 @@ class Ids:
     """The ids of a list of entries as whole numbers.
 
     A number that is written as text or as a float is that number, unless the list has two texts for it: "1"
-    and "0001" are two ids then, and "1" is the number. Texts that are no numbers, such as UUIDs, and the
-    others of those texts get the numbers after the largest, in their order, so that every reader of the json
-    finds the same ones.
+    and "0001" are two ids then, and "1" is the number. (Beside the number 1 itself both are 1, as it cannot
+    be told which of them is meant.) Texts that are no numbers, such as UUIDs, and the others of those texts
+    get the numbers after the largest, in their order, so that every reader of the json finds the same ones.
 
     Args:
         values: The ids of all entries.
@@ -63,8 +63,8 @@ class Ids:
         apart: dict[str, None] = {}
         for found, counts in spellings.items():
             others = {text: count for text, count in counts.items() if text != str(found)}
-            known = found in numbers or str(found) in counts
-            if len(others) + known > 1:
+            known = str(found) in counts
+            if len(others) + known > 1 and found not in numbers:
                 self._several[found] = known
                 apart.update(dict.fromkeys(others))
                 self.rewritten -= sum(others.values())
