@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="coco, voc: for a model without a mask head: no masks needed",
     )
+    add("--relative", action="store_true", help="coco: polygons are shares of the image, from 0 to 1")
     add(
         "--on_error", choices=("stop", "skip"), default="stop",
         help="if there are problems: write nothing, or leave out what cannot be used",
@@ -128,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     outputs = {output if len(parts) == 1 else _part_path(output, part): part for part in sorted(parts)}
     for path in outputs:
         _keep_source(path, source, arguments.format)
-    summaries = _write({path: parts[part] for path, part in outputs.items()}, builder)
+    summaries = _write({path: parts[part] for path, part in outputs.items()}, builder, source)
     for path, summary in summaries.items():
         print_summary(summary, path)
     print_notes(builder, next(iter(outputs)))
@@ -161,9 +162,10 @@ def _part_path(output: Path, part: str) -> Path:
     return output.with_name(f"{output.stem}_{part or 'rest'}{output.suffix or '.json'}")
 
 
-def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[Path, dict]:
+def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: Path) -> dict[Path, dict]:
     """Checks and writes the jsons, and the pictures that the source holds; returns the figures of each."""
     from jaxmaskrcnn.data.coco.annotations import AllProblems, parse_annotations
+    from jaxmaskrcnn.data.coco.crowd import no_pixels
     from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 
     written: list[Path] = []
@@ -172,13 +174,17 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder") -> dict[
             if not path.exists():
                 written.append(path)
                 path.write_bytes(data)
-        summaries = {}
+        summaries, images = {}, []
         for path, content in contents.items():
             checked = AllProblems()
             annotations = parse_annotations(content, path, builder.folder.root, checked, masks=builder.masks)
             if checked.found:
                 raise UserError(f"{checked.found[0].message}.")
             summaries[path] = statistics(annotations, make_table(annotations))
+            images += annotations.images
+        nothing = no_pixels(images, str(source)) if builder.masks else None
+        if nothing:
+            raise UserError(f"{nothing}.")
         with contextlib.ExitStack() as files:
             for path, content in contents.items():
                 dump_json(files.enter_context(complete_file(path)), content)

@@ -69,9 +69,10 @@ def print_summary(summary: dict, output: Path) -> None:
     classes = [f"{entry['name']} {entry['objects']}" for entry in summary["classes"] if entry["objects"]]
     empty = len(summary["classes"]) - len(classes)
     more = f", and {len(classes) - _MOST_NAMES} more" if len(classes) > _MOST_NAMES else ""
-    more += f"; {empty} without objects" if empty else ""
+    listed = [f"{', '.join(classes[:_MOST_NAMES])}{more}"] if classes else []
+    listed += [f"{empty} without objects"] if empty else []
     print(f"{output}: {summary['images']} images with {summary['objects']} objects")
-    print(f"  classes         {', '.join(classes[:_MOST_NAMES])}{more}")
+    print(f"  classes         {'; '.join(listed)}")
     if not summary["objects"]:
         print("  note            this part has no objects, so it cannot be trained on or evaluated with")
     if summary["images_without_objects"]:

@@ -11,6 +11,9 @@ from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file
 
+_MOST = 2**31  # of any count or size
+_LARGE = 2**25  # bytes of a json whose polygons take seconds to draw
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``inspect``."""
@@ -32,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--skip_decoding", action="store_true",
         help="read only the images' sizes, which is much faster but misses truncated files",
     )  # fmt: skip
+    add(
+        "--processes", type=int, metavar="N",
+        help="how many processes draw polygons and read sizes; the cores for a large json, else 1",
+    )  # fmt: skip
     add_pixel_arguments(parser, "dtype: those of the type")
     add("--min_size", type=int, default=data.min_sizes[-1], help="short side of images in training")
     add("--max_size", type=int, default=data.max_size, help="limit of the long side in training")
@@ -49,9 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: A path or a setting is wrong.
     """
-    for name, least in (("count", 0), ("min_size", 1), ("max_size", 1)):
-        if getattr(arguments, name) < least:
-            raise UserError(f"--{name} is {getattr(arguments, name)}; give {least} or more.")
+    for name, least in (("count", 0), ("min_size", 1), ("max_size", 1), ("processes", 1)):
+        value = getattr(arguments, name)
+        if value is not None and not least <= value < _MOST:
+            limit = f"{least} or more" if value < least else f"less than {_MOST}"
+            raise UserError(f"--{name} is {value}; give {limit}.")
     # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
     from jaxmaskrcnn.data.inspection.report import as_json, as_text
@@ -68,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         reading=Reading(arguments.crowd, arguments.class_name),
         progress=sys.stderr.isatty(),
         pixels=pixels,
+        processes=arguments.processes or _processes(Path(arguments.annotations)),
     )
     sheet = None
     if folder is not None and arguments.count:
@@ -83,3 +93,13 @@ def run(arguments: argparse.Namespace) -> int:
         if sheet is not None:
             print(f"\nA sample of the images is in {arguments.output}")
     return 2 if inspection.problems else 0
+
+
+def _processes(annotations: Path) -> int:
+    """How many processes are worth their start, which takes half a second, for a json of this size."""
+    from jaxmaskrcnn.utils.processes import core_count
+
+    try:
+        return core_count() if annotations.stat().st_size > _LARGE else 1
+    except OSError:  # told by what reads it
+        return 1

@@ -1,6 +1,7 @@
 """The arguments of commands that say how files of 16 bits, floats or several pages are read."""
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 from jaxmaskrcnn.errors import UserError
@@ -48,6 +49,19 @@ def pixel_config(arguments: argparse.Namespace, default: "PixelConfig") -> "Pixe
             f"--intensity_range is {arguments.intensity_range!r}; give two numbers separated by a comma, "
             "such as 0,4095."
         ) from None
+    intensity = arguments.intensity or default.intensity
+    given = arguments.intensity_range or "not given"
+    if limits and intensity != "range":
+        raise UserError(
+            f"--intensity_range is {given}, which has no effect with --intensity={intensity}; give "
+            "--intensity=range too."
+        )
+    needed = limits or (arguments.intensity == "range" and default.intensity != "range")
+    if needed and not (len(limits) == 2 and limits[0] < limits[1] and all(map(math.isfinite, limits))):
+        raise UserError(
+            f"--intensity_range is {given}; with --intensity=range give the two values that become black and "
+            "white, the smaller one first, such as --intensity_range=0,4095 for 12 bits."
+        )
     if arguments.page < -1:
         raise UserError(f"--page is {arguments.page}; pages are counted from 0.")
     return default.changed(arguments.intensity, limits, arguments.page)

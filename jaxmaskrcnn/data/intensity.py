@@ -16,7 +16,7 @@ from jaxmaskrcnn.errors import UserError
 
 PERCENTILES = (0.1, 99.9)  # of a picture's values; they become 0 and 255
 _WIDEST = 65535
-_SIGNED, _WHITE_IS_ZERO = 2, 0  # values of TIFF's SampleFormat and PhotometricInterpretation
+_SIGNED, _WHITE_IS_ZERO, _RGB = 2, 0, 2  # values of TIFF's SampleFormat and PhotometricInterpretation
 _EXCHANGED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 _JOINABLE = ("RGB;16", "RGBX;16", "RGBA;16", "R;16", "G;16", "B;16", "A;16")
 _GREY_ALPHA = "LA;16B"  # of PNG
@@ -53,7 +53,8 @@ def mend_tiles(image: Image.Image) -> None:
 def check_tiff(image: Image.Image, name: str) -> None:
     """Refuses TIFF files that Pillow takes for others.
 
-    These are signed 8 bits, white as 0 beyond 8 bits, and a second channel that is not said to be alpha.
+    These are signed 8 bits, white as 0 beyond 8 bits, and a channel beside grey or beside red, green and blue
+    that is not said to be alpha (near infrared, for instance), which would be dropped.
 
     Args:
         image: An opened file.
@@ -67,19 +68,26 @@ def check_tiff(image: Image.Image, name: str) -> None:
     tags = image.tag_v2
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     form = max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
-    grey = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (0, 1)
+    photometric = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
+    grey = photometric in (0, 1)
     channels = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
     if grey and channels == 2 and 0 in tags.get(TiffImagePlugin.EXTRASAMPLES, (0,)):
         raise UserError(
             f"{name} is a TIFF of 2 channels, and nothing says what the second one is; save one of them as a "
             "picture."
         )
+    if photometric == _RGB and channels > 3 and 0 in tags.get(TiffImagePlugin.EXTRASAMPLES, ()):
+        raise UserError(
+            f"{name} is a TIFF of {channels} channels, and nothing says what there is beside red, green and "
+            "blue, which alone are read; save these three as a picture, or call the fourth alpha (2 in "
+            "ExtraSamples) if it may be dropped."
+        )
     if form == _SIGNED and bits == 8:
         raise UserError(
             f"{name} has signed pixels of 8 bits (-128 to 127), which are read as 0 to 255; save it with 8 "
             "or 16 bits without a sign."
         )
-    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO and bits > 8:
+    if photometric == _WHITE_IS_ZERO and bits > 8:
         raise UserError(
             f"{name} stores white as 0 (MinIsWhite) with {bits} bits, and would be read as its negative; "
             "save it with black as 0 (MinIsBlack)."

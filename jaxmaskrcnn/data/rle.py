@@ -8,23 +8,39 @@ Shape legend: G objects, H, W height and width of the image.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
 
-def polygons_to_counts(polygons: list[list[float]], height: int, width: int) -> bytes:
+def draw_polygons(polygons: Sequence[Sequence[float] | np.ndarray], height: int, width: int) -> list[Any]:
+    """Rasterises polygons as pycocotools does, each for itself.
+
+    Args:
+        polygons: A list of them that has been checked: each is ``x, y, x, y, ...`` in pixels, at least three
+            points, none far outside of any image.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+
+    Returns:
+        Compressed RLEs with 'size' and 'counts'.
+    """
+    return mask_utils.frPyObjects(polygons, height, width)
+
+
+def polygons_to_counts(polygons: Sequence[Sequence[float] | np.ndarray], height: int, width: int) -> bytes:
     """Rasterises the polygons of one object (their union) as pycocotools does.
 
     Args:
-        polygons: Each is ``x, y, x, y, ...`` in pixels, at least three points.
+        polygons: As in `draw_polygons`.
         height: Height of the image, in pixels.
         width: Width of the image, in pixels.
 
     Returns:
         Compressed RLE counts.
     """
-    drawn = mask_utils.frPyObjects(polygons, height, width)
+    drawn = draw_polygons(polygons, height, width)
     return (drawn[0] if len(drawn) == 1 else mask_utils.merge(drawn))["counts"]
 
 

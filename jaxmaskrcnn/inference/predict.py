@@ -79,6 +79,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _check(arguments, formats) -> None:
+    if not 0 <= arguments.score_threshold <= 1:
+        raise UserError(f"--score_threshold is {arguments.score_threshold}; give a probability from 0 to 1.")
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
     if not 0 <= arguments.polygon_tolerance < 100:
         raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
     if arguments.tile is None and arguments.tile_overlap is not None:

@@ -360,7 +360,7 @@ BAD = {
     "missing image": (lambda c: c["images"][0].update(file_name="gone.png"), "image 7 (gone.png) is not in"),
     "other size": (lambda c: c["images"][0].update(height=40, width=30), "30 x 40"),
     "no size": (lambda c: c["images"][0].update(height=0), "has the height 0 and width 40"),
-    "surrogate": (lambda c: c["categories"][2].update(name="\ud800"), "There is a class '\\ud800'"),
+    "surrogate": (lambda c: c["categories"][2].update(name="\ud800"), "category 3 has the name '\\ud800'"),
     "outside of the folder": (
         lambda c: c["images"][0].update(file_name="../other.png"), "is not in the image folder",
     ),

@@ -99,7 +99,13 @@ def test_the_values_of_the_setting(tmp_path):
         prepare(path, images, tmp_path / "cache", reading=Reading(crowd="keep"))
 
 
-@pytest.mark.parametrize("entries", [[], [annotation(1, iscrowd=1, segmentation=encode(np.eye(32, 40) > 0))]])
+OUTSIDE = [[50, 50, 60, 50, 60, 60, 50, 60]]  # of an image of 32 x 40
+
+
+@pytest.mark.parametrize("entries", [
+    [], [annotation(1, iscrowd=1, segmentation=encode(np.eye(32, 40) > 0))],
+    [annotation(1, segmentation=OUTSIDE), annotation(2, segmentation=encode(np.zeros((32, 40), bool)))],
+])  # fmt: skip
 def test_nothing_to_learn_is_refused_everywhere(entries, tmp_path, capsys):
     path, images = write(tmp_path, content(entries))
     assert command(["inspect", str(path), f"--images={images}", "--count=0"]) == 2
@@ -112,6 +118,22 @@ def test_nothing_to_learn_is_refused_everywhere(entries, tmp_path, capsys):
         with pytest.raises(UserError, match="set.json has no object to learn"):
             start(config, tmp_path / "run")
     assert len(prepare(path, images, tmp_path / "cache", allow_empty=True)) == 1
+
+
+def test_masks_without_a_pixel_are_nothing_to_learn_unless_boxes_are(tmp_path, capsys):
+    path, images = write(tmp_path, content([annotation(1, segmentation=OUTSIDE)]))
+    said = "the masks of all 1 objects are without a pixel"
+    with pytest.raises(UserError, match=said):
+        prepare(path, images, tmp_path / "cache")
+    options = ["--format=coco", f"--images={images}", f"--output={tmp_path / 'out.json'}"]
+    assert command(["import", str(path), *options]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out.json").exists()
+    assert command(["import", str(path), *options, "--boxes_only"]) == 0
+    assert command(["inspect", str(path), "--count=0", "--boxes_only"]) == 0
+    assert prepare(path, images, tmp_path / "cache", masks=False).object_counts.tolist() == [1]
+    path, images = write(tmp_path, content([annotation(1, segmentation=OUTSIDE), annotation(2)]))
+    assert command(["inspect", str(path), "--count=0"]) == 0
+    assert prepare(path, images, tmp_path / "cache").object_counts.tolist() == [2]
 
 
 # The beginning of what other tools write.
@@ -185,3 +207,10 @@ def test_brackets_without_end_are_one_sentence(tmp_path):
     path, images = saved(tmp_path, "[" * 200_000)
     with pytest.raises(UserError, match="brackets in each other|not valid json"):
         prepare(path, images, tmp_path / "cache")
+
+
+def test_images_that_are_missing_count_among_those_without_an_object(tmp_path, capsys):
+    path, _ = write(tmp_path, content([annotation(1)]))
+    (tmp_path / "elsewhere").mkdir()
+    assert command(["inspect", str(path), f"--images={tmp_path / 'elsewhere'}", "--count=0"]) == 2
+    assert "has no object to learn: 1 images and" in capsys.readouterr().out

@@ -52,7 +52,6 @@ FILES = {
     "RGB TIFF, big-endian": (tiff(TWELVE, order=">"), TWELVE),
     "RGB TIFF, planes": (tiff(TWELVE, planar=True), TWELVE),
     "RGB TIFF, planes, big-endian": (tiff(TWELVE, planar=True, order=">"), TWELVE),
-    "RGBX TIFF": (tiff(ALPHA), TWELVE),
     "RGBA TIFF": (tiff(ALPHA, tags=[{338: 2}]), TWELVE),
     "signed TIFF": (tiff(TWELVE[..., 0].astype(np.int16)), TWELVE[..., :1]),
     "32-bit TIFF": (tiff(TWELVE[..., 0].astype(np.int32)), TWELVE[..., :1]),

@@ -10,7 +10,9 @@ import pytest
 from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.data.coco import annotations as reading
+from jaxmaskrcnn.data.coco.drawing import Drawn
 from jaxmaskrcnn.data.coco.load import load_json
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.packing import Packed, freed, packed, unpacked
 from jaxmaskrcnn.data.coco.plain import read_ahead
 from jaxmaskrcnn.data.coco.problems import AllProblems
@@ -62,31 +64,35 @@ def random_content(seed: int, count: int) -> dict:
     }
 
 
-def read(content: dict):
+def nothing_drawn(function, items):
+    """In the place of `map`: no annotation is plain, so that all are read in the general way."""
+    counts = (len(columns.lengths) for columns in items)
+    return (Drawn(b"", np.zeros(count, np.int64), np.zeros((count, 4))) for count in counts)
+
+
+def read(content: dict, mapped=map):
     problems = AllProblems()
     boxes = []
     found = reading.parse_annotations(
-        content, Path("set.json"), None, problems, each=lambda *each: boxes.append(each[2])
+        content, Path("set.json"), None, problems, each=lambda *each: boxes.append(each[2]), mapped=mapped
     )
     return repr(found[:3]), repr(boxes), problems.found, found
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_both_ways_agree(seed, tmp_path, monkeypatch):
+def test_both_ways_agree(seed, tmp_path):
     path = tmp_path / "set.json"
     path.write_text(json.dumps(random_content(seed, 700)))
     taken = []
 
-    def ahead(*of):
-        for entry, plain in read_ahead(*of):
-            taken.append(plain)
-            yield entry, plain
+    def counted(function, items):
+        for drawn in map(function, items):
+            taken.extend(map(bool, drawn.lengths))
+            yield drawn
 
-    monkeypatch.setattr(reading, "read_ahead", ahead)
-    quick = read(load_json(path))
-    assert taken.count(None) > 50 and len(taken) - taken.count(None) > 50
-    monkeypatch.setattr(reading, "read_ahead", lambda entries, images: ((entry, None) for entry in entries))
-    general = read(json.loads(path.read_text()))
+    quick = read(load_json(path), counted)
+    assert taken.count(True) > 50 and 700 - taken.count(True) > 50
+    general = read(json.loads(path.read_text()), nothing_drawn)
     assert quick[:3] == general[:3]
     assert quick[2]
     for item in quick[3].images[0].objects:
@@ -95,7 +101,7 @@ def test_both_ways_agree(seed, tmp_path, monkeypatch):
             assert item.rle == mask_utils.merge(rles)["counts"]
 
 
-def test_plain_annotations_take_the_quick_way(tmp_path, monkeypatch):
+def test_plain_annotations_take_the_quick_way(tmp_path):
     content = random_content(0, 300)
     for entry in content["annotations"]:
         entry |= {
@@ -104,12 +110,9 @@ def test_plain_annotations_take_the_quick_way(tmp_path, monkeypatch):
         }  # fmt: skip
     path = tmp_path / "set.json"
     path.write_text(json.dumps(content))
-
-    def fail(*args, **kwargs):
-        raise AssertionError("an annotation was read the long way")
-
-    monkeypatch.setattr("jaxmaskrcnn.data.coco.objects.plain_segmentation", fail)
-    assert len(read(load_json(path))[3].images[0].objects) == 300
+    entries = load_json(path)["annotations"]
+    image = AnnotatedImage(1, "1.png", HEIGHT, WIDTH, [])
+    assert [plain is not None for _, plain in read_ahead(entries, {1: image})] == [True] * 300
 
 
 @pytest.mark.parametrize("value", [

@@ -454,7 +454,7 @@ def test_polygons_that_are_shares_of_the_image_are_refused(relative_boxes, tmp_p
             entry["bbox"] = [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT]
     path, images = saved(tmp_path, data)
     for on_error in ("stop", "skip"):
-        with pytest.raises(UserError, match="multiply x by its width and y by its height"):
+        with pytest.raises(UserError, match="--relative multiplies x by its width and y by its height"):
             prepare(path, images, tmp_path / "cache", on_error)
     assert command(["inspect", str(path), f"--images={images}", f"--output={tmp_path / 's.png'}"]) == 2
     assert "polygons of numbers from 0 to 1 only" in capsys.readouterr().out

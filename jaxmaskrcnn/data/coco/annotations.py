@@ -31,6 +31,7 @@ from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.utils.processes import Mapper
 
 # Called with each usable object and each region of one that is left out: its image, the object, and its box
 # in the json's own numbers.
@@ -74,6 +75,7 @@ def parse_annotations(
     scoring: bool = False,
     consume: Callable[[list], Iterable[dict]] = iter,
     each: Each | None = None,
+    mapped: Mapper = map,
 ) -> Annotations:
     """Checks every entry of a COCO-format json and converts it to a common form.
 
@@ -88,6 +90,7 @@ def parse_annotations(
         scoring: Whether images may lack a file name and a size.
         consume: Iterates over the annotations; may free them.
         each: Called with each usable object and each region of `left_out`, in the order of the json.
+        mapped: `map`, or what does the same in several processes, for drawing polygons.
 
     Returns:
         The categories, the usable images with their usable objects, and what is to be said about them.
@@ -109,7 +112,8 @@ def parse_annotations(
     identities = _Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
-    for number, (entry, plain) in enumerate(read_ahead(consume(entries), {} if form else images.usable)):
+    pairs = read_ahead(consume(entries), {} if form else images.usable, mapped)
+    for number, (entry, plain) in enumerate(pairs):
         image_id = entry["image_id"] if plain else images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
             continue
@@ -248,7 +252,8 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
         problems.refuse(
             "relative polygons",
             f"{path} has polygons of numbers from 0 to 1 only, which are less than a pixel; if they are "
-            "shares of the image, multiply x by its width and y by its height",
+            "shares of the image, import --format=coco --relative multiplies x by its width and y by its "
+            "height",
         )
     name, form = box_form(entries, size_of)
     if form is not None:

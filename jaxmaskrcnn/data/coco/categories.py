@@ -101,6 +101,9 @@ class Classes:
             )
         for text, identity in self._ids.numbered.items():
             notes.add("category ids that are no numbers, numbered in their order", f"{text!r} is {identity}")
+        for text, identity in self._ids.apart.items():
+            kind = "category ids that are another one's number in another spelling"
+            notes.add(kind, f"{text!r} is {identity}")
         placeholder = _placeholder(entries, self._ids, (entry.get("category_id") for entry in annotations))
         if placeholder is not None and placeholder in names:
             notes.add(
@@ -117,7 +120,7 @@ class Classes:
         )
         written = (self._ids.of(e.get("category_id")) for e in annotations)
         found = sorted({identity for identity in written if identity is not None})
-        texts = {number: text for text, number in self._ids.numbered.items()}
+        texts = {n: text for text, n in {**self._ids.numbered, **self._ids.apart}.items()}
         names = {identity: texts.get(identity, f"category {identity}") for identity in found}
         if not names:
             problems.refuse(

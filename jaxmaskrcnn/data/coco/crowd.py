@@ -1,8 +1,10 @@
 """What there is to learn in a data set: statements about crowd regions, and the refusal of nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage
+from jaxmaskrcnn.data.rle import mask_areas
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
@@ -64,46 +66,91 @@ def crowd_statements(counts: Sequence[ClassCount]) -> Iterator[str]:
 
 
 def check_learnable(
-    counts: Sequence[ClassCount], images: int, place: str, left_out: Mapping[str, int]
+    counts: Sequence[ClassCount],
+    images: Sequence[AnnotatedImage],
+    place: str,
+    left_out: Mapping[str, int],
+    *,
+    masks: bool,
 ) -> None:
-    """Refuses a data set in which no class has an object.
+    """Refuses a data set in which no class has an object, or no object has a mask with a pixel.
 
     Args:
         counts: Of every class.
-        images: Number of images.
+        images: The usable images.
         place: The json.
         left_out: Number of images and annotations that are left out, by reason.
+        masks: Whether masks are learned, and not boxes alone.
 
     Raises:
-        UserError: There is no object.
+        UserError: There is nothing to learn.
     """
-    sentence = nothing_to_learn(counts, images, place, left_out)
+    sentence = nothing_to_learn(counts, images, place, left_out, masks=masks)
     if sentence:
         raise UserError(f"{sentence}.")
 
 
 def nothing_to_learn(
-    counts: Sequence[ClassCount], images: int, place: str, left_out: Mapping[str, int]
+    counts: Sequence[ClassCount],
+    images: Sequence[AnnotatedImage],
+    place: str,
+    left_out: Mapping[str, int],
+    *,
+    masks: bool,
+    listed: int | None = None,
 ) -> str | None:
-    """The sentence of `check_learnable`, without its full stop; None where there is an object."""
+    """The sentence of `check_learnable`, without its full stop; None where there is something to learn.
+
+    Args:
+        counts: Of every class.
+        images: The usable images.
+        place: The json.
+        left_out: Number of images and annotations that are left out, by reason.
+        masks: Whether masks are learned, and not boxes alone.
+        listed: Number of images with those that cannot be used, if there are such.
+    """
     if any(count.objects for count in counts):
-        return None
+        return no_pixels(images, place) if masks else None
     crowds = sum(count.crowds for count in counts)
-    listed = most_frequent(left_out)
+    reasons = most_frequent(left_out)
+    total = listed or len(images)
     if crowds:
         return (
             f"{place} has no object to learn: all {crowds} annotations "
-            + (f"that are not left out ({listed}) " if listed else "")
+            + (f"that are not left out ({reasons}) " if reasons else "")
             + f"are crowd regions ('iscrowd': 1), as CVAT and Datumaro export brush masks; {_FIX}"
         )
-    if listed:
+    if reasons:
         return (
-            f"{place} has no object to learn: {images} images and {len(counts)} classes of which all "
-            f"annotations are left out ({listed}); correct them"
+            f"{place} has no object to learn: {total} images and {len(counts)} classes of which all "
+            f"annotations are left out ({reasons}); correct them"
         )
     return (
-        f"{place} has no object to learn: {images} images and {len(counts)} classes without an "
+        f"{place} has no object to learn: {total} images and {len(counts)} classes without an "
         "annotation; give the annotations"
+    )
+
+
+def no_pixels(images: Iterable[AnnotatedImage], place: str) -> str | None:
+    """A sentence without its full stop if the masks of all objects are empty; None if one has a pixel.
+
+    Args:
+        images: Images with their objects.
+        place: What holds them, for the sentence.
+    """
+    count = 0
+    for image in images:
+        size = image.height, image.width
+        for item in image.objects:
+            if not item.crowd:
+                if not item.counts or mask_areas([{"size": size, "counts": item.counts}])[0]:
+                    return None
+                count += 1
+    if not count:
+        return None
+    return (
+        f"{place} has no object to learn: the masks of all {count} objects are without a pixel, as are those "
+        "outside of their image and those thinner than one; correct the coordinates, or the images' sizes"
     )
 
 

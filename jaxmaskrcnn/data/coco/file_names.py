@@ -63,10 +63,7 @@ class FileNames:
 
     def is_file(self, name: str) -> bool:
         """Whether a path, as it is written, leads from the folder to a file."""
-        try:
-            return (self.root / name).is_file()
-        except (OSError, ValueError):  # too long, or with a character that no path has
-            return False
+        return os.path.isfile(os.path.join(self.root, name))  # quicker than pathlib's
 
     def _search(self, written: str) -> Found:
         parts = path_parts(written)

@@ -1,7 +1,7 @@
 """Checks that each image file of an annotation file can be read and has the annotated size."""
 
-import itertools
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,11 +9,12 @@ from pathlib import Path
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.problems import Problems
-from jaxmaskrcnn.data.images import ImageSizeError, check_header, check_image
-from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.data.coco.readable import Part, read_part
+from jaxmaskrcnn.utils.processes import Mapper, map_ahead
 
-_CHUNK = 64  # images that are checked at a time, ahead of those that are yielded
-_TOGETHER = 16  # of them by one thread where only headers are read, which takes as long as handing them over
+_AHEAD = 64  # images that are decoded ahead of those that are yielded
+# Where only headers are read, which takes as long as handing out the work.
+_TOGETHER, _PARTS_AHEAD = 64, 16
 
 
 def readable_images(
@@ -24,6 +25,7 @@ def readable_images(
     *,
     decode: bool = True,
     pixels: PixelConfig = DEFAULT_PIXELS,
+    mapped: Mapper | None = None,
 ) -> Iterator[tuple[AnnotatedImage, bytes]]:
     """Yields the images that decode to the size given in the json, with their bytes.
 
@@ -35,6 +37,7 @@ def readable_images(
         decode: Whether pixels are decoded. Otherwise only the files' headers are read, for the size, and
             no bytes are returned; a truncated file goes unnoticed.
         pixels: Which page of a file is read, and how its values become uint8.
+        mapped: Does what `map` does in several processes, for headers; None reads them here.
 
     Yields:
         An image and its file's content, in the order of ``images``.
@@ -42,36 +45,32 @@ def readable_images(
     Raises:
         UserError: A file cannot be used and ``problems`` is set to stop.
     """
-
-    def read(image: AnnotatedImage):
-        path = folder / image.file_name
-        name = f"{annotations}: image {image.id} ({path})"
-        size = image.height, image.width
-        try:
-            if decode:
-                data = path.read_bytes()
-                check_image(data, size, name=name, pixels=pixels)
-            else:
-                data = b""
-                check_header(path, size, name=name, pixels=pixels)
-        except OSError as error:
-            return image, b"", UserError(f"{name} cannot be read ({error.strerror}); restore the file.")
-        except UserError as error:
-            return image, b"", error
-        return image, data, None
-
-    def read_all(part: Sequence[AnnotatedImage]):
-        return list(map(read, part))
-
+    waiting: deque[Sequence[AnnotatedImage]] = deque()
     together = 1 if decode else _TOGETHER
+
+    def parts() -> Iterator[Part]:
+        for start in range(0, len(images), together):
+            some = images[start : start + together]
+            waiting.append(some)
+            yield Part(
+                [os.path.join(folder, image.file_name) for image in some],
+                [image.id for image in some],
+                [(image.height, image.width) for image in some],
+                os.fspath(annotations),
+                decode,
+                pixels,
+            )
+
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        for start in range(0, len(images), _CHUNK):
-            chunk = images[start : start + _CHUNK]
-            parts = [chunk[i : i + together] for i in range(0, len(chunk), together)]
-            for image, data, error in itertools.chain.from_iterable(pool.map(read_all, parts)):
-                if error is None:
+        if mapped is None or decode:
+            found = map_ahead(pool, _AHEAD if decode else _PARTS_AHEAD, read_part, parts())
+        else:
+            found = mapped(read_part, parts())
+        for contents in found:
+            for number, (image, data) in enumerate(zip(waiting.popleft(), contents.data, strict=True)):
+                fault = contents.faults.get(number)
+                if fault is None:
                     yield image, data
                     continue
-                reason = "image size" if isinstance(error, ImageSizeError) else "corrupt image"
-                problems.add(reason, str(error).rstrip("."), image_id=image.id)
+                problems.add(*fault, image_id=image.id)
                 problems.stop_if_any()

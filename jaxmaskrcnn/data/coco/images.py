@@ -53,10 +53,15 @@ class Images:
         self._taken: dict[str, list[tuple[int, str]]] = {}  # files found by the ends of paths
         self._exact: dict[str, str] = {}  # files found where they are written to be
         if self.ids.rewritten:
-            first = next(e["id"] for e in entries if type(e.get("id")) is not int)
+            texts = (e["id"] for e in entries if type(e.get("id")) is not int)
+            first = next(text for text in texts if str(text).strip() not in self.ids.apart)
             notes.add("image ids written as text or floats", repr(first), self.ids.rewritten)
         for text, identity in self.ids.numbered.items():
             notes.add("image ids that are no numbers, numbered in their order", f"{text!r} is {identity}")
+        for text, identity in self.ids.apart.items():
+            notes.add(
+                "image ids that are another one's number in another spelling", f"{text!r} is {identity}"
+            )
         for number, entry in enumerate(entries):
             self._add(number, entry)
         self._refuse_shared_files()

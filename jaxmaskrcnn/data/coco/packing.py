@@ -47,3 +47,13 @@ def no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def set_aside() -> Iterator[None]:
+    """Leaves what exists now, such as a large json's objects, out of Python's search for cycles."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

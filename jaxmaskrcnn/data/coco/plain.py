@@ -3,23 +3,21 @@
 `objects.parse_scored` reads any annotation and takes several times as long. `read_ahead` finds out, many
 annotations at a time, of which of them that would return the numbers as they stand, without anything to say
 or to correct.
-
-Shape legend: n annotations that are read together.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.data.coco.fit import BORDER, FITS
+from jaxmaskrcnn.data.coco.drawing import Columns, Drawn, draw, slices
 from jaxmaskrcnn.data.fields.packed import Packed, pack, unpacked
-from jaxmaskrcnn.data.fields.polygons import FARTHEST
-from jaxmaskrcnn.data.rle import mask_areas, mask_boxes, polygons_to_counts
+from jaxmaskrcnn.utils.processes import Mapper
 
 _NUMBERS = {int, float}
-_CHUNK = 250  # annotations that are read together
+_CHUNK = 500  # annotations that are read together
 _LARGEST = 1e15  # whole numbers below are exact as floats
 
 
@@ -41,44 +39,72 @@ class Plain(NamedTuple):
     box: list[float]
 
 
-class _Drawn(NamedTuple):
-    """An annotation whose polygons are drawn, and whose numbers are still to be compared with them."""
-
-    number: int  # in its chunk
-    entry: dict
-    size: tuple[int, int]
-    polygons: list
-    counts: bytes
-
-
-def read_ahead(entries: Iterable[dict], images: Mapping[Any, Any]) -> Iterator[tuple[dict, Plain | None]]:
+def read_ahead(
+    entries: Iterable[dict], images: Mapping[Any, Any], mapped: Mapper = map
+) -> Iterator[tuple[dict, Plain | None]]:
     """Reads annotations that are plain, many at a time.
 
     Args:
         entries: Of the json's 'annotations'; segmentations may be packed.
         images: Images with ``height`` and ``width`` by id; a height of 0 is not known.
+        mapped: `map`, or what does the same in several processes.
 
     Yields:
         Each entry, and what it holds, or None where `objects.parse_scored` has to read it; its segmentation
         is unpacked then. The label is not looked up.
     """
     entries = iter(entries)
-    while chunk := list(islice(entries, _CHUNK)):
-        found: list[Plain | None] = [None] * len(chunk)
-        drawn = []
-        for number, entry in enumerate(chunk):
-            image = images.get(entry["image_id"]) if _is_plain(entry) else None
-            if image is not None and image.height:
-                polygons = unpacked(entry["segmentation"])
-                if _are_plain(polygons):
-                    size = image.height, image.width
-                    drawn.append(_Drawn(number, entry, size, polygons, polygons_to_counts(polygons, *size)))
-        if drawn:
-            _compare(drawn, found)
+    waiting: deque[tuple[list[dict], list[int], list[Packed]]] = deque()
+
+    def columns() -> Iterator[Columns]:
+        while chunk := list(islice(entries, _CHUNK)):
+            numbers, polygons, found = _columns(chunk, images)
+            waiting.append((chunk, numbers, polygons))
+            yield found
+
+    for drawn in mapped(draw, columns()):
+        chunk, numbers, polygons = waiting.popleft()
+        found = _found(chunk, numbers, polygons, drawn)
         for entry, plain in zip(chunk, found, strict=True):
             if plain is None and type(entry.get("segmentation")) is Packed:
                 entry = {**entry, "segmentation": unpacked(entry["segmentation"])}  # a kept list stays packed
             yield entry, plain
+
+
+def _columns(chunk: list[dict], images: Mapping[Any, Any]) -> tuple[list[int], list[Packed], Columns]:
+    """The annotations of a chunk whose values are of the types that COCO writes.
+
+    Returns:
+        Their numbers in the chunk, their segmentations, and what is drawn.
+    """
+    numbers, polygons, boxes, areas, sizes = [], [], [], [], []
+    for number, entry in enumerate(chunk):
+        image = images.get(entry["image_id"]) if _is_plain(entry) else None
+        if image is not None and image.height:
+            value = entry["segmentation"]
+            numbers.append(number)
+            polygons.append(value if type(value) is Packed else pack(value))
+            boxes.append(entry["bbox"])
+            areas.append(entry["area"])
+            sizes.append((image.height, image.width))
+    columns = Columns(
+        b"".join(polygons),
+        np.array([len(value) for value in polygons], np.int64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.array(areas, np.float64),
+        np.array(sizes, np.int64).reshape(-1, 2),
+    )
+    return numbers, polygons, columns
+
+
+def _found(chunk: list[dict], numbers: list[int], given: list[Packed], drawn: Drawn) -> list[Plain | None]:
+    found: list[Plain | None] = [None] * len(chunk)
+    rows = zip(numbers, given, slices(drawn.counts, drawn.lengths), drawn.corners.tolist(), strict=True)
+    for number, polygons, counts, corners in rows:
+        if counts:
+            entry = chunk[number]
+            found[number] = Plain(float(entry["area"]), polygons, counts, tuple(corners), entry["bbox"])
+    return found
 
 
 def _is_plain(entry: dict) -> bool:
@@ -96,46 +122,3 @@ def _is_plain(entry: dict) -> bool:
         and sum(map(abs, box)) < _LARGEST  # False with a NaN
         and type(get("segmentation")) in (list, Packed)
     )
-
-
-def _are_plain(polygons: list) -> bool:
-    """Whether there are polygons, each at least three points of finite numbers."""
-    for ring in polygons:
-        if type(ring) is not list or len(ring) < 6 or len(ring) % 2:
-            return False
-        if not set(map(type, ring)) <= _NUMBERS or not abs(sum(ring)) < _LARGEST:
-            return False
-        if max(ring) > FARTHEST or min(ring) < -FARTHEST:
-            return False
-    return bool(polygons)
-
-
-def _compare(drawn: list[_Drawn], found: list[Plain | None]) -> None:
-    """Enters the annotations whose box and area fit their polygons, by the rule of `fit`."""
-    rles = [{"size": row.size, "counts": row.counts} for row in drawn]
-    own_areas, own = mask_areas(rles), mask_boxes(rles)
-    boxes = np.array([row.entry["bbox"] for row in drawn], np.float64)
-    areas = np.array([row.entry["area"] for row in drawn], np.float64)
-    limits = np.array([row.size for row in drawn], np.float64)[:, ::-1]  # width and height of the image
-    start, sides = boxes[:, :2], boxes[:, 2:]
-    end = start + sides
-    over = np.maximum(-start, end - limits).max(1)
-    # Written so that a negative zero stays one, as with Python's max and min.
-    low, high = np.where(start < 0, 0.0, start), np.where(limits < end, limits, end)
-    good = (sides > 0).all(1) & (over <= BORDER) & (high > low).all(1) & (own[:, 2:] > 0).all(1)
-    good &= _ious(boxes, own) >= FITS
-    good &= (own_areas / 2 <= areas) & (areas <= 2 * own_areas.astype(np.float64)) & (areas > 0)
-    corners = np.concatenate([low, high], 1).tolist()
-    for row, is_good, area, box in zip(drawn, good.tolist(), areas.tolist(), corners, strict=True):
-        if is_good:
-            value = row.entry["segmentation"]
-            polygons = value if type(value) is Packed else pack(value)
-            found[row.number] = Plain(area, polygons, row.counts, tuple(box), row.entry["bbox"])
-
-
-def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of each box with the one beside it, float64 [n]; `fit.iou` for many."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
-    both = np.maximum(high - low, 0).prod(1)
-    union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - both
-    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)

@@ -6,6 +6,7 @@ Shape legend: G objects of an image, B images, V vertex slots, n vertices of one
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Targets
 
 _FEWEST = 16  # vertex slots
-FARTHEST = 1e6  # pixels; drawing takes time in proportion to the length of the outline
+_FARTHEST = 1e6  # pixels; drawing takes time in proportion to the length of the outline
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +192,30 @@ def check_polygons(polygons: list) -> None:
                 f"has a polygon of {len(polygon) // 2} points; give at least 3 or remove it",
             )
         farthest = max(polygon, key=abs)
-        if abs(farthest) > FARTHEST:
+        if is_far(farthest):
             raise BadAnnotation(
                 "bad polygon",
                 f"has a polygon with the coordinate {farthest:g}, which lies far outside of any image; "
                 "correct or remove it",
             )
+
+
+def is_far(values: Any) -> Any:
+    """Whether coordinates lie so far outside of any image that polygons must not be drawn; a NaN does.
+
+    It is the one rule for annotations that are read and for those that are imported.
+
+    Args:
+        values: One coordinate in pixels, or an array of them.
+
+    Returns:
+        A bool, or an array of them.
+
+    Example:
+        >>> bool(is_far(-2e6)), is_far(np.array([0, 1e6, 1e8])).tolist()
+        (True, [False, False, True])
+    """
+    return np.logical_not(np.abs(values) <= _FARTHEST)
 
 
 def are_numbers(values: list) -> bool:

@@ -26,10 +26,11 @@ from jaxmaskrcnn.data.coco.tools import without_objects
 from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import json_files
 from jaxmaskrcnn.data.importers.options import Options
+from jaxmaskrcnn.data.importers.shares import to_pixels
 from jaxmaskrcnn.data.importers.split import NAMES, chosen_part, part_of
 from jaxmaskrcnn.errors import UserError
 
-OPTIONS = frozenset({"names", "class_name", "split", "crowd", "rename", "boxes_only"})
+OPTIONS = frozenset({"names", "class_name", "split", "crowd", "rename", "boxes_only", "relative"})
 _ROBOFLOW = "_annotations.coco.json"
 _SAMPLE = 50  # images by which the folder of a json is found
 
@@ -48,7 +49,8 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         builder: Collects the images and objects.
         options: ``crowd`` and ``class_name`` are those of `Reading`; ``rename`` gives classes other names,
             and two classes of one name become one; ``names`` is the order of the names that they have then;
-            ``boxes_only`` takes objects without masks; ``split`` reads one part alone.
+            ``boxes_only`` takes objects without masks; ``relative`` takes polygons as shares of the image;
+            ``split`` reads one part alone.
     """
     if options.rename and options.class_name:
         raise UserError("--rename has no effect with --class_name, which names all classes; leave one out.")
@@ -132,6 +134,9 @@ def _parsed(
 ) -> tuple[Path, Annotations]:
     """The checked json, and the folder that its file names are relative to."""
     folder = _folder(content["images"], path, builder.folder.root, alone)
+    if options.relative:
+        count = to_pixels(content, path)
+        builder.notes.append(f"{path}: polygons that are multiplied by the sizes of their images: {count}")
     first = next((entry for entry in content["annotations"] if entry.get("keypoints")), None)
     if first is not None:
         count = sum(bool(entry.get("keypoints")) for entry in content["annotations"])

@@ -101,7 +101,8 @@ def _read_item(
     if size is not None and not (isinstance(size, list) and len(size) == 2):
         raise UserError(f"{place} has the size {size!r}; give its height and width in pixels.")
     file = find_in_part(builder.folder, name, subset, place)
-    image = builder.image(file, place, stated_size(*(size or (None, None)), place), part)
+    height, width = size or (None, None)
+    image = builder.image(file, place, stated_size(height, width, place), part)
     shapes = []
     for i, entry in enumerate(item["annotations"]):
         with builder.noting("bad annotation"):

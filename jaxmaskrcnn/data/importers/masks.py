@@ -54,7 +54,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         builder: Collects the images and objects.
         options: ``class_name`` is the class of all objects. Without it, the class of a mask of a single
             object is its file name without the number at the end (``cat_1.png``). ``ids`` says that
-            values hold a class too, as those of KITTI do.
+            values hold a class too, as those of KITTI do; masks of single objects have none such.
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the one that holds the masks.")
@@ -128,6 +128,11 @@ def _refuse_coded(values: list[int], path: Path) -> None:
 
 def _read_folders(pairs, builder: Builder, options: Options) -> None:
     """Reads masks of one object each."""
+    if options.ids is not None:
+        raise UserError(
+            f"--ids={options.ids} has no effect with a mask picture for each object, whose values hold no "
+            "class and no number; leave it out."
+        )
     names: list[str] = []
     for folder, masks in pairs:
         with builder.noting("bad mask"):

@@ -16,6 +16,7 @@ class Options(NamedTuple):
         crowd: What annotations marked as crowd are: one of `CROWD`; None is "ignore".
         rename: New names of classes by their old ones.
         boxes_only: Whether objects need no masks.
+        relative: Whether polygons are shares of their images' width and height.
     """
 
     names: Sequence[str] | None = None
@@ -26,3 +27,4 @@ class Options(NamedTuple):
     crowd: str | None = None
     rename: Mapping[str, str] | None = None
     boxes_only: bool = False
+    relative: bool = False

@@ -49,9 +49,10 @@ def _sizes(source: Path | io.BytesIO) -> tuple[int, tuple[int, int], tuple[int, 
             if image.format == "TIFF":  # Pillow turns it itself
                 return 1, (image.height, image.width), (image.height, image.width)
             orientation = int(image.getexif().get(_ORIENTATION_TAG, 1))
-            stored = image.height, image.width
+            stored: tuple[int, int] = image.height, image.width
     except Exception:  # whatever Pillow raises about a damaged file; who decodes it tells
         return 1, (0, 0), (0, 0)
     if orientation not in range(1, 9):
         orientation = 1
-    return orientation, stored, stored[::-1] if orientation in _SWAPS_AXES else stored
+    height, width = stored
+    return orientation, stored, (width, height) if orientation in _SWAPS_AXES else stored

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxmaskrcnn.data.coco.values import whole_number
+from jaxmaskrcnn.data.fields.polygons import is_far
 from jaxmaskrcnn.data.importers.shapes import number
 from jaxmaskrcnn.errors import UserError
-
-_FAR = 10  # sides of the image; polygons that reach further cannot be drawn, and mean something else
 
 
 def polygon(points: Any, place: str, size: tuple[int, int], percent: bool = False) -> list[float]:
@@ -65,11 +64,10 @@ def check_near(flat: Sequence[float], place: str, size: tuple[int, int]) -> None
     """Refuses coordinates x, y, x, y, ... far outside of an image, which take all time or memory to draw.
 
     Raises:
-        UserError: One is more than ten times the image's longer side away from it.
+        UserError: One is, by the rule for polygons of any json.
     """
-    limit = _FAR * max(size)
     for i, value in enumerate(flat):
-        if not -limit <= value <= limit + max(size):
+        if is_far(value):
             raise UserError(
                 f"{place} has the {'xy'[i % 2]} coordinate {value:g}, far from its image of {size[1]} x "
                 f"{size[0]} pixels; correct it."

@@ -13,7 +13,7 @@ from pycocotools import mask as mask_utils
 from jaxmaskrcnn.data.fields.field import BadAnnotation
 from jaxmaskrcnn.data.fields.masks import Masks
 from jaxmaskrcnn.data.fields.polygons import check_polygons
-from jaxmaskrcnn.data.rle import decode_mask
+from jaxmaskrcnn.data.rle import decode_mask, draw_polygons
 from jaxmaskrcnn.errors import UserError
 
 _LARGEST = 1e7  # pixels
@@ -99,7 +99,7 @@ def _clip(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
     """Compressed RLE of a bool mask [H, W], as json holds it."""
-    rle = mask_utils.encode(np.asfortranarray(mask, np.uint8))
+    rle: Any = mask_utils.encode(np.asfortranarray(mask, np.uint8))
     return {"size": [int(side) for side in mask.shape], "counts": rle["counts"].decode("ascii")}
 
 
@@ -122,7 +122,7 @@ def with_holes(
         check_polygons([exterior, *holes])
     except BadAnnotation as bad:
         raise UserError(f"{place} {bad.found}.") from bad
-    drawn = mask_utils.frPyObjects([exterior, *holes], height, width)
+    drawn = draw_polygons([exterior, *holes], height, width)
     outer, *inner = (decode_mask(rle["counts"], height, width).T for rle in drawn)
     for hole in inner:
         outer = outer & ~hole
@@ -169,8 +169,8 @@ def unite(
     rles: list[Any] = [part for part in parts if isinstance(part, dict)]
     rles += [mask_utils.encode(np.asfortranarray(p, np.uint8)) for p in parts if isinstance(p, np.ndarray)]
     if polygons:
-        rles += mask_utils.frPyObjects(polygons, height, width)
-    whole = mask_utils.merge(rles)
+        rles += draw_polygons(polygons, height, width)
+    whole: Any = mask_utils.merge(rles)
     return {"size": [height, width], "counts": whole["counts"].decode("ascii")}
 
 

@@ -88,7 +88,7 @@ def _attribute(entries: dict, source: Path, requested: str | None) -> str:
     return requested or next(iter(found))
 
 
-def _class(region: dict, attribute: str, place: str) -> str:
+def _class(region: dict, attribute: str | None, place: str) -> str:
     attributes = region.get("region_attributes")
     value = attributes.get(attribute) if isinstance(attributes, dict) else None
     if isinstance(value, dict):  # a checkbox: every choice, and whether it is ticked

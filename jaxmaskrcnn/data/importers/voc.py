@@ -4,6 +4,7 @@ Format: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2
 and 2.6; CVAT's "segmentation mask" with its ``labelmap.txt`` is a variant of it. Boxes are in ``voc_boxes``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,16 +76,18 @@ def read(source: Path, builder: Builder, options: Options) -> None:
                 where = f"{path}: object {value}"
                 with builder.noting("bad object"):
                     mask = objects == value
-                    name = None if classes is None else _class(classes[mask], names, where)
+                    name = None if classes is None else _class(classes[mask], names or (), where)
                     box = boxes[value - 1] if 0 < value <= len(boxes) else None
-                    if name is None and box is None:
+                    corners = None
+                    if box is not None:
+                        corners = box.corners if name in (None, box.name) and _fits(box, mask) else None
+                        name = box.name if name is None else name
+                    if name is None:
                         raise UserError(
                             f"{where} has no class: there is no SegmentationClass/{stem}.png, and "
                             f"Annotations/{stem}.xml lists {len(boxes)} objects; add one of the two."
                         )
-                    fits = box is not None and name in (None, box.name) and _fits(box, mask)
-                    name = box.name if name is None else name
-                    builder.add(image, name, encode(mask), where, box=box.corners if fits else None)
+                    builder.add(image, name, encode(mask), where, box=corners)
 
 
 def _stems(source: Path, folder: Path, split: str | None, builder: Builder) -> list[str]:
@@ -173,7 +176,7 @@ def _classes(path: Path, colours: dict[int, int] | None, shape: tuple[int, ...])
     return values
 
 
-def _class(values: np.ndarray, names: list[str], place: str) -> str:
+def _class(values: np.ndarray, names: Sequence[str], place: str) -> str:
     values = values[(values != 0) & (values != VOID)]
     if not len(values):
         raise UserError(f"{place} has no class in SegmentationClass; label its pixels.")

@@ -4,6 +4,7 @@ Format: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2
 count from 1, and the last row and column belong to a box.
 """
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -108,17 +109,13 @@ def _listed(source: Path, split: str, paths: list[Path], builder: Builder) -> li
 def _image(root: Element, path: Path, builder: Builder) -> Path:
     """The image that an xml names, or else that of its own name."""
     named = (root.findtext("filename") or "").strip()
-    if named:
-        try:
-            return builder.folder.find(named, str(path), near=path.parent)
-        except UserError as error:
-            lost = error
     try:
-        return builder.folder.find(path.stem, str(path), near=path.parent)
-    except UserError:
+        return builder.folder.find(named or path.stem, str(path), near=path.parent)
+    except UserError as error:
         if named:
-            raise lost from None
-        raise
+            with contextlib.suppress(UserError):
+                return builder.folder.find(path.stem, str(path), near=path.parent)
+        raise error from None
 
 
 def _size(root: Element, path: Path) -> tuple[int, int] | None:
@@ -126,4 +123,4 @@ def _size(root: Element, path: Path) -> tuple[int, int] | None:
     sides = [root.findtext(f"size/{key}") for key in ("height", "width")]
     if all(side is None or side.strip() in ("", "0") for side in sides):
         return None
-    return stated_size(*sides, str(path))
+    return stated_size(sides[0], sides[1], str(path))

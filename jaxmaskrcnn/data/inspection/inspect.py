@@ -1,6 +1,7 @@
 """Runs the checks of training, collects every problem, and computes figures of the usable objects."""
 
 import collections
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +13,14 @@ from jaxmaskrcnn.data.coco.annotations import Annotations, parse_annotations
 from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements, nothing_to_learn
 from jaxmaskrcnn.data.coco.image_files import readable_images
 from jaxmaskrcnn.data.coco.load import load_json
-from jaxmaskrcnn.data.coco.packing import freed
+from jaxmaskrcnn.data.coco.packing import freed, no_collection, set_aside
 from jaxmaskrcnn.data.coco.problems import AllProblems, Problem
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.data.inspection.suspicions import dark_pictures, same_content, suspicions
 from jaxmaskrcnn.utils.files import check_image_folder
+from jaxmaskrcnn.utils.processes import process_map
 
 
 class Inspection(NamedTuple):
@@ -54,6 +56,7 @@ def inspect_annotations(
     reading: Reading | None = None,
     progress: bool = False,
     pixels: PixelConfig = DEFAULT_PIXELS,
+    processes: int = 1,
 ) -> Inspection:
     """Checks an annotation file and its images as training does, and counts what they hold.
 
@@ -67,6 +70,8 @@ def inspect_annotations(
         reading: What crowd regions are, and whether all objects get one class.
         progress: Whether to show progress bars.
         pixels: Which page of an image file is read, and how its values become uint8.
+        processes: How many processes draw polygons and read headers, if it is more than this one; a script
+            that gives more has to be guarded by ``if __name__ == "__main__"``.
 
     Returns:
         The findings. Problems are listed and not raised.
@@ -85,29 +90,35 @@ def inspect_annotations(
     if images_dir is not None:
         check_image_folder(images_dir)
     problems = AllProblems()
-    content = load_json(path)
-    annotations = parse_annotations(
-        content, path, images_dir, problems, masks=masks, reading=reading,
-        consume=lambda entries: _consume(entries, progress),
-    )  # fmt: skip
-    table = make_table(annotations)
-    found = suspicions(annotations, table, path)
-    missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
-    if images_dir is not None:
-        present = [image for image in annotations.images if image.id not in missing]
-        bar = tqdm.tqdm(present, "images", unit="image", disable=not progress or not present)
-        with bar:
-            readable = readable_images(present, path, images_dir, problems, decode=decode, pixels=pixels)
-            readable = dark_pictures(_counted(readable, bar), path, pixels, found)
-            found += same_content(readable, path)
+    with contextlib.ExitStack() as stack:
+        mapped = stack.enter_context(process_map(processes))
+        with no_collection():
+            content = load_json(path)
+            annotations = parse_annotations(
+                content, path, images_dir, problems, masks=masks, reading=reading,
+                consume=lambda entries: _consume(entries, progress), mapped=mapped or map,
+            )  # fmt: skip
+            table = make_table(annotations)
+            found = suspicions(annotations, table, path)
+            stack.enter_context(set_aside())
+        missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
+        if images_dir is not None:
+            present = [image for image in annotations.images if image.id not in missing]
+            bar = tqdm.tqdm(present, "images", unit="image", disable=not progress or not present)
+            with bar:
+                readable = readable_images(
+                    present, path, images_dir, problems, decode=decode, pixels=pixels, mapped=mapped
+                )
+                readable = dark_pictures(_counted(readable, bar), path, pixels, found)
+                found += same_content(readable, path)
     unreadable = missing | {p.image_id for p in problems.found if p.reason in ("image size", "corrupt image")}
-    counts = count_classes(
-        annotations.categories, [image for image in annotations.images if image.id not in unreadable]
-    )
-    left_out = {**annotations.left_out, **problems.skipped}
-    nothing = nothing_to_learn(counts, len(annotations.images), str(path), left_out)
-    if nothing and annotations.categories:
-        problems.add("nothing to learn", nothing)
+    usable = [image for image in annotations.images if image.id not in unreadable]
+    counts = count_classes(annotations.categories, usable)
+    if annotations.categories:
+        listed, left_out = len(annotations.images), {**annotations.left_out, **problems.skipped}
+        nothing = nothing_to_learn(counts, usable, str(path), left_out, masks=masks, listed=listed)
+        if nothing:
+            problems.add("nothing to learn", nothing)
     summary = {
         "annotations": str(path),
         "image_folder": None if images_dir is None else str(images_dir),

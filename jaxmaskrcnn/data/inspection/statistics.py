@@ -3,13 +3,15 @@
 Shape legend: N images, G objects of all images together, crowd regions among them, K classes.
 """
 
-import array
 import collections
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxmaskrcnn.data.coco.annotations import Annotations
+from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
 from jaxmaskrcnn.data.coco.packing import no_collection
 from jaxmaskrcnn.data.fields.packed import vertex_count
 
@@ -17,6 +19,7 @@ from jaxmaskrcnn.data.fields.packed import vertex_count
 SMALL, LARGE = 32.0**2, 96.0**2
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 _COMMON_SIZES = 5
+_TOGETHER = 100  # images whose objects, which lie far apart in memory, are read together
 _BINS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # first counts of the histogram's bars
 
 
@@ -48,24 +51,32 @@ class Table(NamedTuple):
 def make_table(annotations: Annotations) -> Table:
     """Columns of the objects of all images."""
     counts = [len(image.objects) for image in annotations.images]
-    # In one pass, because a hundred thousand images' objects lie far apart in memory.
-    numbers, boxes = array.array("d"), array.array("d")
-    for image in annotations.images:
-        for item in image.objects:
-            numbers.extend((item.label, item.crowd, item.area, vertex_count(item.packed), bool(item.rle)))
-            boxes.extend(item.bbox)
-    columns = np.frombuffer(numbers, np.float64).reshape(-1, 5).T
-    corners = np.frombuffer(boxes, np.float64).reshape(-1, 4)
+    parts = [_columns(annotations.images[i : i + _TOGETHER]) for i in range(0, len(counts), _TOGETHER)]
+    numbers = np.concatenate([np.zeros((5, 0)), *(part[0] for part in parts)], 1)
+    corners = np.concatenate([np.zeros((0, 4)), *(part[1] for part in parts)])
     return Table(
         image=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
-        label=columns[0].astype(np.int32),
-        crowd=columns[1].astype(bool),
-        area=np.maximum(columns[2], 0),
+        label=numbers[0].astype(np.int32),
+        crowd=numbers[1].astype(bool),
+        area=np.maximum(numbers[2], 0),
         sides=corners[:, 2:] - corners[:, :2],
-        vertices=columns[3].astype(np.int32),
-        has_mask=columns[4].astype(bool),
+        vertices=numbers[3].astype(np.int32),
+        has_mask=numbers[4].astype(bool),
         sizes=np.asarray([(i.height, i.width) for i in annotations.images], np.int32).reshape(-1, 2),
     )
+
+
+def _columns(images: Sequence[AnnotatedImage]) -> tuple[np.ndarray, np.ndarray]:
+    """Of the objects of some images: labels, crowd, areas, vertices, masks, float64 [5, G]; boxes, [G, 4]."""
+    objects = [item for image in images for item in image.objects]
+    if not objects:
+        return np.zeros((5, 0)), np.zeros((0, 4))
+    # All values of a column at once take a third of the time of asking each object for each.
+    columns = dict(zip(Object._fields, zip(*objects, strict=True), strict=True))
+    counts = list(map(vertex_count, columns["polygons"]))
+    numbers = columns["label"], columns["crowd"], columns["area"], counts, list(map(bool, columns["rle"]))
+    corners = np.fromiter(itertools.chain.from_iterable(columns["bbox"]), np.float64)
+    return np.array(numbers, np.float64), corners.reshape(-1, 4)
 
 
 @no_collection()

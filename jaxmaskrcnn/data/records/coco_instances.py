@@ -114,7 +114,9 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             )  # fmt: skip
             if annotations.images and not config.allow_empty:
                 counts = count_classes(annotations.categories, annotations.images)
-                check_learnable(counts, len(annotations.images), os.fspath(path), annotations.left_out)
+                check_learnable(
+                    counts, annotations.images, os.fspath(path), annotations.left_out, masks=config.masks
+                )
             self._parsed = annotations, problems
         return self._parsed
 
@@ -174,7 +176,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             )
         if not config.allow_empty:
             counts = count_classes(annotations.categories, self.written)
-            check_learnable(counts, len(self.written), config.annotations, left_out)
+            check_learnable(counts, self.written, config.annotations, left_out, masks=config.masks)
 
 
 def prepare(
