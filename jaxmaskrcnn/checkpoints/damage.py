@@ -4,6 +4,9 @@ import contextlib
 import gc
 import logging
 import os
+import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from flax import nnx
 from jaxmaskrcnn.checkpoints.arrays import changed_arrays
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.checksums import array_checksum
+from jaxmaskrcnn.utils.files import write_problem
 
 
 def checksums(parts: dict[str, Any]) -> dict[str, str]:
@@ -99,11 +103,11 @@ def damage_reported(checkpoint: Path) -> Iterator[None]:
         raise UserError(f"The checkpoint {checkpoint} cannot be read ({reason}).") from error
 
 
-def drop_failed_reads() -> None:
-    """Free what a failed read has left, without asyncio's log of it.
+def drop_unfinished() -> None:
+    """Free what a failed read or write has left, without the log of it.
 
-    The other reads that Orbax 0.12 had begun end with exceptions that nobody retrieves, and asyncio logs each
-    with its traceback, thousands of characters long, whenever it happens to be freed.
+    The other reads and writes that Orbax 0.12 had begun end with exceptions that nobody retrieves, and
+    asyncio logs each with its traceback, thousands of characters long, whenever it happens to be freed.
     """
     logger = logging.getLogger("asyncio")
     disabled, logger.disabled = logger.disabled, True
@@ -111,3 +115,35 @@ def drop_failed_reads() -> None:
         gc.collect()
     finally:
         logger.disabled = disabled
+
+
+def quiet_writers() -> None:
+    """Keep Orbax 0.12 from printing tracebacks of a failed write, one for each of its threads.
+
+    The exception itself is raised in the main thread, when the checkpoint is waited for. Writes that end
+    later print that Orbax' event loop is closed.
+    """
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unless_about_a_closed_loop
+    logger = logging.getLogger("absl")
+    if _is_no_failed_write not in logger.filters:
+        logger.addFilter(_is_no_failed_write)
+
+
+def _unless_about_a_closed_loop(unraisable) -> None:
+    if not (isinstance(unraisable.exc_value, RuntimeError) and "loop is closed" in str(unraisable.exc_value)):
+        sys.__unraisablehook__(unraisable)
+
+
+def _is_no_failed_write(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    return error is None or write_problem(error) is None
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete what a failed write has left, in which its threads may go on to write for a moment."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)

@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxmaskrcnn.checkpoints.arrays import read_arrays, warn_of_nonfinite, write_arrays
+from jaxmaskrcnn.checkpoints.damage import drop_unfinished, quiet_writers, remove_folder
 from jaxmaskrcnn.checkpoints.fit import (
     LoadSettings,
     abstract_model,
@@ -37,7 +38,7 @@ from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.utils.checksums import with_checksum
-from jaxmaskrcnn.utils.files import write_json
+from jaxmaskrcnn.utils.files import write_json, write_problem
 
 _MODEL_FILE = "model.json"
 
@@ -76,6 +77,7 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         "arrays": {name: [list(x.shape), str(x.dtype)] for name, x in arrays.items()},
     }
     first = jax.process_index() == 0
+    quiet_writers()
     try:
         if first:
             _remove_leftovers(directory)
@@ -85,11 +87,16 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         if first:
             write_json(staging / _MODEL_FILE, with_checksum(description), indent=1, durable=True)
             _publish(staging, directory, occupied)
-    except OSError as error:
-        raise UserError(f"{directory} cannot be written: {error.strerror or error}.") from None
+    except Exception as error:  # Orbax raises ValueError where a disk is full
+        if isinstance(error, UserError) or not (problem := write_problem(error) or _of_system(error)):
+            raise
+        drop_unfinished()
+        raise UserError(
+            f"{directory} cannot be written ({problem}); make room there, or give another one."
+        ) from None
     finally:
         if first:
-            shutil.rmtree(staging, ignore_errors=True)
+            remove_folder(staging)
     _wait_for_all("model published")
 
 
@@ -193,6 +200,10 @@ def load_model(
 
 def _is_model_directory(directory: Path) -> bool:
     return (directory / _MODEL_FILE).is_file()
+
+
+def _of_system(error: Exception) -> str | None:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else None
 
 
 def _common_token() -> str:

@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from jaxmaskrcnn.checkpoints.damage import checked, damage_reported, drop_failed_reads
+from jaxmaskrcnn.checkpoints.damage import checked, damage_reported, drop_unfinished
 from jaxmaskrcnn.checkpoints.fit import abstract_model
 from jaxmaskrcnn.config.json import config_from_json
 from jaxmaskrcnn.errors import UserError
@@ -60,5 +60,5 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
                 if step == min(steps):
                     raise
                 log.warning("%s The checkpoint before it is read.", error)
-            drop_failed_reads()
+            drop_unfinished()
     return nnx.merge(graphdef, read["model"])

@@ -7,18 +7,29 @@ checksums of all arrays are in its metadata; a checkpoint that is damaged nevert
 run goes on from the one before it.
 """
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 
 import jax
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
-from jaxmaskrcnn.checkpoints.damage import checked, checksums, damage_reported, drop_failed_reads, move_aside
+from jaxmaskrcnn.checkpoints.damage import (
+    checked,
+    checksums,
+    damage_reported,
+    drop_unfinished,
+    move_aside,
+    quiet_writers,
+    remove_folder,
+)
 from jaxmaskrcnn.checkpoints.latest import checkpoint_directory
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.parallel.processes import gather_json, is_first
 from jaxmaskrcnn.structures import State
+from jaxmaskrcnn.utils.files import write_problem
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +50,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
         self._directory, self._keep = checkpoint_directory(workdir), keep
+        quiet_writers()
         self._checkpointer = self._open()
         self._last = self.latest
 
@@ -52,8 +64,12 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        try:
+            self.close()
+        except UserError:
+            if kind is None:  # else the exception that ends the run is the one to tell
+                raise
 
     @property
     def latest(self) -> int | None:
@@ -82,9 +98,10 @@ class Checkpoints:
             "train": {"step": state["step"], "opt_state": state["opt_state"]},
             "data": iterator.get_state(),
         }
-        self._checkpointer.save_checkpointables_async(
-            step, parts, force=True, custom_metadata={"checksums": checksums(parts)}
-        )
+        with self._writing():
+            self._checkpointer.save_checkpointables_async(
+                step, parts, force=True, custom_metadata={"checksums": checksums(parts)}
+            )
 
     def restore(self, state: State, iterator, *, strict: bool = False) -> State:
         """Read the latest checkpoint that is intact.
@@ -103,7 +120,8 @@ class Checkpoints:
         Raises:
             UserError: The checkpoint's files are damaged, and it is the only one or ``strict`` is set.
         """
-        self._checkpointer.wait()
+        with self._writing():
+            self._checkpointer.wait()
         model = nnx.merge_state(state["params"], state["rest"])
         train = {"step": state["step"], "opt_state": state["opt_state"]}
         abstract = jax.tree.map(_abstract, {"model": model, "train": train})
@@ -113,7 +131,7 @@ class Checkpoints:
             problem = next(filter(None, gather_json(problem)), None)
             if problem is None:
                 break
-            drop_failed_reads()
+            drop_unfinished()
             if len(self._checkpointer.checkpoints) < 2:
                 raise UserError(f"{problem} There is no other one; start anew in another --workdir.")
             if strict:
@@ -152,8 +170,37 @@ class Checkpoints:
         log.error("%s It is now %s, and the run goes on from step %s.", problem, renamed, self.latest)
 
     def close(self) -> None:
-        """Wait for the checkpoint being written."""
-        self._checkpointer.close()
+        """Wait for the checkpoint being written.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        with self._writing():
+            self._checkpointer.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Reports a disk that takes no more, whether Orbax meets it at once or has met it in the background.
+
+        Raises:
+            UserError: A checkpoint cannot be written. What it had written is removed; others are intact.
+        """
+        try:
+            yield
+        except Exception as error:  # Orbax raises ValueError where a disk is full
+            problem = write_problem(error)
+            if problem is None:
+                raise
+            drop_unfinished()
+            if is_first():
+                for folder in self._directory.glob("*.orbax-checkpoint-tmp"):
+                    remove_folder(folder)
+            steps = [int(folder.name) for folder in self._directory.glob("*") if folder.name.isdigit()]
+            then = f"goes on from step {max(steps)}" if steps else "begins anew"
+            raise UserError(
+                f"A checkpoint cannot be written to {self._directory} ({problem}); make room there, and the "
+                f"same command {then}."
+            ) from None
 
 
 def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.files import about
 
 NAMES = ("circle", "square", "triangle")  # category ids 1, 2, 3
 _VERSION = 1  # part of the folder's name; goes up when the same arguments give other images
@@ -65,7 +66,8 @@ def write_shapes(directory: str | os.PathLike, num_images: int, size: int, seed:
         temporary = Path(tempfile.mkdtemp(prefix=".shapes-", dir=directory))
         try:
             # One level down, because the temporary folder itself can only be read by its owner.
-            _write(temporary / final.name, num_images, size, seed)
+            with about(final):
+                _write(temporary / final.name, num_images, size, seed)
             try:
                 (temporary / final.name).rename(final)
             except OSError:

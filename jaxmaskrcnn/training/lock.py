@@ -19,6 +19,7 @@ from typing import Any
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.parallel.processes import gather_json, is_first
+from jaxmaskrcnn.utils.files import about
 
 try:
     import fcntl
@@ -78,7 +79,12 @@ def workdir_lock(
         locked = _flock(file, path)
         _wait_for_holder(path, host, locked, interval)
         holder = {"host": host, "process": os.getpid()}
-        _write(file, {**holder, "count": 0})
+        try:
+            with about(path):
+                _write(file, {**holder, "count": 0})
+        except OSError:  # a full disk
+            path.unlink(missing_ok=True)
+            raise
         if _read(path).get("process") != os.getpid():
             raise UserError(_in_use(path, _read(path)))  # two that started at once, without flock
         ended = threading.Event()

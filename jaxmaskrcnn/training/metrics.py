@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.utils.files import complete_file
+from jaxmaskrcnn.utils.files import about, complete_file
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,9 @@ class MetricsWriter:
         """Record values of one step; values that are not finite become null, because JSON has no NaN."""
         numbers = {name: _number(value) for name, value in values.items()}
         line = {"step": step, **numbers}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with about(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
         self._remember(line)
         if self._events:
             for name, value in numbers.items():

@@ -53,11 +53,11 @@ def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator
     path.parent.mkdir(parents=True, exist_ok=True)
     # tempfile is not used, so that the umask determines who can read the result.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
-    with _about(path):
+    with about(path):
         open(temporary, "xb").close()
     try:
         yield temporary
-        with _about(path):
+        with about(path):
             if durable:
                 with open(temporary, "rb") as file:
                     os.fsync(file.fileno())
@@ -96,12 +96,19 @@ def write_problem(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Makes system errors name the final path instead of the temporary one."""
+def about(path: str | os.PathLike) -> Iterator[None]:
+    """Makes system errors name a path: a failed write names none, and others may name a temporary one.
+
+    Args:
+        path: The path that a user knows.
+
+    Raises:
+        OSError: As within the block, about the path.
+    """
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 @contextlib.contextmanager

@@ -114,7 +114,9 @@ def test_names_are_found_without_reading_the_annotations(tmp_path, monkeypatch):
         assert fingerprint.content_hash(annotations, images, tmp_path / "general", []) == before
     names = {path.read_text() for path in tmp_path.rglob(".names-*.json")}
     content = json.loads(annotations.read_text())
-    assert [json.loads(text)["names"] for text in names] == [sorted([i["file_name"]] for i in content["images"])]
+    assert [json.loads(text)["names"] for text in names] == [
+        sorted([i["file_name"]] for i in content["images"])
+    ]
     # The annotations themselves count through the file's bytes.
     content["annotations"][0]["area"] += 1
     annotations.write_text(json.dumps(content))
