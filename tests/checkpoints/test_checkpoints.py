@@ -132,10 +132,11 @@ def restored_from(workdir, strict=False):
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # of Orbax, where it gives up
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(two_checkpoints, tmp_path, caplog):
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(two_checkpoints, tmp_path, caplog, both):
     set_aside = []
     for i, name in enumerate(files_of_the_newest(two_checkpoints)):
-        for keep in (0.5, None):  # cut off, and gone
+        for keep in (0.5, None) if both else ((0.5, None)[i % 2],):  # cut off, and gone
             workdir = tmp_path / f"{i} {keep}"
             shutil.copytree(two_checkpoints, workdir)
             path = workdir / "checkpoints" / "2" / name
@@ -156,7 +157,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(two_checkpoints,
                 assert "goes on from step 1" in error.getMessage()
                 set_aside.append(name)
                 assert restored_from(workdir) == 1  # the next start finds it as it was left
-    assert {name.parent.name for name in set_aside} >= {"d", "model", "train"}
+    assert {name.parent.name for name in set_aside} >= {"d", "model" if both else "train"}
     time.sleep(1)  # so that the complaints of Orbax's unfinished reads fall into this test
     gc.collect()
 
@@ -175,7 +176,7 @@ def test_a_flipped_bit_of_a_checkpoint_never_goes_into_the_model(two_checkpoints
     rng = np.random.default_rng(seed)
     names = files_of_the_newest(two_checkpoints)
     steps = []
-    for i in range(12):
+    for i in range(8):
         workdir = tmp_path / str(i)
         shutil.copytree(two_checkpoints, workdir)
         path = workdir / "checkpoints" / "2" / names[rng.integers(len(names))]

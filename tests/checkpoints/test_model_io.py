@@ -384,7 +384,7 @@ def test_a_flipped_bit_never_goes_into_the_model(saved, tmp_path, seed):
     rng = np.random.default_rng(seed)
     files = [p.relative_to(saved) for p in sorted(saved.rglob("*")) if p.is_file() and p.stat().st_size]
     noticed = 0
-    for i in range(25):
+    for i in range(15):
         directory = tmp_path / str(i)
         shutil.copytree(saved, directory)
         # model.json in every third turn, the largest files in another third.
@@ -399,7 +399,7 @@ def test_a_flipped_bit_never_goes_into_the_model(saved, tmp_path, seed):
             continue
         assert_same(model, make())
         assert model.config == CONFIG
-    assert noticed >= 12
+    assert noticed >= 7
     time.sleep(1)  # so that the complaints of Orbax's unfinished reads fall into this test
     gc.collect()
 
