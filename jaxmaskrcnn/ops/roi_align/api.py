@@ -80,7 +80,8 @@ def roi_align(
             feature pixel wide and high (torchvision).
         feature_size: [2], (h, w) of the feature map inside the array, at which the border rule applies.
             May be traced. None: (H, W).
-        implementation: As in :func:`multilevel_roi_align`.
+        implementation: As in :func:`multilevel_roi_align`, which also says what infinities in the features
+            become.
 
     Returns:
         [R, oh, ow, C] in the dtype of the features; float32 for whole numbers. Values are finite for
@@ -139,9 +140,9 @@ def multilevel_roi_align(
             one, which then computes the gradient too: "gather", "gather_at_once" (only for a fixed number of
             samples), "tiles_cpu", "tiles_batched", or "reference", the definition (its boxes, levels, scales
             and sizes must not be traced). All give the same result except for rounding, where the features
-            are finite. With the two of tiles, which are the default for ``sampling_ratio=0`` (and on CPUs for
-            the gradient), an infinity makes NaN of all bins of a region within 15 pixels of it, and with the
-            others only what the bins that read it become.
+            are finite: with the two of tiles (the default for ``sampling_ratio=0``, and on CPUs for the
+            gradient) an infinity makes NaN of all bins of a region in whose tiles it is, which reach up to 15
+            pixels beyond the region; with the others it only enters the bins that read it.
 
     Returns:
         [R, oh, ow, C] in the dtype of the features; float32 for whole numbers.
