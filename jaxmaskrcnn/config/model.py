@@ -8,7 +8,7 @@ data; the presets of ``zoo/`` set its values. The parts are in ``backbones.py`` 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from jaxmaskrcnn.config import paths
 from jaxmaskrcnn.config.backbones import (
@@ -172,7 +172,7 @@ class ModelConfig(Part):
         (14, 0.8)
     """
 
-    written_apart: ClassVar[tuple[str, ...]] = ("categories",)
+    written_apart = ("categories",)
     num_classes: Count = 90
     categories: tuple[Category, ...] = ()
     background: Literal["first", "last"] = "first"
