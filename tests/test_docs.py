@@ -298,6 +298,13 @@ def test_source_files_that_are_named_exist(page):
     assert not [file for file in named if not any(end.endswith(f"/{file}") for end in ends)]
 
 
+def test_scripts_that_record_goldens_are_listed():
+    listed = re.findall(
+        r"^python (tests/goldens/record_\w+\.py)$", (ROOT / "docs/contributing.md").read_text(), re.M
+    )
+    assert sorted(listed) == sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("tests/goldens/record_*.py"))
+
+
 def test_functions_that_are_named_exist():
     page = (ROOT / "docs" / "how-it-is-built.md").read_text()
     sources = "\n".join(path.read_text() for path in (ROOT / "jaxmaskrcnn").rglob("*.py"))

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     file = find_config(arguments.config)
     config = override(file.load(), arguments.settings)
     # Imported here, so that --help and mistakes in the command line do not wait for JAX, which takes seconds.
+    from jaxmaskrcnn.models.precision import check_precision
     from jaxmaskrcnn.parallel.processes import initialize, is_first
     from jaxmaskrcnn.training.dry_run import dry_run
     from jaxmaskrcnn.training.loop import train_and_evaluate
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     log.setLevel(logging.INFO)
     log.propagate = False  # absl's own handler would print every line again
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
+    check_precision(config.model.architecture)  # before the workdir is made
     compilation_cache.enable()
     workdir = Path(arguments.workdir or Path("runs") / file.path.stem)
     initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)

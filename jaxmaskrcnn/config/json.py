@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from jaxmaskrcnn.config.model import ModelConfig
-from jaxmaskrcnn.config.parts import default_part, part_classes
+from jaxmaskrcnn.config.parts import default_part, item_types, members, part_classes
 from jaxmaskrcnn.config.version1 import from_flat
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
@@ -124,18 +124,34 @@ def _build_part(default: Any, values: dict[str, Any], place: str) -> Any:
             continue
         now = getattr(default, name)
         if isinstance(value, dict):
-            kinds = part_classes(fields[name].type)
-            if kinds:
-                kind = value.get("kind", next(iter(kinds)))
-                if kind not in kinds:
-                    raise UserError(_unknown_kind(f"{place}{name}", kind, value.get(_IMPORT)))
-                now = now if type(now) is kinds[kind] else default_part(kinds[kind])
-            changes[name] = _build_part(now, value, f"{place}{name}.")
+            changes[name] = _build_field(now, fields[name].type, value, f"{place}{name}")
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            changes[name] = tuple(_build_part(now[0], item, f"{place}{name}.") for item in value)
+            defaults, expected = now or (None,), item_types(fields[name].type)
+            changes[name] = tuple(
+                _build_field(
+                    defaults[min(i, len(defaults) - 1)],
+                    expected[min(i, len(expected) - 1)],
+                    item,
+                    f"{place}{name}.{i}",
+                )
+                for i, item in enumerate(value)
+            )
         else:
             changes[name] = value
     return dataclasses.replace(default, **changes)
+
+
+def _build_field(now: Any, expected: Any, values: dict[str, Any], place: str) -> Any:
+    """Build the part in a field or a tuple from plain values; ``now`` is the default or None."""
+    kinds = part_classes(expected)
+    if kinds:
+        kind = values.get("kind", next(iter(kinds)))
+        if kind not in kinds:
+            raise UserError(_unknown_kind(place, kind, values.get(_IMPORT)))
+        now = now if type(now) is kinds[kind] else default_part(kinds[kind])
+    elif now is None:
+        now = default_part(next(member for member in members(expected) if member is not type(None)))
+    return _build_part(now, values, f"{place}.")
 
 
 def _unknown_kind(place: str, kind: Any, module: Any) -> str:

@@ -36,6 +36,7 @@ from jaxmaskrcnn.config.values import (
     NotNegative,
     Positive,
     Range,
+    ascending,
     shown,
 )
 from jaxmaskrcnn.structures import Category
@@ -171,6 +172,7 @@ class ModelConfig(Part):
         (14, 0.8)
     """
 
+    written_apart = ("categories",)
     num_classes: Count = 90
     categories: tuple[Category, ...] = ()
     background: Literal["first", "last"] = "first"
@@ -333,4 +335,10 @@ def _check_levels(part: Part, levels: Any) -> None:
         raise ConfigError(
             f"{type(part).__name__}.levels is {shown(levels)}; return a tuple with a Level(stride, channels) "
             "for each feature map, finest first."
+        )
+    strides = [level.stride for level in levels]
+    if not ascending(strides):
+        raise ConfigError(
+            f"{type(part).__name__}.levels has the strides {', '.join(map(str, strides))}; return the "
+            "feature maps finest first, each with a larger stride than the one before."
         )

@@ -10,9 +10,9 @@ import functools
 import inspect
 import re
 import typing
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from jaxmaskrcnn.config.values import ConfigError, checked, shown
+from jaxmaskrcnn.config.values import ConfigError, Range, Rule, checked, shown, type_name
 
 # The classes of each family of parts, by their kind; a family is a class directly below `Part`.
 _FAMILIES: dict[type, dict[str, type["Part"]]] = {}
@@ -31,6 +31,7 @@ class Part:
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every part is a dataclass
     required: ClassVar[tuple[str, ...]] = ()  # methods and properties that every kind of the family defines
+    written_apart: ClassVar[tuple[str, ...]] = ()  # fields of types that config/json.py has code for
 
     def __init_subclass__(cls, **arguments: Any):
         super().__init_subclass__(**arguments)
@@ -78,7 +79,7 @@ def part_classes(expected: Any) -> dict[str, type[Any]]:
     return {
         kind: part_class
         for member in members(expected)
-        if isinstance(member, type) and issubclass(member, Part) and member is not Part
+        if _is_part(member)
         for kind, part_class in _FAMILIES.get(_family(member), {}).items()
         if issubclass(part_class, member)
     }
@@ -92,6 +93,21 @@ def members(expected: Any) -> tuple[Any, ...]:
         (True, (<class 'int'>,))
     """
     return typing.get_args(expected) if _is_union(expected) else (expected,)
+
+
+def item_types(expected: Any) -> tuple[Any, ...]:
+    """Return the types of a tuple's items; the last one goes on for items that follow.
+
+    Args:
+        expected: The type of the tuple, with or without limits.
+
+    Example:
+        >>> item_types(tuple[int, ...]), item_types(tuple[int, str])
+        ((<class 'int'>,), (<class 'int'>, <class 'str'>))
+    """
+    base = typing.get_args(expected)[0] if typing.get_origin(expected) is Annotated else expected
+    found = [member for member in members(base) if typing.get_origin(member) is tuple]
+    return tuple(item for item in typing.get_args(found[0]) if item is not Ellipsis) if found else (base,)
 
 
 def default_part(part_class: type[Any]) -> Any:
@@ -135,6 +151,36 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removesuffix("Config")).lower() or "mine"
 
 
+def _can_be_written(expected: Any, inside: bool = False) -> bool:
+    """Return whether values of a type are checked, and read back from json as they were written.
+
+    Args:
+        expected: The type.
+        inside: Whether it is the type of a tuple's items.
+    """
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is Annotated:
+        base, *limits = arguments
+        fits = len(limits) == 1 and (
+            isinstance(limits[0], Rule) or (isinstance(limits[0], Range) and base in (int, float))
+        )
+        return fits and _can_be_written(base, inside)
+    if origin is Literal:
+        return all(value is None or isinstance(value, str | int | float) for value in arguments)
+    if origin is tuple:
+        items = arguments[:1] if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
+        return bool(items) and all(_can_be_written(item, inside=True) for item in items)
+    if _is_union(expected):
+        # A dictionary in json does not say which of several parts it is, unless they are kinds of a family.
+        several = [member for member in arguments if _is_part(member)]
+        return len(several) <= 1 and not (inside and several) and all(map(_can_be_written, arguments))
+    return expected in (bool, int, float, str, type(None)) or _is_part(expected)
+
+
+def _is_part(expected: Any) -> bool:
+    return isinstance(expected, type) and issubclass(expected, Part) and expected is not Part
+
+
 @functools.cache
 def _check_class(part_class: type[Part]) -> None:
     """Check that a class of parts is complete, as classes outside of this package may not be."""
@@ -149,6 +195,18 @@ def _check_class(part_class: type[Part]) -> None:
             f"The types of {name}'s fields are texts ({', '.join(texts)}), with which values cannot be "
             "checked; remove `from __future__ import annotations` from its module."
         )
+    if not part_class.__dataclass_params__.frozen:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError(
+            f"{name} can be changed after it is made, and would not be checked again; write "
+            "@dataclasses.dataclass(frozen=True, kw_only=True) above it."
+        )
+    for field in dataclasses.fields(part_class):
+        if field.name not in part_class.written_apart and not _can_be_written(field.type):
+            raise ConfigError(
+                f"{name}.{field.name} has the type {type_name(field.type)}, which model.json cannot hold; "
+                "give it bool, int, float, str, a Literal of these, a class of parts, a tuple with the types "
+                "of its items, such as tuple[int, ...], or one of these or None, such as int | None."
+            )
     if "kind" not in inspect.get_annotations(family) or hasattr(family, "kind"):
         return  # a family without kinds, or whose own class is one of them
     fields = {field.name for field in dataclasses.fields(part_class)}

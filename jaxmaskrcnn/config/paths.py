@@ -73,6 +73,11 @@ def replace(config: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
             f"{shown(changes)} does not say which settings to change; give values by path, such as "
             "{'rpn.post_nms_test': 500}."
         )
+    for path in changes:
+        if path.endswith("."):  # it would be taken for the part itself
+            raise ConfigError(
+                f"There is no setting {prefix}{path}; remove the dot at the end, or name a setting behind it."
+            )
     return _changed_part(config, changes, prefix)
 
 

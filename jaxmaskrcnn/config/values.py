@@ -173,7 +173,20 @@ def describe(expected: Any) -> str:
         return f"{_PLURALS.get(arguments[0], f'several of {describe(arguments[0])}')} separated by commas"
     if origin is tuple:
         return f"{len(arguments)} values: {', '.join(map(describe, arguments))}"
-    return _WORDS.get(base, f"a {getattr(base, '__name__', base)}")
+    return _WORDS.get(base) or _with_article(type_name(base))
+
+
+def type_name(expected: Any) -> str:
+    """Return a type as it stands in a message, such as ``dict[str, int]``."""
+    if isinstance(expected, type) and not typing.get_args(expected):
+        return expected.__name__
+    return str(expected).replace("typing.", "")
+
+
+def _with_article(name: str) -> str:
+    """Put "a" or "an" in front of a name; two capital letters are spoken one by one."""
+    vowels = "AEFHILMNORSX" if name[:2].isupper() else "AEIOUaeiou"
+    return f"an {name}" if name[0] in vowels else f"a {name}"
 
 
 _WORDS = {
@@ -182,6 +195,7 @@ _WORDS = {
     bool: "True or False",
     str: "a string",
     type(None): "None",
+    Any: "a value",
 }
 _PLURALS = {
     int: "whole numbers", float: "numbers", str: "strings",

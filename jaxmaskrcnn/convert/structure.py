@@ -6,7 +6,6 @@ is, how pixels are normalised or which anchors were used.
 
 import dataclasses
 import functools
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import part_classes, replace, type_of
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.parts import import_for
 from jaxmaskrcnn.names.tables import Names, Table
 
 
@@ -23,14 +23,22 @@ def names_file(part: Any) -> ModuleType:
     """Return the module that a part's configuration class gives as ``names``; see `names/layers.py`.
 
     Raises:
-        UserError: The part has none, so no library's files can be read or written.
+        UserError: The part has none, so no library's files can be read or written; or it is no such module.
     """
     if not hasattr(part, "names"):
         raise UserError(
             f"{type(part).__name__} has no array names for other libraries; set the class attribute `names` "
             "to the module that has them."
         )
-    return importlib.import_module(part.names)
+    meaning = "the module with its arrays' names in other libraries, as 'package.module', or leave it out"
+    module = import_for(part, "names", part.names, meaning)
+    if missing := [name for name in ("names", "read_structure", "structure") if not hasattr(module, name)]:
+        name = part.__name__ if isinstance(part, type) else type(part).__name__
+        raise UserError(
+            f"{name}.names is {part.names!r}, which has no function {missing[0]}; write it as "
+            "jaxmaskrcnn.names.layers describes it, or leave out names."
+        )
+    return module
 
 
 def backbone_prefix(library: str, neck: Any) -> str:

@@ -147,6 +147,16 @@ def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
 
 def _objects(config: ModelConfig, target: Mapping, i: int, original: tuple[int, int]) -> ImageObjects:
     """The checked objects of the target of image ``i``, which has the size ``original``."""
+    known = ["labels", "crowd", *(field.name for field in FIELDS)]
+    if not isinstance(target, Mapping):
+        raise UserError(
+            f"the target of image {i} is a {type(target).__name__}; give a mapping with {', '.join(known)}."
+        )
+    if unknown := [key for key in target if key not in known]:
+        raise UserError(
+            f"the target of image {i} has {unknown[0]!r}, which is none of {', '.join(known)}; rename it or "
+            "leave it out."
+        )
     required = ["labels", *(field.name for field in FIELDS if field.is_required(target, config))]
     for key in required:
         if key not in target:

@@ -5,11 +5,13 @@ Shapes: B images, H and W of the canvas, L levels, h and w of a level, C channel
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.models.levels import check_maps, check_stated
 from jaxmaskrcnn.models.padding import inside
 from jaxmaskrcnn.models.parts import build
 
@@ -59,6 +61,9 @@ class Backbone(nnx.Module):
         body: The backbone, or any module that is called in the same way and has its ``levels``.
         fpn: The neck, likewise; None if the backbone's maps are the levels.
 
+    Raises:
+        ConfigError: A module of the configuration says to return other levels than the configuration does.
+
     Example:
         >>> levels = jax.eval_shape(model.backbone, jnp.zeros((1, 64, 96, 3)))
         >>> [level.shape[1:] for level in levels]
@@ -69,6 +74,12 @@ class Backbone(nnx.Module):
         compute = config.compute
         self.body = build(config.backbone, dtype=compute.dtype, remat=compute.remat, rngs=rngs)
         self.fpn = config.neck and build(config.neck, config.backbone.levels, dtype=compute.dtype, rngs=rngs)
+        parts: list[tuple[Any, Any]] = [(self.body, config.backbone.levels), (self.fpn, config.levels)]
+        for part, levels in parts:
+            if hasattr(part, "levels"):
+                check_stated(type(part).__name__, part.levels, levels)
+            elif part is not None:
+                part.levels = levels
 
     def __call__(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008 (Pass is frozen)
         """Compute the features of a batch.
@@ -79,6 +90,18 @@ class Backbone(nnx.Module):
 
         Returns:
             One map for each of ``config.levels``, [B, h, w, C].
+
+        Raises:
+            ConfigError: The maps of the body or the neck are not those of its ``levels``.
         """
         maps = self.body(images, pass_)
-        return maps if self.fpn is None else self.fpn(maps, pass_)
+        _check(self.body, maps, images)
+        if self.fpn is not None:
+            maps = self.fpn(maps, pass_)
+            _check(self.fpn, maps, images)
+        return maps
+
+
+def _check(part: Any, maps: Any, images: Array) -> None:
+    if (levels := getattr(part, "levels", None)) is not None:  # None: assigned by hand, and without them
+        check_maps(type(part).__name__, maps, levels, images)

@@ -20,8 +20,10 @@ from jaxmaskrcnn.models.heads.box import BoxHead
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, detect_boxes
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
 from jaxmaskrcnn.models.inputs import network_input
+from jaxmaskrcnn.models.levels import check_maps
 from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.pooling import pool_regions
+from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
@@ -47,7 +49,7 @@ class MaskRCNN(nnx.Module):
         mask_head: MaskHead, or None.
 
     Raises:
-        ConfigError: The configuration has several box stages.
+        ConfigError: The configuration has several box stages, or float64 without ``JAX_ENABLE_X64``.
 
     Example:
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
@@ -63,6 +65,7 @@ class MaskRCNN(nnx.Module):
             raise ConfigError(
                 f"box.stages has {len(config.box.stages)} entries; give one; cascades are not supported yet."
             )
+        check_precision(config)
         self.config = config
         channels = config.region_channels
         c: dict[str, Any] = dict(dtype=config.compute.dtype, rngs=rngs)
@@ -93,8 +96,13 @@ class MaskRCNN(nnx.Module):
 
         Returns:
             One map for each of ``config.levels``, [B, h, w, C].
+
+        Raises:
+            ConfigError: They are other maps than ``config.levels`` says.
         """
-        return self.backbone(images, pass_)
+        levels = self.backbone(images, pass_)
+        check_maps(type(self.backbone).__name__, levels, self.config.levels, images)
+        return levels
 
     def propose(
         self, batch: Batch, levels: Sequence[Array], train: bool = False, pass_: Pass | None = None

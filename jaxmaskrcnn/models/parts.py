@@ -1,6 +1,7 @@
 """Build modules from the parts of a configuration."""
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 from jaxmaskrcnn.config import ConfigError
@@ -23,18 +24,36 @@ def build(config: Any, *arguments: Any, **keywords: Any) -> Any:
         'ResNet'
     """
     place, _, name = config.module.partition(":")
-    try:
-        module = importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-            raise  # something that the module itself imports
-        raise ConfigError(
-            f"{type(config).__name__}.module is {config.module!r}, and there is no module {error.name}; give "
-            "the place of the class as 'package.module:Class'."
-        ) from None
+    module = import_for(config, "module", place, "the place of the class as 'package.module:Class'")
     if not hasattr(module, name):
         raise ConfigError(
             f"{type(config).__name__}.module is {config.module!r}, and {place} has no {name}; give the place "
             "of the class as 'package.module:Class'."
         )
     return getattr(module, name)(config, *arguments, **keywords)
+
+
+def import_for(config: Any, attribute: str, place: Any, meaning: str) -> ModuleType:
+    """Import a module that a part of a configuration names.
+
+    Args:
+        config: The part, or its class.
+        attribute: The attribute that names the module.
+        place: The module's name.
+        meaning: What the attribute has to be, for the message.
+
+    Raises:
+        ConfigError: There is no such module.
+    """
+    missing = None
+    if isinstance(place, str) and all(name.isidentifier() for name in place.split(".")):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            missing = error.name
+            if missing is None or not f"{place}.".startswith(f"{missing}."):
+                raise  # something that the module itself imports
+    owner = config if isinstance(config, type) else type(config)
+    reason = f"and there is no module {missing}" if missing else "which is no name of a module"
+    value = getattr(config, attribute)
+    raise ConfigError(f"{owner.__name__}.{attribute} is {value!r}, {reason}; give {meaning}.")

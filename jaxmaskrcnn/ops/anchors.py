@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes
+from jaxmaskrcnn.ops.static import check_numbers, check_whole
 
 
 def base_anchors(
@@ -30,7 +31,7 @@ def base_anchors(
         numpy float32 [A, 4], A = sizes * ratios.
 
     Raises:
-        ValueError: ``order`` is unknown.
+        ValueError: ``order`` is unknown, or sizes or ratios are missing or not above 0.
 
     Example:
         >>> base_anchors(32, (0.5, 1.0, 2.0), True)[0]
@@ -40,6 +41,10 @@ def base_anchors(
     """
     if order not in ("ratio", "size"):
         raise ValueError(f'base_anchors: order is {order!r}; choose "ratio" or "size".')
+    check_numbers("base_anchors", 0, above=True, sizes=sizes, ratios=ratios)
+    for name, values in (("sizes", sizes), ("ratios", ratios)):
+        if np.size(values) == 0:
+            raise ValueError(f"base_anchors: {name} is {values!r}; give one or more numbers above 0.")
     # float32 like torchvision: a corner within an ulp of a half must round the same way.
     dtype = np.float32 if rounding else np.float64
     size = np.atleast_1d(np.asarray(sizes, dtype))[None, :]  # [1, sizes]
@@ -71,13 +76,15 @@ def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Pair) -
         order in which an RPN head's output [h, w, A * 4] is reshaped.
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, or a size or a stride is impossible.
 
     Example:
         >>> grid_anchors(base_anchors(32, (1.0,), True), (1, 2), (16, 16)).tolist()
         [[-16.0, -16.0, 16.0, 16.0], [0.0, -16.0, 32.0, 16.0]]
     """
     check_shapes("grid_anchors", base=(base, "A 4"), feature_size=(feature_size, "2"), stride=(stride, "2"))
+    check_whole("grid_anchors", 0, feature_size=feature_size)
+    check_numbers("grid_anchors", 0, above=True, stride=stride)
     h, w = feature_size
     y = (jnp.arange(h) * stride[0]).astype(jnp.float32)
     x = (jnp.arange(w) * stride[1]).astype(jnp.float32)

@@ -14,6 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes
+from jaxmaskrcnn.ops.static import check_broadcast, check_numbers, float_if_whole
 
 # Larger deltas would scale a 16-pixel anchor to more than 1000 pixels.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
@@ -137,13 +138,16 @@ def encode_boxes(boxes: ArrayLike, targets: ArrayLike, weights: Sequence[float])
         are finite; such a delta is meaningless and must be masked by the caller.
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, the boxes and targets do not broadcast, or a weight is not
+            above 0.
 
     Example:
         >>> encode_boxes(jnp.array([0.0, 0, 10, 10]), jnp.array([1.0, 0, 11, 10]), (10, 10, 5, 5))
         Array([1., 0., 0., 0.], dtype=float32)
     """
     check_shapes("encode_boxes", boxes=(boxes, "... 4"), targets=(targets, "... 4"), weights=(weights, "4"))
+    check_broadcast("encode_boxes", boxes=boxes, targets=targets)
+    check_numbers("encode_boxes", 0, above=True, weights=weights)
     x, y, w, h = _centre_form(boxes)
     target_x, target_y, target_w, target_h = _centre_form(targets)
     w, h, target_w, target_h = (jnp.where(side > 0, side, 1.0) for side in (w, h, target_w, target_h))
@@ -173,7 +177,8 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
         [..., 4], XYXY in pixels, not clipped to the image.
 
     Raises:
-        ValueError: An array has another shape, or ``clamp`` is neither "max" nor "both".
+        ValueError: An array has another shape, the deltas and boxes do not broadcast, a weight is not above
+            0, or ``clamp`` is neither "max" nor "both".
 
     Example:
         >>> decode_boxes(jnp.array([1.0, 0, 0, 0]), jnp.array([0.0, 0, 10, 10]), (10, 10, 5, 5))
@@ -182,6 +187,8 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
     if clamp not in ("max", "both"):
         raise ValueError(f'decode_boxes: clamp is {clamp!r}; choose "max" or "both".')
     check_shapes("decode_boxes", deltas=(deltas, "... 4"), boxes=(boxes, "... 4"), weights=(weights, "4"))
+    check_broadcast("decode_boxes", deltas=deltas, boxes=boxes)
+    check_numbers("decode_boxes", 0, above=True, weights=weights)
     deltas = _at_least_float32(deltas)
     x, y, w, h = _centre_form(boxes)
     lowest = -MAX_LOG_SCALE if clamp == "both" else None
@@ -200,17 +207,18 @@ def clip_boxes(boxes: ArrayLike, image_size: Pair) -> Array:
         image_size: (height, width) in pixels, numbers or traced scalars, or an array [2].
 
     Returns:
-        [..., 4]; x in 0 to width, y in 0 to height (the far edge included).
+        [..., 4]; x in 0 to width, y in 0 to height (the far edge included). Whole numbers become float32.
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, or the image's size is negative.
 
     Example:
         >>> clip_boxes(jnp.array([-3.0, 2, 90, 40]), (30, 50))
         Array([ 0.,  2., 50., 30.], dtype=float32)
     """
     check_shapes("clip_boxes", boxes=(boxes, "... 4"), image_size=(image_size, "2"))
-    boxes = jnp.asarray(boxes)
+    check_numbers("clip_boxes", 0, image_size=image_size)
+    boxes = float_if_whole(boxes)  # the limits are given its type
     height, width = image_size[0], image_size[1]
     limits = jnp.stack([jnp.asarray(side, boxes.dtype) for side in (width, height, width, height)])
     return jnp.clip(boxes, 0, limits)

@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.static import check_numbers
 
 
 class Matches(NamedTuple):
@@ -71,7 +72,8 @@ def match(
         Matches. Without any valid object all columns are background with the index 0.
 
     Raises:
-        ValueError: ``low_quality`` is unknown, or an array has another shape.
+        ValueError: ``low_quality`` is unknown, a threshold is not from 0 to 1, ``background_iou`` is above
+            ``foreground_iou``, or an array has another shape.
 
     Example:
         >>> iou = jnp.array([[0.8, 0.1, 0.4]])  # one object, three anchors
@@ -81,6 +83,14 @@ def match(
     if low_quality not in (None, "label", "reassign"):
         raise ValueError(f'match: low_quality is {low_quality!r}; choose None, "label" or "reassign".')
     check_shapes("match", iou=(iou, "G N"), valid=(valid, "G"))
+    check_numbers("match", 0, 1, foreground_iou=foreground_iou, background_iou=background_iou)
+    check_numbers("match", 0, 1, low_quality_min_iou=low_quality_min_iou)
+    known = not any(isinstance(threshold, jax.Array) for threshold in (foreground_iou, background_iou))
+    if known and background_iou > foreground_iou:
+        raise ValueError(
+            f"match: background_iou is {background_iou!r} and foreground_iou {foreground_iou!r}; give a "
+            "background_iou that is not above foreground_iou."
+        )
     objects, columns = iou.shape
     if objects == 0 or columns == 0:
         return Matches(jnp.zeros(columns, jnp.int32), jnp.zeros(columns, jnp.int32))

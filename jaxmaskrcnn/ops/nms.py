@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.boxes import box_iou, exceeds
 from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.static import check_numbers, check_whole, float_if_whole
 
 # Boxes per tile: the overlap matrix in memory is [N, T].
 _TILE = 256
@@ -45,13 +46,13 @@ def nms(
         bool [N], the boxes that are kept, in input order.
 
     Raises:
-        ValueError: An array has another shape, or ``implementation`` is unknown.
+        ValueError: An array has another shape, the threshold is negative, or ``implementation`` is unknown.
 
     Example:
         >>> nms(jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]]), jnp.array([0.5, 0.9, 0.1]), 0.5)
         Array([False,  True,  True], dtype=bool)
     """
-    _check("nms", boxes, scores, None, valid)
+    _check("nms", boxes, scores, None, valid, iou_threshold)
     return _greedy(boxes, scores, None, iou_threshold, valid, implementation)
 
 
@@ -81,14 +82,14 @@ def batched_nms(
         bool [N], the boxes that are kept, in input order.
 
     Raises:
-        ValueError: An array has another shape, or ``implementation`` is unknown.
+        ValueError: An array has another shape, the threshold is negative, or ``implementation`` is unknown.
 
     Example:
         >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5]])
         >>> batched_nms(boxes, jnp.array([0.5, 0.9]), jnp.array([0, 1]), 0.5).tolist()
         [True, True]
     """
-    _check("batched_nms", boxes, scores, ids, valid)
+    _check("batched_nms", boxes, scores, ids, valid, iou_threshold)
     return _greedy(boxes, scores, ids, iou_threshold, valid, implementation)
 
 
@@ -119,7 +120,8 @@ def limited_nms(
         index 0 and is not valid.
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, the threshold is negative, or ``limit`` is no whole number of
+            at least 0.
 
     Example:
         >>> boxes = jnp.array([[0.0, 0, 4, 4], [0, 0, 4, 5], [8, 8, 9, 9]])
@@ -127,7 +129,8 @@ def limited_nms(
         >>> index.tolist(), valid.tolist()
         ([1, 2, 0], [True, True, False])
     """
-    _check("limited_nms", boxes, scores, ids, valid)
+    _check("limited_nms", boxes, scores, ids, valid, iou_threshold)
+    check_whole("limited_nms", 0, limit=limit)
     boxes, scores, alive = _prepare(boxes, scores, valid)
     ids = jnp.asarray(ids)
     if boxes.shape[0] == 0:
@@ -234,11 +237,13 @@ def _settle(candidates, over):
     return jax.lax.while_loop(changed, update, update((candidates, candidates)))[0]
 
 
-def _check(function, boxes, scores, ids, valid):
+def _check(function, boxes, scores, ids, valid, iou_threshold):
     check_shapes(function, boxes=(boxes, "N 4"), scores=(scores, "N"), ids=(ids, "N"), valid=(valid, "N"))
+    check_numbers(function, 0, iou_threshold=iou_threshold)
 
 
 def _prepare(boxes, scores, valid):
-    boxes, scores = jax.lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
+    # Scores are negated to be sorted, which unsigned ones cannot be.
+    boxes, scores = jax.lax.stop_gradient((jnp.asarray(boxes), float_if_whole(scores)))
     scored = ~jnp.isnan(scores)
     return boxes, scores, scored if valid is None else scored & valid

@@ -16,6 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
+from jaxmaskrcnn.ops.static import check_whole
 
 _FIFTHS = 5  # steps per cell
 # Beyond this, float32 cannot represent the fractions; it is 60,000 box widths away.
@@ -49,7 +50,7 @@ def polygon_targets(
         float32 [P, M, M] of 0 and 1; zeros where the object has no polygons.
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, or ``size`` is no whole number of at least 1.
 
     Example:
         >>> square = jnp.array([[[2, 2], [2, 6], [6, 6], [6, 2], [2, 2]]], jnp.float32)
@@ -65,6 +66,7 @@ def polygon_targets(
         index=(index, "P"),
         boxes=(boxes, "P 4"),
     )
+    check_whole("polygon_targets", 1, size=size)
     vertices, parts = jnp.asarray(vertices, jnp.float32), jnp.asarray(parts, jnp.int32)
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     if boxes.shape[0] == 0 or vertices.shape[0] == 0 or vertices.shape[1] < 2:

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.static import check_numbers, check_whole
 from jaxmaskrcnn.ops.top_k import top_k
+
+_LARGEST = 2**24  # of the whole numbers of which float32 has all
 
 
 class Samples(NamedTuple):
@@ -41,10 +44,16 @@ def index_priority(n: int) -> Array:
     Returns:
         float32 [n].
 
+    Raises:
+        ValueError: ``n`` is no such number.
+
     Example:
         >>> index_priority(3).tolist()
         [-0.0, -1.0, -2.0]
     """
+    check_whole("index_priority", 0, n=n)
+    if n > _LARGEST:
+        raise ValueError(f"index_priority: n is {n}; give at most {_LARGEST}.")
     return -jnp.arange(n, dtype=jnp.float32)
 
 
@@ -61,11 +70,15 @@ def random_priority(rng: Array, n: int) -> Array:
     Returns:
         float32 [n] in 0 to 1.
 
+    Raises:
+        ValueError: ``n`` is no whole number of at least 0.
+
     Example:
         >>> key = jax.random.key(0)
         >>> (random_priority(key, 3) == random_priority(key, 8)[:3]).all()
         Array(True, dtype=bool)
     """
+    check_whole("random_priority", 0, n=n)
     return jax.random.uniform(rng, (n,), jnp.float32)
 
 
@@ -86,13 +99,16 @@ def sample(labels: Array, priority: Array, count: int, positive_fraction: float)
         Samples of ``count`` slots.
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, ``count`` is no whole number of at least 0, or
+            ``positive_fraction`` is not from 0 to 1.
 
     Example:
         >>> sample(jnp.array([0, 1, -1, 0]), index_priority(4), 3, 0.5).index
         Array([1, 0, 3], dtype=int32)
     """
     check_shapes("sample", labels=(labels, "N"), priority=(priority, "N"))
+    check_whole("sample", 0, count=count)
+    check_numbers("sample", 0, 1, positive_fraction=positive_fraction)
     n = labels.shape[0]
     foreground, background = labels == 1, labels == 0
     positives = jnp.minimum(foreground.sum(), int(count * positive_fraction))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.static import check_whole
 
 
 def top_k(values: Array, k: int) -> tuple[Array, Array]:
@@ -25,13 +26,16 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
         Values [k], largest first, and their indices int32 [k]; equal values stay in their order.
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, or fewer than ``k`` values.
 
     Example:
         >>> top_k(jnp.array([1.0, 3.0, 2.0, 3.0]), 3)[1].tolist()
         [1, 3, 2]
     """
     check_shapes("top_k", values=(values, "N"))
+    check_whole("top_k", 0, k=k)
+    if k > values.shape[0]:
+        raise ValueError(f"top_k: k is {k}; give at most the number of values, {values.shape[0]}.")
     if values.shape[0] <= 2 * _part(k):
         return _whole(values, k)
     return jax.lax.platform_dependent(

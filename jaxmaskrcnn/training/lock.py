@@ -70,8 +70,9 @@ def workdir_lock(
         UserError: Another process holds it; the message names its host and number.
 
     Example:
-        >>> with workdir_lock("runs"):
-        ...     pass
+        >>> with workdir_lock("."):
+        ...     print(Path(FILE).is_file())
+        True
     """
     path, host = Path(workdir) / FILE, socket.gethostname() if host is None else host
     file = _open(path)

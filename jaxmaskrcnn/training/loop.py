@@ -19,6 +19,7 @@ from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.data import prefetch_to_device
 from jaxmaskrcnn.evaluation.evaluate import Stopped
+from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.evaluations import Evaluations, model_of
 from jaxmaskrcnn.training.lock import hold_workdir
@@ -56,6 +57,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
         >>> metrics = train_and_evaluate(get_config(), "runs/shapes")  # doctest: +SKIP
     """
     config.check()
+    check_precision(config.model.architecture)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     with (

@@ -18,6 +18,7 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
+from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.compiled_step import make_train_step
@@ -107,6 +108,7 @@ def make_setup(
     Raises:
         UserError: A setting, a file or the workdir's earlier run does not fit.
     """
+    check_precision(config.model.architecture)  # before the data are prepared, which may take long
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
     model_config = to_model_config(config.model, train_source.categories)
     model_config = model_config.replace({"input.pixels": pixel_config(config)})

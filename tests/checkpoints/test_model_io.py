@@ -166,7 +166,8 @@ class Killed(BaseException):
     """A process that ends."""
 
 
-STEPS = ["save", "write_json", "rename", "replace", "rmtree"]
+# Before the model is published: `rename` is Orbax's, and `replace` that of the json in the staging folder.
+STEPS = ["save", "write_json", "rename", "replace"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -174,11 +175,7 @@ def test_a_write_that_is_stopped_leaves_the_old_model_or_the_new(saved, tmp_path
     """Ended before each of its steps in turn; nothing is cleaned up, as after a SIGKILL."""
     directory = tmp_path / "m"
     shutil.copytree(saved, directory)
-    owner = {
-        "save": model_arrays.ocp,
-        "write_json": model_directory,
-        "rmtree": model_directory.shutil,
-    }.get(step, os)
+    owner = {"save": model_arrays.ocp, "write_json": model_directory}.get(step, os)
 
     def stop(*args, **kwargs):
         raise Killed
@@ -190,11 +187,67 @@ def test_a_write_that_is_stopped_leaves_the_old_model_or_the_new(saved, tmp_path
         patch.setattr(owner, step, stop)
         with pytest.raises(Killed):
             save_model(make(seed=1), directory)
-    # What is removed is the old model's arrays, so the new one is complete by then.
-    assert_same(load_model(directory), make(seed=1 if step == "rmtree" else 0))
+    assert_same(load_model(directory), make(seed=0))
     save_model(make(seed=2), directory)  # clears what was left behind
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     assert len(list(directory.iterdir())) == 2
+
+
+def stopped_before(patch, directory, number):
+    """Ends the process before the change with this number of the model directory itself.
+
+    Changes in its staging folder, such as Orbax's, are not counted. Nothing is cleaned up after the end.
+
+    Returns:
+        Names of the changes that were made before.
+    """
+    made, ended = [], []
+
+    def watched(function):
+        def call(*paths, **keywords):
+            places = [os.fspath(path) for path in paths if isinstance(path, str | os.PathLike)]
+            own = any(os.path.dirname(place) == str(directory) or place == str(directory) for place in places)
+            if ended:
+                return None
+            if own and len(made) == number:
+                ended.append(function.__name__)
+                raise Killed
+            if own:
+                made.append(function.__name__)
+            return function(*paths, **keywords)
+
+        return call
+
+    for owner, name in ((os, "rename"), (os, "replace"), (shutil, "rmtree")):
+        patch.setattr(owner, name, watched(getattr(owner, name)))
+    return made
+
+
+def test_a_model_is_replaced_in_steps_that_may_each_be_the_last(saved, tmp_path, monkeypatch):
+    directory, read = tmp_path / "m", []
+    for number in range(10):
+        shutil.copytree(saved, directory)
+        with monkeypatch.context() as patch:
+            made = stopped_before(patch, directory, number)
+            try:
+                save_model(make(seed=1), directory)
+                break
+            except Killed:
+                pass
+        assert len(made) == number
+        model = load_model(directory)  # the old model or the new one
+        kernel = "rpn.cls_logits.kernel"
+        seed = int(
+            not np.array_equal(arrays(model)[kernel][...], arrays(make())[kernel][...], equal_nan=True)
+        )
+        assert_same(model, make(seed=seed))
+        read.append(seed)
+        save_model(make(seed=2), directory)  # clears what was left behind
+        assert [p.name for p in tmp_path.iterdir()] == ["m"] and len(list(directory.iterdir())) == 2
+        shutil.rmtree(directory)
+    # The arrays are moved, then model.json; the old arrays are removed when the new model is there.
+    assert number == 3 and read == [0, 0, 1]
+    assert_same(load_model(directory), make(seed=1))
 
 
 @pytest.mark.parametrize("step", ["save", "write_json", "rename"])

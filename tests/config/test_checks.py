@@ -6,7 +6,7 @@ import typing
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.config import Config, ModelConfig, RegNetConfig, Res5Config, paths, values
+from jaxmaskrcnn.config import BoxStageConfig, Config, ModelConfig, RegNetConfig, Res5Config, paths, values
 from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.errors import UserError
 
@@ -188,6 +188,8 @@ def test_names_that_a_section_does_not_have():
         ("data.intensity=range", "--config: PixelConfig.intensity is 'range' and intensity_range is ()"),
         ("data.device_resize=true data.crop=0.5", "--config: data.device_resize leaves images to the device"),
         ("optimizer.groups=a", "--config.optimizer.groups has 'a'; write PATTERN:FACTOR"),
+        ("model.mask.=none", "There is no setting --config.model.mask.; remove the dot at the end"),
+        ("train.=3", "There is no setting --config.train."),
     ],
 )
 def test_flags_are_named_as_they_are_typed(flags, said):
@@ -218,6 +220,12 @@ def test_flags_are_named_as_they_are_typed(flags, said):
         ({"": 3}, {}, "There is no setting "),
         ({".": 3}, {}, "There is no setting "),
         ({"rpn..x": 3}, {}, "There is no setting rpn..x"),
+        ({"mask.": None}, {}, "There is no setting mask.; remove the dot at the end"),
+        ({"box.stages.0.": BoxStageConfig()}, {}, "There is no setting box.stages.0.; remove the dot"),
+        ({"num_classes.": 3}, {}, "There is no setting num_classes.; remove the dot"),
+        ({"rpn": 3}, {}, "rpn is 3; give an RPNConfig."),
+        ({"rpn.anchors": 3}, {}, "rpn.anchors is 3; give an AnchorConfig."),
+        ({"box.pool": 3}, {}, "box.pool is 3; give a PoolConfig."),
     ],
 )
 def test_changes_that_cannot_be_made(changes, fields, said):

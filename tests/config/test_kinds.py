@@ -1,25 +1,31 @@
 """Parts of one's own: their kinds, what their classes need, and the files of models that have them."""
 
 import dataclasses
+import enum
 import importlib
 import inspect
 import json
 import pkgutil
 import sys
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import pytest
 
 import jaxmaskrcnn.config
 from jaxmaskrcnn.config import (
     BackboneConfig,
+    ComputeConfig,
     ConfigError,
+    DetectionConfig,
     FPNConfig,
     Level,
     MaskConfig,
     ModelConfig,
     NeckConfig,
     Part,
+    PoolConfig,
+    RegNetConfig,
     ResNetConfig,
     TrunkConfig,
     parts,
@@ -28,6 +34,7 @@ from jaxmaskrcnn.config import (
 from jaxmaskrcnn.config.json import config_from_json, config_to_json
 from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.config.run import Config
+from jaxmaskrcnn.config.values import Count, Fraction, Range, Rule
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.parts import build
 
@@ -293,3 +300,107 @@ def test_files_of_a_neck_and_a_mask_head_of_ones_own():
     parts._FAMILIES[MaskConfig].pop("own_mask")
     assert "mask is a 'own_mask', whose class is in the module" in sentence(config_from_json, text)
     assert Part in OwnMaskConfig.__mro__ and sys.modules[__name__]
+
+
+# -- types of settings
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass(frozen=True)
+class NoPart:
+    width: int = 3
+
+
+@pytest.mark.parametrize(
+    ("expected", "default", "said"),
+    [
+        (dict, {}, "dict"),
+        (dict[str, int], {"a": 1}, "dict[str, int]"),
+        (tuple, (1, 2), "tuple"),
+        (tuple[()], (), "tuple[()]"),
+        (tuple[dict, ...], ({},), "tuple[dict, ...]"),
+        (Point, Point(1, 2), "Point"),
+        (tuple[Point, ...], (Point(1, 2),), ".Point, ...]"),
+        (frozenset, frozenset({1}), "frozenset"),
+        (frozenset[str], frozenset(), "frozenset[str]"),
+        (list, [1], "list"),
+        (list[int], [1], "list[int]"),
+        (bytes, b"a", "bytes"),
+        (complex, 1j, "complex"),
+        (Colour, Colour.RED, "Colour"),
+        (Any, 3, "Any"),
+        (Callable, len, "Callable"),
+        (Literal[b"a", "b"], "b", "Literal[b'a', 'b']"),
+        (int | dict, 3, "int | dict"),
+        (Annotated[int, "pixels"], 3, "Annotated[int, 'pixels']"),
+        (Annotated[Count, Rule(bool, "a number")], 3, "Annotated[int, Range("),
+        (Annotated[str, Range(1)], "a", "Annotated[str, Range("),
+        (NoPart, NoPart(), "NoPart"),
+        (Part, PoolConfig(), "Part"),
+        (PoolConfig | DetectionConfig, PoolConfig(), "PoolConfig | "),
+    ],
+)
+def test_types_that_model_json_cannot_hold(expected, default, said):
+    @part
+    class Odd(plain_backbone()):
+        kind: ClassVar[str] = "odd"
+        extra: expected = dataclasses.field(default_factory=lambda: default)
+
+    message = sentence(Odd)
+    assert message.startswith(f"{Odd.__module__}.{Odd.__qualname__}.extra has the type ")
+    assert said in message and ", which model.json cannot hold; give it bool, int, float, str, " in message
+    assert "typing." not in message
+
+
+@pytest.mark.parametrize(
+    ("expected", "default", "other"),
+    [
+        (bool, True, False),
+        (int | None, None, 3),
+        (float, 0.5, 1.0),
+        (str | tuple[str, ...], "a", ("a", "b")),
+        (Literal["a", 1, None], None, 1),
+        (Fraction, 0.5, 1.0),
+        (tuple[int, float, str], (1, 0.5, "a"), (2, 1.0, "")),
+        (tuple[tuple[float, ...], ...], (), ((1.0, 2.0), ())),
+        (PoolConfig | None, None, PoolConfig(size=3)),
+        (MaskConfig | None, MaskConfig(), None),
+        (tuple[PoolConfig, ...], (), (PoolConfig(size=3), PoolConfig(aligned=True))),
+        (
+            tuple[PoolConfig, ComputeConfig],
+            (PoolConfig(), ComputeConfig()),
+            (PoolConfig(size=3), ComputeConfig(remat=True)),
+        ),
+        (tuple[BackboneConfig, ...], (ResNetConfig(),), (RegNetConfig(), ResNetConfig(depth=18))),
+    ],
+)
+def test_types_that_model_json_holds(expected, default, other):
+    @part
+    class Fine(plain_backbone()):
+        kind: ClassVar[str] = "fine"
+        extra: expected = default
+
+    for value in (default, other):
+        config = ModelConfig(backbone=Fine(extra=value))
+        again = config_from_json(config_to_json(config))
+        assert again == config and type(again.backbone.extra) is type(value)
+
+
+def test_a_part_that_is_not_frozen():
+    @dataclasses.dataclass(kw_only=True)
+    class LooseConfig(Part):
+        width: int = 3
+
+    assert "LooseConfig can be changed after it is made" in (said := sentence(LooseConfig))
+    assert "write @dataclasses.dataclass(frozen=True, kw_only=True) above it" in said
+    # Below a family Python itself refuses it.
+    with pytest.raises(TypeError, match="cannot inherit non-frozen dataclass from a frozen one"):
+        dataclasses.dataclass(kw_only=True)(type("Loose", (BackboneConfig,), {"kind": "loose"}))

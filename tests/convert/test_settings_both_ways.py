@@ -369,6 +369,31 @@ def test_parts_that_a_model_does_not_have_are_not_named():
     assert export_settings(faster, "detectron2")[1] == ()
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_order_of_anchors_that_has_no_effect_is_not_named(library):
+    """With one size or one ratio on each level, both orders are the same anchors."""
+    start = ModelConfig().replace(LIBRARIES[library].convention)
+    several = {
+        "rpn.anchors.sizes": tuple((2.0**n, 1.5 * 2.0**n) for n in range(5, 10)),
+        "rpn.anchors.ratios": (0.5,),
+    }
+    for changes in ({}, several):
+        for order in ("ratio", "size"):
+            config = start.replace({**changes, "rpn.anchors.order": order})
+            named = str(export_settings(config, library)[1])
+            assert "rpn.anchors.order" not in named, (changes, order)
+
+
+def test_a_width_of_layers_that_a_box_head_does_not_have_is_not_named():
+    start = ModelConfig().replace(LIBRARIES["torchvision"].convention)
+    for fcs, width in ((0, 1024), (1, 512)):  # what is read back
+        config = start.replace({"box.convs": 4, "box.fcs": fcs, "box.fc_dim": 512})
+        text, differences = export_settings(config, "torchvision")
+        there = LIBRARIES["torchvision"].read_settings(text, "the settings").box.fc_dim
+        assert "box.fc_dim" not in str(differences)
+        assert there == width
+
+
 def test_a_model_that_mmdetection_has_no_name_for():
     """Its ResNeXt with one group is a plain ResNet, whatever the width."""
     wide = ModelConfig().replace({**LIBRARIES["mmdet"].convention, "backbone.width_per_group": 128})

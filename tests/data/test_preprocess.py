@@ -153,6 +153,22 @@ def change_image(image):
         (change(0, boxes=[[4, 4, 9, 9], [4, 4, 9, 9], [9, 4, 9, 9]]), r"box 2 of image 0 is \[9, 4, 9, 9\]"),
         (change(1, boxes=[[4, 4, np.nan, 9]]), "box 0 of image 1 is"),
         (change(1, boxes=[[4, 4, np.inf, 9]]), "box 0 of image 1 is"),
+        (
+            change(0, boxes=[[4, 4, 9, 9], [50, 4, 60, 9], [9, 4, 19, 9]]),
+            r"box 1 of image 0 is \[50, 4, 60, 9\], outside of the image, which is 50 wide and 30 high",
+        ),
+        (change(1, boxes=[[4, 47, 9, 90]]), "box 0 of image 1 is .* outside of the image"),
+        (change(1, boxes=[[-9, 4, 0, 9]]), "box 0 of image 1 is .* outside of the image"),
+        (change(1, boxes=[[4, -9, 9, -1]]), "box 0 of image 1 is .* outside of the image"),
+        (
+            change(1, iscrowds=[True]),
+            "image 1 has 'iscrowds', which is none of labels, crowd, polygons, masks, boxes",
+        ),
+        (change(0, iscrowd=[1, 0, 0]), "image 0 has 'iscrowd', which is none of"),
+        (
+            lambda images, targets: targets.__setitem__(1, [1, 2]),
+            "the target of image 1 is a list; give a mapping",
+        ),
         (change(0, labels=np.array([0, 3, 1])), "label 1 of image 0 is 3; the model's labels are 0 to 2"),
         (change(0, labels=np.array([0, 2, -1])), "label 2 of image 0 is -1"),
         (change(0, labels=np.array([0.0, 1, 2])), "float64 labels"),
@@ -166,6 +182,13 @@ def test_wrong_input_is_named(spoil, words):
     spoil(images, targets)
     with pytest.raises(UserError, match=words):
         make_batch(CONFIGS["torchvision"], images, targets)
+
+
+def test_boxes_that_reach_beyond_the_image():
+    """As boxes of other tools do by rounding; the part inside of the image is one."""
+    images, targets = images_and_targets()
+    targets[1]["boxes"] = [[-3, -3, 90, 90]]
+    assert make_batch(CONFIGS["torchvision"], images, targets).targets.valid[1, 0]
 
 
 def test_too_many_objects_for_the_slots():

@@ -80,6 +80,12 @@ class Boxes(Field):
                     f"box {g} of image {i} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}]; give finite x1, y1, x2, y2 "
                     "with x2 > x1 and y2 > y1."
                 )
+            height, width = image.size
+            if not (x1 < width and y1 < height and x2 > 0 and y2 > 0):
+                raise UserError(
+                    f"box {g} of image {i} is [{x1:g}, {y1:g}, {x2:g}, {y2:g}], outside of the image, which "
+                    f"is {width} wide and {height} high; give a box in its pixels that overlaps it."
+                )
         return cls(boxes)
 
     def transform(self, geometry: Geometry, kernel: str) -> "Boxes":

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config.backbones import FPNConfig, Level
+from jaxmaskrcnn.config.values import ConfigError
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, xavier_fill
 from jaxmaskrcnn.models.padding import zero_outside
@@ -61,7 +62,20 @@ class FPN(nnx.Module):
 
         Returns:
             P2 to P6, [B, h, w, channels] each.
+
+        Raises:
+            ConfigError: There are more or fewer maps than this neck was made for, or one has other channels.
         """
+        found, made_for = (
+            [x.shape[3] for x in stages],
+            [block.conv.kernel.shape[2] for block in self.inner_blocks],
+        )
+        if found != made_for:
+            given, expected = (", ".join(map(str, channels)) for channels in (found, made_for))
+            raise ConfigError(
+                f"The FPN is given maps with {given} channels, but was made for maps with {expected}; make "
+                "it anew from the levels of the backbone before it."
+            )
         levels = self.levels[: len(stages)]
         masks = [pass_.inside(level.stride, x.shape[1:3]) for level, x in zip(levels, stages, strict=True)]
         merged: list[Array] = []

@@ -10,7 +10,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.interpolation import mix_pairs
-from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
+from jaxmaskrcnn.ops.static import check_whole
 
 
 def paste_masks(
@@ -36,14 +37,14 @@ def paste_masks(
         not finite. A cell of the mask that is not finite counts as 0.
 
     Raises:
-        ValueError: ``convention`` is unknown, or an array has another shape.
+        ValueError: ``convention`` is unknown, the size is impossible, or an array has another shape.
 
     Example:
         >>> probs, box = jnp.ones((1, 2, 2)), jnp.array([[1.0, 1, 3, 2]])
         >>> paste_masks(probs, box, (3, 4), convention="grid_sample")[0].tolist()
         [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
-    check_shapes("paste_masks", probs=(probs, "N M M"), boxes=(boxes, "N 4"), image_size=(image_size, "2"))
+    _check("paste_masks", probs, boxes, image_size)
     boxes = jnp.asarray(boxes, jnp.float32)
     finite = jnp.isfinite(boxes).all(axis=1)[:, None]
     boxes, probs = jnp.where(finite, boxes, 0), jnp.where(finite[..., None] & jnp.isfinite(probs), probs, 0)
@@ -72,7 +73,7 @@ def paste_mask_window(
         finite counts as 0.
 
     Raises:
-        ValueError: ``convention`` is unknown, or an array has another shape.
+        ValueError: ``convention`` is unknown, the size is impossible, or an array has another shape.
 
     Example:
         >>> window, corner = paste_mask_window(
@@ -100,9 +101,9 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="whole_pixels"):
         An iterator of N windows with their corners.
 
     Raises:
-        ValueError: ``convention`` is unknown, or an array has another shape.
+        ValueError: ``convention`` is unknown, the size is impossible, or an array has another shape.
     """
-    check_shapes("paste_mask_windows", probs=(probs, "N M M"), boxes=(boxes, "N 4"))
+    _check("paste_mask_windows", probs, boxes, image_size)
     probs, boxes = np.asarray(probs, np.float32), np.asarray(boxes, np.float32)
     probs = np.where(np.isfinite(probs), probs, np.float32(0))
     finite = np.all(np.isfinite(boxes), axis=1)
@@ -117,6 +118,13 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="whole_pixels"):
         else (np.zeros((0, 0), np.float32), (0, 0))
         for i, prob in enumerate(probs)
     )
+
+
+def _check(function, probs, boxes, image_size):
+    check_shapes(function, probs=(probs, "N M M"), boxes=(boxes, "N 4"), image_size=(image_size, "2"))
+    check_whole(function, 0, image_size=image_size)
+    if 0 in shape_of(probs)[1:]:
+        raise ValueError(f"{function}: probs has the shape {list(shape_of(probs))}; give masks with cells.")
 
 
 def _axis_cells(low, high, length, cells, convention):

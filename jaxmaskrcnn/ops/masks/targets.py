@@ -20,6 +20,7 @@ from jaxmaskrcnn.ops.roi_align import tiles_batched, tiles_cpu
 from jaxmaskrcnn.ops.roi_align.axis import AxisSamples, axis_matrix, axis_samples, window_taps
 from jaxmaskrcnn.ops.roi_align.regions import RegionTaps, merge_batch
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes
+from jaxmaskrcnn.ops.static import check_numbers, check_type, check_whole
 
 # Number of mask pixels that are unpacked at a time: 32 MB of float32.
 _CHUNK_PIXELS = 2**23
@@ -57,7 +58,8 @@ def mask_targets(
         float32 [P, M, M]; zeros for an empty region with "threshold".
 
     Raises:
-        ValueError: ``rule`` or ``implementation`` is unknown, or an array has another shape.
+        ValueError: ``rule`` or ``implementation`` is unknown, ``width`` or ``size`` is no whole number of at
+            least 1, or an array has another shape or type.
 
     Example:
         >>> mask = np.zeros((1, 8, 8), bool)
@@ -72,6 +74,8 @@ def mask_targets(
     if implementation not in (None, *IMPLEMENTATIONS):
         known = ", ".join(f'"{name}"' for name in IMPLEMENTATIONS)
         raise ValueError(f"mask_targets: implementation is {implementation!r}; choose {known} or None.")
+    check_whole("mask_targets", 1, width=width, size=size)
+    check_numbers("mask_targets", 0, image_size=() if image_size is None else image_size)
     check_shapes(
         "mask_targets",
         packed=(packed, f"G H {-(-width // 8)}"),
@@ -79,6 +83,8 @@ def mask_targets(
         boxes=(boxes, "P 4"),
         image_size=(image_size, "2"),
     )
+    check_type("mask_targets", "uint8", packed=packed)
+    check_type("mask_targets", "int", index=index)
     packed = jnp.asarray(packed)
     height = packed.shape[1]
     h, w = (height, width) if image_size is None else (image_size[0], image_size[1])

@@ -22,6 +22,7 @@ from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cp
 from jaxmaskrcnn.ops.roi_align.axis import Taps
 from jaxmaskrcnn.ops.roi_align.regions import make_regions, merge_batch
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
+from jaxmaskrcnn.ops.static import check_numbers, check_type, check_whole, float_if_whole
 from jaxmaskrcnn.ops.xla_memory import without_elements
 
 
@@ -79,10 +80,12 @@ def roi_align(
             feature pixel wide and high (torchvision).
         feature_size: [2], (h, w) of the feature map inside the array, at which the border rule applies.
             May be traced. None: (H, W).
-        implementation: As in :func:`multilevel_roi_align`.
+        implementation: As in :func:`multilevel_roi_align`, which also says what infinities in the features
+            become.
 
     Returns:
-        [R, oh, ow, C] in the dtype of the features. Values are finite for regions without area (padding) too.
+        [R, oh, ow, C] in the dtype of the features; float32 for whole numbers. Values are finite for
+        regions without area (padding) too.
 
     Raises:
         ValueError: As in :func:`multilevel_roi_align`.
@@ -95,6 +98,7 @@ def roi_align(
     check_shapes(
         "roi_align", features=(features, "H W C"), boxes=(boxes, "R 4"), feature_size=(feature_size, "2")
     )
+    check_numbers("roi_align", 0, above=True, spatial_scale=spatial_scale)
     return multilevel_roi_align(
         (features,),
         boxes,
@@ -135,14 +139,18 @@ def multilevel_roi_align(
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
             one, which then computes the gradient too: "gather", "gather_at_once" (only for a fixed number of
             samples), "tiles_cpu", "tiles_batched", or "reference", the definition (its boxes, levels, scales
-            and sizes must not be traced). All give the same result except for rounding.
+            and sizes must not be traced). All give the same result except for rounding, where the features
+            are finite: with the two of tiles (the default for ``sampling_ratio=0``, and on CPUs for the
+            gradient) an infinity makes NaN of all bins of a region in whose tiles it is, which reach up to 15
+            pixels beyond the region; with the others it only enters the bins that read it.
 
     Returns:
-        [R, oh, ow, C] in the dtype of the features.
+        [R, oh, ow, C] in the dtype of the features; float32 for whole numbers.
 
     Raises:
         ValueError: ``implementation`` is unknown, or "gather_at_once" with ``sampling_ratio=0``, or an
-            array has another shape.
+            array has another shape or no pixels, or a number is impossible: of bins (at least 1), of samples
+            (at least 0), a scale (above 0), a feature size (at most the map's).
 
     Example:
         >>> levels = (jnp.ones((16, 16, 3)), jnp.zeros((8, 8, 3)))
@@ -154,6 +162,8 @@ def multilevel_roi_align(
         >>> pooled.shape, pooled.mean((1, 2, 3)).tolist()
         ((2, 2, 2, 3), [1.0, 0.0])
     """
+    if not features:
+        raise ValueError("multilevel_roi_align: features is empty; give a map for each level.")
     for level in features:
         check_shapes("multilevel_roi_align", features=(level, f"H W {shape_of(features[0])[-1]}"))
     check_shapes(
@@ -163,13 +173,17 @@ def multilevel_roi_align(
         spatial_scales=(spatial_scales, f"{len(features)}"),
         feature_sizes=(feature_sizes, f"{len(features)} 2"),
     )
-    oh, ow = (output_size, output_size) if isinstance(output_size, int) else output_size
+    check_whole("roi_align", 0, sampling_ratio=sampling_ratio)
+    check_numbers("roi_align", 0, above=True, spatial_scales=spatial_scales)
+    check_type("multilevel_roi_align", "int", levels=levels)
     if implementation is not None:
         _check_implementation(implementation, sampling_ratio)
+    oh, ow = _bins(output_size)
+    features = tuple(float_if_whole(f) for f in features)
+    _check_maps(features, feature_sizes)
     dtype = features[0].dtype
     if not jnp.shape(boxes)[0]:
         return jnp.zeros((0, oh, ow, features[0].shape[-1]), dtype)
-    features = tuple(jnp.asarray(f) for f in features)
     sizes = np.array([f.shape[:2] for f in features]) if feature_sizes is None else feature_sizes
     if implementation == "reference":
         return reference.multilevel_roi_align(
@@ -179,6 +193,35 @@ def multilevel_roi_align(
     regions = make_regions(boxes, levels, (oh, ow), spatial_scales, sampling_ratio, aligned, sizes)
     pooled = _pool(implementation, tuple(f[None] for f in features), regions)
     return pooled.astype(dtype)  # pyright: ignore[reportAttributeAccessIssue] (custom_vjp hides the type)
+
+
+def _bins(output_size):
+    """The bins as (oh, ow)."""
+    pair = isinstance(output_size, list | tuple | np.ndarray)
+    if pair and np.shape(output_size) != (2,):
+        raise ValueError(f"roi_align: output_size is {output_size!r}; give (height, width), or one number.")
+    check_whole("roi_align", 1, output_size=output_size)
+    height, width = output_size if pair else (output_size, output_size)
+    return int(height), int(width)
+
+
+def _check_maps(features, feature_sizes):
+    """Checks that maps have pixels, and that no size for the border rule is larger than its map."""
+    for i, feature in enumerate(features):
+        size = feature.shape[:2]
+        if 0 in size:
+            raise ValueError(
+                f"roi_align: features has the shape {list(feature.shape)}; give a map with pixels."
+            )
+        if feature_sizes is None or isinstance(feature_sizes, jax.Array):
+            continue
+        own = feature_sizes[i]
+        check_numbers("roi_align", 0, feature_size=own)
+        if any(not isinstance(x, jax.Array) and x > most for x, most in zip(own, size, strict=True)):
+            raise ValueError(
+                f"roi_align: feature_size is {own!r} and the map's size {size}; give a feature_size that is "
+                "not above it."
+            )
 
 
 def _check_implementation(name, sampling_ratio):

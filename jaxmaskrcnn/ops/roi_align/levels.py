@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.shapes import check_shapes
+from jaxmaskrcnn.ops.static import check_whole
 
 
 def assign_levels(
@@ -37,7 +38,8 @@ def assign_levels(
         int32 [R], ``min_level`` to ``max_level``; an empty box gets ``min_level``.
 
     Raises:
-        ValueError: ``rule`` is unknown, or ``boxes`` has another shape.
+        ValueError: ``rule`` is unknown, the levels are no whole numbers or ``min_level`` is above
+            ``max_level``, or ``boxes`` has another shape.
 
     Example:
         >>> boxes = jnp.array([[0.0, 0, 50, 50], [0, 0, 224, 224], [0, 0, 900, 900]])
@@ -47,6 +49,13 @@ def assign_levels(
     check_shapes("assign_levels", boxes=(boxes, "R 4"))
     if rule not in LEVEL_RULES:
         raise ValueError(f"assign_levels: rule is {rule!r}; choose one of {', '.join(LEVEL_RULES)}.")
+    check_whole("assign_levels", _LEVELS[0], min_level=min_level, max_level=max_level)
+    known = not any(isinstance(level, jax.Array) for level in (min_level, max_level))
+    if known and min_level > max_level:
+        raise ValueError(
+            f"assign_levels: min_level is {min_level} and max_level {max_level}; give a min_level that is "
+            "not above max_level."
+        )
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     level = _LEVELS[0] - 1 + (area[..., None] >= _smallest_areas(rule)).sum(-1)

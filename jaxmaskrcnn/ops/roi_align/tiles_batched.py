@@ -9,6 +9,10 @@ transposed. On CPUs `tiles_cpu.py` does this tile by tile.
 
 The tiles of a bin are added in no fixed order, as in all scatters of XLA on a GPU.
 
+A tile has pixels that a bin does not read, beside and beyond the region, which get the weight 0. As 0 times
+infinity is NaN, an infinity among them makes NaN of all the region's bins. To select the pixels of each bin
+instead of multiplying would take as long as reading them bin by bin.
+
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, K tiles of a batch, T a tile's side in pixels.
 """
