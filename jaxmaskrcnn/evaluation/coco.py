@@ -1,22 +1,17 @@
 """COCO box and mask average precision.
 
-The numbers are computed by pycocotools. Annotations are read as in training (`parse_annotations`), so that a
-model is scored on the same objects. This module converts them for pycocotools (with new ids, because
-pycocotools treats a match with the id 0 as no match), and converts its arrays to a dictionary.
+Annotations are read as in training (`parse_annotations`), so that a model is scored on the same objects.
+`regions` makes columns of them and of the detections, `matching` says which detections are right, with
+overlaps that pycocotools computes, and `accumulate` makes COCO's numbers of that; they are pycocotools' own.
 """
 
 import collections
-import contextlib
-import io
 import logging
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as rle_codec
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.load import check_content, load_json
@@ -25,17 +20,34 @@ from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.tables import PREFIXES, STATS
+from jaxmaskrcnn.evaluation.accumulate import accumulate, class_precision, summarize
+from jaxmaskrcnn.evaluation.matching import match
+from jaxmaskrcnn.evaluation.regions import Regions, box_regions, detected, mask_regions
+from jaxmaskrcnn.evaluation.tables import PREFIXES
 from jaxmaskrcnn.structures import Category
 
 logger = logging.getLogger(__name__)
+
+
+class _Scored(NamedTuple):
+    """The G objects that are scored as boxes, or as masks.
+
+    Attributes:
+        ids: int [G], their new ids.
+        crowd: bool [G], regions in which nothing is right or wrong.
+        regions: Their places, classes, areas and shapes.
+    """
+
+    ids: np.ndarray
+    crowd: np.ndarray
+    regions: Regions
 
 
 class GroundTruth:
     """COCO annotations, prepared once so that detections can be scored against them any number of times.
 
     They are read as in training, and objects that training leaves out are not scored. Annotations get new
-    ids that begin at 1, because COCOeval treats a match with the id 0 as no match.
+    ids that begin at 1: those of the json may be the same for two objects.
 
     Args:
         annotations: Path of a COCO-format json, or its content.
@@ -78,23 +90,21 @@ class GroundTruth:
         else:
             path = pathlib.Path(annotations)
             content, consume = load_json(path), freed
-        problems, objects = _Scored(), []
+        problems, objects = _Problems(), []
         found = parse_annotations(
             content, path, folder, problems, masks=masks, reading=reading, sizes=sizes, scoring=True,
             consume=consume, each=lambda *entry: objects.append(entry),
         )  # fmt: skip
         self.categories, self.notes = found.categories, found.notes
         self.image_id, self.category_id = found.image_id, found.category_id
-        self._images = [{"id": i.id, "height": i.height, "width": i.width} for i in found.images]
-        self._categories = [c._asdict() for c in self.categories]
         self.images = {image.id: image for image in found.images}
         self.image_ids = frozenset(self.images)
         self._sizes = {i.id: (i.height, i.width) if i.height else (None, None) for i in found.images}
         places = sum(len(image.ignored) for image in found.images)
         self._refuse_or_log(problems, path, on_error, log, places)
         self.has_masks = any(item.rle for image in found.images for item in image.objects)
-        boxes, masked = self._entries(objects, path)
-        self._coco = {"bbox": self._index(boxes), "segm": self._index(masked)}
+        self._places = {image.id: place for place, image in enumerate(found.images)}
+        self._scored = {"bbox": self._boxes(objects), "segm": self._masks(objects, path)}
 
     @classmethod
     def of_source(cls, source) -> "GroundTruth":
@@ -113,32 +123,36 @@ class GroundTruth:
             log=False,
         )
 
-    def _entries(self, objects, path: pathlib.Path) -> tuple[list[dict], list[dict]]:
-        boxes, masked, without = [], [], 0
-        for image, item, box in objects:
-            entry = {
-                "id": len(boxes) + 1,
-                "image_id": image.id,
-                "category_id": self.categories[item.label].id,
-                "iscrowd": int(item.crowd),
-                "area": item.area,
-            }
-            boxes.append({**entry, "bbox": box})
-            if not (self.has_masks and image.height):
-                continue
-            size = [image.height, image.width]
-            if item.rle:
-                masked.append({**entry, "segmentation": {"size": size, "counts": item.rle}})
-            else:  # like what is left out: a mask there is neither right nor wrong
-                without += 1
-                counts = box_counts(item.bbox, *size)
-                masked.append({**entry, "iscrowd": 1, "segmentation": {"size": size, "counts": counts}})
+    def _boxes(self, objects) -> _Scored:
+        boxes = np.array([box for *_, box in objects], np.float64).reshape(-1, 4)
+        crowd = np.array([item.crowd for _, item, _ in objects], bool)
+        return _Scored(np.arange(1, len(objects) + 1), crowd, self._columns(objects, boxes))
+
+    def _masks(self, objects, path: pathlib.Path) -> _Scored:
+        """The objects of images whose size is known, if any object has a mask."""
+        ids = [n for n, (image, *_) in enumerate(objects, 1) if self.has_masks and image.height]
+        chosen = [objects[n - 1] for n in ids]
+        masks = [
+            {"size": [i.height, i.width], "counts": item.rle or box_counts(item.bbox, i.height, i.width)}
+            for i, item, _ in chosen
+        ]
+        # An object without a mask is like what is left out: a mask there is neither right nor wrong.
+        without = sum(not item.rle for _, item, _ in chosen)
         if without:
             logger.warning(
                 "%s: %d of %d objects have no mask; masks that are found in their boxes are not scored.",
-                path, without, len(boxes),
+                path, without, len(objects),
             )  # fmt: skip
-        return boxes, masked
+        crowd = np.array([item.crowd or not item.rle for _, item, _ in chosen], bool)
+        return _Scored(np.array(ids, int), crowd, self._columns(chosen, masks))
+
+    def _columns(self, objects, shapes) -> Regions:
+        return Regions(
+            np.array([self._places[image.id] for image, *_ in objects], int),
+            np.array([item.label for _, item, _ in objects], int),
+            np.array([item.area for _, item, _ in objects], np.float64),
+            shapes,
+        )
 
     @staticmethod
     def _refuse_or_log(
@@ -163,17 +177,6 @@ class GroundTruth:
             places,
         )
 
-    def _index(self, annotations) -> COCO:
-        coco = COCO()
-        coco.dataset = {
-            "images": self._images,
-            "categories": self._categories,
-            "annotations": annotations,
-        }
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
-        return coco
-
     def objects(self, iou_type: str) -> list[dict[str, Any]]:
         """The annotations that are scored.
 
@@ -184,68 +187,39 @@ class GroundTruth:
             Entries with ``id`` (the new one, the same for both types), ``image_id``, ``category_id``,
             ``iscrowd``, ``area``, and ``bbox`` or ``segmentation`` (compressed RLE).
         """
-        return self._coco[iou_type].dataset["annotations"]
+        ids, crowd, regions = self._scored[iou_type]
+        image_ids, name = list(self._places), {"bbox": "bbox", "segm": "segmentation"}[iou_type]
+        shapes = regions.shapes.tolist() if isinstance(regions.shapes, np.ndarray) else regions.shapes
+        columns = (ids.tolist(), regions.images.tolist(), regions.labels.tolist(), crowd.tolist())
+        return [
+            {
+                "id": identity,
+                "image_id": image_ids[image],
+                "category_id": self.categories[label].id,
+                "iscrowd": int(crowd),
+                "area": area,
+                name: shape,
+            }
+            for identity, image, label, crowd, area, shape in zip(
+                *columns, regions.areas.tolist(), shapes, strict=True
+            )
+        ]
 
     def score(self, detections: list[dict], iou_types: tuple[str, ...] = ("bbox", "segm")) -> dict[str, Any]:
         """Scores detections; see :func:`coco_metrics`."""
-        detections = [
-            d | {
-                "image_id": self._numbered(self.image_id, d["image_id"]),
-                "category_id": self._numbered(self.category_id, d["category_id"]),
-            }
-            for d in detections
-        ]  # fmt: skip
-        unknown = {d["image_id"] for d in detections} - self.image_ids
-        if unknown:
-            raise UserError(
-                f"The detections name {len(unknown)} image ids that the annotations do not have "
-                f"(for example {min(unknown, key=str)}); score them against the annotations they were made "
-                "for."
-            )
+        labels = {category.id: k for k, category in enumerate(self.categories)}
+        found = detected(detections, self.image_id, self.category_id, self._places, labels)
         metrics: dict[str, Any] = {}
         per_class: dict[str, dict] = {name: {} for name in unique_names(self.categories)}
         for iou_type in iou_types:
             prefix = PREFIXES[iou_type]
-            evaluation = self._evaluate(detections, iou_type)
-            for (name, *_), value in zip(STATS, evaluation.stats, strict=True):
-                metrics[f"{prefix}_{name}"] = _number(value)
-            # [IoU thresholds, recalls, classes, areas, limits] -> all areas, 100 detections
-            precision = evaluation.eval["precision"][:, :, :, 0, -1]
-            for k, row in enumerate(per_class.values()):
-                values = precision[:, :, k]
-                values = values[values > -1]
-                row[f"{prefix}_AP"] = float(values.mean()) if values.size else None
+            regions = box_regions(found) if iou_type == "bbox" else mask_regions(found, self._sizes)
+            _, crowd, objects = self._scored[iou_type]
+            curves = accumulate(match(objects, crowd, regions, found.scores, len(labels)))
+            metrics |= {f"{prefix}_{name}": _number(v) for name, v in summarize(curves).items()}
+            for row, value in zip(per_class.values(), class_precision(curves), strict=True):
+                row[f"{prefix}_AP"] = _number(value)
         return {**metrics, "per_class": per_class}
-
-    @staticmethod
-    def _numbered(number: Callable[[Any], int | None], written: Any) -> Any:
-        found = number(written)
-        return written if found is None else found
-
-    def _evaluate(self, detections, iou_type) -> COCOeval:
-        results = []
-        for number, d in enumerate(detections):
-            entry = {k: d[k] for k in ("image_id", "category_id", "score")} | {"iscrowd": 0}
-            # The size class of a detection follows from its mask if masks are scored. COCO's loadRes would
-            # use the area of the box if there are both.
-            if iou_type == "bbox":
-                entry |= {"bbox": d["bbox"], "area": d["bbox"][2] * d["bbox"][3]}
-            else:
-                mask, size = d["segmentation"], self._sizes[d["image_id"]]
-                if (other := _other_size(mask, size)) is not None:
-                    raise UserError(
-                        f"Detection {number} (from 0), of image {d['image_id']}, has an RLE of size {other} "
-                        f"(height, width) for an image of {list(size)}; give masks at the size of the "
-                        "annotations' images."
-                    )
-                entry |= {"segmentation": mask, "area": float(rle_codec.area(mask))}
-            results.append(entry | {"id": len(results) + 1})
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(self._coco[iou_type], self._index(results), iou_type)
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return evaluation
 
 
 def coco_metrics(
@@ -282,15 +256,7 @@ def coco_metrics(
     return annotations.score(detections, iou_types)
 
 
-def _other_size(segmentation, size):
-    """The size of an RLE if it differs from the image's; pycocotools would find no overlap then."""
-    if not isinstance(segmentation, dict) or size is None or None in size:
-        return None
-    own = segmentation.get("size")
-    return None if own is None or np.array_equal(own, size) else own
-
-
-class _Scored(AllProblems):
+class _Problems(AllProblems):
     """Problems of annotations that are scored; a problem of the whole file is refused."""
 
     def __init__(self):
@@ -307,5 +273,5 @@ def unique_names(categories: Sequence[Category]) -> list[str]:
     return [c.name if names.count(c.name) == 1 else str(c.id) for c in categories]
 
 
-def _number(value) -> float | None:
-    return float(value) if np.isfinite(value) and value > -1 else None
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
