@@ -1,6 +1,8 @@
 """Inputs that were found to end in a traceback or a crash, and what is said of them now."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -153,6 +155,22 @@ def test_attributes_of_via_that_are_no_table(tmp_path, capsys):
 
     assert imported(tmp_path, "via (3)", change) == 2
     assert "region m0 has no class" in said(capsys)
+
+
+def test_a_picture_of_segments_is_not_decoded_at_a_size_that_is_wrong(tmp_path, capsys):
+    """A damaged header took 18 seconds and a gigabyte."""
+    write_folder, source, _, arguments = TOOLS["panoptic"]
+    write_folder(tmp_path / "set")
+    path = tmp_path / "set" / "panoptic_val" / "a.png"
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 9000, 9000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    options = [word.format(tmp_path / "set") for word in arguments]
+    output = tmp_path / "out" / "set.json"
+    source = str(tmp_path / "set" / source)
+    assert command(["import", source, "--format=panoptic", f"--output={output}", *options]) == 2
+    assert "a.png is 9000 x 9000 pixels, and its image 40 x 30" in said(capsys)
 
 
 def test_the_fixtures_are_read(tmp_path):
