@@ -44,7 +44,7 @@ def latest_model(workdir: str | os.PathLike) -> MaskRCNN | None:
     with ocp.training.Checkpointer(directory) as checkpointer:
         if checkpointer.latest is None:
             return None
-        config = config_from_json(path.read_text(encoding="utf-8"), str(path))
+        config = config_from_json(path.read_bytes(), str(path))
         graphdef, shapes = nnx.split(abstract_model(config))
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)

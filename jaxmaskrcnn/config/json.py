@@ -10,6 +10,7 @@ from jaxmaskrcnn.config.version1 import from_flat
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.checksums import check_content
+from jaxmaskrcnn.utils.json_values import parse_json
 
 FORMAT_VERSION = 2  # 1 had 81 flat fields, see version1.py
 _FORMAT_NAME = "jaxmaskrcnn model"
@@ -29,7 +30,7 @@ def config_to_json(config: ModelConfig) -> str:
     return json.dumps(describe(config), indent=1) + "\n"
 
 
-def config_from_json(text: str, source: str = "the model's json") -> ModelConfig:
+def config_from_json(text: str | bytes, source: str = "the model's json") -> ModelConfig:
     """Read a ModelConfig from JSON text.
 
     Args:
@@ -71,8 +72,8 @@ def _plain(value: Any) -> Any:
 def parse(text: str | bytes, source: str) -> dict[str, Any]:
     """Read the plain values from JSON text of this format; arguments as in `config_from_json`."""
     try:
-        content = json.loads(text)
-    except ValueError as error:  # invalid JSON, or bytes that are not UTF-8
+        content = parse_json(text)
+    except ValueError as error:
         raise UserError(f"{source} is damaged: it is not JSON ({error}).") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT_NAME:
         raise UserError(f"{source} does not describe a model (its format is not {_FORMAT_NAME!r}).")

@@ -1,6 +1,5 @@
 """Reads the metrics of a training run from ``metrics.jsonl`` in its workdir."""
 
-import json
 import math
 import os
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.json_values import is_finite, parse_json
 
 FILE = "metrics.jsonl"
+_LARGEST = 2**53  # whole numbers below are exact as floats, in which a chart computes
 
 
 class Series(NamedTuple):
@@ -55,7 +56,7 @@ def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
         entry = _parse(line, f"{path}, line {number},")
         step = entry.pop("step")
         for name, value in entry.items():
-            points.setdefault(name, []).append((step, math.nan if value is None else value))
+            points.setdefault(name, []).append((step, math.nan if value is None else float(value)))
     if not points:
         raise UserError(f"{path} has no values yet; wait until the run has written some.")
     return {name: Series(*map(np.array, zip(*pairs, strict=True))) for name, pairs in points.items()}
@@ -63,13 +64,14 @@ def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
 
 def _parse(line: str, place: str) -> dict[str, float | None]:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError as error:
         raise UserError(f"{place} is not json ({error}); remove the line.") from error
     step = entry.get("step") if isinstance(entry, dict) else None
-    if not isinstance(step, int) or isinstance(step, bool):
+    if not isinstance(step, int) or isinstance(step, bool) or not -_LARGEST < step < _LARGEST:
         raise UserError(f"{place} is not an object with a whole number as its step; remove the line.")
     for name, value in entry.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(f"{place} has {value!r} as {name}, where a number belongs; remove the line.")
+        number = value is None or is_finite(value) or isinstance(value, float)
+        if not number:
+            raise UserError(f"{place} has {value!r:.60} as {name}, where a number belongs; remove the line.")
     return entry

@@ -1,11 +1,8 @@
 """Reads and checks the files of a report; every fault is reported in one sentence."""
 
-import json
 import logging
-import math
 import os
 from pathlib import Path
-from typing import Any
 
 from pycocotools import mask as rle_codec
 
@@ -17,6 +14,7 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import check_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
+from jaxmaskrcnn.utils.json_values import is_finite, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ def read_detections(
         _check_id(category_id, entry, "category_id", categories, "category", place, annotations)
         entry = {**entry, "image_id": image_id, "category_id": category_id}
         score = entry.get("score")
-        if not (_is_number(score) and 0 <= score <= 1):
+        if not (is_finite(score) and 0 <= score <= 1):
             raise UserError(f"{place} has the score {score!r}; give a number from 0 to 1.")
         wrong = _mask_problem(entry, sizes[entry["image_id"]])
         if wrong:
@@ -117,7 +115,7 @@ def read_detections(
         if entry.get("segmentation") is not None and entry.get("bbox") is None:
             entry = {**entry, "bbox": rle_codec.toBbox(entry["segmentation"]).tolist()}
         box = entry.get("bbox")
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        if not (isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))):
             raise UserError(f"{place} has the bbox {box!r}; give four numbers x, y, width, height.")
         if min(box[2:]) < 0:
             raise UserError(f"{place} has a bbox of negative size, {box!r}; give x, y, width, height.")
@@ -134,7 +132,7 @@ def _read_list(path: Path) -> list:
             f"the detections {path} cannot be read ({error.strerror}); check the path."
         ) from error
     try:
-        entries = json.loads(data)
+        entries = parse_json(data)
     except ValueError as error:
         raise UserError(f"{path} is not valid json ({error}); write the detections again.") from error
     if not isinstance(entries, list):
@@ -171,7 +169,3 @@ def _check_all_or_none(entries, path) -> None:
             f"{path}: detection {masked.index(False)} has no segmentation while others have one; write masks "
             "for all of them or for none."
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -20,6 +20,7 @@ from typing import Any
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.parallel.processes import gather_json, is_first
 from jaxmaskrcnn.utils.files import about
+from jaxmaskrcnn.utils.json_values import parse_json
 
 try:
     import fcntl
@@ -175,7 +176,7 @@ def _read(path: Path) -> dict[str, Any]:
     """The holder, or {} if there is none."""
     # The file is opened anew, which brings the cache of a shared disk up to date.
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

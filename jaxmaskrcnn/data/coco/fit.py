@@ -91,8 +91,8 @@ def fitting_area(
 def _numbers(value: Any) -> list | None:
     if not isinstance(value, list) or len(value) != 4:
         return None
-    if set(map(type, value)) <= {int, float} and abs(sum(value)) < 1e15:  # nearly all; NaN compares as False
-        return value
+    if set(map(type, value)) <= {int, float} and all(abs(side) < 1e15 for side in value):
+        return value  # as nearly all are; NaN compares as False
     box = [number(side) if not isinstance(side, list) else None for side in value]
     return None if None in box else box
 

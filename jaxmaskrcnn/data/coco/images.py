@@ -13,6 +13,8 @@ from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.data.images import upright_size
 from jaxmaskrcnn.errors import UserError
 
+_MOST_PIXELS = 2**31  # of an image; pycocotools computes places in 32 bits, and crashes beyond
+
 
 class Images:
     """The usable images of a json, by id.
@@ -147,6 +149,14 @@ class Images:
         written = entry.get("height"), entry.get("width")
         size = height, width = whole_number(written[0]), whole_number(written[1])
         if height is not None and width is not None and min(height, width) > 0:
+            if height * width >= _MOST_PIXELS:
+                self._problem(
+                    "bad image entry",
+                    f"{place} has the height {height} and width {width}, which is more than masks can have; "
+                    f"correct its size, or cut it into tiles of less than {_MOST_PIXELS} pixels",
+                    identity,
+                )
+                return None
             if type(written[0]) is not int or type(written[1]) is not int:
                 self._notes.add("image sizes written as text or floats", f"image {identity}")
             return height, width

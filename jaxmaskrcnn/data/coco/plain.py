@@ -119,6 +119,6 @@ def _is_plain(entry: dict) -> bool:
         type(box) is list
         and len(box) == 4
         and set(map(type, box)) <= _NUMBERS
-        and sum(map(abs, box)) < _LARGEST  # False with a NaN
+        and all(-_LARGEST < side < _LARGEST for side in box)  # False with a NaN
         and type(get("segmentation")) in (list, Packed)
     )

@@ -6,7 +6,6 @@ Shape legend: G objects of an image, H, W the height and width of the canvas.
 """
 
 import abc
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.transforms import Geometry
 from jaxmaskrcnn.structures import Targets
+from jaxmaskrcnn.utils.json_values import is_finite
 
 
 class BadAnnotation(Exception):
@@ -214,4 +214,4 @@ class Field(abc.ABC):
 
 def is_number(value) -> bool:
     """Whether a json value is a finite number (true and false are not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_finite(value)

@@ -148,11 +148,6 @@ def _counts(value, height: float, width: float, required: bool) -> bytes:
                 "missing segmentation", "has no segmentation; add polygons or an RLE, or remove it"
             )
         return b""
-    if height * width >= 2**32:
-        raise BadAnnotation(
-            "image size",
-            f"has a mask in an image of {width} x {height} pixels, which is too large for an RLE",
-        )
     if isinstance(value, list):
         return polygons_to_counts(value, height, width)
     if not isinstance(value, dict) or "counts" not in value or "size" not in value:

@@ -3,6 +3,7 @@
 Shape legend: G objects of an image, B images, V vertex slots, n vertices of one object.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -215,12 +216,14 @@ def is_far(values: Any) -> Any:
         >>> bool(is_far(-2e6)), is_far(np.array([0, 1e6, 1e8])).tolist()
         (True, [False, False, True])
     """
-    return np.logical_not(np.abs(values) <= _FARTHEST)
+    # Not by the absolute value, as that of the least whole number of 64 bits is negative.
+    return np.logical_not((values >= -_FARTHEST) & (values <= _FARTHEST))
 
 
 def are_numbers(values: list) -> bool:
     """Whether all values of a json list are finite numbers (numbers in texts are none)."""
     # Checking values one by one takes longer than drawing the polygon; a finite sum contains no NaN.
-    if set(map(type, values)) <= {int, float} and abs(sum(values)) < 1e15:
-        return True
+    with contextlib.suppress(OverflowError):  # a whole number beyond the largest float beside a float
+        if set(map(type, values)) <= {int, float} and abs(sum(values)) < 1e15:
+            return True
     return all(map(is_number, values))

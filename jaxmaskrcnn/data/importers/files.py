@@ -12,6 +12,7 @@ from PIL import Image
 from jaxmaskrcnn.data.coco.file_names import is_leftover
 from jaxmaskrcnn.data.coco.tools import other_file
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.json_values import parse_json
 
 if TYPE_CHECKING:
     from jaxmaskrcnn.data.importers.builder import Builder
@@ -84,13 +85,12 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         kind = other_file(text[:_BEGINNING])
         if kind:
             raise UserError(f"{path} {kind}.") from error
-        found = "too many levels" if isinstance(error, RecursionError) else error
-        raise UserError(f"{path} is not valid json ({found}); export the annotations again.") from error
+        raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
 
 
 def read_xml(path: Path) -> ElementTree.Element:

@@ -95,13 +95,8 @@ def _read_one(
     if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
         raise UserError(f"{place} has no list 'segments_info'; give COCO's panoptic json.")
     picture = folder / Path(file.replace("\\", "/")).name
-    numbers = _numbers(picture, place)
     size = stated_size(listed.get("height"), listed.get("width"), place)
-    if size is not None and numbers.shape != size:
-        raise UserError(
-            f"{picture} is {numbers.shape[1]} x {numbers.shape[0]} pixels, and its image {size[1]} x "
-            f"{size[0]}; give the picture of this image."
-        )
+    numbers = _numbers(picture, place, size)
     path = builder.folder.find(name, place)
     if path.absolute() in pictures:
         raise UserError(f"{place}: {name!r} is found among the pictures of segments only; give --images.")
@@ -130,15 +125,23 @@ def _read_one(
         builder.tally("pictures have segments that the json does not list, which are left out", place)
 
 
-def _numbers(path: Path, place: str) -> np.ndarray:
+def _numbers(path: Path, place: str, size: tuple[int, int] | None) -> np.ndarray:
     """The numbers of segments, int64 [H, W].
 
     Raises:
-        UserError: The picture is missing or cannot be read.
+        UserError: The picture is missing, cannot be read, or is not of the image's size.
     """
     try:
         with Image.open(path) as image:
+            # Before it is decoded, as a damaged header can promise any number of pixels.
+            if size is not None and image.size[::-1] != size:
+                raise UserError(
+                    f"{path} is {image.width} x {image.height} pixels, and its image {size[1]} x {size[0]}; "
+                    "give the picture of this image."
+                )
             values: Any = np.asarray(image if image.mode in ("L", "I", "I;16") else image.convert("RGB"))
+    except UserError:
+        raise
     except Exception as error:  # whatever Pillow raises about a damaged file
         raise UserError(
             f"{place} has its segments in {path}, which cannot be read ({type(error).__name__}); restore it."

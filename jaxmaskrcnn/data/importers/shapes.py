@@ -15,6 +15,7 @@ from jaxmaskrcnn.data.fields.masks import Masks
 from jaxmaskrcnn.data.fields.polygons import check_polygons
 from jaxmaskrcnn.data.rle import decode_mask, draw_polygons
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.json_values import is_finite
 
 _LARGEST = 1e7  # pixels
 _DEVIATION = 0.05  # pixels by which a polygon may deviate from the curve that it approximates
@@ -188,6 +189,6 @@ def number(value: Any, field: str, place: str) -> float:
     Raises:
         UserError: The value is something else.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if is_finite(value):
         return value
-    raise UserError(f"{place} has {field} {value!r}; give a finite number.")
+    raise UserError(f"{place} has {field} {value!r:.60}; give a finite number.")

@@ -64,7 +64,7 @@ def _table(content: dict, key: str, source: Path) -> dict[str, dict]:
 def _attribute(content: dict, metadata: dict, source: Path, requested: str | None) -> tuple[str, dict]:
     """The id of the attribute that holds the class, and the names of its choices by their id."""
     table = _table(content, "attribute", source) if "attribute" in content else {}
-    used = {key for region in metadata.values() if region.get("xy") for key in region.get("av") or {}}
+    used = {key for region in metadata.values() if region.get("xy") for key in _values(region)}
     names = {key: str(table[key].get("aname", key)) for key in table if key in used}
     found = [key for key, name in names.items() if requested in (None, name)]
     if len(found) != 1:
@@ -77,10 +77,15 @@ def _attribute(content: dict, metadata: dict, source: Path, requested: str | Non
     return found[0], options if isinstance(options, dict) else {}
 
 
+def _values(region: dict) -> dict:
+    """The attributes of a region; none where they are no table."""
+    values = region.get("av")
+    return values if isinstance(values, dict) else {}
+
+
 def _class(region: dict, attribute: tuple[str, dict] | None, place: str) -> str:
     assert attribute is not None
-    values = region.get("av")
-    value = values.get(attribute[0]) if isinstance(values, dict) else None
+    value = _values(region).get(attribute[0])
     if value is None or value == "":
         raise UserError(f"{place} has no class; give it one.")
     if "," in str(value) and attribute[1]:
