@@ -112,7 +112,7 @@ def drop_unfinished() -> None:
     logger = logging.getLogger("asyncio")
     disabled, logger.disabled = logger.disabled, True
     try:
-        gc.collect()
+        gc.collect(1)  # what failed is young; a whole collection takes seconds in a large process
     finally:
         logger.disabled = disabled
 

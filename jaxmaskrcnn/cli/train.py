@@ -5,7 +5,9 @@ of its config: --config.data.batch_size=4. The same command, given again, contin
 """
 
 import argparse
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import logging as absl_logging
@@ -53,6 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: A setting, a file or the workdir's earlier run does not fit.
     """
+    with contextlib.ExitStack() as handlers:
+        return _run(arguments, handlers)
+
+
+def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     file = find_config(arguments.config)
     config = override(file.load(), arguments.settings)
     # Imported here, so that --help and mistakes in the command line do not wait for JAX, which takes seconds.
@@ -63,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.utils import compilation_cache
 
     log = logging.getLogger("jaxmaskrcnn")
-    _log_to(logging.StreamHandler(), "%H:%M:%S")
+    handlers.enter_context(_log_to(logging.StreamHandler(), "%H:%M:%S"))
     log.setLevel(logging.INFO)
     log.propagate = False  # absl's own handler would print every line again
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
@@ -78,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     workdir.mkdir(parents=True, exist_ok=True)
     if is_first():
-        _log_to(_LogFile(workdir / LOG_FILE, encoding="utf-8", delay=True), "%Y-%m-%d %H:%M:%S")
+        log_file = _LogFile(workdir / LOG_FILE, encoding="utf-8", delay=True)
+        handlers.enter_context(_log_to(log_file, "%Y-%m-%d %H:%M:%S"))
     train_and_evaluate(config, workdir)
     return 0
 
@@ -90,6 +98,13 @@ class _LogFile(logging.FileHandler):
         logging.getLogger("jaxmaskrcnn").removeHandler(self)
 
 
-def _log_to(handler: logging.Handler, clock: str) -> None:
+@contextlib.contextmanager
+def _log_to(handler: logging.Handler, clock: str) -> Iterator[None]:
+    """Logs to a handler within the block, so that the next run in this process does not log there."""
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", clock))
     logging.getLogger("jaxmaskrcnn").addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger("jaxmaskrcnn").removeHandler(handler)
+        handler.close()

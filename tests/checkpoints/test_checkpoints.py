@@ -132,7 +132,8 @@ def restored_from(workdir, strict=False):
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # of Orbax, where it gives up
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("both", [False, True])
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(two_checkpoints, tmp_path, caplog, both):
     set_aside = []
     for i, name in enumerate(files_of_the_newest(two_checkpoints)):

@@ -37,8 +37,6 @@ ACCEPTED = {
     ("data.page", -1): "the page that the model's own setting names",
     ("input.pixels.page", -1): "files with several pages are refused",
     ("backbone.norm_epsilon", 1e30): NO_LIMIT,
-    ("detections.score_threshold", -1): "every detection is kept",
-    ("detections.score_threshold", 1e30): "no detection is kept",
     ("rpn.nms_threshold", 1e30): "above 1 nothing is suppressed",
     ("detections.nms_threshold", 1e30): "above 1 nothing is suppressed",
     ("rpn.min_side", 1e30): "everything is left out",

@@ -15,6 +15,17 @@ from jaxmaskrcnn.training import setup
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+@pytest.fixture(autouse=True)
+def handled_signals():
+    """The handlers of a program in a terminal: a test that runs in the background ignores SIGINT."""
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def make_config(tmp_path_factory):
     return functools.partial(tiny_config, tmp_path_factory.mktemp("cache"), train__pictures=0)

@@ -10,7 +10,7 @@ import optax
 import pytest
 from detectors import flat
 from flax import nnx
-from small_runs import CountingStep, GivenScores, compilations, run_tiny, tiny_config
+from small_runs import compilations, run_tiny, tiny_config
 
 from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.checkpoints.latest import latest_model
@@ -371,23 +371,18 @@ def test_a_finished_run_says_that_nothing_is_trained(finished, make_config, capl
     assert f"The run in {workdir} has ended: 6 of 6 steps are done, and nothing is trained." in caplog.text
 
 
-def quick_run(config, workdir):
-    """A run whose steps and evaluations take no compilation."""
-    return run_tiny(config, workdir, evaluator=GivenScores(), around_step=lambda _: CountingStep())
-
-
 def test_other_weights_for_a_run_that_continues_are_not_ignored_in_silence(make_config, tmp_path, caplog):
-    quick_run(make_config(train__steps=2), tmp_path)
+    config = make_config()
+    model = to_model_config(config.model, (Category(1, "cat"),))
+    write_settings(tmp_path, model, config)
+    check_resumable(tmp_path, model, config)
     assert "is not read" not in caplog.text
+    config.model.weights = "R-50.pkl"
     for _ in range(2):  # the second time as well
         caplog.clear()
-        config = make_config(train__steps=2)
-        config.model.weights = "R-50.pkl"
-        quick_run(config, tmp_path)
-        assert (
-            f"model.weights=R-50.pkl is not read: the run in {tmp_path} was started from random"
-            in caplog.text
-        )
+        check_resumable(tmp_path, model, config)
+        write_settings(tmp_path, model, config, continued=True)
+        assert f"model.weights=R-50.pkl is not read: the run in {tmp_path} was started" in caplog.text
 
 
 def test_a_run_that_would_train_nothing_is_refused(make_config, tmp_path):
