@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}"
 import jax  # noqa: E402  (JAX reads its settings when imported)
 import pytest  # noqa: E402
 
+from jaxmaskrcnn.config import parts  # noqa: E402
 from jaxmaskrcnn.utils import compilation_cache  # noqa: E402
 
 
@@ -36,3 +37,12 @@ def highest_precision():
     """Products in float32 on every device, as the libraries compute them."""
     with jax.default_matmul_precision("highest"):
         yield
+
+
+@pytest.fixture
+def own_kinds():
+    """Kinds that a test adds are gone after it."""
+    before = {family: dict(classes) for family, classes in parts._FAMILIES.items()}
+    yield
+    parts._FAMILIES.clear()
+    parts._FAMILIES.update(before)

@@ -6,17 +6,17 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from jaxmaskrcnn.utils.texts import harmless
+from jaxmaskrcnn.utils.texts import harmless, visible
 
 
 class _Harmless:
-    """A stream that shows codes in what is written instead of sending them."""
+    """A stream that shows codes in what is written instead of sending them, and can cut long names."""
 
-    def __init__(self, stream: TextIO):
-        self._stream = stream
+    def __init__(self, stream: TextIO, cut: bool):
+        self._stream, self._shown = stream, harmless if cut else visible
 
     def write(self, text: str) -> int:
-        self._stream.write(harmless(text))
+        self._stream.write(self._shown(text))
         return len(text)
 
     def writelines(self, lines) -> None:
@@ -38,7 +38,9 @@ def harmless_output() -> Iterator[None]:
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = (_Harmless(stream) for stream in streams)  # type: ignore[assignment]
+    # What another program reads, such as the json of inspect, is whole.
+    shown: Any = _Harmless(sys.stdout, cut=sys.stdout.isatty()), _Harmless(sys.stderr, cut=True)
+    sys.stdout, sys.stderr = shown
     try:
         yield
     finally:

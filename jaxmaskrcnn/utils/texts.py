@@ -26,6 +26,18 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def visible(text: str) -> str:
+    r"""A text in which codes that move the cursor, change colours or turn the direction are visible.
+
+    Line ends and tabs stay, and so does the carriage return of progress bars.
+
+    Example:
+        >>> print(visible("\x1b[2Jcat"))
+        \x1b[2Jcat
+    """
+    return _CONTROLS.sub(lambda match: _code(match[0]), printable(text))
+
+
 def harmless(text: str) -> str:
     r"""A text that a terminal can be shown, whatever files it comes from.
 
@@ -39,7 +51,7 @@ def harmless(text: str) -> str:
         >>> len(harmless("x" * 10_000)) < 400
         True
     """
-    text = _CONTROLS.sub(lambda match: _code(match[0]), printable(text))
+    text = visible(text)
     if len(text) <= _LONGEST:
         return text
     return re.sub(

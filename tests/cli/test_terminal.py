@@ -1,5 +1,6 @@
 """Names out of files in what commands print: shown, never obeyed by the terminal."""
 
+import io
 import json
 import sys
 
@@ -31,8 +32,10 @@ def annotations(folder, class_name="cat", file_name="a.png"):
     return [str(folder / "a.json"), "--images", str(folder / "images"), "--output", str(folder / "sheet.png")]
 
 
-def is_harmless(text):
-    return all(c.isprintable() or c in "\n\t\r" for c in text) and max(map(len, text.split())) < 400
+def is_harmless(out, err):
+    """Names on stdout, which another program may read, are whole."""
+    words = err.split() or [""]
+    return all(c.isprintable() or c in "\n\t\r" for c in out + err) and max(map(len, words)) < 400
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
@@ -40,14 +43,14 @@ def test_class_names(tmp_path, capsys, name):
     assert main(["inspect", *annotations(tmp_path, class_name=name)]) == 0
     said = capsys.readouterr()
     assert "cat" in said.out or "ccc" in said.out
-    assert is_harmless(said.out + said.err)
+    assert is_harmless(said.out, said.err)
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_file_names(tmp_path, capsys, name):
     assert main(["inspect", *annotations(tmp_path, file_name=f"{name}.png")]) == 2
     said = capsys.readouterr()
-    assert is_harmless(said.out + said.err)
+    assert is_harmless(said.out, said.err)
 
 
 def test_a_class_whose_name_is_no_text_is_refused_by_every_command(tmp_path, capsys):
@@ -68,3 +71,17 @@ def test_the_streams_are_as_before_afterwards():
     with harmless_output():
         assert sys.stdout is not out and sys.stdout.encoding == out.encoding
     assert sys.stdout is out and sys.stderr is err
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_is_shown_long_names_cut_and_a_program_gets_them_whole(monkeypatch):
+    for stream, longest in ((Terminal(), 300), (io.StringIO(), 5000)):
+        monkeypatch.setattr(sys, "stdout", stream)
+        with harmless_output():
+            print("x" * 5000)
+        assert max(map(len, stream.getvalue().split())) <= longest
+    assert stream.getvalue() == "x" * 5000 + "\n"

@@ -41,13 +41,7 @@ from jaxmaskrcnn.models.parts import build
 part = dataclasses.dataclass(frozen=True, kw_only=True)
 
 
-@pytest.fixture(autouse=True)
-def kinds():
-    """Kinds that a test adds are gone after it."""
-    before = {family: dict(classes) for family, classes in parts._FAMILIES.items()}
-    yield
-    parts._FAMILIES.clear()
-    parts._FAMILIES.update(before)
+pytestmark = pytest.mark.usefixtures("own_kinds")
 
 
 def plain_backbone():

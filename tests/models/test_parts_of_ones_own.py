@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import jaxmaskrcnn as jmr
-from jaxmaskrcnn.config import BackboneConfig, ConfigError, Level, ModelConfig, NeckConfig, parts
+from jaxmaskrcnn.config import BackboneConfig, ConfigError, Level, ModelConfig, NeckConfig
 from jaxmaskrcnn.convert import to_state_dict
 from jaxmaskrcnn.models import FPN, Pass
 from jaxmaskrcnn.models.features import Backbone
@@ -30,13 +30,7 @@ BASE = ModelConfig(num_classes=2).replace(
 )
 
 
-@pytest.fixture(autouse=True)
-def kinds():
-    """Kinds that a test adds are gone after it."""
-    before = {family: dict(classes) for family, classes in parts._FAMILIES.items()}
-    yield
-    parts._FAMILIES.clear()
-    parts._FAMILIES.update(before)
+pytestmark = pytest.mark.usefixtures("own_kinds")
 
 
 class Maps(nnx.Module):
