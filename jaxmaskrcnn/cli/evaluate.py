@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
+from jaxmaskrcnn.cli.reading import add_reading_arguments, reading_of
 from jaxmaskrcnn.config import DataConfig
-from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file, dump_json
 
@@ -24,11 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", help="folder for metrics.json and detections.json")
     add("--batch_size", type=int, default=1, help="images computed at a time, over all devices")
     add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
-    add(
-        "--crowd", choices=CROWD, default="ignore",
-        help="what annotations with 'iscrowd': 1 are: regions that are not scored, objects, or nothing",
-    )  # fmt: skip
-    add("--class_name", default="", help="the only class, which all objects get")
+    add_reading_arguments(parser, "regions that are not scored")
     add("--cache_dir", help="folder that keeps the prepared records for the next run")
     add_pixel_arguments(parser, "as the model was trained")
     add("--coordinator_address", help="with several processes: host:port of process 0")
@@ -77,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.cache_dir or temporary,
             arguments.on_error,
             masks=False,
-            reading=Reading(arguments.crowd, arguments.class_name),
+            reading=reading_of(arguments),
             pixels=pixels,
         )
         metrics, detections = evaluate(

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
+from jaxmaskrcnn.cli.reading import add_reading_arguments, reading_of
 from jaxmaskrcnn.config import DataConfig, PixelConfig
-from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import complete_file
 
@@ -25,11 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=12, help="number of images in that picture; 0 draws none")
     add("--seed", type=int, default=0, help="seed of the sample")
     add("--json", action="store_true", help="print everything as json")
-    add(
-        "--crowd", choices=CROWD, default="ignore",
-        help="what annotations with 'iscrowd': 1 are: regions that are not learned, objects, or nothing",
-    )  # fmt: skip
-    add("--class_name", default="", help="the only class, which all objects get")
+    add_reading_arguments(parser, "regions that are not learned")
     add("--boxes_only", action="store_true", help="for a model without a mask head: no masks needed")
     add(
         "--skip_decoding", action="store_true",
@@ -74,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         masks=not arguments.boxes_only,
         decode=not arguments.skip_decoding,
         data=DataConfig(min_sizes=(arguments.min_size,), max_size=arguments.max_size),
-        reading=Reading(arguments.crowd, arguments.class_name),
+        reading=reading_of(arguments),
         progress=sys.stderr.isatty(),
         pixels=pixels,
         processes=arguments.processes or _processes(Path(arguments.annotations)),

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
+from jaxmaskrcnn.cli.reading import add_reading_arguments, reading_of
 from jaxmaskrcnn.config import PixelConfig
-from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.files import check_image_folder, complete_file
 
@@ -18,11 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="COCO-format json")
     parser.add_argument("--images", required=True, help="its image folder")
     parser.add_argument("--output", required=True, help=f"folder for {PAGE}")
-    parser.add_argument(
-        "--crowd", choices=CROWD, default="ignore",
-        help="what annotations with 'iscrowd': 1 are: regions that are not scored, objects, or nothing",
-    )  # fmt: skip
-    parser.add_argument("--class_name", default="", help="the only class, which all objects get")
+    add_reading_arguments(parser, "regions that are not scored")
     parser.add_argument(
         "--score_threshold", type=float, default=0.5,
         help="detections with a lower score are left out of counts, confusion matrix and pictures",
@@ -60,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.report.ranking import worst_and_best
     from jaxmaskrcnn.report.results import compute
 
-    reading = Reading(arguments.crowd, arguments.class_name)
+    reading = reading_of(arguments)
     detections, ground_truth = read_files(
         arguments.detections, arguments.annotations, folder, reading, pixels
     )

@@ -78,6 +78,7 @@ class DataConfig(Section):
     on_error: Literal["stop", "skip"] = "stop"  # skip: invalid annotations are logged, counted and left out
     crowd: Literal["ignore", "objects", "drop"] = "ignore"  # what annotations with "iscrowd": 1 are
     class_name: str = ""  # the only class, which all objects get; "": the json's categories
+    allow_outside: bool = False  # follow file names that lead out of the image folder (../, absolute paths)
     keep_empty: bool = True  # train on images without objects
     # Which values of 16 bits or floats become 0 and 255; "" takes model.input.pixels.intensity, into which it
     # is written.

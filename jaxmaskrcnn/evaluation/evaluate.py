@@ -85,7 +85,7 @@ class Evaluator:
             self._ground_truth = GroundTruth.of_source(source)
             path = source.annotations
         else:
-            reading = Reading(data_config.crowd, data_config.class_name)
+            reading = Reading(data_config.crowd, data_config.class_name, data_config.allow_outside)
             self._ground_truth = GroundTruth(annotations, data_config.on_error, reading=reading)
             path = None if isinstance(annotations, dict) else annotations
         self.categories = match_categories(config, self._ground_truth.categories, path)

@@ -190,7 +190,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             cache,
             data.on_error,
             masks=config.model.architecture.mask is not None,
-            reading=Reading(data.crowd, data.class_name),
+            reading=Reading(data.crowd, data.class_name, data.allow_outside),
             pixels=pixel_config(config),
         )  # fmt: skip
         for annotations, images in paths

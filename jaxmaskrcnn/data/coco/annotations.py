@@ -105,7 +105,16 @@ def parse_annotations(
         problems.refuse("boxes only", boxes)
         masks = False
     classes = Classes(content, path, problems, notes, reading)
-    images = Images(content["images"], path, images_dir, problems, notes, sizes=sizes, scoring=scoring)
+    images = Images(
+        content["images"],
+        path,
+        images_dir,
+        problems,
+        notes,
+        sizes=sizes,
+        scoring=scoring,
+        allow_outside=reading.allow_outside,
+    )
     if not classes.categories:
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)

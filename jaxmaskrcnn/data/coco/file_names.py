@@ -20,11 +20,13 @@ class Found(NamedTuple):
         name: The file's path relative to the folder, or as it is given; None if there is none.
         how: How the file's name differs from what is written; empty where it is the path as written.
         candidates: Files that fit equally well, or have the name in another folder.
+        outside: Whether there is a file where the path leads, outside of the folder.
     """
 
     name: str | None
     how: str = ""
     candidates: tuple[str, ...] = ()
+    outside: bool = False
 
 
 class FileNames:
@@ -36,12 +38,16 @@ class FileNames:
     case, and a missing suffix (of an image) make no difference as long as one file fits alone. Files for
     which `is_leftover` holds are passed over.
 
+    A json may come from anybody, so a path out of the folder is not followed unless that is allowed: its
+    picture would go into records, reports and drawings.
+
     Args:
         root: The folder.
+        allow_outside: Whether paths may lead out of it.
     """
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, allow_outside: bool = False):
+        self.root, self._allow_outside = root, allow_outside
         self._index: dict[str, list[tuple[str, ...]]] | None = None
 
     def find(self, entry: Mapping[str, Any]) -> Found:
@@ -51,14 +57,17 @@ class FileNames:
             entry: Of the json's 'images'.
         """
         name = entry.get("file_name")
+        outside = False
         if isinstance(name, str) and name and self.is_file(name):
-            return Found(name)
-        best = Found(None)
+            outside = not self._allow_outside and leads_outside(name, self.root)
+            if not outside:
+                return Found(name)
+        best = Found(None, outside=outside)
         for written in written_names(entry):
             found = self._search(written)
             if found.name is not None:
                 return found
-            best = found if found.candidates else best
+            best = found if found.candidates and not outside else best
         return best
 
     def is_file(self, name: str) -> bool:
@@ -97,6 +106,24 @@ class FileNames:
                     if stem and f".{suffix}" in SUFFIXES:
                         self._index.setdefault(f"{stem}.*", []).append((*above, file))
         return self._index
+
+
+def leads_outside(name: str, folder: Path) -> bool:
+    """Whether a path leads out of a folder, as it is written: links inside of the folder are its owner's.
+
+    Args:
+        name: The path, relative to the folder or absolute.
+        folder: The folder.
+
+    Example:
+        >>> [leads_outside(name, Path("/data/a")) for name in ("b/../1.jpg", "../1.jpg", "/data/a/1.jpg")]
+        [False, True, False]
+    """
+    if ".." not in name and not os.path.isabs(name):  # nearly all
+        return False
+    root = os.path.abspath(folder)
+    path = os.path.normpath(os.path.join(root, name))
+    return os.path.commonpath([root, path]) != root
 
 
 def is_leftover(parts: Sequence[str]) -> bool:

@@ -28,6 +28,7 @@ class Images:
         sizes: Height and width by id where they are known from elsewhere; images that are not listed are
             left out without a word. None takes the json's.
         scoring: Whether file names and sizes may be missing, as they may where detections are scored.
+        allow_outside: Whether file names may lead out of the image folder.
 
     Attributes:
         usable: The images by id; a size that is missing is 0 x 0.
@@ -44,13 +45,14 @@ class Images:
         *,
         sizes: Mapping[int, tuple[int, int]] | None = None,
         scoring: bool = False,
+        allow_outside: bool = False,
     ):
         self.usable: dict[int, AnnotatedImage] = {}
         self.left_out: set[int] = set()
         self.ids = Ids(entry.get("id") for entry in entries)
         self._path, self._folder, self._problems, self._notes = path, folder, problems, notes
         self._sizes, self._scoring = sizes, scoring
-        self._files = None if folder is None else FileNames(folder)
+        self._files = None if folder is None else FileNames(folder, allow_outside)
         self._first: dict[int, dict] = {}
         self._taken: dict[str, list[tuple[int, str]]] = {}  # files found by the ends of paths
         self._exact: dict[str, str] = {}  # files found where they are written to be
@@ -131,7 +133,13 @@ class Images:
         return AnnotatedImage(identity, found.name or (names[0] if names else ""), *size, [])
 
     def _missing(self, found: Found, entry: dict, identity: int, place: str) -> None:
-        if found.candidates:
+        if found.outside:
+            message = (
+                f"{place} leads out of the image folder {self._folder}, and a file there is read only if "
+                "that is allowed; give --allow_outside (data.allow_outside=true in training), or the folder "
+                "that holds all images"
+            )
+        elif found.candidates:
             listed = ", ".join(found.candidates[:3]) + (", ..." if len(found.candidates) > 3 else "")
             message = (
                 f"{place} is not in {self._folder}, where {len(found.candidates)} other path"

@@ -14,10 +14,12 @@ class Reading(NamedTuple):
         crowd: What annotations with ``iscrowd`` are: "ignore" (regions that are neither learned nor
             background, as in COCO), "objects" (objects like the others) or "drop" (nothing).
         class_name: A name that all objects get as their only class; empty takes the json's categories.
+        allow_outside: Whether file names may lead out of the image folder, by ``..`` or as absolute paths.
     """
 
     crowd: str = "ignore"
     class_name: str = ""
+    allow_outside: bool = False
 
     def check(self, prefix: str = "data.") -> "Reading":
         """Checks the values and returns them.

@@ -143,7 +143,8 @@ def _parsed(
         builder.notes.append(
             f"{path}: keypoints, which are left out: {count} (the first: annotation {first.get('id')})"
         )
-    reading = Reading(options.crowd or "ignore", options.class_name or "")
+    # What is outside of the image folder is refused below, with advice of the importer's own.
+    reading = Reading(options.crowd or "ignore", options.class_name or "", allow_outside=True)
     problems = _Problems(builder.problems)
     annotations = parse_annotations(
         content, path, folder, problems, masks=builder.masks, reading=reading, consume=freed
