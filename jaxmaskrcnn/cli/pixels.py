@@ -25,6 +25,7 @@ def add_pixel_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     )
     add("--intensity_range", metavar="LOW,HIGH", help="these values, with --intensity=range")
     add("--page", type=int, default=-1, metavar="N", help="page of files with several, from 0")
+    add("--max_pixels", type=int, metavar="N", help="open files of up to this size (178,956,970 pixels)")
 
 
 def pixel_config(arguments: argparse.Namespace, default: "PixelConfig") -> "PixelConfig":
@@ -64,4 +65,6 @@ def pixel_config(arguments: argparse.Namespace, default: "PixelConfig") -> "Pixe
         )
     if arguments.page < -1:
         raise UserError(f"--page is {arguments.page}; pages are counted from 0.")
-    return default.changed(arguments.intensity, limits, arguments.page)
+    if arguments.max_pixels is not None and arguments.max_pixels < 1:
+        raise UserError(f"--max_pixels is {arguments.max_pixels}; give 1 or more.")
+    return default.changed(arguments.intensity, limits, arguments.page, arguments.max_pixels)

@@ -36,6 +36,7 @@ from jaxmaskrcnn.config.values import (
     NotNegative,
     Positive,
     Range,
+    Whole,
     ascending,
     shown,
 )
@@ -49,6 +50,7 @@ class PixelConfig(Part):
     intensity: Literal["dtype", "percentile", "range"] = "dtype"  # what becomes 0 and what becomes 255
     intensity_range: tuple[float, ...] = ()  # with "range": these two values
     page: Annotated[int, Range(-1)] = -1  # of files with several, from 0; -1: refuse such files
+    max_pixels: Whole = 0  # larger files are not opened; 0: Pillow's limit, 178,956,970
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,7 +67,11 @@ class PixelConfig(Part):
             )
 
     def changed(
-        self, intensity: str | None = None, intensity_range: Sequence[float] = (), page: int = -1
+        self,
+        intensity: str | None = None,
+        intensity_range: Sequence[float] = (),
+        page: int = -1,
+        max_pixels: int | None = None,
     ) -> "PixelConfig":
         """A copy with what a user gives beside a model's own settings.
 
@@ -73,6 +79,7 @@ class PixelConfig(Part):
             intensity: None or "" leaves the present one, with its range.
             intensity_range: For "range"; () leaves the present one unless there is another intensity.
             page: -1 leaves the present one.
+            max_pixels: None leaves the present one.
 
         Returns:
             The copy.
@@ -92,6 +99,7 @@ class PixelConfig(Part):
             "intensity": intensity or self.intensity,
             "intensity_range": tuple(intensity_range),
             "page": self.page if page == -1 else page,
+            "max_pixels": self.max_pixels if max_pixels is None else max_pixels,
         }
         return dataclasses.replace(self, **changes)
 

@@ -1,9 +1,11 @@
 """Opening of image files: from bytes, a path or a PIL image, with one sentence where that fails."""
 
+import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
@@ -13,6 +15,14 @@ from jaxmaskrcnn.data import intensity
 from jaxmaskrcnn.data.image_kinds import heic_reader, is_heic, why_not_read
 from jaxmaskrcnn.data.image_pages import select_page
 from jaxmaskrcnn.errors import UserError
+
+_limit = threading.Lock()  # Pillow's limit is one for all threads
+_PILLOWS_LIMIT = 178_956_970  # pixels; beyond, Pillow refuses to open a file unless it is told otherwise
+_ADVICE = (
+    "if you trust it, give --max_pixels (model.input.pixels.max_pixels), and opening it takes about 8 bytes "
+    "of memory a pixel; predict --tile reads TIFF files in pieces with the extra 'large' (pip install "
+    "'jaxmaskrcnn[large]')"
+)
 
 
 class Reading:
@@ -39,8 +49,7 @@ class Reading:
             raise UserError(f"{self.name} does not exist; check the path of the image.") from error
         if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
             raise UserError(
-                f"{self.name} has more pixels than Pillow opens; cut it into tiles, or raise "
-                "PIL.Image.MAX_IMAGE_PIXELS."
+                f"{self.name} has more pixels than Pillow opens ({_PILLOWS_LIMIT:,}); {_ADVICE}."
             ) from error
         # Pillow's own message names an object in memory, not the file.
         if isinstance(error, UnidentifiedImageError) and not isinstance(self.source, Image.Image):
@@ -84,7 +93,9 @@ def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Ima
         raise UserError(f"an image is bytes, a path or a PIL image, not {type(source).__name__}.")
 
     def opened() -> Image.Image:
-        image = _open_bytes(source)
+        with _at_most(pixels.max_pixels):
+            image = _open_bytes(source)
+        _check_size(image, pixels.max_pixels, name)
         select_page(image, pixels.page, name)
         intensity.check_tiff(image, name)
         intensity.mend_tiles(image)
@@ -111,9 +122,49 @@ def _open_bytes(data) -> Image.Image:
     return _identified(lambda: Image.open(io.BytesIO(data)), bytes(data[:12]))
 
 
-def open_header(path: str | os.PathLike) -> Image.Image:
-    """A file opened for its size alone, to be closed by the caller."""
-    return _identified(lambda: Image.open(path), path)
+@contextlib.contextmanager
+def _at_most(pixels: int) -> Iterator[None]:
+    """Lifts Pillow's limit while a file is opened, where there is another one.
+
+    Args:
+        pixels: The other limit, which the caller compares with the size; 0 leaves Pillow's.
+    """
+    if not pixels:
+        yield
+        return
+    with _limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_size(image: Image.Image, most: int, name: str) -> None:
+    if most and image.width * image.height > most:
+        raise UserError(
+            f"{name} has {image.width} x {image.height} pixels, and max_pixels is {most}; {_ADVICE}."
+        )
+
+
+def open_header(path: str | os.PathLike, most: int = 0) -> Image.Image:
+    """A file opened for its size alone, to be closed by the caller.
+
+    Args:
+        path: The file.
+        most: Limit of its pixels; 0 is Pillow's.
+
+    Raises:
+        UserError: It has more pixels than ``most``.
+    """
+    with _at_most(most):
+        image = _identified(lambda: Image.open(path), path)
+    try:
+        _check_size(image, most, os.fspath(path))
+    except UserError:
+        image.close()
+        raise
+    return image
 
 
 def _identified(opened: Callable[[], Image.Image], source: bytes | str | os.PathLike) -> Image.Image:

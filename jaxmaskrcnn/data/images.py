@@ -18,6 +18,7 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .heic .heif .ppm .pgm .pbm .jp2 .tga".split()
 )
 _ORIENTATION_TAG = 0x0112
+_COPIED = 2**24  # pixels that are copied at a time from a large picture
 # The transposition that turns an image with this EXIF orientation upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -99,7 +100,7 @@ def decode_image(
             turn = _AS_STORED.get(orientation) if turned else None
         else:
             turn = None if turned else _UPRIGHT.get(orientation)
-        return np.array(rgb if turn is None else rgb.transpose(turn))
+        return _as_array(rgb if turn is None else rgb.transpose(turn))
 
 
 def check_image(
@@ -145,7 +146,8 @@ def check_header(
         UserError: The file is missing or is not one image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
-    with Reading(name, source), open_header(source) as image:
+    most = 0 if pixels is None else pixels.max_pixels
+    with Reading(name, source), open_header(source, most) as image:
         if pixels is not None:
             select_page(image, pixels.page, name)
             intensity.check_tiff(image, name)
@@ -242,4 +244,16 @@ def _to_rgb(image: Image.Image, again: Image.Image | None, pixels: PixelConfig, 
     if image.mode == "P" and "transparency" in image.info:
         # Straight to RGB, Pillow warns about the transparency it drops.
         return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    """The pixels of an RGB picture; NumPy's own way makes two copies of them at once."""
+    rows = max(_COPIED // max(image.width, 1), 1)
+    if image.height <= rows:
+        return np.array(image)
+    image.load()
+    array = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        array[top : top + rows] = image.crop((0, top, image.width, min(top + rows, image.height)))
+    return array

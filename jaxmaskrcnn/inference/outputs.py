@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.data.regions import Regions
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.formats import (
     coco_annotations,
@@ -34,6 +35,8 @@ PATTERNS = {
     "geojson": "geojson/{}.geojson",
     "masks": "masks/{}.png",
 }
+# Of larger images smaller pictures are drawn: no viewer is made for them, and drawing takes 20 bytes a pixel.
+_MOST_DRAWN, _REDUCED_SIDE = 178_956_970, 8192
 FORMATS = ("png", "json", "labelme", "geojson", "masks")
 
 
@@ -81,11 +84,21 @@ class Outputs:
         # Programs that read GeoJSON have one colour per class.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
-    def write(self, pixels: np.ndarray, result: dict[str, Any], image: Path, name: str) -> dict[str, Any]:
+    def drawn_side(self, size: Sequence[int]) -> int | None:
+        """Long side of the picture drawn of an image, in pixels; None draws it at the image's scale.
+
+        Args:
+            size: Height and width of the image, in pixels.
+        """
+        return _REDUCED_SIDE if size[0] * size[1] > _MOST_DRAWN else None
+
+    def write(
+        self, pixels: np.ndarray | Regions, result: dict[str, Any], image: Path, name: str
+    ) -> dict[str, Any]:
         """Writes an image's files.
 
         Args:
-            pixels: uint8 RGB [H, W, 3].
+            pixels: As of a ``Prediction``.
             result: As returned by ``Predictor`` with ``masks="rle"``.
             image: The image file.
             name: Name of the results, from ``output_names``.
@@ -97,12 +110,13 @@ class Outputs:
         if "png" in self.formats:
             # The first version of the json called it "picture".
             entry["picture"] = PATTERNS["png"].format(name)
+            options = {"colour_by": self.colour_by, "long_side": self.drawn_side(pixels.shape[:2])}
             if self.truth is None:
-                drawn = draw_detections(pixels, result, self.names, colour_by=self.colour_by)
+                drawn = draw_detections(pixels, result, self.names, **options)
             else:
                 truth, names = self.truth.find(image)
                 names = {**names, **self.names}
-                drawn = draw_comparison(pixels, truth, result, names, colour_by=self.colour_by)
+                drawn = draw_comparison(pixels, truth, result, names, **options)
             _save_png(drawn, self.folder / entry["picture"])
         return entry
 

@@ -153,6 +153,13 @@ def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
         def write(prediction) -> tuple[dict[str, Any], dict[str, Any]]:
             path = paths[prediction.index]
             entry = outputs.write(prediction.pixels, prediction.result, path, names[prediction.index])
+            side = outputs.drawn_side(prediction.pixels.shape[:2])
+            if side and "picture" in entry:
+                tqdm.tqdm.write(
+                    f"jaxmaskrcnn predict: {path} has {entry['width']} x {entry['height']} pixels, so that "
+                    f"its picture is reduced to {side} on the long side.",
+                    file=sys.stderr,
+                )
             return {"file_name": str(path), **entry}, prediction.result
 
         predictions = predictor.stream(paths, masks="rle", on_error=failed)

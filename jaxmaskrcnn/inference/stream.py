@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.regions import Regions
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import MASK_FORMATS
 from jaxmaskrcnn.structures import Category
@@ -25,12 +26,12 @@ class Prediction(NamedTuple):
 
     Attributes:
         index: Position of the picture in the input.
-        pixels: uint8 RGB [H, W, 3].
+        pixels: uint8 RGB [H, W, 3]; of a large TIFF in tiles `Regions`, which ``np.asarray`` decodes.
         result: As returned by ``Predictor`` for one picture.
     """
 
     index: int
-    pixels: np.ndarray
+    pixels: np.ndarray | Regions
     result: dict[str, Any]
 
 

@@ -5,12 +5,15 @@ Shape legend: H, W height and width of a picture, T tiles, N objects.
 
 import collections
 import functools
+import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.inputs import read_image
+from jaxmaskrcnn.data.regions import Regions, open_regions
 from jaxmaskrcnn.data.rle import decode_mask
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.join_tiles import join_tiles
@@ -59,7 +62,9 @@ class TiledPredictor(StreamingPredictor):
 
     Every tile is resized like a whole picture, so that small objects of a large picture appear larger. A
     picture that fits into one tile is not cut, and its result is the predictor's. Masks stay in COCO's
-    run-length encoding until the end, which takes little memory for pictures of any size.
+    run-length encoding until the end, which takes little memory for pictures of any size. Large TIFF files
+    are decoded tile by tile where that is possible (`data/regions.py`); the ``pixels`` of their predictions
+    are `Regions`, which ``np.asarray`` decodes.
 
     Args:
         predictor: `Predictor` or `AugmentedPredictor`; its limits apply to each tile.
@@ -95,11 +100,11 @@ class TiledPredictor(StreamingPredictor):
     def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
         if masks == "probs":
             raise UserError("masks is 'probs', which joined tiles do not have; choose 'bool' or 'rle'.")
-        cut: collections.deque[tuple[int, np.ndarray, list[Tile]]] = collections.deque()
+        cut: collections.deque[tuple[int, np.ndarray | Regions, list[Tile]]] = collections.deque()
 
         def tiles() -> Iterator[np.ndarray]:
             # Pictures may be large, so only one is read ahead while the previous one is computed.
-            read = functools.partial(read_image, pixels=self.config.input.pixels)
+            read = functools.partial(_read, pixels=self.config.input.pixels)
             futures = ordered_futures(read, images, workers=1, ahead=1)
             for index, pixels in readable(futures, on_error):
                 height, width = pixels.shape[:2]
@@ -116,6 +121,12 @@ class TiledPredictor(StreamingPredictor):
                 cut.popleft()
                 yield Prediction(index, pixels, _result(found, windows, pixels.shape[:2], masks))
                 found = []
+
+
+def _read(image: Any, pixels: PixelConfig) -> np.ndarray | Regions:
+    """A picture, which is not decoded before it is cut where its file can be read by regions."""
+    regions = open_regions(image, pixels) if isinstance(image, (str, os.PathLike)) else None
+    return read_image(image, pixels) if regions is None else regions
 
 
 def _result(found, windows, image_size, masks) -> dict:

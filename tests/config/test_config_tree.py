@@ -433,9 +433,10 @@ def test_every_old_name_leads_to_settings_that_exist():
     places = [path for paths_ in PATHS.values() for path in paths_]
     assert len(places) == len(set(places))
     own = {"num_classes", "categories", "background"}
-    # What is new since: several anchor sizes a level, models without a pyramid, pictures of 16 bits.
+    # What is new since: several anchor sizes a level, models without a pyramid, pictures of 16 bits and large
+    # ones.
     new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk"}
-    new |= {f"input.pixels.{name}" for name in ("intensity", "intensity_range", "page")}
+    new |= {f"input.pixels.{name}" for name in ("intensity", "intensity_range", "page", "max_pixels")}
     assert SETTINGS.keys() - set(places) - own == new
 
 
