@@ -9,12 +9,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from detectors import random_model
 
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
 from jaxmaskrcnn.training.loop import train
-from jaxmaskrcnn.training.run_config import model_section
-from jaxmaskrcnn.training.setup import make_setup
+from jaxmaskrcnn.training.run_config import model_section, to_model_config
+from jaxmaskrcnn.training.setup import make_setup, prepare_sources
 
 
 def tiny_config(cache, architecture=None, **changes) -> Config:
@@ -76,13 +77,17 @@ def run_tiny(config, workdir, *, model=None, around_step=None, **parts):
     Args:
         config: Of the run.
         workdir: Its folder.
-        model: To start from.
+        model: To start from; None takes random weights that need no compilation.
         around_step: Called with the real step, which is not compiled yet; returns what is run in its place.
         **parts: Fields of the setup.
     """
     config.check()
     with Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
-        setup = make_setup(config, Path(workdir), resuming=checkpoints.latest is not None, model=model)
+        resuming = checkpoints.latest is not None
+        if model is None and not resuming:
+            source, _ = prepare_sources(config, Path(workdir))
+            model = random_model(to_model_config(config.model, source.categories))
+        setup = make_setup(config, Path(workdir), resuming=resuming, model=model)
         setup = dataclasses.replace(setup, **parts)
         step = around_step(setup.make_step()) if around_step else None
         return train(setup, checkpoints, step)

@@ -3,11 +3,13 @@
 Arrays are named by their path in the model, such as "box_head.cls_score.kernel".
 """
 
+import functools
 import logging
 import os
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
@@ -51,8 +53,21 @@ def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig
 
 
 def abstract_model(config: ModelConfig) -> MaskRCNN:
-    """A detector with shapes instead of arrays, which is made in no time."""
-    return nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
+    """A detector with shapes instead of arrays, which takes no memory."""
+    return nnx.merge(*_abstract_parts(config, jax.config.jax_enable_x64), copy=True)
+
+
+def zero_model(config: ModelConfig) -> MaskRCNN:
+    """A detector of zeros, all of which a checkpoint replaces; initialising one takes seconds."""
+    graphdef, state = nnx.split(abstract_model(config))
+    return nnx.merge(graphdef, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state))
+
+
+@functools.lru_cache(maxsize=16)
+def _abstract_parts(config: ModelConfig, x64: bool) -> tuple[nnx.GraphDef, nnx.State]:
+    """What `abstract_model` is made of; tracing a model takes a second, and a run saves several times."""
+    del x64  # the types of the arrays depend on it
+    return nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
 
 
 def check_fits_config(model: MaskRCNN) -> None:

@@ -10,14 +10,14 @@ import jax
 import optax
 from flax import nnx
 
-from jaxmaskrcnn.checkpoints.fit import check_fits_config
+from jaxmaskrcnn.checkpoints.fit import check_fits_config, zero_model
 from jaxmaskrcnn.config import Config, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model, trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
 from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import is_first
@@ -123,7 +123,7 @@ def make_setup(
     if model is not None:
         _check_model(model, model_config)
     elif resuming:
-        model = init_model(model_config, config.train.seed)
+        model = zero_model(model_config)
     else:
         model = first_model(model_config, config.model.weights, config.train.seed)
     check_freeze(model, config.optimizer.freeze)

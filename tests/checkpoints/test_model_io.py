@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from detectors import random_model
 from flax import nnx
 
 from jaxmaskrcnn.checkpoints import arrays as model_arrays
@@ -504,7 +505,7 @@ def test_damaged_files(copy):
 
 
 def test_a_model_with_values_that_are_not_finite_says_so(tmp_path, caplog):
-    model = MaskRCNN(CONFIG, rngs=nnx.Rngs(0))
+    model = random_model(CONFIG)
     save_model(model, tmp_path / "good")
     load_model(tmp_path / "good")
     assert "NaN" not in caplog.text

@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from detectors import small_config
+from detectors import random_model, small_config
 from flax import nnx
 
 from jaxmaskrcnn.checkpoints.directory import load_model, save_model
@@ -37,7 +37,7 @@ def test_models_in_float64():
 
 def test_models_in_float64_that_are_read(tmp_path):
     with jax.enable_x64(True):
-        save_model(init_model(CONFIG, 0), tmp_path / "model")
+        save_model(random_model(CONFIG), tmp_path / "model")
     assert refusal(load_model, tmp_path / "model") == SAID
 
 

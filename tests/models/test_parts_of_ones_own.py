@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from detectors import random_model
 from flax import nnx
 
 import jaxmaskrcnn as jmr
@@ -258,7 +259,7 @@ def test_modules_that_are_assigned_by_hand():
 def test_names_that_are_no_names_file(names, message):
     config = config_of(((8, 4),))
     type(config.backbone).names = names
-    model = jmr.MaskRCNN(config, rngs=nnx.Rngs(0))
+    model = random_model(config)
     with pytest.raises(jmr.UserError) as error:
         to_state_dict(model, "torchvision")
     assert message in str(error.value)

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from detectors import random_model
 from flax import nnx
 from small_runs import CountingStep, GivenScores, run_tiny, tiny_config
 
@@ -13,7 +14,6 @@ from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.checkpoints.latest import latest_model
 from jaxmaskrcnn.config import ConfigError
 from jaxmaskrcnn.data.sampler import TrainPlan
-from jaxmaskrcnn.models.mask_rcnn import init_model
 from jaxmaskrcnn.training import setup
 from jaxmaskrcnn.training.nonfinite import NonFiniteLossError, position_after
 from jaxmaskrcnn.training.run_config import to_model_config
@@ -33,7 +33,7 @@ def first_model():
 
     def make(config, seed=0):
         if config not in made:
-            made[config] = init_model(config, seed)
+            made[config] = random_model(config, seed)
         return made[config]
 
     return make

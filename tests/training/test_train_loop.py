@@ -137,15 +137,16 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_like_one_that_was_not(
 
         return counted
 
+    whole, whole_metrics = finished
+    start = first_model(latest_model(whole).config, "", seed=0)
     with pytest.raises(KeyboardInterrupt):
-        run_tiny(make_config(), tmp_path, around_step=stopping)
+        run_tiny(make_config(), tmp_path, model=start, around_step=stopping)
     # What a run that went on to step 5 before it was killed would have written.
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
     with caplog.at_level(logging.INFO, logger="jaxmaskrcnn"):
         metrics = train_and_evaluate(make_config(), tmp_path)
     assert "Continuing from step 3" in caplog.text
-    whole, whole_metrics = finished
     assert_same_model(latest_model(tmp_path), latest_model(whole))
     assert metrics == whole_metrics
     assert [line["step"] for line in lines(tmp_path)] == [2, 3, 4, 6, 6]
