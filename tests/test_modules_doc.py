@@ -19,6 +19,8 @@ from jaxmaskrcnn.models import Pass
 from jaxmaskrcnn.models.backbones.resnet import ResNet
 from jaxmaskrcnn.models.heads.mask import MaskHead
 
+pytestmark = pytest.mark.slow  # a minute: models of full width are built and compiled
+
 PAGE = ROOT / "docs" / "modules.md"
 
 

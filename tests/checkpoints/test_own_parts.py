@@ -81,6 +81,7 @@ def test_it_is_read_back(saved):
         np.testing.assert_array_equal(flat(again)[name], value)
 
 
+@pytest.mark.slow  # the tests above read the same model in this process
 def test_commands_of_another_process(saved):
     folder, _ = saved
     words = ["export", "model", "a.npz", "--format=detectron2"]

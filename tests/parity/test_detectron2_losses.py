@@ -93,6 +93,7 @@ def test_targets_are_polygons(training):
         assert batch.targets.masks is None and batch.targets.crowd.any()
 
 
+@pytest.mark.slow  # a minute of compilation; test_detectron2_c4.py has a quicker one
 @pytest.mark.parametrize("case", ["objects", "one_empty", "other order"])
 def test_losses_and_gradients(training, case):
     run, params, batches = training

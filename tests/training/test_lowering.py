@@ -45,7 +45,9 @@ def shapes(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), tree)
 
 
-@pytest.mark.parametrize(("mode", "dtype"), [("jit", "float32"), ("shard_map", "bfloat16")])
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [pytest.param("jit", "float32", marks=pytest.mark.slow), ("shard_map", "bfloat16")]
+)
 def test_the_train_step_lowers(mode, dtype):
     model, batch = example(dtype)
     graphdef, optimizer, state = init_state(model, trainable(model), lambda params: optax.sgd(0.1, 0.9))
@@ -57,7 +59,7 @@ def test_the_train_step_lowers(mode, dtype):
     assert exported.platforms == PLATFORMS and len(exported.mlir_module_serialized) > 100_000
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_the_prediction_lowers(dtype):
     model, batch = example(dtype)
     graphdef, state = nnx.split(model)

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxmaskrcnn.utils import compilation_cache
 
 
+@pytest.mark.slow  # half a minute
 def test_memory_is_released_after_the_first_call_with_new_shapes():
     done = []
     jitted = jax.jit(lambda tree, y: tree["x"] + y)
