@@ -59,7 +59,7 @@ def images():
     return np.random.default_rng(1).integers(0, 256, (2, *CANVAS, 3), dtype=np.uint8), sizes
 
 
-@pytest.mark.slow  # the tests below load what is exported in this process
+@pytest.mark.slow  # half a minute: another process compiles the model again
 def test_a_process_without_the_package_gets_the_models_detections(model, directory, tmp_path, capsys):
     file = tmp_path / "out" / "detector.stablehlo"
     assert command(["export", str(directory), str(file), "--format=stablehlo", "--batch=2",
