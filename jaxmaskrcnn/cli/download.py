@@ -5,8 +5,8 @@ that is given the same name finds them.
 """
 
 import argparse
-import logging
 
+from jaxmaskrcnn.cli.terminal import log_on_stderr
 from jaxmaskrcnn.weights.locate import download, published
 
 
@@ -30,11 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: A name is unknown, which is seen before anything is fetched, or a file cannot be fetched.
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
     for name in arguments.names:
         published(name)
-    for name in arguments.names:
-        path = download(name)
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    with log_on_stderr():
+        for name in arguments.names:
+            path = download(name)
+            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

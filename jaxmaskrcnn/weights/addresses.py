@@ -130,7 +130,9 @@ def suggestion(text: str) -> str:
         return f"; the name {named[0]} fetches the published file of that name"
     if named:
         return f"; the names {' and '.join(named)} fetch published files of that name"
-    if near := close_names(text, [*PRESETS, *BACKBONES]) if len(base) > 4 else []:
+    names = [*PRESETS, *BACKBONES]
+    alike = len(base) > 4 or any(name.startswith(f"{text.partition('/')[0]}/") for name in names)
+    if near := close_names(text, names) if alike else []:
         return f"; did you mean the published weights {' or '.join(near)}"
     return ""
 

@@ -93,8 +93,12 @@ def download(name: str) -> Path:
         UserError: It is no name and no address, or the file cannot be fetched.
 
     Example:
-        >>> jmr.download("detectron2/mask_rcnn_R_50_FPN_3x")  # doctest: +SKIP
-        PosixPath('/home/me/.cache/jaxmaskrcnn/weights/dl.fbaipublicfiles.com/...model_final_f10217.pkl')
+        >>> path = jmr.download("torchvision/resnet50")  # doctest: +SKIP
+        >>> try:
+        ...     jmr.download("torchvision/resnet51")
+        ... except jmr.UserError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        torchvision/resnet51 is no name of published weights and no address; did you mean ...
     """
     return fetch(published(name))
 

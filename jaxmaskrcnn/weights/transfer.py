@@ -164,7 +164,9 @@ def _answer(address: str, have: int, mark: str | None, part: Path) -> Any:
         if error.code == 416 and have:  # the file is shorter now
             forget(part)
             raise _Cut("the server has another version of the file") from None
-        problem = f"the server answers {error.code} {error.reason}".rstrip()
+        # The reason is the server's own text, or a paragraph about a circle of redirections.
+        reason = f"{error.reason}".partition("\n")[0][:80]
+        problem = f"the server answers {error.code} {reason}".rstrip()
         raise (_Cut if error.code in _BUSY else TransferError)(problem) from None
     except urllib.error.URLError as error:
         reason = error.reason
@@ -219,11 +221,8 @@ def _mark(answer: Any) -> str | None:
 
 def _chunks(answer: Any) -> Iterator[bytes]:
     try:
-        while chunk := answer.read(_CHUNK):
+        while chunk := answer.read1(_CHUNK):  # what is there, so that a process that is killed has it
             yield chunk
-    except http.client.IncompleteRead as error:
-        yield error.partial
-        raise _Cut("the connection was cut") from None
     except (OSError, http.client.HTTPException) as error:
         raise _Cut(_words(error)) from None
 
