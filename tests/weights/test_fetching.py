@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from folders import ROOT
 from full_disk import files_of_at_most
-from weights_server import weights_server
 
 import jaxmaskrcnn as jmr
 from jaxmaskrcnn.cli.main import main as command
@@ -30,16 +29,9 @@ PATH = "/some/folder/weights.pth"
 R50 = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server, and a cache of its own."""
-    monkeypatch.setenv("JAXMASKRCNN_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name in ("JAXMASKRCNN_MIRROR", "JAXMASKRCNN_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    with weights_server() as running:
-        running.files[PATH] = CONTENT
-        yield running
+@pytest.fixture(autouse=True)
+def file(server):
+    server.files[PATH] = CONTENT
 
 
 def fetched(server, path=PATH, stated=f"#sha256={SHA256}"):
