@@ -250,6 +250,8 @@ def _read_version(part: Path, address: str) -> _Version | None:
         version = _Version(**json.loads(_note(part).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+    if not isinstance(version.size, int | None) or not isinstance(version.mark, str | None):
+        return None
     return version if version.address == address and _size(part) <= (version.size or _size(part)) else None
 
 

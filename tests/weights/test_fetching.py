@@ -88,6 +88,17 @@ def test_what_has_arrived_is_kept_for_the_next_time(server):
     assert not part(server).exists()
 
 
+@pytest.mark.parametrize(
+    "note", ["", "[]", "{}", '{"address": 1}', '{"address": "A", "size": "9", "mark": 7}']
+)
+def test_a_part_of_which_nothing_is_known_is_not_continued(server, note):
+    part(server).parent.mkdir(parents=True)
+    part(server).write_bytes(CONTENT[:1000])
+    address = f"{server.address}{PATH}"
+    part(server).with_name("weights.pth.part.json").write_text(note.replace('"A"', f'"{address}"'))
+    assert fetched(server) == CONTENT and ranges(server) == [None]
+
+
 def test_many_cuts_that_each_bring_something(server):
     server.cuts = [50_000] * 6
     assert fetched(server) == CONTENT

@@ -83,6 +83,13 @@ def test_addresses_are_unique_and_so_are_their_places():
     assert len(set(addresses)) == len({place(address) for address in addresses}) == len(addresses)
 
 
+def test_a_hash_behind_an_address_counts_in_the_place_of_the_names():
+    name = "mmdet/mask-rcnn_r50_fpn_1x_coco"
+    stated = wanted(f"{MODELS[name].address}#sha256=ABCDEF012345")
+    assert stated.checksum == Checksum("sha256", "abcdef012345")
+    assert (stated.preset, stated.address) == (name, MODELS[name].address)
+
+
 def test_a_backbone_without_a_file_is_the_first_from_which_the_librarys_detectors_start():
     assert wanted("torchvision/resnet50").address.endswith("/resnet50-0676ba61.pth")
     assert wanted("torchvision/resnet50/resnet50-11ad3fa6.pth").backbone == "torchvision/resnet50"
