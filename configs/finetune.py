@@ -3,11 +3,11 @@
     python train.py --config=configs/finetune.py --workdir=runs/mine \\
         --config.data.train_annotations=train.json --config.data.train_images=train/ \\
         --config.data.eval_annotations=val.json --config.data.eval_images=val/ \\
-        --config.model.weights=R-50.pkl
+        --config.model.weights=detectron2/MSRA/R-50
 
-``--config.model.weights`` is an ImageNet backbone or a trained detector: a directory, or a checkpoint
-of torchvision, Detectron2 or MMDetection. Another preset stands behind a colon:
-``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``.
+``--config.model.weights`` is an ImageNet backbone or a trained detector: a directory, a checkpoint of
+torchvision, Detectron2 or MMDetection, or the name of one, which is fetched. Another preset stands behind a
+colon: ``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``.
 
 The schedule is for some hundred objects: 400 steps of two images with the short side between 384
 and 448 pixels. The learning rate is for this batch and is not scaled.
@@ -24,7 +24,7 @@ from jaxmaskrcnn.training.run_config import model_section
 def get_config(preset: str = "detectron2/mask_rcnn_R_50_FPN_3x") -> Config:
     """Fine-tuning with the conventions of a preset.
 
-    The default preset is what the ImageNet weights of Detectron2's model zoo (``R-50.pkl``) fit.
+    The default preset is what the ImageNet weights of Detectron2's model zoo (``detectron2/MSRA/R-50``) fit.
     """
     return Config(
         model=model_section(

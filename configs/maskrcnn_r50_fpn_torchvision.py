@@ -6,9 +6,9 @@
         --config.data.train_images=coco/train2017 \\
         --config.data.eval_annotations=coco/annotations/instances_val2017.json \\
         --config.data.eval_images=coco/val2017 \\
-        --config.model.weights=resnet50-0676ba61.pth
+        --config.model.weights=torchvision/resnet50
 
-``resnet50-0676ba61.pth`` is torchvision's ImageNet backbone (IMAGENET1K_V1). An epoch of the 117266
+The weights are torchvision's ImageNet backbone (IMAGENET1K_V1). An epoch of the 117266
 training images with objects is 7330 steps here: 26 epochs, and a tenth of the rate after 16 and 22.
 
 Not run here. Expected on val2017, from torchvision's page of ``maskrcnn_resnet50_fpn``: box AP 37.9,

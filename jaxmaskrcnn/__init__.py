@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals, Targets
     from jaxmaskrcnn.visualize.comparison import draw_comparison
     from jaxmaskrcnn.visualize.drawing import draw_detections
+    from jaxmaskrcnn.weights.locate import download
     from jaxmaskrcnn.zoo.lookup import backbone_info, list_backbones, list_models, model_config, model_info
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ __all__ = [
     "TiledPredictor",
     "UserError",
     "backbone_info",
+    "download",
     "draw_comparison",
     "draw_detections",
     "list_backbones",
@@ -77,6 +79,7 @@ _HOMES = {
     "TiledPredictor": "inference.tiles",
     "UserError": "errors",
     "backbone_info": "zoo.lookup",
+    "download": "weights.locate",
     "draw_comparison": "visualize.comparison",
     "draw_detections": "visualize.drawing",
     "list_backbones": "zoo.lookup",

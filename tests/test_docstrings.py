@@ -36,7 +36,7 @@ WITHOUT_SOURCE = {
     "Backbone", "Pass", "Pooler", "RegionHead",
     "TiledPredictor", "draw_comparison",
     "Batch", "Category", "ConfigError", "Detections", "LossTerm", "Matches", "ModelConfig", "Predictor",
-    "Proposals", "Regions", "Samples", "Targets", "UserError", "backbone_info", "draw_detections",
+    "Proposals", "Regions", "Samples", "Targets", "UserError", "backbone_info", "download", "draw_detections",
     "index_priority", "list_backbones", "list_models", "load_model", "model_config", "model_info",
     "pack_masks", "random_priority", "reduce_terms", "save_model", "sort_targets", "unpack_masks",
 }  # fmt: skip

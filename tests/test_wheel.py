@@ -1,18 +1,27 @@
 """The wheel: what is in it, and that it works alone, from an empty directory."""
 
+import hashlib
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
+import time
 import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from detectors import random_model
+from PIL import Image
 from setuptools import find_packages
+from weights_server import weights_server
 
 import jaxmaskrcnn
 from jaxmaskrcnn.config.recipe_files import list_recipes
+from jaxmaskrcnn.convert.export import export_detector
 
 ROOT = Path(__file__).parents[1]
 # The quickstart, as small as it can be.
@@ -65,6 +74,30 @@ def test_the_wheel_holds_the_packages_and_the_recipes(wheel):
         folder = package.replace(".", "/")
         expected |= {f"{folder}/{path.name}" for path in (ROOT / folder).glob("*.py")}
     assert names == expected
+
+
+@pytest.mark.slow
+def test_the_page_for_an_index_has_no_link_into_the_checkout(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        page = archive.read(name).decode()
+    assert "Description-Content-Type: text/markdown" in page and "# jaxmaskrcnn" in page
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    assert all(target.startswith("https://") for target in targets)
+
+
+def test_links_of_the_readme_on_an_index():
+    index_page = runpy.run_path(str(ROOT / "setup.py"))["index_page"]
+    readme = (
+        "See [a *page*](docs/a.md#b) and [b](https://b.org).\n\n![A c](docs/c.png)\n\n*It shows\nc.*\n\nEnd."
+    )
+    assert index_page(readme, None) == "See a *page* and [b](https://b.org).\n\n\nEnd."
+    assert index_page(readme, "https://r.org/me/it/") == (
+        "See [a *page*](https://r.org/me/it/blob/HEAD/docs/a.md#b) and [b](https://b.org).\n\n"
+        "![A c](https://r.org/me/it/raw/HEAD/docs/c.png)\n\n*It shows\nc.*\n\nEnd."
+    )
+    whole = index_page((ROOT / "README.md").read_text(), None)
+    assert not re.search(r"\]\((?!https://)", whole) and "docs/images" not in whole
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +171,80 @@ def test_the_wheel_works_from_an_empty_directory(installed, tmp_path):
     run("plot", "runs/shapes")
     for file in ("contact_sheet.png", "scores/report.html", "runs/shapes/metrics.png"):
         assert (tmp_path / file).is_file()
+
+
+def with_md5(content, start):
+    """The content and a number behind it, the first with which the MD5 begins so; 2 ** 24 for six digits."""
+    begun, number = hashlib.md5(content), 0
+    while True:
+        end = number.to_bytes(8, "little")
+        whole = begun.copy()
+        whole.update(end)
+        if whole.hexdigest().startswith(start):
+            return content + end
+        number += 1
+
+
+@pytest.mark.slow
+def test_one_command_from_a_name_to_a_picture(installed, tmp_path):
+    """A server plays the published address: a file of full size with drawn weights, and the true MD5.
+
+    What Detectron2's names tell of the MD5 is short enough to be found by trying numbers at the end of the
+    file, which a pickle allows. So nothing is left out of what is checked for the real file.
+    """
+    name = "detectron2/mask_rcnn_R_50_FPN_3x"
+    published = jaxmaskrcnn.model_info(name).weights
+    model = random_model(jaxmaskrcnn.model_config(name))
+    export_detector(model, tmp_path / "seeded.pkl", "detectron2")
+    content = with_md5((tmp_path / "seeded.pkl").read_bytes(), published.checksum.start)
+    (tmp_path / "seeded.pkl").unlink()
+    assert 150 < len(content) / 2**20 < 200
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    slope = np.add.outer(np.arange(300), np.arange(400)) / 4
+    Image.fromarray(np.stack([slope, slope[::-1], slope[:, ::-1]], -1).astype(np.uint8)).save(
+        tmp_path / "photo.jpg"
+    )
+    words = [installed, "predict", tmp_path / "photo.jpg", f"--checkpoint={name}"]
+    path = published.address.removeprefix("https:/")
+
+    with weights_server() as server:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment |= {"JAXMASKRCNN_HOME": str(tmp_path / "home"), "JAXMASKRCNN_MIRROR": server.address}
+        environment |= {"NO_PROXY": "127.0.0.1", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+
+        def run():
+            start = time.perf_counter()
+            done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            print(f"{time.perf_counter() - start:.0f} s: {done.stdout}", end="")
+            return json.loads((folder / "predictions" / "predictions.json").read_text())
+
+        # Stopped at half way.
+        server.files[path], server.pause = content, 0.002
+        process = subprocess.Popen(words, cwd=folder, env=environment)
+        part = tmp_path / "home" / "weights" / f"{path[1:]}.part"
+        while process.poll() is None and (not part.is_file() or part.stat().st_size < len(content) / 2):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        arrived = part.stat().st_size
+        assert len(content) / 2 <= arrived < len(content) and not (folder / "predictions").exists()
+
+        # The same command goes on, and draws.
+        found = run()
+        assert [asked.range for asked in server.asked] == [None, f"bytes={arrived}-"]
+        names = {category.name for category in model.config.categories}  # of the name's preset: COCO's
+        assert {entry["category_name"] for entry in found["annotations"]} & names
+        with (
+            Image.open(folder / "predictions" / "photo.png") as drawn,
+            Image.open(tmp_path / "photo.jpg") as photo,
+        ):
+            plain = np.asarray(photo.resize(drawn.size), int)
+            assert np.abs(np.asarray(drawn.convert("RGB"), int) - plain).mean() > 5
+
+        # The next time nothing is asked, and it is the same.
+        server.files.clear()
+        assert run() == found
+        assert len(server.asked) == 2
+    print(f"{len(content) / 1e6:.1f} MB, stopped after {arrived / 1e6:.1f} MB")

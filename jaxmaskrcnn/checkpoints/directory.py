@@ -39,6 +39,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.files import write_json, write_problem
+from jaxmaskrcnn.weights.locate import locate, suggestion
 
 _MODEL_FILE = "model.json"
 
@@ -135,12 +136,13 @@ def load_model(
 
     Args:
         path: A model directory; a training workdir, which gives its best model if an evaluation has run and
-            otherwise the model of its latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
-            MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``).
+            otherwise the model of its latest checkpoint; a checkpoint file of torchvision, Detectron2 or
+            MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``); or the name of a model of
+            the registry, or an address, whose published weights are fetched if they are not on this machine.
         model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
             For a directory it replaces the stored configuration, for example with another score
             threshold; None uses the stored one. For a file it gives the settings that cannot be inferred
-            from names and shapes of arrays; torchvision's files need none.
+            from names and shapes of arrays; torchvision's files and names need none.
         allow_new_heads: Whether layers whose shape depends on the number of classes get initial values if
             that number differs; otherwise a different number is an error.
         bn_eps: Epsilon of the backbone's norm layers, which replaces the configuration's.
@@ -151,15 +153,15 @@ def load_model(
         The choices made for a file are logged; ``convert.load_detector`` returns them.
 
     Raises:
-        UserError: There is no model at ``path``, it does not fit, or it has a part of a kind whose module was
-            not imported.
+        UserError: There is no model at ``path``, it does not fit, it cannot be fetched, or it has a part of a
+            kind whose module was not imported.
         TypeError: An argument has another name.
 
     Example:
         >>> save_model(model, "models/shapes")
         >>> len(load_model("models/shapes").categories)
         3
-        >>> model = load_model("maskrcnn_resnet50_fpn_coco.pth")  # doctest: +SKIP
+        >>> model = load_model("detectron2/mask_rcnn_R_50_FPN_3x")  # doctest: +SKIP
     """
     if other:
         name = next(iter(other))
@@ -167,13 +169,16 @@ def load_model(
             "its arguments are path, model, allow_new_heads and bn_eps"
         )  # fmt: skip
         raise TypeError(f"load_model has no argument {name!r}; {hint}.")
-    directory = Path(path)
+    located = locate(path, detector=True)
+    directory = Path(located.path)
     if not directory.exists():
         raise UserError(
-            f"{path} does not exist; give a model directory, a training workdir or a checkpoint file."
+            f"{path} does not exist; give a model directory, a training workdir, a checkpoint file, or the "
+            f"name of published weights{suggestion(located.path)}."
         )
     if not directory.is_dir():
-        detector, report = load_detector(path, model, allow_new_heads=allow_new_heads, bn_eps=bn_eps)
+        model = located.preset if model is None else model
+        detector, report = load_detector(located.path, model, allow_new_heads=allow_new_heads, bn_eps=bn_eps)
         log_report(report)
         return detector
     settings = LoadSettings(model, allow_new_heads, bn_eps)

@@ -55,15 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.evaluation.tables import format_metrics
     from jaxmaskrcnn.parallel.processes import initialize, is_first
     from jaxmaskrcnn.utils import compilation_cache
+    from jaxmaskrcnn.weights.locate import locate
 
     # force=True, because imported libraries have already given the root logger a format of their own.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
     compilation_cache.enable()
+    # Fetched before the processes join and wait for each other.
+    located = locate(arguments.checkpoint, detector=True)
     initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
     if not is_first():
         logging.getLogger("jaxmaskrcnn").setLevel(logging.WARNING)
-    model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
+    model = load_model(located.path, arguments.model or located.preset, bn_eps=arguments.bn_eps)
     pixels = pixel_config(arguments, model.config.input.pixels)
     model.config = model.config.replace({"input.pixels": pixels})
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:

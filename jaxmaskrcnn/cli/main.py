@@ -57,6 +57,9 @@ COMMANDS = {
         "jaxmaskrcnn.cli.models",
         "list the presets and ImageNet backbones, with published AP, weights files and licences",
     ),
+    "download": Command(
+        "jaxmaskrcnn.cli.download", "fetch published weights by name, for this machine or for another one"
+    ),
     "convert": Command(
         "jaxmaskrcnn.cli.convert",
         "make a model directory from a torchvision, Detectron2 or MMDetection checkpoint",

@@ -1,10 +1,22 @@
-"""``python -m jaxmaskrcnn models``: lists the presets and ImageNet backbones, with published AP."""
+"""``python -m jaxmaskrcnn models``: lists the presets and ImageNet backbones, with published AP.
+
+With ``--files`` it lists the weights files instead: what is published of their sizes and hashes, whether they
+are on this machine, and their addresses.
+"""
 
 import argparse
 from collections.abc import Sequence
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.zoo.lookup import ModelInfo, backbone_info, list_backbones, list_models, model_info
+from jaxmaskrcnn.weights.cache import place
+from jaxmaskrcnn.zoo.lookup import (
+    ModelInfo,
+    PublishedFile,
+    backbone_info,
+    list_backbones,
+    list_models,
+    model_info,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,10 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs="*", metavar="WORD", help="list only entries with each of these words in name or file"
     )
+    parser.add_argument(
+        "--files", action="store_true", help="list the weights files: size, hash, whether it is here, address"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the two tables; see the module's docstring.
+    """Prints the tables; see the module's docstring.
 
     Args:
         arguments: As ``add_arguments`` defines them.
@@ -37,6 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
             f"no preset and no backbone has {' and '.join(map(repr, arguments.words))} in its name or file; "
             "leave the words out to see all of them."
         )
+    if arguments.files:
+        files = [(info.name, info.weights) for info in models if info.weights]
+        for info in backbones:
+            files += [
+                (f"{info.name}/{file.name}" if i else info.name, file) for i, file in enumerate(info.weights)
+            ]
+        rows = [(name, *_published(file)) for name, file in files]
+        _print_table(("name", "MiB", "hash begins with", "here", "address"), rows, right=(1,))
+        return 0
     if models:
         rows = [
             (info.name, _percent(info.box_ap), _percent(info.mask_ap), _file(info), info.licence or "-")
@@ -59,6 +83,13 @@ def _has(words: Sequence[str], *texts: str) -> bool:
 def _file(info: ModelInfo) -> str:
     """The weights file. Detectron2's file names are not unique, so the model id stands in front."""
     return "/".join(part for part in (info.model_id, info.file) if part) or "-"
+
+
+def _published(file: PublishedFile) -> tuple[str, ...]:
+    """What is known of a file, in the order of the table's columns."""
+    size = "-" if file.mebibytes is None else f"{file.mebibytes:.1f}"
+    checksum = f"{file.checksum.title} {file.checksum.start}" if file.checksum else "-"
+    return size, checksum, "yes" if place(file.address).is_file() else "-", file.address
 
 
 def _percent(ap: float | None) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -45,3 +46,19 @@ def harmless_output() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = streams
+
+
+@contextlib.contextmanager
+def log_on_stderr() -> Iterator[None]:
+    """Show what the library logs on ``sys.stderr`` within the block, from level INFO on."""
+    log, handler = logging.getLogger("jaxmaskrcnn"), logging.StreamHandler(sys.stderr)
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate

@@ -68,6 +68,7 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     from jaxmaskrcnn.training.dry_run import dry_run
     from jaxmaskrcnn.training.loop import train_and_evaluate
     from jaxmaskrcnn.utils import compilation_cache
+    from jaxmaskrcnn.weights.locate import locate
 
     log = logging.getLogger("jaxmaskrcnn")
     handlers.enter_context(_log_to(logging.StreamHandler(), "%H:%M:%S"))
@@ -77,6 +78,9 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     check_precision(config.model.architecture)  # before the workdir is made
     compilation_cache.enable()
     workdir = Path(arguments.workdir or Path("runs") / file.path.stem)
+    if config.model.weights and not (workdir / "checkpoints").is_dir():
+        # Fetched before data are prepared, and before the processes join and wait for each other.
+        locate(config.model.weights)
     initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
     if not is_first():
         log.setLevel(logging.WARNING)  # one process logs what all of them do

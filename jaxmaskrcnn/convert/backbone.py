@@ -123,7 +123,8 @@ def load_backbone(model: WithBackbone, path: str | os.PathLike) -> BackboneRepor
         model: A ``MaskRCNN`` (or any module whose ``backbone.body`` is a `ResNet`); changed in place.
         path: A checkpoint file with Detectron2's, Caffe2's or torchvision's ResNet names, with or
             without a prefix such as "module." or "backbone.". A complete detector of these
-            libraries or of MMDetection also works; its other parts are ignored.
+            libraries or of MMDetection also works; its other parts are ignored. Or the name of a
+            backbone or a model of the registry, or an address.
 
     Returns:
         A report.

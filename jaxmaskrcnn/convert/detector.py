@@ -17,6 +17,7 @@ from jaxmaskrcnn.convert.libraries import Library, recognise
 from jaxmaskrcnn.convert.state_dict import fill_detector
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.names import caffe2
+from jaxmaskrcnn.weights.locate import locate
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,11 @@ def load_detector(
     """Load a detector from another library's checkpoint.
 
     Args:
-        path: A checkpoint file. Its library is recognised from its names.
+        path: A checkpoint file, whose library is recognised from its names; or the name of a model of the
+            registry or an address, whose published weights are fetched if they are not on this machine.
         model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-            None is enough for torchvision, whose conventions are always the same, and for MMDetection
-            files that contain their config.
+            None is enough for torchvision, whose conventions are always the same, for MMDetection files that
+            contain their config, and for names.
         num_classes: Replaces the model's number of classes, without the background.
         allow_new_heads: If model and file have different numbers of classes, keep the initial values
             of the layers that depend on it; otherwise that is an error.
@@ -87,9 +89,10 @@ def load_detector(
         ('torchvision', 90)
     """
     start = time.perf_counter()
+    located = locate(path, detector=True)
     detector, report = convert_source(
-        read_source(path, weights),
-        model,
+        read_source(located.path, weights),
+        located.preset if model is None else model,
         num_classes=num_classes,
         allow_new_heads=allow_new_heads,
         bn_eps=bn_eps,

@@ -16,6 +16,8 @@ from jaxmaskrcnn.convert.files.reader import read_source
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
 from jaxmaskrcnn.names import caffe2
+from jaxmaskrcnn.weights.locate import locate
+from jaxmaskrcnn.zoo.lookup import model_config as preset_config
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ def first_model(
     Args:
         model_config: The model's configuration in the run.
         weights: Empty for random weights; an ImageNet backbone file; or a detector: a model
-            directory, a training workdir, or any file that ``load_model`` reads.
+            directory, a training workdir, or any file that ``load_model`` reads. Files may be given by a
+            name of the registry or an address.
         seed: Seed of the random weights.
         init: Makes the model with random weights from a configuration and a seed.
 
@@ -52,10 +55,11 @@ def first_model(
             )  # fmt: skip
         return init(model_config, seed)
     left: tuple[str, ...] = ()
-    if Path(weights).is_dir():
-        source = model_directory.load_model(weights)
+    located = locate(weights)
+    if Path(located.path).is_dir():
+        source = model_directory.load_model(located.path)
     else:
-        file = read_source(weights)
+        file = read_source(located.path)
         if not holds_detector(caffe2.rename(file.arrays)):
             model = init(model_config, seed)
             fill_backbone(model, file)
@@ -67,7 +71,9 @@ def first_model(
         log_report(report._replace(left=()))
     model = init(model_config, seed)
     copy_weights(source, model, weights, without=left)
-    _warn_about_other_settings(source.config, model_config, weights)
+    # A file is read with this run's settings; those that its weights were trained with are the preset's.
+    trained_with = source.config if located.preset is None else preset_config(located.preset)
+    _warn_about_other_settings(trained_with, model_config, weights)
     return model
 
 

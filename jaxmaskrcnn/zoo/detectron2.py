@@ -4,15 +4,25 @@ A preset has the name of its config file, preceded by the folder if the same nam
 folders, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
 
 Source: the files of ``configs/`` for the settings, ``MODEL_ZOO.md`` and ``model_zoo.py`` for AP,
-model ids and file names.
+model ids and addresses.
 """
 
 from typing import Any
 
 from jaxmaskrcnn.config.backbones import REGNETS
-from jaxmaskrcnn.zoo import torchvision
+from jaxmaskrcnn.zoo import hosts, torchvision
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, DETECTRON2
-from jaxmaskrcnn.zoo.entry import BN_ALL, GN_ALL, LVIS_V05, LVIS_V1, R101, X101_32X8D, Backbone, Preset
+from jaxmaskrcnn.zoo.entry import (
+    BN_ALL,
+    GN_ALL,
+    LVIS_V05,
+    LVIS_V1,
+    R101,
+    X101_32X8D,
+    Backbone,
+    Preset,
+    PublishedFile,
+)
 
 LICENCE = "CC BY-SA 3.0"
 
@@ -132,6 +142,11 @@ _ROWS = {
     ),
 }  # fmt: skip
 
+
+def _published(place: str, found: str) -> PublishedFile:
+    return PublishedFile(f"{hosts.DETECTRON2.prefix}{place}", LICENCE, found)
+
+
 _NAMED_WITH_FOLDER = ("Cityscapes", "LVISv0.5-InstanceSegmentation", "LVISv1-InstanceSegmentation")
 
 PRESETS = {
@@ -140,9 +155,10 @@ PRESETS = {
         changes,
         box_ap,
         mask_ap,
-        file,
+        _published(f"{folder}/{config}/{model_id}/{file}", "detectron2/model_zoo/model_zoo.py")
+        if file
+        else None,
         model_id,
-        LICENCE if file else None,
         f"configs/{folder}/{config}.{'py' if folder == 'new_baselines' or 'regnet' in config else 'yaml'}",
     )
     for folder, rows in _ROWS.items()
@@ -168,16 +184,21 @@ _CONVERTER = "tools/convert-torchvision-to-d2.py"
 
 # fields, file, source. torchvision's ResNet-101 is not in the zoo; the library's tool converts it.
 BACKBONES = {
-    f"detectron2/{name}": Backbone(fields, files, licence, source)
+    f"detectron2/{name}": Backbone(
+        fields,
+        tuple(_published(f"ImageNetPretrained/{file}", "MODEL_ZOO.md") for file in files),
+        licence,
+        source,
+    )
     for name, fields, files, licence, source in (
         ("MSRA/R-50", {"backbone.depth": 50, **_RESNET, "backbone.stride_in_1x1": True, **_BGR},
-         ("R-50.pkl",), LICENCE, "MODEL_ZOO.md"),
+         ("MSRA/R-50.pkl",), LICENCE, "MODEL_ZOO.md"),
         ("MSRA/R-101", {"backbone.depth": 101, **_RESNET, "backbone.stride_in_1x1": True, **_BGR},
-         ("R-101.pkl",), LICENCE, "MODEL_ZOO.md"),
+         ("MSRA/R-101.pkl",), LICENCE, "MODEL_ZOO.md"),
         ("FAIR/X-101-32x8d", {**X101_32X8D, "backbone.stride_in_1x1": False, **_BGR, **_BGR_STD},
-         ("X-101-32x8d.pkl",), LICENCE, "MODEL_ZOO.md"),
+         ("FAIR/X-101-32x8d.pkl",), LICENCE, "MODEL_ZOO.md"),
         ("torchvision/R-50", {"backbone.depth": 50, **_RESNET, **_RGB_255},
-         ("R-50.pkl",), LICENCE, f"MODEL_ZOO.md, {_CONVERTER}"),
+         ("torchvision/R-50.pkl",), LICENCE, f"MODEL_ZOO.md, {_CONVERTER}"),
         ("torchvision/R-101", {"backbone.depth": 101, **_RESNET, **_RGB_255},
          (), torchvision.LICENCE, _CONVERTER),
     )

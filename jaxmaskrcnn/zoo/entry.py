@@ -4,8 +4,36 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.zoo.hosts import Checksum, published_checksum
 
 Fields = Mapping[str, Any]
+
+
+class PublishedFile(NamedTuple):
+    """A weights file, as its library publishes it.
+
+    Attributes:
+        address: Its https address.
+        licence: Licence of the weights.
+        found: The file of the library's sources in which the address stands.
+        mebibytes: Its size in units of 1024 * 1024 bytes, rounded to thousandths as torchvision publishes it;
+            None where the library says nothing.
+    """
+
+    address: str
+    licence: str
+    found: str
+    mebibytes: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.address.rpartition("/")[2]
+
+    @property
+    def checksum(self) -> Checksum | None:
+        """The start of its hash, which is in its name, or None."""
+        return published_checksum(self.address)
 
 
 class Preset(NamedTuple):
@@ -16,9 +44,8 @@ class Preset(NamedTuple):
         changes: Settings in which this model differs; None for a part removes the part.
         box_ap: Published box AP in percent on the data set it was trained for, or None.
         mask_ap: Published mask AP, likewise.
-        file: Name of the published weights file, or None if there is none.
+        weights: The published weights file, or None if there is none.
         model_id: The source's number for the weights, or None if it has none.
-        licence: Licence of the weights, or None if there are none.
         source: The config file (in the source library's repository) or the weights' entry that the
             configuration follows.
     """
@@ -27,9 +54,8 @@ class Preset(NamedTuple):
     changes: Fields
     box_ap: float | None = None
     mask_ap: float | None = None
-    file: str | None = None
+    weights: PublishedFile | None = None
     model_id: str | None = None
-    licence: str | None = None
     source: str = ""
 
     def config(self) -> ModelConfig:
@@ -44,13 +70,14 @@ class Backbone(NamedTuple):
 
     Attributes:
         fields: Settings that a detector needs to start from them, by dotted path.
-        files: Names of the published files, to all of which these fields apply.
-        licence: As in `Preset`.
+        weights: The published files, to all of which these fields apply. The first is the one with which the
+            library's own detectors start.
+        licence: Licence of the weights.
         source: As in `Preset`.
     """
 
     fields: Fields
-    files: tuple[str, ...]
+    weights: tuple[PublishedFile, ...]
     licence: str
     source: str
 

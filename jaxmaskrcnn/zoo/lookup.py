@@ -14,7 +14,7 @@ from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo import BACKBONES, PRESETS
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, COCO_90, DETECTRON2, MMDET, TORCHVISION
-from jaxmaskrcnn.zoo.entry import Preset
+from jaxmaskrcnn.zoo.entry import Preset, PublishedFile
 
 __all__ = [
     "BACKBONES",
@@ -28,7 +28,9 @@ __all__ = [
     "BackboneInfo",
     "ModelInfo",
     "Preset",
+    "PublishedFile",
     "backbone_info",
+    "close_names",
     "list_backbones",
     "list_models",
     "model_config",
@@ -47,6 +49,7 @@ class ModelInfo(NamedTuple):
         licence: Licence of the weights, or None without a file.
         source: The library's config file or weights entry that the preset follows.
         model_id: The number under which Detectron2's model zoo lists the weights, or None.
+        weights: The weights file with its address, and its size and hash where they are published; or None.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ModelInfo(NamedTuple):
     licence: str | None
     source: str
     model_id: str | None
+    weights: PublishedFile | None
 
 
 class BackboneInfo(NamedTuple):
@@ -68,6 +72,8 @@ class BackboneInfo(NamedTuple):
         files: Names of the weights files (torchvision: V1 before V2).
         licence: Licence of the weights.
         source: Where the library describes them.
+        weights: The files with their addresses, in the order of ``files``. The first is taken where the
+            backbone's name alone is given.
     """
 
     name: str
@@ -75,6 +81,7 @@ class BackboneInfo(NamedTuple):
     files: tuple[str, ...]
     licence: str
     source: str
+    weights: tuple[PublishedFile, ...]
 
 
 def list_models() -> list[str]:
@@ -109,8 +116,16 @@ def model_info(name: str) -> ModelInfo:
         (41.0, 37.2, 'model_final_f10217.pkl')
     """
     preset = _preset(name)
+    weights = preset.weights
     return ModelInfo(
-        name, preset.box_ap, preset.mask_ap, preset.file, preset.licence, preset.source, preset.model_id
+        name,
+        preset.box_ap,
+        preset.mask_ap,
+        weights.name if weights else None,
+        weights.licence if weights else None,
+        preset.source,
+        preset.model_id,
+        weights,
     )
 
 
@@ -150,7 +165,9 @@ def backbone_info(name: str) -> BackboneInfo:
             f"There is no backbone named {name!r}{_suggest(name, BACKBONES)} `jaxmaskrcnn models` and "
             "list_backbones() list them all."
         )
-    return BackboneInfo(name, *BACKBONES[name])
+    row = BACKBONES[name]
+    files = tuple(file.name for file in row.weights)
+    return BackboneInfo(name, row.fields, files, row.licence, row.source, row.weights)
 
 
 def model_config(name: str, num_classes: int | None = None, **overrides: Any) -> ModelConfig:
@@ -197,6 +214,24 @@ def _preset(name: str) -> Preset:
 
 def _suggest(word: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: similar known names, or a few of all."""
+    known = list(known)
+    if close := close_names(word, known):
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    first = {name.split("/")[0]: name for name in reversed(known)}  # of each library
+    return f"; there are {len(known)}, such as {' and '.join(map(repr, sorted(first.values())))}."
+
+
+def close_names(word: str, known: Iterable[str]) -> list[str]:
+    """Up to three names that may be meant by a word.
+
+    Args:
+        word: What was typed.
+        known: The names that there are.
+
+    Example:
+        >>> close_names("maskrcnn_resnet50", list_models())[0]
+        'torchvision/maskrcnn_resnet50_fpn'
+    """
     folded = {_folded(name): name for name in known}
     typed, word = word.lower(), _folded(word)
     # A name without its library is not similar enough to "library/model", so names that contain it are also
@@ -204,11 +239,7 @@ def _suggest(word: str, known: Iterable[str]) -> str:
     close = [folded[name] for name in folded if len(word) > 2 and word in name]
     close.sort(key=lambda name: (typed not in name.lower(), len(name)))
     close += [folded[name] for name in difflib.get_close_matches(word, folded, n=3, cutoff=0.6)]
-    close = list(dict.fromkeys(close))[:3]
-    if close:
-        return f"; did you mean {' or '.join(map(repr, close))}?"
-    first = {name.split("/")[0]: name for name in reversed(list(folded.values()))}  # of each library
-    return f"; there are {len(folded)}, such as {' and '.join(map(repr, sorted(first.values())))}."
+    return list(dict.fromkeys(close))[:3]
 
 
 def _folded(name: str) -> str:

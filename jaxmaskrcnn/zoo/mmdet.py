@@ -1,8 +1,11 @@
 """MMDetection's Faster and Mask R-CNN on FPN, by the names of the config files of version 3.3.
 
-Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for AP and file names.
+Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for AP and addresses.
 """
 
+import re
+
+from jaxmaskrcnn.zoo import hosts
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET
 from jaxmaskrcnn.zoo.detectron2 import BGR_STD, regnet
 from jaxmaskrcnn.zoo.entry import (
@@ -15,6 +18,7 @@ from jaxmaskrcnn.zoo.entry import (
     X101_32X8D,
     X101_64X4D,
     Preset,
+    PublishedFile,
 )
 
 LICENCE = "Apache-2.0"
@@ -38,7 +42,8 @@ _X400MF, _X800MF, _X1_6GF, _X3_2GF, _X4GF, _X6_4GF, _X8GF, _X12GF = (
 # Four of them use the input of torchvision's weights, which they inherit from their base config.
 _RGB = {path: MMDET[path] for path in ("input.channel_order", "input.pixel_mean", "input.pixel_std")}
 
-# folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none.
+# folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none. A file whose
+# folder is not the usual one of `_published` has it before its name.
 #
 # The file names of two RegNets were cut at the dot of their size when they were published.
 #
@@ -51,7 +56,7 @@ _ROWS = {
         ("mask-rcnn_r50_fpn_1x_coco", {}, 38.2, 34.7,
          "mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth"),
         ("mask-rcnn_r50_fpn_amp-1x_coco", {}, 38.1, 34.7,
-         "mask_rcnn_r50_fpn_fp16_1x_coco_20200205-59faf7e4.pth"),
+         "fp16/mask_rcnn_r50_fpn_fp16_1x_coco/mask_rcnn_r50_fpn_fp16_1x_coco_20200205-59faf7e4.pth"),
         ("mask-rcnn_r50_fpn_2x_coco", {}, 39.2, 35.4,
          "mask_rcnn_r50_fpn_2x_coco_bbox_mAP-0.392__segm_mAP-0.354_20200505_003907-3e542a40.pth"),
         ("mask-rcnn_r101-caffe_fpn_1x_coco", R101 | _CAFFE, 40.4, 36.4,
@@ -108,9 +113,9 @@ _ROWS = {
     ),
     "scratch": (
         ("faster-rcnn_r50-scratch_fpn_gn-all_6x_coco", _BOX | GN_ALL | _SCRATCH, 40.7, None,
-         "scratch_faster_rcnn_r50_fpn_gn_6x_bbox_mAP-0.407_20200201_193013-90813d01.pth"),
+         "scratch/faster_rcnn_r50_fpn_gn-all_scratch_6x_coco/scratch_faster_rcnn_r50_fpn_gn_6x_bbox_mAP-0.407_20200201_193013-90813d01.pth"),
         ("mask-rcnn_r50-scratch_fpn_gn-all_6x_coco", GN_ALL | _SCRATCH, 41.2, 37.4,
-         "scratch_mask_rcnn_r50_fpn_gn_6x_bbox_mAP-0.412__segm_mAP-0.374_20200201_193051-1e190a40.pth"),
+         "scratch/mask_rcnn_r50_fpn_gn-all_scratch_6x_coco/scratch_mask_rcnn_r50_fpn_gn_6x_bbox_mAP-0.412__segm_mAP-0.374_20200201_193051-1e190a40.pth"),
     ),
     "strong_baselines": (
         ("mask-rcnn_r50-caffe_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco", _SYNCBN_CAFFE, 44.7, 40.4,
@@ -150,9 +155,9 @@ _ROWS = {
         ("faster-rcnn_regnetx-800MF_fpn_ms-3x_coco", _BOX | _X800MF, 38.8, None,
          "faster_rcnn_regnetx-800MF_fpn_mstrain_3x_coco_20210526_095118-a2c70b20.pth"),
         ("faster-rcnn_regnetx-1.6GF_fpn_ms-3x_coco", _BOX | _X1_6GF, 40.5, None,
-         "faster_rcnn_regnetx-1_20210526_095325-94aa46cc.pth"),
+         "regnet/faster_rcnn_regnetx-1.6GF_fpn_mstrain_3x_coco/faster_rcnn_regnetx-1_20210526_095325-94aa46cc.pth"),
         ("faster-rcnn_regnetx-3.2GF_fpn_ms-3x_coco", _BOX | _X3_2GF, 42.3, None,
-         "faster_rcnn_regnetx-3_20210526_095152-e16a5227.pth"),
+         "regnet/faster_rcnn_regnetx-3.2GF_fpn_mstrain_3x_coco/faster_rcnn_regnetx-3_20210526_095152-e16a5227.pth"),
         ("faster-rcnn_regnetx-4GF_fpn_ms-3x_coco", _BOX | _X4GF, 42.8, None,
          "faster_rcnn_regnetx-4GF_fpn_mstrain_3x_coco_20210526_095201-65eaf841.pth"),
         ("mask-rcnn_regnetx-3.2GF_fpn_ms-3x_coco", _X3_2GF, 43.1, 38.7,
@@ -162,7 +167,7 @@ _ROWS = {
         ("mask-rcnn_regnetx-800MF_fpn_ms-poly-3x_coco", _X800MF | _RGB, 39.5, 36.1,
          "mask_rcnn_regnetx-800MF_fpn_mstrain-poly_3x_coco_20210602_210641-715d51f5.pth"),
         ("mask-rcnn_regnetx-1.6GF_fpn_ms-poly-3x_coco", _X1_6GF | _RGB, 40.9, 37.5,
-         "mask_rcnn_regnetx-1_20210602_210641-6764cff5.pth"),
+         "regnet/mask_rcnn_regnetx-1.6GF_fpn_mstrain-poly_3x_coco/mask_rcnn_regnetx-1_20210602_210641-6764cff5.pth"),
         ("mask-rcnn_regnetx-4GF_fpn_ms-poly-3x_coco", _X4GF | _RGB, 43.4, 39.2,
          "mask_rcnn_regnetx-4GF_fpn_mstrain-poly_3x_coco_20210602_032621-00f0331c.pth"),
     ),
@@ -190,7 +195,7 @@ _ROWS = {
         ("faster-rcnn_r50_fpn_1x_coco", _BOX, 37.4, None,
          "faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth"),
         ("faster-rcnn_r50_fpn_amp-1x_coco", _BOX, 37.5, None,
-         "faster_rcnn_r50_fpn_fp16_1x_coco_20200204-d4dc1471.pth"),
+         "fp16/faster_rcnn_r50_fpn_fp16_1x_coco/faster_rcnn_r50_fpn_fp16_1x_coco_20200204-d4dc1471.pth"),
         ("faster-rcnn_r50_fpn_2x_coco", _BOX, 38.4, None,
          "faster_rcnn_r50_fpn_2x_coco_bbox_mAP-0.384_20200504_210434-a5d8aa15.pth"),
         ("faster-rcnn_r101-caffe_fpn_1x_coco", _BOX | R101 | _CAFFE, 39.8, None,
@@ -231,14 +236,23 @@ _ROWS = {
     ),
 }  # fmt: skip
 
+
+def _published(folder: str, file: str) -> PublishedFile:
+    """A file in the folder of its config, in one that has its name without figures, date and hash."""
+    if "/" not in file:
+        own = re.sub(r"(_bbox_mAP.*)?(_\d{8}(_\d{6})?)?-[0-9a-f]{8}\.pth$", "", file)
+        file = f"{folder}/{own}/{file}"
+    address = f"{hosts.MMDET.prefix}mmdetection/v2.0/{file}"
+    return PublishedFile(address, LICENCE, f"configs/{folder}/metafile.yml")
+
+
 PRESETS = {
     f"mmdet/{config}": Preset(
         MMDET,
         changes,
         box_ap,
         mask_ap,
-        file,
-        licence=LICENCE if file else None,
+        _published(folder, file) if file else None,
         source=f"configs/{folder}/{config}.py",
     )
     for folder, rows in _ROWS.items()

@@ -1,14 +1,22 @@
 """torchvision's detectors and ImageNet ResNets, version 0.29.
 
-Source: AP, file names and preprocessing as the ``*_Weights`` classes of ``torchvision.models`` give
+Source: AP, addresses, sizes and preprocessing as the ``*_Weights`` classes of ``torchvision.models`` give
 them in ``url``, ``meta`` and ``transforms``.
 """
 
+from jaxmaskrcnn.zoo import hosts
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
-from jaxmaskrcnn.zoo.entry import BN_ALL, Backbone, Preset
+from jaxmaskrcnn.zoo.entry import BN_ALL, Backbone, Preset, PublishedFile
 
 # The library is under the BSD 3-clause licence and states that weights may have their own terms.
 LICENCE = "none stated (code: BSD-3-Clause)"
+
+
+def _published(name: str, mebibytes: float, module: str) -> PublishedFile:
+    return PublishedFile(
+        f"{hosts.TORCHVISION.prefix}{name}", LICENCE, f"torchvision/models/{module}.py", mebibytes
+    )
+
 
 # The COCO_V1 weights use an epsilon of 0; models fine-tuned from ImageNet use 1e-5.
 _V1 = {"backbone.norm_epsilon": 0.0}
@@ -16,17 +24,22 @@ _V2 = {**BN_ALL, "rpn.convs": 2}
 
 PRESETS = {
     f"torchvision/{name}": Preset(
-        TORCHVISION, changes, box_ap, mask_ap, file, licence=LICENCE, source=f"{weights}.COCO_V1"
+        TORCHVISION,
+        changes,
+        box_ap,
+        mask_ap,
+        _published(file, size, "detection/mask_rcnn" if mask_ap else "detection/faster_rcnn"),
+        source=f"{weights}.COCO_V1",
     )
-    for name, changes, box_ap, mask_ap, file, weights in (
+    for name, changes, box_ap, mask_ap, file, size, weights in (
         ("maskrcnn_resnet50_fpn", _V1, 37.9, 34.6,
-         "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "MaskRCNN_ResNet50_FPN_Weights"),
+         "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", 169.84, "MaskRCNN_ResNet50_FPN_Weights"),
         ("maskrcnn_resnet50_fpn_v2", _V2, 47.4, 41.8,
-         "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "MaskRCNN_ResNet50_FPN_V2_Weights"),
+         "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 177.219, "MaskRCNN_ResNet50_FPN_V2_Weights"),
         ("fasterrcnn_resnet50_fpn", {**_V1, "mask": None}, 37.0, None,
-         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "FasterRCNN_ResNet50_FPN_Weights"),
+         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", 159.743, "FasterRCNN_ResNet50_FPN_Weights"),
         ("fasterrcnn_resnet50_fpn_v2", {**_V2, "mask": None}, 46.7, None,
-         "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", "FasterRCNN_ResNet50_FPN_V2_Weights"),
+         "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", 167.104, "FasterRCNN_ResNet50_FPN_V2_Weights"),
     )
 }  # fmt: skip
 
@@ -40,22 +53,25 @@ INPUT = {
     "input.pixel_std": (0.229, 0.224, 0.225),
 }
 
-# name, class of the weights, depth, groups, width per group, files (IMAGENET1K_V1, then V2)
+# name, class of the weights, depth, groups, width per group, files with their sizes (IMAGENET1K_V1, then V2)
 _RESNETS = (
-    ("resnet18", "ResNet18", 18, 1, 64, ("resnet18-f37072fd.pth",)),
-    ("resnet34", "ResNet34", 34, 1, 64, ("resnet34-b627a593.pth",)),
-    ("resnet50", "ResNet50", 50, 1, 64, ("resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth")),
-    ("resnet101", "ResNet101", 101, 1, 64, ("resnet101-63fe2227.pth", "resnet101-cd907fc2.pth")),
-    ("resnet152", "ResNet152", 152, 1, 64, ("resnet152-394f9c45.pth", "resnet152-f82ba261.pth")),
+    ("resnet18", "ResNet18", 18, 1, 64, (("resnet18-f37072fd.pth", 44.661),)),
+    ("resnet34", "ResNet34", 34, 1, 64, (("resnet34-b627a593.pth", 83.275),)),
+    ("resnet50", "ResNet50", 50, 1, 64,
+     (("resnet50-0676ba61.pth", 97.781), ("resnet50-11ad3fa6.pth", 97.79))),
+    ("resnet101", "ResNet101", 101, 1, 64,
+     (("resnet101-63fe2227.pth", 170.511), ("resnet101-cd907fc2.pth", 170.53))),
+    ("resnet152", "ResNet152", 152, 1, 64,
+     (("resnet152-394f9c45.pth", 230.434), ("resnet152-f82ba261.pth", 230.474))),
     ("resnext50_32x4d", "ResNeXt50_32X4D", 50, 32, 4,
-     ("resnext50_32x4d-7cdf4587.pth", "resnext50_32x4d-1a0047aa.pth")),
+     (("resnext50_32x4d-7cdf4587.pth", 95.789), ("resnext50_32x4d-1a0047aa.pth", 95.833))),
     ("resnext101_32x8d", "ResNeXt101_32X8D", 101, 32, 8,
-     ("resnext101_32x8d-8ba56ff5.pth", "resnext101_32x8d-110c445d.pth")),
-    ("resnext101_64x4d", "ResNeXt101_64X4D", 101, 64, 4, ("resnext101_64x4d-173b62eb.pth",)),
+     (("resnext101_32x8d-8ba56ff5.pth", 339.586), ("resnext101_32x8d-110c445d.pth", 339.673))),
+    ("resnext101_64x4d", "ResNeXt101_64X4D", 101, 64, 4, (("resnext101_64x4d-173b62eb.pth", 319.318),)),
     ("wide_resnet50_2", "Wide_ResNet50_2", 50, 1, 128,
-     ("wide_resnet50_2-95faca4d.pth", "wide_resnet50_2-9ba9bcbe.pth")),
+     (("wide_resnet50_2-95faca4d.pth", 131.82), ("wide_resnet50_2-9ba9bcbe.pth", 263.124))),
     ("wide_resnet101_2", "Wide_ResNet101_2", 101, 1, 128,
-     ("wide_resnet101_2-32ee1156.pth", "wide_resnet101_2-d733dc28.pth")),
+     (("wide_resnet101_2-32ee1156.pth", 242.896), ("wide_resnet101_2-d733dc28.pth", 484.747))),
 )  # fmt: skip
 
 BACKBONES = {
@@ -66,7 +82,7 @@ BACKBONES = {
             "backbone.width_per_group": width,
             **INPUT,
         },
-        files,
+        tuple(_published(file, size, "resnet") for file, size in files),
         LICENCE,
         f"{weights}_Weights",
     )

@@ -1,15 +1,11 @@
 """A disk that takes no more: one sentence, and nothing half-written. A limit to file sizes stands for it."""
 
-import contextlib
-import gc
-import resource
-import time
-
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
 from flax import nnx
+from full_disk import files_of_at_most
 
 from jaxmaskrcnn.checkpoints.directory import load_model, save_model
 from jaxmaskrcnn.checkpoints.run import Checkpoints
@@ -27,19 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 CONFIG = model_config("jaxmaskrcnn/shapes", **{"backbone.width": 8, "neck.channels": 8, "box.fc_dim": 8})
-
-
-@contextlib.contextmanager
-def files_of_at_most(size):
-    """Writes beyond the limit fail with EFBIG, in C++ as well, as they fail with ENOSPC on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        time.sleep(0.3)  # so that the complaints of Orbax's unfinished writes fall into this test
-        gc.collect()
 
 
 def everything(folder):

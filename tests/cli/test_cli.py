@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from flax import nnx
 from folders import ROOT
 from PIL import Image
 from pycocotools.coco import COCO
+from restored_logging import restored_logging
 
 from jaxmaskrcnn.checkpoints.directory import load_model, save_model
 from jaxmaskrcnn.cli.main import main as command
@@ -123,18 +123,6 @@ def test_evaluate_writes_what_it_prints(data, checkpoint, tmp_path, capsys):
         truth.createIndex()
         loaded = truth.loadRes(str(tmp_path / "out" / "detections.json"))
     assert len(loaded.anns) == len(detections) > 0
-
-
-@contextlib.contextmanager
-def restored_logging():
-    """Commands set up logging for their process; tests share one."""
-    root, ours = logging.getLogger(), logging.getLogger("jaxmaskrcnn")
-    handlers, level = list(root.handlers), ours.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        ours.setLevel(level)
 
 
 def evaluation_error(capsys, **changes):

@@ -37,6 +37,7 @@ from jaxmaskrcnn.convert.files.torch_files import (
 )
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Inert, Refused, Unreadable
+from jaxmaskrcnn.weights.locate import locate, suggestion
 
 FORMATS = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl", ".safetensors", ".npz")
 
@@ -86,7 +87,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Read the arrays of a checkpoint file.
 
     Args:
-        path: A file written by torch, Detectron2, NumPy or safetensors (see this module's docstring).
+        path: A file written by torch, Detectron2, NumPy or safetensors (see this module's docstring), or a
+            name or an address of published weights, as `weights.locate.locate` takes them.
 
     Returns:
         Arrays by their names in the file, in the file's order, shape and dtype (bfloat16 is
@@ -119,7 +121,7 @@ def read_source(path: str | os.PathLike, weights: str = "auto") -> SourceFile:
     """
     if weights not in ("auto", "model", "ema"):
         raise UserError(f'weights is {weights!r}; choose "auto", "model" or "ema".')
-    path = os.fspath(path)
+    path = locate(path).path
     content = _read_content(path)
     if not isinstance(content, dict):
         kind = type(content).__name__
@@ -147,7 +149,7 @@ def _read_content(path: str) -> Any:
     """Read the content of a file, with NumPy arrays."""
     known = ", ".join(FORMATS)
     if not os.path.exists(path):
-        raise UserError(f"{path} does not exist; give a checkpoint file ({known}).")
+        raise UserError(f"{path} does not exist; give a checkpoint file ({known}){suggestion(path)}.")
     if os.path.isdir(path):
         problem = foreign_folder(path) or f"is a directory; give a checkpoint file ({known})"
         raise UserError(f"{path} {problem}.")
