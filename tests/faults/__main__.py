@@ -1,0 +1,90 @@
+"""``python tests/faults``: every write of every command fails once; prints a table.
+
+With ``--errors=ENOSPC,EIO`` a write fails once, with ``--full`` those after it fail too, as on a disk that
+is full, and with ``--read_only`` everything that changes a folder fails from a write on.
+"""
+
+import argparse
+import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+
+def arguments_of(argv=None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.replace("``", ""))
+    parser.add_argument("--cases", default="", help="beginnings of names of cases, with commas between them")
+    parser.add_argument("--errors", default="ENOSPC,EIO")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--read_only", action="store_true")
+    parser.add_argument("--every", type=int, default=1, help="tries one of so many writes")
+    parser.add_argument("--json", help="file that gets a list of results")
+    parser.add_argument("--scratch", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def start(argv: list[str]) -> int:
+    """Runs this program in a process whose writes can be made to fail."""
+    from faults.shim import build
+
+    with tempfile.TemporaryDirectory() as folder:
+        library = build(Path(folder))
+        environment = os.environ | {
+            "LD_PRELOAD": str(library), "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        }  # fmt: skip
+        environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(folder) / "xla"))
+        scratch = Path(folder) / "work"
+        scratch.mkdir()
+        command = [sys.executable, "-X", "faulthandler", str(TESTS / "faults"), *argv, f"--scratch={scratch}"]
+        return subprocess.run(command, env=environment).returncode
+
+
+def main(argv: list[str]) -> int:
+    """Tries the cases that the arguments name; returns 1 where something is wrong."""
+    arguments = arguments_of(argv)
+    if arguments.scratch is None:
+        return start(argv)
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    from faults.cases import CASES, write_inputs
+    from faults.trial import Bench
+
+    mode = "full" if arguments.full else "read-only" if arguments.read_only else "once"
+    scratch, rows, faulty = Path(arguments.scratch), [], 0
+    write_inputs(scratch / "inputs")
+    for name, case in CASES.items():
+        if not name.startswith(tuple(arguments.cases.split(","))):
+            continue
+        folder = scratch / name.replace(" ", "-")
+        folder.mkdir()
+        bench = Bench(case, scratch / "inputs", folder)
+        for write in bench.writes()[:: arguments.every]:
+            for error in arguments.errors.split(","):
+                result = bench.attempt(write, getattr(errno, error), mode)
+                if not result.end:
+                    continue
+                rows.append(
+                    {"case": name, "error": error, "mode": mode, **write._asdict(), **result._asdict()}
+                )
+                faulty += bool(result.faults)
+                print(f"{name} | {error} | {write.operation} {write.path} {write.count} | {result.end} | "
+                      f"{result.message} | {result.state}", flush=True)  # fmt: skip
+                for fault in result.faults:
+                    print(f"    FAULT: {fault}", flush=True)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(rows, indent=1))
+    print(f"{len(rows)} writes failed, {faulty} with a fault")
+    return bool(faulty)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
