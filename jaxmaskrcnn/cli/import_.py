@@ -172,8 +172,9 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: 
     try:
         for path, data in builder.pictures.items():
             if not path.exists():
+                with complete_file(path) as file:
+                    file.write(data)
                 written.append(path)
-                path.write_bytes(data)
         summaries, images = {}, []
         for path, content in contents.items():
             checked = AllProblems()

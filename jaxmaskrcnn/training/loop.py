@@ -8,6 +8,7 @@ A workdir holds ``config.json`` (the model), ``run.json`` (every setting), ``che
 import contextlib
 import json
 import logging
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     """
     config.check()
     check_precision(config.model.architecture)
-    workdir = Path(workdir)
+    workdir = Path(os.path.abspath(workdir))  # wherever the process goes later, as Orbax does too
     workdir.mkdir(parents=True, exist_ok=True)
     with (
         hold_workdir(workdir),

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -44,6 +45,17 @@ int faults_arm(const char *operation, const char *path, int count, int error, in
   if (*operation && !bad) strncpy(armed, operation, sizeof armed - 1);
   pthread_mutex_unlock(&mutex);
   return bad;
+}
+
+static long lag, steps_back;
+
+/* From now on, every look at the clock finds it some seconds further back; 0 sets it right again. */
+void faults_clock(long seconds) { lag = 0, steps_back = seconds; }
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+  int result = syscall(SYS_clock_gettime, clock, time);
+  if (clock == CLOCK_REALTIME && steps_back) time->tv_sec -= lag += steps_back;
+  return result;
 }
 
 int faults_fired(void) { return fired; }

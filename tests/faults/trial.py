@@ -84,8 +84,6 @@ class Bench:
         left = _contents(self.out)
         faults += self._left(left, code)
         state = self._state(left, code)
-        if mode != "once":
-            pass  # a disk with room again: what could not be removed may be there, and may not disturb
         code_again, said_again = self._called()
         if code_again:
             faults.append(f"the next call fails: {said_again[-1500:]}")
