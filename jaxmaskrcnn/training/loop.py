@@ -33,7 +33,7 @@ from jaxmaskrcnn.training.step import State
 from jaxmaskrcnn.training.stopping import StopRequest, stop_request
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
-from jaxmaskrcnn.utils.files import write_json
+from jaxmaskrcnn.utils.files import check_storable, write_json
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     """
     config.check()
     check_precision(config.model.architecture)
+    check_storable(workdir)
     workdir = Path(os.path.abspath(workdir))  # wherever the process goes later, as Orbax does too
     workdir.mkdir(parents=True, exist_ok=True)
     with (

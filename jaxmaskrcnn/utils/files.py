@@ -33,6 +33,28 @@ def check_image_folder(folder: Path, advice: str = "check the path") -> None:
         raise UserError(f"the image folder {folder} {problem}.")
 
 
+def check_storable(path: str | os.PathLike) -> None:
+    """Checks that arrays can be stored in a folder; the library that writes them takes only UTF-8.
+
+    Args:
+        path: The folder, which need not exist.
+
+    Raises:
+        UserError: Its path has bytes that are not UTF-8.
+
+    Example:
+        >>> check_storable("runs/shapes")
+    """
+    absolute = os.path.abspath(path)
+    try:
+        absolute.encode()
+    except UnicodeEncodeError:
+        shown = absolute.encode(errors="backslashreplace").decode()
+        raise UserError(
+            f"the path {shown} is not UTF-8, and arrays cannot be stored there; give another one."
+        ) from None
+
+
 @contextlib.contextmanager
 def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path for a file, which is renamed to its final name if the block succeeds.

@@ -186,5 +186,7 @@ def _contents(folder: Path) -> dict[str, bytes | None]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = plain(str(path.relative_to(folder)))
+        while path.is_dir() and name in found:
+            name += " (another)"
         found[name] = None if path.is_dir() else path.read_bytes()
     return found
