@@ -163,4 +163,5 @@ def _wait_for_writers(seconds: float = 3.0) -> None:
     end = time.monotonic() + seconds
     for thread in threading.enumerate():
         if type(thread).__name__ == "_SignalingThread":
-            thread.join(max(end - time.monotonic(), 0))
+            # Its own ``join`` raises what it has failed with.
+            threading.Thread.join(thread, max(end - time.monotonic(), 0))

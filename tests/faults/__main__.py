@@ -5,9 +5,11 @@ is full, and with ``--read_only`` everything that changes a folder fails from a 
 """
 
 import argparse
+import collections
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,25 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 
+def table(rows: list[dict]) -> str:
+    """What is said and left, by case and kind of message, in Markdown."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        words = re.sub(r"\.\.\./[^ ]*", "PATH", row["message"].removeprefix("jaxmaskrcnn "))
+        words = words.replace(os.strerror(getattr(errno, row["error"])), "REASON")
+        groups.setdefault((row["case"], words or "nothing is refused"), []).append(row)
+    lines = [
+        "| What writes | Writes | What is said | What is there afterwards | Faults |",
+        "|---|---:|---|---|---:|",
+    ]
+    for (case, words), found in groups.items():
+        states = collections.Counter(row["state"] for row in found)
+        left = "; ".join(f"{state} ({count})" for state, count in states.items())
+        faults = sum(bool(row["faults"]) for row in found)
+        lines.append(f"| {case} | {len(found)} | {words} | {left} | {faults} |")
+    return "\n".join(lines)
+
+
 def arguments_of(argv=None) -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.replace("``", ""))
@@ -24,8 +45,10 @@ def arguments_of(argv=None) -> argparse.Namespace:
     parser.add_argument("--errors", default="ENOSPC,EIO")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--read_only", action="store_true")
+    parser.add_argument("--leave_out", default="", help="cases that are not tried, by whole names")
     parser.add_argument("--every", type=int, default=1, help="tries one of so many writes")
     parser.add_argument("--json", help="file that gets a list of results")
+    parser.add_argument("--table", help="prints the table of such a file, and tries nothing")
     parser.add_argument("--scratch", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -50,6 +73,9 @@ def start(argv: list[str]) -> int:
 def main(argv: list[str]) -> int:
     """Tries the cases that the arguments name; returns 1 where something is wrong."""
     arguments = arguments_of(argv)
+    if arguments.table:
+        print(table(json.loads(Path(arguments.table).read_text())))
+        return 0
     if arguments.scratch is None:
         return start(argv)
     import jax
@@ -62,7 +88,8 @@ def main(argv: list[str]) -> int:
     scratch, rows, faulty = Path(arguments.scratch), [], 0
     write_inputs(scratch / "inputs")
     for name, case in CASES.items():
-        if not name.startswith(tuple(arguments.cases.split(","))):
+        chosen = name.startswith(tuple(arguments.cases.split(",")))
+        if not chosen or name in arguments.leave_out.split(","):
             continue
         folder = scratch / name.replace(" ", "-")
         folder.mkdir()
@@ -82,7 +109,7 @@ def main(argv: list[str]) -> int:
                     print(f"    FAULT: {fault}", flush=True)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(rows, indent=1))
-    print(f"{len(rows)} writes failed, {faulty} with a fault")
+    print(f"{table(rows)}\n\n{len(rows)} writes failed, {faulty} with a fault")
     return bool(faulty)
 
 

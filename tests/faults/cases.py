@@ -28,6 +28,7 @@ from jaxmaskrcnn.checkpoints.directory import load_model, save_model
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.convert.export import export_detector
+from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import predict as predicting
@@ -227,8 +228,9 @@ def _save_model(inputs, out):
 
 
 def _model_reads(inputs: Path, out: Path) -> str:
-    kernel = load_model(out / "model").box_head.fc1.kernel
-    return "" if np.isfinite(np.asarray(kernel[...])).all() else "the model is not as it was saved"
+    arrays = variables_by_path(load_model(out / "model"))
+    finite = all(np.isfinite(np.asarray(x[...], np.float32)).all() for x in arrays.values())
+    return "" if finite else "the model is not as it was saved"
 
 
 class _Position:

@@ -46,9 +46,10 @@ class Bench:
     def __init__(self, case: Case, inputs: Path, folder: Path):
         self.case, self.inputs, self.folder = case, inputs, folder
         self.start, self.out, self.log = folder / "start", folder / "out", folder / "writes"
-        (self.start / "tmp").mkdir(parents=True)
+        (self.out / "tmp").mkdir(parents=True)
         if case.before:
-            case.before(inputs, self.start)
+            case.before(inputs, self.out)  # where the paths are those of later
+        shutil.copytree(self.out, self.start)
         self.old = _contents(self.start)
         self._fresh()
         code, _ = self._run(Path(os.devnull))  # what a first call compiles and caches

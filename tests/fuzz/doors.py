@@ -49,6 +49,7 @@ class Door(NamedTuple):
         call: Reads the files; gets the folder, the damaged file, and a source of choices such as options.
         needs: A package of an extra without which there is nothing to try.
         share: Part of the inputs of other doors that it gets, as each takes a second.
+        valid: What becomes of the valid files: "read", or "refused" where they are of another program.
     """
 
     write: Callable[[Path], None]
@@ -56,6 +57,7 @@ class Door(NamedTuple):
     call: Callable[[Path, Path, random.Random], object]
     needs: str = ""
     share: float = 1.0
+    valid: str = "read"
 
     @property
     def missing(self) -> str:
@@ -236,7 +238,8 @@ DOORS: dict[str, Door] = {
         write_workdir, ("checkpoints/*", "config.json"), continue_run, share=0.05
     ),
     "exported prediction": Door(
-        write_exports, ("*",), lambda folder, path, rng: load_model(path), needs="flatbuffers"
+        write_exports, ("*",), lambda folder, path, rng: load_model(path), needs="flatbuffers",
+        valid="refused",
     ),
     "video": Door(write_videos, ("*",), predict_video, needs="av"),
     "model.json": Door(

@@ -80,3 +80,11 @@ def test_what_cannot_be_a_folder_is_one_sentence(recipe, data, name, words, tmp_
     assert len(list(tmp_path.iterdir())) == 2  # nothing is made
     assert words in said and "Traceback" not in said
     assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "nowhere").exists()
+
+
+def test_a_log_file_that_cannot_be_written_is_told_and_ends_nothing(recipe, data, tmp_path, capsys):
+    (tmp_path / "run" / "log.txt").mkdir(parents=True)
+    assert train(recipe, tmp_path / "run", data) == 0
+    said = capsys.readouterr().err
+    assert said.count("log.txt cannot be written (Is a directory); the run goes on without it.") == 1
+    assert "Traceback" not in said and recorded(tmp_path / "run") == WHOLE
