@@ -46,6 +46,7 @@ def arguments_of(argv=None) -> argparse.Namespace:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--read_only", action="store_true")
     parser.add_argument("--leave_out", default="", help="cases that are not tried, by whole names")
+    parser.add_argument("--without", default="", metavar="REGEX", help="writes that are not tried, by path")
     parser.add_argument("--every", type=int, default=1, help="tries one of so many writes")
     parser.add_argument("--json", help="file that gets a list of results")
     parser.add_argument("--table", help="prints the table of such a file, and tries nothing")
@@ -88,13 +89,19 @@ def main(argv: list[str]) -> int:
     scratch, rows, faulty = Path(arguments.scratch), [], 0
     write_inputs(scratch / "inputs")
     for name, case in CASES.items():
-        chosen = name.startswith(tuple(arguments.cases.split(",")))
-        if not chosen or name in arguments.leave_out.split(","):
+        named = name.startswith(tuple(arguments.cases.split(",")))
+        if not named or name in arguments.leave_out.split(","):
             continue
         folder = scratch / name.replace(" ", "-")
         folder.mkdir()
         bench = Bench(case, scratch / "inputs", folder)
-        for write in bench.writes()[:: arguments.every]:
+        chosen = [
+            w for w in bench.writes() if not arguments.without or not re.search(arguments.without, w.path)
+        ]
+        print(
+            f"{name}: {len(bench.writes())} writes, {len(chosen[:: arguments.every])} are tried", flush=True
+        )
+        for write in chosen[:: arguments.every]:
             for error in arguments.errors.split(","):
                 result = bench.attempt(write, getattr(errno, error), mode)
                 if not result.end:
