@@ -45,6 +45,7 @@ def arguments_of(argv=None) -> argparse.Namespace:
     parser.add_argument("--errors", default="ENOSPC,EIO")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--read_only", action="store_true")
+    parser.add_argument("--clock", type=int, default=0, help="no write fails; the clock goes so far back")
     parser.add_argument("--leave_out", default="", help="cases that are not tried, by whole names")
     parser.add_argument("--without", default="", metavar="REGEX", help="writes that are not tried, by path")
     parser.add_argument("--every", type=int, default=1, help="tries one of so many writes")
@@ -95,6 +96,12 @@ def main(argv: list[str]) -> int:
         folder = scratch / name.replace(" ", "-")
         folder.mkdir()
         bench = Bench(case, scratch / "inputs", folder)
+        if arguments.clock:
+            found = bench.with_clock_back(arguments.clock)
+            rows.append({"case": name, "faults": found})
+            print(f"{name}: {found or 'all is well'}", flush=True)
+            faulty += bool(found)
+            continue
         chosen = [
             w for w in bench.writes() if not arguments.without or not re.search(arguments.without, w.path)
         ]
@@ -116,7 +123,8 @@ def main(argv: list[str]) -> int:
                     print(f"    FAULT: {fault}", flush=True)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(rows, indent=1))
-    print(f"{table(rows)}\n\n{len(rows)} writes failed, {faulty} with a fault")
+    if not arguments.clock:
+        print(f"{table(rows)}\n\n{len(rows)} writes failed, {faulty} with a fault")
     return bool(faulty)
 
 

@@ -28,10 +28,17 @@ def faults(rows):
 
 
 def test_some_writes(tmp_path):
-    rows = results(tmp_path, "--cases=plot,import,checkpoint", "--errors=ENOSPC", "--every=6")
+    rows = results(tmp_path, "--cases=plot,import,save_model", "--errors=ENOSPC", "--every=4")
     assert not faults(rows) and len(rows) > 10
     assert {row["operation"] for row in rows} >= {"create", "write", "rename"}
     assert {row["end"] for row in rows} == {"refused"}
+
+
+@pytest.mark.slow
+def test_a_clock_that_goes_back_changes_nothing(tmp_path):
+    """At every look an hour: the lock, the order of checkpoints and the log do not go by it."""
+    rows = results(tmp_path, "--cases=train,checkpoint,prepare,evaluate,save_model", "--clock=3600")
+    assert not faults(rows) and len(rows) >= 6
 
 
 @pytest.mark.slow

@@ -7,12 +7,13 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from .cases import Case
-from .shim import Write, arm, disarm, plain, watch, writes
+from .shim import Write, arm, disarm, plain, turn_clock_back, watch, writes
 
 _UNIMPORTANT = ("run/log.txt",)  # without which a run goes on, and says so
 _ALWAYS_NEW = ("run/lock.json",)  # gone at the end of every run
@@ -92,6 +93,18 @@ class Bench:
             faults += self._complete(_contents(self.out))
         message = lines[0].replace(str(self.out), "...") if lines else ""
         return Result("refused" if code else "done without it", message, state, tuple(faults))
+
+    def with_clock_back(self, seconds: int) -> list[str]:
+        """What is wrong with a call during which the clock goes back at every look."""
+        self._fresh()
+        turn_clock_back(seconds)
+        started = time.time()
+        code, said = self._called()
+        back = started - time.time()
+        turn_clock_back(0)
+        if code or "Traceback" in said:
+            return [f"the exit code is {code}: {said[-1500:]}"]
+        return ([] if back > 0 else ["the clock did not go back"]) + self._complete(_contents(self.out))
 
     def _left(self, left: dict, code: int) -> list[str]:
         """What is wrong with what a failed call has left."""
