@@ -15,7 +15,7 @@ MISSING = "needs a C compiler (cc) and LD_PRELOAD, which only Linux has"
 _RANDOM = re.compile(
     r"(?<=[.-])[0-9a-f]{16}(?=[./]|$)|(?<=[.-])[0-9a-f]{8}(?=[./]|$)|[0-9a-f]{32}"
     r"|(?<=building-)[a-z0-9_]{8}|(?<=\.shapes-)[a-z0-9_]{8}|(?<=jaxmaskrcnn-)[a-z0-9_]{8}"
-    r"|(?<=incomplete)[._]\w+|(?<=/)\d{6}(?=[.])|(?<=[.-])[0-9a-f]{12}(?=[./]|$)"
+    r"|(?<=checkpoints/)\d+|(?<=incomplete)[._]\w+|(?<=/)\d{6}(?=[.])|(?<=[.-])[0-9a-f]{12}(?=[./]|$)"
 )
 STAYS = {"once": 0, "full": 1, "read-only": 2}
 
