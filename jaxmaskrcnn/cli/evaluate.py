@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     pixels = pixel_config(arguments, model.config.input.pixels)
     model.config = model.config.replace({"input.pixels": pixels})
-    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         source = prepare(
             arguments.annotations,
             arguments.images,

@@ -191,7 +191,8 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: 
                 dump_json(files.enter_context(complete_file(path)), content)
     except BaseException as error:
         for path in written:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a disk that has become read-only
+                path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise UserError(
                 f"{error.filename} cannot be written ({error.strerror}); give another --images or --output."

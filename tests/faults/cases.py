@@ -60,7 +60,8 @@ def write_inputs(folder: Path) -> None:
     write_coco(folder, content)
     model = random_model(_config())
     save_model(model, folder / "model")
-    export_detector(model, folder / "weights.safetensors", "detectron2")
+    report = export_detector(model, folder / "weights.safetensors", "detectron2")
+    (folder / "weights.yaml").write_text(report.settings)
     (folder / "tool").mkdir()
     _labelme(folder / "tool")
     (folder / "run").mkdir()
@@ -176,7 +177,8 @@ def _predict(inputs, out):
 
 
 def _convert(inputs, out):
-    return command(["convert", str(inputs / "weights.safetensors"), str(out / "model")])
+    arguments = [inputs / "weights.safetensors", out / "model", f"--model={inputs / 'weights.yaml'}"]
+    return command(["convert", *map(str, arguments)])
 
 
 def _export(name: str):
