@@ -86,7 +86,7 @@ class Bench:
             faults.append(f"the message is {said[-600:]!r}")
         left = _contents(self.out)
         # Where nothing can be removed, temporary files stay; but no others, and none is taken for a result.
-        unavoidable = _temporary(left) if mode == "read-only" else set()
+        unavoidable = _temporary(left) - self.new.keys() if mode == "read-only" else set()
         faults += self._left({n: x for n, x in left.items() if n not in unavoidable}, code)
         state = self._state(left, code) + (", and temporary files" if unavoidable else "")
         code_again, said_again = self._called()
