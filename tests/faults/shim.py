@@ -85,7 +85,7 @@ def disarm() -> int:
 
 
 def turn_clock_back(seconds: int) -> None:
-    """From now on, every look at the clock finds it some seconds further back; 0 sets it right again."""
+    """Turns the clock back now and at every thousandth look, 24 times at most; 0 sets it right again."""
     _library().faults_clock(ctypes.c_long(seconds))
 
 

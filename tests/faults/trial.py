@@ -99,7 +99,7 @@ class Bench:
         return Result("refused" if code else "done without it", message, state, tuple(faults))
 
     def with_clock_back(self, seconds: int) -> list[str]:
-        """What is wrong with a call during which the clock goes back at every look."""
+        """What is wrong with a call during which the clock goes back again and again."""
         self._fresh()
         turn_clock_back(seconds)
         started = time.time()
