@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,13 +138,30 @@ def _unless_about_a_closed_loop(unraisable) -> None:
 
 def _is_no_failed_write(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-    return error is None or write_problem(error) is None
+    # Of several threads the others fail too, for want of what the first has not written.
+    return error is None or not (write_problem(error) or "_SignalingThread" in record.getMessage())
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete what a failed write has left, in which its threads may go on to write for a moment."""
+    """Delete what a failed write has left, in which its threads may go on to write for a moment.
+
+    Args:
+        folder: The folder, which need not exist.
+    """
+    _wait_for_writers()
+    absent = 0
     for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
+        absent = 0 if folder.exists() else absent + 1
+        if absent == 3:  # storage threads of C++, which nothing waits for, make folders again
             return
         time.sleep(0.1)
+
+
+def _wait_for_writers(seconds: float = 3.0) -> None:
+    """Wait for Orbax's threads, the others of which go on when one of them has failed."""
+    end = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if type(thread).__name__ == "_SignalingThread":
+            # Its own ``join`` raises what it has failed with.
+            threading.Thread.join(thread, max(end - time.monotonic(), 0))

@@ -38,7 +38,7 @@ from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.utils.checksums import with_checksum
-from jaxmaskrcnn.utils.files import write_json, write_problem
+from jaxmaskrcnn.utils.files import check_storable, write_json, write_problem
 from jaxmaskrcnn.weights.locate import locate, suggestion
 
 _MODEL_FILE = "model.json"
@@ -67,6 +67,7 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         True
     """
     check_fits_config(model)
+    check_storable(directory)
     directory = Path(directory).absolute()
     occupied = check_free(directory)
     arrays = {name: variable[...] for name, variable in variables_by_path(model).items()}
@@ -88,16 +89,18 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         if first:
             write_json(staging / _MODEL_FILE, with_checksum(description), indent=1, durable=True)
             _publish(staging, directory, occupied)
-    except Exception as error:  # Orbax raises ValueError where a disk is full
-        if isinstance(error, UserError) or not (problem := write_problem(error) or _of_system(error)):
+            shutil.rmtree(staging, ignore_errors=True)  # what of an older model was not moved
+    except BaseException as error:  # Orbax raises ValueError where a disk is full
+        if first:
+            remove_folder(staging)
+        if not isinstance(error, Exception) or isinstance(error, UserError):
+            raise
+        if not (problem := write_problem(error) or _of_system(error)):
             raise
         drop_unfinished()
         raise UserError(
             f"{directory} cannot be written ({problem}); make room there, or give another one."
         ) from None
-    finally:
-        if first:
-            remove_folder(staging)
     _wait_for_all("model published")
 
 
@@ -238,7 +241,11 @@ def _publish(staging: Path, directory: Path, occupied: bool) -> None:
     for folder in staging.glob("arrays-*"):
         os.rename(folder, directory / folder.name)
     new = json.loads((staging / _MODEL_FILE).read_text(encoding="utf-8"))["array_folder"]
-    os.replace(staging / _MODEL_FILE, directory / _MODEL_FILE)
+    try:
+        os.replace(staging / _MODEL_FILE, directory / _MODEL_FILE)
+    except OSError:
+        shutil.rmtree(directory / new, ignore_errors=True)
+        raise
     for folder in directory.glob("arrays-*"):
         if folder.name != new:
             shutil.rmtree(folder, ignore_errors=True)

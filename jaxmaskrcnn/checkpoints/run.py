@@ -10,6 +10,7 @@ run goes on from the one before it.
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 
 import jax
@@ -51,6 +52,7 @@ class Checkpoints:
     def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
         self._directory, self._keep = checkpoint_directory(workdir), keep
         quiet_writers()
+        self._remove_surplus()
         self._checkpointer = self._open()
         self._last = self.latest
 
@@ -60,6 +62,14 @@ class Checkpoints:
             preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
             cleanup_tmp_directories=True,
         )
+
+    def _remove_surplus(self) -> None:
+        """Delete checkpoints beyond ``keep``, which a process leaves that is killed while it deletes one."""
+        if jax.process_count() > 1 or not self._directory.is_dir():
+            return
+        steps = sorted(int(folder.name) for folder in self._directory.iterdir() if folder.name.isdecimal())
+        for step in steps[: -self._keep]:
+            shutil.rmtree(self._directory / str(step), ignore_errors=True)
 
     def __enter__(self):
         return self

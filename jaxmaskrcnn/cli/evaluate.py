@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(located.path, arguments.model or located.preset, bn_eps=arguments.bn_eps)
     pixels = pixel_config(arguments, model.config.input.pixels)
     model.config = model.config.replace({"input.pixels": pixels})
-    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         source = prepare(
             arguments.annotations,
             arguments.images,

@@ -172,8 +172,9 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: 
     try:
         for path, data in builder.pictures.items():
             if not path.exists():
+                with complete_file(path) as file:
+                    file.write(data)
                 written.append(path)
-                path.write_bytes(data)
         summaries, images = {}, []
         for path, content in contents.items():
             checked = AllProblems()
@@ -190,7 +191,8 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: 
                 dump_json(files.enter_context(complete_file(path)), content)
     except BaseException as error:
         for path in written:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a disk that has become read-only
+                path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise UserError(
                 f"{error.filename} cannot be written ({error.strerror}); give another --images or --output."

@@ -7,6 +7,7 @@ of its config: --config.data.batch_size=4. The same command, given again, contin
 import argparse
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from absl import logging as absl_logging
 
 from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.config.recipe_files import find_config, list_recipes
+from jaxmaskrcnn.utils.files import check_storable
 
 QUICKSTART = "shapes"
 LOG_FILE = "log.txt"
@@ -87,6 +89,7 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     if arguments.dry_run:
         print(dry_run(config, workdir))
         return 0
+    check_storable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     if is_first():
         log_file = _LogFile(workdir / LOG_FILE, encoding="utf-8", delay=True)
@@ -98,8 +101,21 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
 class _LogFile(logging.FileHandler):
     """A log file that a full disk ends, but not the run that writes it."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it cannot be opened
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
-        logging.getLogger("jaxmaskrcnn").removeHandler(self)
+        log = logging.getLogger("jaxmaskrcnn")
+        log.removeHandler(self)
+        reason = getattr(sys.exc_info()[1], "strerror", None) or "see above"
+        log.warning("%s cannot be written (%s); the run goes on without it.", self.baseFilename, reason)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is still to be written, of a disk that is full
+            super().close()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import video
 from jaxmaskrcnn.inference.augmentation import SCALES, AugmentedPredictor
 from jaxmaskrcnn.inference.categories import name_classes
-from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
+from jaxmaskrcnn.inference.outputs import PATTERNS, JsonResults, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
 from jaxmaskrcnn.inference.tiles import TiledPredictor
@@ -60,7 +60,7 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
         arguments.polygon_tolerance,
     )  # fmt: skip
-    predict_all = _predict_videos if arguments.video else _predict_images
+    predict_all = predict_videos if arguments.video else _predict_images
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
         with json_results(outputs, predictor.categories) as results:
@@ -170,8 +170,20 @@ def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
     return failures
 
 
-def _predict_videos(paths: list[Path], predictor, outputs, results) -> int:
-    """Predicts videos and writes the results; returns how many videos could not be read."""
+def predict_videos(
+    paths: list[Path], predictor: StreamingPredictor, outputs: Outputs, results: JsonResults
+) -> int:
+    """Predicts videos frame by frame and writes the results.
+
+    Args:
+        paths: The videos.
+        predictor: Detects objects in their frames.
+        outputs: Gives the folder and the formats.
+        results: Gets an entry for every frame.
+
+    Returns:
+        How many videos could not be read; a sentence about each is printed on stderr.
+    """
     names = output_names(paths, outputs.folder, ["{}.mp4"])
     failures = 0
     for path, name in zip(paths, names, strict=True):

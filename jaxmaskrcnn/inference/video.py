@@ -67,7 +67,7 @@ class VideoReader:
     @contextlib.contextmanager
     def _open(self):
         try:
-            with self._av.open(str(self._path)) as container:
+            with self._av.open(str(self._path), metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise UserError(f"{self._path} has no video stream; give a video file.")
                 yield container

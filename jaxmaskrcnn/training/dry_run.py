@@ -60,7 +60,7 @@ def dry_run(
     """
     config.check()
     workdir = Path(workdir)
-    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         setup = make_setup(config, workdir, data_directory=Path(temporary), model=model)
         check_resumable(workdir, setup.model_config, config)
         batches = setup.batches()

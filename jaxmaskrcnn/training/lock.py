@@ -85,7 +85,7 @@ def workdir_lock(
             with about(path):
                 _write(file, {**holder, "count": 0})
         except OSError:  # a full disk
-            path.unlink(missing_ok=True)
+            _remove(path)
             raise
         if _read(path).get("process") != os.getpid():
             raise UserError(_in_use(path, _read(path)))  # two that started at once, without flock
@@ -97,7 +97,7 @@ def workdir_lock(
         finally:
             ended.set()
             counting.join()
-            path.unlink(missing_ok=True)  # before the lock is given up: who opened it finds that it is gone
+            _remove(path)  # before the lock is given up: who opened it finds that it is gone
     finally:
         os.close(file)
 
@@ -180,6 +180,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # of a disk that has become read-only; the system's lock ends anyway
+        path.unlink(missing_ok=True)
 
 
 def _in_use(path: Path, holder: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ A workdir holds ``config.json`` (the model), ``run.json`` (every setting), ``che
 import contextlib
 import json
 import logging
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from jaxmaskrcnn.training.step import State
 from jaxmaskrcnn.training.stopping import StopRequest, stop_request
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
-from jaxmaskrcnn.utils.files import write_json
+from jaxmaskrcnn.utils.files import check_storable, write_json
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     """
     config.check()
     check_precision(config.model.architecture)
-    workdir = Path(workdir)
+    check_storable(workdir)
+    workdir = Path(os.path.abspath(workdir))  # wherever the process goes later, as Orbax does too
     workdir.mkdir(parents=True, exist_ok=True)
     with (
         hold_workdir(workdir),

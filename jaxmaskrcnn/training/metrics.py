@@ -64,7 +64,8 @@ class MetricsWriter:
 
     def rewind(self, step: int) -> None:
         """Drop the lines beyond a step, because a run that goes back to it will write them again."""
-        self._file.close()
+        with about(self._path):
+            self._file.close()
         self._open(step)
 
     def _open(self, step: int) -> None:
@@ -83,9 +84,12 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
-        if self._events:
-            self._events.close()
+        try:
+            with about(self._path):  # what a full disk has not taken is tried again
+                self._file.close()
+        finally:
+            if self._events:
+                self._events.close()
 
 
 def _number(value) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.utils.files import complete_file
 from jaxmaskrcnn.visualize.drawing import draw_detections
 
 
@@ -48,6 +49,6 @@ def draw_pictures(
         }
         if all("segmentation" in d for d in found):
             out["masks"] = [d["segmentation"] for d in found]
-        directory.mkdir(parents=True, exist_ok=True)
         picture = draw_detections(example.pixels(pixels), out, categories)
-        picture.save(directory / f"{Path(example.file_name).stem}.png")
+        with complete_file(directory / f"{Path(example.file_name).stem}.png") as file:
+            picture.save(file, "PNG")

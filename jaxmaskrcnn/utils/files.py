@@ -33,6 +33,28 @@ def check_image_folder(folder: Path, advice: str = "check the path") -> None:
         raise UserError(f"the image folder {folder} {problem}.")
 
 
+def check_storable(path: str | os.PathLike) -> None:
+    """Checks that arrays can be stored in a folder; the library that writes them takes only UTF-8.
+
+    Args:
+        path: The folder, which need not exist.
+
+    Raises:
+        UserError: Its path has bytes that are not UTF-8.
+
+    Example:
+        >>> check_storable("runs/shapes")
+    """
+    absolute = os.path.abspath(path)
+    try:
+        absolute.encode()
+    except UnicodeEncodeError:
+        shown = absolute.encode(errors="backslashreplace").decode()
+        raise UserError(
+            f"the path {shown} is not UTF-8, and arrays cannot be stored there; give another one."
+        ) from None
+
+
 @contextlib.contextmanager
 def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path for a file, which is renamed to its final name if the block succeeds.
@@ -63,7 +85,8 @@ def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator
                     os.fsync(file.fileno())
             os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that has become read-only; what failed first is told
+            temporary.unlink(missing_ok=True)
         # A write that fails names no file, and an open names the temporary one.
         if isinstance(error, OSError) and error.filename in (None, os.fspath(temporary)) and error.errno:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None

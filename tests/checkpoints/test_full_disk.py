@@ -83,6 +83,16 @@ def test_a_run_goes_on_from_the_checkpoint_before_the_one_that_could_not_be_writ
         assert checkpoints.latest == 2
 
 
+def test_what_a_killed_process_had_not_deleted_yet_is_deleted(tmp_path):
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(state_at(step), Position())
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.latest == 3
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+    assert list((tmp_path / "checkpoints" / "2").iterdir())
+
+
 def test_prepare_names_its_folder_and_leaves_no_records(tmp_path):
     annotations, images = write_shapes(tmp_path, 5, 64, seed=0)
     with (

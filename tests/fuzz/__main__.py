@@ -30,8 +30,10 @@ def main() -> int:
         chosen = [arguments.doors]
     jobs, first = [], arguments.first
     for door in chosen:
-        # A model is loaded in a second, in which other doors read fifty files.
-        end = first + (max(arguments.inputs // 20, 1) if door == "model directory" else arguments.inputs)
+        if DOORS[door].missing:
+            print(f"{door}: left out, as {DOORS[door].missing} is not installed", flush=True)
+            continue
+        end = first + DOORS[door].number(arguments.inputs)
         if arguments.way != "generated":
             jobs.append([door, "damaged", arguments.seed, first, end])
         if arguments.way != "damaged" and door in GENERATED:

@@ -112,7 +112,7 @@ def run_campaign(jobs: Iterable, scratch: Path, tally: Tally, said: Callable[[st
         cache = scratch / "compiled"
         cache.mkdir(exist_ok=True)
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]), "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS), *_given_path()]), "JAX_PLATFORMS": "cpu",
             "TMPDIR": str(work), "JAX_COMPILATION_CACHE_DIR": str(cache), "HOME": str(work),
         }  # fmt: skip
         process = subprocess.Popen(
@@ -136,6 +136,11 @@ def run_campaign(jobs: Iterable, scratch: Path, tally: Tally, said: Callable[[st
         name = signal.Signals(number).name if number > 0 else f"exit code {process.returncode}"
         tally.add(door, way, seed, index, Outcome(kind, f"{name}\n{words}", 0.0, 0))
         waiting = _rest(waiting, door, way, index)
+
+
+def _given_path() -> list[str]:
+    """Where extras may be that are installed elsewhere."""
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
 def _rest(waiting: list, door: str, way: str, index: int) -> list:

@@ -1,6 +1,7 @@
 """Every way by which a file of somebody else comes in: a valid folder, what is damaged, what is called."""
 
 import functools
+import importlib.util
 import json
 import random
 import shutil
@@ -25,6 +26,7 @@ from jaxmaskrcnn.evaluation.coco import GroundTruth
 from jaxmaskrcnn.training.run_config import check_resumable, write_settings
 
 from .folders_of_tools import TOOLS
+from .large_doors import continue_run, predict_video, write_exports, write_videos, write_workdir
 from .scenes import (
     PICTURES,
     PYTHON,
@@ -45,11 +47,26 @@ class Door(NamedTuple):
         write: Writes the valid files into a new folder.
         targets: Patterns of the files that are damaged.
         call: Reads the files; gets the folder, the damaged file, and a source of choices such as options.
+        needs: A package of an extra without which there is nothing to try.
+        share: Part of the inputs of other doors that it gets, as each takes a second.
+        valid: What becomes of the valid files: "read", or "refused" where they are of another program.
     """
 
     write: Callable[[Path], None]
     targets: tuple[str, ...]
     call: Callable[[Path, Path, random.Random], object]
+    needs: str = ""
+    share: float = 1.0
+    valid: str = "read"
+
+    @property
+    def missing(self) -> str:
+        """The package that it needs, where that is not installed."""
+        return self.needs if self.needs and importlib.util.find_spec(self.needs) is None else ""
+
+    def number(self, inputs: int) -> int:
+        """How many inputs it gets where others get so many."""
+        return max(round(inputs * self.share), 1)
 
 
 def _inspect(folder, path, rng):
@@ -214,7 +231,17 @@ DOORS: dict[str, Door] = {
     "config yaml": _config("a.yaml", YAML),
     "config python": _config("a.py", PYTHON),
     **{f"checkpoint {kind}": _checkpoint(kind) for kind in ("zip", "stream", "pkl", "safetensors", "npz")},
-    "model directory": Door(_write_model, ("*", "model.json"), lambda folder, path, rng: load_model(folder)),
+    "model directory": Door(
+        _write_model, ("*", "model.json"), lambda folder, path, rng: load_model(folder), share=0.05
+    ),
+    "checkpoints of a run": Door(
+        write_workdir, ("checkpoints/*", "config.json"), continue_run, share=0.05
+    ),
+    "exported prediction": Door(
+        write_exports, ("*",), lambda folder, path, rng: load_model(path), needs="flatbuffers",
+        valid="refused",
+    ),
+    "video": Door(write_videos, ("*",), predict_video, needs="av"),
     "model.json": Door(
         _write_config_json, ("config.json",),
         lambda folder, path, rng: config_from_json(path.read_bytes(), str(path)),

@@ -14,6 +14,7 @@ from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.config.json import config_from_json
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.video import VideoReader
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -176,3 +177,20 @@ def test_a_picture_of_segments_is_not_decoded_at_a_size_that_is_wrong(tmp_path, 
 def test_the_fixtures_are_read(tmp_path):
     photograph(tmp_path / "a.png")  # the folders above are valid before they are changed
     assert imported(tmp_path, "via (3)", str) == 0
+
+
+def test_a_video_whose_title_is_not_utf_8(tmp_path):
+    """Reading its metadata was a traceback."""
+    av = pytest.importorskip("av", reason="videos are read with PyAV (pip install av)")
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "a title"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    assert b"a title" in data
+    path.write_bytes(data.replace(b"a title", b"\xe6 title"))
+    reader = VideoReader(path)
+    assert reader.count == len(list(reader)) == 1

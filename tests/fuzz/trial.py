@@ -33,7 +33,8 @@ class Place:
     def untouched(self) -> Outcome:
         """What becomes of the valid files."""
         folder = self._fresh()
-        return attempt(lambda: self.door.call(folder, folder / self.targets[0], random.Random(1)))
+        outcome = attempt(lambda: self.door.call(folder, folder / self.targets[0], random.Random(1)))
+        return outcome._replace(kind="read") if outcome.kind == self.door.valid else outcome
 
     def damaged(self, seed: int, index: int) -> Outcome:
         """What becomes of one damaged input."""

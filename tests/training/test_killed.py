@@ -1,70 +1,49 @@
-"""Runs whose process is killed with SIGKILL, and checkpoints that are damaged."""
+"""Runs whose process is killed, at moments of every kind."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
-import jax
-import numpy as np
 import pytest
-from folders import TESTS
-from killable_run import run
-from orbax.checkpoint import v1 as ocp
+from killable_run import MOMENTS
+from kills import ORDER, Kill, differences, killed_run, plan, start
 
 
-def start(workdir, cache, kind, step=0, seconds=0.0):
-    """One process; returns its exit status."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    arguments = [str(workdir), str(cache), kind, str(step), str(seconds)]
-    command = [sys.executable, str(TESTS / "killable_run.py"), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody has killed, of each kind."""
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            made[kind] = folder / "whole"
+            assert start(made[kind], made[kind] / "cache", kind) == (0, "finished")
+        return made[kind]
+
+    return make
 
 
-def everything(workdir):
-    """All numbers of the last checkpoint, by path."""
-    with ocp.training.Checkpointer(Path(workdir).absolute() / "checkpoints") as checkpointer:
-        assert checkpointer.latest.step == 12
-        parts = checkpointer.checkpointables_metadata(12).metadata
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        arrays = {name: parts[name] for name in ("model", "train")}
-        arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), arrays)
-        tree = checkpointer.load_checkpointables(12, {**arrays, "data": None})
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
-
-
-def assert_same(a, b):
-    a, b = everything(a), everything(b)
-    assert a.keys() == b.keys() and len(a) > 300
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+def test_the_plan_has_every_moment_and_every_signal():
+    kills = [kill for run in plan(8, 4, seed=0) for kill in run]
+    assert len(kills) == 32 and {kill.moment for kill in kills} == set(ORDER) == set(MOMENTS)
+    counts = {name: sum(kill.signal == name for kill in kills) for name in ("SIGKILL", "SIGTERM", "SIGINT")}
+    assert counts["SIGKILL"] >= 20 and counts["SIGTERM"] >= 3 and counts["SIGINT"] >= 3
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_like_one_that_was_not(tmp_path):
-    """With a step that needs no compilation; the real one is the slow test below."""
-    cache = tmp_path / "cache"
-    assert start(tmp_path / "killed", cache, "quick", step=8) == -signal.SIGKILL
-    run(tmp_path / "killed", cache, "quick")
-    run(tmp_path / "whole", cache, "quick")
-    assert_same(tmp_path / "whole", tmp_path / "killed")
+def test_a_killed_run_ends_bit_for_bit_the_same(whole, tmp_path):
+    """With a step that needs no compilation; ``python tests/kills.py`` tries more."""
+    for i, kills in enumerate(plan(3, 4, seed=1)):
+        workdir = tmp_path / str(i)
+        ends = killed_run(workdir, workdir / "cache", "quick", kills)
+        assert all(came != "finished" for _, came in ends[:-1])  # every signal came in time
+        assert not differences(whole("quick"), workdir)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_random_steps_a_run_ends_bit_for_bit_the_same(seed, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
-    whole, killed = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
-    assert start(whole, cache, "real") == 0
-    draw = random.Random(seed)
-    for _ in range(4):
-        # Anywhere: between two steps, or some time later, while a checkpoint or the model is written.
-        if start(killed, cache, "real", draw.randint(1, 12), draw.choice([0.0, draw.uniform(0, 1)])) == 0:
-            break
-    assert start(killed, cache, "real") == 0
-    assert_same(whole, killed)
+def test_a_killed_run_with_the_real_step_ends_bit_for_bit_the_same(whole, seed, tmp_path):
+    kills = [
+        Kill("a step", 2 + seed, 0.0, "SIGKILL"), Kill("a checkpoint begins", 2, 0.01, "SIGKILL"),
+        Kill("a step", 3, 0.2, ("SIGTERM", "SIGINT")[seed]),
+        Kill("the last model is written", 1, 0.0, "SIGKILL"),
+    ]  # fmt: skip
+    killed_run(tmp_path / "killed", tmp_path / "killed" / "cache", "real", kills)
+    assert not differences(whole("real"), tmp_path / "killed")

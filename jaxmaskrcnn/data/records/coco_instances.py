@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -249,7 +249,7 @@ def prepare(
                 allow_empty=allow_empty,
                 pixels=pixels,
             )
-            _build(config, root)
+            _build(config, root, lambda: content_hash(annotations, images, root, settings))
             source = Source(final)
     return _told(source)
 
@@ -272,7 +272,8 @@ def _told(source: Source) -> Source:
     return source
 
 
-def _build(config: CocoConfig, root: Path) -> None:
+def _build(config: CocoConfig, root: Path, hashed: Callable[[], str]) -> None:
+    """Makes the records, whose name holds a hash of the data, which ``hashed`` computes once more."""
     start = time.monotonic()
     temporary = Path(tempfile.mkdtemp(prefix=f".{config.name}.building-", dir=root))
     try:
@@ -293,6 +294,11 @@ def _build(config: CocoConfig, root: Path) -> None:
             reading=config.reading,
             notes=annotations.notes,
         )
+        if not config.name.endswith(hashed()):
+            raise UserError(
+                f"{config.annotations} or an image in {config.images} has changed while it was read; run the "
+                "command again when nothing writes to them."
+            )
         try:
             built.rename(root / config.name)
         except OSError:
