@@ -127,6 +127,7 @@ def load_model(
     path: str | os.PathLike,
     model: str | os.PathLike | ModelConfig | None = None,
     *,
+    num_classes: int | None = None,
     allow_new_heads: bool = False,
     bn_eps: float | None = None,
     **other: Never,
@@ -137,12 +138,14 @@ def load_model(
         path: A model directory; a training workdir, which gives its best model if an evaluation has run and
             otherwise the model of its latest checkpoint; or a checkpoint file of torchvision, Detectron2 or
             MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``).
-        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-            For a directory it replaces the stored configuration, for example with another score
-            threshold; None uses the stored one. For a file it gives the settings that cannot be inferred
-            from names and shapes of arrays; torchvision's files need none.
+        model: A preset's name, a ModelConfig, a model directory, or the path of a Detectron2 yaml or
+            MMDetection config. For a directory it replaces the stored configuration, for example with
+            another score threshold; None uses the stored one. For a file it gives the settings that cannot
+            be inferred from names and shapes of arrays; torchvision's files need none. The number of
+            classes is the one in ``path``, whatever ``model`` has, unless that is a ModelConfig.
+        num_classes: The number of classes without the background, if it has to be a certain one.
         allow_new_heads: Whether layers whose shape depends on the number of classes get initial values if
-            that number differs; otherwise a different number is an error.
+            ``num_classes``, or else ``model``, has another number than the file; otherwise that is an error.
         bn_eps: Epsilon of the backbone's norm layers, which replaces the configuration's.
         **other: Refused, with the name of the argument that may be meant.
 
@@ -164,7 +167,7 @@ def load_model(
     if other:
         name = next(iter(other))
         hint = "a ModelConfig, like a preset's name, is given as model" if "config" in name else (
-            "its arguments are path, model, allow_new_heads and bn_eps"
+            "its arguments are path, model, num_classes, allow_new_heads and bn_eps"
         )  # fmt: skip
         raise TypeError(f"load_model has no argument {name!r}; {hint}.")
     directory = Path(path)
@@ -173,10 +176,12 @@ def load_model(
             f"{path} does not exist; give a model directory, a training workdir or a checkpoint file."
         )
     if not directory.is_dir():
-        detector, report = load_detector(path, model, allow_new_heads=allow_new_heads, bn_eps=bn_eps)
+        detector, report = load_detector(
+            path, model, num_classes=num_classes, allow_new_heads=allow_new_heads, bn_eps=bn_eps
+        )
         log_report(report)
         return detector
-    settings = LoadSettings(model, allow_new_heads, bn_eps)
+    settings = LoadSettings(model, allow_new_heads, bn_eps, num_classes)
     for candidate in (directory, directory / "best"):
         if _is_model_directory(candidate):
             return _read_directory(candidate.absolute(), settings)
@@ -188,7 +193,7 @@ def load_model(
             f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
             "best model or a checkpoint."
         )
-    config = requested_config(settings, latest.config)
+    config = requested_config(settings, latest.config, str(path))
     arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
     warn_of_nonfinite(arrays, path)
     if config == latest.config:
@@ -242,7 +247,7 @@ def _publish(staging: Path, directory: Path, occupied: bool) -> None:
 def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     file = directory / _MODEL_FILE
     content = parse(file.read_bytes(), str(file))
-    config = requested_config(settings, to_config(content, str(file)))
+    config = requested_config(settings, to_config(content, str(file)), str(directory))
     try:
         listed = {
             name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))

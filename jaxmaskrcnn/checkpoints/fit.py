@@ -11,7 +11,9 @@ import jax
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.choice import resolve_model, with_epsilon
+from jaxmaskrcnn.convert.choice import count_classes
+from jaxmaskrcnn.convert.epsilon import with_epsilon
+from jaxmaskrcnn.convert.named_model import resolve_model
 from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads, set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -25,17 +27,22 @@ class LoadSettings(NamedTuple):
     model: str | os.PathLike | ModelConfig | None
     allow_new_heads: bool
     bn_eps: float | None
+    num_classes: int | None = None
 
 
-def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig:
+def requested_config(settings: LoadSettings, stored: ModelConfig, source: str) -> ModelConfig:
     """The configuration that a caller requests, with the stored categories if it names none.
 
     Args:
         settings: The caller's settings.
         stored: The configuration stored beside the arrays.
+        source: The directory, for messages.
 
     Returns:
         The model's configuration.
+
+    Raises:
+        UserError: The caller asks for another number of classes, and new heads are not allowed.
     """
     model, config = settings.model, stored
     if isinstance(model, ModelConfig):
@@ -44,6 +51,14 @@ def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig
         config = resolve_model(model, num_classes=stored.num_classes)
         # No library's configuration has this setting; the weights were trained with the stored one.
         config = config.replace({"input.pixels": stored.input.pixels})
+    if settings.num_classes not in (None, config.num_classes):
+        if not settings.allow_new_heads:
+            raise UserError(
+                f"{source} has {count_classes(config.num_classes)}, but num_classes={settings.num_classes} "
+                f"asks for {settings.num_classes}; leave the number out, or give allow_new_heads=True for "
+                "new class-dependent layers."
+            )
+        config = config.replace(num_classes=settings.num_classes, categories=())
     if config.categories != stored.categories and config.num_classes == stored.num_classes:
         if not isinstance(model, ModelConfig) or not config.categories:
             config = config.replace(categories=stored.categories)

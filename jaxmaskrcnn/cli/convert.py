@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         help="preset, Detectron2 yaml or MMDetection config, if the file does not determine the model",
     )
-    parser.add_argument("--num_classes", type=int, help="number of classes in place of the model's")
+    parser.add_argument(
+        "--num_classes",
+        type=int,
+        help="number of classes that the file has to have, or gets with --allow_new_heads",
+    )
     parser.add_argument(
         "--categories", metavar="JSON",
         help="COCO json with the classes' names and ids, for a file that names none",

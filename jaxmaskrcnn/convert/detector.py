@@ -64,12 +64,13 @@ def load_detector(
 
     Args:
         path: A checkpoint file. Its library is recognised from its names.
-        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-            None is enough for torchvision, whose conventions are always the same, and for MMDetection
-            files that contain their config.
-        num_classes: Replaces the model's number of classes, without the background.
-        allow_new_heads: If model and file have different numbers of classes, keep the initial values
-            of the layers that depend on it; otherwise that is an error.
+        model: A preset's name, a ModelConfig, a model directory, or the path of a Detectron2 yaml or
+            MMDetection config. None is enough for torchvision, whose conventions are always the same, and
+            for MMDetection files that contain their config.
+        num_classes: The number of classes without the background; another one than the file's is an error.
+            None takes the file's, whatever ``model`` has, unless that is a ModelConfig.
+        allow_new_heads: If the file has another number of classes than ``num_classes``, or else
+            ``model``, keep the initial values of the layers that depend on it.
         bn_eps: Epsilon of the backbone's norm layers. None takes 1e-5 for a file with
             ``num_batches_tracked``, else the model's.
         weights: Which weights to load if the file also has averaged ones: "model", "ema" or "auto".

@@ -22,7 +22,7 @@ from jaxmaskrcnn.checkpoints.directory import config_from_json, config_to_json, 
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config import json as config_json
-from jaxmaskrcnn.convert import choice
+from jaxmaskrcnn.convert import named_model
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Category
@@ -323,6 +323,15 @@ def test_new_heads_for_another_number_of_classes(saved, caplog):
     assert 0.005 < kernel.std() < 0.02 and np.all(np.asarray(new["box_head.cls_score.bias"][...]) == 0)
 
 
+def test_a_number_of_classes_that_is_asked_for(saved):
+    assert load_model(saved, num_classes=CONFIG.num_classes).config == CONFIG
+    with pytest.raises(UserError, match="has 2 classes, but num_classes=4 asks for 4; leave the number out"):
+        load_model(saved, num_classes=4)
+    model = load_model(saved, num_classes=4, allow_new_heads=True)
+    assert model.config == CONFIG.replace(num_classes=4, categories=())
+    assert model.box_head.cls_score.kernel.shape[-1] == 5
+
+
 def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
     assert load_model(saved, bn_eps=1e-3).config == CONFIG.replace({"backbone.norm_epsilon": 1e-3})
     assert load_model(saved, bn_eps=1e-3).backbone.body.bn1.epsilon == 1e-3
@@ -331,7 +340,7 @@ def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("")
     other = CONFIG.replace({"num_classes": 7, "categories": (), "detections.score_threshold": 0.7})
     # Reading config files is tested elsewhere; this one gives a configuration that fits the arrays.
-    monkeypatch.setattr(choice, "config_from_file", lambda path, training: other)
+    monkeypatch.setattr(named_model, "config_from_file", lambda path, training: other)
     config = load_model(saved, tmp_path / "config.yaml").config
     assert config == CONFIG.replace({"detections.score_threshold": 0.7})
 

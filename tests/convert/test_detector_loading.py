@@ -234,18 +234,24 @@ def test_another_librarys_model_is_refused(files, tmp_path):
 def test_another_number_of_classes(files, presets):
     presets("detectron2/small", small("detectron2", num_classes=5))
     path = files / "detectron2.npz"
-    with pytest.raises(UserError, match="has 2 classes and detectron2/small 5 classes") as error:
-        load_detector(path, "detectron2/small")
-    for way in (
-        "num_classes=2",
-        "--num_classes=2",
-        "allow_new_heads=True",
-        "--allow_new_heads",
-        "ModelConfig",
+    # A name gives the conventions, and the file its number of classes.
+    model, report = load_detector(path, "detectron2/small")
+    assert model.config == small("detectron2").replace(categories=()) and not report.left
+    assert "The number of classes is the file's, 2; detectron2/small has 5." in report.notes
+    assert model_directory.load_model(path, "detectron2/small").config == model.config
+    # A number that the user gives has to be the file's.
+    for asked in (
+        lambda: load_detector(path, "detectron2/small", num_classes=5),
+        lambda: load_detector(path, small("detectron2", num_classes=5)),
+        lambda: model_directory.load_model(path, "detectron2/small", num_classes=5),
     ):
-        assert way in str(error.value)
+        with pytest.raises(UserError, match="has 2 classes, but .* asks for 5") as error:
+            asked()
+        for way in ("num_classes=2", "--num_classes=2", "allow_new_heads=True", "--allow_new_heads"):
+            assert way in str(error.value)
     model, report = load_detector(path, "detectron2/small", num_classes=2)
     assert model.config.num_classes == 2 and not report.left
+    assert not any("number of classes" in note for note in report.notes)
     model, report = load_detector(path, "detectron2/small", allow_new_heads=True)
     assert model.config.num_classes == 5 and set(report.left) == HEADS
     assert not set(report.left) & set(report.assigned)
