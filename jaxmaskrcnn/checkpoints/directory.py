@@ -33,8 +33,9 @@ from jaxmaskrcnn.checkpoints.latest import latest_model
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.json import config_from_json, config_to_json, describe, parse, to_config
 from jaxmaskrcnn.convert.detector import load_detector, log_report
-from jaxmaskrcnn.convert.files.foreign import foreign_folder
+from jaxmaskrcnn.convert.files.foreign import checkpoint_inside, foreign_folder
 from jaxmaskrcnn.convert.state_dict import variables_by_path
+from jaxmaskrcnn.convert.structure import structure_differences
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.utils.checksums import with_checksum
@@ -170,14 +171,14 @@ def load_model(
             "its arguments are path, model, num_classes, allow_new_heads and bn_eps"
         )  # fmt: skip
         raise TypeError(f"load_model has no argument {name!r}; {hint}.")
-    directory = Path(path)
+    directory = Path(checkpoint_inside(path) or path)
     if not directory.exists():
         raise UserError(
             f"{path} does not exist; give a model directory, a training workdir or a checkpoint file."
         )
     if not directory.is_dir():
         detector, report = load_detector(
-            path, model, num_classes=num_classes, allow_new_heads=allow_new_heads, bn_eps=bn_eps
+            directory, model, num_classes=num_classes, allow_new_heads=allow_new_heads, bn_eps=bn_eps
         )
         log_report(report)
         return detector
@@ -199,7 +200,8 @@ def load_model(
     if config == latest.config:
         return latest
     abstract = abstract_model(config)
-    new = new_arrays(arrays, variables_by_path(abstract), settings, str(path))
+    different = structure_differences(latest.config, config)
+    new = new_arrays(arrays, variables_by_path(abstract), settings, str(path), different)
     return fill_model(abstract, arrays, new)
 
 
@@ -247,7 +249,8 @@ def _publish(staging: Path, directory: Path, occupied: bool) -> None:
 def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     file = directory / _MODEL_FILE
     content = parse(file.read_bytes(), str(file))
-    config = requested_config(settings, to_config(content, str(file)), str(directory))
+    stored = to_config(content, str(file))
+    config = requested_config(settings, stored, str(directory))
     try:
         listed = {
             name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
@@ -258,7 +261,8 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
     abstract = abstract_model(config)
-    new = new_arrays(listed, variables_by_path(abstract), settings, str(file))
+    different = structure_differences(stored, config)
+    new = new_arrays(listed, variables_by_path(abstract), settings, str(file), different)
     if not folder.is_dir():
         raise UserError(
             f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."

@@ -5,6 +5,7 @@ Arrays are named by their path in the model, such as "box_head.cls_score.kernel"
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +31,9 @@ class LoadSettings(NamedTuple):
     num_classes: int | None = None
 
 
-def requested_config(settings: LoadSettings, stored: ModelConfig, source: str) -> ModelConfig:
+def requested_config(
+    settings: LoadSettings, stored: ModelConfig, source: str = "The directory"
+) -> ModelConfig:
     """The configuration that a caller requests, with the stored categories if it names none.
 
     Args:
@@ -61,7 +64,7 @@ def requested_config(settings: LoadSettings, stored: ModelConfig, source: str) -
         config = config.replace(num_classes=settings.num_classes, categories=())
     if config.categories != stored.categories and config.num_classes == stored.num_classes:
         if not isinstance(model, ModelConfig) or not config.categories:
-            config = config.replace(categories=stored.categories)
+            config = config.replace(categories=stored.categories, label_order=stored.label_order)
     return config if settings.bn_eps is None else with_epsilon(config, settings.bn_eps)
 
 
@@ -93,7 +96,11 @@ def check_fits_config(model: MaskRCNN) -> None:
 
 
 def new_arrays(
-    stored: dict[str, Any], expected: dict[str, Any], settings: LoadSettings, source: str
+    stored: dict[str, Any],
+    expected: dict[str, Any],
+    settings: LoadSettings,
+    source: str,
+    different: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Finds the arrays that must be initialised because the number of classes differs.
 
@@ -102,12 +109,14 @@ def new_arrays(
         expected: The model's arrays by path.
         settings: Gives whether new arrays are allowed.
         source: The file, for messages.
+        different: The settings in which the stored configuration and the model's differ, for messages.
 
     Returns:
         The paths of the new arrays.
 
     Raises:
-        UserError: Lists every array that is missing, not in the model, or of another shape.
+        UserError: Lists the settings that differ, or, if none does, every array that is missing, not in the
+            model, or of another shape.
     """
     other = [
         name
@@ -128,6 +137,13 @@ def new_arrays(
         ),
     ]
     if any(names for _, names in problems):
+        if different:
+            classes = any(text.startswith("num_classes ") for text in different)
+            raise UserError(
+                f"{source} does not fit the model that is asked for: {'; '.join(different)}; give its own "
+                "settings, or leave model out"
+                + (", or give allow_new_heads=True for new class-dependent layers." if classes else ".")
+            )
         lists = "".join(
             f"\n{len(names)} {label}:\n  " + "\n  ".join(names) for label, names in problems if names
         )

@@ -16,7 +16,9 @@ from jaxmaskrcnn.convert.epsilon import backbone_norms, found_epsilon
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.convert.named_model import CONFIG_FILES, resolve_model
+from jaxmaskrcnn.convert.older import older_config, other_library_warning
 from jaxmaskrcnn.convert.structure import config_structure, names_file, part_of
+from jaxmaskrcnn.convert.untold import check_anchors, is_published, name_classes_of_file, untold_warning
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo.lookup import list_models, model_config, model_info
 
@@ -28,11 +30,13 @@ class Choice(NamedTuple):
         config: The model's configuration.
         name: Its origin (a preset, a config file, ...), for messages.
         notes: Decisions, one sentence each.
+        warnings: What the file cannot tell, one sentence each.
     """
 
     config: ModelConfig
     name: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def choose_config(
@@ -43,6 +47,7 @@ def choose_config(
     num_classes: int | None,
     bn_eps: float | None,
     allow_new_heads: bool,
+    older: str = "",
 ) -> Choice:
     """Choose the configuration for a detector's arrays.
 
@@ -56,6 +61,7 @@ def choose_config(
         bn_eps: Epsilon of the backbone's norm layers; replaces the inferred one.
         allow_new_heads: Whether to take the number of classes that is asked for, or else the model's, where
             the file has another.
+        older: The library before Detectron2 that the file comes from, or "".
 
     Raises:
         UserError: ``model`` is not given and cannot be inferred, ``model`` is another library's, or
@@ -63,7 +69,10 @@ def choose_config(
     """
     structure = library.structure(arrays, source.path)
     counted, variances = backbone_norms(library, arrays, structure)
-    if model is None:
+    if model is None and older:
+        config, note = older_config(older, structure)
+        choice = Choice(config, f"{older}'s conventions ({_describe(structure)})", (note,))
+    elif model is None:
         choice = _choice_of_file(library, structure, source, counted)
     else:
         _check_library(model, library, source.path)
@@ -72,8 +81,19 @@ def choose_config(
     _check_background(choice, library, source.path)
     given = isinstance(model, ModelConfig)
     choice = _with_classes(choice, structure["num_classes"], num_classes, allow_new_heads, source.path, given)
-    config, note = found_epsilon(choice.config, bn_eps, counted, variances, source.path)
-    return Choice(config, choice.name, (*choice.notes, note))
+    names = library.class_names(source.attributes) if library.class_names else ()
+    order = "list" if older else library.label_order
+    config, notes = name_classes_of_file(order, choice.config, names, given)
+    told = library.told(config, source) if library.told and not given else None
+    if told is not None:
+        config, notes = told.config, [*notes, told.note]
+        bn_eps = told.epsilon if bn_eps is None else bn_eps
+    check_anchors(library, arrays, config, choice.name, source.path)
+    untold = library.told and told is None and model is None and not is_published(choice.name, source.path)
+    warnings = [untold_warning(config, choice.name, source.path)] if untold else []
+    warnings += other_library_warning(older, config, choice.name)
+    config, note = found_epsilon(config, bn_eps, counted, variances, source.path)
+    return Choice(config, choice.name, (*choice.notes, *notes, note), tuple(warnings))
 
 
 def _with_classes(
@@ -109,15 +129,31 @@ def _with_classes(
     return choice._replace(config=choice.config.replace(num_classes=wanted, categories=()))
 
 
-def misfits(library: Library, arrays: Mapping[str, np.ndarray], choice: Choice, path: str) -> str:
-    """List differences between a file's structure and a configuration's, as a suffix to the file's name."""
+def check_structure(library: Library, arrays: Mapping[str, np.ndarray], choice: Choice, path: str) -> None:
+    """Explain by settings why a file does not fit a configuration.
+
+    Args:
+        library: The library whose names the arrays have.
+        arrays: Arrays by these names.
+        choice: The configuration and its origin.
+        path: The file.
+
+    Raises:
+        UserError: Settings differ; the message lists them.
+    """
     found, expected = library.structure(arrays, path), config_structure(choice.config)
+    # With one class, arrays do not determine whether heads are class-agnostic.
+    free = {"num_classes"} | (_AGNOSTIC if found["num_classes"] == 1 else set())
     different = [
-        f"{path} is {found.get(path)!r} in the file and {expected.get(path)!r} in {choice.name}"
-        for path in dict.fromkeys((*expected, *found))
-        if found.get(path) != expected.get(path) and path != "num_classes"
+        f"{place} {found.get(place)}, here {expected.get(place)}"
+        for place in dict.fromkeys((*expected, *found))
+        if found.get(place) != expected.get(place) and place not in free
     ]
-    return f" ({', '.join(different)})" if different else ""
+    if different:
+        raise UserError(
+            f"{path} does not fit {choice.name}: {'; '.join(different)}; nothing was loaded. Give the "
+            "settings that it was made with."
+        )
 
 
 def fitting_presets(library: Library, structure: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,8 @@ def found_epsilon(
         epsilon, why = config.backbone.norm_epsilon, "as in the model"
         if config.background == "first" and config.backbone.norm == "frozen_bn" and not counted:
             why += " (torchvision's COCO_V1 weights and models fine-tuned from them use 0)"
+    elif config.background == "last":
+        epsilon, why = 0.0, "as in the model"
     elif counted:
         epsilon = ORDINARY_EPSILON
         why = "because num_batches_tracked implies that the model had ordinary batch norm"

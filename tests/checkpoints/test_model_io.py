@@ -297,15 +297,14 @@ def test_another_config_for_the_same_arrays(saved):
     assert model.config.detections.score_threshold == 0.7
     assert model.categories == CONFIG.categories
     assert_same(model, make())
-    with pytest.raises(UserError, match="do not fit") as error:
+    with pytest.raises(UserError, match="does not fit the model that is asked for: ") as error:
         load_model(saved, "torchvision/maskrcnn_resnet50_fpn")
-    assert "backbone.body.layer1.0.conv3.kernel" in str(error.value)
-    assert "box_head.fcs.0.kernel (392, 16), in the model (12544, 1024)" in str(error.value)
+    assert "backbone.depth 18, here 50" in str(error.value) and "box.fc_dim 16, here 1024" in str(error.value)
 
 
 def test_new_heads_for_another_number_of_classes(saved, caplog):
     config = CONFIG.replace(num_classes=4, categories=())
-    with pytest.raises(UserError, match="6 of another shape"):
+    with pytest.raises(UserError, match="num_classes 2, here 4; .*allow_new_heads=True"):
         load_model(saved, config)
     old, new = arrays(load_model(saved)), arrays(load_model(saved, config, allow_new_heads=True))
     again = arrays(load_model(saved, config, allow_new_heads=True))

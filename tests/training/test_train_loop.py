@@ -220,7 +220,7 @@ def test_weights_of_another_number_of_classes_leave_the_heads_at_their_initial_v
 
 def test_weights_of_another_architecture_are_refused(model_config):
     other = filled(model_config.replace({"box.fc_dim": 4}), 1.0)
-    with pytest.raises(UserError, match="trained does not fit this model: box_head.fcs"):
+    with pytest.raises(UserError, match="trained does not fit this run's model: box.fc_dim 4, here "):
         first_weights.copy_weights(other, filled(model_config, 0.0), "trained")
 
 
