@@ -172,7 +172,11 @@ def name_classes_of_file(
         The configuration, and sentences for the report.
     """
     if given and config.categories:
-        return config, []
+        own = tuple(category.name for category in config.categories)
+        if not names or names == own or len(names) != len(own):
+            return config, []
+        there, here = (", ".join(texts[:5]) + (", ..." if len(texts) > 5 else "") for texts in (names, own))
+        return config, [f"The file names its classes {there}, and the given model {here}, which are taken."]
     if names and len(names) != config.num_classes:
         unused = f"The file names {len(names)} classes but has {config.num_classes}, so they are not used."
         return name_classes_of_file(order, config, (), given)[0], [unused]

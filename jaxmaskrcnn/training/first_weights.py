@@ -149,6 +149,13 @@ def _warn_about_other_settings(source: ModelConfig, model: ModelConfig, name: st
     ]
     if other:
         log.warning("%s was made with other settings than this run's: %s.", name, ", ".join(other))
+    there, here = ([category.name for category in x.categories] for x in (source, model))
+    if there != here and sorted(there) == sorted(here):
+        log.warning(
+            "The classes of %s are in another order, %s, than this run's, %s; the last layers start from the "
+            "weights of other classes.",
+            name, ", ".join(there[:10]), ", ".join(here[:10]),
+        )  # fmt: skip
 
 
 def _class_dependent(model: MaskRCNN) -> set[tuple]:

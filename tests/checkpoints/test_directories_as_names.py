@@ -101,6 +101,11 @@ def test_what_a_recipe_changes_is_told(folder, caplog):
     assert told.endswith("than this run's: regions.batch_size 512 (here 64).")
 
 
+def test_classes_in_another_order_are_told(folder, caplog):
+    first_model(CONFIG.replace(categories=CATEGORIES[::-1]), str(folder / "model"), 5, init=filled)
+    assert "are in another order, nut, bolt, than this run's, bolt, nut; the last layers" in caplog.text
+
+
 def test_what_does_not_fit_is_named_by_settings(folder):
     other = CONFIG.replace({"backbone.depth": 34, "mask": None})
     with pytest.raises(UserError) as error:

@@ -259,7 +259,9 @@ def test_class_names_in_mmdetections_files_are_used(tmp_path, meta):
     assert report.config.categories == ((0, "nut"), (1, "bolt")) and report.config.label_order == "list"
     assert "The class names are the file's: nut, bolt." in report.notes
     named = small("mmdet", categories=(Category(5, "a"), Category(6, "b")))
-    assert load_detector(tmp_path / "a.pkl", named)[1].config.categories == named.categories
+    report = load_detector(tmp_path / "a.pkl", named)[1]
+    assert report.config.categories == named.categories
+    assert "The file names its classes nut, bolt, and the given model a, b, which are taken." in report.notes
 
 
 def test_other_class_names():
