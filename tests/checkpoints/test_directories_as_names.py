@@ -22,6 +22,7 @@ CATEGORIES = (Category(4, "nut"), Category(9, "bolt"))
 OWN = {
     "rpn.anchors.sizes": ((16.0,), (32.0,), (64.0,), (128.0,), (256.0,)),
     "detections.score_threshold": 0.3,
+    "backbone.norm_epsilon": 1e-3,
 }
 CONFIG = small("torchvision", categories=CATEGORIES, **OWN)
 
@@ -79,6 +80,7 @@ def test_a_recipe_takes_a_directorys_settings_and_weights(folder):
     assert config.model.weights == str(folder / "model")
     assert config.model.architecture.rpn.anchors == CONFIG.rpn.anchors
     assert config.model.architecture.regions.batch_size == 128  # the recipe's own
+    assert config.model.architecture.backbone.norm_epsilon == 1e-3  # that of the weights
     with pytest.raises(UserError, match="empty is a directory without a model"):
         find_config(f"finetune:{folder / 'empty'}").load()
 

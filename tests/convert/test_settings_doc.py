@@ -121,7 +121,6 @@ def test_what_functions_read_is_where_the_page_says(library, key):
     """Another value of the fields is written under the key, and read back from there."""
     found = LIBRARIES[library]
     config = model_config(PRESETS[library])
-    # Norms of one kind, so that a text differs in nothing else.
     changed = config.replace(CHANGES[key])
     before, after = (found.write_settings(x) for x in (config, changed))
     lines = [line[1:] for line in difflib.ndiff(before.split("\n"), after.split("\n")) if line[0] in "+-"]

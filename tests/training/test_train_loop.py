@@ -270,9 +270,7 @@ def test_heads_of_another_number_of_classes_start_from_the_runs_seed(model_confi
 
 
 def test_a_detectors_file_of_another_kind_is_refused(model_config, checkpoint_file):
-    with pytest.raises(
-        UserError, match=r"the given ModelConfig: box\.fc_dim 8, here 16; nothing"
-    ):
+    with pytest.raises(UserError, match=r"the given ModelConfig: box\.fc_dim 8, here 16; nothing"):
         start_model(model_config.replace({"box.fc_dim": 16}), str(checkpoint_file), seed=0)
     with pytest.raises(UserError, match="background class comes last"):
         start_model(model_config.replace(background="first"), str(checkpoint_file), seed=0)
