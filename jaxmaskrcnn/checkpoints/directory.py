@@ -33,8 +33,9 @@ from jaxmaskrcnn.checkpoints.latest import latest_model
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.json import config_from_json, config_to_json, describe, parse, to_config
 from jaxmaskrcnn.convert.detector import load_detector, log_report
-from jaxmaskrcnn.convert.files.foreign import foreign_folder
+from jaxmaskrcnn.convert.files.foreign import checkpoint_inside, foreign_folder
 from jaxmaskrcnn.convert.state_dict import variables_by_path
+from jaxmaskrcnn.convert.structure import structure_differences
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.utils.checksums import with_checksum
@@ -131,6 +132,7 @@ def load_model(
     path: str | os.PathLike,
     model: str | os.PathLike | ModelConfig | None = None,
     *,
+    num_classes: int | None = None,
     allow_new_heads: bool = False,
     bn_eps: float | None = None,
     **other: Never,
@@ -142,12 +144,14 @@ def load_model(
             otherwise the model of its latest checkpoint; a checkpoint file of torchvision, Detectron2 or
             MMDetection (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``, ``.npz``); or the name of a model of
             the registry, or an address, whose published weights are fetched if they are not on this machine.
-        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-            For a directory it replaces the stored configuration, for example with another score
-            threshold; None uses the stored one. For a file it gives the settings that cannot be inferred
-            from names and shapes of arrays; torchvision's files and names need none.
+        model: A preset's name, a ModelConfig, a model directory, or the path of a Detectron2 yaml or
+            MMDetection config. For a directory it replaces the stored configuration, for example with
+            another score threshold; None uses the stored one. For a file it gives the settings that cannot
+            be inferred from names and shapes of arrays; torchvision's files and names need none. The number
+            of classes is the one in ``path``, whatever ``model`` has, unless that is a ModelConfig.
+        num_classes: The number of classes without the background, if it has to be a certain one.
         allow_new_heads: Whether layers whose shape depends on the number of classes get initial values if
-            that number differs; otherwise a different number is an error.
+            ``num_classes``, or else ``model``, has another number than the file; otherwise that is an error.
         bn_eps: Epsilon of the backbone's norm layers, which replaces the configuration's.
         **other: Refused, with the name of the argument that may be meant.
 
@@ -169,11 +173,11 @@ def load_model(
     if other:
         name = next(iter(other))
         hint = "a ModelConfig, like a preset's name, is given as model" if "config" in name else (
-            "its arguments are path, model, allow_new_heads and bn_eps"
+            "its arguments are path, model, num_classes, allow_new_heads and bn_eps"
         )  # fmt: skip
         raise TypeError(f"load_model has no argument {name!r}; {hint}.")
     located = locate(path, detector=True)
-    directory = Path(located.path)
+    directory = Path(checkpoint_inside(located.path) or located.path)
     if not directory.exists():
         raise UserError(
             f"{path} does not exist; give a model directory, a training workdir, a checkpoint file, or the "
@@ -181,10 +185,12 @@ def load_model(
         )
     if not directory.is_dir():
         model = located.preset if model is None else model
-        detector, report = load_detector(located.path, model, allow_new_heads=allow_new_heads, bn_eps=bn_eps)
+        detector, report = load_detector(
+            directory, model, num_classes=num_classes, allow_new_heads=allow_new_heads, bn_eps=bn_eps
+        )
         log_report(report)
         return detector
-    settings = LoadSettings(model, allow_new_heads, bn_eps)
+    settings = LoadSettings(model, allow_new_heads, bn_eps, num_classes)
     for candidate in (directory, directory / "best"):
         if _is_model_directory(candidate):
             return _read_directory(candidate.absolute(), settings)
@@ -196,13 +202,14 @@ def load_model(
             f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
             "best model or a checkpoint."
         )
-    config = requested_config(settings, latest.config)
+    config = requested_config(settings, latest.config, str(path))
     arrays = {name: variable[...] for name, variable in variables_by_path(latest).items()}
     warn_of_nonfinite(arrays, path)
     if config == latest.config:
         return latest
     abstract = abstract_model(config)
-    new = new_arrays(arrays, variables_by_path(abstract), settings, str(path))
+    different = structure_differences(latest.config, config)
+    new = new_arrays(arrays, variables_by_path(abstract), settings, str(path), different)
     return fill_model(abstract, arrays, new)
 
 
@@ -254,7 +261,8 @@ def _publish(staging: Path, directory: Path, occupied: bool) -> None:
 def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     file = directory / _MODEL_FILE
     content = parse(file.read_bytes(), str(file))
-    config = requested_config(settings, to_config(content, str(file)))
+    stored = to_config(content, str(file))
+    config = requested_config(settings, stored, str(directory))
     try:
         listed = {
             name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
@@ -265,7 +273,8 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
     abstract = abstract_model(config)
-    new = new_arrays(listed, variables_by_path(abstract), settings, str(file))
+    different = structure_differences(stored, config)
+    new = new_arrays(listed, variables_by_path(abstract), settings, str(file), different)
     if not folder.is_dir():
         raise UserError(
             f"{directory} is incomplete: its folder {folder.name} is missing; save the model again."

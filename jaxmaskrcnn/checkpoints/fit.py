@@ -6,6 +6,7 @@ Arrays are named by their path in the model, such as "box_head.cls_score.kernel"
 import functools
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.choice import resolve_model, with_epsilon
+from jaxmaskrcnn.convert.choice import count_classes
+from jaxmaskrcnn.convert.epsilon import with_epsilon
+from jaxmaskrcnn.convert.named_model import resolve_model
 from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads, set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -27,17 +30,24 @@ class LoadSettings(NamedTuple):
     model: str | os.PathLike | ModelConfig | None
     allow_new_heads: bool
     bn_eps: float | None
+    num_classes: int | None = None
 
 
-def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig:
+def requested_config(
+    settings: LoadSettings, stored: ModelConfig, source: str = "The directory"
+) -> ModelConfig:
     """The configuration that a caller requests, with the stored categories if it names none.
 
     Args:
         settings: The caller's settings.
         stored: The configuration stored beside the arrays.
+        source: The directory, for messages.
 
     Returns:
         The model's configuration.
+
+    Raises:
+        UserError: The caller asks for another number of classes, and new heads are not allowed.
     """
     model, config = settings.model, stored
     if isinstance(model, ModelConfig):
@@ -46,9 +56,17 @@ def requested_config(settings: LoadSettings, stored: ModelConfig) -> ModelConfig
         config = resolve_model(model, num_classes=stored.num_classes)
         # No library's configuration has this setting; the weights were trained with the stored one.
         config = config.replace({"input.pixels": stored.input.pixels})
+    if settings.num_classes not in (None, config.num_classes):
+        if not settings.allow_new_heads:
+            raise UserError(
+                f"{source} has {count_classes(config.num_classes)}, but num_classes={settings.num_classes} "
+                f"asks for {settings.num_classes}; leave the number out, or give allow_new_heads=True for "
+                "new class-dependent layers."
+            )
+        config = config.replace(num_classes=settings.num_classes, categories=())
     if config.categories != stored.categories and config.num_classes == stored.num_classes:
         if not isinstance(model, ModelConfig) or not config.categories:
-            config = config.replace(categories=stored.categories)
+            config = config.replace(categories=stored.categories, label_order=stored.label_order)
     return config if settings.bn_eps is None else with_epsilon(config, settings.bn_eps)
 
 
@@ -93,7 +111,11 @@ def check_fits_config(model: MaskRCNN) -> None:
 
 
 def new_arrays(
-    stored: dict[str, Any], expected: dict[str, Any], settings: LoadSettings, source: str
+    stored: dict[str, Any],
+    expected: dict[str, Any],
+    settings: LoadSettings,
+    source: str,
+    different: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Finds the arrays that must be initialised because the number of classes differs.
 
@@ -102,12 +124,14 @@ def new_arrays(
         expected: The model's arrays by path.
         settings: Gives whether new arrays are allowed.
         source: The file, for messages.
+        different: The settings in which the stored configuration and the model's differ, for messages.
 
     Returns:
         The paths of the new arrays.
 
     Raises:
-        UserError: Lists every array that is missing, not in the model, or of another shape.
+        UserError: Lists the settings that differ, or, if none does, every array that is missing, not in the
+            model, or of another shape.
     """
     other = [
         name
@@ -128,6 +152,13 @@ def new_arrays(
         ),
     ]
     if any(names for _, names in problems):
+        if different:
+            classes = any(text.startswith("num_classes ") for text in different)
+            raise UserError(
+                f"{source} does not fit the model that is asked for: {'; '.join(different)}; give its own "
+                "settings, or leave model out"
+                + (", or give allow_new_heads=True for new class-dependent layers." if classes else ".")
+            )
         lists = "".join(
             f"\n{len(names)} {label}:\n  " + "\n  ".join(names) for label, names in problems if names
         )

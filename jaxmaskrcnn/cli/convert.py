@@ -21,9 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIRECTORY", help="where the model directory is written")
     parser.add_argument(
         "--model",
-        help="preset, Detectron2 yaml or MMDetection config, if the file does not determine the model",
+        help="preset, model directory, Detectron2 yaml or MMDetection config, if the file does not determine "
+        "the model",
     )
-    parser.add_argument("--num_classes", type=int, help="number of classes in place of the model's")
+    parser.add_argument(
+        "--num_classes",
+        type=int,
+        help="number of classes that the file has to have, or gets with --allow_new_heads",
+    )
     parser.add_argument(
         "--categories", metavar="JSON",
         help="COCO json with the classes' names and ids, for a file that names none",
@@ -66,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     compilation_cache.enable()
     check_free(arguments.directory)
-    categories = read_categories(Path(arguments.categories)) if arguments.categories else ()
+    listed = read_categories(Path(arguments.categories), listed=True) if arguments.categories else ()
     model, report = load_detector(
         arguments.source,
         arguments.model,
@@ -75,8 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         bn_eps=arguments.bn_eps,
         weights=arguments.weights,
     )
-    if categories:
-        name_classes(model, categories, arguments.categories)
+    if listed:
+        name_classes(model, tuple(sorted(listed)), arguments.categories, listed=listed)
         report = report._replace(config=model.config)
     print(describe(report, arguments.verbose))
     save_model(model, arguments.directory)

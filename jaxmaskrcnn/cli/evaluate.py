@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``evaluate``."""
     add = parser.add_argument
     add("--checkpoint", required=True, help="model directory, training workdir or checkpoint file")
-    add("--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with")
+    add(
+        "--model",
+        help="preset, directory, Detectron2 yaml or MMDetection config that the checkpoint is read with",
+    )
     add("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     add("--annotations", required=True, help="COCO-format json")
     add("--images", required=True, help="its image folder")

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the library that will read the weights, or stablehlo for the whole prediction",
     )
     parser.add_argument(
-        "--model", help="preset or config file, if a checkpoint file does not determine its model"
+        "--model", help="preset, directory or config file, if a checkpoint file does not determine its model"
     )
     parser.add_argument("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     only = parser.add_argument_group("stablehlo only")

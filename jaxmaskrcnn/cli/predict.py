@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image files, folders or quoted patterns")
     add("--checkpoint", required=True, help="model directory, training workdir or checkpoint file")
-    add("--model", help="preset, Detectron2 yaml or MMDetection config that the checkpoint is read with")
+    add(
+        "--model",
+        help="preset, directory, Detectron2 yaml or MMDetection config that the checkpoint is read with",
+    )
     add("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     add("--output", default="predictions", help="folder of all output files")
     add(

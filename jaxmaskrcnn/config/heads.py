@@ -84,10 +84,18 @@ class AnchorConfig(Part):
     ratios: tuple[float, ...] | tuple[tuple[float, ...], ...] = (0.5, 1.0, 2.0)
     order: Literal["ratio", "size"] = "ratio"  # which changes slowest among the anchors of a cell
     rounding: bool = True  # base anchors rounded to whole pixels
+    # stride: the sides of a square of the stride, rounded for each ratio, enlarged to the size (Detectron)
+    base: Literal["size", "stride"] = "size"
+    offset: Fraction = 0.0  # of the anchors' centres from their cell's origin, as a share of the stride
     stride: Literal["derived", "fixed"] = "derived"  # derived: extent // feature size; fixed: the level's own
 
     def __post_init__(self):
         super().__post_init__()
+        if self.base == "stride" and self.rounding:
+            raise ConfigError(
+                "AnchorConfig.base is 'stride', which rounds the sides of the smallest anchors, and rounding "
+                "is True, which rounds corners; set rounding to False."
+            )
         groups = bool(self.ratios) and isinstance(self.ratios[0], tuple)
         if groups and len(self.ratios) != len(self.sizes):
             raise ConfigError(
@@ -191,6 +199,7 @@ class PoolConfig(Part):
     size: Count = 7  # side of the output
     sampling_ratio: Whole = 2  # samples per side of a bin; 0: adaptive
     aligned: bool = False  # half a pixel is subtracted from the coordinates
+    inclusive: bool = False  # a box ends at its last pixel's index, a pixel earlier (Detectron)
     # where an epsilon is added: to the logarithm, to side / 224, or to side / 56
     level_rule: Literal["log_epsilon", "side_epsilon", "finest_epsilon"] = "log_epsilon"
     scale: Literal["inferred", "stride"] = "inferred"  # inferred: 2^round(log2(feature / image))

@@ -117,7 +117,8 @@ class InputConfig(Part):
     pixel_std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     normalise_before_resize: bool = True
     resize_kernel: Literal["torch", "pil", "cv2"] = "torch"  # float32 | uint8 with antialias | uint8
-    size_rule: Literal["truncate", "round", "round_two_steps"] = "truncate"  # to whole pixels
+    # to whole pixels
+    size_rule: Literal["truncate", "round", "round_two_steps", "truncate_long_side"] = "truncate"
     test_min_size: Count = 800  # short side in pixels at test time
     test_max_size: Count = 1333  # limit of the long side at test time
     pad_divisor: Count = 32
@@ -140,8 +141,8 @@ class DetectionConfig(Part):
     nms_threshold: NotNegative = 0.5
     per_image: Count = 100
     min_side: NotNegative = 1e-2  # 0: no limit
-    rescale_rule: Literal["multiply", "divide", "multiply_and_clip"] = "multiply"
-    paste_rule: Literal["whole_pixels", "grid_sample"] = "whole_pixels"
+    rescale_rule: Literal["multiply", "divide", "multiply_and_clip", "multiply_inclusive"] = "multiply"
+    paste_rule: Literal["whole_pixels", "grid_sample", "whole_pixels_inclusive"] = "whole_pixels"
     mask_threshold: Fraction = 0.5
 
 
@@ -166,6 +167,8 @@ class ModelConfig(Part):
     Attributes:
         num_classes: Number of classes without the background.
         categories: Categories of the classes; () if they are unknown.
+        label_order: The categories of annotations that the labels stand for, as long as their ids are not
+            known. With "list", ``categories`` has at most their names.
         background: The background's position among the class logits.
         neck: The neck; None uses the backbone's feature maps directly.
         trunk: Layers between the pooled regions and the heads, or None.
@@ -183,6 +186,8 @@ class ModelConfig(Part):
     written_apart = ("categories",)
     num_classes: Count = 90
     categories: tuple[Category, ...] = ()
+    # of labels whose ids are unknown: ascending ids, or the order of the annotations' list (MMDetection)
+    label_order: Literal["id", "list"] = "id"
     background: Literal["first", "last"] = "first"
     input: InputConfig = InputConfig()
     backbone: BackboneConfig = ResNetConfig()

@@ -37,7 +37,7 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
     architecture = {}
     for path, text in _pairs(config, arguments):
         section, _, name = path.partition(".")
-        if section == "model" and name and name not in ("weights", "num_classes"):
+        if section == "model" and name and name not in ("weights", "weights_in_part", "num_classes"):
             architecture[name] = text
         else:
             _set(config, path, text)
@@ -103,9 +103,9 @@ def _architecture(model: Any, texts: dict[str, str]) -> Any:
     changes: dict[str, Any] = {}
     chosen: dict[str, Any] = {}  # the parts that the texts put in the places of the model's
     for path, text in sorted(texts.items(), key=lambda item: not _holds_part(model, item[0])):
-        if path == "categories":
+        if path in ("categories", "label_order"):
             raise UserError(
-                f"{_FLAG}model.categories cannot be set, as a run has the categories of its training "
+                f"{_FLAG}model.{path} cannot be set, as a run has the categories of its training "
                 f"annotations; rename them there, or make all objects one class by {_FLAG}data.class_name."
             )
         if _holds_part(model, path):

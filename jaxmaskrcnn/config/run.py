@@ -246,12 +246,14 @@ class ModelSection(Section):
     Attributes:
         architecture: A preset's configuration, with changes. ``num_classes`` replaces its number of classes.
         weights: A checkpoint or an ImageNet backbone; empty for random weights.
+        weights_in_part: Whether to take what fits of a checkpoint and leave the rest random.
         num_classes: Number of classes; 0 takes the number of categories in the training annotations.
     """
 
     place: ClassVar[str] = "model."
     architecture: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     weights: str = ""
+    weights_in_part: bool = False
     num_classes: Whole = 0
 
 

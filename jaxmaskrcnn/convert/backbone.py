@@ -14,13 +14,15 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from jaxmaskrcnn.config import ModelConfig, ResNetConfig
+from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import get_path
+from jaxmaskrcnn.convert.backbone_origin import differences, find_origin
+from jaxmaskrcnn.convert.familiar_names import familiar_names
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
+from jaxmaskrcnn.convert.libraries import wrappers_prefix
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
 from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.names import caffe2
 from jaxmaskrcnn.names.prefixes import WRAPPERS, find_prefix, without_prefix
 from jaxmaskrcnn.names.tables import Table
 
@@ -52,32 +54,6 @@ _DETECTOR_PARTS = (
     "backbone.fpn", "neck.", "proposal_generator.", "rpn.", "rpn_head.", "roi_heads.", "roi_head.",
     "pixel_mean", "pixel_std", "anchor_generator.", "fpn.", "fpn_lateral", "fpn_output",
 )  # fmt: skip
-
-
-class _Origin(NamedTuple):
-    """Settings that ImageNet weights were trained with.
-
-    Attributes:
-        name: Name of the weights, for messages.
-        stride_in_1x1: As ``backbone.stride_in_1x1``.
-        channel_order: As ``input.channel_order``.
-        std: Approximate divisor of pixels in 0..255.
-        presets: Names of matching presets.
-    """
-
-    name: str
-    stride_in_1x1: bool
-    channel_order: str
-    std: float
-    presets: str
-
-
-_MSRA = _Origin(
-    "Detectron2's MSRA weights", True, "bgr", 1.0, "detectron2/* or mmdet/mask-rcnn_r50-caffe_fpn_1x_coco"
-)
-_TORCH = _Origin(
-    "torchvision's weights", False, "rgb", 58.0, "torchvision/* or mmdet/mask-rcnn_r50_fpn_1x_coco"
-)
 
 
 class BackboneReport(NamedTuple):
@@ -155,8 +131,11 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
         UserError: The file does not fit the model, which is then left unchanged.
     """
     config = model.config
-    source = source._replace(arrays=caffe2.rename(source.arrays))
+    named = familiar_names(source.arrays).arrays
+    prefix = wrappers_prefix(named, source.path)
+    source = source._replace(arrays={name.removeprefix(prefix): array for name, array in named.items()})
     layout, arrays, outside = _strip_prefix(source, config)
+    outside = tuple(f"{prefix}{name}" if f"{prefix}{name}" in named else name for name in outside)
     _check_norm(source.path, arrays, config)
     owners = {"backbone.body.": model.backbone.body}
     if config.trunk is not None:
@@ -187,7 +166,9 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
         layout=layout.name,
         assigned=tuple(variables),
         ignored=(*assignment.ignored, *outside),
-        warnings=_differences(config, _origin(config, layout, source, outside), bool(outside)),
+        warnings=differences(
+            config, find_origin(config, layout.name, source.attributes, outside), bool(outside)
+        ),
     )
     log.info(
         "%s: loaded %d backbone arrays by %s names, ignored %d.",
@@ -267,51 +248,3 @@ def _split_parts(
 def _like(value: np.ndarray, old: jax.Array) -> jax.Array:
     """Return ``value`` with the dtype and the sharding of ``old``."""
     return jax.device_put(np.ascontiguousarray(value, dtype=old.dtype), old.sharding)
-
-
-def _origin(
-    config: ModelConfig, layout: _Layout, source: SourceFile, outside: tuple[str, ...]
-) -> _Origin | None:
-    """Return how the weights were trained, or None if that cannot be inferred from the file."""
-    if config.backbone.kind != "resnet":
-        return None
-    # MMDetection's "pytorch" and "caffe" detectors have the same names.
-    if any("neck." in name for name in outside):
-        return None
-    # Detectron2's tool that converts torchvision weights to its names records that in the file.
-    author = str(source.attributes.get("__author__", "")).lower()
-    return _TORCH if layout.name == "torchvision" or "torchvision" in author else _MSRA
-
-
-def _differences(config: ModelConfig, origin: _Origin | None, detector: bool) -> tuple[str, ...]:
-    warnings = []
-    # A detector's epsilon is that of its own training, which cannot be inferred from its names.
-    if get_path(config, "backbone.norm_epsilon") == 0 and not detector:
-        warnings.append(
-            "backbone.norm_epsilon is 0, as in torchvision's COCO_V1 detectors; "
-            "ImageNet weights were trained with backbone.norm_epsilon=1e-5."
-        )
-    if origin is None:
-        return tuple(warnings)
-    found = []
-    part = config.backbone
-    if isinstance(part, ResNetConfig) and part.depth >= 50 and part.stride_in_1x1 != origin.stride_in_1x1:
-        found.append(
-            f"the stride in the {'1x1' if origin.stride_in_1x1 else '3x3'} convolution "
-            f"(backbone.stride_in_1x1={origin.stride_in_1x1})"
-        )
-    if config.input.channel_order != origin.channel_order:
-        found.append(f"{origin.channel_order.upper()} input (input.channel_order={origin.channel_order!r})")
-    std = np.mean(config.input.pixel_std) / config.input.pixel_scale
-    if not 0.5 < std / origin.std < 2:
-        found.append(
-            f"pixels of 0..255 divided by about {origin.std:g} "
-            f"(input.pixel_scale={config.input.pixel_scale:.4g} and input.pixel_std="
-            f"{config.input.pixel_std} divide by {std:.3g})"
-        )
-    if found:
-        warnings.append(
-            f"{origin.name} were trained with {', '.join(found)}, unlike this model; "
-            f"the presets {origin.presets} fit them."
-        )
-    return tuple(warnings)

@@ -4,7 +4,6 @@ torchvision has one set of conventions, so the structure of its arrays is enough
 MMDetection keep strides, pixel means and the like in a config file beside the weights.
 """
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.config.values import shown
-from jaxmaskrcnn.convert.config_files import config_from_file
+from jaxmaskrcnn.convert.epsilon import backbone_norms, found_epsilon
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
-from jaxmaskrcnn.convert.structure import backbone_names, config_structure, names_file, part_of
+from jaxmaskrcnn.convert.named_model import CONFIG_FILES, resolve_model
+from jaxmaskrcnn.convert.older import older_config, other_library_warning
+from jaxmaskrcnn.convert.structure import config_structure, names_file, part_of
+from jaxmaskrcnn.convert.untold import check_anchors, is_published, name_classes_of_file, untold_warning
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.names.tables import Table
 from jaxmaskrcnn.zoo.lookup import list_models, model_config, model_info
-
-ORDINARY_EPSILON = 1e-5  # of batch norm in all three libraries
-_CONFIG_FILES = {suffix: library.name for library in LIBRARIES.values() for suffix in library.config_suffixes}
 
 
 class Choice(NamedTuple):
@@ -33,53 +30,13 @@ class Choice(NamedTuple):
         config: The model's configuration.
         name: Its origin (a preset, a config file, ...), for messages.
         notes: Decisions, one sentence each.
+        warnings: What the file cannot tell, one sentence each.
     """
 
     config: ModelConfig
     name: str
     notes: tuple[str, ...]
-
-
-def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | None = None) -> ModelConfig:
-    """Return the configuration that a user chose.
-
-    Args:
-        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-        num_classes: Replaces its number of classes; a different number drops its categories.
-
-    Raises:
-        UserError: There is no such preset or file, or ``model`` is something else.
-
-    Example:
-        >>> resolve_model("detectron2/mask_rcnn_R_50_FPN_3x", num_classes=2).num_classes
-        2
-    """
-    if isinstance(model, ModelConfig):
-        config = model
-    elif not isinstance(model, str | os.PathLike):
-        raise UserError(
-            f"model is {shown(model)}; give a preset's name, a ModelConfig, or the path of a Detectron2 yaml "
-            "or MMDetection config."
-        )
-    elif os.fspath(model) not in list_models() and _is_config_file(model):
-        # Settings that only affect training do not matter for trained weights.
-        config = config_from_file(model, training=False)
-    else:
-        return model_config(os.fspath(model), num_classes)
-    if num_classes in (None, config.num_classes):
-        return config
-    return config.replace(num_classes=num_classes, categories=())
-
-
-def with_epsilon(config: ModelConfig, bn_eps: float) -> ModelConfig:
-    """Return the configuration with this epsilon in the backbone's norm layers.
-
-    Raises:
-        UserError: The epsilon is negative or not finite.
-    """
-    if not (math.isfinite(bn_eps) and bn_eps >= 0):
-        raise UserError(f"bn_eps is {bn_eps}; give a small number of at least 0, such as 1e-5.")
-    return config.replace({"backbone.norm_epsilon": float(bn_eps)})
+    warnings: tuple[str, ...] = ()
 
 
 def choose_config(
@@ -90,6 +47,7 @@ def choose_config(
     num_classes: int | None,
     bn_eps: float | None,
     allow_new_heads: bool,
+    older: str = "",
 ) -> Choice:
     """Choose the configuration for a detector's arrays.
 
@@ -97,48 +55,105 @@ def choose_config(
         library: The library whose names the arrays have.
         arrays: Arrays by these names, without a wrapper's prefix.
         source: The file.
-        model: As in `resolve_model`; None to infer the configuration from the file.
-        num_classes: Replaces the model's number of classes.
+        model: As in `resolve_model`; None to infer the configuration from the file. Its number of classes
+            only counts if it is a ModelConfig; otherwise the file's does.
+        num_classes: The number of classes that the user asks for, or None.
         bn_eps: Epsilon of the backbone's norm layers; replaces the inferred one.
-        allow_new_heads: Whether the numbers of classes in model and file may differ.
+        allow_new_heads: Whether to take the number of classes that is asked for, or else the model's, where
+            the file has another.
+        older: The library before Detectron2 that the file comes from, or "".
 
     Raises:
         UserError: ``model`` is not given and cannot be inferred, ``model`` is another library's, or
-            the numbers of classes differ.
+            the file has another number of classes than the user asks for.
     """
     structure = library.structure(arrays, source.path)
-    counted, variances = _backbone_norms(library, arrays, structure)
-    if model is None:
+    counted, variances = backbone_norms(library, arrays, structure)
+    if model is None and older:
+        config, note = older_config(older, structure)
+        choice = Choice(config, f"{older}'s conventions ({_describe(structure)})", (note,))
+    elif model is None:
         choice = _choice_of_file(library, structure, source, counted)
-        if num_classes not in (None, choice.config.num_classes):
-            changed = choice.config.replace(num_classes=num_classes, categories=())
-            choice = choice._replace(config=changed)
     else:
         _check_library(model, library, source.path)
-        config = resolve_model(model, num_classes)
-        choice = Choice(config, "the given ModelConfig" if isinstance(model, ModelConfig) else str(model), ())
+        name = "the given ModelConfig" if isinstance(model, ModelConfig) else str(model)
+        choice = Choice(resolve_model(model), name, ())
     _check_background(choice, library, source.path)
-    found, expected = structure["num_classes"], choice.config.num_classes
-    if found != expected and not allow_new_heads:
+    given = isinstance(model, ModelConfig)
+    choice = _with_classes(choice, structure["num_classes"], num_classes, allow_new_heads, source.path, given)
+    names = library.class_names(source.attributes) if library.class_names else ()
+    order = "list" if older else library.label_order
+    config, notes = name_classes_of_file(order, choice.config, names, given)
+    told = library.told(config, source) if library.told and not given else None
+    if told is not None:
+        config, notes = told.config, [*notes, told.note]
+        bn_eps = told.epsilon if bn_eps is None else bn_eps
+    check_anchors(library, arrays, config, choice.name, source.path)
+    untold = library.told and told is None and model is None and not is_published(choice.name, source.path)
+    warnings = [untold_warning(config, choice.name, source.path)] if untold else []
+    warnings += other_library_warning(older, config, choice.name)
+    config, note = found_epsilon(config, bn_eps, counted, variances, source.path)
+    return Choice(config, choice.name, (*choice.notes, *notes, note), tuple(warnings))
+
+
+def _with_classes(
+    choice: Choice, found: int, requested: int | None, allow_new_heads: bool, path: str, given: bool
+) -> Choice:
+    """Give a choice the file's number of classes, or the one that the user asks for.
+
+    Args:
+        choice: The choice, with its own number.
+        found: The file's number.
+        requested: The number that the user asks for, or None.
+        allow_new_heads: As in `choose_config`.
+        path: The file, for messages.
+        given: Whether the choice's own number is one that the user gave, in a ModelConfig.
+    """
+    usual = choice.config.num_classes
+    if requested is None and not given and not allow_new_heads:
+        if found == usual:
+            return choice
+        note = f"The number of classes is the file's, {found}; {choice.name} has {usual}."
+        config = choice.config.replace(num_classes=found, categories=())
+        return choice._replace(config=config, notes=(*choice.notes, note))
+    wanted = usual if requested is None else requested
+    if found != wanted and not allow_new_heads:
+        where = choice.name if requested is None else f"num_classes={requested}"
         raise UserError(
-            f"{source.path} has {count_classes(found)} and {choice.name} {count_classes(expected)}; to keep "
-            f"the file's, give num_classes={found} (convert --num_classes={found}), or a ModelConfig or "
-            f"config file with that number; for {expected} with new class-dependent layers, give "
-            "allow_new_heads=True (--allow_new_heads)."
+            f"{path} has {count_classes(found)}, but {where} asks for {wanted}; give num_classes={found} "
+            f"(--num_classes={found}) to load it as it is, or allow_new_heads=True (--allow_new_heads) for "
+            f"{wanted} with new class-dependent layers."
         )
-    config, note = _found_epsilon(choice.config, bn_eps, counted, variances, source.path)
-    return Choice(config, choice.name, (*choice.notes, note))
+    if wanted == usual:
+        return choice
+    return choice._replace(config=choice.config.replace(num_classes=wanted, categories=()))
 
 
-def misfits(library: Library, arrays: Mapping[str, np.ndarray], choice: Choice, path: str) -> str:
-    """List differences between a file's structure and a configuration's, as a suffix to the file's name."""
+def check_structure(library: Library, arrays: Mapping[str, np.ndarray], choice: Choice, path: str) -> None:
+    """Explain by settings why a file does not fit a configuration.
+
+    Args:
+        library: The library whose names the arrays have.
+        arrays: Arrays by these names.
+        choice: The configuration and its origin.
+        path: The file.
+
+    Raises:
+        UserError: Settings differ; the message lists them.
+    """
     found, expected = library.structure(arrays, path), config_structure(choice.config)
+    # With one class, arrays do not determine whether heads are class-agnostic.
+    free = {"num_classes"} | (_AGNOSTIC if found["num_classes"] == 1 else set())
     different = [
-        f"{path} is {found.get(path)!r} in the file and {expected.get(path)!r} in {choice.name}"
-        for path in dict.fromkeys((*expected, *found))
-        if found.get(path) != expected.get(path) and path != "num_classes"
+        f"{place} {found.get(place)}, here {expected.get(place)}"
+        for place in dict.fromkeys((*expected, *found))
+        if found.get(place) != expected.get(place) and place not in free
     ]
-    return f" ({', '.join(different)})" if different else ""
+    if different:
+        raise UserError(
+            f"{path} does not fit {choice.name}: {'; '.join(different)}; nothing was loaded. Give the "
+            "settings that it was made with."
+        )
 
 
 def fitting_presets(library: Library, structure: Mapping[str, Any]) -> list[str]:
@@ -199,57 +214,12 @@ def _choice_of_structure(library: Library, structure: dict[str, Any], counted: b
     return Choice(config, f"{library.title}'s conventions ({_describe(structure)})", ())
 
 
-def _backbone_norms(
-    library: Library, arrays: Mapping[str, np.ndarray], structure: Mapping[str, Any]
-) -> tuple[bool, list[np.ndarray]]:
-    """Return whether the backbone's batch norm counts batches (frozen layers do not), and its variances."""
-    table = Table.of([backbone_names(library.name, structure)])
-    counted, variances = False, []
-    for name, array in arrays.items():
-        layer, _, kind = name.rpartition(".")
-        if kind in ("num_batches_tracked", "running_var"):
-            if table.translate(f"{layer}.weight") is not None:
-                counted |= kind == "num_batches_tracked"
-                variances += [array] if kind == "running_var" else []
-    return counted, variances
-
-
-def _found_epsilon(
-    config: ModelConfig, bn_eps: float | None, counted: bool, variances: list[np.ndarray], path: str
-) -> tuple[ModelConfig, str]:
-    """Set the epsilon that the weights were trained with, and explain it in a sentence."""
-    if bn_eps is not None:
-        epsilon, why = with_epsilon(config, bn_eps).backbone.norm_epsilon, "as given by bn_eps"
-    elif config.backbone.norm_epsilon:
-        epsilon, why = config.backbone.norm_epsilon, "as in the model"
-        if config.background == "first" and config.backbone.norm == "frozen_bn" and not counted:
-            why += " (torchvision's COCO_V1 weights and models fine-tuned from them use 0)"
-    elif counted:
-        epsilon = ORDINARY_EPSILON
-        why = "because num_batches_tracked implies that the model had ordinary batch norm"
-    elif any((x == 0).any() for x in variances):
-        epsilon, why = ORDINARY_EPSILON, "because some channels have variance 0"
-    else:
-        epsilon = 0.0
-        why = (
-            "as in the COCO_V1 weights and models fine-tuned from them (for a model trained from ImageNet "
-            "weights alone, give bn_eps=1e-5, --bn_eps=1e-5)"
-        )
-    if epsilon == 0 and any((x <= 0).any() for x in variances):
-        raise UserError(
-            f"{path} has channels of variance 0, so a model with a norm epsilon of 0 would divide by zero; "
-            "give bn_eps=1e-5 (--bn_eps=1e-5)."
-        )
-    note = f"The epsilon of the backbone's norm layers is {epsilon:g}, {why}."
-    return with_epsilon(config, epsilon), note
-
-
 def _check_library(model: str | os.PathLike | ModelConfig, library: Library, path: str) -> None:
     """Reject a preset or config file of a library other than the arrays'."""
     if isinstance(model, ModelConfig):
         return
     name = os.fspath(model)
-    other = name.split("/")[0] if name in list_models() else _CONFIG_FILES.get(Path(name).suffix.lower())
+    other = name.split("/")[0] if name in list_models() else CONFIG_FILES.get(Path(name).suffix.lower())
     if other in LIBRARIES and other != library.name:
         what = "preset" if name in list_models() else "config file"
         hint = (
@@ -269,10 +239,6 @@ def _check_background(choice: Choice, library: Library, path: str) -> None:
             f"{path} has {library.title}'s names, so its background class comes {expected}, but it comes "
             f"{choice.config.background} in {choice.name}; give a model with {library.title}'s conventions."
         )
-
-
-def _is_config_file(model: str | os.PathLike) -> bool:
-    return Path(model).suffix.lower() in _CONFIG_FILES or Path(model).is_file()
 
 
 def _describe(structure: Mapping[str, Any]) -> str:

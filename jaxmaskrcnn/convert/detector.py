@@ -10,13 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.choice import choose_config, count_classes, misfits
+from jaxmaskrcnn.convert.choice import check_structure, choose_config, count_classes
+from jaxmaskrcnn.convert.familiar_names import familiar_names
 from jaxmaskrcnn.convert.families import refuse_other_families
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import Library, recognise
-from jaxmaskrcnn.convert.state_dict import fill_detector
+from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, fill_detector
+from jaxmaskrcnn.convert.structure import structure_names
+from jaxmaskrcnn.convert.untold import other_anchors
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.names import caffe2
+from jaxmaskrcnn.names.tables import Table
 from jaxmaskrcnn.weights.locate import locate
 
 log = logging.getLogger(__name__)
@@ -66,12 +70,13 @@ def load_detector(
     Args:
         path: A checkpoint file, whose library is recognised from its names; or the name of a model of the
             registry or an address, whose published weights are fetched if they are not on this machine.
-        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
-            None is enough for torchvision, whose conventions are always the same, for MMDetection files that
-            contain their config, and for names.
-        num_classes: Replaces the model's number of classes, without the background.
-        allow_new_heads: If model and file have different numbers of classes, keep the initial values
-            of the layers that depend on it; otherwise that is an error.
+        model: A preset's name, a ModelConfig, a model directory, or the path of a Detectron2 yaml or
+            MMDetection config. None is enough for torchvision, whose conventions are always the same, for
+            MMDetection files that contain their config, and for names.
+        num_classes: The number of classes without the background; another one than the file's is an error.
+            None takes the file's, whatever ``model`` has, unless that is a ModelConfig.
+        allow_new_heads: If the file has another number of classes than ``num_classes``, or else
+            ``model``, keep the initial values of the layers that depend on it.
         bn_eps: Epsilon of the backbone's norm layers. None takes 1e-5 for a file with
             ``num_batches_tracked``, else the model's.
         weights: Which weights to load if the file also has averaged ones: "model", "ema" or "auto".
@@ -110,33 +115,67 @@ def convert_source(
 ) -> tuple[MaskRCNN, ConversionReport]:
     """Like `load_detector`, for a file that has already been read."""
     start = time.perf_counter()
-    names = caffe2.rename(source.arrays)
+    names, older = familiar_names(source.arrays)
     refuse_other_families(names, source.path)
-    library, arrays = recognise(names, source.path)
-    choice = choose_config(library, arrays, source, model, num_classes, bn_eps, allow_new_heads)
-    filled = fill_detector(
-        arrays,
-        choice.config,
-        library.name,
-        allow_new_heads=allow_new_heads,
-        what=source.path + misfits(library, arrays, choice, source.path),
-    )
+    library, arrays, prefix = recognise(names, source.path)
+    choice = choose_config(library, arrays, source, model, num_classes, bn_eps, allow_new_heads, older)
+    try:
+        filled = fill_detector(
+            arrays, choice.config, library.name, allow_new_heads=allow_new_heads, what=source.path
+        )
+    except UserError:
+        check_structure(library, arrays, choice, source.path)  # settings say more than a list of arrays
+        raise
     used = {name: array for name, array in arrays.items() if name not in set(filled.ignored)}
     report = ConversionReport(
         path=source.path,
         container=f"{Path(source.path).suffix} file".strip()
         + (f", in {source.taken!r}" if source.taken else ""),
-        library=library.title,
+        library=older or library.title,
         model=choice.name,
         config=choice.config,
         assigned=filled.assigned,
         ignored=filled.ignored,
         left=filled.left,
-        notes=(*_place(source), *choice.notes, *_conversions(used)),
-        warnings=(*_not_finite(used), *_other_input(library, arrays, choice.config)),
+        notes=(*_place(source), *_removed(prefix), *choice.notes, *_conversions(used)),
+        warnings=(
+            *choice.warnings,
+            *other_anchors(arrays, choice.config),
+            *_not_finite(used),
+            *_other_input(library, arrays, choice.config),
+        ),
         seconds=time.perf_counter() - start,
     )
     return filled.model, report
+
+
+def arrays_by_path(source: SourceFile, config: ModelConfig) -> dict[str, np.ndarray]:
+    """Return a detector's arrays by a model's paths, whether or not they fit it.
+
+    Args:
+        source: A file that has been read.
+        config: The model's configuration.
+
+    Returns:
+        Arrays in the model's order of axes. Layers that depend on the classes are left out if the file and
+        the model have the background in different places.
+
+    Raises:
+        UserError: The file is of another kind.
+    """
+    names = familiar_names(source.arrays).arrays
+    refuse_other_families(names, source.path)
+    library, arrays, _ = recognise(names, source.path)
+    structure = library.structure(arrays, source.path)
+    table = Table.of(structure_names(library.name, structure, config.box), library.ignorable)
+    found = {}
+    for name, array in arrays.items():
+        if (translated := table.translate(name)) is not None:
+            path, transform = translated
+            found[path] = transform.to_model_if_possible(array)
+    if library.background != config.background:
+        found = {path: array for path, array in found.items() if not path.startswith(CLASS_LAYERS)}
+    return found
 
 
 def log_report(report: ConversionReport) -> None:
@@ -166,6 +205,10 @@ def _place(source: SourceFile) -> list[str]:
         f"The weights were read from {taken}; the file has others in {', '.join(map(repr, source.others))} "
         "(weights=, --weights=)."
     ]
+
+
+def _removed(prefix: str) -> list[str]:
+    return [f"The names begin with {prefix!r}, which was left out."] if prefix else []
 
 
 def _conversions(arrays: Mapping[str, np.ndarray]) -> list[str]:

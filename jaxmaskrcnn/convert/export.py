@@ -175,6 +175,8 @@ def _note(path: str, found: Any, own: Any) -> str:
 
 def _without_effect(path: str, config: ModelConfig) -> bool:
     """Whether a setting has no effect because the model lacks the layers or parts concerned."""
+    if path == "label_order":
+        return True  # no library has a setting for it
     if path in ("backbone.groups", "backbone.width_per_group", "backbone.stride_in_1x1"):
         return config.backbone.kind == "resnet" and config.backbone.depth < 50
     if path == "rpn.anchors.order":

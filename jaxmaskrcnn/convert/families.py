@@ -4,9 +4,10 @@ Without this check such a file would be rejected array by array, without saying 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from jaxmaskrcnn.convert.libraries import wrappers_prefix
 from jaxmaskrcnn.convert.structure import has_part
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.prefixes import WRAPPERS
@@ -45,7 +46,8 @@ FAMILIES = (
         r"(?<!roi_head\.)bbox_head\.(retina_|conv_cls|atss_|gfl_|cls_convs\.|multi_level_|conv_reg)",
     ),
     Family("a YOLO model", r"model\.\d+\.(conv|cv\d|m\.\d+|dfl)\b|module_list\.\d+\.|yolo_head\."),
-    Family("Keypoint R-CNN", r"roi_heads?\.keypoint_"),
+    Family("tensorpack's Faster or Mask R-CNN", r"(group\d/block\d+/conv\d|fastrcnn|maskrcnn|rpn/conv0)/"),
+    Family("Keypoint R-CNN", r"roi_heads?\.keypoint[_.]|kps_score"),
     Family("Panoptic FPN", r"sem_seg_head\."),
     Family("PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc"),
     Family("Mask Scoring R-CNN", r"roi_heads?\.(mask_iou_head|maskiou)"),
@@ -72,17 +74,22 @@ _STEM = re.compile(r"(.*\.)?(stem\.)?conv1\.weight")
 _FIRST_BLOCK = re.compile(r"(.*\.)?(layer1|res2)\.0\.(conv|convs\.)\d")  # many other networks have a conv1
 
 
-def holds_detector(names: Iterable[str]) -> bool:
+def holds_detector(names: Iterable[str], path: str = "The file") -> bool:
     """Whether a file has a detector's parts, a pyramid or heads.
 
     Args:
         names: Names of its arrays.
+        path: The file, for messages.
+
+    Raises:
+        UserError: It holds several detectors.
 
     Example:
         >>> holds_detector(["conv1.weight", "layer1.0.conv1.weight", "fc.weight"])
         False
     """
-    return any(_REGIONS.match(name, WRAPPERS.match(name).end()) for name in names)
+    names = list(names)
+    return any(_REGIONS.match(name) for name in _without_wrappers(names, path))
 
 
 def refuse_other_families(names: Iterable[str], path: str) -> None:
@@ -109,13 +116,23 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         if found := next(filter(telltale.search, names), None):
             raise UserError(
                 f"{path} is {family.title} (it has {found}), which is not supported yet; give a Faster or "
-                "Mask R-CNN with a ResNet or RegNet."
+                "Mask R-CNN with a ResNet or RegNet, of torchvision, Detectron2 or MMDetection."
             )
     resnet = any(map(_STEM.fullmatch, names)) and any(map(_FIRST_BLOCK.match, names))
-    if resnet and not holds_detector(names):
-        pyramid = any(_PYRAMID.match(name, WRAPPERS.match(name).end()) for name in names)
+    if resnet and not holds_detector(names, path):
+        pyramid = any(_PYRAMID.match(name) for name in _without_wrappers(names, path))
         what = "a ResNet with a pyramid" if pyramid else "a ResNet alone"
         raise UserError(
             f"{path} holds {what} ({len(names)} arrays) but no heads; load the ResNet into a detector's "
             "backbone with load_backbone(model, path), or train from it with --config.model.weights=PATH."
         )
+
+
+def _without_wrappers(names: list[str], path: str) -> Iterator[str]:
+    """Yield names without the prefixes that wrappers add."""
+    prefix = wrappers_prefix(names, path)
+    for name in names:
+        plain = name.removeprefix(prefix)
+        wrappers = WRAPPERS.match(plain)
+        assert wrappers is not None  # the pattern also matches an empty string
+        yield plain[wrappers.end() :]

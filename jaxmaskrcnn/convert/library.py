@@ -2,17 +2,32 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import order_matters
+from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.structure import detector_names, read_structure
 from jaxmaskrcnn.names.tables import Table
 
 # A test for a model that a library cannot represent, and the reason in words.
 Limit = tuple[Callable[[ModelConfig], bool], str]
+
+
+class Told(NamedTuple):
+    """Settings that a file tells besides its arrays.
+
+    Attributes:
+        config: The configuration with these settings.
+        note: Where they stand, in a sentence.
+        epsilon: The epsilon of the backbone's norm layers, if it is told.
+    """
+
+    config: ModelConfig
+    note: str
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +45,10 @@ class Library:
         config_file: Name of its config files with an article; None if the arrays determine the model.
         config_suffixes: Suffixes of these files.
         config_inside: Finds the config's text in a checkpoint's other entries; None if it writes none.
+        class_names: Finds the classes' names in a checkpoint's other entries; None if it writes none.
+        told: Reads settings that a file, or one beside it, has besides the arrays, given the configuration
+            that these imply; None if there are no such settings.
+        label_order: As ``label_order`` of `ModelConfig`, for a model that was trained with it.
         read_settings: Reads text written by ``write_settings``, or similar text. Takes the text, its name
             in errors, and whether to also reject unsupported settings that only affect training.
         write_settings: Writes a configuration in the library's own format.
@@ -47,6 +66,9 @@ class Library:
     config_file: str | None
     config_suffixes: tuple[str, ...]
     config_inside: Callable[[Mapping[str, Any]], str | None] | None = None
+    class_names: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    told: Callable[[ModelConfig, SourceFile], Told | None] | None = None
+    label_order: str = "id"
     read_settings: Callable[..., ModelConfig]
     write_settings: Callable[[ModelConfig], str]
     impossible: tuple[Limit, ...]

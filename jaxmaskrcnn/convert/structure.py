@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.config.paths import part_classes, replace, type_of
+from jaxmaskrcnn.config.paths import part_classes, replace, settings, type_of
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.parts import import_for
 from jaxmaskrcnn.names.tables import Names, Table
@@ -58,6 +58,24 @@ def detector_names(library: str, config: ModelConfig) -> Iterator[Names]:
     for place in _places():
         if (part := getattr(config, place)) is not None:
             yield _names(library, place, part, prefix, config.backbone)
+
+
+def structure_names(library: str, structure: Mapping[str, Any], box: Any) -> Iterator[Names]:
+    """Yield a library's names for the parts of a structure from `read_structure`.
+
+    Args:
+        library: The library.
+        structure: Values by dotted path.
+        box: The box head of a model, whose pooling determines the order of its first layer's inputs.
+    """
+    prefix = backbone_prefix(library, part_of(structure, "neck"))
+    backbone = part_of(structure, "backbone")
+    for place in _places():
+        part = part_of(structure, place)
+        if place == "box":
+            part = replace(part, {"pool": box.pool})
+        if part is not None:
+            yield _names(library, place, part, prefix, backbone)
 
 
 def backbone_names(library: str, structure: Mapping[str, Any]) -> Names:
@@ -175,4 +193,44 @@ def config_structure(config: ModelConfig) -> dict[str, Any]:
             found[place] = part and part.kind
         if part is not None:
             found |= names_file(part).structure(config)
+    return found
+
+
+def structure_differences(found: ModelConfig, wanted: ModelConfig, classes: bool = True) -> list[str]:
+    """List the settings that give two models other arrays, such as "backbone.depth 18, here 50".
+
+    Args:
+        found: The configuration of what is there.
+        wanted: The configuration of what is needed.
+        classes: Whether the number of classes counts.
+
+    Returns:
+        One text for each setting.
+
+    Example:
+        >>> structure_differences(ModelConfig(), ModelConfig().replace({"backbone.depth": 101}))
+        ['backbone.depth 50, here 101']
+    """
+    there, here = _structure_or_settings(found), _structure_or_settings(wanted)
+    lines = [
+        f"{path} {there.get(path)}, here {here.get(path)}"
+        for path in dict.fromkeys((*here, *there))
+        if there.get(path) != here.get(path) and (classes or path != "num_classes")
+    ]
+    # The settings of a part that one of the models lacks follow from that.
+    places = {*here, *there}
+    absent = tuple(f"{x}." for x in places if None in (here.get(x, ""), there.get(x, "")))
+    return [line for line in lines if not line.startswith(absent)]
+
+
+def _structure_or_settings(config: ModelConfig) -> dict[str, Any]:
+    """Return a configuration's structure, with what the arrays of a file show only by their shapes."""
+    try:
+        found = config_structure(config)
+    except UserError:  # a part of another package, without names in other libraries
+        parts = tuple(f"{place}." for place in ("backbone", "neck", "trunk", "box", "mask"))
+        found = {path: value for path, value, _ in settings(config) if path.startswith(parts)}
+        found["num_classes"] = config.num_classes
+    found["box.pool.size"] = config.box.pool.size
+    found["anchors in each cell (rpn.anchors)"] = config.rpn.anchors.per_cell
     return found

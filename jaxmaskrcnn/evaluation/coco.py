@@ -61,6 +61,7 @@ class GroundTruth:
 
     Attributes:
         categories: All categories in ascending order of their ids.
+        listed: The same categories in the order of the json's list.
         image_ids: Ids of the images that are scored.
         images: The images that are scored by id, with their objects and file names as they were found.
         has_masks: Whether any object has a mask.
@@ -95,7 +96,7 @@ class GroundTruth:
             content, path, folder, problems, masks=masks, reading=reading, sizes=sizes, scoring=True,
             consume=consume, each=lambda *entry: objects.append(entry),
         )  # fmt: skip
-        self.categories, self.notes = found.categories, found.notes
+        self.categories, self.listed, self.notes = found.categories, found.listed, found.notes
         self.image_id, self.category_id = found.image_id, found.category_id
         self.images = {image.id: image for image in found.images}
         self.image_ids = frozenset(self.images)

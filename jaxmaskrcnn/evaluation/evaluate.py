@@ -88,7 +88,8 @@ class Evaluator:
             reading = Reading(data_config.crowd, data_config.class_name, data_config.allow_outside)
             self._ground_truth = GroundTruth(annotations, data_config.on_error, reading=reading)
             path = None if isinstance(annotations, dict) else annotations
-        self.categories = match_categories(config, self._ground_truth.categories, path)
+        truth = self._ground_truth
+        self.categories = match_categories(config, truth.categories, path, listed=truth.listed)
         self._iou_types: tuple[str, ...] = ("bbox",)
         if config.mask is not None and self._ground_truth.has_masks:
             self._iou_types = ("bbox", "segm")

@@ -14,17 +14,24 @@ logger = logging.getLogger(__name__)
 
 
 def match_categories(
-    config: ModelConfig, annotated: tuple[Category, ...], path: str | os.PathLike | None = None
+    config: ModelConfig,
+    annotated: tuple[Category, ...],
+    path: str | os.PathLike | None = None,
+    *,
+    listed: tuple[Category, ...] = (),
 ) -> tuple[Category, ...]:
     """Finds the category of an annotation file that corresponds to each label of a model.
 
     Args:
-        config: The model's configuration. If it names categories, these are used. Otherwise, if there
-            are as many labels as categories, the labels are the annotations' categories in ascending
-            order of id. Otherwise, if the model's label 0 is the background and all ids of the annotations
-            are among the labels, labels are category ids (as in torchvision).
+        config: The model's configuration. If its ``label_order`` is "list", the labels are the categories
+            of the annotations' list, or those among them whose names the model has. Otherwise, if it names
+            categories, these are used. Otherwise, if there are as many labels as categories, the labels are
+            the annotations' categories in ascending order of id. Otherwise, if the model's label 0 is the
+            background and all ids of the annotations are among the labels, labels are category ids (as in
+            torchvision).
         annotated: The annotations' categories in ascending order of id.
         path: Their file, for messages.
+        listed: The annotations' categories in the order of their list; by default ``annotated``.
 
     Returns:
         ``config.num_classes`` categories.
@@ -38,7 +45,11 @@ def match_categories(
     """
     names = {c.id: c.name for c in annotated}
     file = "" if path is None else f" {path}"
+    if config.label_order == "list" and config.categories:
+        return _named_in_list_order(config, listed or annotated, file)
     if not config.categories:
+        if config.label_order == "list" and len(annotated) == config.num_classes:
+            return listed or annotated
         if len(annotated) == config.num_classes:
             return annotated
         if config.background == "first" and names.keys() <= {c.id for c in config.known_categories()}:
@@ -67,6 +78,31 @@ def match_categories(
     return config.categories
 
 
+def _named_in_list_order(
+    config: ModelConfig, listed: tuple[Category, ...], file: str
+) -> tuple[Category, ...]:
+    """Return the annotations' categories that a model names, in the order of their list.
+
+    MMDetection only takes from the names of its classes which categories of the list it uses.
+    """
+    own = [category.name for category in config.categories]
+    found = tuple(category for category in listed if category.name in own)
+    if len(found) != config.num_classes:
+        absent = [name for name in own if name not in {category.name for category in listed}]
+        what = f"lack {', '.join(absent[:10])}" if absent else "have several categories of one name"
+        raise UserError(
+            f"The annotations{file} {what}, but the model's classes are {', '.join(own[:10])}, and the "
+            f"annotations' {_some(listed)}; give annotations with the categories it was trained on."
+        )
+    if [category.name for category in found] != own:
+        logger.warning(
+            "The model names its classes %s, but the order of the annotations' list is %s; its labels follow "
+            "the list, as in MMDetection.",
+            ", ".join(own[:10]), ", ".join(category.name for category in found[:10]),
+        )  # fmt: skip
+    return found
+
+
 def _some(categories: Sequence[Category]) -> str:
     return ", ".join(f"{c.id} ({c.name})" for c in categories[:10]) + (
         ", ..." if len(categories) > 10 else ""
@@ -74,14 +110,19 @@ def _some(categories: Sequence[Category]) -> str:
 
 
 def name_classes(
-    model: MaskRCNN, annotated: tuple[Category, ...], path: str | os.PathLike | None = None
+    model: MaskRCNN,
+    annotated: tuple[Category, ...],
+    path: str | os.PathLike | None = None,
+    *,
+    listed: tuple[Category, ...] = (),
 ) -> None:
     """Gives a model whose weights came without category names the categories of annotations.
 
     Args:
-        model: Changed in place. A model that names its categories keeps them.
+        model: Changed in place. A model that knows its categories' ids keeps them.
         annotated: Categories in ascending order of id.
         path: Their file, for messages.
+        listed: The categories in the order of the annotations' list; by default ``annotated``.
 
     Raises:
         UserError: As for `match_categories`, if the model names no categories.
@@ -89,6 +130,6 @@ def name_classes(
     Example:
         >>> name_classes(model, (Category(7, "balloon"),))  # doctest: +SKIP
     """
-    if not model.config.categories:
-        categories = match_categories(model.config, annotated, path)
-        model.config = model.config.replace(categories=categories)
+    if not model.config.categories or model.config.label_order == "list":
+        categories = match_categories(model.config, annotated, path, listed=listed)
+        model.config = model.config.replace(categories=categories, label_order="id")

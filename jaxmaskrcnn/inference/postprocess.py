@@ -37,6 +37,8 @@ def rescale_boxes(
             "divide": by resized / original (MMDetection).
             "multiply_and_clip": times original / resized, divided in float64, then clipped to the image;
             empty boxes are dropped (Detectron2).
+            "multiply_inclusive": as "multiply", but of a box's last pixel instead of its end
+            (maskrcnn-benchmark).
 
     Returns:
         float32 [N, 4], and whether each box is kept, bool [N].
@@ -71,7 +73,18 @@ def _multiply_and_clip(boxes, new, old):
     return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-RESCALE_RULES = {"multiply": _multiply, "divide": _divide, "multiply_and_clip": _multiply_and_clip}
+def _multiply_inclusive(boxes, new, old):
+    last = np.array([0, 0, 1, 1], np.float32)  # from the end of a box to the index of its last pixel
+    boxes, kept = _multiply(boxes - last, new, old)
+    return boxes + last, kept
+
+
+RESCALE_RULES = {
+    "multiply": _multiply,
+    "divide": _divide,
+    "multiply_and_clip": _multiply_and_clip,
+    "multiply_inclusive": _multiply_inclusive,
+}
 
 
 def postprocess(
@@ -201,6 +214,6 @@ def _paste(probs, boxes, image_size, config, form):
 
 def _threshold(window, config):
     # torchvision leaves the threshold to its user; its reference evaluation uses > 0.5.
-    if config.detections.paste_rule == "whole_pixels":
+    if config.detections.paste_rule.startswith("whole_pixels"):
         return window > config.detections.mask_threshold
     return window >= config.detections.mask_threshold

@@ -54,7 +54,7 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     if "masks" in formats and model.config.mask is None:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
     if truth is not None:
-        name_classes(model, truth.categories, arguments.annotations)
+        name_classes(model, truth.categories, arguments.annotations, listed=truth.listed)
     predictor = _predictor(model, arguments)
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,

@@ -4,6 +4,7 @@ Shape legend: H, W height and width of an image, N its detections, K object clas
 """
 
 import collections
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -58,7 +59,9 @@ class Predictor(StreamingPredictor):
     first needed. Neither the canvas nor the other pictures of a batch change a result.
 
     Args:
-        model: MaskRCNN. Its present weights are taken; later changes of the model have no effect.
+        model: MaskRCNN, or the path of one: a model directory, a training workdir, or a checkpoint file that
+            `load_model` reads without further arguments. Its present weights are taken; later changes of
+            the model have no effect.
         score_threshold: Detections must score higher. None: ``model.config.detections.score_threshold``.
         batch_size: Number of pictures of a list that are computed at a time.
         classes: Names or ids of the categories to return; None for all. Detections of the others
@@ -69,7 +72,8 @@ class Predictor(StreamingPredictor):
         categories: The model's categories, whose ids are the ``labels`` of results.
 
     Raises:
-        UserError: ``score_threshold`` or ``batch_size`` is out of range, or a class is unknown.
+        UserError: There is no model at the path, ``score_threshold`` or ``batch_size`` is out of range, or a
+            class is unknown.
 
     Example:
         >>> predictor = Predictor(model, score_threshold=0.5)
@@ -85,12 +89,17 @@ class Predictor(StreamingPredictor):
 
     def __init__(
         self,
-        model: MaskRCNN,
+        model: MaskRCNN | str | os.PathLike,
         score_threshold: float | None = None,
         *,
         batch_size: int = 1,
         classes: Sequence[int | str] | None = None,
     ):
+        if isinstance(model, str | os.PathLike):
+            # Imported here, as what reads checkpoints is of no use to a model in memory.
+            from jaxmaskrcnn.checkpoints.directory import load_model
+
+            model = load_model(model)
         if score_threshold is None:
             score_threshold = model.config.detections.score_threshold
         if not 0 <= score_threshold <= 1:

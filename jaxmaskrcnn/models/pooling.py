@@ -45,7 +45,7 @@ def pool_regions(
         )
         return multilevel_roi_align(
             features,
-            boxes,
+            boxes - jnp.array([0, 0, 1, 1], boxes.dtype) if config.inclusive else boxes,
             level - lowest,
             config.size,
             spatial_scales=scales,

@@ -96,7 +96,8 @@ def image_anchors(
     """
     boxes, valid = [], []
     for size, stride, (lengths, ratios) in zip(level_sizes, strides, config.per_level, strict=True):
-        base = base_anchors(lengths, ratios, config.rounding, config.order)
+        unit = stride if config.base == "stride" else None
+        base = base_anchors(lengths, ratios, config.rounding, config.order, unit) + config.offset * stride
         own = feature_extent(extent, stride)
         step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
         boxes.append(grid_anchors(base, size, (step[0], step[1])))

@@ -5,19 +5,65 @@ variance of 1. The background is the first of their classes. Source: Detectron2
 ``checkpoint.c2_model_loading``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from jaxmaskrcnn.names.tables import Row, Table, Transform
 
 
-def _drop(rows: int) -> Transform:
-    """Drop the background's rows, whose boxes and masks have no use."""
-    return Transform(lambda x: x[rows:], lambda x: x)
+def without_background(rows: int) -> Transform:
+    """Return what leaves out the background's rows, whose boxes and masks have no use.
+
+    Args:
+        rows: Number of rows of each class. Arrays with these alone are kept: they serve all classes.
+    """
+    return Transform(lambda x: x[rows:] if len(x) > rows else x, lambda x: x)
 
 
-_BACKGROUND_LAST = Transform(lambda x: np.roll(x, -1, axis=0), lambda x: x)
+BACKGROUND_LAST = Transform(lambda x: np.roll(x, -1, axis=0), lambda x: x)
+
+
+def _with_norm(source: str, target: str) -> tuple[Row, Row]:
+    """Return the rows of a layer, and of the group norm that may follow it."""
+    return (
+        Row(f"{source}_{{part}}", f"{target}.{{part}}"),
+        Row(f"{source}_gn_{{affine}}", f"{target}.norm.{{affine}}"),
+    )
+
+
+def without_pyramid(names: Collection[str]) -> bool:
+    """Whether Detectron2's names are those of a detector without a pyramid.
+
+    Args:
+        names: The names.
+
+    Example:
+        >>> without_pyramid(["backbone.bottom_up.stem.conv1.weight"])  # a backbone alone
+        False
+    """
+    return any(name.startswith("roi_heads.box_predictor.") for name in names) and not any(
+        name.startswith("backbone.fpn_") for name in names
+    )
+
+
+def on_c4(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the ResNet of a detector without a pyramid the names that it has there.
+
+    Its last stage belongs to the heads, and nothing lies between the backbone and the others.
+
+    Args:
+        arrays: Arrays by Detectron2's names for a ResNet under a pyramid.
+    """
+    last, body = f"{_BODY}.res5.", f"{_BODY}."
+    return {
+        f"roi_heads.res5.{name.removeprefix(last)}" if name.startswith(last)
+        else f"backbone.{name.removeprefix(body)}" if name.startswith(body)
+        else name: array
+        for name, array in arrays.items()
+    }  # fmt: skip
+
+
 _BODY, _BLOCK = "backbone.bottom_up", "backbone.bottom_up.res{stage}.{block}"
 
 _TABLE = Table(
@@ -26,18 +72,26 @@ _TABLE = Table(
         Row("{stem}_{kind}_{affine}", f"{_BODY}.stem.conv1.norm.{{affine}}"),
         Row("res{stage}_{block}_{branch}_w", f"{_BLOCK}.{{branch}}.weight"),
         Row("res{stage}_{block}_{branch}_{kind}_{affine}", f"{_BLOCK}.{{branch}}.norm.{{affine}}"),
-        Row("fpn_inner_res{stage}_{block}_sum_{part}", "backbone.fpn_lateral{stage}.{part}"),
-        Row("fpn_inner_res{stage}_{block}_sum_lateral_{part}", "backbone.fpn_lateral{stage}.{part}"),
-        Row("fpn_res{stage}_{block}_sum_{part}", "backbone.fpn_output{stage}.{part}"),
-        Row("conv_rpn_fpn2_{part}", "proposal_generator.rpn_head.conv.{part}"),
-        Row("rpn_cls_logits_fpn2_{part}", "proposal_generator.rpn_head.objectness_logits.{part}"),
-        Row("rpn_bbox_pred_fpn2_{part}", "proposal_generator.rpn_head.anchor_deltas.{part}"),
+        *_with_norm("fpn_inner_res{stage}_{block}_sum", "backbone.fpn_lateral{stage}"),
+        *_with_norm("fpn_inner_res{stage}_{block}_sum_lateral", "backbone.fpn_lateral{stage}"),
+        *_with_norm("fpn_res{stage}_{block}_sum", "backbone.fpn_output{stage}"),
+        # The levels of a pyramid share the layers of the first; without a pyramid there is one level.
+        *(
+            Row(f"{source}{level}_{{part}}", f"proposal_generator.rpn_head.{target}.{{part}}")
+            for level in ("_fpn2", "")
+            for source, target in (
+                ("conv_rpn", "conv"),
+                ("rpn_cls_logits", "objectness_logits"),
+                ("rpn_bbox_pred", "anchor_deltas"),
+            )
+        ),
+        *_with_norm("head_conv{k}", "roi_heads.box_head.conv{k}"),
         Row("{fc}_{part}", "roi_heads.box_head.{fc}.{part}"),
-        Row("cls_score_{part}", "roi_heads.box_predictor.cls_score.{part}", _BACKGROUND_LAST),
-        Row("bbox_pred_{part}", "roi_heads.box_predictor.bbox_pred.{part}", _drop(4)),
-        Row("_[mask]_fcn{k}_{part}", "roi_heads.mask_head.mask_fcn{k}.{part}"),
+        Row("cls_score_{part}", "roi_heads.box_predictor.cls_score.{part}", BACKGROUND_LAST),
+        Row("bbox_pred_{part}", "roi_heads.box_predictor.bbox_pred.{part}", without_background(4)),
+        *_with_norm("_[mask]_fcn{k}", "roi_heads.mask_head.mask_fcn{k}"),
         Row("conv5_mask_{part}", "roi_heads.mask_head.deconv.{part}"),
-        Row("mask_fcn_logits_{part}", "roi_heads.mask_head.predictor.{part}", _drop(1)),
+        Row("mask_fcn_logits_{part}", "roi_heads.mask_head.predictor.{part}", without_background(1)),
     ],
     vocabulary={
         "stem": {"res_conv1": "", "conv1": ""},
@@ -50,6 +104,19 @@ _TABLE = Table(
     # Some files have an unused bias of conv1; "pred" is ImageNet's classifier.
     ignorable=["conv1_b", "pred_[wb]", "fc1000_[wb]", "lr", "weight_order", ".*_momentum"],
 )
+
+
+def is_caffe2(names: Collection[str]) -> bool:
+    """Whether a file has Caffe2's names.
+
+    Args:
+        names: The names of its arrays.
+
+    Example:
+        >>> is_caffe2(["conv1_w", "res_conv1_bn_s"])
+        True
+    """
+    return "conv1_w" in names
 
 
 def rename(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -66,7 +133,7 @@ def rename(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         >>> list(rename({"conv1_w": np.zeros((64, 3, 7, 7))}))
         ['backbone.bottom_up.stem.conv1.weight']
     """
-    if "conv1_w" not in arrays:
+    if not is_caffe2(arrays):
         return dict(arrays)
     affine_norm = any(name.endswith("_bn_s") for name in arrays)
     renamed = {}
@@ -83,4 +150,4 @@ def rename(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             layer = target.removesuffix("weight")
             renamed[f"{layer}running_mean"] = np.zeros_like(array)
             renamed[f"{layer}running_var"] = np.ones_like(array)
-    return renamed
+    return on_c4(renamed) if without_pyramid(renamed) else renamed

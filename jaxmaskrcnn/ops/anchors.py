@@ -16,7 +16,11 @@ from jaxmaskrcnn.ops.static import check_numbers, check_whole
 
 
 def base_anchors(
-    sizes: float | Sequence[float], ratios: Sequence[float], rounding: bool, order: str = "ratio"
+    sizes: float | Sequence[float],
+    ratios: Sequence[float],
+    rounding: bool,
+    order: str = "ratio",
+    stride: float | None = None,
 ) -> np.ndarray:
     """The anchors of a cell around the origin, one for each size and aspect ratio.
 
@@ -26,6 +30,8 @@ def base_anchors(
         rounding: True rounds the corners to whole pixels, half to even (torchvision); False
             keeps them as they are (Detectron2, MMDetection).
         order: The index that varies slowest: "ratio" (torchvision, MMDetection) or "size" (Detectron2).
+        stride: If given, anchors are made as in Detectron (generate_anchors.py): the sides of a square of the
+            stride are rounded for each ratio, and enlarged by size / stride.
 
     Returns:
         numpy float32 [A, 4], A = sizes * ratios.
@@ -45,6 +51,8 @@ def base_anchors(
     for name, values in (("sizes", sizes), ("ratios", ratios)):
         if np.size(values) == 0:
             raise ValueError(f"base_anchors: {name} is {values!r}; give one or more numbers above 0.")
+    if stride is not None:
+        return _enlarged_squares(np.atleast_1d(sizes), np.asarray(ratios), order, stride)
     # float32 like torchvision: a corner within an ulp of a half must round the same way.
     dtype = np.float32 if rounding else np.float64
     size = np.atleast_1d(np.asarray(sizes, dtype))[None, :]  # [1, sizes]
@@ -60,11 +68,22 @@ def base_anchors(
     return (np.stack([-w, -h, w, h], axis=-1) / 2).astype(np.float32)
 
 
+def _enlarged_squares(sizes: np.ndarray, ratios: np.ndarray, order: str, stride: float) -> np.ndarray:
+    width = np.round(np.sqrt(stride**2 / ratios.astype(np.float64)))[:, None]  # [ratios, 1]
+    height = np.round(width * ratios[:, None])
+    scale = sizes.astype(np.float64)[None, :] / stride  # [1, sizes]
+    w, h = width * scale, height * scale
+    if order == "size":
+        w, h = w.T, h.T
+    w, h = w.reshape(-1), h.reshape(-1)
+    return (np.stack([-w, -h, w, h], axis=-1) / 2).astype(np.float32)
+
+
 def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Pair) -> Array:
     """The base anchors moved to every cell of a feature map.
 
-    The cell in row i and column j has its anchors centred at ``(j * stride_x, i * stride_y)``:
-    neither torchvision nor Detectron2 nor MMDetection adds half a stride.
+    The cell in row i and column j has its anchors centred at ``(j * stride_x, i * stride_y)``, if the base
+    anchors are around the origin: neither torchvision nor Detectron2 nor MMDetection adds half a stride.
 
     Args:
         base: [A, 4], from :func:`base_anchors`.

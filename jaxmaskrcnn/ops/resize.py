@@ -30,6 +30,8 @@ def output_size(height: int, width: int, min_size: int, max_size: int, rule: str
             "round": both sides times one scale, rounded (MMDetection).
             "round_two_steps": both sides scaled to ``min_size``, then to ``max_size`` if one is too long,
             then rounded (Detectron2). In rare cases it differs from "round" by a pixel.
+            "truncate_long_side": the short side is ``min_size``, or rounded if the long side would get too
+            long, and the long side in proportion to it, the fraction cut off (maskrcnn-benchmark).
 
     Returns:
         ``(height, width)``, at least one pixel each.
@@ -71,7 +73,20 @@ def _round_two_steps(height, width, min_size, max_size):
     return int(exact_height + 0.5), int(exact_width + 0.5)
 
 
-SIZE_RULES = {"truncate": _truncate, "round": _round, "round_two_steps": _round_two_steps}
+def _truncate_long_side(height, width, min_size, max_size):
+    short, long = min(height, width), max(height, width)
+    if long / short * min_size > max_size:
+        min_size = round(max_size * short / long)
+    new_long = int(min_size * long / short)
+    return (min_size, new_long) if height <= width else (new_long, min_size)
+
+
+SIZE_RULES = {
+    "truncate": _truncate,
+    "round": _round,
+    "round_two_steps": _round_two_steps,
+    "truncate_long_side": _truncate_long_side,
+}
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], kernel: str) -> np.ndarray:

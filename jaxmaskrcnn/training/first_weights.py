@@ -1,8 +1,9 @@
 """Makes the model that training starts from, with random weights, a backbone's or a detector's."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from flax import nnx
 
@@ -10,12 +11,16 @@ from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.backbone import fill_backbone
-from jaxmaskrcnn.convert.detector import convert_source, log_report
+from jaxmaskrcnn.convert.detector import arrays_by_path, convert_source, log_report
+from jaxmaskrcnn.convert.familiar_names import familiar_names
 from jaxmaskrcnn.convert.families import holds_detector
+from jaxmaskrcnn.convert.files.foreign import checkpoint_inside
 from jaxmaskrcnn.convert.files.reader import read_source
+from jaxmaskrcnn.convert.state_dict import variables_by_path
+from jaxmaskrcnn.convert.structure import structure_differences
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
-from jaxmaskrcnn.names import caffe2
+from jaxmaskrcnn.training.weights_in_part import copy_what_fits
 from jaxmaskrcnn.weights.locate import locate
 from jaxmaskrcnn.zoo.lookup import model_config as preset_config
 
@@ -27,6 +32,8 @@ def first_model(
     weights: str,
     seed: int,
     init: Callable[[ModelConfig, int], MaskRCNN] = init_model,
+    *,
+    in_part: bool = False,
 ) -> MaskRCNN:
     """Makes the model that training starts from.
 
@@ -37,6 +44,7 @@ def first_model(
             name of the registry or an address.
         seed: Seed of the random weights.
         init: Makes the model with random weights from a configuration and a seed.
+        in_part: Whether to take what fits of a detector, and report part by part what does not.
 
     Returns:
         The model. Heads of a detector with another number of classes keep their random weights. Whether a
@@ -56,15 +64,21 @@ def first_model(
         return init(model_config, seed)
     left: tuple[str, ...] = ()
     located = locate(weights)
-    if Path(located.path).is_dir():
-        source = model_directory.load_model(located.path)
+    path = checkpoint_inside(located.path) or located.path
+    if Path(path).is_dir():
+        source = model_directory.load_model(path)
+        if in_part:
+            stored = {name: variable[...] for name, variable in variables_by_path(source).items()}
+            return _in_part(stored, init(model_config, seed), weights)
     else:
-        file = read_source(located.path)
-        if not holds_detector(caffe2.rename(file.arrays)):
+        file = read_source(path)
+        if not holds_detector(familiar_names(file.arrays).arrays, path):
             model = init(model_config, seed)
             fill_backbone(model, file)
             log.info("Weights: backbone from %s, the rest random.", weights)
             return model
+        if in_part:
+            return _in_part(arrays_by_path(file, model_config), init(model_config, seed), weights)
         source, report = convert_source(file, model_config, allow_new_heads=True)
         left = report.left
         # The new arrays are left out of this report: copy_weights logs them, with this run's random values.
@@ -74,6 +88,13 @@ def first_model(
     # A file is read with this run's settings; those that its weights were trained with are the preset's.
     trained_with = source.config if located.preset is None else preset_config(located.preset)
     _warn_about_other_settings(trained_with, model_config, weights)
+    return model
+
+
+def _in_part(stored: Mapping[str, Any], model: MaskRCNN, name: str) -> MaskRCNN:
+    left = copy_what_fits(stored, model, name)
+    if left:
+        log.warning("%d arrays start from random values, as %s fits in part.", len(left), name)
     return model
 
 
@@ -100,6 +121,11 @@ def copy_weights(source: nnx.Module, model: MaskRCNN, name: str, without: Collec
         elif path in by_class:
             initial.append(joined)
         else:
+            if different := _different_settings(source, model):
+                raise UserError(
+                    f"{name} does not fit this run's model: {'; '.join(different)}; use the settings it was "
+                    "made with, or take what fits with --config.model.weights_in_part=True."
+                )
             problem = "does not have it" if found is None else f"has it with shape {tuple(found.shape)}"
             raise UserError(
                 f"{name} does not fit this model: {joined} has the shape "
@@ -114,15 +140,28 @@ def copy_weights(source: nnx.Module, model: MaskRCNN, name: str, without: Collec
         )
 
 
+def _different_settings(source: nnx.Module, model: MaskRCNN) -> list[str]:
+    """List the settings that give two models other arrays, except for the number of classes."""
+    found = getattr(source, "config", None)
+    return structure_differences(found, model.config, classes=False) if isinstance(found, ModelConfig) else []
+
+
 def _warn_about_other_settings(source: ModelConfig, model: ModelConfig, name: str) -> None:
     """Warns about differing settings, because weights give the same results only with their own settings."""
     other = [
         f"{path} {value!r} (here {model.get(path)!r})"
         for path, value, _ in settings(source)
-        if path not in ("num_classes", "categories") and model.get(path) != value
+        if path not in ("num_classes", "categories", "label_order") and model.get(path) != value
     ]
     if other:
         log.warning("%s was made with other settings than this run's: %s.", name, ", ".join(other))
+    there, here = ([category.name for category in x.categories] for x in (source, model))
+    if there != here and sorted(there) == sorted(here):
+        log.warning(
+            "The classes of %s are in another order, %s, than this run's, %s; the last layers start from the "
+            "weights of other classes.",
+            name, ", ".join(there[:10]), ", ".join(here[:10]),
+        )  # fmt: skip
 
 
 def _class_dependent(model: MaskRCNN) -> set[tuple]:

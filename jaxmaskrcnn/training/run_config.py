@@ -14,7 +14,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
-from jaxmaskrcnn.zoo.lookup import model_config
+from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,9 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
     """Make the model section of a run's config from a preset.
 
     Args:
-        preset: One of ``jaxmaskrcnn.list_models()``.
-        weights: As in `ModelSection`.
+        preset: One of ``jaxmaskrcnn.list_models()``, or a model directory or training workdir, whose settings
+            are taken.
+        weights: As in `ModelSection`; by default the directory, if that is what ``preset`` names.
         num_classes: Number of classes; 0 takes the number of categories in the training annotations.
         **overrides: Settings by dotted path, ``**{"backbone.freeze_at": 0}``.
 
@@ -46,6 +47,13 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
         >>> section.architecture.backbone.stride_in_1x1, section.num_classes
         (True, 0)
     """
+    if preset not in list_models() and Path(preset).is_dir():
+        # Imported here, so that recipes of presets do not wait for what reads models.
+        from jaxmaskrcnn.convert.named_model import directory_config
+
+        # What the overrides change is logged when the weights are copied.
+        architecture = directory_config(preset).replace(overrides).replace(categories=(), label_order="id")
+        return ModelSection(architecture=architecture, weights=weights or preset, num_classes=num_classes)
     architecture = model_config(preset, **overrides).replace(categories=())
     return ModelSection(architecture=architecture, weights=weights, num_classes=num_classes)
 
@@ -68,7 +76,10 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
             f"model.num_classes is {section.num_classes}, but the number of categories in the training "
             f"annotations is {len(categories)}; set it to 0 to take that."
         )
-    return section.architecture.replace(num_classes=len(categories), categories=tuple(categories))
+    # The labels of a run are the categories of its annotations, whatever the order in its first weights was.
+    return section.architecture.replace(
+        num_classes=len(categories), categories=tuple(categories), label_order="id"
+    )
 
 
 def pixel_config(config: Config) -> PixelConfig:

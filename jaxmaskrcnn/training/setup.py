@@ -125,7 +125,9 @@ def make_setup(
     elif resuming:
         model = zero_model(model_config)
     else:
-        model = first_model(model_config, config.model.weights, config.train.seed)
+        model = first_model(
+            model_config, config.model.weights, config.train.seed, in_part=config.model.weights_in_part
+        )
     check_freeze(model, config.optimizer.freeze)
     graphdef, optimizer, state = init_state(
         model,

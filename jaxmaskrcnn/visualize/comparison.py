@@ -121,6 +121,7 @@ class Truth:
 
     Attributes:
         categories: In ascending order of id.
+        listed: The same categories in the order of the json's list.
 
     Raises:
         UserError: The json cannot be read or has a problem.
@@ -129,7 +130,7 @@ class Truth:
     def __init__(self, path: Path):
         self._path = path
         self._annotations = parse_annotations(load_json(path), path, None, Problems("stop"), masks=False)
-        self.categories = self._annotations.categories
+        self.categories, self.listed = self._annotations.categories, self._annotations.listed
         self._by_name: dict[str, list[AnnotatedImage]] = {}
         for image in self._annotations.images:
             self._by_name.setdefault(Path(image.file_name).name, []).append(image)

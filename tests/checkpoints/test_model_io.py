@@ -23,7 +23,7 @@ from jaxmaskrcnn.checkpoints.directory import config_from_json, config_to_json, 
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config import json as config_json
-from jaxmaskrcnn.convert import choice
+from jaxmaskrcnn.convert import named_model
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Category
@@ -298,15 +298,14 @@ def test_another_config_for_the_same_arrays(saved):
     assert model.config.detections.score_threshold == 0.7
     assert model.categories == CONFIG.categories
     assert_same(model, make())
-    with pytest.raises(UserError, match="do not fit") as error:
+    with pytest.raises(UserError, match="does not fit the model that is asked for: ") as error:
         load_model(saved, "torchvision/maskrcnn_resnet50_fpn")
-    assert "backbone.body.layer1.0.conv3.kernel" in str(error.value)
-    assert "box_head.fcs.0.kernel (392, 16), in the model (12544, 1024)" in str(error.value)
+    assert "backbone.depth 18, here 50" in str(error.value) and "box.fc_dim 16, here 1024" in str(error.value)
 
 
 def test_new_heads_for_another_number_of_classes(saved, caplog):
     config = CONFIG.replace(num_classes=4, categories=())
-    with pytest.raises(UserError, match="6 of another shape"):
+    with pytest.raises(UserError, match="num_classes 2, here 4; .*allow_new_heads=True"):
         load_model(saved, config)
     old, new = arrays(load_model(saved)), arrays(load_model(saved, config, allow_new_heads=True))
     again = arrays(load_model(saved, config, allow_new_heads=True))
@@ -324,6 +323,15 @@ def test_new_heads_for_another_number_of_classes(saved, caplog):
     assert 0.005 < kernel.std() < 0.02 and np.all(np.asarray(new["box_head.cls_score.bias"][...]) == 0)
 
 
+def test_a_number_of_classes_that_is_asked_for(saved):
+    assert load_model(saved, num_classes=CONFIG.num_classes).config == CONFIG
+    with pytest.raises(UserError, match="has 2 classes, but num_classes=4 asks for 4; leave the number out"):
+        load_model(saved, num_classes=4)
+    model = load_model(saved, num_classes=4, allow_new_heads=True)
+    assert model.config == CONFIG.replace(num_classes=4, categories=())
+    assert model.box_head.cls_score.kernel.shape[-1] == 5
+
+
 def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
     assert load_model(saved, bn_eps=1e-3).config == CONFIG.replace({"backbone.norm_epsilon": 1e-3})
     assert load_model(saved, bn_eps=1e-3).backbone.body.bn1.epsilon == 1e-3
@@ -332,7 +340,7 @@ def test_another_epsilon_and_a_config_file(saved, tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("")
     other = CONFIG.replace({"num_classes": 7, "categories": (), "detections.score_threshold": 0.7})
     # Reading config files is tested elsewhere; this one gives a configuration that fits the arrays.
-    monkeypatch.setattr(choice, "config_from_file", lambda path, training: other)
+    monkeypatch.setattr(named_model, "config_from_file", lambda path, training: other)
     config = load_model(saved, tmp_path / "config.yaml").config
     assert config == CONFIG.replace({"detections.score_threshold": 0.7})
 

@@ -181,7 +181,7 @@ def test_convert_names_mistakes(tmp_path, capsys):
         (["d2.npz", f"--model={tmp_path / 'absent.yaml'}"], "absent.yaml"),
         (["d2.npz", f"--model={tmp_path / 'broken.yaml'}"], "broken.yaml"),
         (["d2.npz", model, "--num_classes=0"], "--num_classes is 0"),
-        (["d2.npz", model, "--num_classes=5"], "has 2 classes and detectron2/small 5 classes"),
+        (["d2.npz", model, "--num_classes=5"], "has 2 classes, but num_classes=5 asks for 5"),
         (["d2.npz", model, "--bn_eps=-1"], "bn_eps is -1"),
         (["d2.npz", model, "--weights=ema"], "no weights='ema'"),
     ):

@@ -72,7 +72,7 @@ def pickled_object(module: str, name: str) -> bytes:
         ("ultralytics.nn.tasks", "DetectionModel", "is a model of ultralytics"),
         ("models.yolo", "DetectionModel", "is a model of ultralytics"),  # YOLOv5's own repository
         ("keras.src.engine.functional", "Functional", "is a pickle of a Keras model"),
-        ("torchvision.models.detection.mask_rcnn", "MaskRCNN", "was refused: it holds a whole model"),
+        ("detectron2.modeling.meta_arch.rcnn", "GeneralizedRCNN", "was refused: it holds a whole model"),
     ],
 )
 @pytest.mark.parametrize("container", ["pickle", "zip"])

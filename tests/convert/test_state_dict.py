@@ -194,18 +194,18 @@ def test_what_older_files_hold_besides():
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod."])
+@pytest.mark.parametrize("prefix", ["", "module.", "module.model.", "_orig_mod.", "net.", "student.my_net."])
 def test_the_library_is_recognised_behind_a_prefix(library, prefix):
     arrays, _ = random_arrays(library)
-    found, stripped = recognise({prefix + name: a for name, a in arrays.items()}, "a file")
-    assert found.name == library and stripped.keys() == arrays.keys()
+    found, stripped, removed = recognise({prefix + name: a for name, a in arrays.items()}, "a file")
+    assert found.name == library and stripped.keys() == arrays.keys() and removed == prefix
 
 
 def test_names_before_a_prefix_are_not_taken_for_those_behind_it():
     arrays, config = random_arrays("torchvision")
     mixed = {f"module.{name}": a for name, a in arrays.items()}
     mixed["rpn.head.cls_logits.bias"] = mixed.pop("module.rpn.head.cls_logits.bias")
-    _, stripped = recognise(mixed, "a file")
+    _, stripped, _ = recognise(mixed, "a file")
     with pytest.raises(UserError, match=r"cls_logits.bias \(without the prefix 'module.'\)"):
         from_state_dict(stripped, config, "torchvision")
 

@@ -18,7 +18,9 @@ from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.config.json import config_from_json
 from jaxmaskrcnn.convert.config_files import config_from_file
-from jaxmaskrcnn.convert.files.reader import read_source
+from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
+from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.torchvision.told import told_settings
 from jaxmaskrcnn.data import decode_image, prepare
 from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.data.images import upright_size, used_range
@@ -139,6 +141,26 @@ def _checkpoint(kind: str) -> Door:
     )
 
 
+def _write_whole_model(folder):
+    folder.mkdir(parents=True)
+    name = "torchvision_model.zip.pth"
+    (folder / name).write_bytes((GOLDENS / "torch_files" / name).read_bytes())
+
+
+def _whole_model(folder, path, rng):
+    source = read_source(path)
+    return told_settings(LIBRARIES["torchvision"].usual, source._replace(path=str(path)))
+
+
+def _write_arguments(folder):
+    folder.mkdir(parents=True)
+    (folder / "a.json").write_text(json.dumps(ARGUMENTS))
+
+
+def _arguments(folder, path, rng):
+    return told_settings(LIBRARIES["torchvision"].usual, SourceFile(str(folder / "a.pth"), {}, {}))
+
+
 def _config(name: str, text: str) -> Door:
     def write(folder):
         folder.mkdir(parents=True)
@@ -220,6 +242,15 @@ def _write_detections(folder):
 
 
 COCO = ("set.json",)
+# torchvision's, as a script has them.
+ARGUMENTS = {
+    "min_size": [320, 400],
+    "box_score_thresh": 0.3,
+    "image_mean": [0.4, 0.5, 0.6],
+    "rpn_anchor_generator": {"sizes": [[8], [16], [32], [64], [128]], "aspect_ratios": [[0.5, 1, 2]]},
+    "bbox_reg_weights": [10, 10, 5, 5],
+    "mask_roi_pool": {"output_size": [14, 14], "sampling_ratio": -1},
+}
 
 DOORS: dict[str, Door] = {
     "inspect": Door(lambda folder: write_coco(folder, coco_content()), COCO, _inspect),
@@ -231,6 +262,8 @@ DOORS: dict[str, Door] = {
     "config yaml": _config("a.yaml", YAML),
     "config python": _config("a.py", PYTHON),
     **{f"checkpoint {kind}": _checkpoint(kind) for kind in ("zip", "stream", "pkl", "safetensors", "npz")},
+    "whole model": Door(_write_whole_model, ("*",), _whole_model),
+    "arguments": Door(_write_arguments, ("a.json",), _arguments),
     "model directory": Door(
         _write_model, ("*", "model.json"), lambda folder, path, rng: load_model(folder), share=0.05
     ),

@@ -211,3 +211,24 @@ def seeded_polygons(boxes) -> list[list[list[float]]]:
             parts.append(np.stack([x, y], axis=1).round(2).ravel().tolist())
         objects.append(parts)
     return objects
+
+
+# The same for maskrcnn-benchmark's names.
+BENCHMARK_GAINS = {
+    "stem.conv1": 2.0**0.5 / 32,
+    "fpn_inner": 0.3,
+    "cls_logits": 0.3,
+    "rpn.head.bbox_pred": 0.03,
+    "predictor.cls_score": 0.6,
+    "predictor.bbox_pred": 1.0,
+    "mask_fcn_logits": 2.0,
+}
+
+
+def seeded_benchmark_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of maskrcnn-benchmark's GeneralizedRCNN with a pyramid."""
+    if re.search(r"\.(bn\d|downsample\.1)\.", name):
+        return seeded_weight(name, shape)
+    if name.endswith("cls_score.bias"):
+        return np.float32([0, 1.4, 0.9, 0])  # the background comes first
+    return _seeded_layer(name, shape, BENCHMARK_GAINS, transposed="conv5_mask")

@@ -5,6 +5,7 @@ but never call it. The named modules are never imported or run. The list contain
 
 * what arrays and tensors are made of (NumPy's and torch's reconstruction functions);
 * Python's containers and plain values;
+* modules of a whole model of torchvision, whose attributes are kept (`whole_models.py`);
 * objects that training frameworks store beside the weights: a run's arguments, configurations, the
   history of its losses. Only their description is kept (`Inert`), or their items if they are
   dictionaries.
@@ -24,6 +25,7 @@ from jaxmaskrcnn.convert.files.described_arrays import (
     Tensor,
 )
 from jaxmaskrcnn.convert.files.foreign import Foreign, foreign_class
+from jaxmaskrcnn.convert.files.whole_models import DESCRIBED
 from jaxmaskrcnn.utils.pickles.numpy_arrays import numpy_calls
 from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Dictionary, Missing, Name, Opaque, Refused, as_key
 
@@ -78,10 +80,8 @@ _MENTIONED = (
       for callback in ("early_stopping.EarlyStopping", "model_checkpoint.ModelCheckpoint")),
 )  # fmt: skip
 
-_MODULES = (
-    "torch.nn.modules.", "torch.nn.parallel.", "torch.nn.backends.", "torchvision.models.",
-    "torchvision.ops.", "detectron2.modeling.", "mmdet.models.", "timm.models.",
-)  # fmt: skip
+# Of whole models that are refused.
+_MODULES = ("torch.nn.backends.", "detectron2.modeling.", "mmdet.models.", "timm.models.")
 
 
 def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], Name]:
@@ -158,6 +158,8 @@ def allowed_names(budget: Budget, big_endian: bool = False) -> Callable[[str], N
             return names[name]
         if problem := foreign_class(name):
             raise Foreign(problem)
+        if name.startswith(DESCRIBED):
+            return Name(name, _describing(name, as_dict=False))
         if name.startswith(_MODULES):
             raise Refused(
                 f"it holds a whole model (its pickle names {name}) instead of only its parameters, "

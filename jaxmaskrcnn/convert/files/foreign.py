@@ -40,6 +40,13 @@ _MAGIC = (
     (0, b"7767517\n", f"is ncnn's description of a network, {_EXPORTED}"),
 )
 _TABLE_END = bytes.fromhex("57fb808b247547db")  # of TensorFlow's .index files
+_LARGEST_INDEX = 10_000_000  # bytes; a detector's has less than one
+# Names in the index of a checkpoint. (Sources: tensorflow/models, official/vision/modeling/maskrcnn_model.py
+# and research/object_detection/meta_architectures.)
+_TENSORFLOW_DETECTORS = {
+    "TensorFlow's Object Detection API": (b"SecondStage", b"FirstStage", b"_box_predictor/"),
+    "TensorFlow's Model Garden (a Mask R-CNN)": (b"mask_head/", b"detection_head/", b"rpn_head/"),
+}
 _ONNX_PRODUCERS = re.compile(
     rb"\x08[\x01-\x20]\x12.(pytorch|tf2onnx|keras2onnx|onnx|paddle|mxnet|caffe2|cntk|skl2onnx|winmltools)",
     re.S,
@@ -78,7 +85,7 @@ def _by_name(path: str | os.PathLike, name: str, head: bytes) -> str | None:
     if re.search(r"\.data-\d{5}-of-\d{5}$", name) or (
         name.endswith(".index") and _ends_with(path, _TABLE_END)
     ):
-        return f"is a part of a TensorFlow checkpoint, {_TENSORFLOW}"
+        return f"is a part of a TensorFlow checkpoint{_garden(path)}, {_TENSORFLOW}"
     if name.endswith((".pb", ".pbtxt")):
         return f"is a TensorFlow graph, {_TENSORFLOW}"
     if name.endswith((".mlmodel", ".mlpackage")):
@@ -128,8 +135,9 @@ def foreign_folder(folder: str | os.PathLike) -> str | None:
     names = sorted(entry.name for entry in Path(folder).iterdir())
     if "saved_model.pb" in names:
         return f"is a SavedModel of TensorFlow, {_TENSORFLOW}"
-    if "checkpoint" in names and any(name.endswith(".index") for name in names):
-        return f"holds a checkpoint of TensorFlow, {_TENSORFLOW}"
+    index = next((name for name in names if name.endswith(".index")), None)
+    if "checkpoint" in names and index is not None:
+        return f"holds a checkpoint of TensorFlow{_garden(Path(folder) / index)}, {_TENSORFLOW}"
     weights = [name for name in names if name.endswith((".pth", ".pkl", ".safetensors", ".pt"))]
     if weights:
         some = ", ".join(weights[:3]) + (", ..." if len(weights) > 3 else "")
@@ -139,6 +147,21 @@ def foreign_folder(folder: str | os.PathLike) -> str | None:
             "is an Orbax checkpoint without a description of its model; give the model directory (the folder "
             "with model.json) or the training workdir"
         )
+    return None
+
+
+def checkpoint_inside(folder: str | os.PathLike) -> str | None:
+    """The weights in a folder of accelerate or transformers, which save each model under a name of their own.
+
+    Args:
+        folder: Any path.
+
+    Returns:
+        The path of the file; None for other folders and for files.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (Path(folder) / name).is_file():
+            return str(Path(folder) / name)
     return None
 
 
@@ -153,6 +176,20 @@ def foreign_class(name: str) -> str | None:
     if name.startswith(("keras.", "tensorflow.")):
         return f"is a pickle of a Keras model, {_KERAS}"
     return None
+
+
+def _garden(path: str | os.PathLike) -> str:
+    """Which of TensorFlow's own detectors a checkpoint is of, from the names in its index; "" for others."""
+    path = Path(path)
+    if match := re.fullmatch(r"(.*)\.data-\d{5}-of-\d{5}", path.name):
+        path = path.with_name(f"{match[1]}.index")
+    if not path.is_file() or path.stat().st_size > _LARGEST_INDEX:
+        return ""
+    names = path.read_bytes()
+    for title, telltales in _TENSORFLOW_DETECTORS.items():
+        if any(word in names for word in telltales):
+            return f" of {title}"
+    return ""
 
 
 def _hdf5(path: str | os.PathLike) -> str:

@@ -35,13 +35,18 @@ from jaxmaskrcnn.convert.files.torch_files import (
     read_torch_zip,
     torch_folder,
 )
+from jaxmaskrcnn.convert.files.whole_models import is_module, module_arrays, unwrapped
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Inert, Refused, Unreadable
 from jaxmaskrcnn.weights.locate import locate, suggestion
 
 FORMATS = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl", ".safetensors", ".npz")
 
-PLAIN = ("model", "state_dict", "model_state_dict", "model_state", "module", "blobs")
+PLAIN = (
+    "model", "state_dict", "model_state_dict", "model_state", "module", "blobs", "net", "network", "weights",
+    "params", "parameters", "whole model",
+)  # fmt: skip
+WHOLE = "whole model"  # what the only entry of a pickled model is called, and the attribute that has it
 AVERAGED = ("ema", "ema_state_dict", "model_ema", "state_dict_ema", "ema_model", "ema_state")
 
 # What to run where the library is installed if a file is refused.
@@ -123,9 +128,12 @@ def read_source(path: str | os.PathLike, weights: str = "auto") -> SourceFile:
         raise UserError(f'weights is {weights!r}; choose "auto", "model" or "ema".')
     path = locate(path).path
     content = _read_content(path)
+    if is_module(content):
+        content = {WHOLE: content}
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise UserError(f"{path} holds a {kind}, not a dictionary of parameters; give a checkpoint.")
+    content, modules = _with_parameters(content)
     choices = _find_parameters(content)
     # A dictionary without known keys is taken as the parameters, and its entries are checked.
     fitting = [c for c in choices if weights in ("auto", "ema" if c.averaged else "model")]
@@ -133,7 +141,7 @@ def read_source(path: str | os.PathLike, weights: str = "auto") -> SourceFile:
         names = ", ".join(c.name or "the parameters themselves" for c in choices)
         raise UserError(f"{path} has no weights={weights!r}, only {names}; choose another value.")
     taken = min(fitting, key=lambda c: c.averaged, default=_Parameters())
-    attributes, parameters = {}, content
+    attributes, parameters = modules, content
     for key in taken.keys:
         attributes = {k: v for k, v in parameters.items() if k != key} | attributes
         parameters = parameters[key]
@@ -227,6 +235,13 @@ def _parse(path: str, data: bytes) -> Any:
         return read_pickle(data, budget)
     except Refused as error:
         raise Refused(str(error), error.remedy or _PICKLE_REMEDY) from None
+
+
+def _with_parameters(content: dict) -> tuple[dict, dict[str, Any]]:
+    """Replace whole models by their parameters, and return the first of them as an attribute."""
+    modules = {key: unwrapped(value) for key, value in content.items() if is_module(value)}
+    arrays = {key: module_arrays(module) for key, module in modules.items()}
+    return {**content, **arrays}, dict(zip([WHOLE], modules.values(), strict=False))
 
 
 class _Parameters(NamedTuple):

@@ -108,7 +108,9 @@ def _read_stream(data: bytes, find: Callable[[str], Name]) -> Any:
     """Read the object, with stand-ins."""
     storages: dict[Any, Storage] = {}
 
-    def persistent(pid: Any) -> Storage:
+    def persistent(pid: Any) -> Storage | Name:
+        if isinstance(pid, tuple) and pid[:1] == ("module",) and len(pid) > 1 and isinstance(pid[1], Name):
+            return pid[1]  # torch before 1.6 wrote a class of a whole model with its source text
         dtype, key, numbers, view = _storage_id(pid, (5, 6))
         storage = storages.setdefault(key, Storage(dtype))
         if view is None:
@@ -138,10 +140,6 @@ def _read_stream(data: bytes, find: Callable[[str], Name]) -> Any:
 
 def _storage_id(pid: Any, lengths: tuple[int, ...]) -> tuple[str | None, Any, int, Any]:
     """Return the torch dtype, key, length and view that a persistent id names."""
-    if isinstance(pid, tuple) and pid[:1] == ("module",):
-        # torch before 1.6 wrote a class of the model and its source text.
-        find = getattr(pid[1], "name", "a class")
-        raise Refused(f"it holds a whole model ({find}) instead of only its parameters")
     if not isinstance(pid, tuple) or len(pid) not in lengths or pid[0] != "storage":
         raise Refused("its pickle refers to data outside of it")
     _, kind, key, _, numbers, view = (*pid, None)[:6]

@@ -17,6 +17,25 @@ def config_inside(attributes: Mapping[str, Any]) -> str | None:
     return next((text for text in texts if isinstance(text, str) and text.strip()), None)
 
 
+def class_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the classes that MMDetection writes into its checkpoints; () if there are none.
+
+    Version 3 has them in the data set's description, version 2 in ``meta`` itself.
+    """
+    meta = attributes.get("meta")
+    if not isinstance(meta, dict):
+        return ()
+    dataset = meta.get("dataset_meta")
+    places = [dataset if isinstance(dataset, dict) else {}, meta]
+    for place in places:
+        for key in ("classes", "CLASSES"):
+            names = place.get(key)
+            names = [names] if isinstance(names, str) else names
+            if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
+                return tuple(names)
+    return ()
+
+
 LIBRARY = Library(
     name="mmdet",
     title="MMDetection",
@@ -28,6 +47,9 @@ LIBRARY = Library(
     config_file="an MMDetection config file",
     config_suffixes=(".py",),
     config_inside=config_inside,
+    class_names=class_names,
+    # CocoDataset takes pycocotools' getCatIds, which are in the order of the json's list.
+    label_order="list",
     read_settings=config_from_mmdet_text,
     write_settings=text_of_config,
     impossible=(

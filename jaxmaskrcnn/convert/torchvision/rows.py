@@ -41,8 +41,8 @@ def _write_backbone_norm(value: tuple[str, float]) -> Code:
 
 
 _ADAPTIVE = Conversion(
-    "-1 or whole numbers of at least 1",
-    lambda value: 0 if value == -1 else whole(1).read(value),
+    "-1 or whole numbers of at least 0",  # 0 has the effect of -1
+    lambda value: 0 if value == -1 else whole(0).read(value),
     lambda ratio: ratio or -1,
 )
 _WITH_BACKGROUND = Conversion(

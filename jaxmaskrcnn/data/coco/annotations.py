@@ -52,6 +52,7 @@ class Annotations(NamedTuple):
         image_id: Gives the number of an image's id as it is written; None where there is no such image.
         category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
         left_out: Number of images and annotations that are not among them, by reason.
+        listed: The categories in the order of the json's list.
     """
 
     categories: tuple[Category, ...]
@@ -60,6 +61,7 @@ class Annotations(NamedTuple):
     image_id: Callable[[Any], int | None]
     category_id: Callable[[Any], int | None]
     left_out: Mapping[str, int]
+    listed: tuple[Category, ...]
 
 
 @no_collection()
@@ -185,11 +187,16 @@ def parse_annotations(
         images.ids.of,
         classes.category_id,
         {**problems.skipped, **({DROPPED: dropped} if dropped else {})},
+        classes.listed,
     )
 
 
-def read_categories(path: Path) -> tuple[Category, ...]:
+def read_categories(path: Path, *, listed: bool = False) -> tuple[Category, ...]:
     """The categories of an annotation file, in ascending order of id.
+
+    Args:
+        path: The file.
+        listed: Whether to return them in the order of the json's list instead.
 
     Raises:
         UserError: The file is not COCO json, or its categories are wrong.
@@ -202,7 +209,7 @@ def read_categories(path: Path) -> tuple[Category, ...]:
     problems = Problems("stop")
     classes = Classes(load_json(path), path, problems, Notes(), Reading())
     problems.stop_if_any()
-    return classes.categories
+    return classes.listed if listed else classes.categories
 
 
 class _Identities:

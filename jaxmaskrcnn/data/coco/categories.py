@@ -25,6 +25,7 @@ class Classes:
 
     Attributes:
         categories: In ascending order of id.
+        listed: The same categories in the order of the json's list.
 
     Raises:
         UserError: There is no category, and the annotations do not name any either.
@@ -36,10 +37,11 @@ class Classes:
         self._ids = Ids(entry.get("id") for entry in entries)
         self._by_name: dict[str, int] = {}
         if self._one:
-            self.categories = (Category(1, reading.class_name),)
+            self.listed = (Category(1, reading.class_name),)
         else:
             names = self._names(entries, annotations, path, problems, notes)
-            self.categories = tuple(Category(identity, names[identity]) for identity in sorted(names))
+            self.listed = tuple(Category(identity, name) for identity, name in names.items())
+        self.categories = tuple(sorted(self.listed))
         self._labels = {category.id: label for label, category in enumerate(self.categories)}
 
     def get(self, category_id: Any) -> int | None:

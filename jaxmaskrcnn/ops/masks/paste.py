@@ -22,6 +22,8 @@ def paste_masks(
     * "whole_pixels" (torchvision): the mask gets a border of one zero cell, the box grows in
       proportion about its centre and is truncated to whole pixels, both ends included; the mask is
       resized to it bilinearly and copied.
+    * "whole_pixels_inclusive" (Detectron, maskrcnn-benchmark): the same for boxes that end at the index of
+      their last pixel, one less than here.
     * "grid_sample" (Detectron2, MMDetection): every pixel's centre is looked up in the mask
       bilinearly; the mask fades to zero within half a cell around the box.
 
@@ -29,8 +31,8 @@ def paste_masks(
         probs: [N, M, M], probabilities inside of the boxes.
         boxes: [N, 4], XYXY in pixels of the image.
         image_size: (H, W), static.
-        convention: "whole_pixels" or "grid_sample", or a library's name for it, "torchvision" or
-            "detectron2".
+        convention: "whole_pixels", "whole_pixels_inclusive" or "grid_sample", or a library's name for it,
+            "torchvision" or "detectron2".
 
     Returns:
         float32 [N, H, W] in 0 to 1. It is zero outside of the box, and everywhere if the box is empty or
@@ -212,5 +214,13 @@ def _grid_sample(low, high, pixel, cells, xp):
     return position - np.float32(0.5), inside
 
 
-PASTE_RULES = {"whole_pixels": _whole_pixels, "grid_sample": _grid_sample}
+def _whole_pixels_inclusive(low, high, pixel, cells, xp):
+    return _whole_pixels(low, high - 1, pixel, cells, xp)
+
+
+PASTE_RULES = {
+    "whole_pixels": _whole_pixels,
+    "grid_sample": _grid_sample,
+    "whole_pixels_inclusive": _whole_pixels_inclusive,
+}
 _SYNONYMS = {"torchvision": "whole_pixels", "detectron2": "grid_sample"}  # accepted as well
