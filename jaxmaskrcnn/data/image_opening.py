@@ -14,6 +14,8 @@ from jaxmaskrcnn.data.image_kinds import heic_reader, is_heic, why_not_read
 from jaxmaskrcnn.data.image_pages import select_page
 from jaxmaskrcnn.errors import UserError
 
+_WEBP_SIDE = 16383  # pixels, by the format's definition
+
 
 class Reading:
     """Turns whatever Pillow raises into one sentence that names the file.
@@ -85,6 +87,7 @@ def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Ima
 
     def opened() -> Image.Image:
         image = _open_bytes(source)
+        _check_webp(image, name)
         select_page(image, pixels.page, name)
         intensity.check_tiff(image, name)
         intensity.mend_tiles(image)
@@ -92,6 +95,15 @@ def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Ima
 
     image = opened()
     return image, opened() if intensity.has_wide_colours(image) else None
+
+
+def _check_webp(image: Image.Image, name: str) -> None:
+    """Refuses a damaged header, which for an animation can promise millions of pixels a side."""
+    if image.format == "WEBP" and max(image.size) > _WEBP_SIDE:
+        raise UserError(
+            f"{name} is damaged: it says that it has {image.width} x {image.height} pixels, and WebP "
+            f"pictures have at most {_WEBP_SIDE} a side; replace the file."
+        )
 
 
 def _undecoded(image: Image.Image) -> bytes | None:
