@@ -23,6 +23,7 @@ _ADVICE = (
     "of memory a pixel; predict --tile reads TIFF files in pieces with the extra 'large' (pip install "
     "'jaxmaskrcnn[large]')"
 )
+_WEBP_SIDE = 16383  # pixels, by the format's definition
 
 
 class Reading:
@@ -96,6 +97,7 @@ def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Ima
         with _at_most(pixels.max_pixels):
             image = _open_bytes(source)
         _check_size(image, pixels.max_pixels, name)
+        _check_webp(image, name)
         select_page(image, pixels.page, name)
         intensity.check_tiff(image, name)
         intensity.mend_tiles(image)
@@ -103,6 +105,15 @@ def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Ima
 
     image = opened()
     return image, opened() if intensity.has_wide_colours(image) else None
+
+
+def _check_webp(image: Image.Image, name: str) -> None:
+    """Refuses a damaged header, which for an animation can promise millions of pixels a side."""
+    if image.format == "WEBP" and max(image.size) > _WEBP_SIDE:
+        raise UserError(
+            f"{name} is damaged: it says that it has {image.width} x {image.height} pixels, and WebP "
+            f"pictures have at most {_WEBP_SIDE} a side; replace the file."
+        )
 
 
 def _undecoded(image: Image.Image) -> bytes | None:

@@ -9,10 +9,11 @@ import pytest
 from cli.test_import_layouts import photograph
 from data_helpers import TRIANGLE, annotation, content, write
 from fuzz.folders_of_tools import TOOLS
+from fuzz.scenes import picture
 
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.config.json import config_from_json
-from jaxmaskrcnn.data import prepare
+from jaxmaskrcnn.data import decode_image, prepare
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.video import VideoReader
 
@@ -194,3 +195,13 @@ def test_a_video_whose_title_is_not_utf_8(tmp_path):
     path.write_bytes(data.replace(b"a title", b"\xe6 title"))
     reader = VideoReader(path)
     assert reader.count == len(list(reader)) == 1
+
+
+def test_a_webp_animation_that_promises_millions_of_pixels(tmp_path):
+    """Its few bytes took twenty seconds and two gigabytes."""
+    data = bytearray(picture("webp", pages=3))
+    assert data[12:16] == b"VP8X"
+    data[24:27] = (2**23).to_bytes(3, "little")  # the width, less 1
+    (tmp_path / "a.webp").write_bytes(data)
+    with pytest.raises(UserError, match="a.webp is damaged: .* 8388609 x 9 pixels, and WebP pictures"):
+        decode_image(tmp_path / "a.webp")
