@@ -162,6 +162,7 @@ def desk(tmp_path, monkeypatch, one_process):
     make_config = jaxmaskrcnn.model_config
     monkeypatch.setattr(jaxmaskrcnn, "model_config", narrow)
     monkeypatch.setattr(choice, "model_config", narrow)
+    monkeypatch.setattr(named_model, "model_config", narrow)
     for library, name in CHECKPOINTS.items():
         presets = [preset for preset in jaxmaskrcnn.list_models() if preset.startswith(f"{library}/")]
         detector = random_model(narrow(presets[0]))

@@ -83,7 +83,7 @@ class AnchorConfig(Part):
     # Height / width, for all levels or as a group for each level.
     ratios: tuple[float, ...] | tuple[tuple[float, ...], ...] = (0.5, 1.0, 2.0)
     order: Literal["ratio", "size"] = "ratio"  # which changes slowest among the anchors of a cell
-    rounding: bool = True  # base anchors rounded to whole pixels
+    rounding: bool = True  # base anchors rounded to whole pixels; with base "size"
     # stride: the sides of a square of the stride, rounded for each ratio, enlarged to the size (Detectron)
     base: Literal["size", "stride"] = "size"
     offset: Fraction = 0.0  # of the anchors' centres from their cell's origin, as a share of the stride
@@ -91,11 +91,6 @@ class AnchorConfig(Part):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.base == "stride" and self.rounding:
-            raise ConfigError(
-                "AnchorConfig.base is 'stride', which rounds the sides of the smallest anchors, and rounding "
-                "is True, which rounds corners; set rounding to False."
-            )
         groups = bool(self.ratios) and isinstance(self.ratios[0], tuple)
         if groups and len(self.ratios) != len(self.sizes):
             raise ConfigError(

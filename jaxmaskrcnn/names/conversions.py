@@ -37,7 +37,7 @@ class Conversion(NamedTuple):
         """Whether a value of the library is supported."""
         try:
             self.read(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # the second for a whole number beyond the largest float
             return False
         return True
 

@@ -110,6 +110,10 @@ def test_a_scripts_arguments_stand_in_a_json_beside_the_file(tmp_path):
         ({"min_size": 400, "box_score_tresh": 0.3}, "did you mean box_score_thresh"),
         ({"num_classes": 7}, "num_classes is 7; supported: 3, as the file has 2 besides the background"),
         (
+            {"rpn_anchor_generator": {"sizes": [[10**400], [16], [32], [64], [128]]}},
+            "rpn_anchor_generator.sizes is .*; supported: 5 lists",
+        ),
+        (
             {"rpn_anchor_generator": {"sizes": [[8], [16]]}},
             "rpn_anchor_generator.sizes is .*; supported: 5 lists",
         ),
