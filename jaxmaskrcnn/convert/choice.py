@@ -165,7 +165,7 @@ _AGNOSTIC = {"box.class_agnostic", "mask.class_agnostic"}
 
 def _choice_of_file(library: Library, structure: dict[str, Any], source: SourceFile, counted: bool) -> Choice:
     if library.config_file is None:
-        return _choice_of_structure(library, structure, counted)
+        return _choice_of_structure(library, structure, counted, source.path)
     text = library.config_inside(source.attributes) if library.config_inside else None
     if text is not None:
         config = library.read_settings(text, f"the config inside {source.path}", training=False)
@@ -187,14 +187,18 @@ def _choice_of_file(library: Library, structure: dict[str, Any], source: SourceF
     )
 
 
-def _choice_of_structure(library: Library, structure: dict[str, Any], counted: bool) -> Choice:
+def _choice_of_structure(library: Library, structure: dict[str, Any], counted: bool, path: str) -> Choice:
     classes, usual = structure["num_classes"], library.usual
     fields = {"categories": usual.categories if classes == usual.num_classes else ()}
+    # Some libraries have batch norm with fixed statistics, which arrays do not tell from ordinary one.
+    fixed = [p for p, norm in structure.items() if norm == "bn" and usual.get(p) in ("frozen_bn", "bn_eval")]
     # torchvision freezes the batch norm of pretrained backbones.
-    if structure["backbone.norm"] == "bn":
-        fields["backbone.norm"] = "bn" if counted or structure["neck.norm"] == "bn" else "frozen_bn"
+    if not (counted or structure["neck.norm"] == "bn"):
+        fields |= {path: usual.get(path) for path in fixed}
     if fitting := fitting_presets(library, structure):
-        return Choice(model_config(fitting[0], classes).replace(fields), fitting[0], ())
+        named = [name for name in fitting if model_info(name).file == Path(path).name]
+        name = (named or fitting)[0]
+        return Choice(model_config(name, classes).replace(fields), name, ())
     config = usual.replace({**structure, **fields})
     return Choice(config, f"{library.title}'s conventions ({_describe(structure)})", ())
 

@@ -25,6 +25,7 @@ _TRAINING_ONLY = (
     "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "mask.targets",
     "compute.weight_decay_exempts_norm", "compute.remat",
 )  # fmt: skip
+_NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.")
 
 
@@ -167,7 +168,7 @@ def _note(path: str, found: Any, own: Any) -> str:
     if path == "categories":
         return " (names only)"
     # Batch norm computes the same at test time, whichever of its arrays are trained.
-    norms = path == "backbone.norm" and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
+    norms = path in _NORMS and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
     training = path in _TRAINING_ONLY or path.startswith(_TRAINING_ONLY_PARTS)
     training |= path.startswith("box.stages.") and path.endswith(".foreground_iou")
     return " (training only)" if norms or training else ""
@@ -181,6 +182,12 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
         return not order_matters(config)
     if path in ("box.conv_dim", "box.norm"):
         return not config.box.convs
+    if path == "box.norm_epsilon":
+        return config.box.fc_norm == "none" and (config.box.norm in ("none", "gn") or not config.box.convs)
+    if path in ("mask.norm_epsilon", "mask.conv_bias"):
+        return config.mask is None or config.mask.norm == "none" or not config.mask.convs
+    if path == "rpn.conv_dim":
+        return config.rpn.conv_dim in (0, config.levels[0].channels)
     if path == "box.fc_dim":
         return not config.box.fcs
     if path == "mask.norm":

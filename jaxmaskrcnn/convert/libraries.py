@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxmaskrcnn.convert.detectron2 import library as detectron2
 from jaxmaskrcnn.convert.library import Library
+from jaxmaskrcnn.convert.matterport import library as matterport
 from jaxmaskrcnn.convert.mmdet import library as mmdet
 from jaxmaskrcnn.convert.torchvision import library as torchvision
 from jaxmaskrcnn.errors import UserError
@@ -13,7 +14,7 @@ from jaxmaskrcnn.names.prefixes import WRAPPERS, find_prefix, without_prefix
 
 __all__ = ["LIBRARIES", "Library", "recognise"]
 
-LIBRARIES = {library.name: library for library in (torchvision.LIBRARY, detectron2.LIBRARY, mmdet.LIBRARY)}
+LIBRARIES = {module.LIBRARY.name: module.LIBRARY for module in (torchvision, detectron2, mmdet, matterport)}
 
 
 def recognise(arrays: Mapping[str, np.ndarray], what: str) -> tuple[Library, dict[str, np.ndarray]]:

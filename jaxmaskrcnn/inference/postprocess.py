@@ -37,6 +37,8 @@ def rescale_boxes(
             "divide": by resized / original (MMDetection).
             "multiply_and_clip": times original / resized, divided in float64, then clipped to the image;
             empty boxes are dropped (Detectron2).
+            "last_pixels": the first pixel to the first and the last one to the last, rounded to whole pixels;
+            empty boxes are dropped (matterport).
 
     Returns:
         float32 [N, 4], and whether each box is kept, bool [N].
@@ -71,7 +73,19 @@ def _multiply_and_clip(boxes, new, old):
     return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-RESCALE_RULES = {"multiply": _multiply, "divide": _divide, "multiply_and_clip": _multiply_and_clip}
+def _last_pixels(boxes, new, old):
+    behind = np.float64([0, 0, 1, 1])  # a box ends behind its last pixel
+    ratio = np.tile((old - 1)[::-1], 2) / np.tile(np.maximum(new - 1, 1)[::-1], 2)
+    boxes = np.around((boxes - behind) * ratio + behind).astype(np.float32)
+    return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+RESCALE_RULES = {
+    "multiply": _multiply,
+    "divide": _divide,
+    "multiply_and_clip": _multiply_and_clip,
+    "last_pixels": _last_pixels,
+}
 
 
 def postprocess(

@@ -4,7 +4,7 @@ An entry is a setting of ``config.ModelConfig`` by its dotted path; its meaning 
 field. The defaults there are torchvision's. A preset of ``zoo/`` is one of these dictionaries plus the
 settings in which the model differs.
 
-All three dictionaries differ from the libraries in one point: crowd regions are neither objects nor
+All dictionaries differ from the libraries in one point: crowd regions are neither objects nor
 background. The libraries drop them, so boxes inside a crowd become negatives; setting ``rpn.crowd`` and
 ``regions.crowd`` to "drop" does the same.
 """
@@ -192,4 +192,70 @@ MMDET = {
     "detections.rescale_rule": "divide",
     "detections.paste_rule": "grid_sample",
     "compute.weight_decay_exempts_norm": False,
+}
+
+# The boxes and masks of its training differ too: see docs/conversion.md.
+MATTERPORT = {
+    "num_classes": 80,
+    "categories": COCO_80,
+    # input: RGB in 0..255 minus the mean, resized as uint8 by scikit-image, centred on a black square
+    "input.channel_order": "rgb",
+    "input.pixel_scale": 1.0,
+    "input.pixel_mean": (123.7, 116.8, 103.9),
+    "input.pixel_std": (1.0, 1.0, 1.0),
+    "input.normalise_before_resize": False,
+    "input.resize_kernel": "skimage",
+    "input.size_rule": "enlarge",
+    "input.test_min_size": 800,
+    "input.test_max_size": 1024,
+    "input.pad_divisor": 1024,
+    "input.placement": "centre",
+    "input.padding": "black",
+    "box_edges": "last_pixel",
+    # backbone: Keras' first ResNet, with fixed statistics in all batch norm
+    "backbone.depth": 101,
+    "backbone.stride_in_1x1": True,
+    "backbone.norm": "bn_eval",
+    "backbone.norm_epsilon": 1e-3,
+    "backbone.conv_bias": True,
+    "backbone.pool_padding": "end",
+    "backbone.freeze_at": 0,
+    # anchors and proposals
+    "rpn.anchors.ratios": (2.0, 1.0, 0.5),  # width / height is 0.5, 1 and 2
+    "rpn.anchors.order": "ratio",
+    "rpn.anchors.rounding": False,
+    "rpn.anchors.stride": "fixed",
+    "rpn.conv_dim": 512,
+    "rpn.objectness": "softmax",
+    "rpn.box_weights": (10.0, 10.0, 5.0, 5.0),
+    "rpn.ranking": "probability",
+    "rpn.nms_scope": "image",
+    "rpn.pre_nms_train": 6000,
+    "rpn.pre_nms_test": 6000,
+    "rpn.post_nms_train": 2000,
+    "rpn.post_nms_test": 1000,
+    "rpn.min_side": 0.0,
+    "rpn.empty_boxes": "keep",
+    "rpn.clip": "canvas",
+    "rpn.delta_clamp": "none",
+    "box.delta_clamp": "none",
+    # regions
+    "box.pool.method": "corners",
+    "mask.pool.method": "corners",
+    "box.pool.level_rule": "rounded",
+    "mask.pool.level_rule": "rounded",
+    "box.fc_norm": "bn_eval",
+    "box.norm_epsilon": 1e-3,
+    "mask.norm": "bn_eval",
+    "mask.norm_epsilon": 1e-3,
+    "mask.conv_bias": True,
+    "background": "first",
+    # detections
+    "detections.score_threshold": 0.7,
+    "detections.nms_threshold": 0.3,
+    "detections.per_image": 100,
+    "detections.classes_per_region": "best",
+    "detections.min_side": 0.0,
+    "detections.rescale_rule": "last_pixels",
+    "detections.paste_rule": "whole_boxes",
 }

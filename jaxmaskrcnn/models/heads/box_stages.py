@@ -13,6 +13,7 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.frames import frame_of
 from jaxmaskrcnn.models.heads.box import BoxHead
 from jaxmaskrcnn.models.heads.region_head import Pooler
 from jaxmaskrcnn.structures import Detections, LossTerm, Proposals
@@ -55,13 +56,13 @@ def detect_boxes(head: BoxHead, pooler: Pooler, proposals: Proposals, config: Mo
         config: Configuration of the model.
 
     Returns:
-        Detections with a leading B and ``masks=None``.
+        Detections with a leading B and ``masks=None``, in the network's coordinates (`models/frames.py`).
     """
     logits, deltas = head(pooler(proposals.boxes, config.box.pool))
     count = proposals.valid.shape
     select = functools.partial(
         select_detections, classes=config.classes, box=config.box, config=config.detections
     )
-    return jax.vmap(select)(
-        logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, pooler.batch.image_sizes
-    )
+    frame = frame_of(pooler.batch, config)
+    limits = pooler.batch.image_sizes if frame is None else frame.image
+    return jax.vmap(select)(logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, limits)

@@ -48,7 +48,10 @@ class MaskHead(nnx.Module):
         self, config: MaskConfig, channels: int, classes: Classes, *, dtype: str = "float32", rngs: nnx.Rngs
     ):
         features = config.dim if config.convs else channels
-        self.convs = conv_stack(channels, config.dim, config.convs, norm=config.norm, dtype=dtype, rngs=rngs)
+        self.convs = conv_stack(
+            channels, config.dim, config.convs, norm=config.norm, epsilon=config.norm_epsilon,
+            bias=config.conv_bias, dtype=dtype, rngs=rngs,
+        )  # fmt: skip
         self.deconv = Deconv2x2(features, config.dim, dtype=dtype, rngs=rngs)
         maps = 1 if config.class_agnostic else classes.count + classes.offset
         normal = nnx.initializers.normal(0.001)
