@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.values import shown
-from jaxmaskrcnn.convert.config_files import config_from_file
+from jaxmaskrcnn.convert.config_files import config_from_file, library_of_config_file
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.convert.structure import backbone_names, config_structure, names_file, part_of
@@ -44,7 +44,8 @@ def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | Non
     """Return the configuration that a user chose.
 
     Args:
-        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml or MMDetection config.
+        model: A preset's name, a ModelConfig, or the path of a Detectron2 yaml, an MMDetection config or a
+            file with a class of matterport's.
         num_classes: Replaces its number of classes; a different number drops its categories.
 
     Raises:
@@ -253,7 +254,7 @@ def _check_library(model: str | os.PathLike | ModelConfig, library: Library, pat
     if isinstance(model, ModelConfig):
         return
     name = os.fspath(model)
-    other = name.split("/")[0] if name in list_models() else _CONFIG_FILES.get(Path(name).suffix.lower())
+    other = name.split("/")[0] if name in list_models() else library_of_config_file(name)
     if other in LIBRARIES and other != library.name:
         what = "preset" if name in list_models() else "config file"
         hint = (

@@ -1,4 +1,4 @@
-"""Export detectors to files of torchvision, Detectron2 and MMDetection.
+"""Export detectors to files of torchvision, Detectron2, MMDetection and matterport's Mask R-CNN.
 
 A state dict holds only weights. The other settings that a model needs for the same detections are
 written in the library's own format. Reading that text back reveals what the library does not support.
@@ -56,9 +56,9 @@ def export_detector(model: MaskRCNN, path: str | os.PathLike, format: str) -> Ex
 
     Args:
         model: The detector.
-        path: A ``.safetensors``, ``.npz``, ``.pkl`` or (if torch is installed) ``.pth`` file; an
-            existing file is replaced atomically.
-        format: "torchvision", "detectron2" or "mmdet".
+        path: A ``.safetensors``, ``.npz``, ``.pkl`` or (if torch is installed) ``.pth`` file, or for
+            matterport's an ``.h5`` file (if h5py is installed); an existing file is replaced atomically.
+        format: "torchvision", "detectron2", "mmdet" or "matterport".
 
     Returns:
         A report. The arrays are the model's bit for bit; `load_detector` reads them back.
@@ -90,7 +90,8 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
 
     Args:
         config: The model's configuration.
-        format: "torchvision" (a call), "detectron2" (a yaml) or "mmdet" (a Python config).
+        format: "torchvision" (a call), "detectron2" (a yaml), "mmdet" (a Python config) or "matterport" (a
+            class).
 
     Returns:
         The text, and the lines for ``ExportReport.differences``.

@@ -150,7 +150,7 @@ class MaskRCNN(nnx.Module):
             See `Pooler`.
         """
         strides = tuple(level.stride for level in self.config.pooled_levels)
-        return Pooler(batch, levels, strides, self.trunk, train)
+        return Pooler(batch, levels, strides, self.trunk, train, frame_of(batch, self.config))
 
     def pool(self, batch: Batch, levels: Sequence[Array], boxes: Array, config: PoolConfig) -> Array:
         """RoIAlign of every image's boxes, each from its own level, without the trunk.
@@ -158,7 +158,7 @@ class MaskRCNN(nnx.Module):
         Args:
             batch: Gives extents and image sizes.
             levels: One map for each of ``config.levels``, [B, h, w, C].
-            boxes: [B, R, 4], XYXY in pixels of the network's input.
+            boxes: [B, R, 4], XYXY in the network's coordinates (`models/frames.py`).
             config: Pooling settings, such as ``model.config.box.pool``.
 
         Returns:
@@ -184,6 +184,9 @@ class MaskRCNN(nnx.Module):
         """
         config, targets = self.config, batch.targets
         images = network_input(batch, config)
+        if (frame := frame_of(batch, config)) is not None:
+            targets = targets._replace(boxes=frame.to_network(targets.boxes))
+            batch = batch._replace(targets=targets)
         keys = None
         if rng is not None:
             positions = first_position + jnp.arange(images.shape[0])

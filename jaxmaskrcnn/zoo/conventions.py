@@ -194,7 +194,7 @@ MMDET = {
     "compute.weight_decay_exempts_norm": False,
 }
 
-# The boxes and masks of its training differ too: see docs/conversion.md.
+# Its training differs in more than has a setting here: see docs/conversion.md.
 MATTERPORT = {
     "num_classes": 80,
     "categories": COCO_80,
@@ -240,6 +240,11 @@ MATTERPORT = {
     "rpn.delta_clamp": "none",
     "box.delta_clamp": "none",
     # regions
+    "regions.batch_size": 200,
+    "regions.positive_fraction": 0.33,
+    "rpn.loss.beta": 1.0,
+    "box.loss.beta": 1.0,
+    "mask.targets": "threshold",
     "box.pool.method": "corners",
     "mask.pool.method": "corners",
     "box.pool.level_rule": "rounded",

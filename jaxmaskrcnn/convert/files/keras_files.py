@@ -72,9 +72,12 @@ def read_keras(path: str, data: bytes, budget: Budget) -> dict[str, np.ndarray]:
         budget.spend(item.size * item.dtype.itemsize)
         arrays[short] = item[()]
 
-    with h5py.File(io.BytesIO(data), "r") as file:
-        weights = file[_WHOLE_MODEL] if _WHOLE_MODEL in file else file
-        weights.visititems(read)  # does not follow links to other files
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            weights = file[_WHOLE_MODEL] if _WHOLE_MODEL in file else file
+            weights.visititems(read)  # does not follow links to other files
+    except OSError as error:
+        raise ValueError(str(error)) from None  # of the bytes, as nothing else is read
     return arrays
 
 
@@ -95,11 +98,12 @@ def write_keras(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
         layers.setdefault(_NESTED.get(layer, layer), []).append(name)
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as target:
-        target.attrs["layer_names"] = [name.encode() for name in layers]
-        target.attrs["backend"] = b"tensorflow"
+        # Of fixed length, as older releases of Keras expect them.
+        target.attrs["layer_names"] = np.array(list(layers), "S")
+        target.attrs["backend"] = np.bytes_("tensorflow")
         for layer, names in layers.items():
             group = target.create_group(layer)
-            group.attrs["weight_names"] = [f"{name}:0".encode() for name in names]
+            group.attrs["weight_names"] = np.array([f"{name}:0" for name in names], "S")
             for name in names:
                 group.create_dataset(f"{name}:0", data=arrays[name])
     file.write(buffer.getbuffer())

@@ -22,6 +22,7 @@ import numpy as np
 from jaxmaskrcnn.convert.files.keras_files import write_keras
 from jaxmaskrcnn.convert.files.safetensors_files import write_safetensors
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.keras_order import place_in_file
 from jaxmaskrcnn.utils.files import complete_file
 
 AUTHOR = "jaxmaskrcnn"
@@ -126,7 +127,7 @@ def _write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) 
             f"an .h5 file holds Keras' weights, which {library} does not load; write .safetensors, .npz or "
             ".pkl instead."
         )
-    write_keras(file, arrays)
+    write_keras(file, {name: arrays[name] for name in sorted(arrays, key=place_in_file)})
 
 
 def _check_numpy_dtypes(arrays: Mapping[str, np.ndarray]) -> None:

@@ -13,7 +13,6 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
-from jaxmaskrcnn.models.frames import frame_of
 from jaxmaskrcnn.models.heads.box import BoxHead
 from jaxmaskrcnn.models.heads.region_head import Pooler
 from jaxmaskrcnn.structures import Detections, LossTerm, Proposals
@@ -63,6 +62,5 @@ def detect_boxes(head: BoxHead, pooler: Pooler, proposals: Proposals, config: Mo
     select = functools.partial(
         select_detections, classes=config.classes, box=config.box, config=config.detections
     )
-    frame = frame_of(pooler.batch, config)
-    limits = pooler.batch.image_sizes if frame is None else frame.image
+    limits = pooler.batch.image_sizes if pooler.frame is None else pooler.frame.image
     return jax.vmap(select)(logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, limits)

@@ -114,6 +114,8 @@ class MaskHead(nnx.Module):
         logits = self(pooled, regions.positive.reshape(-1, 1, 1, 1), pass_.train)
         logits = self.of_class(logits, regions.labels.reshape(-1))
         logits = logits.reshape(*regions.valid.shape, *logits.shape[1:])
+        if pooler.frame is not None:  # the objects' masks are those of the images
+            regions = regions._replace(boxes=pooler.frame.to_image(regions.boxes))
         width = batch.images.shape[2]
 
         def loss(logits, regions, targets, image_size):
