@@ -6,7 +6,7 @@
         --config.model.weights=R-50.pkl
 
 ``--config.model.weights`` is an ImageNet backbone or a trained detector: a directory, or a checkpoint
-of torchvision, Detectron2 or MMDetection. Another preset stands behind a colon:
+of torchvision, Detectron2, MMDetection or matterport's. Another preset stands behind a colon:
 ``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``.
 
 The schedule is for some hundred objects: 400 steps of two images with the short side between 384
@@ -26,15 +26,19 @@ def get_config(preset: str = "detectron2/mask_rcnn_R_50_FPN_3x") -> Config:
 
     The default preset is what the ImageNet weights of Detectron2's model zoo (``R-50.pkl``) fit.
     """
+    if preset.startswith("matterport/"):  # images on a square of one size, and another epsilon
+        model = {"input.pad_divisor": 640}
+    else:
+        model = {"backbone.norm_epsilon": 1e-5}
     return Config(
         model=model_section(
             preset,
             **{
                 "regions.batch_size": 128,
                 "backbone.freeze_at": 2,
-                "backbone.norm_epsilon": 1e-5,
                 "input.test_min_size": 448,
                 "input.test_max_size": 640,
+                **model,
             },
         ),
         data=DataConfig(batch_size=2, min_sizes=(384, 416, 448), max_size=640),

@@ -208,5 +208,6 @@ def select_proposals(
     return Proposals(
         boxes=jnp.where(found[:, None], boxes[index], 0),
         scores=jnp.where(found, scores, 0),
-        valid=found | (config.empty_boxes == "keep"),
+        # In training nothing is learnt from the zeros.
+        valid=found | (config.empty_boxes == "keep" and not train),
     )

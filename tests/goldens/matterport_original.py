@@ -121,6 +121,7 @@ def outputs(model, images, names) -> dict[str, np.ndarray]:
     keras_model = model.keras_model
     part = tf.keras.Model(keras_model.inputs, [keras_model.get_layer(name).output for name in names])
     found = part.predict([molded, metas, anchors], verbose=0)
+    found = found if len(names) > 1 else [found]
     return {
         "molded": molded,
         "windows": windows,
