@@ -185,6 +185,7 @@ class MaskRCNN(nnx.Module):
         config, targets = self.config, batch.targets
         images = network_input(batch, config)
         if (frame := frame_of(batch, config)) is not None:
+            assert targets is not None
             targets = targets._replace(boxes=frame.to_network(targets.boxes))
             batch = batch._replace(targets=targets)
         keys = None

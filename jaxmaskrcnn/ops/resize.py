@@ -218,13 +218,11 @@ def _skimage_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     factors = [new / old for new, old in zip(size, image.shape[:2], strict=True)]
     pixels = image.astype(np.float64)
-    out = np.stack(
-        [
-            ndimage.zoom(pixels[..., i], factors, order=1, mode="grid-constant", cval=0, grid_mode=True)
-            for i in range(image.shape[2])
-        ],
-        axis=-1,
-    )
+    out = np.empty((*size, image.shape[2]))
+    for i in range(image.shape[2]):
+        ndimage.zoom(
+            pixels[..., i], factors, out[..., i], order=1, mode="grid-constant", cval=0, grid_mode=True
+        )
     # Pixels that are blended with black at the border are not darker than the darkest one, but for black.
     out[out != 0] = np.clip(out[out != 0], pixels.min(), pixels.max())
     return out.astype(np.uint8)

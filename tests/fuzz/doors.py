@@ -26,6 +26,7 @@ from jaxmaskrcnn.training.run_config import check_resumable, write_settings
 
 from .folders_of_tools import TOOLS
 from .scenes import (
+    CLASS,
     PICTURES,
     PYTHON,
     SIZES,
@@ -203,6 +204,7 @@ def _write_detections(folder):
 
 
 COCO = ("set.json",)
+CHECKPOINTS = ("zip", "stream", "pkl", "safetensors", "npz", "h5")
 
 DOORS: dict[str, Door] = {
     "inspect": Door(lambda folder: write_coco(folder, coco_content()), COCO, _inspect),
@@ -213,7 +215,8 @@ DOORS: dict[str, Door] = {
     **{f"import {tool}": _import(tool) for tool in TOOLS},
     "config yaml": _config("a.yaml", YAML),
     "config python": _config("a.py", PYTHON),
-    **{f"checkpoint {kind}": _checkpoint(kind) for kind in ("zip", "stream", "pkl", "safetensors", "npz")},
+    "config class": _config("a.py", CLASS),
+    **{f"checkpoint {kind}": _checkpoint(kind) for kind in CHECKPOINTS},
     "model directory": Door(_write_model, ("*", "model.json"), lambda folder, path, rng: load_model(folder)),
     "model.json": Door(
         _write_config_json, ("config.json",),

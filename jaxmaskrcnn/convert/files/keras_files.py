@@ -52,7 +52,7 @@ def read_keras(path: str, data: bytes, budget: Budget) -> dict[str, np.ndarray]:
         budget: Limits what compressed arrays may expand to.
 
     Returns:
-        Arrays by layer and kind, such as "conv1/kernel", in the file's order.
+        Arrays by layer and kind, such as "conv1/kernel".
 
     Raises:
         UserError: h5py is not installed.
