@@ -15,6 +15,7 @@ from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.convert import load_detector
 from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.export import export_detector, export_settings
+from jaxmaskrcnn.convert.families import holds_detector, refuse_other_families
 from jaxmaskrcnn.convert.files.reader import read_checkpoint
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.matterport import rows
@@ -144,6 +145,14 @@ def test_presets(name, expected):
     config = model_config(f"matterport/{name}")
     assert (config.backbone.depth, config.num_classes, config.detections.score_threshold) == expected
     assert jmr.model_info(f"matterport/{name}").file == f"{name}.h5"
+
+
+def test_the_names_are_those_of_a_detector(small):
+    """And not of a backbone alone, which training would look for."""
+    for prefix in ("", "module."):
+        names = [prefix + name for name in small]
+        assert holds_detector(names)
+        refuse_other_families(names, "x.h5")
 
 
 # -- what is wrong with a file
