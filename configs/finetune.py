@@ -6,10 +6,10 @@
         --config.model.weights=detectron2/MSRA/R-50
 
 ``--config.model.weights`` is an ImageNet backbone or a trained detector: a directory, a checkpoint of
-torchvision, Detectron2 or MMDetection, or the name of one, which is fetched. Another preset stands behind a
-colon: ``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``. So can a model directory or a
-workdir, ``--config=configs/finetune.py:runs/other``: its settings and weights are taken, and the log says
-what is changed.
+torchvision, Detectron2, MMDetection or matterport's, or the name of one, which is fetched. Another preset
+stands behind a colon: ``--config=configs/finetune.py:torchvision/maskrcnn_resnet50_fpn``. So can a model
+directory or a workdir, ``--config=configs/finetune.py:runs/other``: its settings and weights are taken, and
+the log says what is changed.
 
 The schedule is for some hundred objects: 400 steps of two images with the short side between 384
 and 448 pixels. The learning rate is for this batch and is not scaled.
@@ -31,16 +31,19 @@ def get_config(preset: str = "detectron2/mask_rcnn_R_50_FPN_3x") -> Config:
     The default preset is what the ImageNet weights of Detectron2's model zoo (``detectron2/MSRA/R-50``) fit.
     The epsilon is that of ImageNet weights; a directory's own belongs to its weights.
     """
-    epsilon = {} if Path(preset).is_dir() else {"backbone.norm_epsilon": 1e-5}
+    if preset.startswith("matterport/"):  # images on a square of one size, and another epsilon
+        model = {"input.pad_divisor": 640}
+    else:
+        model = {} if Path(preset).is_dir() else {"backbone.norm_epsilon": 1e-5}
     return Config(
         model=model_section(
             preset,
             **{
                 "regions.batch_size": 128,
                 "backbone.freeze_at": 2,
-                **epsilon,
                 "input.test_min_size": 448,
                 "input.test_max_size": 640,
+                **model,
             },
         ),
         data=DataConfig(batch_size=2, min_sizes=(384, 416, 448), max_size=640),

@@ -16,6 +16,8 @@ from jaxmaskrcnn.convert.state_dict import to_state_dict
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo.lookup import model_config
 
+# The libraries whose files are torch's; matterport's layers are its own (convert/test_matterport_files.py).
+TORCH = ("torchvision", "detectron2", "mmdet")
 HEADS = {
     f"{layer}.{kind}"
     for layer in ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")

@@ -27,7 +27,7 @@ import jaxmaskrcnn
 from jaxmaskrcnn.cli.main import main as package_command
 from jaxmaskrcnn.cli.main import run_command
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert import choice, to_state_dict
+from jaxmaskrcnn.convert import choice, named_model, to_state_dict
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.data import write_shapes
 from jaxmaskrcnn.data.shapes import NAMES as NAMES_OF_SHAPES

@@ -2,7 +2,7 @@
 
     python benchmarks/whole_model/compare.py DIRECTORY IMAGES --model=NAME|CONFIG_FILE [--weights=FILE]
 
-DIRECTORY is what run_reference.py wrote. The checkpoint is read as any user would, with
+DIRECTORY is what run_reference.py or run_matterport.py wrote. The checkpoint is read as any user would, with
 `load_model`, and the images by their paths. A detection is matched by one of the same label, a
 score within 0.001 and boxes with IoU above 0.99; of the matched ones the masks' IoU is told too.
 """
@@ -39,6 +39,11 @@ def _iou(a, b) -> float:
     return overlap / union if union > 0 else float(np.abs(a - b).max() < 1e-2)
 
 
+def compressed(rle: dict) -> dict:
+    """An RLE as pycocotools compares it, which run_matterport.py writes as numbers."""
+    return rle_codec.frPyObjects(rle, *rle["size"]) if isinstance(rle["counts"], list) else rle
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
@@ -65,6 +70,7 @@ def main():
             "labels": [index[int(label)] for label in out["labels"]],
         }
         pairs = match(ours, theirs)
+        theirs["masks"] = [compressed(mask) for mask in theirs["masks"]]
         with_masks = pairs if "masks" in out else []
         ious = [
             float(rle_codec.iou([out["masks"][j]], [theirs["masks"][i]], [0])[0, 0])

@@ -17,12 +17,12 @@ _FEW = 5  # up to this many names are listed; more are counted by their last par
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``convert``."""
-    parser.add_argument("source", metavar="SOURCE", help=".pth, .pt, .pkl, .safetensors or .npz file")
+    parser.add_argument("source", metavar="SOURCE", help=".pth, .pt, .pkl, .safetensors, .npz or .h5 file")
     parser.add_argument("directory", metavar="DIRECTORY", help="where the model directory is written")
     parser.add_argument(
         "--model",
-        help="preset, model directory, Detectron2 yaml or MMDetection config, if the file does not determine "
-        "the model",
+        help="preset, model directory, or config file of Detectron2, MMDetection or matterport's, if the "
+        "file does not determine the model",
     )
     parser.add_argument(
         "--num_classes",

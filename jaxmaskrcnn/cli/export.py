@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
 FUNCTION = "stablehlo"
-FORMATS = ("torchvision", "detectron2", "mmdet", FUNCTION)
+FORMATS = ("torchvision", "detectron2", "mmdet", "matterport", FUNCTION)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

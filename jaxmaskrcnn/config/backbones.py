@@ -106,6 +106,8 @@ class ResNetConfig(BackboneConfig):
     stride_in_1x1: bool = False  # whether a bottleneck's stride is in the 1x1 convolution (MSRA)
     norm: Literal["frozen_bn", "bn", "bn_eval", "gn"] = "frozen_bn"  # bn_eval: fixed statistics
     norm_epsilon: NotNegative = 1e-5
+    conv_bias: bool = False  # whether convolutions have a bias although a norm follows (Keras)
+    pool_padding: Literal["both", "end"] = "both"  # of the stem's max pool: all sides, or right and below
     freeze_at: Literal[0, 1, 2, 3, 4, 5] = 2  # 0: nothing; 1: the stem; 2: the first stage too; ...
     # returned maps: C2 to C5, or C4
     outputs: Annotated[

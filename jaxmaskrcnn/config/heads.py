@@ -12,7 +12,9 @@ from jaxmaskrcnn.config.backbones import BackboneConfig, Norm, ResNetConfig, che
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
 
-DeltaClamp = Literal["max", "both"]  # limits of dw and dh: the upper one only, or both
+DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
+HeadNorm = Literal["none", "bn", "bn_eval", "gn"]  # bn_eval: fixed statistics
+BoxWeights = tuple[Positive, Positive, Positive, Positive]  # of dx, dy, dw, dh
 
 
 class Classes(NamedTuple):
@@ -133,14 +135,22 @@ class RPNConfig(Part):
     names: ClassVar[str] = "jaxmaskrcnn.models.rpn_names"
     anchors: AnchorConfig = AnchorConfig()
     convs: Count = 1
+    conv_dim: Whole = 0  # channels of the convolutions; 0: as many as the levels have
     norm: Norm = "none"
+    # sigmoid: one logit per anchor; softmax: one for the background and one for an object
+    objectness: Literal["sigmoid", "softmax"] = "sigmoid"
+    box_weights: BoxWeights = (1.0, 1.0, 1.0, 1.0)
     ranking: Literal["logit", "probability"] = "logit"
-    pre_nms_train: Count = 2000  # per level
+    nms_scope: Literal["level", "image"] = "level"  # whether levels are ranked and suppressed separately
+    pre_nms_train: Count = 2000  # per level, or per image with nms_scope "image"
     pre_nms_test: Count = 1000
     post_nms_train: Count = 2000  # per image
     post_nms_test: Count = 1000
     nms_threshold: NotNegative = 0.7
     min_side: NotNegative = 1e-3  # torchvision keeps sides >= 1e-3, the others sides > 0
+    # keep: boxes of any size are proposals, also the zeros in slots that no anchor fills (matterport)
+    empty_boxes: Literal["drop", "keep"] = "drop"
+    clip: Literal["image", "canvas"] = "image"  # where proposals end: with the image, or with its padding
     delta_clamp: DeltaClamp = "max"
     foreground_iou: Fraction = 0.7
     background_iou: Fraction = 0.3
@@ -159,6 +169,8 @@ class RPNConfig(Part):
     def __post_init__(self):
         super().__post_init__()
         check_positives(self)
+        if self.conv_dim:
+            check_groups(self.norm, self.conv_dim, "RPNConfig.conv_dim")
         if self.background_iou > self.foreground_iou:
             raise ConfigError(
                 f"RPNConfig.background_iou is {self.background_iou:g} and foreground_iou "
@@ -189,14 +201,16 @@ class RegionConfig(Part):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PoolConfig(Part):
-    """RoIAlign of a head's regions (`models/pooling.py`)."""
+    """The pooling of a head's regions (`models/pooling.py`)."""
 
+    # align: RoIAlign; corners: one sample a bin, the outer ones on the region's corners (crop_and_resize)
+    method: Literal["align", "corners"] = "align"
     size: Count = 7  # side of the output
     sampling_ratio: Whole = 2  # samples per side of a bin; 0: adaptive
     aligned: bool = False  # half a pixel is subtracted from the coordinates
     inclusive: bool = False  # a box ends at its last pixel's index, a pixel earlier (Detectron)
-    # where an epsilon is added: to the logarithm, to side / 224, or to side / 56
-    level_rule: Literal["log_epsilon", "side_epsilon", "finest_epsilon"] = "log_epsilon"
+    # where an epsilon is added: to the logarithm, to side / 224, or to side / 56; rounded: nearest level
+    level_rule: Literal["log_epsilon", "side_epsilon", "finest_epsilon", "rounded"] = "log_epsilon"
     scale: Literal["inferred", "stride"] = "inferred"  # inferred: 2^round(log2(feature / image))
 
 
@@ -267,7 +281,7 @@ class BoxStageConfig(Part):
     """One stage of the box head; Faster R-CNN has one, a cascade several."""
 
     foreground_iou: Fraction = 0.5  # regions with at least this IoU are positive, all others negative
-    box_weights: tuple[Positive, Positive, Positive, Positive] = (10.0, 10.0, 5.0, 5.0)  # of dx, dy, dw, dh
+    box_weights: BoxWeights = (10.0, 10.0, 5.0, 5.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -280,7 +294,9 @@ class BoxConfig(Part):
     conv_dim: Count = 256
     fcs: Whole = 2
     fc_dim: Count = 1024
-    norm: Norm = "none"  # of the convolutions
+    norm: HeadNorm = "none"  # of the convolutions
+    fc_norm: Literal["none", "bn", "bn_eval"] = "none"  # of the fully connected layers
+    norm_epsilon: NotNegative = 1e-5  # of both
     average: bool = False  # average over a region's cells instead of flattening them
     class_agnostic: bool = False
     delta_clamp: DeltaClamp = "max"
@@ -306,7 +322,9 @@ class MaskConfig(Part):
     pool: PoolConfig = PoolConfig(size=14)
     convs: Whole = 4
     dim: Count = 256
-    norm: Norm = "none"  # of the convolutions
+    norm: HeadNorm = "none"  # of the convolutions
+    norm_epsilon: NotNegative = 1e-5
+    conv_bias: bool = False  # whether the convolutions have a bias although a norm follows (Keras)
     class_agnostic: bool = False
     # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
     targets: Literal["soft", "threshold", "polygon"] = "soft"

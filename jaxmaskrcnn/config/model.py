@@ -116,12 +116,15 @@ class InputConfig(Part):
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # in channel_order
     pixel_std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     normalise_before_resize: bool = True
-    resize_kernel: Literal["torch", "pil", "cv2"] = "torch"  # float32 | uint8 with antialias | uint8
-    # to whole pixels
-    size_rule: Literal["truncate", "round", "round_two_steps", "truncate_long_side"] = "truncate"
+    # float32 | uint8 with antialias | uint8 | uint8, black beyond the border
+    resize_kernel: Literal["torch", "pil", "cv2", "skimage"] = "torch"
+    # to whole pixels; enlarge: images are enlarged to test_min_size but never reduced to it
+    size_rule: Literal["truncate", "round", "round_two_steps", "truncate_long_side", "enlarge"] = "truncate"
     test_min_size: Count = 800  # short side in pixels at test time
     test_max_size: Count = 1333  # limit of the long side at test time
     pad_divisor: Count = 32
+    placement: Literal["corner", "centre"] = "corner"  # of the image on its canvas within the network
+    padding: Literal["zero", "black"] = "zero"  # the network's input beside the image: 0, or a black pixel's
     pixels: PixelConfig = DEFAULT_PIXELS
 
     def __post_init__(self):
@@ -140,9 +143,16 @@ class DetectionConfig(Part):
     score_threshold: Fraction = 0.05
     nms_threshold: NotNegative = 0.5
     per_image: Count = 100
+    classes_per_region: Literal["all", "best"] = (
+        "all"  # best: only its most probable one, if it is no background
+    )
     min_side: NotNegative = 1e-2  # 0: no limit
-    rescale_rule: Literal["multiply", "divide", "multiply_and_clip", "multiply_inclusive"] = "multiply"
-    paste_rule: Literal["whole_pixels", "grid_sample", "whole_pixels_inclusive"] = "whole_pixels"
+    rescale_rule: Literal["multiply", "divide", "multiply_and_clip", "multiply_inclusive", "last_pixels"] = (
+        "multiply"
+    )
+    paste_rule: Literal["whole_pixels", "grid_sample", "whole_pixels_inclusive", "whole_boxes"] = (
+        "whole_pixels"
+    )
     mask_threshold: Fraction = 0.5
 
 
@@ -170,6 +180,8 @@ class ModelConfig(Part):
         label_order: The categories of annotations that the labels stand for, as long as their ids are not
             known. With "list", ``categories`` has at most their names.
         background: The background's position among the class logits.
+        box_edges: Where the network's own boxes end: with the edge of their last pixels, or one pixel before
+            it, at their last pixels (matterport).
         neck: The neck; None uses the backbone's feature maps directly.
         trunk: Layers between the pooled regions and the heads, or None.
         mask: The mask head; None makes a Faster R-CNN.
@@ -189,6 +201,7 @@ class ModelConfig(Part):
     # of labels whose ids are unknown: ascending ids, or the order of the annotations' list (MMDetection)
     label_order: Literal["id", "list"] = "id"
     background: Literal["first", "last"] = "first"
+    box_edges: Literal["outer", "last_pixel"] = "outer"
     input: InputConfig = InputConfig()
     backbone: BackboneConfig = ResNetConfig()
     neck: NeckConfig | None = FPNConfig()

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.convert.config_files import library_of_config_file
 from jaxmaskrcnn.convert.epsilon import backbone_norms, found_epsilon
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
-from jaxmaskrcnn.convert.named_model import CONFIG_FILES, resolve_model
+from jaxmaskrcnn.convert.named_model import resolve_model
 from jaxmaskrcnn.convert.older import older_config, other_library_warning
 from jaxmaskrcnn.convert.structure import config_structure, names_file, part_of
 from jaxmaskrcnn.convert.untold import check_anchors, is_published, name_classes_of_file, untold_warning
@@ -180,7 +181,7 @@ _AGNOSTIC = {"box.class_agnostic", "mask.class_agnostic"}
 
 def _choice_of_file(library: Library, structure: dict[str, Any], source: SourceFile, counted: bool) -> Choice:
     if library.config_file is None:
-        return _choice_of_structure(library, structure, counted)
+        return _choice_of_structure(library, structure, counted, source.path)
     text = library.config_inside(source.attributes) if library.config_inside else None
     if text is not None:
         config = library.read_settings(text, f"the config inside {source.path}", training=False)
@@ -202,14 +203,18 @@ def _choice_of_file(library: Library, structure: dict[str, Any], source: SourceF
     )
 
 
-def _choice_of_structure(library: Library, structure: dict[str, Any], counted: bool) -> Choice:
+def _choice_of_structure(library: Library, structure: dict[str, Any], counted: bool, path: str) -> Choice:
     classes, usual = structure["num_classes"], library.usual
     fields = {"categories": usual.categories if classes == usual.num_classes else ()}
+    # Some libraries have batch norm with fixed statistics, which arrays do not tell from ordinary one.
+    fixed = [p for p, norm in structure.items() if norm == "bn" and usual.get(p) in ("frozen_bn", "bn_eval")]
     # torchvision freezes the batch norm of pretrained backbones.
-    if structure["backbone.norm"] == "bn":
-        fields["backbone.norm"] = "bn" if counted or structure["neck.norm"] == "bn" else "frozen_bn"
+    if not (counted or structure["neck.norm"] == "bn"):
+        fields |= {path: usual.get(path) for path in fixed}
     if fitting := fitting_presets(library, structure):
-        return Choice(model_config(fitting[0], classes).replace(fields), fitting[0], ())
+        named = [name for name in fitting if model_info(name).file == Path(path).name]
+        name = (named or fitting)[0]
+        return Choice(model_config(name, classes).replace(fields), name, ())
     config = usual.replace({**structure, **fields})
     return Choice(config, f"{library.title}'s conventions ({_describe(structure)})", ())
 
@@ -219,7 +224,7 @@ def _check_library(model: str | os.PathLike | ModelConfig, library: Library, pat
     if isinstance(model, ModelConfig):
         return
     name = os.fspath(model)
-    other = name.split("/")[0] if name in list_models() else CONFIG_FILES.get(Path(name).suffix.lower())
+    other = name.split("/")[0] if name in list_models() else library_of_config_file(name)
     if other in LIBRARIES and other != library.name:
         what = "preset" if name in list_models() else "config file"
         hint = (

@@ -1,4 +1,4 @@
-"""Convert other libraries' config files (Detectron2's yaml, MMDetection's Python) to a ModelConfig.
+"""Convert config files (Detectron2's yaml, MMDetection's and matterport's Python) to a ModelConfig.
 
 Files are parsed, never run. Every setting that affects a detector's results is either reproduced or
 rejected, and one error lists all rejected settings.
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml
+from jaxmaskrcnn.convert.matterport.settings import config_from_class, is_config_class
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, config_from_python
 from jaxmaskrcnn.errors import UserError
 
-__all__ = ["config_from_file", "config_from_mmdet_text"]
+__all__ = ["config_from_file", "config_from_mmdet_text", "library_of_config_file"]
 
 
 def config_from_file(path: str | os.PathLike, *, training: bool = True) -> ModelConfig:
@@ -20,7 +21,8 @@ def config_from_file(path: str | os.PathLike, *, training: bool = True) -> Model
 
     Args:
         path: A Detectron2 ``.yaml`` (from its repository, your own, or the complete config.yaml of an
-            output folder), or an MMDetection ``.py`` of version 2 or 3.
+            output folder), an MMDetection ``.py`` of version 2 or 3, or a ``.py`` with a subclass of
+            matterport's ``Config``.
         training: Whether to also reject unsupported settings that only affect training. If False, they
             are logged as a warning, since a trained model's detections do not depend on them.
 
@@ -39,8 +41,23 @@ def config_from_file(path: str | os.PathLike, *, training: bool = True) -> Model
     if suffix in (".yaml", ".yml"):
         return config_from_yaml(path, training)
     if suffix == ".py":
-        return config_from_python(path, training)
+        read = config_from_class if library_of_config_file(path) == "matterport" else config_from_python
+        return read(path, training)
     raise UserError(
-        f"{os.fspath(path)} has the suffix {suffix!r}; give a Detectron2 config (.yaml, .yml) or an "
-        "MMDetection config (.py)."
+        f"{os.fspath(path)} has the suffix {suffix!r}; give a Detectron2 config (.yaml, .yml), an "
+        "MMDetection config (.py) or a file with a class of matterport's (.py)."
     )
+
+
+def library_of_config_file(path: str | os.PathLike) -> str | None:
+    """Return the library of a config file, by its suffix, and of Python by its text; None for others."""
+    suffix = Path(path).suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        return "detectron2"
+    if suffix != ".py":
+        return None
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "mmdet"  # whose reader says what is wrong
+    return "matterport" if is_config_class(text) else "mmdet"

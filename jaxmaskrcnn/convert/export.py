@@ -1,4 +1,4 @@
-"""Export detectors to files of torchvision, Detectron2 and MMDetection.
+"""Export detectors to files of torchvision, Detectron2, MMDetection and matterport's Mask R-CNN.
 
 A state dict holds only weights. The other settings that a model needs for the same detections are
 written in the library's own format. Reading that text back reveals what the library does not support.
@@ -25,6 +25,7 @@ _TRAINING_ONLY = (
     "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "mask.targets",
     "compute.weight_decay_exempts_norm", "compute.remat",
 )  # fmt: skip
+_NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.")
 
 
@@ -55,9 +56,9 @@ def export_detector(model: MaskRCNN, path: str | os.PathLike, format: str) -> Ex
 
     Args:
         model: The detector.
-        path: A ``.safetensors``, ``.npz``, ``.pkl`` or (if torch is installed) ``.pth`` file; an
-            existing file is replaced atomically.
-        format: "torchvision", "detectron2" or "mmdet".
+        path: A ``.safetensors``, ``.npz``, ``.pkl`` or (if torch is installed) ``.pth`` file, or for
+            matterport's an ``.h5`` file (if h5py is installed); an existing file is replaced atomically.
+        format: "torchvision", "detectron2", "mmdet" or "matterport".
 
     Returns:
         A report. The arrays are the model's bit for bit; `load_detector` reads them back.
@@ -89,7 +90,8 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
 
     Args:
         config: The model's configuration.
-        format: "torchvision" (a call), "detectron2" (a yaml) or "mmdet" (a Python config).
+        format: "torchvision" (a call), "detectron2" (a yaml), "mmdet" (a Python config) or "matterport" (a
+            class).
 
     Returns:
         The text, and the lines for ``ExportReport.differences``.
@@ -167,7 +169,7 @@ def _note(path: str, found: Any, own: Any) -> str:
     if path == "categories":
         return " (names only)"
     # Batch norm computes the same at test time, whichever of its arrays are trained.
-    norms = path == "backbone.norm" and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
+    norms = path in _NORMS and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
     training = path in _TRAINING_ONLY or path.startswith(_TRAINING_ONLY_PARTS)
     training |= path.startswith("box.stages.") and path.endswith(".foreground_iou")
     return " (training only)" if norms or training else ""
@@ -183,6 +185,12 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
         return not order_matters(config)
     if path in ("box.conv_dim", "box.norm"):
         return not config.box.convs
+    if path == "box.norm_epsilon":
+        return config.box.fc_norm == "none" and (config.box.norm in ("none", "gn") or not config.box.convs)
+    if path in ("mask.norm_epsilon", "mask.conv_bias"):
+        return config.mask is None or config.mask.norm == "none" or not config.mask.convs
+    if path == "rpn.conv_dim":
+        return config.rpn.conv_dim in (0, config.levels[0].channels)
     if path == "box.fc_dim":
         return not config.box.fcs
     if path == "mask.norm":

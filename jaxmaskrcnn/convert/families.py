@@ -68,7 +68,9 @@ FAMILIES = (
     Family("a detector with a PAFPN neck", r"neck\.(downsample_convs|pafpn_convs)\."),
 )
 
-_REGIONS = re.compile(r"(proposal_generator|rpn|rpn_head|roi_heads?)\.|backbone\.fpn|neck\.")
+_REGIONS = re.compile(
+    r"(proposal_generator|rpn|rpn_head|roi_heads?)\.|backbone\.fpn|neck\.|rpn_class_raw/|mrcnn_"
+)
 _PYRAMID = re.compile(r"fpn[._]")  # in a pyramid's own file; within a detector it has a prefix
 _STEM = re.compile(r"(.*\.)?(stem\.)?conv1\.weight")
 _FIRST_BLOCK = re.compile(r"(.*\.)?(layer1|res2)\.0\.(conv|convs\.)\d")  # many other networks have a conv1

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxmaskrcnn.convert.detectron2 import library as detectron2
 from jaxmaskrcnn.convert.library import Library
+from jaxmaskrcnn.convert.matterport import library as matterport
 from jaxmaskrcnn.convert.mmdet import library as mmdet
 from jaxmaskrcnn.convert.torchvision import library as torchvision
 from jaxmaskrcnn.errors import UserError
@@ -14,7 +15,7 @@ from jaxmaskrcnn.names.prefixes import detector_prefix, shared_prefix, without_p
 
 __all__ = ["LIBRARIES", "Library", "Recognised", "recognise", "wrappers_prefix"]
 
-LIBRARIES = {library.name: library for library in (torchvision.LIBRARY, detectron2.LIBRARY, mmdet.LIBRARY)}
+LIBRARIES = {module.LIBRARY.name: module.LIBRARY for module in (torchvision, detectron2, mmdet, matterport)}
 
 
 class Recognised(NamedTuple):

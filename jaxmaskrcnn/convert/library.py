@@ -154,6 +154,27 @@ TRUNK: Limit = (lambda c: c.trunk is not None, "it has a trunk")
 AVERAGE: Limit = (lambda c: c.box.average, "its box head averages each region's cells (box.average)")
 PARTS = (OTHER_BACKBONE, OTHER_NECK, TRUNK, AVERAGE)
 
+# Layers that only matterport's models have.
+KERAS_LAYERS: tuple[Limit, ...] = (
+    (
+        lambda c: (
+            getattr(c.backbone, "conv_bias", False)
+            or (c.mask is not None and c.mask.conv_bias and c.mask.norm != "none" and c.mask.convs > 0)
+        ),
+        "its convolutions have a bias although a norm follows",
+    ),
+    (
+        lambda c: c.rpn.objectness == "softmax" or c.rpn.conv_dim not in (0, c.levels[0].channels),
+        "its region proposal network has two logits for each anchor, or convolutions of another width than "
+        "the levels",
+    ),
+    (lambda c: c.box.fc_norm != "none", "its fully connected layers have norm layers"),
+    (
+        lambda c: "bn_eval" in (c.box.norm if c.box.convs else "", c.get("mask.norm")),
+        "its heads have batch norm with fixed statistics",
+    ),
+)
+
 RPN_NORM: Limit = (
     lambda c: c.rpn.norm != "none",
     "its region proposal network has norm layers",

@@ -71,7 +71,7 @@ def from_state_dict(
     Args:
         arrays: Arrays by the library's names, without a wrapper's prefix.
         config: The model's configuration; its structure must match the arrays.
-        library: "torchvision", "detectron2" or "mmdet".
+        library: "torchvision", "detectron2", "mmdet" or "matterport".
         allow_new_heads: Keep the initial values of layers whose shape differs because of the number of
             classes.
 
@@ -93,7 +93,7 @@ def to_state_dict(model: MaskRCNN, library: str) -> dict[str, np.ndarray]:
 
     Args:
         model: The detector.
-        library: "torchvision", "detectron2" or "mmdet".
+        library: "torchvision", "detectron2", "mmdet" or "matterport".
 
     Returns:
         Contiguous arrays, bit for bit the model's; batch norm's counters are 0.

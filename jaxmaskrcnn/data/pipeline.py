@@ -142,6 +142,11 @@ def train_iterator(
             f"{source.annotations} was prepared without masks; prepare it with masks, or train without "
             "the mask head (--config.model.mask=none)."
         )
+    if data_config.device_resize and model_config.input.resize_kernel == "skimage":
+        raise UserError(
+            "data.device_resize is True, but the device has no input.resize_kernel 'skimage'; set "
+            "data.device_resize to False."
+        )
     plan = sampler.TrainPlan(source, model_config, data_config, seed)
     objects = _object_slots(source, data_config)
     if data_config.device_resize and process_count > 1 and not data_config.exact_decode:

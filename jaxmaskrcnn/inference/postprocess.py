@@ -39,6 +39,8 @@ def rescale_boxes(
             empty boxes are dropped (Detectron2).
             "multiply_inclusive": as "multiply", but of a box's last pixel instead of its end
             (maskrcnn-benchmark).
+            "last_pixels": the first pixel to the first and the last one to the last, rounded to whole pixels;
+            empty boxes are dropped (matterport).
 
     Returns:
         float32 [N, 4], and whether each box is kept, bool [N].
@@ -79,11 +81,19 @@ def _multiply_inclusive(boxes, new, old):
     return boxes + last, kept
 
 
+def _last_pixels(boxes, new, old):
+    behind = np.float64([0, 0, 1, 1])  # a box ends behind its last pixel
+    ratio = np.tile((old - 1)[::-1], 2) / np.tile(np.maximum(new - 1, 1)[::-1], 2)
+    boxes = np.around((boxes - behind) * ratio + behind).astype(np.float32)
+    return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
 RESCALE_RULES = {
     "multiply": _multiply,
     "divide": _divide,
     "multiply_and_clip": _multiply_and_clip,
     "multiply_inclusive": _multiply_inclusive,
+    "last_pixels": _last_pixels,
 }
 
 

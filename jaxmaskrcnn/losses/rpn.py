@@ -77,7 +77,7 @@ def rpn_losses(
 
     bce = binary_cross_entropy(objectness[chosen.index], chosen.positive.astype(objectness.dtype))
     target = encode_boxes(
-        anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]], (1.0, 1.0, 1.0, 1.0)
+        anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]], config.box_weights
     )
     error = smooth_l1(deltas[chosen.index] - target, config.loss.beta).sum(-1)
     count = (

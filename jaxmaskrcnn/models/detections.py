@@ -26,6 +26,9 @@ def select_detections(
 ) -> Detections:
     """Select the detections of one image: score threshold, NMS within each class, the best of the rest.
 
+    With the ``classes_per_region`` "best" a region is of its most probable class, and of none if that is the
+    background; its score may equal the threshold.
+
     Boxes that are not finite or have deltas that are not finite are left out, and so are proposals whose
     probabilities are not finite.
 
@@ -35,7 +38,7 @@ def select_detections(
         logits: float [P, K + 1].
         deltas: float [P, box channels, 4].
         proposals: P slots.
-        image_size: int [2], the image without padding.
+        image_size: int [2], the image without padding, to which boxes are clipped; or a window, [4] XYXY.
         classes: Gives the number of classes and the position of the background.
         box: Gives the rules by which deltas are decoded.
         config: Gives the thresholds and limits.
@@ -69,8 +72,17 @@ def select_detections(
     usable = finite & (sides >= config.min_side).all(-1)
     boxes = jnp.broadcast_to(boxes.reshape(slots, per_box, 4), (slots, k, 4)).reshape(-1, 4)
     usable = jnp.broadcast_to(usable.reshape(slots, per_box), (slots, k)) & proposals.valid[:, None]
-    usable = (usable & (scores > config.score_threshold)).reshape(-1)
-    scores, labels = scores.reshape(-1), jnp.tile(jnp.arange(k), slots)
+    labels = jnp.broadcast_to(jnp.arange(k), scores.shape)
+    if config.classes_per_region == "best":
+        best = jnp.argmax(logits, axis=1)[:, None] - offset  # the first of equal ones
+        usable = (scores >= config.score_threshold) & usable & (best == labels)
+        # One row for each region; regions of the background take any, as it is not usable.
+        own = jnp.clip(best, 0, k - 1)
+        boxes = jnp.take_along_axis(boxes.reshape(slots, k, 4), own[..., None], 1).reshape(-1, 4)
+        scores, labels, usable = (jnp.take_along_axis(x, own, 1) for x in (scores, labels, usable))
+    else:
+        usable &= scores > config.score_threshold
+    scores, labels, usable = scores.reshape(-1), labels.reshape(-1), usable.reshape(-1)
     index, valid = limited_nms(boxes, scores, labels, config.nms_threshold, config.per_image, valid=usable)
     return Detections(
         boxes=jnp.where(valid[:, None], boxes[index], 0),

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.models.frames import place_images
 from jaxmaskrcnn.ops.normalise import normalise_pixels
 from jaxmaskrcnn.structures import Array, Batch
 
@@ -25,11 +26,16 @@ def network_input(batch: Batch, config: ModelConfig) -> Array:
 
     Args:
         batch: A batch with images in any form.
-        config: Gives the kernel, channel order, scale, mean and standard deviation.
+        config: Gives the kernel, channel order, scale, mean, standard deviation, and the image's place.
 
     Returns:
-        float32 [B, H, W, 3], normalised, exactly zero outside of each image.
+        float32 [B, H, W, 3], normalised; exactly zero outside of each image, unless the padding is black.
     """
+    sizes, extents = jnp.asarray(batch.image_sizes), jnp.asarray(batch.extents)
+    return place_images(_normalised(batch, config), sizes, extents, config)
+
+
+def _normalised(batch: Batch, config: ModelConfig) -> Array:
     if batch.raw is None:
         return normalise(batch.images, batch.image_sizes, config)
     canvas, kernel = batch.images.shape[1:3], config.input.resize_kernel

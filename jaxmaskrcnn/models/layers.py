@@ -93,16 +93,16 @@ def linear(features_in: int, features_out: int, *, init=xavier_fill, dtype="floa
 
 
 class ConvNorm(nnx.Module):
-    """A convolution and its norm; the convolution has a bias only if no norm follows.
+    """A convolution and its norm; the convolution has a bias if no norm follows, or if ``bias`` is True.
 
     Attributes:
         conv: Conv.
         norm: A layer of `norm.py`, or None.
     """
 
-    def __init__(self, features_in, features_out, size, *, norm="none", epsilon=1e-5, stride=1,
+    def __init__(self, features_in, features_out, size, *, norm="none", epsilon=1e-5, bias=False, stride=1,
                  init=kaiming_normal, dtype="float32", rngs):  # fmt: skip
-        c: dict[str, Any] = dict(bias=norm == "none", init=init, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(bias=bias or norm == "none", init=init, dtype=dtype, rngs=rngs)
         self.conv = Conv(features_in, features_out, size, stride=stride, **c)
         self.norm = make_norm(norm, features_out, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
@@ -113,11 +113,11 @@ class ConvNorm(nnx.Module):
         return conv_norm(self.conv, self.norm, x, mask, train, shortcut=shortcut, relu=relu)
 
 
-def conv_stack(features_in: int, features: int, count: int, *, norm: str, dtype: str, rngs) -> nnx.List:
-    """``count`` 3x3 ConvNorm layers, with which box and mask heads begin."""
+def conv_stack(features_in: int, features: int, count: int, *, rngs, **options: Any) -> nnx.List:
+    """``count`` 3x3 ConvNorm layers, with which box and mask heads begin; options as of ConvNorm."""
     layers = []
     for _ in range(count):
-        layers.append(ConvNorm(features_in, features, 3, norm=norm, dtype=dtype, rngs=rngs))
+        layers.append(ConvNorm(features_in, features, 3, rngs=rngs, **options))
         features_in = features
     return nnx.List(layers)
 

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ConfigError, ModelConfig, PoolConfig
 from jaxmaskrcnn.models.features import Backbone, Pass
+from jaxmaskrcnn.models.frames import frame_of
 from jaxmaskrcnn.models.heads.box import BoxHead
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, detect_boxes
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
@@ -117,16 +118,24 @@ class MaskRCNN(nnx.Module):
 
         Returns:
             Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
-            with a leading B.
+            with a leading B. Boxes are in the network's coordinates, see `models/frames.py`.
         """
         rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
         objectness, deltas = self.rpn(levels, pass_ or Pass(batch.extents))
         sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
-        anchors = jax.vmap(lambda extent: image_anchors(sizes, strides, extent, rpn.anchors))(batch.extents)
+        place = functools.partial(
+            image_anchors, sizes, strides, config=rpn.anchors, box_edges=self.config.box_edges
+        )
+        anchors = jax.vmap(lambda extent: place(extent=extent))(batch.extents)
+        frame, limits = frame_of(batch, self.config), batch.image_sizes
+        if frame is not None:
+            limits = frame.canvas if rpn.clip == "canvas" else frame.image
+        elif rpn.clip == "canvas":
+            limits = batch.extents
         select = functools.partial(select_proposals, config=rpn, level_sizes=sizes, train=train)
         proposals = jax.vmap(
             lambda score, delta, anchor, size: select(score, delta, anchor, image_size=size)
-        )(objectness, deltas, anchors, batch.image_sizes)
+        )(objectness, deltas, anchors, limits)
         return objectness, deltas, anchors, proposals
 
     def pooler(self, batch: Batch, levels: Sequence[Array], train: bool = False) -> Pooler:
@@ -141,7 +150,7 @@ class MaskRCNN(nnx.Module):
             See `Pooler`.
         """
         strides = tuple(level.stride for level in self.config.pooled_levels)
-        return Pooler(batch, levels, strides, self.trunk, train)
+        return Pooler(batch, levels, strides, self.trunk, train, frame_of(batch, self.config))
 
     def pool(self, batch: Batch, levels: Sequence[Array], boxes: Array, config: PoolConfig) -> Array:
         """RoIAlign of every image's boxes, each from its own level, without the trunk.
@@ -149,7 +158,7 @@ class MaskRCNN(nnx.Module):
         Args:
             batch: Gives extents and image sizes.
             levels: One map for each of ``config.levels``, [B, h, w, C].
-            boxes: [B, R, 4], XYXY in pixels of the network's input.
+            boxes: [B, R, 4], XYXY in the network's coordinates (`models/frames.py`).
             config: Pooling settings, such as ``model.config.box.pool``.
 
         Returns:
@@ -175,6 +184,10 @@ class MaskRCNN(nnx.Module):
         """
         config, targets = self.config, batch.targets
         images = network_input(batch, config)
+        if (frame := frame_of(batch, config)) is not None:
+            assert targets is not None
+            targets = targets._replace(boxes=frame.to_network(targets.boxes))
+            batch = batch._replace(targets=targets)
         keys = None
         if rng is not None:
             positions = first_position + jnp.arange(images.shape[0])
@@ -231,11 +244,11 @@ class MaskRCNN(nnx.Module):
         Returns:
             Detections with a leading B and ``detections.per_image`` slots, best first.
         """
-        levels, found = self.detect_boxes(batch)
+        levels, found = self._detect_boxes(batch)
         pooler = self.pooler(batch, levels)
         for head in self.region_heads:
             found = found._replace(**head.predict(pooler, found))
-        return found
+        return self._in_image(batch, found)
 
     def detect_boxes(self, batch: Batch) -> tuple[tuple[Array, ...], Detections]:
         """The first half of `detect`.
@@ -246,6 +259,11 @@ class MaskRCNN(nnx.Module):
         Returns:
             The levels, [B, h, w, C] each, and Detections with a leading B and ``masks=None``.
         """
+        levels, found = self._detect_boxes(batch)
+        return levels, self._in_image(batch, found)
+
+    def _detect_boxes(self, batch: Batch) -> tuple[tuple[Array, ...], Detections]:
+        """The same with boxes in the network's coordinates."""
         levels = self.features(network_input(batch, self.config), Pass(batch.extents))
         _, _, _, proposals = self.propose(batch, levels)
         return levels, detect_boxes(self.box_head, self.pooler(batch, levels), proposals, self.config)
@@ -266,8 +284,17 @@ class MaskRCNN(nnx.Module):
             float32 [B, D, M, M], probabilities inside of the boxes; zeros in slots that are not valid.
         """
         assert self.mask_head is not None
+        frame = frame_of(batch, self.config)
+        boxes = boxes if frame is None else frame.to_network(boxes)
         found = Detections(boxes, jnp.zeros(valid.shape), labels, None, valid)
         return self.mask_head.predict(self.pooler(batch, levels), found)["masks"]
+
+    def _in_image(self, batch: Batch, found: Detections) -> Detections:
+        """Detections with their boxes in the images' coordinates, zeros where they are not valid."""
+        if (frame := frame_of(batch, self.config)) is None:
+            return found
+        boxes = frame.to_image(found.boxes)
+        return found._replace(boxes=jnp.where(found.valid[..., None], boxes, 0))
 
 
 def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmaskrcnn.config import PoolConfig
 from jaxmaskrcnn.models.padding import feature_extent
-from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
+from jaxmaskrcnn.ops.roi_align import assign_levels, crop_and_resize, multilevel_roi_align
 from jaxmaskrcnn.structures import Batch
 
 Array = jax.Array
@@ -20,7 +21,7 @@ Array = jax.Array
 def pool_regions(
     batch: Batch, levels: Sequence[Array], strides: Sequence[int], boxes: Array, config: PoolConfig
 ) -> Array:
-    """Pool the boxes of every image with RoIAlign.
+    """Pool the boxes of every image with RoIAlign, or with the pooling of ``config.method``.
 
     Args:
         batch: Gives extents and image sizes.
@@ -34,6 +35,8 @@ def pool_regions(
         [B * R, S, S, C].
     """
     levels = tuple(levels[: len(strides)])
+    if config.method == "corners":
+        return _pool_corners(batch, levels, strides, boxes, config)
     scales, lowest, feature_sizes = roi_geometry(batch, strides, config)
 
     def pool_image(features, boxes, scales, lowest, feature_sizes):
@@ -55,6 +58,29 @@ def pool_regions(
         )
 
     pooled = jax.vmap(pool_image)(levels, boxes, scales, lowest, feature_sizes)
+    return pooled.reshape(-1, *pooled.shape[2:])
+
+
+def _pool_corners(batch, levels, strides, boxes, config) -> Array:
+    """`pool_regions` with one sample a bin, for boxes that end at their last pixels.
+
+    The level's rule reads the box at the scale at which the image's corner pixels are its edges.
+    """
+    lowest = round(np.log2(strides[0]))
+    feature_sizes = jax.vmap(lambda step: feature_extent(batch.extents, step), out_axes=1)(
+        jnp.asarray(strides)
+    )
+
+    def pool_image(features, boxes, extent, feature_sizes):
+        scale = jnp.tile((extent / jnp.maximum(extent - 1, 1)).astype(jnp.float32)[::-1], 2)
+        level = assign_levels(
+            boxes * scale, rule=config.level_rule, min_level=lowest, max_level=lowest + len(strides) - 1
+        )
+        return crop_and_resize(
+            features, boxes, level - lowest, config.size, image_size=extent, feature_sizes=feature_sizes
+        )
+
+    pooled = jax.vmap(pool_image)(levels, boxes, batch.extents, feature_sizes)
     return pooled.reshape(-1, *pooled.shape[2:])
 
 

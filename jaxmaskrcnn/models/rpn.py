@@ -36,7 +36,8 @@ class RPNHead(nnx.Module):
 
     Attributes:
         convs: List of ConvNorm (one, or two in newer recipes), each followed by a ReLU.
-        cls_logits: A objectness logits per cell.
+        cls_logits: A objectness logits per cell; with the objectness "softmax" 2 A, anchor by anchor
+            (background, object).
         bbox_pred: 4 A deltas per cell, anchor by anchor (dx, dy, dw, dh).
 
     Example:
@@ -49,10 +50,14 @@ class RPNHead(nnx.Module):
     def __init__(self, config: RPNConfig, levels: Sequence[Level], *, dtype: str = "float32", rngs: nnx.Rngs):
         features, anchors = levels[0].channels, config.anchors.per_cell
         c: dict[str, Any] = dict(init=nnx.initializers.normal(0.01), dtype=dtype, rngs=rngs)
-        self.convs = nnx.List(
-            [ConvNorm(features, features, 3, norm=config.norm, **c) for _ in range(config.convs)]
-        )
-        self.cls_logits = Conv(features, anchors, 1, **c)
+        convs = []
+        for _ in range(config.convs):
+            width = config.conv_dim or features
+            convs.append(ConvNorm(features, width, 3, norm=config.norm, **c))
+            features = width
+        self.convs = nnx.List(convs)
+        self.two_logits = config.objectness == "softmax"
+        self.cls_logits = Conv(features, 2 * anchors if self.two_logits else anchors, 1, **c)
         self.bbox_pred = Conv(features, 4 * anchors, 1, **c)
         self.strides = tuple(level.stride for level in levels)
 
@@ -64,14 +69,18 @@ class RPNHead(nnx.Module):
             pass_: See `Pass`.
 
         Returns:
-            Objectness logits [B, N] and deltas [B, N, 4], at least float32.
+            Objectness logits [B, N] and deltas [B, N, 4], at least float32. Of two logits it is the
+            difference, whose sigmoid is the softmax of the two.
         """
         objectness, deltas = [], []
         for stride, x in zip(self.strides, levels, strict=True):
             mask = pass_.inside(stride, x.shape[1:3])
             for layer in self.convs:
                 x = layer(zero_outside(x, mask), mask, pass_.train, relu=True)
-            objectness.append(self.cls_logits(x).reshape(x.shape[0], -1))
+            logits = self.cls_logits(x)
+            if self.two_logits:
+                logits = logits[..., 1::2] - logits[..., ::2]
+            objectness.append(logits.reshape(x.shape[0], -1))
             deltas.append(self.bbox_pred(x).reshape(x.shape[0], -1, 4))
         objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)
         dtype = jnp.promote_types(objectness.dtype, jnp.float32)
@@ -79,7 +88,11 @@ class RPNHead(nnx.Module):
 
 
 def image_anchors(
-    level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], extent: Array, config: AnchorConfig
+    level_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    extent: Array,
+    config: AnchorConfig,
+    box_edges: str = "outer",
 ) -> Anchors:
     """Anchors of one image over all levels.
 
@@ -90,6 +103,7 @@ def image_anchors(
             anchor's stride from it as padded size // feature size, for example 61 instead of 64 for P6 of
             an image with a height of 800.
         config: Gives the sizes, ratios, rounding and the stride rule.
+        box_edges: See ModelConfig; "last_pixel" makes them end one pixel earlier.
 
     Returns:
         Anchors of N = sum of h * w * A.
@@ -103,7 +117,8 @@ def image_anchors(
         boxes.append(grid_anchors(base, size, (step[0], step[1])))
         cells = (jnp.arange(size[0]) < own[0])[:, None] & (jnp.arange(size[1]) < own[1])[None, :]
         valid.append(jnp.repeat(cells.reshape(-1), len(base)))
-    return Anchors(jnp.concatenate(boxes), jnp.concatenate(valid))
+    shorter = jnp.array([0.0, 0, 1, 1]) if box_edges == "last_pixel" else 0.0
+    return Anchors(jnp.concatenate(boxes) - shorter, jnp.concatenate(valid))
 
 
 def select_proposals(
@@ -117,6 +132,8 @@ def select_proposals(
 ) -> Proposals:
     """Selects the proposals of one image: the best of each level, then, after NMS, the best of all levels.
 
+    With the ``nms_scope`` "image" the best anchors are those of all levels together, and one NMS follows.
+
     Proposals carry no gradient. Anchors whose logit or deltas are not finite are left out like anchors that
     are not valid, and so are boxes that are not finite.
 
@@ -127,7 +144,8 @@ def select_proposals(
         deltas: float [N, 4].
         anchors: Anchors of this image.
         level_sizes: Height and width of each level's feature map.
-        image_size: int [2], the image without padding; boxes are clipped to it.
+        image_size: int [2], the image without padding; boxes are clipped to it. Or the window to which they
+            are clipped, [4] XYXY.
         config: Gives the counts and thresholds.
         train: Whether to use the counts for training or for testing.
 
@@ -154,6 +172,7 @@ def select_proposals(
     scores = jnp.where(anchors.valid & finite, scores, -jnp.inf)
 
     counts = [h * w * config.anchors.per_cell for h, w in level_sizes]
+    counts = counts if config.nms_scope == "level" else [sum(counts)]
     slots = min(pre_nms, max(counts))  # every level padded to the same number, for one vmapped NMS
     start, top_scores, top_index = 0, [], []
     for count in counts:
@@ -165,12 +184,16 @@ def select_proposals(
     scores, index = jnp.stack(top_scores), jnp.stack(top_index)  # [L, slots]
 
     boxes = decode_boxes(
-        deltas[index].reshape(-1, 4), anchors.boxes[index].reshape(-1, 4), (1, 1, 1, 1), config.delta_clamp
+        deltas[index].reshape(-1, 4),
+        anchors.boxes[index].reshape(-1, 4),
+        config.box_weights,
+        config.delta_clamp,
     )
     finite = jnp.isfinite(boxes).all(-1)
     boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)
     sides = boxes[:, 2:] - boxes[:, :2]
     large = sides >= config.min_side if config.min_side > 0 else sides > 0
+    large |= config.empty_boxes == "keep"
     valid = (finite & large.all(-1)).reshape(scores.shape) & (scores > -jnp.inf)
     boxes = boxes.reshape(*scores.shape, 4)
 
@@ -182,9 +205,10 @@ def select_proposals(
     scores = jnp.pad(scores, (0, missing), constant_values=-jnp.inf)
     boxes = jnp.pad(boxes.reshape(-1, 4), ((0, missing), (0, 0)))
     scores, index = top_k(scores, post_nms)
-    valid = scores > -jnp.inf
+    found = scores > -jnp.inf
     return Proposals(
-        boxes=jnp.where(valid[:, None], boxes[index], 0),
-        scores=jnp.where(valid, scores, 0),
-        valid=valid,
+        boxes=jnp.where(found[:, None], boxes[index], 0),
+        scores=jnp.where(found, scores, 0),
+        # In training nothing is learnt from the zeros.
+        valid=found | (config.empty_boxes == "keep" and not train),
     )

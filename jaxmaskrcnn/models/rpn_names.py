@@ -3,8 +3,8 @@
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
-from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
-from jaxmaskrcnn.names.tables import Names, weight_and_bias
+from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, keras_layer, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.tables import YX_DELTAS, Names, weight_and_bias
 
 
 def names(library: str, part: RPNConfig) -> Names:
@@ -25,6 +25,12 @@ def names(library: str, part: RPNConfig) -> Names:
             *weight_and_bias(f"{head}.objectness_logits", "rpn.cls_logits"),
             *weight_and_bias(f"{head}.anchor_deltas", "rpn.bbox_pred"),
         ]
+    elif library == "matterport":
+        rows = [
+            *keras_layer("rpn_conv_shared", "rpn.convs.0.conv"),
+            *keras_layer("rpn_class_raw", "rpn.cls_logits"),
+            *keras_layer("rpn_bbox_pred", "rpn.bbox_pred", YX_DELTAS, YX_DELTAS),
+        ]
     else:
         rows = [
             *mmdet_norm_rows("rpn_head.rpn_conv.{i}", "rpn.convs.{i}", part.norm),
@@ -39,9 +45,20 @@ def names(library: str, part: RPNConfig) -> Names:
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     """Infer settings from arrays."""
     convs = count_layers(shapes, "rpn.convs.{}.conv.kernel")
-    return {"rpn.convs": convs, "rpn.norm": norm_of(shapes, "rpn.convs.0")}
+    found = {"rpn.convs": convs, "rpn.norm": norm_of(shapes, "rpn.convs.0")}
+    if convs and (kernel := shapes["rpn.convs.0.conv.kernel"])[2] != kernel[3]:
+        found["rpn.conv_dim"] = kernel[3]
+    if 2 * shapes["rpn.bbox_pred.bias"][0] == 4 * shapes["rpn.cls_logits.bias"][0]:
+        found["rpn.objectness"] = "softmax"
+    return found
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
     """Return what `read_structure` infers for a model of this configuration."""
-    return {"rpn.convs": config.rpn.convs, "rpn.norm": config.rpn.norm}
+    part = config.rpn
+    found = {"rpn.convs": part.convs, "rpn.norm": part.norm}
+    if part.conv_dim not in (0, config.levels[0].channels):
+        found["rpn.conv_dim"] = part.conv_dim
+    if part.objectness == "softmax":
+        found["rpn.objectness"] = "softmax"
+    return found

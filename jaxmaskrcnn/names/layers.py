@@ -1,10 +1,12 @@
 """Functions that the names files beside the models' parts share.
 
 A names file has these functions: ``names(library, part)`` returns the part's rows in "torchvision",
-"detectron2" and "mmdet"; ``read_structure(shapes, what)`` infers settings from the shapes of its arrays, or
-returns None if they belong to another part; ``structure(config)`` returns what `read_structure` infers for a
-model of ``config``. The part's configuration class gives the file as ``names``. Paths are those of
-the model's arrays, such as "rpn.convs.0.conv.kernel". In addition:
+"detectron2", "mmdet" and "matterport", none for a library that has no such part;
+``read_structure(shapes, what)`` infers settings from the shapes of its arrays, or returns None if they belong
+to another part; ``structure(config)`` returns what `read_structure` infers for a model of ``config``. The
+part's configuration class gives the file as ``names``. Paths are those of the model's arrays, such as
+"rpn.convs.0.conv.kernel". In addition:
+
 
 - Backbones and necks have ``describe(part)``. A backbone's ``names`` takes the prefix of its names, which a
   neck defines in ``BACKBONE``.
@@ -18,12 +20,24 @@ the model's arrays, such as "rpn.convs.0.conv.kernel". In addition:
 
 from collections.abc import Mapping
 
-from jaxmaskrcnn.names.tables import Row
+from jaxmaskrcnn.names.tables import SAME, Row, Transform
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 # The arrays of a norm layer, by torch's names and by Flax's.
 NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+
+
+# The same by Keras' names.
+KERAS_NORM = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
+
+
+def keras_layer(source: str, target: str, transform: Transform = SAME, bias: Transform = SAME) -> list[Row]:
+    """Return the two rows of a layer of Keras, whose order of axes is Flax's."""
+    return [
+        Row(f"{source}/kernel", f"{target}.kernel", transform),
+        Row(f"{source}/bias", f"{target}.bias", bias),
+    ]
 
 
 def mmdet_norm_rows(source: str, target: str, norm: str) -> list[Row]:
@@ -59,3 +73,8 @@ def norm_of(shapes: Shapes, layer: str) -> str:
     if f"{layer}.norm.scale" not in shapes:
         return "none"
     return "bn" if f"{layer}.norm.mean" in shapes else "gn"
+
+
+def norm_in_files(norm: str) -> str:
+    """Return the norm that `norm_of` finds in a file of layers with a given one."""
+    return "bn" if norm == "bn_eval" else norm

@@ -22,7 +22,7 @@ Vocabulary = Mapping[str, Mapping[str, str]]
 
 
 class Transform(NamedTuple):
-    """A change of an array's order of axes; values do not change.
+    """A change of an array's order of axes or of numbers along one; values do not change.
 
     Attributes:
         to_model: Converts the source's array to the model's.
@@ -47,6 +47,32 @@ CONV = Transform(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 
 LINEAR = Transform(lambda x: x.transpose(1, 0), lambda x: x.transpose(1, 0))
 # torch's transposed convolution [in, out, h, w] and `Deconv2x2`'s [h, w, in, out].
 DECONV = Transform(lambda x: x.transpose(2, 3, 0, 1), lambda x: x.transpose(2, 3, 0, 1))
+
+
+# Keras' transposed convolution [h, w, out, in] and `Deconv2x2`'s [h, w, in, out].
+KERAS_DECONV = Transform(lambda x: x.transpose(0, 1, 3, 2), lambda x: x.transpose(0, 1, 3, 2))
+
+
+def _swap_pairs(array: np.ndarray) -> np.ndarray:
+    groups = array.reshape(*array.shape[:-1], -1, 4)
+    return groups[..., [1, 0, 3, 2]].reshape(array.shape)
+
+
+# Four deltas for each box along the last axis: dy, dx, dh, dw and dx, dy, dw, dh.
+YX_DELTAS = Transform(_swap_pairs, _swap_pairs)
+
+
+def keras_flattened(side: int) -> Transform:
+    """Return the transform of a convolution over a whole region, as a fully connected layer of its cells.
+
+    Args:
+        side: Height and width of the region; 1 for the layers that follow.
+    """
+
+    def to_source(x):
+        return x.reshape(side, side, -1, x.shape[-1])
+
+    return Transform(lambda x: x.reshape(-1, x.shape[-1]) if x.ndim == 4 else x, to_source)
 
 
 def flattened(side: int) -> Transform:

@@ -13,11 +13,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.shapes import Pair, check_shapes
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
 from jaxmaskrcnn.ops.static import check_broadcast, check_numbers, float_if_whole
 
 # Larger deltas would scale a 16-pixel anchor to more than 1000 pixels.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
+_LOG_SCALES = {"max": (None, MAX_LOG_SCALE), "both": (-MAX_LOG_SCALE, MAX_LOG_SCALE), "none": (None, None)}
 
 
 def box_area(boxes: ArrayLike) -> Array:
@@ -171,31 +172,31 @@ def decode_boxes(deltas: ArrayLike, boxes: ArrayLike, weights: Sequence[float], 
         boxes: [..., 4], anchors or proposals, XYXY in pixels.
         weights: Four factors, as in :func:`encode_boxes`.
         clamp: "max" limits dw and dh from above to log(1000 / 16) (torchvision, Detectron2);
-            "both" also from below, to its negative (MMDetection).
+            "both" also from below, to its negative (MMDetection); "none" does not limit them (matterport).
 
     Returns:
         [..., 4], XYXY in pixels, not clipped to the image.
 
     Raises:
         ValueError: An array has another shape, the deltas and boxes do not broadcast, a weight is not above
-            0, or ``clamp`` is neither "max" nor "both".
+            0, or ``clamp`` is unknown.
 
     Example:
         >>> decode_boxes(jnp.array([1.0, 0, 0, 0]), jnp.array([0.0, 0, 10, 10]), (10, 10, 5, 5))
         Array([ 1.,  0., 11., 10.], dtype=float32)
     """
-    if clamp not in ("max", "both"):
-        raise ValueError(f'decode_boxes: clamp is {clamp!r}; choose "max" or "both".')
+    if clamp not in _LOG_SCALES:
+        raise ValueError(f'decode_boxes: clamp is {clamp!r}; choose "max", "both" or "none".')
     check_shapes("decode_boxes", deltas=(deltas, "... 4"), boxes=(boxes, "... 4"), weights=(weights, "4"))
     check_broadcast("decode_boxes", deltas=deltas, boxes=boxes)
     check_numbers("decode_boxes", 0, above=True, weights=weights)
     deltas = _at_least_float32(deltas)
     x, y, w, h = _centre_form(boxes)
-    lowest = -MAX_LOG_SCALE if clamp == "both" else None
+    limits = _LOG_SCALES[clamp]
     new_x = deltas[..., 0] / weights[0] * w + x
     new_y = deltas[..., 1] / weights[1] * h + y
-    half_w = 0.5 * (jnp.exp(jnp.clip(deltas[..., 2] / weights[2], lowest, MAX_LOG_SCALE)) * w)
-    half_h = 0.5 * (jnp.exp(jnp.clip(deltas[..., 3] / weights[3], lowest, MAX_LOG_SCALE)) * h)
+    half_w = 0.5 * (jnp.exp(jnp.clip(deltas[..., 2] / weights[2], *limits)) * w)
+    half_h = 0.5 * (jnp.exp(jnp.clip(deltas[..., 3] / weights[3], *limits)) * h)
     return jnp.stack([new_x - half_w, new_y - half_h, new_x + half_w, new_y + half_h], axis=-1)
 
 
@@ -204,10 +205,12 @@ def clip_boxes(boxes: ArrayLike, image_size: Pair) -> Array:
 
     Args:
         boxes: [..., 4], XYXY in pixels.
-        image_size: (height, width) in pixels, numbers or traced scalars, or an array [2].
+        image_size: (height, width) in pixels, numbers or traced scalars, or an array [2]; or an array [4],
+            a window XYXY.
 
     Returns:
-        [..., 4]; x in 0 to width, y in 0 to height (the far edge included). Whole numbers become float32.
+        [..., 4]; x in 0 to width, y in 0 to height (the far edge included), or in the window. Whole numbers
+        become float32.
 
     Raises:
         ValueError: An array has another shape, or the image's size is negative.
@@ -216,9 +219,13 @@ def clip_boxes(boxes: ArrayLike, image_size: Pair) -> Array:
         >>> clip_boxes(jnp.array([-3.0, 2, 90, 40]), (30, 50))
         Array([ 0.,  2., 50., 30.], dtype=float32)
     """
+    boxes = float_if_whole(boxes)  # the limits are given its type
+    if shape_of(image_size) == (4,):
+        check_shapes("clip_boxes", boxes=(boxes, "... 4"))
+        window = jnp.asarray(image_size, boxes.dtype)
+        return jnp.clip(boxes, jnp.tile(window[:2], 2), jnp.tile(window[2:], 2))
     check_shapes("clip_boxes", boxes=(boxes, "... 4"), image_size=(image_size, "2"))
     check_numbers("clip_boxes", 0, image_size=image_size)
-    boxes = float_if_whole(boxes)  # the limits are given its type
     height, width = image_size[0], image_size[1]
     limits = jnp.stack([jnp.asarray(side, boxes.dtype) for side in (width, height, width, height)])
     return jnp.clip(boxes, 0, limits)

@@ -32,6 +32,8 @@ def output_size(height: int, width: int, min_size: int, max_size: int, rule: str
             then rounded (Detectron2). In rare cases it differs from "round" by a pixel.
             "truncate_long_side": the short side is ``min_size``, or rounded if the long side would get too
             long, and the long side in proportion to it, the fraction cut off (maskrcnn-benchmark).
+            "enlarge": as "round", but images whose short side is longer than ``min_size`` are only reduced
+            to ``max_size``; halves are rounded to even (matterport).
 
     Returns:
         ``(height, width)``, at least one pixel each.
@@ -81,11 +83,19 @@ def _truncate_long_side(height, width, min_size, max_size):
     return (min_size, new_long) if height <= width else (new_long, min_size)
 
 
+def _enlarge(height, width, min_size, max_size):
+    scale = max(1, min_size / min(height, width))
+    if round(max(height, width) * scale) > max_size:
+        scale = max_size / max(height, width)
+    return round(height * scale), round(width * scale)
+
+
 SIZE_RULES = {
     "truncate": _truncate,
     "round": _round,
     "round_two_steps": _round_two_steps,
     "truncate_long_side": _truncate_long_side,
+    "enlarge": _enlarge,
 }
 
 
@@ -93,19 +103,21 @@ def resize_image(image: np.ndarray, size: tuple[int, int], kernel: str) -> np.nd
     """Resizes an image with the bilinear kernel of one reference library.
 
     Args:
-        image: [H, W, C]. uint8 for the kernels "pil" and "cv2"; any number type for "torch".
+        image: [H, W, C]. uint8 for all kernels but "torch", which takes any number type.
         size: ``(h, w)`` in pixels.
         kernel: ``InputConfig.resize_kernel``.
             "pil": Pillow's BILINEAR, which averages when it shrinks (Detectron2).
             "cv2": OpenCV's INTER_LINEAR to the last bit (MMDetection).
             "torch": ``interpolate(mode="bilinear", align_corners=False)`` in float32, without
             averaging (torchvision).
+            "skimage": scikit-image's ``resize(order=1, mode="constant")`` without averaging, which blends the
+            outermost pixels with black; fractions are cut off (matterport).
 
     Returns:
-        [h, w, C]; uint8 from "pil" and "cv2", float32 from "torch".
+        [h, w, C]; float32 from "torch", uint8 from the others.
 
     Raises:
-        TypeError: "pil" or "cv2" got an image that is not uint8.
+        TypeError: Another kernel than "torch" got an image that is not uint8.
     """
     if kernel == "torch":
         return _torch_bilinear(np.asarray(image, np.float32), size)
@@ -117,7 +129,9 @@ def resize_image(image: np.ndarray, size: tuple[int, int], kernel: str) -> np.nd
         return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
     if kernel == "cv2":
         return _cv2_bilinear(image, size)
-    raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil or cv2.")
+    if kernel == "skimage":
+        return _skimage_bilinear(image, size)
+    raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil, cv2 or skimage.")
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int], kernel: str) -> np.ndarray:
@@ -140,7 +154,8 @@ def nearest_index(length: int, new_length: int, kernel: str) -> np.ndarray:
     """The index of the input row (or column) that each output row is taken from.
 
     torch's "nearest" and OpenCV's INTER_NEAREST start from pixel corners, ``floor(i * in / out)``,
-    in float32 and in float64, respectively; Pillow's NEAREST starts from pixel centres.
+    in float32 and in float64, respectively; Pillow's NEAREST starts from pixel centres. SciPy's ``zoom``,
+    which goes with scikit-image's kernel, maps the first and last pixel's centres to themselves.
 
     Args:
         length: Input length in pixels.
@@ -158,8 +173,10 @@ def nearest_index(length: int, new_length: int, kernel: str) -> np.ndarray:
         # Pillow accumulates the step in floating point; letting it resize the indices reproduces that.
         ramp = Image.fromarray(np.arange(length, dtype=np.int32)[None])
         return np.asarray(ramp.resize((new_length, 1), Image.Resampling.NEAREST))[0].astype(np.intp)
+    elif kernel == "skimage":
+        position = np.arange(new_length) * ((length - 1) / max(new_length - 1, 1)) + 0.5
     else:
-        raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil or cv2.")
+        raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil, cv2 or skimage.")
     return np.minimum(np.floor(position).astype(np.intp), length - 1)
 
 
@@ -204,6 +221,22 @@ def _blocks(top: np.ndarray, bottom: np.ndarray):
 def _for_channels(weights: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Repeat [w] to [w, C]: NumPy then multiplies whole rows at once; with [w, 1] it goes pixel by pixel."""
     return np.repeat(weights[:, None], image.shape[2], axis=1)
+
+
+def _skimage_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """scikit-image (0.19 and later) calls SciPy's ``zoom`` with these arguments, and clips the result."""
+    from scipy import ndimage  # takes time to import
+
+    factors = [new / old for new, old in zip(size, image.shape[:2], strict=True)]
+    pixels = image.astype(np.float64)
+    out = np.empty((*size, image.shape[2]))
+    for i in range(image.shape[2]):
+        ndimage.zoom(
+            pixels[..., i], factors, out[..., i], order=1, mode="grid-constant", cval=0, grid_mode=True
+        )
+    # Pixels that are blended with black at the border are not darker than the darkest one, but for black.
+    out[out != 0] = np.clip(out[out != 0], pixels.min(), pixels.max())
+    return out.astype(np.uint8)
 
 
 def _cv2_weights(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray]:

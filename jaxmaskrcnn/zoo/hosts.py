@@ -63,7 +63,9 @@ MMDET = Host(
     r"-([0-9a-f]{8})\.pth$",
     "tools/model_converters/publish_model.py",
 )
-HOSTS = (TORCHVISION, DETECTRON2, DETECTRON1, MMDET)
+# The files of its releases have plain names.
+MATTERPORT = Host("https://github.com/matterport/Mask_RCNN/releases/download/", "", "", "mrcnn/utils.py")
+HOSTS = (TORCHVISION, DETECTRON2, DETECTRON1, MMDET, MATTERPORT)
 
 
 def host_of(address: str) -> Host | None:

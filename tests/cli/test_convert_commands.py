@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from conversion_helpers import HEADS, arrays_of, small
+from conversion_helpers import HEADS, TORCH, arrays_of, small
 from detectors import flat, random_model, small_config
 
 from jaxmaskrcnn.checkpoints.directory import load_model, save_model
@@ -27,7 +27,7 @@ from jaxmaskrcnn.zoo.lookup import list_models, model_config
 @pytest.fixture(autouse=True)
 def presets(monkeypatch):
     """A small preset for each library: a command line names presets, and the real ones are too large."""
-    for library in LIBRARIES:
+    for library in TORCH:
         monkeypatch.setitem(PRESETS, f"{library}/small", Preset(vars(small(library)), {}))
 
 

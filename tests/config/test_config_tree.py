@@ -445,6 +445,13 @@ def test_every_old_name_leads_to_settings_that_exist():
         "box.pool.inclusive",
         "mask.pool.inclusive",
     }
+    # matterport's models.
+    new |= {
+        "box_edges", "input.placement", "input.padding", "backbone.conv_bias", "backbone.pool_padding",
+        "rpn.conv_dim", "rpn.objectness", "rpn.box_weights", "rpn.nms_scope", "rpn.empty_boxes", "rpn.clip",
+        "box.pool.method", "mask.pool.method", "box.fc_norm", "box.norm_epsilon", "mask.norm_epsilon",
+        "mask.conv_bias", "detections.classes_per_region",
+    }  # fmt: skip
     assert SETTINGS.keys() - set(places) - own == new
 
 
@@ -518,6 +525,7 @@ def test_old_rules_lead_to_the_choices_of_now_and_others_are_refused():
     for name, now in VALUES.items():
         for path in PATHS[name]:
             new = {"truncate_long_side", "multiply_inclusive", "whole_pixels_inclusive"}
+            new |= {"enlarge", "rounded", "last_pixels", "whole_boxes"}
             assert sorted(now.values()) == sorted(set(typing.get_args(SETTINGS[path][1])) - new)
     with pytest.raises(UserError, match="size_rule is 'caffe'"):
         config_from_json(flat_json(size_rule="caffe"))

@@ -6,7 +6,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from conversion_helpers import HEADS, arrays_of, small
+from conversion_helpers import HEADS, TORCH, arrays_of, small
 from detectors import flat, random_model
 
 from jaxmaskrcnn.checkpoints import directory as model_directory
@@ -31,7 +31,7 @@ from jaxmaskrcnn.zoo.lookup import list_models, model_config
 def files(tmp_path_factory):
     """One file a library, with two classes."""
     folder = tmp_path_factory.mktemp("files")
-    for library in LIBRARIES:
+    for library in TORCH:
         write_state_dict(folder / f"{library}.npz", arrays_of(library), library)
     return folder
 
@@ -431,7 +431,7 @@ def test_panoptic_fpn_is_no_maskformer():
         refuse_other_families(names, "x.pth")
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", TORCH)
 @pytest.mark.parametrize(
     "changes",
     [

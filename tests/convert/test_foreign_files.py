@@ -19,7 +19,6 @@ from jaxmaskrcnn.zoo.lookup import model_config
 HDF5 = b"\x89HDF\r\n\x1a\n" + b"\0" * 600
 INDEX_END = bytes.fromhex("57fb808b247547db")
 FILES = {
-    "mask_rcnn_coco.h5": (HDF5 + b"mrcnn_class_bn1\0mrcnn_mask", "is matterport's Mask R-CNN .*import"),
     "model.h5": (HDF5 + b"keras_version\0layer_names", "is a Keras model in an HDF5 file"),
     "model.keras": (HDF5 + b"\0" * 99, "is a Keras model in an HDF5 file"),
     "other.hdf5": (HDF5, "is an HDF5 file"),

@@ -51,6 +51,8 @@ VALUES = {
         ((0.5, 1.0, 3.0), *((0.5, 1.0, 2.0),) * 4),
     ],
     "rpn.convs": [2, 3],
+    "rpn.conv_dim": [0, 64, 512],
+    "rpn.box_weights": [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0), (3.0, 7.0, 0.3, 30.3)],
     "rpn.pre_nms_train": [11],
     "rpn.pre_nms_test": [12],
     "rpn.post_nms_train": [13],
@@ -76,6 +78,8 @@ VALUES = {
     "box.conv_dim": [128],
     "box.fcs": [0, 1, 3],
     "box.fc_dim": [512],
+    "box.norm_epsilon": [1e-5, 1e-3],
+    "mask.norm_epsilon": [1e-5, 1e-3],
     "box.stages.0.box_weights": [(1.0, 1.0, 1.0, 1.0), (3.0, 7.0, 0.3, 30.3)],
     "rpn.loss.beta": [0.0, 1 / 9, 0.5],
     "box.loss.beta": [0.0, 1 / 9, 0.5],
@@ -93,6 +97,9 @@ TOGETHER = {
     "box.conv_dim": {"box.convs": 4},
     "box.fcs": {"box.convs": 4},
     "box.norm": {"box.convs": 4},
+    "box.norm_epsilon": {"box.convs": 4, "box.norm": "bn"},
+    "mask.norm_epsilon": {"mask.norm": "bn"},
+    "mask.conv_bias": {"mask.norm": "bn"},
     "rpn.anchors.order": {"rpn.anchors.sizes": SEVERAL_SIZES},
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
     "trunk": {
@@ -124,8 +131,11 @@ COMBINATIONS = [
 
 # Settings that no library has.
 NOWHERE = {
-    "box.delta_clamp", "box.pool.level_rule", "box.pool.scale", "categories", "compute.dtype",
-    "compute.remat", "detections.min_side", "detections.paste_rule", "detections.rescale_rule",
+    "backbone.pool_padding", "box.delta_clamp", "box.norm_epsilon", "box.pool.level_rule",
+    "box.pool.scale", "box_edges", "categories", "compute.dtype", "compute.remat",
+    "detections.classes_per_region", "detections.min_side", "detections.paste_rule",
+    "detections.rescale_rule", "input.padding", "input.placement", "mask.norm_epsilon", "rpn.clip",
+    "box.pool.method", "mask.pool.method", "rpn.empty_boxes", "rpn.nms_scope",
     "input.pixels.intensity", "input.pixels.intensity_range", "input.pixels.page",
     "input.pixels.max_pixels",
     "input.resize_kernel", "input.size_rule", "mask.pool.level_rule", "mask.pool.scale", "mask.targets",
@@ -139,30 +149,35 @@ NAMED = {
         "backbone.norm", "backbone.width", "box.loss.beta", "box.pool.aligned",
         "compute.weight_decay_exempts_norm", "detections.mask_threshold", "input.channel_order",
         "input.normalise_before_resize", "input.pixel_mean", "mask.pool.aligned", "neck.channels",
-        "regions.low_quality", "rpn.loss.beta", "rpn.low_quality_min_iou",
+        "regions.low_quality", "rpn.box_weights", "rpn.loss.beta", "rpn.low_quality_min_iou",
     },
     "detectron2": {
         "backbone.norm", "backbone.norm_epsilon", "detections.mask_threshold", "input.pad_divisor",
-        "input.pixel_mean", "regions.low_quality", "rpn.low_quality_min_iou",
+        "input.pixel_mean", "regions.low_quality", "rpn.box_weights", "rpn.low_quality_min_iou",
     },
     # Of 30.3 the reciprocal is no number of Python's: read back, it is off by its last digit.
     "mmdet": {
         "box.stages.0.box_weights", "input.pad_divisor", "input.pixel_mean", "input.test_min_size",
-        "regions.low_quality",
+        "regions.low_quality", "rpn.box_weights",
     },
+    "matterport": set(),
 }  # fmt: skip
 # What is refused for some value, because the library cannot build such a model.
+KERAS = {
+    "backbone.conv_bias", "box.fc_norm", "box.norm", "mask.conv_bias", "mask.norm", "rpn.conv_dim",
+    "rpn.objectness",
+}  # fmt: skip
 REFUSED = {
     "torchvision": {
-        "background", "backbone.kind", "backbone.stride_in_1x1", "box.average", "box.class_agnostic",
-        "mask.class_agnostic", "rpn.anchors.order", "rpn.norm", "trunk",
+        *KERAS, "background", "backbone.kind", "backbone.stride_in_1x1", "box.average",
+        "box.class_agnostic", "mask.class_agnostic", "rpn.anchors.order", "rpn.norm", "trunk",
     },
     "detectron2": {
-        "background", "backbone.kind", "box.average", "rpn.anchors.order", "rpn.norm", "trunk",
+        *KERAS, "background", "backbone.kind", "box.average", "rpn.anchors.order", "rpn.norm", "trunk",
     },
     "mmdet": {
-        "background", "backbone.width_per_group", "box.average", "rpn.anchors.ratios", "rpn.anchors.sizes",
-        "rpn.norm", "trunk",
+        *KERAS, "background", "backbone.width_per_group", "box.average", "rpn.anchors.ratios",
+        "rpn.anchors.sizes", "rpn.norm", "trunk",
     },
 }  # fmt: skip
 
@@ -223,7 +238,10 @@ def unlike(a: ModelConfig, b: ModelConfig) -> set[str]:
     missing = object()
     paths = {*a_values, *b_values}
     found = {path for path in paths if a_values.get(path, missing) != b_values.get(path, missing)}
-    return found - {"input.pixel_scale", "input.pixel_mean", "input.pixel_std"} if same_input(a, b) else found
+    return found - INPUT if same_input(a, b) else found
+
+
+INPUT = {"input.pixel_scale", "input.pixel_mean", "input.pixel_std"}
 
 
 STRUCTURE = (
@@ -325,16 +343,18 @@ def test_every_setting_comes_back_or_is_named(library):
             text, differences = export_settings(config, library)
         except UserError as error:
             assert f"{LIBRARIES[library].title} cannot express this model" in str(error), changes
-            assert path is not None, changes
-            refused.add(path)
+            assert path is not None or library == "matterport", changes
+            refused.update({path} - {None})
             continue
         read = LIBRARIES[library].read_settings(text, "the settings")
         named = {difference.split()[0] for difference in differences}
         all_named |= named
-        if missing := unlike(config, read) - named:
+        if missing := unlike(config, read) - (named | INPUT if "input.pixel_std" in named else named):
             silent.append((changes, missing))
         # Nothing is named that is as it was.
-        assert not named & set(by_path(config)) - unlike(config, read), changes
+        # A standard deviation that the library does not have is named in its unit.
+        allowed = INPUT if "input.pixel_scale" in changes and "input.pixel_std" in named else set()
+        assert not named & set(by_path(config)) - unlike(config, read) - allowed, changes
     assert not silent
     assert all_named == NOWHERE | NAMED[library]
     assert refused == REFUSED[library]
@@ -379,7 +399,8 @@ def test_an_order_of_anchors_that_has_no_effect_is_not_named(library):
         "rpn.anchors.sizes": tuple((2.0**n, 1.5 * 2.0**n) for n in range(5, 10)),
         "rpn.anchors.ratios": (0.5,),
     }
-    for changes in ({}, several):
+    # matterport's levels have one size each.
+    for changes in ({},) if library == "matterport" else ({}, several):
         for order in ("ratio", "size"):
             config = start.replace({**changes, "rpn.anchors.order": order})
             named = str(export_settings(config, library)[1])

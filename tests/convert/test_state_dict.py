@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from conversion_helpers import TORCH
 from detectors import flat, random_model, small_config
 
 from jaxmaskrcnn.config import FPNConfig, ModelConfig, PoolConfig
@@ -45,7 +46,7 @@ VARIANTS = {
     "convs_without_fcs": {"box.convs": 2, "box.fcs": 0},
     "several_anchors": {"rpn.anchors.sizes": tuple((8.0 * 2**i, 12.0 * 2**i) for i in range(5))},
 }
-CASES = [(library, variant) for library in LIBRARIES for variant in VARIANTS] + [
+CASES = [(library, variant) for library in TORCH for variant in VARIANTS] + [
     (library, "group_norm") for library in ("detectron2", "mmdet")
 ]
 
@@ -98,8 +99,9 @@ def test_every_part_has_its_names_and_tells_its_settings(place):
         for library in LIBRARIES:
             arguments = (backbone_prefix(library, FPNConfig()),) if place == "backbone" else ()
             rows = names.names(library, part_class(), *arguments).rows
-            # torchvision has no other backbone and neck with the same layers.
-            assert rows or library == "torchvision" and type(getattr(ModelConfig(), place)) is not part_class
+            # torchvision and matterport have no other backbone and neck with the same layers.
+            others = library in ("torchvision", "matterport")
+            assert rows or others and type(getattr(ModelConfig(), place)) is not part_class
         found = names.structure(config)
         assert found and all(path == "num_classes" or path.startswith(f"{place}.") for path in found)
 
@@ -132,7 +134,7 @@ def test_a_depth_that_no_resnet_has():
         LIBRARIES["torchvision"].structure(arrays)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", TORCH)
 def test_a_layer_that_every_detector_has_is_named_where_it_is_missing(library):
     arrays, _ = random_arrays(library)
     path = "box_head.cls_score.bias"
@@ -142,7 +144,7 @@ def test_a_layer_that_every_detector_has_is_named_where_it_is_missing(library):
         LIBRARIES[library].structure(arrays)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", TORCH)
 def test_strict_in_both_directions(library):
     arrays, config = random_arrays(library)
     names = list(arrays)
@@ -193,7 +195,7 @@ def test_what_older_files_hold_besides():
     assert set(fill_detector(arrays | besides, config, "detectron2").ignored) == set(besides)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", TORCH)
 @pytest.mark.parametrize("prefix", ["", "module.", "module.model.", "_orig_mod.", "net.", "student.my_net."])
 def test_the_library_is_recognised_behind_a_prefix(library, prefix):
     arrays, _ = random_arrays(library)

@@ -128,8 +128,8 @@ def test_nothing_is_half_written(tmp_path, monkeypatch):
 
 def test_wrong_targets(tmp_path):
     arrays = some_arrays()
-    with pytest.raises(UserError, match="a.h5 has the suffix .h5; give one of .safetensors"):
-        write_state_dict(tmp_path / "a.h5", arrays, "torchvision")
+    with pytest.raises(UserError, match="a.onnx has the suffix .onnx; give one of .safetensors"):
+        write_state_dict(tmp_path / "a.onnx", arrays, "torchvision")
     with pytest.raises(UserError, match="model has no suffix"):
         write_state_dict(tmp_path / "model", arrays, "torchvision")
     with pytest.raises(UserError, match="library is 'keras'; choose one of torchvision, detectron2, mmdet"):

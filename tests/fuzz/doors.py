@@ -30,6 +30,7 @@ from jaxmaskrcnn.training.run_config import check_resumable, write_settings
 from .folders_of_tools import TOOLS
 from .large_doors import continue_run, predict_video, write_exports, write_videos, write_workdir
 from .scenes import (
+    CLASS,
     PICTURES,
     PYTHON,
     SIZES,
@@ -251,6 +252,7 @@ ARGUMENTS = {
     "bbox_reg_weights": [10, 10, 5, 5],
     "mask_roi_pool": {"output_size": [14, 14], "sampling_ratio": -1},
 }
+CHECKPOINTS = ("zip", "stream", "pkl", "safetensors", "npz", "h5")
 
 DOORS: dict[str, Door] = {
     "inspect": Door(lambda folder: write_coco(folder, coco_content()), COCO, _inspect),
@@ -261,7 +263,8 @@ DOORS: dict[str, Door] = {
     **{f"import {tool}": _import(tool) for tool in TOOLS},
     "config yaml": _config("a.yaml", YAML),
     "config python": _config("a.py", PYTHON),
-    **{f"checkpoint {kind}": _checkpoint(kind) for kind in ("zip", "stream", "pkl", "safetensors", "npz")},
+    "config class": _config("a.py", CLASS),
+    **{f"checkpoint {kind}": _checkpoint(kind) for kind in CHECKPOINTS},
     "whole model": Door(_write_whole_model, ("*",), _whole_model),
     "arguments": Door(_write_arguments, ("a.json",), _arguments),
     "model directory": Door(

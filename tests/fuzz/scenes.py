@@ -10,6 +10,8 @@ from cli.test_import_layouts import photograph
 from data_helpers import TRIANGLE, annotation, encode
 from PIL import Image
 
+from jaxmaskrcnn.convert.files.keras_files import write_keras
+
 SIZES = ((24, 32), (20, 20))  # height, width
 
 
@@ -105,6 +107,9 @@ def write_checkpoints(folder: Path, kind: str, goldens: Path) -> None:
     if kind == "npz":
         np.savez(folder / "plain.npz", **ARRAYS)
         np.savez_compressed(folder / "compressed.npz", **ARRAYS)
+    if kind == "h5":
+        with open(folder / "weights.h5", "wb") as file:
+            write_keras(file, {f"{layer}/{kind}": np.ones((3, 2), np.float32) for layer, kind in KERAS})
 
 
 YAML = """
@@ -125,6 +130,25 @@ SOLVER: {STEPS: "(210000, 250000)", MAX_ITER: 270000}
 INPUT: {MIN_SIZE_TRAIN: "(640, 672)", MIN_SIZE_TEST: 800, FORMAT: BGR}
 DATASETS: {TRAIN: '("cityscapes_fine_instance_seg_train",)'}
 VERSION: 2
+"""
+
+KERAS = [(layer, kind) for layer in ("conv1", "rpn_class_raw", "mrcnn_mask") for kind in ("kernel", "bias")]
+CLASS = """
+import numpy as np
+from mrcnn.config import Config
+
+SIDE = 512
+
+class Cells(Config):
+    NAME = "cells"
+    NUM_CLASSES = 1 + 2
+    BACKBONE = "resnet50"
+    IMAGE_MAX_DIM = IMAGE_MIN_DIM = SIDE
+    RPN_ANCHOR_SCALES = (8, 16, 32, 64, 128)
+    MEAN_PIXEL = np.array([43.5, 39.5, 48.25])
+
+class Predict(Cells):
+    DETECTION_MIN_CONFIDENCE = 0
 """
 
 PYTHON = """

@@ -232,3 +232,42 @@ def seeded_benchmark_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith("cls_score.bias"):
         return np.float32([0, 1.4, 0.9, 0])  # the background comes first
     return _seeded_layer(name, shape, BENCHMARK_GAINS, transposed="conv5_mask")
+
+
+# The same for the names of matterport's Mask R-CNN, in Keras' order of axes. As in Detectron2's, inputs are
+# in 0 to 255 minus the mean.
+MATTERPORT_GAINS = {
+    "conv1/": 2.0**0.5 / 64,
+    "fpn_c": 0.2,
+    "rpn_class_raw": 2.0,
+    "rpn_bbox_pred": 1.0,
+    "mrcnn_class_logits": 3.0,
+    "mrcnn_bbox_fc": 1.5,
+    "mrcnn_mask/": 2.0,
+}
+
+
+def seeded_matterport_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of matterport's Mask R-CNN, by layer and kind ("conv1/kernel").
+
+    Every fifth channel of a batch norm has the variance 1e-2, small enough for Keras' epsilon of 1e-3 to
+    show.
+    """
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    layer, kind = name.split("/")
+    if kind == "kernel":
+        fan_in = shape[-1] if layer == "mrcnn_mask_deconv" else np.prod(shape[:-1])
+        gain = next((gain for part, gain in MATTERPORT_GAINS.items() if name.startswith(part)), 2.0**0.5)
+        value = rng.standard_normal(shape) * gain / fan_in**0.5
+        if layer == "mrcnn_class_logits":  # features are positive and much alike
+            value -= value.mean(axis=0, keepdims=True)
+        return value.astype(np.float32)
+    rare = np.arange(shape[0]) % 5 == 0
+    if kind == "moving_variance":
+        value = np.where(rare, 1e-2, rng.uniform(0.5, 2.0, shape))
+    elif kind == "gamma":
+        value = np.where(rare, 0.1, 1.0) * rng.uniform(0.5, 1.2, shape)
+        value *= 0.5 if layer.endswith("branch2c") else 1.0
+    else:  # bias, beta, moving_mean
+        value = 0.1 * rng.standard_normal(shape)
+    return value.astype(np.float32)

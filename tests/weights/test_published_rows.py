@@ -33,13 +33,17 @@ FORMS = {
         "sha256",
         r"configs/\w+/metafile\.yml", "Apache-2.0",
     ),
+    "matterport": (
+        r"https://github\.com/matterport/Mask_RCNN/releases/download/v2\.[01]/mask_rcnn_\w+\.h5", "",
+        r"(mrcnn/utils\.py|samples/balloon/README\.md)", "none stated (code: MIT)",
+    ),
 }  # fmt: skip
 
 
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in FORMS} == {
-        "torchvision": 4, "detectron2": 35, "mmdet": 78,
+        "torchvision": 4, "detectron2": 35, "mmdet": 78, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 

@@ -1,7 +1,7 @@
 """Detectron2 as a source library."""
 
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
-from jaxmaskrcnn.convert.library import RPN_NORM, Library, other_order
+from jaxmaskrcnn.convert.library import KERAS_LAYERS, RPN_NORM, Library, other_order
 from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
 
@@ -49,6 +49,7 @@ LIBRARY = Library(
             ),
             "the channels of its bottlenecks do not double from stage to stage",
         ),
+        *KERAS_LAYERS,
         RPN_NORM,
         other_order("size"),
     ),

@@ -16,11 +16,6 @@ _INSTEAD = (
     "models lists the presets)"
 )
 _KERAS = f"which has no layout that is read; {_INSTEAD}"
-_MATTERPORT = (
-    "is matterport's Mask R-CNN in Keras's HDF5 format, a model with other layers (TensorFlow's padding, a "
-    f"head of its own), which is not converted; {_INSTEAD}, and train it with your annotations (jaxmaskrcnn "
-    "import --format=via reads VIA's)"
-)
 _TENSORFLOW = f"which is not converted; {_INSTEAD}"
 _EXPORTED = (
     "a program with its weights for running alone, which is not converted; give the checkpoint that it was "
@@ -192,10 +187,10 @@ def _garden(path: str | os.PathLike) -> str:
     return ""
 
 
-def _hdf5(path: str | os.PathLike) -> str:
+def _hdf5(path: str | os.PathLike) -> str | None:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content.find(b"mrcnn_") >= 0:
-            return _MATTERPORT
+        if content.find(b"mrcnn_") >= 0 or content.find(b"rpn_class_raw") >= 0:
+            return None  # matterport's Mask R-CNN, or a part of it
         named = Path(path).name.lower().endswith(".keras")
         if named or content.find(b"keras_version") >= 0 or content.find(b"layer_names") >= 0:
             return f"is a Keras model in an HDF5 file, {_KERAS}"

@@ -6,6 +6,7 @@ The format is inferred from a file's bytes, not from its name:
     stream           the same suffixes, from older torch
     pickle           ``.pkl``: Detectron2's and Caffe2's dictionaries of NumPy arrays, Python 2 or 3
     safetensors      ``.safetensors``
+    HDF5             ``.h5``: Keras' weights, of matterport's Mask R-CNN
 
 A file is read into memory once, and the arrays are views of those bytes. (Files are not memory-mapped,
 because saving to the same file would invalidate the arrays.) Nothing in a file is ever run: a pickle
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from jaxmaskrcnn.convert.files import keras_files
 from jaxmaskrcnn.convert.files.archive import Archive, read_npz
 from jaxmaskrcnn.convert.files.foreign import Foreign, foreign_archive, foreign_file, foreign_folder
 from jaxmaskrcnn.convert.files.safetensors_files import is_safetensors, read_safetensors
@@ -40,7 +42,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.pickles.stand_ins import Budget, Inert, Refused, Unreadable
 from jaxmaskrcnn.weights.locate import locate, suggestion
 
-FORMATS = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl", ".safetensors", ".npz")
+FORMATS = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl", ".safetensors", ".npz", ".h5")
 
 PLAIN = (
     "model", "state_dict", "model_state_dict", "model_state", "module", "blobs", "net", "network", "weights",
@@ -206,7 +208,11 @@ def _not_a_checkpoint(head: bytes) -> str | None:
             return problem
     if head[257:262] == b"ustar":
         return "is a tar archive, as torch wrote before 0.1.10; load and save it with a later torch"
-    if not head.startswith((b"PK", b"\x80")) and head[0] not in b"(})]c" and not is_safetensors(head):
+    if (
+        not head.startswith((b"PK", b"\x80", keras_files.MAGIC))
+        and head[0] not in b"(})]c"
+        and not is_safetensors(head)
+    ):
         return "is damaged or not a checkpoint; give a file of a supported format ({known})"
     return None
 
@@ -225,6 +231,8 @@ def _parse(path: str, data: bytes) -> Any:
                 f"{path} is a zip archive, but neither torch's nor a .npz file; give the checkpoint itself."
             )
         return read_npz(archive, budget)
+    if data.startswith(keras_files.MAGIC):
+        return keras_files.read_keras(path, data, budget)
     if is_safetensors(data[:512]):
         arrays, metadata = read_safetensors(data)
         # An array takes precedence over metadata of the same name.

@@ -3,6 +3,7 @@
     .safetensors   any dtype; ``safetensors.torch.load_file`` returns the dictionary
     .npz           NumPy's own format
     .pkl           {"model": {name: array}, "__author__": "jaxmaskrcnn"}, which Detectron2 loads directly
+    .h5            Keras' weights, which matterport's Mask R-CNN loads; needs h5py
     .pth           written by torch, which has to be installed: a bare dictionary for torchvision,
                    {"model": ...} for Detectron2, {"state_dict": ..., "meta": {}} for MMDetection
 
@@ -18,8 +19,10 @@ from typing import BinaryIO
 import ml_dtypes
 import numpy as np
 
+from jaxmaskrcnn.convert.files.keras_files import write_keras
 from jaxmaskrcnn.convert.files.safetensors_files import write_safetensors
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.names.keras_order import place_in_file
 from jaxmaskrcnn.utils.files import complete_file
 
 AUTHOR = "jaxmaskrcnn"
@@ -31,7 +34,8 @@ def write_state_dict(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], 
     Args:
         path: The file. Its suffix determines the format; a missing folder is created.
         arrays: Arrays by the library's names. bfloat16 needs ``.safetensors`` or ``.pth``.
-        library: "torchvision", "detectron2" or "mmdet"; a ``.pth`` file is made for its loader.
+        library: "torchvision", "detectron2", "mmdet" or "matterport"; a ``.pth`` file is made for its
+            loader, and only matterport's loads an ``.h5`` file.
 
     Raises:
         UserError: The suffix or the library is unknown, torch is needed but missing, or a dtype or
@@ -117,6 +121,15 @@ def _write_torch(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str)
     torch.save(_LAYOUTS[library]({name: tensor(array) for name, array in arrays.items()}), file)
 
 
+def _write_hdf5(file: BinaryIO, arrays: Mapping[str, np.ndarray], library: str) -> None:
+    if library != "matterport":
+        raise UserError(
+            f"an .h5 file holds Keras' weights, which {library} does not load; write .safetensors, .npz or "
+            ".pkl instead."
+        )
+    write_keras(file, {name: arrays[name] for name in sorted(arrays, key=place_in_file)})
+
+
 def _check_numpy_dtypes(arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
@@ -137,6 +150,7 @@ _WRITERS: dict[str, Callable[[BinaryIO, Mapping[str, np.ndarray], str], None]] =
     ".npz": _write_npz,
     ".pkl": _write_pickle,
     ".pth": _write_torch,
+    ".h5": _write_hdf5,
 }
 
 # What each library's loader expects from torch.load.
@@ -144,4 +158,5 @@ _LAYOUTS: dict[str, Callable[[dict], dict]] = {
     "torchvision": lambda state: state,
     "detectron2": lambda state: {"model": state},
     "mmdet": lambda state: {"state_dict": state, "meta": {}},
+    "matterport": lambda state: state,
 }

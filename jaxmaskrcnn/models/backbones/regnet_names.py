@@ -36,7 +36,7 @@ _NAMED = {
 
 
 def names(library: str, part: RegNetConfig, source: str, target: str = _BODY) -> Names:
-    """Return the rows of a library; torchvision's RegNets are different networks.
+    """Return the rows of a library; torchvision's RegNets are different networks, and matterport has none.
 
     Args:
         library: "torchvision", "detectron2" or "mmdet".
@@ -44,7 +44,7 @@ def names(library: str, part: RegNetConfig, source: str, target: str = _BODY) ->
         source: Prefix of the library's names.
         target: Prefix of the model's paths.
     """
-    if library == "torchvision":
+    if library in ("torchvision", "matterport"):
         return Names([], {})
     if library == "mmdet":
         return resnet_names.names(library, part, source, target)

@@ -25,7 +25,8 @@ class Downsample(nnx.Module):
     """The 1x1 convolution and norm on a shortcut whose shape changes."""
 
     def __init__(self, features_in, features_out, *, stride, config: ResNetConfig, dtype, rngs):
-        self.conv = Conv(features_in, features_out, 1, stride=stride, bias=False, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(bias=config.conv_bias, dtype=dtype, rngs=rngs)
+        self.conv = Conv(features_in, features_out, 1, stride=stride, **c)
         self.bn = _norm(features_out, config, dtype, rngs)
 
     def __call__(self, x, mask, train):
@@ -36,7 +37,7 @@ class BasicBlock(nnx.Module):
     """Two 3x3 convolutions: ResNet-18 and 34."""
 
     def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
-        c: dict[str, Any] = dict(bias=False, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(features_in, width, 3, stride=stride, **c)
         self.bn1 = _norm(width, config, dtype, rngs)
         self.conv2 = Conv(width, width, 3, **c)
@@ -56,7 +57,7 @@ class Bottleneck(nnx.Module):
     def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
         inner = width * config.width_per_group // 64 * config.groups
         stride1, stride2 = (stride, 1) if config.stride_in_1x1 else (1, stride)
-        c: dict[str, Any] = dict(bias=False, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(features_in, inner, 1, stride=stride1, **c)
         self.bn1 = _norm(inner, config, dtype, rngs)
         self.conv2 = Conv(inner, inner, 3, stride=stride2, groups=config.groups, **c)
@@ -97,9 +98,10 @@ class ResNet(nnx.Module):
 
     def __init__(self, config: ResNetConfig, *, dtype: str = "float32", remat: bool = False, rngs: nnx.Rngs):
         width = config.width
-        self.conv1 = Conv(3, width, 7, stride=2, bias=False, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(3, width, 7, stride=2, bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.bn1 = _norm(width, config, dtype, rngs)
         self.levels, self.remat, self.freeze_at = config.levels, remat, config.freeze_at
+        self.pool_padding = _POOL_PADDINGS[config.pool_padding]
         features, self.outputs = width, config.outputs
         for number in range(2, config.outputs[-1] + 1):
             stride = 1 if number == 2 else 2
@@ -125,7 +127,7 @@ class ResNet(nnx.Module):
             x,
             (3, 3),
             strides=(2, 2),
-            padding=((1, 1), (1, 1)),  # pyright: ignore[reportArgumentType] (Flax accepts pairs too)
+            padding=self.pool_padding,  # pyright: ignore[reportArgumentType] (Flax accepts pairs too)
         )
         mask = pass_.inside(4, x.shape[1:3])
         outputs = {}
@@ -148,6 +150,10 @@ class ResNet(nnx.Module):
         """
         stem = ("conv1.*", "bn1.*") if self.freeze_at >= 1 else ()
         return (*stem, *(f"layer{i}.*" for i in range(1, self.freeze_at)))
+
+
+# Rows and columns of -inf before and after the map.
+_POOL_PADDINGS = {"both": ((1, 1), (1, 1)), "end": ((0, 1), (0, 1))}
 
 
 def stage(

@@ -7,7 +7,7 @@ from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, BackboneConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import DETECTRON2_BN, FLAG, choice, whole
-from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
+from jaxmaskrcnn.names.layers import KERAS_NORM, NORM, Shapes, count_layers, keras_layer
 from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary
 
 # The name that occurs once in each file of only this backbone.
@@ -44,11 +44,13 @@ def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) 
     """Return the rows of a library.
 
     Args:
-        library: "torchvision", "detectron2" or "mmdet".
+        library: "torchvision", "detectron2", "mmdet" or "matterport".
         part: The backbone, a ResNet or one with a ResNet's names.
         source: Prefix of the library's names.
         target: Prefix of the model's paths.
     """
+    if library == "matterport":
+        return _matterport(source, target)
     block = "layer{stage}.{block}"
     if library == "detectron2":
         layers = ("stem.conv1", "stem.conv1.norm", "conv{k}", "conv{k}.norm", "shortcut", "shortcut.norm")
@@ -65,6 +67,23 @@ def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) 
         Row(f"{source}{block}.gn{{k}}.{{norm}}", f"{target}{block}.bn{{k}}.{{norm}}", alias=alias),
     ]
     return table._replace(rows=[*group_norm, *table.rows])
+
+
+def _matterport(source: str, target: str) -> Names:
+    """Return the rows of Keras' first ResNet: blocks have letters, and so have their convolutions."""
+    model, letters = f"{target}layer{{stage}}.{{block}}", "abcdefghijklmnopqrstuvw"
+    conv, norm = "res{stage}{block}_branch", "bn{stage}{block}_branch"
+    rows = [
+        *keras_layer(f"{source}conv1", f"{target}conv1"),
+        Row(f"{source}bn_conv1/{{norm}}", f"{target}bn1.{{norm}}"),
+        *keras_layer(f"{source}{conv}2{{k}}", f"{model}.conv{{k}}"),
+        Row(f"{source}{norm}2{{k}}/{{norm}}", f"{model}.bn{{k}}.{{norm}}"),
+        *keras_layer(f"{source}{conv}1", f"{model}.downsample.conv"),
+        Row(f"{source}{norm}1/{{norm}}", f"{model}.downsample.bn.{{norm}}"),
+    ]
+    blocks = {letter: str(i) for i, letter in enumerate(letters)}
+    words = {"stage": _DETECTRON2_STAGES, "block": blocks, "k": {"a": "1", "b": "2", "c": "3"}}
+    return Names(rows, {"norm": KERAS_NORM, **words})
 
 
 _DETECTRON2_STAGES = {str(i + 1): str(i) for i in range(1, 5)}
@@ -114,6 +133,8 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
         "backbone.width": width,
         "backbone.norm": "bn" if f"{_BODY}bn1.mean" in shapes else "gn",
     }
+    if f"{_BODY}conv1.bias" in shapes:
+        found["backbone.conv_bias"] = True
     if len(counts) < 4:
         found["backbone.outputs"] = (len(counts) + 1,)
     if deep:
@@ -135,6 +156,8 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         "backbone.width": part.width,
         "backbone.norm": "gn" if part.norm == "gn" else "bn",
     }
+    if part.conv_bias:
+        found["backbone.conv_bias"] = True
     if part.outputs[-1] < 5:
         found["backbone.outputs"] = part.outputs
     if part.depth >= 50:  # basic blocks have no inner width

@@ -3,11 +3,14 @@
 Shapes: R regions of all images, S the pooled side, K object classes.
 """
 
+from typing import Any
+
 import jax
 from flax import nnx
 
 from jaxmaskrcnn.config.heads import BoxConfig, Classes
 from jaxmaskrcnn.models.layers import conv_stack, linear
+from jaxmaskrcnn.models.norm import make_norm
 
 Array = jax.Array
 
@@ -37,6 +40,7 @@ class BoxHead(nnx.Module):
         convs: List of ConvNorm; four in the "4conv1fc" head.
         fcs: List of nnx.Linear; the first reads the region flattened in the order (y, x, channel), or
             its mean.
+        fc_norms: List of their norms; empty if there are none.
         cls_score: K + 1 logits; the configuration chooses whether the background is first or last.
         bbox_pred: 4 deltas (dx, dy, dw, dh) for each class.
 
@@ -57,15 +61,16 @@ class BoxHead(nnx.Module):
         rngs: nnx.Rngs,
     ):
         features = config.conv_dim if config.convs else channels
-        self.convs = conv_stack(
-            channels, config.conv_dim, config.convs, norm=config.norm, dtype=dtype, rngs=rngs
-        )
+        c: dict[str, Any] = dict(epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)
+        self.convs = conv_stack(channels, config.conv_dim, config.convs, norm=config.norm, **c)
         features *= 1 if config.average else side**2
-        fcs = []
+        fcs, norms = [], []
         for _ in range(config.fcs):
             fcs.append(linear(features, config.fc_dim, dtype=dtype, rngs=rngs))
             features = config.fc_dim
-        self.fcs = nnx.List(fcs)
+            if config.fc_norm != "none":
+                norms.append(make_norm(config.fc_norm, features, **c))
+        self.fcs, self.fc_norms = nnx.List(fcs), nnx.List(norms)
         self.average = config.average
         normal, boxes = nnx.initializers.normal, box_channels(config, classes)
         # Predictors stay in float32: a softmax over bfloat16 logits loses ranks.
@@ -88,6 +93,9 @@ class BoxHead(nnx.Module):
         for layer in self.convs:
             x = layer(x, mask, train, relu=True)
         x = x.mean((1, 2)) if self.average else x.reshape(x.shape[0], -1)
-        for layer in self.fcs:
-            x = nnx.relu(layer(x))
+        for i, layer in enumerate(self.fcs):
+            x = layer(x)
+            if self.fc_norms:  # which read maps, here of one cell
+                x = self.fc_norms[i](x[:, None, None], mask, train)[:, 0, 0]
+            x = nnx.relu(x)
         return self.cls_score(x), self.bbox_pred(x).reshape(x.shape[0], -1, 4)

@@ -3,20 +3,39 @@
 from typing import Any
 
 from jaxmaskrcnn.config import BoxConfig, ModelConfig
-from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
-from jaxmaskrcnn.names.tables import LINEAR, Names, Row, flattened, weight_and_bias
+from jaxmaskrcnn.names.layers import (
+    KERAS_NORM,
+    NORM,
+    Shapes,
+    count_layers,
+    keras_layer,
+    mmdet_norm_rows,
+    norm_in_files,
+    norm_of,
+)
+from jaxmaskrcnn.names.tables import (
+    LINEAR,
+    YX_DELTAS,
+    Names,
+    Row,
+    flattened,
+    keras_flattened,
+    weight_and_bias,
+)
 
 
 def names(library: str, part: BoxConfig) -> Names:
     """Return the rows of a library.
 
     Args:
-        library: "torchvision", "detectron2" or "mmdet".
+        library: "torchvision", "detectron2", "mmdet" or "matterport".
         part: Determines the size of pooled regions; torchvision's names also depend on its convolutions.
     """
     first = flattened(part.pool.size)
     if library == "torchvision":
         return _torchvision(part)
+    if library == "matterport":
+        return _matterport(part)
     if library == "detectron2":
         head, words = "roi_heads.box_head", {"count": {str(i + 1): str(i) for i in range(9)}}
         rows = [
@@ -38,6 +57,19 @@ def names(library: str, part: BoxConfig) -> Names:
         *weight_and_bias(f"{head}.fc_reg", "box_head.bbox_pred", LINEAR),
     ]
     return Names(rows, {"norm": NORM})
+
+
+def _matterport(part: BoxConfig) -> Names:
+    """Return the rows of fully connected layers that are convolutions there, over a whole region first."""
+    head, count = "mrcnn_class", {str(i + 1): str(i) for i in range(9)}
+    rows = [
+        *keras_layer(f"{head}_conv1", "box_head.fcs.0", keras_flattened(part.pool.size)),
+        *keras_layer(f"{head}_conv{{count}}", "box_head.fcs.{count}", keras_flattened(1)),
+        Row(f"{head}_bn{{count}}/{{norm}}", "box_head.fc_norms.{count}.{norm}"),
+        *keras_layer(f"{head}_logits", "box_head.cls_score"),
+        *keras_layer("mrcnn_bbox_fc", "box_head.bbox_pred", YX_DELTAS, YX_DELTAS),
+    ]
+    return Names(rows, {"norm": KERAS_NORM, "count": count})
 
 
 def _torchvision(part: BoxConfig) -> Names:
@@ -74,6 +106,8 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
         found["box.conv_dim"] = shapes["box_head.convs.0.conv.kernel"][-1]
     if fcs:
         found["box.fc_dim"] = shapes["box_head.fcs.0.kernel"][-1]
+    if "box_head.fc_norms.0.scale" in shapes:
+        found["box.fc_norm"] = "bn"
     return found
 
 
@@ -84,7 +118,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     ambiguous = classes.count + classes.offset == 1
     found = {
         "box.convs": part.convs,
-        "box.norm": part.norm if part.convs else "none",
+        "box.norm": norm_in_files(part.norm) if part.convs else "none",
         "box.fcs": part.fcs,
         "num_classes": classes.count,
         "box.class_agnostic": part.class_agnostic or ambiguous,
@@ -93,4 +127,6 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         found["box.conv_dim"] = part.conv_dim
     if part.fcs:
         found["box.fc_dim"] = part.fc_dim
+        if part.fc_norm != "none":
+            found["box.fc_norm"] = norm_in_files(part.fc_norm)
     return found

@@ -55,13 +55,12 @@ def detect_boxes(head: BoxHead, pooler: Pooler, proposals: Proposals, config: Mo
         config: Configuration of the model.
 
     Returns:
-        Detections with a leading B and ``masks=None``.
+        Detections with a leading B and ``masks=None``, in the network's coordinates (`models/frames.py`).
     """
     logits, deltas = head(pooler(proposals.boxes, config.box.pool))
     count = proposals.valid.shape
     select = functools.partial(
         select_detections, classes=config.classes, box=config.box, config=config.detections
     )
-    return jax.vmap(select)(
-        logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, pooler.batch.image_sizes
-    )
+    limits = pooler.batch.image_sizes if pooler.frame is None else pooler.frame.image
+    return jax.vmap(select)(logits.reshape(*count, -1), deltas.reshape(*count, -1, 4), proposals, limits)

@@ -48,7 +48,10 @@ class MaskHead(nnx.Module):
         self, config: MaskConfig, channels: int, classes: Classes, *, dtype: str = "float32", rngs: nnx.Rngs
     ):
         features = config.dim if config.convs else channels
-        self.convs = conv_stack(channels, config.dim, config.convs, norm=config.norm, dtype=dtype, rngs=rngs)
+        self.convs = conv_stack(
+            channels, config.dim, config.convs, norm=config.norm, epsilon=config.norm_epsilon,
+            bias=config.conv_bias, dtype=dtype, rngs=rngs,
+        )  # fmt: skip
         self.deconv = Deconv2x2(features, config.dim, dtype=dtype, rngs=rngs)
         maps = 1 if config.class_agnostic else classes.count + classes.offset
         normal = nnx.initializers.normal(0.001)
@@ -111,6 +114,8 @@ class MaskHead(nnx.Module):
         logits = self(pooled, regions.positive.reshape(-1, 1, 1, 1), pass_.train)
         logits = self.of_class(logits, regions.labels.reshape(-1))
         logits = logits.reshape(*regions.valid.shape, *logits.shape[1:])
+        if pooler.frame is not None:  # the objects' masks are those of the images
+            regions = regions._replace(boxes=pooler.frame.to_image(regions.boxes))
         width = batch.images.shape[2]
 
         def loss(logits, regions, targets, image_size):

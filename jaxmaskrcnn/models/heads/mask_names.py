@@ -3,8 +3,17 @@
 from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig
-from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, mmdet_norm_rows, norm_of
-from jaxmaskrcnn.names.tables import DECONV, Names, Row, weight_and_bias
+from jaxmaskrcnn.names.layers import (
+    KERAS_NORM,
+    NORM,
+    Shapes,
+    count_layers,
+    keras_layer,
+    mmdet_norm_rows,
+    norm_in_files,
+    norm_of,
+)
+from jaxmaskrcnn.names.tables import DECONV, KERAS_DECONV, Names, Row, weight_and_bias
 
 _COUNT = {str(i + 1): str(i) for i in range(9)}
 
@@ -28,6 +37,14 @@ def names(library: str, part: MaskConfig) -> Names:
             *weight_and_bias(f"{head}.deconv", "mask_head.deconv", DECONV),
             *weight_and_bias(f"{head}.predictor", "mask_head.logits"),
         ]
+    elif library == "matterport":
+        rows = [
+            *keras_layer("mrcnn_mask_conv{count}", "mask_head.convs.{count}.conv"),
+            Row("mrcnn_mask_bn{count}/{norm}", "mask_head.convs.{count}.norm.{norm}"),
+            *keras_layer("mrcnn_mask_deconv", "mask_head.deconv", KERAS_DECONV),
+            *keras_layer("mrcnn_mask", "mask_head.logits"),
+        ]
+        return Names(rows, {"norm": KERAS_NORM, "count": _COUNT})
     else:
         head = "roi_head.mask_head"
         rows = [
@@ -43,9 +60,12 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     """Infer settings from arrays; None if there is no mask head."""
     if "mask_head.logits.bias" not in shapes:
         return None
+    norm = norm_of(shapes, "mask_head.convs.0")
+    bias = norm != "none" and "mask_head.convs.0.conv.bias" in shapes
     return {
+        **({"mask.conv_bias": True} if bias else {}),
         "mask.convs": count_layers(shapes, "mask_head.convs.{}.conv.kernel"),
-        "mask.norm": norm_of(shapes, "mask_head.convs.0"),
+        "mask.norm": norm,
         "mask.dim": shapes["mask_head.deconv.bias"][0],
         "mask.class_agnostic": shapes["mask_head.logits.bias"][0] == 1,
     }
@@ -57,9 +77,11 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     assert part is not None
     # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
     ambiguous = classes.count + classes.offset == 1
+    bias = part.conv_bias and part.convs > 0 and part.norm != "none"
     return {
+        **({"mask.conv_bias": True} if bias else {}),
         "mask.convs": part.convs,
-        "mask.norm": part.norm if part.convs else "none",
+        "mask.norm": norm_in_files(part.norm) if part.convs else "none",
         "mask.dim": part.dim,
         "mask.class_agnostic": part.class_agnostic or ambiguous,
     }

@@ -14,6 +14,7 @@ import jax
 from jaxmaskrcnn.config import PoolConfig
 from jaxmaskrcnn.losses import Regions
 from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.frames import Frame
 from jaxmaskrcnn.models.pooling import pool_regions
 from jaxmaskrcnn.structures import Batch, Detections, LossTerm
 
@@ -30,6 +31,7 @@ class Pooler:
         strides: Strides of the maps that regions are pooled from, the first ones of ``levels``.
         trunk: Layers that are applied to all regions after the pooling, or None.
         train: See `Pass`.
+        frame: The coordinates of the boxes; None if they are those of the images.
 
     Example:
         >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
@@ -43,12 +45,13 @@ class Pooler:
     strides: tuple[int, ...]
     trunk: Callable | None = None
     train: bool = False
+    frame: Frame | None = None
 
     def __call__(self, boxes: Array, config: PoolConfig, valid: Array | None = None) -> Array:
         """Pool the features of boxes.
 
         Args:
-            boxes: [B, R, 4], XYXY in pixels of the network's input.
+            boxes: [B, R, 4], XYXY in the network's coordinates (`models/frames.py`).
             config: Pooling settings of the head.
             valid: bool [B, R], regions that count for batch norm; None for all.
 

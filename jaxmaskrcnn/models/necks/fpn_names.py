@@ -5,11 +5,16 @@ from typing import Any
 from jaxmaskrcnn.config import FPNConfig, ModelConfig
 from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import DETECTRON2_NORM, whole
-from jaxmaskrcnn.names.layers import NORM, Shapes, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.layers import NORM, Shapes, keras_layer, mmdet_norm_rows, norm_of
 from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
 # Prefixes of the names of a backbone with this neck.
-BACKBONE = {"torchvision": "backbone.body.", "detectron2": "backbone.bottom_up.", "mmdet": "backbone."}
+BACKBONE = {
+    "torchvision": "backbone.body.",
+    "detectron2": "backbone.bottom_up.",
+    "mmdet": "backbone.",
+    "matterport": "",
+}
 _FIRST = "backbone.fpn.inner_blocks.0"
 _PYRAMID_IN = ("res2", "res3", "res4", "res5")
 _LEVELS = ("p2", "p3", "p4", "p5")
@@ -43,6 +48,13 @@ def names(library: str, part: FPNConfig) -> Names:
         ]
         levels = {str(i + 2): str(i) for i in range(4)}
         return Names(rows, {"norm": NORM, "part": {"lateral": "inner", "output": "layer"}, "i": levels})
+    if library == "matterport":
+        rows = [
+            *keras_layer("fpn_{lateral}", "backbone.fpn.inner_blocks.{lateral}.conv"),
+            *keras_layer("fpn_{output}", "backbone.fpn.layer_blocks.{output}.conv"),
+        ]
+        lateral = {f"c{i + 2}p{i + 2}": str(i) for i in range(4)}
+        return Names(rows, {"lateral": lateral, "output": {f"p{i + 2}": str(i) for i in range(4)}})
     rows = [
         *mmdet_norm_rows("neck.{part}_convs.{i}", target, part.norm),
         *weight_and_bias("neck.{part}_convs.{i}.conv", f"{target}.conv"),

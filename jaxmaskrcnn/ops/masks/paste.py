@@ -26,13 +26,15 @@ def paste_masks(
       their last pixel, one less than here.
     * "grid_sample" (Detectron2, MMDetection): every pixel's centre is looked up in the mask
       bilinearly; the mask fades to zero within half a cell around the box.
+    * "whole_boxes" (matterport): for boxes of whole pixels, to which the mask is resized bilinearly. It fades
+      towards the box's border, though not below its smallest value, and ends there.
 
     Args:
         probs: [N, M, M], probabilities inside of the boxes.
         boxes: [N, 4], XYXY in pixels of the image.
         image_size: (H, W), static.
-        convention: "whole_pixels", "whole_pixels_inclusive" or "grid_sample", or a library's name for it,
-            "torchvision" or "detectron2".
+        convention: "whole_pixels", "whole_pixels_inclusive", "grid_sample" or "whole_boxes", or a library's
+            name for it, "torchvision", "detectron2" or "matterport".
 
     Returns:
         float32 [N, H, W] in 0 to 1. It is zero outside of the box, and everywhere if the box is empty or
@@ -54,8 +56,13 @@ def paste_masks(
     height, width = image_size
     rows = _axis_weights(boxes[:, 1], boxes[:, 3], np.arange(height), cells, convention, jnp)
     columns = _axis_weights(boxes[:, 0], boxes[:, 2], np.arange(width), cells, convention, jnp)
-    half = jnp.einsum("nym,nmk->nyk", rows, jnp.asarray(probs, jnp.float32), precision="highest")
-    return jnp.einsum("nyk,nxk->nyx", half, columns, precision="highest")
+    probs = jnp.asarray(probs, jnp.float32)
+    half = jnp.einsum("nym,nmk->nyk", rows, probs, precision="highest")
+    pasted = jnp.einsum("nyk,nxk->nyx", half, columns, precision="highest")
+    if _rule(convention) not in _LIMITED:
+        return pasted
+    inside = (rows.sum(2) > 0)[:, :, None] & (columns.sum(2) > 0)[:, None]
+    return jnp.where(inside, jnp.maximum(pasted, probs.min((1, 2), keepdims=True)), 0)
 
 
 def paste_mask_window(
@@ -114,12 +121,15 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="whole_pixels"):
         _axis_cells(low, high, length, probs.shape[-1], convention)
         for low, high, length in ((y1, y2, image_size[0]), (x1, x2, image_size[1]))
     )
-    return (
-        (mix_pairs(mix_pairs(prob.T, *columns[i], axis=0).T, *rows[i], axis=0), (y[i], x[i]))
-        if finite[i]
-        else (np.zeros((0, 0), np.float32), (0, 0))
-        for i, prob in enumerate(probs)
-    )
+    limited = _rule(convention) in _LIMITED
+
+    def window(i, prob):
+        if not finite[i]:
+            return np.zeros((0, 0), np.float32), (0, 0)
+        pasted = mix_pairs(mix_pairs(prob.T, *columns[i], axis=0).T, *rows[i], axis=0)
+        return np.maximum(pasted, prob.min()) if limited else pasted, (y[i], x[i])
+
+    return (window(i, prob) for i, prob in enumerate(probs))
 
 
 def _check(function, probs, boxes, image_size):
@@ -186,12 +196,17 @@ def _positions(low, high, pixels, cells, convention, xp):
     Returns:
         float32 [N, K], and whether the box covers each pixel, bool [N, K].
     """
-    rule = _SYNONYMS.get(convention, convention)
-    if rule not in PASTE_RULES:
-        raise ValueError(f"paste: convention is {convention!r}; choose one of {', '.join(PASTE_RULES)}.")
+    rule = _rule(convention)
     pixel = xp.asarray(pixels, xp.float32)[None]  # [1, K]
     position, inside = PASTE_RULES[rule](low, high, pixel, cells, xp)
     return position, xp.broadcast_to(inside, position.shape)
+
+
+def _rule(convention):
+    rule = _SYNONYMS.get(convention, convention)
+    if rule not in PASTE_RULES:
+        raise ValueError(f"paste: convention is {convention!r}; choose one of {', '.join(PASTE_RULES)}.")
+    return rule
 
 
 def _whole_pixels(low, high, pixel, cells, xp):
@@ -218,9 +233,18 @@ def _whole_pixels_inclusive(low, high, pixel, cells, xp):
     return _whole_pixels(low, high - 1, pixel, cells, xp)
 
 
+def _whole_boxes(low, high, pixel, cells, xp):
+    position, inside = _grid_sample(low, high, pixel, cells, xp)
+    return position, inside & (pixel >= low[:, None]) & (pixel < high[:, None])
+
+
 PASTE_RULES = {
     "whole_pixels": _whole_pixels,
     "grid_sample": _grid_sample,
     "whole_pixels_inclusive": _whole_pixels_inclusive,
+    "whole_boxes": _whole_boxes,
 }
-_SYNONYMS = {"torchvision": "whole_pixels", "detectron2": "grid_sample"}  # accepted as well
+# The rules whose pixels have at least the mask's smallest value.
+_LIMITED = ("whole_boxes",)
+# Accepted as well.
+_SYNONYMS = {"torchvision": "whole_pixels", "detectron2": "grid_sample", "matterport": "whole_boxes"}

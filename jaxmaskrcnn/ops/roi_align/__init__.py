@@ -4,10 +4,11 @@
 fast implementations. A tap is a pixel that a bin reads, with its weight. `gather.py` reads the taps one after
 the other or all at once, `tiles_cpu.py` and `tiles_batched.py` multiply tiles of pixels by matrices of
 weights. `levels.py` assigns boxes to pyramid levels, `axis.py` gives the taps of a bin on one axis, and
-`regions.py` lists regions of several maps and images.
+`regions.py` lists regions of several maps and images. `corners.py` is another pooling on the same taps.
 """
 
 from jaxmaskrcnn.ops.roi_align.api import multilevel_roi_align, roi_align
+from jaxmaskrcnn.ops.roi_align.corners import crop_and_resize
 from jaxmaskrcnn.ops.roi_align.levels import assign_levels
 
-__all__ = ["assign_levels", "multilevel_roi_align", "roi_align"]
+__all__ = ["assign_levels", "crop_and_resize", "multilevel_roi_align", "roi_align"]

@@ -178,7 +178,7 @@ def multilevel_roi_align(
     check_type("multilevel_roi_align", "int", levels=levels)
     if implementation is not None:
         _check_implementation(implementation, sampling_ratio)
-    oh, ow = _bins(output_size)
+    oh, ow = bins_of(output_size)
     features = tuple(float_if_whole(f) for f in features)
     _check_maps(features, feature_sizes)
     dtype = features[0].dtype
@@ -191,11 +191,11 @@ def multilevel_roi_align(
             sampling_ratio=sampling_ratio, aligned=aligned, feature_sizes=sizes,
         )  # fmt: skip
     regions = make_regions(boxes, levels, (oh, ow), spatial_scales, sampling_ratio, aligned, sizes)
-    pooled = _pool(implementation, tuple(f[None] for f in features), regions)
+    pooled = pool_taps(implementation, tuple(f[None] for f in features), regions)
     return pooled.astype(dtype)  # pyright: ignore[reportAttributeAccessIssue] (custom_vjp hides the type)
 
 
-def _bins(output_size):
+def bins_of(output_size):
     """The bins as (oh, ow)."""
     pair = isinstance(output_size, list | tuple | np.ndarray)
     if pair and np.shape(output_size) != (2,):
@@ -237,7 +237,7 @@ def _check_implementation(name, sampling_ratio):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pool(implementation, maps, regions) -> Array:
+def pool_taps(implementation, maps, regions) -> Array:
     """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], at least float32.
 
     JAX's own derivative would hold an array of the features' size for each tap.
@@ -261,7 +261,7 @@ def _pool_backward(implementation, residuals, cotangent):
     return tuple(g.astype(f.dtype) for g, f in zip(gradient, maps, strict=True)), None
 
 
-_pool.defvjp(_pool_forward, _pool_backward)
+pool_taps.defvjp(_pool_forward, _pool_backward)
 
 
 def _on_platform(direction, implementation, names):

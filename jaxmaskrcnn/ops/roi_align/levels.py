@@ -26,11 +26,12 @@ def assign_levels(
     * "log_epsilon" adds 1e-6 to the logarithm (torchvision),
     * "side_epsilon" adds 1e-8 to its argument, ``sqrt(area) / 224`` (Detectron2),
     * "finest_epsilon" adds 1e-6 to the side in units of the finest level's 56 pixels, and computes
-      ``2 + floor(log2(sqrt(area) / 56 + 1e-6))`` (MMDetection).
+      ``2 + floor(log2(sqrt(area) / 56 + 1e-6))`` (MMDetection),
+    * "rounded" rounds to the nearest level instead, ``round(4 + log2(sqrt(area) / 224))`` (matterport).
 
     Args:
         boxes: [R, 4], XYXY in pixels of the network's input.
-        rule: ``PoolConfig.level_rule``, one of the three of ``LEVEL_RULES``.
+        rule: ``PoolConfig.level_rule``, one of ``LEVEL_RULES``.
         min_level: The finest level, a scalar.
         max_level: The coarsest level, a scalar.
 
@@ -74,7 +75,9 @@ LEVEL_RULES = {
     "log_epsilon": lambda side: (4 * _ONE + _log2(side / (224 * _ONE))) + np.float32(1e-6),
     "side_epsilon": lambda side: 4 * _ONE + _log2(side / (224 * _ONE) + np.float32(1e-8)),
     "finest_epsilon": lambda side: 2 * _ONE + np.floor(_log2(side / (56 * _ONE) + np.float32(1e-6))),
+    "rounded": lambda side: (4 * _ONE + _log2(side / (224 * _ONE))) + np.float32(0.5),
 }
+_FIRST_SIDES = {"rounded": 224 * 0.5**0.5}  # about the smallest side of P4; 224 with the others
 
 # More levels than boxes need in practice; a pyramid whose scale is inferred can begin below P2.
 _LEVELS = range(-4, 13)
@@ -91,7 +94,8 @@ def _smallest_areas(rule):
     smallest = []
     for level in _LEVELS:
         # Neighbours of the nominal boundary in the order of float32 numbers.
-        nominal = np.float32((224 * 2.0 ** (level - 4)) ** 2).view(np.int32)
+        side = _FIRST_SIDES.get(rule, 224)
+        nominal = np.float32((side * 2.0 ** (level - 4)) ** 2).view(np.int32)
         areas = (nominal + np.arange(-1000, 1000, dtype=np.int32)).view(np.float32)
         smallest.append(areas[np.argmax(LEVEL_RULES[rule](np.sqrt(areas)) >= level)])
     return np.asarray(smallest)

@@ -1,0 +1,1 @@
+"""matterport's array names, and its configuration classes."""
