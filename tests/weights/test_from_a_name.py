@@ -150,7 +150,7 @@ def test_paths_that_do_not_exist_are_answered_with_names(mirror):
         (jmr.load_model, "detectron2/smal", "; did you mean the published weights detectron2/small"),
         (jmr.load_model, "downloads/model_final_f10217.pkl", published),
         (read_checkpoint, "R-50.pkl", backbones),
-        (read_checkpoint, "mine.pth", r"\.npz\)\.$"),
+        (read_checkpoint, "mine.pth", r"\.npz, \.h5\)\.$"),
         (jmr.load_model, "runs/mine", "name of published weights.$"),
     ):
         with pytest.raises(jmr.UserError, match=message):
