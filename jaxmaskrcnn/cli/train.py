@@ -68,6 +68,7 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     from jaxmaskrcnn.training.dry_run import dry_run
     from jaxmaskrcnn.training.loop import train_and_evaluate
     from jaxmaskrcnn.utils import compilation_cache
+    from jaxmaskrcnn.utils.addresses import local_path
     from jaxmaskrcnn.weights.locate import locate
 
     log = logging.getLogger("jaxmaskrcnn")
@@ -77,7 +78,7 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
     check_precision(config.model.architecture)  # before the workdir is made
     compilation_cache.enable()
-    workdir = Path(arguments.workdir or Path("runs") / file.path.stem)
+    workdir = local_path(arguments.workdir or Path("runs") / file.path.stem, "--workdir")
     if config.model.weights and not (workdir / "checkpoints").is_dir():
         # Fetched before data are prepared, and before the processes join and wait for each other.
         locate(config.model.weights)

@@ -5,12 +5,12 @@ rejected, and one error lists all rejected settings.
 """
 
 import os
-from pathlib import Path
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, config_from_python
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.stores.copies import local_copy
 
 __all__ = ["config_from_file", "config_from_mmdet_text"]
 
@@ -35,7 +35,8 @@ def config_from_file(path: str | os.PathLike, *, training: bool = True) -> Model
         >>> config_from_file("mask_rcnn_R_50_FPN_3x.yaml").num_classes  # doctest: +SKIP
         80
     """
-    suffix = Path(path).suffix.lower()
+    path = local_copy(path, "the config file")
+    suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml"):
         return config_from_yaml(path, training)
     if suffix == ".py":

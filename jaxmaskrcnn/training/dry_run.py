@@ -16,6 +16,7 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.run_config import check_resumable
 from jaxmaskrcnn.training.setup import make_setup
+from jaxmaskrcnn.utils.addresses import local_path
 
 _CLASSES = 40  # lines of the table
 
@@ -59,7 +60,7 @@ def dry_run(
         >>> print(dry_run(get_config(), "runs/shapes"))  # doctest: +SKIP
     """
     config.check()
-    workdir = Path(workdir)
+    workdir = local_path(workdir, "the workdir")
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
         setup = make_setup(config, workdir, data_directory=Path(temporary), model=model)
         check_resumable(workdir, setup.model_config, config)

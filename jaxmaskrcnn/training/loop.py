@@ -10,7 +10,6 @@ import json
 import logging
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 
@@ -30,6 +29,7 @@ from jaxmaskrcnn.training.run_config import write_settings
 from jaxmaskrcnn.training.setup import Setup, make_setup
 from jaxmaskrcnn.training.step import State
 from jaxmaskrcnn.training.stopping import StopRequest, stop_request
+from jaxmaskrcnn.utils.addresses import local_path
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.files import write_json
@@ -58,7 +58,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     """
     config.check()
     check_precision(config.model.architecture)
-    workdir = Path(workdir)
+    workdir = local_path(workdir, "the workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     with (
         hold_workdir(workdir),
