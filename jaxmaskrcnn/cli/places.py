@@ -58,7 +58,7 @@ PLACES: dict[str, dict[str, Kind]] = {
         "images": Kind.DATA,
         "output": Kind.WRITTEN_FOLDER,
     },
-    "plot": {"workdirs": Kind.RESOLVED_LATER, "output": Kind.RESOLVED_LATER},
+    "plot": {"workdirs": Kind.RESOLVED_LATER, "output": Kind.WRITTEN_FILE},
     "models": {},
     "download": {"names": Kind.RESOLVED_LATER},
     "convert": {

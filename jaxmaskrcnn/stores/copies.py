@@ -77,7 +77,7 @@ def copied(place: Place, wanted: Callable[[Mapping[str, StoredFile]], Collection
         if "" not in files:
             root.mkdir(parents=True, exist_ok=True)
             _remove_others(root, files)
-        _fetch(place, {root / name if name else root: files[name] for name in names})
+        fetch_files(place, {root / name if name else root: files[name] for name in names})
     return root
 
 
@@ -97,12 +97,17 @@ def with_addresses(text: str) -> str:
     return re.sub(rf"{folder}/(?:stores|outgoing/[0-9a-f]{{16}})/([a-z0-9+.-]+)/", r"\1://", text)
 
 
+def _incoming() -> Path:
+    """Where files arrive, on the disk of the copies."""
+    return home() / "stores" / ".incoming"
+
+
 @contextlib.contextmanager
 def _lock(place: Place) -> Iterator[None]:
     """Lets one process of this machine at a time copy from an address."""
     name = hashlib.sha256(place.address.encode()).hexdigest()[:16]
     try:
-        incoming = home() / "stores" / ".incoming"
+        incoming = _incoming()
         incoming.mkdir(parents=True, exist_ok=True)
         for left in incoming.glob("*.part"):
             with contextlib.suppress(OSError):
@@ -122,8 +127,16 @@ def _lock(place: Place) -> Iterator[None]:
         lock.release()
 
 
-def _fetch(place: Place, files: Mapping[Path, StoredFile]) -> None:
-    """Copy the files whose copies are missing or of another version."""
+def fetch_files(place: Place, files: Mapping[Path, StoredFile]) -> None:
+    """Copy those files whose copies are missing or of another version.
+
+    Args:
+        place: The folder or file that they belong to, for messages.
+        files: The files by the paths of their copies.
+
+    Raises:
+        UserError: A file cannot be copied. Those that were are whole.
+    """
     old = {path: file for path, file in files.items() if not _is_current(path, file)}
     if not old:
         return
@@ -141,7 +154,7 @@ def _fetch(place: Place, files: Mapping[Path, StoredFile]) -> None:
 
 
 def _fetch_file(place: Place, path: Path, file: StoredFile) -> int:
-    part = home() / "stores" / ".incoming" / f"{secrets.token_hex(8)}.part"
+    part = _incoming() / f"{secrets.token_hex(8)}.part"
 
     def get() -> None:
         place.files.get_file(file.path, os.fspath(part))
@@ -149,6 +162,7 @@ def _fetch_file(place: Place, path: Path, file: StoredFile) -> int:
             raise OSError(None, f"{size} of {file.size} bytes of {file.path} arrived")
 
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         with_tries(get, place, "read")
         os.utime(part, (file.stamp, file.stamp))
         path.parent.mkdir(parents=True, exist_ok=True)

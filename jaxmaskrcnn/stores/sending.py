@@ -13,6 +13,7 @@ from jaxmaskrcnn.stores.filesystem import Place, list_files, local_or_stored, wi
 from jaxmaskrcnn.utils.cache_folder import home
 
 _THREADS = 8
+_SMALL = 2**23  # bytes
 
 
 @contextlib.contextmanager
@@ -126,8 +127,24 @@ def check_free(place: Place, mark: str) -> bool:
     return bool(files)
 
 
+def send_bytes(place: Place, content: bytes) -> None:
+    """Write a small file to a store.
+
+    Args:
+        place: The file.
+        content: What it holds.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    with_tries(lambda: place.files.pipe_file(place.path, content), place, "written")
+
+
 def _send_file(path: Path, place: Place) -> None:
-    with_tries(lambda: place.files.put_file(os.fspath(path), place.path), place, "written")
+    if path.stat().st_size <= _SMALL:  # which a run may be writing to
+        send_bytes(place, path.read_bytes())
+    else:
+        with_tries(lambda: place.files.put_file(os.fspath(path), place.path), place, "written")
 
 
 def _parent(place: Place) -> Place:
