@@ -14,7 +14,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from detectors import random_model
+from orbax.checkpoint import v1 as ocp
 from small_runs import GivenScores, run_tiny, tiny_config
 
 from jaxmaskrcnn.training.run_config import to_model_config
@@ -46,8 +48,8 @@ def quick_step(state, batch, key):
     return state, metrics
 
 
-def run(workdir, cache, kind, kill_step=0, seconds=0.0):
-    """Train; the process ends by SIGKILL where asked to."""
+def run(workdir, cache, kind, kill_step=0, seconds=0.0, before_kill=lambda: None):
+    """Train; the process ends by SIGKILL where asked to, after a call of `before_kill`."""
     settings, model, parts = config(cache, kind), None, {}
     if kind == "quick":
         source, _ = prepare_sources(settings, Path(workdir))
@@ -59,6 +61,7 @@ def run(workdir, cache, kind, kill_step=0, seconds=0.0):
 
         def counted(state, batch, key):
             if int(state["step"]) + 1 == kill_step:
+                before_kill()
                 if not seconds:
                     os.kill(os.getpid(), signal.SIGKILL)
                 threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -67,6 +70,26 @@ def run(workdir, cache, kind, kill_step=0, seconds=0.0):
         return counted
 
     run_tiny(settings, Path(workdir), model=model, around_step=killing, **parts)
+
+
+def everything(workdir):
+    """All numbers of the last checkpoint, by path."""
+    with ocp.training.Checkpointer(Path(workdir).absolute() / "checkpoints") as checkpointer:
+        assert checkpointer.latest.step == 12
+        parts = checkpointer.checkpointables_metadata(12).metadata
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        arrays = {name: parts[name] for name in ("model", "train")}
+        arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), arrays)
+        tree = checkpointer.load_checkpointables(12, {**arrays, "data": None})
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
+
+
+def assert_same(a, b):
+    a, b = everything(a), everything(b)
+    assert a.keys() == b.keys() and len(a) > 300
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
 if __name__ == "__main__":

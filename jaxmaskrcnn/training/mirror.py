@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.stores.copies import fetch_files
 from jaxmaskrcnn.stores.filesystem import Place, StoredFile, list_files
 from jaxmaskrcnn.stores.sending import remove, send, send_bytes
@@ -48,11 +47,9 @@ class Mirror:
         """Make the local folder what the store has, unless it has gone further than that.
 
         Raises:
-            UserError: The address is that of a file, or the store cannot be read.
+            UserError: The store cannot be read.
         """
         files = list_files(self.place)
-        if "" in files:
-            raise UserError(f"{self.place.setting} is {self.place.address}, which is a file; give a folder.")
         files = {name: file for name, file in files.items() if name != LOCK}
         self._stored = set(files)
         steps = {found[1] for found in map(_CHECKPOINT.fullmatch, files) if found}

@@ -25,7 +25,6 @@ from jaxmaskrcnn.utils.json_values import parse_json
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 15.0  # seconds between two counts
 _WATCHED = 3  # intervals, as a count may come late
 
 
@@ -40,7 +39,7 @@ class StoredLock:
 
 
 @contextlib.contextmanager
-def stored_lock(place: Place, *, host: str | None = None, interval: float = INTERVAL) -> Iterator[StoredLock]:
+def stored_lock(place: Place, *, host: str | None = None, interval: float) -> Iterator[StoredLock]:
     """Hold the lock of a workdir in a store within the block.
 
     Args:

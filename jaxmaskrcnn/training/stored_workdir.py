@@ -19,13 +19,14 @@ from jaxmaskrcnn.parallel.processes import gather_json, is_first
 from jaxmaskrcnn.stores.copies import copied, copy_path
 from jaxmaskrcnn.stores.filesystem import Place, list_files, local_or_stored
 from jaxmaskrcnn.training.mirror import NOTE, Mirror
-from jaxmaskrcnn.training.stored_lock import INTERVAL, StoredLock, stored_lock
+from jaxmaskrcnn.training.stored_lock import StoredLock, stored_lock
 from jaxmaskrcnn.utils.cache_folder import HOME, home
 
 log = logging.getLogger(__name__)
 
 _SETTINGS = "run.json"
 _SECONDS = 10.0  # between two looks
+_LOCK_SECONDS = 1.5  # between two counts of the lock, in the same unit
 _LONGEST = 300.0  # after several failures
 
 
@@ -94,7 +95,9 @@ def local_folder(place: Place) -> Path:
 
 @contextlib.contextmanager
 def _mirrored(folder: Path, place: Place, seconds: float) -> Iterator[None]:
-    with stored_lock(place, interval=INTERVAL) as lock:
+    if "" in list_files(place):
+        raise UserError(f"{place.setting} is {place.address}, which is a file; give a folder.")
+    with stored_lock(place, interval=_LOCK_SECONDS * seconds) as lock:
         folder.mkdir(parents=True, exist_ok=True)
         mirror = Mirror(folder, place)
         mirror.bring()

@@ -5,14 +5,10 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 from folders import TESTS
-from killable_run import run
-from orbax.checkpoint import v1 as ocp
+from killable_run import assert_same, run
 
 
 def start(workdir, cache, kind, step=0, seconds=0.0):
@@ -23,26 +19,6 @@ def start(workdir, cache, kind, step=0, seconds=0.0):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
-
-
-def everything(workdir):
-    """All numbers of the last checkpoint, by path."""
-    with ocp.training.Checkpointer(Path(workdir).absolute() / "checkpoints") as checkpointer:
-        assert checkpointer.latest.step == 12
-        parts = checkpointer.checkpointables_metadata(12).metadata
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        arrays = {name: parts[name] for name in ("model", "train")}
-        arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), arrays)
-        tree = checkpointer.load_checkpointables(12, {**arrays, "data": None})
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
-
-
-def assert_same(a, b):
-    a, b = everything(a), everything(b)
-    assert a.keys() == b.keys() and len(a) > 300
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
 @pytest.mark.slow
