@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Never
 
@@ -38,6 +39,8 @@ from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.convert.structure import structure_differences
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.stores import sending
+from jaxmaskrcnn.stores.filesystem import Place, list_files, local_or_stored
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.files import check_storable, write_json, write_problem
 from jaxmaskrcnn.weights.locate import locate, suggestion
@@ -55,7 +58,8 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
 
     Args:
         model: The detector.
-        directory: A path that does not exist, an empty folder, or a model directory, which is overwritten.
+        directory: A path that does not exist, an empty folder, or a model directory, which is overwritten;
+            or the address of such a folder in a store (``gs://``, ``s3://``).
 
     Raises:
         UserError: The directory holds something else, or cannot be written; or the model could not be read
@@ -67,9 +71,13 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         >>> load_model("models/shapes").config == model.config
         True
     """
+    place = local_or_stored(directory, "the model's directory")
+    if not isinstance(place, Path):
+        _save_stored(model, place)
+        return
     check_fits_config(model)
-    check_storable(directory)
-    directory = Path(directory).absolute()
+    check_storable(place)
+    directory = place.absolute()
     occupied = check_free(directory)
     arrays = {name: variable[...] for name, variable in variables_by_path(model).items()}
     token = _common_token()
@@ -117,7 +125,10 @@ def check_free(directory: str | os.PathLike) -> bool:
     Raises:
         UserError: It holds something else.
     """
-    directory = Path(directory)
+    place = local_or_stored(directory, "the model's directory")
+    if not isinstance(place, Path):
+        return sending.check_free(place, _MODEL_FILE)
+    directory = place
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; give a directory for the model.")
     occupied = directory.is_dir() and any(directory.iterdir())
@@ -211,6 +222,22 @@ def load_model(
     different = structure_differences(latest.config, config)
     new = new_arrays(arrays, variables_by_path(abstract), settings, str(path), different)
     return fill_model(abstract, arrays, new)
+
+
+def _save_stored(model: MaskRCNN, place: Place) -> None:
+    """Write a detector to a store: a model that is there is replaced when all arrays of the new one are."""
+    if jax.process_count() > 1:
+        raise UserError(
+            f"{place.address} is in a store, to which only a run of one process saves a model; give a path."
+        )
+    occupied = sending.check_free(place, _MODEL_FILE)
+    with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
+        folder = Path(temporary, "model")
+        save_model(model, folder)
+        sending.send(folder, place, is_last=lambda name: name == _MODEL_FILE)
+        own = {path.name for path in folder.iterdir()}
+        others = [name for name in (list_files(place) if occupied else ()) if name.split("/")[0] not in own]
+        sending.remove(place, [name for name in others if name.startswith("arrays-")])
 
 
 def _is_model_directory(directory: Path) -> bool:

@@ -7,6 +7,7 @@ that is given the same name finds them.
 import argparse
 
 from jaxmaskrcnn.cli.terminal import log_on_stderr
+from jaxmaskrcnn.stores.filesystem import is_stored
 from jaxmaskrcnn.weights.locate import download, published
 
 
@@ -31,7 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: A name is unknown, which is seen before anything is fetched, or a file cannot be fetched.
     """
     for name in arguments.names:
-        published(name)
+        if not is_stored(name):
+            published(name)
     with log_on_stderr():
         for name in arguments.names:
             path = download(name)

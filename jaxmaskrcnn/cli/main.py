@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxmaskrcnn import __version__
+from jaxmaskrcnn.cli.places import local_places
 from jaxmaskrcnn.cli.terminal import harmless_output
 from jaxmaskrcnn.errors import UserError
 
@@ -129,10 +130,11 @@ def _run_command(name: str, argv: Sequence[str], program: str) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         _refuse_empty_values(parser, arguments)
-        for name in arguments.imports:
-            _import(name)
-        code = module.run(arguments)
-        sys.stdout.flush()
+        for imported in arguments.imports:
+            _import(imported)
+        with local_places(name, parser, arguments):
+            code = module.run(arguments)
+            sys.stdout.flush()
         return code
     except UserError as error:
         print(f"{program.removeprefix('python -m ')}: {error}", file=sys.stderr)

@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.report.chart import Line, Panel, draw_chart
 from jaxmaskrcnn.report.history import FILE, Series, read_history
+from jaxmaskrcnn.stores.sending import sent_path
 from jaxmaskrcnn.utils.files import complete_file
 from jaxmaskrcnn.utils.loss_names import loss_title, losses_among
 
@@ -42,19 +43,19 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: A workdir has no metrics or damaged ones, or the output is not a PNG.
     """
-    output = Path(arguments.output or Path(arguments.workdirs[0]) / PICTURE)
-    if output.suffix.lower() != ".png":
-        raise UserError(f"--output is {output}, and the picture is a PNG; give a name that ends in .png.")
+    given = arguments.output or f"{arguments.workdirs[0].rstrip('/') or '/'}/{PICTURE}"
+    if PurePosixPath(given).suffix.lower() != ".png":
+        raise UserError(f"--output is {given}, and the picture is a PNG; give a name that ends in .png.")
     histories = [read_history(workdir) for workdir in arguments.workdirs]
     panels = make_panels(histories)
     if not panels:
         raise UserError(f"{arguments.workdirs[0]} has none of the metrics that are drawn; train a few steps.")
     keys = arguments.workdirs if len(arguments.workdirs) > 1 else ()
     picture = draw_chart(panels, "step", keys)
-    with complete_file(output) as file:
+    with sent_path(given, "--output", folder=False) as output, complete_file(output) as file:
         picture.save(file, "PNG", optimize=True)
     last = max(int(series.steps.max()) for history in histories for series in history.values())
-    print(f"{len(panels)} panels up to step {last} are in {output}")
+    print(f"{len(panels)} panels up to step {last} are in {given}")
     return 0
 
 

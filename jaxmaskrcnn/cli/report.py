@@ -7,6 +7,7 @@ from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
 from jaxmaskrcnn.cli.reading import add_reading_arguments, reading_of
 from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.utils.files import check_image_folder, complete_file
 
 PAGE = "report.html"
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     title = f"{Path(arguments.detections).name} on {Path(arguments.annotations).name}"
     sources = f"{arguments.detections} on {arguments.annotations}, images in {arguments.images}"
-    page = make_page(results, title, sources, pictures[: len(worst)], pictures[len(worst) :])
+    page = make_page(results, title, with_addresses(sources), pictures[: len(worst)], pictures[len(worst) :])
     path = Path(arguments.output) / PAGE
     with complete_file(path) as file:
         file.write(page.encode("utf-8", "backslashreplace"))

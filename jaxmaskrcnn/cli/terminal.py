@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.utils.texts import harmless, visible
 
 
@@ -17,7 +18,8 @@ class _Harmless:
         self._stream, self._shown = stream, harmless if cut else visible
 
     def write(self, text: str) -> int:
-        self._stream.write(self._shown(text))
+        # What the user gave as an address is named so, and not as the copy that is read.
+        self._stream.write(self._shown(with_addresses(text)))
         return len(text)
 
     def writelines(self, lines) -> None:

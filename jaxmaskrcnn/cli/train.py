@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a recipe ({', '.join(list_recipes())}) or a Python file with get_config(); "
         "NAME:ARGUMENT passes it an argument; default: %(default)s",
     )  # fmt: skip
-    add("--workdir", help="folder of the run: checkpoints, metrics, pictures; default: runs/NAME")
+    add(
+        "--workdir", help="folder of the run: checkpoints, metrics, pictures; or gs://...; default: runs/NAME"
+    )
     add(
         "--dry_run", action="store_true",
         help="check data and settings, print the schedule, compile one step, and end",
@@ -67,8 +69,10 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     # Imported here, so that --help and mistakes in the command line do not wait for JAX, which takes seconds.
     from jaxmaskrcnn.models.precision import check_precision
     from jaxmaskrcnn.parallel.processes import initialize, is_first
+    from jaxmaskrcnn.stores.filesystem import local_or_stored
     from jaxmaskrcnn.training.dry_run import dry_run
     from jaxmaskrcnn.training.loop import train_and_evaluate
+    from jaxmaskrcnn.training.stored_workdir import local_folder, opened_workdir
     from jaxmaskrcnn.utils import compilation_cache
     from jaxmaskrcnn.weights.locate import locate
 
@@ -79,7 +83,9 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
     check_precision(config.model.architecture)  # before the workdir is made
     compilation_cache.enable()
-    workdir = Path(arguments.workdir or Path("runs") / file.path.stem)
+    given = arguments.workdir or Path("runs") / file.path.stem
+    place = local_or_stored(given, "--workdir")
+    workdir = place if isinstance(place, Path) else local_folder(place)
     if config.model.weights and not (workdir / "checkpoints").is_dir():
         # Fetched before data are prepared, and before the processes join and wait for each other.
         locate(config.model.weights)
@@ -87,14 +93,15 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     if not is_first():
         log.setLevel(logging.WARNING)  # one process logs what all of them do
     if arguments.dry_run:
-        print(dry_run(config, workdir))
+        print(dry_run(config, given))
         return 0
-    check_storable(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    if is_first():
-        log_file = _LogFile(workdir / LOG_FILE, encoding="utf-8", delay=True)
-        handlers.enter_context(_log_to(log_file, "%Y-%m-%d %H:%M:%S"))
-    train_and_evaluate(config, workdir)
+    with opened_workdir(given, "--workdir") as workdir:
+        check_storable(workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        if is_first():
+            log_file = _LogFile(workdir / LOG_FILE, encoding="utf-8", delay=True)
+            handlers.enter_context(_log_to(log_file, "%Y-%m-%d %H:%M:%S"))
+        train_and_evaluate(config, workdir)
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.stores.copies import local_copy
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -75,7 +76,8 @@ def find_config(text: str) -> ConfigFile:
     """Find the config file that ``--config=text`` names.
 
     Args:
-        text: The name of a shipped recipe or the path of a Python file, optionally with ``:ARGUMENT``.
+        text: The name of a shipped recipe, or the path or address of a Python file; optionally with
+            ``:ARGUMENT``.
 
     Returns:
         The file, and the argument of its ``get_config``.
@@ -87,14 +89,15 @@ def find_config(text: str) -> ConfigFile:
         >>> find_config("finetune:jaxmaskrcnn/shapes").arguments
         ('jaxmaskrcnn/shapes',)
     """
-    parts = re.fullmatch(r"(.*?\.py|[^:]*)(:?)(.*)", text, re.DOTALL)
+    # An address has a colon of its own.
+    parts = re.fullmatch(r"(.*?\.py|[A-Za-z0-9+.-]+://[^:]*|[^:]*)(:?)(.*)", text, re.DOTALL)
     assert parts is not None  # any text matches
     name, colon, argument = parts.groups()
     arguments = (argument,) if colon else ()
     recipes = list_recipes()
     if name in recipes:
         return ConfigFile(recipe_folder() / f"{name}.py", arguments)
-    path = Path(name)
+    path = local_copy(name, "--config")
     if path.suffix == ".py" and path.is_file():
         return ConfigFile(path, arguments)
     close = difflib.get_close_matches(path.stem, recipes, n=1)

@@ -5,13 +5,13 @@ rejected, and one error lists all rejected settings.
 """
 
 import os
-from pathlib import Path
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml
 from jaxmaskrcnn.convert.matterport.settings import config_from_class, is_config_class
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, config_from_python
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.stores.copies import local_copy
 
 __all__ = ["config_from_file", "config_from_mmdet_text", "library_of_config_file"]
 
@@ -37,7 +37,8 @@ def config_from_file(path: str | os.PathLike, *, training: bool = True) -> Model
         >>> config_from_file("mask_rcnn_R_50_FPN_3x.yaml").num_classes  # doctest: +SKIP
         80
     """
-    suffix = Path(path).suffix.lower()
+    path = local_copy(path, "the config file")
+    suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml"):
         return config_from_yaml(path, training)
     if suffix == ".py":

@@ -6,7 +6,7 @@ Shape legend: H, W height and width of the image.
 import glob
 import os
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,17 @@ from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data.coco.file_names import is_leftover
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.stores.copies import copied, local_copy
+from jaxmaskrcnn.stores.filesystem import Place, local_or_stored
 
 
 def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS) -> np.ndarray:
     """Reads a path, a PIL image or an array as uint8 RGB.
 
     Args:
-        image: Path of an image file or PIL image (of any mode; the EXIF orientation is
-            applied), or a uint8 RGB array [H, W, 3], which is returned unchanged.
+        image: Path of an image file, also in a store (``gs://``, ``s3://``), or PIL image (of any
+            mode; the EXIF orientation is applied), or a uint8 RGB array [H, W, 3], which is returned
+            unchanged.
         pixels: Which page of a file is read, and how its values become uint8.
 
     Returns:
@@ -36,7 +39,9 @@ def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS) -> np.ndarray:
         >>> read_image("photo.jpg").shape  # doctest: +SKIP
         (480, 640, 3)
     """
-    if isinstance(image, (str, os.PathLike, Image.Image)):
+    if isinstance(image, (str, os.PathLike)):
+        return decode_image(local_copy(image, "the image"), pixels=pixels)
+    if isinstance(image, Image.Image):
         return decode_image(image, pixels=pixels)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
@@ -51,7 +56,8 @@ def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "
     """Finds the files that a user names directly, by their folder or by a pattern.
 
     Args:
-        patterns: Paths, or patterns with ``*``, ``?``, ``[...]`` and ``**``.
+        patterns: Paths, or patterns with ``*``, ``?``, ``[...]`` and ``**``; or addresses of files or folders
+            in a store (``gs://``, ``s3://``), which are copied.
         suffixes: Suffixes, in lower case, of the files to take from folders and patterns. A file that is
             named directly is taken whatever its suffix.
         noun: Name of such a file in messages.
@@ -65,7 +71,9 @@ def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "
     """
     found: list[Path] = []
     for pattern in patterns:
-        path = Path(pattern)
+        path = local_or_stored(pattern, f"the {noun}")
+        if isinstance(path, Place):
+            path = _copied(path, suffixes)
         if path.is_dir():
             matches = _with_suffix(path.iterdir(), suffixes)
             if not matches:
@@ -80,6 +88,15 @@ def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "
             raise UserError(f"{path} does not exist; give {noun} files, folders or patterns.")
         found += matches
     return list(dict.fromkeys(found))
+
+
+def _copied(place: Place, suffixes: Collection[str]) -> Path:
+    """A copy of a file in a store, or of those files in a folder of a store that would be taken from it."""
+
+    def wanted(files: Iterable[str]) -> list[str]:
+        return [name for name in files if "/" not in name and PurePosixPath(name).suffix.lower() in suffixes]
+
+    return copied(place, wanted)
 
 
 def _with_suffix(paths: Iterable[Path], suffixes) -> list[Path]:

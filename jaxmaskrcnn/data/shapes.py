@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.addresses import local_path
 from jaxmaskrcnn.utils.files import about
 
 NAMES = ("circle", "square", "triangle")  # category ids 1, 2, 3
@@ -59,7 +60,7 @@ def write_shapes(directory: str | os.PathLike, num_images: int, size: int, seed:
             f"generated data of {num_images} images of {size} pixels is not possible; make at least one "
             "image, of at least 32 pixels."
         )
-    directory = Path(directory)
+    directory = local_path(directory, "the folder of the generated images")
     final = directory / f"shapes-v{_VERSION}-{num_images}x{size}px-seed{seed}"
     if not final.is_dir():
         directory.mkdir(parents=True, exist_ok=True)

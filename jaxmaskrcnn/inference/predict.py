@@ -22,6 +22,7 @@ from jaxmaskrcnn.inference.outputs import PATTERNS, JsonResults, Outputs, json_r
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
 from jaxmaskrcnn.inference.tiles import TiledPredictor
+from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
@@ -160,7 +161,7 @@ def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
                     f"its picture is reduced to {side} on the long side.",
                     file=sys.stderr,
                 )
-            return {"file_name": str(path), **entry}, prediction.result
+            return {"file_name": with_addresses(str(path)), **entry}, prediction.result
 
         predictions = predictor.stream(paths, masks="rle", on_error=failed)
         # Pictures are drawn and compressed in threads too, a few at a time.
@@ -227,7 +228,11 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
             prediction, drawn, entry = future.result()
             if writer is not None:
                 writer.add(drawn)
-            image = {"file_name": str(path), "frame": prediction.index, "seconds": seconds.popleft()}
+            image = {
+                "file_name": with_addresses(str(path)),
+                "frame": prediction.index,
+                "seconds": seconds.popleft(),
+            }
             results.add({**image, **entry}, prediction.result)
             bar.update()
     if problems:

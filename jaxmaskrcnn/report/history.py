@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.stores.copies import copied
+from jaxmaskrcnn.stores.filesystem import local_or_stored
 from jaxmaskrcnn.utils.json_values import is_finite, parse_json
 
 FILE = "metrics.jsonl"
@@ -30,7 +32,7 @@ def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
     """Reads every number of a run over its steps.
 
     Args:
-        workdir: The run's folder.
+        workdir: The run's folder, also in a store (``gs://``, ``s3://``).
 
     Returns:
         The series by name, such as ``loss``, ``learning_rate`` and ``eval/mask_AP``.
@@ -43,7 +45,8 @@ def read_history(workdir: str | os.PathLike) -> dict[str, Series]:
         >>> read_history("runs/shapes")["loss"].values[0]  # doctest: +SKIP
         3.1
     """
-    path = Path(workdir) / FILE
+    place = local_or_stored(workdir, "the workdir")
+    path = place / FILE if isinstance(place, Path) else copied(place.below(FILE))
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

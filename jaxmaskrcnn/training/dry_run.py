@@ -16,6 +16,7 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.run_config import check_resumable
 from jaxmaskrcnn.training.setup import make_setup
+from jaxmaskrcnn.training.stored_workdir import settings_folder
 
 _CLASSES = 40  # lines of the table
 
@@ -44,8 +45,8 @@ def dry_run(
 
     Args:
         config: The run's settings.
-        workdir: The run's folder, which need not exist. Records go into ``data.cache_dir`` if that is
-            set, and are kept there; otherwise into a temporary folder.
+        workdir: The run's folder or its address in a store, which need not exist. Records go into
+            ``data.cache_dir`` if that is set, and are kept there; otherwise into a temporary folder.
         model: Starts from this model instead of ``model.weights``.
         compiler: Called instead of `compile_step`, with the same arguments.
 
@@ -59,7 +60,7 @@ def dry_run(
         >>> print(dry_run(get_config(), "runs/shapes"))  # doctest: +SKIP
     """
     config.check()
-    workdir = Path(workdir)
+    workdir = settings_folder(workdir, "the workdir")
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         setup = make_setup(config, workdir, data_directory=Path(temporary), model=model)
         check_resumable(workdir, setup.model_config, config)

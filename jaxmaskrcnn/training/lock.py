@@ -139,7 +139,7 @@ def _wait_for_holder(path: Path, host: str, locked: bool, interval: float) -> No
         UserError: One lives.
     """
     first = _read(path)
-    if not first or (first.get("host") == host and (locked or not _alive(first.get("process")))):
+    if not first or (first.get("host") == host and (locked or not alive(first.get("process")))):
         return
     log.info("%s names another run; waiting %.0f s to see whether it lives.", path, 6 * interval)
     for _ in range(6):
@@ -148,7 +148,8 @@ def _wait_for_holder(path: Path, host: str, locked: bool, interval: float) -> No
             raise UserError(_in_use(path, now))
 
 
-def _alive(process: Any) -> bool:
+def alive(process: Any) -> bool:
+    """Whether a process of this machine, by its number, runs."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, TypeError, OverflowError):

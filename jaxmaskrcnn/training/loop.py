@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 
@@ -31,6 +30,7 @@ from jaxmaskrcnn.training.run_config import write_settings
 from jaxmaskrcnn.training.setup import Setup, make_setup
 from jaxmaskrcnn.training.step import State
 from jaxmaskrcnn.training.stopping import StopRequest, stop_request
+from jaxmaskrcnn.training.stored_workdir import opened_workdir
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.files import check_storable, write_json
@@ -43,7 +43,8 @@ def train_and_evaluate(config: Config, workdir) -> dict:
 
     Args:
         config: The run's settings.
-        workdir: The run's folder; created when missing.
+        workdir: The run's folder, created when missing; or an address in a store (``gs://``, ``s3://``), to
+            which what the run writes is sent, see `stored_workdir`.
 
     Returns:
         The metrics of the last evaluation (``box_AP``, ``mask_AP``, ... in 0..1); empty if SIGTERM or SIGHUP
@@ -59,15 +60,16 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     """
     config.check()
     check_precision(config.model.architecture)
-    check_storable(workdir)
-    workdir = Path(os.path.abspath(workdir))  # wherever the process goes later, as Orbax does too
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (
-        hold_workdir(workdir),
-        Checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
-    ):
-        setup = make_setup(config, workdir, resuming=checkpoints.latest is not None)
-        return train(setup, checkpoints)
+    with opened_workdir(workdir, "the workdir") as opened:
+        check_storable(opened)
+        folder = Path(os.path.abspath(opened))  # wherever the process goes later, as Orbax does too
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            hold_workdir(folder),
+            Checkpoints(folder, keep=config.train.keep_checkpoints) as checkpoints,
+        ):
+            setup = make_setup(config, folder, resuming=checkpoints.latest is not None)
+            return train(setup, checkpoints)
 
 
 def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None = None) -> dict:

@@ -15,6 +15,7 @@ from jaxmaskrcnn.config import Config, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.stored import local_data
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
@@ -28,6 +29,7 @@ from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
 from jaxmaskrcnn.training.run_config import check_resumable, pixel_config, to_model_config
 from jaxmaskrcnn.training.step import State, init_state
 from jaxmaskrcnn.training.validation_loss import ValidationLoss
+from jaxmaskrcnn.utils.addresses import local_path
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +177,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
         UserError: A path is not given, or a file has a problem.
     """
     data = config.data
-    cache = Path(data.cache_dir) if data.cache_dir else workdir / "data"
+    cache = local_path(data.cache_dir, "data.cache_dir") if data.cache_dir else workdir / "data"
     if data.source == "shapes":
         shapes = data.shapes
         # Different seeds, so that no image is in both.
@@ -184,7 +186,14 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             for i, count in enumerate((shapes.train_images, shapes.eval_images))
         ]
     else:
-        paths = _coco_paths(data)
+        paths = [
+            local_data(
+                getattr(data, f"{part}_annotations"),
+                getattr(data, f"{part}_images"),
+                (f"data.{part}_annotations", f"data.{part}_images"),
+            )
+            for part in _given_parts(data)
+        ]
     train, evaluation = (
         prepare(
             annotations,
@@ -206,8 +215,8 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     return train, evaluation
 
 
-def _coco_paths(data: DataConfig) -> list[tuple[str, str]]:
-    """Annotations and image folder of the training data, and of the evaluation data."""
+def _given_parts(data: DataConfig) -> tuple[str, ...]:
+    """The parts of the data, once it is certain that annotations and image folder of each are given."""
     for field, path, content in (
         ("train_annotations", data.train_annotations, "a COCO-format json"),
         ("train_images", data.train_images, "the folder of its images"),
@@ -216,4 +225,4 @@ def _coco_paths(data: DataConfig) -> list[tuple[str, str]]:
     ):
         if not path:
             raise UserError(f"data.{field} is not set; give {content}: --config.data.{field}=PATH.")
-    return [(data.train_annotations, data.train_images), (data.eval_annotations, data.eval_images)]
+    return "train", "eval"

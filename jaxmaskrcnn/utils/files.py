@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.addresses import local_path
 
 
 def check_image_folder(folder: Path, advice: str = "check the path") -> None:
@@ -71,7 +72,7 @@ def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator
         >>> with complete_path("results/scores.txt") as temporary:
         ...     _ = temporary.write_text("1")
     """
-    path = Path(path)
+    path = local_path(path, "the file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     # tempfile is not used, so that the umask determines who can read the result.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")

@@ -5,7 +5,6 @@ Names are those of the registry: a model (``detectron2/mask_rcnn_R_50_FPN_3x``),
 backbone's name alone is its first file, with which the library's own detectors start; torchvision's V1.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -13,14 +12,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.stores.filesystem import SCHEMES as STORES
+from jaxmaskrcnn.utils.addresses import split_scheme
 from jaxmaskrcnn.zoo import BACKBONES, PRESETS
 from jaxmaskrcnn.zoo.entry import PublishedFile
 from jaxmaskrcnn.zoo.hosts import Checksum, published_checksum
 from jaxmaskrcnn.zoo.lookup import close_names
 from jaxmaskrcnn.zoo.schemes import SCHEMES
 
-# At least two letters, since one is a drive of Windows.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.S)
 _STATED = re.compile(r"(sha256|md5)=([0-9a-fA-F]{6,64})")
 _LENGTHS = {"sha256": 64, "md5": 32}  # hexadecimal digits
 
@@ -45,30 +44,6 @@ class Wanted(NamedTuple):
     mebibytes: float | None = None
     preset: str | None = None
     backbone: str | None = None
-
-
-def address_text(given: str | os.PathLike) -> str:
-    """A path or an address as text; a ``Path`` makes one slash of the two of an address.
-
-    Example:
-        >>> address_text(PurePath("https://a.org/b.pth"))
-        'https://a.org/b.pth'
-    """
-    text = os.fspath(given)
-    if isinstance(given, PurePath):
-        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)", r"\1://", text)
-    return text
-
-
-def split_scheme(text: str) -> tuple[str, str] | None:
-    """What stands before and after the "://" of an address, or None if a text is none.
-
-    Example:
-        >>> split_scheme("detectron2://a/b.pkl"), split_scheme("runs/mine")
-        (('detectron2', 'a/b.pkl'), None)
-    """
-    found = _SCHEME.fullmatch(text)
-    return (found[1].lower(), found[2]) if found else None
 
 
 def is_name(text: str) -> bool:
@@ -105,9 +80,10 @@ def wanted(text: str) -> Wanted | None:
         return _by_address(text, SCHEMES[scheme](rest))
     if scheme in ("http", "https"):
         return _by_address(text, f"{scheme}://{rest}")
+    known = ", ".join(f"{name}://" for name in ("https", "http", "file", *STORES, *SCHEMES))
     raise UserError(
-        f"{text} is no address that is read here; give a path, a name ({MODELS_HINT}), or an "
-        f"address with one of {', '.join(f'{known}://' for known in ('https', 'http', 'file', *SCHEMES))}."
+        f"{text} is no address that is read here; give a path, a name ({MODELS_HINT}), or an address with "
+        f"one of {known}."
     )
 
 

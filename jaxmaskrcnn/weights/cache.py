@@ -18,10 +18,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import filelock
-import platformdirs
 import tqdm
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.cache_folder import HOME, home
 from jaxmaskrcnn.utils.files import write_problem
 from jaxmaskrcnn.weights.addresses import Wanted
 from jaxmaskrcnn.weights.integrity import known, problem, size_fits
@@ -30,15 +30,9 @@ from jaxmaskrcnn.zoo.hosts import host_of
 
 log = logging.getLogger(__name__)
 
-HOME = "JAXMASKRCNN_HOME"
 MIRROR = "JAXMASKRCNN_MIRROR"
 OFFLINE = "JAXMASKRCNN_OFFLINE"
 _YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-
-
-def home() -> Path:
-    """The folder under which the library keeps what it fetches."""
-    return Path(os.environ.get(HOME) or platformdirs.user_cache_path("jaxmaskrcnn")).expanduser().absolute()
 
 
 def place(address: str) -> Path:

@@ -6,22 +6,15 @@ directory, that folder is read, and a warning says so.
 
 import logging
 import os
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.weights.addresses import (
-    MODELS_HINT,
-    Wanted,
-    address_text,
-    is_name,
-    split_scheme,
-    suggestion,
-    wanted,
-)
+from jaxmaskrcnn.stores.filesystem import is_stored
+from jaxmaskrcnn.utils.addresses import address_text, file_path, split_scheme
+from jaxmaskrcnn.weights.addresses import MODELS_HINT, Wanted, is_name, suggestion, wanted
 from jaxmaskrcnn.weights.cache import fetch
+from jaxmaskrcnn.weights.stored import copy_weights
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +41,8 @@ def locate(given: str | os.PathLike, *, detector: bool = False) -> Located:
     Args:
         given: A path; the name of a model or of a backbone of the registry; or an address: ``https://``,
             ``http://``, ``file://``, ``detectron2://``, ``catalog://``, ``torchvision://``,
-            ``open-mmlab://``. An address may end with ``#sha256=`` and the start of the file's hash.
+            ``open-mmlab://``. An address may end with ``#sha256=`` and the start of the file's hash. Files,
+            model directories and workdirs in a store (``gs://``, ``s3://``) are copied.
         detector: Whether it has to be a whole detector; a backbone is refused before it is fetched.
 
     Returns:
@@ -64,7 +58,9 @@ def locate(given: str | os.PathLike, *, detector: bool = False) -> Located:
     text = address_text(given)
     parts = split_scheme(text)
     if parts and parts[0] == "file":
-        return Located(_local(text))
+        return Located(file_path(text))
+    if is_stored(text):
+        return Located(str(copy_weights(text)))
     if parts is None and os.path.exists(text):
         if is_name(text):
             log.warning("%s is read from the working directory, not fetched as published weights.", text)
@@ -100,7 +96,7 @@ def download(name: str) -> Path:
         ...     print(error)  # doctest: +ELLIPSIS
         torchvision/resnet51 is no name of published weights and no address; did you mean ...
     """
-    return fetch(published(name))
+    return copy_weights(name) if is_stored(name) else fetch(published(name))
 
 
 def published(name: str) -> Wanted:
@@ -123,10 +119,3 @@ def published(name: str) -> Wanted:
             f"{text} is no name of published weights and no address{suggestion(text) or f'; {MODELS_HINT}'}."
         )
     return file
-
-
-def _local(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost") or not parts.path:
-        raise UserError(f"{text} is no file of this machine; give an address such as file:///data/model.pth.")
-    return urllib.request.url2pathname(parts.path)

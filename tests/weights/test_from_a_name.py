@@ -120,7 +120,7 @@ def test_training_starts_from_names(mirror, caplog):
 def test_train_finds_a_wrong_name_before_it_looks_at_data(mirror, capsys):
     data = [f"--config.data.{name}=absent.json" for name in ("train_annotations", "eval_annotations")]
     for given, message in (
-        ("gs://bucket/x.pth", "gs://bucket/x.pth is no address that is read here"),
+        ("hdfs://host/x.pth", "hdfs://host/x.pth is no address that is read here"),
         ("torchvision/resnet34/x.pth", "has no file 'x.pth'"),
         ("detectron2/MSRA/R-101", "the server answers 404 Not Found"),
     ):

@@ -135,7 +135,7 @@ def test_every_short_address_is_of_a_known_host():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("gs://bucket/m.pth", r"gs://bucket/m.pth is no address that is read here; .* one of https://, http://,"),
+        ("hdfs://host/m.pth", r"hdfs://host/m.pth is no address that is read here; .* one of https://, http://,"),
         ("open-mmlab://hrnet", r"a https:// address of any is taken; there are contrib/resnet50_gn, "),
         ("torchvision://resnet51", r"did you mean torchvision://resnet5"),
         ("catalog://ImageNetPretrained/FAIR/R50-GN", r"did you mean catalog://ImageNetPretrained/FAIR/R-50-GN\?"),

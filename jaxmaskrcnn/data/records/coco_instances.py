@@ -33,7 +33,9 @@ from jaxmaskrcnn.data.records.fingerprint import content_hash
 from jaxmaskrcnn.data.records.manifest import DamagedRecords
 from jaxmaskrcnn.data.records.shards import write_shards
 from jaxmaskrcnn.data.records.source import SPLIT, Source, quiet, write_index
+from jaxmaskrcnn.data.stored import local_data
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.addresses import local_path
 from jaxmaskrcnn.utils.files import check_image_folder, write_problem
 
 log = logging.getLogger(__name__)
@@ -199,8 +201,9 @@ def prepare(
     that are damaged are made anew.
 
     Args:
-        annotations: COCO-format json.
-        images: Folder that the json's file names are relative to.
+        annotations: COCO-format json, also in a store (``gs://``, ``s3://``), from which it is copied.
+        images: Folder that the json's file names are relative to; of one in a store, the files that the
+            json names are copied.
         cache_dir: Where records are kept; created when missing.
         on_error: "stop" raises at a problem; "skip" logs it, counts it in ``Source.skipped`` and
             leaves the annotation or image out.
@@ -225,14 +228,15 @@ def prepare(
         >>> len(source), source.categories[0].name
         (10, 'circle')
     """
-    annotations, images, cache_dir = Path(annotations), Path(images), Path(cache_dir)
+    cache_dir = local_path(cache_dir, "the folder of the prepared records")
     Problems(on_error)  # a wrong setting is reported before anything is read
     reading = (reading or Reading()).check()
-    check_image_folder(images)
+    path, folder = local_data(annotations, images)
+    check_image_folder(folder)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
     settings = [RECORD_FORMAT, on_error, masks, *reading, allow_empty, *dataclasses.astuple(pixels)]
-    name = f"{annotations.stem}-{content_hash(annotations, images, root, settings)}"
+    name = f"{path.stem}-{content_hash(path, folder, root, settings)}"
     final = root / name / _VERSION
     with contextlib.suppress(DamagedRecords):  # made below, under the lock
         return _told(Source(final))
@@ -241,8 +245,8 @@ def prepare(
             shutil.rmtree(root / name, ignore_errors=True)
             config = CocoConfig(
                 name=name,
-                annotations=os.fspath(annotations),
-                images=os.fspath(images),
+                annotations=os.fspath(path),
+                images=os.fspath(folder),
                 on_error=on_error,
                 masks=masks,
                 reading=reading,
