@@ -5,6 +5,7 @@ rejected, and one error lists all rejected settings.
 """
 
 import os
+from pathlib import Path
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml

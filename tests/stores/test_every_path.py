@@ -75,12 +75,14 @@ COMMAND_LINES = [
 # Arguments that name no place, by command; a new argument is here or in PLACES.
 NO_PLACES = {
     "train": "dry_run coordinator_address num_processes process_id",
-    "evaluate": "bn_eps batch_size on_error crowd class_name coordinator_address num_processes process_id",
+    "evaluate": "bn_eps batch_size on_error crowd class_name allow_outside coordinator_address "
+    "num_processes process_id",
     "predict": "bn_eps format polygon_tolerance score_threshold classes colour_by tile tile_overlap tta "
     "tta_scales video batch_size",
-    "inspect": "count seed json crowd class_name boxes_only skip_decoding processes min_size max_size",
+    "inspect": "count seed json crowd class_name allow_outside boxes_only skip_decoding processes "
+    "min_size max_size",
     "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative on_error",
-    "report": "crowd class_name score_threshold pictures",
+    "report": "crowd class_name allow_outside score_threshold pictures",
     "plot": "",
     "models": "words files",
     "download": "",
@@ -163,7 +165,7 @@ def test_every_argument_of_a_command_is_known_to_hold_a_place_or_none(command):
     names = {action.dest for action in parser._actions} - {"help"}
     others = set(NO_PLACES[command].split())
     if command in PIXELS:
-        others |= {name for name in names if name in ("page", "intensity", "intensity_range")}
+        others |= {name for name in names if name in ("page", "intensity", "intensity_range", "max_pixels")}
     assert names == others | set(PLACES[command])
     assert not others & set(PLACES[command])
 

@@ -13,12 +13,17 @@ import time
 import pytest
 from detectors import random_model, small_config
 from folders import TESTS
+from restored_logging import restored_logging
+from small_runs import tiny_config
 from stored_run import assert_same, run
 
 import jaxmaskrcnn as jmr
+from jaxmaskrcnn.cli.main import main
+from jaxmaskrcnn.data import write_shapes
 from jaxmaskrcnn.stores import filesystem
 from jaxmaskrcnn.stores.copies import local_copy
 from jaxmaskrcnn.stores.filesystem import local_or_stored
+from jaxmaskrcnn.training.loop import train_and_evaluate
 from jaxmaskrcnn.training.mirror import Mirror
 from jaxmaskrcnn.training.stored_lock import stored_lock
 from jaxmaskrcnn.training.stored_workdir import local_folder, opened_workdir
@@ -207,12 +212,14 @@ def test_a_run_that_was_removed_from_the_store_begins_anew(machines, store):
     assert len(left) == 1 and local(left[0]) == checkpoint(2)
 
 
-def test_a_file_is_no_workdir(machines, store):
+def test_a_file_is_no_workdir(machines, store, capsys):
     machines("one")
     store.pipe("/b/run", b"1")
-    with pytest.raises(jmr.UserError, match="--workdir is memory://b/run, which is a file; give a folder"):
-        with opened(AT):
-            pass
+    with pytest.raises(jmr.UserError, match="the workdir is memory://b/run, which is a file; give a folder"):
+        train_and_evaluate(tiny_config("cache"), AT)
+    with restored_logging():
+        assert main(["train", f"--workdir={AT}"]) == 2
+    assert "train: --workdir is memory://b/run, which is a file; give a folder." in capsys.readouterr().err
 
 
 def test_a_run_that_lives_is_refused_and_one_that_does_not_is_taken_over(store):
@@ -323,6 +330,7 @@ def test_killed_and_gone_on_with_on_another_machine_a_run_ends_bit_for_bit_the_s
     assert_same(tmp_path / "whole", store)
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_with_on_another_machine_a_run_ends_bit_for_bit_the_same(machines, tmp_path):
     """In one process; one that is killed is the slow test above."""
 
@@ -347,3 +355,60 @@ def test_load_model_reads_a_workdir_in_a_store(machines, store):
     assert jmr.load_model(AT).config == small_config()
     copies = (folder.parents[2] / "two").rglob("*")  # of the best model, and not of the checkpoints
     assert not any("checkpoints" in path.parts for path in copies)
+
+
+RECIPE = """
+from small_runs import tiny_config
+
+
+def get_config():
+    return tiny_config("", train__steps=4, train__eval_every=2, train__checkpoint_every=2)
+"""
+
+
+@pytest.mark.slow
+def test_commands_with_a_store_in_every_place(tmp_path):
+    (tmp_path / "folder_store.py").write_text(STORE)
+    (tmp_path / "store" / "b").mkdir(parents=True)
+    (tmp_path / "store" / "b" / "recipe.py").write_text(RECIPE)
+    write_shapes(tmp_path / "store" / "b", 4, 64, seed=0)
+    data = f"folder://b/{next((tmp_path / 'store' / 'b').glob('shapes*')).name}"
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS))),
+        "JAXMASKRCNN_HOME": str(tmp_path / "home"),
+        "FOLDER_STORE": str(tmp_path / "store"),
+    }
+
+    def command(*words):
+        whole = [sys.executable, "-m", "jaxmaskrcnn", *words, "--import=folder_store"]
+        done = subprocess.run(whole, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    run = ["train", "--config=folder://b/recipe.py", "--workdir=folder://b/run"]
+    assert "All of the run is in folder://b/run." in command(*run)
+    workdir = tmp_path / "store" / "b" / "run"
+    assert (workdir / "model" / "model.json").is_file() and not (workdir / "data").exists()
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"2", "4"}
+    assert "4 of 4 steps are done" in command(*run)
+    assert "Workdir: folder://b/run (a run to continue)" in command(*run, "--dry_run").replace(
+        str(tmp_path / "home" / "stores" / "folder"), "folder:/"
+    )
+    places = [f"--annotations={data}/annotations.json", "--checkpoint=folder://b/run"]
+    said = command("evaluate", *places, f"--images={data}/images", "--output=folder://b/scores")
+    assert "metrics.json and detections.json are in folder://b/scores" in said
+    scores = json.loads((tmp_path / "store" / "b" / "scores" / "metrics.json").read_bytes())
+    assert 0 <= scores["box_AP"] <= 1
+    command("predict", f"{data}/images", *places[1:], "--output=folder://b/found", "--score_threshold=0")
+    found = json.loads((tmp_path / "store" / "b" / "found" / "predictions.json").read_bytes())
+    assert found["images"][0]["file_name"].startswith(f"{data}/images/")
+    results = f"{tmp_path}/store/b/scores/detections.json"
+    command(
+        "report", results, f"{data}/annotations.json", f"--images={data}/images", "--output=folder://b/page"
+    )
+    assert "folder://b/" in (tmp_path / "store" / "b" / "page" / "report.html").read_text()
+    command("export", "folder://b/run", "folder://b/a.npz", "--format=detectron2")
+    assert (tmp_path / "store" / "b" / "a.npz").is_file()
+    command("plot", "folder://b/run")
+    assert (workdir / "metrics.png").is_file()
+    assert not [path.name for path in tmp_path.iterdir() if ":" in path.name]

@@ -253,7 +253,7 @@ def prepare(
                 allow_empty=allow_empty,
                 pixels=pixels,
             )
-            _build(config, root, lambda: content_hash(annotations, images, root, settings))
+            _build(config, root, lambda: content_hash(path, folder, root, settings))
             source = Source(final)
     return _told(source)
 
