@@ -50,7 +50,6 @@ def quick_parts(step: Callable = quick_step) -> Iterator[None]:
     parts = {
         "make_train_step": lambda *_, **__: step,
         "first_model": lambda config, *_: _model(config),
-        "init_model": lambda config, *_: _model(config),
         "Evaluator": _Evaluator,
     }
     with mock.patch.multiple(setup, **parts):

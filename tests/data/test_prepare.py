@@ -179,7 +179,8 @@ def test_losing_a_race_without_locks_uses_the_winner(tmp_path, monkeypatch):
     config = CocoConfig(
         name=first.directory.parent.name, annotations=os.fspath(path), images=os.fspath(images)
     )
-    coco_instances._build(config, tmp_path / "cache" / "coco_instances")
+    same = config.name.rpartition("-")[2]
+    coco_instances._build(config, tmp_path / "cache" / "coco_instances", lambda: same)
     assert len(prepare(path, images, tmp_path / "cache")) == 2
 
 

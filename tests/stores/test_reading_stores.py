@@ -210,7 +210,8 @@ def test_what_cannot_be_sent_is_kept(store, home, no_pause, monkeypatch, capsys)
     def fails(*_, **__):
         raise OSError("no quota")
 
-    monkeypatch.setattr(type(store), "put_file", fails)  # a store that takes nothing
+    for name in ("put_file", "pipe_file"):
+        monkeypatch.setattr(type(store), name, fails)  # a store that takes nothing
     assert main(["plot", "memory://b/run", "--output=memory://b/a.png"]) == 2
     said = capsys.readouterr().err
     assert "memory://b/a.png, which cannot be written (no quota)" in said
