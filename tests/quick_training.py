@@ -49,7 +49,7 @@ def quick_parts(step: Callable = quick_step) -> Iterator[None]:
     """Replaces what a run compiles, which is nearly all of its time, within the block."""
     parts = {
         "make_train_step": lambda *_, **__: step,
-        "first_model": lambda config, *_: _model(config),
+        "first_model": lambda config, *_, **__: _model(config),
         "Evaluator": _Evaluator,
     }
     with mock.patch.multiple(setup, **parts):
