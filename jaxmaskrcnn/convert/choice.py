@@ -209,8 +209,8 @@ def _choice_of_structure(library: Library, structure: dict[str, Any], counted: b
     # Some libraries have batch norm with fixed statistics, which arrays do not tell from ordinary one.
     fixed = [p for p, norm in structure.items() if norm == "bn" and usual.get(p) in ("frozen_bn", "bn_eval")]
     # torchvision freezes the batch norm of pretrained backbones.
-    if not (counted or structure["neck.norm"] == "bn"):
-        fields |= {path: usual.get(path) for path in fixed}
+    ordinary = counted or structure["neck.norm"] == "bn"
+    fields |= {place: "bn" if ordinary else usual.get(place) for place in fixed}
     if fitting := fitting_presets(library, structure):
         named = [name for name in fitting if model_info(name).file == Path(path).name]
         name = (named or fitting)[0]

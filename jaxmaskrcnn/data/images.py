@@ -244,6 +244,7 @@ def _to_rgb(image: Image.Image, again: Image.Image | None, pixels: PixelConfig, 
     if image.mode == "P" and "transparency" in image.info:
         # Straight to RGB, Pillow warns about the transparency it drops.
         return image.convert("RGBA").convert("RGB")
+    image.load()  # turns a TIFF file, which its orientation tells afterwards
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

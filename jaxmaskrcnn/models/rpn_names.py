@@ -48,7 +48,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     found = {"rpn.convs": convs, "rpn.norm": norm_of(shapes, "rpn.convs.0")}
     if convs and (kernel := shapes["rpn.convs.0.conv.kernel"])[2] != kernel[3]:
         found["rpn.conv_dim"] = kernel[3]
-    if 2 * shapes["rpn.bbox_pred.bias"][0] == 4 * shapes["rpn.cls_logits.bias"][0]:
+    if 2 * shapes["rpn.bbox_pred.kernel"][-1] == 4 * shapes["rpn.cls_logits.kernel"][-1]:
         found["rpn.objectness"] = "softmax"
     return found
 

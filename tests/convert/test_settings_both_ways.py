@@ -50,6 +50,7 @@ VALUES = {
         ((0.5, 1.0, 3.0),) * 5,
         ((0.5, 1.0, 3.0), *((0.5, 1.0, 2.0),) * 4),
     ],
+    "rpn.anchors.offset": [0.5],
     "rpn.convs": [2, 3],
     "rpn.conv_dim": [0, 64, 512],
     "rpn.box_weights": [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0), (3.0, 7.0, 0.3, 30.3)],
@@ -354,7 +355,7 @@ def test_every_setting_comes_back_or_is_named(library):
     silent, refused, all_named = [], set(), set()
     for path, changes in variants(start):
         config = changed(start, changes)
-        if config is None:
+        if config is None or path == "label_order":  # which comes with the library and not with a file
             continue
         try:
             text, differences = export_settings(config, library)

@@ -25,7 +25,8 @@ class Downsample(nnx.Module):
     """The 1x1 convolution and norm on a shortcut whose shape changes."""
 
     def __init__(self, features_in, features_out, *, stride, config: ResNetConfig, dtype, rngs):
-        c: dict[str, Any] = dict(bias=config.conv_bias, dtype=dtype, rngs=rngs)
+        # RegNets, which have this layer too, have no such setting.
+        c: dict[str, Any] = dict(bias=getattr(config, "conv_bias", False), dtype=dtype, rngs=rngs)
         self.conv = Conv(features_in, features_out, 1, stride=stride, **c)
         self.bn = _norm(features_out, config, dtype, rngs)
 
