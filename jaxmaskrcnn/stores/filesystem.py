@@ -30,6 +30,7 @@ SCHEMES = ("gs", "s3")  # what messages name
 _MARKS = ("etag", "ETag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "updated")
 _MARKS += ("mtime", "created")
 _TRIES, _PAUSE = 4, 0.5  # seconds, and twice as many after each try
+_ENOUGH = 20.0  # seconds after which a package has tried again and again itself
 _LEAST, _SPAN = 10**9, 5 * 10**8
 
 T = TypeVar("T")
@@ -183,6 +184,7 @@ def with_tries(action: Callable[[], T], place: Place, verb: str, missing: Any = 
     Raises:
         UserError: It fails each time.
     """
+    start = time.monotonic()
     for number in range(_TRIES):
         try:
             return action()
@@ -192,7 +194,9 @@ def with_tries(action: Callable[[], T], place: Place, verb: str, missing: Any = 
             failure: Exception = error
         except Exception as error:  # a store's package raises exceptions of its own
             failure = error
-        if isinstance(failure, PermissionError | FileNotFoundError) or number == _TRIES - 1:
+        if isinstance(failure, PermissionError | FileNotFoundError) or time.monotonic() - start > _ENOUGH:
+            break
+        if number == _TRIES - 1:
             break
         time.sleep(_PAUSE * 2**number)
     raise UserError(

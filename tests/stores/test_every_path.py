@@ -1,6 +1,7 @@
 """Every path that a user gives may be an address: one of an unknown kind is refused in one sentence."""
 
 import argparse
+import functools
 import importlib
 from pathlib import Path
 
@@ -91,19 +92,23 @@ NO_PLACES = {
 }
 PIXELS = {"evaluate", "predict", "inspect", "report"}
 
+
+@functools.cache
+def model():
+    return random_model(small_config())
+
+
 FUNCTIONS = {
     "load_model": lambda at: jmr.load_model(at),
     "config_from_file's yaml": lambda at: config_from_file(type(at)("x://bucket/a.yaml")),
-    "save_model": lambda at: jmr.save_model(random_model(small_config()), at),
-    "load_backbone": lambda at: jmr.load_backbone(random_model(small_config()), at),
+    "save_model": lambda at: jmr.save_model(model(), at),
+    "load_backbone": lambda at: jmr.load_backbone(model(), at),
     "download": lambda at: jmr.download(at),
-    "Predictor": lambda at: jmr.Predictor(random_model(small_config()))(at),
+    "Predictor": lambda at: jmr.Predictor(model())(at),
     "load_detector": lambda at: load_detector(at),
     "read_checkpoint": lambda at: read_checkpoint(at),
     "config_from_file": lambda at: config_from_file(at),
-    "export_detector": lambda at: export_detector(
-        random_model(small_config()), type(at)("x://bucket/a.npz"), "detectron2"
-    ),
+    "export_detector": lambda at: export_detector(model(), type(at)("x://bucket/a.npz"), "detectron2"),
     "write_state_dict": lambda at: write_state_dict(
         type(at)("x://bucket/a.npz"), {"a": np.zeros(1)}, "detectron2"
     ),

@@ -16,6 +16,8 @@ from jaxmaskrcnn.data import prepare, write_shapes
 from jaxmaskrcnn.data.inputs import find_files, read_image
 from jaxmaskrcnn.stores import filesystem
 from jaxmaskrcnn.stores.copies import local_copy, with_addresses
+from jaxmaskrcnn.stores.filesystem import local_or_stored
+from jaxmaskrcnn.stores.sending import send
 
 
 @pytest.fixture
@@ -166,9 +168,16 @@ def test_images_to_predict_are_files_or_a_folder(data, store, gets):
     assert same.all()
 
 
-def test_a_model_directory_and_a_file_of_weights(store, tmp_path):
-    model = random_model(small_config())
+def test_a_model_directory_and_a_file_of_weights(store, monkeypatch):
+    model, order, pipe = random_model(small_config()), [], type(store).pipe_file
+
+    def pipe_file(self, path, value, **options):
+        order.append(path)
+        return pipe(self, path, value, **options)
+
+    monkeypatch.setattr(type(store), "pipe_file", pipe_file)  # to see what is sent last
     jmr.save_model(model, "memory://b/model")
+    assert order[-1] == "/b/model/model.json" and len(order) > 5
     read = jmr.load_model("memory://b/model")
     assert read.config == model.config
     for name, value in flat(model).items():
@@ -219,6 +228,12 @@ def test_what_cannot_be_sent_is_kept(store, home, no_pause, monkeypatch, capsys)
     assert [path.name for path in (home / "unsent").rglob("*.png")] == ["a.png"] and kept.startswith(
         str(home)
     )
+
+
+def test_a_large_file_is_sent(store, tmp_path):
+    (tmp_path / "large").write_bytes(bytes(range(256)) * 2**15 + b"end")
+    send(tmp_path, local_or_stored("memory://b/c", "--output"), ["large"])
+    assert store.cat("/b/c/large") == (tmp_path / "large").read_bytes()
 
 
 def test_paths_of_copies_are_shown_as_addresses(home):
