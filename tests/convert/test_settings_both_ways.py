@@ -141,6 +141,7 @@ NOWHERE = {
     "input.pixels.max_pixels",
     "input.resize_kernel", "input.size_rule", "mask.pool.level_rule", "mask.pool.scale", "mask.targets",
     "regions.crowd", "regions.crowd_overlap", "regions.ground_truth_proposals", "regions.iou_epsilon",
+    "box.pool.inclusive", "mask.pool.inclusive", "rpn.anchors.base", "rpn.anchors.offset",
     "rpn.anchors.rounding", "rpn.anchors.stride", "rpn.crowd", "rpn.crowd_overlap", "rpn.delta_clamp",
     "rpn.iou_epsilon", "rpn.loss_count", "rpn.low_quality", "rpn.min_side", "rpn.ranking",
 }  # fmt: skip
