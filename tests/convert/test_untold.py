@@ -60,10 +60,11 @@ def test_nothing_is_said_where_it_is_known():
 
 def test_published_weights_have_known_settings(monkeypatch):
     from jaxmaskrcnn.zoo import PRESETS
-    from jaxmaskrcnn.zoo.entry import Preset
+    from jaxmaskrcnn.zoo.entry import Preset, PublishedFile
 
     # A preset of the registry is too large for a test.
-    preset = Preset(vars(small("torchvision")), {}, file="published-12345678.pth")
+    file = PublishedFile("https://download.pytorch.org/models/published-12345678.pth", "none", "here")
+    preset = Preset(vars(small("torchvision")), {}, weights=file)
     monkeypatch.setitem(PRESETS, "torchvision/small", preset)
     arrays = arrays_of("torchvision")
     assert not chosen("torchvision", arrays, f"downloads/{model_info('torchvision/small').file}").warnings
