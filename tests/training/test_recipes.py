@@ -14,7 +14,7 @@ from jaxmaskrcnn.training.dry_run import interesting_steps
 from jaxmaskrcnn.training.optimizer import learning_rate
 from jaxmaskrcnn.training.run_config import to_model_config
 from jaxmaskrcnn.zoo import PRESETS
-from jaxmaskrcnn.zoo.lookup import model_config
+from jaxmaskrcnn.zoo.lookup import list_backbones, model_config
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 DETECTRON2_SIZES = (640, 672, 704, 736, 768, 800)
@@ -23,15 +23,17 @@ DETECTRON2_SIZES = (640, 672, 704, 736, 768, 800)
 # config files and tables).
 COCO = {
     "maskrcnn_r50_fpn_1x": (
-        "detectron2/mask_rcnn_R_50_FPN_1x", (60000, 80000, 90000), DETECTRON2_SIZES, "0.261", "R-50.pkl"),
+        "detectron2/mask_rcnn_R_50_FPN_1x", (60000, 80000, 90000), DETECTRON2_SIZES, "0.261",
+        "detectron2/MSRA/R-50"),
     "maskrcnn_r50_fpn_3x": (
-        "detectron2/mask_rcnn_R_50_FPN_3x", (210000, 250000, 270000), DETECTRON2_SIZES, "0.261", "R-50.pkl"),
+        "detectron2/mask_rcnn_R_50_FPN_3x", (210000, 250000, 270000), DETECTRON2_SIZES, "0.261",
+        "detectron2/MSRA/R-50"),
     "maskrcnn_r101_fpn_3x": (
         "detectron2/mask_rcnn_R_101_FPN_3x", (210000, 250000, 270000), DETECTRON2_SIZES, "0.340",
-        "R-101.pkl"),
+        "detectron2/MSRA/R-101"),
     "maskrcnn_r50_fpn_torchvision": (
         "torchvision/maskrcnn_resnet50_fpn", tuple(math.ceil(117266 / 16) * e for e in (16, 22, 26)), (800,),
-        "0.2728", "resnet50-0676ba61.pth"),
+        "0.2728", "torchvision/resnet50"),
     # Detectron2's file is for a batch of 64: four times its steps, a quarter of its rate.
     "maskrcnn_r50_gn_scratch": (
         "detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn", tuple(4 * s for s in (187500, 197500, 202500)),
@@ -109,7 +111,10 @@ def test_coco_recipes_are_those_of_their_sources(name):
     assert f"box AP {entry.box_ap}, mask AP {entry.mask_ap}." in text and "Not run here." in text
     hours = f"{float(seconds) * steps / 3600:.1f}"
     assert re.search(rf"{re.escape(seconds)} s a step on eight V100.* are {re.escape(hours)} hours", text)
-    assert (f"--config.model.weights={weights}" in text) == (weights is not None)
+    if weights is None:
+        assert "--config.model.weights" not in text
+    else:
+        assert f"--config.model.weights={weights} " in text and weights in list_backbones()
 
 
 def test_the_long_jittered_recipe_is_detectron2s():
