@@ -62,13 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     # force=True, because imported libraries have already given the root logger a format of their own.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    logging.getLogger("jaxmaskrcnn").setLevel(logging.INFO)
+    log = logging.getLogger("jaxmaskrcnn")
+    log.setLevel(logging.INFO)
+    log.propagate = True  # a run of train in the same process has handlers of its own
     compilation_cache.enable()
     # Fetched before the processes join and wait for each other.
     located = locate(arguments.checkpoint, detector=True)
     initialize(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
     if not is_first():
-        logging.getLogger("jaxmaskrcnn").setLevel(logging.WARNING)
+        log.setLevel(logging.WARNING)
     model = load_model(located.path, arguments.model or located.preset, bn_eps=arguments.bn_eps)
     pixels = pixel_config(arguments, model.config.input.pixels)
     model.config = model.config.replace({"input.pixels": pixels})

@@ -14,6 +14,7 @@ from jaxmaskrcnn.convert.torchvision import rows as torchvision
 from jaxmaskrcnn.zoo.lookup import model_config
 
 PAGE = (ROOT / "docs" / "settings-of-other-libraries.md").read_text()
+# matterport's table is in docs/conversion.md; test_matterport_files.py compares it.
 PRESETS = {
     "torchvision": "torchvision/maskrcnn_resnet50_fpn",
     "detectron2": "detectron2/mask_rcnn_R_50_FPN_3x",
@@ -89,7 +90,7 @@ def documented(library):
     return {key: tuple(re.findall(r"`([^`]+)`", fields)) for key, fields in rows}
 
 
-@pytest.mark.parametrize("library", sorted(LIBRARIES))
+@pytest.mark.parametrize("library", sorted(PRESETS))
 def test_the_tables_have_the_readers_rows(library):
     rows = {
         row.key: row.field if isinstance(row.field, tuple) else (row.field,)
@@ -102,7 +103,7 @@ def test_the_tables_have_the_readers_rows(library):
     assert rest <= CHANGES.keys(), rest - CHANGES.keys()
 
 
-@pytest.mark.parametrize("library", sorted(LIBRARIES))
+@pytest.mark.parametrize("library", sorted(PRESETS))
 def test_every_field_is_a_setting(library):
     config = model_config(PRESETS[library])
     paths = {path for path, _, _ in settings(config)} | {"backbone", "neck", "trunk", "mask"}
@@ -110,7 +111,7 @@ def test_every_field_is_a_setting(library):
 
 
 def cases():
-    for library in sorted(LIBRARIES):
+    for library in sorted(PRESETS):
         rows = {row.key for row in ROWS[library] if row.field is not None}
         for key in documented(library).keys() - rows - KINDS:
             yield library, key
