@@ -75,7 +75,7 @@ class BackboneConfig(Part):
     @property
     def levels(self) -> tuple[Level, ...]:
         """The feature maps that it returns, finest first."""
-        raise NotImplementedError
+        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
 
 STAGE_BLOCKS = {
@@ -241,7 +241,7 @@ class NeckConfig(Part):
 
     def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return its feature maps for those of a backbone, finest first."""
-        raise NotImplementedError
+        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return the leading feature maps, from which regions are pooled."""

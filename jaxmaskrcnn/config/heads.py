@@ -231,7 +231,7 @@ class TrunkConfig(Part):
 
     def channels(self, backbone: BackboneConfig) -> int:
         """Return the channels of its output."""
-        raise NotImplementedError
+        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
     def channels_in(self, backbone: BackboneConfig) -> int:
         """Return the channels of its input: those of the backbone's last feature map."""
@@ -239,7 +239,7 @@ class TrunkConfig(Part):
 
     def side(self, size: int) -> int:
         """Return the side of its output for regions with sides of ``size``."""
-        raise NotImplementedError
+        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from jaxmaskrcnn.convert.state_dict import to_state_dict
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo.lookup import model_config
 
-h5py = pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py", reason="the extra [keras] is not installed")
 GOLDEN = np.load(GOLDENS / "matterport_model.npz")
 LAYOUT = json.loads(str(GOLDEN["layout"]))
 NAMES = {name: tuple(shape) for name, shape in json.loads(str(GOLDEN["names"])).items()}
