@@ -12,12 +12,13 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.heads.box import BoxHead
+from jaxmaskrcnn.models.heads.keypoint import KeypointHead
 from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import abstract_model
 
-# The layers whose shapes depend on the number of classes.
-CLASS_LAYERS = ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
+# The layers whose shapes depend on the number of classes or keypoints.
+CLASS_LAYERS = ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits", "keypoint_head.logits")
 
 
 class Filled(NamedTuple):
@@ -138,6 +139,9 @@ def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
         if config.mask is not None:
             rngs = nnx.Rngs(jax.random.fold_in(key, 1))
             heads.mask_head = MaskHead(config.mask, channels, config.classes, rngs=rngs, **c)
+        if config.keypoints is not None:
+            rngs = nnx.Rngs(jax.random.fold_in(key, 2))
+            heads.keypoint_head = KeypointHead(config.keypoints, channels, config.classes, rngs=rngs, **c)
         return {path: v[...] for path, v in variables_by_path(heads).items() if path.startswith(CLASS_LAYERS)}
 
     # As one compiled function, this never makes the layers that are not returned.

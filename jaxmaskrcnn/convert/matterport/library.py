@@ -1,6 +1,6 @@
 """matterport's Mask R-CNN as a source library."""
 
-from jaxmaskrcnn.convert.library import AVERAGE, OTHER_BACKBONE, OTHER_NECK, TRUNK, Library
+from jaxmaskrcnn.convert.library import AVERAGE, KEYPOINTS, OTHER_BACKBONE, OTHER_NECK, TRUNK, Library
 from jaxmaskrcnn.convert.matterport.settings import class_of_config, config_from_class_text
 from jaxmaskrcnn.zoo.conventions import MATTERPORT
 
@@ -21,6 +21,7 @@ LIBRARY = Library(
         OTHER_NECK,
         TRUNK,
         AVERAGE,
+        KEYPOINTS,
         (
             lambda c: (
                 c.backbone.depth not in (50, 101)
