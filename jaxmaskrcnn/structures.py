@@ -33,6 +33,22 @@ class Category(NamedTuple):
     name: str
 
 
+class Skeleton(NamedTuple):
+    """The keypoints of an object.
+
+    Attributes:
+        points: Their names, in the order of the annotations.
+        lines: Lines that are drawn, each between the numbers of two keypoints, from 0.
+
+    Example:
+        >>> Skeleton(("head", "foot"), ((0, 1),)).points[1]
+        'foot'
+    """
+
+    points: tuple[str, ...]
+    lines: tuple[tuple[int, int], ...]
+
+
 class Targets(NamedTuple):
     """Ground truth of one image, or of a batch with a leading axis B on every array.
 

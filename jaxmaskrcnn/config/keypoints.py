@@ -55,6 +55,16 @@ def mirrored_pairs(points: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
+def point_names(count: int) -> tuple[str, ...]:
+    """Return the names of keypoints of which only the number is known: COCO's if there are as many.
+
+    Example:
+        >>> point_names(17)[0], point_names(2)
+        ('nose', ('keypoint 0', 'keypoint 1'))
+    """
+    return COCO_POINTS if count == len(COCO_POINTS) else tuple(f"keypoint {i}" for i in range(count))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeypointConfig(Part):
     """Keypoint head (`models/heads/keypoint.py`, `losses/keypoints.py`, `ops/keypoints.py`).

@@ -114,7 +114,7 @@ def make_setup(
     """
     check_precision(config.model.architecture)  # before the data are prepared, which may take long
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
-    model_config = to_model_config(config.model, train_source.categories)
+    model_config = to_model_config(config.model, train_source.categories, train_source.skeleton)
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
     if resuming:
         check_resumable(workdir, model_config, config)
@@ -203,6 +203,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             cache,
             data.on_error,
             masks=config.model.architecture.mask is not None,
+            keypoints=config.model.architecture.keypoints is not None,
             reading=Reading(data.crowd, data.class_name, data.allow_outside),
             pixels=pixel_config(config),
         )  # fmt: skip

@@ -8,7 +8,7 @@ their effect. Training schedules and data sets are not part of a model's configu
 
 from typing import Any
 
-from jaxmaskrcnn.models.heads.keypoint_names import point_names
+from jaxmaskrcnn.config.keypoints import point_names
 from jaxmaskrcnn.names.config_table import Setting, fixed
 from jaxmaskrcnn.names.conversions import (
     DETECTRON2_NORM,

@@ -8,9 +8,8 @@ with 512 channels for the keypoints.
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.config.keypoints import COCO_POINTS
+from jaxmaskrcnn.config.keypoints import COCO_POINTS, point_names
 from jaxmaskrcnn.convert.torchvision.rows import NORM
-from jaxmaskrcnn.models.heads.keypoint_names import point_names
 from jaxmaskrcnn.names.config_table import Settings
 
 Call = dict[str, Any]

@@ -29,8 +29,10 @@ from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.skeleton import check_points, read_skeleton
 from jaxmaskrcnn.data.coco.values import whole_number
-from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.data.fields.keypoints import Keypoints
+from jaxmaskrcnn.structures import Category, Skeleton
 from jaxmaskrcnn.utils.processes import Mapper
 
 # Called with each usable object and each region of one that is left out: its image, the object, and its box
@@ -53,6 +55,7 @@ class Annotations(NamedTuple):
         category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
         left_out: Number of images and annotations that are not among them, by reason.
         listed: The categories in the order of the json's list.
+        skeleton: The keypoints that objects have; None where they have none, or these are not read.
     """
 
     categories: tuple[Category, ...]
@@ -62,6 +65,7 @@ class Annotations(NamedTuple):
     category_id: Callable[[Any], int | None]
     left_out: Mapping[str, int]
     listed: tuple[Category, ...]
+    skeleton: Skeleton | None = None
 
 
 @no_collection()
@@ -72,6 +76,7 @@ def parse_annotations(
     problems: Problems,
     *,
     masks: bool = True,
+    keypoints: bool = False,
     reading: Reading | None = None,
     sizes: Mapping[int, tuple[int, int]] | None = None,
     scoring: bool = False,
@@ -87,6 +92,7 @@ def parse_annotations(
         images_dir: Folder that the file names are relative to; with None the files are not looked for.
         problems: Collects the problems; raises at the end unless problems are skipped.
         masks: Whether every object needs a segmentation.
+        keypoints: Whether keypoints are read, which not every object needs.
         reading: What crowd regions are, and whether all objects get one class.
         sizes: Height and width of the images to read by id; None reads all of them.
         scoring: Whether images may lack a file name and a size.
@@ -120,6 +126,7 @@ def parse_annotations(
     if not classes.categories:
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
+    skeleton = read_skeleton(content, notes) if keypoints else None
     identities = _Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
@@ -139,11 +146,15 @@ def parse_annotations(
                 )
             label = None if plain is None else classes.get(entry["category_id"])
             if plain is not None and label is not None:
-                item, box = plain_object(plain, identity, label), plain.box
+                points = Keypoints.parse(entry, (), {}, True)["keypoints"] if skeleton else ""
+                item, box = plain_object(plain, identity, label, points), plain.box
             else:
                 item, box = parse_scored(
-                    entry, image, classes, masks, identity=identity, notes=notes, form=form
-                )
+                    entry, image, classes, masks, identity=identity, notes=notes, form=form,
+                    keypoints=skeleton is not None,
+                )  # fmt: skip
+            if skeleton is not None:
+                check_points(entry, item, skeleton, notes)
             if item.crowd and reading.crowd == "drop":
                 notes.add(DROPPED, f"annotation {identity}")
                 dropped += 1
@@ -188,6 +199,7 @@ def parse_annotations(
         classes.category_id,
         {**problems.skipped, **({DROPPED: dropped} if dropped else {})},
         classes.listed,
+        skeleton,
     )
 
 

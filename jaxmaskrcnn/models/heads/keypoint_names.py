@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxmaskrcnn.config import KeypointConfig, ModelConfig
-from jaxmaskrcnn.config.keypoints import COCO_POINTS
+from jaxmaskrcnn.config.keypoints import point_names
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import DECONV, Names, weight_and_bias
 
@@ -32,16 +32,6 @@ def names(library: str, part: KeypointConfig) -> Names:
         # torchvision numbers the convolutions and the ReLUs between them.
         {"even": {str(2 * i): str(i) for i in numbers}, "count": {str(i + 1): str(i) for i in numbers}},
     )
-
-
-def point_names(count: int) -> tuple[str, ...]:
-    """Return the names of keypoints of which only the number is known: COCO's if there are as many.
-
-    Example:
-        >>> point_names(17)[0], point_names(2)
-        ('nose', ('keypoint 0', 'keypoint 1'))
-    """
-    return COCO_POINTS if count == len(COCO_POINTS) else tuple(f"keypoint {i}" for i in range(count))
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
