@@ -24,6 +24,7 @@ __all__ = [
     "prefetch_to_device",
     "prepare",
     "train_iterator",
+    "write_figures",
     "write_shapes",
 ]
 
@@ -38,6 +39,7 @@ _HOMES = {
     "prefetch_to_device": "prefetch",
     "prepare": "records.coco_instances",
     "train_iterator": "pipeline",
+    "write_figures": "figures",
     "write_shapes": "shapes",
 }
 

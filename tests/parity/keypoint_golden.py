@@ -10,7 +10,7 @@ from goldens.seeded_weights import (
     seeded_keypoints,
     seeded_projection,
 )
-from training_helpers import check
+from training_helpers import check, check_gradients
 
 from jaxmaskrcnn.ops.keypoints import decode_keypoints, keypoint_cells
 
@@ -41,6 +41,19 @@ def check_head(golden, head, channels):
     logits = np.asarray(jax.jit(lambda head, x: head(x))(head, jnp.asarray(regions))).transpose(0, 3, 1, 2)
     ours = sampled("head", np.ascontiguousarray(logits), len(golden["head"]))
     check("logits of the head", np.abs(ours - golden["head"]) / np.abs(golden["head"]).max(), 1e-4)
+
+
+def check_all_gradients(case, gradient, golden, weights, table):
+    """Of every parameter but the last bias, whose gradient is zero: it moves all cells of a map alike."""
+    names = [name for name in weights if f"gradient/{name}" in golden]
+    (last,) = (name for name in names if name.endswith("score_lowres.bias"))
+    largest = max(golden[f"gradient/{name}"][-1] for name in names)
+    gradient = dict(gradient)
+    for found in (golden[f"gradient/{last}"][-1], np.abs(gradient.pop(table.translate(last)[0])).max()):
+        assert found < 1e-6 * largest
+    names.remove(last)
+    expected = {name: golden[f"gradient/{name}"] for name in names}
+    check_gradients(case, gradient, expected, {name: weights[name] for name in names}, table)
 
 
 def check_found(golden, number, out):

@@ -16,8 +16,15 @@ from goldens.seeded_weights import (
     seeded_polygons,
     seeded_scene,
 )
-from parity.keypoint_golden import POINTS, check_cells, check_decoding, check_found, check_head
-from training_helpers import check, check_gradients, flat, gradient_function
+from parity.keypoint_golden import (
+    POINTS,
+    check_all_gradients,
+    check_cells,
+    check_decoding,
+    check_found,
+    check_head,
+)
+from training_helpers import check, flat, gradient_function
 
 import jaxmaskrcnn as jmr
 from jaxmaskrcnn.config import KeypointConfig
@@ -92,10 +99,8 @@ def test_losses_and_gradients(model):
     assert len(losses) == 6
     for name, ours in losses.items():
         check(name, abs(float(ours) / GOLDEN[f"losses/{name}"] - 1), 1e-4)
-    names = [name for name in WEIGHTS if f"gradient/{name}" in GOLDEN]
-    expected = {name: GOLDEN[f"gradient/{name}"] for name in names}
-    weights = {name: WEIGHTS[name] for name in names}
-    check_gradients("detectron2", flat(gradient), expected, weights, LIBRARIES["detectron2"].table(CONFIG))
+    table = LIBRARIES["detectron2"].table(CONFIG)
+    check_all_gradients("detectron2", flat(gradient), GOLDEN, WEIGHTS, table)
 
 
 @pytest.mark.slow  # as above

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 from folders import GOLDENS
 from goldens.seeded_weights import seeded_keypoint_weight, seeded_keypoints, seeded_scene
-from parity.keypoint_golden import POINTS, check_cells, check_decoding, check_found, check_head
-from training_helpers import check, check_gradients, flat, gradient_function
+from parity.keypoint_golden import (
+    POINTS,
+    check_all_gradients,
+    check_cells,
+    check_decoding,
+    check_found,
+    check_head,
+)
+from training_helpers import check, flat, gradient_function
 
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.state_dict import from_state_dict
@@ -84,11 +91,8 @@ def test_losses_and_gradients(model):
     assert len(losses) == 5 and "loss_keypoint" in losses
     for name, ours in losses.items():
         check(name, abs(float(ours) / GOLDEN[f"losses/{name}"] - 1), 1e-4)
-    names = [name for name in WEIGHTS if f"gradient/{name}" in GOLDEN]
-    expected = {name: GOLDEN[f"gradient/{name}"] for name in names}
-    weights = {name: WEIGHTS[name] for name in names}
     table = LIBRARIES["torchvision"].table(CONFIG)
-    check_gradients("torchvision", flat(gradient), expected, weights, table)
+    check_all_gradients("torchvision", flat(gradient), GOLDEN, WEIGHTS, table)
 
 
 @pytest.mark.slow  # as above
