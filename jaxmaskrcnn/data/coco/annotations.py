@@ -6,12 +6,13 @@ sentence that names the file and the annotation or image. A data set of a hundre
 has a few such faults, so each problem can also be logged, counted and left out.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.data.coco.box_forms import Form, box_form, polygons_are_shares
 from jaxmaskrcnn.data.coco.categories import Classes
+from jaxmaskrcnn.data.coco.entries import Entries, ids_of
 from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.left_out import LOST_NOTE, REGION_NOTE, remaining_region
 from jaxmaskrcnn.data.coco.load import load_json as load_json
@@ -24,7 +25,7 @@ from jaxmaskrcnn.data.coco.objects import (
     plain_object,
 )
 from jaxmaskrcnn.data.coco.packing import no_collection
-from jaxmaskrcnn.data.coco.plain import read_ahead
+from jaxmaskrcnn.data.coco.plain import read_ahead, read_texts
 from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
@@ -75,14 +76,14 @@ def parse_annotations(
     reading: Reading | None = None,
     sizes: Mapping[int, tuple[int, int]] | None = None,
     scoring: bool = False,
-    consume: Callable[[list], Iterable[dict]] = iter,
+    consume: Callable[[list], Iterable[Any]] = iter,
     each: Each | None = None,
     mapped: Mapper = map,
 ) -> Annotations:
     """Checks every entry of a COCO-format json and converts it to a common form.
 
     Args:
-        content: As returned by ``load_json``.
+        content: As returned by ``load_json`` or ``load_texts``.
         path: The file, for messages.
         images_dir: Folder that the file names are relative to; with None the files are not looked for.
         problems: Collects the problems; raises at the end unless problems are skipped.
@@ -90,7 +91,7 @@ def parse_annotations(
         reading: What crowd regions are, and whether all objects get one class.
         sizes: Height and width of the images to read by id; None reads all of them.
         scoring: Whether images may lack a file name and a size.
-        consume: Iterates over the annotations; may free them.
+        consume: Iterates over the annotations, or over the parts of `Entries`; may free them.
         each: Called with each usable object and each region of `left_out`, in the order of the json.
         mapped: `map`, or what does the same in several processes, for drawing polygons.
 
@@ -123,7 +124,11 @@ def parse_annotations(
     identities = _Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
-    pairs = read_ahead(consume(entries), {} if form else images.usable, mapped)
+    known = {} if form else images.usable
+    if isinstance(entries, Entries):
+        pairs = read_texts(consume(entries.parts), known, mapped)
+    else:
+        pairs = read_ahead(consume(entries), known, mapped)
     for number, (entry, plain) in enumerate(pairs):
         image_id = entry["image_id"] if plain else images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
@@ -215,10 +220,10 @@ def read_categories(path: Path, *, listed: bool = False) -> tuple[Category, ...]
 class _Identities:
     """Whole-numbered ids for annotations; nothing else refers to them, so new ones do no harm."""
 
-    def __init__(self, entries: list[dict], notes: Notes):
+    def __init__(self, entries: Sequence[dict], notes: Notes):
         self._notes = notes
         self._seen: set[int] = set()
-        found = (whole_number(entry.get("id")) for entry in entries)
+        found = map(whole_number, ids_of(entries))
         self._next = max((i for i in found if i is not None), default=0) + 1
 
     def of(self, entry: Mapping) -> int:
@@ -256,7 +261,9 @@ class _Identities:
         return self._next - 1
 
 
-def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problems: Problems) -> Form | None:
+def _form(
+    entries: Sequence[dict], images: Images, path: Path, notes: Notes, problems: Problems
+) -> Form | None:
     """What makes x, y, width and height of the boxes; None where they are that."""
 
     def size_of(image_id):
@@ -283,7 +290,7 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
     return form
 
 
-def _boxes_only(entries: list[dict], path: Path) -> str | None:
+def _boxes_only(entries: Sequence[dict], path: Path) -> str | None:
     """One sentence about a json without masks, in the place of one about each object."""
     boxes = 0
     for entry in entries:

@@ -2,9 +2,10 @@
 
 `objects.parse_scored` reads any annotation and takes several times as long. `read_ahead` finds out, many
 annotations at a time, of which of them that would return the numbers as they stand, without anything to say
-or to correct.
+or to correct. `read_texts` does the same with annotations of which only the text is there.
 """
 
+import marshal
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -12,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.data.coco.drawing import Columns, Drawn, draw, slices
+from jaxmaskrcnn.data.coco.drawing import LARGEST, Columns, Drawn, Text, draw, draw_text, slices
+from jaxmaskrcnn.data.coco.entries import Head, Part, chosen, heads
 from jaxmaskrcnn.data.fields.packed import Packed, pack, unpacked
 from jaxmaskrcnn.utils.processes import Mapper
 
 _NUMBERS = {int, float}
 _CHUNK = 500  # annotations that are read together
-_LARGEST = 1e15  # whole numbers below are exact as floats
 
 
 class Plain(NamedTuple):
@@ -71,6 +72,50 @@ def read_ahead(
             yield entry, plain
 
 
+def read_texts(
+    parts: Iterable[Part], images: Mapping[Any, Any], mapped: Mapper = map
+) -> Iterator[tuple[dict, Plain | None]]:
+    """Reads annotations that are text still; those that are plain never become dictionaries of their own.
+
+    Args:
+        parts: The annotations.
+        images: As of `read_ahead`.
+        mapped: As of `read_ahead`.
+
+    Yields:
+        As of `read_ahead`, but the entry of a plain annotation has its ids alone.
+    """
+    waiting: deque[tuple[Part, list[Head]]] = deque()
+
+    def texts() -> Iterator[Text]:
+        for part in parts:
+            found = heads(part)
+            own = [images.get(head.image_id) if type(head.image_id) is int else None for head in found]
+            sizes = [(0, 0) if image is None else (image.height, image.width) for image in own]
+            waiting.append((part, found))
+            yield Text(part.text, np.array(sizes, np.int64).reshape(-1, 2))
+
+    for read in mapped(draw_text, texts()):
+        part, found = waiting.popleft()
+        drawn = read.drawn
+        rows = zip(
+            slices(drawn.counts, drawn.lengths[drawn.lengths > 0]),
+            drawn.corners[drawn.lengths > 0].tolist(),
+            read.areas[drawn.lengths > 0].tolist(),
+            map(Packed, slices(read.polygons, read.lengths)),
+            marshal.loads(read.boxes),
+            strict=True,
+        )
+        others = chosen(part, np.flatnonzero(drawn.lengths == 0).tolist())
+        for number, head in enumerate(found):
+            if number in others:
+                yield others[number], None
+                continue
+            counts, corners, area, polygons, box = next(rows)
+            ids = {"id": head.id, "image_id": head.image_id, "category_id": head.category_id}
+            yield ids, Plain(area, polygons, counts, tuple(corners), box)
+
+
 def _columns(chunk: list[dict], images: Mapping[Any, Any]) -> tuple[list[int], list[Packed], Columns]:
     """The annotations of a chunk whose values are of the types that COCO writes.
 
@@ -113,12 +158,12 @@ def _is_plain(entry: dict) -> bool:
     if type(get("image_id")) is not int or type(get("category_id")) is not int or get("ignore"):
         return False
     crowd, area, box = get("iscrowd", 0), get("area", ""), get("bbox")
-    if type(crowd) is not int or crowd or type(area) not in _NUMBERS or not -_LARGEST < area < _LARGEST:
+    if type(crowd) is not int or crowd or type(area) not in _NUMBERS or not -LARGEST < area < LARGEST:
         return False
     return (
         type(box) is list
         and len(box) == 4
         and set(map(type, box)) <= _NUMBERS
-        and all(-_LARGEST < side < _LARGEST for side in box)  # False with a NaN
+        and all(-LARGEST < side < LARGEST for side in box)  # False with a NaN
         and type(get("segmentation")) in (list, Packed)
     )

@@ -119,7 +119,7 @@ def without_objects(content: Any) -> bool:
 def _of_kind(key: str) -> Callable[[Any], bool]:
     def matches(content):
         entries = content["annotations"] if _has("images", "annotations")(content) else None
-        # An entry that is empty may not have been read; see `quick_content`.
+        # An entry that is empty may not have been read; see `load.unread`.
         return (
             isinstance(entries, list)
             and all(isinstance(entry, dict) and entry and not entry.keys() & _PLACES for entry in entries)
