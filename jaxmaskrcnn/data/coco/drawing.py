@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from jaxmaskrcnn.data.coco.fit import BORDER, FITS
+from jaxmaskrcnn.data.coco.packing import no_collection
 from jaxmaskrcnn.data.fields.packed import number_bytes, pack
 from jaxmaskrcnn.data.fields.polygons import is_far
 from jaxmaskrcnn.data.rle import mask_areas, mask_boxes, polygons_to_counts
@@ -120,6 +121,7 @@ _texts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
+@no_collection()
 def draw_text(given: Text) -> Read:
     """Parses annotations and draws those in which nothing is odd; see `draw`.
 
@@ -239,11 +241,11 @@ def _divided(values: np.ndarray, lengths: np.ndarray, counts: Iterable[int]) -> 
         values[start:end] if good else None
         for start, end, good in zip((ends - lengths).tolist(), ends.tolist(), drawable.tolist(), strict=True)
     ]
-    found, first = [], 0
+    found, first, bad = [], 0, not drawable.all()
     for count in counts:
         own = parts[first : first + count]
         first += count
-        found.append([] if any(part is None for part in own) else own)
+        found.append([] if bad and any(part is None for part in own) else own)
     return found
 
 
