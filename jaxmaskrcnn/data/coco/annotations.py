@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxmaskrcnn.data.coco.box_forms import Form, box_form, polygons_are_shares
+from jaxmaskrcnn.data.coco.box_forms import Form, box_form, polygons_are_shares, sampled
 from jaxmaskrcnn.data.coco.categories import Classes
 from jaxmaskrcnn.data.coco.entries import Entries, ids_of
 from jaxmaskrcnn.data.coco.images import Images
@@ -31,6 +31,7 @@ from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.values import whole_number
+from jaxmaskrcnn.data.fields.packed import Packed, outline
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.processes import Mapper
 
@@ -79,6 +80,7 @@ def parse_annotations(
     consume: Callable[[list], Iterable[Any]] = iter,
     each: Each | None = None,
     mapped: Mapper = map,
+    outlines: bool = False,
 ) -> Annotations:
     """Checks every entry of a COCO-format json and converts it to a common form.
 
@@ -94,6 +96,7 @@ def parse_annotations(
         consume: Iterates over the annotations, or over the parts of `Entries`; may free them.
         each: Called with each usable object and each region of `left_out`, in the order of the json.
         mapped: `map`, or what does the same in several processes, for drawing polygons.
+        outlines: Whether polygons are not needed themselves, which saves much memory; see `Outline`.
 
     Returns:
         The categories, the usable images with their usable objects, and what is to be said about them.
@@ -126,7 +129,7 @@ def parse_annotations(
     dropped = 0
     known = {} if form else images.usable
     if isinstance(entries, Entries):
-        pairs = read_texts(consume(entries.parts), known, mapped)
+        pairs = read_texts(consume(entries.parts), known, mapped, outlines=outlines)
     else:
         pairs = read_ahead(consume(entries), known, mapped)
     for number, (entry, plain) in enumerate(pairs):
@@ -149,6 +152,8 @@ def parse_annotations(
                 item, box = parse_scored(
                     entry, image, classes, masks, identity=identity, notes=notes, form=form
                 )
+            if outlines and type(item.packed) is Packed:
+                item = item._replace(polygons=outline(item.packed))
             if item.crowd and reading.crowd == "drop":
                 notes.add(DROPPED, f"annotation {identity}")
                 dropped += 1
@@ -271,14 +276,15 @@ def _form(
         image = None if identity is None else images.usable.get(identity)
         return None if image is None else (image.height, image.width)
 
-    if polygons_are_shares(entries):
+    some = sampled(entries)
+    if polygons_are_shares(some):
         problems.refuse(
             "relative polygons",
             f"{path} has polygons of numbers from 0 to 1 only, which are less than a pixel; if they are "
             "shares of the image, import --format=coco --relative multiplies x by its width and y by its "
             "height",
         )
-    name, form = box_form(entries, size_of)
+    name, form = box_form(some, size_of)
     if form is not None:
         notes.add(f"boxes that are {name}, read as that", f"{entries[0].get('bbox')}", len(entries))
     elif name:

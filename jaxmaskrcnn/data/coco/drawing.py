@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxmaskrcnn.data.coco.fit import BORDER, FITS
 from jaxmaskrcnn.data.coco.packing import no_collection
-from jaxmaskrcnn.data.fields.packed import number_bytes, pack
+from jaxmaskrcnn.data.fields.packed import number_bytes, outline, pack
 from jaxmaskrcnn.data.fields.polygons import is_far
 from jaxmaskrcnn.data.rle import mask_areas, mask_boxes, polygons_to_counts
 
@@ -51,10 +51,12 @@ class Text(NamedTuple):
     Attributes:
         text: A json list of them, in UTF-8.
         sizes: int64 [n, 2], height and width of the annotations' images in pixels; 0 where it is not known.
+        outlines: Whether polygons are returned as outlines, which are a few bytes each.
     """
 
     text: bytes
     sizes: np.ndarray
+    outlines: bool
 
 
 class Drawn(NamedTuple):
@@ -92,7 +94,7 @@ class Read(NamedTuple):
         drawn: As of `draw`.
         boxes: x, y, width and height as written, marshalled; of those with counts alone.
         areas: float64 [n], square pixels as written.
-        polygons: The polygons of those with counts, packed, one behind the other.
+        polygons: The polygons of those with counts, packed or as outlines, one behind the other.
         lengths: int64, the lengths of these in bytes.
     """
 
@@ -147,12 +149,13 @@ def draw_text(given: Text) -> Read:
     drawn = _drawn(arrays, boxes, areas, given.sizes)
     good = [found[number] for number in np.flatnonzero(drawn.lengths).tolist()]
     packed = [pack(item.segmentation) for item in good]
+    kept = list(map(outline, packed)) if given.outlines else packed
     return Read(
         drawn,
         marshal.dumps([item.bbox for item in good]),
         areas,
-        b"".join(packed),
-        np.fromiter(map(len, packed), np.int64, len(packed)),
+        b"".join(kept),
+        np.fromiter(map(len, kept), np.int64, len(kept)),
     )
 
 

@@ -12,7 +12,7 @@ from jaxmaskrcnn.data.coco.plain import Plain
 from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
 from jaxmaskrcnn.data.coco.values import flag, number
 from jaxmaskrcnn.data.fields.field import BadAnnotation
-from jaxmaskrcnn.data.fields.packed import Packed, polygon_text
+from jaxmaskrcnn.data.fields.packed import Outline, Packed, polygon_text
 from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
 
 
@@ -37,8 +37,8 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
         return polygon_text(self.packed)
 
     @property
-    def packed(self) -> Packed | str:
-        """The original polygons, packed; an empty text where the mask came as RLE."""
+    def packed(self) -> Packed | Outline | str:
+        """The original polygons, packed, or their outline; an empty text where the mask came as RLE."""
         return self[_POLYGONS]
 
     @property

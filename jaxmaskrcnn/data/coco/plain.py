@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.data.coco.drawing import LARGEST, Columns, Drawn, Text, draw, draw_text, slices
-from jaxmaskrcnn.data.coco.entries import Head, Part, chosen, heads
-from jaxmaskrcnn.data.fields.packed import Packed, pack, unpacked
+from jaxmaskrcnn.data.coco.entries import Head, Part, heads
+from jaxmaskrcnn.data.fields.packed import Outline, Packed, pack, unpacked
 from jaxmaskrcnn.utils.processes import Mapper
 
 _NUMBERS = {int, float}
@@ -27,14 +27,14 @@ class Plain(NamedTuple):
 
     Attributes:
         area: Square pixels, as written.
-        polygons: As written.
+        polygons: As written, or what is kept of them.
         counts: Compressed RLE of the mask over the whole image.
         corners: The box XYXY in pixels, clipped to the image.
         box: x, y, width and height as written.
     """
 
     area: float
-    polygons: Packed
+    polygons: Packed | Outline
     counts: bytes
     corners: tuple[float, float, float, float]
     box: list[float]
@@ -73,7 +73,7 @@ def read_ahead(
 
 
 def read_texts(
-    parts: Iterable[Part], images: Mapping[Any, Any], mapped: Mapper = map
+    parts: Iterable[Part], images: Mapping[Any, Any], mapped: Mapper = map, *, outlines: bool = False
 ) -> Iterator[tuple[dict, Plain | None]]:
     """Reads annotations that are text still; those that are plain never become dictionaries of their own.
 
@@ -81,6 +81,7 @@ def read_texts(
         parts: The annotations.
         images: As of `read_ahead`.
         mapped: As of `read_ahead`.
+        outlines: Whether polygons are not needed themselves.
 
     Yields:
         As of `read_ahead`, but the entry of a plain annotation has its ids alone.
@@ -93,7 +94,7 @@ def read_texts(
             own = [images.get(head.image_id) if type(head.image_id) is int else None for head in found]
             sizes = [(0, 0) if image is None else (image.height, image.width) for image in own]
             waiting.append((part, found))
-            yield Text(part.text, np.array(sizes, np.int64).reshape(-1, 2))
+            yield Text(part.text, np.array(sizes, np.int64).reshape(-1, 2), outlines)
 
     for read in mapped(draw_text, texts()):
         part, found = waiting.popleft()
@@ -102,14 +103,13 @@ def read_texts(
             slices(drawn.counts, drawn.lengths[drawn.lengths > 0]),
             drawn.corners[drawn.lengths > 0].tolist(),
             read.areas[drawn.lengths > 0].tolist(),
-            map(Packed, slices(read.polygons, read.lengths)),
+            map(Outline if outlines else Packed, slices(read.polygons, read.lengths)),
             marshal.loads(read.boxes),
             strict=True,
         )
-        others = chosen(part, np.flatnonzero(drawn.lengths == 0).tolist())
-        for number, head in enumerate(found):
-            if number in others:
-                yield others[number], None
+        for number, (head, length) in enumerate(zip(found, drawn.lengths.tolist(), strict=True)):
+            if not length:
+                yield part.entry(number), None
                 continue
             counts, corners, area, polygons, box = next(rows)
             ids = {"id": head.id, "image_id": head.image_id, "category_id": head.category_id}

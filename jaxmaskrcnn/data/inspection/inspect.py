@@ -28,7 +28,8 @@ class Inspection(NamedTuple):
     """The result of inspecting a data set.
 
     Attributes:
-        annotations: The usable images and objects; an image whose file is missing is among them.
+        annotations: The usable images and objects, without their polygons; an image whose file is missing is
+            among them.
         problems: Faults that training refuses.
         suspicions: Oddities that training accepts, but that are probably mistakes.
         unreadable: Ids of the images whose file is missing or cannot be used.
@@ -97,7 +98,7 @@ def inspect_annotations(
             content = load_texts(path)
             annotations = parse_annotations(
                 content, path, images_dir, problems, masks=masks, reading=reading,
-                consume=lambda entries: _consume(entries, progress), mapped=mapped or map,
+                consume=lambda entries: _consume(entries, progress), mapped=mapped or map, outlines=True,
             )  # fmt: skip
             table = make_table(annotations)
             found = suspicions(annotations, table, path)
@@ -136,7 +137,7 @@ def inspect_annotations(
 
 def _consume(entries: list, progress: bool) -> Iterator:
     """Yields the entries, or the parts of `Entries`, and frees each once it is used."""
-    counts = [entry.count if type(entry) is Part else 1 for entry in entries]
+    counts = [len(entry.ends) if type(entry) is Part else 1 for entry in entries]
     bar = tqdm.tqdm(total=sum(counts), desc="annotations", disable=not progress)
     with bar:
         for entry, count in zip(freed(entries), counts, strict=True):
