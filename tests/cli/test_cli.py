@@ -22,7 +22,7 @@ from jaxmaskrcnn.cli.main import run_command
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.data.inputs import output_names
-from jaxmaskrcnn.data.records.coco_instances import prepare
+from jaxmaskrcnn.data.records.prepare import prepare
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import Evaluator, match_categories

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from jaxmaskrcnn.data.coco.box_forms import Form, box_form, polygons_are_shares, sampled
 from jaxmaskrcnn.data.coco.categories import Classes
-from jaxmaskrcnn.data.coco.entries import Entries, ids_of
+from jaxmaskrcnn.data.coco.entries import Entries
+from jaxmaskrcnn.data.coco.identities import Identities
 from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.left_out import LOST_NOTE, REGION_NOTE, remaining_region
 from jaxmaskrcnn.data.coco.load import load_json as load_json
@@ -30,7 +31,6 @@ from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
-from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.data.fields.packed import Packed, outline
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.processes import Mapper
@@ -41,7 +41,6 @@ Each = Callable[[AnnotatedImage, Object, list[float]], None]
 
 
 DROPPED = "crowd regions that are dropped (crowd is 'drop')"
-_SMALL = 2**62  # ids below are whole numbers of 64 bits for certain
 
 
 class Annotations(NamedTuple):
@@ -124,7 +123,7 @@ def parse_annotations(
     if not classes.categories:
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
-    identities = _Identities(entries, notes)
+    identities = Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
     known = {} if form else images.usable
@@ -220,50 +219,6 @@ def read_categories(path: Path, *, listed: bool = False) -> tuple[Category, ...]
     classes = Classes(load_json(path), path, problems, Notes(), Reading())
     problems.stop_if_any()
     return classes.listed if listed else classes.categories
-
-
-class _Identities:
-    """Whole-numbered ids for annotations; nothing else refers to them, so new ones do no harm."""
-
-    def __init__(self, entries: Sequence[dict], notes: Notes):
-        self._notes = notes
-        self._seen: set[int] = set()
-        found = map(whole_number, ids_of(entries))
-        self._next = max((i for i in found if i is not None), default=0) + 1
-
-    def of(self, entry: Mapping) -> int:
-        """The id of an annotation, or a new one where that has none that is a number."""
-        value = entry.get("id")
-        if type(value) is int and 0 <= value < _SMALL:  # nearly all
-            return value
-        found = whole_number(value)
-        if type(value) is not int:
-            kind = (
-                "annotation ids written as text or floats"
-                if found is not None
-                else ("annotations without an id that is a number, which got new ones")
-            )
-            self._notes.add(kind, repr(value))
-        if found is None:
-            found = self._new()
-        return found
-
-    def checked(self, item: Object, image: AnnotatedImage) -> Object | None:
-        """The object with an id of its own; None if it is a copy of another one with the same id."""
-        if item.id in self._seen:
-            if any(other == item for other in image.objects):
-                self._notes.add(
-                    "annotations listed twice with the same id and content, taken once", f"id {item.id}"
-                )
-                return None
-            self._notes.add("annotations with the id of another one, which got new ids", f"id {item.id}")
-            item = item._replace(id=self._new())
-        self._seen.add(item.id)
-        return item
-
-    def _new(self) -> int:
-        self._next += 1
-        return self._next - 1
 
 
 def _form(
