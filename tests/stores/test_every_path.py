@@ -82,7 +82,8 @@ NO_PLACES = {
     "tta_scales video batch_size",
     "inspect": "count seed json crowd class_name allow_outside boxes_only skip_decoding processes "
     "min_size max_size",
-    "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative on_error",
+    "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative first_pixel "
+    "on_error",
     "report": "crowd class_name allow_outside score_threshold pictures",
     "plot": "",
     "models": "words files",
