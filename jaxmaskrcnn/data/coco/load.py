@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from jaxmaskrcnn.data.coco.entries import Entries
+from jaxmaskrcnn.data.coco.more_behind import more_behind
 from jaxmaskrcnn.data.coco.packing import no_collection, packed
 from jaxmaskrcnn.data.coco.tools import other_tool, without_objects
 from jaxmaskrcnn.errors import UserError
@@ -59,7 +60,10 @@ def load_texts(path: Path) -> dict:
     content = quick_content(read_bytes(path), annotations=kept)
     if content is None or not found:
         return load_json(path)
-    return {**check_content(content, path), "annotations": found[0]}
+    content = check_content(content, path)
+    if without_objects({**content, "annotations": content["annotations"][:1]}):  # perhaps the others are too
+        return load_json(path)
+    return {**content, "annotations": found[0]}
 
 
 def read_bytes(path: Path) -> bytes:
@@ -165,7 +169,7 @@ def parse_json(text: str, path: Path, hook: Callable[[dict], Any] | None = None)
             f"{path} has too many brackets in each other; export the annotations again."
         ) from error
     except ValueError as error:
-        tool = other_tool(text[:_BEGINNING])
+        tool = more_behind(text, error) or other_tool(text[:_BEGINNING])
         if tool:
             raise UserError(f"{path} {tool}.") from error
         raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error
