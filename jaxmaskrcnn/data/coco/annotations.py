@@ -126,13 +126,27 @@ def parse_annotations(
     identities = Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
+
+    def taken(image: AnnotatedImage, item: Object, box: list[float]) -> None:
+        checked = identities.checked(item, image)
+        if checked is not None:
+            image.objects.append(checked)
+            if each is not None:
+                each(image, checked, box)
+
     known = {} if form else images.usable
     if isinstance(entries, Entries):
         pairs = read_texts(consume(entries.parts), known, mapped, outlines=outlines)
     else:
-        pairs = read_ahead(consume(entries), known, mapped)
+        pairs = read_ahead(consume(entries), known, mapped, outlines=outlines)
     for number, (entry, plain) in enumerate(pairs):
-        image_id = entry["image_id"] if plain else images.ids.of(entry.get("image_id"))
+        label = None if plain is None else classes.get(entry["category_id"])
+        if plain is not None and label is not None:  # nearly all
+            taken(
+                images.usable[entry["image_id"]], plain_object(plain, identities.of(entry), label), plain.box
+            )
+            continue
+        image_id = images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
             continue
         image = None if image_id is None else images.usable.get(image_id)
@@ -144,13 +158,7 @@ def parse_annotations(
                     f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add "
                     "the image or remove the annotation",
                 )
-            label = None if plain is None else classes.get(entry["category_id"])
-            if plain is not None and label is not None:
-                item, box = plain_object(plain, identity, label), plain.box
-            else:
-                item, box = parse_scored(
-                    entry, image, classes, masks, identity=identity, notes=notes, form=form
-                )
+            item, box = parse_scored(entry, image, classes, masks, identity=identity, notes=notes, form=form)
             if outlines and type(item.packed) is Packed:
                 item = item._replace(polygons=outline(item.packed))
             if item.crowd and reading.crowd == "drop":
@@ -162,11 +170,7 @@ def parse_annotations(
                     "crowd regions that are taken as objects (crowd is 'objects')", f"annotation {identity}"
                 )
                 item = item._replace(crowd=False)
-            item = identities.checked(item, image)
-            if item is not None:
-                image.objects.append(item)
-                if each is not None:
-                    each(image, item, box)
+            taken(image, item, box)
         except BadAnnotation as bad:
             place = f"annotation {identity}" if entry.get("id") else f"entry {number} of 'annotations'"
             if image is not None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, overload
 import msgspec
 import numpy as np
 
-TOGETHER = 500  # annotations of a part
+TOGETHER = 1000  # annotations of a part
 
 
 class Part(NamedTuple):

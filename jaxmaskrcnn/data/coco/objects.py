@@ -53,6 +53,7 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
 
 
 _POLYGONS = Object._fields.index("polygons")
+assert Object._fields[4:] == ("polygons", "rle", "bbox")  # the order in which `plain_object` gives them
 
 
 class AnnotatedImage(NamedTuple):
@@ -157,9 +158,7 @@ def parse_scored(
 
 def plain_object(plain: Plain, identity: int, label: int) -> Object:
     """The object of an annotation in which nothing is odd, as `parse_scored` would return it."""
-    return Object(
-        identity, label, False, plain.area, polygons=plain.polygons, rle=plain.counts, bbox=plain.corners
-    )
+    return Object(identity, label, False, plain.area, plain.polygons, plain.counts, plain.corners)
 
 
 def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmaskrcnn.data.coco.drawing import LARGEST, Columns, Drawn, Text, draw, draw_text, slices
 from jaxmaskrcnn.data.coco.entries import Head, Part, heads
-from jaxmaskrcnn.data.fields.packed import Outline, Packed, pack, unpacked
+from jaxmaskrcnn.data.fields.packed import Outline, Packed, outline, pack, unpacked
 from jaxmaskrcnn.utils.processes import Mapper
 
 _NUMBERS = {int, float}
@@ -41,7 +41,7 @@ class Plain(NamedTuple):
 
 
 def read_ahead(
-    entries: Iterable[dict], images: Mapping[Any, Any], mapped: Mapper = map
+    entries: Iterable[dict], images: Mapping[Any, Any], mapped: Mapper = map, *, outlines: bool = False
 ) -> Iterator[tuple[dict, Plain | None]]:
     """Reads annotations that are plain, many at a time.
 
@@ -49,6 +49,7 @@ def read_ahead(
         entries: Of the json's 'annotations'; segmentations may be packed.
         images: Images with ``height`` and ``width`` by id; a height of 0 is not known.
         mapped: `map`, or what does the same in several processes.
+        outlines: Whether polygons are not needed themselves.
 
     Yields:
         Each entry, and what it holds, or None where `objects.parse_scored` has to read it; its segmentation
@@ -67,6 +68,8 @@ def read_ahead(
         chunk, numbers, polygons = waiting.popleft()
         found = _found(chunk, numbers, polygons, drawn)
         for entry, plain in zip(chunk, found, strict=True):
+            if outlines and plain is not None:
+                plain = plain._replace(polygons=outline(plain.polygons))
             if plain is None and type(entry.get("segmentation")) is Packed:
                 entry = {**entry, "segmentation": unpacked(entry["segmentation"])}  # a kept list stays packed
             yield entry, plain
@@ -81,7 +84,7 @@ def read_texts(
         parts: The annotations.
         images: As of `read_ahead`.
         mapped: As of `read_ahead`.
-        outlines: Whether polygons are not needed themselves.
+        outlines: As of `read_ahead`.
 
     Yields:
         As of `read_ahead`, but the entry of a plain annotation has its ids alone.
