@@ -159,8 +159,8 @@ def parse_annotations(
                     "the image or remove the annotation",
                 )
             item, box = parse_scored(entry, image, classes, masks, identity=identity, notes=notes, form=form)
-            if outlines and type(item.packed) is Packed:
-                item = item._replace(polygons=outline(item.packed))
+            if outlines and isinstance(polygons := item.packed, Packed):
+                item = item._replace(polygons=outline(polygons))
             if item.crowd and reading.crowd == "drop":
                 notes.add(DROPPED, f"annotation {identity}")
                 dropped += 1

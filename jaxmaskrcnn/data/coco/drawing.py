@@ -116,6 +116,12 @@ class _Annotation(msgspec.Struct, gc=False):
     iscrowd: int = 0
     ignore: Any = None
 
+    @property
+    def polygons(self) -> list[list[int | float]]:
+        """The segmentation where it is no RLE."""
+        assert isinstance(self.segmentation, list)
+        return self.segmentation
+
 
 _annotations = msgspec.json.Decoder(list[_Annotation]).decode
 _annotation = msgspec.json.Decoder(_Annotation).decode
@@ -139,7 +145,7 @@ def draw_text(given: Text) -> Read:
     if found:
         areas[numbers] = [item.area for item in columns]
         boxes[numbers] = [item.bbox for item in columns]
-        polygons = [item.segmentation for item in columns]
+        polygons = [item.polygons for item in columns]
         rings = list(itertools.chain.from_iterable(polygons))
         lengths = np.fromiter(map(len, rings), np.int64, len(rings))
         with contextlib.suppress(OverflowError):  # a whole number that no float reaches
@@ -148,8 +154,8 @@ def draw_text(given: Text) -> Read:
                 arrays[number] = own
     drawn = _drawn(arrays, boxes, areas, given.sizes)
     good = [found[number] for number in np.flatnonzero(drawn.lengths).tolist()]
-    packed = [pack(item.segmentation) for item in good]
-    kept = list(map(outline, packed)) if given.outlines else packed
+    packed = [pack(item.polygons) for item in good]
+    kept: Sequence[bytes] = list(map(outline, packed)) if given.outlines else packed
     return Read(
         drawn,
         marshal.dumps([item.bbox for item in good]),

@@ -68,7 +68,7 @@ def read_ahead(
         chunk, numbers, polygons = waiting.popleft()
         found = _found(chunk, numbers, polygons, drawn)
         for entry, plain in zip(chunk, found, strict=True):
-            if outlines and plain is not None:
+            if outlines and plain is not None and isinstance(plain.polygons, Packed):
                 plain = plain._replace(polygons=outline(plain.polygons))
             if plain is None and type(entry.get("segmentation")) is Packed:
                 entry = {**entry, "segmentation": unpacked(entry["segmentation"])}  # a kept list stays packed

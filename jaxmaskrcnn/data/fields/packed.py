@@ -28,16 +28,14 @@ class Outline(bytes):
     __slots__ = ()
 
 
-def outline(value: Packed | str) -> Outline | str:
+def outline(value: Packed) -> Outline:
     """What is kept of polygons that are not needed themselves.
 
     Equal polygons have equal outlines, and others have different ones.
 
     Args:
-        value: Packed polygons, or an empty text where there are none.
+        value: Packed polygons.
     """
-    if not isinstance(value, Packed):
-        return value
     digest = hashlib.blake2b(value, digest_size=8).digest()
     return Outline(vertex_count(value).to_bytes(_COUNT, "little") + digest)
 
