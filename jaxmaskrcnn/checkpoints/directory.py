@@ -24,7 +24,6 @@ from jaxmaskrcnn.checkpoints.arrays import read_arrays, warn_of_nonfinite, write
 from jaxmaskrcnn.checkpoints.damage import drop_unfinished, quiet_writers, remove_folder
 from jaxmaskrcnn.checkpoints.fit import (
     LoadSettings,
-    abstract_model,
     check_fits_config,
     fill_model,
     new_arrays,
@@ -39,6 +38,7 @@ from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.convert.structure import structure_differences
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import abstract_model
 from jaxmaskrcnn.stores import sending
 from jaxmaskrcnn.stores.filesystem import Place, list_files, local_or_stored
 from jaxmaskrcnn.utils.checksums import with_checksum

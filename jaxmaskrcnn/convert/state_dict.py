@@ -14,6 +14,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.heads.box import BoxHead
 from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import abstract_model
 
 # The layers whose shapes depend on the number of classes.
 CLASS_LAYERS = ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
@@ -44,7 +45,7 @@ def fill_detector(
     what: str | None = None,
 ) -> Filled:
     """Like `from_state_dict`, but also report what was assigned."""
-    model = nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
+    model = abstract_model(config)
     variables = variables_by_path(model)
     source = LIBRARIES[library]
     new_heads = [p for p in variables if p.startswith(CLASS_LAYERS)] if allow_new_heads else []

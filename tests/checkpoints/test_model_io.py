@@ -18,13 +18,13 @@ from flax import nnx
 
 from jaxmaskrcnn.checkpoints import arrays as model_arrays
 from jaxmaskrcnn.checkpoints import directory as model_directory
-from jaxmaskrcnn.checkpoints import fit
 from jaxmaskrcnn.checkpoints.directory import config_from_json, config_to_json, load_model, save_model
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config import json as config_json
 from jaxmaskrcnn.convert import named_model
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models import new_models
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.step import init_state
@@ -129,7 +129,7 @@ def test_loading_draws_no_random_weights(saved, monkeypatch):
         return MaskRCNN(config, rngs=rngs)
 
     # Only within the constructor it can be seen whether random numbers are computed.
-    monkeypatch.setattr(fit, "MaskRCNN", spy)
+    monkeypatch.setattr(new_models, "MaskRCNN", spy)
     # Shapes that were traced before are known, so this configuration is one of its own.
     load_model(saved, CONFIG.replace({"detections.score_threshold": 0.123}))
     assert traced == [True]
