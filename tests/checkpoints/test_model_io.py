@@ -401,6 +401,8 @@ def test_paths_that_are_no_directories(tmp_path):
         (lambda c: c.pop("config"), "damaged: it has no config"),
         (lambda c: c.pop("arrays"), "damaged: its list of arrays"),
         (lambda c: c.update(array_folder="arrays-0"), "arrays-0 is missing"),
+        (lambda c: c.update(array_folder="../arrays-0"), "its arrays are not in"),
+        (lambda c: c.update(array_folder="/tmp"), "its arrays are not in"),
     ],
 )
 def test_descriptions_that_do_not_fit(copy, change, match):
