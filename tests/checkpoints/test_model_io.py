@@ -530,3 +530,9 @@ def test_a_model_with_values_that_are_not_finite_says_so(tmp_path, caplog):
     save_model(model, tmp_path / "large")
     load_model(tmp_path / "large")
     assert "NaN" not in caplog.text
+
+
+@pytest.mark.parametrize("number", ["3", True, 0, 2.5])
+def test_a_number_of_classes_is_a_whole_number(saved, number):
+    with pytest.raises(UserError, match="num_classes is .*; give a whole number of at least 1"):
+        load_model(saved, num_classes=number)
