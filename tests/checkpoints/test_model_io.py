@@ -185,7 +185,7 @@ def test_a_write_that_is_stopped_leaves_the_old_model_or_the_new(saved, tmp_path
     # Stands for a process that is killed at that step, and so cleans nothing up.
     with monkeypatch.context() as patch:
         patch.setattr(model_directory.shutil, "rmtree", lambda *args, **kwargs: None)
-        patch.setattr(model_directory, "_remove_leftovers", lambda *args: None)
+        patch.setattr(model_directory, "remove_leftovers", lambda *args: None)
         patch.setattr(owner, step, stop)
         with pytest.raises(Killed):
             save_model(make(seed=1), directory)
