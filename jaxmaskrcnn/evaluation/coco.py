@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
-from jaxmaskrcnn.data.coco.load import check_content, load_json
+from jaxmaskrcnn.data.coco.load import check_content, load_texts
 from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
@@ -95,7 +95,7 @@ class GroundTruth:
             content, consume = check_content({"categories": [], **annotations}, path), iter
         else:
             path = pathlib.Path(annotations)
-            content, consume = load_json(path), freed
+            content, consume = load_texts(path), freed
         problems, objects = _Problems(), []
         found = parse_annotations(
             content, path, folder, problems, masks=masks, keypoints=keypoints, reading=reading, sizes=sizes,
@@ -120,7 +120,7 @@ class GroundTruth:
         """The objects of the images in prepared data, read as they were when the data were prepared.
 
         Args:
-            source: From ``data.records.coco_instances.prepare``.
+            source: From ``data.records.prepare.prepare``.
         """
         sizes = dict(zip(map(int, source.image_ids), source.sizes.tolist(), strict=True))
         return cls(
