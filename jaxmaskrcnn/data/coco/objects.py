@@ -54,12 +54,8 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
 
 
 _POLYGONS = Object._fields.index("polygons")
-assert Object._fields[4:] == (
-    "polygons",
-    "rle",
-    "bbox",
-    "keypoints",
-)  # the order in which `plain_object` gives them
+# The order in which `plain_object` gives them.
+assert Object._fields[4:] == ("polygons", "rle", "bbox", "keypoints")
 
 
 class AnnotatedImage(NamedTuple):
