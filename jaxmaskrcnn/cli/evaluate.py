@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.cache_dir or temporary,
             arguments.on_error,
             masks=False,
+            keypoints=model.config.keypoints is not None,
             reading=reading_of(arguments),
             pixels=pixels,
         )

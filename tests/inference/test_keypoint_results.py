@@ -8,10 +8,13 @@ from detectors import random_model, small_config
 from PIL import Image
 
 import jaxmaskrcnn as jmr
+from jaxmaskrcnn.cli.main import command
 from jaxmaskrcnn.config import KeypointConfig
+from jaxmaskrcnn.data import write_figures
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.figures import POINTS
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import coco_results
 from jaxmaskrcnn.inference.augmentation import AugmentedPredictor
@@ -115,3 +118,19 @@ def test_an_image_on_another_canvas_has_the_same_keypoints(predictor):
     large = np.asarray(Image.fromarray(IMAGE).resize((64, 64)))
     both = jmr.Predictor(model, 0.0, batch_size=2)([IMAGE, large])
     np.testing.assert_allclose(both[0]["keypoints"], predictor(IMAGE)["keypoints"], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.slow  # a program of its own
+def test_evaluate_scores_keypoints(tmp_path, capsys):
+    config = small_config(
+        keypoints=KeypointConfig(points=POINTS, convs=1, dim=8, pool=HEAD.pool), num_classes=1
+    )
+    jmr.save_model(random_model(config), tmp_path / "model")
+    annotations, images = write_figures(tmp_path, 2, 64, seed=0)
+    arguments = ["--checkpoint", tmp_path / "model", "--annotations", annotations, "--images", images]
+    assert command(["evaluate", *map(str, arguments), "--output", str(tmp_path / "out")]) == 0
+    assert "Keypoints (OKS)" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert 0 <= metrics["keypoint_AP"] <= 1
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert all(len(entry["keypoints"]) == 3 * len(POINTS) for entry in found)
