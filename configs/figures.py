@@ -2,7 +2,8 @@
 
     python train.py --config=configs/figures.py --workdir=runs/figures
 
-Runs on a CPU with nothing downloaded.
+Runs on a CPU with nothing downloaded. After 400 of the 800 steps the keypoint AP of its 200 held-out images
+was 33.3 (docs/keypoints.md); the whole run was not measured yet.
 """
 
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig

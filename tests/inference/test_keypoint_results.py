@@ -8,7 +8,7 @@ from detectors import random_model, small_config
 from PIL import Image
 
 import jaxmaskrcnn as jmr
-from jaxmaskrcnn.cli.main import command
+from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data import write_figures
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
