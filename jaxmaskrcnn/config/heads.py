@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Norm, ResNetConfig, check_groups
 from jaxmaskrcnn.config.parts import Part
-from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Range, Rule, Whole
 
 DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
 HeadNorm = Literal["none", "bn", "bn_eval", "gn"]  # bn_eval: fixed statistics
@@ -164,8 +164,8 @@ class RPNConfig(Part):
     batch_size: Count = 256  # anchors sampled per image
     positive_fraction: Fraction = 0.5
     loss_count: Literal["sampled", "constant"] = "sampled"  # constant: batch_size * images
-    # pixels by which anchors may cross the image's border to be learnt from; None: any number
-    border: NotNegative | None = None
+    # pixels by which an anchor may cross the image's border to be learnt from; -1: any number
+    border: Annotated[int, Range(-1)] = -1
     loss: BoxLossConfig = BoxLossConfig()
 
     def __post_init__(self):

@@ -63,7 +63,7 @@ def rpn_losses(
         valid=(anchors.valid, "N"),
     )
     objectness, deltas, anchors, targets = one_row_if_empty((objectness, deltas, anchors, targets))
-    if config.border is not None:
+    if config.border >= 0:
         if image_size is None:
             raise ValueError("rpn_losses: config.border is set but image_size is not; give the image's size.")
         anchors = anchors._replace(valid=anchors.valid & inside(anchors.boxes, image_size, config.border))
@@ -98,7 +98,7 @@ def rpn_losses(
     }
 
 
-def inside(boxes: Array, image_size: Array, border: float) -> Array:
+def inside(boxes: Array, image_size: Array, border: int) -> Array:
     """Whether boxes lie in the image, or cross its border by less than some pixels.
 
     Source: Faster R-CNN, section 3.3; MMDetection ``anchor_inside_flags``, whose far edges are exclusive.
@@ -112,7 +112,7 @@ def inside(boxes: Array, image_size: Array, border: float) -> Array:
         bool [N].
 
     Example:
-        >>> inside(jnp.array([[0.0, 0, 7, 7], [0, 0, 8, 7], [-1, 0, 7, 7]]), jnp.array([9, 8]), 0.0)
+        >>> inside(jnp.array([[0.0, 0, 7, 7], [0, 0, 8, 7], [-1, 0, 7, 7]]), jnp.array([9, 8]), 0)
         Array([ True, False, False], dtype=bool)
     """
     window = jnp.asarray(image_size, boxes.dtype)
