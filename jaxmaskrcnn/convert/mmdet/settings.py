@@ -74,10 +74,10 @@ def config_from_mmdet_text(text: str, source: str, training: bool = True) -> Mod
         UserError: As in `config_from_python`.
 
     Example:
-        >>> config_from_mmdet_text("model = dict(type='YOLOX')", "a.pth")
+        >>> config_from_mmdet_text("model = dict(type='YOLOX')", "a.pth")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: a.pth has the model 'YOLOX'; supported: MaskRCNN, FasterRCNN and CascadeRCNN.
+        jaxmaskrcnn.errors.UserError: a.pth has the model 'YOLOX'; supported: MaskRCNN, FasterRCNN and ...
     """
     values: dict[str, Any] = {}
     for part in _FILE_LINE.split(text):
