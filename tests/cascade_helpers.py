@@ -1,4 +1,4 @@
-"""Cascades of other libraries: each stage on the library's own input, on its feature maps, without a backbone."""
+"""Cascades of other libraries: stages on the library's own inputs and feature maps, without a backbone."""
 
 import functools
 
