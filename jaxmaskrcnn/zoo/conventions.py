@@ -83,6 +83,12 @@ TORCHVISION = {
     "rpn.loss.beta": 1.0 / 9.0,
     "box.loss.beta": 1.0 / 9.0,
     "mask.targets": "soft",
+    # the later stages of cascades, which it does not have
+    "regions.later_stages": "match",
+    "regions.empty_boxes": "drop",
+    "box.stage_scores": "probability",
+    "box.stage_gradient": "whole",
+    "mask.heads": "one",
     # detections
     "detections.min_side": 1e-2,
     "detections.rescale_rule": "multiply",
