@@ -85,7 +85,7 @@ def measure_point(case: Case, value: int, side: int, width: float, repeats: int)
 
     import jaxmaskrcnn as jmr
     from jaxmaskrcnn.config import OptimizerConfig
-    from jaxmaskrcnn.models.mask_rcnn import init_model
+    from jaxmaskrcnn.models.new_models import init_model
     from jaxmaskrcnn.training import optimizer as optimizers
     from jaxmaskrcnn.training.step import init_state, jit_train_step
 

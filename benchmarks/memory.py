@@ -116,7 +116,7 @@ def measure_case(case: Case, preset: str, size: tuple[int, int], run: bool) -> d
 
     import jaxmaskrcnn as jmr
     from jaxmaskrcnn.config import OptimizerConfig
-    from jaxmaskrcnn.models.mask_rcnn import init_model
+    from jaxmaskrcnn.models.new_models import init_model
     from jaxmaskrcnn.parallel.layout import Layout
     from jaxmaskrcnn.training import optimizer as optimizers
     from jaxmaskrcnn.training.compiled_step import make_train_step

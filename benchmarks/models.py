@@ -71,7 +71,7 @@ def program(case: str, batch_size: int, size: tuple[int, int], dtype: str, abstr
 
     import jaxmaskrcnn as jmr
     from jaxmaskrcnn.inference.postprocess import postprocess_batch
-    from jaxmaskrcnn.models.mask_rcnn import init_model
+    from jaxmaskrcnn.models.new_models import init_model
     from jaxmaskrcnn.utils import compilation_cache
 
     compilation_cache.enable()
@@ -159,7 +159,7 @@ def _training(config, options, count: int, abstract: bool):
     import jax
 
     import jaxmaskrcnn as jmr
-    from jaxmaskrcnn.models.mask_rcnn import init_model
+    from jaxmaskrcnn.models.new_models import init_model
     from jaxmaskrcnn.training import optimizer as optimizers
     from jaxmaskrcnn.training.step import init_state, jit_train_step
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.inference.augmentation import AugmentedPredictor
     from jaxmaskrcnn.inference.predictor import Predictor
     from jaxmaskrcnn.inference.tiles import TiledPredictor
-    from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+    from jaxmaskrcnn.models.freezing import trainable
+    from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
     from jaxmaskrcnn.structures import Batch, Category, Detections, LossTerm, Proposals, Targets
     from jaxmaskrcnn.visualize.comparison import draw_comparison
     from jaxmaskrcnn.visualize.drawing import draw_detections
@@ -90,7 +91,7 @@ _HOMES = {
     "model_config": "zoo.lookup",
     "model_info": "zoo.lookup",
     "save_model": "checkpoints.directory",
-    "trainable": "models.mask_rcnn",
+    "trainable": "models.freezing",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

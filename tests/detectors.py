@@ -6,6 +6,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import abstract_model
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.zoo.lookup import model_config
 
@@ -35,7 +36,7 @@ def small_config(**overrides) -> ModelConfig:
 def random_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
     """A model with random weights made by NumPy; initialisers would have to be compiled."""
     rng = np.random.default_rng(seed)
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(abstract_model(config))
     values = []
     for path, variable in nnx.to_flat_state(state):
         if path[-1] == "kernel":

@@ -1,11 +1,12 @@
 """What the documentation says to run runs, and its links and file names lead somewhere.
 
 The blocks of a page run in their order in one folder, as a reader would run them. Commands run as
-they are written, but with small models, few small pictures and one training step. Except for the
-quickstart, neither the step nor the detections are computed, unless slow tests are asked for.
+they are written, but with small models, few small pictures and one training step. Neither the step nor
+the detections are computed, unless slow tests are asked for; test_train_loop.py computes a whole run.
 """
 
 import contextlib
+import functools
 import hashlib
 import logging
 import pickle
@@ -35,6 +36,7 @@ from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.training import dry_run, setup
+from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.weights.cache import place
 from jaxmaskrcnn.zoo import PRESETS
@@ -42,7 +44,7 @@ from jaxmaskrcnn.zoo import PRESETS
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Pages with many commands, run in quick mode with the slow tests alone.
-SLOW_PAGES = ("fine-tuning.md", "predicting.md", "training.md")
+SLOW_PAGES = ("fine-tuning.md", "predicting.md", "reading-results.md", "training.md")
 
 # The model of every command and block, whatever preset it names.
 SMALL_MODEL = {
@@ -205,6 +207,7 @@ def nothing_computed():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "make_train_step", still)
+        patch.setattr(setup, "first_model", functools.partial(first_model, init=random_model))
         patch.setattr(dry_run, "compile_step", lambda *_: dry_run.Compiled(1.0, 1, 1))
         patch.setattr(MaskRCNN, "detect_boxes", detect_boxes)
         patch.setattr(MaskHead, "predict", predict)
@@ -263,9 +266,8 @@ def test_blocks_run(page, real, desk):
             with tell(f"{page.name}:{block.line}"), contextlib.nullcontext() if real else nothing_computed():
                 exec(compile(block.text, f"{page.name}:{block.line}", "exec"), {"__name__": "__main__"})
         for words in commands(block.text) if block.language == "bash" else ():
-            computes = real or words == ["python", "train.py"]
             with tell(f"{page.name}:{block.line}: {shlex.join(words)}"):
-                with contextlib.nullcontext() if computes else nothing_computed():
+                with contextlib.nullcontext() if real else nothing_computed():
                     run(words)
 
 

@@ -11,7 +11,7 @@ from detectors import random_model, small_config
 
 from jaxmaskrcnn.data.fields.polygons import Polygons, vertex_slots
 from jaxmaskrcnn.data.preprocess import make_batch
-from jaxmaskrcnn.models.mask_rcnn import trainable
+from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.training.step import init_state
 from jaxmaskrcnn.zoo.lookup import model_config
 

@@ -3,15 +3,12 @@
 Arrays are named by their path in the model, such as "box_head.cls_score.kernel".
 """
 
-import functools
 import logging
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from flax import nnx
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
@@ -20,6 +17,7 @@ from jaxmaskrcnn.convert.named_model import resolve_model
 from jaxmaskrcnn.convert.state_dict import initial_heads, of_classes, set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import abstract_model
 
 log = logging.getLogger(__name__)
 
@@ -68,24 +66,6 @@ def requested_config(
         if not isinstance(model, ModelConfig) or not config.categories:
             config = config.replace(categories=stored.categories, label_order=stored.label_order)
     return config if settings.bn_eps is None else with_epsilon(config, settings.bn_eps)
-
-
-def abstract_model(config: ModelConfig) -> MaskRCNN:
-    """A detector with shapes instead of arrays, which takes no memory."""
-    return nnx.merge(*_abstract_parts(config, jax.config.jax_enable_x64), copy=True)
-
-
-def zero_model(config: ModelConfig) -> MaskRCNN:
-    """A detector of zeros, all of which a checkpoint replaces; initialising one takes seconds."""
-    graphdef, state = nnx.split(abstract_model(config))
-    return nnx.merge(graphdef, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state))
-
-
-@functools.lru_cache(maxsize=16)
-def _abstract_parts(config: ModelConfig, x64: bool) -> tuple[nnx.GraphDef, nnx.State]:
-    """What `abstract_model` is made of; tracing a model takes a second, and a run saves several times."""
-    del x64  # the types of the arrays depend on it
-    return nnx.split(nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0))))
 
 
 def check_fits_config(model: MaskRCNN) -> None:

@@ -13,10 +13,10 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 
 from jaxmaskrcnn.checkpoints.damage import checked, damage_reported, drop_unfinished
-from jaxmaskrcnn.checkpoints.fit import abstract_model
 from jaxmaskrcnn.config.json import config_from_json
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import abstract_model
 
 log = logging.getLogger(__name__)
 

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--output is the file {arguments.output}; give a folder.")
     # Imported here, so that --help does not wait for JAX.
     from jaxmaskrcnn.checkpoints.directory import load_model
-    from jaxmaskrcnn.data.records.coco_instances import prepare
+    from jaxmaskrcnn.data.records.prepare import prepare
     from jaxmaskrcnn.evaluation.evaluate import evaluate
     from jaxmaskrcnn.evaluation.tables import format_metrics
     from jaxmaskrcnn.parallel.processes import initialize, is_first

@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--relative", action="store_true", help="coco: polygons are shares of the image, from 0 to 1")
     add(
+        "--first_pixel", choices=("0", "1"),
+        help="voc: the number of an image's first row and column: 1 as in Pascal VOC, or 0; by default 0 if "
+        "a box begins there, else 1",
+    )  # fmt: skip
+    add(
         "--on_error", choices=("stop", "skip"), default="stop",
         help="if there are problems: write nothing, or leave out what cannot be used",
     )  # fmt: skip

@@ -60,7 +60,7 @@ class ShapesConfig(Section):
     place: ClassVar[str] = "data.shapes."
     train_images: Count = 1000
     eval_images: Count = 200
-    size: Annotated[int, Range(32)] = 128  # height and width in pixels
+    size: Annotated[int, Range(32, 4096)] = 128  # height and width in pixels
     seed: Whole = 0
 
 

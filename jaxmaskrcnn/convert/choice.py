@@ -157,14 +157,18 @@ def check_structure(library: Library, arrays: Mapping[str, np.ndarray], choice: 
         )
 
 
-def fitting_presets(library: Library, structure: Mapping[str, Any]) -> list[str]:
+def fitting_presets(
+    library: Library, structure: Mapping[str, Any], presets: Mapping[str, ModelConfig] | None = None
+) -> list[str]:
     """List a library's presets with a given structure.
 
     Args:
         library: The presets' library.
         structure: As ``Library.structure`` returns it; presets with its number of classes come first.
+        presets: Configurations by name to choose from; None takes all of the library's.
     """
-    presets = {name: model_config(name) for name in list_models() if name.startswith(f"{library.name}/")}
+    if presets is None:
+        presets = {name: model_config(name) for name in list_models() if name.startswith(f"{library.name}/")}
     # With one class, arrays do not determine whether heads are class-agnostic.
     skipped = {"num_classes"} | (_AGNOSTIC if structure["num_classes"] == 1 else set())
     expected = {path: value for path, value in structure.items() if path not in skipped}

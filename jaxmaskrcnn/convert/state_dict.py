@@ -15,6 +15,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.heads.box_stages import build_box_head
 from jaxmaskrcnn.models.heads.stage_heads import build_mask_head
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import abstract_model
 
 _CLASS_LAYERS = re.compile(r"(box_head(\.\d+)?\.(cls_score|bbox_pred)|mask_head(\.\d+)?\.logits)\.")
 
@@ -44,7 +45,7 @@ def fill_detector(
     what: str | None = None,
 ) -> Filled:
     """Like `from_state_dict`, but also report what was assigned."""
-    model = nnx.eval_shape(lambda: MaskRCNN(config, rngs=nnx.Rngs(0)))
+    model = abstract_model(config)
     variables = variables_by_path(model)
     source = LIBRARIES[library]
     new_heads = [path for path in variables if of_classes(path)] if allow_new_heads else []

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.data.pipeline import eval_batches, train_iterator
     from jaxmaskrcnn.data.prefetch import prefetch_to_device
     from jaxmaskrcnn.data.preprocess import make_batch
-    from jaxmaskrcnn.data.records.coco_instances import CocoConfig, CocoInstances, prepare
+    from jaxmaskrcnn.data.records.coco_instances import CocoConfig, CocoInstances
+    from jaxmaskrcnn.data.records.prepare import prepare
     from jaxmaskrcnn.data.records.source import Example, Source
     from jaxmaskrcnn.data.shapes import write_shapes
 
@@ -36,7 +37,7 @@ _HOMES = {
     "eval_batches": "pipeline",
     "make_batch": "preprocess",
     "prefetch_to_device": "prefetch",
-    "prepare": "records.coco_instances",
+    "prepare": "records.prepare",
     "train_iterator": "pipeline",
     "write_shapes": "shapes",
 }

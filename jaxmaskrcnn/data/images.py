@@ -12,6 +12,7 @@ from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data import intensity
 from jaxmaskrcnn.data.image_opening import Reading, display_name, open_header, open_image
 from jaxmaskrcnn.data.image_pages import select_page
+from jaxmaskrcnn.data.jpeg_header import plain_jpeg_size
 from jaxmaskrcnn.errors import UserError
 
 SUFFIXES = frozenset(
@@ -147,6 +148,10 @@ def check_header(
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
     most = 0 if pixels is None else pixels.max_pixels
+    if pixels is None or pixels.page <= 0:
+        found = plain_jpeg_size(source)
+        if found == tuple(size) and (not most or found[0] * found[1] <= most):
+            return  # as most are; everything else is for Pillow
     with Reading(name, source), open_header(source, most) as image:
         if pixels is not None:
             select_page(image, pixels.page, name)

@@ -92,9 +92,7 @@ def uncompressed_to_counts(runs: list[int], height: int, width: int) -> bytes | 
         Compressed RLE counts, or None when ``runs`` are not whole numbers that add up to
         ``height * width``.
     """
-    if not all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in runs):
-        return None
-    if sum(runs) != height * width:
+    if not set(map(type, runs)) <= {int} or min(runs, default=0) < 0 or sum(runs) != height * width:
         return None
     return mask_utils.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
 

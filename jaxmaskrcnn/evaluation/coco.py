@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
-from jaxmaskrcnn.data.coco.load import check_content, load_json
+from jaxmaskrcnn.data.coco.load import check_content, load_texts
 from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
@@ -90,7 +90,7 @@ class GroundTruth:
             content, consume = check_content({"categories": [], **annotations}, path), iter
         else:
             path = pathlib.Path(annotations)
-            content, consume = load_json(path), freed
+            content, consume = load_texts(path), freed
         problems, objects = _Problems(), []
         found = parse_annotations(
             content, path, folder, problems, masks=masks, reading=reading, sizes=sizes, scoring=True,
@@ -112,7 +112,7 @@ class GroundTruth:
         """The objects of the images in prepared data, read as they were when the data were prepared.
 
         Args:
-            source: From ``data.records.coco_instances.prepare``.
+            source: From ``data.records.prepare.prepare``.
         """
         sizes = dict(zip(map(int, source.image_ids), source.sizes.tolist(), strict=True))
         return cls(

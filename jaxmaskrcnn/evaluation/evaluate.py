@@ -46,7 +46,7 @@ class Evaluator:
     Args:
         config: The model's config.
         graphdef: The model's structure, from ``nnx.split``.
-        source: Prepared data, as ``data.records.coco_instances.prepare`` returns it.
+        source: Prepared data, as ``data.records.prepare.prepare`` returns it.
         data_config: Gives the batch size, canvases and threads of the evaluation.
         annotations: COCO-format json to score against; by default the one ``source`` was made from.
         progress: Whether to show a progress bar on stderr.

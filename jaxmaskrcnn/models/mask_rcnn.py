@@ -4,9 +4,8 @@ Shapes: B images, H and W of the canvas, L levels, P proposal slots, R sampled r
 slots, D detection slots, K object classes, M the side of a mask.
 """
 
-import fnmatch
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -284,49 +283,3 @@ class MaskRCNN(nnx.Module):
             return found
         boxes = frame.to_image(found.boxes)
         return found._replace(boxes=jnp.where(found.valid[..., None], boxes, 0))
-
-
-def trainable(model: MaskRCNN, freeze: tuple[str, ...] = ()) -> Callable:
-    """Makes an nnx filter of the parameters that training updates.
-
-    Frozen batch norm has no parameters. The first stages of the backbone are left out according to its
-    ``freeze_at``, which counts like Detectron2's FREEZE_AT.
-
-    Args:
-        model: The detector.
-        freeze: Glob patterns of further paths, e.g. "backbone.*" or "*.bias".
-
-    Returns:
-        A filter for ``nnx.state`` and ``nnx.split``.
-
-    Example:
-        >>> graphdef, params, rest = nnx.split(model, trainable(model, freeze=("backbone.*",)), ...)
-        >>> sorted(params)
-        ['box_head', 'mask_head', 'rpn']
-    """
-    patterns = (*(f"backbone.body.{pattern}" for pattern in model.backbone.body.frozen()), *freeze)
-
-    def is_frozen(path, value):
-        name = ".".join(map(str, path))
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-    return nnx.All(nnx.Param, nnx.Not(is_frozen))
-
-
-def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
-    """A model with random weights, initialised in one compiled call.
-
-    Args:
-        config: Architecture and conventions.
-        seed: Seed of the weights.
-
-    Returns:
-        The same model as ``MaskRCNN(config, rngs=nnx.Rngs(key))``, in less time.
-
-    Example:
-        >>> model = init_model(jmr.model_config("jaxmaskrcnn/shapes"))  # doctest: +SKIP
-    """
-    # Runs once, so compile time dominates: XLA's optimisation is skipped on CPU.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    build = jax.jit(lambda key: MaskRCNN(config, rngs=nnx.Rngs(key)), compiler_options=options)
-    return build(jax.random.key(seed))

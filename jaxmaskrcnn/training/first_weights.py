@@ -19,7 +19,8 @@ from jaxmaskrcnn.convert.files.reader import read_source
 from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.convert.structure import structure_differences
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import abstract_model, init_model
 from jaxmaskrcnn.training.weights_in_part import copy_what_fits
 from jaxmaskrcnn.weights.locate import locate
 from jaxmaskrcnn.zoo.lookup import model_config as preset_config
@@ -167,6 +168,6 @@ def _warn_about_other_settings(source: ModelConfig, model: ModelConfig, name: st
 def _class_dependent(model: MaskRCNN) -> set[tuple]:
     """Paths of the variables whose shape depends on the number of classes."""
     other = model.config.replace(num_classes=model.config.num_classes + 1, categories=())
-    shapes = nnx.eval_shape(lambda: MaskRCNN(other, rngs=nnx.Rngs(0)))
+    shapes = abstract_model(other)
     own = {path: leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(model))}
     return {path for path, leaf in nnx.to_flat_state(nnx.state(shapes)) if leaf.shape != own[path]}

@@ -47,7 +47,7 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
         >>> section.architecture.backbone.stride_in_1x1, section.num_classes
         (True, 0)
     """
-    if preset not in list_models() and Path(preset).is_dir():
+    if preset and preset not in list_models() and Path(preset).is_dir():
         # Imported here, so that recipes of presets do not wait for what reads models.
         from jaxmaskrcnn.convert.named_model import directory_config
 
@@ -98,6 +98,22 @@ def pixel_config(config: Config) -> PixelConfig:
     """
     data = config.data
     return config.model.architecture.input.pixels.changed(data.intensity, data.intensity_range, data.page)
+
+
+def check_no_model(workdir: str | os.PathLike) -> None:
+    """Check that a workdir is no model directory, which would go on being read as the model that it is.
+
+    Args:
+        workdir: The run's folder.
+
+    Raises:
+        UserError: It is one.
+    """
+    if (Path(workdir) / "model.json").is_file():
+        raise UserError(
+            f"the workdir {workdir} is a model directory (it has a model.json); give another --workdir for "
+            f"the run, and --config.model.weights={workdir} to start from this model."
+        )
 
 
 def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Config) -> None:

@@ -10,7 +10,7 @@ import jax
 import optax
 from flax import nnx
 
-from jaxmaskrcnn.checkpoints.fit import check_fits_config, zero_model
+from jaxmaskrcnn.checkpoints.fit import check_fits_config
 from jaxmaskrcnn.config import Config, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
@@ -18,7 +18,9 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.stored import local_data
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+from jaxmaskrcnn.models.freezing import trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import zero_model
 from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import is_first

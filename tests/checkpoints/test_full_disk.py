@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from detectors import random_model
 from flax import nnx
 from full_disk import files_of_at_most
 
@@ -11,7 +12,6 @@ from jaxmaskrcnn.checkpoints.directory import load_model, save_model
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.data import prepare, write_shapes
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.training.lock import workdir_lock
 from jaxmaskrcnn.training.step import init_state
 from jaxmaskrcnn.utils.files import write_json, write_problem
@@ -30,10 +30,10 @@ def everything(folder):
 
 
 def test_save_model_keeps_the_model_that_was_there(tmp_path):
-    model = MaskRCNN(CONFIG, rngs=nnx.Rngs(0))
+    model = random_model(CONFIG)
     save_model(model, tmp_path / "m")
     before = everything(tmp_path)
-    other = MaskRCNN(CONFIG, rngs=nnx.Rngs(1))
+    other = random_model(CONFIG, 1)
     for directory in (tmp_path / "m", tmp_path / "new"):
         with (
             files_of_at_most(5000),

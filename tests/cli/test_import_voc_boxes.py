@@ -101,6 +101,55 @@ def test_boxes_of_a_set_that_has_masks(tmp_path):
     assert "segmentation" not in json.dumps(content)
 
 
+def test_boxes_that_count_from_0(tmp_path, capsys):
+    """One box that begins at 0 tells how all boxes of the set are counted, also those of its other parts."""
+    root = voc(tmp_path / "voc")
+    from_0 = [("cat", [3, 4, 9, 16]), ("dog", [1, 1, 39, 29])]  # the corners as they are written
+    assert found(run(tmp_path, root, "voc", "--boxes_only"))[:2] == [("a.png", *one) for one in WANTED]
+    assert "--first_pixel" not in capsys.readouterr().out
+    xml(root / "Annotations" / "c.xml", "c.png", [("cat", (5, 0, 40, 30)), ("cat", (0, 0.5, 9, 9))])
+    content = run(tmp_path, root, "voc", "--boxes_only")
+    assert found(content) == [
+        ("a.png", *from_0[0]), ("a.png", *from_0[1]), ("b.png", *from_0[0]),
+        ("c.png", "cat", [5, 0, 35, 30]), ("c.png", "cat", [0, 0.5, 9, 8.5]),
+    ]  # fmt: skip
+    said = capsys.readouterr().out
+    assert said.count("--first_pixel=1") == 1 and "as Pascal VOC's do: 2 of 5 (the first: " in said
+    assert "c.xml: object 1" in said
+    train = run(tmp_path, root, "voc", "--boxes_only", "--split=train")
+    assert found(train) == [("a.png", *from_0[0]), ("a.png", *from_0[1]), ("b.png", *from_0[0])]
+
+
+def test_a_user_decides_how_boxes_are_counted(tmp_path, capsys):
+    root = voc(tmp_path / "voc")
+    xml(root / "Annotations" / "c.xml", "c.png", [("cat", (0, 3, 9, 9))])
+    content = run(tmp_path, root, "voc", "--boxes_only", "--first_pixel=1")
+    assert found(content)[:2] == [("a.png", *one) for one in WANTED]
+    assert found(content)[3] == ("c.png", "cat", [0, 2, 9, 7])  # cut off at the border
+    assert "count from 0" not in capsys.readouterr().out
+    (root / "Annotations" / "c.xml").unlink()
+    content = run(tmp_path, root, "voc", "--boxes_only", "--first_pixel=0")
+    assert found(content)[0] == ("a.png", "cat", [3, 4, 9, 16])
+
+
+def test_a_box_that_reaches_out_of_its_image_tells_nothing_of_the_count(tmp_path):
+    root = voc(tmp_path / "voc")
+    xml(root / "Annotations" / "c.xml", "c.png", [("cat", (-3, 3, 9, 9))])
+    assert found(run(tmp_path, root, "voc", "--boxes_only"))[0] == ("a.png", *WANTED[0])
+
+
+def test_masks_with_boxes_that_count_from_0(tmp_path, capsys):
+    folder, _ = write_voc(tmp_path / "voc")
+    before = found(run(tmp_path, folder, "voc"))
+    for path in (folder / "Annotations").glob("*.xml"):
+        text = re.sub(r"(<[xy]min>)(\d+)", lambda m: f"{m[1]}{int(m[2]) - 1}", path.read_text())
+        path.write_text(text.replace("</annotation>", "<object><name>cat</name><bndbox><xmin>0</xmin>"
+        "<ymin>0</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>"))  # fmt: skip
+    capsys.readouterr()
+    assert found(run(tmp_path, folder, "voc")) == before
+    assert "count from 0" in capsys.readouterr().out
+
+
 BAD = {
     "size": ({"size": (31, 40)}, "40 x 31"),
     "no image": ({"name": "z.png"}, "names the image 'z.png', which is not in"),

@@ -1,5 +1,6 @@
 """Whole detectors from files of other libraries: which configuration, which arrays, which sentence."""
 
+import functools
 import logging
 import re
 
@@ -11,7 +12,6 @@ from detectors import flat, random_model
 
 from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert import state_dict
 from jaxmaskrcnn.convert.choice import choose_config, fitting_presets
 from jaxmaskrcnn.convert.detector import load_detector
 from jaxmaskrcnn.convert.families import FAMILIES, holds_detector, refuse_other_families
@@ -20,6 +20,7 @@ from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.structure import config_structure, has_part
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models import new_models
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.zoo import PRESETS
 from jaxmaskrcnn.zoo.conventions import COCO_90, TORCHVISION
@@ -154,10 +155,16 @@ def test_a_presets_structure_is_named(v1):
 # -- Detectron2 and MMDetection
 
 
+@functools.cache
+def configs_of(library):
+    return {name: model_config(name) for name in list_models() if name.startswith(f"{library}/")}
+
+
 @pytest.mark.parametrize("name", [n for n in list_models() if n.split("/")[0] in LIBRARIES])
 def test_every_preset_is_among_those_that_fit_its_own_structure(name):
     library = LIBRARIES[name.split("/")[0]]
-    fitting = fitting_presets(library, config_structure(model_config(name)))
+    presets = configs_of(library.name)
+    fitting = fitting_presets(library, config_structure(presets[name]), presets)
     assert name in fitting and all(n.startswith(library.name) for n in fitting)
 
 
@@ -489,10 +496,14 @@ def test_load_model_reads_files_and_logs_the_report(files, tmp_path, caplog):
 def test_loading_computes_no_model(files, monkeypatch):
     """Initial weights of a whole model take long to make; nothing needs them."""
 
+    traced = []
+
     def spy(config, *, rngs):
-        assert "Tracer" in type(rngs.params()).__name__
+        traced.append("Tracer" in type(rngs.params()).__name__)
         return MaskRCNN(config, rngs=rngs)
 
     # Only within the constructor it can be seen whether random numbers are computed.
-    monkeypatch.setattr(state_dict, "MaskRCNN", spy)
+    monkeypatch.setattr(new_models, "MaskRCNN", spy)
+    new_models._abstract_parts.cache_clear()  # shapes that were traced before are known
     load_detector(files / "torchvision.npz")
+    assert traced == [True]

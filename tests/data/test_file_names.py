@@ -9,7 +9,7 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
 from jaxmaskrcnn.data.inputs import find_files
-from jaxmaskrcnn.data.records.coco_instances import prepare
+from jaxmaskrcnn.data.records.prepare import prepare
 from jaxmaskrcnn.errors import UserError
 
 

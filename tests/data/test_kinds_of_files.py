@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import pickle
 import re
 import tarfile
 import zipfile
@@ -31,6 +32,11 @@ def packed(kind):
     elif kind == "gzip":
         return gzip.compress(data)
     return file.getvalue()
+
+
+def lines(*values):
+    """Json lines."""
+    return "".join(json.dumps(value) + "\n" for value in values)
 
 
 def of_kind(**fields):
@@ -75,6 +81,79 @@ FILES = {
     "picture": (packed("png"), "is a picture and no file of annotations; give the annotations"),
     "empty": ("", "is empty; export the annotations again"),
     "zeros": (bytes(99), "is empty; export the annotations again"),
+    "PDF": (b"%PDF-1.7\n\xe2\xe3", "is a PDF and no file of annotations; give"),
+    "Parquet": (b"PAR1\x15\x04\xff", "is a Parquet file, .*; export COCO json"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n", "is a file of HDF5; export COCO json"),
+    "MATLAB": (b"MATLAB 5.0 MAT-file, Platform: GLNXA64\x00\xff", "is a file of MATLAB; export COCO json"),
+    "SQLite": (b"SQLite format 3\0\x10\xff", "is a database of SQLite; export COCO json"),
+    "pickle": (pickle.dumps({"infos": [1.5]}), "is a pickle of Python; export COCO json"),
+    "TFRecord": (b"\x92\1" + bytes(6) + b"\xa1\xb2\xc3\xd4\n\x8f\3", "holds TensorFlow's records .*; export"),
+    "csv of boxes": (
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,9,6,cat,1,1,4,4\n",
+        "is a csv of boxes; export COCO json",
+    ),
+    "Open Images": (
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\n",
+        "is a csv of boxes; export COCO json",
+    ),
+    "Darwin": (
+        {"version": "2.0", "item": {"name": "a"}, "annotations": []},
+        "is V7 Darwin's json .*; export",
+    ),
+    "Darwin 1": ({"dataset": "d", "image": {}, "annotations": []}, "is V7 Darwin's json .*; export"),
+    "VoTT": ({"asset": {"name": "a"}, "regions": []}, "is a json of VoTT; export COCO instances"),
+    "VoTT's project": ({"name": "p", "assets": {}, "tags": []}, "is a json of VoTT; export COCO instances"),
+    "Labelbox": ([{"data_row": {}, "projects": {}}], "is Labelbox's own json; export COCO json"),
+    "SuperAnnotate": ({"metadata": {}, "instances": []}, "is SuperAnnotate's json .*; export COCO"),
+    "annotations alone": ([annotation(1)], "is an annotation of COCO without its images .*; put all into"),
+    # Json lines.
+    "lines": (
+        lines({"a": 1}, {"a": 2}, {"a": 3}),
+        r"holds one json object a line \(3 json lines, .*; export",
+    ),
+    "lines of Hugging Face": (
+        lines(*[{"file_name": f"{i}.jpg", "objects": {"bbox": []}} for i in (1, 2)]),
+        r"holds one json object a line \(2 json lines, .* a metadata.jsonl as Hugging Face's .*; export",
+    ),
+    "lines of SageMaker": (
+        lines({"source-ref": "s3://a/1.jpg"}, {"source-ref": "s3://a/2.jpg"}),
+        "holds one json object a line .* first is of an output manifest of SageMaker .*; export",
+    ),
+    "lines of Labelbox": (
+        lines({"data_row": {}, "projects": {}}, {"data_row": {}, "projects": {}}),
+        "holds one json object a line .*, of which the first is Labelbox's own json; export COCO json",
+    ),
+    "lines of labelme": (
+        lines({"shapes": [], "imagePath": "a"}, {"shapes": [], "imagePath": "b"}),
+        "holds one json object a line .* first has 'shapes', .*; write each to a file of its own .*=labelme",
+    ),
+    "lines of annotations": (
+        lines(annotation(1), annotation(2)),
+        "holds one json object a line .* is an annotation of COCO without its images .*; put all into",
+    ),
+    "lines of results": (
+        lines(*[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}] * 2),
+        "holds one json object a line .* first is a result .*; give the annotations that it was made for",
+    ),
+    "lines for Windows": (
+        "\ufeff" + lines({"a": 1}, {"a": 2}).replace("\n", "\r\n"),
+        "holds one json object a line",
+    ),
+    "one line": (lines({"imageGcsUri": "gs://a/1.jpg"}), "is of a file for Vertex AI; export COCO json"),
+    # A COCO json with more behind it.
+    "twice": (lines(content([annotation(1)])) * 2, "holds several COCO jsons, .*; give each a file"),
+    "a bracket": (
+        lines(content([annotation(1)])) + "}",
+        "holds a whole json, and more behind it .* on: '}'.*; cut",
+    ),
+    "an older file": (
+        lines(content([annotation(1)])) + 'ocation": "x"}]}',
+        r"holds a whole json, and more behind it \(from character \d+ of \d+ on: 'ocation.*; cut that off",
+    ),
+    "zeros behind it": (
+        json.dumps(content([annotation(1)])) + "\0" * 99,
+        ".* more behind it .* zero bytes.*; cut",
+    ),
 }
 
 
@@ -109,6 +188,20 @@ def test_import_names_them_too(form, name, kind, tmp_path, capsys):
     assert main(["import", str(tmp_path / name), f"--format={form}", f"--output={output}"]) == 2
     said = capsys.readouterr().err
     assert re.search(f"{name} {words}", said) and said.count("\n") == 1, said
+
+
+KINDS = ["lines", "lines of Hugging Face", "lines of labelme", "twice", "a bracket", "Parquet", "pickle"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["labelme", "coco", "label-studio"])
+def test_import_names_json_lines_too(form, kind, tmp_path, capsys):
+    found, words = FILES[kind]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(found if isinstance(found, bytes) else found.encode())
+    assert main(["import", str(path), f"--format={form}", f"--output={tmp_path / 'set.json'}"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(f"{re.escape(str(path))} {words}", said) and said.count("\n") == 1, said
 
 
 def test_captions_among_the_files_of_a_folder_are_passed_over(tmp_path, capsys):

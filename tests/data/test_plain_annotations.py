@@ -11,11 +11,13 @@ from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.data.coco import annotations as reading
 from jaxmaskrcnn.data.coco.drawing import Drawn
-from jaxmaskrcnn.data.coco.load import load_json
+from jaxmaskrcnn.data.coco.entries import TOGETHER, Entries, ids_of
+from jaxmaskrcnn.data.coco.load import load_json, load_texts
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.packing import Packed, freed, packed, unpacked
-from jaxmaskrcnn.data.coco.plain import read_ahead
+from jaxmaskrcnn.data.coco.plain import read_ahead, read_texts
 from jaxmaskrcnn.data.coco.problems import AllProblems
+from jaxmaskrcnn.data.fields.packed import vertex_count
 from jaxmaskrcnn.data.inspection import inspect_annotations
 from jaxmaskrcnn.data.rle import mask_areas
 
@@ -79,18 +81,26 @@ def read(content: dict, mapped=map):
     return repr(found[:3]), repr(boxes), problems.found, found
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_both_ways_agree(seed, tmp_path):
+@pytest.mark.parametrize("way", ["texts", "dictionaries"])
+@pytest.mark.parametrize("seed", range(3))
+def test_both_ways_agree(seed, way, tmp_path):
     path = tmp_path / "set.json"
-    path.write_text(json.dumps(random_content(seed, 700)))
+    given = random_content(seed, 700)
+    if way == "texts":  # in which there is no NaN
+        given = json.loads(json.dumps(given).replace("NaN", "1e999"), parse_constant=float)
+        path.write_text(json.dumps(given).replace("Infinity", "1e999"))
+    else:
+        path.write_text(json.dumps(given))
     taken = []
 
     def counted(function, items):
-        for drawn in map(function, items):
-            taken.extend(map(bool, drawn.lengths))
-            yield drawn
+        for found in map(function, items):
+            taken.extend(map(bool, getattr(found, "drawn", found).lengths))
+            yield found
 
-    quick = read(load_json(path), counted)
+    content = load_texts(path) if way == "texts" else load_json(path)
+    assert isinstance(content["annotations"], Entries) == (way == "texts")
+    quick = read(content, counted)
     assert taken.count(True) > 50 and 700 - taken.count(True) > 50
     general = read(json.loads(path.read_text()), nothing_drawn)
     assert quick[:3] == general[:3]
@@ -113,6 +123,46 @@ def test_plain_annotations_take_the_quick_way(tmp_path):
     entries = load_json(path)["annotations"]
     image = AnnotatedImage(1, "1.png", HEIGHT, WIDTH, [])
     assert [plain is not None for _, plain in read_ahead(entries, {1: image})] == [True] * 300
+    parts = load_texts(path)["annotations"].parts
+    assert [plain is not None for _, plain in read_texts(parts, {1: image})] == [True] * 300
+
+
+def test_entries_are_parsed_when_they_are_asked_for(tmp_path):
+    content = random_content(1, TOGETHER + 300)
+    content["annotations"][7]["note"] = "\u00e9, a word that is no ASCII"
+    content["annotations"][TOGETHER + 5]["area"] = float("inf")
+    path = tmp_path / "set.json"
+    text = json.dumps(content, ensure_ascii=False).replace("NaN", "1e999").replace("Infinity", "1e999")
+    path.write_text(text, encoding="utf-8")
+    expected, entries = json.loads(text)["annotations"], load_texts(path)["annotations"]
+    assert isinstance(entries, Entries) and len(entries) == TOGETHER + 300
+    assert list(entries) == expected and entries[::97] == expected[::97]
+    assert [entries[i] for i in (0, 7, -1, TOGETHER)] == [expected[i] for i in (0, 7, -1, TOGETHER)]
+    assert list(ids_of(entries)) == [entry["id"] for entry in expected]
+    with pytest.raises(IndexError):
+        entries[TOGETHER + 300]
+
+
+def test_outlines_stand_for_polygons(tmp_path):
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(random_content(3, 300)).replace("NaN", "1e999"))
+    wanted = read(load_texts(path))[3].images
+    for content in (load_texts(path), load_json(path)):
+        found = reading.parse_annotations(content, path, None, AllProblems(), outlines=True).images
+        pairs = [
+            pair
+            for a, b in zip(found, wanted, strict=True)
+            for pair in zip(a.objects, b.objects, strict=True)
+        ]
+        drawn = [(a, b) for a, b in pairs if b.polygons]
+        assert len(drawn) > 50 and all(a._replace(polygons="") == b._replace(polygons="") for a, b in pairs)
+        for item, whole in drawn:
+            rings = json.loads(whole.polygons)
+            assert vertex_count(item.packed) == sum(len(ring) // 2 + 1 for ring in rings)
+            with pytest.raises(TypeError, match="not kept"):
+                item.polygons  # noqa: B018 (a property)
+        outlines = {item.packed: whole.polygons for item, whole in drawn}
+        assert len(outlines) == len(set(outlines.values()))
 
 
 @pytest.mark.parametrize("value", [

@@ -13,7 +13,7 @@ from folders import ROOT
 from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.data import CocoConfig, CocoInstances, prepare
-from jaxmaskrcnn.data.records import coco_instances
+from jaxmaskrcnn.data.records import prepare as preparation
 from jaxmaskrcnn.errors import UserError
 
 SHARED = ROOT / ".." / "shared" / "data"
@@ -134,7 +134,7 @@ def test_an_interrupted_build_leaves_nothing_behind(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(coco_instances, "write_index", interrupted)  # stands for Ctrl-C at that moment
+        patch.setattr(preparation, "write_index", interrupted)  # stands for Ctrl-C at that moment
         with pytest.raises(KeyboardInterrupt):
             prepare(path, images, cache)
     left = [p.name for p in (cache / "coco_instances").iterdir()]
@@ -180,7 +180,7 @@ def test_losing_a_race_without_locks_uses_the_winner(tmp_path, monkeypatch):
         name=first.directory.parent.name, annotations=os.fspath(path), images=os.fspath(images)
     )
     same = config.name.rpartition("-")[2]
-    coco_instances._build(config, tmp_path / "cache" / "coco_instances", lambda: same)
+    preparation._build(config, tmp_path / "cache" / "coco_instances", lambda: same)
     assert len(prepare(path, images, tmp_path / "cache")) == 2
 
 

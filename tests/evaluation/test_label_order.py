@@ -11,7 +11,7 @@ from flax import nnx
 from jaxmaskrcnn.checkpoints.directory import load_model, save_model
 from jaxmaskrcnn.cli.main import main
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.records.coco_instances import prepare
+from jaxmaskrcnn.data.records.prepare import prepare
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
 from jaxmaskrcnn.inference.categories import match_categories, name_classes

@@ -17,7 +17,7 @@ from jaxmaskrcnn.inference.outputs import Outputs, json_results
 from jaxmaskrcnn.inference.predict import predict_videos
 from jaxmaskrcnn.inference.stablehlo import export_function
 from jaxmaskrcnn.inference.stream import Prediction, StreamingPredictor
-from jaxmaskrcnn.models.mask_rcnn import trainable
+from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.step import init_state
 from jaxmaskrcnn.utils.checksums import with_checksum

@@ -8,7 +8,8 @@ from flax import nnx
 from jaxmaskrcnn.checkpoints.directory import load_model, save_model
 from jaxmaskrcnn.cli import main as program
 from jaxmaskrcnn.config import Config, ConfigError
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, init_model
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import init_model
 from jaxmaskrcnn.training.dry_run import dry_run
 from jaxmaskrcnn.training.loop import train_and_evaluate
 

@@ -11,8 +11,8 @@ import jaxmaskrcnn as jmr
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.frames import place_images
+from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.models.inputs import network_input
-from jaxmaskrcnn.models.mask_rcnn import trainable
 from jaxmaskrcnn.structures import Proposals, RawImages
 from jaxmaskrcnn.zoo.lookup import model_config
 

@@ -13,10 +13,10 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
 from jaxmaskrcnn.models.features import Backbone, Pass
+from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.layers import Deconv2x2
-from jaxmaskrcnn.models.mask_rcnn import trainable
 from jaxmaskrcnn.models.norm import FrozenStat, make_norm
 from jaxmaskrcnn.models.padding import inside
 from jaxmaskrcnn.ops.boxes import box_iou
@@ -156,6 +156,7 @@ def test_padded_ground_truth_changes_nothing(model, expected, slots):
     assert_trees_close(losses_and_gradient(model, batch, jax.random.key(0)), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # a compilation of its own; padded ground truth is the quick one
 def test_padded_proposals_change_nothing(model, batch, expected):
     wider = nnx.clone(model)
     wider.config = model.config.replace({"rpn.post_nms_train": model.config.rpn.post_nms_train + 37})
@@ -307,6 +308,7 @@ def test_inside_marks_the_extent():
     assert inside(None, 16, (4, 6)) is None
 
 
+@pytest.mark.slow  # a compilation of its own
 def test_faster_rcnn_with_class_agnostic_boxes():
     model = build(**{"mask": None, "box.class_agnostic": True})
     assert model.box_head.bbox_pred.kernel.shape[-1] == 4
@@ -385,6 +387,7 @@ def test_batch_norm_statistics_move_in_training_only():
     np.testing.assert_allclose(layer.mean[...], 0.1 * x.mean((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.slow  # test_sampling.py has the sampler's own, quick ones
 def test_sampling_depends_on_the_key_and_the_place_alone(model, batch):
     first = loss_terms(model, batch, jax.random.key(0), 0)
     again = loss_terms(model, batch, jax.random.key(0), 0)

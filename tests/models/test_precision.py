@@ -8,7 +8,8 @@ from detectors import random_model, small_config
 from flax import nnx
 
 from jaxmaskrcnn.data.preprocess import make_batch
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+from jaxmaskrcnn.models.freezing import trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.training.gradients import loss_gradients
 from jaxmaskrcnn.training.step import init_state
 

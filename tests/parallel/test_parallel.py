@@ -52,7 +52,6 @@ def assert_equal_runs(got, want, tolerance):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     cases = [f"stand_in,{case}" for case in STAND_INS] + [f"detections,{case}" for case in DETECTIONS]
-    cases += ["run,jit,1,10,0,float64,bn", "run,shard_map,8,10,0,float64,bn"]
     return on_eight_devices(tmp_path_factory.mktemp("eight"), cases)
 
 
@@ -69,16 +68,6 @@ def test_the_step_is_compiled_once_on_any_number_of_devices(results, case):
     assert results[f"stand_in,{case}"]["compilations"] == 1
 
 
-def test_the_detector_learns_the_same_on_eight_devices(results):
-    """Ten steps with batch norm, images of different sizes, one without objects, one not valid."""
-    want = results["run,jit,1,10,0,float64,bn"]
-    losses = [step["loss"] for step in want["losses"]]
-    assert (
-        len(losses) == 10 and len(set(losses)) == 10 and all(step["loss_mask"] > 0 for step in want["losses"])
-    )
-    assert_equal_runs(results["run,shard_map,8,10,0,float64,bn"], want, 1e-5)
-
-
 @pytest.mark.parametrize("case", DETECTIONS[1:])
 def test_every_image_is_evaluated_once_on_any_number_of_devices(results, case):
     got, want = results[f"detections,{case}"], results["detections,1,1"]
@@ -90,8 +79,9 @@ def test_every_image_is_evaluated_once_on_any_number_of_devices(results, case):
         assert a["segmentation"] == b["segmentation"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # each case is a compilation; the stand-in above takes the same ways in a tenth of the time
 def test_the_detector_learns_the_same_on_any_number_of_devices(tmp_path):
+    """Ten steps with batch norm, images of different sizes, one without objects, one not valid."""
     many = [f"run,{kind},{n},10,0,float64,bn" for kind in ("shard_map", "pmap") for n in COUNTS]
     single = [f"run,{kind},{n},1,0,float32,bn" for kind in ("shard_map", "pmap") for n in (2, 8)]
     sliced = [
@@ -99,6 +89,8 @@ def test_the_detector_learns_the_same_on_any_number_of_devices(tmp_path):
     ]
     whole = ["run,jit,1,10,0,float64,bn", "run,jit,1,1,0,float32,bn", "run,jit,1,10,0,float64,frozen_bn"]
     results = on_eight_devices(tmp_path, [*whole, *many, *single, *sliced])
+    steps = results[whole[0]]["losses"]
+    assert len({step["loss"] for step in steps}) == 10 and all(step["loss_mask"] > 0 for step in steps)
     for want, group in zip(whole, (many, single, sliced), strict=True):
         for case in group:
             assert_equal_runs(results[case], results[want], 1e-5)

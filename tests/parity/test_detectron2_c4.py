@@ -32,7 +32,8 @@ from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.losses import LOSS_NAMES
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+from jaxmaskrcnn.models.freezing import trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
 from jaxmaskrcnn.structures import Anchors, Detections, Proposals
 from jaxmaskrcnn.zoo.lookup import model_config
@@ -65,7 +66,10 @@ WEIGHTS = {
     name: seeded_detectron2_c4_weight(name, tuple(shape))
     for name, shape in json.loads(str(GOLDEN["names"])).items()
 }
-cases = pytest.mark.parametrize("case", SCENES)
+# A canvas of its own is a compilation of its own.
+cases = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case == "alone" else ()) for case in SCENES]
+)
 
 
 def path_of(name):
@@ -312,7 +316,10 @@ def training(masks):
     return gradient_function(model_of(masks))
 
 
-@pytest.mark.parametrize("case", ["objects", "one_empty", "without_masks"])
+@pytest.mark.parametrize(
+    "case",
+    ["objects", "one_empty", pytest.param("without_masks", marks=pytest.mark.slow)],  # a compilation
+)
 def test_losses_and_gradients(case):
     """The mask loss and the box loss share pooled regions and res5, whose gradients add up."""
     masks = case != "without_masks"

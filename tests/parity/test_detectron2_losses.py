@@ -17,7 +17,7 @@ from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
-from jaxmaskrcnn.models.mask_rcnn import trainable
+from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.zoo.lookup import model_config
 
 GOLDEN = np.load(GOLDENS / "detectron2_losses.npz")

@@ -88,7 +88,11 @@ VARIANTS = {
     },
 }
 CASES = ["fpn/pair", "fpn/alone", "gn/pair", "gn/alone", "bn/alone"]
-cases = pytest.mark.parametrize("case", CASES)
+# One image alone is a compilation of its own for every variant.
+cases = pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow if c in ("gn/alone", "bn/alone") else ()) for c in CASES],
+)
 
 
 @functools.cache

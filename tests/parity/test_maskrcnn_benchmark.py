@@ -13,7 +13,6 @@ from folders import GOLDENS
 from golden_helpers import check
 from goldens.seeded_weights import seeded_benchmark_weight, seeded_scene
 
-from jaxmaskrcnn.checkpoints.fit import abstract_model
 from jaxmaskrcnn.convert.choice import choose_config
 from jaxmaskrcnn.convert.detector import load_detector
 from jaxmaskrcnn.convert.familiar_names import familiar_names
@@ -22,6 +21,7 @@ from jaxmaskrcnn.convert.libraries import LIBRARIES, recognise
 from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess
+from jaxmaskrcnn.models.new_models import abstract_model
 from jaxmaskrcnn.ops.anchors import base_anchors
 from jaxmaskrcnn.ops.resize import output_size
 

@@ -35,8 +35,9 @@ from jaxmaskrcnn.convert.state_dict import from_state_dict, to_state_dict
 from jaxmaskrcnn.convert.structure import config_structure
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.features import Backbone, Pass
+from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.models.layers import conv_norm
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
 pytestmark = pytest.mark.usefixtures("highest_precision")

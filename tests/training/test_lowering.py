@@ -13,7 +13,7 @@ from flax import nnx
 from jax import export
 
 from jaxmaskrcnn.data.preprocess import make_batch
-from jaxmaskrcnn.models.mask_rcnn import trainable
+from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.training.compiled_step import make_train_step
 from jaxmaskrcnn.training.step import init_state

@@ -136,12 +136,14 @@ def test_rollback_restores_and_goes_on_behind_the_bad_batch(train, cache, tmp_pa
     assert model_directory.load_model(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_rollback_before_the_first_checkpoint_starts_anew(train, cache, tmp_path):
     step = train(bad_calls=[2], train__on_nonfinite="rollback")
     order, _ = batches(cache, tmp_path)
     assert step.steps == [0, 1, 2, *range(8)] and step.seen == order[:3] + order[2:10]
 
 
+@pytest.mark.slow
 def test_the_position_after_a_rollback_is_in_the_next_checkpoint(train, cache, tmp_path):
     train(bad_calls=[5], train__on_nonfinite="rollback")
     order, _ = batches(cache, tmp_path)

@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+from detectors import random_model
 from small_runs import CountingStep, GivenScores, run_tiny, tiny_config
 
 from jaxmaskrcnn.evaluation.evaluate import Stopped
@@ -110,7 +111,10 @@ def test_an_evaluation_is_broken_off_and_made_up_for(make_config, tmp_path):
 
 
 def test_the_evaluator_asks_between_two_batches_whether_to_stop(make_config, tmp_path):
-    made = setup.make_setup(make_config(), tmp_path)
+    config = make_config()
+    source, _ = setup.prepare_sources(config, tmp_path)
+    model = random_model(setup.to_model_config(config.model, source.categories))
+    made = setup.make_setup(config, tmp_path, model=model)
     asked = []
 
     def stop():

@@ -20,7 +20,8 @@ from jaxmaskrcnn.convert import backbone
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.convert.files.reader import read_checkpoint, read_source
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN, trainable
+from jaxmaskrcnn.models.freezing import trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training import first_weights, setup
 from jaxmaskrcnn.training.first_weights import first_model

@@ -6,12 +6,14 @@ sentence that names the file and the annotation or image. A data set of a hundre
 has a few such faults, so each problem can also be logged, counted and left out.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxmaskrcnn.data.coco.box_forms import Form, box_form, polygons_are_shares
+from jaxmaskrcnn.data.coco.box_forms import Form, box_form, polygons_are_shares, sampled
 from jaxmaskrcnn.data.coco.categories import Classes
+from jaxmaskrcnn.data.coco.entries import Entries
+from jaxmaskrcnn.data.coco.identities import Identities
 from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.left_out import LOST_NOTE, REGION_NOTE, remaining_region
 from jaxmaskrcnn.data.coco.load import load_json as load_json
@@ -24,12 +26,12 @@ from jaxmaskrcnn.data.coco.objects import (
     plain_object,
 )
 from jaxmaskrcnn.data.coco.packing import no_collection
-from jaxmaskrcnn.data.coco.plain import read_ahead
+from jaxmaskrcnn.data.coco.plain import read_ahead, read_texts
 from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
-from jaxmaskrcnn.data.coco.values import whole_number
+from jaxmaskrcnn.data.fields.packed import Packed, outline
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.processes import Mapper
 
@@ -39,7 +41,6 @@ Each = Callable[[AnnotatedImage, Object, list[float]], None]
 
 
 DROPPED = "crowd regions that are dropped (crowd is 'drop')"
-_SMALL = 2**62  # ids below are whole numbers of 64 bits for certain
 
 
 class Annotations(NamedTuple):
@@ -75,14 +76,15 @@ def parse_annotations(
     reading: Reading | None = None,
     sizes: Mapping[int, tuple[int, int]] | None = None,
     scoring: bool = False,
-    consume: Callable[[list], Iterable[dict]] = iter,
+    consume: Callable[[list], Iterable[Any]] = iter,
     each: Each | None = None,
     mapped: Mapper = map,
+    outlines: bool = False,
 ) -> Annotations:
     """Checks every entry of a COCO-format json and converts it to a common form.
 
     Args:
-        content: As returned by ``load_json``.
+        content: As returned by ``load_json`` or ``load_texts``.
         path: The file, for messages.
         images_dir: Folder that the file names are relative to; with None the files are not looked for.
         problems: Collects the problems; raises at the end unless problems are skipped.
@@ -90,9 +92,10 @@ def parse_annotations(
         reading: What crowd regions are, and whether all objects get one class.
         sizes: Height and width of the images to read by id; None reads all of them.
         scoring: Whether images may lack a file name and a size.
-        consume: Iterates over the annotations; may free them.
+        consume: Iterates over the annotations, or over the parts of `Entries`; may free them.
         each: Called with each usable object and each region of `left_out`, in the order of the json.
         mapped: `map`, or what does the same in several processes, for drawing polygons.
+        outlines: Whether polygons are not needed themselves, which saves much memory; see `Outline`.
 
     Returns:
         The categories, the usable images with their usable objects, and what is to be said about them.
@@ -120,12 +123,30 @@ def parse_annotations(
     if not classes.categories:
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
-    identities = _Identities(entries, notes)
+    identities = Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
-    pairs = read_ahead(consume(entries), {} if form else images.usable, mapped)
+
+    def taken(image: AnnotatedImage, item: Object, box: list[float]) -> None:
+        checked = identities.checked(item, image)
+        if checked is not None:
+            image.objects.append(checked)
+            if each is not None:
+                each(image, checked, box)
+
+    known = {} if form else images.usable
+    if isinstance(entries, Entries):
+        pairs = read_texts(consume(entries.parts), known, mapped, outlines=outlines)
+    else:
+        pairs = read_ahead(consume(entries), known, mapped, outlines=outlines)
     for number, (entry, plain) in enumerate(pairs):
-        image_id = entry["image_id"] if plain else images.ids.of(entry.get("image_id"))
+        label = None if plain is None else classes.get(entry["category_id"])
+        if plain is not None and label is not None:  # nearly all
+            taken(
+                images.usable[entry["image_id"]], plain_object(plain, identities.of(entry), label), plain.box
+            )
+            continue
+        image_id = images.ids.of(entry.get("image_id"))
         if image_id in images.left_out:
             continue
         image = None if image_id is None else images.usable.get(image_id)
@@ -137,13 +158,9 @@ def parse_annotations(
                     f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add "
                     "the image or remove the annotation",
                 )
-            label = None if plain is None else classes.get(entry["category_id"])
-            if plain is not None and label is not None:
-                item, box = plain_object(plain, identity, label), plain.box
-            else:
-                item, box = parse_scored(
-                    entry, image, classes, masks, identity=identity, notes=notes, form=form
-                )
+            item, box = parse_scored(entry, image, classes, masks, identity=identity, notes=notes, form=form)
+            if outlines and isinstance(polygons := item.packed, Packed):
+                item = item._replace(polygons=outline(polygons))
             if item.crowd and reading.crowd == "drop":
                 notes.add(DROPPED, f"annotation {identity}")
                 dropped += 1
@@ -153,11 +170,7 @@ def parse_annotations(
                     "crowd regions that are taken as objects (crowd is 'objects')", f"annotation {identity}"
                 )
                 item = item._replace(crowd=False)
-            item = identities.checked(item, image)
-            if item is not None:
-                image.objects.append(item)
-                if each is not None:
-                    each(image, item, box)
+            taken(image, item, box)
         except BadAnnotation as bad:
             place = f"annotation {identity}" if entry.get("id") else f"entry {number} of 'annotations'"
             if image is not None:
@@ -212,51 +225,9 @@ def read_categories(path: Path, *, listed: bool = False) -> tuple[Category, ...]
     return classes.listed if listed else classes.categories
 
 
-class _Identities:
-    """Whole-numbered ids for annotations; nothing else refers to them, so new ones do no harm."""
-
-    def __init__(self, entries: list[dict], notes: Notes):
-        self._notes = notes
-        self._seen: set[int] = set()
-        found = (whole_number(entry.get("id")) for entry in entries)
-        self._next = max((i for i in found if i is not None), default=0) + 1
-
-    def of(self, entry: Mapping) -> int:
-        """The id of an annotation, or a new one where that has none that is a number."""
-        value = entry.get("id")
-        if type(value) is int and 0 <= value < _SMALL:  # nearly all
-            return value
-        found = whole_number(value)
-        if type(value) is not int:
-            kind = (
-                "annotation ids written as text or floats"
-                if found is not None
-                else ("annotations without an id that is a number, which got new ones")
-            )
-            self._notes.add(kind, repr(value))
-        if found is None:
-            found = self._new()
-        return found
-
-    def checked(self, item: Object, image: AnnotatedImage) -> Object | None:
-        """The object with an id of its own; None if it is a copy of another one with the same id."""
-        if item.id in self._seen:
-            if any(other == item for other in image.objects):
-                self._notes.add(
-                    "annotations listed twice with the same id and content, taken once", f"id {item.id}"
-                )
-                return None
-            self._notes.add("annotations with the id of another one, which got new ids", f"id {item.id}")
-            item = item._replace(id=self._new())
-        self._seen.add(item.id)
-        return item
-
-    def _new(self) -> int:
-        self._next += 1
-        return self._next - 1
-
-
-def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problems: Problems) -> Form | None:
+def _form(
+    entries: Sequence[dict], images: Images, path: Path, notes: Notes, problems: Problems
+) -> Form | None:
     """What makes x, y, width and height of the boxes; None where they are that."""
 
     def size_of(image_id):
@@ -264,14 +235,15 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
         image = None if identity is None else images.usable.get(identity)
         return None if image is None else (image.height, image.width)
 
-    if polygons_are_shares(entries):
+    some = sampled(entries)
+    if polygons_are_shares(some):
         problems.refuse(
             "relative polygons",
             f"{path} has polygons of numbers from 0 to 1 only, which are less than a pixel; if they are "
             "shares of the image, import --format=coco --relative multiplies x by its width and y by its "
             "height",
         )
-    name, form = box_form(entries, size_of)
+    name, form = box_form(some, size_of)
     if form is not None:
         notes.add(f"boxes that are {name}, read as that", f"{entries[0].get('bbox')}", len(entries))
     elif name:
@@ -283,7 +255,7 @@ def _form(entries: list[dict], images: Images, path: Path, notes: Notes, problem
     return form
 
 
-def _boxes_only(entries: list[dict], path: Path) -> str | None:
+def _boxes_only(entries: Sequence[dict], path: Path) -> str | None:
     """One sentence about a json without masks, in the place of one about each object."""
     boxes = 0
     for entry in entries:

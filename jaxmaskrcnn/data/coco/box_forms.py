@@ -30,6 +30,11 @@ _FORMS: dict[str, Form] = {
 }  # fmt: skip
 
 
+def sampled(entries: Sequence[Mapping]) -> Sequence[Mapping]:
+    """The annotations that are looked at; of them again, all."""
+    return entries[:: max(1, len(entries) // _SAMPLE)]
+
+
 def box_form(
     entries: Sequence[Mapping], size_of: Callable[[Any], tuple[int, int] | None]
 ) -> tuple[str, Form | None]:
@@ -48,7 +53,7 @@ def box_form(
         shares of the image and it cannot be told which.
     """
     samples = []
-    for entry in entries[:: max(1, len(entries) // _SAMPLE)]:
+    for entry in sampled(entries):
         box, size = entry.get("bbox"), size_of(entry.get("image_id"))
         if isinstance(box, list) and len(box) == 4 and size is not None and min(size) > 0:
             values = [number(v) if not isinstance(v, list) else None for v in box]
@@ -70,7 +75,7 @@ def polygons_are_shares(entries: Sequence[Mapping]) -> bool:
         True
     """
     found = False
-    for entry in entries[:: max(1, len(entries) // _SAMPLE)]:
+    for entry in sampled(entries):
         extent = _extent(entry.get("segmentation"))
         if extent is not None:
             found = True

@@ -1,23 +1,30 @@
 """Draws the polygons of many annotations and compares them with the boxes and areas beside them.
 
-This takes most of the time of reading a large json, so it is a pure function of columns, which other
-processes can run: what it is given and what it returns are bytes and arrays, which travel fast.
+This takes most of the time of reading a large json, so these are pure functions of columns or of the json's
+text, which other processes can run: what they are given and what they return are bytes and arrays, which
+travel fast.
 
 Shape legend: n annotations, r polygons of all of them.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import contextlib
+import itertools
+import marshal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from jaxmaskrcnn.data.coco.fit import BORDER, FITS
-from jaxmaskrcnn.data.fields.packed import number_bytes
+from jaxmaskrcnn.data.coco.packing import no_collection
+from jaxmaskrcnn.data.fields.packed import number_bytes, outline, pack
 from jaxmaskrcnn.data.fields.polygons import is_far
 from jaxmaskrcnn.data.rle import mask_areas, mask_boxes, polygons_to_counts
 
 _ITEM = np.dtype([("kind", "u1"), ("value", "<f8")])  # a number of `number_bytes`
 _SHORTEST = 6  # numbers of a polygon
+LARGEST = 1e15  # whole numbers below are exact as floats
 
 
 class Columns(NamedTuple):
@@ -36,6 +43,20 @@ class Columns(NamedTuple):
     boxes: np.ndarray
     areas: np.ndarray
     sizes: np.ndarray
+
+
+class Text(NamedTuple):
+    """Annotations as the json has them.
+
+    Attributes:
+        text: A json list of them, in UTF-8.
+        sizes: int64 [n, 2], height and width of the annotations' images in pixels; 0 where it is not known.
+        outlines: Whether polygons are returned as outlines, which are a few bytes each.
+    """
+
+    text: bytes
+    sizes: np.ndarray
+    outlines: bool
 
 
 class Drawn(NamedTuple):
@@ -61,16 +82,129 @@ def draw(columns: Columns) -> Drawn:
     Args:
         columns: The annotations.
     """
+    return _drawn(
+        _arrays(slices(columns.polygons, columns.lengths)), columns.boxes, columns.areas, columns.sizes
+    )
+
+
+class Read(NamedTuple):
+    """What was found in the text of annotations.
+
+    Attributes:
+        drawn: As of `draw`.
+        boxes: x, y, width and height as written, marshalled; of those with counts alone.
+        areas: float64 [n], square pixels as written.
+        polygons: The polygons of those with counts, packed or as outlines, one behind the other.
+        lengths: int64, the lengths of these in bytes.
+    """
+
+    drawn: Drawn
+    boxes: bytes
+    areas: np.ndarray
+    polygons: bytes
+    lengths: np.ndarray
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    """The types that COCO writes, RLEs apart, whose parsing is left to others."""
+
+    image_id: int
+    category_id: int
+    area: int | float
+    bbox: list[int | float]
+    segmentation: list[list[int | float]] | dict[str, msgspec.Raw]
+    iscrowd: int = 0
+    ignore: Any = None
+
+    @property
+    def polygons(self) -> list[list[int | float]]:
+        """The segmentation where it is no RLE."""
+        assert isinstance(self.segmentation, list)
+        return self.segmentation
+
+
+_annotations = msgspec.json.Decoder(list[_Annotation]).decode
+_annotation = msgspec.json.Decoder(_Annotation).decode
+_texts = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_FAULTS = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+@no_collection()
+def draw_text(given: Text) -> Read:
+    """Parses annotations and draws those in which nothing is odd; see `draw`.
+
+    Args:
+        given: The annotations.
+    """
+    found = _plain(given)
+    columns = list(found.values())
+    count = len(given.sizes)
+    areas, boxes = np.zeros(count), np.zeros((count, 4))
+    arrays: list[list[np.ndarray]] = [[] for _ in range(count)]
+    numbers = list(found)
+    if found:
+        areas[numbers] = [item.area for item in columns]
+        boxes[numbers] = [item.bbox for item in columns]
+        polygons = [item.polygons for item in columns]
+        rings = list(itertools.chain.from_iterable(polygons))
+        lengths = np.fromiter(map(len, rings), np.int64, len(rings))
+        with contextlib.suppress(OverflowError):  # a whole number that no float reaches
+            values = np.fromiter(itertools.chain.from_iterable(rings), np.float64, int(lengths.sum()))
+            for number, own in zip(numbers, _divided(values, lengths, map(len, polygons)), strict=True):
+                arrays[number] = own
+    drawn = _drawn(arrays, boxes, areas, given.sizes)
+    good = [found[number] for number in np.flatnonzero(drawn.lengths).tolist()]
+    packed = [pack(item.polygons) for item in good]
+    kept: Sequence[bytes] = list(map(outline, packed)) if given.outlines else packed
+    return Read(
+        drawn,
+        marshal.dumps([item.bbox for item in good]),
+        areas,
+        b"".join(kept),
+        np.fromiter(map(len, kept), np.int64, len(kept)),
+    )
+
+
+def _plain(given: Text) -> dict[int, _Annotation]:
+    """The annotations whose values are of the types that COCO writes, by their numbers."""
+    try:
+        found = enumerate(_annotations(given.text))
+    except _FAULTS:  # in one of them
+        found = _each(_texts(given.text))
+    known = given.sizes[:, 0].tolist()
+    return {
+        number: item
+        for number, item in found
+        if known[number]
+        and not item.iscrowd
+        and not item.ignore
+        and type(item.segmentation) is list
+        and len(item.bbox) == 4
+        and -LARGEST < item.area < LARGEST
+        and max(item.bbox) < LARGEST
+        and min(item.bbox) > -LARGEST
+    }
+
+
+def _each(texts: list[msgspec.Raw]) -> Iterator[tuple[int, _Annotation]]:
+    for number, text in enumerate(texts):
+        with contextlib.suppress(*_FAULTS):
+            yield number, _annotation(text)
+
+
+def _drawn(
+    arrays: Sequence[list[np.ndarray]], boxes: np.ndarray, areas: np.ndarray, sizes: np.ndarray
+) -> Drawn:
+    """Draws annotations' polygons, of which those that cannot be drawn have none."""
     numbers, masks = [], []
-    for number, polygons in enumerate(_arrays(slices(columns.polygons, columns.lengths))):
+    for number, (polygons, size) in enumerate(zip(arrays, sizes.tolist(), strict=True)):
         if polygons:
             numbers.append(number)
-            height, width = columns.sizes[number].tolist()
-            masks.append({"size": (height, width), "counts": polygons_to_counts(polygons, height, width)})
-    lengths, corners = np.zeros(len(columns.lengths), np.int64), np.zeros((len(columns.lengths), 4))
+            masks.append({"size": size, "counts": polygons_to_counts(polygons, *size)})
+    lengths, corners = np.zeros(len(sizes), np.int64), np.zeros((len(sizes), 4))
     if not masks:
         return Drawn(b"", lengths, corners)
-    fits, corners[numbers] = _compare(columns, numbers, masks)
+    fits, corners[numbers] = _compare(boxes[numbers], areas[numbers], sizes[numbers], masks)
     counts = [mask["counts"] if good else b"" for mask, good in zip(masks, fits.tolist(), strict=True)]
     lengths[numbers] = [len(text) for text in counts]
     return Drawn(b"".join(counts), lengths, corners)
@@ -95,29 +229,41 @@ def _arrays(packed: Sequence[bytes]) -> list[list[np.ndarray]]:
     """The polygons of each annotation, float64 arrays x, y, x, y, ...; none where one cannot be drawn."""
     rings = [number_bytes(value) for value in packed]
     parts = [part for parts in rings for part in parts]
-    if not parts:
-        return [[] for _ in packed]
     values = np.frombuffer(b"".join(parts), _ITEM)["value"].copy()  # all polygons' in a row
-    ends = np.cumsum([len(part) // _ITEM.itemsize for part in parts])
-    starts = ends - np.diff(ends, prepend=0)
-    lengths = ends - starts
+    lengths = np.array([len(part) // _ITEM.itemsize for part in parts], np.int64)
+    return _divided(values, lengths, map(len, rings))
+
+
+def _divided(values: np.ndarray, lengths: np.ndarray, counts: Iterable[int]) -> list[list[np.ndarray]]:
+    """The polygons of each annotation; none where one of them cannot be drawn.
+
+    Args:
+        values: float64, the numbers of all polygons in a row.
+        lengths: int64 [r], how many each of them has.
+        counts: How many polygons each annotation has.
+    """
+    ends = np.cumsum(lengths)
     drawable = (lengths >= _SHORTEST) & (lengths % 2 == 0)
     for place in np.flatnonzero(is_far(values)).tolist():
         drawable[np.searchsorted(ends, place, side="right")] = False
-    whole = iter(zip(starts.tolist(), ends.tolist(), drawable.tolist(), strict=True))
-    found = []
-    for parts in rings:
-        places = [next(whole) for _ in parts]
-        good = all(is_good for _, _, is_good in places)
-        found.append([values[start:end] for start, end, _ in places] if good else [])
+    parts = [
+        values[start:end] if good else None
+        for start, end, good in zip((ends - lengths).tolist(), ends.tolist(), drawable.tolist(), strict=True)
+    ]
+    found, first, bad = [], 0, not drawable.all()
+    for count in counts:
+        own = parts[first : first + count]
+        first += count
+        found.append([] if bad and any(part is None for part in own) else own)
     return found
 
 
-def _compare(columns: Columns, numbers: list[int], masks: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def _compare(
+    boxes: np.ndarray, areas: np.ndarray, sizes: np.ndarray, masks: list[dict]
+) -> tuple[np.ndarray, np.ndarray]:
     """Whether the boxes and areas of some annotations fit their masks, bool [n], and the boxes' corners."""
     own_areas, own = mask_areas(masks), mask_boxes(masks)
-    boxes, areas = columns.boxes[numbers], columns.areas[numbers]
-    limits = columns.sizes[numbers].astype(np.float64)[:, ::-1]  # width and height of the image
+    limits = sizes.astype(np.float64)[:, ::-1]  # width and height of the image
     start, sides = boxes[:, :2], boxes[:, 2:]
     end = start + sides
     over = np.maximum(-start, end - limits).max(1)

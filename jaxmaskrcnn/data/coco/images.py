@@ -71,7 +71,7 @@ class Images:
         self._refuse_shared_files()
 
     def _add(self, number: int, entry: dict) -> None:
-        identity, name = self.ids.of(entry.get("id")), entry.get("file_name")
+        identity = self.ids.of(entry.get("id"))
         if identity is None:
             self._problem(
                 "bad image entry",
@@ -79,14 +79,13 @@ class Images:
                 "number",
             )
             return
-        place = f"{self._path}: image {identity!r} ({name})"
         if identity in self._first:
             if entry == self._first[identity]:
                 self._notes.add("images listed twice with the same content, taken once", f"image {identity}")
             else:
                 self._problem(
                     "duplicate image id",
-                    f"{place} has an id that was used before; make image ids unique",
+                    f"{self._place(entry, identity)} has an id that was used before; make image ids unique",
                     identity,
                 )
                 # An annotation of this id can belong to either image, so neither is used.
@@ -97,13 +96,13 @@ class Images:
         if self._sizes is not None and identity not in self._sizes:
             self.left_out.add(identity)
             return
-        image = self._checked(entry, identity, place)
+        image = self._checked(entry, identity)
         if image is None:
             self.left_out.add(identity)
         else:
             self.usable[identity] = image
 
-    def _checked(self, entry: dict, identity: int, place: str) -> AnnotatedImage | None:
+    def _checked(self, entry: dict, identity: int) -> AnnotatedImage | None:
         names = written_names(entry)
         if not names and not self._scoring:
             self._problem(
@@ -114,7 +113,7 @@ class Images:
         if self._files is not None and names:
             found = self._files.find(entry)
             if found.name is None:
-                self._missing(found, entry, identity, place)
+                self._missing(found, entry, identity)
                 if not self._problems.keeps_missing:
                     return None
             elif found.how:
@@ -127,12 +126,17 @@ class Images:
                 self._exact.setdefault(found.name, names[0])
         elif names and not isinstance(entry.get("file_name"), str):
             found = Found(names[0].rsplit("/", 1)[-1])
-        size = self._size(entry, identity, place, found.name)
+        size = self._size(entry, identity, found.name)
         if size is None:
             return None
         return AnnotatedImage(identity, found.name or (names[0] if names else ""), *size, [])
 
-    def _missing(self, found: Found, entry: dict, identity: int, place: str) -> None:
+    def _place(self, entry: dict, identity: int) -> str:
+        """The image, for messages."""
+        return f"{self._path}: image {identity!r} ({entry.get('file_name')})"
+
+    def _missing(self, found: Found, entry: dict, identity: int) -> None:
+        place = self._place(entry, identity)
         if found.outside:
             message = (
                 f"{place} leads out of the image folder {self._folder}, and a file there is read only if "
@@ -150,7 +154,7 @@ class Images:
             message = f"{place} is not in {self._folder}; check the image folder, restore the file"
         self._problem("missing image", message, identity)
 
-    def _size(self, entry, identity, place, name) -> tuple[int, int] | None:
+    def _size(self, entry, identity, name) -> tuple[int, int] | None:
         if self._sizes is not None:
             height, width = self._sizes[identity]
             return int(height), int(width)
@@ -160,7 +164,8 @@ class Images:
             if height * width >= _MOST_PIXELS:
                 self._problem(
                     "bad image entry",
-                    f"{place} has the height {height} and width {width}, which is more than masks can have; "
+                    f"{self._place(entry, identity)} has the height {height} and width {width}, which is "
+                    "more than masks can have; "
                     f"correct its size, or cut it into tiles of less than {_MOST_PIXELS} pixels",
                     identity,
                 )
@@ -177,7 +182,8 @@ class Images:
                 return 0, 0
         self._problem(
             "bad image entry",
-            f"{place} has the height {written[0]!r} and width {written[1]!r}; give its size in pixels",
+            f"{self._place(entry, identity)} has the height {written[0]!r} and width {written[1]!r}; "
+            "give its size in pixels",
             identity,
         )
         return None

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from jaxmaskrcnn.data.coco.entries import Entries
+from jaxmaskrcnn.data.coco.more_behind import more_behind
 from jaxmaskrcnn.data.coco.packing import no_collection, packed
 from jaxmaskrcnn.data.coco.tools import other_tool, without_objects
 from jaxmaskrcnn.errors import UserError
@@ -37,6 +39,33 @@ def load_json(path: Path) -> dict:
     return check_content(content, path)
 
 
+def load_texts(path: Path) -> dict:
+    """Reads a COCO-format json as `load_json` does, but leaves its annotations text where that can be.
+
+    Args:
+        path: The file.
+
+    Returns:
+        As of `load_json`; 'annotations' are `Entries`, or a list where the file has something unusual.
+
+    Raises:
+        UserError: As of `load_json`.
+    """
+    found: list[Entries] = []
+
+    def kept(texts: list[msgspec.Raw]) -> list:
+        found.append(Entries(texts))
+        return unread(texts)
+
+    content = quick_content(read_bytes(path), annotations=kept)
+    if content is None or not found:
+        return load_json(path)
+    content = check_content(content, path)
+    if without_objects({**content, "annotations": content["annotations"][:1]}):  # perhaps the others are too
+        return load_json(path)
+    return {**content, "annotations": found[0]}
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of an annotation file.
 
@@ -51,13 +80,33 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def quick_content(data: bytes, *, annotations: bool = True) -> dict | None:
+def unread(texts: list[msgspec.Raw]) -> list:
+    """In the place of annotations that are not needed: empty dictionaries, and the first as it is.
+
+    That one tells what kind of file it is. What is no object is returned as it is too.
+
+    Args:
+        texts: The json texts of the annotations.
+    """
+    decode = msgspec.json.Decoder().decode
+    first = [decode(text) for text in texts[:1]]
+    return first + [{} if memoryview(text)[:1] == b"{" else decode(text) for text in texts[1:]]
+
+
+def _all_read(texts: list[msgspec.Raw]) -> list:
+    # One at a time, as the numbers of all polygons together take several times the file's size.
+    decode = msgspec.json.Decoder().decode
+    return [packed(decode(text)) for text in texts]
+
+
+def quick_content(
+    data: bytes, *, annotations: Callable[[list[msgspec.Raw]], list] = _all_read
+) -> dict | None:
     """Parses a json in a fraction of the time, if there is nothing unusual in it.
 
     Args:
         data: The file.
-        annotations: Whether the annotations are needed; otherwise each is an empty dictionary, but for the
-            first, which tells what kind of file it is.
+        annotations: Makes the list 'annotations' of their json texts.
 
     Returns:
         What `parse_json` returns, polygons packed. None where that has to look at the file: it is no object,
@@ -69,12 +118,7 @@ def quick_content(data: bytes, *, annotations: bool = True) -> dict | None:
     def parsed(key: str, value: msgspec.Raw) -> Any:
         if key != "annotations":
             return decode(value)
-        # One at a time, as the numbers of all polygons together take several times the file's size.
-        entries = msgspec.json.decode(value, type=list[msgspec.Raw])
-        if annotations:
-            return [packed(decode(entry)) for entry in entries]
-        first = [decode(entry) for entry in entries[:1]]
-        return first + [{} if memoryview(entry)[:1] == b"{" else decode(entry) for entry in entries[1:]]
+        return annotations(msgspec.json.decode(value, type=list[msgspec.Raw]))
 
     try:
         with no_collection():
@@ -125,7 +169,7 @@ def parse_json(text: str, path: Path, hook: Callable[[dict], Any] | None = None)
             f"{path} has too many brackets in each other; export the annotations again."
         ) from error
     except ValueError as error:
-        tool = other_tool(text[:_BEGINNING])
+        tool = more_behind(text, error) or other_tool(text[:_BEGINNING])
         if tool:
             raise UserError(f"{path} {tool}.") from error
         raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error

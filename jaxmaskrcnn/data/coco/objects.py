@@ -12,7 +12,7 @@ from jaxmaskrcnn.data.coco.plain import Plain
 from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
 from jaxmaskrcnn.data.coco.values import flag, number
 from jaxmaskrcnn.data.fields.field import BadAnnotation
-from jaxmaskrcnn.data.fields.packed import Packed, polygon_text
+from jaxmaskrcnn.data.fields.packed import Outline, Packed, polygon_text
 from jaxmaskrcnn.data.fields.table import COLUMNS, FIELDS
 
 
@@ -37,8 +37,8 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
         return polygon_text(self.packed)
 
     @property
-    def packed(self) -> Packed | str:
-        """The original polygons, packed; an empty text where the mask came as RLE."""
+    def packed(self) -> Packed | Outline | str:
+        """The original polygons, packed, or their outline; an empty text where the mask came as RLE."""
         return self[_POLYGONS]
 
     @property
@@ -53,6 +53,7 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
 
 
 _POLYGONS = Object._fields.index("polygons")
+assert Object._fields[4:] == ("polygons", "rle", "bbox")  # the order in which `plain_object` gives them
 
 
 class AnnotatedImage(NamedTuple):
@@ -157,9 +158,7 @@ def parse_scored(
 
 def plain_object(plain: Plain, identity: int, label: int) -> Object:
     """The object of an annotation in which nothing is odd, as `parse_scored` would return it."""
-    return Object(
-        identity, label, False, plain.area, polygons=plain.polygons, rle=plain.counts, bbox=plain.corners
-    )
+    return Object(identity, label, False, plain.area, plain.polygons, plain.counts, plain.corners)
 
 
 def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:

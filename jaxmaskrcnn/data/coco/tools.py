@@ -55,6 +55,11 @@ def other_file(text: str) -> str | None:
     return _first(FILES, text)
 
 
+def tool_of(content: Any) -> "Tool | None":
+    """The tool that a parsed json comes from; None where it is not known."""
+    return next((tool for tool in TOOLS if tool.matches(content)), None)
+
+
 def _first(tools: "tuple[Tool, ...]", content: Any) -> str | None:
     for tool in tools:
         if tool.matches(content):
@@ -119,7 +124,7 @@ def without_objects(content: Any) -> bool:
 def _of_kind(key: str) -> Callable[[Any], bool]:
     def matches(content):
         entries = content["annotations"] if _has("images", "annotations")(content) else None
-        # An entry that is empty may not have been read; see `quick_content`.
+        # An entry that is empty may not have been read; see `load.unread`.
         return (
             isinstance(entries, list)
             and all(isinstance(entry, dict) and entry and not entry.keys() & _PLACES for entry in entries)
@@ -151,7 +156,27 @@ def _is_archive(content) -> bool:
     )
 
 
+def _is_csv_of_boxes(content) -> bool:
+    columns = (
+        set(content.split("\n")[0].lower().replace('"', "").split(",")) if isinstance(content, str) else set()
+    )
+    return len(columns & {"xmin", "ymin", "xmax", "ymax"}) == 4 or {"imageid", "labelname"} <= columns
+
+
+def _is_records(content) -> bool:
+    """TensorFlow's records: the first one's length in eight bytes, a checksum, and a message."""
+    return isinstance(content, str) and content[4:8] == "\0\0\0\0" and content[12:13] == "\n"
+
+
+def _any(*matches: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda content: any(one(content) for one in matches)
+
+
 _EXPORT = "export COCO instances from the tool"
+COCO_ADVICE = (
+    "export COCO json from the tool, or put the objects into its lists 'images', 'annotations' and "
+    "'categories'"
+)
 _INSTANCES = (
     "give the json of the same images that has them, which COCO calls instances (instances_val2017.json)"
 )
@@ -170,6 +195,13 @@ FILES = (
         "is a picture and no file of annotations", "", "give the annotations of the pictures",
         _starts("\x89PNG", "\xff\xd8\xff", "GIF8", "II*\0", "MM\0*"),
     ),
+    Tool("is a PDF and no file of annotations", "", "give the annotations themselves", _starts("%PDF-")),
+    Tool("is a Parquet file, as Hugging Face has them", "", COCO_ADVICE, _starts("PAR1")),
+    Tool("is a file of HDF5", "", COCO_ADVICE, _starts("\x89HDF\r")),
+    Tool("is a file of MATLAB", "", COCO_ADVICE, _starts("MATLAB 5.0 MAT-file")),
+    Tool("is a database of SQLite", "", COCO_ADVICE, _starts("SQLite format 3")),
+    Tool("is a pickle of Python", "", COCO_ADVICE, _starts("\x80\2", "\x80\3", "\x80\4", "\x80\5")),
+    Tool("holds TensorFlow's records (TFRecord)", "", COCO_ADVICE, _is_records),
 )  # fmt: skip
 
 TOOLS = (
@@ -193,18 +225,46 @@ TOOLS = (
     Tool("is the meta.json of a project of Supervisely", "supervisely", "", _has("classes", "tags")),
     Tool("holds Cityscapes' polygons", "cityscapes", "", _has("imgHeight", "imgWidth", "objects")),
     Tool("is ISAT's json", "isat", "", _has("info", "objects")),
+    Tool(
+        "is V7 Darwin's json about one image", "", _EXPORT,
+        _any(_has("item", "annotations"), _has("dataset", "image", "annotations")),
+    ),
+    Tool("is a json of VoTT", "", _EXPORT, _any(_has("asset", "regions"), _has("assets", "tags"))),
+    Tool(
+        "is Labelbox's own json", "", COCO_ADVICE, _any(_has("data_row", "projects"), _list_with("data_row")),
+    ),
+    Tool("is SuperAnnotate's json about one image", "", _EXPORT, _has("metadata", "instances")),
     Tool("is about one image, as Segment Anything's files are", "sam", "", _has("image", "annotations")),
     Tool("is Create ML's json, which has boxes alone", "", _EXPORT, _list_with("image", "annotations")),
     Tool(
         "is GeoJSON", "", "convert its coordinates to pixels and write COCO json", _has("features", "type")
     ),
     Tool("has 'frames', as BDD's and Scalabel's files have", "", _EXPORT, _has("frames")),
+    Tool("is of an output manifest of SageMaker Ground Truth", "", COCO_ADVICE, _has("source-ref")),
+    Tool("is of a file for Vertex AI", "", COCO_ADVICE, _any(_has("imageGcsUri"), _has("imageUri"))),
+    Tool("is of a table for Azure Machine Learning", "", COCO_ADVICE, _has("image_url", "label")),
+    Tool("is of Prodigy's json", "", COCO_ADVICE, _has("image", "spans")),
+    Tool(
+        "is of a metadata.jsonl as Hugging Face's image folders have it", "", COCO_ADVICE,
+        _has("file_name", "objects"),
+    ),
+    Tool("is of a file of questions and answers about pictures", "", COCO_ADVICE, _has("image", "suffix")),
+    Tool(
+        "is a result (image_id, category_id, score)", "", "give the annotations that it was made for",
+        _has("image_id", "category_id", "score"),
+    ),
+    Tool(
+        "is an annotation of COCO without its images and classes", "",
+        "put all into the list 'annotations' of a json that has 'images' and 'categories' too",
+        _any(_has("image_id", "category_id", "bbox"), _list_with("image_id", "category_id", "bbox")),
+    ),
     Tool("is an xml file of CVAT", "cvat", "", _is_cvat),
     Tool("is an xml file, as Pascal VOC has one for each image", "voc", "", _starts("<annotation>", "<?xml")),
     Tool(
         "is VGG Image Annotator's csv", "", "export the annotations as json, and import it by --format=via",
         _starts("filename,file_size,", "#filename,file_size,"),
     ),
+    Tool("is a csv of boxes", "", COCO_ADVICE, _is_csv_of_boxes),
     Tool("is a csv of run lengths, as Kaggle has them", "rle-csv", "", _is_rle_csv),
     Tool("is a file of NumPy, as Cellpose's _seg.npy are", "cellpose", "", _starts(NPY)),
     Tool(

@@ -4,6 +4,7 @@ A coordinate takes 32 bytes as a Python number in a list and 9 as bytes, and the
 fraction of the time that json text takes. They never leave the process.
 """
 
+import hashlib
 import json
 import marshal
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 _VERSION = 2  # of marshal's format: the newest without a table of repeated values, which costs time
 _ONE_LIST = b"[\1\0\0\0["  # how a list of one list begins; the length of that follows in four bytes
 _LIST, _FLOAT = b"[g"  # the kinds of values that polygons of floats are made of
+_COUNT = 4  # bytes of an outline that are the number of vertices
 _HEAD, _ITEM = 5, 9  # bytes of a list's kind and length, and of a float with its kind
 
 
@@ -18,6 +20,24 @@ class Packed(bytes):
     """A list of polygons; equal lists of the same numbers have equal bytes."""
 
     __slots__ = ()
+
+
+class Outline(bytes):
+    """In the place of polygons that nobody will ask for: the number of their vertices, and a hash of them."""
+
+    __slots__ = ()
+
+
+def outline(value: Packed) -> Outline:
+    """What is kept of polygons that are not needed themselves.
+
+    Equal polygons have equal outlines, and others have different ones.
+
+    Args:
+        value: Packed polygons.
+    """
+    digest = hashlib.blake2b(value, digest_size=8).digest()
+    return Outline(vertex_count(value).to_bytes(_COUNT, "little") + digest)
 
 
 def pack(polygons: list) -> Packed:
@@ -42,21 +62,27 @@ def unpacked(value: Any) -> Any:
     return marshal.loads(value) if type(value) is Packed else value
 
 
-def polygon_text(value: Packed | str) -> str:
+def polygon_text(value: Packed | Outline | str) -> str:
     """Polygons as json text; a text is returned as it is.
 
     Args:
         value: Packed polygons of finite numbers, or their text.
     """
-    return json.dumps(unpacked(value)) if type(value) is Packed else value
+    if type(value) is Packed:
+        return json.dumps(unpacked(value))
+    if type(value) is Outline:
+        raise TypeError("the polygons were not kept")
+    return value
 
 
-def vertex_count(value: Packed | str) -> int:
+def vertex_count(value: Packed | Outline | str) -> int:
     """Number of the vertices of closed polygons, each polygon's first one counted twice.
 
     Args:
-        value: Packed polygons of pairs of numbers, or an empty text where there are none.
+        value: Packed polygons of pairs of numbers or their outline, or an empty text where there are none.
     """
+    if type(value) is Outline:
+        return int.from_bytes(value[:_COUNT], "little")
     if value[:6] == _ONE_LIST:
         return int.from_bytes(value[6:10], "little") // 2 + 1
     return sum(len(ring) // 2 + 1 for ring in unpacked(value)) if value else 0

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.data.coco.file_names import is_leftover
+from jaxmaskrcnn.data.coco.more_behind import more_behind
 from jaxmaskrcnn.data.coco.tools import other_file
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.json_values import parse_json
@@ -87,7 +88,7 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        kind = other_file(text[:_BEGINNING])
+        kind = more_behind(text, error) or other_file(text[:_BEGINNING])
         if kind:
             raise UserError(f"{path} {kind}.") from error
         raise UserError(f"{path} is not valid json ({error}); export the annotations again.") from error

@@ -14,10 +14,10 @@ from jaxmaskrcnn.data.importers.builder import Builder, check_distinct
 from jaxmaskrcnn.data.importers.files import label_files, read_indices, read_text, read_xml
 from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.shapes import encode
-from jaxmaskrcnn.data.importers.voc_boxes import Box, boxes_of, read_boxes, xml_files
+from jaxmaskrcnn.data.importers.voc_boxes import Box, boxes_of, first_pixel_of, read_boxes, xml_files
 from jaxmaskrcnn.errors import UserError
 
-OPTIONS = frozenset({"names", "split", "boxes_only"})
+OPTIONS = frozenset({"names", "split", "boxes_only", "first_pixel"})
 NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -46,13 +46,14 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         source: Folder with ``SegmentationObject`` and ``SegmentationClass`` or ``Annotations``.
         builder: Collects the images and objects.
         options: ``names`` are those of the class values from 1 on; ``split`` names a list of
-            ``ImageSets/Segmentation``. ``boxes_only`` reads the boxes of the xml files and no masks.
+            ``ImageSets/Segmentation``. ``boxes_only`` reads the boxes of the xml files and no masks;
+            ``first_pixel`` is the number of their first row and column.
     """
     folder = source / "SegmentationObject"
     if options.boxes_only:
         builder.masks = False
         builder.names, _ = _names(source, options)
-        read_boxes(source, builder, options.split)
+        read_boxes(source, builder, options.split, options.first_pixel)
         return
     if not folder.is_dir():
         count = len(xml_files(source))
@@ -64,6 +65,8 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         raise UserError(f"{source} has no folder SegmentationObject; give the one of VOC's layout that has.")
     names, colours = _names(source, options)
     builder.names = names
+    xml = source / "Annotations"
+    first = first_pixel_of(xml_files(source) if xml.is_dir() else (), builder, options.first_pixel)
     for stem in _stems(source, folder, options.split, builder):
         with builder.noting("bad file"):
             path = folder / f"{stem}.png"
@@ -71,7 +74,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
             place = str(path)
             image = builder.image(builder.folder.find(stem, place), place, objects.shape)
             classes = _classes(source / "SegmentationClass" / f"{stem}.png", colours, objects.shape)
-            boxes = _boxes(source / "Annotations" / f"{stem}.xml")
+            boxes = _boxes(xml / f"{stem}.xml", first)
             for value in np.unique(objects[(objects != 0) & (objects != VOID)]).tolist():
                 where = f"{path}: object {value}"
                 with builder.noting("bad object"):
@@ -186,9 +189,9 @@ def _class(values: np.ndarray, names: Sequence[str], place: str) -> str:
     return names[value - 1]
 
 
-def _boxes(path: Path) -> list[Box]:
+def _boxes(path: Path, first_pixel: int) -> list[Box]:
     """The xml's objects, in their order; none where there is no xml."""
-    return boxes_of(read_xml(path), path) if path.is_file() else []
+    return boxes_of(read_xml(path), path, first_pixel) if path.is_file() else []
 
 
 def _fits(box: Box, mask: np.ndarray) -> bool:

@@ -1,10 +1,12 @@
 """Pascal VOC's boxes: an xml for each image, with the corners of every object.
 
 Format: the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, section 2.5. Pixels
-count from 1, and the last row and column belong to a box.
+count from 1, and the last row and column belong to a box. Some tools write other coordinates of the same
+names, which count from 0 and are the borders of the box; the last corner is the same number then.
 """
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -25,12 +27,13 @@ class Box(NamedTuple):
     corners: tuple[float, float, float, float]
 
 
-def boxes_of(root: Element, path: Path) -> list[Box]:
+def boxes_of(root: Element, path: Path, first_pixel: int = 1) -> list[Box]:
     """The objects of an xml, in their order.
 
     Args:
         root: The xml.
         path: Its path, for messages.
+        first_pixel: The number of the first row and column; `first_pixel_of` finds it.
 
     Raises:
         UserError: One has no box.
@@ -44,8 +47,38 @@ def boxes_of(root: Element, path: Path) -> list[Box]:
             raise UserError(
                 f"{path}: object {i + 1} has the bndbox {texts}; give xmin, ymin, xmax and ymax."
             ) from None
-        boxes.append(Box((item.findtext("name") or "").strip(), (x0 - 1, y0 - 1, x1, y1)))
+        boxes.append(Box((item.findtext("name") or "").strip(), (x0 - first_pixel, y0 - first_pixel, x1, y1)))
     return boxes
+
+
+def first_pixel_of(paths: Iterable[Path], builder: Builder, given: str | None) -> int:
+    """Whether a data set counts pixels from 1, as VOC does, or from 0, which is noted.
+
+    Where pixels count from 1, no box begins before 1. A box that begins before 0 reaches out of its image in
+    both ways of counting, and tells nothing.
+
+    Args:
+        paths: All xml files of the data set; those that cannot be read are passed over.
+        builder: Gets the note.
+        given: "0" or "1" if the user says it; None looks at the boxes.
+    """
+    if given is not None:
+        return int(given)
+    count, total, place = 0, 0, ""
+    for path in paths:
+        with contextlib.suppress(UserError):
+            for number, box in enumerate(boxes_of(read_xml(path), path, 0), 1):
+                total += 1
+                if any(0 <= side < 1 for side in box.corners[:2]):
+                    place = place or f"{path}: object {number}"
+                    count += 1
+    if not count:
+        return 1
+    builder.notes.append(
+        "boxes that begin at 0, so that the pixels of this data set are taken to count from 0, and not from "
+        f"1 as Pascal VOC's do: {count} of {total} (the first: {place}); --first_pixel=1 reads them as VOC's"
+    )
+    return 0
 
 
 def xml_files(source: Path, builder: Builder | None = None) -> list[Path]:
@@ -54,7 +87,7 @@ def xml_files(source: Path, builder: Builder | None = None) -> list[Path]:
     return label_files(folder if folder.is_dir() else source, "**/*.xml", builder)
 
 
-def read_boxes(source: Path, builder: Builder, split: str | None) -> None:
+def read_boxes(source: Path, builder: Builder, split: str | None, first_pixel: str | None = None) -> None:
     """Adds every image that has an xml, also those without objects.
 
     Folders called ``train``, ``valid`` or ``test``, as Roboflow has them, are parts of the data set.
@@ -63,10 +96,12 @@ def read_boxes(source: Path, builder: Builder, split: str | None) -> None:
         source: Folder with ``Annotations``, or with xml files.
         builder: Collects the images and objects.
         split: A list of ``ImageSets/Main``, or else one of the parts; None reads all.
+        first_pixel: As of `first_pixel_of`.
     """
     paths = xml_files(source, builder)
     if not paths:
         raise UserError(f"{source} holds no xml files; give the folder that has VOC's Annotations.")
+    first = first_pixel_of(paths, builder, first_pixel)
     parts = {path: NAMES.get(path.relative_to(source).parts[0].lower()) for path in paths}
     if split is not None and (source / "ImageSets").is_dir():
         paths = _listed(source, split, paths, builder)
@@ -79,7 +114,7 @@ def read_boxes(source: Path, builder: Builder, split: str | None) -> None:
             if root.tag != "annotation":
                 builder.tally("xml files that are not of VOC are passed over", str(path))
                 continue
-            boxes = boxes_of(root, path)
+            boxes = boxes_of(root, path, first)
             image = builder.image(_image(root, path, builder), str(path), _size(root, path), parts[path])
             for i, box in enumerate(boxes, 1):
                 builder.add(image, box.name, None, f"{path}: object {i}", box=box.corners)

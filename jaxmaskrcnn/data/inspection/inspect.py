@@ -11,8 +11,9 @@ import tqdm
 from jaxmaskrcnn.config import DEFAULT_PIXELS, DataConfig, ModelConfig, PixelConfig
 from jaxmaskrcnn.data.coco.annotations import Annotations, parse_annotations
 from jaxmaskrcnn.data.coco.crowd import count_classes, crowd_statements, nothing_to_learn
+from jaxmaskrcnn.data.coco.entries import Part
 from jaxmaskrcnn.data.coco.image_files import readable_images
-from jaxmaskrcnn.data.coco.load import load_json
+from jaxmaskrcnn.data.coco.load import load_texts
 from jaxmaskrcnn.data.coco.packing import freed, no_collection, set_aside
 from jaxmaskrcnn.data.coco.problems import AllProblems, Problem
 from jaxmaskrcnn.data.coco.reading import Reading
@@ -27,7 +28,8 @@ class Inspection(NamedTuple):
     """The result of inspecting a data set.
 
     Attributes:
-        annotations: The usable images and objects; an image whose file is missing is among them.
+        annotations: The usable images and objects, without their polygons; an image whose file is missing is
+            among them.
         problems: Faults that training refuses.
         suspicions: Oddities that training accepts, but that are probably mistakes.
         unreadable: Ids of the images whose file is missing or cannot be used.
@@ -93,10 +95,10 @@ def inspect_annotations(
     with contextlib.ExitStack() as stack:
         mapped = stack.enter_context(process_map(processes))
         with no_collection():
-            content = load_json(path)
+            content = load_texts(path)
             annotations = parse_annotations(
                 content, path, images_dir, problems, masks=masks, reading=reading,
-                consume=lambda entries: _consume(entries, progress), mapped=mapped or map,
+                consume=lambda entries: _consume(entries, progress), mapped=mapped or map, outlines=True,
             )  # fmt: skip
             table = make_table(annotations)
             found = suspicions(annotations, table, path)
@@ -134,12 +136,13 @@ def inspect_annotations(
 
 
 def _consume(entries: list, progress: bool) -> Iterator:
-    """Yields the entries and frees each once it is used."""
-    bar = tqdm.tqdm(total=len(entries), desc="annotations", disable=not progress)
+    """Yields the entries, or the parts of `Entries`, and frees each once it is used."""
+    counts = [len(entry.ends) if type(entry) is Part else 1 for entry in entries]
+    bar = tqdm.tqdm(total=sum(counts), desc="annotations", disable=not progress)
     with bar:
-        for entry in freed(entries):
+        for entry, count in zip(freed(entries), counts, strict=True):
             yield entry
-            bar.update()
+            bar.update(count)
 
 
 def _counted(pairs: Iterator, bar: tqdm.tqdm) -> Iterator:

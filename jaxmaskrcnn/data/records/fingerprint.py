@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxmaskrcnn.data.coco.file_names import FileNames, written_names
 from jaxmaskrcnn.data.coco.load import check_content as check_coco
-from jaxmaskrcnn.data.coco.load import load_json, quick_content, read_bytes
+from jaxmaskrcnn.data.coco.load import load_json, quick_content, read_bytes, unread
 from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
 
@@ -54,7 +54,7 @@ def _referenced_files(annotations: Path, memory: Path, digest) -> list[list[str]
         # A damaged file is written anew.
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return check_content(json.loads(remembered.read_bytes()), "", required=True)["names"]
-    content = quick_content(data, annotations=False)
+    content = quick_content(data, annotations=unread)
     if content is None:
         content = load_json(annotations)
     content = check_coco(content, annotations)
