@@ -217,6 +217,7 @@ def test_a_cascade_is_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(flat(again)[path], value)
 
 
+@pytest.mark.slow
 def test_new_heads_for_another_number_of_classes():
     """Of every stage; all other layers are the file's."""
     config = cascade_config(RULES["mmdet"])
@@ -232,6 +233,7 @@ def test_new_heads_for_another_number_of_classes():
         from_state_dict(arrays, config.replace({"num_classes": 7, "categories": ()}), "mmdet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "kinds"),
     [
