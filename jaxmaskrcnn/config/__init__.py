@@ -26,6 +26,7 @@ from jaxmaskrcnn.config.heads import (
     RPNConfig,
     TrunkConfig,
 )
+from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.model import (
     DEFAULT_PIXELS,
     ComputeConfig,
@@ -60,6 +61,7 @@ __all__ = [
     "DetectionConfig",
     "FPNConfig",
     "InputConfig",
+    "KeypointConfig",
     "Level",
     "MaskConfig",
     "ModelConfig",

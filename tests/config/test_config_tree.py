@@ -74,7 +74,7 @@ def test_every_setting_is_replaced_and_no_other(path):
         other = value / 2 + 0.2
     elif path == "categories":
         other = tuple(Category(i, f"c{i}") for i in range(90))
-    elif path in ("trunk", "backbone.outputs") or path.endswith(
+    elif path in ("trunk", "keypoints", "backbone.outputs") or path.endswith(
         ".kind"
     ):  # they change what other parts have to be
         return
@@ -244,7 +244,7 @@ def test_every_field_refuses_what_it_cannot_hold_in_one_sentence(path):
     if path.endswith(".kind"):
         expected, path = paths.type_of(CONFIG, place := path.removesuffix(".kind")), place
     base, limits = values._split(expected)
-    wrong = [object(), {}] + ([] if path == "trunk" else [None])
+    wrong = [object(), {}] + ([] if path in ("trunk", "keypoints") else [None])
     if typing.get_origin(base) is typing.Literal:
         wrong += ["nonsense", 99, True]
     if base is bool:
@@ -436,7 +436,7 @@ def test_every_old_name_leads_to_settings_that_exist():
     own = {"num_classes", "categories", "background"}
     # What is new since: several anchor sizes a level, models without a pyramid, pictures of 16 bits and large
     # ones.
-    new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk"}
+    new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk", "keypoints"}
     new |= {f"input.pixels.{name}" for name in ("intensity", "intensity_range", "page", "max_pixels")}
     # Labels in the order of a list, and the arithmetic of Detectron and maskrcnn-benchmark.
     new |= {
