@@ -125,6 +125,7 @@ def test_settings_within_tuples_of_parts():
     assert [path for path, _, _ in paths.settings(changed) if path.startswith("box.stages.1.")] == [
         "box.stages.1.foreground_iou",
         "box.stages.1.box_weights",
+        "box.stages.1.loss_weight",
     ]
     assert paths.type_of(changed, "box.stages.1.foreground_iou") == values.Fraction
     assert config_from_json(config_to_json(changed)) == changed
@@ -391,7 +392,7 @@ def test_the_json_is_the_tree():
     assert content["format_version"] == 2 and content["config"]["mask"] is None
     assert content["config"]["backbone"] | {"kind": "resnet", "depth": 50} == content["config"]["backbone"]
     assert content["config"]["box"]["stages"] == [
-        {"foreground_iou": 0.5, "box_weights": [10.0, 10.0, 5.0, 5.0]}
+        {"foreground_iou": 0.5, "box_weights": [10.0, 10.0, 5.0, 5.0], "loss_weight": 1.0}
     ]
 
 
@@ -445,6 +446,9 @@ def test_every_old_name_leads_to_settings_that_exist():
         "box.pool.inclusive",
         "mask.pool.inclusive",
     }
+    # Cascades, and MMDetection's border.
+    new |= {"box.stage_gradient", "box.stage_scores", "box.stages.0.loss_weight", "mask.heads"}
+    new |= {"regions.empty_boxes", "regions.later_stages", "rpn.border"}
     # matterport's models.
     new |= {
         "box_edges", "input.placement", "input.padding", "backbone.conv_bias", "backbone.pool_padding",
