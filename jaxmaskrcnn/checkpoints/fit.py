@@ -14,7 +14,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.convert.epsilon import with_epsilon
 from jaxmaskrcnn.convert.named_model import resolve_model
-from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, initial_heads, set_arrays, variables_by_path
+from jaxmaskrcnn.convert.state_dict import initial_heads, of_classes, set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import abstract_model
@@ -118,7 +118,7 @@ def new_arrays(
         for name in expected
         if name in stored and tuple(stored[name].shape) != tuple(expected[name].shape)
     ]
-    new = tuple(name for name in other if settings.allow_new_heads and name.startswith(CLASS_LAYERS))
+    new = tuple(name for name in other if settings.allow_new_heads and of_classes(name))
     problems = [
         ("missing", [name for name in expected if name not in stored]),
         ("not in the model", [name for name in stored if name not in expected]),

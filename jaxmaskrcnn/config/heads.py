@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Norm, ResNetConfig, check_groups
 from jaxmaskrcnn.config.parts import Part
-from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
+from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Range, Rule, Whole
 
 DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
 HeadNorm = Literal["none", "bn", "bn_eval", "gn"]  # bn_eval: fixed statistics
@@ -164,6 +164,8 @@ class RPNConfig(Part):
     batch_size: Count = 256  # anchors sampled per image
     positive_fraction: Fraction = 0.5
     loss_count: Literal["sampled", "constant"] = "sampled"  # constant: batch_size * images
+    # pixels by which an anchor may cross the image's border to be learnt from; -1: any number
+    border: Annotated[int, Range(-1)] = -1
     loss: BoxLossConfig = BoxLossConfig()
 
     def __post_init__(self):
@@ -193,6 +195,9 @@ class RegionConfig(Part):
     iou_epsilon: NotNegative = 0.0  # these three as in RPNConfig
     crowd: Literal["ignore", "drop"] = "ignore"
     crowd_overlap: Fraction = 0.5
+    # of the later stages of a cascade: all boxes of the stage before, or a new sample of them and the objects
+    later_stages: Literal["match", "sample"] = "match"
+    empty_boxes: Literal["drop", "keep"] = "drop"  # in later stages: boxes that the stage before made empty
 
     def __post_init__(self):
         super().__post_init__()
@@ -282,6 +287,7 @@ class BoxStageConfig(Part):
 
     foreground_iou: Fraction = 0.5  # regions with at least this IoU are positive, all others negative
     box_weights: BoxWeights = (10.0, 10.0, 5.0, 5.0)
+    loss_weight: NotNegative = 1.0  # of the stage's losses, with those of its mask head if it has its own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -305,6 +311,10 @@ class BoxConfig(Part):
         tuple[BoxStageConfig, ...],
         Rule(bool, "one or more BoxStageConfig, whose settings are box.stages.0.*"),
     ] = (BoxStageConfig(),)
+    # With several stages: what their mean is taken of, before or after the softmax
+    stage_scores: Literal["probability", "logit"] = "probability"
+    # divided: each stage passes 1 / stages of its gradient on to the feature maps
+    stage_gradient: Literal["whole", "divided"] = "whole"
 
     def __post_init__(self):
         super().__post_init__()
@@ -328,6 +338,9 @@ class MaskConfig(Part):
     class_agnostic: bool = False
     # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
     targets: Literal["soft", "threshold", "polygon"] = "soft"
+    # With several box stages: one, trained on the first stage's regions, or each_stage, each trained on its
+    # stage's; their mean is predicted
+    heads: Literal["one", "each_stage"] = "one"
 
     def __post_init__(self):
         super().__post_init__()

@@ -15,7 +15,7 @@ from jaxmaskrcnn.convert.familiar_names import familiar_names
 from jaxmaskrcnn.convert.families import refuse_other_families
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import Library, recognise
-from jaxmaskrcnn.convert.state_dict import CLASS_LAYERS, fill_detector
+from jaxmaskrcnn.convert.state_dict import fill_detector, of_classes
 from jaxmaskrcnn.convert.structure import structure_names
 from jaxmaskrcnn.convert.untold import other_anchors
 from jaxmaskrcnn.errors import UserError
@@ -174,7 +174,7 @@ def arrays_by_path(source: SourceFile, config: ModelConfig) -> dict[str, np.ndar
             path, transform = translated
             found[path] = transform.to_model_if_possible(array)
     if library.background != config.background:
-        found = {path: array for path, array in found.items() if not path.startswith(CLASS_LAYERS)}
+        found = {path: array for path, array in found.items() if not of_classes(path)}
     return found
 
 

@@ -22,10 +22,13 @@ from jaxmaskrcnn.names.conversions import rounded, short
 _TRAINING_ONLY = (
     "backbone.freeze_at", "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
     "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
-    "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "mask.targets",
-    "compute.weight_decay_exempts_norm", "compute.remat",
+    "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "rpn.border",
+    "mask.targets", "box.stage_gradient", "compute.weight_decay_exempts_norm", "compute.remat",
 )  # fmt: skip
 _NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
+_OF_CASCADES = (
+    "box.stage_scores", "box.stage_gradient", "regions.later_stages", "regions.empty_boxes", "mask.heads",
+)  # fmt: skip
 _TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.")
 
 
@@ -171,7 +174,7 @@ def _note(path: str, found: Any, own: Any) -> str:
     # Batch norm computes the same at test time, whichever of its arrays are trained.
     norms = path in _NORMS and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
     training = path in _TRAINING_ONLY or path.startswith(_TRAINING_ONLY_PARTS)
-    training |= path.startswith("box.stages.") and path.endswith(".foreground_iou")
+    training |= path.startswith("box.stages.") and path.endswith((".foreground_iou", ".loss_weight"))
     return " (training only)" if norms or training else ""
 
 
@@ -181,6 +184,8 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
         return True  # no library has a setting for it
     if path in ("backbone.groups", "backbone.width_per_group", "backbone.stride_in_1x1"):
         return config.backbone.kind == "resnet" and config.backbone.depth < 50
+    if path in _OF_CASCADES:
+        return len(config.box.stages) == 1
     if path == "rpn.anchors.order":
         return not order_matters(config)
     if path in ("box.conv_dim", "box.norm"):

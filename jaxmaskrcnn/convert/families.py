@@ -51,10 +51,7 @@ FAMILIES = (
     Family("Panoptic FPN", r"sem_seg_head\."),
     Family("PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc"),
     Family("Mask Scoring R-CNN", r"roi_heads?\.(mask_iou_head|maskiou)"),
-    Family(
-        "Cascade R-CNN or Hybrid Task Cascade",
-        r"roi_heads\.box_predictor\.\d+\.|roi_head\.(bbox|mask)_head\.\d+\.|roi_head\.semantic_head\.",
-    ),
+    Family("Hybrid Task Cascade", r"roi_head\.(semantic_head|mask_head\.\d+\.conv_res)\."),
     Family("an R-CNN on C4 features", r"roi_heads\.res5\.|roi_head\.shared_head\.", "res5"),
     Family("an R-CNN on dilated C5 features (DC5)", r"backbone\.res5\."),
     Family("an R-CNN with deformable convolutions", r"conv2_offset\.|conv2\.conv_offset\."),

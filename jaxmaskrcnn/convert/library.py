@@ -10,6 +10,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.structure import detector_names, read_structure
+from jaxmaskrcnn.models.heads.stage_heads import has_stage_heads
 from jaxmaskrcnn.names.tables import Table
 
 # A test for a model that a library cannot represent, and the reason in words.
@@ -144,7 +145,14 @@ EVERYWHERE: tuple[Limit, ...] = (
         lambda c: not c.box.convs and not c.box.fcs and c.trunk is None,
         "its box head has neither convolutions nor fully connected layers",
     ),
-    (lambda c: len(c.box.stages) > 1, "its box head has several stages"),
+)
+
+# Limits of libraries without cascades, and of those that have some.
+STAGES: Limit = (lambda c: len(c.box.stages) > 1, "its box head has several stages")
+STAGE_MASKS: Limit = (has_stage_heads, "it has a mask head for each box stage")
+ONE_MASK: Limit = (
+    lambda c: len(c.box.stages) > 1 and c.mask is not None and not has_stage_heads(c),
+    "it has one mask head for several box stages",
 )
 
 # Limits of libraries whose settings are only supported for a ResNet with FPN and no trunk.

@@ -1,5 +1,6 @@
 """Build detectors from other libraries' state dicts, and export them as such."""
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,13 +12,12 @@ from flax import nnx
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.heads.box import BoxHead
-from jaxmaskrcnn.models.heads.mask import MaskHead
+from jaxmaskrcnn.models.heads.box_stages import build_box_head
+from jaxmaskrcnn.models.heads.stage_heads import build_mask_head
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import abstract_model
 
-# The layers whose shapes depend on the number of classes.
-CLASS_LAYERS = ("box_head.cls_score", "box_head.bbox_pred", "mask_head.logits")
+_CLASS_LAYERS = re.compile(r"(box_head(\.\d+)?\.(cls_score|bbox_pred)|mask_head(\.\d+)?\.logits)\.")
 
 
 class Filled(NamedTuple):
@@ -48,7 +48,7 @@ def fill_detector(
     model = abstract_model(config)
     variables = variables_by_path(model)
     source = LIBRARIES[library]
-    new_heads = [p for p in variables if p.startswith(CLASS_LAYERS)] if allow_new_heads else []
+    new_heads = [path for path in variables if of_classes(path)] if allow_new_heads else []
     values, ignored, left = source.table(config).assign(
         arrays,
         {name: variable.shape for name, variable in variables.items()},
@@ -127,18 +127,27 @@ def check_background(config: ModelConfig, library: Library) -> None:
         )
 
 
+def of_classes(path: str) -> bool:
+    """Return whether the shape of an array depends on the number of classes.
+
+    Args:
+        path: The array's path in a model.
+
+    Example:
+        >>> of_classes("box_head.cls_score.bias"), of_classes("box_head.2.bbox_pred.kernel")
+        (True, True)
+    """
+    return _CLASS_LAYERS.match(path) is not None
+
+
 def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
     """Return the initial arrays of the class-dependent layers, the same ones every time."""
 
     def build(key):
         heads = nnx.Module()
-        channels, c = config.region_channels, dict(dtype=config.compute.dtype)
-        side = config.region_side(config.box.pool)
-        heads.box_head = BoxHead(config.box, channels, side, config.classes, rngs=nnx.Rngs(key), **c)
-        if config.mask is not None:
-            rngs = nnx.Rngs(jax.random.fold_in(key, 1))
-            heads.mask_head = MaskHead(config.mask, channels, config.classes, rngs=rngs, **c)
-        return {path: v[...] for path, v in variables_by_path(heads).items() if path.startswith(CLASS_LAYERS)}
+        heads.box_head = build_box_head(config, nnx.Rngs(key))
+        heads.mask_head = build_mask_head(config, nnx.Rngs(jax.random.fold_in(key, 1)))
+        return {path: v[...] for path, v in variables_by_path(heads).items() if of_classes(path)}
 
     # As one compiled function, this never makes the layers that are not returned.
     return jax.jit(build)(jax.random.key(0))

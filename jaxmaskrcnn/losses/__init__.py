@@ -4,7 +4,13 @@ A loss is returned as a sum and a count (`LossTerm`), so that images, devices an
 batch add up before the division.
 """
 
-from jaxmaskrcnn.losses.assignment import Regions, match_boxes, sample_regions, sort_targets
+from jaxmaskrcnn.losses.assignment import (
+    Regions,
+    match_boxes,
+    match_regions,
+    sample_regions,
+    sort_targets,
+)
 from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, reduce_terms, smooth_l1
@@ -17,6 +23,7 @@ __all__ = [
     "box_losses",
     "mask_loss",
     "match_boxes",
+    "match_regions",
     "reduce_terms",
     "rpn_losses",
     "sample_regions",

@@ -28,6 +28,7 @@ class Regions(NamedTuple):
         matched: int32 [R], the ground-truth slot that a positive region is matched with.
         positive: bool [R].
         valid: bool [R], False in slots that sampling could not fill.
+        ground_truth: bool [R], which of them are objects that were added to the proposals; None if unknown.
 
     Example:
         >>> slots = [jnp.zeros(4, dtype) for dtype in (int, int, bool, bool)]
@@ -40,6 +41,7 @@ class Regions(NamedTuple):
     matched: Array
     positive: Array
     valid: Array
+    ground_truth: Array | None = None
 
 
 def sort_targets(targets: Targets) -> tuple[Targets, Array]:
@@ -160,19 +162,11 @@ def sample_regions(
         )
         priority = jnp.concatenate(parts if config.ground_truth_proposals == "append" else parts[::-1])
     boxes, valid = (proposals.boxes, targets.boxes), (proposals.valid, objects)
+    added = (jnp.zeros_like(proposals.valid), objects)
     if config.ground_truth_proposals == "prepend":
-        boxes, valid = boxes[::-1], valid[::-1]
+        boxes, valid, added = boxes[::-1], valid[::-1], added[::-1]
     boxes, valid = jax.lax.stop_gradient(jnp.concatenate(boxes)), jnp.concatenate(valid)
-    matched, label = match_boxes(
-        boxes,
-        valid,
-        targets,
-        config,
-        foreground_iou=foreground_iou,
-        background_iou=foreground_iou,
-        low_quality=None if config.low_quality == "none" else config.low_quality,
-        low_quality_min_iou=foreground_iou,
-    )
+    matched, label = match_boxes(boxes, valid, targets, config, **_region_rules(config, foreground_iou))
     chosen = sample(label, priority, config.batch_size, config.positive_fraction)
     matched = matched[chosen.index]
     return Regions(
@@ -181,4 +175,54 @@ def sample_regions(
         matched=order[matched],
         positive=chosen.positive,
         valid=chosen.valid,
+        ground_truth=jnp.concatenate(added)[chosen.index] & chosen.valid,
     )
+
+
+def match_regions(
+    boxes: Array, valid: Array, targets: Targets, config: RegionConfig, foreground_iou: float
+) -> Regions:
+    """Match boxes with the objects of one image, and make a region of every one, without sampling.
+
+    Source: Cascade R-CNN, section 4.1; Detectron2 ``CascadeROIHeads._match_and_label_boxes``.
+
+    Args:
+        boxes: float [R, 4].
+        valid: bool [R].
+        targets: Ground truth of the same image.
+        config: Gives the conventions.
+        foreground_iou: A box with at least this IoU is positive, every other one negative.
+
+    Returns:
+        Regions in the order of the boxes, so positive ones are at any place.
+
+    Raises:
+        ValueError: An array has another shape.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
+        >>> match = jax.jit(match_regions, static_argnames=("config", "foreground_iou"))
+        >>> boxes, valid = jnp.array([[20.0, 0, 28, 8], [0, 0, 8, 7]]), jnp.ones(2, bool)
+        >>> match(boxes, valid, targets, RegionConfig(), 0.7).positive
+        Array([False,  True], dtype=bool)
+    """
+    targets, order = sort_targets(one_row_if_empty(targets))
+    matched, label = match_boxes(boxes, valid, targets, config, **_region_rules(config, foreground_iou))
+    return Regions(
+        boxes=boxes,
+        labels=targets.labels[matched],
+        matched=order[matched],
+        positive=label == 1,
+        valid=label >= 0,
+        ground_truth=jnp.zeros_like(valid),
+    )
+
+
+def _region_rules(config: RegionConfig, foreground_iou: float) -> dict[str, Any]:
+    return {
+        "foreground_iou": foreground_iou,
+        "background_iou": foreground_iou,
+        "low_quality": None if config.low_quality == "none" else config.low_quality,
+        "low_quality_min_iou": foreground_iou,
+    }

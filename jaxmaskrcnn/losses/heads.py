@@ -20,7 +20,13 @@ Array = jax.Array
 
 
 def box_losses(
-    logits: Array, deltas: Array, regions: Regions, targets: Targets, classes: Classes, config: BoxConfig
+    logits: Array,
+    deltas: Array,
+    regions: Regions,
+    targets: Targets,
+    classes: Classes,
+    config: BoxConfig,
+    stage: int = 0,
 ) -> dict[str, LossTerm]:
     """Classification and box regression of the box head, one image.
 
@@ -32,10 +38,11 @@ def box_losses(
         regions: R sampled regions.
         targets: Ground truth, in its original order.
         classes: Gives the number of classes and the position of the background.
-        config: Gives the box weights of the first stage and the loss.
+        config: Gives the loss, and the stage's box weights and weight.
+        stage: The stage of a cascade, from 0.
 
     Returns:
-        "loss_classifier" and "loss_box_reg"; both count the sampled regions.
+        "loss_classifier" and "loss_box_reg", times the stage's weight; both count the sampled regions.
 
     Raises:
         ValueError: An array has another shape.
@@ -64,12 +71,12 @@ def box_losses(
 
     slot = jnp.zeros_like(channel) if config.class_agnostic else channel
     own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
-    target = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.stages[0].box_weights)
+    target = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.stages[stage].box_weights)
     error = smooth_l1(own - target, config.loss.beta).sum(-1)
-    count = regions.valid.sum().astype(entropy.dtype)
+    count, weight = regions.valid.sum().astype(entropy.dtype), config.stages[stage].loss_weight
     return {
-        "loss_classifier": LossTerm(jnp.where(regions.valid, entropy, 0).sum(), count),
-        "loss_box_reg": LossTerm(jnp.where(regions.positive, error, 0).sum(), count),
+        "loss_classifier": LossTerm(weight * jnp.where(regions.valid, entropy, 0).sum(), count),
+        "loss_box_reg": LossTerm(weight * jnp.where(regions.positive, error, 0).sum(), count),
     }
 
 

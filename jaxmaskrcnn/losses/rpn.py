@@ -24,6 +24,7 @@ def rpn_losses(
     targets: Targets,
     config: RPNConfig,
     rng: Array | None,
+    image_size: Array | None = None,
 ) -> dict[str, LossTerm]:
     """Objectness and box regression of the region proposal network, one image.
 
@@ -36,12 +37,14 @@ def rpn_losses(
         targets: Ground truth.
         config: Gives the thresholds, sample size, loss and normaliser.
         rng: Key of the sampler, a scalar; None takes the lowest indices.
+        image_size: int [2], the image without padding, or a window, [4] XYXY; only used with
+            ``config.border``, which keeps anchors at the border from being matched.
 
     Returns:
         "loss_objectness" and "loss_rpn_box_reg".
 
     Raises:
-        ValueError: An array has another shape.
+        ValueError: An array has another shape, or ``config.border`` is set without an ``image_size``.
 
     Example:
         >>> boxes, one = jnp.array([[0.0, 0, 8, 8], [50, 50, 60, 60]]), jnp.ones(1, bool)
@@ -60,6 +63,10 @@ def rpn_losses(
         valid=(anchors.valid, "N"),
     )
     objectness, deltas, anchors, targets = one_row_if_empty((objectness, deltas, anchors, targets))
+    if config.border >= 0:
+        if image_size is None:
+            raise ValueError("rpn_losses: config.border is set but image_size is not; give the image's size.")
+        anchors = anchors._replace(valid=anchors.valid & inside(anchors.boxes, image_size, config.border))
     targets, _ = sort_targets(targets)
     matched, label = match_boxes(
         anchors.boxes,
@@ -89,3 +96,26 @@ def rpn_losses(
         "loss_objectness": LossTerm(jnp.where(chosen.valid, bce, 0).sum(), count),
         "loss_rpn_box_reg": LossTerm(jnp.where(chosen.positive, error, 0).sum(), count),
     }
+
+
+def inside(boxes: Array, image_size: Array, border: int) -> Array:
+    """Whether boxes lie in the image, or cross its border by less than some pixels.
+
+    Source: Faster R-CNN, section 3.3; MMDetection ``anchor_inside_flags``, whose far edges are exclusive.
+
+    Args:
+        boxes: float [N, 4].
+        image_size: int [2], or a window, [4] XYXY.
+        border: Pixels that may be outside.
+
+    Returns:
+        bool [N].
+
+    Example:
+        >>> inside(jnp.array([[0.0, 0, 7, 7], [0, 0, 8, 7], [-1, 0, 7, 7]]), jnp.array([9, 8]), 0)
+        Array([ True, False, False], dtype=bool)
+    """
+    window = jnp.asarray(image_size, boxes.dtype)
+    if window.shape == (2,):
+        window = jnp.concatenate([jnp.zeros_like(window), window[::-1]])
+    return (boxes[:, :2] >= window[:2] - border).all(-1) & (boxes[:, 2:] < window[2:] + border).all(-1)

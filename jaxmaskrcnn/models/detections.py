@@ -35,12 +35,12 @@ def select_detections(
     Source: torchvision ``RoIHeads.postprocess_detections``, Detectron2 ``fast_rcnn_inference``.
 
     Args:
-        logits: float [P, K + 1].
-        deltas: float [P, box channels, 4].
-        proposals: P slots.
+        logits: float [P, K + 1], or [S, P, K + 1] of S stages.
+        deltas: float [P, box channels, 4], of the last stage.
+        proposals: P slots, with the boxes that the deltas refine.
         image_size: int [2], the image without padding, to which boxes are clipped; or a window, [4] XYXY.
         classes: Gives the number of classes and the position of the background.
-        box: Gives the rules by which deltas are decoded.
+        box: Gives the rules by which deltas are decoded and the stages' scores averaged.
         config: Gives the thresholds and limits.
 
     Returns:
@@ -54,11 +54,12 @@ def select_detections(
         "select_detections",
         boxes=(proposals.boxes, "P 4"),
         valid=(proposals.valid, "P"),
-        logits=(logits, f"P {classes.logits}"),
+        logits=(logits, f"{'S ' * (logits.ndim == 3)}P {classes.logits}"),
         deltas=(deltas, f"P {1 if box.class_agnostic else k + offset} 4"),
     )
-    logits, deltas, proposals = one_row_if_empty((logits, deltas, proposals))
-    scores = jax.nn.softmax(logits)[:, offset : offset + k]  # [P, K]
+    ranking, scores = _class_scores(logits, box.stage_scores)
+    ranking, scores, deltas, proposals = one_row_if_empty((ranking, scores, deltas, proposals))
+    scores = scores[:, offset : offset + k]  # [P, K]
     if not box.class_agnostic:
         deltas = deltas[:, offset : offset + k]
     slots, per_box = deltas.shape[:2]
@@ -74,7 +75,7 @@ def select_detections(
     usable = jnp.broadcast_to(usable.reshape(slots, per_box), (slots, k)) & proposals.valid[:, None]
     labels = jnp.broadcast_to(jnp.arange(k), scores.shape)
     if config.classes_per_region == "best":
-        best = jnp.argmax(logits, axis=1)[:, None] - offset  # the first of equal ones
+        best = jnp.argmax(ranking, axis=1)[:, None] - offset  # the first of equal ones
         usable = (scores >= config.score_threshold) & usable & (best == labels)
         # One row for each region; regions of the background take any, as it is not usable.
         own = jnp.clip(best, 0, k - 1)
@@ -91,3 +92,24 @@ def select_detections(
         masks=None,
         valid=valid,
     )
+
+
+def _class_scores(logits: Array, rule: str) -> tuple[Array, Array]:
+    """Class probabilities, of several stages their mean.
+
+    Args:
+        logits: [P, K + 1], or [S, P, K + 1].
+        rule: What the mean is taken of: "probability" (Detectron2) or "logit" (MMDetection).
+
+    Returns:
+        [P, K + 1] twice: numbers with the same order as the probabilities, but without their ties, if there
+        are such; and the probabilities.
+    """
+    if logits.ndim == 2:
+        return logits, jax.nn.softmax(logits)
+    if rule == "logit":
+        mean = sum(logits[1:], logits[0]) / logits.shape[0]
+        return mean, jax.nn.softmax(mean)
+    stages = jax.nn.softmax(logits)
+    mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
+    return mean, mean

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn import losses
-from jaxmaskrcnn.config import ConfigError, ModelConfig, PoolConfig
+from jaxmaskrcnn.config import ModelConfig, PoolConfig
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of
-from jaxmaskrcnn.models.heads.box import BoxHead
-from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, detect_boxes
+from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
+from jaxmaskrcnn.models.heads.stage_heads import build_mask_head, region_loss_terms
 from jaxmaskrcnn.models.inputs import network_input
 from jaxmaskrcnn.models.levels import check_maps
 from jaxmaskrcnn.models.parts import build
@@ -45,11 +45,11 @@ class MaskRCNN(nnx.Module):
         backbone: `Backbone`, for example a ResNet and an FPN.
         rpn: RPNHead.
         trunk: Layers between pooled regions and heads, or None.
-        box_head: BoxHead.
-        mask_head: MaskHead, or None.
+        box_head: BoxHead; of a cascade an nnx.List of one for each stage.
+        mask_head: MaskHead, StageHeads (one for each stage) or None.
 
     Raises:
-        ConfigError: The configuration has several box stages, or float64 without ``JAX_ENABLE_X64``.
+        ConfigError: The configuration has float64 without ``JAX_ENABLE_X64``.
 
     Example:
         >>> config = jmr.model_config("jaxmaskrcnn/shapes", num_classes=3)
@@ -61,21 +61,14 @@ class MaskRCNN(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        if len(config.box.stages) != 1:
-            raise ConfigError(
-                f"box.stages has {len(config.box.stages)} entries; give one; cascades are not supported yet."
-            )
         check_precision(config)
         self.config = config
-        channels = config.region_channels
         c: dict[str, Any] = dict(dtype=config.compute.dtype, rngs=rngs)
         self.backbone = Backbone(config, rngs=rngs)
         self.rpn = RPNHead(config.rpn, config.levels, **c)
         self.trunk = config.trunk and build(config.trunk, config.backbone, **c)
-        self.box_head = BoxHead(
-            config.box, channels, config.region_side(config.box.pool), config.classes, **c
-        )
-        self.mask_head = config.mask and build(config.mask, channels, config.classes, **c)
+        self.box_head = build_box_head(config, rngs)
+        self.mask_head = build_mask_head(config, rngs)
 
     @property
     def region_heads(self) -> tuple[RegionHead, ...]:
@@ -179,7 +172,8 @@ class MaskRCNN(nnx.Module):
             train: False leaves batch norm's statistics unchanged, for validation losses.
 
         Returns:
-            LossTerm by name: the five of `jaxmaskrcnn.losses` (four without a mask head).
+            LossTerm by name: the five of `jaxmaskrcnn.losses` (four without a mask head). Those of a
+            cascade's stages have "_stage0", ... at the end of their names.
         """
         config, targets = self.config, batch.targets
         images = network_input(batch, config)
@@ -195,27 +189,22 @@ class MaskRCNN(nnx.Module):
         levels = self.features(images, pass_)
         objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True, pass_=pass_)
 
-        def assign(objectness, deltas, anchors, proposals, targets, key):
-            first, second = (None, None) if key is None else jax.random.split(key)
-            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, first)
-            foreground = config.box.stages[0].foreground_iou
-            return terms, losses.sample_regions(proposals, targets, config.regions, foreground, second)
-
-        terms, regions = jax.vmap(assign)(objectness, deltas, anchors, proposals, targets, keys)
-
         pooler = self.pooler(batch, levels, train)
-        box_terms, features = box_loss_terms(self.box_head, pooler, regions, config, pass_)
+
+        def assign(objectness, deltas, anchors, proposals, targets, limits, key):
+            first, second = (None, None) if key is None else jax.random.split(key)
+            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, first, limits)
+            foreground = config.box.stages[0].foreground_iou
+            regions = losses.sample_regions(proposals, targets, config.regions, foreground, second)
+            return terms, regions, second
+
+        terms, regions, keys = jax.vmap(assign)(
+            objectness, deltas, anchors, proposals, targets, pooler.limits, keys
+        )
+        box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys)
         terms |= box_terms
-        # Positive regions come first, and there are at most this many of them.
-        slots = int(config.regions.batch_size * config.regions.positive_fraction)
-        positives = jax.tree.map(lambda x: x[:, :slots], regions)
-        if self.trunk is None:
-            features = None  # each head pools at its own size
-        else:
-            features = features.reshape(*regions.valid.shape, *features.shape[1:])[:, :slots]
-            features = features.reshape(-1, *features.shape[2:])
         for head in self.region_heads:
-            terms |= head.loss_terms(pooler, positives, pass_, features)
+            terms |= region_loss_terms(head, pooler, stages, config, pass_)
         return {
             name: LossTerm(*(jnp.where(batch.valid, x, 0).sum() for x in term))
             for name, term in terms.items()

@@ -34,29 +34,40 @@ def losses_among(names: Iterable[str]) -> list[str]:
     Example:
         >>> losses_among(["loss", "loss_edge", "loss_mask", "loss_objectness", "learning_rate"])
         ['loss_objectness', 'loss_mask', 'loss_edge']
+        >>> losses_among(["loss_mask", "loss_box_reg_stage1", "loss_box_reg_stage0", "loss_objectness"])
+        ['loss_objectness', 'loss_box_reg_stage0', 'loss_box_reg_stage1', 'loss_mask']
     """
     names = list(names)
-    known = [name for name in LOSS_NAMES if name in names]
-    others = [name for name in names if name.startswith(_PREFIX) and name not in LOSS_NAMES]
-    return known + others
+    known = [name for name in names if _parts(name)[0] in LOSS_NAMES]
+    known.sort(key=lambda name: (LOSS_NAMES.index(_parts(name)[0]), name))
+    return known + [name for name in names if name.startswith(_PREFIX) and name not in known]
 
 
 def short_name(name: str) -> str:
     """A loss's name in a line of the log.
 
     Example:
-        >>> [short_name(name) for name in ("loss_rpn_box_reg", "loss_mask", "loss_edge")]
-        ['rpn_box', 'mask', 'edge']
+        >>> [short_name(name) for name in ("loss_rpn_box_reg", "loss_mask", "loss_box_reg_stage1")]
+        ['rpn_box', 'mask', 'box_stage1']
     """
-    return name.removeprefix(_PREFIX).removesuffix("_reg")
+    base, stage = _parts(name)
+    return base.removeprefix(_PREFIX).removesuffix("_reg") + stage
 
 
 def loss_title(name: str) -> str:
     """A loss's name above a chart.
 
     Example:
-        >>> [loss_title(name) for name in ("loss_objectness", "loss_box_reg", "loss_mask_edge")]
-        ['RPN: objectness loss', 'Box loss', 'Mask edge loss']
+        >>> [loss_title(name) for name in ("loss_objectness", "loss_mask_edge", "loss_box_reg_stage1")]
+        ['RPN: objectness loss', 'Mask edge loss', 'Box loss, stage 1']
     """
-    words = short_name(name).replace("_", " ")
-    return _TITLES.get(name, f"{words[:1].upper()}{words[1:]} loss")
+    base, stage = _parts(name)
+    words = short_name(base).replace("_", " ")
+    title = _TITLES.get(base, f"{words[:1].upper()}{words[1:]} loss")
+    return title + stage.replace("_stage", ", stage ")
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Divide a name into that of the loss and the stage of a cascade, such as "_stage1", or ""."""
+    base, separator, number = name.rpartition("_stage")
+    return (base, f"_stage{number}") if separator and number.isdigit() else (name, "")

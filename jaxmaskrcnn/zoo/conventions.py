@@ -135,6 +135,12 @@ DETECTRON2 = {
     "rpn.loss.beta": 0.0,
     "box.loss.beta": 0.0,
     "mask.targets": "polygon",
+    # the later stages of cascades
+    "regions.later_stages": "match",
+    "regions.empty_boxes": "drop",
+    "box.stage_scores": "probability",
+    "box.stage_gradient": "divided",
+    "mask.heads": "one",
     # detections
     "detections.min_side": 0.0,
     "detections.rescale_rule": "multiply_and_clip",
@@ -187,6 +193,12 @@ MMDET = {
     "rpn.loss.beta": 0.0,
     "box.loss.beta": 0.0,
     "mask.targets": "threshold",
+    # the later stages of cascades
+    "regions.later_stages": "sample",
+    "regions.empty_boxes": "keep",
+    "box.stage_scores": "logit",
+    "box.stage_gradient": "whole",
+    "mask.heads": "each_stage",
     # detections
     "detections.min_side": 0.0,
     "detections.rescale_rule": "divide",

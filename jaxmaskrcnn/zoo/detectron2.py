@@ -1,4 +1,4 @@
-"""Detectron2's Faster and Mask R-CNN on FPN and on C4, and its ImageNet ResNets.
+"""Detectron2's Faster and Mask R-CNN on FPN and on C4, its cascades on FPN, and its ImageNet ResNets.
 
 A preset has the name of its config file, preceded by the folder if the same name exists in several
 folders, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
@@ -9,6 +9,7 @@ model ids and addresses.
 
 from typing import Any
 
+from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.backbones import REGNETS
 from jaxmaskrcnn.zoo import hosts, torchvision
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, DETECTRON2
@@ -68,6 +69,15 @@ _C4 = {
     "box.average": True,
     "mask.convs": 0,
 }
+# Source: detectron2/config/defaults.py, MODEL.ROI_BOX_CASCADE_HEAD.
+_CASCADE = {
+    "box.class_agnostic": True,
+    "box.stages": tuple(
+        BoxStageConfig(foreground_iou=iou, box_weights=(10.0 * i, 10.0 * i, 5.0 * i, 5.0 * i))
+        for i, iou in enumerate((0.5, 0.6, 0.7), 1)
+    ),
+    "rpn.post_nms_train": 2000,
+}
 _CITYSCAPES = {
     "num_classes": 8, "categories": CITYSCAPES_8, "input.test_min_size": 1024, "input.test_max_size": 2048,
 }  # fmt: skip
@@ -108,6 +118,8 @@ _ROWS = {
          "42045954", "model_final_ef3a80.pkl"),
     ),
     "Misc": (
+        ("cascade_mask_rcnn_R_50_FPN_1x", _CASCADE, 42.1, 36.4, "138602847", "model_final_e9d89b.pkl"),
+        ("cascade_mask_rcnn_R_50_FPN_3x", _CASCADE, 44.3, 38.5, "144998488", "model_final_480dd8.pkl"),
         ("mask_rcnn_R_50_FPN_1x_cls_agnostic", _AGNOSTIC, None, None, None, None),
         ("mask_rcnn_R_50_FPN_3x_gn", _GN, 42.6, 38.6, "138602888", "model_final_dc5d9e.pkl"),
         ("mask_rcnn_R_50_FPN_3x_syncbn", BN_ALL, 41.9, 37.8, "169527823", "model_final_3b3c51.pkl"),

@@ -4,6 +4,8 @@ Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for A
 """
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from jaxmaskrcnn.zoo import hosts
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET
@@ -246,15 +248,24 @@ def _published(folder: str, file: str) -> PublishedFile:
     return PublishedFile(address, LICENCE, f"configs/{folder}/metafile.yml")
 
 
-PRESETS = {
-    f"mmdet/{config}": Preset(
-        MMDET,
-        changes,
-        box_ap,
-        mask_ap,
-        _published(folder, file) if file else None,
-        source=f"configs/{folder}/{config}.py",
-    )
-    for folder, rows in _ROWS.items()
-    for config, changes, box_ap, mask_ap, file in rows
-}
+def presets(rows_by_folder: Mapping[str, Iterable[Sequence[Any]]]) -> dict[str, Preset]:
+    """Return presets by name.
+
+    Args:
+        rows_by_folder: Rows like those above by the folder of their configs.
+    """
+    return {
+        f"mmdet/{config}": Preset(
+            MMDET,
+            changes,
+            box_ap,
+            mask_ap,
+            _published(folder, file) if file else None,
+            source=f"configs/{folder}/{config}.py",
+        )
+        for folder, rows in rows_by_folder.items()
+        for config, changes, box_ap, mask_ap, file in rows
+    }
+
+
+PRESETS = presets(_ROWS)

@@ -39,6 +39,8 @@ ACCEPTED = {
     ("data.intensity_range", -1): "values of float pictures may be negative",
     ("data.page", -1): "the page that the model's own setting names",
     ("input.pixels.page", -1): "files with several pages are refused",
+    ("rpn.border", -1): "all anchors are learnt from",
+    ("box.stages.0.loss_weight", 1e30): NO_LIMIT,
     ("backbone.norm_epsilon", 1e30): NO_LIMIT,
     ("rpn.nms_threshold", 1e30): "above 1 nothing is suppressed",
     ("detections.nms_threshold", 1e30): "above 1 nothing is suppressed",

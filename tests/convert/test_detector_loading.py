@@ -406,7 +406,7 @@ NAMES = {
     "Panoptic FPN": "sem_seg_head.p2.0.weight",
     "PointRend": "roi_heads.mask_head.point_head.fc1.weight",
     "Mask Scoring R-CNN": "roi_head.mask_iou_head.convs.0.weight",
-    "Cascade R-CNN or Hybrid Task Cascade": "roi_head.bbox_head.0.fc_cls.weight",
+    "Hybrid Task Cascade": "roi_head.mask_head.1.conv_res.conv.weight",
     "an R-CNN on C4 features": "roi_heads.res5.0.conv1.weight",
     "an R-CNN on dilated C5 features (DC5)": "backbone.res5.0.conv1.weight",
     "an R-CNN with deformable convolutions": "backbone.bottom_up.res3.0.conv2_offset.weight",

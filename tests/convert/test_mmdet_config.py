@@ -466,7 +466,7 @@ REFUSED_PYTHON = {
         "model = dict(roi_head=dict(mask_roi_extractor=dict(featmap_strides=[4, 8])))"
     ),
     "rpn_head.bbox_coder.clip_border": "model = dict(rpn_head=dict(bbox_coder=dict(clip_border=False)))",
-    "roi_head.type": "model = dict(roi_head=dict(type='CascadeRoIHead'))",
+    "roi_head.type": "model = dict(roi_head=dict(type='GridRoIHead'))",
     "roi_head.bbox_roi_extractor.type": (
         "model = dict(roi_head=dict(bbox_roi_extractor=dict(type='GenericRoIExtractor')))"
     ),

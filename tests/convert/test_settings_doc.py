@@ -6,6 +6,7 @@ import re
 import pytest
 from folders import ROOT
 
+from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.detectron2 import rows as detectron2
 from jaxmaskrcnn.convert.libraries import LIBRARIES
@@ -38,6 +39,13 @@ ROWS = {
 _SIZES = {"rpn.anchors.sizes": ((16.0,), (32.0,), (64.0,), (128.0,), (256.0,))}
 _CONVS = {"box.convs": 4, "box.fcs": 1}
 _RESNEXT = {"backbone.groups": 32, "backbone.width_per_group": 4}
+CASCADE = {
+    "box.class_agnostic": True,
+    "box.stages": (
+        BoxStageConfig(foreground_iou=0.4, box_weights=(9.0, 9.0, 4.0, 4.0)),
+        BoxStageConfig(foreground_iou=0.7),
+    ),
+}
 CHANGES = {
     "rpn_anchor_generator.sizes": _SIZES,
     "rpn_anchor_generator.aspect_ratios": {"rpn.anchors.ratios": (0.5, 1.0)},
@@ -60,6 +68,9 @@ CHANGES = {
     "MODEL.BACKBONE.FREEZE_AT": {"backbone.freeze_at": 3},
     "MODEL.FPN.OUT_CHANNELS": {"neck.channels": 128},
     "MODEL.FPN.NORM": {"neck.norm": "gn"},
+    "MODEL.ROI_BOX_CASCADE_HEAD.IOUS": CASCADE,
+    "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS": CASCADE,
+    "roi_head.stage_loss_weights": CASCADE,
     "SOLVER.WEIGHT_DECAY_NORM": {"compute.weight_decay_exempts_norm": False},
     "backbone.groups": _RESNEXT,
     "backbone.base_width": _RESNEXT,

@@ -98,6 +98,19 @@ def seeded_detectron2_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return _seeded_layer(name, shape, DETECTRON2_GAINS, transposed="deconv")
 
 
+# In a cascade, boxes move three times, and must still overlap objects by 0.7 in the end.
+CASCADE_GAINS = {"cls_score": 0.7, "bbox_pred": 0.25, "fc_cls": 10.0, "fc_reg": 4.0}
+
+
+def seeded_detectron2_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for Detectron2's cascades."""
+    if name.endswith("cls_score.bias"):
+        return np.float32([-0.3, 0.3, 0.3, 0])
+    if "box_predictor" in name and name.endswith("weight"):
+        return _seeded_layer(name, shape, CASCADE_GAINS, transposed="deconv")
+    return seeded_detectron2_weight(name, shape)
+
+
 # Without a pyramid, the features that the heads see are about six times as large.
 DETECTRON2_C4_GAINS = {
     "stem.conv1": 2.0**0.5 / 32,
@@ -151,6 +164,17 @@ def seeded_mmdet_weight(name: str, shape: tuple[int, ...], pixel_std: float = 1.
     if name.endswith("fc_cls.bias"):
         return np.float32([-1.5, 1.5, 0.5, 5])  # so that no class wins everywhere
     return _seeded_layer(name, shape, MMDET_GAINS, transposed="upsample")
+
+
+def seeded_mmdet_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for MMDetection's cascades, with normalised input."""
+    if name.endswith("fc_cls.bias"):
+        return np.float32([0.75, -0.9, 1.6, 0])
+    if re.search(r"fc_(cls|reg)\.weight$", name):
+        value = _seeded_layer(name, shape, CASCADE_GAINS, transposed="upsample")
+        # Features are positive and much alike.
+        return value - value.mean(axis=1, keepdims=True)
+    return seeded_mmdet_weight(name, shape)
 
 
 def seeded_detectron2_regnet_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:

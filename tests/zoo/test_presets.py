@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn.cli.main import main as command
-from jaxmaskrcnn.config import ConfigError, ModelConfig
+from jaxmaskrcnn.config import BoxStageConfig, ConfigError, ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo.lookup import (
     CITYSCAPES_8,
@@ -100,6 +100,13 @@ CONVENTIONS = {
     "detections.rescale_rule": ("multiply", "multiply_and_clip", "divide"),
     "detections.paste_rule": ("whole_pixels", "grid_sample", "grid_sample"),
     "compute.weight_decay_exempts_norm": (False, True, False),
+    # of cascades, which torchvision does not have
+    "regions.later_stages": ("match", "match", "sample"),
+    "regions.empty_boxes": ("drop", "drop", "keep"),
+    "box.stage_scores": ("probability", "probability", "logit"),
+    "box.stage_gradient": ("whole", "divided", "whole"),
+    "mask.heads": ("one", "one", "each_stage"),
+    "rpn.border": (-1, -1, -1),
 }
 
 
@@ -183,7 +190,53 @@ C4 = {
     "mask.convs": 0,
 }
 
+
+def cascade(**weights_and_losses):
+    """Three stages: deltas times these weights, for the centre and for the sides, and weights of losses."""
+    stages = zip((0.5, 0.6, 0.7), *weights_and_losses.values(), strict=True)
+    return tuple(
+        BoxStageConfig(foreground_iou=iou, box_weights=(centre, centre, side, side), loss_weight=loss)
+        for iou, centre, side, loss in stages
+    )
+
+
+D2_CASCADE = {
+    "box.class_agnostic": True,
+    "box.stages": cascade(centre=(10, 20, 30), side=(5, 10, 15), loss=(1, 1, 1)),
+    "rpn.post_nms_train": 2000,
+}
+MM_CASCADE = {
+    "box.class_agnostic": True,
+    "box.stages": cascade(centre=(10, 20, 1 / 0.033), side=(5, 10, 1 / 0.067), loss=(1, 0.5, 0.25)),
+    "rpn.post_nms_train": 2000,
+    "rpn.border": 0,
+    "rpn.loss.beta": 1 / 9,
+    "box.loss.beta": 1.0,
+    "regions.low_quality": "none",
+}
+
 DIFFERENCES = {
+    "detectron2/cascade_mask_rcnn_R_50_FPN_1x": D2_CASCADE,
+    "mmdet/cascade-mask-rcnn_r50_fpn_1x_coco": MM_CASCADE,
+    "mmdet/cascade-rcnn_r101-caffe_fpn_1x_coco": {**MM_CASCADE, **CAFFE, "backbone.depth": 101, "mask": None},
+    "mmdet/cascade-mask-rcnn_x101-32x4d-syncbn_fpn_1x_coco": {
+        **MM_CASCADE,
+        "backbone.depth": 101,
+        "backbone.groups": 32,
+        "backbone.width_per_group": 4,
+        "backbone.norm": "bn",
+    },
+    "mmdet/cascade-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco": {
+        **MM_CASCADE,
+        "backbone.depth": 18,
+        "mask": None,
+        "rpn.border": -1,
+    },
+    "mmdet/cascade-mask-rcnn_regnetx-400MF_fpn_ms-3x_coco": {**MM_CASCADE, **X400MF},
+    "mmdet/cascade-mask-rcnn_r50-rsb-pre_fpn_1x_coco": {
+        **MM_CASCADE,
+        "compute.weight_decay_exempts_norm": True,
+    },
     "torchvision/maskrcnn_resnet50_fpn_v2": {**BN, "backbone.norm_epsilon": 1e-5, "rpn.convs": 2},
     "torchvision/fasterrcnn_resnet50_fpn": {"mask": None},
     "torchvision/fasterrcnn_resnet50_fpn_v2": {

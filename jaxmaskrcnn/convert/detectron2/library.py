@@ -1,7 +1,7 @@
 """Detectron2 as a source library."""
 
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, RPN_NORM, Library, other_order
+from jaxmaskrcnn.convert.library import KERAS_LAYERS, RPN_NORM, STAGE_MASKS, Library, other_order
 from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
 
@@ -49,6 +49,12 @@ LIBRARY = Library(
             ),
             "the channels of its bottlenecks do not double from stage to stage",
         ),
+        (lambda c: len(c.box.stages) > 1 and c.trunk is not None, "it has several box stages and a trunk"),
+        (
+            lambda c: len(c.box.stages) > 1 and not c.box.class_agnostic,
+            "it has several box stages that are not class-agnostic",
+        ),
+        STAGE_MASKS,
         *KERAS_LAYERS,
         RPN_NORM,
         other_order("size"),

@@ -122,6 +122,16 @@ MASK_SETTINGS = (
 BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", DETECTRON2_NORM, "box.norm")
 MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", DETECTRON2_NORM, "mask.norm")
 
+# Only with CascadeROIHeads: the stages, which read them in place of IOU_THRESHOLDS and BBOX_REG_WEIGHTS.
+CASCADE = (
+    Setting("MODEL.ROI_BOX_CASCADE_HEAD.IOUS", (0.5, 0.6, 0.7), several(FRACTION)),
+    Setting(
+        "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS",
+        ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0)),
+        several(several(number(1e-6), 4), text="a list with a list of 4 numbers above 0 for each stage"),
+    ),
+)
+
 # Only without a trunk, whose heads have a different box head.
 BOX_HEAD = (fixed("MODEL.ROI_BOX_HEAD.NAME", "", "FastRCNNConvFCHead"),)
 
@@ -147,12 +157,15 @@ UNUSED = (
 )  # fmt: skip
 UNUSED_SECTIONS = (
     "DATALOADER.", "DATASETS.", "GLOBAL.", "INPUT.CROP.", "SOLVER.", "TEST.AUG.", "TEST.PRECISE_BN.",
-    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.", "MODEL.ROI_BOX_CASCADE_HEAD.", "MODEL.ROI_KEYPOINT_HEAD.",
+    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.", "MODEL.ROI_KEYPOINT_HEAD.",
     "MODEL.SEM_SEG_HEAD.",
 )  # fmt: skip
 
 KNOWN = (
-    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *BOX_HEAD, BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
+    *(
+        s.key
+        for s in (*SETTINGS, *MASK_SETTINGS, *BOX_HEAD, *CASCADE, BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)
+    ),
     *(BACKBONE, HEADS, RPN_CONVS, *ANCHORS),
     *UNUSED,
 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import BoxStageConfig, ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
 from jaxmaskrcnn.convert.configs.yaml_config import read_yaml, read_yaml_text, yaml_text
 from jaxmaskrcnn.convert.detectron2 import rows
@@ -21,6 +21,7 @@ from jaxmaskrcnn.names.conversions import choice
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, DETECTRON2
 
 USUAL = ModelConfig().replace(DETECTRON2)
+_CASCADE = "CascadeROIHeads"
 # Known data sets: the prefix of their names, their categories, and a name to write.
 _DATA_SETS = (
     ("coco_", COCO_80, "coco_2017_val"),
@@ -153,7 +154,7 @@ def _trunks() -> dict[str, Any]:
     trunks = {
         file.DETECTRON2: kind for kind, file in _names_files("trunk").items() if hasattr(file, "DETECTRON2")
     }
-    return {**trunks, "StandardROIHeads": None}
+    return {**trunks, "StandardROIHeads": None, _CASCADE: None}
 
 
 def _read_heads(settings: Settings, config: dict[str, Any]) -> None:
@@ -163,6 +164,8 @@ def _read_heads(settings: Settings, config: dict[str, Any]) -> None:
         settings.fields(rows.BOX_HEAD)
         if config["box.convs"] == config["box.fcs"] == 0:
             settings.refuse("MODEL.ROI_BOX_HEAD.NUM_FC", 0, "1 or more if NUM_CONV is 0")
+        if settings.values.get(rows.HEADS) == _CASCADE:
+            _read_stages(settings, config)
     else:
         config["trunk"] = found
         _names_files("trunk")[found].read_detectron2(settings, config)
@@ -171,7 +174,35 @@ def _read_heads(settings: Settings, config: dict[str, Any]) -> None:
 def _write_heads(config: ModelConfig) -> dict[str, Any]:
     kind = config.trunk and config.trunk.kind
     name = next(name for name, trunk in _trunks().items() if trunk == kind)
-    return {rows.HEADS: name, **(write(rows.BOX_HEAD, config, USUAL) if kind is None else {})}
+    values: dict[str, Any] = {
+        rows.HEADS: name,
+        **(write(rows.BOX_HEAD, config, USUAL) if kind is None else {}),
+    }
+    if len(stages := config.box.stages) > 1:
+        own = ([stage.foreground_iou for stage in stages], [list(stage.box_weights) for stage in stages])
+        values |= {rows.HEADS: _CASCADE, **{row.key: x for row, x in zip(rows.CASCADE, own, strict=True)}}
+    return values
+
+
+def _read_stages(settings: Settings, config: dict[str, Any]) -> None:
+    """Read the stages of a cascade, whose first IoU stands in two places."""
+    ious, weights = (settings.get(row) for row in rows.CASCADE)
+    first = config.pop("box.stages.0.foreground_iou")
+    del config["box.stages.0.box_weights"]
+    if config["box.class_agnostic"] is False:
+        settings.refuse("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False, f"True with {_CASCADE!r}")
+    if ious is None or weights is None:
+        return
+    if len(ious) != len(weights) or len(ious) < 2:
+        text = "a list of two or more numbers, as many as there are BBOX_REG_WEIGHTS"
+        settings.refuse(rows.CASCADE[0].key, list(ious), text)
+        return
+    if first not in (None, ious[0]):
+        text = f"[{ious[0]:g}], the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS"
+        settings.refuse("MODEL.ROI_HEADS.IOU_THRESHOLDS", [first], text)
+    config["box.stages"] = tuple(
+        BoxStageConfig(foreground_iou=iou, box_weights=own) for iou, own in zip(ious, weights, strict=True)
+    )
 
 
 def _read_head_norms(settings: Settings, config: dict[str, Any]) -> None:

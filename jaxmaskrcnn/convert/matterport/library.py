@@ -1,6 +1,6 @@
 """matterport's Mask R-CNN as a source library."""
 
-from jaxmaskrcnn.convert.library import AVERAGE, OTHER_BACKBONE, OTHER_NECK, TRUNK, Library
+from jaxmaskrcnn.convert.library import AVERAGE, OTHER_BACKBONE, OTHER_NECK, STAGES, TRUNK, Library
 from jaxmaskrcnn.convert.matterport.settings import class_of_config, config_from_class_text
 from jaxmaskrcnn.zoo.conventions import MATTERPORT
 
@@ -17,6 +17,7 @@ LIBRARY = Library(
     read_settings=config_from_class_text,
     write_settings=class_of_config,
     impossible=(
+        STAGES,
         OTHER_BACKBONE,
         OTHER_NECK,
         TRUNK,

@@ -105,6 +105,26 @@ def _mask(faster: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
+def _cascade(model: dict[str, Any]) -> dict[str, Any]:
+    model = copy.deepcopy(model)
+    model["type"] = "CascadeRCNN"
+    roi_head, train = model["roi_head"], model["train_cfg"]
+    smooth = {"type": "SmoothL1Loss", "beta": 1.0, "loss_weight": 1.0}
+    model["rpn_head"]["loss_bbox"] = smooth | {"beta": 1.0 / 9.0}
+    head = roi_head["bbox_head"] | {"reg_class_agnostic": True, "loss_bbox": smooth}
+    stds = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
+    roi_head |= {
+        "type": "CascadeRoIHead", "num_stages": 3, "stage_loss_weights": [1, 0.5, 0.25],
+        "bbox_head": [head | {"bbox_coder": _coder(own)} for own in stds],
+    }  # fmt: skip
+    train["rpn"]["allowed_border"] = 0
+    train["rpn_proposal"]["max_per_img"] = 2000
+    train["rcnn"] = [
+        train["rcnn"] | {"assigner": assigner(iou, iou, iou, low_quality=False)} for iou in (0.5, 0.6, 0.7)
+    ]
+    return model
+
+
 def _data(kind: str, scale: tuple[int, int]) -> dict[str, Any]:
     load = {"type": "LoadImageFromFile"}
     pipeline = [load, {"type": "Resize", "scale": scale, "keep_ratio": True}, {"type": "PackDetInputs"}]
@@ -130,6 +150,12 @@ def _data(kind: str, scale: tuple[int, int]) -> dict[str, Any]:
 _FILES = {
     "models/mask-rcnn_r50_fpn.py": {"model": {**_mask(_FASTER), "data_preprocessor": _PREPROCESSOR}},
     "models/faster-rcnn_r50_fpn.py": {"model": {**_FASTER, "data_preprocessor": _PREPROCESSOR}},
+    "models/cascade-mask-rcnn_r50_fpn.py": {
+        "model": {**_cascade(_mask(_FASTER)), "data_preprocessor": _PREPROCESSOR}
+    },
+    "models/cascade-rcnn_r50_fpn.py": {"model": {**_cascade(_FASTER), "data_preprocessor": _PREPROCESSOR}},
+    "models/cascade_mask_rcnn_r50_fpn.py": {"model": _cascade(_mask(_FASTER))},
+    "models/cascade_rcnn_r50_fpn.py": {"model": _cascade(_FASTER)},
     "models/mask_rcnn_r50_fpn.py": {"model": _mask(_FASTER)},
     "models/faster_rcnn_r50_fpn.py": {"model": _FASTER},
     "datasets/coco_instance.py": _data("CocoDataset", (1333, 800)),

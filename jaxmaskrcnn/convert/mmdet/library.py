@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.convert.library import AVERAGE, KERAS_LAYERS, OTHER_NECK, RPN_NORM, TRUNK, Library
+from jaxmaskrcnn.convert.library import AVERAGE, KERAS_LAYERS, ONE_MASK, OTHER_NECK, RPN_NORM, TRUNK, Library
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
 from jaxmaskrcnn.convert.structure import names_file
@@ -57,6 +57,7 @@ LIBRARY = Library(
             lambda c: c.backbone.kind != "resnet" and not hasattr(names_file(c.backbone), "MMDET"),
             "its backbone does not exist there",
         ),
+        ONE_MASK,
         OTHER_NECK,
         TRUNK,
         AVERAGE,

@@ -53,7 +53,7 @@ def _reciprocal(weight):
 # Whether an object's best proposal is positive at a low IoU; it is then assigned to that object.
 _LOW_QUALITY = choice({True: "reassign", False: "none"})
 _ORDER = choice({True: "ratio", False: "size"})
-_RECIPROCALS = Conversion("four numbers above 0", _read_reciprocals, _write_reciprocals)
+RECIPROCALS = Conversion("four numbers above 0", _read_reciprocals, _write_reciprocals)
 
 DATA_PREPROCESSOR = (
     fixed("data_preprocessor.type", "DetDataPreprocessor", "DetDataPreprocessor", always=True),
@@ -150,7 +150,6 @@ def _extractor(name: str, pool: str) -> tuple[Setting, ...]:
 
 
 BOX = (
-    fixed("roi_head.type", MISSING, "StandardRoIHead"),
     fixed("roi_head.shared_head", None, None),
     *_extractor("bbox", "box.pool"),
     Setting("roi_head.bbox_head.num_classes", 80, whole(1), "num_classes"),
@@ -166,7 +165,7 @@ BOX = (
     fixed("roi_head.bbox_head.reg_predictor_cfg.type", "Linear", "Linear"),
     fixed("roi_head.bbox_head.bbox_coder.type", "DeltaXYWHBBoxCoder", "DeltaXYWHBBoxCoder", always=True),
     fixed("roi_head.bbox_head.bbox_coder.target_means", _ZEROS, _ZEROS),
-    Setting("roi_head.bbox_head.bbox_coder.target_stds", _ONES, _RECIPROCALS, "box.stages.0.box_weights"),
+    Setting("roi_head.bbox_head.bbox_coder.target_stds", _ONES, RECIPROCALS, "box.stages.0.box_weights"),
     fixed("roi_head.bbox_head.bbox_coder.clip_border", True, True),
     fixed("roi_head.bbox_head.bbox_coder.add_ctr_clamp", False, False),
     fixed("roi_head.bbox_head.loss_cls.type", "CrossEntropyLoss", "CrossEntropyLoss", always=True),
@@ -239,7 +238,7 @@ TRAIN = (
     Setting("train_cfg.rpn.assigner.min_pos_iou", 0.0, FRACTION, "rpn.low_quality_min_iou", True),
     fixed("train_cfg.rpn.assigner.match_low_quality", True, True, training=True, always=True),
     fixed("train_cfg.rpn.sampler.add_gt_as_proposals", True, False, training=True),
-    fixed("train_cfg.rpn.allowed_border", MISSING, -1, training=True),
+    Setting("train_cfg.rpn.allowed_border", MISSING, whole(-1), "rpn.border", training=True),
     *_sampler("rcnn", "regions.batch_size", "regions.positive_fraction"),
     Setting("train_cfg.rcnn.assigner.pos_iou_thr", MISSING, FRACTION, "box.stages.0.foreground_iou", True),
     Setting("train_cfg.rcnn.assigner.neg_iou_thr", MISSING, FRACTION, "box.stages.0.foreground_iou", True),

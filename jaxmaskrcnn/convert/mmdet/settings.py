@@ -15,6 +15,7 @@ from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
 from jaxmaskrcnn.convert.mmdet import parts, rows
 from jaxmaskrcnn.convert.mmdet.bases import known_base
+from jaxmaskrcnn.convert.mmdet.cascade import KNOWN, by_stage, read_stages, write_stages
 from jaxmaskrcnn.convert.mmdet.levels import read_levels, write_levels
 from jaxmaskrcnn.convert.mmdet.pipeline import (
     data_for_testing,
@@ -27,7 +28,7 @@ from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nes
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, MMDET
 
 USUAL = ModelConfig().replace(MMDET)
-_DETECTORS = ("MaskRCNN", "FasterRCNN")
+_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN")
 _CATEGORIES = {"CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8}
 # Names of settings in version 2 and now; the pattern matches the end of a key or of one of its parts.
 _RENAMED = (
@@ -73,10 +74,10 @@ def config_from_mmdet_text(text: str, source: str, training: bool = True) -> Mod
         UserError: As in `config_from_python`.
 
     Example:
-        >>> config_from_mmdet_text("model = dict(type='YOLOX')", "yolox.pth")
+        >>> config_from_mmdet_text("model = dict(type='YOLOX')", "a.pth")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: yolox.pth has the model 'YOLOX'; supported: MaskRCNN and FasterRCNN.
+        jaxmaskrcnn.errors.UserError: a.pth has the model 'YOLOX'; supported: MaskRCNN, FasterRCNN and ...
     """
     values: dict[str, Any] = {}
     for part in _FILE_LINE.split(text):
@@ -99,7 +100,7 @@ def text_of_config(config: ModelConfig) -> str:
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
     for write_part in (parts.write_backbone, parts.write_norms, parts.write_losses, write_levels):
         flat |= write_part(config)
-    model = nest(flat)
+    model = write_stages(nest(flat), config)
     # inference_detector takes the steps and the data set from test_dataloader.
     dataset = _write_categories(config) | {"pipeline": write_pipeline(config, USUAL)}
     variables = {"default_scope": "mmdet", "model": model, "test_dataloader": {"dataset": dataset}}
@@ -113,7 +114,9 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
         raise UserError(f"{path} has {what}; give an MMDetection config of a Mask R-CNN or Faster R-CNN.")
     name = model.get("type")
     if name not in _DETECTORS:
-        raise UserError(f"{path} has the model {name!r}; supported: {' and '.join(_DETECTORS)}.")
+        raise UserError(
+            f"{path} has the model {name!r}; supported: {', '.join(_DETECTORS[:-1])} and {_DETECTORS[-1]}."
+        )
     rpn_head = model.get("rpn_head")
     if "bbox_head" in model or isinstance(rpn_head, Mapping) and "anchor_scales" in rpn_head:
         raise UserError(
@@ -126,9 +129,9 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
+    known = rows.KNOWN | KNOWN
     settings.unknown(
-        rows.KNOWN,
-        [key for key in settings.values if key not in rows.KNOWN and not rows.UNUSED.fullmatch(key)],
+        known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
     settings.finish(training)
     return configuration(USUAL, {**config, "categories": _read_categories(dataset, config["num_classes"])})
@@ -143,7 +146,7 @@ def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> 
         if model.get(name) is None and isinstance(outside, Mapping) and {"rpn", "rcnn"} & set(outside):
             model[name] = outside
     flat = {}
-    for key, value in flatten(model, path).items():
+    for key, value in flatten(by_stage(model), path).items():
         for old, new in _RENAMED:
             key = re.sub(rf"{old}(?=$|\.)", new, key)
         flat[key] = value
@@ -173,6 +176,7 @@ def _read(settings: Settings) -> dict[str, Any]:
         parts.read_training(settings, config, has["train_cfg.rpn_proposal"])
     else:
         config["regions.low_quality"] = "reassign" if mask else "none"
+    read_stages(settings, config, has["train_cfg"])
     return config
 
 

@@ -1,6 +1,6 @@
 """torchvision as a source library."""
 
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, PARTS, RPN_NORM, Library, other_order
+from jaxmaskrcnn.convert.library import KERAS_LAYERS, PARTS, RPN_NORM, STAGES, Library, other_order
 from jaxmaskrcnn.convert.torchvision.settings import call_of_config, config_from_call
 from jaxmaskrcnn.convert.torchvision.told import told_settings
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
@@ -19,6 +19,7 @@ LIBRARY = Library(
     read_settings=config_from_call,
     write_settings=call_of_config,
     impossible=(
+        STAGES,
         *PARTS,
         *KERAS_LAYERS,
         RPN_NORM,

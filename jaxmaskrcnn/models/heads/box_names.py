@@ -23,40 +23,50 @@ from jaxmaskrcnn.names.tables import (
     weight_and_bias,
 )
 
+# Arrays show how many stages there are, not their settings, so it is none of these.
+_STAGES = "stages of a cascade (box.stages)"
+
 
 def names(library: str, part: BoxConfig) -> Names:
-    """Return the rows of a library.
+    """Return the rows of a library, those of a single head and those of a head for each stage of a cascade.
 
     Args:
         library: "torchvision", "detectron2", "mmdet" or "matterport".
         part: Determines the size of pooled regions; torchvision's names also depend on its convolutions.
     """
-    first = flattened(part.pool.size)
     if library == "torchvision":
         return _torchvision(part)
     if library == "matterport":
         return _matterport(part)
-    if library == "detectron2":
-        head, words = "roi_heads.box_head", {"count": {str(i + 1): str(i) for i in range(9)}}
-        rows = [
-            *weight_and_bias(f"{head}.conv{{count}}", "box_head.convs.{count}.conv"),
-            Row(f"{head}.conv{{count}}.norm.{{norm}}", "box_head.convs.{count}.norm.{norm}"),
-            *weight_and_bias(f"{head}.fc1", "box_head.fcs.0", first),
-            *weight_and_bias(f"{head}.fc{{count}}", "box_head.fcs.{count}", LINEAR),
-            *weight_and_bias("roi_heads.box_predictor.cls_score", "box_head.cls_score", LINEAR),
-            *weight_and_bias("roi_heads.box_predictor.bbox_pred", "box_head.bbox_pred", LINEAR),
-        ]
-        return Names(rows, {"norm": NORM, **words})
-    head = "roi_head.bbox_head"
-    rows = [
-        *mmdet_norm_rows(f"{head}.shared_convs.{{i}}", "box_head.convs.{i}", part.norm),
-        *weight_and_bias(f"{head}.shared_convs.{{i}}.conv", "box_head.convs.{i}.conv"),
-        *weight_and_bias(f"{head}.shared_fcs.0", "box_head.fcs.0", first),
-        *weight_and_bias(f"{head}.shared_fcs.{{i}}", "box_head.fcs.{i}", LINEAR),
-        *weight_and_bias(f"{head}.fc_cls", "box_head.cls_score", LINEAR),
-        *weight_and_bias(f"{head}.fc_reg", "box_head.bbox_pred", LINEAR),
+    rows_of = _detectron2 if library == "detectron2" else _mmdet
+    rows = [*rows_of(part, ""), *rows_of(part, ".{stage}")]
+    return Names(rows, {"norm": NORM, "count": {str(i + 1): str(i) for i in range(9)}})
+
+
+def _detectron2(part: BoxConfig, stage: str) -> list[Row]:
+    """Return the rows of a head; ``stage`` is what follows its name, "" or a placeholder after a dot."""
+    head, predictor, own = f"roi_heads.box_head{stage}", f"roi_heads.box_predictor{stage}", f"box_head{stage}"
+    return [
+        *weight_and_bias(f"{head}.conv{{count}}", f"{own}.convs.{{count}}.conv"),
+        Row(f"{head}.conv{{count}}.norm.{{norm}}", f"{own}.convs.{{count}}.norm.{{norm}}"),
+        *weight_and_bias(f"{head}.fc1", f"{own}.fcs.0", flattened(part.pool.size)),
+        *weight_and_bias(f"{head}.fc{{count}}", f"{own}.fcs.{{count}}", LINEAR),
+        *weight_and_bias(f"{predictor}.cls_score", f"{own}.cls_score", LINEAR),
+        *weight_and_bias(f"{predictor}.bbox_pred", f"{own}.bbox_pred", LINEAR),
     ]
-    return Names(rows, {"norm": NORM})
+
+
+def _mmdet(part: BoxConfig, stage: str) -> list[Row]:
+    """Return the rows of a head, as `_detectron2` does."""
+    head, own = f"roi_head.bbox_head{stage}", f"box_head{stage}"
+    return [
+        *mmdet_norm_rows(f"{head}.shared_convs.{{i}}", f"{own}.convs.{{i}}", part.norm),
+        *weight_and_bias(f"{head}.shared_convs.{{i}}.conv", f"{own}.convs.{{i}}.conv"),
+        *weight_and_bias(f"{head}.shared_fcs.0", f"{own}.fcs.0", flattened(part.pool.size)),
+        *weight_and_bias(f"{head}.shared_fcs.{{i}}", f"{own}.fcs.{{i}}", LINEAR),
+        *weight_and_bias(f"{head}.fc_cls", f"{own}.cls_score", LINEAR),
+        *weight_and_bias(f"{head}.fc_reg", f"{own}.bbox_pred", LINEAR),
+    ]
 
 
 def _matterport(part: BoxConfig) -> Names:
@@ -92,21 +102,25 @@ def _torchvision(part: BoxConfig) -> Names:
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
-    """Infer settings from arrays."""
-    convs = count_layers(shapes, "box_head.convs.{}.conv.kernel")
-    fcs = count_layers(shapes, "box_head.fcs.{}.kernel")
+    """Infer settings from arrays, of a cascade from those of its first stage."""
+    stages = count_layers(shapes, "box_head.{}.cls_score.bias")
+    head = "box_head.0" if stages else "box_head"
+    convs = count_layers(shapes, head + ".convs.{}.conv.kernel")
+    fcs = count_layers(shapes, head + ".fcs.{}.kernel")
     found = {
         "box.convs": convs,
-        "box.norm": norm_of(shapes, "box_head.convs.0"),
+        "box.norm": norm_of(shapes, f"{head}.convs.0"),
         "box.fcs": fcs,
-        "num_classes": shapes["box_head.cls_score.bias"][0] - 1,
-        "box.class_agnostic": shapes["box_head.bbox_pred.bias"][0] == 4,
+        "num_classes": shapes[f"{head}.cls_score.bias"][0] - 1,
+        "box.class_agnostic": shapes[f"{head}.bbox_pred.bias"][0] == 4,
     }
+    if stages:
+        found[_STAGES] = stages
     if convs:
-        found["box.conv_dim"] = shapes["box_head.convs.0.conv.kernel"][-1]
+        found["box.conv_dim"] = shapes[f"{head}.convs.0.conv.kernel"][-1]
     if fcs:
-        found["box.fc_dim"] = shapes["box_head.fcs.0.kernel"][-1]
-    if "box_head.fc_norms.0.scale" in shapes:
+        found["box.fc_dim"] = shapes[f"{head}.fcs.0.kernel"][-1]
+    if f"{head}.fc_norms.0.scale" in shapes:
         found["box.fc_norm"] = "bn"
     return found
 
@@ -123,6 +137,8 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         "num_classes": classes.count,
         "box.class_agnostic": part.class_agnostic or ambiguous,
     }
+    if len(part.stages) > 1:
+        found[_STAGES] = len(part.stages)
     if part.convs:
         found["box.conv_dim"] = part.conv_dim
     if part.fcs:

@@ -123,16 +123,18 @@ class MaskHead(nnx.Module):
 
         return jax.vmap(loss)(logits, regions, batch.targets, batch.image_sizes)
 
-    def predict(self, pooler: Pooler, found: Detections) -> dict[str, Any]:
+    def predict(self, pooler: Pooler, found: Detections, features: Array | None = None) -> dict[str, Any]:
         """Predict the masks of the final boxes.
 
         Args:
             pooler: Features of the batch.
             found: Detections with a leading B.
+            features: [B * D, s, s, C], the features of their boxes, if they are pooled already.
 
         Returns:
             ``masks``, [B, D, M, M]: probabilities inside of the boxes, zeros in slots without a box.
         """
-        logits = self.of_class(self(pooler(found.boxes, self.config.pool)), found.labels.reshape(-1))
+        features = pooler(found.boxes, self.config.pool) if features is None else features
+        logits = self.of_class(self(features), found.labels.reshape(-1))
         masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])
         return {"masks": jnp.where(found.valid[..., None, None], masks, 0)}

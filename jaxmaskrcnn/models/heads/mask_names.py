@@ -46,28 +46,36 @@ def names(library: str, part: MaskConfig) -> Names:
         ]
         return Names(rows, {"norm": KERAS_NORM, "count": _COUNT})
     else:
-        head = "roi_head.mask_head"
-        rows = [
-            *mmdet_norm_rows(f"{head}.convs.{{i}}", "mask_head.convs.{i}", part.norm),
-            *weight_and_bias(f"{head}.convs.{{i}}.conv", "mask_head.convs.{i}.conv"),
-            *weight_and_bias(f"{head}.upsample", "mask_head.deconv", DECONV),
-            *weight_and_bias(f"{head}.conv_logits", "mask_head.logits"),
-        ]
+        rows = [*_mmdet(part, ""), *_mmdet(part, ".{stage}")]
     return Names(rows, {"norm": NORM, "count": _COUNT})
+
+
+def _mmdet(part: MaskConfig, stage: str) -> list[Row]:
+    """Return the rows of a head; ``stage`` is what follows its name, "" or a placeholder after a dot."""
+    head, own = f"roi_head.mask_head{stage}", f"mask_head{stage}"
+    return [
+        *mmdet_norm_rows(f"{head}.convs.{{i}}", f"{own}.convs.{{i}}", part.norm),
+        *weight_and_bias(f"{head}.convs.{{i}}.conv", f"{own}.convs.{{i}}.conv"),
+        *weight_and_bias(f"{head}.upsample", f"{own}.deconv", DECONV),
+        *weight_and_bias(f"{head}.conv_logits", f"{own}.logits"),
+    ]
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     """Infer settings from arrays; None if there is no mask head."""
-    if "mask_head.logits.bias" not in shapes:
+    stages = "mask_head.0.logits.bias" in shapes
+    head = "mask_head.0" if stages else "mask_head"
+    if f"{head}.logits.bias" not in shapes:
         return None
-    norm = norm_of(shapes, "mask_head.convs.0")
-    bias = norm != "none" and "mask_head.convs.0.conv.bias" in shapes
+    norm = norm_of(shapes, f"{head}.convs.0")
+    bias = norm != "none" and f"{head}.convs.0.conv.bias" in shapes
     return {
         **({"mask.conv_bias": True} if bias else {}),
-        "mask.convs": count_layers(shapes, "mask_head.convs.{}.conv.kernel"),
+        **({"mask.heads": "each_stage"} if stages else {}),
+        "mask.convs": count_layers(shapes, head + ".convs.{}.conv.kernel"),
         "mask.norm": norm,
-        "mask.dim": shapes["mask_head.deconv.bias"][0],
-        "mask.class_agnostic": shapes["mask_head.logits.bias"][0] == 1,
+        "mask.dim": shapes[f"{head}.deconv.bias"][0],
+        "mask.class_agnostic": shapes[f"{head}.logits.bias"][0] == 1,
     }
 
 
@@ -78,8 +86,10 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
     ambiguous = classes.count + classes.offset == 1
     bias = part.conv_bias and part.convs > 0 and part.norm != "none"
+    stages = len(config.box.stages) > 1 and part.heads == "each_stage"
     return {
         **({"mask.conv_bias": True} if bias else {}),
+        **({"mask.heads": "each_stage"} if stages else {}),
         "mask.convs": part.convs,
         "mask.norm": norm_in_files(part.norm) if part.convs else "none",
         "mask.dim": part.dim,

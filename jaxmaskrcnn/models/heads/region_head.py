@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from jaxmaskrcnn.config import PoolConfig
 from jaxmaskrcnn.losses import Regions
@@ -46,6 +47,11 @@ class Pooler:
     trunk: Callable | None = None
     train: bool = False
     frame: Frame | None = None
+
+    @property
+    def limits(self) -> Array:
+        """What boxes are clipped to: the image sizes, int [B, 2], or windows, [B, 4] XYXY."""
+        return jnp.asarray(self.batch.image_sizes) if self.frame is None else self.frame.image
 
     def __call__(self, boxes: Array, config: PoolConfig, valid: Array | None = None) -> Array:
         """Pool the features of boxes.
