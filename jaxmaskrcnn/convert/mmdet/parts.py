@@ -9,64 +9,9 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.mmdet import rows
-from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Settings, write
 
 Flat = dict[str, Any]
-
-
-def read_backbone(settings: Settings, config: Flat) -> None:
-    """Read a ResNet, a ResNeXt, or a backbone whose names file reads MMDetection's settings.
-
-    In ModelConfig, a group's width is that of a network whose stem has 64 channels.
-    """
-    others = _backbones()
-    name = settings.values.get("backbone.type")
-    if name in others:
-        config["backbone"] = others[name].kind
-        names_file(others[name]).read_mmdet(settings, config)
-        return
-    config |= settings.fields(rows.RESNET)
-    width = config["backbone.width"] or 64
-    stem = settings.values.get(rows.STEM)
-    if stem not in (None, width):
-        settings.refuse(rows.STEM, stem, f"None or {width}")
-    if name not in ("ResNet", "ResNeXt"):
-        settings.refuse("backbone.type", name, " or ".join(map(repr, ("ResNet", "ResNeXt", *others))))
-    elif name == "ResNeXt":
-        config["backbone.groups"] = settings.get(rows.GROUPS)
-        group = settings.get(rows.BASE_WIDTH)
-        # With one group a ResNeXt is a ResNet, whatever its width setting.
-        if config["backbone.groups"] == 1:
-            config["backbone.width_per_group"] = 64
-        elif group is not None and group * 64 % width:
-            text = f"a width for which 64 * width is a multiple of backbone.base_channels, {width}"
-            settings.refuse(rows.BASE_WIDTH.key, group, text)
-        elif group is not None:
-            config["backbone.width_per_group"] = group * 64 // width
-
-
-def write_backbone(config: ModelConfig) -> Flat:
-    """The counterpart of `read_backbone`."""
-    for name, part in _backbones().items():
-        if part.kind == config.backbone.kind:
-            return {"backbone.type": name, **names_file(part).write_mmdet(config)}
-    groups, values = config.backbone.groups, write(rows.RESNET, config, config)
-    if groups == 1 or config.backbone.depth < 50:
-        return {"backbone.type": "ResNet", **values}
-    width = config.backbone.width * config.backbone.width_per_group // 64
-    return {
-        "backbone.type": "ResNeXt",
-        **values,
-        rows.GROUPS.key: groups,
-        rows.BASE_WIDTH.key: max(width, 1),
-    }
-
-
-def _backbones() -> dict[str, type]:
-    """Return the other backbones by MMDetection's names, the ``MMDET`` of their names files."""
-    kinds = classes_with_names("backbone").values()
-    return {names_file(kind).MMDET: kind for kind in kinds if hasattr(names_file(kind), "MMDET")}
 
 
 def read_norms(settings: Settings, config: Flat) -> None:
