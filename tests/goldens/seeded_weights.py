@@ -137,6 +137,26 @@ def seeded_detectron2_c4_weight(name: str, shape: tuple[int, ...]) -> np.ndarray
     return value
 
 
+# On the whole C5, the first layers of both heads have many inputs, which are as large.
+DETECTRON2_DC5_GAINS = {
+    **DETECTRON2_C4_GAINS,
+    "box_head.fc1": 0.25,
+    "box_predictor.cls_score": 3.0,
+    "box_predictor.bbox_pred": 1.0,
+    "mask_fcn1": 0.25,
+    "mask_head.deconv": 2.0**0.5,
+}
+
+
+def seeded_detectron2_dc5_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of Detectron2's GeneralizedRCNN on a dilated C5."""
+    if ".norm." in name:
+        return seeded_weight(name, shape)
+    if name.endswith("cls_score.bias"):
+        return np.float32([2, -1, 1, 0])
+    return _seeded_layer(name, shape, DETECTRON2_DC5_GAINS, transposed="deconv")
+
+
 # The same for MMDetection's names.
 MMDET_GAINS = {
     "neck.lateral_convs": 0.03,

@@ -24,6 +24,10 @@ STAGE_FLAGS = choice(
     },
     ["a list of four of True and False"],
 )
+_STAGES = (
+    Setting("MODEL.RESNETS.RES5_DILATION", 1, choice({1: False, 2: True}), "backbone.dilated_c5"),
+    Setting("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, STAGE_FLAGS, "backbone.deformable_stages"),
+)
 _DETECTRON2 = (
     Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "backbone.freeze_at"),
     Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in STAGE_BLOCKS}), "backbone.depth"),
@@ -36,8 +40,7 @@ _DETECTRON2 = (
         "backbone.norm",
     ),
     Setting("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, whole(1), "backbone.width"),
-    Setting("MODEL.RESNETS.RES5_DILATION", 1, choice({1: False, 2: True}), "backbone.dilated_c5"),
-    Setting("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, STAGE_FLAGS, "backbone.deformable_stages"),
+    *_STAGES,
 )
 # Only with a deformable stage.
 _DEFORMABLE = (
@@ -247,6 +250,7 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
     if config["neck"] is False:
         # Images are padded to the largest in the batch and no further.
         config |= settings.fields(_MAP) | {"input.pad_divisor": 1}
+    _refuse_stages(settings, config)
     stem, depth = config["backbone.width"] or 64, config["backbone.depth"]
     width = settings.get(_WIDTH_PER_GROUP)
     if width is not None and width * 64 % stem:
@@ -262,6 +266,24 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
     if given != channels:
         of_stem = "" if stem == 64 else f" and MODEL.RESNETS.STEM_OUT_CHANNELS {stem}"
         settings.refuse(_RES2_CHANNELS, given, f"{channels} with MODEL.RESNETS.DEPTH {depth}{of_stem}")
+
+
+def _refuse_stages(settings: Settings, config: dict[str, Any]) -> None:
+    """Refuse dilated and deformable stages that Detectron2 does not build either, or that are no level."""
+    shallow = config["backbone.depth"] in (18, 34)
+    last = 5 if config["neck"] is not False else (config.get("backbone.outputs") or (5,))[-1]
+    for row, field in zip(_STAGES, ("backbone.dilated_c5", "backbone.deformable_stages"), strict=True):
+        if config[field] and shallow:
+            settings.refuse(row.key, settings.given(row), "its default at a DEPTH below 50")
+            config[field] = None
+    dilation, deformable = _STAGES
+    if config["backbone.dilated_c5"] and (config["neck"] is not False or last < 5):
+        settings.refuse(dilation.key, 2, "1, or 2 if OUT_FEATURES are ['res5'] and there is no pyramid")
+        config["backbone.dilated_c5"] = None
+    if any(number > last for number in config["backbone.deformable_stages"] or ()):
+        text = f"False for the stages after the last of OUT_FEATURES, res{last}"
+        settings.refuse(deformable.key, settings.given(deformable), text)
+        config["backbone.deformable_stages"] = None
 
 
 def write_detectron2(config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
