@@ -65,7 +65,7 @@ class Recorded:
         return make_batch(self.config, images, given, max_objects=5 if targets else 0)
 
     def check_maps(self):
-        """The backbone's maps, of images on a larger canvas, which changes nothing inside of their extents."""
+        """The backbone's maps, of images on a larger canvas, which changes nothing inside."""
         batch = self.batch()
 
         def run(model, images, extents):

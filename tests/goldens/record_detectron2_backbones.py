@@ -6,19 +6,15 @@ Usage: python tests/goldens/record_detectron2_backbones.py    (needs torch and d
 two groups of offsets; "dc5" is mask_rcnn_R_50_DC5. Both are narrow, with weights made from their names. The
 heads' own stages are recorded by other scripts.
 
-Of Detectron2's compiled operators, only those of deformable convolutions would be called. They are replaced
-by torchvision's `deform_conv2d`, which Detectron2 itself calls on a CPU, but without its gradient. An empty
-module stands in for the compiled one, without which Detectron2 hides the layers.
-Installation is described in `record_detectron2_c4.py`.
+Of Detectron2's compiled operators, only those of deformable convolutions would be called;
+`detectron2_deform_conv.py` replaces them. Installation is described in `record_detectron2_c4.py`.
 """
 
 import copy
 import json
-import sys
-import types
 from pathlib import Path
 
-sys.modules["detectron2._C"] = types.ModuleType("detectron2._C")
+from detectron2_deform_conv import LAYERS
 
 # isort: split
 
@@ -28,11 +24,9 @@ import record_detectron2_losses as losses
 import torch
 import torchvision
 from detectron2.config import get_cfg
-from detectron2.layers import deform_conv
 from detectron2.modeling import build_model
 from record_detectron2_model import COMMON, inputs_of, nhwc
 from seeded_weights import sampled, seeded_detectron2_dc5_weight, seeded_detectron2_weight, seeded_scene
-from torchvision.ops import deform_conv2d
 
 # Height, width, boxes in the order of x1. DC5 pads to the largest image and no further.
 SCENES = [
@@ -84,20 +78,6 @@ CASES = {
 }  # fmt: skip
 WEIGHTS = {"dconv": seeded_detectron2_weight, "dc5": seeded_detectron2_dc5_weight}
 MAPS, GRADIENTS = 1000, 30  # values of a feature map and of a parameter's gradient
-
-
-def convolve(x, offset, weight, stride, padding, dilation, groups, offset_groups):
-    assert offset.shape[1] == 2 * offset_groups * weight.shape[2] * weight.shape[3]
-    assert x.shape[1] == groups * weight.shape[1]
-    return deform_conv2d(x, offset, weight, None, stride, padding, dilation)
-
-
-def convolve_modulated(x, offset, mask, weight, bias, stride, padding, dilation, groups, offset_groups):
-    assert mask.shape[1] == offset_groups * weight.shape[2] * weight.shape[3]
-    return deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
-
-
-deform_conv.deform_conv, deform_conv.modulated_deform_conv = convolve, convolve_modulated
 
 
 def build(case):
@@ -172,6 +152,7 @@ def record(golden, case):
 
 def main():
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    assert LAYERS.modulated_deform_conv.__module__ == "detectron2_deform_conv"
     golden = {
         "scenes": json.dumps(SCENES),
         "versions": f"{versions}, detectron2 {detectron2.__version__}",
