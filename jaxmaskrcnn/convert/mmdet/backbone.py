@@ -23,13 +23,17 @@ BACKBONE = (
     fixed("backbone.conv_cfg", None, None),
     fixed("backbone.plugins", None, None),
 )
-# Of every backbone before a pyramid.
+# Of every backbone before a pyramid; without one, see `_read_outputs`.
 _FOUR_STAGES = (
     fixed("backbone.num_stages", 4, 4),
     fixed("backbone.dilations", (1, 1, 1, 1), (1, 1, 1, 1)),
     fixed("backbone.out_indices", (0, 1, 2, 3), (0, 1, 2, 3)),
 )
 _STRIDES = fixed("backbone.strides", (1, 2, 2, 2), (1, 2, 2, 2))
+_COUNT = Setting("backbone.num_stages", 4, whole(1, 4))
+_OUTPUT = Setting(
+    "backbone.out_indices", (0, 1, 2, 3), choice({(i,): (i + 2,) for i in range(4)}), "backbone.outputs"
+)
 _RESNET = (
     Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
     Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone.stride_in_1x1"),
@@ -57,13 +61,16 @@ def read_backbone(settings: Settings, config: Flat) -> None:
     """
     others = _backbones()
     name = settings.values.get("backbone.type")
-    config |= settings.fields((*BACKBONE, *_FOUR_STAGES))
+    single = config["neck"] is False
+    config |= settings.fields((*BACKBONE, *(() if single else _FOUR_STAGES)))
     _read_deformable(settings, config, name)
     if name in others:
         config["backbone"] = others[name].kind
         names_file(others[name]).read_mmdet(settings, config)
         return
-    config |= settings.fields((_STRIDES, *_RESNET))
+    config |= settings.fields((*(() if single else (_STRIDES,)), *_RESNET))
+    if single:
+        _read_outputs(settings, config)
     width = config["backbone.width"] or 64
     stem = settings.values.get(_STEM)
     if stem not in (None, width):
@@ -81,6 +88,45 @@ def read_backbone(settings: Settings, config: Flat) -> None:
             settings.refuse(_BASE_WIDTH.key, group, text)
         elif group is not None:
             config["backbone.width_per_group"] = group * 64 // width
+
+
+def _read_outputs(settings: Settings, config: Flat) -> None:
+    """Read the only output of a ResNet without a pyramid, its last stage, and whether that is dilated."""
+    count = settings.get(_COUNT)
+    config |= settings.fields((_OUTPUT,))
+    outputs = config["backbone.outputs"]
+    if outputs is None or count is None:
+        return
+    if count != outputs[0] - 1:
+        settings.refuse(_COUNT.key, count, f"{outputs[0] - 1}, with the last stage as output")
+        return
+    strides, dilations = (
+        tuple(settings.values.get(f"backbone.{name}", default))[:count]
+        if isinstance(settings.values.get(f"backbone.{name}", default), (list, tuple))
+        else None
+        for name, default in (("strides", (1, 2, 2, 2)), ("dilations", (1, 1, 1, 1)))
+    )
+    plain = ((1, 2, 2, 2)[:count], (1, 1, 1, 1)[:count])
+    dilated = ((1, 2, 2, 1), (1, 1, 1, 2))
+    config["backbone.dilated_c5"] = (strides, dilations) == dilated
+    if (strides, dilations) not in (plain, dilated):
+        text = f"strides {plain[0]} with dilations {plain[1]}"
+        text += " or (1, 2, 2, 1) with (1, 1, 1, 2)" if count == 4 else ""
+        settings.refuse("backbone.strides", settings.values.get("backbone.strides"), text)
+
+
+def _write_outputs(config: ModelConfig) -> Flat:
+    """The counterpart of `_read_outputs`."""
+    if config.neck is not None:
+        return {}
+    number = config.backbone.outputs[-1]
+    dilated = config.backbone.dilated_c5
+    return {
+        _COUNT.key: number - 1,
+        "backbone.strides": ((1, 2, 2, 1) if dilated else (1, 2, 2, 2))[: number - 1],
+        "backbone.dilations": ((1, 1, 1, 2) if dilated else (1, 1, 1, 1))[: number - 1],
+        _OUTPUT.key: (number - 2,),
+    }
 
 
 def _read_deformable(settings: Settings, config: Flat, name: Any) -> None:
@@ -101,7 +147,8 @@ def write_backbone(config: ModelConfig) -> Flat:
         if part.kind == config.backbone.kind:
             return {"backbone.type": name, **common, **names_file(part).write_mmdet(config)}
     table = (*_RESNET, *(_DEFORMABLE if config.backbone.deformable_stages else ()))
-    groups, values = config.backbone.groups, {**common, **write(table, config, config)}
+    values = {**common, **write(table, config, config), **_write_outputs(config)}
+    groups = config.backbone.groups
     if groups == 1 or config.backbone.depth < 50:
         return {"backbone.type": "ResNet", **values}
     width = config.backbone.width * config.backbone.width_per_group // 64

@@ -7,7 +7,7 @@ Each part has a pair of functions: ``read_`` checks the settings and completes t
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import ModelConfig, Res5Config
 from jaxmaskrcnn.convert.mmdet import rows
 from jaxmaskrcnn.names.config_table import Settings, write
 
@@ -27,9 +27,11 @@ def read_norms(settings: Settings, config: Flat) -> None:
     config["backbone.norm"] = norm
     if norm == "bn":
         _refuse_momentum(settings, backbone)
-    config["neck.norm"] = _norm(settings, neck, None)
     config |= {"box.norm": "none", "mask.norm": "none"}
-    parts = [neck]
+    parts = []
+    if config["neck"]:
+        config["neck.norm"] = _norm(settings, neck, None)
+        parts.append(neck)
     head = settings.values.get("roi_head.bbox_head.type")
     if head == "Shared4Conv1FCBBoxHead" or settings.values.get("roi_head.bbox_head.num_shared_convs"):
         config["box.norm"] = _norm(settings, box, None)
@@ -52,7 +54,7 @@ def write_norms(config: ModelConfig) -> Flat:
     norm = config.backbone.norm
     values = {rows.NORM_EVAL.key: norm in ("frozen_bn", "bn_eval")}
     values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
-    values |= _norm_settings(neck, config.neck.norm)
+    values |= _norm_settings(neck, config.neck.norm) if config.neck is not None else {}
     values |= _norm_settings(box, config.box.norm)
     return values | (_norm_settings(mask, config.mask.norm) if config.mask is not None else {})
 
@@ -84,7 +86,10 @@ def _refuse_momentum(settings: Settings, part: str) -> None:
 
 def read_box_head(settings: Settings, config: Flat) -> None:
     """Read the box head's layers, which may follow from its type, and the side of its regions."""
+    if config["box.average"]:
+        return  # a shared head comes before it, which determines its layers
     name = settings.get(rows.BOX_HEAD_TYPE)
+    settings.get(rows.AVERAGE)
     if name is None:
         return
     layers = rows.BOX_HEADS[name]
@@ -99,6 +104,8 @@ def read_box_head(settings: Settings, config: Flat) -> None:
 
 def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
     """The counterpart of `read_box_head`."""
+    if config.trunk is not None:
+        return {}
     return {
         rows.BOX_HEAD_TYPE.key: "ConvFCBBoxHead",
         **write(rows.BOX_HEAD_LAYERS, config, usual),
@@ -141,9 +148,11 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
     if config["regions.low_quality"] != "none" and None not in (least, threshold) and least != threshold:
         settings.refuse(rows.ROI_MIN_IOU.key, least, f"pos_iou_thr, {threshold:g}", training=True)
     if config["mask"] and config["mask.pool.size"] is not None:
-        size, expected = settings.get(rows.MASK_SIZE), 2 * config["mask.pool.size"]
+        shared = config["trunk"] is not None
+        side = Res5Config().side(config["mask.pool.size"]) if shared else config["mask.pool.size"]
+        size, expected = settings.get(rows.MASK_SIZE), 2 * side
         if size not in (None, expected):
-            text = f"{expected}, twice the roi_layer's output_size"
+            text = f"{expected}, twice the {'shared head' if shared else 'roi_layer'}'s output_size"
             settings.refuse(rows.MASK_SIZE.key, size, text, training=True)
 
 
@@ -152,7 +161,7 @@ def write_training(config: ModelConfig, usual: ModelConfig) -> Flat:
     values = write((*rows.TRAIN, *rows.PROPOSAL), config, usual)
     values[rows.ROI_MIN_IOU.key] = config.box.stages[0].foreground_iou
     if config.mask is not None:
-        values[rows.MASK_SIZE.key] = 2 * config.mask.pool.size
+        values[rows.MASK_SIZE.key] = 2 * config.region_side(config.mask.pool)
     # The library reads it whether or not it is set.
     return values | {"train_cfg.rpn.debug": False, "train_cfg.rcnn.debug": False}
 

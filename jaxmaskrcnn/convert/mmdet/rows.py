@@ -127,13 +127,11 @@ def _extractor(name: str, pool: str) -> tuple[Setting, ...]:
 
 
 BOX = (
-    fixed("roi_head.shared_head", None, None),
     *_extractor("bbox", "box.pool"),
     Setting("roi_head.bbox_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.bbox_head.conv_out_channels", 256, whole(1), "box.conv_dim"),
     Setting("roi_head.bbox_head.fc_out_channels", 1024, whole(1), "box.fc_dim"),
     Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "box.class_agnostic"),
-    fixed("roi_head.bbox_head.with_avg_pool", False, False),
     fixed("roi_head.bbox_head.with_cls", True, True),
     fixed("roi_head.bbox_head.with_reg", True, True),
     fixed("roi_head.bbox_head.reg_decoded_bbox", False, False, training=True),
@@ -151,6 +149,7 @@ BOX = (
     fixed("roi_head.bbox_head.loss_cls.loss_weight", 1.0, 1.0, training=True),
     fixed("roi_head.bbox_head.loss_bbox.loss_weight", 1.0, 1.0, training=True),
 )
+AVERAGE = fixed("roi_head.bbox_head.with_avg_pool", False, False)
 BOX_HEADS = {"Shared2FCBBoxHead": (0, 2), "Shared4Conv1FCBBoxHead": (4, 1), "ConvFCBBoxHead": None}
 BOX_HEAD_TYPE = Setting("roi_head.bbox_head.type", MISSING, only(*BOX_HEADS))
 BOX_HEAD_LAYERS = (
@@ -160,8 +159,8 @@ BOX_HEAD_LAYERS = (
 )
 BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
 
+MASK_POOL = _extractor("mask", "mask.pool")
 MASK = (
-    *_extractor("mask", "mask.pool"),
     fixed("roi_head.mask_head.type", MISSING, "FCNMaskHead"),
     Setting("roi_head.mask_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask.convs"),
@@ -265,8 +264,8 @@ KNOWN = {
     setting.key
     for setting in (
         *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
-        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, *MASK, *TEST, *TRAIN, ROI_MIN_IOU,
-        MASK_SIZE, *PROPOSAL,
+        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASK, *MASK_POOL, *TEST,
+        *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),

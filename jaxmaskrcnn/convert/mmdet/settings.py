@@ -22,6 +22,8 @@ from jaxmaskrcnn.convert.mmdet.pipeline import (
     read_pipeline,
     write_pipeline,
 )
+from jaxmaskrcnn.convert.mmdet.shared_head import KNOWN as SHARED_KNOWN
+from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD, read_shared_head, write_shared_head
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, MMDET
@@ -92,12 +94,20 @@ def text_of_config(config: ModelConfig) -> str:
         config: The configuration, with pixel mean and standard deviation in units of 0..255.
     """
     mask = config.mask is not None
-    table = (*rows.DATA_PREPROCESSOR, *rows.NECK, *rows.RPN, *rows.BOX)
+    table = (*rows.DATA_PREPROCESSOR, *(rows.NECK if config.neck else ()), *rows.RPN, *rows.BOX)
     flat = {"type": "MaskRCNN" if mask else "FasterRCNN"}
-    flat |= write(table + (rows.MASK if mask else ()) + rows.TEST, config, USUAL)
+    table += rows.MASK if mask else ()
+    table += rows.MASK_POOL if mask and config.trunk is None else ()
+    flat |= write(table + rows.TEST, config, USUAL)
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
-    for write_part in (backbone.write_backbone, parts.write_norms, parts.write_losses, write_levels):
+    for write_part in (
+        backbone.write_backbone,
+        parts.write_norms,
+        parts.write_losses,
+        write_levels,
+        write_shared_head,
+    ):
         flat |= write_part(config)
     model = cascade.write_stages(nest(flat), config)
     # inference_detector takes the steps and the data set from test_dataloader.
@@ -128,7 +138,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN
+    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -160,14 +170,15 @@ def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> 
 def _read(settings: Settings) -> dict[str, Any]:
     has = {part: any(key.startswith(f"{part}.") for key in settings.values) for part in _PARTS}
     mask = has["roi_head.mask_head"]
-    table = (*rows.NECK, *rows.RPN, *rows.BOX, *rows.TEST)
+    table = (*(rows.NECK if has["neck"] else ()), *rows.RPN, *rows.BOX, *rows.TEST)
     if has["data_preprocessor"]:
         table += rows.DATA_PREPROCESSOR
     if mask:
-        table += rows.MASK
-    config = settings.fields(table) | {"mask": mask}
+        table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
+    config = settings.fields(table) | {"mask": mask, "neck": has["neck"]}
     backbone.read_backbone(settings, config)
     parts.read_norms(settings, config)
+    read_shared_head(settings, config, has[SHARED_HEAD])
     read_levels(settings, config, USUAL)
     parts.read_box_head(settings, config)
     parts.read_losses(settings, config)
@@ -179,7 +190,14 @@ def _read(settings: Settings) -> dict[str, Any]:
     return config
 
 
-_PARTS = ("data_preprocessor", "roi_head.mask_head", "train_cfg", "train_cfg.rpn_proposal")
+_PARTS = (
+    "data_preprocessor",
+    "neck",
+    SHARED_HEAD,
+    "roi_head.mask_head",
+    "train_cfg",
+    "train_cfg.rpn_proposal",
+)
 
 
 def _read_categories(dataset: Mapping[str, Any], num_classes: int) -> tuple:
