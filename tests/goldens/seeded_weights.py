@@ -186,6 +186,34 @@ def seeded_mmdet_weight(name: str, shape: tuple[int, ...], pixel_std: float = 1.
     return _seeded_layer(name, shape, MMDET_GAINS, transposed="upsample")
 
 
+def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with deformable convolutions, with offsets of about one cell: larger ones are chaotic."""
+    value = seeded_mmdet_weight(name, shape)
+    return value * np.float32(0.25) if name.endswith("conv_offset.weight") else value
+
+
+MMDET_MAP_GAINS = {
+    "rpn_conv": 0.06, "rpn_cls": 2.0, "rpn_reg": 0.2, "shared_fcs.0": 0.05, "fc_cls": 1.5, "fc_reg": 1.0,
+    "upsample": 0.06, "conv_logits": 2.0,
+}  # fmt: skip
+
+
+def seeded_mmdet_map_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for MMDetection's detectors on C4 and DC5, whose input is 0 to 255 minus the mean."""
+    shared = "roi_head.shared_head."
+    if name.startswith(shared) and not name.endswith("num_batches_tracked"):
+        return seeded_weight(name.removeprefix(shared), shape)
+    if name.startswith("backbone.") or name.endswith("num_batches_tracked"):
+        return seeded_mmdet_weight(name, shape, pixel_std=32.0)
+    if name.endswith("fc_cls.bias"):
+        return np.float32([1, -1, 0.5, 0])
+    value = _seeded_layer(name, shape, MMDET_MAP_GAINS, transposed="upsample")
+    if not re.search(r"fc_(cls|reg)\.weight$", name):
+        return value
+    # Features are positive and much alike; without layers before, they are large.
+    return (value - value.mean(axis=1, keepdims=True)) * np.float32(1 if shape[1] < 1000 else 0.1)
+
+
 def seeded_mmdet_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same for MMDetection's cascades, with normalised input."""
     if name.endswith("fc_cls.bias"):

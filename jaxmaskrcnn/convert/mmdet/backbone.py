@@ -34,7 +34,7 @@ _COUNT = Setting("backbone.num_stages", 4, whole(1, 4))
 _OUTPUT = Setting(
     "backbone.out_indices", (0, 1, 2, 3), choice({(i,): (i + 2,) for i in range(4)}), "backbone.outputs"
 )
-_RESNET = (
+RESNET = (
     Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
     Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone.stride_in_1x1"),
     Setting("backbone.base_channels", 64, whole(1), "backbone.width"),
@@ -50,7 +50,7 @@ _DCN = "backbone.dcn"
 _STEM = "backbone.stem_channels"
 _GROUPS = Setting("backbone.groups", 1, whole(1))
 _BASE_WIDTH = Setting("backbone.base_width", 4, whole(1))
-_TABLE = (*BACKBONE, *_FOUR_STAGES, _STRIDES, *_RESNET, *_DEFORMABLE, _GROUPS, _BASE_WIDTH)
+_TABLE = (*BACKBONE, *_FOUR_STAGES, _STRIDES, *RESNET, *_DEFORMABLE, _GROUPS, _BASE_WIDTH)
 KNOWN = {*(setting.key for setting in _TABLE), "backbone.type", _DCN, _STEM}
 
 
@@ -68,7 +68,7 @@ def read_backbone(settings: Settings, config: Flat) -> None:
         config["backbone"] = others[name].kind
         names_file(others[name]).read_mmdet(settings, config)
         return
-    config |= settings.fields((*(() if single else (_STRIDES,)), *_RESNET))
+    config |= settings.fields((*(() if single else (_STRIDES,)), *RESNET))
     if single:
         _read_outputs(settings, config)
     width = config["backbone.width"] or 64
@@ -146,7 +146,7 @@ def write_backbone(config: ModelConfig) -> Flat:
     for name, part in _backbones().items():
         if part.kind == config.backbone.kind:
             return {"backbone.type": name, **common, **names_file(part).write_mmdet(config)}
-    table = (*_RESNET, *(_DEFORMABLE if config.backbone.deformable_stages else ()))
+    table = (*RESNET, *(_DEFORMABLE if config.backbone.deformable_stages else ()))
     values = {**common, **write(table, config, config), **_write_outputs(config)}
     groups = config.backbone.groups
     if groups == 1 or config.backbone.depth < 50:
