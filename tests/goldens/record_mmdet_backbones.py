@@ -8,8 +8,9 @@ widths of a complete ResNet-50 as it has no setting for them. Weights are made f
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
 `record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
-`deform_conv2d` takes its place. Its order of offsets, (y, x) for each tap, is that of mmcv's C++ source in the
-wheel (`ops/csrc/pytorch/cpu/deform_conv.cpp`, where channel 2k is added to the row and 2k + 1 to the column).
+`deform_conv2d` takes its place. Its order of offsets, (y, x) for each tap, is that of mmcv's C++ source in
+the wheel (`ops/csrc/pytorch/cpu/deform_conv.cpp`, where channel 2k is added to the row and 2k + 1 to the
+column).
 """
 
 import copy
