@@ -5,7 +5,7 @@ static size, and a boolean ``valid`` marks the slots in use. A padded slot never
 changes the result of a valid one.
 
 Shape legend: B images, G ground-truth slots, N anchors, P proposal slots, D detection slots,
-H and W the height and width of the canvas, M the side of a mask head's output, V vertex slots.
+H and W the height and width of the canvas, M the side of a mask head's output, V vertex slots, K keypoints.
 
 All boxes are XYXY in pixels of the network's input, in continuous coordinates: a box that
 covers only the pixel column 0 has ``x1 = 0`` and ``x2 = 1``.
@@ -33,6 +33,22 @@ class Category(NamedTuple):
     name: str
 
 
+class Skeleton(NamedTuple):
+    """The keypoints of an object.
+
+    Attributes:
+        points: Their names, in the order of the annotations.
+        lines: Lines that are drawn, each between the numbers of two keypoints, from 0.
+
+    Example:
+        >>> Skeleton(("head", "foot"), ((0, 1),)).points[1]
+        'foot'
+    """
+
+    points: tuple[str, ...]
+    lines: tuple[tuple[int, int], ...]
+
+
 class Targets(NamedTuple):
     """Ground truth of one image, or of a batch with a leading axis B on every array.
 
@@ -49,6 +65,8 @@ class Targets(NamedTuple):
             polygon is repeated as its last. None unless the model's mask targets are drawn from polygons.
         polygon_parts: int32 [B, G, V], the number of the polygon that a vertex belongs to, -1 in
             a padded slot; an object that has none learns from its mask. None like ``polygons``.
+        keypoints: float32 [B, G, K, 3], x and y in pixels of the network's input and COCO's visibility: 0 not
+            annotated, 1 hidden, 2 seen. None for a model without a keypoint head.
 
     Example:
         >>> target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": np.ones((1, 48, 64), bool)}
@@ -64,6 +82,7 @@ class Targets(NamedTuple):
     valid: Array
     polygons: Array | None = None
     polygon_parts: Array | None = None
+    keypoints: Array | None = None
 
 
 class RawImages(NamedTuple):
@@ -157,6 +176,8 @@ class Detections(NamedTuple):
         labels: int32 [B, D], 0 to ``num_classes - 1``.
         masks: float32 [B, D, M, M], probabilities inside the box, or None without a mask head.
         valid: bool [B, D].
+        keypoint_logits: float32 [B, D, K, S, S], heat-maps of the keypoints inside the box, S cells a side;
+            None without a keypoint head.
 
     Example:
         >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
@@ -169,6 +190,7 @@ class Detections(NamedTuple):
     labels: Array
     masks: Array | None
     valid: Array
+    keypoint_logits: Array | None = None
 
 
 class LossTerm(NamedTuple):

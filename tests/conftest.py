@@ -1,5 +1,6 @@
 """What every test run needs before JAX is imported."""
 
+import gc
 import os
 import tempfile
 
@@ -21,6 +22,17 @@ def pytest_configure(config):
     directory = config.cache.mkdir("xla") if hasattr(config, "cache") else tempfile.mkdtemp()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
     compilation_cache.enable()
+
+
+def pytest_collection_finish():
+    """Look for garbage less often: JAX's traces are millions of objects, and nearly all of them stay.
+
+    With Python 3.11 and jax 0.10.2 the collector took 6.0 s of the 96 s of processor time of 107 tests of
+    networks and losses; so it takes 1.3 s.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@
 
 DIRECTORY is what run_reference.py or run_matterport.py wrote. The checkpoint is read as any user would, with
 `load_model`, and the images by their paths. A detection is matched by one of the same label, a
-score within 0.001 and boxes with IoU above 0.99; of the matched ones the masks' IoU is told too.
+score within 0.001 and boxes with IoU above 0.99; of the matched ones the masks' IoU and the distances of the
+keypoints are told too.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def main():
     index = {category.id: i for i, category in enumerate(model.categories)}
     reference = json.loads((arguments.directory / "detections.json").read_text())
     total = {"theirs": 0, "ours": 0, "matched": 0}
-    mask_ious, score_errors, box_errors = [], [], []
+    mask_ious, score_errors, box_errors, distances = [], [], [], []
     print("image                theirs   ours  matched  worst box (px)  worst score  lowest mask IoU")
     for name, theirs in reference.items():
         out = predictor(arguments.images / name, masks="rle")
@@ -78,6 +79,8 @@ def main():
             else float(not rle_codec.area(out["masks"][j]))
             for j, i in with_masks
         ]
+        for j, i in pairs if "keypoints" in theirs and "keypoints" in out else []:
+            distances += np.abs(out["keypoints"][j][:, :2] - theirs["keypoints"][i]).max(1).tolist()
         boxes = [float(np.abs(np.subtract(ours["boxes"][j], theirs["boxes"][i])).max()) for j, i in pairs]
         scores = [float(abs(ours["scores"][j] - theirs["scores"][i])) for j, i in pairs]
         mask_ious, box_errors, score_errors = mask_ious + ious, box_errors + boxes, score_errors + scores
@@ -93,6 +96,9 @@ def main():
         f"scores within {max(score_errors):.1e}"
         + (f", mask IoU at least {min(mask_ious):.4f}, mean {np.mean(mask_ious):.5f}" if mask_ious else "")
     )
+    if distances:
+        near = np.mean(np.array(distances) <= 0.1)
+        print(f"{len(distances)} keypoints: {near:.3%} within 0.1 px, the farthest {max(distances):.2e} px")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ GAINS = [
     (r"rpn\.head\.bbox_pred|anchor_deltas|rpn_reg", 0.15),
     (CLASS_LOGITS, 1.5),
     (r"bbox_pred|fc_reg", 0.5),
+    (r"score_lowres", 3.0),
     (r"mask_fcn_logits|mask_head\.predictor|conv_logits", 1.5),
     (r"inner_blocks|fpn_lateral|lateral_convs", 0.1),
     (r"", 2.0**0.5),
@@ -55,6 +56,8 @@ def seeded(name: str, value: torch.Tensor, input_scale: float, logits: float) ->
     else:
         transposed = re.search(r"conv5_mask|deconv|upsample", name)
         fan_in = shape[0] if transposed else np.prod(shape[1:])
+        if "score_lowres" in name:  # each output sees four of the sixteen places of a kernel
+            fan_in = 4 * shape[0]
         gain = next(gain for pattern, gain in GAINS if re.search(pattern, name))
         if re.search(r"(body|stem|^backbone)\.conv1\.weight", name):
             gain /= input_scale
@@ -82,9 +85,9 @@ def torchvision_predictor(arguments):
     if name.endswith("_v2"):
         model = getattr(detection, name)(weights=None, weights_backbone=None).eval()
     else:
-        kind = detection.MaskRCNN if name.startswith("mask") else detection.FasterRCNN
+        kinds = {"mask": detection.MaskRCNN, "fast": detection.FasterRCNN, "keyp": detection.KeypointRCNN}
         backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
-        model = kind(backbone, num_classes=91).eval()
+        model = kinds[name[:4]](backbone, num_classes=2 if name.startswith("keyp") else 91).eval()
         overwrite_eps(model, 0.0)
     torch.save(seed(model, 1.0, arguments.logits), arguments.directory / "weights.pth")
 
@@ -92,11 +95,13 @@ def torchvision_predictor(arguments):
         # torchvision leaves the orientation to its users.
         image = np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
         # The pooler keeps the scales that it infers from the first image; every image has its own here.
-        for pool in filter(None, (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool)):
+        heads = model.roi_heads
+        for pool in filter(None, (heads.box_roi_pool, heads.mask_roi_pool, heads.keypoint_roi_pool)):
             pool.scales = None
         out = model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
         masks = out["masks"][:, 0] > 0.5 if "masks" in out else []
-        return out["boxes"], out["scores"], out["labels"] - 1, masks
+        keypoints = out["keypoints"][..., :2] if "keypoints" in out else []
+        return out["boxes"], out["scores"], out["labels"] - 1, masks, keypoints
 
     return predict
 
@@ -123,7 +128,8 @@ def detectron2_predictor(arguments):
     def predict(path):
         out = predictor(read_image(str(path), "BGR"))["instances"]
         masks = out.pred_masks if out.has("pred_masks") else []
-        return out.pred_boxes.tensor, out.scores, out.pred_classes, masks
+        keypoints = out.pred_keypoints[..., :2] if out.has("pred_keypoints") else []
+        return out.pred_boxes.tensor, out.scores, out.pred_classes, masks, keypoints
 
     return predict
 
@@ -144,7 +150,7 @@ def mmdet_predictor(arguments):
     def predict(path):
         image = np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
         out = inference_detector(model, np.ascontiguousarray(image[..., ::-1])).pred_instances
-        return out.bboxes, out.scores, out.labels, out.masks if "masks" in out else []
+        return out.bboxes, out.scores, out.labels, out.masks if "masks" in out else [], []
 
     return predict
 
@@ -172,7 +178,7 @@ def main():
     results = {}
     for path in sorted(arguments.images.iterdir()):
         with torch.no_grad():
-            boxes, scores, labels, masks = (np.asarray(x) for x in predict(path))
+            boxes, scores, labels, masks, keypoints = (np.asarray(x) for x in predict(path))
         rles = [rle_codec.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
         results[path.name] = {
             "boxes": boxes.tolist(),
@@ -180,6 +186,8 @@ def main():
             "labels": labels.tolist(),
             "masks": [{"size": r["size"], "counts": r["counts"].decode()} for r in rles],
         }
+        if len(keypoints):
+            results[path.name]["keypoints"] = keypoints.tolist()
         spread = ", ".join(f"{s:.3f}" for s in np.percentile(scores, [100, 50, 0])) if len(scores) else "none"
         print(f"{path.name}: {len(scores)} detections, highest, median, lowest score {spread}", flush=True)
     (arguments.directory / "detections.json").write_text(json.dumps(results))

@@ -7,10 +7,7 @@
 sees the old model or the new one, whenever the writer is stopped.
 """
 
-import glob
-import json
 import os
-import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,7 +15,6 @@ from typing import Never
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from jaxmaskrcnn.checkpoints.arrays import read_arrays, warn_of_nonfinite, write_arrays
 from jaxmaskrcnn.checkpoints.damage import drop_unfinished, quiet_writers, remove_folder
@@ -30,8 +26,16 @@ from jaxmaskrcnn.checkpoints.fit import (
     requested_config,
 )
 from jaxmaskrcnn.checkpoints.latest import latest_model
+from jaxmaskrcnn.checkpoints.publishing import (
+    MODEL_FILE,
+    common_token,
+    publish,
+    remove_leftovers,
+    wait_for_all,
+)
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.json import config_from_json, config_to_json, describe, parse, to_config
+from jaxmaskrcnn.config.values import Count, checked
 from jaxmaskrcnn.convert.detector import load_detector, log_report
 from jaxmaskrcnn.convert.files.foreign import checkpoint_inside, foreign_folder
 from jaxmaskrcnn.convert.state_dict import variables_by_path
@@ -44,8 +48,6 @@ from jaxmaskrcnn.stores.filesystem import Place, list_files, local_or_stored
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.files import check_storable, write_json, write_problem
 from jaxmaskrcnn.weights.locate import locate, suggestion
-
-_MODEL_FILE = "model.json"
 
 __all__ = ["check_free", "config_from_json", "config_to_json", "load_model", "save_model"]
 
@@ -80,7 +82,7 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
     directory = place.absolute()
     occupied = check_free(directory)
     arrays = {name: variable[...] for name, variable in variables_by_path(model).items()}
-    token = _common_token()
+    token = common_token()
     staging = directory.with_name(f".{directory.name}.{token}")
     description = {
         **describe(model.config),
@@ -91,13 +93,13 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
     quiet_writers()
     try:
         if first:
-            _remove_leftovers(directory)
+            remove_leftovers(directory)
             staging.mkdir(parents=True)
-        _wait_for_all("model staging")
+        wait_for_all("model staging")
         description["checksums"] = write_arrays(staging / description["array_folder"], arrays)
         if first:
-            write_json(staging / _MODEL_FILE, with_checksum(description), indent=1, durable=True)
-            _publish(staging, directory, occupied)
+            write_json(staging / MODEL_FILE, with_checksum(description), indent=1, durable=True)
+            publish(staging, directory, occupied)
             shutil.rmtree(staging, ignore_errors=True)  # what of an older model was not moved
     except BaseException as error:  # Orbax raises ValueError where a disk is full
         if first:
@@ -110,7 +112,7 @@ def save_model(model: MaskRCNN, directory: str | os.PathLike) -> None:
         raise UserError(
             f"{directory} cannot be written ({problem}); make room there, or give another one."
         ) from None
-    _wait_for_all("model published")
+    wait_for_all("model published")
 
 
 def check_free(directory: str | os.PathLike) -> bool:
@@ -127,7 +129,7 @@ def check_free(directory: str | os.PathLike) -> bool:
     """
     place = local_or_stored(directory, "the model's directory")
     if not isinstance(place, Path):
-        return sending.check_free(place, _MODEL_FILE)
+        return sending.check_free(place, MODEL_FILE)
     directory = place
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; give a directory for the model.")
@@ -187,6 +189,7 @@ def load_model(
             "its arguments are path, model, num_classes, allow_new_heads and bn_eps"
         )  # fmt: skip
         raise TypeError(f"load_model has no argument {name!r}; {hint}.")
+    checked(num_classes, Count | None, "num_classes")
     located = locate(path, detector=True)
     directory = Path(checkpoint_inside(located.path) or located.path)
     if not directory.exists():
@@ -210,7 +213,7 @@ def load_model(
         if problem := foreign_folder(directory):
             raise UserError(f"{path} {problem}.")
         raise UserError(
-            f"{path} is neither a model directory (it has no {_MODEL_FILE}) nor a training workdir with a "
+            f"{path} is neither a model directory (it has no {MODEL_FILE}) nor a training workdir with a "
             "best model or a checkpoint."
         )
     config = requested_config(settings, latest.config, str(path))
@@ -230,63 +233,26 @@ def _save_stored(model: MaskRCNN, place: Place) -> None:
         raise UserError(
             f"{place.address} is in a store, to which only a run of one process saves a model; give a path."
         )
-    occupied = sending.check_free(place, _MODEL_FILE)
+    occupied = sending.check_free(place, MODEL_FILE)
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-") as temporary:
         folder = Path(temporary, "model")
         save_model(model, folder)
-        sending.send(folder, place, is_last=lambda name: name == _MODEL_FILE)
+        sending.send(folder, place, is_last=lambda name: name == MODEL_FILE)
         own = {path.name for path in folder.iterdir()}
         others = [name for name in (list_files(place) if occupied else ()) if name.split("/")[0] not in own]
         sending.remove(place, [name for name in others if name.startswith("arrays-")])
 
 
 def _is_model_directory(directory: Path) -> bool:
-    return (directory / _MODEL_FILE).is_file()
+    return (directory / MODEL_FILE).is_file()
 
 
 def _of_system(error: Exception) -> str | None:
     return (error.strerror or str(error)) if isinstance(error, OSError) else None
 
 
-def _common_token() -> str:
-    """A random name part that is the same in all processes."""
-    number = np.int32(secrets.randbits(31))
-    if jax.process_count() > 1:
-        number = multihost_utils.broadcast_one_to_all(number)
-    return f"{int(number):08x}"
-
-
-def _wait_for_all(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """Delete the staging folders of writers that were killed."""
-    for folder in directory.parent.glob(f".{glob.escape(directory.name)}.{'[0-9a-f]' * 8}"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(staging: Path, directory: Path, occupied: bool) -> None:
-    """Make a complete model directory visible under its name."""
-    if not occupied:
-        os.rename(staging, directory)
-        return
-    for folder in staging.glob("arrays-*"):
-        os.rename(folder, directory / folder.name)
-    new = json.loads((staging / _MODEL_FILE).read_text(encoding="utf-8"))["array_folder"]
-    try:
-        os.replace(staging / _MODEL_FILE, directory / _MODEL_FILE)
-    except OSError:
-        shutil.rmtree(directory / new, ignore_errors=True)
-        raise
-    for folder in directory.glob("arrays-*"):
-        if folder.name != new:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
-    file = directory / _MODEL_FILE
+    file = directory / MODEL_FILE
     content = parse(file.read_bytes(), str(file))
     stored = to_config(content, str(file))
     config = requested_config(settings, stored, str(directory))
@@ -296,6 +262,8 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
             for name, (shape, dtype) in content["arrays"].items()
         }
         folder = directory / content["array_folder"]
+        if folder.parent != directory or folder.name == "..":  # a file may come from anybody
+            raise ValueError(f"its arrays are not in {directory}")
         checksums = dict(content.get("checksums", {}))  # version 0.1.0 wrote none
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None

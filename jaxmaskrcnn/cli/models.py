@@ -63,10 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if models:
         rows = [
-            (info.name, _percent(info.box_ap), _percent(info.mask_ap), _file(info), info.licence or "-")
+            (
+                info.name,
+                *map(_percent, (info.box_ap, info.mask_ap, info.keypoint_ap)),
+                _file(info),
+                info.licence or "-",
+            )
             for info in models
         ]
-        _print_table(("model", "box AP", "mask AP", "weights", "licence"), rows, right=(1, 2))
+        head = ("model", "box AP", "mask AP", "keypoint AP", "weights", "licence")
+        _print_table(head, rows, right=(1, 2, 3))
     if models and backbones:
         print()
     if backbones:

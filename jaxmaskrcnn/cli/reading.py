@@ -19,7 +19,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser, regions: str) -> None
         default="ignore",
         help=f"what annotations with 'iscrowd': 1 are: {regions}, objects, or nothing",
     )
-    add("--class_name", default="", help="the only class, which all objects get")
+    add("--class_name", help="the only class, which all objects get")
     add(
         "--allow_outside",
         action="store_true",
@@ -33,4 +33,4 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
     Args:
         arguments: As `add_reading_arguments` defines them.
     """
-    return Reading(arguments.crowd, arguments.class_name, arguments.allow_outside)
+    return Reading(arguments.crowd, arguments.class_name or "", arguments.allow_outside)

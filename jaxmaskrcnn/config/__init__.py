@@ -19,6 +19,7 @@ from jaxmaskrcnn.config.heads import (
     RPNConfig,
     TrunkConfig,
 )
+from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.model import (
     DEFAULT_PIXELS,
     ComputeConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "DetectionConfig",
     "FPNConfig",
     "InputConfig",
+    "KeypointConfig",
     "Level",
     "MaskConfig",
     "ModelConfig",

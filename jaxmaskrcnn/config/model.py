@@ -21,6 +21,7 @@ from jaxmaskrcnn.config.heads import (
     RPNConfig,
     TrunkConfig,
 )
+from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import (
@@ -179,6 +180,7 @@ class ModelConfig(Part):
         neck: The neck; None uses the backbone's feature maps directly.
         trunk: Layers between the pooled regions and the heads, or None.
         mask: The mask head; None makes a Faster R-CNN.
+        keypoints: The keypoint head, or None.
 
     Raises:
         ConfigError: A field has an unsupported value.
@@ -204,6 +206,7 @@ class ModelConfig(Part):
     trunk: TrunkConfig | None = None
     box: BoxConfig = BoxConfig()
     mask: MaskConfig | None = MaskConfig()
+    keypoints: KeypointConfig | None = None
     detections: DetectionConfig = DetectionConfig()
     compute: ComputeConfig = ComputeConfig()
 
@@ -251,11 +254,13 @@ class ModelConfig(Part):
                 f"but with the neck {self.neck and self.neck.kind!r} the regions have {given}; set neck to "
                 "None, or trunk."
             )
-        if self.mask is not None and self.mask.pool != self.box.pool:
-            raise ConfigError(
-                "ModelConfig.mask.pool and box.pool differ, but with a trunk the heads share the regions "
-                "that are pooled; give both the same values."
-            )
+        for name in ("mask", "keypoints"):
+            head = getattr(self, name)
+            if head is not None and head.pool != self.box.pool:
+                raise ConfigError(
+                    f"ModelConfig.{name}.pool and box.pool differ, but with a trunk the heads share the "
+                    "regions that are pooled; give both the same values."
+                )
 
     @property
     def levels(self) -> tuple[Level, ...]:

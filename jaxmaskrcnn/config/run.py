@@ -55,12 +55,12 @@ class Section:
 
 @dataclasses.dataclass(kw_only=True)
 class ShapesConfig(Section):
-    """The generated data set of ``data/shapes.py``."""
+    """The generated data set of ``data/shapes.py`` or ``data/figures.py``."""
 
     place: ClassVar[str] = "data.shapes."
     train_images: Count = 1000
     eval_images: Count = 200
-    size: Annotated[int, Range(32)] = 128  # height and width in pixels
+    size: Annotated[int, Range(32, 4096)] = 128  # height and width in pixels
     seed: Whole = 0
 
 
@@ -69,7 +69,8 @@ class DataConfig(Section):
     """Where the images are and how they become batches."""
 
     place: ClassVar[str] = "data."
-    source: Literal["coco", "shapes"] = "coco"  # the four paths below | generated into the workdir
+    # the four paths below | generated into the workdir: shapes, or figures with keypoints
+    source: Literal["coco", "shapes", "figures"] = "coco"
     train_annotations: str = ""  # COCO-format json
     train_images: str = ""  # its image folder
     eval_annotations: str = ""

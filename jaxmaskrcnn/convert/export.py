@@ -24,6 +24,7 @@ _TRAINING_ONLY = (
     "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
     "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "rpn.border",
     "mask.targets", "box.stage_gradient", "compute.weight_decay_exempts_norm", "compute.remat",
+    "keypoints.loss_count", "keypoints.loss_weight", "keypoints.min_per_image",
 )  # fmt: skip
 _NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _OF_CASCADES = (
@@ -169,8 +170,10 @@ _NO_SETTING = _NoSetting()
 
 def _note(path: str, found: Any, own: Any) -> str:
     """Mark a difference that does not affect detections."""
-    if path == "categories":
+    if path in ("categories", "keypoints.points"):
         return " (names only)"
+    if path in ("keypoints.skeleton", "keypoints.flips", "keypoints.sigmas"):
+        return " (drawing, training and evaluation only)"
     # Batch norm computes the same at test time, whichever of its arrays are trained.
     norms = path in _NORMS and {found, own} <= {"frozen_bn", "bn_eval", "bn"}
     training = path in _TRAINING_ONLY or path.startswith(_TRAINING_ONLY_PARTS)

@@ -47,7 +47,7 @@ FAMILIES = (
     ),
     Family("a YOLO model", r"model\.\d+\.(conv|cv\d|m\.\d+|dfl)\b|module_list\.\d+\.|yolo_head\."),
     Family("tensorpack's Faster or Mask R-CNN", r"(group\d/block\d+/conv\d|fastrcnn|maskrcnn|rpn/conv0)/"),
-    Family("Keypoint R-CNN", r"roi_heads?\.keypoint[_.]|kps_score"),
+    Family("Keypoint R-CNN", r"roi_heads?\.keypoint[_.]|kps_score", "heatmap"),
     Family("Panoptic FPN", r"sem_seg_head\."),
     Family("PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc"),
     Family("Mask Scoring R-CNN", r"roi_heads?\.(mask_iou_head|maskiou)"),

@@ -159,6 +159,7 @@ ONE_MASK: Limit = (
 OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is not a ResNet")
 OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is not a feature pyramid")
 TRUNK: Limit = (lambda c: c.trunk is not None, "it has a trunk")
+KEYPOINTS: Limit = (lambda c: c.keypoints is not None, "it has a keypoint head")
 AVERAGE: Limit = (lambda c: c.box.average, "its box head averages each region's cells (box.average)")
 PARTS = (OTHER_BACKBONE, OTHER_NECK, TRUNK, AVERAGE)
 

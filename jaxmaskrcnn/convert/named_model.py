@@ -43,7 +43,7 @@ def resolve_model(model: str | os.PathLike | ModelConfig, num_classes: int | Non
         )
     elif os.fspath(model) in list_models():
         return model_config(os.fspath(model), num_classes)
-    elif Path(model).is_dir():
+    elif os.fspath(model) and Path(model).is_dir():
         config = directory_config(model)
     elif Path(model).suffix.lower() in CONFIG_FILES or Path(model).is_file():
         # Settings that only affect training do not matter for trained weights.

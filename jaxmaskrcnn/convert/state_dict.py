@@ -13,11 +13,15 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.heads.box_stages import build_box_head
+from jaxmaskrcnn.models.heads.keypoint import KeypointHead
 from jaxmaskrcnn.models.heads.stage_heads import build_mask_head
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import abstract_model
 
-_CLASS_LAYERS = re.compile(r"(box_head(\.\d+)?\.(cls_score|bbox_pred)|mask_head(\.\d+)?\.logits)\.")
+# The layers whose shapes depend on the number of classes or keypoints.
+_CLASS_LAYERS = re.compile(
+    r"(box_head(\.\d+)?\.(cls_score|bbox_pred)|mask_head(\.\d+)?\.logits|keypoint_head\.logits)\."
+)
 
 
 class Filled(NamedTuple):
@@ -147,6 +151,11 @@ def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
         heads = nnx.Module()
         heads.box_head = build_box_head(config, nnx.Rngs(key))
         heads.mask_head = build_mask_head(config, nnx.Rngs(jax.random.fold_in(key, 1)))
+        if config.keypoints is not None:
+            heads.keypoint_head = KeypointHead(
+                config.keypoints, config.region_channels, config.classes,
+                rngs=nnx.Rngs(jax.random.fold_in(key, 2)), dtype=config.compute.dtype,
+            )  # fmt: skip
         return {path: v[...] for path, v in variables_by_path(heads).items() if of_classes(path)}
 
     # As one compiled function, this never makes the layers that are not returned.

@@ -25,6 +25,7 @@ __all__ = [
     "prefetch_to_device",
     "prepare",
     "train_iterator",
+    "write_figures",
     "write_shapes",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "prefetch_to_device": "prefetch",
     "prepare": "records.prepare",
     "train_iterator": "pipeline",
+    "write_figures": "figures",
     "write_shapes": "shapes",
 }
 

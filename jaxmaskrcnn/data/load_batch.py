@@ -112,7 +112,7 @@ class LoadBatch:
         """The objects of a record, resized to ``(height, width)`` and perhaps mirrored with its image."""
         objects = ImageObjects.read(example, self._fields)
         geometry = Geometry.resize(example.size, size, flip)
-        return objects.transform(geometry, self._model.input.resize_kernel).clip(size)
+        return objects.transform(geometry, self._model).clip(size)
 
     def _gather(self, decoded: list[np.ndarray | None], flips: np.ndarray, whole: sampler.StepPlan):
         # Images that are decoded at reduced size are smaller than the sizes in the source.

@@ -142,6 +142,7 @@ def train_iterator(
             f"{source.annotations} was prepared without masks; prepare it with masks, or train without "
             "the mask head (--config.model.mask=none)."
         )
+    check_skeleton(source, model_config)
     if data_config.device_resize and model_config.input.resize_kernel == "skimage":
         raise UserError(
             "data.device_resize is True, but the device has no input.resize_kernel 'skimage'; set "
@@ -225,6 +226,32 @@ def _check_labels(source: Source, model_config: ModelConfig) -> None:
         raise UserError(
             f"{source.annotations} has {len(source.categories)} categories but the model's num_classes is "
             f"{model_config.num_classes}; set model.num_classes to {len(source.categories)}."
+        )
+
+
+def check_skeleton(source: Source, model_config: ModelConfig) -> None:
+    """Checks that a model can learn the keypoints of a data set.
+
+    Args:
+        source: The data set.
+        model_config: The model's configuration.
+
+    Raises:
+        UserError: The model has a keypoint head and the objects have no keypoints, or another number of them.
+    """
+    if model_config.keypoints is None:
+        return
+    count, found = len(model_config.keypoints.points), source.skeleton
+    if found is None:
+        raise UserError(
+            f"{source.annotations} has no keypoints, or was prepared without; add keypoints to the "
+            "annotations and their names to 'categories', or train without the keypoint head "
+            "(--config.model.keypoints=none)."
+        )
+    if len(found.points) != count:
+        raise UserError(
+            f"the objects of {source.annotations} have {len(found.points)} keypoints and the model {count}; "
+            "set model.keypoints.points to the names of the data's keypoints."
         )
 
 

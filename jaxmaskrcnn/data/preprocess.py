@@ -69,7 +69,8 @@ def make_batch(
             "labels" [G] in 0 to ``num_classes - 1``, "masks" bool [G, H, W] (not needed without a
             mask head), optionally "crowd" bool [G] and "polygons": of each object a list of
             flat lists x, y, x, y, ..., as in COCO's json, or None. Where the model draws its mask
-            targets from polygons and every object has some, "masks" are not needed.
+            targets from polygons and every object has some, "masks" are not needed. A model with a
+            keypoint head needs "keypoints" [G, K, 3], x, y and COCO's visibility.
         max_objects: Ground-truth slots per image; None takes the largest count, at least 1.
 
     Returns:
@@ -139,7 +140,7 @@ def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
         for field in objects.fields.values():
             counts |= {name: max(count, counts[name]) for name, count in field.counts().items()}
     resized = [
-        objects.transform(Geometry.resize(original, size), config.input.resize_kernel)
+        objects.transform(Geometry.resize(original, size), config)
         for objects, original, size in zip(given, originals, sizes, strict=True)
     ]
     return to_targets(resized, max_objects, canvas, room_for(counts, config))

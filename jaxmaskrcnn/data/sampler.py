@@ -164,6 +164,14 @@ class TrainPlan:
                 f"{source.annotations} has no image to train on (of {len(source)}, none has objects); "
                 "annotate objects or set data.keep_empty."
             )
+        if model.keypoints is not None and model.keypoints.min_per_image:
+            used = used[source.counts["keypoint_counts"][used] >= model.keypoints.min_per_image]
+            if not len(used):
+                raise UserError(
+                    f"{source.annotations} has no image with {model.keypoints.min_per_image} annotated "
+                    "keypoints or more, so there is nothing to train on; annotate keypoints or lower "
+                    "model.keypoints.min_per_image."
+                )
         max_size = data.max_size or model.input.test_max_size
         min_sizes = [size or model.input.test_min_size for size in data.min_sizes]
         self._augment = None

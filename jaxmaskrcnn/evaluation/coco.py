@@ -1,4 +1,4 @@
-"""COCO box and mask average precision.
+"""COCO box, mask and keypoint average precision.
 
 Annotations are read as in training (`parse_annotations`), so that a model is scored on the same objects.
 `regions` makes columns of them and of the detections, `matching` says which detections are right, with
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.load import check_content, load_texts
 from jaxmaskrcnn.data.coco.packing import freed
@@ -21,6 +22,7 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.accumulate import accumulate, class_precision, summarize
+from jaxmaskrcnn.evaluation.keypoints import annotated_keypoints, keypoint_metrics
 from jaxmaskrcnn.evaluation.matching import match
 from jaxmaskrcnn.evaluation.regions import Regions, box_regions, detected, mask_regions
 from jaxmaskrcnn.evaluation.tables import PREFIXES
@@ -57,6 +59,7 @@ class GroundTruth:
         reading: How crowd regions are treated, and whether all objects get one class.
         sizes: Height and width by image id; images that it lacks are not scored. None uses the json's.
         masks: Whether objects without a mask are left out.
+        keypoints: Whether keypoints are read.
         log: Whether to log what was left out and what was read in another spelling.
 
     Attributes:
@@ -65,6 +68,7 @@ class GroundTruth:
         image_ids: Ids of the images that are scored.
         images: The images that are scored by id, with their objects and file names as they were found.
         has_masks: Whether any object has a mask.
+        skeleton: The keypoints that objects have, or None.
         image_id: Gives the number of an image's id as it is written; None where the json has no such image.
         category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
         notes: Sentences without a full stop about content that was read although it differs from COCO's form.
@@ -83,6 +87,7 @@ class GroundTruth:
         reading: Reading | None = None,
         sizes: Mapping[int, tuple[int, int]] | None = None,
         masks: bool = False,
+        keypoints: bool = False,
         log: bool = True,
     ):
         if isinstance(annotations, dict):
@@ -93,8 +98,8 @@ class GroundTruth:
             content, consume = load_texts(path), freed
         problems, objects = _Problems(), []
         found = parse_annotations(
-            content, path, folder, problems, masks=masks, reading=reading, sizes=sizes, scoring=True,
-            consume=consume, each=lambda *entry: objects.append(entry),
+            content, path, folder, problems, masks=masks, keypoints=keypoints, reading=reading, sizes=sizes,
+            scoring=True, consume=consume, each=lambda *entry: objects.append(entry),
         )  # fmt: skip
         self.categories, self.listed, self.notes = found.categories, found.listed, found.notes
         self.image_id, self.category_id = found.image_id, found.category_id
@@ -105,6 +110,9 @@ class GroundTruth:
         self._refuse_or_log(problems, path, on_error, log, places)
         self.has_masks = any(item.rle for image in found.images for item in image.objects)
         self._places = {image.id: place for place, image in enumerate(found.images)}
+        self.skeleton = found.skeleton
+        if self.skeleton is not None:
+            self._annotated = annotated_keypoints(objects, len(self.skeleton.points), self._places)
         self._scored = {"bbox": self._boxes(objects), "segm": self._masks(objects, path)}
 
     @classmethod
@@ -121,6 +129,7 @@ class GroundTruth:
             reading=source.reading,
             sizes=sizes,
             masks=source.has_masks,
+            keypoints=source.skeleton is not None,
             log=False,
         )
 
@@ -206,7 +215,12 @@ class GroundTruth:
             )
         ]
 
-    def score(self, detections: list[dict], iou_types: tuple[str, ...] = ("bbox", "segm")) -> dict[str, Any]:
+    def score(
+        self,
+        detections: list[dict],
+        iou_types: tuple[str, ...] = ("bbox", "segm"),
+        sigmas: Sequence[float] = (),
+    ) -> dict[str, Any]:
         """Scores detections; see :func:`coco_metrics`."""
         labels = {category.id: k for k, category in enumerate(self.categories)}
         found = detected(detections, self.image_id, self.category_id, self._places, labels)
@@ -214,6 +228,12 @@ class GroundTruth:
         per_class: dict[str, dict] = {name: {} for name in unique_names(self.categories)}
         for iou_type in iou_types:
             prefix = PREFIXES[iou_type]
+            if iou_type == "keypoints":
+                scores, of_classes = self._keypoint_scores(found, sigmas)
+                metrics |= scores
+                for row, value in zip(per_class.values(), of_classes, strict=True):
+                    row[f"{prefix}_AP"] = value
+                continue
             regions = box_regions(found) if iou_type == "bbox" else mask_regions(found, self._sizes)
             _, crowd, objects = self._scored[iou_type]
             curves = accumulate(match(objects, crowd, regions, found.scores, len(labels)))
@@ -222,11 +242,19 @@ class GroundTruth:
                 row[f"{prefix}_AP"] = _number(value)
         return {**metrics, "per_class": per_class}
 
+    def _keypoint_scores(self, found, sigmas: Sequence[float]) -> tuple[dict[str, Any], list[Any]]:
+        if self.skeleton is None:
+            raise UserError("The annotations have no keypoints to score against; give annotations with some.")
+        count = len(self.skeleton.points)
+        sigmas = sigmas or KeypointConfig(points=self.skeleton.points).known_sigmas
+        return keypoint_metrics(self._annotated, found, len(self.categories), count, sigmas)
+
 
 def coco_metrics(
     annotations: str | pathlib.Path | dict | GroundTruth,
     detections: list[dict],
     iou_types: tuple[str, ...] = ("bbox", "segm"),
+    sigmas: Sequence[float] = (),
 ) -> dict[str, Any]:
     """COCO average precision and recall of detections.
 
@@ -234,13 +262,16 @@ def coco_metrics(
         annotations: Path of a COCO-format json, its content, or a ``GroundTruth``.
         detections: COCO results: ``image_id``, ``category_id``, ``score``, ``bbox`` (x, y,
             width, height in pixels of the original image) and, for masks, ``segmentation``
-            (RLE). At most 100 per image and class count, as in the COCO protocol. May be empty.
-        iou_types: ``"bbox"`` and / or ``"segm"``.
+            (RLE) or ``keypoints`` (x, y, score, ...). At most 100 per image and class count, of keypoints
+            20, as in the COCO protocol. May be empty.
+        iou_types: Some of ``"bbox"``, ``"segm"`` and ``"keypoints"``.
+        sigmas: Of the keypoints; () takes COCO's for a person's, and 0.05 for others.
 
     Returns:
         ``box_AP`` (mean over IoU 0.50 to 0.95), ``box_AP50``, ``box_AP75``, ``box_AP_small``,
         ``_medium``, ``_large``, ``box_AR1``, ``box_AR10``, ``box_AR100``, ``box_AR_small``,
-        ``_medium``, ``_large``, the same with ``mask_``, and ``per_class``, which maps the name of a
+        ``_medium``, ``_large``, the same with ``mask_``, the names of
+        `tables.KEYPOINT_STATS` with ``keypoint_``, and ``per_class``, which maps the name of a
         category (its id if two categories share a name) to ``{"box_AP": ..., "mask_AP": ...}``. All
         are in 0..1, or None if there is no ground truth to score against.
 
@@ -253,8 +284,8 @@ def coco_metrics(
         >>> print(format_metrics(coco_metrics("instances.json", found)))  # doctest: +SKIP
     """
     if not isinstance(annotations, GroundTruth):
-        annotations = GroundTruth(annotations)
-    return annotations.score(detections, iou_types)
+        annotations = GroundTruth(annotations, keypoints="keypoints" in iou_types)
+    return annotations.score(detections, iou_types, sigmas)
 
 
 class _Problems(AllProblems):

@@ -20,13 +20,15 @@ import numpy as np
 import tqdm
 from flax import nnx
 
-from jaxmaskrcnn.config import DataConfig, ModelConfig
+from jaxmaskrcnn.config import DataConfig, KeypointConfig, ModelConfig
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.transforms import round_up
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
 from jaxmaskrcnn.inference.categories import match_categories
+from jaxmaskrcnn.inference.keypoints import coco_keypoints
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import gather_json, is_first
@@ -86,7 +88,9 @@ class Evaluator:
             path = source.annotations
         else:
             reading = Reading(data_config.crowd, data_config.class_name, data_config.allow_outside)
-            self._ground_truth = GroundTruth(annotations, data_config.on_error, reading=reading)
+            self._ground_truth = GroundTruth(
+                annotations, data_config.on_error, reading=reading, keypoints=config.keypoints is not None
+            )
             path = None if isinstance(annotations, dict) else annotations
         truth = self._ground_truth
         self.categories = match_categories(config, truth.categories, path, listed=truth.listed)
@@ -96,10 +100,30 @@ class Evaluator:
         elif config.mask is not None:
             logger.warning("The annotations have no masks; only the boxes are scored.")
 
+        if config.keypoints is not None and self._ground_truth.skeleton is not None:
+            self._iou_types += ("keypoints",)
+            self._check_keypoints(path)
+        elif config.keypoints is not None:
+            logger.warning("The annotations have no keypoints, which are not scored.")
+
         def detect(states, batch):
             return nnx.merge(graphdef, *states).detect(batch)
 
         self._detect = release_after_compiling(self._layout.map_rows(detect))
+
+    def _check_keypoints(self, path: Any) -> None:
+        part, skeleton = self._config.keypoints, self._ground_truth.skeleton
+        assert part is not None and skeleton is not None
+        if len(part.points) != len(skeleton.points):
+            raise UserError(
+                f"the objects of {path or 'the annotations'} have {len(skeleton.points)} keypoints and the "
+                f"model {len(part.points)}; give annotations with the keypoints that the model has learned."
+            )
+        if part.points != skeleton.points:
+            logger.warning(
+                "The annotations name the keypoints otherwise than the model (%s, %s); they are compared by "
+                "their numbers.", ", ".join(skeleton.points), ", ".join(part.points),
+            )  # fmt: skip
 
     def run(
         self, *states: nnx.State, stop: Callable[[], bool] = lambda: False
@@ -119,7 +143,8 @@ class Evaluator:
         """
         detections = self.detect(*states, stop=stop)
         score = is_first()
-        metrics = self._ground_truth.score(detections, self._iou_types) if score else None
+        sigmas = self._config.keypoints.known_sigmas if self._config.keypoints else ()
+        metrics = self._ground_truth.score(detections, self._iou_types, sigmas) if score else None
         return gather_json(metrics)[0], detections
 
     def detect(self, *states: nnx.State, stop: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
@@ -186,7 +211,8 @@ class Evaluator:
                 categories=self.categories,
             )
             index = int(batch.index[i])
-            results[index] = coco_results(out, int(self._source.image_ids[index]))
+            image_id = int(self._source.image_ids[index])
+            results[index] = coco_results(out, image_id, self._config.keypoints)
         return results
 
 
@@ -222,16 +248,19 @@ def evaluate(
     return evaluator.run(state)
 
 
-def coco_results(out: dict[str, Any], image_id: int) -> list[dict[str, Any]]:
+def coco_results(
+    out: dict[str, Any], image_id: int, keypoints: KeypointConfig | None = None
+) -> list[dict[str, Any]]:
     """Makes the COCO result entries of one image.
 
     Args:
         out: Boxes, scores, labels and RLE masks, as returned by ``postprocess(..., masks="rle")``.
         image_id: Id of the image in the annotations.
+        keypoints: The model's keypoint head, or None.
 
     Returns:
         One dictionary per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width,
-        height in pixels), ``score`` and, where there are masks, ``segmentation``.
+        height in pixels), ``score`` and, where there are any, ``segmentation`` and ``keypoints``.
     """
     corners = out["boxes"].astype(np.float64)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
@@ -240,5 +269,7 @@ def coco_results(out: dict[str, Any], image_id: int) -> list[dict[str, Any]]:
         entry = {"image_id": image_id, "category_id": int(label), "bbox": box, "score": float(score)}
         if "masks" in out:
             entry["segmentation"] = out["masks"][i]
+        if keypoints is not None and "keypoints" in out:
+            entry["keypoints"] = coco_keypoints(out["keypoints"][i], keypoints)
         results.append(entry)
     return results

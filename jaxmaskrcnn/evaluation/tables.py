@@ -2,7 +2,8 @@
 
 from typing import Any
 
-PREFIXES = {"bbox": "box", "segm": "mask"}
+PREFIXES = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
+_TITLES = {"box": "Boxes (bbox)", "mask": "Masks (segm)", "keypoint": "Keypoints (OKS)"}
 
 # In the order of COCOeval.stats: name of the metric, then the entries of its line in the table.
 STATS = (
@@ -20,6 +21,20 @@ STATS = (
     ("AR_large", "Recall", "AR", "0.50:0.95", "large", 100),
 )
 
+# The same of keypoints, of which 20 detections of an image and class count; there are no small objects.
+KEYPOINT_STATS = (
+    ("AP", "Precision", "AP", "0.50:0.95", "all", 20),
+    ("AP50", "Precision", "AP", "0.50", "all", 20),
+    ("AP75", "Precision", "AP", "0.75", "all", 20),
+    ("AP_medium", "Precision", "AP", "0.50:0.95", "medium", 20),
+    ("AP_large", "Precision", "AP", "0.50:0.95", "large", 20),
+    ("AR", "Recall", "AR", "0.50:0.95", "all", 20),
+    ("AR50", "Recall", "AR", "0.50", "all", 20),
+    ("AR75", "Recall", "AR", "0.75", "all", 20),
+    ("AR_medium", "Recall", "AR", "0.50:0.95", "medium", 20),
+    ("AR_large", "Recall", "AR", "0.50:0.95", "large", 20),
+)
+
 
 def ap_text(value: float | None) -> str:
     """An AP with three digits; "none" if there are no objects that it could be computed of.
@@ -32,7 +47,7 @@ def ap_text(value: float | None) -> str:
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
-    """Formats metrics as tables: COCO's twelve lines each for boxes and masks, and the AP per class.
+    """Formats metrics as tables: COCO's lines for boxes, masks and keypoints, and the AP per class.
 
     Args:
         metrics: As returned by ``coco_metrics``.
@@ -43,8 +58,8 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     prefixes = [p for p in PREFIXES.values() if f"{p}_AP" in metrics]
     lines = []
     for prefix in prefixes:
-        lines.append({"box": "Boxes (bbox)", "mask": "Masks (segm)"}[prefix])
-        for name, title, short, iou, area, limit in STATS:
+        lines.append(_TITLES[prefix])
+        for name, title, short, iou, area, limit in KEYPOINT_STATS if prefix == "keypoint" else STATS:
             value = metrics[f"{prefix}_{name}"]
             value = -1.0 if value is None else value
             lines.append(
@@ -54,6 +69,6 @@ def format_metrics(metrics: dict[str, Any]) -> str:
     width = max([5, *(len(name) for name in metrics["per_class"])])
     lines.append(f"{'Class':<{width}}" + "".join(f"  {p + ' AP':>7}" for p in prefixes))
     for name, row in metrics["per_class"].items():
-        cells = ("-" if row[f"{p}_AP"] is None else f"{row[f'{p}_AP']:.3f}" for p in prefixes)
-        lines.append(f"{name:<{width}}" + "".join(f"  {cell:>7}" for cell in cells))
+        cells = (("-" if row[f"{p}_AP"] is None else f"{row[f'{p}_AP']:.3f}", len(p) + 3) for p in prefixes)
+        lines.append(f"{name:<{width}}" + "".join(f"  {cell:>{max(room, 7)}}" for cell, room in cells))
     return "\n".join(lines)

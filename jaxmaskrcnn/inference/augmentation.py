@@ -80,6 +80,11 @@ class AugmentedPredictor(Predictor):
         super().__init__(model, score_threshold, classes=classes)
         if not len(scales) or not all(0 < scale <= 10 for scale in scales):
             raise UserError(f"The scales are {list(scales)}; give at least one, above 0 and at most 10.")
+        if self.config.keypoints is not None:
+            raise UserError(
+                "Test-time augmentation does not merge keypoints, and the model has a keypoint head; predict "
+                "without it."
+            )
         flips = (False, True) if flip else (False,)
         self._views = [View(scale, f) for scale in dict.fromkeys(map(float, scales)) for f in flips]
         self._detect_boxes = self._compiled(lambda detector, batch: detector.detect_boxes(batch))

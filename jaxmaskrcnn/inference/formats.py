@@ -13,15 +13,21 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_codec
 
+from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.inference.contours import Polygon, simplify, trace
+from jaxmaskrcnn.inference.keypoints import coco_keypoints
 
 # The first version of labelme whose shapes have a description.
 _LABELME_VERSION = "5.2.0"
 
 
 def coco_annotations(
-    result: Mapping[str, Any], image: Mapping[str, Any], names: Mapping[int, str], first_id: int
+    result: Mapping[str, Any],
+    image: Mapping[str, Any],
+    names: Mapping[int, str],
+    first_id: int,
+    keypoints: KeypointConfig | None = None,
 ) -> list[dict[str, Any]]:
     """Makes entries of a COCO json, with masks as RLE, the score and the name of the class.
 
@@ -30,9 +36,10 @@ def coco_annotations(
         image: ``id`` and ``file_name`` of its image.
         names: Names of the classes, by category id.
         first_id: ``id`` of the first entry.
+        keypoints: The model's keypoint head, or None.
 
     Returns:
-        N entries, best first.
+        N entries, best first. Keypoints have the visibility 2, and their scores are a list of their own.
     """
     entries = []
     for i, (x1, y1, x2, y2) in enumerate(result["boxes"].astype(np.float64).tolist()):
@@ -51,6 +58,11 @@ def coco_annotations(
         if "masks" in result:
             entry["segmentation"] = result["masks"][i]
             entry["area"] = int(rle_codec.area(result["masks"][i]))
+        if keypoints is not None and "keypoints" in result:
+            points = result["keypoints"][i]
+            entry["keypoints"] = coco_keypoints(points, keypoints, annotated=True)
+            entry["num_keypoints"] = len(points)
+            entry["keypoint_scores"] = points[:, 2].astype(np.float64).tolist()
         entries.append(entry)
     return entries
 

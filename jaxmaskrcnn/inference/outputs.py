@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data.regions import Regions
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.formats import (
@@ -22,6 +23,7 @@ from jaxmaskrcnn.inference.formats import (
     instance_picture,
     labelme_content,
 )
+from jaxmaskrcnn.inference.keypoints import category_entries
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.files import complete_file, write_json
 from jaxmaskrcnn.visualize.comparison import Truth, draw_comparison
@@ -68,6 +70,7 @@ class Outputs:
         colour_by: As in ``draw_detections``.
         truth: Annotations that pictures show beside the detections.
         tolerance: Tolerance of polygons, in pixels; see ``simplify``.
+        keypoints: The model's keypoint head, or None.
     """
 
     def __init__(
@@ -78,9 +81,11 @@ class Outputs:
         colour_by: str = "object",
         truth: Truth | None = None,
         tolerance: float = 0.0,
+        keypoints: KeypointConfig | None = None,
     ):
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
-        self.names, self.tolerance = dict(categories), tolerance
+        self.names, self.tolerance, self.keypoints = dict(categories), tolerance, keypoints
+        self._lines = () if keypoints is None else keypoints.lines
         # Programs that read GeoJSON have one colour per class.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
@@ -110,7 +115,11 @@ class Outputs:
         if "png" in self.formats:
             # The first version of the json called it "picture".
             entry["picture"] = PATTERNS["png"].format(name)
-            options = {"colour_by": self.colour_by, "long_side": self.drawn_side(pixels.shape[:2])}
+            options: dict[str, Any] = {
+                "colour_by": self.colour_by,
+                "long_side": self.drawn_side(pixels.shape[:2]),
+            }
+            options["skeleton"] = self._lines
             if self.truth is None:
                 drawn = draw_detections(pixels, result, self.names, **options)
             else:
@@ -139,7 +148,14 @@ class Outputs:
         drawn = None
         if "png" in self.formats:
             drawn = np.asarray(
-                draw_detections(pixels, result, self.names, colour_by=self.colour_by, colours=colours)
+                draw_detections(
+                    pixels,
+                    result,
+                    self.names,
+                    colour_by=self.colour_by,
+                    colours=colours,
+                    skeleton=self._lines,
+                )  # fmt: skip
             )
         return drawn, entry
 
@@ -162,7 +178,7 @@ class Outputs:
 
     def annotations(self, result: dict[str, Any], image: dict[str, Any], first_id: int) -> list[dict]:
         """Entries of the json for one image; see ``coco_annotations``."""
-        return coco_annotations(result, image, self.names, first_id)
+        return coco_annotations(result, image, self.names, first_id, self.keypoints)
 
 
 def _save_png(picture: Image.Image, path: Path) -> None:
@@ -214,7 +230,8 @@ def json_results(outputs: Outputs, categories: Sequence[Category]) -> Iterator[J
         return
     with complete_file(outputs.folder / RESULTS) as file:
         text = io.TextIOWrapper(file, encoding="utf-8")
-        text.write(f'{{"categories": {json.dumps([c._asdict() for c in categories])},\n"annotations": [')
+        listed = json.dumps(category_entries(categories, outputs.keypoints))
+        text.write(f'{{"categories": {listed},\n"annotations": [')
         results = JsonResults(text.write, outputs)
         yield results
         results.finish()

@@ -17,6 +17,7 @@ from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.keypoints import image_keypoints
 from jaxmaskrcnn.ops.masks import paste_mask_windows
 from jaxmaskrcnn.structures import Category, Detections
 
@@ -119,7 +120,8 @@ def postprocess(
     Returns:
         ``boxes`` float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
         (category ids), best first, and, if the model has a mask head, ``masks``: bool
-        [N, H, W], float32 [N, H, W] probabilities, or a list of N COCO RLE dictionaries.
+        [N, H, W], float32 [N, H, W] probabilities, or a list of N COCO RLE dictionaries; with a keypoint
+        head also ``keypoints`` float32 [N, K, 3]: x, y in pixels and the score.
 
     Raises:
         UserError: ``masks`` is not a known format.
@@ -129,6 +131,7 @@ def postprocess(
     height, width = (int(side) for side in original_size)
     valid = np.asarray(detections.valid)
     boxes = np.asarray(detections.boxes, np.float32)[valid]
+    of_network = boxes
     boxes, keep = rescale_boxes(boxes, image_size, (height, width), config.detections.rescale_rule)
     ids = np.array([c.id for c in categories or config.known_categories()], np.int64)
     result = {
@@ -139,6 +142,11 @@ def postprocess(
     if detections.masks is not None:
         probs = np.asarray(detections.masks, np.float32)[valid][keep]
         result["masks"] = _paste(probs, result["boxes"], (height, width), config, masks)
+    if config.keypoints is not None and detections.keypoint_logits is not None:
+        logits = np.asarray(detections.keypoint_logits)[valid][keep]
+        result["keypoints"] = image_keypoints(
+            logits, of_network[keep], image_size, (height, width), config.keypoints
+        )
     return result
 
 

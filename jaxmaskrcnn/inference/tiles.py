@@ -90,6 +90,10 @@ class TiledPredictor(StreamingPredictor):
 
     def __init__(self, predictor: StreamingPredictor, size: int, overlap: int | None = None):
         overlap = size // 4 if overlap is None else overlap
+        if predictor.config.keypoints is not None:
+            raise UserError(
+                "Joined tiles have no keypoints, and the model has a keypoint head; predict without tiles."
+            )
         if size < 32:
             raise UserError(f"The tile size is {size}; give at least 32 pixels.")
         if not size // 16 <= overlap <= size // 2:

@@ -1,4 +1,4 @@
-"""The five losses of Mask R-CNN, each a pure function of one image.
+"""The losses of Mask R-CNN and Keypoint R-CNN, each a pure function of one image.
 
 A loss is returned as a sum and a count (`LossTerm`), so that images, devices and slices of a
 batch add up before the division.
@@ -12,6 +12,7 @@ from jaxmaskrcnn.losses.assignment import (
     sort_targets,
 )
 from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss
+from jaxmaskrcnn.losses.keypoints import keypoint_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, reduce_terms, smooth_l1
 from jaxmaskrcnn.utils.loss_names import LOSS_NAMES
@@ -21,6 +22,7 @@ __all__ = [
     "Regions",
     "binary_cross_entropy",
     "box_losses",
+    "keypoint_loss",
     "mask_loss",
     "match_boxes",
     "match_regions",

@@ -166,6 +166,40 @@ class Deconv2x2(nnx.Module):
         return y.reshape(shape)  # pyright: ignore[reportAttributeAccessIssue] (custom_vjp hides the type)
 
 
+class Deconv4x4(nnx.Module):
+    """Transposed convolution with kernel 4, stride 2 and padding 1, which doubles the sides of a map.
+
+    Like `Deconv2x2` it is one matrix product; here each result is the sum of what two neighbouring cells
+    give it in either direction.
+
+    Attributes:
+        kernel: [4, 4, C_in, C_out]; ``kernel[a, b]`` takes (y, x) to (2y + a - 1, 2x + b - 1).
+        bias: [C_out].
+    """
+
+    def __init__(self, features_in: int, features_out: int, *, dtype="float32", rngs: nnx.Rngs):
+        weight_dtype = param_dtype(dtype)
+        # Fan-out of a transposed convolution as torch counts it: C_in * 16 for weights [in, out, 4, 4].
+        init = nnx.initializers.normal((2.0 / (16 * features_in)) ** 0.5)
+        self.kernel = nnx.Param(init(rngs.params(), (4, 4, features_in, features_out), weight_dtype))
+        self.bias = nnx.Param(jnp.zeros(features_out, weight_dtype))
+        self.dtype = dtype
+
+    def __call__(self, x: Array) -> Array:
+        """[N, h, w, C_in] -> [N, 2h, 2w, C_out]."""
+        n, h, w, features = x.shape
+        kernel = self.kernel[...].astype(self.dtype).transpose(2, 0, 1, 3).reshape(1, 1, features, -1)
+        y: Any = convolution(x.astype(self.dtype), kernel)
+        y = y.reshape(n, h, w, 4, 4, -1)
+        below = jnp.pad(y[:, 1:, :, 0], ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
+        above = jnp.pad(y[:, :-1, :, 3], ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0)))
+        y = jnp.stack([y[:, :, :, 1] + above, y[:, :, :, 2] + below], 2).reshape(n, 2 * h, w, 4, -1)
+        right = jnp.pad(y[:, :, 1:, 0], ((0, 0), (0, 0), (0, 1), (0, 0)))
+        left = jnp.pad(y[:, :, :-1, 3], ((0, 0), (0, 0), (1, 0), (0, 0)))
+        y = jnp.stack([y[:, :, :, 1] + left, y[:, :, :, 2] + right], 3).reshape(n, 2 * h, 2 * w, -1)
+        return y + self.bias[...].astype(self.dtype)
+
+
 def depth_to_space(x: Array) -> Array:
     """[N, h, w, 4, C] -> [N, 2h, 2w, C]; number 2a + b of a cell goes to (2y + a, 2x + b)."""
     n, h, w, _, channels = x.shape

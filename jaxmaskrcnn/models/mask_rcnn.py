@@ -47,6 +47,7 @@ class MaskRCNN(nnx.Module):
         trunk: Layers between pooled regions and heads, or None.
         box_head: BoxHead; of a cascade an nnx.List of one for each stage.
         mask_head: MaskHead, StageHeads (one for each stage) or None.
+        keypoint_head: KeypointHead, or None.
 
     Raises:
         ConfigError: The configuration has float64 without ``JAX_ENABLE_X64``.
@@ -69,11 +70,14 @@ class MaskRCNN(nnx.Module):
         self.trunk = config.trunk and build(config.trunk, config.backbone, **c)
         self.box_head = build_box_head(config, rngs)
         self.mask_head = build_mask_head(config, rngs)
+        self.keypoint_head = config.keypoints and build(
+            config.keypoints, config.region_channels, config.classes, **c
+        )
 
     @property
     def region_heads(self) -> tuple[RegionHead, ...]:
-        """The heads that predict something for the final boxes: the mask head, or none."""
-        return tuple(head for head in (self.mask_head,) if head is not None)
+        """The heads that predict something for the final boxes: those of masks and keypoints, if any."""
+        return tuple(head for head in (self.mask_head, self.keypoint_head) if head is not None)
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -172,8 +176,8 @@ class MaskRCNN(nnx.Module):
             train: False leaves batch norm's statistics unchanged, for validation losses.
 
         Returns:
-            LossTerm by name: the five of `jaxmaskrcnn.losses` (four without a mask head). Those of a
-            cascade's stages have "_stage0", ... at the end of their names.
+            LossTerm by name: four of `jaxmaskrcnn.losses`, and one of each head for masks and keypoints.
+            Those of a cascade's stages have "_stage0", ... at the end of their names.
         """
         config, targets = self.config, batch.targets
         images = network_input(batch, config)
@@ -218,8 +222,8 @@ class MaskRCNN(nnx.Module):
             rng: Key for sampling, a scalar; None takes the lowest indices first.
 
         Returns:
-            A scalar each: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with a
-            mask head, loss_mask. Their sum is what training minimises.
+            A scalar each: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with their
+            heads, loss_mask and loss_keypoint. Their sum is what training minimises.
         """
         return losses.reduce_terms(self.loss_terms(batch, rng))
 

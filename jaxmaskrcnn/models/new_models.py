@@ -31,7 +31,7 @@ def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
 
 def abstract_model(config: ModelConfig) -> MaskRCNN:
     """A detector with shapes instead of arrays, which takes no memory."""
-    return nnx.merge(*_abstract_parts(config, jax.config.jax_enable_x64), copy=True)
+    return nnx.merge(*_abstract_parts(config, jax.config.read("jax_enable_x64")), copy=True)
 
 
 def zero_model(config: ModelConfig) -> MaskRCNN:

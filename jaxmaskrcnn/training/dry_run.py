@@ -14,7 +14,7 @@ from jaxmaskrcnn.data import Source
 from jaxmaskrcnn.data.sampler import TrainPlan, eval_plans
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.structures import Batch
-from jaxmaskrcnn.training.run_config import check_resumable
+from jaxmaskrcnn.training.run_config import check_no_model, check_resumable
 from jaxmaskrcnn.training.setup import make_setup
 from jaxmaskrcnn.training.stored_workdir import settings_folder
 
@@ -61,6 +61,7 @@ def dry_run(
     """
     config.check()
     workdir = settings_folder(workdir, "the workdir")
+    check_no_model(workdir)
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         setup = make_setup(config, workdir, data_directory=Path(temporary), model=model)
         check_resumable(workdir, setup.model_config, config)

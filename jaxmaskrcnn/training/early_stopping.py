@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 
 def score(metrics: Mapping, prefix: str = "") -> float:
-    """The number by which evaluations are compared: mask AP, or box AP if masks are not scored.
+    """The number by which evaluations are compared: AP of keypoints, of masks or of boxes.
+
+    It is the first of these that is scored.
 
     Args:
         metrics: Metrics of one evaluation.
@@ -13,8 +15,8 @@ def score(metrics: Mapping, prefix: str = "") -> float:
     Returns:
         A score in 0..1; 0 if there is no number.
     """
-    value = metrics.get(f"{prefix}mask_AP")
-    return (metrics.get(f"{prefix}box_AP") if value is None else value) or 0.0
+    found = (metrics.get(f"{prefix}{name}_AP") for name in ("keypoint", "mask", "box"))
+    return next((value for value in found if value is not None), 0.0)
 
 
 def since_best(evaluations: Mapping[int, Mapping]) -> int:

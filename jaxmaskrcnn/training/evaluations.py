@@ -60,7 +60,7 @@ class Evaluations:
         metrics, detections = setup.evaluator.run(*weights, stop=stop)
         scores = ", ".join(
             f"{name} AP {ap_text(metrics[f'{name}_AP'])}"
-            for name in ("box", "mask")
+            for name in ("box", "mask", "keypoint")
             if f"{name}_AP" in metrics
         )
         log.info("Evaluation after step %d in %.1f s: %s.", step, time.monotonic() - start, scores)
@@ -79,6 +79,7 @@ class Evaluations:
                 setup.workdir / "pictures", setup.eval_source, detections,
                 setup.evaluator.categories, setup.config.train.pictures,
                 pixels=setup.model_config.input.pixels,
+                skeleton=setup.model_config.keypoints.lines if setup.model_config.keypoints else (),
             )  # fmt: skip
         # Written last, because this line marks the evaluation of this step as complete.
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None} | losses

@@ -27,7 +27,7 @@ from jaxmaskrcnn.training.lock import hold_workdir
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_after
 from jaxmaskrcnn.training.progress import Progress
-from jaxmaskrcnn.training.run_config import write_settings
+from jaxmaskrcnn.training.run_config import check_no_model, write_settings
 from jaxmaskrcnn.training.setup import Setup, make_setup
 from jaxmaskrcnn.training.step import State
 from jaxmaskrcnn.training.stopping import StopRequest, stop_request
@@ -64,6 +64,7 @@ def train_and_evaluate(config: Config, workdir) -> dict:
     with opened_workdir(workdir, "the workdir") as opened:
         check_storable(opened)
         folder = Path(os.path.abspath(opened))  # wherever the process goes later, as Orbax does too
+        check_no_model(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with (
             hold_workdir(folder),

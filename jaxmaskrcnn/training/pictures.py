@@ -1,5 +1,6 @@
 """Pictures of the detections in some evaluation images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def draw_pictures(
     *,
     score_threshold: float = 0.5,
     pixels: PixelConfig = DEFAULT_PIXELS,
+    skeleton: Sequence[tuple[int, int]] = (),
 ) -> None:
     """Draw detections over images spread evenly through a data set.
 
@@ -32,6 +34,7 @@ def draw_pictures(
         count: Number of pictures.
         score_threshold: Detections with a lower score are not drawn.
         pixels: Which page of a file is read, and how its values become uint8.
+        skeleton: Lines between keypoints.
     """
     chosen = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     by_image: dict[int, list] = {int(source.image_ids[i]): [] for i in chosen}
@@ -49,6 +52,8 @@ def draw_pictures(
         }
         if all("segmentation" in d for d in found):
             out["masks"] = [d["segmentation"] for d in found]
-        picture = draw_detections(example.pixels(pixels), out, categories)
+        if all("keypoints" in d for d in found):
+            out["keypoints"] = [np.reshape(d["keypoints"], (-1, 3)) for d in found]
+        picture = draw_detections(example.pixels(pixels), out, categories, skeleton=skeleton)
         with complete_file(directory / f"{Path(example.file_name).stem}.png") as file:
             picture.save(file, "PNG")

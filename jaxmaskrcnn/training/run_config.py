@@ -11,7 +11,7 @@ from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, ModelSection, P
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.config.version1 import PATHS, from_flat
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.structures import Category, Skeleton
 from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
 from jaxmaskrcnn.zoo.lookup import list_models, model_config
@@ -47,7 +47,7 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
         >>> section.architecture.backbone.stride_in_1x1, section.num_classes
         (True, 0)
     """
-    if preset not in list_models() and Path(preset).is_dir():
+    if preset and preset not in list_models() and Path(preset).is_dir():
         # Imported here, so that recipes of presets do not wait for what reads models.
         from jaxmaskrcnn.convert.named_model import directory_config
 
@@ -58,15 +58,18 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
     return ModelSection(architecture=architecture, weights=weights, num_classes=num_classes)
 
 
-def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> ModelConfig:
+def to_model_config(
+    section: ModelSection, categories: tuple[Category, ...], skeleton: Skeleton | None = None
+) -> ModelConfig:
     """The frozen model config of a run.
 
     Args:
         section: ``config.model``.
         categories: Categories of the training annotations, in the order of their labels.
+        skeleton: The keypoints of the training annotations, or None.
 
     Returns:
-        A ``ModelConfig`` that names the categories.
+        A ``ModelConfig`` that names the categories, and the keypoints if it has a head for them.
 
     Raises:
         ConfigError: ``num_classes`` is given and is not the number of categories.
@@ -77,9 +80,18 @@ def to_model_config(section: ModelSection, categories: tuple[Category, ...]) -> 
             f"annotations is {len(categories)}; set it to 0 to take that."
         )
     # The labels of a run are the categories of its annotations, whatever the order in its first weights was.
-    return section.architecture.replace(
+    config = section.architecture.replace(
         num_classes=len(categories), categories=tuple(categories), label_order="id"
     )
+    part = config.keypoints
+    if part is None or skeleton is None or part.points == skeleton.points:
+        return config
+    # So are its keypoints. Pairs and sigmas that were given stay, if they are for as many keypoints.
+    same = len(part.points) == len(skeleton.points)
+    own = {"flips": part.flips, "sigmas": part.sigmas} if same else {"flips": (), "sigmas": ()}
+    return config.replace({
+        "keypoints": dataclasses.replace(part, points=skeleton.points, skeleton=skeleton.lines, **own)
+    })  # fmt: skip
 
 
 def pixel_config(config: Config) -> PixelConfig:
@@ -98,6 +110,22 @@ def pixel_config(config: Config) -> PixelConfig:
     """
     data = config.data
     return config.model.architecture.input.pixels.changed(data.intensity, data.intensity_range, data.page)
+
+
+def check_no_model(workdir: str | os.PathLike) -> None:
+    """Check that a workdir is no model directory, which would go on being read as the model that it is.
+
+    Args:
+        workdir: The run's folder.
+
+    Raises:
+        UserError: It is one.
+    """
+    if (Path(workdir) / "model.json").is_file():
+        raise UserError(
+            f"the workdir {workdir} is a model directory (it has a model.json); give another --workdir for "
+            f"the run, and --config.model.weights={workdir} to start from this model."
+        )
 
 
 def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Config) -> None:
@@ -127,6 +155,8 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
     before = _settings(ModelConfig(), Config()) | _upgraded(stored, now)
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
+    if "model.keypoints.dim" in before:  # the default was None
+        before.pop("model.keypoints", None)
     different = [
         f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
         for name in sorted(before.keys() | now.keys())

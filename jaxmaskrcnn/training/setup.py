@@ -13,7 +13,7 @@ from flax import nnx
 from jaxmaskrcnn.checkpoints.fit import check_fits_config
 from jaxmaskrcnn.config import Config, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
-from jaxmaskrcnn.data import Source, prepare, train_iterator, write_shapes
+from jaxmaskrcnn.data import Source, prepare, train_iterator, write_figures, write_shapes
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.stored import local_data
 from jaxmaskrcnn.errors import UserError
@@ -114,7 +114,7 @@ def make_setup(
     """
     check_precision(config.model.architecture)  # before the data are prepared, which may take long
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
-    model_config = to_model_config(config.model, train_source.categories)
+    model_config = to_model_config(config.model, train_source.categories, train_source.skeleton)
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
     if resuming:
         check_resumable(workdir, model_config, config)
@@ -180,11 +180,11 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     """
     data = config.data
     cache = local_path(data.cache_dir, "data.cache_dir") if data.cache_dir else workdir / "data"
-    if data.source == "shapes":
-        shapes = data.shapes
+    if data.source != "coco":
+        shapes, write = data.shapes, {"shapes": write_shapes, "figures": write_figures}[data.source]
         # Different seeds, so that no image is in both.
         paths = [
-            write_shapes(workdir / "data", count, shapes.size, 2 * shapes.seed + i)
+            write(workdir / "data", count, shapes.size, 2 * shapes.seed + i)
             for i, count in enumerate((shapes.train_images, shapes.eval_images))
         ]
     else:
@@ -203,6 +203,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             cache,
             data.on_error,
             masks=config.model.architecture.mask is not None,
+            keypoints=config.model.architecture.keypoints is not None,
             reading=Reading(data.crowd, data.class_name, data.allow_outside),
             pixels=pixel_config(config),
         )  # fmt: skip

@@ -18,14 +18,22 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.S)
 def address_text(given: str | os.PathLike) -> str:
     """A path or an address as text; a ``Path`` makes one slash of the two of an address.
 
+    So do tools that join paths, so that a text with one slash is an address too.
+
     Example:
-        >>> address_text(PurePosixPath("https://a.org/b.pth"))
-        'https://a.org/b.pth'
+        >>> address_text(PurePosixPath("https://a.org/b.pth")), address_text("gs:/bucket/run")
+        ('https://a.org/b.pth', 'gs://bucket/run')
+        >>> address_text("file:/data/b.pth"), address_text("C:/data/b.pth")
+        ('file:///data/b.pth', 'C:/data/b.pth')
     """
     text = os.fspath(given)
-    if isinstance(given, PurePosixPath):  # on Windows, one letter is a drive
-        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*):/(?!/)", r"\1://", text)
-    return text
+    # One letter is a drive of Windows, but not in a path of another system.
+    letters = "*" if isinstance(given, PurePosixPath) else "+"
+    found = re.match(rf"([A-Za-z][A-Za-z0-9+.-]{letters}):/(?!/)", text)
+    if found is None:
+        return text
+    slashes = "///" if found[1].lower() == "file" else "//"  # it names no host
+    return f"{found[1]}:{slashes}{text[found.end() :]}"
 
 
 def split_scheme(text: str) -> tuple[str, str] | None:

@@ -41,7 +41,7 @@ def check_storable(path: str | os.PathLike) -> None:
         path: The folder, which need not exist.
 
     Raises:
-        UserError: Its path has bytes that are not UTF-8.
+        UserError: Its path has bytes that are not UTF-8, or a folder's name that is taken for a bucket.
 
     Example:
         >>> check_storable("runs/shapes")
@@ -54,6 +54,11 @@ def check_storable(path: str | os.PathLike) -> None:
         raise UserError(
             f"the path {shown} is not UTF-8, and arrays cannot be stored there; give another one."
         ) from None
+    if "gs:/" in f"{absolute}/":
+        raise UserError(
+            f"the path {absolute} has a folder whose name ends with gs:, which the library for arrays "
+            "takes for a bucket; give another one, or gs://BUCKET/PATH for one in a bucket."
+        )
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.coco.skeleton import has_keypoints
+from jaxmaskrcnn.data.fields.keypoints import Keypoints
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.visualize.colours import ColourTracker
@@ -33,6 +35,7 @@ def draw_comparison(
     score_threshold: float = 0.0,
     colour_by: str = "object",
     long_side: int | None = None,
+    skeleton: Sequence[tuple[int, int]] = (),
 ) -> Image.Image:
     """Draws annotations and detections of one image side by side.
 
@@ -48,6 +51,7 @@ def draw_comparison(
         score_threshold: Detections below it are left out.
         colour_by: As in ``draw_detections``.
         long_side: Long side of each of the two pictures, in pixels.
+        skeleton: As in ``draw_detections``.
 
     Returns:
         An RGB picture with the annotations on the left, or above if the image is very wide.
@@ -62,7 +66,7 @@ def draw_comparison(
         keep = np.flatnonzero(np.asarray(out["scores"]) >= score_threshold)
         out = {key: [values[i] for i in keep] for key, values in out.items()}
     tracker = ColourTracker() if colour_by == "object" else None
-    options = {"colour_by": colour_by, "long_side": long_side}
+    options = {"colour_by": colour_by, "long_side": long_side, "skeleton": skeleton}
     pictures = [
         draw_detections(image, side, class_names, colours=tracker and tracker(side), **options)
         for side in (truth, out)
@@ -97,8 +101,9 @@ def annotated_result(
         categories: Categories of the json, in the order of the objects' labels.
 
     Returns:
-        ``boxes``, ``labels`` and, if every object has a mask, ``masks``; and the names of the
-        labels. A crowd region has a label and a name of its own.
+        ``boxes``, ``labels``, if every object has a mask, ``masks``, and if any has keypoints, ``keypoints``
+        [G, K, 3] with the visibility; and the names of the labels. A crowd region has a label and a name
+        of its own.
     """
     crowd = {c.id: max(c.id for c in categories) + 1 + k for k, c in enumerate(categories)}
     names = {c.id: c.name for c in categories} | {crowd[c.id]: f"{c.name} (crowd)" for c in categories}
@@ -110,6 +115,9 @@ def annotated_result(
     if image.objects and all(item.counts for item in image.objects):
         size = [image.height, image.width]
         result["masks"] = [{"size": size, "counts": item.counts} for item in image.objects]
+    points = Keypoints.read({"keypoints": [item.keypoints for item in image.objects]}, (0, 0)).points
+    if points.size:
+        result["keypoints"] = points
     return result, names
 
 
@@ -129,7 +137,10 @@ class Truth:
 
     def __init__(self, path: Path):
         self._path = path
-        self._annotations = parse_annotations(load_json(path), path, None, Problems("stop"), masks=False)
+        content = load_json(path)
+        self._annotations = parse_annotations(
+            content, path, None, Problems("stop"), masks=False, keypoints=has_keypoints(content)
+        )
         self.categories, self.listed = self._annotations.categories, self._annotations.listed
         self._by_name: dict[str, list[AnnotatedImage]] = {}
         for image in self._annotations.images:

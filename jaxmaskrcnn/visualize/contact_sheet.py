@@ -1,6 +1,7 @@
 """Draws a sample of a data set with its annotations as one picture."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def draw_sheet(
     Returns:
         An RGB picture; None if no image can be read. A class has the same colour throughout.
     """
-    categories = inspection.annotations.categories
+    categories, skeleton = inspection.annotations.categories, inspection.annotations.skeleton
+    lines = skeleton.lines if skeleton else ()
     tiles = []
     for image in _sample(inspection, seed):
         try:
@@ -44,7 +46,7 @@ def draw_sheet(
             pixels = decode_image(folder / image.file_name, size=size, pixels=pixel_config)
         except UserError:
             continue  # a damaged file that was not noticed because images were not decoded
-        tiles.append((_caption(image), _draw(image, pixels, categories)))
+        tiles.append((_caption(image), _draw(image, pixels, categories, lines)))
         if len(tiles) == count:
             break
     return _arrange(tiles) if tiles else None
@@ -56,12 +58,16 @@ def _sample(inspection: Inspection, seed: int) -> list[AnnotatedImage]:
     return sorted((images[i] for i in order), key=lambda image: not image.objects)
 
 
-def _draw(image: AnnotatedImage, pixels: np.ndarray, categories: tuple[Category, ...]) -> Image.Image:
+def _draw(
+    image: AnnotatedImage,
+    pixels: np.ndarray,
+    categories: tuple[Category, ...],
+    lines: Sequence[tuple[int, int]],
+) -> Image.Image:
     out, names = annotated_result(image, categories)
     # With a single class, colours by class would all be the same.
-    return draw_detections(
-        pixels, out, names, colour_by="class" if len(categories) > 1 else "object", long_side=TILE
-    )
+    colour_by = "class" if len(categories) > 1 else "object"
+    return draw_detections(pixels, out, names, colour_by=colour_by, long_side=TILE, skeleton=lines)
 
 
 def _caption(image: AnnotatedImage) -> str:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.visualize.skeleton import draw_skeleton
 
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
 FILL = 0.35  # opacity of a mask's inside
@@ -38,6 +39,7 @@ class _Item(NamedTuple):
     name: str
     score: float | None
     colour: tuple[int, int, int]
+    points: np.ndarray | None = None  # [K, 3], x, y and score
 
 
 def draw_detections(
@@ -49,8 +51,10 @@ def draw_detections(
     colour_by: str = "object",
     long_side: int | None = None,
     colours: Sequence[tuple[int, int, int]] | None = None,
+    skeleton: Sequence[tuple[int, int]] = (),
+    keypoint_threshold: float = 0.05,
 ) -> Image.Image:
-    """Draws masks (or boxes, where there are none), with class names and scores.
+    """Draws masks (or boxes, where there are none) and keypoints, with class names and scores.
 
     Args:
         image: Path, PIL image or uint8 RGB array [H, W, 3].
@@ -65,6 +69,8 @@ def draw_detections(
         long_side: Long side of the picture, in pixels. None keeps the size of the image, but enlarges
             a small one by a whole factor.
         colours: RGB of each object; None chooses by ``colour_by``.
+        skeleton: Lines between keypoints, ``model.config.keypoints.lines``.
+        keypoint_threshold: Keypoints whose score (or visibility) is not higher are left out.
 
     Returns:
         An RGB picture. An object has the same colour at any ``score_threshold``.
@@ -96,12 +102,17 @@ def draw_detections(
         else:
             _draw_box(canvas, item.box, line, item.colour)
     picture = Image.fromarray(canvas)
+    for item in items:
+        if item.points is not None:
+            pen = ImageDraw.Draw(picture)
+            draw_skeleton(pen, item.points, skeleton, item.colour, line, keypoint_threshold)
     _draw_labels(picture, items, scale, line)
     return picture
 
 
 def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[_Item]:
     names, scores, masks = _names(class_names), out.get("scores"), out.get("masks")
+    keypoints = out.get("keypoints")
     boxes = np.asarray(out["boxes"], np.float32).reshape(-1, 4) * scale
     items = []
     for i, box in enumerate(boxes):
@@ -111,7 +122,10 @@ def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[
         mask, corner = (None, (0, 0)) if masks is None else _window(masks[i])
         score = None if scores is None else float(scores[i])
         colour = palette_colour(label if by_class else i) if colours is None else tuple(colours[i])
-        items.append(_Item(box, mask, corner, names.get(label, f"class {label}"), score, colour))
+        name, points = names.get(label, f"class {label}"), None
+        if keypoints is not None:
+            points = np.asarray(keypoints[i], np.float64).reshape(-1, 3) * [scale, scale, 1]
+        items.append(_Item(box, mask, corner, name, score, colour, points))
     return items
 
 

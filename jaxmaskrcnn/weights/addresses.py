@@ -172,14 +172,30 @@ def _stated(text: str, fragment: str) -> Checksum:
     return Checksum(found[1], found[2].lower())
 
 
-def _check(text: str, address: str) -> None:
-    """Refuse an address that cannot be asked or names no file."""
+def names_host(address: str) -> bool:
+    """Whether an http or https address can be asked.
+
+    Example:
+        >>> [names_host(address) for address in ("https://a.org/b", "https://", "http://[", "http://a:b")]
+        [True, False, False, False]
+    """
     try:
         parts = urlsplit(address)
         named = bool(parts.hostname) and parts.port is not False
     except ValueError:  # a port that is no number, a bracket that is not closed
-        named = False
-    if not named or not address.isprintable() or " " in address:
+        return False
+    return named and address.isprintable() and " " not in address
+
+
+def _check(text: str, address: str) -> None:
+    """Refuse an address that cannot be asked or names no file."""
+    if not names_host(address):
         raise UserError(f"{text} is no address of a file; give one such as https://example.org/weights.pth.")
-    if not PurePath(parts.path).name:
+    parts = urlsplit(address)
+    if parts.username is not None:  # the password is not repeated
+        raise UserError(
+            f"the address of a file at {parts.hostname} has a user name before it, which is not sent; fetch "
+            "the file yourself and give its path."
+        )
+    if not PurePath(parts.path).name or parts.path.endswith("/"):
         raise UserError(f"{text} names no file; give the address of a weights file.")

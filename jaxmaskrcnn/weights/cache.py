@@ -23,7 +23,7 @@ import tqdm
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.cache_folder import HOME, home
 from jaxmaskrcnn.utils.files import write_problem
-from jaxmaskrcnn.weights.addresses import Wanted
+from jaxmaskrcnn.weights.addresses import Wanted, names_host
 from jaxmaskrcnn.weights.integrity import known, problem, size_fits
 from jaxmaskrcnn.weights.transfer import Interrupted, NoRoom, TransferError, Unreachable, forget, transfer
 from jaxmaskrcnn.zoo.hosts import host_of
@@ -157,7 +157,7 @@ def _source(address: str) -> str:
     mirror = os.environ.get(MIRROR, "")
     if not mirror or host_of(address) is None:
         return address
-    if not re.match(r"https?://[^/]", mirror):
+    if not re.match(r"https?://[^/]", mirror) or not names_host(mirror):
         raise UserError(f"{MIRROR} is {mirror!r}; give the http or https address of a mirror, or unset it.")
     return f"{mirror.rstrip('/')}/{address.partition('://')[2]}"
 

@@ -1,11 +1,13 @@
 """Whether a file is the published one, by what is known of its hash and its size."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from jaxmaskrcnn.weights.addresses import Wanted
 
 _MEBIBYTE = 2**20
+_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", re.I)
 _ROUNDED = 0.0005  # published sizes have three digits behind the point
 
 
@@ -40,9 +42,12 @@ def problem(path: Path, wanted: Wanted) -> str | None:
         return "it is empty"
     if not size_fits(wanted, size):
         return f"it has {size / _MEBIBYTE:.3f} MiB and the published file {wanted.mebibytes}"
-    if wanted.checksum is None:
-        return None
     with open(path, "rb") as file:
+        if _PAGE.match(file.read(512)):
+            return "it is a web page, as proxies and error messages are"
+        if wanted.checksum is None:
+            return None
+        file.seek(0)
         found = hashlib.file_digest(file, _new(wanted.checksum.algorithm)).hexdigest()
     if found.startswith(wanted.checksum.start):
         return None

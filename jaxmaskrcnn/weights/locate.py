@@ -49,13 +49,16 @@ def locate(given: str | os.PathLike, *, detector: bool = False) -> Located:
         Where they are.
 
     Raises:
-        UserError: The address is of no known kind, or the file cannot be fetched or is not the published one.
+        UserError: Nothing is given, the address is of no known kind, or the file cannot be fetched or is not
+            the published one.
 
     Example:
         >>> locate("runs/mine").path
         'runs/mine'
     """
     text = address_text(given)
+    if not text.strip():
+        raise UserError(f"the path or name of weights is {text!r}; give a path, or a name ({MODELS_HINT}).")
     parts = split_scheme(text)
     if parts and parts[0] == "file":
         return Located(file_path(text))

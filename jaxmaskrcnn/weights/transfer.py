@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from jaxmaskrcnn import __version__
+from jaxmaskrcnn.weights.opener import OPENER, TransferError, ascii_address
 
 _CHUNK = 2**20
 _TIMEOUT = 30  # seconds without a byte
 _TRIES = 3  # connections in a row that bring nothing new
 _PAUSE = 0.5  # seconds after the first of them, and a multiple after the next ones
+_DIGITS = 24  # of a size in bytes
+_EXTENT = rf"bytes (\d{{1,{_DIGITS}}})-\d+/(\d{{1,{_DIGITS}}}|\*)"
 _BUSY = (408, 429, 500, 502, 503, 504)  # answers after which the same question can succeed
-
-
-class TransferError(Exception):
-    """A transfer that did not succeed: the server has no such file, or another one."""
 
 
 class Unreachable(TransferError):
@@ -158,7 +157,7 @@ def _answer(address: str, have: int, mark: str | None, part: Path) -> Any:
         headers["Range"] = f"bytes={have}-"
         headers |= {"If-Range": mark} if mark else {}
     try:
-        return _OPENER.open(urllib.request.Request(address, headers=headers), timeout=_TIMEOUT)
+        return OPENER.open(urllib.request.Request(ascii_address(address), headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and have:  # the file is shorter now
@@ -174,27 +173,16 @@ def _answer(address: str, have: int, mark: str | None, part: Path) -> Any:
         if have:  # a network that was there a moment ago
             raise _Cut(text) from None
         raise Unreachable(text) from None
+    except (http.client.InvalidURL, ValueError) as error:  # a redirection to a bracket that is not closed
+        raise TransferError(f"it, or where the server leads to, is no address of a file ({error})") from None
     except (OSError, http.client.HTTPException) as error:  # while the answer's head was read
         raise _Cut(_words(error)) from None
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, but not from https to http, where anybody on the way could change the file."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        """See the class."""
-        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise TransferError(f"the server leads from https to {newurl}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-_OPENER = urllib.request.build_opener(_Redirects)
 
 
 def _extent(answer: Any, have: int, version: _Version, part: Path) -> tuple[int, int | None]:
     """Where the answer's bytes begin in the file, and the size of the whole, if the server says so."""
     if answer.status == 206:
-        extent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
+        extent = re.fullmatch(_EXTENT, answer.headers.get("Content-Range", "").strip())
         size = int(extent[2]) if extent and extent[2] != "*" else None
         if extent is None or int(extent[1]) != have or version.size not in (None, size):
             forget(part)
@@ -203,6 +191,8 @@ def _extent(answer: Any, have: int, version: _Version, part: Path) -> tuple[int,
     if answer.status != 200:
         raise TransferError(f"the server answers {answer.status} {answer.reason}".rstrip())
     length = answer.headers.get("Content-Length", "")
+    if len(length) > _DIGITS:
+        raise TransferError(f"the server announces a size of {len(length)} digits")
     return 0, int(length) if length.isdecimal() else None
 
 

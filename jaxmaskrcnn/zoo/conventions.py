@@ -31,6 +31,9 @@ COCO_80 = tuple(Category(id, name) for id, name in COCO_CLASSES.items())
 # torchvision's class index is the category id itself, so unused ids also have a class.
 COCO_90 = tuple(Category(id, COCO_CLASSES.get(id, "N/A")) for id in range(1, 91))
 
+# The one class of COCO's keypoints.
+PERSON = (Category(1, "person"),)
+
 # Cityscapes' classes with instances, by the data set's label ids; Detectron2 and MMDetection (whose
 # converted json keeps these ids) both use this order.
 CITYSCAPES_8 = (
@@ -83,11 +86,31 @@ TORCHVISION = {
     "rpn.loss.beta": 1.0 / 9.0,
     "box.loss.beta": 1.0 / 9.0,
     "mask.targets": "soft",
+    # the later stages of cascades, which it does not have
+    "regions.later_stages": "match",
+    "regions.empty_boxes": "drop",
+    "box.stage_scores": "probability",
+    "box.stage_gradient": "whole",
+    "mask.heads": "one",
     # detections
     "detections.min_side": 1e-2,
     "detections.rescale_rule": "multiply",
     "detections.paste_rule": "whole_pixels",
     "compute.weight_decay_exempts_norm": False,
+}
+
+# What Keypoint R-CNN adds. (Source: the reference scripts train on images with ten keypoints or more.)
+TORCHVISION_KEYPOINTS = {
+    "num_classes": 1,
+    "categories": PERSON,
+    "keypoints": "heatmap",
+    "keypoints.pool.aligned": False,
+    "keypoints.pool.sampling_ratio": 2,
+    "keypoints.pool.level_rule": "log_epsilon",
+    "keypoints.pool.scale": "inferred",
+    "keypoints.offset": 0.0,
+    "keypoints.score": "logit",
+    "keypoints.min_per_image": 10,
 }
 
 DETECTRON2 = {
@@ -146,6 +169,25 @@ DETECTRON2 = {
     "detections.rescale_rule": "multiply_and_clip",
     "detections.paste_rule": "grid_sample",
     "compute.weight_decay_exempts_norm": True,
+}
+
+# The conventions of its keypoint head, without the settings that a yaml has.
+DETECTRON2_HEAD_OF_KEYPOINTS = {
+    "keypoints.pool.level_rule": "side_epsilon",
+    "keypoints.pool.scale": "stride",
+    "keypoints.offset": 0.5,
+    "keypoints.score": "softmax",
+}
+# What Base-Keypoint-RCNN-FPN.yaml adds.
+DETECTRON2_KEYPOINTS = {
+    "num_classes": 1,
+    "categories": PERSON,
+    "rpn.post_nms_train": 1500,
+    "box.loss.beta": 0.5,
+    "keypoints": "heatmap",
+    **DETECTRON2_HEAD_OF_KEYPOINTS,
+    "keypoints.pool.aligned": True,
+    "keypoints.pool.sampling_ratio": 0,
 }
 
 MMDET = {

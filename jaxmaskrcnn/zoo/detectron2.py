@@ -1,4 +1,4 @@
-"""Detectron2's Faster and Mask R-CNN on FPN, C4 and DC5, its cascades on FPN, and its ImageNet ResNets.
+"""Detectron2's Faster, Mask and Keypoint R-CNN, its cascades, and its ImageNet ResNets.
 
 A preset has the name of its config file, preceded by the folder if the same name exists in several
 folders, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
@@ -12,7 +12,7 @@ from typing import Any
 from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.backbones import REGNETS
 from jaxmaskrcnn.zoo import hosts, torchvision
-from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, DETECTRON2
+from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, DETECTRON2, DETECTRON2_KEYPOINTS
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
     GN_ALL,
@@ -191,6 +191,29 @@ PRESETS = {
     for folder, rows in _ROWS.items()
     for config, changes, box_ap, mask_ap, model_id, file in rows
 }
+
+_KEYPOINT = {**DETECTRON2_KEYPOINTS, **_BOX}
+_KEYPOINT_FOLDER = "COCO-Keypoints"
+# config, changes, box AP, keypoint AP, model id, file
+PRESETS |= {
+    f"detectron2/{config}": Preset(
+        DETECTRON2,
+        changes,
+        box_ap,
+        None,
+        _published(f"{_KEYPOINT_FOLDER}/{config}/{model_id}/{file}", "detectron2/model_zoo/model_zoo.py"),
+        model_id,
+        f"configs/{_KEYPOINT_FOLDER}/{config}.yaml",
+        keypoint_ap,
+    )
+    for config, changes, box_ap, keypoint_ap, model_id, file in (
+        ("keypoint_rcnn_R_50_FPN_1x", _KEYPOINT, 53.6, 64.0, "137261548", "model_final_04e291.pkl"),
+        ("keypoint_rcnn_R_50_FPN_3x", _KEYPOINT, 55.4, 65.5, "137849621", "model_final_a6e10b.pkl"),
+        ("keypoint_rcnn_R_101_FPN_3x", _KEYPOINT | R101, 56.4, 66.1, "138363331", "model_final_997cc7.pkl"),
+        ("keypoint_rcnn_X_101_32x8d_FPN_3x", _KEYPOINT | _X101, 57.3, 66.0,
+         "139686956", "model_final_5ad38f.pkl"),
+    )
+}  # fmt: skip
 
 _BGR = {
     "backbone.norm_epsilon": 1e-5,

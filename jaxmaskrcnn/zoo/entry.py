@@ -48,6 +48,7 @@ class Preset(NamedTuple):
         model_id: The source's number for the weights, or None if it has none.
         source: The config file (in the source library's repository) or the weights' entry that the
             configuration follows.
+        keypoint_ap: Published keypoint AP, as the others.
     """
 
     conventions: Fields
@@ -57,6 +58,7 @@ class Preset(NamedTuple):
     weights: PublishedFile | None = None
     model_id: str | None = None
     source: str = ""
+    keypoint_ap: float | None = None
 
     def config(self) -> ModelConfig:
         """The model's configuration."""

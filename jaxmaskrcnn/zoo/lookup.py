@@ -50,6 +50,7 @@ class ModelInfo(NamedTuple):
         source: The library's config file or weights entry that the preset follows.
         model_id: The number under which Detectron2's model zoo lists the weights, or None.
         weights: The weights file with its address, and its size and hash where they are published; or None.
+        keypoint_ap: Keypoint AP, as the others.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelInfo(NamedTuple):
     source: str
     model_id: str | None
     weights: PublishedFile | None
+    keypoint_ap: float | None
 
 
 class BackboneInfo(NamedTuple):
@@ -126,6 +128,7 @@ def model_info(name: str) -> ModelInfo:
         preset.source,
         preset.model_id,
         weights,
+        preset.keypoint_ap,
     )
 
 

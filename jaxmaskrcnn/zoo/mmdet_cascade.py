@@ -33,7 +33,7 @@ _SYNCBN = {"backbone.norm": "bn"}  # in the backbone only
 _NORM_EXEMPT = {"compute.weight_decay_exempts_norm": True}
 _R18 = {"backbone.depth": 18}
 _CAFFE, _X101_32X8D, _X3_2GF, _X4GF = (
-    OTHERS[f"mmdet/mask-rcnn_{name}_coco"].changes
+    dict(OTHERS[f"mmdet/mask-rcnn_{name}_coco"].changes)
     for name in ("r50-caffe_fpn_1x", "x101-32x8d_fpn_1x", "regnetx-3.2GF_fpn_1x", "regnetx-4GF_fpn_1x")
 )
 _X400MF, _X800MF, _X1_6GF = ({**_X3_2GF, **regnet(f"regnetx_{size}")} for size in ("400mf", "800mf", "1.6gf"))

@@ -5,7 +5,7 @@ them in ``url``, ``meta`` and ``transforms``.
 """
 
 from jaxmaskrcnn.zoo import hosts
-from jaxmaskrcnn.zoo.conventions import TORCHVISION
+from jaxmaskrcnn.zoo.conventions import TORCHVISION, TORCHVISION_KEYPOINTS
 from jaxmaskrcnn.zoo.entry import BN_ALL, Backbone, Preset, PublishedFile
 
 # The library is under the BSD 3-clause licence and states that weights may have their own terms.
@@ -40,6 +40,24 @@ PRESETS = {
          "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", 159.743, "FasterRCNN_ResNet50_FPN_Weights"),
         ("fasterrcnn_resnet50_fpn_v2", {**_V2, "mask": None}, 46.7, None,
          "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", 167.104, "FasterRCNN_ResNet50_FPN_V2_Weights"),
+    )
+}  # fmt: skip
+# The two weights of one model; the earlier ones are those of a checkpoint from an early epoch.
+PRESETS |= {
+    f"torchvision/{name}": Preset(
+        TORCHVISION,
+        {**TORCHVISION_KEYPOINTS, "mask": None, "backbone.norm_epsilon": epsilon},
+        box_ap,
+        None,
+        _published(file, 226.054, "detection/keypoint_rcnn"),
+        source=f"KeypointRCNN_ResNet50_FPN_Weights.{weights}",
+        keypoint_ap=keypoint_ap,
+    )
+    for name, epsilon, box_ap, keypoint_ap, file, weights in (
+        ("keypointrcnn_resnet50_fpn", 0.0, 54.6, 65.0,
+         "keypointrcnn_resnet50_fpn_coco-fc266e95.pth", "COCO_V1"),
+        ("keypointrcnn_resnet50_fpn_legacy", 1e-5, 50.6, 61.1,
+         "keypointrcnn_resnet50_fpn_coco-9f466800.pth", "COCO_LEGACY"),
     )
 }  # fmt: skip
 

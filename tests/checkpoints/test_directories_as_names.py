@@ -54,6 +54,17 @@ def test_directories_without_a_model(folder):
         resolve_model(folder / "absent")
 
 
+def test_an_empty_name_is_not_the_working_directory(folder, monkeypatch):
+    """As a script makes it of a variable that is not set."""
+    monkeypatch.chdir(folder / "model")
+    for call in (lambda: resolve_model(""), lambda: model_section(""), find_config("finetune:").load):
+        with pytest.raises(UserError, match="There is no model named ''"):
+            call()
+    for name in ("", " "):
+        with pytest.raises(UserError, match="the path or name of weights is"):
+            jmr.load_model(name)
+
+
 def test_a_file_takes_a_directorys_settings_and_keeps_its_classes(folder, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays_of("torchvision"))
     report = load_detector(tmp_path / "a.npz", folder / "model")[1]

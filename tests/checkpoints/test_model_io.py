@@ -185,7 +185,7 @@ def test_a_write_that_is_stopped_leaves_the_old_model_or_the_new(saved, tmp_path
     # Stands for a process that is killed at that step, and so cleans nothing up.
     with monkeypatch.context() as patch:
         patch.setattr(model_directory.shutil, "rmtree", lambda *args, **kwargs: None)
-        patch.setattr(model_directory, "_remove_leftovers", lambda *args: None)
+        patch.setattr(model_directory, "remove_leftovers", lambda *args: None)
         patch.setattr(owner, step, stop)
         with pytest.raises(Killed):
             save_model(make(seed=1), directory)
@@ -401,6 +401,8 @@ def test_paths_that_are_no_directories(tmp_path):
         (lambda c: c.pop("config"), "damaged: it has no config"),
         (lambda c: c.pop("arrays"), "damaged: its list of arrays"),
         (lambda c: c.update(array_folder="arrays-0"), "arrays-0 is missing"),
+        (lambda c: c.update(array_folder="../arrays-0"), "its arrays are not in"),
+        (lambda c: c.update(array_folder="/tmp"), "its arrays are not in"),
     ],
 )
 def test_descriptions_that_do_not_fit(copy, change, match):
@@ -528,3 +530,9 @@ def test_a_model_with_values_that_are_not_finite_says_so(tmp_path, caplog):
     save_model(model, tmp_path / "large")
     load_model(tmp_path / "large")
     assert "NaN" not in caplog.text
+
+
+@pytest.mark.parametrize("number", ["3", True, 0, 2.5])
+def test_a_number_of_classes_is_a_whole_number(saved, number):
+    with pytest.raises(UserError, match="num_classes is .*; give a whole number of at least 1"):
+        load_model(saved, num_classes=number)

@@ -147,6 +147,7 @@ def test_evaluate_names_mistakes(data, checkpoint, tmp_path, capsys):
     assert "9 (slab)" in evaluation_error(capsys, **{**good, "annotations": tmp_path / "few.json"})
 
 
+@pytest.mark.slow  # test_user_stories.py has a quick one
 def test_evaluate_reads_the_files_of_other_libraries(data, checkpoint, tmp_path, capsys, monkeypatch):
     """A file carries no categories, so that the annotations' are taken."""
     file = tmp_path / "m.safetensors"

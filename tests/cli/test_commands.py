@@ -293,6 +293,7 @@ def test_misspelt_commands(capsys):
             "--names is empty; give it a value, or leave",
         ),
         (["import", "a", "--format=voc", "--output="], "--output is empty; give it a value."),
+        (["inspect", "a", "--class_name="], "--class_name is empty; give it a value, or leave it out."),
         (["import", "", "--format=voc", "--output=b"], "SOURCE is empty; give it a value."),
         (
             ["evaluate", "--checkpoint=", "--annotations=a", "--images=b"],

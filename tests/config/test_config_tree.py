@@ -74,7 +74,7 @@ def test_every_setting_is_replaced_and_no_other(path):
         other = value / 2 + 0.2
     elif path == "categories":
         other = tuple(Category(i, f"c{i}") for i in range(90))
-    elif path in ("trunk", "backbone.outputs") or path.endswith(
+    elif path in ("trunk", "keypoints", "backbone.outputs") or path.endswith(
         ".kind"
     ):  # they change what other parts have to be
         return
@@ -125,6 +125,7 @@ def test_settings_within_tuples_of_parts():
     assert [path for path, _, _ in paths.settings(changed) if path.startswith("box.stages.1.")] == [
         "box.stages.1.foreground_iou",
         "box.stages.1.box_weights",
+        "box.stages.1.loss_weight",
     ]
     assert paths.type_of(changed, "box.stages.1.foreground_iou") == values.Fraction
     assert config_from_json(config_to_json(changed)) == changed
@@ -243,7 +244,7 @@ def test_every_field_refuses_what_it_cannot_hold_in_one_sentence(path):
     if path.endswith(".kind"):
         expected, path = paths.type_of(CONFIG, place := path.removesuffix(".kind")), place
     base, limits = values._split(expected)
-    wrong = [object(), {}] + ([] if path == "trunk" else [None])
+    wrong = [object(), {}] + ([] if path in ("trunk", "keypoints") else [None])
     if typing.get_origin(base) is typing.Literal:
         wrong += ["nonsense", 99, True]
     if base is bool:
@@ -391,7 +392,7 @@ def test_the_json_is_the_tree():
     assert content["format_version"] == 2 and content["config"]["mask"] is None
     assert content["config"]["backbone"] | {"kind": "resnet", "depth": 50} == content["config"]["backbone"]
     assert content["config"]["box"]["stages"] == [
-        {"foreground_iou": 0.5, "box_weights": [10.0, 10.0, 5.0, 5.0]}
+        {"foreground_iou": 0.5, "box_weights": [10.0, 10.0, 5.0, 5.0], "loss_weight": 1.0}
     ]
 
 
@@ -435,7 +436,7 @@ def test_every_old_name_leads_to_settings_that_exist():
     own = {"num_classes", "categories", "background"}
     # What is new since: several anchor sizes a level, models without a pyramid, pictures of 16 bits and large
     # ones.
-    new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk"}
+    new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk", "keypoints"}
     new |= {f"input.pixels.{name}" for name in ("intensity", "intensity_range", "page", "max_pixels")}
     # Labels in the order of a list, and the arithmetic of Detectron and maskrcnn-benchmark.
     new |= {
@@ -445,6 +446,9 @@ def test_every_old_name_leads_to_settings_that_exist():
         "box.pool.inclusive",
         "mask.pool.inclusive",
     }
+    # Cascades, and MMDetection's border.
+    new |= {"box.stage_gradient", "box.stage_scores", "box.stages.0.loss_weight", "mask.heads"}
+    new |= {"regions.empty_boxes", "regions.later_stages", "rpn.border"}
     # matterport's models.
     new |= {
         "box_edges", "input.placement", "input.padding", "backbone.conv_bias", "backbone.pool_padding",

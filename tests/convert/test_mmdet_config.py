@@ -512,7 +512,7 @@ def test_python_refuses_all_at_once(tmp_path):
 
 TRAINING_PYTHON = [
     "model = dict(train_cfg=dict(rcnn=dict(sampler=dict(type='OHEMSampler'))))",
-    "model = dict(train_cfg=dict(rpn=dict(allowed_border=0)))",
+    "model = dict(train_cfg=dict(rpn=dict(allowed_border=-2)))",
     "model = dict(train_cfg=dict(rpn_proposal=dict(nms=dict(iou_threshold=0.8))))",
     "model = dict(train_cfg=dict(rcnn=dict(assigner=dict(min_pos_iou=0.3))))",
     "model = dict(train_cfg=dict(rcnn=dict(mask_size=56)))",
@@ -563,7 +563,10 @@ def test_python_refuses_what_changes_training_only_unless_told(text, tmp_path, c
         ("_base_ = './model.py'", "is its own _base_"),
         ("_base_ = names()", "a _base_ that is not written out in line 6"),
         ("_base_ = '../_base_/datasets/coco_detection.py'", "two bases that set"),
-        ("model = dict(type='SOLO')", "has the model 'SOLO'; supported: MaskRCNN and FasterRCNN."),
+        (
+            "model = dict(type='SOLO')",
+            "has the model 'SOLO'; supported: MaskRCNN, FasterRCNN and CascadeRCNN.",
+        ),
         ("model = dict(bbox_head=dict(type='SharedFCBBoxHead'))", "MMDetection 1"),
         ("model = dict(rpn_head=dict(anchor_scales=[8]))", "MMDetection 1"),
         ("model = None", "has no model"),

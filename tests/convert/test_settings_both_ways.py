@@ -7,7 +7,7 @@ import typing
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.config import BoxStageConfig, ConfigError, ModelConfig
+from jaxmaskrcnn.config import BoxStageConfig, ConfigError, KeypointConfig, ModelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.convert.libraries import LIBRARIES
@@ -17,10 +17,14 @@ from jaxmaskrcnn.zoo.lookup import CITYSCAPES_8, COCO_80, COCO_90, list_models, 
 
 # Values to change a setting to, beside those of the enumerations and the opposite of each flag.
 SEVERAL_SIZES = tuple((4.0 * 2**i, 8.0 * 2**i) for i in range(5))
+DETECTRON2_KEYPOINTS = KeypointConfig(
+    pool=model_config("detectron2/mask_rcnn_R_50_FPN_3x").mask.pool, offset=0.5, score="softmax"
+)
 VALUES = {
     "num_classes": [1, 7, 8, 80, 90],
     "backbone.outputs": [(2, 3, 4, 5)],
     "trunk": [None, "res5"],
+    "keypoints": [None, DETECTRON2_KEYPOINTS],
     "categories": [(), COCO_80, COCO_90, CITYSCAPES_8, (Category(3, "a cat"), Category(9, "dog"))],
     "input.pixel_scale": [1.0, 1 / 255, 0.5],
     "input.pixel_mean": [(0.0, 0.0, 0.0), (1.5, 2.5, 3.123456789012), (0.45, 0.45, 0.45), (-1.0, 0.0, 1.0)],
@@ -203,7 +207,7 @@ OF_CASCADES = {
 REFUSED = {
     "torchvision": {
         *KERAS, *OF_CASCADES, "background", "backbone.kind", "backbone.stride_in_1x1", "box.average",
-        "box.class_agnostic", "mask.class_agnostic", "rpn.anchors.order", "rpn.norm", "trunk",
+        "box.class_agnostic", "mask.class_agnostic", "rpn.anchors.order", "rpn.norm", "trunk", "keypoints",
     },
     "detectron2": {
         *KERAS, "background", "backbone.kind", "box.average", "mask.heads", "rpn.anchors.order", "rpn.norm",
@@ -211,7 +215,7 @@ REFUSED = {
     },
     "mmdet": {
         *KERAS, "background", "backbone.width_per_group", "box.average", "mask.heads", "rpn.anchors.ratios",
-        "rpn.anchors.sizes", "rpn.norm", "trunk",
+        "rpn.anchors.sizes", "rpn.norm", "trunk", "keypoints",
     },
     "matterport": {
         *OF_CASCADES, "backbone.conv_bias", "backbone.depth", "backbone.groups", "backbone.kind",
@@ -220,7 +224,7 @@ REFUSED = {
         "box.class_agnostic", "box.conv_dim", "box.convs", "box.fc_norm", "box.fcs", "box.norm",
         "box.norm_epsilon", "mask.class_agnostic", "mask.conv_bias", "mask.convs", "mask.dim", "mask.norm",
         "neck.norm", "rpn.anchors.order", "rpn.anchors.ratios", "rpn.anchors.sizes", "rpn.conv_dim",
-        "rpn.convs", "rpn.norm", "rpn.objectness", "trunk",
+        "rpn.convs", "rpn.norm", "rpn.objectness", "trunk", "keypoints",
     },
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ from jaxmaskrcnn.structures import Targets
 
 SIZE = (32, 40)
 OUTLINES = [TRIANGLE, [[22.0, 4.0, 38.0, 4.0, 38.0, 20.0, 22.0, 20.0]], [[4.0, 22.0, 14.0, 22.0, 9.0, 30.0]]]
+PIL = ModelConfig().replace({"input.resize_kernel": "pil", "input.normalise_before_resize": False})
 ROOM = {"boxes": 1, "masks": 1, "polygons": 16}
 
 
@@ -51,7 +52,7 @@ class Centres(Field):
     def slots(cls, batch, objects, canvas, room):
         return {"centres": np.zeros((batch, objects, 2), np.float32)}
 
-    def transform(self, geometry, kernel):
+    def transform(self, geometry, model):
         return Centres(geometry.points(self.points))
 
     def take(self, chosen):
@@ -106,7 +107,7 @@ GEOMETRIES = {
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_all_fields_follow_an_image_alike(name):
     objects = some_objects()
-    moved = objects.transform(GEOMETRIES[name], "pil")
+    moved = objects.transform(GEOMETRIES[name], PIL)
     boxes, masks, polygons = extents(moved)
     assert np.abs(boxes - extents(objects)[0]).max() > 5
     np.testing.assert_allclose(boxes, polygons, atol=1e-4)
@@ -123,7 +124,7 @@ def test_a_field_that_no_other_file_names_stays_with_its_objects():
     objects = some_objects()
     # The window leaves the second object alone.
     geometry = Geometry((0, 0, *SIZE), 0.0, SIZE, False, (0, 21, 21, 19))
-    left = objects.transform(geometry, "pil").clip((21, 19))
+    left = objects.transform(geometry, PIL).clip((21, 19))
     assert left.labels.tolist() == [1] and left.fields["centres"].points.tolist() == [[9, 12]]
     cover = np.zeros(SIZE, bool)
     cover[:20, :21] = True
@@ -168,7 +169,7 @@ def test_one_writer_fills_the_slots_of_all_fields():
 def test_every_array_of_targets_belongs_to_a_field():
     arrays = {name for field in FIELDS for name in field.slots(1, 1, (8, 8), 16)}
     assert {"labels", "crowd", "valid"} | arrays == set(Targets._fields)
-    stored = ["polygons", "rle", "bbox"]
+    stored = ["polygons", "rle", "bbox", "keypoints"]
     assert [name for field in FIELDS for name in field.COLUMNS] == list(COLUMNS) == stored
 
 

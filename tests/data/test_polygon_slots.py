@@ -6,7 +6,7 @@ import pytest
 from data_helpers import TRIANGLE, annotation, content, encode, write
 
 from jaxmaskrcnn import losses, ops
-from jaxmaskrcnn.config import DataConfig
+from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import prepare, train_iterator
 from jaxmaskrcnn.data.fields.packed import pack, vertex_count
 from jaxmaskrcnn.data.fields.polygons import Polygons, vertex_slots
@@ -40,7 +40,7 @@ def batch_of(*targets, config=CONFIG):
 
 def placed(polygons, new, flip=False):
     """An object's vertices and parts in the targets, after its image has been resized and mirrored."""
-    moved = Polygons.from_lists([polygons]).transform(Geometry.resize(SIZE, new, flip), "pil")
+    moved = Polygons.from_lists([polygons]).transform(Geometry.resize(SIZE, new, flip), ModelConfig())
     targets = empty_targets(1, 1, new, {"polygons": len(moved.parts[0])})
     moved.fill(targets, 0)
     return targets.polygons[0, 0], targets.polygon_parts[0, 0]

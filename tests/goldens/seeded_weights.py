@@ -343,3 +343,43 @@ def seeded_matterport_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     else:  # bias, beta, moving_mean
         value = 0.1 * rng.standard_normal(shape)
     return value.astype(np.float32)
+
+
+# Standard deviations of the outputs of layers in a keypoint detector that differ from those above.
+KEYPOINT_LOGITS = 3.0
+
+
+def seeded_keypoint_weight(name: str, shape: tuple[int, ...], library: str) -> np.ndarray:
+    """A float32 array for a parameter of Keypoint R-CNN with one class, in torchvision or Detectron2."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("cls_score.bias"):
+        return np.float32([0.5, 0])
+    if "score_lowres.weight" in name:  # each output sees four of the sixteen places of a kernel
+        return (rng.standard_normal(shape) * KEYPOINT_LOGITS / (4 * shape[0]) ** 0.5).astype(np.float32)
+    return {"torchvision": seeded_detector_weight, "detectron2": seeded_detectron2_weight}[library](
+        name, shape
+    )
+
+
+def seeded_keypoints(boxes, count: int) -> np.ndarray:
+    """float32 [G, count, 3] in and a little around boxes, with all three visibilities; zeros for 0."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    rng = np.random.RandomState(int(boxes.sum() * 7) % 100_003 + count)
+    size = boxes[:, None, 2:] - boxes[:, None, :2]
+    points = boxes[:, None, :2] + size * rng.uniform(-0.05, 1.05, (len(boxes), count, 2))
+    visible = rng.randint(0, 3, (len(boxes), count, 1))
+    return np.concatenate([points.round(2) * (visible > 0), visible], 2).astype(np.float32)
+
+
+# Boxes whose heat-maps are decoded: large, narrow, of one pixel and less, with whole and broken sides.
+DECODED_BOXES = (
+    (10, 20, 210, 120), (3.25, 5.5, 60.75, 200.125), (30, 40, 30.25, 90), (5, 5, 5.5, 5.25),
+    (7.5, 2.5, 8.5, 3.5), (0, 0, 56, 56), (100.1, 50.2, 143.9, 98.7), (0, 0, 500.5, 333.25),
+)  # fmt: skip
+
+
+def seeded_heatmaps(count: int, keypoints: int) -> np.ndarray:
+    """float32 [count, keypoints, 56, 56], smooth as a head's are."""
+    rng = np.random.RandomState(count * 101 + keypoints)
+    coarse = rng.standard_normal((count, keypoints, 28, 28)) * KEYPOINT_LOGITS
+    return np.kron(coarse, np.ones((2, 2))).astype(np.float32)

@@ -103,6 +103,7 @@ def test_files_of_other_modes_and_orientations(predictor, tmp_path):
     assert_same(predictor(tmp_path / "turned.png"), predictor(image), atol=0)
 
 
+@pytest.mark.slow  # a compilation for each form of canvas
 def test_batches_do_not_change_results_or_order(model, predictor):
     sizes = [(75, 100), (100, 75), (60, 60), (50, 100), (70, 100), (100, 70), (33, 200)]
     images = [picture(i, *size) for i, size in enumerate(sizes)]

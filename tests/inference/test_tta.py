@@ -178,6 +178,7 @@ def test_a_mirrored_picture_has_mirrored_results(seer):
     np.testing.assert_allclose(out["masks"], mirrored["masks"][..., ::-1], atol=1e-4)
 
 
+@pytest.mark.slow  # the real network, compiled twice; the other tests have stand-ins
 def test_one_version_is_the_plain_prediction():
     """The real network. Its boxes go to the picture's scale and back before masks are asked for."""
     model = random_model(

@@ -11,11 +11,12 @@ from detectors import flat, random_model, small_config
 from flax import nnx
 
 from jaxmaskrcnn.checkpoints.directory import load_model, save_model
-from jaxmaskrcnn.config import BoxStageConfig, ConfigError, ModelConfig, RegionConfig, RPNConfig
+from jaxmaskrcnn.config import BoxConfig, BoxStageConfig, ConfigError, ModelConfig, RegionConfig, RPNConfig
 from jaxmaskrcnn.convert.state_dict import from_state_dict, to_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.losses import LOSS_NAMES, match_regions, rpn_losses
+from jaxmaskrcnn.losses.rpn import inside
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.heads.box_stages import refine_boxes
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -32,7 +33,6 @@ def test_boxes_are_clipped_and_kept_in_their_slots():
     """One moves across the border, one out of the image, and one has a delta that is no number."""
     boxes = jnp.array([[50.0, 10, 60, 20], [50, 10, 60, 20], [0, 0, 8, 8], [4, 4, 8, 8]])
     deltas = jnp.array([[5.0, 0, 0, 0], [20, 0, 0, 0], [jnp.nan, 0, 0, 0], [0, 0, 0, 0]])[:, None]
-    config = ModelConfig().box
     options = dict(stage=0, classes=ModelConfig(num_classes=1).classes)
     agnostic = ModelConfig().replace({"box.class_agnostic": True}).box
     refined, finite = refine_boxes(boxes, jnp.zeros((4, 2)), deltas, SIZE, box=agnostic, **options)
@@ -40,10 +40,9 @@ def test_boxes_are_clipped_and_kept_in_their_slots():
     np.testing.assert_allclose(refined, expected, atol=1e-5)
     assert finite.tolist() == [True, True, False, True]
     # A stage's own weights: twice as large ones move half as far.
-    halved = agnostic.__class__(class_agnostic=True, stages=STAGES)
-    second = refine_boxes(boxes, jnp.zeros((4, 2)), deltas, SIZE, box=halved, **{**options, "stage": 1})[0]
+    cascade = BoxConfig(class_agnostic=True, stages=STAGES)
+    second = refine_boxes(boxes, jnp.zeros((4, 2)), deltas, SIZE, box=cascade, **{**options, "stage": 1})[0]
     np.testing.assert_allclose(second[0], [52.5, 10, 60, 20], atol=1e-5)
-    assert config.class_agnostic is False
 
 
 @pytest.mark.parametrize("background", ["first", "last"])
@@ -114,26 +113,23 @@ def test_scores_are_averaged(rule):
 
 def test_anchors_at_the_border_are_not_learnt_from():
     """MMDetection's rule: the far edges are exclusive, and the border's width counts."""
-    boxes = jnp.array([[0.0, 0, 59, 39], [0, 0, 60, 39], [-2, 0, 20, 20], [0, 0, 20, 40], [5, 5, 25, 25]])
-    targets = Targets(boxes[:1], jnp.zeros(1, int), None, jnp.zeros(1, bool), jnp.ones(1, bool))
-    anchors = Anchors(boxes, jnp.ones(5, bool))
-    counts = {}
-    for border in (-1, 0, 1, 3):
-        config = RPNConfig(border=border)
-        terms = rpn_losses(jnp.zeros(5), jnp.zeros((5, 4)), anchors, targets, config, None, SIZE)
-        counts[border] = int(terms["loss_objectness"].count)
-    inside = {
-        b: sum(x1 >= -b and y1 >= -b and x2 < 60 + b and y2 < 40 + b for x1, y1, x2, y2 in boxes.tolist())
-        for b in (0, 1, 3)
-    }
-    assert inside == {0: 2, 1: 4, 3: 5}
-    ignored = 1  # the second anchor overlaps the object by 0.98, so it is positive; none is between
-    assert counts == {-1: 5, **inside} and ignored
-    window = jnp.array([0.0, 0, 60, 40])
-    terms = rpn_losses(jnp.zeros(5), jnp.zeros((5, 4)), anchors, targets, RPNConfig(border=0), None, window)
+    boxes = np.array([[0.0, 0, 59, 39], [0, 0, 60, 39], [-2, 0, 20, 20], [0, 0, 20, 40], [5, 5, 25, 25]])
+    for border, count in ((0, 2), (1, 4), (3, 5)):
+        expected = [
+            x1 >= -border and y1 >= -border and x2 < 60 + border and y2 < 40 + border
+            for x1, y1, x2, y2 in boxes
+        ]
+        assert inside(jnp.asarray(boxes), SIZE, border).tolist() == expected and sum(expected) == count
+        window = jnp.array([0.0, 0, 60, 40]) + 7
+        assert inside(jnp.asarray(boxes + 7), window, border).tolist() == expected
+    targets = Targets(jnp.asarray(boxes[:1]), jnp.zeros(1, int), None, jnp.zeros(1, bool), jnp.ones(1, bool))
+    anchors = Anchors(jnp.asarray(boxes), jnp.ones(5, bool))
+    losses = jax.jit(rpn_losses, static_argnames="config")
+    arguments = (jnp.zeros(5), jnp.zeros((5, 4)), anchors, targets)
+    terms = losses(*arguments, RPNConfig(border=0), None, SIZE)
     assert int(terms["loss_objectness"].count) == 2
     with pytest.raises(ValueError, match="config.border is set but image_size is not"):
-        rpn_losses(jnp.zeros(5), jnp.zeros((5, 4)), anchors, targets, RPNConfig(border=0), None)
+        losses(*arguments, RPNConfig(border=0), None)
 
 
 # -- small cascades
@@ -192,6 +188,7 @@ def outcome(name):
     return gradients, losses, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_losses_of_each_stage(name):
     """Named with their stage; every head gets a gradient, and detections have masks."""
@@ -209,6 +206,7 @@ def test_losses_of_each_stage(name):
     assert found.valid.any() and found.masks.shape == (1, 6, 28, 28)
 
 
+@pytest.mark.slow
 def test_a_cascade_is_saved_and_loaded(tmp_path):
     config = cascade_config(RULES["mmdet"])
     model = random_model(config)
@@ -219,6 +217,7 @@ def test_a_cascade_is_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(flat(again)[path], value)
 
 
+@pytest.mark.slow
 def test_new_heads_for_another_number_of_classes():
     """Of every stage; all other layers are the file's."""
     config = cascade_config(RULES["mmdet"])
@@ -234,6 +233,7 @@ def test_new_heads_for_another_number_of_classes():
         from_state_dict(arrays, config.replace({"num_classes": 7, "categories": ()}), "mmdet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "kinds"),
     [

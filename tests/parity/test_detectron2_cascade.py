@@ -173,6 +173,7 @@ def test_names_go_both_ways():
     assert shown["stages of a cascade (box.stages)"] == 3
 
 
+@pytest.mark.slow
 def test_a_file_is_loaded_with_a_preset_and_with_a_yaml(tmp_path):
     np.savez(tmp_path / "model_final.npz", **WEIGHTS)
     text, differences = export_settings(CONFIG, "detectron2")

@@ -2,7 +2,7 @@
 
 What MMDetection computed is in `goldens/mmdet_cascade_*.npz` (see `record_mmdet_cascade.py`): "masks" has one
 box for all classes and a mask head for each stage, "boxes" a box for each class and no masks. ``pytest -s``
-prints the largest error of each stage.
+prints the largest error of each stage. All that runs the networks is slow; of Detectron2's some is not.
 """
 
 import functools
@@ -106,10 +106,12 @@ def prediction(variant):
     return results(heads(variant), batch_of(variant), golden(variant))
 
 
+@pytest.mark.slow
 def test_images_have_their_own_size():
     np.testing.assert_array_equal(batch_of("masks").image_sizes, prediction("masks")[1]["size"])
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("stage", STAGES)
 def test_heads(variant, stage):
@@ -119,6 +121,7 @@ def test_heads(variant, stage):
         check(f"{variant} {name}, relative", relative(ours[name], theirs[name]), 1e-4)
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("stage", [1, 2])
 def test_boxes_between_stages(variant, stage):
@@ -129,6 +132,7 @@ def test_boxes_between_stages(variant, stage):
     )
 
 
+@pytest.mark.slow
 @both
 def test_detections(variant):
     """The softmax of the mean of the three stages' logits, and the boxes of the last."""
@@ -137,6 +141,7 @@ def test_detections(variant):
     assert len(np.unique(theirs["labels"])) > 1
 
 
+@pytest.mark.slow
 def test_masks():
     """The mean of three mask heads' probabilities."""
     ours, theirs, _ = prediction("masks")
@@ -204,6 +209,7 @@ def test_config_text(variant):
     assert config_from_mmdet_text(text, "it").replace({"categories": ()}) == config
 
 
+@pytest.mark.slow
 def test_a_file_is_loaded_with_a_config(tmp_path):
     np.savez(tmp_path / "epoch_12.npz", **weights("masks"))
     (tmp_path / "cascade.py").write_text(export_settings(CONFIGS["masks"], "mmdet")[0])

@@ -194,3 +194,23 @@ def test_a_file_address_is_a_path(tmp_path, home):
     write_json(f"file://{tmp_path}/a.json", {"a": 1})
     assert (tmp_path / "a.json").read_text() == '{"a": 1}\n'
     assert find_files([f"file://{tmp_path}/a.json"], [".json"]) == [tmp_path / "a.json"]
+
+
+def test_an_address_with_one_slash_is_one(home, tmp_path, monkeypatch):
+    """As tools that join paths write it; a local folder of that name would be made, and lost."""
+    monkeypatch.chdir(tmp_path)
+    model = random_model(small_config())
+    for given in ("xx:/bucket/model", Path("xx://bucket/model")):
+        with pytest.raises(jmr.UserError, match="directory is xx://bucket/model, and nothing here reads"):
+            jmr.save_model(model, given)
+    assert main(["export", "model", "xx:/bucket/a.npz", "--format=torchvision"]) == 2
+    assert not list(tmp_path.iterdir())
+    jmr.save_model(model, f"file:{tmp_path}/model")
+    assert jmr.load_model(Path(f"file://{tmp_path}/model")).config == model.config
+
+
+def test_a_folder_whose_name_is_taken_for_a_bucket_is_refused(tmp_path):
+    """Orbax makes an address of a path with gs: and a slash in it."""
+    with pytest.raises(jmr.UserError, match="has a folder whose name ends with gs:"):
+        jmr.save_model(random_model(small_config()), tmp_path / "gs:" / "model")
+    assert not list(tmp_path.iterdir())

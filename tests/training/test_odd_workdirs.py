@@ -87,3 +87,12 @@ def test_a_log_file_that_cannot_be_written_is_told_and_ends_nothing(recipe, data
     said = capsys.readouterr().err
     assert said.count("log.txt cannot be written (Is a directory); the run goes on without it.") == 1
     assert "Traceback" not in said and recorded(tmp_path / "run") == WHOLE
+
+
+def test_a_model_directory_is_no_workdir(recipe, data, tmp_path, capsys):
+    """It would go on being read as the model that it is, whatever the run learns."""
+    (tmp_path / "model.json").write_text("{}")
+    for dry in ((), ("--dry_run",)):
+        assert train(recipe, tmp_path, data, *dry) == 2
+        assert f"the workdir {tmp_path} is a model directory" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.json"]

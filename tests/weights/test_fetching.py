@@ -21,7 +21,7 @@ from full_disk import files_of_at_most
 import jaxmaskrcnn as jmr
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.weights.cache import place
-from jaxmaskrcnn.weights.transfer import TransferError, _Redirects
+from jaxmaskrcnn.weights.opener import Redirects, TransferError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -196,8 +196,8 @@ def test_no_redirection_from_https_to_http():
     """By hand, since a server with https would need a certificate."""
     asked = urllib.request.Request("https://a.org/b.pth")
     with pytest.raises(TransferError, match="leads from https to http://a.org/b.pth"):
-        _Redirects().redirect_request(asked, None, 302, "Found", {}, "http://a.org/b.pth")
-    followed = _Redirects().redirect_request(asked, None, 302, "Found", {}, "https://b.org/b.pth")
+        Redirects().redirect_request(asked, None, 302, "Found", {}, "http://a.org/b.pth")
+    followed = Redirects().redirect_request(asked, None, 302, "Found", {}, "https://b.org/b.pth")
     assert followed.full_url == "https://b.org/b.pth"
 
 
@@ -210,6 +210,43 @@ def test_other_content_under_the_same_address(server):
         assert message in refused(server)
     server.headers, server.files[PATH] = {}, b""
     assert "it is empty" in refused(server, stated="")
+
+
+@pytest.mark.parametrize("page", [b"\n<!DOCTYPE html><p>Sign in", b'<?xml version="1.0"?><Error/>'])
+def test_a_web_page_that_is_sent_as_a_file_is_not_kept(server, page):
+    """As by the proxy of a hotel; of files without a published hash nothing else tells."""
+    server.files[PATH] = page
+    assert "it is a web page" in refused(server, stated="")
+    kept = place(f"{server.address}{PATH}")
+    kept.write_bytes(page)  # by an earlier version
+    with pytest.raises(jmr.UserError, match="it is a web page, .*; delete it, and it is fetched again"):
+        fetched(server, stated="")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("http://[", "or where the server leads to, is no address of a file"),
+        ("http://a.org:port/x", "or where the server leads to, is no address of a file"),
+        ("ftp://127.0.0.1:1/x", "leads to ftp://127.0.0.1:1/x, which is neither https nor http"),
+        ("file:///etc/passwd", "is not allowed"),
+    ],
+)
+def test_redirections_to_what_is_no_address(server, target, message):
+    server.redirects["/short.pth"] = target
+    assert message in refused(server, "/short.pth") and len(server.asked) == 1
+
+
+def test_a_size_of_thousands_of_digits(server):
+    server.headers = {"Content-Length": "9" * 5000}
+    assert "the server announces a size of 5000 digits" in refused(server)
+
+
+def test_an_address_with_letters_beyond_ascii(server):
+    server.files["/gewichte_%C3%BC.pth?v=%C3%A4"] = CONTENT
+    for path in ("/gewichte_ü.pth?v=ä", "/gewichte_%C3%BC.pth?v=%C3%A4"):
+        assert fetched(server, path) == CONTENT
+    assert place(f"{server.address}/gewichte_ü.pth").name == "gewichte_ü.pth"
 
 
 def test_a_server_that_does_not_tell_the_size(server):
@@ -330,6 +367,23 @@ def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
     monkeypatch.setenv("JAXMASKRCNN_HOME", str(tmp_path / "file"))
     said = refused(server)
     assert "cannot be written (Not a directory); give another folder in JAXMASKRCNN_HOME." in said
+
+
+@pytest.mark.parametrize("mirror", ["ftp://a.org", "http://[", "https://", "http://a.org:port"])
+def test_a_mirror_has_to_be_an_address(server, monkeypatch, mirror):
+    monkeypatch.setenv("JAXMASKRCNN_MIRROR", mirror)
+    with pytest.raises(jmr.UserError, match="JAXMASKRCNN_MIRROR is .*; give the http or https address"):
+        jmr.download("torchvision/resnet50")
+
+
+def test_the_folder_of_files_is_on_a_disk(server, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXMASKRCNN_HOME", "gs://bucket/home")
+    with pytest.raises(jmr.UserError, match="JAXMASKRCNN_HOME is gs://bucket/home, which is not on a disk"):
+        fetched(server)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("JAXMASKRCNN_HOME", (tmp_path / "other").as_uri())
+    assert fetched(server) == CONTENT and (tmp_path / "other" / "weights").is_dir()
 
 
 def test_addresses_keep_apart_and_inside(server):

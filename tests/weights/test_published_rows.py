@@ -144,6 +144,8 @@ def test_every_short_address_is_of_a_known_host():
         ("https://[::1/x.pth", "is no address of a file"),
         ("https://a.org/a b.pth", "is no address of a file"),
         ("https://a.org/", "names no file"),
+        ("https://a.org/folder/", "names no file"),
+        ("detectron2://", "names no file"),
         ("file://server/x.pth", "is no file of this machine"),
         ("detectron2/mask_rcnn_regnetx_4gf_dds_fpn_1x", "were not published; choose a name"),
         ("detectron2/torchvision/R-101", "were not published; choose a name"),
@@ -155,6 +157,12 @@ def test_what_cannot_be_fetched_is_one_sentence(given, message):
         with pytest.raises(jmr.UserError, match=message) as error:
             call(given)
         assert "\n" not in str(error.value)
+
+
+def test_a_password_is_not_repeated():
+    with pytest.raises(jmr.UserError, match="has a user name before it, which is not sent") as error:
+        locate("https://me:secret@a.org/x.pth")
+    assert "secret" not in str(error.value)
 
 
 def test_what_is_no_name_is_a_path():

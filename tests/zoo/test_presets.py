@@ -408,7 +408,7 @@ def test_regnets_differ_in_their_stages():
         "12GF": ((224, 2), (448, 5), (896, 11), (2240, 1)),
     }
     names = [name for name in list_models() if name.startswith("mmdet") and "regnetx" in name]
-    assert len(names) == 17
+    assert len(names) == 22
     for name in names:
         backbone = model_config(name).backbone
         assert backbone.stages == expected[re.search(r"regnetx-([\d.]+[MG]F)", name)[1]]
@@ -481,12 +481,12 @@ def test_unknown_backbone_suggests():
 def test_models_command(capsys):
     assert command(["models", "r_50_fpn_3x"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["model", "box", "AP", "mask", "AP", "weights", "licence"]
+    assert lines[0].split() == ["model", "box", "AP", "mask", "AP", "keypoint", "AP", "weights", "licence"]
     row = next(line for line in lines if line.startswith(f"{D2} "))
-    assert row.split() == [D2, "41.0", "37.2", "137849600/model_final_f10217.pkl", "CC", "BY-SA", "3.0"]
+    assert row.split() == [D2, "41.0", "37.2", "-", "137849600/model_final_f10217.pkl", "CC", "BY-SA", "3.0"]
     assert len(lines) == 1 + sum("r_50_fpn_3x" in name.lower() for name in list_models())
     assert command(["models", "cls_agnostic"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[1:] == ["-", "-", "-", "-"]
+    assert capsys.readouterr().out.splitlines()[1].split()[1:] == ["-"] * 5
 
 
 def test_models_command_finds_by_file_and_lists_backbones(capsys):

@@ -3,10 +3,12 @@
 Bases of unsupported detectors only have the settings that identify these. Source: ``configs``.
 """
 
+from typing import Any
+
 _PYRAMID_IN = ["res2", "res3", "res4", "res5"]
 _LEVELS = ["p2", "p3", "p4", "p5"]
 
-BASES = {
+BASES: dict[str, dict[str, Any]] = {
     "Base-RCNN-FPN.yaml": {
         "MODEL": {
             "META_ARCHITECTURE": "GeneralizedRCNN",
@@ -53,6 +55,19 @@ BASES = {
         "VERSION": 2,
     },
     "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
-    "Base-Keypoint-RCNN-FPN.yaml": {"MODEL": {"KEYPOINT_ON": True}},
     "Base-Panoptic-FPN.yaml": {"MODEL": {"META_ARCHITECTURE": "PanopticFPN"}},
+}
+
+_FPN = BASES["Base-RCNN-FPN.yaml"]
+_MODEL: Any = _FPN["MODEL"]
+BASES["Base-Keypoint-RCNN-FPN.yaml"] = {
+    **_FPN,
+    "MODEL": {
+        **_MODEL,
+        "KEYPOINT_ON": True,
+        "ROI_HEADS": {**_MODEL["ROI_HEADS"], "NUM_CLASSES": 1},
+        "ROI_BOX_HEAD": {**_MODEL["ROI_BOX_HEAD"], "SMOOTH_L1_BETA": 0.5},
+        "RPN": {**_MODEL["RPN"], "POST_NMS_TOPK_TRAIN": 1500},
+    },
+    "DATASETS": {"TRAIN": ["keypoints_coco_2017_train"], "TEST": ["keypoints_coco_2017_val"]},
 }

@@ -6,11 +6,15 @@ Source: ``detectron2/config/defaults.py`` for names and defaults, and the module
 their effect. Training schedules and data sets are not part of a model's configuration.
 """
 
+from typing import Any
+
+from jaxmaskrcnn.config.keypoints import point_names
 from jaxmaskrcnn.names.config_table import Setting, fixed
 from jaxmaskrcnn.names.conversions import (
     DETECTRON2_NORM,
     FLAG,
     FRACTION,
+    Conversion,
     alone,
     choice,
     number,
@@ -27,7 +31,7 @@ SETTINGS = (
     fixed("VERSION", 2, 2, always=True),
     fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN", always=True),
     Setting("MODEL.MASK_ON", False, present(True, False), "mask"),
-    fixed("MODEL.KEYPOINT_ON", False, False),
+    Setting("MODEL.KEYPOINT_ON", False, present(True, False), "keypoints"),
     fixed("MODEL.LOAD_PROPOSALS", False, False),
     # input
     Setting("INPUT.FORMAT", "BGR", choice({"BGR": "bgr", "RGB": "rgb"}), "input.channel_order"),
@@ -118,6 +122,37 @@ MASK_SETTINGS = (
     Setting("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, FLAG, "mask.class_agnostic"),
 )
 
+
+def _read_widths(value: Any) -> tuple[int, int]:
+    if not isinstance(value, (list, tuple)) or not value or len(set(value)) > 1:
+        raise ValueError
+    return len(value), whole(1).read(value[0])
+
+
+_WIDTHS = Conversion("a list of equal whole numbers", _read_widths, lambda layers: [layers[1]] * layers[0])
+_POINTS = Conversion("whole numbers of at least 1", lambda n: point_names(whole(1).read(n)), len)
+_SIGMAS = Conversion("a list of numbers", lambda x: tuple(map(number(1e-9).read, x)), list)
+_HEAD = "MODEL.ROI_KEYPOINT_HEAD"
+# Only if MODEL.KEYPOINT_ON is True.
+KEYPOINT_SETTINGS = (
+    fixed(f"{_HEAD}.NAME", "KRCNNConvDeconvUpsampleHead", "KRCNNConvDeconvUpsampleHead"),
+    Setting(f"{_HEAD}.POOLER_RESOLUTION", 14, whole(1), "keypoints.pool.size"),
+    Setting(f"{_HEAD}.POOLER_TYPE", "ROIAlignV2", _ALIGN, "keypoints.pool.aligned"),
+    Setting(f"{_HEAD}.POOLER_SAMPLING_RATIO", 0, whole(0), "keypoints.pool.sampling_ratio"),
+    Setting(f"{_HEAD}.CONV_DIMS", (512,) * 8, _WIDTHS, ("keypoints.convs", "keypoints.dim")),
+    Setting(f"{_HEAD}.NUM_KEYPOINTS", 17, _POINTS, "keypoints.points"),
+    Setting(f"{_HEAD}.LOSS_WEIGHT", 1.0, number(), "keypoints.loss_weight", training=True),
+    Setting(
+        f"{_HEAD}.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS",
+        True,
+        choice({True: "visible", False: "constant"}),
+        "keypoints.loss_count",
+        training=True,
+    ),
+    Setting(f"{_HEAD}.MIN_KEYPOINTS_PER_IMAGE", 1, whole(0), "keypoints.min_per_image", training=True),
+    Setting("TEST.KEYPOINT_OKS_SIGMAS", (), _SIGMAS, "keypoints.sigmas"),
+)
+
 # Only read for a head with convolutions; without them it has no norm layers, whatever the setting.
 BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", DETECTRON2_NORM, "box.norm")
 MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", DETECTRON2_NORM, "mask.norm")
@@ -152,19 +187,17 @@ UNUSED = (
     "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "INPUT.RANDOM_FLIP",
     "MODEL.ANCHOR_GENERATOR.ANGLES", "MODEL.DEVICE", "MODEL.WEIGHTS",
     "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER", "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES",
-    "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS",
+    "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS",
 )  # fmt: skip
 UNUSED_SECTIONS = (
     "DATALOADER.", "DATASETS.", "GLOBAL.", "INPUT.CROP.", "SOLVER.", "TEST.AUG.", "TEST.PRECISE_BN.",
-    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.", "MODEL.ROI_KEYPOINT_HEAD.",
+    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.",
     "MODEL.SEM_SEG_HEAD.",
 )  # fmt: skip
 
 KNOWN = (
-    *(
-        s.key
-        for s in (*SETTINGS, *MASK_SETTINGS, *BOX_HEAD, *CASCADE, BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)
-    ),
+    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *BOX_HEAD, *CASCADE)),
+    *(s.key for s in (BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
     *(BACKBONE, HEADS, RPN_CONVS, *ANCHORS),
     *UNUSED,
 )

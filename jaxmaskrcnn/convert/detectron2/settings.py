@@ -18,13 +18,20 @@ from jaxmaskrcnn.convert.detectron2.bases import BASES
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
-from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, DETECTRON2
+from jaxmaskrcnn.zoo.conventions import (
+    CITYSCAPES_8,
+    COCO_80,
+    DETECTRON2,
+    DETECTRON2_HEAD_OF_KEYPOINTS,
+    PERSON,
+)
 
 USUAL = ModelConfig().replace(DETECTRON2)
 _CASCADE = "CascadeROIHeads"
 # Known data sets: the prefix of their names, their categories, and a name to write.
 _DATA_SETS = (
     ("coco_", COCO_80, "coco_2017_val"),
+    ("keypoints_coco_", PERSON, "keypoints_coco_2017_val"),
     ("cityscapes_fine_instance_seg", CITYSCAPES_8, "cityscapes_fine_instance_seg_val"),
 )
 
@@ -69,6 +76,8 @@ def yaml_of_config(config: ModelConfig) -> str:
     table = (*rows.SETTINGS, rows.BOX_NORM)
     if config.mask is not None:
         table += (*rows.MASK_SETTINGS, rows.MASK_NORM)
+    if config.keypoints is not None:
+        table += rows.KEYPOINT_SETTINGS
     flat = write(table, config, USUAL)
     for write_part in (
         _write_backbone,
@@ -100,6 +109,8 @@ def _read(settings: Settings) -> dict[str, Any]:
     config = settings.fields(rows.SETTINGS)
     if config["mask"]:
         config |= settings.fields(rows.MASK_SETTINGS)
+    if config["keypoints"]:
+        config |= DETECTRON2_HEAD_OF_KEYPOINTS | settings.fields(rows.KEYPOINT_SETTINGS)
     _read_backbone(settings, config)
     _read_heads(settings, config)
     _read_head_norms(settings, config)

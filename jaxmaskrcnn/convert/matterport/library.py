@@ -1,6 +1,14 @@
 """matterport's Mask R-CNN as a source library."""
 
-from jaxmaskrcnn.convert.library import AVERAGE, OTHER_BACKBONE, OTHER_NECK, STAGES, TRUNK, Library
+from jaxmaskrcnn.convert.library import (
+    AVERAGE,
+    KEYPOINTS,
+    OTHER_BACKBONE,
+    OTHER_NECK,
+    STAGES,
+    TRUNK,
+    Library,
+)  # fmt: skip
 from jaxmaskrcnn.convert.matterport.settings import class_of_config, config_from_class_text
 from jaxmaskrcnn.zoo.conventions import MATTERPORT
 
@@ -22,6 +30,7 @@ LIBRARY = Library(
         OTHER_NECK,
         TRUNK,
         AVERAGE,
+        KEYPOINTS,
         (
             lambda c: (
                 c.backbone.depth not in (50, 101)

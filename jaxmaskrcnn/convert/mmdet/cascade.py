@@ -51,9 +51,7 @@ def by_stage(model: Mapping[str, Any]) -> dict[str, Any]:
         stages = outer.get(name) if isinstance(outer, Mapping) else None
         if not isinstance(stages, list | tuple) or not all(isinstance(part, Mapping) for part in stages):
             continue
-        own = {f"{name}.{i}": part for i, part in enumerate(stages)}
-        if stages:
-            own[name] = own.pop(f"{name}.0")
+        own = {f"{name}.{i}" if i else name: part for i, part in enumerate(stages)}
         model[section] = {**{key: value for key, value in outer.items() if key != name}, **own}
     return model
 

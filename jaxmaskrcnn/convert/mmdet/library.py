@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, ONE_MASK, RPN_NORM, Library
+from jaxmaskrcnn.convert.library import KERAS_LAYERS, KEYPOINTS, ONE_MASK, RPN_NORM, Library
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
 from jaxmaskrcnn.convert.structure import names_file
@@ -78,6 +78,7 @@ LIBRARY = Library(
             "its trunk is not the last stage of a ResNet with 64 channels and batch norm",
         ),
         (lambda c: c.trunk is not None and len(c.box.stages) > 1, "it has several box stages and a trunk"),
+        KEYPOINTS,
         *KERAS_LAYERS,
         RPN_NORM,
         (

@@ -1,18 +1,21 @@
 """The heads of a torchvision model, whose arguments do not correspond to single settings of a configuration.
 
 Each head has a pair of functions, one for each direction. Written calls leave out the constructor's defaults:
-two fully connected layers with 1024 features, and four convolutions with 256 channels for the masks.
+two fully connected layers with 1024 features, four convolutions with 256 channels for the masks, and eight
+with 512 channels for the keypoints.
 """
 
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.keypoints import COCO_POINTS, point_names
 from jaxmaskrcnn.convert.torchvision.rows import NORM
 from jaxmaskrcnn.names.config_table import Settings
 
 Call = dict[str, Any]
 _FC_DIM = 1024
 _MASK_DIM = 256
+_KEYPOINT_CONVS, _KEYPOINT_DIM = 8, 512
 
 
 def read_box_head(settings: Settings, config: dict[str, Any]) -> None:
@@ -88,6 +91,45 @@ def write_mask_head(config: ModelConfig) -> Call:
             "norm_layer": norm,
         }
     }
+
+
+def read_keypoint_head(settings: Settings, config: dict[str, Any]) -> None:
+    """Read the convolutions and the number of keypoints."""
+    values, name = settings.values, settings.values.get("keypoint_head.type")
+    config |= {"keypoints.convs": _KEYPOINT_CONVS, "keypoints.dim": _KEYPOINT_DIM}
+    if name == "KeypointRCNNHeads":
+        layers = values.get("keypoint_head.layers")
+        if _equal_widths(settings, "keypoint_head.layers", layers):
+            config |= {"keypoints.convs": len(layers), "keypoints.dim": layers[0]}
+        elif layers == ():
+            settings.refuse("keypoint_head.layers", layers, "one or more equal widths")
+    elif name is not None:
+        settings.refuse("keypoint_head.type", name, "KeypointRCNNHeads")
+    count = values.get("keypoint_predictor.num_keypoints", values.get("num_keypoints"))
+    count = len(COCO_POINTS) if count is None else count
+    if type(count) is not int or count < 1:
+        settings.refuse("num_keypoints", count, "whole numbers of at least 1")
+    else:
+        config["keypoints.points"] = point_names(count)
+
+
+def write_keypoint_head(config: ModelConfig) -> Call:
+    """The counterpart of `read_keypoint_head`: the head, its predictor and the number of keypoints."""
+    part = config.keypoints
+    count = len(part.points)
+    call: Call = {}
+    if part.dim != _KEYPOINT_DIM:
+        call["keypoint_predictor"] = {
+            "type": "KeypointRCNNPredictor", "in_channels": part.dim, "num_keypoints": count
+        }  # fmt: skip
+    elif count != len(COCO_POINTS):
+        call["num_keypoints"] = count
+    if (part.convs, part.dim) != (_KEYPOINT_CONVS, _KEYPOINT_DIM):
+        layers = (part.dim,) * part.convs
+        call["keypoint_head"] = {
+            "type": "KeypointRCNNHeads", "in_channels": config.neck.channels, "layers": layers
+        }  # fmt: skip
+    return call
 
 
 def read_classes(settings: Settings) -> None:

@@ -29,6 +29,10 @@ LIBRARY = Library(
             "its heads are class-agnostic",
         ),
         (
+            lambda c: c.mask is not None and c.keypoints is not None,
+            "it has a mask head and a keypoint head",
+        ),
+        (
             lambda c: c.backbone.stride_in_1x1 and c.backbone.depth >= 50,
             "its bottlenecks have their stride in the 1x1 convolution",
         ),

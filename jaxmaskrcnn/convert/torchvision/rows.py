@@ -14,7 +14,6 @@ from jaxmaskrcnn.names.conversions import (
     Conversion,
     choice,
     number,
-    present,
     several,
     whole,
 )
@@ -49,8 +48,23 @@ _WITH_BACKGROUND = Conversion(
     "whole numbers of at least 2", lambda value: whole(2).read(value) - 1, lambda classes: classes + 1
 )
 
+# The constructors, and whether they have heads for masks and for keypoints.
+MODELS = {"MaskRCNN": (True, False), "FasterRCNN": (False, False), "KeypointRCNN": (False, True)}
+
+
+def _read_type(value: Any) -> tuple[bool, bool]:
+    if value not in MODELS:
+        raise ValueError
+    return MODELS[value]
+
+
+def _write_type(parts: tuple[Any, Any]) -> str:
+    heads = tuple(part is not None and part is not False for part in parts)
+    return next((name for name, known in MODELS.items() if known == heads), "MaskRCNN")
+
+
 SETTINGS = (
-    Setting("type", MISSING, present("MaskRCNN", "FasterRCNN"), "mask"),
+    Setting("type", MISSING, Conversion(" or ".join(MODELS), _read_type, _write_type), ("mask", "keypoints")),
     Setting("num_classes", MISSING, _WITH_BACKGROUND, "num_classes"),
     # input
     Setting("min_size", 800, whole(1), "input.test_min_size"),
@@ -123,6 +137,19 @@ MASK_POOL = (
     Setting("mask_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "mask.pool.sampling_ratio"),
 )
 
+KEYPOINT_POOL = (
+    fixed("keypoint_roi_pool.type", MISSING, "MultiScaleRoIAlign"),
+    fixed("keypoint_roi_pool.featmap_names", MISSING, _LEVELS),
+    Setting("keypoint_roi_pool.output_size", MISSING, whole(1), "keypoints.pool.size"),
+    Setting("keypoint_roi_pool.sampling_ratio", MISSING, _ADAPTIVE, "keypoints.pool.sampling_ratio"),
+)
+
+
+def head_pools(mask: Any, keypoints: Any) -> tuple[Setting, ...]:
+    """The rows of the poolers of these heads, which a model has (anything true) or lacks."""
+    return (*(MASK_POOL if mask else ()), *(KEYPOINT_POOL if keypoints else ()))
+
+
 # The constructor's defaults for parts that are left out.
 LEFT_OUT = {
     "rpn_anchor_generator": {
@@ -135,6 +162,9 @@ LEFT_OUT = {
         "type": "MultiScaleRoIAlign", "featmap_names": _LEVELS, "output_size": 7, "sampling_ratio": 2
     },
     "mask_roi_pool": {
+        "type": "MultiScaleRoIAlign", "featmap_names": _LEVELS, "output_size": 14, "sampling_ratio": 2
+    },
+    "keypoint_roi_pool": {
         "type": "MultiScaleRoIAlign", "featmap_names": _LEVELS, "output_size": 14, "sampling_ratio": 2
     },
 }  # fmt: skip

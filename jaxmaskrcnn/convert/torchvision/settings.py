@@ -1,8 +1,8 @@
 """Convert between calls of torchvision's constructors and ModelConfig.
 
-torchvision has no config files: settings that the weights do not determine are arguments of ``MaskRCNN`` or
-``FasterRCNN``. Most arguments are rows of `rows.py`; those of the heads are in `heads.py`. A call is read
-from its syntax tree and never run.
+torchvision has no config files: settings that the weights do not determine are arguments of ``MaskRCNN``,
+``FasterRCNN`` or ``KeypointRCNN``. Most arguments are rows of `rows.py`; those of the heads are in
+`heads.py`. A call is read from its syntax tree and never run.
 """
 
 import ast
@@ -23,7 +23,7 @@ from jaxmaskrcnn.names.config_table import (
     nest,
     write,
 )
-from jaxmaskrcnn.zoo.conventions import TORCHVISION
+from jaxmaskrcnn.zoo.conventions import PERSON, TORCHVISION, TORCHVISION_KEYPOINTS
 
 USUAL = ModelConfig().replace(TORCHVISION)
 _LARGEST = 100_000  # most characters of a call; those written here have about 2,000
@@ -32,10 +32,11 @@ from functools import partial
 
 from torch.nn import BatchNorm2d, GroupNorm
 from torchvision.models import resnet18, resnet34, resnet50, resnet101, resnet152
-from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection import FasterRCNN, KeypointRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
@@ -45,12 +46,14 @@ _UNUSED = (
     "rpn_head.in_channels", "rpn_head.num_anchors", "box_head.in_channels", "box_head.input_size",
     "box_predictor.type", "box_predictor.in_channels", "box_predictor.num_classes",
     "mask_head.in_channels", "mask_head.dilation", "mask_predictor.type", "mask_predictor.in_channels",
-    "mask_predictor.num_classes", "backbone.backbone.weights",
+    "mask_predictor.num_classes", "backbone.backbone.weights", "keypoint_head.in_channels",
+    "keypoint_predictor.type", "keypoint_predictor.in_channels",
 )  # fmt: skip
 _READ_IN_HEADS = (
     "box_head.type", "box_head.representation_size", "box_head.conv_layers", "box_head.fc_layers",
     "box_head.norm_layer", "mask_head.type", "mask_head.layers", "mask_head.norm_layer",
-    "mask_predictor.dim_reduced",
+    "mask_predictor.dim_reduced", "keypoint_head.type", "keypoint_head.layers", "num_keypoints",
+    "keypoint_predictor.num_keypoints",
 )  # fmt: skip
 
 
@@ -58,8 +61,8 @@ def config_from_call(text: str, source: str, training: bool = True) -> ModelConf
     """Convert Python source that builds a torchvision model to a ModelConfig.
 
     Args:
-        text: Imports, and one assignment ``model = MaskRCNN(...)`` or ``FasterRCNN(...)``, as
-            `call_of_config` writes them.
+        text: Imports, and one assignment ``model = MaskRCNN(...)``, ``FasterRCNN(...)`` or
+            ``KeypointRCNN(...)``, as `call_of_config` writes them.
         source: Its name in errors.
         training: Whether to also reject unsupported arguments that only affect training.
 
@@ -72,10 +75,10 @@ def config_from_call(text: str, source: str, training: bool = True) -> ModelConf
     """
     settings = Settings(flatten(_arguments(text, source), source), "torchvision", source)
     config = _read(settings)
-    known = {setting.key for setting in _table(mask=True)} | {*_UNUSED, *_READ_IN_HEADS, *rows.ANCHORS}
+    known = {setting.key for setting in _table(True, True)} | {*_UNUSED, *_READ_IN_HEADS, *rows.ANCHORS}
     settings.unknown(known, [key for key in settings.values if key not in known])
     settings.finish(training)
-    usual = USUAL.categories
+    usual = PERSON if config["keypoints"] else USUAL.categories
     categories = usual if config["num_classes"] == len(usual) else ()
     return configuration(USUAL, {**config, "categories": categories})
 
@@ -86,8 +89,8 @@ def call_of_config(config: ModelConfig) -> str:
     Args:
         config: The configuration, with pixel mean and standard deviation in units of 0..1.
     """
-    mask = config.mask is not None
-    values = write(_table(mask), config, USUAL)
+    table = _table(config.mask, config.keypoints)
+    values = write(table, config, USUAL)
     values |= dict(zip(rows.ANCHORS, sizes_and_ratios(config), strict=True))
     if config.backbone.depth < 50:  # blocks without groups
         values |= {"backbone.backbone.groups": 1, "backbone.backbone.width_per_group": 64}
@@ -97,23 +100,26 @@ def call_of_config(config: ModelConfig) -> str:
         own = {key: value for key, value in values.items() if key.startswith(f"{part}.")}
         if own == {f"{part}.{name}": value for name, value in usual.items()}:
             values = {key: value for key, value in values.items() if key not in own}
-    defaults = {setting.key: setting.default for setting in _table(mask)}
+    defaults = {setting.key: setting.default for setting in table}
     values = {key: value for key, value in values.items() if not _same(value, defaults.get(key))}
     call = nest(values)
     if "rpn_head" in call:
         anchors = config.rpn.anchors.per_cell
         call["rpn_head"] |= {"in_channels": config.levels[0].channels, "num_anchors": anchors}
     call |= heads.write_predictors(config) | heads.write_box_head(config)
-    if mask:
+    if config.mask is not None:
         call |= heads.write_mask_head(config)
+    if config.keypoints is not None:
+        call |= heads.write_keypoint_head(config)
     first = {name: call[name] for name in ("type", "backbone", "num_classes") if name in call}
     call = first | call
     return f"{_IMPORTS}\n{python_text({'model': call}, calls=True)}"
 
 
-def _table(mask: bool) -> tuple[Setting, ...]:
+def _table(mask: Any, keypoints: Any) -> tuple[Setting, ...]:
+    """The rows of a model with or without these heads."""
     table = (*rows.SETTINGS, *rows.BACKBONE, *rows.RPN, *rows.BOX_POOL)
-    return (*table, *rows.MASK_POOL) if mask else table
+    return (*table, *rows.head_pools(mask, keypoints))
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -125,12 +131,16 @@ def _read(settings: Settings) -> dict[str, Any]:
         if not any(key.startswith(f"{part}.") for key in settings.values):
             settings.values |= {f"{part}.{name}": value for name, value in values.items()}
     heads.read_classes(settings)
-    mask = settings.values.get("type") == "MaskRCNN"
-    config = settings.fields(_table(mask))
+    mask, keypoints = rows.MODELS[settings.values["type"]]
+    config = settings.fields(_table(mask, keypoints))
     config |= read_anchors(settings, rows.ANCHORS, levels(USUAL, config), shared=False)
     heads.read_box_head(settings, config)
     if mask:
         heads.read_mask_head(settings, config)
+    if keypoints:
+        own = {path: x for path, x in TORCHVISION_KEYPOINTS.items() if path.startswith("keypoints.")}
+        config = own | config
+        heads.read_keypoint_head(settings, config)
     return config
 
 
@@ -149,9 +159,9 @@ def _arguments(text: str, source: str) -> dict[str, Any]:
     match statements:
         case [ast.Assign(targets=[ast.Name(id="model")], value=ast.Call() as call)]:
             value = _value(call, source)
-            if isinstance(value, Mapping) and value["type"] in ("MaskRCNN", "FasterRCNN"):
+            if isinstance(value, Mapping) and value["type"] in rows.MODELS:
                 return dict(value)
-    raise UserError(f"{source} is not a call of MaskRCNN or FasterRCNN; {example}.")
+    raise UserError(f"{source} is not a call of {' or '.join(rows.MODELS)}; {example}.")
 
 
 def _value(node: ast.expr, source: str) -> Any:

@@ -27,11 +27,12 @@ from jaxmaskrcnn.utils.json_values import parse_json
 _LARGEST = 100_000  # bytes of a json with arguments; larger ones are something else
 # Arguments of functions such as maskrcnn_resnet50_fpn that say nothing of a trained model.
 _UNUSED = (
-    "num_classes", "pretrained", "pretrained_backbone", "progress", "trainable_backbone_layers", "weights",
-    "weights_backbone",
+    "num_classes", "num_keypoints", "pretrained", "pretrained_backbone", "progress",
+    "trainable_backbone_layers",
+    "weights", "weights_backbone",
 )  # fmt: skip
 _TABLE = tuple(s for s in rows.SETTINGS if s.key not in ("type", "num_classes")) + rows.BOX_POOL
-KNOWN = (*(s.key for s in (*_TABLE, *rows.MASK_POOL)), *rows.ANCHORS, *_UNUSED)
+KNOWN = (*(s.key for s in (*_TABLE, *rows.head_pools(True, True))), *rows.ANCHORS, *_UNUSED)
 
 # Where a whole model has an argument: the module, and the attribute or the item of one.
 _ATTRIBUTES = {
@@ -66,6 +67,9 @@ _ATTRIBUTES = {
     "mask_roi_pool.featmap_names": ("roi_heads.mask_roi_pool", "featmap_names"),
     "mask_roi_pool.output_size": ("roi_heads.mask_roi_pool", "output_size"),
     "mask_roi_pool.sampling_ratio": ("roi_heads.mask_roi_pool", "sampling_ratio"),
+    "keypoint_roi_pool.featmap_names": ("roi_heads.keypoint_roi_pool", "featmap_names"),
+    "keypoint_roi_pool.output_size": ("roi_heads.keypoint_roi_pool", "output_size"),
+    "keypoint_roi_pool.sampling_ratio": ("roi_heads.keypoint_roi_pool", "sampling_ratio"),
 }
 
 
@@ -135,11 +139,11 @@ def with_arguments(config: ModelConfig, arguments: Mapping[str, Any], source: st
     sizes = values.get("min_size")
     if isinstance(sizes, (list, tuple)) and sizes:
         values["min_size"] = sizes[-1]  # the last one is used when the model is not trained
-    for key in ("box_roi_pool.output_size", "mask_roi_pool.output_size"):
+    for key in (f"{head}_roi_pool.output_size" for head in ("box", "mask", "keypoint")):
         side = values.get(key)
         if isinstance(side, (list, tuple)) and len(side) == 2 and side[0] == side[1]:
             values[key] = side[0]
-    table = _TABLE if config.mask is None else (*_TABLE, *rows.MASK_POOL)
+    table = (*_TABLE, *rows.head_pools(config.mask, config.keypoints))
     found = settings.fields(setting for setting in table if setting.key in values)
     if any(key in values for key in rows.ANCHORS):
         for key, own in zip(rows.ANCHORS, sizes_and_ratios(config), strict=True):

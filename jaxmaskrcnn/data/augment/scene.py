@@ -43,12 +43,12 @@ def transform_scene(
         example: The record.
         geometry: The transforms.
         distortion: Distortion of the colours, or None.
-        model: Gives how images are resized.
+        model: Gives how images are resized, and which keypoints change places in a mirrored image.
         fields: Names of the fields to read from the record.
     """
     objects = ImageObjects.read(example, fields)
     # Cropping can make an object smaller than its annotated area.
-    objects = dataclasses.replace(objects, areas=None).transform(geometry, model.input.resize_kernel)
+    objects = dataclasses.replace(objects, areas=None).transform(geometry, model)
     return Scene(
         image=transform_image(image, geometry, distortion, model),
         objects=objects.clip(geometry.window[2:], turned=bool(geometry.angle)),

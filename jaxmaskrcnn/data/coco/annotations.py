@@ -31,8 +31,10 @@ from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.skeleton import check_points, read_skeleton
+from jaxmaskrcnn.data.fields.keypoints import Keypoints
 from jaxmaskrcnn.data.fields.packed import Packed, outline
-from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.structures import Category, Skeleton
 from jaxmaskrcnn.utils.processes import Mapper
 
 # Called with each usable object and each region of one that is left out: its image, the object, and its box
@@ -54,6 +56,7 @@ class Annotations(NamedTuple):
         category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
         left_out: Number of images and annotations that are not among them, by reason.
         listed: The categories in the order of the json's list.
+        skeleton: The keypoints that objects have; None where they have none, or these are not read.
     """
 
     categories: tuple[Category, ...]
@@ -63,6 +66,7 @@ class Annotations(NamedTuple):
     category_id: Callable[[Any], int | None]
     left_out: Mapping[str, int]
     listed: tuple[Category, ...]
+    skeleton: Skeleton | None = None
 
 
 @no_collection()
@@ -73,6 +77,7 @@ def parse_annotations(
     problems: Problems,
     *,
     masks: bool = True,
+    keypoints: bool = False,
     reading: Reading | None = None,
     sizes: Mapping[int, tuple[int, int]] | None = None,
     scoring: bool = False,
@@ -89,6 +94,7 @@ def parse_annotations(
         images_dir: Folder that the file names are relative to; with None the files are not looked for.
         problems: Collects the problems; raises at the end unless problems are skipped.
         masks: Whether every object needs a segmentation.
+        keypoints: Whether keypoints are read, which not every object needs.
         reading: What crowd regions are, and whether all objects get one class.
         sizes: Height and width of the images to read by id; None reads all of them.
         scoring: Whether images may lack a file name and a size.
@@ -123,6 +129,7 @@ def parse_annotations(
     if not classes.categories:
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
+    skeleton = read_skeleton(content, notes) if keypoints else None
     identities = Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
@@ -135,13 +142,16 @@ def parse_annotations(
                 each(image, checked, box)
 
     known = {} if form else images.usable
-    if isinstance(entries, Entries):
+    if isinstance(entries, Entries) and skeleton is not None:
+        one_by_one = (part.entry(i) for part in consume(entries.parts) for i in range(len(part.ends)))
+        pairs = read_ahead(one_by_one, known, mapped, outlines=outlines)
+    elif isinstance(entries, Entries):
         pairs = read_texts(consume(entries.parts), known, mapped, outlines=outlines)
     else:
         pairs = read_ahead(consume(entries), known, mapped, outlines=outlines)
     for number, (entry, plain) in enumerate(pairs):
         label = None if plain is None else classes.get(entry["category_id"])
-        if plain is not None and label is not None:  # nearly all
+        if plain is not None and label is not None and skeleton is None:  # nearly all
             taken(
                 images.usable[entry["image_id"]], plain_object(plain, identities.of(entry), label), plain.box
             )
@@ -158,7 +168,16 @@ def parse_annotations(
                     f"refers to the image_id {entry.get('image_id')!r}, which 'images' does not list; add "
                     "the image or remove the annotation",
                 )
-            item, box = parse_scored(entry, image, classes, masks, identity=identity, notes=notes, form=form)
+            if plain is not None and label is not None:
+                points = Keypoints.parse(entry, (0, 0), {}, True)["keypoints"]
+                item, box = plain_object(plain, identity, label, points), plain.box
+            else:
+                item, box = parse_scored(
+                    entry, image, classes, masks, identity=identity, notes=notes, form=form,
+                    keypoints=skeleton is not None,
+                )  # fmt: skip
+            if skeleton is not None:
+                check_points(entry, item, skeleton, notes)
             if outlines and isinstance(polygons := item.packed, Packed):
                 item = item._replace(polygons=outline(polygons))
             if item.crowd and reading.crowd == "drop":
@@ -201,6 +220,7 @@ def parse_annotations(
         classes.category_id,
         {**problems.skipped, **({DROPPED: dropped} if dropped else {})},
         classes.listed,
+        skeleton,
     )
 
 

@@ -57,7 +57,7 @@ def remaining_region(
     if known and not counts:
         counts = box_counts(corners, *size)
     area = (corners[2] - corners[0]) * (corners[3] - corners[1])
-    return Object(identity, label, True, area, polygons="", rle=counts, bbox=corners), box
+    return Object(identity, label, True, area, polygons="", rle=counts, bbox=corners, keypoints=""), box
 
 
 def _counts(entry: Mapping, size: tuple[int, int]) -> bytes:

@@ -27,6 +27,7 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
         polygons: The original polygons as json text; empty where the mask came as RLE.
         rle: Compressed COCO RLE of the mask over the whole image; empty where there is none.
         bbox: XYXY in pixels, clipped to the image; `fit` has the rule.
+        keypoints: x, y, visibility, x, ... as json text; empty where there are none, or they are not read.
     """
 
     __slots__ = ()
@@ -53,7 +54,8 @@ class Object(namedtuple("Object", ["id", "label", "crowd", "area", *COLUMNS])):
 
 
 _POLYGONS = Object._fields.index("polygons")
-assert Object._fields[4:] == ("polygons", "rle", "bbox")  # the order in which `plain_object` gives them
+# The order in which `plain_object` gives them.
+assert Object._fields[4:] == ("polygons", "rle", "bbox", "keypoints")
 
 
 class AnnotatedImage(NamedTuple):
@@ -92,6 +94,7 @@ def parse_object(
     identity: int | None = None,
     notes: Notes | None = None,
     form: Form | None = None,
+    keypoints: bool = False,
 ) -> Object:
     """Checks an entry of the json's 'annotations'.
 
@@ -104,11 +107,14 @@ def parse_object(
         notes: Counts what is read although it is not written as COCO writes it. With None, polygons have to
             be written so, and all of them be good, as an importer wants it that writes them itself.
         form: Makes x, y, width and height of the json's boxes, where they are something else.
+        keypoints: Whether keypoints are read.
 
     Raises:
         BadAnnotation: The entry cannot be used.
     """
-    return parse_scored(entry, image, labels, masks, identity=identity, notes=notes, form=form)[0]
+    return parse_scored(
+        entry, image, labels, masks, identity=identity, notes=notes, form=form, keypoints=keypoints
+    )[0]
 
 
 def parse_scored(
@@ -120,6 +126,7 @@ def parse_scored(
     identity: int | None = None,
     notes: Notes | None = None,
     form: Form | None = None,
+    keypoints: bool = False,
 ) -> tuple[Object, list[float]]:
     """An object as `parse_object` returns it, and its box in the json's own numbers where they are taken.
 
@@ -141,11 +148,12 @@ def parse_scored(
         notes.add("category ids of annotations written as text or floats, or as names", place)
     crowd = _crowd(entry, notes, place)
     values: dict[str, Any] = {"bbox": entry.get("bbox"), "segmentation": entry.get("segmentation")}
+    values["keypoints"] = entry.get("keypoints")
     if not strict:
         values["segmentation"] = _segmentation(entry, image, notes, place)
     size = (image.height, image.width) if image.height else (math.inf, math.inf)
     columns: dict[str, Any] = {}
-    required = {"masks"} if masks else set()
+    required = {name for name, needed in (("masks", masks), ("keypoints", keypoints)) if needed}
     for field in FIELDS:
         if field.name == "boxes":
             mask = {"size": list(size), "counts": columns["rle"]} if columns["rle"] else None
@@ -156,9 +164,9 @@ def parse_scored(
     return Object(identity, label, crowd, area, **columns), values["bbox"]
 
 
-def plain_object(plain: Plain, identity: int, label: int) -> Object:
+def plain_object(plain: Plain, identity: int, label: int, keypoints: str = "") -> Object:
     """The object of an annotation in which nothing is odd, as `parse_scored` would return it."""
-    return Object(identity, label, False, plain.area, plain.polygons, plain.counts, plain.corners)
+    return Object(identity, label, False, plain.area, plain.polygons, plain.counts, plain.corners, keypoints)
 
 
 def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:

@@ -58,5 +58,7 @@ def read_part(part: Part) -> Contents:
         except UserError as error:
             reason = "image size" if isinstance(error, ImageSizeError) else "corrupt image"
             found.faults[number] = reason, str(error).rstrip(".")
+        except ValueError as error:  # NUL or half of a surrogate pair in the name, which no file has
+            found.faults[number] = "corrupt image", f"{name} cannot be read ({error}); correct its name"
         found.data.append(data)
     return found

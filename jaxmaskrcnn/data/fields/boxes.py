@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.field import BadAnnotation, Field, TargetImage, is_number
 from jaxmaskrcnn.data.transforms import Geometry, clip_boxes, not_degenerate
 from jaxmaskrcnn.errors import UserError
@@ -88,7 +89,7 @@ class Boxes(Field):
                 )
         return cls(boxes)
 
-    def transform(self, geometry: Geometry, kernel: str) -> "Boxes":
+    def transform(self, geometry: Geometry, model: ModelConfig) -> "Boxes":
         return Boxes(geometry.boxes(self.boxes))
 
     def clip(self, size: tuple[int, int]) -> "Boxes":

@@ -1,4 +1,4 @@
-"""The interface that every field of an object implements: boxes, masks and polygons.
+"""The interface that every field of an object implements: boxes, masks, polygons and keypoints.
 
 A `Field` holds the values of all objects of one image and is never changed: every method returns a new one.
 
@@ -130,12 +130,12 @@ class Field(abc.ABC):
     # The transforms of an image also transform the fields of its objects.
 
     @abc.abstractmethod
-    def transform(self, geometry: Geometry, kernel: str) -> "Field":
+    def transform(self, geometry: Geometry, model: ModelConfig) -> "Field":
         """Applies an image's crop, rotation, resize, flip and window.
 
         Args:
             geometry: The transforms.
-            kernel: ``InputConfig.resize_kernel``, for a field that is sampled.
+            model: Gives how pixels are resized, and which keypoints change places in a mirrored image.
         """
 
     def clip(self, size: tuple[int, int]) -> "Field":

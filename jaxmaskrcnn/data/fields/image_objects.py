@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.field import Field
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.data.transforms import Geometry
@@ -51,14 +52,14 @@ class ImageObjects:
         """float32 [G, 4], XYXY in pixels."""
         return self.fields["boxes"].boxes
 
-    def transform(self, geometry: Geometry, kernel: str) -> "ImageObjects":
+    def transform(self, geometry: Geometry, model: ModelConfig) -> "ImageObjects":
         """Applies an image's transforms; parts outside the window are kept.
 
         Args:
             geometry: The transforms.
-            kernel: ``InputConfig.resize_kernel``.
+            model: As in ``Field.transform``.
         """
-        return self._each(lambda field: field.transform(geometry, kernel))
+        return self._each(lambda field: field.transform(geometry, model))
 
     def clip(self, size: tuple[int, int], *, turned: bool = False) -> "ImageObjects":
         """Removes the parts that lie outside the image, and objects of which nothing remains.

@@ -81,8 +81,8 @@ class Masks(Field):
     def counts(self) -> dict[str, int]:
         return {"bitmap_counts": max(len(self.pieces), 1)}
 
-    def transform(self, geometry: Geometry, kernel: str) -> "Masks":
-        return Masks(tuple(map(MaskGrid(geometry, kernel), self.pieces)))
+    def transform(self, geometry: Geometry, model: ModelConfig) -> "Masks":
+        return Masks(tuple(map(MaskGrid(geometry, model.input.resize_kernel), self.pieces)))
 
     def hide(self, cover: np.ndarray) -> "Masks":
         """Removes the pixels that are covered; a piece that loses none stays the same Python object."""

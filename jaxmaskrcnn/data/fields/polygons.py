@@ -86,7 +86,7 @@ class Polygons(Field):
         """Which objects have no polygons, bool [G]."""
         return np.asarray([not len(parts) for parts in self.parts], bool)
 
-    def transform(self, geometry: Geometry, kernel: str) -> "Polygons":
+    def transform(self, geometry: Geometry, model: ModelConfig) -> "Polygons":
         # In float64, each axis by its own ratio and mirrored afterwards, as Detectron2's transforms do it.
         if not self.vertices:
             return self

@@ -17,7 +17,9 @@ from jaxmaskrcnn.data.coco.load import load_texts
 from jaxmaskrcnn.data.coco.packing import freed, no_collection, set_aside
 from jaxmaskrcnn.data.coco.problems import AllProblems, Problem
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.skeleton import has_keypoints
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
+from jaxmaskrcnn.data.inspection.keypoints import keypoint_statistics
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.data.inspection.suspicions import dark_pictures, same_content, suspicions
 from jaxmaskrcnn.utils.files import check_image_folder
@@ -97,8 +99,9 @@ def inspect_annotations(
         with no_collection():
             content = load_texts(path)
             annotations = parse_annotations(
-                content, path, images_dir, problems, masks=masks, reading=reading,
-                consume=lambda entries: _consume(entries, progress), mapped=mapped or map, outlines=True,
+                content, path, images_dir, problems, masks=masks, keypoints=has_keypoints(content),
+                reading=reading, consume=lambda entries: _consume(entries, progress), mapped=mapped or map,
+                outlines=True,
             )  # fmt: skip
             table = make_table(annotations)
             found = suspicions(annotations, table, path)
@@ -125,6 +128,7 @@ def inspect_annotations(
         "annotations": str(path),
         "image_folder": None if images_dir is None else str(images_dir),
         **statistics(annotations, table),
+        **keypoint_statistics(annotations),
         "training_size": anchor_fit(table, model, data),
         "problem_counts": dict(problems.skipped),
         "suspicion_counts": dict(collections.Counter(entry.reason for entry in found)),

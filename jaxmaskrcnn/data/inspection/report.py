@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxmaskrcnn.data.coco.problems import FEW, Problem
 from jaxmaskrcnn.data.inspection.inspect import Inspection
+from jaxmaskrcnn.data.inspection.keypoints import keypoint_lines
 
 _BAR = 40  # characters of the longest bar
 
@@ -36,6 +37,7 @@ def as_text(inspection: Inspection) -> str:
     summary = inspection.summary
     parts = [[f"Note: {sentence}." for sentence in inspection.statements]]
     parts += [_head(summary), _classes(summary), _sizes(summary), _per_image(summary), _training(summary)]
+    parts.append(keypoint_lines(summary))
     if inspection.annotations.notes:
         parts.append(
             [

@@ -44,6 +44,7 @@ class CocoConfig(tfds.core.BuilderConfig):
     images: str = ""
     on_error: str = "stop"
     masks: bool = True
+    keypoints: bool = False
     reading: Reading = Reading()
     allow_empty: bool = False
     pixels: PixelConfig = DEFAULT_PIXELS
@@ -94,8 +95,8 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             problems = Problems(config.on_error)
             content = load_texts(path)
             annotations = parse_annotations(
-                content, path, images_dir, problems, masks=config.masks, reading=config.reading,
-                consume=freed,
+                content, path, images_dir, problems, masks=config.masks, keypoints=config.keypoints,
+                reading=config.reading, consume=freed,
             )  # fmt: skip
             if annotations.images and not config.allow_empty:
                 counts = count_classes(annotations.categories, annotations.images)

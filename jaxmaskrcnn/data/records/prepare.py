@@ -38,6 +38,7 @@ def prepare(
     on_error: str = "stop",
     *,
     masks: bool = True,
+    keypoints: bool = False,
     reading: Reading | None = None,
     allow_empty: bool = False,
     pixels: PixelConfig = DEFAULT_PIXELS,
@@ -58,6 +59,7 @@ def prepare(
         on_error: "stop" raises at a problem; "skip" logs it, counts it in ``Source.skipped`` and
             leaves the annotation or image out.
         masks: Whether every object needs a segmentation; False for boxes only.
+        keypoints: Whether keypoints are read, which not every object needs.
         reading: What crowd regions are, and whether all objects get one class (``data.crowd`` and
             ``data.class_name``).
         allow_empty: Whether a data set without any object is accepted, of which nothing can be learned.
@@ -85,7 +87,8 @@ def prepare(
     check_image_folder(folder)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
-    settings = [RECORD_FORMAT, on_error, masks, *reading, allow_empty, *dataclasses.astuple(pixels)]
+    settings = [RECORD_FORMAT, on_error, masks, keypoints, *reading, allow_empty]
+    settings += dataclasses.astuple(pixels)
     name = f"{path.stem}-{content_hash(path, folder, root, settings)}"
     final = root / name / VERSION
     with contextlib.suppress(DamagedRecords):  # made below, under the lock
@@ -99,6 +102,7 @@ def prepare(
                 images=os.fspath(folder),
                 on_error=on_error,
                 masks=masks,
+                keypoints=keypoints,
                 reading=reading,
                 allow_empty=allow_empty,
                 pixels=pixels,
@@ -147,6 +151,7 @@ def _build(config: CocoConfig, root: Path, hashed: Callable[[], str]) -> None:
             has_masks=config.masks,
             reading=config.reading,
             notes=annotations.notes,
+            skeleton=annotations.skeleton,
         )
         if not config.name.endswith(hashed()):
             raise UserError(

@@ -24,7 +24,7 @@ from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.records.features import read_record, record_features
 from jaxmaskrcnn.data.records.manifest import damaged_record, read_manifest, write_manifest
 from jaxmaskrcnn.data.rle import decode_masks
-from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.structures import Category, Skeleton
 
 SPLIT = "data"
 _opening = threading.Lock()  # the worker thread that comes first opens TFDS
@@ -44,8 +44,8 @@ class Example(NamedTuple):
         crowd: bool [G].
         areas: float32 [G], square pixels.
         annotation_ids: int64 [G].
-        columns: The record's columns of the objects, from which `data/fields` reads their boxes, masks
-            and polygons.
+        columns: The record's columns of the objects, from which `data/fields` reads their boxes, masks,
+            polygons and keypoints.
     """
 
     index: int
@@ -106,7 +106,7 @@ class Source:
         crowd_counts: int32 [N], crowd regions, and regions of objects that were left out.
         counts: Figures of the objects' fields by name, int32 [N] each: "vertex_counts", the most vertices
             that an object's closed polygons have, and "bitmap_counts", the number of objects that have no
-            polygons. Neither counts crowd regions.
+            polygons, and "keypoint_counts", the number of annotated keypoints. None counts crowd regions.
         image_labels: int32 [P, 2], the distinct pairs of a position and a label that occurs there,
             crowd regions included.
         learned_labels: int32 [P, 2], the same without crowd regions.
@@ -114,6 +114,7 @@ class Source:
         has_masks: Whether every object has a mask.
         reading: What crowd regions are, and whether all objects got one class.
         notes: What was read although it is not written as COCO writes it: sentences without a full stop.
+        skeleton: The keypoints that objects have, or None.
         class_counts: Number of objects and of crowd regions of each category, without what was left out.
     """
 
@@ -129,6 +130,8 @@ class Source:
         self.notes: tuple[str, ...] = tuple(description["notes"])
         self.file_names: tuple[str, ...] = tuple(description["file_names"])
         self.categories = tuple(Category(*entry) for entry in description["categories"])
+        skeleton = description["skeleton"]
+        self.skeleton = skeleton and Skeleton(tuple(skeleton[0]), tuple(map(tuple, skeleton[1])))
         self.class_counts = [
             ClassCount(category, *counts)
             for category, counts in zip(self.categories, description["class_counts"], strict=True)
@@ -221,8 +224,9 @@ class Source:
 
 
 def write_index(
-    directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks, reading, notes
-) -> None:
+    directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks, reading, notes,
+    skeleton=None,
+) -> None:  # fmt: skip
     """Writes the index and the manifest that ``Source`` needs beside the records.
 
     Args:
@@ -235,6 +239,7 @@ def write_index(
         has_masks: Whether every object has a mask.
         reading: What crowd regions are, and whether all objects got one class.
         notes: Sentences about what was read in another spelling.
+        skeleton: The keypoints that objects have, or None.
     """
     crowds = [sum(item.crowd for item in image.objects) + len(image.ignored) for image in images]
     totals = [len(image.objects) + len(image.ignored) for image in images]
@@ -263,6 +268,7 @@ def write_index(
         "class_counts": [[c.objects, c.crowds] for c in count_classes(categories, images)],
         "reading": reading._asdict(),
         "notes": list(notes),
+        "skeleton": skeleton,
         "skipped": skipped,
         "file_names": [image.file_name for image in images],
     }

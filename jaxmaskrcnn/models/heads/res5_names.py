@@ -59,6 +59,8 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
         settings.refuse(
             "MODEL.RESNETS.DEPTH", config["backbone.depth"], f"50, 101 or 152 with {DETECTRON2!r}"
         )
+    if config["keypoints"]:  # the library's heads of a C4 model refuse it as well
+        settings.refuse("MODEL.KEYPOINT_ON", True, f"False with {DETECTRON2!r}")
     config |= {"box.convs": 0, "box.fcs": 0, "box.average": True}
     if config["mask"]:
         for name in ("size", "aligned", "sampling_ratio"):

@@ -1,0 +1,109 @@
+"""What a json's categories say of keypoints: their names and the lines between them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxmaskrcnn.config.keypoints import point_names
+from jaxmaskrcnn.data.coco.notes import Notes
+from jaxmaskrcnn.data.coco.objects import Object
+from jaxmaskrcnn.data.coco.values import whole_number
+from jaxmaskrcnn.data.fields.field import BadAnnotation
+from jaxmaskrcnn.data.fields.keypoints import count_annotated
+from jaxmaskrcnn.structures import Skeleton
+
+_LOOKED_AT = 1000  # annotations of a json whose categories name no keypoints
+
+
+def has_keypoints(content: Mapping[str, Any]) -> bool:
+    """Whether any category or one of the first annotations of a json has keypoints.
+
+    Args:
+        content: The json.
+
+    Example:
+        >>> has_keypoints({"categories": [{"id": 1, "keypoints": ["head"]}], "annotations": []})
+        True
+    """
+    entries = (*content["categories"], *content["annotations"][:_LOOKED_AT])
+    return any(isinstance(entry.get("keypoints"), list) and entry["keypoints"] for entry in entries)
+
+
+def read_skeleton(content: Mapping[str, Any], notes: Notes) -> Skeleton | None:
+    """The keypoints of a json's objects, which are the same for all classes that have some.
+
+    Args:
+        content: The json.
+        notes: Counts what is read although it is not written as COCO writes it.
+
+    Returns:
+        None where no object can have keypoints, or categories have different ones, which is noted.
+        Where only the annotations have keypoints, they have COCO's names if there are 17, or numbers.
+
+    Example:
+        >>> person = {"id": 1, "name": "a", "keypoints": ["head", "foot"], "skeleton": [[1, 2]]}
+        >>> read_skeleton({"categories": [person], "annotations": []}, Notes())
+        Skeleton(points=('head', 'foot'), lines=((0, 1),))
+    """
+    found = {}
+    for entry in content["categories"]:
+        points = entry.get("keypoints")
+        if isinstance(points, list) and points:
+            names = tuple(str(point).strip() for point in points)
+            found.setdefault(names, _lines(entry.get("skeleton"), len(names), entry, notes))
+    if len(found) > 1:
+        notes.add(
+            "categories with other keypoints than another one, of which a model has only one list; none are "
+            "read", f"{list(found)[1][0]!r} and {list(found)[0][0]!r}",
+        )  # fmt: skip
+        return None
+    if not found:
+        lists = (entry.get("keypoints") for entry in content["annotations"])
+        count = max((len(values) // 3 for values in lists if isinstance(values, list)), default=0)
+        if not count:
+            return None
+        notes.add("keypoints without names in 'categories', called by their numbers", f"{count} keypoints")
+        return Skeleton(point_names(count), ())
+    ((points, lines),) = found.items()
+    if len(set(points)) != len(points):
+        notes.add("names of keypoints that several have, replaced by numbers", repr(points[0]))
+        points = tuple(f"keypoint {i}" for i in range(len(points)))
+    return Skeleton(points, lines)
+
+
+def _lines(value: Any, count: int, entry: Mapping, notes: Notes) -> tuple[tuple[int, int], ...]:
+    """Pairs of numbers from 0 of COCO's pairs of numbers from 1."""
+    lines = []
+    for pair in value if isinstance(value, Sequence) and not isinstance(value, str) else ():
+        ends = [whole_number(end) for end in pair] if isinstance(pair, list) else []
+        if len(ends) == 2 and all(end is not None and 1 <= end <= count for end in ends):
+            lines.append((ends[0] - 1, ends[1] - 1))
+        else:
+            notes.add("lines of skeletons that are no pairs of keypoints, left out", f"{pair!r}")
+    return tuple(lines)
+
+
+def check_points(entry: Mapping[str, Any], item: Object, skeleton: Skeleton, notes: Notes) -> None:
+    """Checks the keypoints of an object against those that its category has.
+
+    Args:
+        entry: The annotation.
+        item: What was read of it.
+        skeleton: The keypoints that objects have.
+        notes: Counts annotations whose ``num_keypoints`` is another number than that of their keypoints.
+
+    Raises:
+        BadAnnotation: It has another number of keypoints.
+    """
+    values = entry.get("keypoints")
+    if isinstance(values, list) and values and len(values) != 3 * len(skeleton.points):
+        raise BadAnnotation(
+            "bad keypoints",
+            f"has {len(values) // 3} keypoints, but objects here have {len(skeleton.points)}; give x, y and "
+            "visibility of each, with zeros for those that are not annotated",
+        )
+    written = entry.get("num_keypoints")
+    if written is not None and written != count_annotated(item.keypoints):
+        notes.add(
+            "values of 'num_keypoints' that are not the number of keypoints, which is taken",
+            f"annotation {item.id}",
+        )
