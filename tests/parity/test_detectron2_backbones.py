@@ -7,8 +7,10 @@ largest errors.
 import numpy as np
 import pytest
 from backbone_helpers import Recorded
+from detectors import random_model
 from goldens.seeded_weights import seeded_detectron2_dc5_weight, seeded_detectron2_weight
 
+from jaxmaskrcnn.convert.backbone import load_backbone
 from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.detector import load_detector
 from jaxmaskrcnn.convert.export import export_settings
@@ -170,7 +172,34 @@ def test_offsets_show_the_version(masks, groups, channels):
 
 @pytest.mark.parametrize("library", ["torchvision", "matterport"])
 def test_other_libraries_have_no_such_model(library):
-    background = {"background": "first"}
-    for case in CASES.values():
-        with pytest.raises(UserError, match="cannot express this model"):
-            export_settings(case.config.replace(background), library)
+    preset = {"torchvision": "torchvision/maskrcnn_resnet50_fpn", "matterport": "matterport/mask_rcnn_coco"}
+    config = model_config(preset[library])
+    export_settings(config, library)
+    config = config.replace({"backbone.deformable_stages": (5,)})
+    with pytest.raises(UserError, match="cannot express this model: its backbone has deformable convolution"):
+        export_settings(config, library)
+    with pytest.raises(UserError, match="its neck is not a feature pyramid"):
+        export_settings(CASES["dc5"].config.replace({"background": "first"}), library)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_backbone_weights_with_and_without_offsets(given, tmp_path):
+    """Files of ordinary ResNets leave out offsets, which keep their values; others have all of them."""
+    case = CASES["dconv"]
+    prefix = "backbone.bottom_up."
+    arrays = {k.removeprefix(prefix): v for k, v in case.weights.items() if k.startswith(prefix)}
+    arrays = {k: v for k, v in arrays.items() if given or "offset" not in k}
+    np.savez(tmp_path / "R-50.npz", **arrays)
+    model = random_model(case.config)
+    layer = model.backbone.body.layer4[0].conv2
+    before = np.array(layer.offset.kernel[...])
+    report = load_backbone(model, tmp_path / "R-50.npz")
+    assert len(report.assigned) == len(arrays)
+    name = "res5.0.conv2.weight"
+    np.testing.assert_array_equal(layer.kernel[...], arrays[name].transpose(2, 3, 1, 0))
+    expected = arrays["res5.0.conv2_offset.weight"].transpose(2, 3, 1, 0) if given else before
+    np.testing.assert_array_equal(layer.offset.kernel[...], expected)
+    del arrays["res5.1.conv2.weight"]
+    np.savez(tmp_path / "R-50.npz", **arrays)
+    with pytest.raises(UserError, match="without a value in the file"):
+        load_backbone(model, tmp_path / "R-50.npz")
