@@ -69,7 +69,8 @@ def deform_conv2d(
                [6.5 , 7.5 , 8.5 , 4.5 ],
                [4.25, 4.75, 5.25, 2.75]], dtype=float32)
     """
-    x, kernel, offsets, mask = (None if a is None else jnp.asarray(a) for a in (x, kernel, offsets, mask))
+    x, kernel, offsets = jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(offsets)
+    mask = None if mask is None else jnp.asarray(mask)
     _check(x, kernel, offsets, mask, stride, padding, dilation, groups)
     return _deform(x, kernel, offsets, mask, stride, padding, dilation, groups)
 
@@ -121,8 +122,8 @@ def _deform(x, kernel, offsets, mask, stride, padding, dilation, groups) -> Arra
 
         def add(tap, total):
             index, weights = places(start, tap, move[tap], None if factor is None else factor[tap])
-            values = sum(w[..., None] * _read(flat, i, wide) for i, w in zip(index, weights, strict=True))
-            values = values.astype(x.dtype).reshape(piece, groups, -1)
+            read = [w[..., None] * _read(flat, i, wide) for i, w in zip(index, weights, strict=True)]
+            values = (read[0] + read[1] + read[2] + read[3]).astype(x.dtype).reshape(piece, groups, -1)
             return total + _product("mgc,cgd->mgd", values, kernels[tap], wide)
 
         total = jnp.zeros((piece, *kernels.shape[2:]), wide)
