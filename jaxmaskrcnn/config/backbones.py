@@ -160,10 +160,10 @@ class ResNetConfig(BackboneConfig):
                     f"a depth of at least 50 instead of {self.depth}, or leave it out."
                 )
         last = self.outputs[-1]
-        if self.dilated_c5 and last != 5:
+        if self.dilated_c5 and (last != 5 or 4 in self.outputs):
             raise ConfigError(
-                f"ResNetConfig.dilated_c5 is True, but the last of its outputs is {last}; give outputs up to "
-                "5."
+                f"ResNetConfig.dilated_c5 is True, but its outputs are {self.outputs}; give some that end "
+                "with 5 and leave out 4, whose map has the same stride."
             )
         if any(number > last for number in self.deformable_stages):
             raise ConfigError(
