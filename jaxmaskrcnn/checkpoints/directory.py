@@ -262,11 +262,11 @@ def _read_directory(directory: Path, settings: LoadSettings) -> MaskRCNN:
             for name, (shape, dtype) in content["arrays"].items()
         }
         folder = directory / content["array_folder"]
-        if folder.parent != directory or folder.name == "..":  # a file may come from anybody
-            raise ValueError(f"its arrays are not in {directory}")
         checksums = dict(content.get("checksums", {}))  # version 0.1.0 wrote none
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged: its list of arrays cannot be used ({error!r}).") from None
+    if folder.parent != directory or folder.name == "..":  # a file may come from anybody
+        raise UserError(f"{file} is damaged: its arrays are not in {directory}.")
     abstract = abstract_model(config)
     different = structure_differences(stored, config)
     new = new_arrays(listed, variables_by_path(abstract), settings, str(file), different)

@@ -23,6 +23,7 @@ def common_token() -> str:
 
 
 def wait_for_all(name: str) -> None:
+    """Wait until all processes have come to the point of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 

@@ -67,7 +67,7 @@ def list_recipes() -> list[str]:
 
     Example:
         >>> list_recipes()[:2]
-        ['finetune', 'maskrcnn_r101_fpn_3x']
+        ['figures', 'finetune']
     """
     return sorted(path.stem for path in recipe_folder().glob("*.py"))
 

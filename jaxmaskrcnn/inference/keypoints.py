@@ -79,7 +79,7 @@ def category_entries(categories: Sequence[Any], config: KeypointConfig | None) -
 
     Example:
         >>> config = KeypointConfig(points=("head", "foot"), skeleton=((0, 1),))
-        >>> category_entries([Category(1, "person")], config)
+        >>> category_entries([jmr.Category(1, "person")], config)
         [{'id': 1, 'name': 'person', 'keypoints': ['head', 'foot'], 'skeleton': [[1, 2]]}]
     """
     own: dict[str, Any] = {}

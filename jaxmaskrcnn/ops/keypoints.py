@@ -107,8 +107,8 @@ def decode_keypoints(logits: np.ndarray, boxes: np.ndarray, score: str) -> np.nd
         raise ValueError(f"decode_keypoints: score is {score!r}; choose one of {', '.join(SCORES)}.")
     logits, boxes = np.asarray(logits, np.float64), np.asarray(boxes, np.float32)
     result = np.zeros((*logits.shape[:2], 3), np.float32)
-    for found, maps, box in zip(result, logits, boxes, strict=True):
-        found[:] = _decode(maps, box, score)
+    for number, (maps, box) in enumerate(zip(logits, boxes, strict=True)):
+        result[number] = _decode(maps, box, score)
     return result
 
 
@@ -123,7 +123,7 @@ def _decode(maps: np.ndarray, box: np.ndarray, score: str) -> np.ndarray:
         place[k] = resized.argmax()  # the first one of equal values
         highest[k] = resized.flat[place[k]]
     pixel = np.stack([place % width, place // width], 1).astype(np.float32) + np.float32(0.5)
-    points = pixel * (size / np.float32([width, height])) + box[:2]
+    points = pixel * (size / np.array([width, height], np.float32)) + box[:2]
     if score == "softmax":
         highest = 1 / np.exp(maps - highest[:, None, None]).sum((1, 2))
     return np.concatenate([points, highest[:, None]], 1).astype(np.float32)

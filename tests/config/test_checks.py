@@ -125,7 +125,7 @@ def test_the_table_of_what_is_accepted_has_no_row_too_many():
         ("data.intensity_range", (9, 1), "data.intensity_range is (9, 1); give two ascending numbers"),
         ("data.crop", 0, "data.crop is 0; give a number above 0 and at most 1."),
         ("data.rotate", 181, "data.rotate is 181; give a number from 0 to 180."),
-        ("data.shapes.size", 8, "data.shapes.size is 8; give a whole number of at least 32."),
+        ("data.shapes.size", 8, "data.shapes.size is 8; give a whole number from 32 to 4096."),
         ("optimizer.schedule", "foo", "optimizer.schedule is 'foo'; give 'step' or 'cosine' or 'constant'."),
         ("optimizer.momentum", 1, "optimizer.momentum is 1; give a number of at least 0 and below 1."),
         ("optimizer.decay_steps", (8, 8), "optimizer.decay_steps is (8, 8); give ascending whole numbers"),

@@ -43,7 +43,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in FORMS} == {
-        "torchvision": 4, "detectron2": 35, "mmdet": 78, "matterport": 2,
+        "torchvision": 4, "detectron2": 37, "mmdet": 113, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 

@@ -74,9 +74,10 @@ def _lines(value: Any, count: int, entry: Mapping, notes: Notes) -> tuple[tuple[
     """Pairs of numbers from 0 of COCO's pairs of numbers from 1."""
     lines = []
     for pair in value if isinstance(value, Sequence) and not isinstance(value, str) else ():
-        ends = [whole_number(end) for end in pair] if isinstance(pair, list) else []
-        if len(ends) == 2 and all(end is not None and 1 <= end <= count for end in ends):
-            lines.append((ends[0] - 1, ends[1] - 1))
+        numbers = map(whole_number, pair if isinstance(pair, list) else ())
+        ends = [end - 1 for end in numbers if end is not None and 1 <= end <= count]
+        if isinstance(pair, list) and len(pair) == len(ends) == 2:
+            lines.append((ends[0], ends[1]))
         else:
             notes.add("lines of skeletons that are no pairs of keypoints, left out", f"{pair!r}")
     return tuple(lines)
