@@ -5,14 +5,7 @@ A `ModelConfig` is a tree of frozen parts; a `Config` is a run. Settings have do
 imports JAX.
 """
 
-from jaxmaskrcnn.config.backbones import (
-    BackboneConfig,
-    FPNConfig,
-    Level,
-    NeckConfig,
-    RegNetConfig,
-    ResNetConfig,
-)
+from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
 from jaxmaskrcnn.config.heads import (
     AnchorConfig,
     BoxConfig,
@@ -35,6 +28,7 @@ from jaxmaskrcnn.config.model import (
     ModelConfig,
     PixelConfig,
 )
+from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.run import (
     Config,

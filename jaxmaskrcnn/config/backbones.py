@@ -1,4 +1,4 @@
-"""Settings of backbones and necks, the parts that compute feature maps.
+"""Settings of backbones, the parts that compute feature maps; `necks.py` has those of necks.
 
 Parts with different layers are separate classes, each with its ``kind`` (its name in files and on command
 lines), the module that it builds, and the file with its arrays' names in other libraries. Parts that differ
@@ -53,9 +53,6 @@ class Level(NamedTuple):
     channels: int
 
 
-# -- backbones
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneConfig(Part):
     """Base class of backbones; the classes below are its kinds, and so are yours (docs/modules.md).
@@ -77,6 +74,12 @@ class BackboneConfig(Part):
         """The feature maps that it returns, finest first."""
         raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
+
+# Numbers of ResNet stages; the output of stage 2 is C2.
+_Stages = Annotated[
+    tuple[Literal[2, 3, 4, 5], ...],
+    Rule(ascending, "none or some of the numbers 2 to 5, ascending, separated by commas"),
+]
 
 STAGE_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -116,10 +119,15 @@ class ResNetConfig(BackboneConfig):
             lambda x: bool(x) and ascending(x), "some of the numbers 2 to 5, ascending, separated by commas"
         ),
     ] = (2, 3, 4, 5)
+    dilated_c5: bool = False  # whether C5 has C4's stride, and all its 3x3 convolutions a dilation of 2 (DC5)
+    deformable_stages: _Stages = ()  # whose 3x3 convolutions are deformable
+    deformable_masks: bool = False  # whether each of their taps has a factor too (version 2, "modulated")
+    deformable_groups: Count = 1  # groups of channels with offsets of their own
 
     def __post_init__(self):
         super().__post_init__()
         check_groups(self.norm, self.width, "ResNetConfig.width")
+        self._check_stages()
         if self.depth < 50:
             return  # these have no bottlenecks
         for number in range(2, 6):
@@ -136,11 +144,38 @@ class ResNetConfig(BackboneConfig):
                 channels,
                 "The number of channels that ResNetConfig's width, width_per_group and groups give",
             )
+            if number in self.deformable_stages and channels % self.deformable_groups:
+                raise ConfigError(
+                    f"ResNetConfig.deformable_groups is {self.deformable_groups}, which does not divide the "
+                    f"{channels} channels of stage {number}; give a divisor."
+                )
+
+    def _check_stages(self) -> None:
+        """Check the settings of single stages."""
+        changed = {"dilated_c5": self.dilated_c5, "deformable_stages": self.deformable_stages}
+        for setting, value in changed.items():
+            if value and self.depth < 50:
+                raise ConfigError(
+                    f"ResNetConfig.{setting} is {value}, which is for blocks with one 3x3 convolution; give "
+                    f"a depth of at least 50 instead of {self.depth}, or leave it out."
+                )
+        last = self.outputs[-1]
+        if self.dilated_c5 and (last != 5 or 4 in self.outputs):
+            raise ConfigError(
+                f"ResNetConfig.dilated_c5 is True, but its outputs are {self.outputs}; give some that end "
+                "with 5 and leave out 4, whose map has the same stride."
+            )
+        if any(number > last for number in self.deformable_stages):
+            raise ConfigError(
+                f"ResNetConfig.deformable_stages are {self.deformable_stages}, but the last of its outputs "
+                f"is {last}; leave out the stages after it."
+            )
 
     def stage(self, number: int) -> Level:
         """The feature map of a stage; stages are numbered from 2 to 5."""
         expansion = 4 if self.depth >= 50 else 1
-        return Level(2**number, self.width * 2 ** (number - 2) * expansion)
+        stride = 16 if number == 5 and self.dilated_c5 else 2**number
+        return Level(stride, self.width * 2 ** (number - 2) * expansion)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -225,63 +260,3 @@ class RegNetConfig(BackboneConfig):
     def levels(self) -> tuple[Level, ...]:
         """C2 to C5."""
         return tuple(Level(2**number, width) for number, (width, _) in enumerate(self.stages, 2))
-
-
-# -- necks
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NeckConfig(Part):
-    """Base class of necks; the classes below are its kinds. Attributes as in `BackboneConfig`."""
-
-    required: ClassVar[tuple[str, ...]] = ("levels",)
-    kind: ClassVar[str]
-    module: ClassVar[str]
-    names: ClassVar[str]
-
-    def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Return its feature maps for those of a backbone, finest first."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
-
-    def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Return the leading feature maps, from which regions are pooled."""
-        return levels
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FPNConfig(NeckConfig):
-    """Feature pyramid with P6 (`models/necks/fpn.py`).
-
-    Example:
-        >>> [level.stride for level in FPNConfig().levels(ResNetConfig().levels)]
-        [4, 8, 16, 32, 64]
-    """
-
-    kind: ClassVar[str] = "fpn"
-    module: ClassVar[str] = "jaxmaskrcnn.models.necks.fpn:FPN"
-    names: ClassVar[str] = "jaxmaskrcnn.models.necks.fpn_names"
-    channels: Count = 256
-    norm: Norm = "none"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_groups(self.norm, self.channels, "FPNConfig.channels")
-
-    def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Return P2 to P6 for C2 to C5.
-
-        Raises:
-            ConfigError: A map does not have twice the stride of the one before.
-        """
-        strides = [level.stride for level in backbone]
-        if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
-            raise ConfigError(
-                "ModelConfig.neck is 'fpn', but the backbone returns maps with the strides "
-                f"{', '.join(map(str, strides))}; a pyramid needs consecutive ones, each twice the one "
-                "before (backbone.outputs of a ResNet)."
-            )
-        return tuple(Level(stride, self.channels) for stride in (*strides, 2 * strides[-1]))
-
-    def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Return the levels from which regions are pooled: all but P6."""
-        return levels[:-1]

@@ -11,14 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from jaxmaskrcnn.config import paths
-from jaxmaskrcnn.config.backbones import (
-    BackboneConfig,
-    FPNConfig,
-    Level,
-    NeckConfig,
-    ResNetConfig,
-    check_groups,
-)
+from jaxmaskrcnn.config.backbones import BackboneConfig, Level, ResNetConfig, check_groups
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     Classes,
@@ -29,6 +22,7 @@ from jaxmaskrcnn.config.heads import (
     TrunkConfig,
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
+from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import (
     ConfigError,

@@ -91,7 +91,8 @@ class WithBackbone(Protocol):
 def load_backbone(model: WithBackbone, path: str | os.PathLike) -> BackboneReport:
     """Load ImageNet weights into a detector's backbone only.
 
-    Every array of the ResNet is set exactly once; the pyramid and the heads keep their values. If
+    Every array of the ResNet is set exactly once; the pyramid and the heads keep their values, and so do the
+    convolutions that compute the offsets of deformable ones, unless the file has them. If
     the weights were trained with a stride, channel order or input scale other than the model's, a
     warning in the log names the matching presets.
 
@@ -145,6 +146,11 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
         for place, module in owners.items()
         for path, variable in variables_by_path(module).items()
     }
+    kept: dict[str, Any] = {}
+    if not any(".offset." in path for path in _targets(layout, arrays)):
+        # ImageNet's networks have ordinary convolutions, and deformable ones begin like them.
+        kept = {path: variable for path, variable in variables.items() if ".offset." in path}
+        variables = {path: variable for path, variable in variables.items() if path not in kept}
     assignment = layout.table.assign(
         arrays,
         {name: variable.shape for name, variable in variables.items()},
@@ -158,6 +164,7 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
             "zero; set backbone.norm_epsilon to 1e-5."
         )
     arrays = {name: _like(assignment.values[name], variable[...]) for name, variable in variables.items()}
+    arrays |= {name: variable[...] for name, variable in kept.items()}
     for place, module in owners.items():
         own = {path: value for path, value in arrays.items() if path.startswith(place)}
         set_arrays(module, {path.removeprefix(place): value for path, value in own.items()})
@@ -177,6 +184,12 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
     for warning in report.warnings:
         log.warning("%s: %s", report.path, warning)
     return report
+
+
+def _targets(layout: _Layout, arrays: Iterable[str]) -> list[str]:
+    """Return the paths of a file's arrays that have one."""
+    translated = map(layout.table.translate, arrays)
+    return [path for path, _ in (x for x in translated if x is not None)]
 
 
 def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):

@@ -53,8 +53,6 @@ FAMILIES = (
     Family("Mask Scoring R-CNN", r"roi_heads?\.(mask_iou_head|maskiou)"),
     Family("Hybrid Task Cascade", r"roi_head\.(semantic_head|mask_head\.\d+\.conv_res)\."),
     Family("an R-CNN on C4 features", r"roi_heads\.res5\.|roi_head\.shared_head\.", "res5"),
-    Family("an R-CNN on dilated C5 features (DC5)", r"backbone\.res5\."),
-    Family("an R-CNN with deformable convolutions", r"conv2_offset\.|conv2\.conv_offset\."),
     Family("a detector with a RegNet", r"(bottom_up|backbone)\.(s\d\.b\d+|stem\.conv\.weight)\b", "regnet"),
     Family("a detector with torchvision's RegNet", r"(backbone|body)\.trunk_output\b"),
     Family(

@@ -161,7 +161,11 @@ OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck
 TRUNK: Limit = (lambda c: c.trunk is not None, "it has a trunk")
 KEYPOINTS: Limit = (lambda c: c.keypoints is not None, "it has a keypoint head")
 AVERAGE: Limit = (lambda c: c.box.average, "its box head averages each region's cells (box.average)")
-PARTS = (OTHER_BACKBONE, OTHER_NECK, TRUNK, AVERAGE)
+DEFORMABLE: Limit = (
+    lambda c: bool(getattr(c.backbone, "deformable_stages", ())),
+    "its backbone has deformable convolutions",
+)
+PARTS = (OTHER_BACKBONE, DEFORMABLE, OTHER_NECK, TRUNK, AVERAGE)
 
 # Layers that only matterport's models have.
 KERAS_LAYERS: tuple[Limit, ...] = (

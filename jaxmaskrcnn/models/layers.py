@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.models.norm import FrozenBatchNorm, make_norm, param_dtype
-from jaxmaskrcnn.ops.convolution import convolution, finish
+from jaxmaskrcnn.ops.convolution import convolution, dilated_convolution, finish
 
 Array = jax.Array
 
@@ -21,7 +21,7 @@ xavier_fill = nnx.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
 class Conv(nnx.Module):
-    """A square convolution with explicit padding ``size // 2`` on every side.
+    """A square convolution with explicit padding on every side: ``size // 2`` times the dilation.
 
     "SAME" pads a strided convolution on one side only, which shifts the features of every
     model that was trained with torch.
@@ -31,13 +31,15 @@ class Conv(nnx.Module):
         bias: [C_out], or None.
     """
 
-    def __init__(self, features_in: int, features_out: int, size: int, *, stride=1, groups=1, bias=True,
-                 init=kaiming_normal, dtype="float32", rngs: nnx.Rngs):  # fmt: skip
+    def __init__(self, features_in: int, features_out: int, size: int, *, stride=1, groups=1, dilation=1,
+                 bias=True, init=kaiming_normal, dtype="float32", rngs: nnx.Rngs):  # fmt: skip
         weight_dtype = param_dtype(dtype)
         shape = (size, size, features_in // groups, features_out)
         self.kernel = nnx.Param(init(rngs.params(), shape, weight_dtype))
         self.bias = nnx.Param(jnp.zeros(features_out, weight_dtype)) if bias else None
-        self.stride, self.groups, self.dtype = stride, groups, dtype
+        self.stride, self.groups, self.dilation, self.dtype = stride, groups, dilation, dtype
+        if dilation > 1 and stride > 1:
+            raise ValueError(f"Conv: stride is {stride} and dilation {dilation}; give 1 for one of them.")
 
     def __call__(self, x: Array, affine=None, *, shortcut: Array | None = None, relu: bool = False) -> Array:
         """``relu(affine(conv(x)) + shortcut)``.
@@ -57,6 +59,14 @@ class Conv(nnx.Module):
             kernel, bias = kernel * scale, shift if bias is None else bias * scale + shift
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         bias = None if bias is None else bias.astype(self.dtype)
+        return self.convolve(x, kernel, bias, shortcut, relu)
+
+    def convolve(
+        self, x: Array, kernel: Array, bias: Array | None, shortcut: Array | None, relu: bool
+    ) -> Array:
+        """Compute the layer with a kernel and a bias that contain the norm."""
+        if self.dilation > 1:
+            return dilated_convolution(x, kernel, bias, shortcut, self.groups, relu, self.dilation)
         return convolution(x, kernel, bias, shortcut, self.stride, self.groups, relu)
 
 

@@ -6,6 +6,7 @@ padded and come with a boolean ``valid``. Each function can be used independentl
 
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
 from jaxmaskrcnn.ops.boxes import box_area, box_iof, box_iou, clip_boxes, decode_boxes, encode_boxes
+from jaxmaskrcnn.ops.deform_conv import deform_conv2d
 from jaxmaskrcnn.ops.masks import mask_targets, pack_masks, paste_mask_window, paste_masks, unpack_masks
 from jaxmaskrcnn.ops.matching import Matches, match
 from jaxmaskrcnn.ops.nms import batched_nms, limited_nms, nms
@@ -24,6 +25,7 @@ __all__ = [
     "box_iou",
     "clip_boxes",
     "decode_boxes",
+    "deform_conv2d",
     "encode_boxes",
     "grid_anchors",
     "index_priority",

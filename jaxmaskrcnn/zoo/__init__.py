@@ -6,8 +6,17 @@ differs; differences that several models share are named variants. Training sche
 1x and 3x models of Detectron2 have the same architecture and differ only in their weights.
 """
 
-from jaxmaskrcnn.zoo import detectron2, matterport, mmdet, mmdet_cascade, own, torchvision
+from jaxmaskrcnn.zoo import (
+    detectron2,
+    matterport,
+    mmdet,
+    mmdet_c4,
+    mmdet_cascade,
+    mmdet_deformable,
+    own,
+    torchvision,
+)
 
 PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
-PRESETS |= matterport.PRESETS | own.PRESETS
+PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | matterport.PRESETS | own.PRESETS
 BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES

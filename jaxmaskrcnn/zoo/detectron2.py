@@ -55,7 +55,7 @@ _X4GF = {**regnet("regnetx_4.0gf"), "input.pixel_std": BGR_STD}
 _Y4GF = {**regnet("regnety_4.0gf"), "input.pixel_std": BGR_STD}
 _AGNOSTIC = {"box.class_agnostic": True, "mask.class_agnostic": True}
 # No pyramid: one feature map with a stride of 16, and the ResNet's last stage is applied to pooled regions.
-_C4 = {
+C4 = {
     "backbone.outputs": (4,),
     "neck": None,
     "trunk": "res5",
@@ -69,6 +69,13 @@ _C4 = {
     "box.average": True,
     "mask.convs": 0,
 }
+# No pyramid either; the last stage is in the backbone, with C4's stride.
+DC5 = {
+    "backbone.outputs": (5,),
+    "backbone.dilated_c5": True,
+    **{path: value for path, value in C4.items() if path in ("neck", "input.pad_divisor") or "rpn." in path},
+}
+_DEFORMABLE = {"backbone.deformable_stages": (3, 4, 5)}
 # Source: detectron2/config/defaults.py, MODEL.ROI_BOX_CASCADE_HEAD.
 _CASCADE = {
     "box.class_agnostic": True,
@@ -92,9 +99,12 @@ _ROWS = {
         ("mask_rcnn_X_101_32x8d_FPN_3x", _X101, 44.3, 39.5, "139653917", "model_final_2d9806.pkl"),
         ("mask_rcnn_regnetx_4gf_dds_fpn_1x", _X4GF, None, None, None, None),
         ("mask_rcnn_regnety_4gf_dds_fpn_1x", _Y4GF, None, None, None, None),
-        ("mask_rcnn_R_50_C4_1x", _C4, 36.8, 32.2, "137259246", "model_final_9243eb.pkl"),
-        ("mask_rcnn_R_50_C4_3x", _C4, 39.8, 34.4, "137849525", "model_final_4ce675.pkl"),
-        ("mask_rcnn_R_101_C4_3x", _C4 | R101, 42.6, 36.7, "138363239", "model_final_a2914c.pkl"),
+        ("mask_rcnn_R_50_C4_1x", C4, 36.8, 32.2, "137259246", "model_final_9243eb.pkl"),
+        ("mask_rcnn_R_50_C4_3x", C4, 39.8, 34.4, "137849525", "model_final_4ce675.pkl"),
+        ("mask_rcnn_R_101_C4_3x", C4 | R101, 42.6, 36.7, "138363239", "model_final_a2914c.pkl"),
+        ("mask_rcnn_R_50_DC5_1x", DC5, 38.3, 34.2, "137260150", "model_final_4f86c3.pkl"),
+        ("mask_rcnn_R_50_DC5_3x", DC5, 40.0, 35.9, "137849551", "model_final_84107b.pkl"),
+        ("mask_rcnn_R_101_DC5_3x", DC5 | R101, 41.9, 37.3, "138363294", "model_final_0464b7.pkl"),
     ),
     "new_baselines": (
         ("mask_rcnn_R_50_FPN_50ep_LSJ", _LSJ, None, None, None, None),
@@ -121,6 +131,8 @@ _ROWS = {
         ("cascade_mask_rcnn_R_50_FPN_1x", _CASCADE, 42.1, 36.4, "138602847", "model_final_e9d89b.pkl"),
         ("cascade_mask_rcnn_R_50_FPN_3x", _CASCADE, 44.3, 38.5, "144998488", "model_final_480dd8.pkl"),
         ("mask_rcnn_R_50_FPN_1x_cls_agnostic", _AGNOSTIC, None, None, None, None),
+        ("mask_rcnn_R_50_FPN_1x_dconv_c3-c5", _DEFORMABLE, 41.5, 37.5, "138602867", "model_final_65c703.pkl"),
+        ("mask_rcnn_R_50_FPN_3x_dconv_c3-c5", _DEFORMABLE, 42.7, 38.5, "144998336", "model_final_821d0b.pkl"),
         ("mask_rcnn_R_50_FPN_3x_gn", _GN, 42.6, 38.6, "138602888", "model_final_dc5d9e.pkl"),
         ("mask_rcnn_R_50_FPN_3x_syncbn", BN_ALL, 41.9, 37.8, "169527823", "model_final_3b3c51.pkl"),
         ("scratch_mask_rcnn_R_50_FPN_3x_gn", _GN | _SCRATCH, 39.9, 36.6,
@@ -135,9 +147,12 @@ _ROWS = {
         ("faster_rcnn_R_50_FPN_3x", _BOX, 40.2, None, "137849458", "model_final_280758.pkl"),
         ("faster_rcnn_R_101_FPN_3x", _BOX | R101, 42.0, None, "137851257", "model_final_f6e8b1.pkl"),
         ("faster_rcnn_X_101_32x8d_FPN_3x", _BOX | _X101, 43.0, None, "139173657", "model_final_68b088.pkl"),
-        ("faster_rcnn_R_50_C4_1x", _BOX | _C4, 35.7, None, "137257644", "model_final_721ade.pkl"),
-        ("faster_rcnn_R_50_C4_3x", _BOX | _C4, 38.4, None, "137849393", "model_final_f97cb7.pkl"),
-        ("faster_rcnn_R_101_C4_3x", _BOX | _C4 | R101, 41.1, None, "138204752", "model_final_298dad.pkl"),
+        ("faster_rcnn_R_50_C4_1x", _BOX | C4, 35.7, None, "137257644", "model_final_721ade.pkl"),
+        ("faster_rcnn_R_50_C4_3x", _BOX | C4, 38.4, None, "137849393", "model_final_f97cb7.pkl"),
+        ("faster_rcnn_R_101_C4_3x", _BOX | C4 | R101, 41.1, None, "138204752", "model_final_298dad.pkl"),
+        ("faster_rcnn_R_50_DC5_1x", _BOX | DC5, 37.3, None, "137847829", "model_final_51d356.pkl"),
+        ("faster_rcnn_R_50_DC5_3x", _BOX | DC5, 39.0, None, "137849425", "model_final_68d202.pkl"),
+        ("faster_rcnn_R_101_DC5_3x", _BOX | DC5 | R101, 40.6, None, "138204841", "model_final_3e0943.pkl"),
     ),
     "Cityscapes": (
         ("mask_rcnn_R_50_FPN", _CITYSCAPES, None, 36.5, "142423278", "model_final_af9cf5.pkl"),

@@ -138,6 +138,7 @@ def test_the_table_of_what_is_accepted_has_no_row_too_many():
         ("detections.mask_threshold", 1.5, "detections.mask_threshold is 1.5; give a number from 0 to 1."),
         ("box.stages", (), "box.stages is (); give one or more BoxStageConfig"),
         ("backbone.outputs", (5, 4), "backbone.outputs is (5, 4); give some of "),
+        ("backbone.deformable_stages", (5, 4), "backbone.deformable_stages is (5, 4); give none or some of "),
     ],
 )
 def test_sentences(path, value, said):
@@ -256,6 +257,16 @@ def test_settings_of_a_part_that_a_model_does_not_have():
 @pytest.mark.parametrize(
     "changes, said",
     [
+        ({"backbone.dilated_c5": True}, "but its outputs are (2, 3, 4, 5); give some that end with 5 and"),
+        ({"backbone.depth": 34, "backbone.deformable_stages": (5,)}, "a depth of at least 50 instead of 34"),
+        (
+            {"backbone.deformable_stages": (5,), "backbone.deformable_groups": 3},
+            "deformable_groups is 3, which does not divide the 512 channels of stage 5",
+        ),
+        (
+            {"backbone.outputs": (2, 3, 4), "backbone.deformable_stages": (3, 5)},
+            "deformable_stages are (3, 5), but the last of its outputs is 4; leave out the stages after it",
+        ),
         ({"backbone.outputs": (2, 4, 5)}, "but the backbone returns maps with the strides 4, 16, 32;"),
         ({"backbone.outputs": (3, 5)}, "with the strides 8, 32; a pyramid needs consecutive ones"),
         ({"backbone.outputs": (4,), "trunk": "res5", "rpn.anchors.sizes": (32, 64), "mask.pool.size": 7},

@@ -408,8 +408,6 @@ NAMES = {
     "Mask Scoring R-CNN": "roi_head.mask_iou_head.convs.0.weight",
     "Hybrid Task Cascade": "roi_head.mask_head.1.conv_res.conv.weight",
     "an R-CNN on C4 features": "roi_heads.res5.0.conv1.weight",
-    "an R-CNN on dilated C5 features (DC5)": "backbone.res5.0.conv1.weight",
-    "an R-CNN with deformable convolutions": "backbone.bottom_up.res3.0.conv2_offset.weight",
     "a detector with a RegNet": "backbone.bottom_up.s1.b1.f.a.weight",
     "a detector with torchvision's RegNet": "backbone.body.trunk_output.block1.block1-0.proj.0.weight",
     "a Vision Transformer or a detector with one": "backbone.net.blocks.0.attn.qkv.weight",

@@ -444,7 +444,7 @@ def test_norm_layers_whose_affine_part_is_fixed(tmp_path):
 REFUSED_PYTHON = {
     "backbone.depth": "model = dict(backbone=dict(depth=26))",
     "backbone.type": "model = dict(backbone=dict(type='SwinTransformer'))",
-    "backbone.dcn.type": "model = dict(backbone=dict(dcn=dict(type='DCN')))",
+    "backbone.dcn.type": "model = dict(backbone=dict(dcn=dict(type='DCNv3')))",
     "backbone.conv_cfg.type": "model = dict(backbone=dict(conv_cfg=dict(type='ConvWS')))",
     "backbone.plugins": "model = dict(backbone=dict(plugins=[dict(cfg=1)]))",
     "backbone.norm_cfg.num_groups": "model = dict(backbone=dict(norm_cfg=dict(type='GN', num_groups=16)))",
@@ -500,13 +500,13 @@ def test_python_refuses_each_also_without_training(key, tmp_path):
 def test_python_refuses_all_at_once(tmp_path):
     text = """
         model = dict(
-            backbone=dict(depth=26, dcn=dict(type='DCN')),
+            backbone=dict(depth=26, dcn=dict(type='DCNv3')),
             test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))),
             train_cfg=dict(rcnn=dict(sampler=dict(type='OHEMSampler'))))
         """
     message = refusal(write_config(tmp_path, "model.py", V3_MASK + textwrap.dedent(text)))
     assert "model.py has 4 settings" in message
-    for part in ("backbone.depth is 26", "'DCN'", "'soft_nms'", "'OHEMSampler'"):
+    for part in ("backbone.depth is 26", "'DCNv3'", "'soft_nms'", "'OHEMSampler'"):
         assert part in message
 
 

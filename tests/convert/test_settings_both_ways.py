@@ -40,6 +40,8 @@ VALUES = {
     "backbone.groups": [2, 32],
     "backbone.width_per_group": [4, 5, 128],
     "backbone.norm_epsilon": [0.0, 1e-3],
+    "backbone.deformable_stages": [(3, 4, 5), (5,), ()],
+    "backbone.deformable_groups": [2],
     "neck.channels": [128],
     "rpn.anchors.sizes": [
         (16.0, 32.0, 64.0, 128.0, 256.0),
@@ -122,6 +124,13 @@ TOGETHER = {
     "mask.norm_epsilon": {"mask.norm": "bn"},
     "mask.conv_bias": {"mask.norm": "bn"},
     "rpn.anchors.order": {"rpn.anchors.sizes": SEVERAL_SIZES},
+    "backbone.dilated_c5": {
+        "backbone.outputs": (5,),
+        "neck": None,
+        "rpn.anchors.sizes": ((32.0, 64.0, 128.0),),
+    },
+    "backbone.deformable_masks": {"backbone.deformable_stages": (4, 5)},
+    "backbone.deformable_groups": {"backbone.deformable_stages": (4, 5)},
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
     "trunk": {
         "backbone.outputs": (4,),
@@ -204,9 +213,14 @@ KERAS = {
 OF_CASCADES = {
     "box.stage_gradient", "box.stage_scores", "mask.heads", "regions.empty_boxes", "regions.later_stages",
 }  # fmt: skip
+OF_RESNETS = {
+    "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
+    "backbone.dilated_c5",
+}  # fmt: skip
 REFUSED = {
     "torchvision": {
-        *KERAS, *OF_CASCADES, "background", "backbone.kind", "backbone.stride_in_1x1", "box.average",
+        *KERAS, *OF_CASCADES, *OF_RESNETS,
+        "background", "backbone.kind", "backbone.stride_in_1x1", "box.average",
         "box.class_agnostic", "mask.class_agnostic", "rpn.anchors.order", "rpn.norm", "trunk", "keypoints",
     },
     "detectron2": {
@@ -218,7 +232,7 @@ REFUSED = {
         "rpn.anchors.sizes", "rpn.norm", "trunk", "keypoints",
     },
     "matterport": {
-        *OF_CASCADES, "backbone.conv_bias", "backbone.depth", "backbone.groups", "backbone.kind",
+        *OF_CASCADES, *OF_RESNETS, "backbone.conv_bias", "backbone.depth", "backbone.groups", "backbone.kind",
         "backbone.norm",
         "backbone.stride_in_1x1", "backbone.width", "backbone.width_per_group", "background", "box.average",
         "box.class_agnostic", "box.conv_dim", "box.convs", "box.fc_norm", "box.fcs", "box.norm",

@@ -11,6 +11,7 @@ from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.detectron2 import rows as detectron2
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.convert.mmdet import rows as mmdet
+from jaxmaskrcnn.convert.mmdet.backbone import BACKBONE, RESNET
 from jaxmaskrcnn.convert.torchvision import rows as torchvision
 from jaxmaskrcnn.zoo.lookup import model_config
 
@@ -30,8 +31,8 @@ ROWS = {
         *detectron2.SETTINGS, *detectron2.MASK_SETTINGS, detectron2.BOX_NORM, detectron2.MASK_NORM
     ),
     "mmdet": (
-        *mmdet.DATA_PREPROCESSOR, *mmdet.BACKBONE, *mmdet.RESNET, *mmdet.NECK, *mmdet.RPN, *mmdet.BOX,
-        *mmdet.BOX_HEAD_LAYERS, *mmdet.MASK, *mmdet.TEST, *mmdet.TRAIN, *mmdet.PROPOSAL,
+        *mmdet.DATA_PREPROCESSOR, *BACKBONE, *RESNET, *mmdet.NECK, *mmdet.RPN, *mmdet.BOX,
+        *mmdet.BOX_HEAD_LAYERS, *mmdet.MASK, *mmdet.MASK_POOL, *mmdet.TEST, *mmdet.TRAIN, *mmdet.PROPOSAL,
     ),
 }  # fmt: skip
 
@@ -39,6 +40,18 @@ ROWS = {
 _SIZES = {"rpn.anchors.sizes": ((16.0,), (32.0,), (64.0,), (128.0,), (256.0,))}
 _CONVS = {"box.convs": 4, "box.fcs": 1}
 _RESNEXT = {"backbone.groups": 32, "backbone.width_per_group": 4}
+_DEFORMABLE = {
+    "backbone.deformable_stages": (4, 5),
+    "backbone.deformable_masks": True,
+    "backbone.deformable_groups": 2,
+}
+_DC5 = {
+    "neck": None,
+    "input.pad_divisor": 32,
+    "backbone.outputs": (5,),
+    "backbone.dilated_c5": True,
+    "rpn.anchors.sizes": ((32.0, 64.0),),
+}
 CASCADE = {
     "box.class_agnostic": True,
     "box.stages": (
@@ -65,6 +78,11 @@ CHANGES = {
     "MODEL.RESNETS.STRIDE_IN_1X1": {"backbone.stride_in_1x1": False},
     "MODEL.RESNETS.NORM": {"backbone.norm": "gn"},
     "MODEL.RESNETS.STEM_OUT_CHANNELS": {"backbone.width": 32},
+    "MODEL.RESNETS.RES5_DILATION": _DC5,
+    "MODEL.RESNETS.OUT_FEATURES": _DC5,
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": _DEFORMABLE,
+    "MODEL.RESNETS.DEFORM_MODULATED": _DEFORMABLE,
+    "MODEL.RESNETS.DEFORM_NUM_GROUPS": _DEFORMABLE,
     "MODEL.BACKBONE.FREEZE_AT": {"backbone.freeze_at": 3},
     "MODEL.FPN.OUT_CHANNELS": {"neck.channels": 128},
     "MODEL.FPN.NORM": {"neck.norm": "gn"},
@@ -75,6 +93,12 @@ CHANGES = {
     "backbone.groups": _RESNEXT,
     "backbone.base_width": _RESNEXT,
     "backbone.type": _RESNEXT,
+    "backbone.strides": _DC5,
+    "backbone.dilations": _DC5,
+    "backbone.out_indices": _DC5,
+    "backbone.stage_with_dcn": _DEFORMABLE,
+    "backbone.dcn.type": _DEFORMABLE,
+    "backbone.dcn.deform_groups": _DEFORMABLE,
     "backbone.norm_cfg": {"backbone.norm": "gn"},
     "backbone.norm_eval": {"backbone.norm": "bn"},
     "neck.norm_cfg": {"neck.norm": "gn"},

@@ -137,6 +137,26 @@ def seeded_detectron2_c4_weight(name: str, shape: tuple[int, ...]) -> np.ndarray
     return value
 
 
+# On the whole C5, the first layers of both heads have many inputs, which are as large.
+DETECTRON2_DC5_GAINS = {
+    **DETECTRON2_C4_GAINS,
+    "box_head.fc1": 0.25,
+    "box_predictor.cls_score": 3.0,
+    "box_predictor.bbox_pred": 1.0,
+    "mask_fcn1": 0.25,
+    "mask_head.deconv": 2.0**0.5,
+}
+
+
+def seeded_detectron2_dc5_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of Detectron2's GeneralizedRCNN on a dilated C5."""
+    if ".norm." in name:
+        return seeded_weight(name, shape)
+    if name.endswith("cls_score.bias"):
+        return np.float32([2, -1, 1, 0])
+    return _seeded_layer(name, shape, DETECTRON2_DC5_GAINS, transposed="deconv")
+
+
 # The same for MMDetection's names.
 MMDET_GAINS = {
     "neck.lateral_convs": 0.03,
@@ -164,6 +184,34 @@ def seeded_mmdet_weight(name: str, shape: tuple[int, ...], pixel_std: float = 1.
     if name.endswith("fc_cls.bias"):
         return np.float32([-1.5, 1.5, 0.5, 5])  # so that no class wins everywhere
     return _seeded_layer(name, shape, MMDET_GAINS, transposed="upsample")
+
+
+def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with deformable convolutions, with offsets of about one cell: larger ones are chaotic."""
+    value = seeded_mmdet_weight(name, shape)
+    return value * np.float32(0.25) if name.endswith("conv_offset.weight") else value
+
+
+MMDET_MAP_GAINS = {
+    "rpn_conv": 0.06, "rpn_cls": 2.0, "rpn_reg": 0.2, "shared_fcs.0": 0.05, "fc_cls": 1.5, "fc_reg": 1.0,
+    "upsample": 0.06, "conv_logits": 2.0,
+}  # fmt: skip
+
+
+def seeded_mmdet_map_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for MMDetection's detectors on C4 and DC5, whose input is 0 to 255 minus the mean."""
+    shared = "roi_head.shared_head."
+    if name.startswith(shared) and not name.endswith("num_batches_tracked"):
+        return seeded_weight(name.removeprefix(shared), shape)
+    if name.startswith("backbone.") or name.endswith("num_batches_tracked"):
+        return seeded_mmdet_weight(name, shape, pixel_std=32.0)
+    if name.endswith("fc_cls.bias"):
+        return np.float32([1, -1, 0.5, 0])
+    value = _seeded_layer(name, shape, MMDET_MAP_GAINS, transposed="upsample")
+    if not re.search(r"fc_(cls|reg)\.weight$", name):
+        return value
+    # Features are positive and much alike; without layers before, they are large.
+    return (value - value.mean(axis=1, keepdims=True)) * np.float32(1 if shape[1] < 1000 else 0.1)
 
 
 def seeded_mmdet_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:

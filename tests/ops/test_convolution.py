@@ -9,7 +9,13 @@ import pytest
 from flax import nnx
 
 from jaxmaskrcnn.models import layers
-from jaxmaskrcnn.ops.convolution import convolution, product, products, winograd_is_faster
+from jaxmaskrcnn.ops.convolution import (
+    convolution,
+    dilated_convolution,
+    product,
+    products,
+    winograd_is_faster,
+)
 
 
 def plain(x, kernel, bias=None, shortcut=None, stride=1, groups=1, relu=False):
@@ -64,6 +70,26 @@ def test_three_by_three_on_large_maps(relu, shortcut, implementation):
     x = draw(2, 23, 30, 32)
     kernel = compare(x, 3, 40, relu=relu, shortcut=shortcut, implementation=implementation)
     assert winograd_is_faster(x, kernel)
+
+
+@pytest.mark.parametrize(("dilation", "groups", "shortcut"), [(2, 1, True), (2, 3, False), (3, 1, False)])
+def test_dilation(dilation, groups, shortcut):
+    """As XLA's own, for sides that are no multiple of the dilation."""
+    x, kernel, bias = draw(2, 7, 10, 6), draw(3, 3, 6 // groups, 6, seed=1), draw(6, seed=2)
+    more = (draw(2, 7, 10, 6, seed=3),) if shortcut else ()
+
+    def ours(x, kernel, bias, shortcut=None):
+        return dilated_convolution(x, kernel, bias, shortcut, groups, True, dilation)
+
+    def theirs(x, kernel, bias, shortcut=0.0):
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), ((dilation, dilation),) * 2, rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups,
+        )  # fmt: skip
+        y = y + bias + shortcut
+        return jnp.where(y > 0, y, 0)
+
+    assert_same(ours, theirs, x, kernel, bias, *more)
 
 
 def test_three_by_three_on_small_maps():

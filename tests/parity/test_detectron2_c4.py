@@ -449,11 +449,12 @@ def test_settings_that_do_not_go_with_the_stage(changes, message):
         CONFIG.replace(changes | sizes)
 
 
-@pytest.mark.parametrize("library", ["torchvision", "mmdet"])
-def test_other_libraries_have_no_such_model(library):
-    background = "first" if library == "torchvision" else "last"
+def test_other_libraries_have_no_such_model():
     with pytest.raises(UserError, match="cannot express this model: its neck is not"):
-        export_settings(CONFIG.replace({"background": background}), library)
+        export_settings(CONFIG.replace({"background": "first"}), "torchvision")
+    # MMDetection has the model, but not with few channels, nor with this order of anchors.
+    with pytest.raises(UserError, match="cannot express this model: its trunk is not"):
+        export_settings(CONFIG, "mmdet")
 
 
 @pytest.mark.parametrize("layout", ["detectron2", "torchvision"])

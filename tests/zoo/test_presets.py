@@ -189,6 +189,12 @@ C4 = {
     "box.average": True,
     "mask.convs": 0,
 }
+DC5 = {
+    **{path: value for path, value in C4.items() if path in ("neck", "input.pad_divisor") or "rpn." in path},
+    "backbone.outputs": (5,),
+    "backbone.dilated_c5": True,
+}
+DCN = {"backbone.deformable_stages": (3, 4, 5)}
 
 
 def cascade(**weights_and_losses):
@@ -288,6 +294,28 @@ DIFFERENCES = {
     },
     "detectron2/mask_rcnn_R_50_C4_1x": C4,
     "detectron2/mask_rcnn_R_101_C4_3x": {**C4, "backbone.depth": 101},
+    "detectron2/mask_rcnn_R_50_DC5_3x": DC5,
+    "detectron2/faster_rcnn_R_101_DC5_3x": {**DC5, "mask": None, "backbone.depth": 101},
+    "detectron2/mask_rcnn_R_50_FPN_1x_dconv_c3-c5": DCN,
+    "mmdet/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco": DCN,
+    "mmdet/faster-rcnn_r50-mdconv-group4-c3-c5_fpn_1x_coco": {
+        **BOX_ONLY,
+        **DCN,
+        "backbone.deformable_masks": True,
+        "backbone.deformable_groups": 4,
+    },
+    "mmdet/mask-rcnn_r50-caffe-c4_1x_coco": {
+        **{path: value for path, value in C4.items() if path != "input.pad_divisor"},
+        **CAFFE,
+        "regions.low_quality": "none",
+        "rpn.border": 0,
+    },
+    "mmdet/faster-rcnn_r50-caffe-dc5_ms-3x_coco": {
+        **{path: value for path, value in DC5.items() if path != "input.pad_divisor"},
+        **CAFFE,
+        **BOX_ONLY,
+        "rpn.border": 0,
+    },
     "detectron2/faster_rcnn_R_50_C4_3x": {
         **{path: value for path, value in C4.items() if not path.startswith("mask.")},
         "mask": None,
@@ -383,6 +411,20 @@ PUBLISHED = {
         None,
         "faster_rcnn_regnetx-1_20210526_095325-94aa46cc.pth",
     ),
+    "detectron2/mask_rcnn_R_101_DC5_3x": (41.9, 37.3, "model_final_0464b7.pkl"),
+    "detectron2/faster_rcnn_R_50_DC5_1x": (37.3, None, "model_final_51d356.pkl"),
+    "detectron2/mask_rcnn_R_50_FPN_3x_dconv_c3-c5": (42.7, 38.5, "model_final_821d0b.pkl"),
+    "mmdet/mask-rcnn_r101-dconv-c3-c5_fpn_1x_coco": (
+        43.5,
+        38.9,
+        "mask_rcnn_r101_fpn_dconv_c3-c5_1x_coco_20200216-a71f5bce.pth",
+    ),
+    "mmdet/faster-rcnn_r50-caffe-dc5_ms-3x_coco": (
+        38.7,
+        None,
+        "faster_rcnn_r50_caffe_dc5_mstrain_3x_coco_20201028_002107-34a53b2c.pth",
+    ),
+    "mmdet/mask-rcnn_r50-caffe-c4_1x_coco": (None, None, None),
     MM: (38.2, 34.7, "mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth"),
     "jaxmaskrcnn/shapes": (None, None, None),
 }

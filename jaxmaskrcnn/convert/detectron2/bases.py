@@ -42,7 +42,18 @@ BASES: dict[str, dict[str, Any]] = {
         "DATASETS": {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]},
         "VERSION": 2,
     },
-    "Base-RCNN-DilatedC5.yaml": {"MODEL": {"RESNETS": {"OUT_FEATURES": ["res5"], "RES5_DILATION": 2}}},
+    "Base-RCNN-DilatedC5.yaml": {
+        "MODEL": {
+            "META_ARCHITECTURE": "GeneralizedRCNN",
+            "RESNETS": {"OUT_FEATURES": ["res5"], "RES5_DILATION": 2},
+            "RPN": {"IN_FEATURES": ["res5"], "PRE_NMS_TOPK_TEST": 6000, "POST_NMS_TOPK_TEST": 1000},
+            "ROI_HEADS": {"NAME": "StandardROIHeads", "IN_FEATURES": ["res5"]},
+            "ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "POOLER_RESOLUTION": 7},
+            "ROI_MASK_HEAD": {"NAME": "MaskRCNNConvUpsampleHead", "NUM_CONV": 4, "POOLER_RESOLUTION": 14},
+        },
+        "DATASETS": {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]},
+        "VERSION": 2,
+    },
     "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
     "Base-Panoptic-FPN.yaml": {"MODEL": {"META_ARCHITECTURE": "PanopticFPN"}},
 }

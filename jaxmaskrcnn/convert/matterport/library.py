@@ -2,6 +2,7 @@
 
 from jaxmaskrcnn.convert.library import (
     AVERAGE,
+    DEFORMABLE,
     KEYPOINTS,
     OTHER_BACKBONE,
     OTHER_NECK,
@@ -27,6 +28,7 @@ LIBRARY = Library(
     impossible=(
         STAGES,
         OTHER_BACKBONE,
+        DEFORMABLE,
         OTHER_NECK,
         TRUNK,
         AVERAGE,

@@ -19,16 +19,17 @@ def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
     """
     found = levels(usual, config)
     strides = [level.stride for level in found]
-    pooled = [level.stride for level in usual.neck.pooled(found)]
-    expected = {rows.OUTPUTS: len(found), rows.STRIDES: strides}
-    expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or config["mask"]}
+    pooled = [level.stride for level in (usual.neck.pooled(found) if config["neck"] else found)]
+    expected = {rows.STRIDES: strides} | ({rows.OUTPUTS: len(found)} if config["neck"] else {})
+    masks = config["mask"] and config["trunk"] is None
+    expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or masks}
     for key, value in expected.items():
         given = settings.values.get(key)
         if (list(given) if isinstance(given, tuple) else given) != value:
             settings.refuse(key, given, repr(value))
     channels = settings.get(rows.FEATURES)
     if channels not in (None, found[0].channels):
-        settings.refuse(rows.FEATURES.key, channels, f"neck.out_channels, {found[0].channels}")
+        settings.refuse(rows.FEATURES.key, channels, f"the channels of the feature maps, {found[0].channels}")
     scales = settings.get(rows.SCALES)
     bases = settings.get(rows.BASE_SIZES) or strides
     if len(bases) != len(strides):
@@ -43,18 +44,22 @@ def write_levels(config: ModelConfig) -> Flat:
     strides, channels = [level.stride for level in found], found[0].channels
     scales, bases = scales_and_bases(config) or ([], [])
     values: Flat = {
-        rows.OUTPUTS: len(found),
         rows.STRIDES: strides,
         rows.SCALES.key: scales,
         **({} if bases == strides else {rows.BASE_SIZES.key: bases}),
         rows.FEATURES.key: channels,
-        "neck.in_channels": [level.channels for level in config.backbone.levels],
         "rpn_head.in_channels": channels,
     }
+    if config.neck is not None:
+        values |= {
+            rows.OUTPUTS: len(found),
+            "neck.in_channels": [level.channels for level in config.backbone.levels],
+        }
     for head in ("bbox", "mask") if config.mask is not None else ("bbox",):
-        values[f"roi_head.{head}_roi_extractor.featmap_strides"] = [level.stride for level in pooled]
-        values[f"roi_head.{head}_roi_extractor.out_channels"] = channels
-        values[f"roi_head.{head}_head.in_channels"] = channels
+        values[f"roi_head.{head}_head.in_channels"] = config.region_channels
+        if head == "bbox" or config.trunk is None:
+            values[f"roi_head.{head}_roi_extractor.featmap_strides"] = [level.stride for level in pooled]
+            values[f"roi_head.{head}_roi_extractor.out_channels"] = channels
     return values
 
 

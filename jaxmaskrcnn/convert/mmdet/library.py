@@ -3,16 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.convert.library import (
-    AVERAGE,
-    KERAS_LAYERS,
-    KEYPOINTS,
-    ONE_MASK,
-    OTHER_NECK,
-    RPN_NORM,
-    TRUNK,
-    Library,
-)  # fmt: skip
+from jaxmaskrcnn.convert.library import KERAS_LAYERS, KEYPOINTS, ONE_MASK, RPN_NORM, Library
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
 from jaxmaskrcnn.convert.structure import names_file
@@ -67,9 +58,26 @@ LIBRARY = Library(
             "its backbone does not exist there",
         ),
         ONE_MASK,
-        OTHER_NECK,
-        TRUNK,
-        AVERAGE,
+        (
+            lambda c: c.neck is not None and c.neck.kind != "fpn",
+            "its neck is not a feature pyramid",
+        ),
+        (
+            lambda c: c.neck is None and (c.backbone.kind != "resnet" or len(c.backbone.levels) > 1),
+            "without a feature pyramid, only one feature map of a ResNet",
+        ),
+        (
+            lambda c: c.box.average != (c.trunk is not None),
+            "it has either box.average or a trunk, but not both",
+        ),
+        (
+            lambda c: (
+                c.trunk is not None
+                and (c.backbone.width != 64 or c.backbone.groups > 1 or c.backbone.norm == "gn")
+            ),
+            "its trunk is not the last stage of a ResNet with 64 channels and batch norm",
+        ),
+        (lambda c: c.trunk is not None and len(c.box.stages) > 1, "it has several box stages and a trunk"),
         KEYPOINTS,
         *KERAS_LAYERS,
         RPN_NORM,

@@ -7,66 +7,11 @@ Each part has a pair of functions: ``read_`` checks the settings and completes t
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import ModelConfig, Res5Config
 from jaxmaskrcnn.convert.mmdet import rows
-from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Settings, write
 
 Flat = dict[str, Any]
-
-
-def read_backbone(settings: Settings, config: Flat) -> None:
-    """Read a ResNet, a ResNeXt, or a backbone whose names file reads MMDetection's settings.
-
-    In ModelConfig, a group's width is that of a network whose stem has 64 channels.
-    """
-    others = _backbones()
-    name = settings.values.get("backbone.type")
-    if name in others:
-        config["backbone"] = others[name].kind
-        names_file(others[name]).read_mmdet(settings, config)
-        return
-    config |= settings.fields(rows.RESNET)
-    width = config["backbone.width"] or 64
-    stem = settings.values.get(rows.STEM)
-    if stem not in (None, width):
-        settings.refuse(rows.STEM, stem, f"None or {width}")
-    if name not in ("ResNet", "ResNeXt"):
-        settings.refuse("backbone.type", name, " or ".join(map(repr, ("ResNet", "ResNeXt", *others))))
-    elif name == "ResNeXt":
-        config["backbone.groups"] = settings.get(rows.GROUPS)
-        group = settings.get(rows.BASE_WIDTH)
-        # With one group a ResNeXt is a ResNet, whatever its width setting.
-        if config["backbone.groups"] == 1:
-            config["backbone.width_per_group"] = 64
-        elif group is not None and group * 64 % width:
-            text = f"a width for which 64 * width is a multiple of backbone.base_channels, {width}"
-            settings.refuse(rows.BASE_WIDTH.key, group, text)
-        elif group is not None:
-            config["backbone.width_per_group"] = group * 64 // width
-
-
-def write_backbone(config: ModelConfig) -> Flat:
-    """The counterpart of `read_backbone`."""
-    for name, part in _backbones().items():
-        if part.kind == config.backbone.kind:
-            return {"backbone.type": name, **names_file(part).write_mmdet(config)}
-    groups, values = config.backbone.groups, write(rows.RESNET, config, config)
-    if groups == 1 or config.backbone.depth < 50:
-        return {"backbone.type": "ResNet", **values}
-    width = config.backbone.width * config.backbone.width_per_group // 64
-    return {
-        "backbone.type": "ResNeXt",
-        **values,
-        rows.GROUPS.key: groups,
-        rows.BASE_WIDTH.key: max(width, 1),
-    }
-
-
-def _backbones() -> dict[str, type]:
-    """Return the other backbones by MMDetection's names, the ``MMDET`` of their names files."""
-    kinds = classes_with_names("backbone").values()
-    return {names_file(kind).MMDET: kind for kind in kinds if hasattr(names_file(kind), "MMDET")}
 
 
 def read_norms(settings: Settings, config: Flat) -> None:
@@ -82,9 +27,11 @@ def read_norms(settings: Settings, config: Flat) -> None:
     config["backbone.norm"] = norm
     if norm == "bn":
         _refuse_momentum(settings, backbone)
-    config["neck.norm"] = _norm(settings, neck, None)
     config |= {"box.norm": "none", "mask.norm": "none"}
-    parts = [neck]
+    parts = []
+    if config["neck"]:
+        config["neck.norm"] = _norm(settings, neck, None)
+        parts.append(neck)
     head = settings.values.get("roi_head.bbox_head.type")
     if head == "Shared4Conv1FCBBoxHead" or settings.values.get("roi_head.bbox_head.num_shared_convs"):
         config["box.norm"] = _norm(settings, box, None)
@@ -107,7 +54,7 @@ def write_norms(config: ModelConfig) -> Flat:
     norm = config.backbone.norm
     values = {rows.NORM_EVAL.key: norm in ("frozen_bn", "bn_eval")}
     values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
-    values |= _norm_settings(neck, config.neck.norm)
+    values |= _norm_settings(neck, config.neck.norm) if config.neck is not None else {}
     values |= _norm_settings(box, config.box.norm)
     return values | (_norm_settings(mask, config.mask.norm) if config.mask is not None else {})
 
@@ -139,7 +86,10 @@ def _refuse_momentum(settings: Settings, part: str) -> None:
 
 def read_box_head(settings: Settings, config: Flat) -> None:
     """Read the box head's layers, which may follow from its type, and the side of its regions."""
+    if config["box.average"]:
+        return  # a shared head comes before it, which determines its layers
     name = settings.get(rows.BOX_HEAD_TYPE)
+    settings.get(rows.AVERAGE)
     if name is None:
         return
     layers = rows.BOX_HEADS[name]
@@ -154,6 +104,8 @@ def read_box_head(settings: Settings, config: Flat) -> None:
 
 def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
     """The counterpart of `read_box_head`."""
+    if config.trunk is not None:
+        return {}
     return {
         rows.BOX_HEAD_TYPE.key: "ConvFCBBoxHead",
         **write(rows.BOX_HEAD_LAYERS, config, usual),
@@ -196,9 +148,11 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
     if config["regions.low_quality"] != "none" and None not in (least, threshold) and least != threshold:
         settings.refuse(rows.ROI_MIN_IOU.key, least, f"pos_iou_thr, {threshold:g}", training=True)
     if config["mask"] and config["mask.pool.size"] is not None:
-        size, expected = settings.get(rows.MASK_SIZE), 2 * config["mask.pool.size"]
+        shared = config["trunk"] is not None
+        side = Res5Config().side(config["mask.pool.size"]) if shared else config["mask.pool.size"]
+        size, expected = settings.get(rows.MASK_SIZE), 2 * side
         if size not in (None, expected):
-            text = f"{expected}, twice the roi_layer's output_size"
+            text = f"{expected}, twice the {'shared head' if shared else 'roi_layer'}'s output_size"
             settings.refuse(rows.MASK_SIZE.key, size, text, training=True)
 
 
@@ -207,7 +161,7 @@ def write_training(config: ModelConfig, usual: ModelConfig) -> Flat:
     values = write((*rows.TRAIN, *rows.PROPOSAL), config, usual)
     values[rows.ROI_MIN_IOU.key] = config.box.stages[0].foreground_iou
     if config.mask is not None:
-        values[rows.MASK_SIZE.key] = 2 * config.mask.pool.size
+        values[rows.MASK_SIZE.key] = 2 * config.region_side(config.mask.pool)
     # The library reads it whether or not it is set.
     return values | {"train_cfg.rpn.debug": False, "train_cfg.rcnn.debug": False}
 

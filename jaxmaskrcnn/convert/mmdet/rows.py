@@ -67,29 +67,6 @@ DATA_PREPROCESSOR = (
     fixed("data_preprocessor.pad_value", 0, 0),
 )
 
-# Settings of every backbone.
-BACKBONE = (
-    Setting("backbone.frozen_stages", -1, choice({n: n + 1 for n in range(-1, 5)}), "backbone.freeze_at"),
-    Setting("backbone.norm_cfg.eps", 1e-5, number(), "backbone.norm_epsilon"),
-    fixed("backbone.in_channels", 3, 3),
-    fixed("backbone.num_stages", 4, 4),
-    fixed("backbone.dilations", (1, 1, 1, 1), (1, 1, 1, 1)),
-    fixed("backbone.out_indices", (0, 1, 2, 3), (0, 1, 2, 3)),
-    fixed("backbone.deep_stem", False, False),
-    fixed("backbone.avg_down", False, False),
-    fixed("backbone.conv_cfg", None, None),
-    fixed("backbone.dcn", None, None),
-    fixed("backbone.plugins", None, None),
-)
-RESNET = (
-    Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
-    Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone.stride_in_1x1"),
-    Setting("backbone.base_channels", 64, whole(1), "backbone.width"),
-    fixed("backbone.strides", (1, 2, 2, 2), (1, 2, 2, 2)),
-)
-STEM = "backbone.stem_channels"
-GROUPS = Setting("backbone.groups", 1, whole(1))
-BASE_WIDTH = Setting("backbone.base_width", 4, whole(1))
 NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
 
 NECK = (
@@ -150,13 +127,11 @@ def _extractor(name: str, pool: str) -> tuple[Setting, ...]:
 
 
 BOX = (
-    fixed("roi_head.shared_head", None, None),
     *_extractor("bbox", "box.pool"),
     Setting("roi_head.bbox_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.bbox_head.conv_out_channels", 256, whole(1), "box.conv_dim"),
     Setting("roi_head.bbox_head.fc_out_channels", 1024, whole(1), "box.fc_dim"),
     Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "box.class_agnostic"),
-    fixed("roi_head.bbox_head.with_avg_pool", False, False),
     fixed("roi_head.bbox_head.with_cls", True, True),
     fixed("roi_head.bbox_head.with_reg", True, True),
     fixed("roi_head.bbox_head.reg_decoded_bbox", False, False, training=True),
@@ -174,6 +149,7 @@ BOX = (
     fixed("roi_head.bbox_head.loss_cls.loss_weight", 1.0, 1.0, training=True),
     fixed("roi_head.bbox_head.loss_bbox.loss_weight", 1.0, 1.0, training=True),
 )
+AVERAGE = fixed("roi_head.bbox_head.with_avg_pool", False, False)
 BOX_HEADS = {"Shared2FCBBoxHead": (0, 2), "Shared4Conv1FCBBoxHead": (4, 1), "ConvFCBBoxHead": None}
 BOX_HEAD_TYPE = Setting("roi_head.bbox_head.type", MISSING, only(*BOX_HEADS))
 BOX_HEAD_LAYERS = (
@@ -183,8 +159,8 @@ BOX_HEAD_LAYERS = (
 )
 BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
 
+MASK_POOL = _extractor("mask", "mask.pool")
 MASK = (
-    *_extractor("mask", "mask.pool"),
     fixed("roi_head.mask_head.type", MISSING, "FCNMaskHead"),
     Setting("roi_head.mask_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask.convs"),
@@ -274,7 +250,7 @@ UNUSED = re.compile(
     r"|(rpn_head|roi_head\.(bbox|mask)_head|neck)\.in_channels|roi_head\.\w+_roi_extractor\.out_channels"
     r"|data_preprocessor\.(pad_mask|mask_pad_value|pad_seg|seg_pad_value|boxtype2tensor|non_blocking"
     r"|batch_augments)"
-    r"|backbone\.(zero_init_residual|stage_with_dcn)|neck\.relu_before_extra_convs"
+    r"|backbone\.zero_init_residual|neck\.relu_before_extra_convs"
     r"|rpn_head\.(bbox_coder\.ctr_clamp|loss_cls\.ignore_index)"
     r"|roi_head\.bbox_head\.(bbox_coder\.ctr_clamp|predict_box_type|loss_cls\.ignore_index)"
     r"|roi_head\.mask_head\.(roi_feat_size|loss_mask\..*)"
@@ -287,12 +263,12 @@ UNUSED = re.compile(
 KNOWN = {
     setting.key
     for setting in (
-        *DATA_PREPROCESSOR, *BACKBONE, *RESNET, GROUPS, BASE_WIDTH, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
-        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, *MASK, *TEST, *TRAIN, ROI_MIN_IOU,
-        MASK_SIZE, *PROPOSAL,
+        *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
+        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASK, *MASK_POOL, *TEST,
+        *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),
     *(f"{loss}.{name}" for loss in LOSSES for name in ("type", "beta")),
-    *NORMS, *POOLED, OUTPUTS, STRIDES, "backbone.type", STEM,
+    *NORMS, *POOLED, OUTPUTS, STRIDES,
 }  # fmt: skip

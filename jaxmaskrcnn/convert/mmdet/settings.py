@@ -13,9 +13,8 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
 from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
-from jaxmaskrcnn.convert.mmdet import parts, rows
+from jaxmaskrcnn.convert.mmdet import backbone, cascade, parts, rows
 from jaxmaskrcnn.convert.mmdet.bases import known_base
-from jaxmaskrcnn.convert.mmdet.cascade import KNOWN, by_stage, read_stages, write_stages
 from jaxmaskrcnn.convert.mmdet.levels import read_levels, write_levels
 from jaxmaskrcnn.convert.mmdet.pipeline import (
     data_for_testing,
@@ -23,6 +22,8 @@ from jaxmaskrcnn.convert.mmdet.pipeline import (
     read_pipeline,
     write_pipeline,
 )
+from jaxmaskrcnn.convert.mmdet.shared_head import KNOWN as SHARED_KNOWN
+from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD, read_shared_head, write_shared_head
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
 from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, MMDET
@@ -93,14 +94,22 @@ def text_of_config(config: ModelConfig) -> str:
         config: The configuration, with pixel mean and standard deviation in units of 0..255.
     """
     mask = config.mask is not None
-    table = (*rows.DATA_PREPROCESSOR, *rows.BACKBONE, *rows.NECK, *rows.RPN, *rows.BOX)
+    table = (*rows.DATA_PREPROCESSOR, *(rows.NECK if config.neck else ()), *rows.RPN, *rows.BOX)
     flat = {"type": "MaskRCNN" if mask else "FasterRCNN"}
-    flat |= write(table + (rows.MASK if mask else ()) + rows.TEST, config, USUAL)
+    table += rows.MASK if mask else ()
+    table += rows.MASK_POOL if mask and config.trunk is None else ()
+    flat |= write(table + rows.TEST, config, USUAL)
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
-    for write_part in (parts.write_backbone, parts.write_norms, parts.write_losses, write_levels):
+    for write_part in (
+        backbone.write_backbone,
+        parts.write_norms,
+        parts.write_losses,
+        write_levels,
+        write_shared_head,
+    ):
         flat |= write_part(config)
-    model = write_stages(nest(flat), config)
+    model = cascade.write_stages(nest(flat), config)
     # inference_detector takes the steps and the data set from test_dataloader.
     dataset = _write_categories(config) | {"pipeline": write_pipeline(config, USUAL)}
     variables = {"default_scope": "mmdet", "model": model, "test_dataloader": {"dataset": dataset}}
@@ -129,7 +138,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | KNOWN
+    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -146,7 +155,7 @@ def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> 
         if model.get(name) is None and isinstance(outside, Mapping) and {"rpn", "rcnn"} & set(outside):
             model[name] = outside
     flat = {}
-    for key, value in flatten(by_stage(model), path).items():
+    for key, value in flatten(cascade.by_stage(model), path).items():
         for old, new in _RENAMED:
             key = re.sub(rf"{old}(?=$|\.)", new, key)
         flat[key] = value
@@ -161,14 +170,15 @@ def _flatten(model: Mapping[str, Any], values: Mapping[str, Any], path: str) -> 
 def _read(settings: Settings) -> dict[str, Any]:
     has = {part: any(key.startswith(f"{part}.") for key in settings.values) for part in _PARTS}
     mask = has["roi_head.mask_head"]
-    table = (*rows.BACKBONE, *rows.NECK, *rows.RPN, *rows.BOX, *rows.TEST)
+    table = (*(rows.NECK if has["neck"] else ()), *rows.RPN, *rows.BOX, *rows.TEST)
     if has["data_preprocessor"]:
         table += rows.DATA_PREPROCESSOR
     if mask:
-        table += rows.MASK
-    config = settings.fields(table) | {"mask": mask}
-    parts.read_backbone(settings, config)
+        table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
+    config = settings.fields(table) | {"mask": mask, "neck": has["neck"]}
+    backbone.read_backbone(settings, config)
     parts.read_norms(settings, config)
+    read_shared_head(settings, config, has[SHARED_HEAD])
     read_levels(settings, config, USUAL)
     parts.read_box_head(settings, config)
     parts.read_losses(settings, config)
@@ -176,11 +186,18 @@ def _read(settings: Settings) -> dict[str, Any]:
         parts.read_training(settings, config, has["train_cfg.rpn_proposal"])
     else:
         config["regions.low_quality"] = "reassign" if mask else "none"
-    read_stages(settings, config, has["train_cfg"])
+    cascade.read_stages(settings, config, has["train_cfg"])
     return config
 
 
-_PARTS = ("data_preprocessor", "roi_head.mask_head", "train_cfg", "train_cfg.rpn_proposal")
+_PARTS = (
+    "data_preprocessor",
+    "neck",
+    SHARED_HEAD,
+    "roi_head.mask_head",
+    "train_cfg",
+    "train_cfg.rpn_proposal",
+)
 
 
 def _read_categories(dataset: Mapping[str, Any], num_classes: int) -> tuple:

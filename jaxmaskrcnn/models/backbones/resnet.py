@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 
 from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, ResNetConfig
+from jaxmaskrcnn.models.deformable import DeformableConv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
@@ -37,7 +38,7 @@ class Downsample(nnx.Module):
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions: ResNet-18 and 34."""
 
-    def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
+    def __init__(self, features_in, width, number, *, stride, config: ResNetConfig, dtype, rngs):
         c: dict[str, Any] = dict(bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(features_in, width, 3, stride=stride, **c)
         self.bn1 = _norm(width, config, dtype, rngs)
@@ -53,15 +54,25 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 and 1x1 convolutions: ResNet-50, 101 and 152, ResNeXt and wide ResNet."""
+    """1x1, 3x3 and 1x1 convolutions: ResNet-50, 101 and 152, ResNeXt and wide ResNet.
 
-    def __init__(self, features_in, width, *, stride, config: ResNetConfig, dtype, rngs):
+    The 3x3 convolutions of a stage may be deformable, and those of the last stage dilated.
+    """
+
+    def __init__(self, features_in, width, number, *, stride, config: ResNetConfig, dtype, rngs):
         inner = width * config.width_per_group // 64 * config.groups
         stride1, stride2 = (stride, 1) if config.stride_in_1x1 else (1, stride)
         c: dict[str, Any] = dict(bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(features_in, inner, 1, stride=stride1, **c)
         self.bn1 = _norm(inner, config, dtype, rngs)
-        self.conv2 = Conv(inner, inner, 3, stride=stride2, groups=config.groups, **c)
+        spread: dict[str, Any] = dict(stride=stride2, groups=config.groups)
+        spread["dilation"] = 2 if number == 5 and config.dilated_c5 else 1
+        if number in config.deformable_stages:
+            self.conv2 = DeformableConv(
+                inner, inner, 3, config.deformable_groups, config.deformable_masks, **spread, **c
+            )
+        else:
+            self.conv2 = Conv(inner, inner, 3, **spread, **c)
         self.bn2 = _norm(inner, config, dtype, rngs)
         self.conv3 = Conv(inner, 4 * width, 1, **c)
         self.bn3 = _norm(4 * width, config, dtype, rngs)
@@ -103,9 +114,11 @@ class ResNet(nnx.Module):
         self.bn1 = _norm(width, config, dtype, rngs)
         self.levels, self.remat, self.freeze_at = config.levels, remat, config.freeze_at
         self.pool_padding = _POOL_PADDINGS[config.pool_padding]
-        features, self.outputs = width, config.outputs
+        features, self.outputs, self.strides = width, config.outputs, ()
         for number in range(2, config.outputs[-1] + 1):
-            stride = 1 if number == 2 else 2
+            before = self.strides[-1] if self.strides else 4
+            self.strides += (config.stage(number).stride,)
+            stride = self.strides[-1] // before
             blocks = stage(config, number, features, stride, dtype=dtype, rngs=rngs)
             setattr(self, f"layer{number - 1}", blocks)
             features = config.stage(number).channels
@@ -118,7 +131,8 @@ class ResNet(nnx.Module):
             pass_: See `Pass`.
 
         Returns:
-            One map for each of ``config.outputs``: C2 [B, H/4, W/4, C] to C5 [B, H/32, W/32, C], rounded up.
+            One map for each of ``config.outputs``: C2 [B, H/4, W/4, C] to C5 [B, H/32, W/32, C], rounded up;
+            a dilated C5 is as large as C4.
         """
         mask = pass_.inside(2, tuple(-(-side // 2) for side in images.shape[1:3]))
         x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
@@ -132,10 +146,12 @@ class ResNet(nnx.Module):
         )
         mask = pass_.inside(4, x.shape[1:3])
         outputs = {}
-        for number in range(2, self.outputs[-1] + 1):
+        before = 4
+        for number, stride in enumerate(self.strides, 2):
             mask_in = mask
-            if number > 2:
-                mask = pass_.inside(2**number, tuple(-(-n // 2) for n in x.shape[1:3]))
+            if stride > before:
+                mask = pass_.inside(stride, tuple(-(-n // 2) for n in x.shape[1:3]))
+            before = stride
             apply = run_blocks_again if self.remat else run_blocks
             x = outputs[number] = apply(getattr(self, f"layer{number - 1}"), x, mask_in, mask, pass_.train)
         return tuple(outputs[number] for number in self.outputs)
@@ -170,13 +186,12 @@ def stage(
         dtype: Dtype of the activations.
         rngs: Random keys of the initial weights.
     """
+    c: dict[str, Any] = dict(config=config, dtype=dtype, rngs=rngs)
     block = Bottleneck if config.depth >= 50 else BasicBlock
     blocks = []
     for i in range(STAGE_BLOCKS[config.depth][number - 2]):
         width = config.width * 2 ** (number - 2)
-        blocks.append(
-            block(features_in, width, stride=stride if i == 0 else 1, config=config, dtype=dtype, rngs=rngs)
-        )
+        blocks.append(block(features_in, width, number, stride=stride if i == 0 else 1, **c))
         features_in = config.stage(number).channels
     return nnx.List(blocks)
 

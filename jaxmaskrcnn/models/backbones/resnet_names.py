@@ -1,20 +1,33 @@
 """Names of a ResNet's arrays in other libraries, and settings that arrays imply; see `names/layers.py`."""
 
+import itertools
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, ResNetConfig
 from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, BackboneConfig
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
+from jaxmaskrcnn.names.config_table import Setting, Settings, write
 from jaxmaskrcnn.names.conversions import DETECTRON2_BN, FLAG, choice, whole
 from jaxmaskrcnn.names.layers import KERAS_NORM, NORM, Shapes, count_layers, keras_layer
-from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary
+from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary, weight_and_bias
 
 # The name that occurs once in each file of only this backbone.
 STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}
 _BODY = "backbone.body."
 # Detectron2's builders of this backbone, and the neck that each adds.
 DETECTRON2 = {"build_resnet_fpn_backbone": "fpn", "build_resnet_backbone": None}
+# Four flags, and the numbers of the stages whose flag is set.
+STAGE_FLAGS = choice(
+    {
+        flags: tuple(number for number, flag in enumerate(flags, 2) if flag)
+        for flags in itertools.product((False, True), repeat=4)
+    },
+    ["a list of four of True and False"],
+)
+_STAGES = (
+    Setting("MODEL.RESNETS.RES5_DILATION", 1, choice({1: False, 2: True}), "backbone.dilated_c5"),
+    Setting("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, STAGE_FLAGS, "backbone.deformable_stages"),
+)
 _DETECTRON2 = (
     Setting("MODEL.BACKBONE.FREEZE_AT", 2, whole(0, 5), "backbone.freeze_at"),
     Setting("MODEL.RESNETS.DEPTH", 50, choice({d: d for d in STAGE_BLOCKS}), "backbone.depth"),
@@ -27,8 +40,12 @@ _DETECTRON2 = (
         "backbone.norm",
     ),
     Setting("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, whole(1), "backbone.width"),
-    fixed("MODEL.RESNETS.RES5_DILATION", 1, 1),
-    fixed("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4, (False,) * 4),
+    *_STAGES,
+)
+# Only with a deformable stage.
+_DEFORMABLE = (
+    Setting("MODEL.RESNETS.DEFORM_MODULATED", False, FLAG, "backbone.deformable_masks"),
+    Setting("MODEL.RESNETS.DEFORM_NUM_GROUPS", 1, whole(1), "backbone.deformable_groups"),
 )
 # Without a neck, proposals and regions come from one feature map.
 _MAP = tuple(
@@ -37,7 +54,10 @@ _MAP = tuple(
 )
 _WIDTH_PER_GROUP = Setting("MODEL.RESNETS.WIDTH_PER_GROUP", 64, whole(1))
 _RES2_CHANNELS = "MODEL.RESNETS.RES2_OUT_CHANNELS"
-DETECTRON2_KEYS = (*(row.key for row in (*_DETECTRON2, *_MAP, _WIDTH_PER_GROUP)), _RES2_CHANNELS)
+DETECTRON2_KEYS = (
+    *(row.key for row in (*_DETECTRON2, *_DEFORMABLE, *_MAP, _WIDTH_PER_GROUP)),
+    _RES2_CHANNELS,
+)
 
 
 def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) -> Names:
@@ -54,7 +74,10 @@ def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) 
     block = "layer{stage}.{block}"
     if library == "detectron2":
         layers = ("stem.conv1", "stem.conv1.norm", "conv{k}", "conv{k}.norm", "shortcut", "shortcut.norm")
-        return _names(source, target, "res{stage}.{block}", layers, {"stage": _DETECTRON2_STAGES})
+        block = "res{stage}.{block}"
+        table = _names(source, target, block, layers, {"stage": _DETECTRON2_STAGES})
+        offsets = _offsets(f"{source}{block}.conv2_offset", target)
+        return table._replace(rows=[*table.rows, *offsets])
     table = _names(
         source, target, block, ("conv1", "bn1", "conv{k}", "bn{k}", "downsample.0", "downsample.1")
     )
@@ -66,7 +89,16 @@ def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) 
         Row(f"{source}gn1.{{norm}}", f"{target}bn1.{{norm}}", alias=alias),
         Row(f"{source}{block}.gn{{k}}.{{norm}}", f"{target}{block}.bn{{k}}.{{norm}}", alias=alias),
     ]
-    return table._replace(rows=[*group_norm, *table.rows])
+    # Files of 2019 and 2020 have the other name of the convolutions that compute offsets.
+    offsets = [
+        *_offsets(f"{source}{block}.conv2.conv_offset", target),
+        *_offsets(f"{source}{block}.conv2_offset", target, alias=True),
+    ]
+    return table._replace(rows=[*group_norm, *table.rows, *offsets])
+
+
+def _offsets(source: str, target: str, alias: bool = False) -> list[Row]:
+    return weight_and_bias(source, f"{target}layer{{stage}}.{{block}}.conv2.offset", alias=alias)
 
 
 def _matterport(source: str, target: str) -> Names:
@@ -144,7 +176,29 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
             "backbone.groups": groups,
             "backbone.width_per_group": kernel[3] * 64 // (width * groups),
         }
-    return found
+    offsets = {
+        stage: shapes[path][-1]
+        for stage in range(2, 6)
+        if (path := f"{_BODY}layer{stage - 1}.0.conv2.offset.kernel") in shapes
+    }
+    return found | _deformable(offsets)
+
+
+def _deformable(channels: dict[int, int]) -> dict[str, Any]:
+    """Return the settings that follow from the channels of offsets by stage.
+
+    A group of offsets has 18 of them in version 1 and 27 in version 2. Where both divide their number, it is
+    version 2, as in all published models with several groups.
+    """
+    if not channels:
+        return {}
+    count = next(iter(channels.values()))
+    masks = count % 27 == 0
+    return {
+        "backbone.deformable_stages": tuple(channels),
+        "backbone.deformable_masks": masks,
+        "backbone.deformable_groups": count // (27 if masks else 18),
+    }
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
@@ -162,7 +216,8 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         found["backbone.outputs"] = part.outputs
     if part.depth >= 50:  # basic blocks have no inner width
         found |= {"backbone.groups": part.groups, "backbone.width_per_group": part.width_per_group}
-    return found
+    count = part.deformable_groups * (27 if part.deformable_masks else 18)
+    return found | _deformable(dict.fromkeys(part.deformable_stages, count))
 
 
 def describe(part: ResNetConfig) -> str:
@@ -176,6 +231,10 @@ def describe(part: ResNetConfig) -> str:
     title = f"ResNeXt-{part.depth}-{groups}x{per_group}d" if groups > 1 else f"ResNet-{part.depth}"
     if groups == 1 and per_group != 64:
         title = f"wide {title}-{per_group // 64}"
+    if part.dilated_c5:
+        title = f"dilated {title}"
+    if part.deformable_stages:
+        title += " with deformable convolutions"
     return f"{title} of width {part.width}"
 
 
@@ -186,9 +245,12 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
     channels are a setting in Detectron2 and follow from the others here.
     """
     config |= settings.fields(_DETECTRON2)
+    if config["backbone.deformable_stages"]:
+        config |= settings.fields(_DEFORMABLE)
     if config["neck"] is False:
         # Images are padded to the largest in the batch and no further.
         config |= settings.fields(_MAP) | {"input.pad_divisor": 1}
+    _refuse_stages(settings, config)
     stem, depth = config["backbone.width"] or 64, config["backbone.depth"]
     width = settings.get(_WIDTH_PER_GROUP)
     if width is not None and width * 64 % stem:
@@ -206,10 +268,29 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
         settings.refuse(_RES2_CHANNELS, given, f"{channels} with MODEL.RESNETS.DEPTH {depth}{of_stem}")
 
 
+def _refuse_stages(settings: Settings, config: dict[str, Any]) -> None:
+    """Refuse dilated and deformable stages that Detectron2 does not build either, or that are no level."""
+    shallow = config["backbone.depth"] in (18, 34)
+    last = 5 if config["neck"] is not False else (config.get("backbone.outputs") or (5,))[-1]
+    for row, field in zip(_STAGES, ("backbone.dilated_c5", "backbone.deformable_stages"), strict=True):
+        if config[field] and shallow:
+            settings.refuse(row.key, settings.given(row), "its default at a DEPTH below 50")
+            config[field] = None
+    dilation, deformable = _STAGES
+    if config["backbone.dilated_c5"] and (config["neck"] is not False or last < 5):
+        settings.refuse(dilation.key, 2, "1, or 2 if OUT_FEATURES are ['res5'] and there is no pyramid")
+        config["backbone.dilated_c5"] = None
+    if any(number > last for number in config["backbone.deformable_stages"] or ()):
+        text = f"False for the stages after the last of OUT_FEATURES, res{last}"
+        settings.refuse(deformable.key, settings.given(deformable), text)
+        config["backbone.deformable_stages"] = None
+
+
 def write_detectron2(config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
     """The counterpart of `read_detectron2`."""
     part = config.backbone
     assert isinstance(part, ResNetConfig)
-    values = write((*_DETECTRON2, *(_MAP if config.neck is None else ())), config, usual)
+    table = (*_DETECTRON2, *(_DEFORMABLE if part.deformable_stages else ()))
+    values = write((*table, *(_MAP if config.neck is None else ())), config, usual)
     width = part.width * part.width_per_group // 64
     return {**values, _WIDTH_PER_GROUP.key: max(width, 1), _RES2_CHANNELS: part.stage(2).channels}

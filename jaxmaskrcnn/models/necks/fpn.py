@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmaskrcnn.config.backbones import FPNConfig, Level
+from jaxmaskrcnn.config import FPNConfig, Level
 from jaxmaskrcnn.config.values import ConfigError
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, xavier_fill

@@ -1,0 +1,70 @@
+"""Settings of necks, the parts between a backbone and the rest of a detector.
+
+As for backbones, necks with different layers are separate classes.
+"""
+
+# No `from __future__ import annotations` here: values are checked against the field types.
+
+import dataclasses
+from typing import ClassVar
+
+from jaxmaskrcnn.config.backbones import Level, Norm, check_groups
+from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.values import ConfigError, Count
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeckConfig(Part):
+    """Base class of necks; the classes below are its kinds. Attributes as in `BackboneConfig`."""
+
+    required: ClassVar[tuple[str, ...]] = ("levels",)
+    kind: ClassVar[str]
+    module: ClassVar[str]
+    names: ClassVar[str]
+
+    def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
+        """Return its feature maps for those of a backbone, finest first."""
+        raise NotImplementedError  # never reached: a class without it is refused, see `required`
+
+    def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+        """Return the leading feature maps, from which regions are pooled."""
+        return levels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FPNConfig(NeckConfig):
+    """Feature pyramid with P6 (`models/necks/fpn.py`).
+
+    Example:
+        >>> [level.stride for level in FPNConfig().levels(ResNetConfig().levels)]
+        [4, 8, 16, 32, 64]
+    """
+
+    kind: ClassVar[str] = "fpn"
+    module: ClassVar[str] = "jaxmaskrcnn.models.necks.fpn:FPN"
+    names: ClassVar[str] = "jaxmaskrcnn.models.necks.fpn_names"
+    channels: Count = 256
+    norm: Norm = "none"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_groups(self.norm, self.channels, "FPNConfig.channels")
+
+    def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
+        """Return P2 to P6 for C2 to C5.
+
+        Raises:
+            ConfigError: A map does not have twice the stride of the one before.
+        """
+        strides = [level.stride for level in backbone]
+        if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
+            raise ConfigError(
+                "ModelConfig.neck is 'fpn', but the backbone returns maps with the strides "
+                f"{', '.join(map(str, strides))}; a pyramid needs consecutive ones, each twice the one "
+                "before (backbone.outputs of a ResNet)."
+            )
+        return tuple(Level(stride, self.channels) for stride in (*strides, 2 * strides[-1]))
+
+    def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+        """Return the levels from which regions are pooled: all but P6."""
+        return levels[:-1]

@@ -1,0 +1,209 @@
+"""Record small MMDetection detectors on other backbones: features, detections, losses and their gradients.
+
+Usage: python tests/goldens/record_mmdet_backbones.py    (the tests need nothing of it)
+
+The models are MMDetection's own config files, narrow: "dcn" and "dcnv2" with deformable convolutions of both
+versions, the latter with four groups of offsets; "dc5" on a dilated C5; and "c4", whose shared head has the
+widths of a complete ResNet-50 as it has no setting for them. Weights are made from their names.
+
+The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
+`record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
+`deform_conv2d` takes its place. Its order of offsets, (y, x) for each tap, is that of mmcv's C++ source in
+the wheel (`ops/csrc/pytorch/cpu/deform_conv.cpp`, where channel 2k is added to the row and 2k + 1 to the
+column).
+"""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from record_mmdet_cascade import SCENES, load
+from record_mmdet_model import VERSIONS, channels_last
+from seeded_weights import sampled, seeded_mmdet_dcn_weight, seeded_mmdet_map_weight
+from torchvision.ops import deform_conv2d
+
+# isort: split
+import mmcv.ops.deform_conv as version_1  # only now, as record_mmdet_model.py makes it importable
+import mmcv.ops.modulated_deform_conv as version_2
+import mmdet
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+CLASSES, CHANNELS, WIDTH = 3, 16, 8
+MAPS, GRADIENTS = 1000, 30  # values of a feature map and of a parameter's gradient
+FILES = {
+    "dcn": "dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py",
+    "dcnv2": "dcnv2/faster-rcnn_r50-mdconv-group4-c3-c5_fpn_1x_coco.py",
+    "dc5": "faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py",
+    "c4": "mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py",
+}
+WEIGHTS = {
+    "dcn": seeded_mmdet_dcn_weight, "dcnv2": seeded_mmdet_dcn_weight, "dc5": seeded_mmdet_map_weight,
+    "c4": seeded_mmdet_map_weight,
+}  # fmt: skip
+# This library's names of the losses.
+NAMES = {"loss_cls": "loss_classifier", "loss_bbox": "loss_box_reg", "loss_mask": "loss_mask"}
+
+
+def convolve(x, offset, weight, stride, padding, dilation, groups, offset_groups, bias, step):
+    assert not bias and offset.shape[1] == 18 * offset_groups and x.shape[1] == groups * weight.shape[1]
+    return deform_conv2d(x, offset, weight, None, stride, padding, dilation)
+
+
+def convolve_modulated(x, offset, mask, weight, bias, stride, padding, dilation, groups, offset_groups):
+    assert mask.shape[1] == 9 * offset_groups and x.shape[1] == groups * weight.shape[1]
+    return deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
+
+
+version_1.deform_conv2d, version_2.modulated_deform_conv2d = convolve, convolve_modulated
+
+
+def settings(case):
+    """MMDetection's own config, narrow."""
+    config = Config.fromfile(Path(mmdet.__file__).parent / ".mim/configs" / FILES[case])
+    model = config.model
+    model.backbone |= {"frozen_stages": -1, "init_cfg": None}
+    rpn, heads = model.rpn_head, model.roi_head
+    if case != "c4":
+        model.backbone.base_channels = WIDTH
+    if "neck" in model:
+        model.neck |= {"in_channels": [4 * WIDTH * 2**i for i in range(4)], "out_channels": CHANNELS}
+        channels = regions = CHANNELS
+        rpn.anchor_generator.scales = [2.5]
+    else:
+        channels, regions = (1024, 2048) if case == "c4" else (32 * WIDTH, 32 * WIDTH)
+        rpn.anchor_generator.scales = [0.75, 1.5, 2.5, 4, 6]
+    rpn |= {"in_channels": channels, "feat_channels": channels}
+    heads.bbox_roi_extractor.out_channels = channels
+    heads.bbox_head |= {"in_channels": regions, "num_classes": CLASSES}
+    if case != "c4":
+        heads.bbox_head.fc_out_channels = 32
+    if "mask_head" in heads:
+        heads.mask_head |= {"in_channels": regions, "conv_out_channels": CHANNELS, "num_classes": CLASSES}
+        if case != "c4":
+            heads.mask_head.num_convs = 1
+            heads.mask_roi_extractor.out_channels = channels
+    model.train_cfg.rpn.sampler.num = 64
+    model.train_cfg.rpn_proposal |= {"nms_pre": 70, "max_per_img": 80}
+    model.train_cfg.rcnn.sampler |= {"num": 100, "pos_fraction": 0.5}
+    model.test_cfg.rpn |= {"nms_pre": 40, "max_per_img": 30}
+    model.test_cfg.rcnn.max_per_img = 12
+    config.test_dataloader.dataset.pipeline[1].scale = (126, 94)
+    return config
+
+
+def build(case, config):
+    model = MODELS.build(copy.deepcopy(config.model))
+    state = model.state_dict()
+    model.load_state_dict({k: torch.as_tensor(WEIGHTS[case](k, tuple(v.shape))) for k, v in state.items()})
+    return model
+
+
+@torch.no_grad()
+def predict(model, data):
+    """The levels, and what is found in each image; masks in the network's resolution."""
+    model.eval()
+    moves, hooks = [], []
+    for name, part in model.backbone.named_modules():
+        if name.endswith("conv_offset"):
+            hooks.append(part.register_forward_hook(lambda part, x, out: moves.append(out)))
+    levels, samples, heads = model.extract_feat(data["inputs"]), data["data_samples"], model.roi_head
+    for hook in hooks:
+        hook.remove()
+    proposals = model.rpn_head.predict(levels, samples, rescale=False)
+    metas = [sample.metainfo for sample in samples]
+    found = heads.predict_bbox(levels, metas, proposals, heads.test_cfg, rescale=False)
+    images = []
+    for i, instances in enumerate(found):
+        image = {
+            "boxes": instances.bboxes.numpy(), "scores": instances.scores.numpy(),
+            "labels": instances.labels.numpy(),
+        }  # fmt: skip
+        if heads.with_mask:
+            rois = torch.cat([instances.bboxes.new_full((len(instances), 1), i), instances.bboxes], 1)
+            masks = heads._mask_forward(levels, rois)["mask_preds"].sigmoid()
+            image["masks"] = masks[range(len(rois)), instances.labels].numpy()
+        images.append(image)
+    return levels, images, moves
+
+
+def losses_of(model, data):
+    """Losses and gradients of the model, and the regions of each image."""
+    model.train().zero_grad()
+    samples = copy.deepcopy(data["data_samples"])
+    levels = model.extract_feat(data["inputs"])
+    for sample in samples:
+        sample.gt_instances.bboxes = sample.gt_instances.bboxes.to(levels[0].dtype)
+    plain = copy.deepcopy(samples)
+    for sample in plain:
+        sample.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+    values, proposals = model.rpn_head.loss_and_predict(
+        levels, plain, proposal_cfg=model.train_cfg.rpn_proposal
+    )
+    values = {
+        "loss_objectness": sum(values["loss_rpn_cls"]), "loss_rpn_box_reg": sum(values["loss_rpn_bbox"]),
+    }  # fmt: skip
+    for name, value in model.roi_head.loss(levels, proposals, samples).items():
+        if "loss" in name:
+            values[NAMES[name]] = value
+    sum(values.values()).backward()
+    gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    return {k: float(v.detach()) for k, v in values.items()}, gradients
+
+
+def record(golden, case):
+    config = settings(case)
+    model = build(case, config)
+    double = copy.deepcopy(model).double()
+    data = load(model, False)
+    wide = {**data, "inputs": data["inputs"].double()}
+    levels, images, moves = predict(model, data)
+    twin_levels, twins, _ = predict(double, wide)
+    print(case, "offsets rms", [round(float(x.square().mean().sqrt()), 2) for x in moves])
+    for i, (level, twin) in enumerate(zip(levels, twin_levels, strict=True)):
+        values = channels_last(level)
+        away = np.abs(values - channels_last(twin)).max() / np.abs(values).max()
+        print(f"  level {i} {values.shape} rms {np.sqrt(np.mean(values**2)):.3g}; float64: {away:.0e}")
+        golden[f"{case}/maps/{i}/shape"] = np.array(values.shape)
+        golden[f"{case}/maps/{i}/values"] = sampled(str(i), values, MAPS)
+    for i, (image, twin) in enumerate(zip(images, twins, strict=True)):
+        print("  labels", image["labels"], "scores", image["scores"].round(3))
+        print("  boxes", image["boxes"].round(0).astype(int).tolist())
+        assert (image["labels"] == twin["labels"]).all()
+        assert np.abs(image["boxes"] - twin["boxes"]).max() < 2e-3
+        golden |= {f"{case}/{i}/{name}": values for name, values in image.items()}
+
+    data = load(model, True)
+    values, gradients = losses_of(model, data)
+    twin, twins = losses_of(double, {**data, "inputs": data["inputs"].double()})
+    # Nothing recorded may hang on a rounding error.
+    ways = {k: float((g - twins[k]).norm() / twins[k].norm()) for k, g in gradients.items()}
+    print(
+        "  ", values, "\n   float64, losses:", {k: f"{abs(v / twin[k] - 1):.0e}" for k, v in values.items()}
+    )
+    print("   gradients:", sorted(((v, k) for k, v in ways.items()), reverse=True)[:3])
+    assert max(ways.values()) < 1e-3
+    for name, value in values.items():
+        golden[f"{case}/train/{name}"] = np.float64(value)
+    for name, gradient in gradients.items():
+        norm = float(gradient.double().norm())
+        assert norm, name
+        sample = sampled(name, gradient.contiguous().numpy(), GRADIENTS)
+        golden[f"{case}/gradient/{name}"] = np.append(sample, norm)
+    golden[f"{case}/names"] = json.dumps({k: tuple(v.shape) for k, v in model.state_dict().items()})
+    golden[f"{case}/config"] = config.pretty_text
+
+
+def main():
+    golden = {"scenes": json.dumps(SCENES), "versions": VERSIONS}
+    for case in FILES:
+        record(golden, case)
+    path = Path(__file__).with_name("mmdet_backbones.npz")
+    np.savez_compressed(path, **{k: np.asarray(v) for k, v in golden.items()})
+    print(path, path.stat().st_size, "bytes,", VERSIONS)
+
+
+if __name__ == "__main__":
+    main()
