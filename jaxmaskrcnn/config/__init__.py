@@ -7,7 +7,6 @@ imports JAX.
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
 from jaxmaskrcnn.config.heads import (
-    AnchorConfig,
     BoxConfig,
     BoxLossConfig,
     BoxStageConfig,
@@ -16,7 +15,6 @@ from jaxmaskrcnn.config.heads import (
     PoolConfig,
     RegionConfig,
     Res5Config,
-    RPNConfig,
     TrunkConfig,
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
@@ -30,6 +28,7 @@ from jaxmaskrcnn.config.model import (
 )
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.rpn import AnchorConfig, RPNConfig
 from jaxmaskrcnn.config.run import (
     Config,
     DataConfig,

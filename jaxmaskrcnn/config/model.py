@@ -12,18 +12,11 @@ from typing import Annotated, Any, Literal
 
 from jaxmaskrcnn.config import paths
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, ResNetConfig, check_groups
-from jaxmaskrcnn.config.heads import (
-    BoxConfig,
-    Classes,
-    MaskConfig,
-    PoolConfig,
-    RegionConfig,
-    RPNConfig,
-    TrunkConfig,
-)
+from jaxmaskrcnn.config.heads import BoxConfig, Classes, MaskConfig, PoolConfig, RegionConfig, TrunkConfig
 from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.rpn import RPNConfig
 from jaxmaskrcnn.config.values import (
     ConfigError,
     Count,

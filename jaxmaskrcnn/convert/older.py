@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.zoo.conventions import COCO_80, DETECTRON, MASKRCNN_BENCHMARK
+from jaxmaskrcnn.zoo.categories import COCO_80
+from jaxmaskrcnn.zoo.older_conventions import DETECTRON, MASKRCNN_BENCHMARK
 
 _CONVENTIONS = {"Detectron": DETECTRON, "maskrcnn-benchmark": MASKRCNN_BENCHMARK}
 _DIFFERENT = (

@@ -12,7 +12,8 @@ from typing import Any
 from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.backbones import REGNETS
 from jaxmaskrcnn.zoo import hosts, torchvision
-from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, DETECTRON2, DETECTRON2_KEYPOINTS
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_KEYPOINTS
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
     GN_ALL,

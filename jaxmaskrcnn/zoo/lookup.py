@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo import BACKBONES, PRESETS
-from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, COCO_90, DETECTRON2, MMDET, TORCHVISION
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, COCO_90
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET, TORCHVISION
 from jaxmaskrcnn.zoo.entry import Preset, PublishedFile
 
 __all__ = [

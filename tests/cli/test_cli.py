@@ -28,7 +28,7 @@ from jaxmaskrcnn.evaluation.coco import coco_metrics
 from jaxmaskrcnn.evaluation.evaluate import Evaluator, match_categories
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.zoo import PRESETS
-from jaxmaskrcnn.zoo.conventions import COCO_80, COCO_90
+from jaxmaskrcnn.zoo.categories import COCO_80, COCO_90
 from jaxmaskrcnn.zoo.entry import Preset
 
 CATEGORIES = (Category(2, "block"), Category(9, "slab"))

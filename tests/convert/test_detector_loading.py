@@ -23,7 +23,8 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models import new_models
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.zoo import PRESETS
-from jaxmaskrcnn.zoo.conventions import COCO_90, TORCHVISION
+from jaxmaskrcnn.zoo.categories import COCO_90
+from jaxmaskrcnn.zoo.conventions import TORCHVISION
 from jaxmaskrcnn.zoo.entry import Preset
 from jaxmaskrcnn.zoo.lookup import list_models, model_config
 

@@ -15,7 +15,7 @@ from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
-from jaxmaskrcnn.zoo.conventions import COCO_80
+from jaxmaskrcnn.zoo.categories import COCO_80
 from jaxmaskrcnn.zoo.lookup import model_info
 
 FILES = ROOT / "tests" / "goldens" / "torch_files"

@@ -18,13 +18,8 @@ from jaxmaskrcnn.convert.detectron2.bases import BASES
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
-from jaxmaskrcnn.zoo.conventions import (
-    CITYSCAPES_8,
-    COCO_80,
-    DETECTRON2,
-    DETECTRON2_HEAD_OF_KEYPOINTS,
-    PERSON,
-)
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, PERSON
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_HEAD_OF_KEYPOINTS
 
 USUAL = ModelConfig().replace(DETECTRON2)
 _CASCADE = "CascadeROIHeads"

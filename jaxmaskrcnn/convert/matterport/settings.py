@@ -16,7 +16,8 @@ from jaxmaskrcnn.convert.matterport import rows
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Settings, configuration, write
 from jaxmaskrcnn.names.conversions import short
-from jaxmaskrcnn.zoo.conventions import COCO_80, MATTERPORT
+from jaxmaskrcnn.zoo.categories import COCO_80
+from jaxmaskrcnn.zoo.conventions import MATTERPORT
 from jaxmaskrcnn.zoo.matterport import BALLOON
 
 USUAL = ModelConfig().replace(MATTERPORT)

@@ -26,7 +26,8 @@ from jaxmaskrcnn.convert.mmdet.shared_head import KNOWN as SHARED_KNOWN
 from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD, read_shared_head, write_shared_head
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
-from jaxmaskrcnn.zoo.conventions import CITYSCAPES_8, COCO_80, MMDET
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80
+from jaxmaskrcnn.zoo.conventions import MMDET
 
 USUAL = ModelConfig().replace(MMDET)
 _DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN")

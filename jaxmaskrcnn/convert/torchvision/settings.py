@@ -23,7 +23,8 @@ from jaxmaskrcnn.names.config_table import (
     nest,
     write,
 )
-from jaxmaskrcnn.zoo.conventions import PERSON, TORCHVISION, TORCHVISION_KEYPOINTS
+from jaxmaskrcnn.zoo.categories import PERSON
+from jaxmaskrcnn.zoo.conventions import TORCHVISION, TORCHVISION_KEYPOINTS
 
 USUAL = ModelConfig().replace(TORCHVISION)
 _LARGEST = 100_000  # most characters of a call; those written here have about 2,000
