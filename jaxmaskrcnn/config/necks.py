@@ -36,7 +36,8 @@ class FPNConfig(NeckConfig):
     """Feature pyramid with P6 (`models/necks/fpn.py`).
 
     Example:
-        >>> [level.stride for level in FPNConfig().levels(ResNetConfig().levels)]
+        >>> stages = tuple(Level(2**i, 64) for i in range(2, 6))
+        >>> [level.stride for level in FPNConfig().levels(stages)]
         [4, 8, 16, 32, 64]
     """
 
