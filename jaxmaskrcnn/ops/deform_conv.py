@@ -38,7 +38,7 @@ def deform_conv2d(
     dilation: int = 1,
     groups: int = 1,
 ) -> Array:
-    """Convolve maps at places that are moved by offsets.
+    """Convolve maps at places that are moved by offsets, like torchvision (Dai et al., 2017).
 
     Images of different sizes may share a canvas: if ``x`` is zero outside of each image's own extent, the
     results inside are those of the image alone, because the map's outside counts as zero too.
