@@ -21,7 +21,7 @@ BACKBONES = {
 FORMS = {
     "torchvision": (
         r"https://download\.pytorch\.org/models/\w+-([0-9a-f]{8})\.pth", "sha256",
-        r"torchvision/models/(resnet|detection/(mask|faster)_rcnn)\.py", "none stated (code: BSD-3-Clause)",
+        r"torchvision/models/(resnet|detection/(mask|faster|keypoint)_rcnn)\.py", "none stated (code: BSD-3-Clause)",
     ),
     "detectron2": (
         r"https://dl\.fbaipublicfiles\.com/detectron2/[\w.-]+/\w+/\d{8,9}/model_final_([0-9a-f]{6})\.pkl",
@@ -43,7 +43,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in FORMS} == {
-        "torchvision": 4, "detectron2": 37, "mmdet": 113, "matterport": 2,
+        "torchvision": 6, "detectron2": 49, "mmdet": 128, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 
