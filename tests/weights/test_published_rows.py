@@ -21,10 +21,11 @@ BACKBONES = {
 FORMS = {
     "torchvision": (
         r"https://download\.pytorch\.org/models/\w+-([0-9a-f]{8})\.pth", "sha256",
-        r"torchvision/models/(resnet|detection/(mask|faster|keypoint)_rcnn)\.py", "none stated (code: BSD-3-Clause)",
+        r"torchvision/models/(resnet|detection/(mask|faster|keypoint)_rcnn)\.py",
+        "none stated (code: BSD-3-Clause)",
     ),
     "detectron2": (
-        r"https://dl\.fbaipublicfiles\.com/detectron2/[\w.-]+/\w+/\d{8,9}/model_final_([0-9a-f]{6})\.pkl",
+        r"https://dl\.fbaipublicfiles\.com/detectron2/[\w.-]+/[\w-]+/\d{8,9}/model_final_([0-9a-f]{6})\.pkl",
         "md5",
         r"detectron2/model_zoo/model_zoo\.py", "CC BY-SA 3.0",
     ),
