@@ -5,6 +5,7 @@ import logging
 from typing import NamedTuple
 
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.texts import visible
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Problems:
         self.skipped[reason] += 1
         if self._skip:
             if self.skipped[reason] <= FEW:
-                log.warning("left out: %s.", message)
+                log.warning("left out: %s.", visible(message))
         elif self._first is None:
             self._first = message
 
