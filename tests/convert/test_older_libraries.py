@@ -202,5 +202,5 @@ def test_tensorpacks_files_are_named(tmp_path):
 def test_keypoints_of_the_older_libraries_are_refused(tmp_path):
     assert (GOLDENS / "maskrcnn_benchmark.npz").exists()
     np.savez(tmp_path / "a.npz", **{"conv1_w": np.zeros((8, 3, 7, 7)), "kps_score_lowres_w": np.zeros(3)})
-    with pytest.raises(UserError, match="is Keypoint R-CNN"):
+    with pytest.raises(UserError, match="is Keypoint R-CNN of a library before Detectron2"):
         load_detector(tmp_path / "a.npz")
