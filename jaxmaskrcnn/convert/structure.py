@@ -186,6 +186,12 @@ def has_part(kind: str) -> bool:
 
 def config_structure(config: ModelConfig) -> dict[str, Any]:
     """Return what `read_structure` infers from the arrays of this configuration's model."""
+    return dict(_config_structure(config))
+
+
+@functools.lru_cache(maxsize=1024)
+def _config_structure(config: ModelConfig) -> dict[str, Any]:
+    """What `config_structure` returns a copy of; files are compared with hundreds of presets."""
     found: dict[str, Any] = {}
     for place in _places():
         part = getattr(config, place)
