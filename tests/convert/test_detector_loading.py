@@ -403,6 +403,7 @@ NAMES = {
     "a one-stage detector (RetinaNet, FCOS, SSD)": "bbox_head.retina_cls.weight",
     "a YOLO model": "model.22.cv2.0.0.conv.weight",
     "tensorpack's Faster or Mask R-CNN": "group0/block0/conv1/W:0",
+    "Keypoint R-CNN of a library before Detectron2": "roi_heads.keypoint.predictor.kps_score_lowres.weight",
     "Keypoint R-CNN": "roi_heads.keypoint_predictor.kps_score_lowres.weight",
     "Panoptic FPN": "sem_seg_head.p2.0.weight",
     "PointRend": "roi_heads.mask_head.point_head.fc1.weight",
