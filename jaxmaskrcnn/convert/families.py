@@ -49,7 +49,7 @@ FAMILIES = (
     Family("tensorpack's Faster or Mask R-CNN", r"(group\d/block\d+/conv\d|fastrcnn|maskrcnn|rpn/conv0)/"),
     Family("Keypoint R-CNN of a library before Detectron2", r"(?<!keypoint_predictor\.)kps_score"),
     Family("Keypoint R-CNN", r"roi_heads?\.keypoint[_.]", "heatmap"),
-    Family("Panoptic FPN", r"sem_seg_head\."),
+    Family("Panoptic FPN", r"sem_seg_head\.", "pyramid"),
     Family("PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc"),
     Family("Mask Scoring R-CNN", r"roi_heads?\.(mask_iou_head|maskiou)"),
     Family("Hybrid Task Cascade", r"roi_head\.(semantic_head|mask_head\.\d+\.conv_res)\."),
