@@ -46,6 +46,7 @@ class Example(NamedTuple):
         annotation_ids: int64 [G].
         columns: The record's columns of the objects, from which `data/fields` reads their boxes, masks,
             polygons and keypoints.
+        semantic: The labels of its pixels as the PNG that `SemanticMap.decode` reads; empty without any.
     """
 
     index: int
@@ -58,6 +59,7 @@ class Example(NamedTuple):
     areas: np.ndarray
     annotation_ids: np.ndarray
     columns: Mapping[str, Any]
+    semantic: bytes = b""
 
     @property
     def boxes(self) -> np.ndarray:
