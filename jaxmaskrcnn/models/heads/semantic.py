@@ -57,7 +57,8 @@ class SemanticHead(nnx.Module):
         self.branches = nnx.List(
             [conv_stack(level.channels, config.dim, max(i, 1), **c) for i, level in enumerate(levels)]
         )
-        self.logits = Conv(config.dim, config.channels, 1, dtype=dtype, rngs=rngs)
+        normal = nnx.initializers.normal(0.01)  # as MMDetection; Detectron2's are large for few classes
+        self.logits = Conv(config.dim, config.channels, 1, init=normal, dtype=dtype, rngs=rngs)
         self.config, self.strides = config, tuple(level.stride for level in levels)
 
     def __call__(self, levels: Sequence[Array], pass_: Pass = Pass()) -> Array:  # noqa: B008 (Pass is frozen)
