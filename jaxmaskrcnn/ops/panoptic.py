@@ -77,7 +77,7 @@ def combine(
         part = panoptic[top : top + mask.shape[0], left : left + mask.shape[1]]
         area = np.count_nonzero(mask)
         free = mask & (part == 0)
-        own = np.count_nonzero(free)
+        own = int(np.count_nonzero(free))
         if area == 0 or (area - own) / area > overlap_threshold:
             continue
         if own == 0:  # covered completely, with a threshold of 1
