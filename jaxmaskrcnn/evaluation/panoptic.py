@@ -6,11 +6,15 @@ crowd regions are those of COCO's ``panopticapi``.
 Shape legend: H, W height and width of an image, C categories.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.coco.panoptic import Panoptic
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
 PQ_NAMES = ("PQ", "SQ", "RQ")
@@ -154,3 +158,73 @@ def panoptic_metrics(counts: PanopticCounts, categories: Sequence[Category], thi
     rows = [dict(zip(PQ_NAMES, row, strict=True)) for row in each.tolist()]
     empty = dict.fromkeys(PQ_NAMES)
     return {**metrics, "per_class": [row if o else empty for row, o in zip(rows, occurs, strict=True)]}
+
+
+@dataclasses.dataclass(frozen=True)
+class PanopticTruth:
+    """The segments that a panoptic model is scored against.
+
+    Attributes:
+        segments: The panoptic json.
+        things: The categories of things as they are scored.
+        label: Gives the place of a category of things among these, by its id; None if it is unknown.
+        image_id: Gives the number of an image's id as it is written.
+    """
+
+    segments: Panoptic
+    things: tuple[Category, ...]
+    label: Callable[[Any], int | None]
+    image_id: Callable[[Any], int | None]
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The categories that are scored: things, then stuff."""
+        return (*self.things, *self.segments.stuff)
+
+    def keys(self) -> dict[int | None, Any]:
+        """The ids of the images as the json has them, by number."""
+        return {self.image_id(key): key for key in self.segments.images}
+
+    def count(self, key: Any, panoptic: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> PanopticCounts:
+        """Count the matches of one image.
+
+        Args:
+            key: The image's id as the json has it.
+            panoptic: int [H, W], and
+            segments: the segments, as the predictor returns them.
+        """
+        places = {category.id: i for i, category in enumerate(self.segments.stuff, len(self.things))}
+        places |= {category.id: i for i, category in enumerate(self.things)}
+        image = self.segments.images[key]
+        truth = {}
+        for segment in image.segments:
+            label = self.label(segment.category_id)
+            truth[segment.id] = places[segment.category_id] if label is None else label, segment.crowd
+        # The classes of a model that the annotations lack count for none.
+        found = {s["id"]: places[s["category"]] for s in segments if s["category"] in places}
+        return count_segments(panoptic, found, image.numbers(), truth, len(self.categories))
+
+
+def match_stuff(config: ModelConfig, annotated: Sequence[Category], path: Any) -> tuple[Category, ...]:
+    """Find the annotations' category of each of a model's classes of stuff, by its name or else its id.
+
+    Args:
+        config: The model's configuration, with a semantic head.
+        annotated: The annotations' categories of stuff.
+        path: Their file, for the message.
+
+    Raises:
+        UserError: The model has a class that the annotations lack.
+    """
+    by_name, by_id = {c.name: c for c in annotated}, {c.id: c for c in annotated}
+    matched = []
+    for category in config.known_stuff():
+        found = by_name.get(category.name) or by_id.get(category.id)
+        if found is None:
+            some = ", ".join(c.name for c in annotated[:5])
+            raise UserError(
+                f"{path or 'The annotations'} lack the model's class of stuff {category.name!r} and have "
+                f"{some or 'none'}; give annotations with the classes that it was trained on."
+            )
+        matched.append(found)
+    return tuple(matched)

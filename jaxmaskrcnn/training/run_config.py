@@ -59,7 +59,10 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
 
 
 def to_model_config(
-    section: ModelSection, categories: tuple[Category, ...], skeleton: Skeleton | None = None
+    section: ModelSection,
+    categories: tuple[Category, ...],
+    skeleton: Skeleton | None = None,
+    stuff: tuple[Category, ...] | None = None,
 ) -> ModelConfig:
     """The frozen model config of a run.
 
@@ -67,9 +70,10 @@ def to_model_config(
         section: ``config.model``.
         categories: Categories of the training annotations, in the order of their labels.
         skeleton: The keypoints of the training annotations, or None.
+        stuff: Their categories of stuff, or None.
 
     Returns:
-        A ``ModelConfig`` that names the categories, and the keypoints if it has a head for them.
+        A ``ModelConfig`` that names the categories, and the keypoints and the stuff if it has heads for them.
 
     Raises:
         ConfigError: ``num_classes`` is given and is not the number of categories.
@@ -80,8 +84,12 @@ def to_model_config(
             f"annotations is {len(categories)}; set it to 0 to take that."
         )
     # The labels of a run are the categories of its annotations, whatever the order in its first weights was.
+    of_stuff: dict[str, Any] = {}
+    if section.architecture.semantic is not None and stuff is not None:
+        names, ids = tuple(c.name for c in stuff), tuple(c.id for c in stuff)
+        of_stuff = {"semantic": dataclasses.replace(section.architecture.semantic, stuff=names, ids=ids)}
     config = section.architecture.replace(
-        num_classes=len(categories), categories=tuple(categories), label_order="id"
+        {"num_classes": len(categories), "categories": tuple(categories), "label_order": "id", **of_stuff}
     )
     part = config.keypoints
     if part is None or skeleton is None or part.points == skeleton.points:
@@ -155,8 +163,9 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
     before = _settings(ModelConfig(), Config()) | _upgraded(stored, now)
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
-    if "model.keypoints.dim" in before:  # the default was None
-        before.pop("model.keypoints", None)
+    for part in ("model.keypoints", "model.semantic"):  # the default was None
+        if f"{part}.dim" in before:
+            before.pop(part, None)
     different = [
         f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
         for name in sorted(before.keys() | now.keys())

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.field import Field
-from jaxmaskrcnn.data.fields.semantic import SemanticMap
+from jaxmaskrcnn.data.fields.semantic import SEMANTIC, SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.data.transforms import Geometry
 
@@ -42,10 +42,10 @@ class ImageObjects:
 
         Args:
             example: The record.
-            names: Which fields to read.
+            names: Which fields to read, and "semantic" for the labels of the image's pixels.
         """
         fields = {f.name: f.read(example.columns, example.size) for f in FIELDS if f.name in names}
-        semantic = SemanticMap.decode(example.semantic) if example.semantic else None
+        semantic = SemanticMap.decode(example.semantic) if SEMANTIC in names else None
         return cls(example.labels, example.crowd, example.areas, fields, semantic)
 
     def __len__(self) -> int:

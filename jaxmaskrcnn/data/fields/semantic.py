@@ -20,6 +20,7 @@ from jaxmaskrcnn.data.transforms import Geometry
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Targets
 
+SEMANTIC = "semantic"  # its key in targets, and among the names of what is read of a record
 THINGS = 0  # the label of all things; those of stuff follow
 
 

@@ -9,11 +9,9 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
-from jaxmaskrcnn.data.fields.semantic import SemanticMap
+from jaxmaskrcnn.data.fields.semantic import SEMANTIC, SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.structures import Targets
-
-_SEMANTIC = "semantic"
 
 
 def room_for(counts: Mapping[str, int], model: ModelConfig, *, augmented: bool = False) -> dict[str, int]:
@@ -27,7 +25,7 @@ def room_for(counts: Mapping[str, int], model: ModelConfig, *, augmented: bool =
         augmented: Whether objects are cropped, turned and pasted.
     """
     room = {field.name: field.room(counts, model, augmented=augmented) for field in FIELDS}
-    return {**room, _SEMANTIC: int(model.semantic is not None)}
+    return {**room, SEMANTIC: int(model.semantic is not None)}
 
 
 def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mapping[str, int]) -> Targets:
@@ -46,7 +44,7 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mappi
         labels=np.zeros((batch, objects), np.int32),
         crowd=np.zeros((batch, objects), bool),
         valid=np.zeros((batch, objects), bool),
-        semantic=SemanticMap.slots(batch, canvas, bool(room.get(_SEMANTIC, 0))),
+        semantic=SemanticMap.slots(batch, canvas, bool(room.get(SEMANTIC, 0))),
         **arrays,
     )
 

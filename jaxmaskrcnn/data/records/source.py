@@ -117,6 +117,8 @@ class Source:
         reading: What crowd regions are, and whether all objects got one class.
         notes: What was read although it is not written as COCO writes it: sentences without a full stop.
         skeleton: The keypoints that objects have, or None.
+        stuff: Categories of stuff, in the order of the labels of pixels, which the records have then; None if
+            the json has no segments.
         class_counts: Number of objects and of crowd regions of each category, without what was left out.
     """
 
@@ -134,6 +136,8 @@ class Source:
         self.categories = tuple(Category(*entry) for entry in description["categories"])
         skeleton = description["skeleton"]
         self.skeleton = skeleton and Skeleton(tuple(skeleton[0]), tuple(map(tuple, skeleton[1])))
+        stuff = description.get("stuff")  # earlier versions did not write it
+        self.stuff = None if stuff is None else tuple(Category(*entry) for entry in stuff)
         self.class_counts = [
             ClassCount(category, *counts)
             for category, counts in zip(self.categories, description["class_counts"], strict=True)
@@ -195,6 +199,7 @@ class Source:
             areas=np.asarray(objects["area"], np.float32).reshape(-1),
             annotation_ids=np.asarray(objects["id"], np.int64).reshape(-1),
             columns={name: objects[name] for name in ("is_crowd", *COLUMNS)},
+            semantic=record.get("semantic", b""),
         )
 
     def _read(self, index: int) -> dict[str, Any]:
@@ -221,13 +226,13 @@ class Source:
                     if len(records) != len(self):
                         raise ValueError(f"the files hold {len(records)} records in place of {len(self)}")
                     # Not as the folder describes them, which would name Python modules to import.
-                    self._opened = records, record_features()
+                    self._opened = records, record_features(self.stuff is not None)
         return self._opened
 
 
 def write_index(
     directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks, reading, notes,
-    skeleton=None,
+    skeleton=None, stuff=None,
 ) -> None:  # fmt: skip
     """Writes the index and the manifest that ``Source`` needs beside the records.
 
@@ -242,6 +247,7 @@ def write_index(
         reading: What crowd regions are, and whether all objects got one class.
         notes: Sentences about what was read in another spelling.
         skeleton: The keypoints that objects have, or None.
+        stuff: Categories of stuff, or None.
     """
     crowds = [sum(item.crowd for item in image.objects) + len(image.ignored) for image in images]
     totals = [len(image.objects) + len(image.ignored) for image in images]
@@ -271,6 +277,7 @@ def write_index(
         "reading": reading._asdict(),
         "notes": list(notes),
         "skeleton": skeleton,
+        "stuff": stuff and [list(category) for category in stuff],
         "skipped": skipped,
         "file_names": [image.file_name for image in images],
     }
