@@ -265,8 +265,8 @@ class ModelConfig(Part):
         """Check that there are masks and a pyramid, which a panoptic model combines."""
         if self.mask is None:
             raise ConfigError(
-                "ModelConfig.semantic is set and mask is None, but segments of things are made of masks; add a "
-                "mask head, or set semantic to None."
+                "ModelConfig.semantic is set and mask is None, but segments of things are made of masks; add "
+                "a mask head, or set semantic to None."
             )
         if self.input.placement != "corner":
             raise ConfigError(

@@ -27,6 +27,7 @@ COCO_STUFF = {
     196: "food-other-merged", 197: "building-other-merged", 198: "rock-merged", 199: "wall-other-merged",
     200: "rug-merged",
 }  # fmt: skip
+COCO_STUFF_NAMES = tuple(COCO_STUFF.values())
 IGNORED = 255  # the label of pixels that nothing is learned from
 _MOST = IGNORED - 1  # classes of stuff: 0 are things
 
@@ -38,7 +39,7 @@ def stuff_names(count: int) -> tuple[str, ...]:
         >>> stuff_names(53)[0], stuff_names(2)
         ('banner', ('stuff 0', 'stuff 1'))
     """
-    return tuple(COCO_STUFF.values()) if count == len(COCO_STUFF) else tuple(f"stuff {i}" for i in range(count))
+    return COCO_STUFF_NAMES if count == len(COCO_STUFF_NAMES) else tuple(f"stuff {i}" for i in range(count))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class SemanticConfig(Part):
     names: ClassVar[str] = "jaxmaskrcnn.models.heads.semantic_names"
     dim: Count = 128
     norm: HeadNorm = "gn"
-    stuff: tuple[str, ...] = tuple(COCO_STUFF.values())  # names of the classes of stuff, in the order of labels
+    stuff: tuple[str, ...] = COCO_STUFF_NAMES  # names of the classes of stuff, in the order of the labels
     # their category ids; () for COCO's own, or numbers that follow those of the things
     ids: tuple[Whole, ...] = ()
     # the position of the class of all things among the logits: before the stuff or behind it (MMDetection)
@@ -77,13 +78,13 @@ class SemanticConfig(Part):
         count = len(self.stuff)
         if not 0 < count <= _MOST or len(set(self.stuff)) != count:
             raise ConfigError(
-                f"SemanticConfig.stuff has {count} names, {len(set(self.stuff))} of them different; give 1 to "
-                f"{_MOST} names, each once."
+                f"SemanticConfig.stuff has {count} names, {len(set(self.stuff))} of them different; give 1 "
+                f"to {_MOST} names, each once."
             )
         if self.ids and (len(self.ids) != count or len(set(self.ids)) != count):
             raise ConfigError(
-                f"SemanticConfig.ids has {len(self.ids)} numbers, {len(set(self.ids))} of them different, for "
-                f"{count} classes of stuff; give one of its own for each, or none."
+                f"SemanticConfig.ids has {len(self.ids)} numbers, {len(set(self.ids))} of them different, "
+                f"for {count} classes of stuff; give one of its own for each, or none."
             )
 
     @property
@@ -99,7 +100,7 @@ class SemanticConfig(Part):
     @property
     def known_ids(self) -> tuple[int, ...]:
         """The category ids: those that are given, or COCO's for COCO's stuff; () if they are unknown."""
-        return self.ids or (tuple(COCO_STUFF) if self.stuff == tuple(COCO_STUFF.values()) else ())
+        return self.ids or (tuple(COCO_STUFF) if self.stuff == COCO_STUFF_NAMES else ())
 
     def check_levels(self, levels: tuple[Level, ...], neck: str | None, divisor: int) -> None:
         """Check that the head can add up the levels, each twice as large as the next one.
@@ -115,8 +116,9 @@ class SemanticConfig(Part):
         strides = [level.stride for level in levels]
         if len(levels) < 2 or any(2 * a != b for a, b in zip(strides, strides[1:], strict=False)):
             raise ConfigError(
-                f"ModelConfig.semantic adds up the levels of a pyramid, but with the neck {neck!r} the levels "
-                f"have the strides {', '.join(map(str, strides))}; use the neck 'fpn', or set semantic to None."
+                f"ModelConfig.semantic adds up the levels of a pyramid, but with the neck {neck!r} the "
+                f"levels have the strides {', '.join(map(str, strides))}; use the neck 'fpn', or set "
+                "semantic to None."
             )
         if divisor % strides[-1]:
             raise ConfigError(

@@ -101,10 +101,10 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         UserError: The names are those of a ResNet without heads, or of a model of ``FAMILIES``.
 
     Example:
-        >>> refuse_other_families(["sem_seg_head.predictor.weight"], "fpn.pkl")  # doctest: +ELLIPSIS
+        >>> refuse_other_families(["point_head.fc1.weight"], "pr.pkl")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: fpn.pkl is Panoptic FPN (it has sem_seg_head.predictor.weight), ...
+        jaxmaskrcnn.errors.UserError: pr.pkl is PointRend (it has point_head.fc1.weight), which is not ...
     """
     names = list(names)
     for family in FAMILIES:

@@ -1,7 +1,7 @@
 """A generated data set for panoptic segmentation: shapes in front of water, fields and stones.
 
-It lets the way of semantic labels be tried without a download. Each kind of background has a pattern of its own
-in any colour: waves, furrows or blots.
+It lets the way of semantic labels be tried without a download. Each kind of background has a pattern of its
+own in any colour: waves, furrows or blots.
 
 Shape legend: S height and width of an image in pixels, G objects.
 """

@@ -167,7 +167,9 @@ class Evaluator:
         """
         return [entry for entries, _ in self._detect_all(*states, stop=stop) for entry in entries]
 
-    def _detect_all(self, *states: nnx.State, stop: Callable[[], bool]) -> list[tuple[list[dict[str, Any]], Any]]:
+    def _detect_all(
+        self, *states: nnx.State, stop: Callable[[], bool]
+    ) -> list[tuple[list[dict[str, Any]], Any]]:
         """The results of every image, and of a panoptic model the counts of its segments as lists."""
         states = self._layout.replicate(states)
         results: dict[int, tuple[list[dict[str, Any]], Any]] = {}

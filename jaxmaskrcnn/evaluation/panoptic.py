@@ -84,7 +84,9 @@ def count_segments(
     rows, ours = _numbered(predicted, found)
     columns, theirs = _numbered(annotated, truth)
     # Pixels that two segments share; the first row and column are those of pixels without one.
-    shared = np.bincount((ours * (len(columns) + 1) + theirs).ravel(), minlength=(len(rows) + 1) * (len(columns) + 1))
+    shared = np.bincount(
+        (ours * (len(columns) + 1) + theirs).ravel(), minlength=(len(rows) + 1) * (len(columns) + 1)
+    )
     shared = shared.reshape(len(rows) + 1, len(columns) + 1)
     areas, unlabelled = shared.sum(1)[1:], shared[1:, 0]
     result = PanopticCounts.none(classes)
@@ -132,9 +134,9 @@ def panoptic_metrics(counts: PanopticCounts, categories: Sequence[Category], thi
         things: Number of things.
 
     Returns:
-        ``PQ``, ``SQ`` and ``RQ``, the same with ``_things`` and ``_stuff``, in 0..1: means over the categories
-        that occur among the annotated or the predicted segments, None if there is none. And ``per_class``, the
-        three of each category by its place.
+        ``PQ``, ``SQ`` and ``RQ``, the same with ``_things`` and ``_stuff``, in 0..1: means over the
+        categories that occur among the annotated or the predicted segments, None if there is none. And
+        ``per_class``, the three of each category by its place.
 
     Example:
         >>> counts = PanopticCounts(*map(np.array, ([1.5, 0.0], [2, 0], [1, 0], [1, 0])))

@@ -41,7 +41,8 @@ def image_panoptic(
 
     Returns:
         int32 [H, W], the number of each pixel's segment, 0 for none. And the segments: dictionaries with
-        "id", its number; "category", its category id; "isthing"; "score", of stuff None; and "area" in pixels.
+        "id", its number; "category", its category id; "isthing"; "score", of stuff None; and "area" in
+        pixels.
 
     Example:
         >>> config = SemanticConfig(stuff=("sky",), stuff_area=1)
@@ -94,4 +95,3 @@ def only_categories(
     kept = [segment for segment in segments if segment["category"] in chosen]
     numbers = [segment["id"] for segment in kept]
     return np.where(np.isin(panoptic, numbers), panoptic, 0).astype(panoptic.dtype), kept
-

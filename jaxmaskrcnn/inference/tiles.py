@@ -96,8 +96,8 @@ class TiledPredictor(StreamingPredictor):
             )
         if predictor.config.semantic is not None:
             raise UserError(
-                "Joined tiles have no panoptic segmentation, and the model has a semantic head; predict without "
-                "tiles."
+                "Joined tiles have no panoptic segmentation, and the model has a semantic head; predict "
+                "without tiles."
             )
         if size < 32:
             raise UserError(f"The tile size is {size}; give at least 32 pixels.")

@@ -1,7 +1,7 @@
 """The loss of the semantic head, of one image.
 
-Shapes: h and w of the head's map, C its channels (classes of stuff and one of all things), s the map's stride,
-H = s h and W = s w of the canvas.
+Shapes: h and w of the head's map, C its channels (classes of stuff and one of all things), s the map's
+stride, H = s h and W = s w of the canvas.
 """
 
 import jax
@@ -42,7 +42,8 @@ def semantic_loss(
         >>> config = SemanticConfig(stuff=("sky", "grass", "sand"), loss_weight=1.0)
         >>> labels = jnp.full((8, 8), 255).at[:4].set(1)
         >>> loss = jax.jit(semantic_loss, static_argnames=("stride", "config"))
-        >>> term = loss(jnp.zeros((2, 2, 4)), labels, jnp.array([2, 2]), stride=4, config=config)["loss_semantic"]
+        >>> args = jnp.zeros((2, 2, 4)), labels, jnp.array([2, 2])
+        >>> term = loss(*args, stride=4, config=config)["loss_semantic"]
         >>> round(float(term.total), 2), float(term.count)  # 32 pixels with a label, 4 equal logits
         (44.36, 32.0)
     """
@@ -65,12 +66,11 @@ def semantic_loss(
     return {"loss_semantic": LossTerm(total * config.loss_weight, number.astype(total.dtype))}
 
 
-def _of_enlarged(
-    logits: Array, labels: Array, size: Array, stride: int, config: SemanticConfig
-) -> Array:
+def _of_enlarged(logits: Array, labels: Array, size: Array, stride: int, config: SemanticConfig) -> Array:
     """The sum over all pixels of the input.
 
-    The enlarged logits of one of ``stride`` rows at a time are in memory, and computed again for the gradient.
+    The enlarged logits of one of ``stride`` rows at a time are in memory, and computed again for the
+    gradient.
     """
     rows = enlarge_bilinear(logits[None], stride, size[None], axes=(1,))[0]
     rows = rows.reshape(-1, stride, *rows.shape[1:]).swapaxes(0, 1)  # [s, h, w, C]

@@ -45,8 +45,8 @@ def combine(
     """Give every pixel to one segment at most.
 
     Instances come first, by falling score: what an instance shares with those before it is theirs, and it is
-    left out if that is more than a share of its mask. Stuff takes the pixels that remain, unless it covers too
-    few of them. Source: Detectron2 ``combine_semantic_and_instance_outputs``, MMDetection
+    left out if that is more than a share of its mask. Stuff takes the pixels that remain, unless it covers
+    too few of them. Source: Detectron2 ``combine_semantic_and_instance_outputs``, MMDetection
     ``HeuristicFusionHead``, which agree (MMDetection has the first threshold among those of its detections).
 
     Args:

@@ -88,8 +88,9 @@ def bilinear_taps(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         Indices int [size, 2], and weights float32 [size, 2].
 
     Example:
-        >>> bilinear_taps(2, 4)[1].tolist()
-        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [1.0, 0.0]]
+        >>> index, weight = bilinear_taps(2, 4)
+        >>> index.tolist(), weight[1].tolist()
+        ([[0, 1], [0, 1], [0, 1], [1, 1]], [0.75, 0.25])
     """
     source = np.maximum((np.arange(size, dtype=np.float32) + 0.5) * np.float32(count / size) - 0.5, 0)
     first = np.minimum(source.astype(np.int64), count - 1)

@@ -226,8 +226,8 @@ MMDET = {
     "compute.weight_decay_exempts_norm": False,
 }
 
-# The conventions of MMDetection's semantic head, without the settings that a config has. All detections become
-# segments, as their own threshold is higher.
+# The conventions of MMDetection's semantic head, without the settings that a config has. All detections
+# become segments, as their own threshold is higher.
 MMDET_SEMANTIC = {
     "semantic": "pyramid",
     "semantic.things": "last",

@@ -18,7 +18,7 @@ def row(*runs):
 
 
 def test_the_papers_figure():
-    """Figure 2 of Panoptic Segmentation: two people are matched, one is missed and one is wrong."""
+    """As in figure 2 of Panoptic Segmentation: people who are matched, missed and wrong."""
     annotated = row((1, 10), (2, 10), (3, 10), (4, 30))
     predicted = row((1, 10), (2, 8), (4, 2), (5, 4), (4, 36))
     truth = {1: (0, False), 2: (0, False), 3: (0, False), 4: (1, False)}
@@ -55,7 +55,12 @@ def test_unlabelled_pixels():
     """They do not count for the IoU, and a prediction that is mostly there is not wrong."""
     annotated = row((7, 6), (0, 14))
     predicted = row((1, 10), (2, 10))
-    assert counted(predicted, {1: 0, 2: 0}, annotated, {7: (0, False)}) == [[1.0, 0.0], [1, 0], [0, 0], [0, 0]]
+    assert counted(predicted, {1: 0, 2: 0}, annotated, {7: (0, False)}) == [
+        [1.0, 0.0],
+        [1, 0],
+        [0, 0],
+        [0, 0],
+    ]
     # Exactly half of it there: wrong.
     annotated, predicted = row((7, 5), (0, 5)), row((1, 10))
     assert counted(predicted, {1: 1}, annotated, {7: (0, False)})[2] == [0, 1]
@@ -93,6 +98,7 @@ def test_classes_that_do_not_occur_are_left_out():
 
 def plain(predicted, found, annotated, truth, classes):
     """The rules as sets of pixels."""
+
     def pixels(values, number):
         return set(np.flatnonzero(np.ravel(values) == number))
 
@@ -128,7 +134,9 @@ def plain(predicted, found, annotated, truth, classes):
 def test_random_maps(seed):
     rng = np.random.RandomState(seed)
     annotated = np.kron(rng.randint(0, 8, (4, 5)), np.ones((3, 3), int))
-    predicted = np.where(rng.rand(12, 15) < 0.85, annotated, np.kron(rng.randint(0, 8, (4, 5)), np.ones((3, 3), int)))
+    predicted = np.where(
+        rng.rand(12, 15) < 0.85, annotated, np.kron(rng.randint(0, 8, (4, 5)), np.ones((3, 3), int))
+    )
     truth = {int(n): (int(n) % 3, bool(n == 6)) for n in np.unique(annotated) if n}
     found = {int(n): int(n) % 3 if rng.rand() < 0.8 else 1 for n in np.unique(predicted) if n}
     ours = count_segments(predicted, found, annotated, truth, 3)
@@ -143,3 +151,27 @@ def test_random_maps(seed):
     )  # fmt: skip
     for a, b in zip(ours, again, strict=True):
         np.testing.assert_allclose(a, b)
+
+
+def test_the_example_of_mmdetection():
+    """What panopticapi computes of MMDetection's test of its metric (test_coco_panoptic_metric.py)."""
+
+    def filled(boxes, background):
+        values = np.full((60, 80), background)
+        for number, (x, y, w, h) in enumerate(boxes, 1):
+            values[y : y + h, x : x + w] = number
+        return values
+
+    annotated = filled([(10, 10, 10, 40), (30, 10, 10, 40), (50, 10, 10, 5)], 4)
+    predicted = filled([(11, 11, 10, 40), (38, 10, 10, 40), (51, 10, 10, 5)], 4)
+    truth = {1: (0, False), 2: (0, False), 3: (2, False), 4: (3, False)}
+    counts = count_segments(predicted, {1: 0, 2: 0, 3: 2, 4: 3}, annotated, truth, 4)
+    names = ("person", "cat", "dog", "wall")
+    metrics = panoptic_metrics(counts, [Category(i, name) for i, name in enumerate(names)], 3)
+    published = {
+        "PQ": 67.86874803219071, "SQ": 80.89770126158936, "RQ": 83.33333333333334,
+        "PQ_things": 60.45252075318891, "SQ_things": 79.9959505972869, "RQ_things": 75.0,
+        "PQ_stuff": 82.70120259019427, "SQ_stuff": 82.70120259019427, "RQ_stuff": 100.0,
+    }  # fmt: skip
+    for name, value in published.items():
+        assert abs(100 * metrics[name] - value) < 1e-10

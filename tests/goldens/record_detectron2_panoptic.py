@@ -12,12 +12,12 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import transforms
 from detectron2.data.detection_utils import annotations_to_instances, transform_instance_annotations
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from detectron2.modeling.proposal_generator import rpn
 from detectron2.modeling.roi_heads import roi_heads
-from detectron2.layers import ShapeSpec
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.events import EventStorage
 from record_detectron2_losses import lowest_first
@@ -147,7 +147,8 @@ def main():
     golden = {k: np.array(v) for k, v in golden.items()} | functions()
     head = model.sem_seg_head
     given = {
-        f"p{i}": torch.from_numpy(seeded_projection(f"p{i}", (2, 32, 128 >> i, 192 >> i))) for i in range(2, 6)
+        f"p{i}": torch.from_numpy(seeded_projection(f"p{i}", (2, 32, 128 >> i, 192 >> i)))
+        for i in range(2, 6)
     }
     with torch.no_grad():
         for i, branch in enumerate(head.scale_heads):

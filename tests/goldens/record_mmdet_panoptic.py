@@ -2,9 +2,9 @@
 
 Usage: python tests/goldens/record_mmdet_panoptic.py    (the tests need nothing of it)
 
-The model has the settings of panoptic-fpn_r50_fpn_1x_coco, from MMDetection's own config file, narrow and on a
-ResNet-18. The environment is described in `record_mmdet_model.py`, whose stand-ins are used, as are those of
-`record_mmdet_cascade.py` for training.
+The model has the settings of panoptic-fpn_r50_fpn_1x_coco, from MMDetection's own config file, narrow and on
+a ResNet-18. The environment is described in `record_mmdet_model.py`, whose stand-ins are used, as are those
+of `record_mmdet_cascade.py` for training.
 """
 
 import copy

@@ -419,8 +419,8 @@ def seeded_segments(number: int) -> dict[str, np.ndarray]:
     """Instances and labels of pixels to be combined: masks that overlap, some small, one empty.
 
     Returns:
-        "masks" bool [N, 120, 160], "scores" float32 [N], "labels" int64 [N], "semantic" int64 [120, 160] from 0
-        to 4.
+        "masks" bool [N, 120, 160], "scores" float32 [N], "labels" int64 [N], "semantic" int64 [120, 160]
+        from 0 to 4.
     """
     rng = np.random.RandomState(1000 + number)
     y, x = np.mgrid[:120, :160]

@@ -149,7 +149,9 @@ def test_loss(loss_at, things, loss_count):
     assert not gradient[5:].any() and not gradient[:, 6:].any() and jnp.isfinite(gradient).all()
     step = np.zeros_like(logits)
     step[2, 3, 1] = 1e-3
-    slope = (oracle(logits + step, labels, size, config)[0] - oracle(logits - step, labels, size, config)[0]) / 2e-3
+    slope = (
+        oracle(logits + step, labels, size, config)[0] - oracle(logits - step, labels, size, config)[0]
+    ) / 2e-3
     np.testing.assert_allclose(gradient[2, 3, 1], slope, rtol=1e-3, atol=1e-4)
 
 

@@ -1,5 +1,7 @@
 """What the tests of Panoptic FPN against Detectron2 and against MMDetection share."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,6 @@ from goldens.seeded_weights import (
 )
 from training_helpers import check
 
-from jaxmaskrcnn.config import SemanticConfig
 from jaxmaskrcnn.losses import semantic_loss
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.ops.panoptic import combine
@@ -38,9 +39,7 @@ def combined(number, **options):
 
 def check_entropy(golden, semantic):
     """The loss to 1e-5 and its gradient with respect to the logits to 1e-5 of the largest."""
-    config = SemanticConfig(stuff=("a", "b", "c", "d")).__class__(
-        **{**vars(semantic), "stuff": ("a", "b", "c", "d"), "loss_weight": 0.5}
-    )
+    config = dataclasses.replace(semantic, loss_weight=0.5)
     logits, labels = seeded_entropy()
     logits = logits.transpose(0, 2, 3, 1)
 

@@ -16,7 +16,14 @@ from goldens.seeded_weights import (
     seeded_scene,
     seeded_stuff,
 )
-from parity.panoptic_golden import STUFF, check_all_gradients, check_entropy, check_head, check_labels, combined
+from parity.panoptic_golden import (
+    STUFF,
+    check_all_gradients,
+    check_entropy,
+    check_head,
+    check_labels,
+    combined,
+)
 from training_helpers import check, check_gradients, flat, gradient_function
 
 import jaxmaskrcnn as jmr

@@ -1,7 +1,7 @@
 """Panoptic FPN against MMDetection's: semantic head, segments, losses and gradients.
 
-What MMDetection computed is in `goldens/mmdet_panoptic.npz` (see `record_mmdet_panoptic.py`). Its settings are
-read from its own config.
+What MMDetection computed is in `goldens/mmdet_panoptic.npz` (see `record_mmdet_panoptic.py`). Its settings
+are read from its own config.
 """
 
 import json
@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from folders import GOLDENS
 from goldens.seeded_weights import seeded_panoptic_weight, seeded_scene, seeded_stuff
-from parity.panoptic_golden import STUFF, check_all_gradients, check_entropy, check_head, check_labels, combined
+from parity.panoptic_golden import (
+    STUFF,
+    check_all_gradients,
+    check_entropy,
+    check_head,
+    check_labels,
+    combined,
+)
 from training_helpers import check, check_gradients, flat, gradient_function
 
 import jaxmaskrcnn as jmr
@@ -65,9 +72,7 @@ def test_settings_of_the_config():
 @pytest.mark.parametrize("number", range(4))
 def test_combination(number):
     panoptic, segments = combined(number)
-    ours = with_their_numbers(
-        panoptic, [(s.id, s.isthing) for s in segments], [s.label for s in segments]
-    )
+    ours = with_their_numbers(panoptic, [(s.id, s.isthing) for s in segments], [s.label for s in segments])
     np.testing.assert_array_equal(ours, GOLDEN[f"combined/{number}"])
 
 
@@ -114,7 +119,5 @@ def test_panoptic_results(model):
         check("scores", np.abs(out["scores"] - GOLDEN[f"found/{i}/scores"]), 1e-4)
         check("boxes", np.abs(out["boxes"] - GOLDEN[f"found/{i}/boxes"]), 0.05)
         labels = [(things if s["isthing"] else stuff)[s["category"]] for s in out["segments"]]
-        ours = with_their_numbers(
-            out["panoptic"], [(s["id"], s["isthing"]) for s in out["segments"]], labels
-        )
+        ours = with_their_numbers(out["panoptic"], [(s["id"], s["isthing"]) for s in out["segments"]], labels)
         check_labels(f"panoptic {i}", ours, GOLDEN[f"found/{i}/panoptic"])

@@ -156,7 +156,9 @@ KEYPOINT_SETTINGS = (
     Setting("TEST.KEYPOINT_OKS_SIGMAS", (), _SIGMAS, "keypoints.sigmas"),
 )
 
-_STUFF = Conversion("whole numbers of at least 2", lambda n: stuff_names(whole(2).read(n) - 1), lambda x: len(x) + 1)
+_STUFF = Conversion(
+    "whole numbers of at least 2", lambda n: stuff_names(whole(2).read(n) - 1), lambda x: len(x) + 1
+)
 _SEMANTIC, _COMBINE = "MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN.COMBINE"
 # Only if MODEL.META_ARCHITECTURE is PanopticFPN.
 SEMANTIC_SETTINGS = (
@@ -218,7 +220,10 @@ UNUSED_SECTIONS = (
 SEMANTIC_SECTIONS = ("MODEL.PANOPTIC_FPN.", "MODEL.SEM_SEG_HEAD.")
 
 KNOWN = (
-    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *SEMANTIC_SETTINGS, *BOX_HEAD, *CASCADE)),
+    *(
+        s.key
+        for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *SEMANTIC_SETTINGS, *BOX_HEAD, *CASCADE)
+    ),
     *(s.key for s in (BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
     *(BACKBONE, HEADS, RPN_CONVS, *ANCHORS),
     *UNUSED,

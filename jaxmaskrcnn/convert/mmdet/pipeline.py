@@ -37,7 +37,8 @@ _NORMALIZE = (
 )
 _STEPS = ("LoadImageFromFile", "MultiScaleFlipAug", "Normalize", "Pad", "RandomFlip", "Resize")
 _EMPTY_STEPS = (
-    "Collect", "DefaultFormatBundle", "ImageToTensor", "LoadAnnotations", "LoadImageFromWebcam", "LoadPanopticAnnotations",
+    "Collect", "DefaultFormatBundle", "ImageToTensor", "LoadAnnotations", "LoadImageFromWebcam",
+    "LoadPanopticAnnotations",
     "PackDetInputs",
 )  # fmt: skip
 

@@ -55,7 +55,9 @@ def read_semantic(settings: Settings, config: dict[str, Any]) -> None:
     if not config["mask"]:
         settings.problem("roi_head.mask_head", "roi_head.mask_head is missing; PanopticFPN needs masks")
     if not any(key.startswith(f"{NORM}.") for key in settings.values):
-        settings.values |= {f"{NORM}.type": "GN", f"{NORM}.num_groups": 32} if NORM not in settings.values else {}
+        settings.values |= (
+            {f"{NORM}.type": "GN", f"{NORM}.num_groups": 32} if NORM not in settings.values else {}
+        )
 
 
 def write_semantic(config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:

@@ -203,4 +203,3 @@ def check_content(content, path: Path) -> dict:
         if not all(isinstance(entry, dict) for entry in content[key]):
             raise UserError(f"{path} has an entry in {key!r} that is not an object; export it again.")
     return content
-

@@ -25,7 +25,13 @@ from jaxmaskrcnn.structures import Category
 
 
 class AnnotatedSegment(NamedTuple):
-    """One entry of a 'segments_info': the segment's number, its category's id, and whether it is a crowd region."""
+    """One entry of a 'segments_info'.
+
+    Attributes:
+        id: The segment's number.
+        category_id: Its category's id.
+        crowd: Whether it is a crowd region.
+    """
 
     id: int
     category_id: int
@@ -152,8 +158,8 @@ def read_panoptic(content: dict[str, Any], path: Path, problems: Problems) -> Pa
         if _key(entry.get("id")) not in images:
             problems.add(
                 "no segments",
-                f"{path}: image {entry.get('id')!r} ({entry.get('file_name')}) has no annotation; add one, or "
-                "remove the image",
+                f"{path}: image {entry.get('id')!r} ({entry.get('file_name')}) has no annotation; add one, "
+                "or remove the image",
                 image_id=whole_number(entry.get("id")),
             )
     kept = [entry for entry in kept if _key(entry.get("id")) in images]
@@ -184,9 +190,7 @@ def read_kinds(entries: list[dict], path: Path) -> tuple[tuple[Category, ...], t
     kinds = [found[identity] for identity in sorted(found)]
     things, stuff = (tuple(c for c, thing in kinds if thing == wanted) for wanted in (True, False))
     if not things:
-        raise UserError(
-            f"{path} has no class with 'isthing' 1, and stuff has no objects; give another json."
-        )
+        raise UserError(f"{path} has no class with 'isthing' 1, and stuff has no objects; give another json.")
     return things, stuff
 
 
@@ -208,8 +212,8 @@ def _segmented(entry: dict, listed: dict | None, folder: Path, place: str, known
     size = tuple(whole_number(listed.get(side)) for side in ("height", "width"))
     if not all(side is not None and side > 0 for side in size):
         raise UserError(
-            f"{place}: its image has the height {listed.get('height')!r} and the width {listed.get('width')!r}; "
-            "give them in pixels"
+            f"{place}: its image has the height {listed.get('height')!r} and the width "
+            f"{listed.get('width')!r}; give them in pixels"
         )
     found: dict[int, AnnotatedSegment] = {}
     for segment in segments:
@@ -220,8 +224,8 @@ def _segmented(entry: dict, listed: dict | None, folder: Path, place: str, known
             raise UserError(f"{where}; give each segment a number of its own from 1 on")
         if category is None or category not in known:
             raise UserError(
-                f"{where} with the category_id {segment.get('category_id')!r}, which 'categories' lacks; add the "
-                "category or correct the segment"
+                f"{where} with the category_id {segment.get('category_id')!r}, which 'categories' lacks; add "
+                "the category or correct the segment"
             )
         if crowd is None:
             raise UserError(f"{where} with the iscrowd {segment.get('iscrowd')!r}; give 0 or 1")
@@ -237,24 +241,24 @@ def _objects(image: SegmentedImage, image_id: Any, first: int, things: set[int])
     listed = {segment.id for segment in image.segments}
     if missing := sorted(listed - there):
         raise UserError(
-            f"{image.place} has the segment {missing[0]}, of which {image.picture} has no pixel; correct its id or "
-            "remove it"
+            f"{image.place} has the segment {missing[0]}, of which {image.picture} has no pixel; correct its "
+            "id or remove it"
         )
     if unknown := sorted(there - listed):
         raise UserError(
-            f"{image.picture} has pixels of the segment {unknown[0]}, which {image.place} does not list; give "
-            "the picture of this image"
+            f"{image.picture} has pixels of the segment {unknown[0]}, which {image.place} does not list; "
+            "give the picture of this image"
         )
     objects = []
     for segment in image.segments:
         if segment.category_id in things:
-            rle = mask_utils.encode(np.asfortranarray(numbers == segment.id).astype(np.uint8))
+            rle: Any = mask_utils.encode(np.asfortranarray(numbers == segment.id).astype(np.uint8))
             objects.append({
                 "id": first + len(objects) + 1,
                 "image_id": image_id,
                 "category_id": segment.category_id,
                 "iscrowd": int(segment.crowd),
-                "segmentation": {"size": list(image.size), "counts": rle["counts"].decode()},
+                "segmentation": {"size": list(image.size), "counts": rle["counts"].decode("ascii")},
                 "bbox": mask_utils.toBbox(rle).tolist(),
                 "area": int(mask_utils.area(rle)),
             })  # fmt: skip

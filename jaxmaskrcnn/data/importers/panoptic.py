@@ -104,4 +104,3 @@ def _read_one(
                 builder.add(image, things[category], rles[identity], where, crowd=crowd)
     if rles.keys() - seen:
         builder.tally("pictures have segments that the json does not list, which are left out", place)
-

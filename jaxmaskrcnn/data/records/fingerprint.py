@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jaxmaskrcnn.data.coco.file_names import FileNames, written_names
 from jaxmaskrcnn.data.coco.load import check_content as check_coco
-from jaxmaskrcnn.data.coco.panoptic import is_panoptic, picture_folder
 from jaxmaskrcnn.data.coco.load import load_json, quick_content, read_bytes, unread
+from jaxmaskrcnn.data.coco.panoptic import is_panoptic, picture_folder
 from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
 
@@ -50,7 +50,10 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
 
 
 def _referenced_files(annotations: Path, memory: Path, digest) -> tuple[list[list[str]], bool]:
-    """How a json names each image file, and whether it has pictures of segments, cached under its hash because parsing a large json takes seconds."""
+    """How a json names each image file, and whether it has pictures of segments.
+
+    It is cached under its hash because parsing a large json takes seconds.
+    """
     data = read_bytes(annotations)
     digest.update(data)
     remembered = memory / f".names-{digest.hexdigest()[:16]}.json"

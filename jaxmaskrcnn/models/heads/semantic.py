@@ -1,4 +1,4 @@
-"""Semantic head of Panoptic FPN (Kirillov et al., 2019, section 3): a class of stuff, or thing, for each pixel.
+"""Semantic head of Panoptic FPN (Kirillov et al., 2019, section 3): the class of each pixel.
 
 Shapes: B images, h and w of the finest level, C its channels plus one for all things.
 """
@@ -25,8 +25,8 @@ Array = jax.Array
 class SemanticHead(nnx.Module):
     """Brings all levels to the size of the finest one, adds them up, and predicts the classes of its cells.
 
-    Each level has a branch of convolutions; behind each of them the map is enlarged to twice its size, until it
-    has the finest one's.
+    Each level has a branch of convolutions; behind each of them the map is enlarged to twice its size, until
+    it has the finest one's.
 
     Source: Detectron2 ``SemSegFPNHead``, MMDetection ``PanopticFPNHead``.
 
@@ -121,7 +121,8 @@ class SemanticHead(nnx.Module):
             levels: The levels, [B, h, w, C] each.
 
         Returns:
-            Logits [B, h, w, C], at least float32. Outside of an image's extent those at its border are repeated.
+            Logits [B, h, w, C], at least float32. Outside of an image's extent those at its border are
+            repeated.
         """
         logits = self(levels, Pass(batch.extents))
         logits = repeat_border(logits, feature_extent(jnp.asarray(batch.extents), self.strides[0]))
