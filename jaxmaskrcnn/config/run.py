@@ -75,6 +75,8 @@ class DataConfig(Section):
     train_images: str = ""  # its image folder
     eval_annotations: str = ""
     eval_images: str = ""
+    # How detections are scored; auto: LVIS' protocol for a json of LVIS, COCO's for any other
+    eval_protocol: Literal["auto", "coco", "lvis", "cityscapes"] = "auto"
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
     on_error: Literal["stop", "skip"] = "stop"  # skip: invalid annotations are logged, counted and left out
     crowd: Literal["ignore", "objects", "drop"] = "ignore"  # what annotations with "iscrowd": 1 are
