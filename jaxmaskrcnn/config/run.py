@@ -117,6 +117,8 @@ class DataConfig(Section):
     processes: Whole = 0  # worker processes instead of threads, if these are too slow
     prefetch: Whole = 2  # batches prepared in advance on the host
     repeat_threshold: Fraction = 0.0  # images of classes with a smaller share of images are repeated; 0: off
+    # stochastic: so often on average (Detectron2) | ceil: rounded up, in every epoch (MMDetection)
+    repeat_rule: Literal["stochastic", "ceil"] = "stochastic"
 
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
 

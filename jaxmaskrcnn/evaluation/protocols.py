@@ -1,8 +1,8 @@
 """How detections are scored: by COCO's rules, LVIS' or Cityscapes'.
 
 A protocol says which numbers there are and how they come from objects and detections. COCO's is here, the
-others are in `lvis` and `cityscapes`. They do not give the same numbers: masks of the same model on
-Cityscapes have several points more by COCO's rules than by its own.
+others are in `lvis` and `cityscapes`. They do not give the same numbers: masks of one model on
+Cityscapes differ by several points.
 
 Shape legend: N detections, G objects of all images, K classes.
 """

@@ -73,6 +73,8 @@ def yaml_of_config(config: ModelConfig) -> str:
         table += (*rows.MASK_SETTINGS, rows.MASK_NORM)
     if config.keypoints is not None:
         table += rows.KEYPOINT_SETTINGS
+    if config.box.federated is not None:
+        table += rows.FEDERATED_SETTINGS
     flat = write(table, config, USUAL)
     for write_part in (
         _write_backbone,
@@ -106,6 +108,10 @@ def _read(settings: Settings) -> dict[str, Any]:
         config |= settings.fields(rows.MASK_SETTINGS)
     if config["keypoints"]:
         config |= DETECTRON2_HEAD_OF_KEYPOINTS | settings.fields(rows.KEYPOINT_SETTINGS)
+    if config["box.federated"]:
+        config |= settings.fields(rows.FEDERATED_SETTINGS)
+        if config["box.scores"] == "softmax":
+            settings.refuse("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, "True with USE_FED_LOSS")
     _read_backbone(settings, config)
     _read_heads(settings, config)
     _read_head_norms(settings, config)
