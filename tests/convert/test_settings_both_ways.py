@@ -179,7 +179,8 @@ NOWHERE = {
     "regions.later_stages",
 }  # fmt: skip
 SIGMOIDS = {
-    "box.scores", "box.federated", "box.federated.classes", "box.federated.power", "box.federated.image_counts",
+    "box.scores", "box.federated", "box.federated.classes", "box.federated.power",
+    "box.federated.image_counts",
 }  # fmt: skip
 # Settings that the report names for some value, besides these.
 NAMED = {
@@ -200,7 +201,8 @@ NAMED = {
     },
     # One value there stands for two settings, such as PRE_NMS_LIMIT; others are not in its class.
     "matterport": {
-        *SIGMOIDS, "backbone.freeze_at", "backbone.norm", "backbone.norm_epsilon", "box.fc_norm", "box.loss.beta",
+        *SIGMOIDS,
+        "backbone.freeze_at", "backbone.norm", "backbone.norm_epsilon", "box.fc_norm", "box.loss.beta",
         "box.pool.aligned", "box.pool.sampling_ratio", "box.stages.0.box_weights",
         "box.stages.0.foreground_iou", "compute.weight_decay_exempts_norm", "detections.mask_threshold",
         "input.channel_order", "input.pad_divisor", "input.pixel_mean", "input.pixel_std",

@@ -32,7 +32,7 @@ FORMS = {
     "mmdet": (
         r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/[\w.-]+/[\w.-]+-([0-9a-f]{8})\.pth",
         "sha256",
-        r"configs/\w+/metafile\.yml", "Apache-2.0",
+        r"configs/\w+/(metafile\.yml|README\.md)", "Apache-2.0",
     ),
     "matterport": (
         r"https://github\.com/matterport/Mask_RCNN/releases/download/v2\.[01]/mask_rcnn_\w+\.h5", "",

@@ -100,8 +100,8 @@ def box_loss_terms(
         suffix = f"_stage{stage}" if len(heads) > 1 else ""
         drawn = None
         if config.box.federated is not None and keys is not None:
-            # No other stage, and no sampler of one, has this number.
-            drawn = jax.vmap(lambda key, i=len(heads) + stage: jax.random.fold_in(key, i))(keys)
+            number = len(heads) + stage  # which no other stage, and no sampler of one, has
+            drawn = jax.vmap(lambda key, i=number: jax.random.fold_in(key, i))(keys)
         found = jax.vmap(loss)(logits, deltas, regions, targets, key=drawn)
         terms |= {f"{name}{suffix}": term for name, term in found.items()}
         positives = slots if stage == 0 or sampled else count[1]
