@@ -11,7 +11,7 @@ from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.anchors import base_anchors
 from jaxmaskrcnn.structures import Category
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V1_1203, LVIS_V05_1230
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.lookup import list_models, model_info
 
 _CELL_ANCHORS = re.compile(r"(proposal_generator|rpn)\.anchor_generator\.cell_anchors\.(\d+)")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.zoo.categories import LVIS_V1_1203, LVIS_V05_1230
+from jaxmaskrcnn.zoo.categories import LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.hosts import Checksum, published_checksum
 
 Fields = Mapping[str, Any]

@@ -18,7 +18,7 @@ from jaxmaskrcnn.convert.detectron2.bases import BASES
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V1_1203, LVIS_V05_1230, PERSON
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_HEAD_OF_KEYPOINTS
 
 USUAL = ModelConfig().replace(DETECTRON2)

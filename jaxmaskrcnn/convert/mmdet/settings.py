@@ -26,7 +26,7 @@ from jaxmaskrcnn.convert.mmdet.shared_head import KNOWN as SHARED_KNOWN
 from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD, read_shared_head, write_shared_head
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V1_1203, LVIS_V05_1230
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 USUAL = ModelConfig().replace(MMDET)
