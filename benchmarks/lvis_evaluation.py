@@ -30,7 +30,9 @@ def random_data(images: int, detections: int, classes: int, objects: int) -> tup
     rng = np.random.default_rng(0)
     content = {
         "images": [], "annotations": [],
-        "categories": [{"id": k, "name": f"class {k}", "frequency": "rcf"[k % 3]} for k in range(1, classes + 1)],
+        "categories": [
+            {"id": k, "name": f"class {k}", "frequency": "rcf"[k % 3]} for k in range(1, classes + 1)
+        ],
     }  # fmt: skip
     found = []
     for image in range(1, images + 1):
@@ -62,9 +64,7 @@ def _gigabytes() -> float:
 
 def main() -> None:
     """Prints the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("images", 5000), ("detections", 300), ("classes", 1203), ("objects", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)
     content, found = random_data(**vars(parser.parse_args()))

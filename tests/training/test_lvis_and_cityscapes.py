@@ -1,44 +1,19 @@
 """A small LVIS and a small Cityscapes go the whole way: read or imported, inspected, trained, evaluated."""
 
 import json
-import shutil
 
-import numpy as np
 import pytest
-from measured_scenes import THINGS
-from PIL import Image
+from measured_files import cityscapes_files, lvis_files
 from small_runs import tiny_config
 
 from jaxmaskrcnn.checkpoints.directory import load_model
 from jaxmaskrcnn.cli.main import main
-from jaxmaskrcnn.data import write_shapes
 from jaxmaskrcnn.training.loop import train_and_evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 SMALL = {"backbone.depth": 18, "backbone.freeze_at": 0}
-
-
-def lvis_files(folder):
-    """Pictures in the folders of COCO, and LVIS' two json files, which name them by addresses alone."""
-    for seed, part in enumerate(("train", "val")):
-        path, images = write_shapes(folder / "shapes", 5, 64, seed)
-        content = json.loads(path.read_text())
-        for entry, letter in zip(content["categories"], "rcf", strict=True):
-            entry["frequency"] = letter
-        shown = {entry["id"]: set() for entry in content["images"]}
-        for entry in content["annotations"]:
-            shown[entry["image_id"]].add(entry["category_id"])
-            del entry["iscrowd"]
-        for i, entry in enumerate(content["images"]):
-            name, own = entry.pop("file_name"), "train2017" if i % 2 or part == "train" else "val2017"
-            (folder / own).mkdir(exist_ok=True)
-            entry["coco_url"] = f"http://images.cocodataset.org/{own}/{seed}{i}.png"
-            shutil.copy(images / name, folder / own / f"{seed}{i}.png")
-            absent = sorted({entry["id"] for entry in content["categories"]} - shown[entry["id"]])
-            entry["neg_category_ids"], entry["not_exhaustive_category_ids"] = absent[:1], absent[1:]
-        (folder / f"lvis_v1_{part}.json").write_text(json.dumps(content))
 
 
 def own_data(config, **paths):
@@ -57,7 +32,7 @@ def numbers(metrics):
 
 @pytest.mark.slow
 def test_lvis_the_whole_way(tmp_path, capsys, caplog):
-    lvis_files(tmp_path)
+    lvis_files(tmp_path, tmp_path)
     assert main(["inspect", str(tmp_path / "lvis_v1_val.json"), f"--images={tmp_path}", "--count=0"]) == 0
     assert "LVIS: classes are 1 rare (1 of them with objects), 1 common" in capsys.readouterr().out
     config = own_data(
@@ -88,30 +63,9 @@ def test_lvis_the_whole_way(tmp_path, capsys, caplog):
     assert "LVIS' numbers, from 0 to 1" in page and "AP rare" in page and "AR100" not in page
 
 
-def street(seed):
-    """A picture of ids and of the same things in colours: cars, people, groups, void on the right."""
-    rng = np.random.default_rng(seed)
-    ids = np.full((64, 64), 7)
-    for number in range(5):
-        kind, (x, y) = int(rng.choice((24, 26, 33))), rng.integers(0, 36, 2)
-        ids[y : y + 20, x : x + 16] = 1000 * kind + number
-    ids[50:, :20], ids[:, 58:] = 26, 0
-    kinds = np.where(ids >= 1000, ids // 1000, ids)
-    colours = rng.integers(0, 255, (34, 3)) * np.isin(np.arange(34), list(THINGS))[:, None]
-    return ids.astype(np.uint16), colours[kinds].astype(np.uint8)
-
-
 @pytest.mark.slow
 def test_cityscapes_the_whole_way(tmp_path, capsys, caplog):
-    root = tmp_path / "cityscapes"
-    for i in range(6):
-        stem = f"{'val' if i > 3 else 'train'}/ulm/ulm_{i:06}_000019"
-        for kind, ending, picture in zip(
-            ("gtFine", "leftImg8bit"), ("gtFine_instanceIds", "leftImg8bit"), street(i), strict=True
-        ):
-            path = root / kind / f"{stem}_{ending}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
+    root = cityscapes_files(tmp_path / "cityscapes")
     for part in ("train", "val"):
         output = f"--output={root / part}.json"
         assert main(["import", str(root), "--format=cityscapes", f"--split={part}", output]) == 0
