@@ -32,7 +32,7 @@ PRESETS = {
     for config, changes, box_ap, mask_ap, file in (
         ("mask-rcnn_r50_fpn_1x_cityscapes", _CITYSCAPES, 40.9, 36.4,
          "mask_rcnn_r50_fpn_1x_cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_20201211_133733-d2858245.pth"),
-        ("faster-rcnn_r50_fpn_1x_cityscapes", _BOX | _CITYSCAPES, 40.3, None,
+        ("faster-rcnn_r50_fpn_1x_cityscapes", {**_BOX, **_CITYSCAPES}, 40.3, None,
          "faster_rcnn_r50_fpn_1x_cityscapes_20200502-829424c0.pth"),
     )
 }  # fmt: skip
