@@ -135,8 +135,8 @@ def average_precision(right: np.ndarray, scores: np.ndarray, missed: int) -> flo
         0 without entries.
 
     Example:
-        >>> average_precision(np.array([True, False]), np.array([0.9, 0.4]), 0)
-        0.75
+        >>> average_precision(np.array([False, True]), np.array([0.9, 0.4]), 0)
+        0.25
     """
     if not len(scores):
         return 0.0

@@ -1,11 +1,9 @@
 """Which classes count in an image's loss, where not all of its classes are annotated.
 
 An image of LVIS is annotated for some classes only. A federated loss leaves the others alone: it counts the
-classes of the image's regions and a few more, drawn by how often they occur.
-
-Source: Zhou, Koltun and Kraehenbuehl, "Probabilistic two-stage detection" (2021), section 5; Detectron2
-``FastRCNNOutputLayers.get_fed_loss_classes``. Detectron2 draws once for all images of a GPU, here each image
-has a draw of its own, which is the same with one image on each GPU and depends on no number of devices.
+classes of the image's regions and a few more, drawn by how often they occur. Detectron2 draws once for all
+images of a GPU, here each image has a draw of its own, which is the same with one image on each GPU and depends
+on no number of devices.
 
 Shapes: R regions, K object classes.
 """
@@ -31,6 +29,9 @@ def federated_classes(
     The classes of its regions count, and so does the background, which is one of them, in their number. If
     they are fewer than ``config.classes``, others are drawn without replacement, with probabilities
     proportional to a power of the number of training images of a class.
+
+    Source: Zhou, Koltun and Kraehenbuehl, "Probabilistic two-stage detection" (2021); Detectron2
+    ``FastRCNNOutputLayers.get_fed_loss_classes``.
 
     Args:
         labels: int [R], 0 to K - 1.
