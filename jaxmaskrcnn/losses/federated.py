@@ -2,8 +2,8 @@
 
 An image of LVIS is annotated for some classes only. A federated loss leaves the others alone: it counts the
 classes of the image's regions and a few more, drawn by how often they occur. Detectron2 draws once for all
-images of a GPU, here each image has a draw of its own, which is the same with one image on each GPU and depends
-on no number of devices.
+images of a GPU, here each image has a draw of its own, which is the same with one image on each GPU and
+depends on no number of devices.
 
 Shapes: R regions, K object classes.
 """
