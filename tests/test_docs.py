@@ -44,7 +44,10 @@ from jaxmaskrcnn.zoo import PRESETS
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Pages with many commands, run in quick mode with the slow tests alone.
-SLOW_PAGES = ("fine-tuning.md", "predicting.md", "reading-results.md", "training.md")
+SLOW_PAGES = (
+    "benchmarks.md", "conversion.md", "exporting.md", "fine-tuning.md", "getting-started.md", "keypoints.md",
+    "predicting.md", "reading-results.md", "training.md",
+)  # fmt: skip
 
 # The model of every command and block, whatever preset it names.
 SMALL_MODEL = {

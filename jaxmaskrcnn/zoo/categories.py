@@ -31,3 +31,14 @@ CITYSCAPES_8 = (
     Category(24, "person"), Category(25, "rider"), Category(26, "car"), Category(27, "truck"),
     Category(28, "bus"), Category(31, "train"), Category(32, "motorcycle"), Category(33, "bicycle"),
 )  # fmt: skip
+
+# Pascal VOC's classes in the order of Detectron2 (`data/datasets/pascal_voc.py`) and MMDetection. The data
+# set has names only, and so the ids count from 1.
+VOC_20 = tuple(
+    Category(i, name)
+    for i, name in enumerate(
+        "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+        "pottedplant sheep sofa train tvmonitor".split(),
+        1,
+    )
+)
