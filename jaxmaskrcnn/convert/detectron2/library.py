@@ -27,10 +27,6 @@ LIBRARY = Library(
             lambda c: not hasattr(names_file(c.backbone), "DETECTRON2"),
             "no yaml setting there describes its backbone",
         ),
-        (
-            lambda c: c.backbone.kind == "regnet" and bool(c.backbone.deformable_stages),
-            "its RegNet has deformable convolutions",
-        ),
         (lambda c: c.neck is not None and c.neck.kind != "fpn", "its neck is not a feature pyramid"),
         (
             lambda c: c.neck is None and len(c.backbone.levels) > 1,
