@@ -46,7 +46,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Pages with many commands, run in quick mode with the slow tests alone.
 SLOW_PAGES = (
-    "fine-tuning.md", "lvis-and-cityscapes.md", "predicting.md", "reading-results.md", "training.md",
+    "benchmarks.md", "conversion.md", "exporting.md", "fine-tuning.md", "getting-started.md", "keypoints.md",
+    "lvis-and-cityscapes.md", "predicting.md", "reading-results.md", "training.md",
 )  # fmt: skip
 
 # The model of every command and block, whatever preset it names.

@@ -36,3 +36,14 @@ CITYSCAPES_8 = (
 # LVIS' classes, whose ids count from 1.
 LVIS_V1_1203 = tuple(Category(id, name) for id, name in enumerate(lvis_names.V1, 1))
 LVIS_V05_1230 = tuple(Category(id, name) for id, name in enumerate(lvis_names.V05, 1))
+
+# Pascal VOC's classes in the order of Detectron2 (`data/datasets/pascal_voc.py`) and MMDetection. The data
+# set has names only, and so the ids count from 1.
+VOC_20 = tuple(
+    Category(i, name)
+    for i, name in enumerate(
+        "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+        "pottedplant sheep sofa train tvmonitor".split(),
+        1,
+    )
+)

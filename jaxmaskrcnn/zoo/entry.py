@@ -89,6 +89,7 @@ R101 = {"backbone.depth": 101}
 X101_32X4D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 4}
 X101_64X4D = {**R101, "backbone.groups": 64, "backbone.width_per_group": 4}
 X101_32X8D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 8}
+X152_32X8D = {**X101_32X8D, "backbone.depth": 152}
 
 # Four convolutions and one fully connected layer, as in all recipes with norm layers in the heads.
 FOUR_CONV_ONE_FC = {"box.convs": 4, "box.fcs": 1}

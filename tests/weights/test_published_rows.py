@@ -25,7 +25,7 @@ FORMS = {
         "none stated (code: BSD-3-Clause)",
     ),
     "detectron2": (
-        r"https://dl\.fbaipublicfiles\.com/detectron2/[\w.-]+/[\w-]+/\d{8,9}/model_final_([0-9a-f]{6})\.pkl",
+        r"https://dl\.fbaipublicfiles\.com/detectron2/[\w.-]+/[\w-]+/\d{8,9}/model_(?:final|0039999)_([0-9a-f]{6})\.pkl",
         "md5",
         r"detectron2/model_zoo/model_zoo\.py", "CC BY-SA 3.0",
     ),
@@ -44,7 +44,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in FORMS} == {
-        "torchvision": 6, "detectron2": 49, "mmdet": 130, "matterport": 2,
+        "torchvision": 6, "detectron2": 51, "mmdet": 144, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 

@@ -476,7 +476,7 @@ def test_regnets_differ_in_their_stages():
         "12GF": ((224, 2), (448, 5), (896, 11), (2240, 1)),
     }
     names = [name for name in list_models() if name.startswith("mmdet") and "regnetx" in name]
-    assert len(names) == 22
+    assert len(names) == 23
     for name in names:
         backbone = model_config(name).backbone
         assert backbone.stages == expected[re.search(r"regnetx-([\d.]+[MG]F)", name)[1]]
