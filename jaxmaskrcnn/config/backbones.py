@@ -7,6 +7,7 @@ only in numbers share a class. The defaults are torchvision's ``maskrcnn_resnet5
 
 # No `from __future__ import annotations` here: values are checked against the field types.
 
+import abc
 import dataclasses
 import math
 from collections import Counter
@@ -64,15 +65,14 @@ class BackboneConfig(Part):
             has needs none.
     """
 
-    required: ClassVar[tuple[str, ...]] = ("levels",)
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
     @property
+    @abc.abstractmethod
     def levels(self) -> tuple[Level, ...]:
         """The feature maps that it returns, finest first."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
 
 # Numbers of ResNet stages; the output of stage 2 is C2.

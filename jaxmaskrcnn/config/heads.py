@@ -5,6 +5,7 @@ The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
 
 # No `from __future__ import annotations` here: values are checked against the field types.
 
+import abc
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -121,22 +122,21 @@ class TrunkConfig(Part):
             the backbone's, and called as ``trunk(regions, mask, train)``.
     """
 
-    required: ClassVar[tuple[str, ...]] = ("channels", "side")
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
+    @abc.abstractmethod
     def channels(self, backbone: BackboneConfig) -> int:
         """Return the channels of its output."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
     def channels_in(self, backbone: BackboneConfig) -> int:
         """Return the channels of its input: those of the backbone's last feature map."""
         return backbone.levels[-1].channels
 
+    @abc.abstractmethod
     def side(self, size: int) -> int:
         """Return the side of its output for regions with sides of ``size``."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
