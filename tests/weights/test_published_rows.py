@@ -30,9 +30,9 @@ FORMS = {
         r"detectron2/model_zoo/model_zoo\.py", "CC BY-SA 3.0",
     ),
     "mmdet": (
-        r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/[\w.-]+/[\w.-]+-([0-9a-f]{8})\.pth",
+        r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/(?:[\w.-]+/)?[\w.-]+-([0-9a-f]{8})\.pth",
         "sha256",
-        r"configs/\w+/metafile\.yml", "Apache-2.0",
+        r"configs/\w+/(?:metafile\.yml|README\.md)", "Apache-2.0",
     ),
     "matterport": (
         r"https://github\.com/matterport/Mask_RCNN/releases/download/v2\.[01]/mask_rcnn_\w+\.h5", "",
@@ -44,7 +44,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in FORMS} == {
-        "torchvision": 6, "detectron2": 51, "mmdet": 142, "matterport": 2,
+        "torchvision": 6, "detectron2": 51, "mmdet": 144, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 
