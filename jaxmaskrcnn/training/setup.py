@@ -22,6 +22,7 @@ from jaxmaskrcnn.data import (
     write_shapes,
 )
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.repeat_factors import class_image_counts
 from jaxmaskrcnn.data.stored import local_data
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
@@ -123,8 +124,9 @@ def make_setup(
     """
     check_precision(config.model.architecture)  # before the data are prepared, which may take long
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
+    image_counts = class_image_counts(train_source)
     model_config = to_model_config(
-        config.model, train_source.categories, train_source.skeleton, train_source.stuff
+        config.model, train_source.categories, train_source.skeleton, image_counts, train_source.stuff
     )
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
     if resuming:

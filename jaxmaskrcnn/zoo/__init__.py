@@ -12,11 +12,13 @@ from jaxmaskrcnn.zoo import (
     mmdet,
     mmdet_c4,
     mmdet_cascade,
+    mmdet_cityscapes,
     mmdet_deformable,
     own,
     torchvision,
 )
 
 PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
-PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | matterport.PRESETS | own.PRESETS
+PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | mmdet_cityscapes.PRESETS
+PRESETS |= matterport.PRESETS | own.PRESETS
 BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES

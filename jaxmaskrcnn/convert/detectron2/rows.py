@@ -108,10 +108,19 @@ SETTINGS = (
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
     fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
-    fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
+    Setting("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, present(True, False), "box.federated", training=True),
     Setting("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0, number(), "box.loss.beta", training=True),
-    # Scores are then sigmoids instead of a softmax.
-    fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
+    Setting(
+        "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, choice({True: "sigmoid", False: "softmax"}), "box.scores"
+    ),
+)
+
+# Only if MODEL.ROI_BOX_HEAD.USE_FED_LOSS is True.
+FEDERATED_SETTINGS = (
+    Setting("MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES", 50, whole(1), "box.federated.classes", training=True),
+    Setting(
+        "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER", 0.5, number(), "box.federated.power", training=True
+    ),
 )
 
 # Only if MODEL.MASK_ON is True.
@@ -209,7 +218,6 @@ UNUSED = (
     "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "OUTPUT_DIR", "SEED", "VIS_PERIOD",
     "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "INPUT.RANDOM_FLIP",
     "MODEL.ANCHOR_GENERATOR.ANGLES", "MODEL.DEVICE", "MODEL.WEIGHTS",
-    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER", "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES",
     "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS",
 )  # fmt: skip
 UNUSED_SECTIONS = (
@@ -224,6 +232,7 @@ KNOWN = (
         s.key
         for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *SEMANTIC_SETTINGS, *BOX_HEAD, *CASCADE)
     ),
+    *(s.key for s in FEDERATED_SETTINGS),
     *(s.key for s in (BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
     *(BACKBONE, HEADS, RPN_CONVS, *ANCHORS),
     *UNUSED,
