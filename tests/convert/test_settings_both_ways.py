@@ -257,7 +257,7 @@ REFUSED = {
         "box.class_agnostic", "box.conv_dim", "box.convs", "box.fc_norm", "box.fcs", "box.norm",
         "box.norm_epsilon", "mask.class_agnostic", "mask.conv_bias", "mask.convs", "mask.dim", "mask.norm",
         "neck.norm", "rpn.anchors.order", "rpn.anchors.ratios", "rpn.anchors.sizes", "rpn.conv_dim",
-        "rpn.convs", "rpn.norm", "rpn.objectness", "trunk", "keypoints", "semantic",
+        "rpn.convs", "rpn.norm", "rpn.objectness", "trunk", "keypoints",
     },
 }  # fmt: skip
 
