@@ -1,6 +1,14 @@
 """torchvision as a source library."""
 
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, PARTS, RPN_NORM, STAGES, Library, other_order
+from jaxmaskrcnn.convert.library import (
+    KERAS_LAYERS,
+    PARTS,
+    RPN_NORM,
+    SEMANTIC,
+    STAGES,
+    Library,
+    other_order,
+)
 from jaxmaskrcnn.convert.torchvision.settings import call_of_config, config_from_call
 from jaxmaskrcnn.convert.torchvision.stored_settings import stored_settings
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
@@ -21,6 +29,7 @@ LIBRARY = Library(
     impossible=(
         STAGES,
         *PARTS,
+        SEMANTIC,
         *KERAS_LAYERS,
         RPN_NORM,
         other_order("ratio"),
