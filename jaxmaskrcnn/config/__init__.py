@@ -38,6 +38,7 @@ from jaxmaskrcnn.config.run import (
     ShapesConfig,
     TrainConfig,
 )
+from jaxmaskrcnn.config.semantic import SemanticConfig
 from jaxmaskrcnn.config.values import ConfigError
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "RegionConfig",
     "Res5Config",
     "ResNetConfig",
+    "SemanticConfig",
     "ShapesConfig",
     "TrainConfig",
     "TrunkConfig",

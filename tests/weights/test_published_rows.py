@@ -44,7 +44,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in FORMS} == {
-        "torchvision": 6, "detectron2": 51, "mmdet": 144, "matterport": 2,
+        "torchvision": 6, "detectron2": 55, "mmdet": 148, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 

@@ -55,7 +55,6 @@ BASES: dict[str, dict[str, Any]] = {
         "VERSION": 2,
     },
     "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
-    "Base-Panoptic-FPN.yaml": {"MODEL": {"META_ARCHITECTURE": "PanopticFPN"}},
 }
 
 _FPN = BASES["Base-RCNN-FPN.yaml"]
@@ -70,4 +69,17 @@ BASES["Base-Keypoint-RCNN-FPN.yaml"] = {
         "RPN": {**_MODEL["RPN"], "POST_NMS_TOPK_TRAIN": 1500},
     },
     "DATASETS": {"TRAIN": ["keypoints_coco_2017_train"], "TEST": ["keypoints_coco_2017_val"]},
+}
+BASES["Base-Panoptic-FPN.yaml"] = {
+    **_FPN,
+    "MODEL": {
+        **_MODEL,
+        "META_ARCHITECTURE": "PanopticFPN",
+        "MASK_ON": True,
+        "SEM_SEG_HEAD": {"LOSS_WEIGHT": 0.5},
+    },
+    "DATASETS": {
+        "TRAIN": ["coco_2017_train_panoptic_separated"],
+        "TEST": ["coco_2017_val_panoptic_separated"],
+    },
 }

@@ -1,7 +1,14 @@
 """Detectron2 as a source library."""
 
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, RPN_NORM, STAGE_MASKS, Library, other_order
+from jaxmaskrcnn.convert.library import (
+    KERAS_LAYERS,
+    RPN_NORM,
+    STAGE_MASKS,
+    Library,
+    other_order,
+    things_elsewhere,
+)
 from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
 
@@ -57,6 +64,7 @@ LIBRARY = Library(
         STAGE_MASKS,
         *KERAS_LAYERS,
         RPN_NORM,
+        things_elsewhere("first"),
         other_order("size"),
     ),
     limits=(

@@ -6,6 +6,7 @@ from jaxmaskrcnn.convert.library import (
     KEYPOINTS,
     OTHER_BACKBONE,
     OTHER_NECK,
+    SEMANTIC,
     STAGES,
     TRUNK,
     Library,
@@ -33,6 +34,7 @@ LIBRARY = Library(
         TRUNK,
         AVERAGE,
         KEYPOINTS,
+        SEMANTIC,
         (
             lambda c: (
                 c.backbone.depth not in (50, 101)

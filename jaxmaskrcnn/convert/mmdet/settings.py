@@ -13,7 +13,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
 from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
-from jaxmaskrcnn.convert.mmdet import backbone, cascade, parts, rows
+from jaxmaskrcnn.convert.mmdet import backbone, cascade, parts, rows, semantic
 from jaxmaskrcnn.convert.mmdet.bases import known_base
 from jaxmaskrcnn.convert.mmdet.levels import read_levels, write_levels
 from jaxmaskrcnn.convert.mmdet.pipeline import (
@@ -30,9 +30,9 @@ from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVI
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 USUAL = ModelConfig().replace(MMDET)
-_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN")
+_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PanopticFPN")
 _CATEGORIES = {
-    "CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8,
+    "CocoDataset": COCO_80, "CocoPanopticDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8,
     "LVISV1Dataset": LVIS_V1_1203, "LVISV05Dataset": LVIS_V05_1230, "LVISDataset": LVIS_V05_1230,
 }  # fmt: skip
 # Names of settings in version 2 and now; the pattern matches the end of a key or of one of its parts.
@@ -82,7 +82,7 @@ def config_from_mmdet_text(text: str, source: str, training: bool = True) -> Mod
         >>> config_from_mmdet_text("model = dict(type='YOLOX')", "a.pth")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: a.pth has the model 'YOLOX'; supported: MaskRCNN, FasterRCNN and ...
+        jaxmaskrcnn.errors.UserError: a.pth has the model 'YOLOX'; supported: MaskRCNN, FasterRCNN, ...
     """
     values: dict[str, Any] = {}
     for part in _FILE_LINE.split(text):
@@ -105,6 +105,7 @@ def text_of_config(config: ModelConfig) -> str:
     flat |= write(table + rows.TEST, config, USUAL)
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
+    flat |= semantic.write_semantic(config, USUAL)
     for write_part in (
         backbone.write_backbone,
         parts.write_norms,
@@ -142,7 +143,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN
+    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -180,6 +181,8 @@ def _read(settings: Settings) -> dict[str, Any]:
     if mask:
         table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
     config = settings.fields(table) | {"mask": mask, "neck": has["neck"]}
+    config["semantic"] = has[semantic.HEAD]
+    semantic.read_semantic(settings, config)
     backbone.read_backbone(settings, config)
     parts.read_norms(settings, config)
     read_shared_head(settings, config, has[SHARED_HEAD])
@@ -199,6 +202,7 @@ _PARTS = (
     "neck",
     SHARED_HEAD,
     "roi_head.mask_head",
+    semantic.HEAD,
     "train_cfg",
     "train_cfg.rpn_proposal",
 )
@@ -215,7 +219,7 @@ def _write_categories(config: ModelConfig) -> dict[str, Any]:
     """Return the data set that has these categories, or one with their names."""
     categories = config.categories
     for name, known in _CATEGORIES.items():
-        if categories == known:
+        if categories == known and name.startswith("CocoPanoptic") == (config.semantic is not None):
             return {"type": name}
     usual = _CATEGORIES["CocoDataset"]
     if not categories and config.num_classes != len(usual):

@@ -1,8 +1,16 @@
 """torchvision as a source library."""
 
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, PARTS, RPN_NORM, STAGES, Library, other_order
+from jaxmaskrcnn.convert.library import (
+    KERAS_LAYERS,
+    PARTS,
+    RPN_NORM,
+    SEMANTIC,
+    STAGES,
+    Library,
+    other_order,
+)
 from jaxmaskrcnn.convert.torchvision.settings import call_of_config, config_from_call
-from jaxmaskrcnn.convert.torchvision.told import told_settings
+from jaxmaskrcnn.convert.torchvision.stored_settings import stored_settings
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
 
 LIBRARY = Library(
@@ -15,12 +23,13 @@ LIBRARY = Library(
     input_names=(),
     config_file=None,
     config_suffixes=(),
-    told=told_settings,
+    stored_settings=stored_settings,
     read_settings=config_from_call,
     write_settings=call_of_config,
     impossible=(
         STAGES,
         *PARTS,
+        SEMANTIC,
         *KERAS_LAYERS,
         RPN_NORM,
         other_order("ratio"),
