@@ -13,7 +13,7 @@ from jaxmaskrcnn.convert.choice import choose_config
 from jaxmaskrcnn.convert.detector import load_detector
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import LIBRARIES
-from jaxmaskrcnn.convert.untold import name_classes_of_file
+from jaxmaskrcnn.convert.missing_settings import name_classes_of_file
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
