@@ -13,6 +13,7 @@ from jaxmaskrcnn.losses.assignment import (
 )
 from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss
 from jaxmaskrcnn.losses.keypoints import keypoint_loss
+from jaxmaskrcnn.losses.points import point_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, reduce_terms, smooth_l1
 from jaxmaskrcnn.utils.loss_names import LOSS_NAMES
@@ -26,6 +27,7 @@ __all__ = [
     "mask_loss",
     "match_boxes",
     "match_regions",
+    "point_loss",
     "reduce_terms",
     "rpn_losses",
     "sample_regions",

@@ -7,7 +7,7 @@ side of a mask, K object classes.
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig
+from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
 from jaxmaskrcnn.ops.boxes import encode_boxes
@@ -81,7 +81,12 @@ def box_losses(
 
 
 def mask_head_targets(
-    regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: MaskConfig
+    regions: Regions,
+    targets: Targets,
+    side: int,
+    width: int,
+    image_size: Array,
+    config: MaskConfig | PointRendConfig,
 ) -> Array:
     """Targets of the mask head in one image, by the rule of torchvision, Detectron2 or MMDetection.
 
@@ -139,7 +144,7 @@ def mask_loss(
     targets: Targets,
     width: int,
     image_size: Array,
-    config: MaskConfig,
+    config: MaskConfig | PointRendConfig,
 ) -> dict[str, LossTerm]:
     """Mean binary cross entropy over the positive regions' masks, one image.
 

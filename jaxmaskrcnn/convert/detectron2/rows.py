@@ -104,16 +104,23 @@ SETTINGS = (
     ),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
-    fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
+    Setting(
+        "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES",
+        False,
+        choice({False: "sampled", True: "predicted"}),
+        "regions.head_boxes",
+        training=True,
+    ),
     fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
     Setting("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0, number(), "box.loss.beta", training=True),
     # Scores are then sigmoids instead of a softmax.
     fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
 )
 
-# Only if MODEL.MASK_ON is True.
+# Only for a mask head of this name; those of other kinds are in their names files.
+MASK_HEAD, FCN = "MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"
 MASK_SETTINGS = (
-    fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
+    fixed(MASK_HEAD, FCN, FCN),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask.pool.size"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "mask.pool.aligned"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "mask.pool.sampling_ratio"),
@@ -191,8 +198,7 @@ UNUSED = (
 )  # fmt: skip
 UNUSED_SECTIONS = (
     "DATALOADER.", "DATASETS.", "GLOBAL.", "INPUT.CROP.", "SOLVER.", "TEST.AUG.", "TEST.PRECISE_BN.",
-    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.",
-    "MODEL.SEM_SEG_HEAD.",
+    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.", "MODEL.SEM_SEG_HEAD.", "MODEL.IMPLICIT_POINTREND.",
 )  # fmt: skip
 
 KNOWN = (

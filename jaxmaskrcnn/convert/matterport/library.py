@@ -5,6 +5,7 @@ from jaxmaskrcnn.convert.library import (
     DEFORMABLE,
     KEYPOINTS,
     OTHER_BACKBONE,
+    OTHER_MASK,
     OTHER_NECK,
     STAGES,
     TRUNK,
@@ -33,6 +34,7 @@ LIBRARY = Library(
         TRUNK,
         AVERAGE,
         KEYPOINTS,
+        OTHER_MASK,
         (
             lambda c: (
                 c.backbone.depth not in (50, 101)

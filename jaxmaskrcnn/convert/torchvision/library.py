@@ -1,6 +1,14 @@
 """torchvision as a source library."""
 
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, PARTS, RPN_NORM, STAGES, Library, other_order
+from jaxmaskrcnn.convert.library import (
+    KERAS_LAYERS,
+    OTHER_MASK,
+    PARTS,
+    RPN_NORM,
+    STAGES,
+    Library,
+    other_order,
+)
 from jaxmaskrcnn.convert.torchvision.settings import call_of_config, config_from_call
 from jaxmaskrcnn.convert.torchvision.told import told_settings
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
@@ -20,6 +28,7 @@ LIBRARY = Library(
     write_settings=call_of_config,
     impossible=(
         STAGES,
+        OTHER_MASK,
         *PARTS,
         *KERAS_LAYERS,
         RPN_NORM,

@@ -1,0 +1,69 @@
+"""What the mask heads of PointRend are given in the recordings and in the tests: maps, boxes, objects, points."""
+
+import zlib
+
+import numpy as np
+from goldens.seeded_weights import seeded_projection, seeded_scene
+
+CLASSES, CHANNELS = 3, 8
+CANVAS = (64, 96)  # height and width, which both images share
+STRIDES = (4, 8, 16, 32)
+# Of each image: its size, its objects, and boxes with the number of the object that each belongs to. Predicted
+# boxes may leave the image and the canvas.
+IMAGES = (
+    ((60, 90), [(2.0, 3, 50, 58), (40, 10, 88, 40.5)],
+     [((1.5, 2.25, 52.0, 57.0), 0), ((38.4, 11.3, 91.7, 39.0), 1), ((-7.5, -3.0, 44.6, 70.5), 0)]),
+    ((64, 70), [(10.0, 4, 30, 20), (5, 30, 66, 62), (33.0, 2, 64, 28)],
+     [((9.0, 4.4, 31.5, 22.0), 0), ((2.2, 28.0, 99.0, 63.3), 1)]),
+)  # fmt: skip
+
+# Standard deviations of the outputs of layers: logits have to spread around 0.
+GAINS = {
+    "coarse_head.prediction": 8.0, "point_head.predictor": 3.0, "mask_head.fc_logits": 8.0,
+    "point_head.fc_logits": 3.0,
+}  # fmt: skip
+
+
+def levels() -> list[np.ndarray]:
+    """float32 [2, h, w, 8], P2 to P5; smooth, as feature maps are."""
+    maps = []
+    for stride in STRIDES:
+        shape = (len(IMAGES), CANVAS[0] // stride, CANVAS[1] // stride, CHANNELS)
+        noise = seeded_projection(f"p{stride}", shape)
+        mixed = noise + np.roll(noise, 1, 1) + np.roll(noise, 1, 2) + np.roll(noise, (1, 1), (1, 2))
+        maps.append(np.float32(0.5) * mixed)
+    return maps
+
+
+def scenes() -> list[dict[str, np.ndarray]]:
+    """The images' objects; see `seeded_scene`."""
+    return [seeded_scene(*size, boxes) for size, boxes, _ in IMAGES]
+
+
+def regions(image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes float32 [R, 4], the objects int [R] that they belong to, and their labels."""
+    boxes, objects = zip(*IMAGES[image][2], strict=True)
+    return np.float32(boxes), np.array(objects), np.array(objects) % CLASSES
+
+
+def seeded_point_rend_weight(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A float32 array for a parameter of PointRend's mask head in either library; None for other parameters."""
+    if "mask_head." not in name and "point_head." not in name:
+        return None
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if len(shape) == 1:
+        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    gain = next((gain for part, gain in GAINS.items() if part in name), 2.0**0.5)
+    value = rng.standard_normal(shape) * gain / np.prod(shape[1:]) ** 0.5
+    return value.astype(np.float32)
+
+
+class SeededUniform:
+    """In the place of ``torch.rand``: the numbers of its first, second, ... call are known."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, *shape: int) -> np.ndarray:
+        self.calls += 1
+        return np.random.RandomState(self.calls).uniform(size=shape).astype(np.float32)
