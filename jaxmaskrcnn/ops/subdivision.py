@@ -43,10 +43,29 @@ def training_points(key: Array, logits: Array, count: int, oversampling: float, 
         return jax.random.uniform(first, (drawn, 2)), jax.random.uniform(second, (count - uncertain, 2))
 
     candidates, others = jax.vmap(draw)(jnp.arange(logits.shape[0]))
-    values = sample_region_maps(logits[..., None], candidates)[..., 0]
-    _, index = jax.lax.top_k(-jnp.abs(values), uncertain)
-    chosen = jnp.take_along_axis(candidates, index[..., None], 1)
+    chosen = uncertain_points(logits, candidates, uncertain)
     return jax.lax.stop_gradient(jnp.concatenate([chosen, others], 1))
+
+
+def uncertain_points(logits: Array, candidates: Array, count: int) -> Array:
+    """Choose the points at which masks are nearest to their edge, interpolated there.
+
+    Args:
+        logits: float [R, S, S], coarse masks of the regions' own classes.
+        candidates: float [R, N, 2], points from 0 to 1.
+        count: P, number of points to choose.
+
+    Returns:
+        float [R, P, 2], the most uncertain ones first.
+
+    Example:
+        >>> logits = jnp.broadcast_to(jnp.array([-3.0, 3.0]), (1, 2, 2))
+        >>> uncertain_points(logits, jnp.array([[[0.1, 0.5], [0.5, 0.5], [0.9, 0.5]]]), 1).tolist()
+        [[[0.5, 0.5]]]
+    """
+    values = sample_region_maps(logits[..., None], candidates)[..., 0]
+    _, index = jax.lax.top_k(-jnp.abs(values), count)
+    return jnp.take_along_axis(candidates, index[..., None], 1)
 
 
 def subdivide(

@@ -14,9 +14,10 @@ from jaxmaskrcnn.zoo import (
     mmdet_cascade,
     mmdet_deformable,
     own,
+    point_rend,
     torchvision,
 )
 
 PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
-PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | matterport.PRESETS | own.PRESETS
+PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | point_rend.PRESETS | matterport.PRESETS | own.PRESETS
 BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES

@@ -1,15 +1,21 @@
-"""What the mask heads of PointRend are given in the recordings and in the tests: maps, boxes, objects, points."""
+"""What PointRend's mask heads are given in the recordings and in the tests: maps, boxes, objects, points."""
 
+import re
 import zlib
 
 import numpy as np
-from goldens.seeded_weights import seeded_projection, seeded_scene
+from goldens.seeded_weights import (
+    seeded_detectron2_weight,
+    seeded_mmdet_weight,
+    seeded_projection,
+    seeded_scene,
+)
 
 CLASSES, CHANNELS = 3, 8
 CANVAS = (64, 96)  # height and width, which both images share
 STRIDES = (4, 8, 16, 32)
-# Of each image: its size, its objects, and boxes with the number of the object that each belongs to. Predicted
-# boxes may leave the image and the canvas.
+# Of each image: its size, its objects, and boxes with the number of the object that each belongs to.
+# Predicted boxes may leave the image and the canvas.
 IMAGES = (
     ((60, 90), [(2.0, 3, 50, 58), (40, 10, 88, 40.5)],
      [((1.5, 2.25, 52.0, 57.0), 0), ((38.4, 11.3, 91.7, 39.0), 1), ((-7.5, -3.0, 44.6, 70.5), 0)]),
@@ -47,7 +53,7 @@ def regions(image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def seeded_point_rend_weight(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A float32 array for a parameter of PointRend's mask head in either library; None for other parameters."""
+    """A float32 array for a parameter of PointRend's mask head in either library; None for others."""
     if "mask_head." not in name and "point_head." not in name:
         return None
     rng = np.random.RandomState(zlib.crc32(name.encode()))
@@ -56,6 +62,21 @@ def seeded_point_rend_weight(name: str, shape: tuple[int, ...]) -> np.ndarray | 
     gain = next((gain for part, gain in GAINS.items() if part in name), 2.0**0.5)
     value = rng.standard_normal(shape) * gain / np.prod(shape[1:]) ** 0.5
     return value.astype(np.float32)
+
+
+def seeded_detector_weight(name: str, shape: tuple[int, ...], library: str) -> np.ndarray:
+    """The same for a whole detector of Detectron2 or MMDetection, whose input is 0 to 255 minus the mean."""
+    weight = seeded_point_rend_weight(name, shape)
+    if weight is not None:
+        return weight
+    if library == "detectron2":
+        return seeded_detectron2_weight(name, shape)
+    if name.endswith("fc_cls.bias"):
+        return np.float32([1.5, -2.5, 1, 0])
+    value = seeded_mmdet_weight(name, shape, 64.0)
+    if re.search(r"fc_(cls|reg)\.weight$", name):  # features are positive and much alike
+        return np.float32(2) * (value - value.mean(axis=1, keepdims=True))
+    return value
 
 
 class SeededUniform:

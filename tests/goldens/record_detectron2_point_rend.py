@@ -1,22 +1,20 @@
 """Record PointRend of Detectron2: its mask head in two variants, and a small detector with it.
 
-Usage: python tests/goldens/record_detectron2_point_rend.py
+Usage: PYTHONPATH=tests python tests/goldens/record_detectron2_point_rend.py
 
-It needs torch, detectron2, and the folder ``projects/PointRend`` of its repository on the path; the tests do not.
+It needs torch, detectron2, and the folder ``projects/PointRend`` of its repository on the path; the tests do
+not.
 
-"head" has the settings of the project's models, "other" all that these leave at one value. Both are given seeded
-maps and boxes (`point_rend_case.py`). "model" is a whole detector, from images. ``torch.rand`` draws known numbers.
+"head" has the settings of the project's models, "other" different ones. Both are given seeded maps and boxes
+(`point_rend_case.py`). "model" is a whole detector, from images. ``torch.rand`` draws known numbers.
 """
 
 import json
-import sys
-import types
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-# Detectron2 imports its compiled operators, of which none is used here.
-sys.modules.setdefault("detectron2._C", types.ModuleType("detectron2._C"))
+import detectron2_deform_conv  # noqa: F401  (a stand-in for the compiled operators, none of which is called)
 
+# isort: split
 import detectron2
 import numpy as np
 import torch
@@ -30,10 +28,10 @@ from detectron2.modeling.roi_heads import roi_heads
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from goldens import point_rend_case as case
+from point_rend import add_pointrend_config, mask_head
 from record_detectron2_losses import LOSSES, lowest_first
 from record_detectron2_model import COMMON
-from seeded_weights import sampled, seeded_detectron2_weight, seeded_scene
-from point_rend import add_pointrend_config, mask_head
+from seeded_weights import sampled, seeded_scene
 
 LOSSES = LOSSES | {"loss_mask_point": "loss_mask_point"}
 POINTS = {
@@ -53,9 +51,10 @@ POINTS = {
     "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS": 200,
     "INPUT.MASK_FORMAT": "bitmask",
 }
+HEAD = COMMON | POINTS | {"MODEL.FPN.OUT_CHANNELS": case.CHANNELS}
 HEADS = {
-    "head": POINTS,
-    "other": POINTS
+    "head": HEAD,
+    "other": HEAD
     | {
         "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 10,
         "MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION": 6,
@@ -137,7 +136,9 @@ def record_head(variant):
         boxes, objects, labels = (torch.from_numpy(x) for x in case.regions(i))
         size = case.IMAGES[i][0]
         masks = BitMasks(torch.from_numpy(scene["masks"]))
-        training.append(Instances(size, proposal_boxes=Boxes(boxes), gt_classes=labels, gt_masks=masks[objects]))
+        training.append(
+            Instances(size, proposal_boxes=Boxes(boxes), gt_classes=labels, gt_masks=masks[objects])
+        )
         test.append(Instances(size, pred_boxes=Boxes(boxes), pred_classes=labels))
 
     with EventStorage():
@@ -176,7 +177,14 @@ def record_head(variant):
     golden["coarse"] = coarse.permute(0, 2, 3, 1).numpy()
     for k, x in enumerate([*steps, *last]):
         own = x[:, 0] if x.shape[1] == 1 else x[rows, labels]
-        print("  map", tuple(x.shape), "logits", float(own.mean()), float(own.std()), float((own > 0).double().mean()))
+        print(
+            "  map",
+            tuple(x.shape),
+            "logits",
+            float(own.mean()),
+            float(own.std()),
+            float((own > 0).double().mean()),
+        )
         golden[f"map{k}"] = own.numpy()
     golden |= {f"chosen{k}": np.sort(x.numpy(), 1).astype(np.int32) for k, x in enumerate(chosen)}
     return {f"{variant}/{k}": v for k, v in golden.items()}
@@ -206,8 +214,7 @@ def record_model():
     weights = {}
     for name, value in model.state_dict().items():
         shape = tuple(value.shape)
-        weight = case.seeded_point_rend_weight(name, shape)
-        weights[name] = torch.from_numpy(seeded_detectron2_weight(name, shape) if weight is None else weight)
+        weights[name] = torch.from_numpy(case.seeded_detector_weight(name, shape, "detectron2"))
     model.load_state_dict(weights)
     golden = {
         "names": json.dumps({k: tuple(v.shape) for k, v in weights.items()}),

@@ -6,6 +6,7 @@ Shapes: B images, R regions (of all images, or [B, R] of each), P points of a re
 of points, S the side of a coarse mask, M of a predicted one, L levels, C channels, K object classes.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -50,10 +51,9 @@ class CoarseHead(nnx.Module):
     def __init__(self, config: PointRendConfig, channels: int, classes: int, *, dtype: str, rngs: nnx.Rngs):
         c: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
         channels *= config.grid_levels
-        self.reduce = None
-        if config.channel_conv and channels > config.dim:
-            self.reduce = Conv(channels, config.dim, 1, **c)
-            channels = config.dim
+        reduces = config.channel_conv and channels > config.dim
+        self.reduce = Conv(channels, config.dim, 1, **c) if reduces else None
+        channels = config.dim if reduces else channels
         self.downsample = Conv2x2(channels, config.dim, **c)
         features, fcs = config.dim * (config.grid // 2) ** 2, []
         for _ in range(config.fcs):
@@ -182,6 +182,26 @@ class PointRendHead(nnx.Module):
             of_class(logits, labels)
         )  # fmt: skip
 
+    def draw_points(self, coarse: Array, keys: Array | None) -> Array:
+        """Draw the points that are learned from.
+
+        Args:
+            coarse: [B, R, S, S], coarse masks of the regions' own classes, logits.
+            keys: One random key per image, [B]; None draws the same points in every image.
+
+        Returns:
+            float32 [B, R, P, 2], from 0 to 1.
+        """
+        config = self.config
+        keys = jnp.broadcast_to(jax.random.key(0), coarse.shape[:1]) if keys is None else keys
+        draw = functools.partial(
+            training_points,
+            count=config.train_points,
+            oversampling=config.oversampling,
+            importance=config.importance,
+        )
+        return jax.vmap(lambda key, logits: draw(jax.random.fold_in(key, _POINTS), logits))(keys, coarse)
+
     def loss_terms(
         self, pooler: Pooler, regions: losses.Regions, pass_: Pass, features: Array | None = None
     ) -> dict[str, LossTerm]:
@@ -200,13 +220,7 @@ class PointRendHead(nnx.Module):
         labels = regions.labels.reshape(-1)
         every = self.coarse_masks(pooler, regions.boxes)
         coarse = of_class(every, labels).reshape(*shape, *every.shape[1:3])
-        keys = jnp.broadcast_to(jax.random.key(0), shape[:1]) if pass_.keys is None else pass_.keys
-
-        def draw(key, logits):
-            key = jax.random.fold_in(key, _POINTS)
-            return training_points(key, logits, config.train_points, config.oversampling, config.importance)
-
-        points = jax.vmap(draw)(keys, jax.lax.stop_gradient(coarse))
+        points = self.draw_points(jax.lax.stop_gradient(coarse), pass_.keys)
         logits = self.at_points(pooler, regions.boxes, every, labels, points.reshape(-1, *points.shape[2:]))
         logits = logits.reshape(points.shape[:-1])
         if pooler.frame is not None:  # the objects' masks are those of the images
