@@ -46,10 +46,17 @@ def scenes() -> list[dict[str, np.ndarray]]:
     return [seeded_scene(*size, boxes) for size, boxes, _ in IMAGES]
 
 
-def regions(image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes float32 [R, 4], the objects int [R] that they belong to, and their labels."""
-    boxes, objects = zip(*IMAGES[image][2], strict=True)
-    return np.float32(boxes), np.array(objects), np.array(objects) % CLASSES
+def regions(image: int, library: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes float32 [R, 4], the objects int [R] that they belong to, and their labels.
+
+    MMDetection's are clipped to the image, as its proposals are.
+    """
+    size, _, given = IMAGES[image]
+    boxes, objects = zip(*given, strict=True)
+    boxes = np.float32(boxes)
+    if library == "mmdet":
+        boxes = np.clip(boxes, 0, np.float32([size[1], size[0]] * 2))
+    return boxes, np.array(objects), np.array(objects) % CLASSES
 
 
 def seeded_point_rend_weight(name: str, shape: tuple[int, ...]) -> np.ndarray | None:

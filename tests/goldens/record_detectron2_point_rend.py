@@ -133,7 +133,7 @@ def record_head(variant):
     }
     training, test = [], []
     for i, scene in enumerate(case.scenes()):
-        boxes, objects, labels = (torch.from_numpy(x) for x in case.regions(i))
+        boxes, objects, labels = (torch.from_numpy(x) for x in case.regions(i, "detectron2"))
         size = case.IMAGES[i][0]
         masks = BitMasks(torch.from_numpy(scene["masks"]))
         training.append(

@@ -1,9 +1,10 @@
 """Record PointRend of MMDetection: its region heads in two variants, and a small detector with them.
 
-Usage: python tests/goldens/record_mmdet_point_rend.py    (the tests need nothing of it)
+Usage: PYTHONPATH=tests python tests/goldens/record_mmdet_point_rend.py    (the tests need nothing of it)
 
 "head" has the settings of point-rend_r50-caffe_fpn, from MMDetection's own config file, "other" different
-ones. Both are given seeded maps and boxes (`point_rend_case.py`). "model" is the whole detector, from images. ``torch.rand`` draws known numbers, and the random samplers take the lowest indices first.
+ones. Both are given seeded maps and boxes (`point_rend_case.py`). "model" is the whole detector, from
+images. ``torch.rand`` draws known numbers, and the random samplers take the lowest indices first.
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used.
 """
@@ -123,7 +124,7 @@ def record_head(variant):
     maps = [torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_() for x in case.levels()]
     samples, objects, rois, labels = [], [], [], []
     for i, scene in enumerate(case.scenes()):
-        boxes, index, own = (torch.from_numpy(x) for x in case.regions(i))
+        boxes, index, own = (torch.from_numpy(x) for x in case.regions(i, "mmdet"))
         samples.append(types.SimpleNamespace(
             pos_priors=boxes, pos_bboxes=boxes, pos_gt_labels=own, pos_assigned_gt_inds=index
         ))  # fmt: skip

@@ -84,10 +84,6 @@ LIBRARY = Library(
         *KERAS_LAYERS,
         RPN_NORM,
         (
-            lambda c: isinstance(c.mask, PointRendConfig) and len(c.box.stages) > 1,
-            "it has several box stages and PointRend's mask head",
-        ),
-        (
             lambda c: (
                 isinstance(c.mask, PointRendConfig)
                 and (c.mask.grid != 2 * c.mask.coarse_side or c.mask.grid_levels != c.mask.point_levels)
