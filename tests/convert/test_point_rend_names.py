@@ -65,6 +65,9 @@ OTHER = {
         "mask.subdivision_points": 100,
     },
 }  # fmt: skip
+TWO_STAGES = {
+    "box.class_agnostic": True, "box.stages": (BoxStageConfig(),) * 2, "regions.head_boxes": "sampled",
+}  # fmt: skip
 both = pytest.mark.parametrize("library", PRESETS)
 
 
@@ -146,10 +149,8 @@ def test_names_of_2020_are_read():
     arrays = to_state_dict(random_model(config), "detectron2")
     older = {}
     for name, value in arrays.items():
-        for new, old in (("head.coarse_head.fc", "coarse_head.coarse_mask_fc"), ("head.coarse_head", "coarse_head"),
-                         ("head.point_head", "point_head")):  # fmt: skip
-            name = name.replace(f"roi_heads.mask_{new}", f"roi_heads.mask_{old}")
-        older[name] = value
+        old = re.sub(r"mask_head\.coarse_head\.fc(?=\d)", "mask_head.coarse_head.coarse_mask_fc", name)
+        older[re.sub(r"mask_head\.(coarse|point)_head", r"mask_\1_head", old)] = value
     assert "roi_heads.mask_coarse_head.coarse_mask_fc1.weight" in older and older.keys() != arrays.keys()
     again = to_state_dict(from_state_dict(older, config, "detectron2"), "detectron2")
     assert all(np.array_equal(arrays[name], again[name]) for name in arrays)
@@ -163,8 +164,7 @@ def test_names_of_2020_are_read():
     ("mmdet", {"mask.point_levels": 2}, "not of the points' feature maps"),
     ("mmdet", {"mask.coarse_side": 8}, "twice their side"),
     ("mmdet", {"mask.class_agnostic": True}, "its points are class-agnostic"),
-    ("mmdet", {"box.class_agnostic": True, "box.stages": (BoxStageConfig(),) * 2, "regions.head_boxes": "sampled"},
-     "one mask head for several box stages"),
+    ("mmdet", TWO_STAGES, "one mask head for several box stages"),
 ])  # fmt: skip
 def test_what_a_library_cannot_express_is_refused(library, changes, match):
     config = model_config(PRESETS["detectron2"], **changes)

@@ -120,7 +120,6 @@ SETTINGS = (
 # Only for a mask head of this name; those of other kinds are in their names files.
 MASK_HEAD, FCN = "MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"
 MASK_SETTINGS = (
-    fixed(MASK_HEAD, FCN, FCN),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask.pool.size"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "mask.pool.aligned"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "mask.pool.sampling_ratio"),
@@ -204,6 +203,6 @@ UNUSED_SECTIONS = (
 KNOWN = (
     *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *BOX_HEAD, *CASCADE)),
     *(s.key for s in (BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
-    *(BACKBONE, HEADS, RPN_CONVS, *ANCHORS),
+    *(BACKBONE, HEADS, MASK_HEAD, RPN_CONVS, *ANCHORS),
     *UNUSED,
 )

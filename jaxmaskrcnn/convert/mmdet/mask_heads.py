@@ -11,7 +11,7 @@ from typing import Any
 from jaxmaskrcnn.config import MaskConfig, ModelConfig
 from jaxmaskrcnn.convert.mmdet import cascade, rows
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
-from jaxmaskrcnn.names.config_table import MISSING, Setting, Settings
+from jaxmaskrcnn.names.config_table import Settings
 from jaxmaskrcnn.names.conversions import choice, only
 
 Flat = dict[str, Any]
@@ -25,7 +25,7 @@ def mask_head(settings: Settings, shared: bool) -> str | bool:
         shared: Whether there is a shared head, with which there is only Mask R-CNN's.
     """
     others = {} if shared else {file.MMDET: kind for kind, file in _others().items()}
-    kind = settings.get(Setting(rows.MASK_TYPE, MISSING, choice({rows.FCN: True, **others})))
+    kind = settings.get(rows.MASK_TYPE._replace(conversion=choice({rows.FCN: True, **others})))
     return True if kind is None else kind
 
 

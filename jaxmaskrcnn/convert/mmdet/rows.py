@@ -162,9 +162,9 @@ BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
 MASK_POOL = _extractor("mask", "mask.pool")
 # Of mask heads of every kind, and of Mask R-CNN's; those of others are in their names files.
 MASKS = (Setting("test_cfg.rcnn.mask_thr_binary", MISSING, FRACTION, "detections.mask_threshold"),)
-MASK_TYPE, FCN = "roi_head.mask_head.type", "FCNMaskHead"
+FCN = "FCNMaskHead"
+MASK_TYPE = fixed("roi_head.mask_head.type", MISSING, FCN)
 MASK = (
-    fixed(MASK_TYPE, MISSING, FCN),
     Setting("roi_head.mask_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask.convs"),
     Setting("roi_head.mask_head.conv_out_channels", 256, whole(1), "mask.dim"),
@@ -266,7 +266,8 @@ KNOWN = {
     setting.key
     for setting in (
         *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
-        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS, *MASK, *MASK_POOL,
+        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS,
+        MASK_TYPE, *MASK, *MASK_POOL,
         *TEST, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {

@@ -79,7 +79,7 @@ def config_from_mmdet_text(text: str, source: str, training: bool = True) -> Mod
         >>> config_from_mmdet_text("model = dict(type='YOLOX')", "a.pth")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: a.pth has the model 'YOLOX'; supported: MaskRCNN, FasterRCNN and ...
+        jaxmaskrcnn.errors.UserError: a.pth has the model 'YOLOX'; supported: MaskRCNN, FasterRCNN, ...
     """
     values: dict[str, Any] = {}
     for part in _FILE_LINE.split(text):
@@ -97,7 +97,7 @@ def text_of_config(config: ModelConfig) -> str:
     mask = config.mask is not None
     table = (*rows.DATA_PREPROCESSOR, *(rows.NECK if config.neck else ()), *rows.RPN, *rows.BOX)
     flat = {"type": "MaskRCNN" if mask else "FasterRCNN"}
-    table += rows.MASK if isinstance(config.mask, MaskConfig) else ()
+    table += (rows.MASK_TYPE, *rows.MASK) if isinstance(config.mask, MaskConfig) else ()
     table += rows.MASK_POOL if isinstance(config.mask, MaskConfig) and config.trunk is None else ()
     table += rows.MASKS if mask else ()
     flat |= write(table + rows.TEST, config, USUAL)

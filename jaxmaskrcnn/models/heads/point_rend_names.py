@@ -153,7 +153,8 @@ def read_detectron2(settings: Settings, config: Flat) -> None:
     if config.get("mask.targets") == "polygon":
         settings.refuse("INPUT.MASK_FORMAT", "polygon", f"'bitmask' with {DETECTRON2[0]!r}", training=True)
         config["mask.targets"] = None
-    pooled = list(settings.values.get("MODEL.ROI_HEADS.IN_FEATURES", ()))
+    pooled = settings.values.get("MODEL.ROI_HEADS.IN_FEATURES", ())
+    pooled = list(pooled) if isinstance(pooled, list | tuple) else []
     for path, key in _FEATURES.items():
         given = settings.values.get(key, ("p2",))
         count = len(given) if isinstance(given, list | tuple) else 0
