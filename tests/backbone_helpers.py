@@ -29,10 +29,11 @@ class Recorded:
     case: str
     config: ModelConfig
     seeded: Callable[[str, tuple[int, ...]], np.ndarray]  # the weights
+    file: str = "backbones"  # what follows the library in the golden file's name
 
     @functools.cached_property
     def arrays(self):
-        with np.load(GOLDENS / f"{self.library}_backbones.npz") as arrays:
+        with np.load(GOLDENS / f"{self.library}_{self.file}.npz") as arrays:
             whole = {k: v for k, v in arrays.items() if k.startswith((f"{self.case}/", "scenes"))}
         return {k.removeprefix(f"{self.case}/"): v for k, v in whole.items()}
 

@@ -137,10 +137,16 @@ class Colours(nnx.Module):
     ("preset", "expected"),
     [
         (TORCHVISION, [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
-        (TORCHVISION + "_v2", [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
+        pytest.param(
+            TORCHVISION + "_v2",
+            [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225],
+            marks=pytest.mark.slow,
+        ),
         (DETECTRON2, [-103.53, -116.28, 255 - 123.675]),
         (MMDET, [(255 - 123.675) / 58.395, -116.28 / 57.12, -103.53 / 57.375]),
-        ("mmdet/mask-rcnn_r50-caffe_fpn_1x_coco", [-103.53, -116.28, 255 - 123.675]),
+        pytest.param(
+            "mmdet/mask-rcnn_r50-caffe_fpn_1x_coco", [-103.53, -116.28, 255 - 123.675], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_red_picture(preset, expected, tmp_path):

@@ -21,6 +21,7 @@ import pytest
 from absl import logging as absl_logging
 from conversion_helpers import imagenet_weights
 from detectors import random_model, small_config
+from measured_files import cityscapes_files, lvis_files
 from pages import BLOCK, NAMES, PAGES, ROOT, RUN_HERE, blocks, earlier_blocks
 from PIL import Image
 
@@ -44,7 +45,10 @@ from jaxmaskrcnn.zoo import PRESETS
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Pages with many commands, run in quick mode with the slow tests alone.
-SLOW_PAGES = ("fine-tuning.md", "predicting.md", "reading-results.md", "training.md")
+SLOW_PAGES = (
+    "benchmarks.md", "conversion.md", "exporting.md", "fine-tuning.md", "getting-started.md", "keypoints.md",
+    "lvis-and-cityscapes.md", "predicting.md", "reading-results.md", "training.md",
+)  # fmt: skip
 
 # The model of every command and block, whatever preset it names.
 SMALL_MODEL = {
@@ -180,6 +184,8 @@ def desk(tmp_path, monkeypatch, one_process):
     # Pages make some hundred pictures; what is done with each is the same.
     few = lambda directory, count, size, seed: write_shapes(directory, min(count, 4), size, seed)  # noqa: E731
     monkeypatch.setattr(jaxmaskrcnn.data, "write_shapes", few)
+    lvis_files(tmp_path / "lvis", tmp_path / "coco")
+    cityscapes_files(tmp_path / "cityscapes")
     return tmp_path
 
 

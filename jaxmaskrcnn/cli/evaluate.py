@@ -1,4 +1,4 @@
-"""``jaxmaskrcnn evaluate`` and ``evaluate.py``: COCO box and mask AP of a model on annotated images."""
+"""``jaxmaskrcnn evaluate`` and ``evaluate.py``: box and mask AP of a model on annotated images."""
 
 import argparse
 import contextlib
@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
     add("--annotations", required=True, help="COCO-format json")
     add("--images", required=True, help="its image folder")
+    add(
+        "--protocol", choices=("auto", "coco", "lvis", "cityscapes"), default="auto",
+        help="how detections are scored; auto: as LVIS for a json of LVIS, else as COCO",
+    )  # fmt: skip
     add("--output", help="folder for metrics.json and detections.json")
     add("--batch_size", type=int, default=1, help="images computed at a time, over all devices")
     add("--on_error", choices=("stop", "skip"), default="stop", help="what to do with bad annotations")
@@ -85,9 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
             reading=reading_of(arguments),
             pixels=pixels,
         )
-        metrics, detections = evaluate(
-            model, source, DataConfig(eval_batch_size=arguments.batch_size), progress=is_first()
-        )
+        data = DataConfig(eval_batch_size=arguments.batch_size, eval_protocol=arguments.protocol)
+        metrics, detections = evaluate(model, source, data, progress=is_first())
     if is_first():
         print(format_metrics(metrics))
         if arguments.output:

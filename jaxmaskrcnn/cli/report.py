@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="COCO-format json")
     parser.add_argument("--images", required=True, help="its image folder")
     parser.add_argument("--output", required=True, help=f"folder for {PAGE}")
+    parser.add_argument(
+        "--protocol", choices=("auto", "coco", "lvis", "cityscapes"), default="auto",
+        help="how AP is measured; auto: as LVIS for a json of LVIS, else as COCO",
+    )  # fmt: skip
     add_reading_arguments(parser, "regions that are not scored")
     parser.add_argument(
         "--score_threshold", type=float, default=0.5,
@@ -59,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     reading = reading_of(arguments)
     detections, ground_truth = read_files(
-        arguments.detections, arguments.annotations, folder, reading, pixels
+        arguments.detections, arguments.annotations, folder, reading, pixels, arguments.protocol
     )
     results = compute(ground_truth, detections, arguments.score_threshold)
 

@@ -7,6 +7,7 @@ only in numbers share a class. The defaults are torchvision's ``maskrcnn_resnet5
 
 # No `from __future__ import annotations` here: values are checked against the field types.
 
+import abc
 import dataclasses
 import math
 from collections import Counter
@@ -64,15 +65,14 @@ class BackboneConfig(Part):
             has needs none.
     """
 
-    required: ClassVar[tuple[str, ...]] = ("levels",)
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
     @property
+    @abc.abstractmethod
     def levels(self) -> tuple[Level, ...]:
         """The feature maps that it returns, finest first."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
 
 # Numbers of ResNet stages; the output of stage 2 is C2.
@@ -91,7 +91,24 @@ STAGE_BLOCKS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNetConfig(BackboneConfig):
+class DeformableStages(BackboneConfig):
+    """What backbones of bottlenecks have in common: 3x3 convolutions that may be deformable."""
+
+    deformable_stages: _Stages = ()  # whose 3x3 convolutions are deformable
+    deformable_masks: bool = False  # whether each of their taps has a factor too (version 2, "modulated")
+    deformable_groups: Count = 1  # groups of channels with offsets of their own
+
+    def _check_offset_groups(self, number: int, channels: int) -> None:
+        """Check that the groups of offsets divide the channels of the 3x3 convolutions of a stage."""
+        if number in self.deformable_stages and channels % self.deformable_groups:
+            raise ConfigError(
+                f"{type(self).__name__}.deformable_groups is {self.deformable_groups}, which does not divide "
+                f"the {channels} channels of stage {number}; give a divisor."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetConfig(DeformableStages):
     """ResNet, ResNeXt and wide ResNet (`models/backbones/resnet.py`).
 
     Example:
@@ -120,9 +137,6 @@ class ResNetConfig(BackboneConfig):
         ),
     ] = (2, 3, 4, 5)
     dilated_c5: bool = False  # whether C5 has C4's stride, and all its 3x3 convolutions a dilation of 2 (DC5)
-    deformable_stages: _Stages = ()  # whose 3x3 convolutions are deformable
-    deformable_masks: bool = False  # whether each of their taps has a factor too (version 2, "modulated")
-    deformable_groups: Count = 1  # groups of channels with offsets of their own
 
     def __post_init__(self):
         super().__post_init__()
@@ -144,11 +158,7 @@ class ResNetConfig(BackboneConfig):
                 channels,
                 "The number of channels that ResNetConfig's width, width_per_group and groups give",
             )
-            if number in self.deformable_stages and channels % self.deformable_groups:
-                raise ConfigError(
-                    f"ResNetConfig.deformable_groups is {self.deformable_groups}, which does not divide the "
-                    f"{channels} channels of stage {number}; give a divisor."
-                )
+            self._check_offset_groups(number, channels)
 
     def _check_stages(self) -> None:
         """Check the settings of single stages."""
@@ -201,7 +211,7 @@ REGNETS: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RegNetConfig(BackboneConfig):
+class RegNetConfig(DeformableStages):
     """RegNetX, and with a squeeze ratio RegNetY (`models/backbones/regnet.py`).
 
     ``w0`` and ``wa`` define widths that grow linearly from block to block, and ``wm`` the factor between the
@@ -241,6 +251,8 @@ class RegNetConfig(BackboneConfig):
             raise ConfigError(
                 f"RegNetConfig's w0, wa, wm and depth give {count} stages; choose numbers that give 4."
             )
+        for number, (width, _) in enumerate(self.stages, 2):
+            self._check_offset_groups(number, width)
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:

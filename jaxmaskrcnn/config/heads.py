@@ -5,6 +5,7 @@ The defaults are torchvision's ``maskrcnn_resnet50_fpn``.
 
 # No `from __future__ import annotations` here: values are checked against the field types.
 
+import abc
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -123,22 +124,21 @@ class TrunkConfig(Part):
             the backbone's, and called as ``trunk(regions, mask, train)``.
     """
 
-    required: ClassVar[tuple[str, ...]] = ("channels", "side")
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
+    @abc.abstractmethod
     def channels(self, backbone: BackboneConfig) -> int:
         """Return the channels of its output."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
     def channels_in(self, backbone: BackboneConfig) -> int:
         """Return the channels of its input: those of the backbone's last feature map."""
         return backbone.levels[-1].channels
 
+    @abc.abstractmethod
     def side(self, size: int) -> int:
         """Return the side of its output for regions with sides of ``size``."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +185,20 @@ class BoxStageConfig(Part):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FederatedConfig(Part):
+    """The classes of an image that its loss counts, where not all of its classes are annotated.
+
+    They are those of its regions, with the background, and others that are drawn (`losses/federated.py`).
+    """
+
+    kind: ClassVar[str] = "federated"
+    classes: Count = 50  # how many there are at least
+    power: NotNegative = 0.5  # of the number of a class's training images, with which it is drawn
+    # training images of each class; (): those of the training data, which a run writes here
+    image_counts: tuple[Whole, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BoxConfig(Part):
     """Box head (`models/heads/box.py`, `losses/heads.py`)."""
 
@@ -200,12 +214,15 @@ class BoxConfig(Part):
     average: bool = False  # average over a region's cells instead of flattening them
     class_agnostic: bool = False
     delta_clamp: DeltaClamp = "max"
+    # softmax: over the classes and the background; sigmoid: of each class, the background's is not used
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    federated: FederatedConfig | None = None  # with sigmoids: None counts all classes in every image
     loss: BoxLossConfig = BoxLossConfig()
     stages: Annotated[
         tuple[BoxStageConfig, ...],
         Rule(bool, "one or more BoxStageConfig, whose settings are box.stages.0.*"),
     ] = (BoxStageConfig(),)
-    # With several stages: what their mean is taken of, before or after the softmax
+    # With several stages: what their mean is taken of, before or after the softmax or sigmoid
     stage_scores: Literal["probability", "logit"] = "probability"
     # divided: each stage passes 1 / stages of its gradient on to the feature maps
     stage_gradient: Literal["whole", "divided"] = "whole"
@@ -214,6 +231,11 @@ class BoxConfig(Part):
         super().__post_init__()
         if self.convs:
             check_groups(self.norm, self.conv_dim, "BoxConfig.conv_dim")
+        if self.federated is not None and self.scores != "sigmoid":
+            raise ConfigError(
+                f"BoxConfig.federated is given but scores is {self.scores!r}, whose loss cannot leave out "
+                "classes; set scores to 'sigmoid' too, or federated to None."
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -219,6 +219,12 @@ class ModelConfig(Part):
                 f"ModelConfig.categories names {len(self.categories)} classes but num_classes is "
                 f"{self.num_classes}; give one category for each class, or none."
             )
+        counts = self.box.federated.image_counts if self.box.federated else ()
+        if counts and len(counts) != self.num_classes:
+            raise ConfigError(
+                f"ModelConfig.box.federated.image_counts has {len(counts)} numbers but num_classes is "
+                f"{self.num_classes}; give one number for each class, or none."
+            )
         _check_levels(self.backbone, self.backbone.levels)
         if self.neck is not None:
             _check_levels(self.neck, self.levels)

@@ -5,6 +5,7 @@ As for backbones, necks with different layers are separate classes.
 
 # No `from __future__ import annotations` here: values are checked against the field types.
 
+import abc
 import dataclasses
 from typing import ClassVar
 
@@ -17,14 +18,13 @@ from jaxmaskrcnn.config.values import ConfigError, Count
 class NeckConfig(Part):
     """Base class of necks; the classes below are its kinds. Attributes as in `BackboneConfig`."""
 
-    required: ClassVar[tuple[str, ...]] = ("levels",)
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
 
+    @abc.abstractmethod
     def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return its feature maps for those of a backbone, finest first."""
-        raise NotImplementedError  # never reached: a class without it is refused, see `required`
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return the leading feature maps, from which regions are pooled."""

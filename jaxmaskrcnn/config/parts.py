@@ -30,7 +30,6 @@ class Part:
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every part is a dataclass
-    required: ClassVar[tuple[str, ...]] = ()  # methods and properties that every kind of the family defines
     written_apart: ClassVar[tuple[str, ...]] = ()  # fields of types that config/json.py has code for
 
     def __init_subclass__(cls, **arguments: Any):
@@ -216,6 +215,6 @@ def _check_class(part_class: type[Part]) -> None:
         if attribute in fields or not isinstance(value, str) or (attribute == "module" and ":" not in value):
             has = f"has the {attribute} {shown(value)}" if value is not None else f"has no {attribute}"
             raise ConfigError(f"{name} {has}; give it {meaning}: {attribute}: ClassVar[str] = {example!r}.")
-    for method in family.required:
-        if getattr(part_class, method) is getattr(family, method):
+    for method, value in vars(family).items():
+        if getattr(value, "__isabstractmethod__", False) and getattr(part_class, method) is value:
             raise ConfigError(f"{name} has no `{method}`; define it as {family.__name__} describes it.")

@@ -75,6 +75,8 @@ class DataConfig(Section):
     train_images: str = ""  # its image folder
     eval_annotations: str = ""
     eval_images: str = ""
+    # How detections are scored; auto: LVIS' protocol for a json of LVIS, COCO's for any other
+    eval_protocol: Literal["auto", "coco", "lvis", "cityscapes"] = "auto"
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
     on_error: Literal["stop", "skip"] = "stop"  # skip: invalid annotations are logged, counted and left out
     crowd: Literal["ignore", "objects", "drop"] = "ignore"  # what annotations with "iscrowd": 1 are
@@ -115,6 +117,8 @@ class DataConfig(Section):
     processes: Whole = 0  # worker processes instead of threads, if these are too slow
     prefetch: Whole = 2  # batches prepared in advance on the host
     repeat_threshold: Fraction = 0.0  # images of classes with a smaller share of images are repeated; 0: off
+    # stochastic: so often on average (Detectron2) | ceil: rounded up, in every epoch (MMDetection)
+    repeat_rule: Literal["stochastic", "ceil"] = "stochastic"
 
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
 

@@ -28,8 +28,8 @@ def config_from_file(path: str | os.PathLike, *, training: bool = True) -> Model
             are logged as a warning, since a trained model's detections do not depend on them.
 
     Returns:
-        A ModelConfig with the library's conventions. Its categories are set for COCO and Cityscapes data
-        sets, and otherwise ().
+        A ModelConfig with the library's conventions. Its categories are set for COCO, Cityscapes and LVIS
+        data sets, and otherwise ().
 
     Raises:
         UserError: The file cannot be read, or has unsupported settings; lists all of them.

@@ -23,15 +23,15 @@ _TRAINING_ONLY = (
     "backbone.freeze_at", "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
     "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
     "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "rpn.border",
-    "mask.targets", "mask.train_points", "mask.oversampling", "mask.importance",
-    "box.stage_gradient", "compute.weight_decay_exempts_norm", "compute.remat",
+    "mask.targets", "mask.train_points", "mask.oversampling", "mask.importance", "box.stage_gradient",
+    "box.federated", "compute.weight_decay_exempts_norm", "compute.remat",
     "keypoints.loss_count", "keypoints.loss_weight", "keypoints.min_per_image",
 )  # fmt: skip
 _NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _OF_CASCADES = (
     "box.stage_scores", "box.stage_gradient", "regions.later_stages", "regions.empty_boxes", "mask.heads",
 )  # fmt: skip
-_TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.")
+_TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.", "box.federated.")
 
 
 class ExportReport(NamedTuple):

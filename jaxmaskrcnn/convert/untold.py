@@ -11,7 +11,7 @@ from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.anchors import base_anchors
 from jaxmaskrcnn.structures import Category
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.lookup import list_models, model_info
 
 _CELL_ANCHORS = re.compile(r"(proposal_generator|rpn)\.anchor_generator\.cell_anchors\.(\d+)")
@@ -180,8 +180,10 @@ def name_classes_of_file(
     if names and len(names) != config.num_classes:
         unused = f"The file names {len(names)} classes but has {config.num_classes}, so they are not used."
         return name_classes_of_file(order, config, (), given)[0], [unused]
-    for known in (COCO_80, CITYSCAPES_8):
-        if names and names == tuple(category.name for category in known):
+    for known in (COCO_80, CITYSCAPES_8, LVIS_V1_1203, LVIS_V05_1230):
+        # MMDetection corrects a letter in LVIS' own name of a class.
+        spelt = tuple(name.replace("(stereo_equipment)", "(stero_equipment)") for name in names)
+        if names and spelt == tuple(category.name for category in known):
             return config.replace(categories=known, label_order="id"), []
     if names:
         first = config.foreground_offset

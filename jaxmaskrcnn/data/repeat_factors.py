@@ -1,7 +1,7 @@
 """Repeat-factor sampling: images of rare classes are repeated within an epoch.
 
 Gupta, Dollar and Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation" (2019),
-appendix B; Detectron2 ``RepeatFactorTrainingSampler``.
+appendix B; Detectron2 ``RepeatFactorTrainingSampler``, MMDetection ``ClassBalancedDataset``.
 
 Shape legend: N images, U of them in use, M of them on one canvas, P pairs of an image and a class in it.
 """
@@ -69,13 +69,28 @@ def repeated(members: np.ndarray, factors: np.ndarray, rng: np.random.Generator)
     return rng.permutation(np.repeat(members[order], (whole + extra).astype(np.int64)))
 
 
-def source_factors(source, used: np.ndarray, threshold: float) -> np.ndarray | None:
+def class_image_counts(source) -> tuple[int, ...]:
+    """How many images of a data set show each class, without crowd regions.
+
+    Args:
+        source: The data set; its ``learned_labels`` and ``categories``.
+
+    Returns:
+        A number for each class.
+    """
+    labels = np.asarray(source.learned_labels).reshape(-1, 2)[:, 1]
+    return tuple(np.bincount(labels, minlength=len(source.categories)).tolist())
+
+
+def source_factors(source, used: np.ndarray, threshold: float, rule: str = "stochastic") -> np.ndarray | None:
     """Repeat factors of the images in use.
 
     Args:
         source: The data set; its ``image_labels``.
         used: int [U], positions of the images in use; classes are counted over them.
         threshold: ``data.repeat_threshold``.
+        rule: ``data.repeat_rule``: "stochastic" leaves fractions to `repeated`, as Detectron2 does; "ceil"
+            rounds them up, as MMDetection does, so that every epoch has the same images.
 
     Returns:
         float64 [U]; None where every image appears once.
@@ -87,6 +102,8 @@ def source_factors(source, used: np.ndarray, threshold: float) -> np.ndarray | N
     pairs = np.asarray(source.image_labels).reshape(-1, 2)
     pairs = np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1)
     factors = repeat_factors(pairs[pairs[:, 0] >= 0], len(used), threshold)
+    if rule == "ceil":
+        factors = np.ceil(factors)
     log.info(
         "Repeat factors: %d of %d images come more than once per epoch, up to %.2f times; an epoch has %d.",
         (factors > 1).sum(), len(used), factors.max(), epoch_length(factors),

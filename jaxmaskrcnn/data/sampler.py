@@ -188,7 +188,7 @@ class TrainPlan:
         self.canvases, group = _group(extents, model, data, [source.file_names[i] for i in used])
         self._used = used
         self._groups = [np.flatnonzero(group == g) for g in range(len(self.canvases))]
-        self._factors = source_factors(source, used, data.repeat_threshold)
+        self._factors = source_factors(source, used, data.repeat_threshold, data.repeat_rule)
         self.counts = [
             len(members) if self._factors is None else epoch_length(self._factors[members])
             for members in self._groups

@@ -5,15 +5,15 @@ The rules are those of ``COCOeval.accumulate`` and ``summarize``.
 Shape legend: K classes, A size classes, T IoU thresholds, R recalls; M detections of one class.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.evaluation.matching import IOU_THRESHOLDS, MAX_DETECTIONS, RIGHT, SIZES, WRONG, Outcomes
-from jaxmaskrcnn.evaluation.tables import STATS
+from jaxmaskrcnn.evaluation.matching import IOU_THRESHOLDS, RIGHT, SIZES, WRONG, Outcomes
+from jaxmaskrcnn.evaluation.tables import STATS, Stat
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-_LIMITS = tuple(dict.fromkeys(limit for *_, limit in STATS))  # detections of one image and class
 _IOUS = {"0.50": 0, "0.75": 5, "0.50:0.95": slice(None)}  # the places of the thresholds
 
 
@@ -23,17 +23,20 @@ class Curves(NamedTuple):
     Attributes:
         precision: float64 [T, R, K, A], the best precision at a recall or a higher one.
         recall: float64 [T, K, A, number of limits], recall with so many detections per image and class.
+        limits: These numbers of detections.
     """
 
     precision: np.ndarray
     recall: np.ndarray
+    limits: tuple[int, ...]
 
 
-def accumulate(matched: Outcomes) -> Curves:
+def accumulate(matched: Outcomes, stats: Sequence[Stat] = STATS) -> Curves:
     """Precision over recall of each class, from the detections of all images.
 
     Args:
         matched: From ``matching.match``.
+        stats: The numbers that will be asked for.
 
     Returns:
         The curves.
@@ -41,16 +44,17 @@ def accumulate(matched: Outcomes) -> Curves:
     num_classes, sizes = matched.counts.shape
     thresholds = len(IOU_THRESHOLDS)
     precision = np.full((thresholds, len(RECALLS), num_classes, sizes), np.nan)
-    recall = np.full((thresholds, num_classes, sizes, len(_LIMITS)), np.nan)
+    limits = tuple(dict.fromkeys(stat.limit for stat in stats))
+    recall = np.full((thresholds, num_classes, sizes, len(limits)), np.nan)
     bounds = np.searchsorted(matched.labels, np.arange(num_classes + 1))
     for k, a in np.argwhere(matched.counts):
         of_class = slice(bounds[k], bounds[k + 1])
         outcomes, ranks = matched.outcomes[of_class, a].T, matched.ranks[of_class]
         right = outcomes == RIGHT
-        for m, limit in enumerate(_LIMITS):
+        for m, limit in enumerate(limits):
             recall[:, k, a, m] = right[:, ranks < limit].sum(1) / matched.counts[k, a]
         precision[:, :, k, a] = _precision(right, outcomes == WRONG, matched.counts[k, a])
-    return Curves(precision, recall)
+    return Curves(precision, recall, limits)
 
 
 def _precision(right: np.ndarray, wrong: np.ndarray, count: int) -> np.ndarray:
@@ -63,17 +67,28 @@ def _precision(right: np.ndarray, wrong: np.ndarray, count: int) -> np.ndarray:
     return np.take_along_axis(values, np.array(places), 1)
 
 
-def summarize(curves: Curves) -> dict[str, float]:
-    """COCO's twelve numbers by the names of ``tables.STATS``; NaN without objects."""
+def summarize(
+    curves: Curves, stats: Sequence[Stat] = STATS, groups: Mapping[str, np.ndarray] | None = None
+) -> dict[str, float]:
+    """The means of the curves that a table asks for.
+
+    Args:
+        curves: From `accumulate`.
+        stats: The numbers.
+        groups: bool [K] by the name of a group of classes, for numbers that are of one.
+
+    Returns:
+        The numbers by name; NaN without objects.
+    """
     sizes, numbers = list(SIZES), {}
-    for name, _, short, iou, area, limit in STATS:
-        a = sizes.index(area)
-        if short == "AP":
-            assert limit == MAX_DETECTIONS
-            values = curves.precision[_IOUS[iou], ..., a]
+    for stat in stats:
+        a = sizes.index(stat.area)
+        chosen = (groups or {})[stat.group] if stat.group else slice(None)
+        if stat.short == "AP":
+            values = curves.precision[_IOUS[stat.iou], ..., a][..., chosen]
         else:
-            values = curves.recall[_IOUS[iou], :, a, _LIMITS.index(limit)]
-        numbers[name] = mean(values)
+            values = curves.recall[_IOUS[stat.iou], :, a, curves.limits.index(stat.limit)][..., chosen]
+        numbers[stat.name] = mean(values)
     return numbers
 
 

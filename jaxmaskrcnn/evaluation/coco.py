@@ -9,7 +9,7 @@ import collections
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,28 +21,13 @@ from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.accumulate import accumulate, class_precision, summarize
 from jaxmaskrcnn.evaluation.keypoints import annotated_keypoints, keypoint_metrics
-from jaxmaskrcnn.evaluation.matching import match
+from jaxmaskrcnn.evaluation.protocols import Scored, choose
 from jaxmaskrcnn.evaluation.regions import Regions, box_regions, detected, mask_regions
 from jaxmaskrcnn.evaluation.tables import PREFIXES
 from jaxmaskrcnn.structures import Category
 
 logger = logging.getLogger(__name__)
-
-
-class _Scored(NamedTuple):
-    """The G objects that are scored as boxes, or as masks.
-
-    Attributes:
-        ids: int [G], their new ids.
-        crowd: bool [G], regions in which nothing is right or wrong.
-        regions: Their places, classes, areas and shapes.
-    """
-
-    ids: np.ndarray
-    crowd: np.ndarray
-    regions: Regions
 
 
 class GroundTruth:
@@ -61,8 +46,10 @@ class GroundTruth:
         masks: Whether objects without a mask are left out.
         keypoints: Whether keypoints are read.
         log: Whether to log what was left out and what was read in another spelling.
+        protocol: How detections are scored, one of `protocols.PROTOCOLS`.
 
     Attributes:
+        protocol: The rules by which detections are scored, see `protocols.choose`.
         categories: All categories in ascending order of their ids.
         listed: The same categories in the order of the json's list.
         image_ids: Ids of the images that are scored.
@@ -74,8 +61,8 @@ class GroundTruth:
         notes: Sentences without a full stop about content that was read although it differs from COCO's form.
 
     Raises:
-        UserError: The file is missing or holds no COCO annotations, or a mask has another size than
-            its image.
+        UserError: The file is missing or holds no COCO annotations, a mask has another size than its image,
+            or the annotations lack what the protocol needs.
     """
 
     def __init__(
@@ -89,6 +76,7 @@ class GroundTruth:
         masks: bool = False,
         keypoints: bool = False,
         log: bool = True,
+        protocol: str = "auto",
     ):
         if isinstance(annotations, dict):
             path = pathlib.Path("The annotations")
@@ -101,6 +89,7 @@ class GroundTruth:
             content, path, folder, problems, masks=masks, keypoints=keypoints, reading=reading, sizes=sizes,
             scoring=True, consume=consume, each=lambda *entry: objects.append(entry),
         )  # fmt: skip
+        self.protocol = choose(protocol, content, found, path, reading or Reading())
         self.categories, self.listed, self.notes = found.categories, found.listed, found.notes
         self.image_id, self.category_id = found.image_id, found.category_id
         self.images = {image.id: image for image in found.images}
@@ -116,11 +105,12 @@ class GroundTruth:
         self._scored = {"bbox": self._boxes(objects), "segm": self._masks(objects, path)}
 
     @classmethod
-    def of_source(cls, source) -> "GroundTruth":
+    def of_source(cls, source, protocol: str = "auto") -> "GroundTruth":
         """The objects of the images in prepared data, read as they were when the data were prepared.
 
         Args:
             source: From ``data.records.prepare.prepare``.
+            protocol: How detections are scored.
         """
         sizes = dict(zip(map(int, source.image_ids), source.sizes.tolist(), strict=True))
         return cls(
@@ -131,14 +121,15 @@ class GroundTruth:
             masks=source.has_masks,
             keypoints=source.skeleton is not None,
             log=False,
+            protocol=protocol,
         )
 
-    def _boxes(self, objects) -> _Scored:
+    def _boxes(self, objects) -> Scored:
         boxes = np.array([box for *_, box in objects], np.float64).reshape(-1, 4)
         crowd = np.array([item.crowd for _, item, _ in objects], bool)
-        return _Scored(np.arange(1, len(objects) + 1), crowd, self._columns(objects, boxes))
+        return Scored(np.arange(1, len(objects) + 1), crowd, self._columns(objects, boxes))
 
-    def _masks(self, objects, path: pathlib.Path) -> _Scored:
+    def _masks(self, objects, path: pathlib.Path) -> Scored:
         """The objects of images whose size is known, if any object has a mask."""
         ids = [n for n, (image, *_) in enumerate(objects, 1) if self.has_masks and image.height]
         chosen = [objects[n - 1] for n in ids]
@@ -154,7 +145,7 @@ class GroundTruth:
                 path, without, len(objects),
             )  # fmt: skip
         crowd = np.array([item.crowd or not item.rle for _, item, _ in chosen], bool)
-        return _Scored(np.array(ids, int), crowd, self._columns(chosen, masks))
+        return Scored(np.array(ids, int), crowd, self._columns(chosen, masks))
 
     def _columns(self, objects, shapes) -> Regions:
         return Regions(
@@ -222,6 +213,7 @@ class GroundTruth:
         sigmas: Sequence[float] = (),
     ) -> dict[str, Any]:
         """Scores detections; see :func:`coco_metrics`."""
+        rules = self.protocol
         labels = {category.id: k for k, category in enumerate(self.categories)}
         found = detected(detections, self.image_id, self.category_id, self._places, labels)
         metrics: dict[str, Any] = {}
@@ -234,13 +226,21 @@ class GroundTruth:
                 for row, value in zip(per_class.values(), of_classes, strict=True):
                     row[f"{prefix}_AP"] = value
                 continue
+            if iou_type not in rules.iou_types:
+                continue
             regions = box_regions(found) if iou_type == "bbox" else mask_regions(found, self._sizes)
             _, crowd, objects = self._scored[iou_type]
-            curves = accumulate(match(objects, crowd, regions, found.scores, len(labels)))
-            metrics |= {f"{prefix}_{name}": _number(v) for name, v in summarize(curves).items()}
-            for row, value in zip(per_class.values(), class_precision(curves), strict=True):
-                row[f"{prefix}_AP"] = _number(value)
-        return {**metrics, "per_class": per_class}
+            numbers, rows = rules.measure(objects, crowd, regions, found.scores, len(labels))
+            metrics |= _named(prefix, numbers)
+            for row, own in zip(per_class.values(), rows, strict=True):
+                row.update(_named(prefix, own))
+        if not metrics:
+            raise UserError(
+                f"The protocol {rules.name!r} measures masks alone; give detections with masks, or the "
+                "protocol 'coco'."
+            )
+        protocol = {} if rules.name == "coco" else {"protocol": rules.name}
+        return {**metrics, **protocol, "per_class": per_class}
 
     def _keypoint_scores(self, found, sigmas: Sequence[float]) -> tuple[dict[str, Any], list[Any]]:
         if self.skeleton is None:
@@ -255,8 +255,10 @@ def coco_metrics(
     detections: list[dict],
     iou_types: tuple[str, ...] = ("bbox", "segm"),
     sigmas: Sequence[float] = (),
+    *,
+    protocol: str = "auto",
 ) -> dict[str, Any]:
-    """COCO average precision and recall of detections.
+    """Average precision and recall of detections, by COCO's protocol or another one.
 
     Args:
         annotations: Path of a COCO-format json, its content, or a ``GroundTruth``.
@@ -266,14 +268,19 @@ def coco_metrics(
             20, as in the COCO protocol. May be empty.
         iou_types: Some of ``"bbox"``, ``"segm"`` and ``"keypoints"``.
         sigmas: Of the keypoints; () takes COCO's for a person's, and 0.05 for others.
+        protocol: "coco", "lvis" or "cityscapes"; "auto" takes LVIS' for a json of LVIS, which its categories'
+            ``frequency`` and its images' ``neg_category_ids`` tell, and else COCO's. Not used for a
+            ``GroundTruth``, which has its own.
 
     Returns:
+        Of COCO's protocol
         ``box_AP`` (mean over IoU 0.50 to 0.95), ``box_AP50``, ``box_AP75``, ``box_AP_small``,
         ``_medium``, ``_large``, ``box_AR1``, ``box_AR10``, ``box_AR100``, ``box_AR_small``,
         ``_medium``, ``_large``, the same with ``mask_``, the names of
         `tables.KEYPOINT_STATS` with ``keypoint_``, and ``per_class``, which maps the name of a
         category (its id if two categories share a name) to ``{"box_AP": ..., "mask_AP": ...}``. All
-        are in 0..1, or None if there is no ground truth to score against.
+        are in 0..1, or None if there is no ground truth to score against. Of the others the names in
+        `tables.LVIS_STATS` and `tables.CITYSCAPES_STATS`, and ``protocol``, its name.
 
     Raises:
         UserError: The annotations cannot be read, a detection names an unknown image, or a mask has
@@ -284,7 +291,7 @@ def coco_metrics(
         >>> print(format_metrics(coco_metrics("instances.json", found)))  # doctest: +SKIP
     """
     if not isinstance(annotations, GroundTruth):
-        annotations = GroundTruth(annotations, keypoints="keypoints" in iou_types)
+        annotations = GroundTruth(annotations, keypoints="keypoints" in iou_types, protocol=protocol)
     return annotations.score(detections, iou_types, sigmas)
 
 
@@ -305,5 +312,6 @@ def unique_names(categories: Sequence[Category]) -> list[str]:
     return [c.name if names.count(c.name) == 1 else str(c.id) for c in categories]
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value
+def _named(prefix: str, numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers with a prefix to their names; None where there is nothing to score against."""
+    return {f"{prefix}_{name}": None if np.isnan(v) else v for name, v in numbers.items()}

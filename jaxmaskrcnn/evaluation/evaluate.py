@@ -49,7 +49,7 @@ class Evaluator:
         config: The model's config.
         graphdef: The model's structure, from ``nnx.split``.
         source: Prepared data, as ``data.records.prepare.prepare`` returns it.
-        data_config: Gives the batch size, canvases and threads of the evaluation.
+        data_config: Gives the batch size, canvases and threads of the evaluation, and its protocol.
         annotations: COCO-format json to score against; by default the one ``source`` was made from.
         progress: Whether to show a progress bar on stderr.
         layout: Devices to split every batch over; by default all that JAX has. The batch size is
@@ -84,13 +84,14 @@ class Evaluator:
         self._data_config = dataclasses.replace(data_config, eval_batch_size=size)
         self._progress = progress
         if annotations is None:
-            self._ground_truth = GroundTruth.of_source(source)
+            self._ground_truth = GroundTruth.of_source(source, data_config.eval_protocol)
             path = source.annotations
         else:
             reading = Reading(data_config.crowd, data_config.class_name, data_config.allow_outside)
             self._ground_truth = GroundTruth(
-                annotations, data_config.on_error, reading=reading, keypoints=config.keypoints is not None
-            )
+                annotations, data_config.on_error, reading=reading, keypoints=config.keypoints is not None,
+                protocol=data_config.eval_protocol,
+            )  # fmt: skip
             path = None if isinstance(annotations, dict) else annotations
         truth = self._ground_truth
         self.categories = match_categories(config, truth.categories, path, listed=truth.listed)
@@ -105,11 +106,28 @@ class Evaluator:
             self._check_keypoints(path)
         elif config.keypoints is not None:
             logger.warning("The annotations have no keypoints, which are not scored.")
+        self._choose_measured(path)
 
         def detect(states, batch):
             return nnx.merge(graphdef, *states).detect(batch)
 
         self._detect = release_after_compiling(self._layout.map_rows(detect))
+
+    def _choose_measured(self, path: Any) -> None:
+        """Leaves out what the protocol does not measure, and says which one it is if it is not COCO's."""
+        rules = self._ground_truth.protocol
+        if rules.name == "coco":
+            return
+        self._iou_types = tuple(kind for kind in self._iou_types if kind in rules.iou_types)
+        if not self._iou_types:
+            raise UserError(
+                f"the protocol {rules.name!r} measures masks alone, and the model or the annotations have "
+                "none; give the protocol 'coco'."
+            )
+        logger.info(
+            "%s: detections are scored by the protocol %r, because %s.",
+            path or "The annotations", rules.name, rules.reason,
+        )  # fmt: skip
 
     def _check_keypoints(self, path: Any) -> None:
         part, skeleton = self._config.keypoints, self._ground_truth.skeleton
@@ -229,7 +247,7 @@ def evaluate(
     Args:
         model: MaskRCNN.
         source: Prepared data.
-        data_config: Gives the batch size, canvases and threads of the evaluation.
+        data_config: Gives the batch size, canvases and threads of the evaluation, and its protocol.
         annotations: COCO-format json; by default the one ``source`` was made from.
         progress: Whether to show a progress bar.
 

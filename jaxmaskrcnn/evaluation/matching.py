@@ -44,7 +44,15 @@ class Outcomes(NamedTuple):
 
 
 def match(
-    objects: Regions, crowd: np.ndarray, detections: Regions, scores: np.ndarray, num_classes: int
+    objects: Regions,
+    crowd: np.ndarray,
+    detections: Regions,
+    scores: np.ndarray,
+    num_classes: int,
+    *,
+    ignored: np.ndarray | None = None,
+    doubtful: np.ndarray | None = None,
+    limit: int = MAX_DETECTIONS,
 ) -> Outcomes:
     """Matches the detections of all images.
 
@@ -59,6 +67,11 @@ def match(
         detections: The N detections; those with the label -1 are left out.
         scores: float64 [N].
         num_classes: K.
+        ignored: bool [number of objects], further objects that nobody has to find; other than crowd regions
+            they take one detection each. None for none.
+        doubtful: bool [N], detections that are ignored without a match, because an object may be there that
+            is not annotated. None for none.
+        limit: Detections of one image and class that count.
 
     Returns:
         The outcomes.
@@ -69,7 +82,8 @@ def match(
         >>> match(one, np.array([False]), one, np.array([0.9]), 1).outcomes[0, :, 0]
         array([1, 2, 1, 2], dtype=int8)
     """
-    ignored = crowd[:, None] | _outside(objects.areas)  # [objects, A]
+    to_ignore = crowd if ignored is None else crowd | ignored
+    ignored = to_ignore[:, None] | _outside(objects.areas)  # [objects, A]
     counts = np.zeros((num_classes, len(SIZES)), int)
     np.add.at(counts, objects.labels, ~ignored)
 
@@ -78,12 +92,15 @@ def match(
     rows = np.lexsort((-scores, keys))
     rows = rows[detections.labels[rows] >= 0]
     ranks = _ranks(keys[rows])
-    rows, ranks = rows[ranks < MAX_DETECTIONS], ranks[ranks < MAX_DETECTIONS]
+    rows, ranks = rows[ranks < limit], ranks[ranks < limit]
     object_keys = objects.images * num_classes + objects.labels
     # The last of equal overlaps is taken, so the last object is the first here.
     object_rows = np.lexsort((-np.arange(len(object_keys)), object_keys))
 
-    outcomes = np.where(_outside(detections.areas[rows]), np.int8(IGNORED), np.int8(WRONG))
+    lenient = _outside(detections.areas[rows])
+    if doubtful is not None:
+        lenient |= doubtful[rows, None]
+    outcomes = np.where(lenient, np.int8(IGNORED), np.int8(WRONG))
     outcomes = np.repeat(outcomes[:, :, None], len(IOU_THRESHOLDS), 2)
     for found, wanted in _groups(keys[rows], object_keys[object_rows]):
         group = object_rows[wanted]

@@ -11,6 +11,7 @@ from jaxmaskrcnn.losses.assignment import (
     sample_regions,
     sort_targets,
 )
+from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss
 from jaxmaskrcnn.losses.keypoints import keypoint_loss
 from jaxmaskrcnn.losses.points import point_loss
@@ -23,6 +24,7 @@ __all__ = [
     "Regions",
     "binary_cross_entropy",
     "box_losses",
+    "federated_classes",
     "keypoint_loss",
     "mask_loss",
     "match_boxes",

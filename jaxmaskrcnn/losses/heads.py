@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
+from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
 from jaxmaskrcnn.ops.boxes import encode_boxes
 from jaxmaskrcnn.ops.masks import mask_targets
@@ -27,10 +28,12 @@ def box_losses(
     classes: Classes,
     config: BoxConfig,
     stage: int = 0,
+    key: Array | None = None,
 ) -> dict[str, LossTerm]:
     """Classification and box regression of the box head, one image.
 
-    Source: Fast R-CNN, section 2.3 and equation 1.
+    Source: Fast R-CNN, section 2.3 and equation 1; with sigmoids Detectron2's
+    ``FastRCNNOutputLayers.sigmoid_cross_entropy_loss``.
 
     Args:
         logits: float [R, K + 1].
@@ -40,6 +43,7 @@ def box_losses(
         classes: Gives the number of classes and the position of the background.
         config: Gives the loss, and the stage's box weights and weight.
         stage: The stage of a cascade, from 0.
+        key: Key of the draw of a federated loss, a scalar; None takes the most frequent classes.
 
     Returns:
         "loss_classifier" and "loss_box_reg", times the stage's weight; both count the sampled regions.
@@ -65,9 +69,12 @@ def box_losses(
     )
     targets = one_row_if_empty(targets)
     channel = regions.labels + classes.offset
-    target_channel = jnp.where(regions.positive, channel, classes.background_channel)
-    log_probability = jax.nn.log_softmax(logits)
-    entropy = -jnp.take_along_axis(log_probability, target_channel[:, None], axis=1)[:, 0]
+    if config.scores == "sigmoid":
+        entropy = _sigmoid_entropy(logits, regions, classes, config, key)
+    else:
+        target_channel = jnp.where(regions.positive, channel, classes.background_channel)
+        log_probability = jax.nn.log_softmax(logits)
+        entropy = -jnp.take_along_axis(log_probability, target_channel[:, None], axis=1)[:, 0]
 
     slot = jnp.zeros_like(channel) if config.class_agnostic else channel
     own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
@@ -78,6 +85,21 @@ def box_losses(
         "loss_classifier": LossTerm(weight * jnp.where(regions.valid, entropy, 0).sum(), count),
         "loss_box_reg": LossTerm(weight * jnp.where(regions.positive, error, 0).sum(), count),
     }
+
+
+def _sigmoid_entropy(
+    logits: Array, regions: Regions, classes: Classes, config: BoxConfig, key: Array | None
+) -> Array:
+    """Binary cross entropy of each region, [R], summed over the object classes that count."""
+    own = logits[:, classes.offset : classes.offset + classes.count]
+    labels = jnp.where(regions.positive, regions.labels, classes.count)  # no class is that of the background
+    entropy = binary_cross_entropy(own, jax.nn.one_hot(labels, classes.count, dtype=own.dtype))
+    if config.federated is not None:
+        counting = federated_classes(
+            regions.labels, regions.positive, regions.valid, classes, config.federated, key
+        )
+        entropy = jnp.where(counting, entropy, 0)
+    return entropy.sum(-1)
 
 
 def mask_head_targets(

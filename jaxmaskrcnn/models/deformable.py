@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxmaskrcnn.config.backbones import DeformableStages
 from jaxmaskrcnn.models.layers import Conv
 from jaxmaskrcnn.ops.convolution import finish
 from jaxmaskrcnn.ops.deform_conv import deform_conv2d
@@ -68,3 +69,23 @@ class DeformableConv(Conv):
             groups=self.groups,
         )  # fmt: skip
         return finish(y, bias, shortcut, relu)
+
+
+def spread_conv(channels: int, number: int, config: DeformableStages, **options: Any) -> Conv:
+    """Return the 3x3 convolution of a bottleneck, which is deformable where the configuration says so.
+
+    Args:
+        channels: Channels of its input and of its result.
+        number: Number of the bottleneck's stage, 2 to 5.
+        config: The backbone's.
+        options: As of `Conv`.
+
+    Example:
+        >>> from jaxmaskrcnn.config import ResNetConfig
+        >>> config = ResNetConfig(deformable_stages=(5,))
+        >>> [type(spread_conv(8, i, config, rngs=nnx.Rngs(0))).__name__ for i in (4, 5)]
+        ['Conv', 'DeformableConv']
+    """
+    if number not in config.deformable_stages:
+        return Conv(channels, channels, 3, **options)
+    return DeformableConv(channels, channels, 3, config.deformable_groups, config.deformable_masks, **options)

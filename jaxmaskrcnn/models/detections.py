@@ -57,7 +57,7 @@ def select_detections(
         logits=(logits, f"{'S ' * (logits.ndim == 3)}P {classes.logits}"),
         deltas=(deltas, f"P {1 if box.class_agnostic else k + offset} 4"),
     )
-    ranking, scores = _class_scores(logits, box.stage_scores)
+    ranking, scores = _class_scores(logits, box)
     ranking, scores, deltas, proposals = one_row_if_empty((ranking, scores, deltas, proposals))
     scores = scores[:, offset : offset + k]  # [P, K]
     if not box.class_agnostic:
@@ -94,22 +94,24 @@ def select_detections(
     )
 
 
-def _class_scores(logits: Array, rule: str) -> tuple[Array, Array]:
+def _class_scores(logits: Array, box: BoxConfig) -> tuple[Array, Array]:
     """Class probabilities, of several stages their mean.
 
     Args:
         logits: [P, K + 1], or [S, P, K + 1].
-        rule: What the mean is taken of: "probability" (Detectron2) or "logit" (MMDetection).
+        box: Says what makes probabilities of logits, and of what the mean is taken: "probability"
+            (Detectron2) or "logit" (MMDetection).
 
     Returns:
         [P, K + 1] twice: numbers with the same order as the probabilities, but without their ties, if there
         are such; and the probabilities.
     """
+    probability = jax.nn.sigmoid if box.scores == "sigmoid" else jax.nn.softmax
     if logits.ndim == 2:
-        return logits, jax.nn.softmax(logits)
-    if rule == "logit":
+        return logits, probability(logits)
+    if box.stage_scores == "logit":
         mean = sum(logits[1:], logits[0]) / logits.shape[0]
-        return mean, jax.nn.softmax(mean)
-    stages = jax.nn.softmax(logits)
+        return mean, probability(mean)
+    stages = probability(logits)
     mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
     return mean, mean

@@ -25,6 +25,7 @@ def read_files(
     folder: Path,
     reading: Reading | None = None,
     pixels: PixelConfig = DEFAULT_PIXELS,
+    protocol: str = "auto",
 ) -> tuple[list[dict], GroundTruth]:
     """Reads detections and the annotations to score them against.
 
@@ -37,6 +38,7 @@ def read_files(
         folder: Its image folder.
         reading: How crowd regions are treated, and whether all objects get one class.
         pixels: Which page of a file is read, and how its values become uint8.
+        protocol: How detections are scored, one of `evaluation.protocols.PROTOCOLS`.
 
     Returns:
         The detections, as `read_detections` returns them, and the annotations.
@@ -44,7 +46,7 @@ def read_files(
     Raises:
         UserError: A file is missing or cannot be used.
     """
-    truth = GroundTruth(annotations, "skip", folder=folder, reading=reading)
+    truth = GroundTruth(annotations, "skip", folder=folder, reading=reading, protocol=protocol)
     for note in truth.notes:
         log.warning("%s.", note)
     counts = count_classes(truth.categories, truth.images.values())
@@ -66,7 +68,9 @@ def read_files(
             len(lost),
         )
         sizes = {key: (image.height, image.width) for key, image in truth.images.items() if key not in lost}
-        truth = GroundTruth(annotations, "skip", folder=folder, reading=reading, sizes=sizes, log=False)
+        truth = GroundTruth(
+            annotations, "skip", folder=folder, reading=reading, sizes=sizes, log=False, protocol=protocol
+        )
     return found, truth
 
 

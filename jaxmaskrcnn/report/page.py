@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxmaskrcnn.report.confusion import most_confused
 from jaxmaskrcnn.report.errors import BACKGROUND, FOREGROUND, KINDS
 from jaxmaskrcnn.report.figures import curve_plots, score_plots
@@ -15,7 +17,7 @@ from jaxmaskrcnn.report.svg import heatmap
 
 _CONFUSIONS = 15
 
-# COCO's twelve numbers in its order: metric, description.
+# The numbers of all protocols in their order, of which each has some: metric, description.
 _METRICS = (
     ("AP", "mean over IoU 0.50 to 0.95"),
     ("AP50", "IoU 0.50"),
@@ -23,13 +25,23 @@ _METRICS = (
     ("AP_small", "objects below 32² pixels"),
     ("AP_medium", "objects of 32² to 96² pixels"),
     ("AP_large", "objects above 96² pixels"),
+    ("AP_rare", "classes in at most 10 training images"),
+    ("AP_common", "classes in 11 to 100 training images"),
+    ("AP_frequent", "classes in more than 100 training images"),
     ("AR1", "1 detection per image and class"),
     ("AR10", "10 detections per image and class"),
     ("AR100", "100 detections per image and class"),
+    ("AR300", "300 detections per image"),
     ("AR_small", "objects below 32² pixels"),
     ("AR_medium", "objects of 32² to 96² pixels"),
     ("AR_large", "objects above 96² pixels"),
 )
+
+_CAPTIONS = {
+    "coco": "COCO's twelve numbers, from 0 to 1",
+    "lvis": "LVIS' numbers, from 0 to 1; the rest of the page follows COCO's rules",
+    "cityscapes": "Cityscapes' numbers, from 0 to 1; the rest of the page follows COCO's rules",
+}
 
 _MEANINGS = {
     "place": f"overlaps an object of its class by {BACKGROUND} to {FOREGROUND}",
@@ -100,8 +112,9 @@ def _summary(results) -> str:
         _count(len(results.names), "class", "classes"),
         _count(results.num_detections, "detection", "detections"),
     )
-    tiles = [(f"{prefix} {name}", number(metrics[f"{prefix}_{name}"])) for name in ("AP", "AP50", "AP75")]
-    if prefix == "mask":
+    names = [name for name in ("AP", "AP50", "AP75") if f"{prefix}_{name}" in metrics]
+    tiles = [(f"{prefix} {name}", number(metrics[f"{prefix}_{name}"])) for name in names]
+    if prefix == "mask" and "box_AP" in metrics:
         tiles.append(("box AP", number(metrics["box_AP"])))
     tiles.append(("calibration error", number(results.reliability.error)))
     items = "".join(f"<li><b>{value}</b>{name}</li>" for name, value in tiles)
@@ -120,10 +133,10 @@ def _average_precision(results) -> str:
     rows = [
         (name.replace("_", " "), *(number(results.metrics[f"{p}_{name}"]) for p in prefixes), meaning)
         for name, meaning in _METRICS
+        if f"{prefixes[0]}_{name}" in results.metrics
     ]
-    return table(
-        "COCO's twelve numbers, from 0 to 1", ("", *prefixes, "of"), rows, words=(len(prefixes) + 1,)
-    )
+    caption = _CAPTIONS[results.metrics.get("protocol", "coco")]
+    return table(caption, ("", *prefixes, "of"), rows, words=(len(prefixes) + 1,))
 
 
 def _classes(results) -> str:
@@ -155,7 +168,14 @@ def _errors(results) -> str:
         )
         for row in results.errors
     ]
-    now = number(results.metrics[f"{results.prefix}_AP50"])
+    protocol = results.metrics.get("protocol", "coco")
+    # The errors are found by COCO's rules, whatever the protocol is.
+    coco = (
+        results.metrics[f"{results.prefix}_AP50"]
+        if protocol == "coco"
+        else float(np.nanmean(results.curves50))
+    )
+    now = number(coco)
     caption = f"{results.noun}, detections of every score, AP50 {now}"
     return (
         "<p>Types of wrong detections, and the increase of AP50 if all errors of one type, and no others, "

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,18 @@ def model_section(preset: str, weights: str = "", num_classes: int = 0, **overri
 
         # What the overrides change is logged when the weights are copied.
         architecture = directory_config(preset).replace(overrides).replace(categories=(), label_order="id")
+        if architecture.box.federated is not None and "box.federated.image_counts" not in overrides:
+            architecture = architecture.replace({"box.federated.image_counts": ()})
         return ModelSection(architecture=architecture, weights=weights or preset, num_classes=num_classes)
     architecture = model_config(preset, **overrides).replace(categories=())
     return ModelSection(architecture=architecture, weights=weights, num_classes=num_classes)
 
 
 def to_model_config(
-    section: ModelSection, categories: tuple[Category, ...], skeleton: Skeleton | None = None
+    section: ModelSection,
+    categories: tuple[Category, ...],
+    skeleton: Skeleton | None = None,
+    image_counts: Sequence[int] = (),
 ) -> ModelConfig:
     """The frozen model config of a run.
 
@@ -67,6 +73,7 @@ def to_model_config(
         section: ``config.model``.
         categories: Categories of the training annotations, in the order of their labels.
         skeleton: The keypoints of the training annotations, or None.
+        image_counts: Training images of each class, for a federated loss without numbers of its own.
 
     Returns:
         A ``ModelConfig`` that names the categories, and the keypoints if it has a head for them.
@@ -83,6 +90,8 @@ def to_model_config(
     config = section.architecture.replace(
         num_classes=len(categories), categories=tuple(categories), label_order="id"
     )
+    if config.box.federated is not None and not config.box.federated.image_counts:
+        config = config.replace({"box.federated.image_counts": tuple(image_counts)})
     part = config.keypoints
     if part is None or skeleton is None or part.points == skeleton.points:
         return config

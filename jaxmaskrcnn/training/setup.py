@@ -15,6 +15,7 @@ from jaxmaskrcnn.config import Config, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
 from jaxmaskrcnn.data import Source, prepare, train_iterator, write_figures, write_shapes
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.repeat_factors import class_image_counts
 from jaxmaskrcnn.data.stored import local_data
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
@@ -114,7 +115,8 @@ def make_setup(
     """
     check_precision(config.model.architecture)  # before the data are prepared, which may take long
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
-    model_config = to_model_config(config.model, train_source.categories, train_source.skeleton)
+    image_counts = class_image_counts(train_source)
+    model_config = to_model_config(config.model, train_source.categories, train_source.skeleton, image_counts)
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
     if resuming:
         check_resumable(workdir, model_config, config)

@@ -12,6 +12,7 @@ from jaxmaskrcnn.zoo import (
     mmdet,
     mmdet_c4,
     mmdet_cascade,
+    mmdet_cityscapes,
     mmdet_deformable,
     own,
     point_rend,
@@ -19,5 +20,6 @@ from jaxmaskrcnn.zoo import (
 )
 
 PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
-PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | point_rend.PRESETS | matterport.PRESETS | own.PRESETS
+PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | mmdet_cityscapes.PRESETS
+PRESETS |= point_rend.PRESETS | matterport.PRESETS | own.PRESETS
 BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES

@@ -1,6 +1,7 @@
 """The categories of the data sets that published models were trained on."""
 
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.zoo import lvis_names
 
 # COCO's 80 classes by category id; the ids left out were never used.
 COCO_CLASSES = {
@@ -31,3 +32,18 @@ CITYSCAPES_8 = (
     Category(24, "person"), Category(25, "rider"), Category(26, "car"), Category(27, "truck"),
     Category(28, "bus"), Category(31, "train"), Category(32, "motorcycle"), Category(33, "bicycle"),
 )  # fmt: skip
+
+# LVIS' classes, whose ids count from 1.
+LVIS_V1_1203 = tuple(Category(id, name) for id, name in enumerate(lvis_names.V1, 1))
+LVIS_V05_1230 = tuple(Category(id, name) for id, name in enumerate(lvis_names.V05, 1))
+
+# Pascal VOC's classes in the order of Detectron2 (`data/datasets/pascal_voc.py`) and MMDetection. The data
+# set has names only, and so the ids count from 1.
+VOC_20 = tuple(
+    Category(i, name)
+    for i, name in enumerate(
+        "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+        "pottedplant sheep sofa train tvmonitor".split(),
+        1,
+    )
+)

@@ -12,15 +12,17 @@ from typing import Any
 from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.backbones import REGNETS
 from jaxmaskrcnn.zoo import hosts, torchvision
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, VOC_20
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_KEYPOINTS
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
+    FOUR_CONV_ONE_FC,
     GN_ALL,
     LVIS_V05,
     LVIS_V1,
     R101,
     X101_32X8D,
+    X152_32X8D,
     Backbone,
     Preset,
     PublishedFile,
@@ -86,9 +88,15 @@ _CASCADE = {
     ),
     "rpn.post_nms_train": 2000,
 }
+# The pixels' standard deviation is in the first convolution of its ImageNet weights, which Caffe2 trained.
+_X152_GN_DCONV = {
+    **_CASCADE, **_DEFORMABLE, **X152_32X8D, **FOUR_CONV_ONE_FC,
+    "backbone.stride_in_1x1": False, "box.norm": "gn", "mask.norm": "gn", "mask.convs": 8,
+}  # fmt: skip
 _CITYSCAPES = {
     "num_classes": 8, "categories": CITYSCAPES_8, "input.test_min_size": 1024, "input.test_max_size": 2048,
 }  # fmt: skip
+_VOC = {"num_classes": 20, "categories": VOC_20}
 
 # folder of configs/: config, changes, box AP, mask AP, model id, file. The zoo has no weights for models
 # without a file, and no box AP for Cityscapes.
@@ -131,6 +139,8 @@ _ROWS = {
     "Misc": (
         ("cascade_mask_rcnn_R_50_FPN_1x", _CASCADE, 42.1, 36.4, "138602847", "model_final_e9d89b.pkl"),
         ("cascade_mask_rcnn_R_50_FPN_3x", _CASCADE, 44.3, 38.5, "144998488", "model_final_480dd8.pkl"),
+        ("cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv", _X152_GN_DCONV, 50.2, 44.0,
+         "18131413", "model_0039999_e76410.pkl"),
         ("mask_rcnn_R_50_FPN_1x_cls_agnostic", _AGNOSTIC, None, None, None, None),
         ("mask_rcnn_R_50_FPN_1x_dconv_c3-c5", _DEFORMABLE, 41.5, 37.5, "138602867", "model_final_65c703.pkl"),
         ("mask_rcnn_R_50_FPN_3x_dconv_c3-c5", _DEFORMABLE, 42.7, 38.5, "144998336", "model_final_821d0b.pkl"),
@@ -154,6 +164,9 @@ _ROWS = {
         ("faster_rcnn_R_50_DC5_1x", _BOX | DC5, 37.3, None, "137847829", "model_final_51d356.pkl"),
         ("faster_rcnn_R_50_DC5_3x", _BOX | DC5, 39.0, None, "137849425", "model_final_68d202.pkl"),
         ("faster_rcnn_R_101_DC5_3x", _BOX | DC5 | R101, 40.6, None, "138204841", "model_final_3e0943.pkl"),
+    ),
+    "PascalVOC-Detection": (
+        ("faster_rcnn_R_50_C4", _BOX | C4 | _VOC, 51.9, None, "142202221", "model_final_b1acc2.pkl"),
     ),
     "Cityscapes": (
         ("mask_rcnn_R_50_FPN", _CITYSCAPES, None, 36.5, "142423278", "model_final_af9cf5.pkl"),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.zoo.categories import LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.hosts import Checksum, published_checksum
 
 Fields = Mapping[str, Any]
@@ -88,6 +89,7 @@ R101 = {"backbone.depth": 101}
 X101_32X4D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 4}
 X101_64X4D = {**R101, "backbone.groups": 64, "backbone.width_per_group": 4}
 X101_32X8D = {**R101, "backbone.groups": 32, "backbone.width_per_group": 8}
+X152_32X8D = {**X101_32X8D, "backbone.depth": 152}
 
 # Four convolutions and one fully connected layer, as in all recipes with norm layers in the heads.
 FOUR_CONV_ONE_FC = {"box.convs": 4, "box.fcs": 1}
@@ -96,7 +98,6 @@ FOUR_CONV_ONE_FC = {"box.convs": 4, "box.fcs": 1}
 GN_ALL = {**FOUR_CONV_ONE_FC, "backbone.norm": "gn", "neck.norm": "gn", "box.norm": "gn", "mask.norm": "gn"}
 BN_ALL = {**FOUR_CONV_ONE_FC, "backbone.norm": "bn", "neck.norm": "bn", "box.norm": "bn", "mask.norm": "bn"}
 
-# The categories of LVIS, which are too many to repeat here, come from the annotations at evaluation.
-_LVIS = {"categories": (), "detections.score_threshold": 0.0001, "detections.per_image": 300}
-LVIS_V05 = {**_LVIS, "num_classes": 1230}
-LVIS_V1 = {**_LVIS, "num_classes": 1203}
+_LVIS = {"detections.score_threshold": 0.0001, "detections.per_image": 300}
+LVIS_V05 = {**_LVIS, "num_classes": 1230, "categories": LVIS_V05_1230}
+LVIS_V1 = {**_LVIS, "num_classes": 1203, "categories": LVIS_V1_1203}

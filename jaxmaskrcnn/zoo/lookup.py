@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo import BACKBONES, PRESETS
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, COCO_90
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, COCO_90, LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET, TORCHVISION
 from jaxmaskrcnn.zoo.entry import Preset, PublishedFile
 
@@ -23,6 +23,8 @@ __all__ = [
     "COCO_80",
     "COCO_90",
     "DETECTRON2",
+    "LVIS_V1_1203",
+    "LVIS_V05_1230",
     "MMDET",
     "PRESETS",
     "TORCHVISION",

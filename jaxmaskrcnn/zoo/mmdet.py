@@ -42,6 +42,7 @@ _X400MF, _X800MF, _X1_6GF, _X3_2GF, _X4GF, _X6_4GF, _X8GF, _X12GF = (
     for size in ("400mf", "800mf", "1.6gf", "3.2gf", "4.0gf", "6.4gf", "8.0gf", "12gf")
 )
 # Four of them use the input of torchvision's weights, which they inherit from their base config.
+_OBJECTS365 = {"num_classes": 365, "categories": ()}
 _RGB = {path: MMDET[path] for path in ("input.channel_order", "input.pixel_mean", "input.pixel_std")}
 
 # folder of configs/: config, changes, box AP, mask AP, file. None where the metafile has none. A file whose
@@ -235,6 +236,28 @@ _ROWS = {
         ("faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", _BOX | _R18, None, None, None),
         ("faster-rcnn_r50_fpn_8xb8-amp-lsj-200e_coco", _BOX, None, None, None),
         ("faster-rcnn_r101_fpn_8xb8-amp-lsj-200e_coco", _BOX | R101, None, None, None),
+    ),
+    "instaboost": (
+        ("mask-rcnn_r50_fpn_instaboost-4x_coco", {}, 40.6, 36.6,
+         "mask_rcnn_r50_fpn_instaboost_4x_coco_20200307-d025f83a.pth"),
+        ("mask-rcnn_r101_fpn_instaboost-4x_coco", R101, 42.5, 38.0,
+         "mask_rcnn_r101_fpn_instaboost_4x_coco_20200703_235738-f23f3a5f.pth"),
+        ("mask-rcnn_x101-64x4d_fpn_instaboost-4x_coco", X101_64X4D, 44.7, 39.7,
+         "mask_rcnn_x101_64x4d_fpn_instaboost_4x_coco_20200515_080947-8ed58c1b.pth"),
+    ),
+    "objects365": (
+        ("faster-rcnn_r50_fpn_16xb4-1x_objects365v1", _BOX | _OBJECTS365, 19.6, None,
+         "objects365/faster_rcnn_r50_fpn_16x4_1x_obj365v1/faster_rcnn_r50_fpn_16x4_1x_obj365v1_20221219_181226-9ff10f95.pth"),
+        ("faster-rcnn_r50-syncbn_fpn_1350k_objects365v1", _BOX | _OBJECTS365, 22.3, None,
+         "objects365/faster_rcnn_r50_fpn_syncbn_1350k_obj365v1/faster_rcnn_r50_fpn_syncbn_1350k_obj365v1_20220510_142457-337d8965.pth"),
+        ("faster-rcnn_r50_fpn_16xb4-1x_objects365v2", _BOX | _OBJECTS365, 19.8, None,
+         "objects365/faster_rcnn_r50_fpn_16x4_1x_obj365v2/faster_rcnn_r50_fpn_16x4_1x_obj365v2_20221220_175040-5910b015.pth"),
+    ),
+    "resnet_strikes_back": (
+        ("faster-rcnn_r50-rsb-pre_fpn_1x_coco", _BOX | _NORM_EXEMPT, 40.8, None,
+         "faster_rcnn_r50_fpn_rsb-pretrain_1x_coco_20220113_162229-32ae82a9.pth"),
+        ("mask-rcnn_r50-rsb-pre_fpn_1x_coco", _NORM_EXEMPT, 41.2, 38.2,
+         "mask_rcnn_r50_fpn_rsb-pretrain_1x_coco_20220113_174054-06ce8ba0.pth"),
     ),
 }  # fmt: skip
 

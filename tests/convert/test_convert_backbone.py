@@ -135,7 +135,9 @@ def check(model, state):
     assert seen == set(arrays)
 
 
-@pytest.mark.parametrize("norm", ["frozen_bn", "bn", "bn_eval"])
+@pytest.mark.parametrize(
+    "norm", ["frozen_bn", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("bn", "bn_eval"))]
+)
 @pytest.mark.parametrize(
     "config", [TINY, TINY_50, RESNEXT, WIDE], ids=["resnet18", "resnet50", "resnext", "wide_resnet"]
 )

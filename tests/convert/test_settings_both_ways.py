@@ -7,7 +7,7 @@ import typing
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.config import BoxStageConfig, ConfigError, KeypointConfig, ModelConfig
+from jaxmaskrcnn.config import BoxStageConfig, ConfigError, FederatedConfig, KeypointConfig, ModelConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.convert.libraries import LIBRARIES
@@ -90,6 +90,7 @@ VALUES = {
     "box.norm_epsilon": [1e-5, 1e-3],
     "mask.norm_epsilon": [1e-5, 1e-3],
     "box.stages.0.box_weights": [(1.0, 1.0, 1.0, 1.0), (3.0, 7.0, 0.3, 30.3)],
+    "box.federated": [None, FederatedConfig(), FederatedConfig(classes=7, power=0.25)],
     "rpn.loss.beta": [0.0, 1 / 9, 0.5],
     "box.loss.beta": [0.0, 1 / 9, 0.5],
     "mask.pool.size": [7],
@@ -118,6 +119,7 @@ TOGETHER = {
         ),
         CASCADE,
     ),
+    "box.federated": {"box.scores": "sigmoid"},
     "box.conv_dim": {"box.convs": 4},
     "box.fcs": {"box.convs": 4},
     "box.norm": {"box.convs": 4},
@@ -177,10 +179,14 @@ NOWHERE = {
     "box.stage_gradient", "box.stage_scores", "box.stages.0.loss_weight", "regions.empty_boxes",
     "regions.later_stages",
 }  # fmt: skip
+SIGMOIDS = {
+    "box.scores", "box.federated", "box.federated.classes", "box.federated.power",
+    "box.federated.image_counts",
+}  # fmt: skip
 # Settings that the report names for some value, besides these.
 NAMED = {
     "torchvision": {
-        "regions.head_boxes",
+        *SIGMOIDS, "regions.head_boxes",
         "backbone.norm", "backbone.width", "box.loss.beta", "box.pool.aligned",
         "compute.weight_decay_exempts_norm", "detections.mask_threshold", "input.channel_order",
         "input.normalise_before_resize", "input.pixel_mean", "mask.pool.aligned", "neck.channels",
@@ -192,13 +198,13 @@ NAMED = {
     },
     # Of 30.3 the reciprocal is no number of Python's: read back, it is off by its last digit.
     "mmdet": {
-        "regions.head_boxes",
+        *SIGMOIDS, "regions.head_boxes",
         "box.stages.0.box_weights", "input.pad_divisor", "input.pixel_mean", "input.test_min_size",
         "regions.low_quality", "rpn.box_weights",
     },
     # One value there stands for two settings, such as PRE_NMS_LIMIT; others are not in its class.
     "matterport": {
-        "regions.head_boxes",
+        *SIGMOIDS, "regions.head_boxes",
         "backbone.freeze_at", "backbone.norm", "backbone.norm_epsilon", "box.fc_norm", "box.loss.beta",
         "box.pool.aligned", "box.pool.sampling_ratio", "box.stages.0.box_weights",
         "box.stages.0.foreground_iou", "compute.weight_decay_exempts_norm", "detections.mask_threshold",

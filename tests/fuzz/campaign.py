@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from folders import ROOT, TESTS
 
-from .attempts import FAULTS, MEMORY, SECONDS, Outcome
+from .attempts import FAULTS, MEMORY, WAITING, Outcome
 
-_PATIENCE = 2 * SECONDS + 5  # after which a process that has not ended an input is stopped
+_PATIENCE = 2 * WAITING + 5  # by the clock, after which a process that has not ended an input is stopped
 _START = 120  # seconds for imports and the valid files of a door
 
 
@@ -52,7 +52,7 @@ class Tally:
     Attributes:
         counts: For each door the number of inputs of each kind.
         memory: For each door the most bytes that an input added.
-        seconds: For each door the longest time of an input.
+        seconds: For each door the most processor time of an input.
         faults: All inputs that became something else than what they may.
     """
 
@@ -82,7 +82,7 @@ class Tally:
         """A table in Markdown, a row for each door and one for all."""
         kinds = ("refused", "read", "traceback", "signal", "hang", "outside")
         rows = ["| Door | Inputs | Refused | Read | Tracebacks | Signals | Hangs | Writes outside "]
-        rows[0] += "| Longest (s) | Largest memory (MB) |"
+        rows[0] += "| Most processor time (s) | Largest memory (MB) |"
         rows.append("|---" + "|---:" * 9 + "|")
         for door in (*self.counts, None):
             counts = self.counts[door] if door else sum(self.counts.values(), collections.Counter())

@@ -1,10 +1,13 @@
 """Record small MMDetection detectors on other backbones: features, detections, losses and their gradients.
 
-Usage: python tests/goldens/record_mmdet_backbones.py    (the tests need nothing of it)
+Usage: python tests/goldens/record_mmdet_backbones.py [NAME ...]    (the tests need nothing of it)
+
+NAME is a file of `CASES` without its ending; all are recorded without it.
 
 The models are MMDetection's own config files, narrow: "dcn" and "dcnv2" with deformable convolutions of both
-versions, the latter with four groups of offsets; "dc5" on a dilated C5; and "c4", whose shared head has the
-widths of a complete ResNet-50 as it has no setting for them. Weights are made from their names.
+versions, the latter with four groups of offsets; "dc5" on a dilated C5; "c4", whose shared head has the
+widths of a complete ResNet-50 as it has no setting for them; and "regnet", a small RegNetX with deformable
+convolutions of version 2. Weights are made from their names.
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
 `record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
@@ -15,6 +18,7 @@ column).
 
 import copy
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +42,14 @@ FILES = {
     "dcnv2": "dcnv2/faster-rcnn_r50-mdconv-group4-c3-c5_fpn_1x_coco.py",
     "dc5": "faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py",
     "c4": "mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py",
+    "regnet": "regnet/mask-rcnn_regnetx-3.2GF-mdconv-c3-c5_fpn_1x_coco.py",
 }
+CASES = {"mmdet_backbones": ("dcn", "dcnv2", "dc5", "c4"), "mmdet_regnet": ("regnet",)}
+# Widths 8, 16, 32 and 64, of 1, 1, 2 and 2 blocks.
+REGNET = {"w0": 8, "wa": 10.0, "wm": 2.0, "depth": 6, "group_w": 4, "bot_mul": 1.0}
 WEIGHTS = {
     "dcn": seeded_mmdet_dcn_weight, "dcnv2": seeded_mmdet_dcn_weight, "dc5": seeded_mmdet_map_weight,
-    "c4": seeded_mmdet_map_weight,
+    "c4": seeded_mmdet_map_weight, "regnet": seeded_mmdet_dcn_weight,
 }  # fmt: skip
 # This library's names of the losses.
 NAMES = {"loss_cls": "loss_classifier", "loss_bbox": "loss_box_reg", "loss_mask": "loss_mask"}
@@ -66,10 +74,14 @@ def settings(case):
     model = config.model
     model.backbone |= {"frozen_stages": -1, "init_cfg": None}
     rpn, heads = model.rpn_head, model.roi_head
-    if case != "c4":
+    if case == "regnet":
+        model.backbone.arch = REGNET
+    elif case != "c4":
         model.backbone.base_channels = WIDTH
     if "neck" in model:
         model.neck |= {"in_channels": [4 * WIDTH * 2**i for i in range(4)], "out_channels": CHANNELS}
+        if case == "regnet":
+            model.neck.in_channels = [8, 16, 32, 64]
         channels = regions = CHANNELS
         rpn.anchor_generator.scales = [2.5]
     else:
@@ -196,14 +208,15 @@ def record(golden, case):
     golden[f"{case}/config"] = config.pretty_text
 
 
-def main():
-    golden = {"scenes": json.dumps(SCENES), "versions": VERSIONS}
-    for case in FILES:
-        record(golden, case)
-    path = Path(__file__).with_name("mmdet_backbones.npz")
-    np.savez_compressed(path, **{k: np.asarray(v) for k, v in golden.items()})
-    print(path, path.stat().st_size, "bytes,", VERSIONS)
+def main(names):
+    for name in names or CASES:
+        golden = {"scenes": json.dumps(SCENES), "versions": VERSIONS}
+        for case in CASES[name]:
+            record(golden, case)
+        path = Path(__file__).with_name(f"{name}.npz")
+        np.savez_compressed(path, **{k: np.asarray(v) for k, v in golden.items()})
+        print(path, path.stat().st_size, "bytes,", VERSIONS)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -111,6 +111,14 @@ def seeded_detectron2_cascade_weight(name: str, shape: tuple[int, ...]) -> np.nd
     return seeded_detectron2_weight(name, shape)
 
 
+def seeded_detectron2_x152_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for a deformable ResNeXt with group norm in the heads: offsets of about one cell."""
+    value = seeded_detectron2_cascade_weight(name, shape)
+    if "mask_head.predictor" in name or "cls_score.weight" in name:  # behind norm layers
+        value = value * np.float32(4)
+    return value * np.float32(0.25) if name.endswith("conv2_offset.weight") else value
+
+
 # Without a pyramid, the features that the heads see are about six times as large.
 DETECTRON2_C4_GAINS = {
     "stem.conv1": 2.0**0.5 / 32,

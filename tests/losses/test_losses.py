@@ -211,7 +211,10 @@ def test_mask_loss_of_a_mask_that_fills_its_box():
 
 
 @pytest.mark.parametrize("seeded", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize("library", ["torchvision", "detectron2", "mmdet"])
+@pytest.mark.parametrize(
+    "library",
+    ["torchvision", *(pytest.param(name, marks=pytest.mark.slow) for name in ("detectron2", "mmdet"))],
+)
 def test_padding_and_order_of_the_ground_truth(seeded, library):
     rules = {
         "torchvision": {},

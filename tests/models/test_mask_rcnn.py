@@ -149,14 +149,15 @@ def test_other_presets_train(preset):
         assert np.isfinite(g[...]).all() and reached, path
 
 
-@pytest.mark.parametrize("slots", [5, pytest.param(23, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a compilation of its own; test_losses.py has it for each loss
+@pytest.mark.parametrize("slots", [5, 23])
 def test_padded_ground_truth_changes_nothing(model, expected, slots):
     batch = make_batch(model, IMAGES, TARGETS, max_objects=slots)
     assert batch.targets.boxes.shape[1] == slots
     assert_trees_close(losses_and_gradient(model, batch, jax.random.key(0)), expected, atol=1e-5)
 
 
-@pytest.mark.slow  # a compilation of its own; padded ground truth is the quick one
+@pytest.mark.slow  # a compilation of its own
 def test_padded_proposals_change_nothing(model, batch, expected):
     wider = nnx.clone(model)
     wider.config = model.config.replace({"rpn.post_nms_train": model.config.rpn.post_nms_train + 37})
@@ -264,9 +265,8 @@ def check_a_larger_canvas(model):
     assert_trees_close(other, losses, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "preset", [pytest.param(DETECTRON2, marks=pytest.mark.slow), "torchvision/maskrcnn_resnet50_fpn_v2"]
-)
+@pytest.mark.slow  # the larger canvas is the quick one
+@pytest.mark.parametrize("preset", [DETECTRON2, "torchvision/maskrcnn_resnet50_fpn_v2"])
 def test_an_image_in_a_batch_is_treated_as_if_alone(preset):
     """In float64, because random heads make a score of 1e-5 of a logit's rounding in float32."""
     with jax.enable_x64(True):

@@ -233,6 +233,7 @@ def test_winograd_is_for_cpus_and_float32_alone():
     assert not winograd_is_faster(large.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
 
 
+@pytest.mark.slow  # a full-size compilation
 def test_a_stack_of_layers_keeps_one_map_a_layer():
     """The gradient on a CPU: no bare convolutions, and no border, kernel or zero made too early."""
     layers, side, channels = 12, 96, 64

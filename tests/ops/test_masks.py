@@ -135,7 +135,13 @@ def test_targets_under_vmap_in_chunks_and_of_padding(implementation):
     assert none.shape == (0, 7, 7)
 
 
-@pytest.mark.parametrize("implementation", targets.IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    "implementation",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "tiles_batched" else ())
+        for name in targets.IMPLEMENTATIONS
+    ],
+)
 @pytest.mark.parametrize("rule", ["soft", "threshold"])
 def test_targets_equal_the_definition_of_roi_align(rule, implementation):
     rng = np.random.default_rng(3)

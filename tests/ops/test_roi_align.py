@@ -158,7 +158,7 @@ def test_gradient_is_numeric(ratio):
     )
 
 
-@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("ratio", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_under_vmap_with_traced_scales_and_sizes(ratio):
     rng = np.random.default_rng(4)
     features = tuple(rng.normal(size=(2, h, w, 3)).astype(np.float32) for h, w in ((8, 9), (4, 5)))
@@ -204,6 +204,7 @@ def test_memory_of_a_full_size_level(ratio, limit):
     assert memory.temp_size_in_bytes < limit
 
 
+@pytest.mark.slow
 def test_bfloat16_features():
     features = tuple(jnp.asarray(f, jnp.bfloat16) for f in FEATURES)
     for ratio in (0, 2):

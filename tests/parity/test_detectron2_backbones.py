@@ -1,6 +1,7 @@
 """Detectron2's models with deformable convolutions and on a dilated C5, beside what Detectron2 computed.
 
-That is in `goldens/detectron2_backbones.npz` (see `record_detectron2_backbones.py`). ``pytest -s`` prints the
+That is in `goldens/detectron2_backbones.npz` and `goldens/detectron2_x152.npz` (see
+`record_detectron2_backbones.py`). ``pytest -s`` prints the
 largest errors.
 """
 
@@ -8,7 +9,11 @@ import numpy as np
 import pytest
 from backbone_helpers import Recorded
 from detectors import random_model
-from goldens.seeded_weights import seeded_detectron2_dc5_weight, seeded_detectron2_weight
+from goldens.seeded_weights import (
+    seeded_detectron2_dc5_weight,
+    seeded_detectron2_weight,
+    seeded_detectron2_x152_weight,
+)
 
 from jaxmaskrcnn.convert.backbone import load_backbone
 from jaxmaskrcnn.convert.config_files import config_from_file
@@ -65,10 +70,32 @@ CASES = {
         ),
         seeded_detectron2_dc5_weight,
     ),
+    "x152": Recorded(
+        "detectron2",
+        "x152",
+        model_config(
+            "detectron2/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv",
+            num_classes=3,
+            **NARROW
+            | {
+                "backbone.depth": 50,
+                "backbone.groups": 4,
+                "backbone.width_per_group": 32,
+                "neck.channels": 16,
+                "rpn.anchors.sizes": (10.0, 20.0, 40.0, 80.0, 160.0),
+                "box.conv_dim": 32,
+                "mask.convs": 2,
+                "mask.dim": 32,
+            },
+        ),
+        seeded_detectron2_x152_weight,
+        "x152",
+    ),
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
+@pytest.mark.slow
 @cases
 def test_features(case):
     case.check_maps()
@@ -81,7 +108,7 @@ def test_detections(case):
 
 
 @pytest.mark.slow
-@cases
+@pytest.mark.parametrize("case", [CASES["dconv"], CASES["dc5"]], ids=["dconv", "dc5"])
 def test_losses_and_gradients(case):
     case.check_training()
 

@@ -294,7 +294,7 @@ def test_postprocessing(case):
         check(f"{case} share of mask pixels that differ", different.mean(), 1e-4)
 
 
-@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("masks", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_whole_model(masks):
     """Its own stages behind each other; Faster R-CNN has the same boxes and scores."""
     case = "pair"
@@ -318,7 +318,8 @@ def training(masks):
 
 @pytest.mark.parametrize(
     "case",
-    ["objects", "one_empty", pytest.param("without_masks", marks=pytest.mark.slow)],  # a compilation
+    # The cascades' losses and gradients, on a pyramid, are the quick ones.
+    [pytest.param(case, marks=pytest.mark.slow) for case in ("objects", "one_empty", "without_masks")],
 )
 def test_losses_and_gradients(case):
     """The mask loss and the box loss share pooled regions and res5, whose gradients add up."""

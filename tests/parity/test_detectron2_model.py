@@ -91,7 +91,7 @@ CASES = ["fpn/pair", "fpn/alone", "gn/pair", "gn/alone", "bn/alone"]
 # One image alone is a compilation of its own for every variant.
 cases = pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=pytest.mark.slow if c in ("gn/alone", "bn/alone") else ()) for c in CASES],
+    [pytest.param(c, marks=pytest.mark.slow if c.endswith("alone") else ()) for c in CASES],
 )
 
 
@@ -328,7 +328,11 @@ def test_levels():
     np.testing.assert_array_equal(ours, FUNCTIONS["levels"])
 
 
-FULL = [case for case in CASES if case != "gn/pair"]
+FULL = [
+    pytest.param(case, marks=() if case == "fpn/pair" else pytest.mark.slow)
+    for case in CASES
+    if case != "gn/pair"
+]
 
 
 @pytest.mark.parametrize("case", FULL)

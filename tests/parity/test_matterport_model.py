@@ -270,6 +270,7 @@ def test_masks(stages):
 # -- back to the image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_whole_model(stages, case):
     """From the image to its masks; nothing of the original's in between."""

@@ -1,6 +1,7 @@
 """MMDetection's models with deformable convolutions, on C4 and on DC5, beside what MMDetection computed.
 
-That is in `goldens/mmdet_backbones.npz` (see `record_mmdet_backbones.py`). ``pytest -s`` prints the largest
+That is in `goldens/mmdet_backbones.npz` and `goldens/mmdet_regnet.npz` (see
+`record_mmdet_backbones.py`). ``pytest -s`` prints the largest
 errors.
 """
 
@@ -35,11 +36,12 @@ SMALL = {
 NARROW = {**SMALL, "backbone.width": 8, "box.fc_dim": 32}
 PYRAMID = {"neck.channels": 16, "rpn.anchors.sizes": ((10.0,), (20.0,), (40.0,), (80.0,), (160.0,))}
 MAP = {"rpn.anchors.sizes": ((12.0, 24.0, 40.0, 64.0, 96.0),)}
+REGNET = {f"backbone.{k}": v for k, v in dict(w0=8, wa=10.0, wm=2.0, depth=6, group_width=4).items()}
 MASKS = {"mask.convs": 1, "mask.dim": 16}
 
 
-def recorded(case, preset, changes, seeded):
-    return Recorded("mmdet", case, model_config(f"mmdet/{preset}", num_classes=3, **changes), seeded)
+def recorded(case, preset, changes, seeded, file="backbones"):
+    return Recorded("mmdet", case, model_config(f"mmdet/{preset}", num_classes=3, **changes), seeded, file)
 
 
 CASES = {
@@ -54,16 +56,20 @@ CASES = {
         ),
         ("dc5", "faster-rcnn_r50-caffe-dc5_1x_coco", NARROW | MAP, seeded_mmdet_map_weight),
         ("c4", "mask-rcnn_r50-caffe-c4_1x_coco", SMALL | MAP | {"mask.dim": 16}, seeded_mmdet_map_weight),
+        (
+            "regnet",
+            "mask-rcnn_regnetx-3.2GF-mdconv-c3-c5_fpn_1x_coco",
+            SMALL | REGNET | {"box.fc_dim": 32} | PYRAMID | MASKS,
+            seeded_mmdet_dcn_weight,
+            "regnet",
+        ),
     )
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [CASES["dcn"], *(pytest.param(CASES[x], marks=pytest.mark.slow) for x in ("dcnv2", "dc5", "c4"))],
-    ids=CASES,
-)
+@pytest.mark.slow  # test_deform_conv.py compares the operator with torchvision's in every run
+@cases
 def test_features(case):
     case.check_maps()
 

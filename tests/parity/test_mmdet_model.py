@@ -66,7 +66,7 @@ CONFIGS = {
 PIXEL_STD = {"caffe": 60.0, "gn": 60.0}  # what the recording script divides the stem's weights by
 CASES = ["pytorch pair", "pytorch alone", "caffe alone", "gn pair", "resnext alone"]
 # Each variant is a compilation; group norm and groups are in the quick goldens of Detectron2.
-SLOW_CASES = ("pytorch alone", "gn pair", "resnext alone")
+SLOW_CASES = ("pytorch alone", "caffe alone", "gn pair", "resnext alone")
 
 
 class Recorded(NamedTuple):

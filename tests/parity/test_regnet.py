@@ -174,8 +174,8 @@ def results(variant, case, remat=False):
 
 
 CASES = [*((variant, case, False) for variant in VARIANTS for case in ("pair", "alone")),
-         ("y", "train", False), pytest.param("y", "train", True, marks=pytest.mark.slow),
-         ("x", "pair", True)]  # fmt: skip
+         *(pytest.param(*case, marks=pytest.mark.slow)
+           for case in (("y", "train", False), ("y", "train", True), ("x", "pair", True)))]  # fmt: skip
 cases = pytest.mark.parametrize(("variant", "case", "remat"), CASES)
 
 
@@ -206,6 +206,7 @@ def test_gradients(variant, case, remat):
     check("input", relative(sampled("input", of_input, len(theirs)), theirs), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_statistics_of_a_batch(remat):
     """They move as torch's do, but for the variance's divisor, which is all cells here and one less there."""
@@ -330,7 +331,11 @@ def test_a_file_is_loaded_with_a_configuration(variant, tmp_path):
 @pytest.mark.parametrize(
     "preset",
     ["detectron2/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ"]
-    + [name for name in list_models() if "mmdet/mask-rcnn_regnet" in name],
+    + [
+        pytest.param(name, marks=pytest.mark.slow if "400MF" not in name else ())
+        for name in list_models()
+        if "mmdet/mask-rcnn_regnet" in name
+    ],
 )
 def test_arrays_show_which_network_it_is(preset):
     library, config = LIBRARIES[preset.split("/")[0]], model_config(preset)
@@ -369,7 +374,7 @@ def test_mmdet_settings_go_both_ways(tmp_path):
         config = model_config(name)
         text, differences = export_settings(config, "mmdet")
         assert differences == () and "'RegNet'" in text
-        size = name.split("regnetx-")[1].split("_")[0].lower()
+        size = name.split("regnetx-")[1].split("_")[0].split("-")[0].lower()
         size = {"4gf": "4.0gf", "8gf": "8.0gf"}.get(size, size)
         assert f"'regnetx_{size}'" in text
         (tmp_path / "config.py").write_text(text)

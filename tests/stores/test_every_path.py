@@ -76,7 +76,7 @@ COMMAND_LINES = [
 # Arguments that name no place, by command; a new argument is here or in PLACES.
 NO_PLACES = {
     "train": "dry_run coordinator_address num_processes process_id",
-    "evaluate": "bn_eps batch_size on_error crowd class_name allow_outside coordinator_address "
+    "evaluate": "protocol bn_eps batch_size on_error crowd class_name allow_outside coordinator_address "
     "num_processes process_id",
     "predict": "bn_eps format polygon_tolerance score_threshold classes colour_by tile tile_overlap tta "
     "tta_scales video batch_size",
@@ -84,7 +84,7 @@ NO_PLACES = {
     "min_size max_size",
     "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative first_pixel "
     "on_error",
-    "report": "crowd class_name allow_outside score_threshold pictures",
+    "report": "protocol crowd class_name allow_outside score_threshold pictures",
     "plot": "",
     "models": "words files",
     "download": "",

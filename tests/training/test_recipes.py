@@ -69,7 +69,8 @@ def test_every_file_says_how_it_is_started_and_can_be(path, caplog):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_file_says_what_to_expect(path):
     text = " ".join(load(path).__doc__.split())
-    assert re.search(r"box AP \d\d\.\d(,| and) mask AP \d\d\.\d", text)
+    box = "" if "cityscapes" in path.stem else r"box AP \d\d\.\d(,| and) "  # there are masks alone
+    assert re.search(rf"{box}mask AP \d\d\.\d", text)
     hours = re.search(r"\d\.\d+ hours", text).start()
     assert {"V100", "EPYC"} & set(re.findall(r"\w+", text[: hours + 50]))
     # Either measured, and then docs/benchmarks.md has it, or said not to be.
@@ -142,3 +143,25 @@ def test_the_long_jittered_recipe_is_detectron2s():
     assert f"box AP {PRESETS[preset].box_ap}, mask AP {PRESETS[preset].mask_ap}." in text
     assert f"are {0.345 * 184375 * 64 / 16 / 3600:.1f} hours for as many images" in text
     assert "No weights are needed" in text and "model.weights" not in text
+
+
+def test_the_lvis_recipe_is_detectron2s():
+    """``configs/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml``."""
+    config = load(next(path for path in CONFIGS if path.stem == "maskrcnn_r50_fpn_lvis")).get_config()
+    assert (config.data.repeat_threshold, config.data.repeat_rule) == (0.001, "stochastic")
+    assert config.data.min_sizes == DETECTRON2_SIZES and config.data.max_size == 1333
+    assert (config.train.steps, config.optimizer.decay_steps) == (180000, (120000, 160000))
+    name = "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
+    assert to_model_config(config.model, model_config(name).categories) == model_config(name)
+
+
+def test_the_cityscapes_recipe_is_detectron2s():
+    """``configs/Cityscapes/mask_rcnn_R_50_FPN.yaml``."""
+    config = load(next(path for path in CONFIGS if path.stem == "maskrcnn_r50_fpn_cityscapes")).get_config()
+    assert config.data.min_sizes == tuple(range(800, 1025, 32)) and config.data.max_size == 2048
+    assert (config.data.batch_size, config.data.eval_protocol) == (8, "cityscapes")
+    schedule = learning_rate(config.optimizer, 8, config.train.steps)
+    for step, rate in ((0, 1e-5), (1000, 0.01), (17999, 0.01), (18000, 0.001), (23999, 0.001)):
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-4), step
+    name = "detectron2/Cityscapes/mask_rcnn_R_50_FPN"
+    assert to_model_config(config.model, model_config(name).categories) == model_config(name)

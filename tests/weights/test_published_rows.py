@@ -25,7 +25,7 @@ FORMS = {
         "none stated (code: BSD-3-Clause)",
     ),
     "detectron2": (
-        r"https://dl\.fbaipublicfiles\.com/detectron2/[\w.-]+/[\w-]+/\d{8,9}/model_final_([0-9a-f]{6})\.pkl",
+        r"https://dl\.fbaipublicfiles\.com/detectron2/[\w.-]+/[\w-]+/\d{8,9}/model_(?:final|0039999)_([0-9a-f]{6})\.pkl",
         "md5",
         r"detectron2/model_zoo/model_zoo\.py", "CC BY-SA 3.0",
     ),
@@ -36,9 +36,9 @@ FORMS = {
         r"projects/PointRend/README\.md", "none stated (code: Apache-2.0)",
     ),
     "mmdet": (
-        r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/[\w.-]+/[\w.-]+-([0-9a-f]{8})\.pth",
+        r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/(?:[\w.-]+/)?[\w.-]+-([0-9a-f]{8})\.pth",
         "sha256",
-        r"configs/\w+/metafile\.yml", "Apache-2.0",
+        r"configs/\w+/(?:metafile\.yml|README\.md)", "Apache-2.0",
     ),
     "matterport": (
         r"https://github\.com/matterport/Mask_RCNN/releases/download/v2\.[01]/mask_rcnn_\w+\.h5", "",
@@ -50,7 +50,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in dict.fromkeys(libraries)} == {
-        "torchvision": 6, "detectron2": 54, "mmdet": 130, "matterport": 2,
+        "torchvision": 6, "detectron2": 56, "mmdet": 146, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 

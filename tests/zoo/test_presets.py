@@ -12,6 +12,8 @@ from jaxmaskrcnn.zoo.lookup import (
     CITYSCAPES_8,
     COCO_80,
     COCO_90,
+    LVIS_V05_1230,
+    LVIS_V1_1203,
     PRESETS,
     backbone_info,
     list_backbones,
@@ -131,7 +133,7 @@ D2_GN = {
 BN = {**FOUR_CONV, "backbone.norm": "bn", "neck.norm": "bn", "box.norm": "bn", "mask.norm": "bn"}
 LVIS = {
     "num_classes": 1203,
-    "categories": (),
+    "categories": LVIS_V1_1203,
     "detections.score_threshold": 0.0001,
     "detections.per_image": 300,
 }
@@ -291,6 +293,14 @@ DIFFERENCES = {
         **LVIS,
         **D2_X101,
         "num_classes": 1230,
+        "categories": LVIS_V05_1230,
+    },
+    "mmdet/mask-rcnn_r50_fpn_1x_cityscapes": {
+        "num_classes": 8,
+        "categories": CITYSCAPES_8,
+        "input.test_min_size": 1024,
+        "input.test_max_size": 2048,
+        "box.loss.beta": 1.0,
     },
     "detectron2/mask_rcnn_R_50_C4_1x": C4,
     "detectron2/mask_rcnn_R_101_C4_3x": {**C4, "backbone.depth": 101},
@@ -395,6 +405,22 @@ PUBLISHED = {
     "detectron2/mask_rcnn_R_50_FPN_400ep_LSJ": (47.4, 42.5, "model_final_14d201.pkl"),
     "detectron2/Cityscapes/mask_rcnn_R_50_FPN": (None, 36.5, "model_final_af9cf5.pkl"),
     "detectron2/LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": (None, None, None),
+    "detectron2/LVISv0.5-InstanceSegmentation/mask_rcnn_R_101_FPN_1x": (25.6, 25.9, "model_final_824ab5.pkl"),
+    "mmdet/mask-rcnn_r101_fpn_sample1e-3_ms-1x_lvis-v1": (
+        24.6,
+        23.6,
+        "mask_rcnn_r101_fpn_sample1e-3_mstrain_1x_lvis_v1-ec55ce32.pth",
+    ),
+    "mmdet/mask-rcnn_r50_fpn_1x_cityscapes": (
+        40.9,
+        36.4,
+        "mask_rcnn_r50_fpn_1x_cityscapes_20201211_133733-d2858245.pth",
+    ),
+    "mmdet/faster-rcnn_r50_fpn_1x_cityscapes": (
+        40.3,
+        None,
+        "faster_rcnn_r50_fpn_1x_cityscapes_20200502-829424c0.pth",
+    ),
     "detectron2/faster_rcnn_R_50_FPN_1x": (37.9, None, "model_final_b275ba.pkl"),
     "detectron2/mask_rcnn_R_101_C4_3x": (42.6, 36.7, "model_final_a2914c.pkl"),
     "detectron2/faster_rcnn_R_50_C4_1x": (35.7, None, "model_final_721ade.pkl"),
@@ -450,7 +476,7 @@ def test_regnets_differ_in_their_stages():
         "12GF": ((224, 2), (448, 5), (896, 11), (2240, 1)),
     }
     names = [name for name in list_models() if name.startswith("mmdet") and "regnetx" in name]
-    assert len(names) == 22
+    assert len(names) == 23
     for name in names:
         backbone = model_config(name).backbone
         assert backbone.stages == expected[re.search(r"regnetx-([\d.]+[MG]F)", name)[1]]

@@ -111,10 +111,19 @@ SETTINGS = (
         "regions.head_boxes",
         training=True,
     ),
-    fixed("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, False, training=True),
+    Setting("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, present(True, False), "box.federated", training=True),
     Setting("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0, number(), "box.loss.beta", training=True),
-    # Scores are then sigmoids instead of a softmax.
-    fixed("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, False),
+    Setting(
+        "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, choice({True: "sigmoid", False: "softmax"}), "box.scores"
+    ),
+)
+
+# Only if MODEL.ROI_BOX_HEAD.USE_FED_LOSS is True.
+FEDERATED_SETTINGS = (
+    Setting("MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES", 50, whole(1), "box.federated.classes", training=True),
+    Setting(
+        "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER", 0.5, number(), "box.federated.power", training=True
+    ),
 )
 
 # Only for a mask head of this name; those of other kinds are in their names files.
@@ -192,7 +201,6 @@ UNUSED = (
     "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "OUTPUT_DIR", "SEED", "VIS_PERIOD",
     "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "INPUT.RANDOM_FLIP",
     "MODEL.ANCHOR_GENERATOR.ANGLES", "MODEL.DEVICE", "MODEL.WEIGHTS",
-    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER", "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES",
     "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS",
 )  # fmt: skip
 UNUSED_SECTIONS = (
@@ -202,6 +210,7 @@ UNUSED_SECTIONS = (
 
 KNOWN = (
     *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *BOX_HEAD, *CASCADE)),
+    *(s.key for s in FEDERATED_SETTINGS),
     *(s.key for s in (BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
     *(BACKBONE, HEADS, MASK_HEAD, RPN_CONVS, *ANCHORS),
     *UNUSED,

@@ -18,7 +18,7 @@ from jaxmaskrcnn.convert.detectron2.bases import BASES
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, PERSON
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_HEAD_OF_KEYPOINTS
 
 USUAL = ModelConfig().replace(DETECTRON2)
@@ -28,6 +28,8 @@ _DATA_SETS = (
     ("coco_", COCO_80, "coco_2017_val"),
     ("keypoints_coco_", PERSON, "keypoints_coco_2017_val"),
     ("cityscapes_fine_instance_seg", CITYSCAPES_8, "cityscapes_fine_instance_seg_val"),
+    ("lvis_v1_", LVIS_V1_1203, "lvis_v1_val"),
+    ("lvis_v0.5_", LVIS_V05_1230, "lvis_v0.5_val"),
 )
 
 
@@ -42,7 +44,7 @@ def config_from_yaml(path: str | os.PathLike, training: bool = True) -> ModelCon
         training: Whether to also reject unsupported settings that only affect training.
 
     Returns:
-        A ModelConfig. Its categories are set for COCO and Cityscapes data sets.
+        A ModelConfig. Its categories are set for COCO, Cityscapes and LVIS data sets.
 
     Raises:
         UserError: The file or its base cannot be read, or has unsupported settings; lists all of them.
@@ -73,6 +75,8 @@ def yaml_of_config(config: ModelConfig) -> str:
         table += (*rows.MASK_SETTINGS, rows.MASK_NORM)
     if config.keypoints is not None:
         table += rows.KEYPOINT_SETTINGS
+    if config.box.federated is not None:
+        table += rows.FEDERATED_SETTINGS
     flat = write(table, config, USUAL)
     for write_part in (
         _write_backbone,
@@ -105,6 +109,10 @@ def _read(settings: Settings) -> dict[str, Any]:
     config = settings.fields(rows.SETTINGS)
     if config["keypoints"]:
         config |= DETECTRON2_HEAD_OF_KEYPOINTS | settings.fields(rows.KEYPOINT_SETTINGS)
+    if config["box.federated"]:
+        config |= settings.fields(rows.FEDERATED_SETTINGS)
+        if config["box.scores"] == "softmax":
+            settings.refuse("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, "True with USE_FED_LOSS")
     _read_backbone(settings, config)
     if config["mask"]:
         _read_mask_head(settings, config)

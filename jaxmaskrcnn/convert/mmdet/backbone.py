@@ -6,6 +6,7 @@ Source: the constructors of ``mmdet/models/backbones/resnet.py`` and ``resnext.p
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.backbones import DeformableStages
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.models.backbones.resnet_names import STAGE_FLAGS
 from jaxmaskrcnn.names.config_table import MISSING, Setting, Settings, fixed, write
@@ -63,7 +64,7 @@ def read_backbone(settings: Settings, config: Flat) -> None:
     name = settings.values.get("backbone.type")
     single = config["neck"] is False
     config |= settings.fields((*BACKBONE, *(() if single else _FOUR_STAGES)))
-    _read_deformable(settings, config, name)
+    _read_deformable(settings, config, name, others)
     if name in others:
         config["backbone"] = others[name].kind
         names_file(others[name]).read_mmdet(settings, config)
@@ -129,25 +130,27 @@ def _write_outputs(config: ModelConfig) -> Flat:
     }
 
 
-def _read_deformable(settings: Settings, config: Flat, name: Any) -> None:
+def _read_deformable(settings: Settings, config: Flat, name: Any, others: dict[str, type]) -> None:
     """Read deformable convolutions, whose stages mean nothing without their type."""
     there = any(key.startswith(f"{_DCN}.") for key in settings.values)
     key = f"{_DCN}.type" if there else _DCN
     given = settings.values.get(key)
-    if there and name in ("ResNet", "ResNeXt"):
+    possible = ["ResNet", "ResNeXt", *(n for n, part in others.items() if issubclass(part, DeformableStages))]
+    if there and name in possible:
         config |= settings.fields(_DEFORMABLE)
     elif there or given not in (None, {}):
-        settings.refuse(key, given, "None, or 'DCN' or 'DCNv2' in a 'ResNet' or a 'ResNeXt'")
+        text = " or ".join(map(repr, possible))
+        settings.refuse(key, given, f"None, or 'DCN' or 'DCNv2' in a {text}")
 
 
 def write_backbone(config: ModelConfig) -> Flat:
     """The counterpart of `read_backbone`."""
-    common = write(BACKBONE, config, config)
+    deformable = getattr(config.backbone, "deformable_stages", ())
+    common = write((*BACKBONE, *(_DEFORMABLE if deformable else ())), config, config)
     for name, part in _backbones().items():
         if part.kind == config.backbone.kind:
             return {"backbone.type": name, **common, **names_file(part).write_mmdet(config)}
-    table = (*RESNET, *(_DEFORMABLE if config.backbone.deformable_stages else ()))
-    values = {**common, **write(table, config, config), **_write_outputs(config)}
+    values = {**common, **write(RESNET, config, config), **_write_outputs(config)}
     groups = config.backbone.groups
     if groups == 1 or config.backbone.depth < 50:
         return {"backbone.type": "ResNet", **values}

@@ -26,12 +26,15 @@ from jaxmaskrcnn.convert.mmdet.shared_head import KNOWN as SHARED_KNOWN
 from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD, read_shared_head, write_shared_head
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 USUAL = ModelConfig().replace(MMDET)
 _DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PointRend")
-_CATEGORIES = {"CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8}
+_CATEGORIES = {
+    "CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8,
+    "LVISV1Dataset": LVIS_V1_1203, "LVISV05Dataset": LVIS_V05_1230, "LVISDataset": LVIS_V05_1230,
+}  # fmt: skip
 # Names of settings in version 2 and now; the pattern matches the end of a key or of one of its parts.
 _RENAMED = (
     (r"roi_layer\.out_size", "roi_layer.output_size"),
@@ -55,7 +58,7 @@ def config_from_python(path: str | os.PathLike, training: bool = True) -> ModelC
         training: Whether to also reject unsupported settings that only affect training.
 
     Returns:
-        A ModelConfig. Its categories are set for COCO and Cityscapes data sets.
+        A ModelConfig. Its categories are set for COCO, Cityscapes and LVIS data sets.
 
     Raises:
         UserError: The file or its base cannot be read, or has unsupported settings; lists all of them.

@@ -17,6 +17,7 @@ from jaxmaskrcnn.data.coco.identities import Identities
 from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.left_out import LOST_NOTE, REGION_NOTE, remaining_region
 from jaxmaskrcnn.data.coco.load import load_json as load_json
+from jaxmaskrcnn.data.coco.lvis import Vocabulary, read_vocabulary
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.objects import (
     AnnotatedImage,
@@ -57,6 +58,7 @@ class Annotations(NamedTuple):
         left_out: Number of images and annotations that are not among them, by reason.
         listed: The categories in the order of the json's list.
         skeleton: The keypoints that objects have; None where they have none, or these are not read.
+        vocabulary: What an LVIS json says of its classes; None for other ones.
     """
 
     categories: tuple[Category, ...]
@@ -67,6 +69,7 @@ class Annotations(NamedTuple):
     left_out: Mapping[str, int]
     listed: tuple[Category, ...]
     skeleton: Skeleton | None = None
+    vocabulary: Vocabulary | None = None
 
 
 @no_collection()
@@ -130,6 +133,7 @@ def parse_annotations(
         entries = []  # the one problem that has been told is that of every annotation
     form = _form(entries, images, path, notes, problems)
     skeleton = read_skeleton(content, notes) if keypoints else None
+    vocabulary = read_vocabulary(content, classes, images, path, problems)
     identities = Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
@@ -174,7 +178,7 @@ def parse_annotations(
             else:
                 item, box = parse_scored(
                     entry, image, classes, masks, identity=identity, notes=notes, form=form,
-                    keypoints=skeleton is not None,
+                    keypoints=skeleton is not None, ignores=vocabulary is not None,
                 )  # fmt: skip
             if skeleton is not None:
                 check_points(entry, item, skeleton, notes)
@@ -221,6 +225,7 @@ def parse_annotations(
         {**problems.skipped, **({DROPPED: dropped} if dropped else {})},
         classes.listed,
         skeleton,
+        vocabulary,
     )
 
 

@@ -24,6 +24,7 @@ class Classes:
         reading: Its ``class_name`` replaces the json's categories by one.
 
     Attributes:
+        one: Whether one category replaces those of the json.
         categories: In ascending order of id.
         listed: The same categories in the order of the json's list.
 
@@ -32,11 +33,11 @@ class Classes:
     """
 
     def __init__(self, content: dict, path: Path, problems: Problems, notes: Notes, reading: Reading):
-        self._one = bool(reading.class_name)
+        self.one = bool(reading.class_name)
         entries, annotations = content["categories"], content["annotations"]
         self._ids = Ids(entry.get("id") for entry in entries)
         self._by_name: dict[str, int] = {}
-        if self._one:
+        if self.one:
             self.listed = (Category(1, reading.class_name),)
         else:
             names = self._names(entries, annotations, path, problems, notes)
@@ -46,7 +47,7 @@ class Classes:
 
     def get(self, category_id: Any) -> int | None:
         """The label of an annotation's ``category_id``, which may be a category's name; None if unknown."""
-        if self._one:
+        if self.one:
             return 0
         label = self._labels.get(category_id) if type(category_id) is int else None
         if label is None and not isinstance(category_id, bool):
@@ -58,7 +59,7 @@ class Classes:
 
     def category_id(self, written: Any) -> int | None:
         """The number of a category's id or name as it is written; None if unknown."""
-        if self._one:
+        if self.one:
             return 1 if whole_number(written) == 1 or written == self.categories[0].name else None
         label = None if isinstance(written, (list, dict)) else self.get(written)
         return None if label is None else self.categories[label].id

@@ -11,18 +11,17 @@ import contextlib
 import itertools
 import marshal
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 
 from jaxmaskrcnn.data.coco.fit import BORDER, FITS
 from jaxmaskrcnn.data.coco.packing import no_collection
-from jaxmaskrcnn.data.fields.packed import number_bytes, outline, pack
+from jaxmaskrcnn.data.fields.packed import NUMBER, number_bytes, outline_of, pack
 from jaxmaskrcnn.data.fields.polygons import is_far
 from jaxmaskrcnn.data.rle import mask_areas, mask_boxes, polygons_to_counts
 
-_ITEM = np.dtype([("kind", "u1"), ("value", "<f8")])  # a number of `number_bytes`
 _SHORTEST = 6  # numbers of a polygon
 LARGEST = 1e15  # whole numbers below are exact as floats
 
@@ -116,12 +115,6 @@ class _Annotation(msgspec.Struct, gc=False):
     iscrowd: int = 0
     ignore: Any = None
 
-    @property
-    def polygons(self) -> list[list[int | float]]:
-        """The segmentation where it is no RLE."""
-        assert isinstance(self.segmentation, list)
-        return self.segmentation
-
 
 _annotations = msgspec.json.Decoder(list[_Annotation]).decode
 _annotation = msgspec.json.Decoder(_Annotation).decode
@@ -145,7 +138,7 @@ def draw_text(given: Text) -> Read:
     if found:
         areas[numbers] = [item.area for item in columns]
         boxes[numbers] = [item.bbox for item in columns]
-        polygons = [item.polygons for item in columns]
+        polygons = [cast(list, item.segmentation) for item in columns]
         rings = list(itertools.chain.from_iterable(polygons))
         lengths = np.fromiter(map(len, rings), np.int64, len(rings))
         with contextlib.suppress(OverflowError):  # a whole number that no float reaches
@@ -153,9 +146,13 @@ def draw_text(given: Text) -> Read:
             for number, own in zip(numbers, _divided(values, lengths, map(len, polygons)), strict=True):
                 arrays[number] = own
     drawn = _drawn(arrays, boxes, areas, given.sizes)
-    good = [found[number] for number in np.flatnonzero(drawn.lengths).tolist()]
-    packed = [pack(item.polygons) for item in good]
-    kept: Sequence[bytes] = list(map(outline, packed)) if given.outlines else packed
+    drawable = np.flatnonzero(drawn.lengths).tolist()
+    good = [found[number] for number in drawable]
+    kept: Sequence[bytes] = (
+        [outline_of(arrays[number]) for number in drawable]
+        if given.outlines
+        else [pack(cast(list, item.segmentation)) for item in good]
+    )
     return Read(
         drawn,
         marshal.dumps([item.bbox for item in good]),
@@ -229,8 +226,8 @@ def _arrays(packed: Sequence[bytes]) -> list[list[np.ndarray]]:
     """The polygons of each annotation, float64 arrays x, y, x, y, ...; none where one cannot be drawn."""
     rings = [number_bytes(value) for value in packed]
     parts = [part for parts in rings for part in parts]
-    values = np.frombuffer(b"".join(parts), _ITEM)["value"].copy()  # all polygons' in a row
-    lengths = np.array([len(part) // _ITEM.itemsize for part in parts], np.int64)
+    values = np.frombuffer(b"".join(parts), NUMBER)["value"].copy()  # all polygons' in a row
+    lengths = np.array([len(part) // NUMBER.itemsize for part in parts], np.int64)
     return _divided(values, lengths, map(len, rings))
 
 

@@ -127,11 +127,12 @@ def parse_scored(
     notes: Notes | None = None,
     form: Form | None = None,
     keypoints: bool = False,
+    ignores: bool = False,
 ) -> tuple[Object, list[float]]:
     """An object as `parse_object` returns it, and its box in the json's own numbers where they are taken.
 
     COCO's protocol compares boxes that are not clipped, so an evaluation takes the second: x, y, width
-    and height in pixels.
+    and height in pixels. With ``ignores`` an object with ``"ignore": 1`` is a crowd region, as in LVIS.
     """
     identity = entry["id"] if identity is None else identity
     category = entry.get("category_id")
@@ -146,7 +147,7 @@ def parse_scored(
     place = f"annotation {identity}"
     if type(category) is not int and category is not None:
         notes.add("category ids of annotations written as text or floats, or as names", place)
-    crowd = _crowd(entry, notes, place)
+    crowd = _crowd(entry, notes, place, ignores)
     values: dict[str, Any] = {"bbox": entry.get("bbox"), "segmentation": entry.get("segmentation")}
     values["keypoints"] = entry.get("keypoints")
     if not strict:
@@ -169,7 +170,7 @@ def plain_object(plain: Plain, identity: int, label: int, keypoints: str = "") -
     return Object(identity, label, False, plain.area, plain.polygons, plain.counts, plain.corners, keypoints)
 
 
-def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:
+def _crowd(entry: Mapping, notes: Notes, place: str, ignores: bool) -> bool:
     value = entry.get("iscrowd", 0)
     crowd = flag(value)
     if crowd is None:
@@ -179,6 +180,8 @@ def _crowd(entry: Mapping, notes: Notes, place: str) -> bool:
     if type(value) not in (int, bool):
         notes.add("values of 'iscrowd' that are text, lists, floats or null, read as what they say", place)
     if entry.get("ignore") and flag(entry["ignore"]) and not crowd:
+        if ignores:
+            return True
         notes.add(
             "annotations with 'ignore': 1, which pycocotools and this program take as objects (give "
             "'iscrowd': 1 to have them ignored)", place,

@@ -7,13 +7,17 @@ fraction of the time that json text takes. They never leave the process.
 import hashlib
 import json
 import marshal
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 _VERSION = 2  # of marshal's format: the newest without a table of repeated values, which costs time
 _ONE_LIST = b"[\1\0\0\0["  # how a list of one list begins; the length of that follows in four bytes
 _LIST, _FLOAT = b"[g"  # the kinds of values that polygons of floats are made of
 _COUNT = 4  # bytes of an outline that are the number of vertices
 _HEAD, _ITEM = 5, 9  # bytes of a list's kind and length, and of a float with its kind
+NUMBER = np.dtype([("kind", "u1"), ("value", "<f8")])  # a number of `number_bytes`
 
 
 class Packed(bytes):
@@ -36,8 +40,41 @@ def outline(value: Packed) -> Outline:
     Args:
         value: Packed polygons.
     """
-    digest = hashlib.blake2b(value, digest_size=8).digest()
-    return Outline(vertex_count(value).to_bytes(_COUNT, "little") + digest)
+    rings = [np.frombuffer(part, NUMBER)["value"].copy() for part in number_bytes(value)]
+    return outline_of(rings) if rings else _outline(vertex_count(value), value)
+
+
+def outline_of(rings: Sequence[np.ndarray]) -> Outline:
+    """`outline` of polygons whose numbers are arrays already, which takes a third of the time.
+
+    Args:
+        rings: float64 arrays x, y, x, y, ..., at least one.
+
+    Example:
+        >>> outline_of([np.array([0, 0.5, 4, 0, 4, 4])]) == outline(pack([[0, 0.5, 4, 0, 4, 4]]))
+        True
+    """
+    if len(rings) == 1:
+        return _outline(len(rings[0]) // 2 + 1, rings[0])
+    lengths = np.array([len(ring) for ring in rings])
+    return _outline(
+        int((lengths // 2 + 1).sum()), b"".join((lengths.tobytes(), *(r.tobytes() for r in rings)))
+    )
+
+
+def _outline(vertices: int, numbers: bytes | np.ndarray) -> Outline:
+    digest = hashlib.blake2b(numbers, digest_size=8).digest()
+    return Outline(vertices.to_bytes(_COUNT, "little") + digest)
+
+
+def outline_counts(values: Sequence[Outline]) -> np.ndarray:
+    """`vertex_count` of many outlines.
+
+    Returns:
+        int64 [n].
+    """
+    rows = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)
+    return rows[:, :_COUNT].copy().view("<u4")[:, 0].astype(np.int64)
 
 
 def pack(polygons: list) -> Packed:

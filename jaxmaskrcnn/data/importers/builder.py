@@ -58,6 +58,7 @@ class Builder:
         self._tally: dict[str, list] = {}
         self._images: dict[str, tuple[AnnotatedImage, list[_Entry]]] = {}
         self._from: dict[str, str] = {}
+        self._of_images: dict[str, dict[str, Any]] = {}
 
     @contextlib.contextmanager
     def noting(self, reason: str) -> Iterator[None]:
@@ -103,6 +104,15 @@ class Builder:
         self._from[name] = place
         self._images[name] = image, []
         return self._images[name]
+
+    def describe(self, image: tuple[AnnotatedImage, list[_Entry]], **fields: Any) -> None:
+        """Adds fields of its own to an image's entry in the json.
+
+        Args:
+            image: As returned by `image`.
+            **fields: Values that json can hold.
+        """
+        self._of_images.setdefault(image[0].file_name, {}).update(fields)
 
     def add(
         self,
@@ -247,7 +257,8 @@ class Builder:
         images, annotations = [], []
         for number, name in enumerate(sorted(self._images), 1):
             image, entries = self._images[name]
-            images.append({"id": number, "file_name": name, "height": image.height, "width": image.width})
+            size = {"height": image.height, "width": image.width}
+            images.append({"id": number, "file_name": name, **size, **self._of_images.get(name, {})})
             for entry in entries:
                 annotations.append(
                     {

@@ -4,6 +4,9 @@ The folders are ``leftImg8bit/PART/CITY`` and ``gtFine/PART/CITY`` (or ``gtCoars
 files, or one of them, is read too. Polygons are painted in their order, the later ones on top, as
 Cityscapes' own scripts make their pictures, so both give the same masks.
 
+An image's entry gets a ``void``: the region, as compressed RLE, in which Cityscapes' own evaluation counts
+nothing (`evaluation/cityscapes.py`).
+
 Format: https://github.com/mcordts/cityscapesScripts (``helpers/labels.py``,
 ``preparation/json2instanceImg.py``).
 """
@@ -33,6 +36,11 @@ _LABELS = (
     "vegetation,terrain,sky,person,rider,car,truck,bus,caravan,trailer,train,motorcycle,bicycle"
 ).split(",")
 _UNPAINTED = ("license plate",)  # has a negative id
+# Labels that Cityscapes' evaluation ignores, by id; 0 is also what nothing is painted on. The last two have
+# instances, with other ids than these, and only their groups are void.
+_VOID = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+_WITH_INSTANCES = ("caravan", "trailer")
+_VOID_VALUE = -1  # in a picture that is painted here, where 0 is everything else
 _WITHOUT_CONTENT = {"ego vehicle", "rectification border", "out of roi", "static"}
 
 
@@ -134,9 +142,10 @@ def _read_polygons(path: Path, part: str | None, names: list[str], builder: Buil
         builder.tally("images of the test set, whose annotations are not public, are left out", str(path))
         return
     image = builder.image(_image(path, builder), str(path), size, part)
-    picture = Image.new("I", (size[1], size[0]), 0)
+    picture = Image.new("I", (size[1], size[0]), _VOID_VALUE)
     draw = ImageDraw.Draw(picture)
     painted: list[tuple[str, bool, str]] = []
+    void = [_VOID_VALUE]
     for i, item in enumerate(objects):
         place = f"{path}: object {i} ({item.get('label')!r})"
         if not _is_text(item):
@@ -150,12 +159,21 @@ def _read_polygons(path: Path, part: str | None, names: list[str], builder: Buil
             label, group = item["label"], False
             if label not in names and label not in _LABELS and label.endswith("group"):
                 label, group = label.removesuffix("group"), True
-            value = 0
+            value = _VOID_VALUE if _is_void(label, group) else 0
             if label in names:
                 painted.append((label, group, place))
                 value = len(painted)
+            if _is_void(label, group):
+                void.append(value)
             draw.polygon([(x, y) for x, y in zip(flat[::2], flat[1::2], strict=True)], fill=value)
-    _add_painted(np.asarray(picture), painted, image, builder)
+    values = np.asarray(picture)
+    builder.describe(image, void=encode(np.isin(values, void)))
+    _add_painted(values, painted, image, builder)
+
+
+def _is_void(label: str, group: bool) -> bool:
+    known = label in _LABELS and _LABELS.index(label) in _VOID
+    return known and (group or label not in _WITH_INSTANCES)
 
 
 def _is_text(item: dict) -> bool:
@@ -182,5 +200,6 @@ def _add_painted(values: np.ndarray, painted: list, image, builder: Builder) -> 
 def _read_ids(path: Path, part: str | None, names: list[str], builder: Builder) -> None:
     values = read_indices(path)
     image = builder.image(_image(path, builder), str(path), values.shape, part)
+    builder.describe(image, void=encode(np.isin(values, _VOID)))
     chosen = {i: name for i, name in enumerate(_LABELS) if name in names}
     add_coded(values, image, Coding(1000, chosen, crowds=True), str(path), builder)

@@ -20,6 +20,7 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.skeleton import has_keypoints
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.keypoints import keypoint_statistics
+from jaxmaskrcnn.data.inspection.lvis import contradictions, lvis_statistics
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.data.inspection.suspicions import dark_pictures, same_content, suspicions
 from jaxmaskrcnn.utils.files import check_image_folder
@@ -104,7 +105,7 @@ def inspect_annotations(
                 outlines=True,
             )  # fmt: skip
             table = make_table(annotations)
-            found = suspicions(annotations, table, path)
+            found = suspicions(annotations, table, path) + contradictions(annotations, path)
             stack.enter_context(set_aside())
         missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
         if images_dir is not None:
@@ -129,6 +130,7 @@ def inspect_annotations(
         "image_folder": None if images_dir is None else str(images_dir),
         **statistics(annotations, table),
         **keypoint_statistics(annotations),
+        **lvis_statistics(annotations),
         "training_size": anchor_fit(table, model, data),
         "problem_counts": dict(problems.skipped),
         "suspicion_counts": dict(collections.Counter(entry.reason for entry in found)),

@@ -13,7 +13,7 @@ import numpy as np
 from jaxmaskrcnn.data.coco.annotations import Annotations
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
 from jaxmaskrcnn.data.coco.packing import no_collection
-from jaxmaskrcnn.data.fields.packed import vertex_count
+from jaxmaskrcnn.data.fields.packed import Outline, outline_counts, vertex_count
 
 # COCO's limits of small, medium and large objects, in square pixels of the image.
 SMALL, LARGE = 32.0**2, 96.0**2
@@ -73,7 +73,11 @@ def _columns(images: Sequence[AnnotatedImage]) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((5, 0)), np.zeros((0, 4))
     # All values of a column at once take a third of the time of asking each object for each.
     columns = dict(zip(Object._fields, zip(*objects, strict=True), strict=True))
-    counts = list(map(vertex_count, columns["polygons"]))
+    polygons = columns["polygons"]
+    if set(map(type, polygons)) == {Outline}:  # nearly always, and quicker
+        counts = outline_counts(polygons)
+    else:
+        counts = list(map(vertex_count, polygons))
     numbers = columns["label"], columns["crowd"], columns["area"], counts, list(map(bool, columns["rle"]))
     corners = np.fromiter(itertools.chain.from_iterable(columns["bbox"]), np.float64)
     return np.array(numbers, np.float64), corners.reshape(-1, 4)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config.backbones import RegNetConfig
 from jaxmaskrcnn.models.backbones.resnet import Downsample, run_blocks, run_blocks_again
+from jaxmaskrcnn.models.deformable import spread_conv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
@@ -65,14 +66,17 @@ class SqueezeExcitation(nnx.Module):
 
 
 class Block(nnx.Module):
-    """1x1, grouped 3x3 and 1x1 convolutions, in RegNetY with squeeze-and-excitation before the last one."""
+    """1x1, grouped 3x3 and 1x1 convolutions, in RegNetY with squeeze-and-excitation before the last one.
 
-    def __init__(self, features_in, width, *, stride, config: RegNetConfig, dtype, rngs):
+    The 3x3 convolutions of a stage may be deformable.
+    """
+
+    def __init__(self, features_in, width, number, *, stride, config: RegNetConfig, dtype, rngs):
         c: dict[str, Any] = dict(bias=False, dtype=dtype, rngs=rngs)
         self.conv1 = Conv(features_in, width, 1, **c)
         self.bn1 = _norm(width, config, dtype, rngs)
         groups = width // min(config.group_width, width)
-        self.conv2 = Conv(width, width, 3, stride=stride, groups=groups, **c)
+        self.conv2 = spread_conv(width, number, config, stride=stride, groups=groups, **c)
         self.bn2 = _norm(width, config, dtype, rngs)
         hidden = round(config.squeeze_ratio * features_in)
         self.squeeze = SqueezeExcitation(width, hidden, dtype=dtype, rngs=rngs) if hidden else None
@@ -118,13 +122,13 @@ class RegNet(nnx.Module):
         self.bn1 = _norm(config.stem, config, dtype, rngs)
         self.levels, self.remat, self.freeze_at = config.levels, remat, config.freeze_at
         features = config.stem
-        for number, (width, count) in enumerate(config.stages, 1):
+        for number, (width, count) in enumerate(config.stages, 2):
             blocks = []
             for i in range(count):
                 c: dict[str, Any] = dict(stride=2 if i == 0 else 1, config=config, dtype=dtype, rngs=rngs)
-                blocks.append(Block(features, width, **c))
+                blocks.append(Block(features, width, number, **c))
                 features = width
-            setattr(self, f"layer{number}", nnx.List(blocks))
+            setattr(self, f"layer{number - 1}", nnx.List(blocks))
 
     def __call__(self, images: Array, pass_: Pass = Pass()) -> tuple[Array, ...]:  # noqa: B008 (Pass is frozen)
         """Compute the features of a batch.

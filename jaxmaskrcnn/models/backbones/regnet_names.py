@@ -83,7 +83,8 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     )
     group = shapes[f"{_BODY}layer4.0.conv2.kernel"][2]  # [3, 3, width of a group, width]
     squeeze = f"{_BODY}layer1.0.squeeze.reduce.kernel" in shapes
-    return _found(stages, group, squeeze, shapes[f"{_BODY}conv1.kernel"][-1])
+    found = _found(stages, group, squeeze, shapes[f"{_BODY}conv1.kernel"][-1])
+    return found | resnet_names.read_deformable(shapes)
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
@@ -91,7 +92,8 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     part = config.backbone
     assert isinstance(part, RegNetConfig)
     group = min(part.group_width, part.stages[-1][0])
-    return _found(part.stages, group, part.squeeze_ratio > 0, part.stem)
+    found = _found(part.stages, group, part.squeeze_ratio > 0, part.stem)
+    return found | resnet_names.deformable_structure(part)
 
 
 def _found(stages, group: int, squeeze: bool, stem: int) -> dict[str, Any]:
@@ -112,7 +114,8 @@ def describe(part: RegNetConfig) -> str:
         'RegNetX with widths 80, 240, 560, 1360'
     """
     widths = ", ".join(str(width) for width, _ in part.stages)
-    return f"RegNet{'Y' if part.squeeze_ratio else 'X'} with widths {widths}"
+    deformable = " and deformable convolutions" if part.deformable_stages else ""
+    return f"RegNet{'Y' if part.squeeze_ratio else 'X'} with widths {widths}{deformable}"
 
 
 def read_mmdet(settings: Settings, config: dict[str, Any]) -> None:

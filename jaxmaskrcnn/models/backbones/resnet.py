@@ -13,7 +13,7 @@ import jax
 from flax import nnx
 
 from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, ResNetConfig
-from jaxmaskrcnn.models.deformable import DeformableConv
+from jaxmaskrcnn.models.deformable import spread_conv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
@@ -67,12 +67,7 @@ class Bottleneck(nnx.Module):
         self.bn1 = _norm(inner, config, dtype, rngs)
         spread: dict[str, Any] = dict(stride=stride2, groups=config.groups)
         spread["dilation"] = 2 if number == 5 and config.dilated_c5 else 1
-        if number in config.deformable_stages:
-            self.conv2 = DeformableConv(
-                inner, inner, 3, config.deformable_groups, config.deformable_masks, **spread, **c
-            )
-        else:
-            self.conv2 = Conv(inner, inner, 3, **spread, **c)
+        self.conv2 = spread_conv(inner, number, config, **spread, **c)
         self.bn2 = _norm(inner, config, dtype, rngs)
         self.conv3 = Conv(inner, 4 * width, 1, **c)
         self.bn3 = _norm(4 * width, config, dtype, rngs)

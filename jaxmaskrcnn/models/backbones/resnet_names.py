@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, ResNetConfig
-from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, BackboneConfig
+from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, BackboneConfig, DeformableStages
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Setting, Settings, write
 from jaxmaskrcnn.names.conversions import DETECTRON2_BN, FLAG, choice, whole
@@ -176,20 +176,30 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
             "backbone.groups": groups,
             "backbone.width_per_group": kernel[3] * 64 // (width * groups),
         }
-    offsets = {
+    return found | read_deformable(shapes)
+
+
+def read_deformable(shapes: Shapes) -> dict[str, Any]:
+    """Infer the settings of deformable convolutions from the arrays of a backbone with a ResNet's paths.
+
+    A group of offsets has 18 channels in version 1 and 27 in version 2. Where both divide their number, it is
+    version 2, as in all published models with several groups.
+    """
+    channels = {
         stage: shapes[path][-1]
         for stage in range(2, 6)
         if (path := f"{_BODY}layer{stage - 1}.0.conv2.offset.kernel") in shapes
     }
-    return found | _deformable(offsets)
+    return _deformable(channels)
+
+
+def deformable_structure(part: DeformableStages) -> dict[str, Any]:
+    """Return what `read_deformable` infers for a backbone of this configuration."""
+    count = part.deformable_groups * (27 if part.deformable_masks else 18)
+    return _deformable(dict.fromkeys(part.deformable_stages, count))
 
 
 def _deformable(channels: dict[int, int]) -> dict[str, Any]:
-    """Return the settings that follow from the channels of offsets by stage.
-
-    A group of offsets has 18 of them in version 1 and 27 in version 2. Where both divide their number, it is
-    version 2, as in all published models with several groups.
-    """
     if not channels:
         return {}
     count = next(iter(channels.values()))
@@ -216,8 +226,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         found["backbone.outputs"] = part.outputs
     if part.depth >= 50:  # basic blocks have no inner width
         found |= {"backbone.groups": part.groups, "backbone.width_per_group": part.width_per_group}
-    count = part.deformable_groups * (27 if part.deformable_masks else 18)
-    return found | _deformable(dict.fromkeys(part.deformable_stages, count))
+    return found | deformable_structure(part)
 
 
 def describe(part: ResNetConfig) -> str:

@@ -76,7 +76,8 @@ def box_loss_terms(
         regions: R regions of the first stage, with a leading B.
         config: Configuration of the model.
         pass_: See `Pass`.
-        keys: Keys [B] of the samplers of later stages; None takes the lowest indices first.
+        keys: Keys [B] of the samplers of later stages and of a federated loss's draws; None takes the lowest
+            indices and the most frequent classes first.
 
     Returns:
         The losses of `losses.box_losses` by name, with totals and counts [B]; of several stages with
@@ -97,7 +98,11 @@ def box_loss_terms(
         logits, deltas = logits.reshape(*count, -1), deltas.reshape(*count, -1, 4)
         loss = functools.partial(losses.box_losses, classes=config.classes, config=config.box, stage=stage)
         suffix = f"_stage{stage}" if len(heads) > 1 else ""
-        found = jax.vmap(loss)(logits, deltas, regions, targets)
+        drawn = None
+        if config.box.federated is not None and keys is not None:
+            number = len(heads) + stage  # which no other stage, and no sampler of one, has
+            drawn = jax.vmap(lambda key, i=number: jax.random.fold_in(key, i))(keys)
+        found = jax.vmap(loss)(logits, deltas, regions, targets, key=drawn)
         terms |= {f"{name}{suffix}": term for name, term in found.items()}
         positives = slots if stage == 0 or sampled else count[1]
         if config.regions.head_boxes == "predicted":
