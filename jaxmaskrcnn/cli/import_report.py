@@ -41,10 +41,10 @@ def stop_or_report(found: "list[Problem]", on_error: str, source: Path) -> None:
 def _list(found: "list[Problem]", before: str) -> None:
     """Prints the first problems of each kind, and the number of the others."""
     counts = collections.Counter(problem.reason for problem in found)
-    told: collections.Counter[str] = collections.Counter()
+    printed: collections.Counter[str] = collections.Counter()
     for problem in found:
-        told[problem.reason] += 1
-        if told[problem.reason] <= _FEW:
+        printed[problem.reason] += 1
+        if printed[problem.reason] <= _FEW:
             print(f"{before}{problem.message}.", file=sys.stderr)
     for reason, count in counts.items():
         if count > _FEW:
@@ -60,8 +60,8 @@ def reasons(builder: "Builder") -> list[str]:
         (count, f"{count} left out ({reason}; first: {first[reason]})") for reason, count in counts.items()
     ]
     counted += builder.counted()
-    told = [sentence for _, sentence in sorted(counted, key=lambda pair: -pair[0])]
-    return (told + builder.all_notes()[: len(builder.notes)])[:_FEW_REASONS]
+    sentences = [sentence for _, sentence in sorted(counted, key=lambda pair: -pair[0])]
+    return (sentences + builder.all_notes()[: len(builder.notes)])[:_FEW_REASONS]
 
 
 def print_summary(summary: dict, output: Path) -> None:

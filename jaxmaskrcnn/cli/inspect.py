@@ -97,5 +97,5 @@ def _processes(annotations: Path) -> int:
 
     try:
         return core_count() if annotations.stat().st_size > _LARGE else 1
-    except OSError:  # told by what reads it
+    except OSError:  # reported by what reads it
         return 1

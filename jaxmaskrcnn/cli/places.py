@@ -96,7 +96,7 @@ def local_places(
         if isinstance(value := getattr(arguments, name), str) and split_scheme(address_text(value))
     }
     with contextlib.ExitStack() as sent:
-        # What is written first, so that a wrong address is told before files are copied.
+        # What is written first, so that a wrong address is reported before files are copied.
         for name, value in given.items():
             if kinds[name] in (Kind.WRITTEN_FILE, Kind.WRITTEN_FOLDER):
                 folder = kinds[name] is Kind.WRITTEN_FOLDER

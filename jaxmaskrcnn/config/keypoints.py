@@ -32,7 +32,7 @@ _SIDES = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
 
 
 def mirrored_pairs(points: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """The keypoints that change places in a mirrored image, told by their names.
+    """The keypoints that change places in a mirrored image, found by their names.
 
     Args:
         points: Names of the keypoints.
@@ -84,7 +84,7 @@ class KeypointConfig(Part):
     points: tuple[str, ...] = COCO_POINTS  # names of the keypoints, in the order of the annotations
     # lines that are drawn, each between two keypoints; () for COCO's own or none
     skeleton: tuple[Pair, ...] = ()
-    # pairs that change places in a mirrored image; () where left and right are told by the names of `points`
+    # pairs that change places in a mirrored image; () where left and right follow from the names of `points`
     flips: tuple[Pair, ...] = ()
     # by which distance a keypoint's place varies, for COCO's similarity; () for COCO's own or 0.05
     sigmas: tuple[Positive, ...] = ()

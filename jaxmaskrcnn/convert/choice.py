@@ -16,10 +16,15 @@ from jaxmaskrcnn.convert.config_files import library_of_config_file
 from jaxmaskrcnn.convert.epsilon import backbone_norms, found_epsilon
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
+from jaxmaskrcnn.convert.missing_settings import (
+    check_anchors,
+    is_published,
+    missing_settings_warning,
+    name_classes_of_file,
+)
 from jaxmaskrcnn.convert.named_model import resolve_model
 from jaxmaskrcnn.convert.older import older_config, other_library_warning
 from jaxmaskrcnn.convert.structure import config_structure, names_file, part_of
-from jaxmaskrcnn.convert.untold import check_anchors, is_published, name_classes_of_file, untold_warning
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.zoo.lookup import list_models, model_config, model_info
 
@@ -85,13 +90,19 @@ def choose_config(
     names = library.class_names(source.attributes) if library.class_names else ()
     order = "list" if older else library.label_order
     config, notes = name_classes_of_file(order, choice.config, names, given)
-    told = library.told(config, source) if library.told and not given else None
-    if told is not None:
-        config, notes = told.config, [*notes, told.note]
-        bn_eps = told.epsilon if bn_eps is None else bn_eps
+    stored = library.stored_settings(config, source) if library.stored_settings and not given else None
+    if stored is not None:
+        config, notes = stored.config, [*notes, stored.note]
+        bn_eps = stored.epsilon if bn_eps is None else bn_eps
     check_anchors(library, arrays, config, choice.name, source.path)
-    untold = library.told and told is None and model is None and not is_published(choice.name, source.path)
-    warnings = [untold_warning(config, choice.name, source.path)] if untold else []
+    # What no file states is assumed, but for published weights, whose settings are known.
+    assumed = (
+        library.stored_settings
+        and stored is None
+        and model is None
+        and not is_published(choice.name, source.path)
+    )
+    warnings = [missing_settings_warning(config, choice.name, source.path)] if assumed else []
     warnings += other_library_warning(older, config, choice.name)
     config, note = found_epsilon(config, bn_eps, counted, variances, source.path)
     return Choice(config, choice.name, (*choice.notes, *notes, note), tuple(warnings))

@@ -15,9 +15,9 @@ from jaxmaskrcnn.convert.familiar_names import familiar_names
 from jaxmaskrcnn.convert.families import refuse_other_families
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import Library, recognise
+from jaxmaskrcnn.convert.missing_settings import other_anchors
 from jaxmaskrcnn.convert.state_dict import fill_detector, of_classes
 from jaxmaskrcnn.convert.structure import structure_names
-from jaxmaskrcnn.convert.untold import other_anchors
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.names.tables import Table

@@ -17,13 +17,13 @@ from jaxmaskrcnn.names.tables import Table
 Limit = tuple[Callable[[ModelConfig], bool], str]
 
 
-class Told(NamedTuple):
-    """Settings that a file tells besides its arrays.
+class StoredSettings(NamedTuple):
+    """Settings that a file, or one beside it, holds besides the arrays.
 
     Attributes:
         config: The configuration with these settings.
         note: Where they stand, in a sentence.
-        epsilon: The epsilon of the backbone's norm layers, if it is told.
+        epsilon: The epsilon of the backbone's norm layers, if it is stated.
     """
 
     config: ModelConfig
@@ -47,8 +47,8 @@ class Library:
         config_suffixes: Suffixes of these files.
         config_inside: Finds the config's text in a checkpoint's other entries; None if it writes none.
         class_names: Finds the classes' names in a checkpoint's other entries; None if it writes none.
-        told: Reads settings that a file, or one beside it, has besides the arrays, given the configuration
-            that these imply; None if there are no such settings.
+        stored_settings: Reads settings that a file, or one beside it, has besides the arrays, given the
+            configuration that these imply; None if there are no such settings.
         label_order: As ``label_order`` of `ModelConfig`, for a model that was trained with it.
         read_settings: Reads text written by ``write_settings``, or similar text. Takes the text, its name
             in errors, and whether to also reject unsupported settings that only affect training.
@@ -68,7 +68,7 @@ class Library:
     config_suffixes: tuple[str, ...]
     config_inside: Callable[[Mapping[str, Any]], str | None] | None = None
     class_names: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
-    told: Callable[[ModelConfig, SourceFile], Told | None] | None = None
+    stored_settings: Callable[[ModelConfig, SourceFile], StoredSettings | None] | None = None
     label_order: str = "id"
     read_settings: Callable[..., ModelConfig]
     write_settings: Callable[[ModelConfig], str]

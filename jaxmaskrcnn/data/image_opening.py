@@ -17,7 +17,7 @@ from jaxmaskrcnn.data.image_pages import select_page
 from jaxmaskrcnn.errors import UserError
 
 _limit = threading.Lock()  # Pillow's limit is one for all threads
-_PILLOWS_LIMIT = 178_956_970  # pixels; beyond, Pillow refuses to open a file unless it is told otherwise
+_PILLOWS_LIMIT = 178_956_970  # pixels; beyond, Pillow refuses to open a file unless its limit is changed
 _ADVICE = (
     "if you trust it, give --max_pixels (model.input.pixels.max_pixels), and opening it takes about 8 bytes "
     "of memory a pixel; predict --tile reads TIFF files in pieces with the extra 'large' (pip install "

@@ -91,7 +91,9 @@ def complete_path(path: str | os.PathLike, *, durable: bool = False) -> Iterator
                     os.fsync(file.fileno())
             os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # of a disk that has become read-only; what failed first is told
+        with contextlib.suppress(
+            OSError
+        ):  # of a disk that has become read-only; what failed first is reported
             temporary.unlink(missing_ok=True)
         # A write that fails names no file, and an open names the temporary one.
         if isinstance(error, OSError) and error.filename in (None, os.fspath(temporary)) and error.errno:

@@ -46,7 +46,7 @@ class NoRoom(Exception):
 
 
 class Progress(Protocol):
-    """Is told how a transfer goes, as a progress bar is."""
+    """Gets reports of how a transfer goes, as a progress bar does."""
 
     def start(self, have: int, total: int | None) -> None:
         """The transfer begins, or begins anew, with so many bytes of the whole."""
@@ -88,7 +88,7 @@ def transfer(
     Args:
         address: An http or https address.
         part: Where it arrives; what is there is taken for the beginning if it belongs to the same version.
-        progress: Is told how it goes.
+        progress: Gets reports of how it goes.
         verifiable: Whether the whole can be checked by a hash afterwards, so that a part may be continued
             where the server has no mark for versions.
         fits: Whether a file of this size, in bytes, can be the wanted one.

@@ -20,7 +20,7 @@ from jaxmaskrcnn.config.json import config_from_json
 from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import LIBRARIES
-from jaxmaskrcnn.convert.torchvision.told import told_settings
+from jaxmaskrcnn.convert.torchvision.stored_settings import stored_settings
 from jaxmaskrcnn.data import decode_image, prepare
 from jaxmaskrcnn.data.coco.reading import CROWD, Reading
 from jaxmaskrcnn.data.images import upright_size, used_range
@@ -150,7 +150,7 @@ def _write_whole_model(folder):
 
 def _whole_model(folder, path, rng):
     source = read_source(path)
-    return told_settings(LIBRARIES["torchvision"].usual, source._replace(path=str(path)))
+    return stored_settings(LIBRARIES["torchvision"].usual, source._replace(path=str(path)))
 
 
 def _write_arguments(folder):
@@ -159,7 +159,7 @@ def _write_arguments(folder):
 
 
 def _arguments(folder, path, rng):
-    return told_settings(LIBRARIES["torchvision"].usual, SourceFile(str(folder / "a.pth"), {}, {}))
+    return stored_settings(LIBRARIES["torchvision"].usual, SourceFile(str(folder / "a.pth"), {}, {}))
 
 
 def _config(name: str, text: str) -> Door:

@@ -10,7 +10,7 @@ from jaxmaskrcnn.convert.library import (
     other_order,
 )
 from jaxmaskrcnn.convert.torchvision.settings import call_of_config, config_from_call
-from jaxmaskrcnn.convert.torchvision.told import told_settings
+from jaxmaskrcnn.convert.torchvision.stored_settings import stored_settings
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
 
 LIBRARY = Library(
@@ -23,7 +23,7 @@ LIBRARY = Library(
     input_names=(),
     config_file=None,
     config_suffixes=(),
-    told=told_settings,
+    stored_settings=stored_settings,
     read_settings=config_from_call,
     write_settings=call_of_config,
     impossible=(

@@ -1,7 +1,7 @@
 """Reading and checking COCO-format annotation files.
 
 Training, evaluation, ``inspect`` and ``report`` all read annotations here, so that they agree in what an
-object is. What can be told in spite of its spelling is read and counted; what cannot is reported in one
+object is. What is clear in spite of its spelling is read and counted; what cannot is reported in one
 sentence that names the file and the annotation or image. A data set of a hundred thousand images always
 has a few such faults, so each problem can also be logged, counted and left out.
 """
@@ -130,7 +130,7 @@ def parse_annotations(
         allow_outside=reading.allow_outside,
     )
     if not classes.categories:
-        entries = []  # the one problem that has been told is that of every annotation
+        entries = []  # the one problem that has been reported is that of every annotation
     form = _form(entries, images, path, notes, problems)
     skeleton = read_skeleton(content, notes) if keypoints else None
     vocabulary = read_vocabulary(content, classes, images, path, problems)

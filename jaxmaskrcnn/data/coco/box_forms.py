@@ -50,7 +50,7 @@ def box_form(
     Returns:
         The form's name and a function that makes x, y, width and height of it; ("", None) where the
         boxes are written as COCO writes them or nothing can be said, and (name, None) where the boxes are
-        shares of the image and it cannot be told which.
+        shares of the image and nothing says which.
     """
     samples = []
     for entry in sampled(entries):

@@ -11,7 +11,7 @@ class Ids:
 
     A number that is written as text or as a float is that number, unless the list has two texts for it: "1"
     and "0001" are two ids then, and "1" is the number. (Beside the number 1 itself both are 1, as it cannot
-    be told which of them is meant.) Texts that are no numbers, such as UUIDs, and the others of those texts
+    be known which of them is meant.) Texts that are no numbers, such as UUIDs, and the others of those texts
     get the numbers after the largest, in their order, so that every reader of the json finds the same ones.
 
     Args:

@@ -22,7 +22,7 @@ REGION_NOTE = (
     "objects left out whose place is known, where detections of their class are not scored and nothing is "
     "background"
 )
-LOST_NOTE = "objects left out whose class or place cannot be told, a detection of which counts as wrong"
+LOST_NOTE = "objects left out whose class or place is not known, a detection of which counts as wrong"
 
 
 def remaining_region(
@@ -39,7 +39,7 @@ def remaining_region(
 
     Returns:
         A crowd region without polygons, and its box x, y, width, height as it is written; None where the
-        class, or any place, cannot be told. It has a mask where the image's size is known.
+        class, or any place, is not known. It has a mask where the image's size is known.
     """
     category = entry.get("category_id")
     label = None if isinstance(category, (list, dict)) else labels.get(category)

@@ -13,7 +13,7 @@ from jaxmaskrcnn.data.coco.packing import no_collection, packed
 from jaxmaskrcnn.data.coco.tools import other_tool, without_objects
 from jaxmaskrcnn.errors import UserError
 
-_BEGINNING = 4000  # characters of a file by which its kind is told
+_BEGINNING = 4000  # characters of a file from which the tool that wrote it is recognised
 KEYS = ("images", "annotations", "categories")
 
 

@@ -9,7 +9,7 @@ from jaxmaskrcnn.utils.texts import visible
 
 log = logging.getLogger(__name__)
 
-FEW = 5  # problems that are told for each reason; the others are counted
+FEW = 5  # problems that are reported for each reason; the others are counted
 
 
 class Problem(NamedTuple):
@@ -72,7 +72,7 @@ class Problems:
         raise UserError(f"{self._first}, or set on_error to 'skip' to leave it out{more}.")
 
     def tell_rest(self) -> None:
-        """Logs the number of the problems that were skipped without being told."""
+        """Logs the number of the problems that were skipped without a message of their own."""
         for reason, count in self.skipped.items():
             more = count - max(FEW, self._told[reason])
             if self._skip and more > 0:

@@ -11,7 +11,7 @@ _POINTS = 3  # of the smallest polygon
 
 
 def plain_segmentation(value: Any, notes: Notes, place: str) -> Any:
-    """A segmentation as COCO writes it, where it can be told what is meant; otherwise unchanged.
+    """A segmentation as COCO writes it, where it is clear what is meant; otherwise unchanged.
 
     Polygons may be one flat list, pairs ``[x, y]``, dictionaries ``{"x": .., "y": ..}``, or texts. Of
     several polygons those that have an area are kept, so that one that has none does not cost the object.

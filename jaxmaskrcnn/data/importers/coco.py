@@ -76,10 +76,10 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     _check_renamed(rename, found, source)
     if options.names is None:
         builder.names = list(dict.fromkeys(rename.get(name, name) for name in found))
-    told: dict[str | None, Path] = {}
+    files: dict[str | None, Path] = {}
     for path, part, folder, annotations in read_files:
-        if told.setdefault(part, path) != path:
-            builder.notes.append(f"{told[part]} and {path} are both {part!r} and become one json")
+        if files.setdefault(part, path) != path:
+            builder.notes.append(f"{files[part]} and {path} are both {part!r} and become one json")
         if len({category.name for category in annotations.categories}) < len(annotations.categories):
             builder.notes.append(f"{path}: classes of one name become one")
         builder.notes += annotations.notes

@@ -47,7 +47,7 @@ def frames(root: Element, path: Path, builder: Builder, part: str | None) -> lis
         part: The subset to read; None reads all.
 
     Raises:
-        UserError: The frames cannot be told from each other, or the folder has none.
+        UserError: The frames cannot be distinguished, or the folder has none.
     """
     tracks = list(root.iter("track"))
     if not tracks:

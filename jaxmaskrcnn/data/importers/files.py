@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.data.importers.builder import Builder
 
 
-_BEGINNING = 4000  # characters of a file by which its kind is told
+_BEGINNING = 4000  # characters of a file from which the tool that wrote it is recognised
 
 
 def folder_of(source: Path) -> Path:

@@ -31,7 +31,7 @@ class Coding(NamedTuple):
         divisor: A value is ``class * divisor + number``.
         names: The classes that have objects, by their value.
         first: The lowest number of an object; below it are regions without objects.
-        crowds: Whether values below the divisor are classes of many objects that were not told apart.
+        crowds: Whether values below the divisor are classes of many objects that were not separated.
         ignored: Class values of regions that are nobody's.
     """
 

@@ -27,7 +27,7 @@ OPTIONS = frozenset({"names", "class_name"})
 _RUNS = re.compile(r"\d{1,12}(\s+\d{1,12})*", re.ASCII)
 _NOTHING = ("", "-1", "nan", "NaN", "[]")
 _CLASSES = ("classid", "class", "label", "category", "categoryid", "class_id", "category_id")
-_LONGEST = 2**31 - 1  # characters of a cell; the csv module allows 131072 if it is not told
+_LONGEST = 2**31 - 1  # characters of a cell; the csv module allows 131072 unless its limit is set
 
 
 class _Row(NamedTuple):

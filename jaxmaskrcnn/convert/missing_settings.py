@@ -1,4 +1,4 @@
-"""What a checkpoint cannot tell, or tells only in part: anchors, sizes, thresholds, the classes' ids."""
+"""Settings that a checkpoint does not hold, or only in part: anchors, sizes, thresholds, the classes' ids."""
 
 import re
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def is_published(name: str, path: str) -> bool:
     return name in list_models() and model_info(name).file == Path(path).name
 
 
-def untold_warning(config: ModelConfig, name: str, path: str) -> str:
+def missing_settings_warning(config: ModelConfig, name: str, path: str) -> str:
     """Say which settings were taken for a file that has none, in a sentence.
 
     Args:
@@ -80,7 +80,9 @@ def check_anchors(
         return
     sizes, ratios = config.rpn.anchors.per_level[0]
     ways = [f"{found // n} x {n}" for n in range(1, found + 1) if found % n == 0]
-    beside = f", in {Path(path).with_suffix('.json').name} beside the file or" if library.told else ""
+    beside = (
+        f", in {Path(path).with_suffix('.json').name} beside the file or" if library.stored_settings else ""
+    )
     raise UserError(
         f"{path} has {found} anchors in each cell, and {name} has {expected} ({len(sizes)} x {len(ratios)}, "
         f"{describe_anchors(config)}); give those that it was trained with{beside} in a ModelConfig: "

@@ -18,7 +18,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
 from jaxmaskrcnn.convert.files.reader import WHOLE, SourceFile
 from jaxmaskrcnn.convert.files.whole_models import attributes, child, is_module
-from jaxmaskrcnn.convert.library import Told
+from jaxmaskrcnn.convert.library import StoredSettings
 from jaxmaskrcnn.convert.torchvision import rows
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Settings, flatten
@@ -73,7 +73,7 @@ _ATTRIBUTES = {
 }
 
 
-def told_settings(config: ModelConfig, source: SourceFile) -> Told | None:
+def stored_settings(config: ModelConfig, source: SourceFile) -> StoredSettings | None:
     """Add the settings that stand in a file, or in the json beside it.
 
     Args:
@@ -91,7 +91,7 @@ def told_settings(config: ModelConfig, source: SourceFile) -> Told | None:
         arguments = arguments_of_module(module)
         where = f"the model inside {source.path}"
         epsilon = attributes(child(module, "backbone.body.bn1")).get("eps")
-        return Told(
+        return StoredSettings(
             with_arguments(config, arguments, where),
             "Anchors, image sizes, thresholds and the like are those of the model inside the file.",
             float(epsilon) if isinstance(epsilon, (int, float)) and 0 <= epsilon <= 1 else None,
@@ -101,7 +101,9 @@ def told_settings(config: ModelConfig, source: SourceFile) -> Told | None:
     if not arguments:
         return None
     names = ", ".join(key for key in flatten(arguments, str(file)) if key not in _UNUSED)
-    return Told(with_arguments(config, arguments, str(file)), f"{file} gives {names or 'no settings'}.")
+    return StoredSettings(
+        with_arguments(config, arguments, str(file)), f"{file} gives {names or 'no settings'}."
+    )
 
 
 def json_beside(path: str | os.PathLike) -> Path:
