@@ -78,7 +78,7 @@ def test_random_points():
     # An image's points are its own, wherever it stands in the batch.
     np.testing.assert_array_equal(np.asarray(draw(coarse[::-1], keys[::-1])), points[::-1])
     # Without keys they are the same in every image, and in every pass.
-    fixed = np.asarray(jax.jit(lambda coarse: head.draw_points(coarse, None))(coarse[[0, 0]]))
+    fixed = np.asarray(jax.jit(lambda coarse: head.draw_points(coarse, None))(coarse[jnp.array([0, 0])]))
     np.testing.assert_array_equal(fixed[0], fixed[1])
 
 
