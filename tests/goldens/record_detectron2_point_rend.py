@@ -1,6 +1,6 @@
 """Record PointRend of Detectron2: its mask head in two variants, and a small detector with it.
 
-Usage: PYTHONPATH=tests python tests/goldens/record_detectron2_point_rend.py
+Usage: python tests/goldens/record_detectron2_point_rend.py
 
 It needs torch, detectron2, and the folder ``projects/PointRend`` of its repository on the path; the tests do
 not.
@@ -17,6 +17,7 @@ import detectron2_deform_conv  # noqa: F401  (a stand-in for the compiled operat
 # isort: split
 import detectron2
 import numpy as np
+import point_rend_case as case
 import torch
 from detectron2.config import get_cfg
 from detectron2.data.transforms import ResizeShortestEdge
@@ -27,7 +28,6 @@ from detectron2.modeling.proposal_generator import rpn
 from detectron2.modeling.roi_heads import roi_heads
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
-from goldens import point_rend_case as case
 from point_rend import add_pointrend_config, mask_head
 from record_detectron2_losses import LOSSES, lowest_first
 from record_detectron2_model import COMMON

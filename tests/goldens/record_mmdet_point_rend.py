@@ -1,6 +1,6 @@
 """Record PointRend of MMDetection: its region heads in two variants, and a small detector with them.
 
-Usage: PYTHONPATH=tests python tests/goldens/record_mmdet_point_rend.py    (the tests need nothing of it)
+Usage: python tests/goldens/record_mmdet_point_rend.py    (the tests need nothing of it)
 
 "head" has the settings of point-rend_r50-caffe_fpn, from MMDetection's own config file, "other" different
 ones. Both are given seeded maps and boxes (`point_rend_case.py`). "model" is the whole detector, from
@@ -18,8 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+import point_rend_case as case
 import torch
-from goldens import point_rend_case as case
 from record_mmdet_cascade import roi_align_backward  # and its samplers
 from record_mmdet_model import VERSIONS
 from seeded_weights import sampled, seeded_scene

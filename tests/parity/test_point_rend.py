@@ -16,7 +16,7 @@ from flax import nnx
 from folders import GOLDENS
 from golden_helpers import check, relative
 from goldens import point_rend_case as case
-from goldens.seeded_weights import sampled
+from goldens.seeded_weights import sampled, seeded_scene
 from training_helpers import check_gradients, flat, gradient_function
 
 from jaxmaskrcnn import losses
@@ -230,7 +230,7 @@ def test_whole_head(library, variant):
 
 
 def scenes_of(library):
-    return [case.seeded_scene(*scene) for scene in json.loads(str(golden(library, "model")["scenes"]))]
+    return [seeded_scene(*scene) for scene in json.loads(str(golden(library, "model")["scenes"]))]
 
 
 @functools.cache
