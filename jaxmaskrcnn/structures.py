@@ -67,6 +67,8 @@ class Targets(NamedTuple):
             a padded slot; an object that has none learns from its mask. None like ``polygons``.
         keypoints: float32 [B, G, K, 3], x and y in pixels of the network's input and COCO's visibility: 0 not
             annotated, 1 hidden, 2 seen. None for a model without a keypoint head.
+        semantic: uint8 [B, H, W], the class of each pixel of the canvas: 0 for all things, from 1 on for
+            stuff, and 255 where nothing is learned. None for a model without a semantic head.
 
     Example:
         >>> target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": np.ones((1, 48, 64), bool)}
@@ -83,6 +85,7 @@ class Targets(NamedTuple):
     polygons: Array | None = None
     polygon_parts: Array | None = None
     keypoints: Array | None = None
+    semantic: Array | None = None
 
 
 class RawImages(NamedTuple):
@@ -178,6 +181,8 @@ class Detections(NamedTuple):
         valid: bool [B, D].
         keypoint_logits: float32 [B, D, K, S, S], heat-maps of the keypoints inside the box, S cells a side;
             None without a keypoint head.
+        semantic_logits: float32 [B, h, w, C], the classes of the cells of the finest level, of the image and
+            not of its detections; None without a semantic head.
 
     Example:
         >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
@@ -191,6 +196,7 @@ class Detections(NamedTuple):
     masks: Array | None
     valid: Array
     keypoint_logits: Array | None = None
+    semantic_logits: Array | None = None
 
 
 class LossTerm(NamedTuple):

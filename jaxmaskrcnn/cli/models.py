@@ -65,14 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [
             (
                 info.name,
-                *map(_percent, (info.box_ap, info.mask_ap, info.keypoint_ap)),
+                *map(_percent, (info.box_ap, info.mask_ap, info.keypoint_ap, info.pq)),
                 _file(info),
                 info.licence or "-",
             )
             for info in models
         ]
-        head = ("model", "box AP", "mask AP", "keypoint AP", "weights", "licence")
-        _print_table(head, rows, right=(1, 2, 3))
+        head = ("model", "box AP", "mask AP", "keypoint AP", "PQ", "weights", "licence")
+        _print_table(head, rows, right=(1, 2, 3, 4))
     if models and backbones:
         print()
     if backbones:

@@ -40,6 +40,7 @@ from jaxmaskrcnn.config.run import (
     ShapesConfig,
     TrainConfig,
 )
+from jaxmaskrcnn.config.semantic import SemanticConfig
 from jaxmaskrcnn.config.values import ConfigError
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "RegionConfig",
     "Res5Config",
     "ResNetConfig",
+    "SemanticConfig",
     "ShapesConfig",
     "TrainConfig",
     "TrunkConfig",

@@ -26,6 +26,7 @@ from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
 from jaxmaskrcnn.config.rpn import RPNConfig
+from jaxmaskrcnn.config.semantic import SemanticConfig
 from jaxmaskrcnn.config.values import (
     ConfigError,
     Count,
@@ -139,6 +140,7 @@ class DetectionConfig(Part):
 
     score_threshold: Fraction = 0.05
     nms_threshold: NotNegative = 0.5
+    nms_scope: Literal["class", "image"] = "class"  # whether boxes of other classes suppress each other too
     per_image: Count = 100
     classes_per_region: Literal["all", "best"] = (
         "all"  # best: only its most probable one, if it is no background
@@ -183,6 +185,7 @@ class ModelConfig(Part):
         trunk: Layers between the pooled regions and the heads, or None.
         mask: The mask head; None makes a Faster R-CNN.
         keypoints: The keypoint head, or None.
+        semantic: The semantic head of a panoptic model, or None.
 
     Raises:
         ConfigError: A field has an unsupported value.
@@ -209,6 +212,7 @@ class ModelConfig(Part):
     box: BoxConfig = BoxConfig()
     mask: MaskHeadConfig | None = MaskConfig()
     keypoints: KeypointConfig | None = None
+    semantic: SemanticConfig | None = None
     detections: DetectionConfig = DetectionConfig()
     compute: ComputeConfig = ComputeConfig()
 
@@ -234,6 +238,8 @@ class ModelConfig(Part):
         self._check_heads()
         if self.trunk is not None:
             self._check_trunk()
+        if self.semantic is not None:
+            self._check_semantic(self.semantic)
 
     def _check_proposals(self) -> None:
         """Check that the region proposal network fits the levels."""
@@ -292,6 +298,27 @@ class ModelConfig(Part):
                     "regions that are pooled; give both the same values."
                 )
 
+    def _check_semantic(self, semantic: SemanticConfig) -> None:
+        """Check that there are masks and a pyramid, which a panoptic model combines."""
+        if self.mask is None:
+            raise ConfigError(
+                "ModelConfig.semantic is set and mask is None, but segments of things are made of masks; add "
+                "a mask head, or set semantic to None."
+            )
+        if self.input.placement != "corner":
+            raise ConfigError(
+                f"ModelConfig.input.placement is {self.input.placement!r}, but semantic needs images in the "
+                "corner of the canvas; set it to 'corner', or semantic to None."
+            )
+        pooled = self.levels[:1] if self.neck is None else self.pooled_levels
+        semantic.check_levels(pooled, self.neck and self.neck.kind, self.input.pad_divisor)
+        ids = {category.id for category in self.known_categories()}
+        if both := sorted(ids & set(semantic.known_ids)) if self.categories else []:
+            raise ConfigError(
+                f"ModelConfig.categories and semantic.ids both have the id {both[0]}; give stuff and things "
+                "different ones."
+            )
+
     @property
     def levels(self) -> tuple[Level, ...]:
         """The feature maps from which proposals are computed, finest first."""
@@ -342,6 +369,18 @@ class ModelConfig(Part):
         return self.categories or tuple(
             Category(i + first, f"class {i + first}") for i in range(self.num_classes)
         )
+
+    def known_stuff(self) -> tuple[Category, ...]:
+        """Return the categories of stuff of a panoptic model; their ids follow those of things if unknown.
+
+        Returns:
+            One for each class of stuff, in label order; () for a model without a semantic head.
+        """
+        if self.semantic is None:
+            return ()
+        next_id = max(category.id for category in self.known_categories()) + 1
+        ids = self.semantic.known_ids or range(next_id, next_id + len(self.semantic.stuff))
+        return tuple(map(Category, ids, self.semantic.stuff))
 
     def get(self, path: str) -> Any:
         """Return the value of a setting.

@@ -55,7 +55,7 @@ class Section:
 
 @dataclasses.dataclass(kw_only=True)
 class ShapesConfig(Section):
-    """The generated data set of ``data/shapes.py`` or ``data/figures.py``."""
+    """The generated data set of ``data/shapes.py``, ``data/figures.py`` or ``data/landscapes.py``."""
 
     place: ClassVar[str] = "data.shapes."
     train_images: Count = 1000
@@ -69,9 +69,10 @@ class DataConfig(Section):
     """Where the images are and how they become batches."""
 
     place: ClassVar[str] = "data."
-    # the four paths below | generated into the workdir: shapes, or figures with keypoints
-    source: Literal["coco", "shapes", "figures"] = "coco"
-    train_annotations: str = ""  # COCO-format json
+    # the four paths below | generated into the workdir: shapes, figures with keypoints, or landscapes with
+    # shapes for panoptic models
+    source: Literal["coco", "shapes", "figures", "landscapes"] = "coco"
+    train_annotations: str = ""  # COCO-format json, for a panoptic model COCO's panoptic json
     train_images: str = ""  # its image folder
     eval_annotations: str = ""
     eval_images: str = ""

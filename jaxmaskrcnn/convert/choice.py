@@ -265,6 +265,8 @@ def _describe(structure: Mapping[str, Any]) -> str:
     detector = "Mask R-CNN" if structure["mask"] else "Faster R-CNN"
     if structure["keypoints"]:
         detector = f"{detector} with keypoints" if structure["mask"] else "Keypoint R-CNN"
+    if structure["semantic"]:
+        detector = "Panoptic FPN"
     parts = [part_of(structure, place) for place in ("backbone", "neck")]
     words = [names_file(part).describe(part) for part in parts if part is not None]
     return ", ".join([detector, *words, count_classes(structure["num_classes"])])

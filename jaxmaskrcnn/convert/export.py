@@ -26,6 +26,7 @@ _TRAINING_ONLY = (
     "mask.targets", "mask.train_points", "mask.oversampling", "mask.importance", "box.stage_gradient",
     "box.federated", "compute.weight_decay_exempts_norm", "compute.remat",
     "keypoints.loss_count", "keypoints.loss_weight", "keypoints.min_per_image",
+    "semantic.loss_weight", "semantic.loss_at", "semantic.loss_count",
 )  # fmt: skip
 _NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _OF_CASCADES = (
@@ -171,7 +172,7 @@ _NO_SETTING = _NoSetting()
 
 def _note(path: str, found: Any, own: Any) -> str:
     """Mark a difference that does not affect detections."""
-    if path in ("categories", "keypoints.points"):
+    if path in ("categories", "keypoints.points", "semantic.stuff", "semantic.ids"):
         return " (names only)"
     if path in ("keypoints.skeleton", "keypoints.flips", "keypoints.sigmas"):
         return " (drawing, training and evaluation only)"

@@ -49,7 +49,7 @@ FAMILIES = (
     Family("tensorpack's Faster or Mask R-CNN", r"(group\d/block\d+/conv\d|fastrcnn|maskrcnn|rpn/conv0)/"),
     Family("Keypoint R-CNN of a library before Detectron2", r"(?<!keypoint_predictor\.)kps_score"),
     Family("Keypoint R-CNN", r"roi_heads?\.keypoint[_.]", "heatmap"),
-    Family("Panoptic FPN", r"sem_seg_head\."),
+    Family("Panoptic FPN", r"sem_seg_head\.", "pyramid"),
     Family(
         "PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc", "point_rend"
     ),
@@ -103,10 +103,10 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         UserError: The names are those of a ResNet without heads, or of a model of ``FAMILIES``.
 
     Example:
-        >>> refuse_other_families(["sem_seg_head.predictor.weight"], "fpn.pkl")  # doctest: +ELLIPSIS
+        >>> refuse_other_families(["point_head.fc1.weight"], "pr.pkl")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: fpn.pkl is Panoptic FPN (it has sem_seg_head.predictor.weight), ...
+        jaxmaskrcnn.errors.UserError: pr.pkl is PointRend (it has point_head.fc1.weight), which is not ...
     """
     names = list(names)
     for family in FAMILIES:

@@ -176,6 +176,17 @@ OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is
 OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is not a feature pyramid")
 TRUNK: Limit = (lambda c: c.trunk is not None, "it has a trunk")
 KEYPOINTS: Limit = (lambda c: c.keypoints is not None, "it has a keypoint head")
+SEMANTIC: Limit = (lambda c: c.semantic is not None, "it has a semantic head")
+
+
+def things_elsewhere(place: str) -> Limit:
+    """Return a limit for libraries whose semantic heads have the class of all things first or last."""
+    return (
+        lambda c: c.semantic is not None and c.semantic.things != place,
+        f"the class of all things does not come {place} among the logits of its semantic head",
+    )
+
+
 AVERAGE: Limit = (lambda c: c.box.average, "its box head averages each region's cells (box.average)")
 DEFORMABLE: Limit = (
     lambda c: bool(getattr(c.backbone, "deformable_stages", ())),

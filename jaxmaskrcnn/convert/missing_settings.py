@@ -173,6 +173,11 @@ def name_classes_of_file(
     Returns:
         The configuration, and sentences for the report.
     """
+    if config.semantic is not None and len(names) == config.num_classes + len(config.semantic.stuff):
+        # MMDetection names the classes of stuff behind those of things.
+        names, stuff = names[: config.num_classes], names[config.num_classes :]
+        if not given:
+            config = config.replace({"semantic.stuff": stuff})
     if given and config.categories:
         own = tuple(category.name for category in config.categories)
         if not names or names == own or len(names) != len(own):

@@ -14,14 +14,15 @@ from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.heads.box_stages import build_box_head
 from jaxmaskrcnn.models.heads.keypoint import KeypointHead
+from jaxmaskrcnn.models.heads.semantic import SemanticHead
 from jaxmaskrcnn.models.heads.stage_heads import build_mask_head
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import abstract_model
 
-# The layers whose shapes depend on the number of classes or keypoints.
+# The layers whose shapes depend on the number of classes, keypoints or classes of stuff.
 _CLASS_LAYERS = re.compile(
     r"(box_head(\.\d+)?\.(cls_score|bbox_pred)|mask_head(\.\d+)?(\.coarse)?\.logits|mask_head\.points\.(fcs\.\d+|logits)"
-    r"|keypoint_head\.logits)\."
+    r"|(keypoint|semantic)_head\.logits)\."
 )
 
 
@@ -156,6 +157,11 @@ def initial_heads(config: ModelConfig) -> dict[str, jax.Array]:
             heads.keypoint_head = KeypointHead(
                 config.keypoints, config.region_channels, config.classes,
                 rngs=nnx.Rngs(jax.random.fold_in(key, 2)), dtype=config.compute.dtype,
+            )  # fmt: skip
+        if config.semantic is not None:
+            heads.semantic_head = SemanticHead(
+                config.semantic, config.pooled_levels,
+                rngs=nnx.Rngs(jax.random.fold_in(key, 3)), dtype=config.compute.dtype,
             )  # fmt: skip
         return {path: v[...] for path, v in variables_by_path(heads).items() if of_classes(path)}
 

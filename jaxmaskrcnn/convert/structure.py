@@ -234,7 +234,9 @@ def _structure_or_settings(config: ModelConfig) -> dict[str, Any]:
     try:
         found = config_structure(config)
     except UserError:  # a part of another package, without names in other libraries
-        parts = tuple(f"{place}." for place in ("backbone", "neck", "trunk", "box", "mask", "keypoints"))
+        parts = tuple(
+            f"{place}." for place in ("backbone", "neck", "trunk", "box", "mask", "keypoints", "semantic")
+        )
         found = {path: value for path, value, _ in settings(config) if path.startswith(parts)}
         found["num_classes"] = config.num_classes
     found["box.pool.size"] = config.box.pool.size

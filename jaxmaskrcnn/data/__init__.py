@@ -26,6 +26,7 @@ __all__ = [
     "prepare",
     "train_iterator",
     "write_figures",
+    "write_landscapes",
     "write_shapes",
 ]
 
@@ -41,6 +42,7 @@ _HOMES = {
     "prepare": "records.prepare",
     "train_iterator": "pipeline",
     "write_figures": "figures",
+    "write_landscapes": "landscapes",
     "write_shapes": "shapes",
 }
 

@@ -12,6 +12,7 @@ from jaxmaskrcnn.data.augment.plan import ImagePlan, SlotPlan
 from jaxmaskrcnn.data.augment.scene import Scene, transform_scene
 from jaxmaskrcnn.data.device_resize import gather_raw
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.fields.semantic import SEMANTIC
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.data.fields.targets import empty_targets, fill_targets, room_for
 from jaxmaskrcnn.data.images import decode_image
@@ -53,7 +54,7 @@ class LoadBatch:
             field.name
             for field in FIELDS
             if field.is_loaded(self.room[field.name], source.has_masks, augmented)
-        )
+        ) + ((SEMANTIC,) if self.room[SEMANTIC] else ())
 
     def __call__(self, plan: sampler.StepPlan, whole: sampler.StepPlan | None = None) -> Batch:
         """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch".

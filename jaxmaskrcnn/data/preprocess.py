@@ -12,6 +12,7 @@ import numpy as np
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.field import TargetImage
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.fields.semantic import SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.data.fields.targets import room_for, to_targets
 from jaxmaskrcnn.data.transforms import Geometry, round_up
@@ -70,7 +71,8 @@ def make_batch(
             mask head), optionally "crowd" bool [G] and "polygons": of each object a list of
             flat lists x, y, x, y, ..., as in COCO's json, or None. Where the model draws its mask
             targets from polygons and every object has some, "masks" are not needed. A model with a
-            keypoint head needs "keypoints" [G, K, 3], x, y and COCO's visibility.
+            keypoint head needs "keypoints" [G, K, 3], x, y and COCO's visibility, one with a semantic head
+            "semantic" [H, W]: 0 for things, from 1 on for stuff, 255 where nothing is learned.
         max_objects: Ground-truth slots per image; None takes the largest count, at least 1.
 
     Returns:
@@ -148,7 +150,7 @@ def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
 
 def _objects(config: ModelConfig, target: Mapping, i: int, original: tuple[int, int]) -> ImageObjects:
     """The checked objects of the target of image ``i``, which has the size ``original``."""
-    known = ["labels", "crowd", *(field.name for field in FIELDS)]
+    known = ["labels", "crowd", *(field.name for field in FIELDS), "semantic"]
     if not isinstance(target, Mapping):
         raise UserError(
             f"the target of image {i} is a {type(target).__name__}; give a mapping with {', '.join(known)}."
@@ -182,4 +184,5 @@ def _objects(config: ModelConfig, target: Mapping, i: int, original: tuple[int, 
         value = field.from_target(target, image, fields)
         if value is not None:
             fields[field.name] = value
-    return ImageObjects(labels, crowd, None, fields)
+    semantic = SemanticMap.from_target(target, i, original, config)
+    return ImageObjects(labels, crowd, None, fields, semantic)

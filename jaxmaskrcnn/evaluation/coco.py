@@ -22,6 +22,7 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.keypoints import annotated_keypoints, keypoint_metrics
+from jaxmaskrcnn.evaluation.panoptic import PanopticTruth
 from jaxmaskrcnn.evaluation.protocols import Scored, choose
 from jaxmaskrcnn.evaluation.regions import Regions, box_regions, detected, mask_regions
 from jaxmaskrcnn.evaluation.tables import PREFIXES
@@ -56,6 +57,7 @@ class GroundTruth:
         images: The images that are scored by id, with their objects and file names as they were found.
         has_masks: Whether any object has a mask.
         skeleton: The keypoints that objects have, or None.
+        panoptic: The segments of a panoptic json, or None.
         image_id: Gives the number of an image's id as it is written; None where the json has no such image.
         category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
         notes: Sentences without a full stop about content that was read although it differs from COCO's form.
@@ -99,6 +101,15 @@ class GroundTruth:
         self._refuse_or_log(problems, path, on_error, log, places)
         self.has_masks = any(item.rle for image in found.images for item in image.objects)
         self._places = {image.id: place for place, image in enumerate(found.images)}
+        self.panoptic = None
+        if found.panoptic is not None:
+            labels = {category.id: k for k, category in enumerate(found.categories)}
+            self.panoptic = PanopticTruth(
+                found.panoptic,
+                found.categories,
+                lambda identity: labels.get(found.category_id(identity)),
+                found.image_id,
+            )
         self.skeleton = found.skeleton
         if self.skeleton is not None:
             self._annotated = annotated_keypoints(objects, len(self.skeleton.points), self._places)

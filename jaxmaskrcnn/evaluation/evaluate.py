@@ -26,7 +26,8 @@ from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.coco import GroundTruth
+from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
+from jaxmaskrcnn.evaluation.panoptic import PanopticCounts, match_stuff, panoptic_metrics
 from jaxmaskrcnn.inference.categories import match_categories
 from jaxmaskrcnn.inference.keypoints import coco_keypoints
 from jaxmaskrcnn.inference.postprocess import postprocess
@@ -108,6 +109,14 @@ class Evaluator:
             logger.warning("The annotations have no keypoints, which are not scored.")
         self._choose_measured(path)
 
+        # Of a panoptic model: the annotated segments, and the annotations' categories of stuff.
+        self._panoptic, self._stuff, self._keys = None, (), {}
+        if config.semantic is not None and truth.panoptic is not None:
+            self._panoptic, self._keys = truth.panoptic, truth.panoptic.keys()
+            self._stuff = match_stuff(config, truth.panoptic.segments.stuff, path)
+        elif config.semantic is not None:
+            logger.warning("The annotations have no segments; panoptic quality is not scored.")
+
         def detect(states, batch):
             return nnx.merge(graphdef, *states).detect(batch)
 
@@ -159,10 +168,13 @@ class Evaluator:
         Raises:
             Stopped: It was broken off.
         """
-        detections = self.detect(*states, stop=stop)
+        found = self._detect_all(*states, stop=stop)
+        detections = [entry for entries, _ in found for entry in entries]
         score = is_first()
         sigmas = self._config.keypoints.known_sigmas if self._config.keypoints else ()
         metrics = self._ground_truth.score(detections, self._iou_types, sigmas) if score else None
+        if metrics is not None and self._panoptic is not None:
+            metrics = self._with_quality(metrics, [counts for _, counts in found])
         return gather_json(metrics)[0], detections
 
     def detect(self, *states: nnx.State, stop: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
@@ -171,8 +183,14 @@ class Evaluator:
         Every image is computed once, by one device; slots that only fill up the last batch of a canvas
         are dropped. Arguments and errors are those of `run`.
         """
+        return [entry for entries, _ in self._detect_all(*states, stop=stop) for entry in entries]
+
+    def _detect_all(
+        self, *states: nnx.State, stop: Callable[[], bool]
+    ) -> list[tuple[list[dict[str, Any]], Any]]:
+        """The results of every image, and of a panoptic model the counts of its segments as lists."""
         states = self._layout.replicate(states)
-        results: dict[int, list[dict[str, Any]]] = {}
+        results: dict[int, tuple[list[dict[str, Any]], Any]] = {}
         workers = min(8, os.cpu_count() or 1)
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         # In a log file every update is a separate line, so there are few of them.
@@ -207,7 +225,7 @@ class Evaluator:
             len(results), seconds, len(results) / max(seconds, 1e-9), 100 * wait.seconds / max(seconds, 1e-9),
         )  # fmt: skip
         everywhere = {index: found for part in gather_json(list(results.items())) for index, found in part}
-        return [entry for index in sorted(everywhere) for entry in everywhere[index]]
+        return [everywhere[index] for index in sorted(everywhere)]
 
     @staticmethod
     def _collect(future, results, bar):
@@ -215,7 +233,9 @@ class Evaluator:
         results |= found
         bar.update(len(found))
 
-    def _to_results(self, detections: Detections, batch: Batch) -> dict[int, list[dict[str, Any]]]:
+    def _to_results(
+        self, detections: Detections, batch: Batch
+    ) -> dict[int, tuple[list[dict[str, Any]], Any]]:
         """COCO results by position in the source, because batches are ordered by canvas."""
         detections = self._layout.local_rows(detections)
         results = {}
@@ -227,11 +247,29 @@ class Evaluator:
                 self._config,
                 masks="rle",
                 categories=self.categories,
+                stuff=self._stuff,
             )
             index = int(batch.index[i])
             image_id = int(self._source.image_ids[index])
-            results[index] = coco_results(out, image_id, self._config.keypoints)
+            counts = None
+            if self._panoptic is not None:
+                matches = self._panoptic.count(self._keys[image_id], out["panoptic"], out["segments"])
+                counts = [values.tolist() for values in matches]
+            results[index] = coco_results(out, image_id, self._config.keypoints), counts
         return results
+
+    def _with_quality(self, metrics: dict[str, Any], counts: list[Any]) -> dict[str, Any]:
+        """The metrics with panoptic quality, of all classes and of each."""
+        assert self._panoptic is not None
+        categories = self._panoptic.categories
+        total = PanopticCounts.none(len(categories))
+        for of_image in counts:
+            total += PanopticCounts(*map(np.asarray, of_image))
+        quality = panoptic_metrics(total, categories, len(self._panoptic.things))
+        per_class = dict(metrics["per_class"])
+        for name, row in zip(unique_names(categories), quality.pop("per_class"), strict=True):
+            per_class[name] = {**per_class.get(name, {}), **row}
+        return {**metrics, **quality, "per_class": per_class}
 
 
 def evaluate(

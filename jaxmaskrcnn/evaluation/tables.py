@@ -101,7 +101,7 @@ def ap_text(value: float | None) -> str:
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
-    """Formats metrics as tables: a line for each number of boxes, masks and keypoints, and the AP per class.
+    """Formats metrics as tables: the numbers of boxes, masks, keypoints and segments, and those per class.
 
     Args:
         metrics: As returned by ``coco_metrics``.
@@ -124,9 +124,27 @@ def format_metrics(metrics: dict[str, Any]) -> str:
                 f" {'Average ' + stat.title:<18} ({stat.short}) @[ IoU={stat.iou:<9} | area={stat.area:>6s} "
                 f"{limit}{group}] = {value:0.3f}"
             )
+    columns = {f"{prefix}_AP": f"{prefix} AP" for prefix in prefixes}
+    if "PQ" in metrics:
+        lines += _quality(metrics)
+        columns |= {name: name for name in ("PQ", "SQ", "RQ")}
     width = max([5, *(len(name) for name in metrics["per_class"])])
-    lines.append(f"{'Class':<{width}}" + "".join(f"  {p + ' AP':>7}" for p in prefixes))
+    lines.append(f"{'Class':<{width}}" + "".join(f"  {title:>7}" for title in columns.values()))
     for name, row in metrics["per_class"].items():
-        cells = (("-" if row[f"{p}_AP"] is None else f"{row[f'{p}_AP']:.3f}", len(p) + 3) for p in prefixes)
+        values = ((row.get(key), len(title)) for key, title in columns.items())
+        cells = (("-" if value is None else f"{value:.3f}", room) for value, room in values)
         lines.append(f"{name:<{width}}" + "".join(f"  {cell:>{max(room, 7)}}" for cell, room in cells))
     return "\n".join(lines)
+
+
+def _quality(metrics: dict[str, Any]) -> list[str]:
+    """The lines of panoptic quality."""
+    lines = ["Panoptic (PQ)"]
+    for title, suffix in (("all", ""), ("things", "_things"), ("stuff", "_stuff")):
+        values = (metrics[name + suffix] for name in ("PQ", "SQ", "RQ"))
+        numbers = ", ".join(
+            f"{name} = {-1.0 if value is None else value:0.3f}"
+            for name, value in zip(("PQ", "SQ", "RQ"), values, strict=True)
+        )
+        lines.append(f" {title:<8}{numbers}")
+    return lines

@@ -85,6 +85,11 @@ class AugmentedPredictor(Predictor):
                 "Test-time augmentation does not merge keypoints, and the model has a keypoint head; predict "
                 "without it."
             )
+        if self.config.semantic is not None:
+            raise UserError(
+                "Test-time augmentation does not merge the classes of pixels, and the model has a semantic "
+                "head; predict without it."
+            )
         flips = (False, True) if flip else (False,)
         self._views = [View(scale, f) for scale in dict.fromkeys(map(float, scales)) for f in flips]
         self._detect_boxes = self._compiled(lambda detector, batch: detector.detect_boxes(batch))

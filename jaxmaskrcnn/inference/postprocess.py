@@ -18,6 +18,7 @@ from pycocotools import mask as rle_codec
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.keypoints import image_keypoints
+from jaxmaskrcnn.inference.panoptic import image_panoptic
 from jaxmaskrcnn.ops.masks import paste_mask_windows
 from jaxmaskrcnn.structures import Category, Detections
 
@@ -106,6 +107,7 @@ def postprocess(
     *,
     masks: str = "bool",
     categories: Sequence[Category] = (),
+    stuff: Sequence[Category] = (),
 ) -> dict[str, Any]:
     """Converts the detections of one image to results at its original scale.
 
@@ -116,12 +118,14 @@ def postprocess(
         config: The model's config.
         masks: ``"bool"``, ``"probs"`` or ``"rle"``.
         categories: The category of each label; by default ``config.known_categories()``.
+        stuff: The category of each class of stuff; by default ``config.known_stuff()``.
 
     Returns:
         ``boxes`` float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
         (category ids), best first, and, if the model has a mask head, ``masks``: bool
         [N, H, W], float32 [N, H, W] probabilities, or a list of N COCO RLE dictionaries; with a keypoint
-        head also ``keypoints`` float32 [N, K, 3]: x, y in pixels and the score.
+        head also ``keypoints`` float32 [N, K, 3]: x, y in pixels and the score; with a semantic head also
+        ``panoptic`` int32 [H, W] and ``segments``, see `image_panoptic`.
 
     Raises:
         UserError: ``masks`` is not a known format.
@@ -141,7 +145,24 @@ def postprocess(
     }
     if detections.masks is not None:
         probs = np.asarray(detections.masks, np.float32)[valid][keep]
-        result["masks"] = _paste(probs, result["boxes"], (height, width), config, masks)
+        windows = paste_mask_windows(
+            probs, result["boxes"], (height, width), convention=config.detections.paste_rule
+        )
+        if config.semantic is not None and detections.semantic_logits is not None:
+            windows = list(windows)
+            result["panoptic"], result["segments"] = image_panoptic(
+                np.asarray(detections.semantic_logits),
+                [(_threshold(window, config), origin) for window, origin in windows],
+                result["scores"],
+                np.asarray(detections.labels)[valid][keep],
+                image_size,
+                (height, width),
+                config.pooled_levels[0].stride,
+                config.semantic,
+                ids.tolist(),
+                [category.id for category in stuff or config.known_stuff()],
+            )
+        result["masks"] = _pasted(windows, len(probs), (height, width), config, masks)
     if config.keypoints is not None and detections.keypoint_logits is not None:
         logits = np.asarray(detections.keypoint_logits)[valid][keep]
         result["keypoints"] = image_keypoints(
@@ -219,11 +240,10 @@ def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
-def _paste(probs, boxes, image_size, config, form):
-    windows = paste_mask_windows(probs, boxes, image_size, convention=config.detections.paste_rule)
+def _pasted(windows, count, image_size, config, form):
     if form == "rle":
         return [encode_window(_threshold(w, config), origin, image_size) for w, origin in windows]
-    result = np.zeros((len(probs), *image_size), np.float32 if form == "probs" else bool)
+    result = np.zeros((count, *image_size), np.float32 if form == "probs" else bool)
     for canvas, (window, (y0, x0)) in zip(result, windows, strict=True):
         h, w = window.shape
         canvas[y0 : y0 + h, x0 : x0 + w] = window if form == "probs" else _threshold(window, config)

@@ -19,6 +19,7 @@ from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.classes import choose_classes
+from jaxmaskrcnn.inference.panoptic import only_categories
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.inference.stream import WORKERS, Prediction, StreamingPredictor, ordered_futures, readable
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -70,6 +71,7 @@ class Predictor(StreamingPredictor):
     Attributes:
         config: The model's config with this predictor's score threshold.
         categories: The model's categories, whose ids are the ``labels`` of results.
+        stuff: The categories of stuff of a panoptic model, whose segments have their ids; else ().
 
     Raises:
         UserError: There is no model at the path, ``score_threshold`` or ``batch_size`` is out of range, or a
@@ -110,7 +112,13 @@ class Predictor(StreamingPredictor):
             {"detections.score_threshold": float(score_threshold)}
         )
         self.categories: tuple[Category, ...] = model.categories
-        self._selected = None if classes is None else choose_classes(self.categories, classes)
+        self.stuff: tuple[Category, ...] = self.config.known_stuff()
+        self._selected = self._chosen = None
+        if classes is not None:
+            everything = (*self.categories, *self.stuff)
+            selected = choose_classes(everything, classes)
+            self._selected = selected[: len(self.categories)]
+            self._chosen = {c.id for c, taken in zip(everything, selected, strict=True) if taken}
         self._batch_size = batch_size
         self._graphdef, self._state = nnx.split(model)
         self._detect = self._compiled(lambda detector, batch: detector.detect(batch))
@@ -179,13 +187,29 @@ class Predictor(StreamingPredictor):
         """Makes the results at the pictures' own scale, by their indices; runs in a thread."""
         count = len(work.rows)  # rows after these only fill up the batch
         detections = jax.tree.map(lambda x: np.asarray(x)[:count], detections)
-        if self._selected is not None:  # before pasting, to save the masks of other classes
+        panoptic = self.config.semantic is not None
+        if self._selected is not None and not panoptic:  # before pasting, to save the masks of other classes
             detections = detections._replace(valid=detections.valid & self._selected[detections.labels])
         outs = postprocess_batch(detections, work.image_sizes, work.original_sizes, self.config, masks=masks)
+        if self._selected is not None and panoptic:  # afterwards, as the others cover pixels all the same
+            outs = list(map(self._only_chosen, outs))
         return {
             row.index: Prediction(row.index, row.pixels, out)
             for row, out in zip(work.rows, outs, strict=True)
         }
+
+    def _only_chosen(self, out: dict[str, Any]) -> dict[str, Any]:
+        """The result of a panoptic model without the classes that are not asked for."""
+        chosen = self._chosen or set()
+        kept = np.flatnonzero(np.isin(out["labels"], sorted(chosen)))
+        panoptic, segments = only_categories(out["panoptic"], out["segments"], chosen)
+        of_image = {"panoptic": panoptic, "segments": segments}
+        rows = {
+            name: [values[i] for i in kept] if isinstance(values, list) else values[kept]
+            for name, values in out.items()
+            if name not in of_image
+        }
+        return rows | of_image
 
 
 def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:

@@ -94,6 +94,11 @@ class TiledPredictor(StreamingPredictor):
             raise UserError(
                 "Joined tiles have no keypoints, and the model has a keypoint head; predict without tiles."
             )
+        if predictor.config.semantic is not None:
+            raise UserError(
+                "Joined tiles have no panoptic segmentation, and the model has a semantic head; predict "
+                "without tiles."
+            )
         if size < 32:
             raise UserError(f"The tile size is {size}; give at least 32 pixels.")
         if not size // 16 <= overlap <= size // 2:

@@ -1,4 +1,4 @@
-"""The losses of Mask R-CNN and Keypoint R-CNN, each a pure function of one image.
+"""The losses of Mask R-CNN, Keypoint R-CNN and Panoptic FPN, each a pure function of one image.
 
 A loss is returned as a sum and a count (`LossTerm`), so that images, devices and slices of a
 batch add up before the division.
@@ -16,6 +16,7 @@ from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss
 from jaxmaskrcnn.losses.keypoints import keypoint_loss
 from jaxmaskrcnn.losses.points import point_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
+from jaxmaskrcnn.losses.semantic import semantic_loss
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, reduce_terms, smooth_l1
 from jaxmaskrcnn.utils.loss_names import LOSS_NAMES
 
@@ -33,6 +34,7 @@ __all__ = [
     "reduce_terms",
     "rpn_losses",
     "sample_regions",
+    "semantic_loss",
     "smooth_l1",
     "sort_targets",
     "mask_head_targets",

@@ -24,7 +24,9 @@ def select_detections(
     box: BoxConfig,
     config: DetectionConfig,
 ) -> Detections:
-    """Select the detections of one image: score threshold, NMS within each class, the best of the rest.
+    """Select the detections of one image: score threshold, NMS, the best of the rest.
+
+    NMS is within each class, or with ``nms_scope`` "image" among all boxes.
 
     With the ``classes_per_region`` "best" a region is of its most probable class, and of none if that is the
     background; its score may equal the threshold.
@@ -84,7 +86,8 @@ def select_detections(
     else:
         usable &= scores > config.score_threshold
     scores, labels, usable = scores.reshape(-1), labels.reshape(-1), usable.reshape(-1)
-    index, valid = limited_nms(boxes, scores, labels, config.nms_threshold, config.per_image, valid=usable)
+    groups = labels if config.nms_scope == "class" else jnp.zeros_like(labels)
+    index, valid = limited_nms(boxes, scores, groups, config.nms_threshold, config.per_image, valid=usable)
     return Detections(
         boxes=jnp.where(valid[:, None], boxes[index], 0),
         scores=jnp.where(valid, scores[index], 0),

@@ -48,6 +48,7 @@ class MaskRCNN(nnx.Module):
         box_head: BoxHead; of a cascade an nnx.List of one for each stage.
         mask_head: MaskHead, StageHeads (one for each stage) or None.
         keypoint_head: KeypointHead, or None.
+        semantic_head: SemanticHead, or None; with it the detector is a Panoptic FPN.
 
     Raises:
         ConfigError: The configuration has float64 without ``JAX_ENABLE_X64``.
@@ -73,6 +74,7 @@ class MaskRCNN(nnx.Module):
         self.keypoint_head = config.keypoints and build(
             config.keypoints, config.region_channels, config.classes, **c
         )
+        self.semantic_head = config.semantic and build(config.semantic, config.pooled_levels, **c)
 
     @property
     def region_heads(self) -> tuple[RegionHead, ...]:
@@ -176,7 +178,7 @@ class MaskRCNN(nnx.Module):
             train: False leaves batch norm's statistics unchanged, for validation losses.
 
         Returns:
-            LossTerm by name: four of `jaxmaskrcnn.losses`, and one of each head for masks and keypoints.
+            LossTerm by name: four of `jaxmaskrcnn.losses`, and one of each further head.
             Those of a cascade's stages have "_stage0", ... at the end of their names.
         """
         config, targets = self.config, batch.targets
@@ -209,6 +211,8 @@ class MaskRCNN(nnx.Module):
         terms |= box_terms
         for head in self.region_heads:
             terms |= region_loss_terms(head, pooler, stages, config, pass_)
+        if self.semantic_head is not None:
+            terms |= self.semantic_head.loss_terms(batch, levels[: len(config.pooled_levels)], pass_)
         return {
             name: LossTerm(*(jnp.where(batch.valid, x, 0).sum() for x in term))
             for name, term in terms.items()
@@ -223,7 +227,7 @@ class MaskRCNN(nnx.Module):
 
         Returns:
             A scalar each: loss_objectness, loss_rpn_box_reg, loss_classifier, loss_box_reg and, with their
-            heads, loss_mask and loss_keypoint. Their sum is what training minimises.
+            heads, loss_mask, loss_keypoint and loss_semantic. Their sum is what training minimises.
         """
         return losses.reduce_terms(self.loss_terms(batch, rng))
 
@@ -240,6 +244,9 @@ class MaskRCNN(nnx.Module):
         pooler = self.pooler(batch, levels)
         for head in self.region_heads:
             found = found._replace(**head.predict(pooler, found))
+        if self.semantic_head is not None:
+            pooled = levels[: len(self.config.pooled_levels)]
+            found = found._replace(semantic_logits=self.semantic_head.predict(batch, pooled))
         return self._in_image(batch, found)
 
     def detect_boxes(self, batch: Batch) -> tuple[tuple[Array, ...], Detections]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 
 def score(metrics: Mapping, prefix: str = "") -> float:
-    """The number by which evaluations are compared: AP of keypoints, of masks or of boxes.
+    """The number by which evaluations are compared: PQ, or AP of keypoints, of masks or of boxes.
 
     It is the first of these that is scored.
 
@@ -15,7 +15,7 @@ def score(metrics: Mapping, prefix: str = "") -> float:
     Returns:
         A score in 0..1; 0 if there is no number.
     """
-    found = (metrics.get(f"{prefix}{name}_AP") for name in ("keypoint", "mask", "box"))
+    found = (metrics.get(f"{prefix}{name}") for name in ("PQ", "keypoint_AP", "mask_AP", "box_AP"))
     return next((value for value in found if value is not None), 0.0)
 
 

@@ -63,6 +63,8 @@ class Evaluations:
             for name in ("box", "mask", "keypoint")
             if f"{name}_AP" in metrics
         )
+        if "PQ" in metrics:
+            scores += f", PQ {ap_text(metrics['PQ'])}"
         log.info("Evaluation after step %d in %.1f s: %s.", step, time.monotonic() - start, scores)
         losses = setup.validation.run(*weights) if setup.validation else {}
         if losses:

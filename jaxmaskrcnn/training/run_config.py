@@ -66,6 +66,7 @@ def to_model_config(
     categories: tuple[Category, ...],
     skeleton: Skeleton | None = None,
     image_counts: Sequence[int] = (),
+    stuff: tuple[Category, ...] | None = None,
 ) -> ModelConfig:
     """The frozen model config of a run.
 
@@ -74,9 +75,10 @@ def to_model_config(
         categories: Categories of the training annotations, in the order of their labels.
         skeleton: The keypoints of the training annotations, or None.
         image_counts: Training images of each class, for a federated loss without numbers of its own.
+        stuff: Their categories of stuff, or None.
 
     Returns:
-        A ``ModelConfig`` that names the categories, and the keypoints if it has a head for them.
+        A ``ModelConfig`` that names the categories, and the keypoints and the stuff if it has heads for them.
 
     Raises:
         ConfigError: ``num_classes`` is given and is not the number of categories.
@@ -87,8 +89,12 @@ def to_model_config(
             f"annotations is {len(categories)}; set it to 0 to take that."
         )
     # The labels of a run are the categories of its annotations, whatever the order in its first weights was.
+    of_stuff: dict[str, Any] = {}
+    if section.architecture.semantic is not None and stuff is not None:
+        names, ids = tuple(c.name for c in stuff), tuple(c.id for c in stuff)
+        of_stuff = {"semantic": dataclasses.replace(section.architecture.semantic, stuff=names, ids=ids)}
     config = section.architecture.replace(
-        num_classes=len(categories), categories=tuple(categories), label_order="id"
+        {"num_classes": len(categories), "categories": tuple(categories), "label_order": "id", **of_stuff}
     )
     if config.box.federated is not None and not config.box.federated.image_counts:
         config = config.replace({"box.federated.image_counts": tuple(image_counts)})
@@ -164,8 +170,9 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
     before = _settings(ModelConfig(), Config()) | _upgraded(stored, now)
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
-    if "model.keypoints.dim" in before:  # the default was None
-        before.pop("model.keypoints", None)
+    for part in ("model.keypoints", "model.semantic"):  # the default was None
+        if f"{part}.dim" in before:
+            before.pop(part, None)
     different = [
         f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
         for name in sorted(before.keys() | now.keys())

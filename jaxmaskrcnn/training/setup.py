@@ -13,7 +13,14 @@ from flax import nnx
 from jaxmaskrcnn.checkpoints.fit import check_fits_config
 from jaxmaskrcnn.config import Config, DataConfig, ModelConfig
 from jaxmaskrcnn.convert.choice import count_classes
-from jaxmaskrcnn.data import Source, prepare, train_iterator, write_figures, write_shapes
+from jaxmaskrcnn.data import (
+    Source,
+    prepare,
+    train_iterator,
+    write_figures,
+    write_landscapes,
+    write_shapes,
+)
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.repeat_factors import class_image_counts
 from jaxmaskrcnn.data.stored import local_data
@@ -35,6 +42,8 @@ from jaxmaskrcnn.training.validation_loss import ValidationLoss
 from jaxmaskrcnn.utils.addresses import local_path
 
 log = logging.getLogger(__name__)
+
+_WRITERS = {"shapes": write_shapes, "figures": write_figures, "landscapes": write_landscapes}
 
 
 @dataclasses.dataclass
@@ -116,7 +125,9 @@ def make_setup(
     check_precision(config.model.architecture)  # before the data are prepared, which may take long
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
     image_counts = class_image_counts(train_source)
-    model_config = to_model_config(config.model, train_source.categories, train_source.skeleton, image_counts)
+    model_config = to_model_config(
+        config.model, train_source.categories, train_source.skeleton, image_counts, train_source.stuff
+    )
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
     if resuming:
         check_resumable(workdir, model_config, config)
@@ -183,7 +194,7 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
     data = config.data
     cache = local_path(data.cache_dir, "data.cache_dir") if data.cache_dir else workdir / "data"
     if data.source != "coco":
-        shapes, write = data.shapes, {"shapes": write_shapes, "figures": write_figures}[data.source]
+        shapes, write = data.shapes, _WRITERS[data.source]
         # Different seeds, so that no image is in both.
         paths = [
             write(workdir / "data", count, shapes.size, 2 * shapes.seed + i)
@@ -211,6 +222,12 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
         )  # fmt: skip
         for annotations, images in paths
     )
+    for part, source in (("train", train), ("eval", evaluation)):
+        if config.model.architecture.semantic is not None and source.stuff is None:
+            raise UserError(
+                f"model.semantic is set, but {source.annotations} has no segments to learn stuff from; give "
+                f"COCO's panoptic json as data.{part}_annotations, or set config.model.semantic to None."
+            )
     for name, source in (("Training", train), ("Evaluation", evaluation)):
         classes = count_classes(len(source.categories))
         log.info(

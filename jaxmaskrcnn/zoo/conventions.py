@@ -160,6 +160,14 @@ DETECTRON2_KEYPOINTS = {
     "keypoints.pool.sampling_ratio": 0,
 }
 
+# What Base-Panoptic-FPN.yaml adds, with the conventions of its semantic head.
+DETECTRON2_SEMANTIC = {
+    "semantic": "pyramid",
+    "semantic.things": "first",
+    "semantic.loss_at": "input",
+    "semantic.loss_count": "labelled",
+}
+DETECTRON2_PANOPTIC = {**DETECTRON2_SEMANTIC, "semantic.loss_weight": 0.5}
 MMDET = {
     "num_classes": 80,
     "categories": COCO_80,
@@ -218,6 +226,22 @@ MMDET = {
     "compute.weight_decay_exempts_norm": False,
 }
 
+# The conventions of MMDetection's semantic head, without the settings that a config has. All detections
+# become segments, as their own threshold is higher.
+MMDET_SEMANTIC = {
+    "semantic": "pyramid",
+    "semantic.things": "last",
+    "semantic.loss_at": "map",
+    "semantic.score_threshold": 0.0,
+}
+# What panoptic-fpn_r50_fpn_1x_coco.py adds.
+MMDET_PANOPTIC = {
+    **MMDET_SEMANTIC,
+    "semantic.loss_count": "all",
+    "semantic.loss_weight": 0.5,
+    "detections.score_threshold": 0.6,
+    "detections.nms_scope": "image",
+}
 # Its training differs in more than has a setting here: see docs/conversion.md.
 MATTERPORT = {
     "num_classes": 80,

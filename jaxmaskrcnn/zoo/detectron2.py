@@ -1,4 +1,4 @@
-"""Detectron2's Faster, Mask and Keypoint R-CNN, its cascades, and its ImageNet ResNets.
+"""Detectron2's Faster, Mask and Keypoint R-CNN, its Panoptic FPN, its cascades, and its ImageNet ResNets.
 
 A preset has the name of its config file, preceded by the folder if the same name exists in several
 folders, as in the model zoo ("LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x").
@@ -13,7 +13,7 @@ from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.backbones import REGNETS
 from jaxmaskrcnn.zoo import hosts, torchvision
 from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, VOC_20
-from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_KEYPOINTS
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_KEYPOINTS, DETECTRON2_PANOPTIC
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
     FOUR_CONV_ONE_FC,
@@ -229,6 +229,41 @@ PRESETS |= {
     )
 }  # fmt: skip
 
+# A demonstration of what a large model reaches; its box head has no convolutions, so no norm layers either.
+_LARGE_PANOPTIC = {
+    **DETECTRON2_PANOPTIC,
+    **R101,
+    **_CASCADE,
+    **_DEFORMABLE,
+    "backbone.norm": "gn",
+    "backbone.stride_in_1x1": False,
+    "neck.norm": "gn",
+    "mask.norm": "gn",
+}
+_PANOPTIC_FOLDER = "COCO-PanopticSegmentation"
+# folder, config, changes, box AP, mask AP, PQ, model id, file
+PRESETS |= {
+    f"detectron2/{config}": Preset(
+        DETECTRON2,
+        changes,
+        box_ap,
+        mask_ap,
+        _published(f"{folder}/{config}/{model_id}/{file}", "detectron2/model_zoo/model_zoo.py"),
+        model_id,
+        f"configs/{folder}/{config}.yaml",
+        pq=pq,
+    )
+    for folder, config, changes, box_ap, mask_ap, pq, model_id, file in (
+        (_PANOPTIC_FOLDER, "panoptic_fpn_R_50_1x", DETECTRON2_PANOPTIC, 37.6, 34.7, 39.4,
+         "139514544", "model_final_dbfeb4.pkl"),
+        (_PANOPTIC_FOLDER, "panoptic_fpn_R_50_3x", DETECTRON2_PANOPTIC, 40.0, 36.5, 41.5,
+         "139514569", "model_final_c10459.pkl"),
+        (_PANOPTIC_FOLDER, "panoptic_fpn_R_101_3x", DETECTRON2_PANOPTIC | R101, 42.4, 38.5, 43.0,
+         "139514519", "model_final_cafdb1.pkl"),
+        ("Misc", "panoptic_fpn_R_101_dconv_cascade_gn_3x", _LARGE_PANOPTIC, 47.4, 41.3, 46.1,
+         "139797668", "model_final_be35db.pkl"),
+    )
+}  # fmt: skip
 _BGR = {
     "backbone.norm_epsilon": 1e-5,
     "input.channel_order": "bgr",

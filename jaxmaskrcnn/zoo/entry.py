@@ -50,6 +50,7 @@ class Preset(NamedTuple):
         source: The config file (in the source library's repository) or the weights' entry that the
             configuration follows.
         keypoint_ap: Published keypoint AP, as the others.
+        pq: Published panoptic quality (PQ), as the others.
     """
 
     conventions: Fields
@@ -60,6 +61,7 @@ class Preset(NamedTuple):
     model_id: str | None = None
     source: str = ""
     keypoint_ap: float | None = None
+    pq: float | None = None
 
     def config(self) -> ModelConfig:
         """The model's configuration."""

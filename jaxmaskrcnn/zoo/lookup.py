@@ -54,6 +54,7 @@ class ModelInfo(NamedTuple):
         model_id: The number under which Detectron2's model zoo lists the weights, or None.
         weights: The weights file with its address, and its size and hash where they are published; or None.
         keypoint_ap: Keypoint AP, as the others.
+        pq: Panoptic quality (PQ), as the others.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ModelInfo(NamedTuple):
     model_id: str | None
     weights: PublishedFile | None
     keypoint_ap: float | None
+    pq: float | None
 
 
 class BackboneInfo(NamedTuple):
@@ -132,6 +134,7 @@ def model_info(name: str) -> ModelInfo:
         preset.model_id,
         weights,
         preset.keypoint_ap,
+        preset.pq,
     )
 
 

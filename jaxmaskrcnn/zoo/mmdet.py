@@ -1,4 +1,4 @@
-"""MMDetection's Faster and Mask R-CNN on FPN, by the names of the config files of version 3.3.
+"""MMDetection's Faster and Mask R-CNN and Panoptic FPN, by the names of the config files of version 3.3.
 
 Source: the files of ``configs/`` for the settings, their ``metafile.yml`` for AP and addresses.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxmaskrcnn.zoo import hosts
-from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, MMDET, MMDET_PANOPTIC
 from jaxmaskrcnn.zoo.detectron2 import BGR_STD, regnet
 from jaxmaskrcnn.zoo.entry import (
     BN_ALL,
@@ -292,3 +292,24 @@ def presets(rows_by_folder: Mapping[str, Iterable[Sequence[Any]]]) -> dict[str, 
 
 
 PRESETS = presets(_ROWS)
+_PANOPTIC = "panoptic_fpn"
+# config, changes, PQ, file. The pages have no AP.
+PRESETS |= {
+    f"mmdet/{config}": Preset(
+        MMDET,
+        changes,
+        weights=_published(_PANOPTIC, file),
+        source=f"configs/{_PANOPTIC}/{config}.py",
+        pq=pq,
+    )
+    for config, changes, pq, file in (
+        ("panoptic-fpn_r50_fpn_1x_coco", MMDET_PANOPTIC, 40.2,
+         "panoptic_fpn_r50_fpn_1x_coco_20210821_101153-9668fd13.pth"),
+        ("panoptic-fpn_r50_fpn_ms-3x_coco", MMDET_PANOPTIC, 42.5,
+         "panoptic_fpn_r50_fpn_mstrain_3x_coco_20210824_171155-5650f98b.pth"),
+        ("panoptic-fpn_r101_fpn_1x_coco", MMDET_PANOPTIC | R101, 42.2,
+         "panoptic_fpn_r101_fpn_1x_coco_20210820_193950-ab9157a2.pth"),
+        ("panoptic-fpn_r101_fpn_ms-3x_coco", MMDET_PANOPTIC | R101, 44.1,
+         "panoptic_fpn_r101_fpn_mstrain_3x_coco_20210823_114712-9c99acc4.pth"),
+    )
+}  # fmt: skip

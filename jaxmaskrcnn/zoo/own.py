@@ -1,6 +1,6 @@
 """This project's own models, without published weights."""
 
-from jaxmaskrcnn.zoo.conventions import DETECTRON2
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_PANOPTIC
 from jaxmaskrcnn.zoo.entry import Preset
 
 # Small enough to learn generated pictures from scratch on a CPU within minutes.
@@ -51,7 +51,17 @@ _FIGURES = {
     "keypoints.score": "softmax",
 }
 
+# The names of stuff come from the annotations too.
+_LANDSCAPES = {
+    **_SMALL,
+    **DETECTRON2_PANOPTIC,
+    "semantic.dim": 32,
+    "semantic.stuff": ("water", "field", "stones"),
+    "semantic.stuff_area": 64,
+}
+
 PRESETS = {
     "jaxmaskrcnn/shapes": Preset(DETECTRON2, _SMALL),
     "jaxmaskrcnn/figures": Preset(DETECTRON2, _FIGURES),
+    "jaxmaskrcnn/landscapes": Preset(DETECTRON2, _LANDSCAPES),
 }

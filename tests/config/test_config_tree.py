@@ -79,7 +79,7 @@ def test_every_setting_is_replaced_and_no_other(path):
         other = value / 2 + 0.2
     elif path == "categories":
         other = tuple(Category(i, f"c{i}") for i in range(90))
-    elif path in ("trunk", "keypoints", "box.federated", "backbone.outputs") or path.endswith(
+    elif path in ("trunk", "keypoints", "semantic", "box.federated", "backbone.outputs") or path.endswith(
         ".kind"
     ):  # they change what other parts have to be
         return
@@ -252,7 +252,8 @@ def test_every_field_refuses_what_it_cannot_hold_in_one_sentence(path):
     if path.endswith(".kind"):
         expected, path = paths.type_of(CONFIG, place := path.removesuffix(".kind")), place
     base, limits = values._split(expected)
-    wrong = [object(), {}] + ([] if path in ("trunk", "keypoints", "mask", "box.federated") else [None])
+    optional = ("trunk", "keypoints", "semantic", "mask", "box.federated")
+    wrong = [object(), {}] + ([] if path in optional else [None])
     if typing.get_origin(base) is typing.Literal:
         wrong += ["nonsense", 99, True]
     if base is bool:
@@ -457,6 +458,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     # Cascades, and MMDetection's border.
     new |= {"box.stage_gradient", "box.stage_scores", "box.stages.0.loss_weight", "mask.heads"}
     new |= {"regions.empty_boxes", "regions.later_stages", "rpn.border"}
+    # Panoptic FPN.
+    new |= {"semantic", "detections.nms_scope"}
     # Deformable and dilated stages.
     new |= {"backbone.dilated_c5"}
     new |= {f"backbone.deformable_{name}" for name in ("stages", "masks", "groups")}

@@ -434,8 +434,9 @@ def test_other_families_are_named(title, part):
 
 def test_panoptic_fpn_is_no_maskformer():
     names = ["sem_seg_head.predictor.weight", "sem_seg_head.p2.0.weight", "roi_heads.box_head.fc1.weight"]
-    with pytest.raises(UserError, match="is Panoptic FPN"):
-        refuse_other_families(names, "x.pth")
+    refuse_other_families(names, "x.pth")  # it is supported
+    with pytest.raises(UserError, match="is Mask2Former or MaskFormer"):
+        refuse_other_families(["sem_seg_head.predictor.query_feat.weight"], "x.pth")
 
 
 @pytest.mark.parametrize("library", TORCH)

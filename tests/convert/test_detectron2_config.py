@@ -246,7 +246,7 @@ def test_yaml_base_in_the_home_folder(tmp_path, monkeypatch):
 
 
 REFUSED_KEYS = {
-    "MODEL.META_ARCHITECTURE": "PanopticFPN",
+    "MODEL.META_ARCHITECTURE": "SemanticSegmentor",
     "MODEL.LOAD_PROPOSALS": True,
     "INPUT.FORMAT": "L",
     "INPUT.MIN_SIZE_TEST": 0,

@@ -7,7 +7,14 @@ import typing
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.config import BoxStageConfig, ConfigError, FederatedConfig, KeypointConfig, ModelConfig
+from jaxmaskrcnn.config import (
+    BoxStageConfig,
+    ConfigError,
+    FederatedConfig,
+    KeypointConfig,
+    ModelConfig,
+    SemanticConfig,
+)
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.convert.libraries import LIBRARIES
@@ -25,6 +32,7 @@ VALUES = {
     "backbone.outputs": [(2, 3, 4, 5)],
     "trunk": [None, "res5"],
     "keypoints": [None, DETECTRON2_KEYPOINTS],
+    "semantic": [None, SemanticConfig(), SemanticConfig(things="last", loss_at="map", score_threshold=0.0)],
     "categories": [(), COCO_80, COCO_90, CITYSCAPES_8, (Category(3, "a cat"), Category(9, "dog"))],
     "input.pixel_scale": [1.0, 1 / 255, 0.5],
     "input.pixel_mean": [(0.0, 0.0, 0.0), (1.5, 2.5, 3.123456789012), (0.45, 0.45, 0.45), (-1.0, 0.0, 1.0)],
@@ -186,13 +194,14 @@ SIGMOIDS = {
 # Settings that the report names for some value, besides these.
 NAMED = {
     "torchvision": {
-        *SIGMOIDS, "regions.head_boxes",
-        "backbone.norm", "backbone.width", "box.loss.beta", "box.pool.aligned",
+        "detections.nms_scope", "regions.head_boxes",
+        *SIGMOIDS, "backbone.norm", "backbone.width", "box.loss.beta", "box.pool.aligned",
         "compute.weight_decay_exempts_norm", "detections.mask_threshold", "input.channel_order",
         "input.normalise_before_resize", "input.pixel_mean", "mask.pool.aligned", "neck.channels",
         "regions.low_quality", "rpn.border", "rpn.box_weights", "rpn.loss.beta", "rpn.low_quality_min_iou",
     },
     "detectron2": {
+        "detections.nms_scope",
         "backbone.norm", "backbone.norm_epsilon", "detections.mask_threshold", "input.pad_divisor",
         "input.pixel_mean", "regions.low_quality", "rpn.border", "rpn.box_weights", "rpn.low_quality_min_iou",
     },
@@ -204,7 +213,8 @@ NAMED = {
     },
     # One value there stands for two settings, such as PRE_NMS_LIMIT; others are not in its class.
     "matterport": {
-        *SIGMOIDS, "regions.head_boxes",
+        "detections.nms_scope", "regions.head_boxes",
+        *SIGMOIDS,
         "backbone.freeze_at", "backbone.norm", "backbone.norm_epsilon", "box.fc_norm", "box.loss.beta",
         "box.pool.aligned", "box.pool.sampling_ratio", "box.stages.0.box_weights",
         "box.stages.0.foreground_iou", "compute.weight_decay_exempts_norm", "detections.mask_threshold",
@@ -232,14 +242,15 @@ REFUSED = {
         *KERAS, *OF_CASCADES, *OF_RESNETS,
         "background", "backbone.kind", "backbone.stride_in_1x1", "box.average", "mask.kind",
         "box.class_agnostic", "mask.class_agnostic", "rpn.anchors.order", "rpn.norm", "trunk", "keypoints",
+        "semantic",
     },
     "detectron2": {
         *KERAS, "background", "backbone.kind", "box.average", "mask.heads", "rpn.anchors.order", "rpn.norm",
-        "trunk",
+        "trunk", "semantic",
     },
     "mmdet": {
         *KERAS, "background", "backbone.width_per_group", "box.average", "mask.heads", "rpn.anchors.ratios",
-        "rpn.anchors.sizes", "rpn.norm", "trunk", "keypoints",
+        "rpn.anchors.sizes", "rpn.norm", "trunk", "keypoints", "semantic",
     },
     "matterport": {
         *OF_CASCADES, *OF_RESNETS, "mask.kind",

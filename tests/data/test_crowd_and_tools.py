@@ -157,7 +157,7 @@ FILES = {
     "Create ML": ([{"image": "a.jpg", "annotations": []}], ""),
     "GeoJSON": ({"type": "FeatureCollection", "features": []}, ""),
     "BDD": ({"frames": []}, ""),
-    "panoptic": ({"images": [], "annotations": [{"segments_info": []}], "categories": []}, "panoptic"),
+    "panoptic": ({"annotations": [{"segments_info": []}]}, "panoptic"),
     "CVAT": ('<?xml version="1.0" encoding="utf-8"?>\n<annotations>', "cvat"),
     "VOC": ("<annotation>\n", "voc"),
     "YOLO": ("0 0.5 0.5 0.1 0.25 0.3 0.3\n", "yolo-seg"),

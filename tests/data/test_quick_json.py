@@ -46,7 +46,6 @@ WRONG = {
     "no object": b'[{"id": 1}, [2]]',
     "a number": b'[{"id": 1}, 2]',
     "brackets": b"[" * 3000 + b"]" * 3000,
-    "panoptic": b'[{"id": 1, "segments_info": []}]',
 }
 
 

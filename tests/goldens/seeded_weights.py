@@ -391,3 +391,67 @@ def seeded_heatmaps(count: int, keypoints: int) -> np.ndarray:
     rng = np.random.RandomState(count * 101 + keypoints)
     coarse = rng.standard_normal((count, keypoints, 28, 28)) * KEYPOINT_LOGITS
     return np.kron(coarse, np.ones((2, 2))).astype(np.float32)
+
+
+def seeded_panoptic_weight(name: str, shape: tuple[int, ...], library: str) -> np.ndarray:
+    """A float32 array for a parameter of Panoptic FPN, in Detectron2 or MMDetection; int64 for a counter."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.startswith(("sem_seg_head.", "semantic_head.")):
+        if len(shape) == 4:
+            last = "predictor" in name or "conv_logits" in name
+            value = rng.standard_normal(shape) * (3.0 if last else 2.0**0.5) / np.prod(shape[1:]) ** 0.5
+            # What a group norm puts out is positive and much alike.
+            return (value - value.mean(axis=1, keepdims=True) if last else value).astype(np.float32)
+        affine = rng.uniform(0.5, 1.5, shape) if name.endswith("weight") else 0.3 * rng.standard_normal(shape)
+        return affine.astype(np.float32)
+    if library == "mmdet":
+        if name.endswith("fc_cls.bias"):
+            return np.float32([1.5, -3.4, 1.5, -1])  # so that no class wins everywhere
+        return seeded_mmdet_cascade_weight(name, shape)
+    value = seeded_detectron2_weight(name, shape)
+    # Scores that differ, so that they order.
+    return value * np.float32(0.1) if name.endswith("cls_score.weight") else value
+
+
+def seeded_stuff(scene: dict[str, np.ndarray], classes: int) -> np.ndarray:
+    """uint8 [height, width]: 0 in the scene's objects, 1 to ``classes`` in bands around them, 255 in some."""
+    height, width = scene["image"].shape[:2]
+    rng = np.random.RandomState(height * 31 + width)
+    coarse = rng.choice([*range(1, classes + 1), 255], (height // 24 + 1, width // 24 + 1))
+    labels = np.kron(coarse, np.ones((24, 24), int))[:height, :width].astype(np.uint8)
+    labels[scene["masks"].any(0)] = 0
+    return labels
+
+
+def seeded_segments(number: int) -> dict[str, np.ndarray]:
+    """Instances and labels of pixels to be combined: masks that overlap, some small, one empty.
+
+    Returns:
+        "masks" bool [N, 120, 160], "scores" float32 [N], "labels" int64 [N], "semantic" int64 [120, 160]
+        from 0 to 4.
+    """
+    rng = np.random.RandomState(1000 + number)
+    y, x = np.mgrid[:120, :160]
+    masks = []
+    for _ in range(9):
+        middle, radius = rng.uniform((20, 20), (100, 140)), rng.uniform(8, 45, 2)
+        masks.append((((y - middle[0]) / radius[0]) ** 2 + ((x - middle[1]) / radius[1]) ** 2) <= 1)
+    masks[3] = np.zeros_like(masks[3])
+    masks[5] = np.roll(masks[4], 3, axis=1)  # nearly the same as another
+    coarse = rng.choice(5, (6, 8), p=[0.2, 0.3, 0.3, 0.15, 0.05])
+    scores = np.float32(rng.permutation(np.linspace(0.35, 0.95, 9)))
+    return {
+        "masks": np.stack(masks), "scores": scores, "labels": rng.randint(0, 3, 9),
+        "semantic": np.kron(coarse, np.ones((20, 20), int)),
+    }  # fmt: skip
+
+
+SEGMENT_AREA = 900  # smallest area of stuff in the comparisons of `seeded_segments`
+
+
+def seeded_entropy() -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 [2, 5, 9, 12] and labels uint8 [2, 36, 48] from 0 to 4, a part of them 255."""
+    rng = np.random.RandomState(77)
+    logits = (3 * rng.standard_normal((2, 5, 9, 12))).astype(np.float32)
+    coarse = rng.choice([0, 1, 2, 3, 4, 255], (2, 12, 16))
+    return logits, np.kron(coarse, np.ones((3, 3), int)).astype(np.uint8)

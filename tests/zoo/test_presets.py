@@ -549,12 +549,33 @@ def test_unknown_backbone_suggests():
 def test_models_command(capsys):
     assert command(["models", "r_50_fpn_3x"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["model", "box", "AP", "mask", "AP", "keypoint", "AP", "weights", "licence"]
+    assert lines[0].split() == [
+        "model",
+        "box",
+        "AP",
+        "mask",
+        "AP",
+        "keypoint",
+        "AP",
+        "PQ",
+        "weights",
+        "licence",
+    ]
     row = next(line for line in lines if line.startswith(f"{D2} "))
-    assert row.split() == [D2, "41.0", "37.2", "-", "137849600/model_final_f10217.pkl", "CC", "BY-SA", "3.0"]
+    assert row.split() == [
+        D2,
+        "41.0",
+        "37.2",
+        "-",
+        "-",
+        "137849600/model_final_f10217.pkl",
+        "CC",
+        "BY-SA",
+        "3.0",
+    ]
     assert len(lines) == 1 + sum("r_50_fpn_3x" in name.lower() for name in list_models())
     assert command(["models", "cls_agnostic"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[1:] == ["-"] * 5
+    assert capsys.readouterr().out.splitlines()[1].split()[1:] == ["-"] * 6
 
 
 def test_models_command_finds_by_file_and_lists_backbones(capsys):

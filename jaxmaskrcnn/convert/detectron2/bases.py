@@ -55,7 +55,6 @@ BASES: dict[str, dict[str, Any]] = {
         "VERSION": 2,
     },
     "Base-RetinaNet.yaml": {"MODEL": {"META_ARCHITECTURE": "RetinaNet"}},
-    "Base-Panoptic-FPN.yaml": {"MODEL": {"META_ARCHITECTURE": "PanopticFPN"}},
 }
 
 _FPN = BASES["Base-RCNN-FPN.yaml"]
@@ -71,7 +70,6 @@ BASES["Base-Keypoint-RCNN-FPN.yaml"] = {
     },
     "DATASETS": {"TRAIN": ["keypoints_coco_2017_train"], "TEST": ["keypoints_coco_2017_val"]},
 }
-
 BASES["Base-PointRend-RCNN-FPN.yaml"] = {
     **_FPN,
     "MODEL": {
@@ -91,4 +89,17 @@ BASES["Base-PointRend-RCNN-FPN.yaml"] = {
         "POINT_HEAD": {"FC_DIM": 256, "NUM_FC": 3, "IN_FEATURES": ["p2"]},
     },
     "INPUT": {"MASK_FORMAT": "bitmask"},
+}
+BASES["Base-Panoptic-FPN.yaml"] = {
+    **_FPN,
+    "MODEL": {
+        **_MODEL,
+        "META_ARCHITECTURE": "PanopticFPN",
+        "MASK_ON": True,
+        "SEM_SEG_HEAD": {"LOSS_WEIGHT": 0.5},
+    },
+    "DATASETS": {
+        "TRAIN": ["coco_2017_train_panoptic_separated"],
+        "TEST": ["coco_2017_val_panoptic_separated"],
+    },
 }

@@ -2,7 +2,15 @@
 
 from jaxmaskrcnn.config import ModelConfig, PointRendConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, RPN_NORM, STAGE_MASKS, Library, Limit, other_order
+from jaxmaskrcnn.convert.library import (
+    KERAS_LAYERS,
+    RPN_NORM,
+    STAGE_MASKS,
+    Library,
+    Limit,
+    other_order,
+    things_elsewhere,
+)
 from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
 
@@ -78,6 +86,7 @@ LIBRARY = Library(
         *POINT_REND,
         *KERAS_LAYERS,
         RPN_NORM,
+        things_elsewhere("first"),
         other_order("size"),
     ),
     limits=(

@@ -9,6 +9,7 @@ their effect. Training schedules and data sets are not part of a model's configu
 from typing import Any
 
 from jaxmaskrcnn.config.keypoints import point_names
+from jaxmaskrcnn.config.semantic import IGNORED, stuff_names
 from jaxmaskrcnn.names.config_table import Setting, fixed
 from jaxmaskrcnn.names.conversions import (
     DETECTRON2_NORM,
@@ -29,7 +30,9 @@ _THREE = several(number(), 3)
 SETTINGS = (
     # the detector
     fixed("VERSION", 2, 2, always=True),
-    fixed("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN", always=True),
+    Setting(
+        "MODEL.META_ARCHITECTURE", "GeneralizedRCNN", present("PanopticFPN", "GeneralizedRCNN"), "semantic"
+    ),
     Setting("MODEL.MASK_ON", False, present(True, False), "mask"),
     Setting("MODEL.KEYPOINT_ON", False, present(True, False), "keypoints"),
     fixed("MODEL.LOAD_PROPOSALS", False, False),
@@ -168,6 +171,26 @@ KEYPOINT_SETTINGS = (
     Setting("TEST.KEYPOINT_OKS_SIGMAS", (), _SIGMAS, "keypoints.sigmas"),
 )
 
+_STUFF = Conversion(
+    "whole numbers of at least 2", lambda n: stuff_names(whole(2).read(n) - 1), lambda x: len(x) + 1
+)
+_SEMANTIC, _COMBINE = "MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN.COMBINE"
+# Only if MODEL.META_ARCHITECTURE is PanopticFPN.
+SEMANTIC_SETTINGS = (
+    fixed(f"{_SEMANTIC}.NAME", "SemSegFPNHead", "SemSegFPNHead"),
+    fixed(f"{_SEMANTIC}.IN_FEATURES", ("p2", "p3", "p4", "p5"), ("p2", "p3", "p4", "p5")),
+    fixed(f"{_SEMANTIC}.COMMON_STRIDE", 4, 4),
+    fixed(f"{_SEMANTIC}.IGNORE_VALUE", IGNORED, IGNORED, training=True),
+    Setting(f"{_SEMANTIC}.NUM_CLASSES", 54, _STUFF, "semantic.stuff"),
+    Setting(f"{_SEMANTIC}.CONVS_DIM", 128, whole(1), "semantic.dim"),
+    Setting(f"{_SEMANTIC}.NORM", "GN", DETECTRON2_NORM, "semantic.norm"),
+    Setting(f"{_SEMANTIC}.LOSS_WEIGHT", 1.0, number(), "semantic.loss_weight", training=True),
+    fixed("MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", 1.0, 1.0, training=True),
+    fixed(f"{_COMBINE}.ENABLED", True, True, False),  # the library no longer uses it
+    Setting(f"{_COMBINE}.INSTANCES_CONFIDENCE_THRESH", 0.5, FRACTION, "semantic.score_threshold"),
+    Setting(f"{_COMBINE}.OVERLAP_THRESH", 0.5, FRACTION, "semantic.overlap_threshold"),
+    Setting(f"{_COMBINE}.STUFF_AREA_LIMIT", 4096, whole(0), "semantic.stuff_area"),
+)
 # Only read for a head with convolutions; without them it has no norm layers, whatever the setting.
 BOX_NORM = Setting("MODEL.ROI_BOX_HEAD.NORM", "", DETECTRON2_NORM, "box.norm")
 MASK_NORM = Setting("MODEL.ROI_MASK_HEAD.NORM", "", DETECTRON2_NORM, "mask.norm")
@@ -205,11 +228,16 @@ UNUSED = (
 )  # fmt: skip
 UNUSED_SECTIONS = (
     "DATALOADER.", "DATASETS.", "GLOBAL.", "INPUT.CROP.", "SOLVER.", "TEST.AUG.", "TEST.PRECISE_BN.",
-    "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.", "MODEL.SEM_SEG_HEAD.", "MODEL.IMPLICIT_POINTREND.",
+    "MODEL.RETINANET.", "MODEL.IMPLICIT_POINTREND.",
 )  # fmt: skip
+# Sections that only count in a Panoptic FPN.
+SEMANTIC_SECTIONS = ("MODEL.PANOPTIC_FPN.", "MODEL.SEM_SEG_HEAD.")
 
 KNOWN = (
-    *(s.key for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *BOX_HEAD, *CASCADE)),
+    *(
+        s.key
+        for s in (*SETTINGS, *MASK_SETTINGS, *KEYPOINT_SETTINGS, *SEMANTIC_SETTINGS, *BOX_HEAD, *CASCADE)
+    ),
     *(s.key for s in FEDERATED_SETTINGS),
     *(s.key for s in (BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
     *(BACKBONE, HEADS, MASK_HEAD, RPN_CONVS, *ANCHORS),

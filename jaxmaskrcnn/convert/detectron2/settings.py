@@ -19,7 +19,7 @@ from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
 from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON
-from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_HEAD_OF_KEYPOINTS
+from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_HEAD_OF_KEYPOINTS, DETECTRON2_SEMANTIC
 
 USUAL = ModelConfig().replace(DETECTRON2)
 _CASCADE = "CascadeROIHeads"
@@ -75,6 +75,8 @@ def yaml_of_config(config: ModelConfig) -> str:
         table += (*rows.MASK_SETTINGS, rows.MASK_NORM)
     if config.keypoints is not None:
         table += rows.KEYPOINT_SETTINGS
+    if config.semantic is not None:
+        table += rows.SEMANTIC_SETTINGS
     if config.box.federated is not None:
         table += rows.FEDERATED_SETTINGS
     flat = write(table, config, USUAL)
@@ -95,7 +97,8 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings = Settings(dict(values), "Detectron2", path)
     config = _read(settings)
     known = {*rows.KNOWN, *_keys_of_parts()}
-    keys = [key for key in settings.values if not key.startswith(rows.UNUSED_SECTIONS)]
+    unused = rows.UNUSED_SECTIONS + (() if config["semantic"] else rows.SEMANTIC_SECTIONS)
+    keys = [key for key in settings.values if not key.startswith(unused)]
     settings.unknown(known, [key for key in keys if key not in known and settings.values[key] != {}])
     # Every FPN config and every complete config sets the backbone's name.
     bare = rows.BACKBONE not in settings.values
@@ -109,6 +112,10 @@ def _read(settings: Settings) -> dict[str, Any]:
     config = settings.fields(rows.SETTINGS)
     if config["keypoints"]:
         config |= DETECTRON2_HEAD_OF_KEYPOINTS | settings.fields(rows.KEYPOINT_SETTINGS)
+    if config["semantic"]:
+        config |= DETECTRON2_SEMANTIC | settings.fields(rows.SEMANTIC_SETTINGS)
+        if not config["mask"]:
+            settings.refuse("MODEL.MASK_ON", False, "True with 'PanopticFPN'")
     if config["box.federated"]:
         config |= settings.fields(rows.FEDERATED_SETTINGS)
         if config["box.scores"] == "softmax":
@@ -305,5 +312,6 @@ def _read_categories(settings: Settings, config: dict[str, Any]) -> tuple:
 def _write_categories(config: ModelConfig) -> dict[str, Any]:
     for _, categories, name in _DATA_SETS:
         if config.categories == categories:
-            return {"DATASETS.TEST": [name]}
+            separated = config.semantic is not None and categories == COCO_80
+            return {"DATASETS.TEST": [f"{name}_panoptic_separated" if separated else name]}
     return {}

@@ -7,6 +7,7 @@ from jaxmaskrcnn.convert.library import (
     OTHER_BACKBONE,
     OTHER_MASK,
     OTHER_NECK,
+    SEMANTIC,
     STAGES,
     TRUNK,
     Library,
@@ -35,6 +36,7 @@ LIBRARY = Library(
         AVERAGE,
         KEYPOINTS,
         OTHER_MASK,
+        SEMANTIC,
         (
             lambda c: (
                 c.backbone.depth not in (50, 101)

@@ -160,6 +160,7 @@ _FILES = {
     "models/faster_rcnn_r50_fpn.py": {"model": _FASTER},
     "datasets/coco_instance.py": _data("CocoDataset", (1333, 800)),
     "datasets/coco_detection.py": _data("CocoDataset", (1333, 800)),
+    "datasets/coco_panoptic.py": _data("CocoPanopticDataset", (1333, 800)),
     "datasets/cityscapes_instance.py": _data("CityscapesDataset", (2048, 1024)),
     "datasets/cityscapes_detection.py": _data("CityscapesDataset", (2048, 1024)),
     "datasets/lvis_v0.5_instance.py": _data("LVISV05Dataset", (1333, 800)),

@@ -155,7 +155,7 @@ def write_stages(model: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
     }
     return {
         **model,
-        "type": "CascadeRCNN",
+        "type": "CascadeRCNN" if config.semantic is None else "PanopticFPN",
         "roi_head": {**roi_head, **cascade},
         "train_cfg": {**train, "rcnn": rcnn},
     }

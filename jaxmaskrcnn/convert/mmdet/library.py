@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import PointRendConfig
-from jaxmaskrcnn.convert.library import KERAS_LAYERS, KEYPOINTS, ONE_MASK, RPN_NORM, Library
+from jaxmaskrcnn.convert.library import (
+    KERAS_LAYERS,
+    KEYPOINTS,
+    ONE_MASK,
+    RPN_NORM,
+    Library,
+    things_elsewhere,
+)
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
 from jaxmaskrcnn.convert.structure import names_file
@@ -81,6 +88,7 @@ LIBRARY = Library(
         ),
         (lambda c: c.trunk is not None and len(c.box.stages) > 1, "it has several box stages and a trunk"),
         KEYPOINTS,
+        things_elsewhere("last"),
         *KERAS_LAYERS,
         RPN_NORM,
         (

@@ -51,7 +51,9 @@ def write_mask_head(config: ModelConfig) -> Flat:
     if config.mask is None or isinstance(config.mask, MaskConfig):
         return {}
     file = names_file(config.mask)
-    return {"type": file.MMDET_DETECTOR, cascade.TYPE.key: file.MMDET_HEADS, **file.write_mmdet(config)}
+    # A Panoptic FPN has a detector's type of its own, whatever its region heads are.
+    detector = {} if config.semantic is not None else {"type": file.MMDET_DETECTOR}
+    return {**detector, cascade.TYPE.key: file.MMDET_HEADS, **file.write_mmdet(config)}
 
 
 def known() -> set[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig, Res5Config
-from jaxmaskrcnn.convert.mmdet import rows
+from jaxmaskrcnn.convert.mmdet import rows, semantic
 from jaxmaskrcnn.names.config_table import Settings, write
 
 Flat = dict[str, Any]
@@ -39,6 +39,9 @@ def read_norms(settings: Settings, config: Flat) -> None:
     if config["mask"] is True and config["mask.convs"]:
         config["mask.norm"] = _norm(settings, mask, None)
         parts.append(mask)
+    if config["semantic"]:
+        config["semantic.norm"] = _norm(settings, semantic.NORM, None)
+        parts.append(semantic.NORM)
     for part in parts:
         eps = settings.values.get(f"{part}.eps", 1e-5)
         if eps != 1e-5:
@@ -56,7 +59,11 @@ def write_norms(config: ModelConfig) -> Flat:
     values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
     values |= _norm_settings(neck, config.neck.norm) if config.neck is not None else {}
     values |= _norm_settings(box, config.box.norm)
-    return values | (_norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {})
+    values |= _norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {}
+    if config.semantic is not None:
+        # Without the setting the head has group norm.
+        values |= _norm_settings(semantic.NORM, config.semantic.norm) or {semantic.NORM: None}
+    return values
 
 
 def _norm(settings: Settings, part: str, default: str | None) -> str | None:

@@ -38,6 +38,7 @@ _NORMALIZE = (
 _STEPS = ("LoadImageFromFile", "MultiScaleFlipAug", "Normalize", "Pad", "RandomFlip", "Resize")
 _EMPTY_STEPS = (
     "Collect", "DefaultFormatBundle", "ImageToTensor", "LoadAnnotations", "LoadImageFromWebcam",
+    "LoadPanopticAnnotations",
     "PackDetInputs",
 )  # fmt: skip
 

@@ -188,7 +188,12 @@ TEST = (
     Setting("test_cfg.rcnn.score_thr", MISSING, FRACTION, "detections.score_threshold"),
     fixed("test_cfg.rcnn.nms.type", "nms", "nms", always=True),
     Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, FRACTION, "detections.nms_threshold"),
-    fixed("test_cfg.rcnn.nms.class_agnostic", False, False),
+    Setting(
+        "test_cfg.rcnn.nms.class_agnostic",
+        False,
+        choice({False: "class", True: "image"}),
+        "detections.nms_scope",
+    ),
     Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections.per_image"),
 )
 

@@ -13,7 +13,7 @@ from jaxmaskrcnn.config import MaskConfig, ModelConfig
 from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
 from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
-from jaxmaskrcnn.convert.mmdet import backbone, cascade, mask_heads, parts, rows
+from jaxmaskrcnn.convert.mmdet import backbone, cascade, mask_heads, parts, rows, semantic
 from jaxmaskrcnn.convert.mmdet.bases import known_base
 from jaxmaskrcnn.convert.mmdet.levels import read_levels, write_levels
 from jaxmaskrcnn.convert.mmdet.pipeline import (
@@ -30,9 +30,9 @@ from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVI
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 USUAL = ModelConfig().replace(MMDET)
-_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PointRend")
+_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PanopticFPN", "PointRend")
 _CATEGORIES = {
-    "CocoDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8,
+    "CocoDataset": COCO_80, "CocoPanopticDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8,
     "LVISV1Dataset": LVIS_V1_1203, "LVISV05Dataset": LVIS_V05_1230, "LVISDataset": LVIS_V05_1230,
 }  # fmt: skip
 # Names of settings in version 2 and now; the pattern matches the end of a key or of one of its parts.
@@ -106,6 +106,7 @@ def text_of_config(config: ModelConfig) -> str:
     flat |= write(table + rows.TEST, config, USUAL)
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
+    flat |= semantic.write_semantic(config, USUAL)
     for write_part in (
         backbone.write_backbone,
         parts.write_norms,
@@ -144,7 +145,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN | mask_heads.known()
+    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN | mask_heads.known()
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -185,6 +186,8 @@ def _read(settings: Settings) -> dict[str, Any]:
     if kind is True:
         table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
     config = settings.fields(table) | {"mask": kind, "neck": has["neck"]}
+    config["semantic"] = has[semantic.HEAD]
+    semantic.read_semantic(settings, config)
     backbone.read_backbone(settings, config)
     mask_heads.read_mask_head(settings, config, USUAL, has["train_cfg"])
     parts.read_norms(settings, config)
@@ -205,6 +208,7 @@ _PARTS = (
     "neck",
     SHARED_HEAD,
     "roi_head.mask_head",
+    semantic.HEAD,
     "train_cfg",
     "train_cfg.rpn_proposal",
 )
@@ -221,7 +225,7 @@ def _write_categories(config: ModelConfig) -> dict[str, Any]:
     """Return the data set that has these categories, or one with their names."""
     categories = config.categories
     for name, known in _CATEGORIES.items():
-        if categories == known:
+        if categories == known and name.startswith("CocoPanoptic") == (config.semantic is not None):
             return {"type": name}
     usual = _CATEGORIES["CocoDataset"]
     if not categories and config.num_classes != len(usual):

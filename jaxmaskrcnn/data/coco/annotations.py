@@ -27,6 +27,7 @@ from jaxmaskrcnn.data.coco.objects import (
     plain_object,
 )
 from jaxmaskrcnn.data.coco.packing import no_collection
+from jaxmaskrcnn.data.coco.panoptic import Panoptic, is_panoptic, read_panoptic
 from jaxmaskrcnn.data.coco.plain import read_ahead, read_texts
 from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
@@ -58,6 +59,7 @@ class Annotations(NamedTuple):
         left_out: Number of images and annotations that are not among them, by reason.
         listed: The categories in the order of the json's list.
         skeleton: The keypoints that objects have; None where they have none, or these are not read.
+        panoptic: The segments of the images, if it is a panoptic json.
         vocabulary: What an LVIS json says of its classes; None for other ones.
     """
 
@@ -69,6 +71,7 @@ class Annotations(NamedTuple):
     left_out: Mapping[str, int]
     listed: tuple[Category, ...]
     skeleton: Skeleton | None = None
+    panoptic: Panoptic | None = None
     vocabulary: Vocabulary | None = None
 
 
@@ -92,7 +95,8 @@ def parse_annotations(
     """Checks every entry of a COCO-format json and converts it to a common form.
 
     Args:
-        content: As returned by ``load_json`` or ``load_texts``.
+        content: As returned by ``load_json`` or ``load_texts``, also of a panoptic json, whose things are the
+            objects.
         path: The file, for messages.
         images_dir: Folder that the file names are relative to; with None the files are not looked for.
         problems: Collects the problems; raises at the end unless problems are skipped.
@@ -113,6 +117,10 @@ def parse_annotations(
         UserError: There is a problem and ``problems`` is set to stop.
     """
     reading = (reading or Reading()).check()
+    panoptic = None
+    if is_panoptic(content):
+        panoptic = read_panoptic(content, path, problems)
+        content, consume = panoptic.content, iter
     notes, entries = Notes(), content["annotations"]
     boxes = _boxes_only(entries, path) if masks else None
     if boxes is not None:
@@ -225,6 +233,7 @@ def parse_annotations(
         {**problems.skipped, **({DROPPED: dropped} if dropped else {})},
         classes.listed,
         skeleton,
+        panoptic,
         vocabulary,
     )
 

@@ -10,6 +10,7 @@ import msgspec
 from jaxmaskrcnn.data.coco.entries import Entries
 from jaxmaskrcnn.data.coco.more_behind import more_behind
 from jaxmaskrcnn.data.coco.packing import no_collection, packed
+from jaxmaskrcnn.data.coco.panoptic import is_panoptic
 from jaxmaskrcnn.data.coco.tools import other_tool, without_objects
 from jaxmaskrcnn.errors import UserError
 
@@ -61,7 +62,8 @@ def load_texts(path: Path) -> dict:
     if content is None or not found:
         return load_json(path)
     content = check_content(content, path)
-    if without_objects({**content, "annotations": content["annotations"][:1]}):  # perhaps the others are too
+    first = {**content, "annotations": content["annotations"][:1]}
+    if is_panoptic(content) or without_objects(first):  # perhaps the others are too
         return load_json(path)
     return {**content, "annotations": found[0]}
 
@@ -178,7 +180,7 @@ def parse_json(text: str, path: Path, hook: Callable[[dict], Any] | None = None)
 def check_content(content, path: Path) -> dict:
     """Checks the outer structure of a parsed json; see `load_json`."""
     lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in KEYS[:2])
-    usual = lists and not _is_panoptic(content) and not without_objects(content)
+    usual = lists and not without_objects(content)
     tool = None if usual else other_tool(content)
     if tool:
         raise UserError(f"{path} {tool}.")
@@ -201,8 +203,3 @@ def check_content(content, path: Path) -> dict:
         if not all(isinstance(entry, dict) for entry in content[key]):
             raise UserError(f"{path} has an entry in {key!r} that is not an object; export it again.")
     return content
-
-
-def _is_panoptic(content: dict) -> bool:
-    first = content["annotations"][:1]
-    return bool(first) and isinstance(first[0], dict) and "segments_info" in first[0]

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.field import Field
+from jaxmaskrcnn.data.fields.semantic import SEMANTIC, SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.data.transforms import Geometry
 
@@ -26,12 +27,14 @@ class ImageObjects:
         crowd: bool [G].
         areas: [G], annotated areas; None where augmentations have changed them.
         fields: The fields by their names. Boxes are always among them.
+        semantic: The labels of the image's pixels, or None.
     """
 
     labels: np.ndarray
     crowd: np.ndarray
     areas: np.ndarray | None
     fields: Mapping[str, Field]
+    semantic: SemanticMap | None = None
 
     @classmethod
     def read(cls, example, names: Collection[str]) -> "ImageObjects":
@@ -39,10 +42,11 @@ class ImageObjects:
 
         Args:
             example: The record.
-            names: Which fields to read.
+            names: Which fields to read, and "semantic" for the labels of the image's pixels.
         """
         fields = {f.name: f.read(example.columns, example.size) for f in FIELDS if f.name in names}
-        return cls(example.labels, example.crowd, example.areas, fields)
+        semantic = SemanticMap.decode(example.semantic) if SEMANTIC in names else None
+        return cls(example.labels, example.crowd, example.areas, fields, semantic)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +63,10 @@ class ImageObjects:
             geometry: The transforms.
             model: As in ``Field.transform``.
         """
-        return self._each(lambda field: field.transform(geometry, model))
+        moved = self._each(lambda field: field.transform(geometry, model))
+        if moved.semantic is None:
+            return moved
+        return dataclasses.replace(moved, semantic=moved.semantic.transform(geometry, model))
 
     def clip(self, size: tuple[int, int], *, turned: bool = False) -> "ImageObjects":
         """Removes the parts that lie outside the image, and objects of which nothing remains.
@@ -87,6 +94,8 @@ class ImageObjects:
             cover: bool [H, W], True where something has been pasted.
         """
         left = self._each(lambda field: field.hide(cover))
+        if left.semantic is not None:
+            left = dataclasses.replace(left, semantic=left.semantic.hide(cover))
         pieces = zip(self.fields["masks"].pieces, left.fields["masks"].pieces, strict=True)
         changed = np.asarray([before is not after for before, after in pieces], bool)
         return left._with_tight_boxes(changed)._remaining()
@@ -104,6 +113,7 @@ class ImageObjects:
             crowd=np.concatenate([self.crowd, other.crowd]),
             areas=None,
             fields={name: field.join(other.fields[name]) for name, field in self.fields.items()},
+            semantic=self.semantic,
         )
 
     def largest(self, count: int) -> "ImageObjects":

@@ -113,6 +113,22 @@ class MaskGrid:
         pixels = piece.pixels.T[columns][:, rows].T
         return tighten(int(down[0]), int(across[0]), pixels)
 
+    def whole(self, values: np.ndarray, fill: int) -> np.ndarray:
+        """Samples an array of the whole image.
+
+        Args:
+            values: [H, W].
+            fill: What the pixels get that come from outside of it.
+
+        Returns:
+            [h, w] of the same type.
+        """
+        if self._source is None:
+            return values[self._rows[:, None], self._columns]
+        top, left, height, width = self._geometry.crop
+        crop = values[top : top + height, left : left + width].reshape(-1)
+        return np.where(self._source >= 0, crop[self._source], values.dtype.type(fill))
+
     def _turned(self, piece: Piece) -> Piece | None:
         crop_top, crop_left, height, width = self._geometry.crop
         # Nearest-neighbour sampling can reach one pixel beyond the transformed corners.

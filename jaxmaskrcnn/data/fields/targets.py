@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.fields.semantic import SEMANTIC, SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.structures import Targets
 
@@ -16,12 +17,15 @@ from jaxmaskrcnn.structures import Targets
 def room_for(counts: Mapping[str, int], model: ModelConfig, *, augmented: bool = False) -> dict[str, int]:
     """How much room an object needs in the targets, by field; 0 for a field that the model does not need.
 
+    "semantic" is 1 if the image needs room for the labels of its pixels.
+
     Args:
         counts: The largest value of each figure of the fields (``Field.COUNTS``).
         model: Configuration of the model.
         augmented: Whether objects are cropped, turned and pasted.
     """
-    return {field.name: field.room(counts, model, augmented=augmented) for field in FIELDS}
+    room = {field.name: field.room(counts, model, augmented=augmented) for field in FIELDS}
+    return {**room, SEMANTIC: int(model.semantic is not None)}
 
 
 def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mapping[str, int]) -> Targets:
@@ -40,6 +44,7 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mappi
         labels=np.zeros((batch, objects), np.int32),
         crowd=np.zeros((batch, objects), bool),
         valid=np.zeros((batch, objects), bool),
+        semantic=SemanticMap.slots(batch, canvas, bool(room.get(SEMANTIC, 0))),
         **arrays,
     )
 
@@ -59,6 +64,8 @@ def fill_targets(targets: Targets, image: int, objects: ImageObjects) -> None:
     targets.valid[image, :count] = True
     for field in objects.fields.values():
         field.fill(targets, image)
+    if objects.semantic is not None:
+        objects.semantic.fill(targets, image)
 
 
 def to_targets(

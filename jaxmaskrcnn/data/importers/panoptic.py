@@ -6,12 +6,11 @@ nobody's.
 Format: https://cocodataset.org/#format-data (section 4), https://github.com/cocodataset/panopticapi.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from jaxmaskrcnn.data.coco.panoptic import picture_folder, read_kinds, segment_numbers
 from jaxmaskrcnn.data.coco.values import flag, whole_number
 from jaxmaskrcnn.data.importers.builder import Builder, check_distinct
 from jaxmaskrcnn.data.importers.files import label_files, read_object
@@ -43,16 +42,13 @@ def read(source: Path, builder: Builder, options: Options) -> None:
     if not all(isinstance(entries, list) and all(isinstance(e, dict) for e in entries) for entries in lists):
         raise UserError(f"{source} lacks 'images', 'annotations' or 'categories'; give COCO's panoptic json.")
     listed, annotations, categories = lists
-    things = _things(categories, source)
-    if not any(things.values()):
-        raise UserError(
-            f"{source} has no class with 'isthing' 1, and stuff has no objects; give another json."
-        )
+    counted = {category.id for category in read_kinds(categories, source)[0]}
+    # The names of classes by id; those of stuff are empty.
+    ids = [whole_number(entry["id"]) for entry in categories]
+    things = {i: entry["name"] if i in counted else "" for i, entry in zip(ids, categories, strict=True)}
     if options.names is None:
         builder.names = check_distinct([name for name in things.values() if name], str(source))
-    folder = source.with_suffix("")
-    if not folder.is_dir():
-        raise UserError(f"{source} needs the folder of its pictures, {folder}; put it there.")
+    folder = picture_folder(source)
     pictures = {path.absolute() for path in label_files(folder, "*.png")}
     builder.not_images.update(pictures)
     by_id = {str(entry.get("id")): entry for entry in listed}
@@ -65,26 +61,11 @@ def read(source: Path, builder: Builder, options: Options) -> None:
             _read_one(entry, image, folder, things, place, pictures, builder)
 
 
-def _things(categories: list[dict], source: Path) -> dict[int, str]:
-    """The names of classes by id; those of stuff are empty."""
-    found: dict[int, str] = {}
-    for entry in categories:
-        identity, name = whole_number(entry.get("id")), entry.get("name")
-        thing = flag(entry["isthing"]) if "isthing" in entry else None
-        if identity is None or not isinstance(name, str) or thing is None or identity in found:
-            raise UserError(
-                f"{source} has the category {dict(list(entry.items())[:4])!r}; give each an id of its own, a "
-                "name and 'isthing' (1 for classes of objects, 0 for others)."
-            )
-        found[identity] = name if thing else ""
-    return found
-
-
 def _read_one(
     entry: dict,
     listed: dict,
     folder: Path,
-    things: dict[int, str],
+    things: Mapping[int | None, str],
     place: str,
     pictures: set,
     builder: Builder,
@@ -96,7 +77,7 @@ def _read_one(
         raise UserError(f"{place} has no list 'segments_info'; give COCO's panoptic json.")
     picture = folder / Path(file.replace("\\", "/")).name
     size = stated_size(listed.get("height"), listed.get("width"), place)
-    numbers = _numbers(picture, place, size)
+    numbers = segment_numbers(picture, place, size)
     path = builder.folder.find(name, place)
     if path.absolute() in pictures:
         raise UserError(f"{place}: {name!r} is found among the pictures of segments only; give --images.")
@@ -123,28 +104,3 @@ def _read_one(
                 builder.add(image, things[category], rles[identity], where, crowd=crowd)
     if rles.keys() - seen:
         builder.tally("pictures have segments that the json does not list, which are left out", place)
-
-
-def _numbers(path: Path, place: str, size: tuple[int, int] | None) -> np.ndarray:
-    """The numbers of segments, int64 [H, W].
-
-    Raises:
-        UserError: The picture is missing, cannot be read, or is not of the image's size.
-    """
-    try:
-        with Image.open(path) as image:
-            # Before it is decoded, as a damaged header can promise any number of pixels.
-            if size is not None and image.size[::-1] != size:
-                raise UserError(
-                    f"{path} is {image.width} x {image.height} pixels, and its image {size[1]} x {size[0]}; "
-                    "give the picture of this image."
-                )
-            values: Any = np.asarray(image if image.mode in ("L", "I", "I;16") else image.convert("RGB"))
-    except UserError:
-        raise
-    except Exception as error:  # whatever Pillow raises about a damaged file
-        raise UserError(
-            f"{place} has its segments in {path}, which cannot be read ({type(error).__name__}); restore it."
-        ) from error
-    values = values.astype(np.int64)
-    return values if values.ndim == 2 else values @ np.array([1, 256, 65536])

@@ -118,7 +118,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                 category_ids=[category.id for category in annotations.categories],
                 category_names=[category.name for category in annotations.categories],
             ),
-            features=record_features(),
+            features=record_features(annotations.panoptic is not None),
         )
 
     def _split_generators(self, dl_manager):
@@ -136,14 +136,19 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
         annotations, problems = self.parse()
         self.written: list[AnnotatedImage] = []
         config = self._config
-        images = annotations.images
+        images, panoptic = annotations.images, annotations.panoptic
+        keys = {} if panoptic is None else {annotations.image_id(key): key for key in panoptic.images}
         for image, data in readable_images(
             images, config.annotations, Path(config.images), problems, pixels=config.pixels
         ):
             self.written.append(image)
+            labels = {}
+            if panoptic is not None:
+                labels = {"semantic": panoptic.semantic(keys[image.id]).encode()}
             yield (
                 image.id,
                 {
+                    **labels,
                     "image": data,
                     "image/id": image.id,
                     "image/filename": image.file_name,

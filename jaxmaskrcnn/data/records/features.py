@@ -10,8 +10,13 @@ from jaxmaskrcnn.data.coco.objects import Object
 from jaxmaskrcnn.data.fields.table import COLUMNS
 
 
-def record_features() -> tfds.features.FeaturesDict:
-    """The features of a record: the image file's bytes, its id, name and size, and its objects."""
+def record_features(semantic: bool = False) -> tfds.features.FeaturesDict:
+    """The features of a record: the image file's bytes, its id, name and size, and its objects.
+
+    Args:
+        semantic: Whether it also has the labels of its pixels.
+    """
+    labels = {"semantic": tfds.features.Image(encoding_format="png", shape=(None, None, 1))}
     return tfds.features.FeaturesDict(
         {
             # The declared encoding is only used for arrays; files are stored as they are.
@@ -20,6 +25,7 @@ def record_features() -> tfds.features.FeaturesDict:
             "image/filename": tfds.features.Text(),
             "image/height": np.int32,
             "image/width": np.int32,
+            **(labels if semantic else {}),
             "objects": tfds.features.Sequence(
                 {
                     "id": np.int64,
@@ -53,7 +59,7 @@ def object_columns(objects: Sequence[Object]) -> dict[str, list]:
 
 
 def read_record(features: tfds.features.FeaturesDict, data: bytes) -> dict[str, Any]:
-    """Decode a record; the image stays the bytes of its file.
+    """Decode a record; pictures stay the bytes of their files.
 
     Args:
         features: From `record_features`.
@@ -61,4 +67,5 @@ def read_record(features: tfds.features.FeaturesDict, data: bytes) -> dict[str, 
     """
     # TFDS' decorators hide what its methods take.
     read: Any = features.deserialize_example_np
-    return read(data, decoders={"image": tfds.decode.SkipDecoding()})
+    skipped = [name for name in ("image", "semantic") if name in features]
+    return read(data, decoders={name: tfds.decode.SkipDecoding() for name in skipped})

@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxmaskrcnn.data.coco.file_names import FileNames, written_names
 from jaxmaskrcnn.data.coco.load import check_content as check_coco
 from jaxmaskrcnn.data.coco.load import load_json, quick_content, read_bytes, unread
+from jaxmaskrcnn.data.coco.panoptic import is_panoptic, picture_folder
 from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
 
@@ -29,8 +30,11 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
         UserError: The json is missing or is not COCO json.
     """
     digest = hashlib.sha1()
-    names = _referenced_files(annotations, memory, digest)
+    names, pictures = _referenced_files(annotations, memory, digest)
     digest.update(json.dumps([*settings, os.fspath(images.resolve())]).encode())
+    if pictures:  # of a panoptic json
+        for entry in sorted(os.scandir(picture_folder(annotations)), key=lambda entry: entry.name):
+            digest.update(f"{entry.name}\0{entry.stat().st_size}\0{entry.stat().st_mtime_ns}\n".encode())
     files = FileNames(images)
     for written in names:
         name = written[0]
@@ -45,20 +49,25 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
     return digest.hexdigest()[:16]
 
 
-def _referenced_files(annotations: Path, memory: Path, digest) -> list[list[str]]:
-    """How a json names each image file, cached under its hash because parsing a large json takes seconds."""
+def _referenced_files(annotations: Path, memory: Path, digest) -> tuple[list[list[str]], bool]:
+    """How a json names each image file, and whether it has pictures of segments.
+
+    It is cached under its hash because parsing a large json takes seconds.
+    """
     data = read_bytes(annotations)
     digest.update(data)
     remembered = memory / f".names-{digest.hexdigest()[:16]}.json"
     if remembered.is_file():
         # A damaged file is written anew.
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return check_content(json.loads(remembered.read_bytes()), "", required=True)["names"]
+            known = check_content(json.loads(remembered.read_bytes()), "", required=True)
+            return known["names"], known.get("panoptic", False)
     content = quick_content(data, annotations=unread)
     if content is None:
         content = load_json(annotations)
     content = check_coco(content, annotations)
     written = map(written_names, content["images"])
     names = sorted(map(list, {tuple(names) for names in written if names}))
-    write_json(remembered, with_checksum({"names": names}))
-    return names
+    pictures = is_panoptic(content)
+    write_json(remembered, with_checksum({"names": names, **({"panoptic": True} if pictures else {})}))
+    return names, pictures

@@ -152,6 +152,7 @@ def _build(config: CocoConfig, root: Path, hashed: Callable[[], str]) -> None:
             reading=config.reading,
             notes=annotations.notes,
             skeleton=annotations.skeleton,
+            stuff=None if annotations.panoptic is None else annotations.panoptic.stuff,
         )
         if not config.name.endswith(hashed()):
             raise UserError(

@@ -46,6 +46,7 @@ class Example(NamedTuple):
         annotation_ids: int64 [G].
         columns: The record's columns of the objects, from which `data/fields` reads their boxes, masks,
             polygons and keypoints.
+        semantic: The labels of its pixels as the PNG that `SemanticMap.decode` reads; empty without any.
     """
 
     index: int
@@ -58,6 +59,7 @@ class Example(NamedTuple):
     areas: np.ndarray
     annotation_ids: np.ndarray
     columns: Mapping[str, Any]
+    semantic: bytes = b""
 
     @property
     def boxes(self) -> np.ndarray:
@@ -115,6 +117,8 @@ class Source:
         reading: What crowd regions are, and whether all objects got one class.
         notes: What was read although it is not written as COCO writes it: sentences without a full stop.
         skeleton: The keypoints that objects have, or None.
+        stuff: Categories of stuff, in the order of the labels of pixels, which the records have then; None if
+            the json has no segments.
         class_counts: Number of objects and of crowd regions of each category, without what was left out.
     """
 
@@ -132,6 +136,8 @@ class Source:
         self.categories = tuple(Category(*entry) for entry in description["categories"])
         skeleton = description["skeleton"]
         self.skeleton = skeleton and Skeleton(tuple(skeleton[0]), tuple(map(tuple, skeleton[1])))
+        stuff = description.get("stuff")  # earlier versions did not write it
+        self.stuff = None if stuff is None else tuple(Category(*entry) for entry in stuff)
         self.class_counts = [
             ClassCount(category, *counts)
             for category, counts in zip(self.categories, description["class_counts"], strict=True)
@@ -193,6 +199,7 @@ class Source:
             areas=np.asarray(objects["area"], np.float32).reshape(-1),
             annotation_ids=np.asarray(objects["id"], np.int64).reshape(-1),
             columns={name: objects[name] for name in ("is_crowd", *COLUMNS)},
+            semantic=record.get("semantic", b""),
         )
 
     def _read(self, index: int) -> dict[str, Any]:
@@ -219,13 +226,13 @@ class Source:
                     if len(records) != len(self):
                         raise ValueError(f"the files hold {len(records)} records in place of {len(self)}")
                     # Not as the folder describes them, which would name Python modules to import.
-                    self._opened = records, record_features()
+                    self._opened = records, record_features(self.stuff is not None)
         return self._opened
 
 
 def write_index(
     directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks, reading, notes,
-    skeleton=None,
+    skeleton=None, stuff=None,
 ) -> None:  # fmt: skip
     """Writes the index and the manifest that ``Source`` needs beside the records.
 
@@ -240,6 +247,7 @@ def write_index(
         reading: What crowd regions are, and whether all objects got one class.
         notes: Sentences about what was read in another spelling.
         skeleton: The keypoints that objects have, or None.
+        stuff: Categories of stuff, or None.
     """
     crowds = [sum(item.crowd for item in image.objects) + len(image.ignored) for image in images]
     totals = [len(image.objects) + len(image.ignored) for image in images]
@@ -269,6 +277,7 @@ def write_index(
         "reading": reading._asdict(),
         "notes": list(notes),
         "skeleton": skeleton,
+        "stuff": stuff and [list(category) for category in stuff],
         "skipped": skipped,
         "file_names": [image.file_name for image in images],
     }
