@@ -494,7 +494,7 @@ REFUSED_PYTHON = {
     "roi_head.bbox_head.loss_cls.type": (
         "model = dict(roi_head=dict(bbox_head=dict(loss_cls=dict(type='SeesawLoss'))))"
     ),
-    "roi_head.mask_head.type": "model = dict(roi_head=dict(mask_head=dict(type='CoarseMaskHead')))",
+    "roi_head.mask_head.type": "model = dict(roi_head=dict(mask_head=dict(type='HTCMaskHead')))",
     "roi_head.mask_head.num_classes": "model = dict(roi_head=dict(mask_head=dict(num_classes=3)))",
     "test_cfg.rcnn.nms.type": "model = dict(test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))))",
     "test_cfg.rpn.min_bbox_size": "model = dict(test_cfg=dict(rpn=dict(min_bbox_size=4)))",
@@ -584,7 +584,7 @@ def test_python_refuses_what_changes_training_only_unless_told(text, tmp_path, c
         ("_base_ = '../_base_/datasets/coco_detection.py'", "two bases that set"),
         (
             "model = dict(type='SOLO')",
-            "has the model 'SOLO'; supported: MaskRCNN, FasterRCNN and CascadeRCNN.",
+            "has the model 'SOLO'; supported: MaskRCNN, FasterRCNN, CascadeRCNN, PanopticFPN and PointRend.",
         ),
         ("model = dict(bbox_head=dict(type='SharedFCBBoxHead'))", "MMDetection 1"),
         ("model = dict(rpn_head=dict(anchor_scales=[8]))", "MMDetection 1"),
