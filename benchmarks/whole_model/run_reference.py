@@ -33,6 +33,9 @@ GAINS = [
     (r"bbox_pred|fc_reg", 0.5),
     (r"score_lowres", 3.0),
     (r"mask_fcn_logits|mask_head\.predictor|conv_logits", 1.5),
+    # PointRend's: logits of points vary from cell to cell, and coarse ones are read by the points' layers
+    (r"coarse_head\.prediction|mask_head\.fc_logits", 3.0),
+    (r"point_head\.(predictor|fc_logits)", 1.5),
     (r"inner_blocks|fpn_lateral|lateral_convs", 0.1),
     (r"", 2.0**0.5),
 ]
@@ -115,6 +118,10 @@ def detectron2_predictor(arguments):
     from detectron2.engine import DefaultPredictor
 
     cfg = get_cfg()
+    if "pointrend" in (arguments.config or ""):
+        from point_rend import add_pointrend_config  # projects/PointRend has to be on the path
+
+        add_pointrend_config(cfg)
     name = arguments.config or "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
     cfg.merge_from_file(name if Path(name).exists() else model_zoo.get_config_file(name))
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", arguments.weights or ""

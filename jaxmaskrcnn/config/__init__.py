@@ -13,6 +13,7 @@ from jaxmaskrcnn.config.heads import (
     Classes,
     FederatedConfig,
     MaskConfig,
+    MaskHeadConfig,
     PoolConfig,
     RegionConfig,
     Res5Config,
@@ -29,6 +30,7 @@ from jaxmaskrcnn.config.model import (
 )
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.point_rend import PointRendConfig
 from jaxmaskrcnn.config.rpn import AnchorConfig, RPNConfig
 from jaxmaskrcnn.config.run import (
     Config,
@@ -60,12 +62,14 @@ __all__ = [
     "KeypointConfig",
     "Level",
     "MaskConfig",
+    "MaskHeadConfig",
     "ModelConfig",
     "ModelSection",
     "NeckConfig",
     "OptimizerConfig",
     "Part",
     "PixelConfig",
+    "PointRendConfig",
     "PoolConfig",
     "RPNConfig",
     "RegNetConfig",

@@ -88,6 +88,8 @@ class RegionConfig(Part):
     iou_epsilon: NotNegative = 0.0  # these three as in RPNConfig
     crowd: Literal["ignore", "drop"] = "ignore"
     crowd_overlap: Fraction = 0.5
+    # where masks and keypoints are learned: in the sampled regions, or in what the box head makes of them
+    head_boxes: Literal["sampled", "predicted"] = "sampled"
     # of the later stages of a cascade: all boxes of the stage before, or a new sample of them and the objects
     later_stages: Literal["match", "sample"] = "match"
     empty_boxes: Literal["drop", "keep"] = "drop"  # in later stages: boxes that the stage before made empty
@@ -237,7 +239,21 @@ class BoxConfig(Part):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskConfig(Part):
+class MaskHeadConfig(Part):
+    """Base class of mask heads; the class below and `PointRendConfig` are its kinds.
+
+    Attributes:
+        kind: Its name in files and on command lines.
+        module: The class that it builds, as "package.module:Class", a `RegionHead`.
+    """
+
+    kind: ClassVar[str]
+    module: ClassVar[str]
+    names: ClassVar[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskConfig(MaskHeadConfig):
     """Mask head (`models/heads/mask.py`, `losses/heads.py`)."""
 
     kind: ClassVar[str] = "fcn"

@@ -12,10 +12,19 @@ from typing import Annotated, Any, Literal
 
 from jaxmaskrcnn.config import paths
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, ResNetConfig, check_groups
-from jaxmaskrcnn.config.heads import BoxConfig, Classes, MaskConfig, PoolConfig, RegionConfig, TrunkConfig
+from jaxmaskrcnn.config.heads import (
+    BoxConfig,
+    Classes,
+    MaskConfig,
+    MaskHeadConfig,
+    PoolConfig,
+    RegionConfig,
+    TrunkConfig,
+)
 from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.point_rend import PointRendConfig
 from jaxmaskrcnn.config.rpn import RPNConfig
 from jaxmaskrcnn.config.semantic import SemanticConfig
 from jaxmaskrcnn.config.values import (
@@ -201,7 +210,7 @@ class ModelConfig(Part):
     regions: RegionConfig = RegionConfig()
     trunk: TrunkConfig | None = None
     box: BoxConfig = BoxConfig()
-    mask: MaskConfig | None = MaskConfig()
+    mask: MaskHeadConfig | None = MaskConfig()
     keypoints: KeypointConfig | None = None
     semantic: SemanticConfig | None = None
     detections: DetectionConfig = DetectionConfig()
@@ -226,6 +235,7 @@ class ModelConfig(Part):
         if self.trunk is not None:
             self.trunk.channels(self.backbone)  # Refuses a backbone that it cannot follow.
         self._check_proposals()
+        self._check_heads()
         if self.trunk is not None:
             self._check_trunk()
         if self.semantic is not None:
@@ -248,6 +258,27 @@ class ModelConfig(Part):
                 "add a neck such as 'fpn', or a backbone with one output."
             )
         check_groups(self.rpn.norm, channels[0], "The number of channels that ModelConfig.rpn reads")
+
+    def _check_heads(self) -> None:
+        """Check that the heads can have the features and boxes that they ask for."""
+        if isinstance(self.mask, PointRendConfig):
+            if self.trunk is not None:
+                raise ConfigError(
+                    "ModelConfig.mask is 'point_rend', which reads feature maps at points, but heads read "
+                    f"regions with the trunk {self.trunk.kind!r}; set mask to 'fcn', or trunk to None."
+                )
+            for name in ("grid_levels", "point_levels"):
+                if (count := getattr(self.mask, name)) > len(self.pooled_levels):
+                    raise ConfigError(
+                        f"ModelConfig.mask.{name} is {count}, but there are {len(self.pooled_levels)} "
+                        "feature maps for regions; give at most as many."
+                    )
+        if self.regions.head_boxes == "predicted" and (len(self.box.stages) > 1 or self.trunk is not None):
+            what = "a trunk" if self.trunk is not None else "several box stages"
+            raise ConfigError(
+                f"ModelConfig.regions.head_boxes is 'predicted', but with {what} masks and keypoints are "
+                "learned in the sampled regions; set it to 'sampled'."
+            )
 
     def _check_trunk(self) -> None:
         """Check that the regions fit the trunk, and the heads each other."""

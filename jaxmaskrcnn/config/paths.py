@@ -168,7 +168,7 @@ def _chosen_part(now: Any, choice: Any, expected: Any, place: str) -> Any:
     nothing = choice is None or choice is False or (isinstance(choice, str) and choice.lower() == "none")
     if optional and nothing:
         return None
-    if choice is True and len(kinds) == 1:
+    if choice is True and (optional or len(kinds) == 1):  # the first kind is the usual one
         return now if now is not None else default_part(next(iter(kinds.values())))
     if not isinstance(choice, str) or choice not in kinds:
         known = " or ".join([*map(repr, kinds), *(["None"] if optional else [])])

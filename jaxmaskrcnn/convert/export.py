@@ -7,7 +7,7 @@ written in the library's own format. Reading that text back reveals what the lib
 import os
 from typing import Any, NamedTuple
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import MaskConfig, ModelConfig, PointRendConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.files.writer import write_state_dict
@@ -23,8 +23,8 @@ _TRAINING_ONLY = (
     "backbone.freeze_at", "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
     "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
     "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "rpn.border",
-    "mask.targets", "box.stage_gradient", "box.federated", "compute.weight_decay_exempts_norm",
-    "compute.remat",
+    "mask.targets", "mask.train_points", "mask.oversampling", "mask.importance", "box.stage_gradient",
+    "box.federated", "compute.weight_decay_exempts_norm", "compute.remat",
     "keypoints.loss_count", "keypoints.loss_weight", "keypoints.min_per_image",
     "semantic.loss_weight", "semantic.loss_at", "semantic.loss_count",
 )  # fmt: skip
@@ -198,12 +198,17 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
     if path == "box.norm_epsilon":
         return config.box.fc_norm == "none" and (config.box.norm in ("none", "gn") or not config.box.convs)
     if path in ("mask.norm_epsilon", "mask.conv_bias"):
-        return config.mask is None or config.mask.norm == "none" or not config.mask.convs
+        return not isinstance(config.mask, MaskConfig) or config.mask.norm == "none" or not config.mask.convs
+    if isinstance(config.mask, PointRendConfig):
+        if path == "mask.channel_conv":
+            return config.mask.grid_levels * config.pooled_levels[0].channels <= config.mask.dim
+        if path == "mask.first_map":
+            return config.mask.map_sides[0] > config.mask.coarse_side
     if path == "rpn.conv_dim":
         return config.rpn.conv_dim in (0, config.levels[0].channels)
     if path == "box.fc_dim":
         return not config.box.fcs
     if path == "mask.norm":
-        return config.mask is None or not config.mask.convs
+        return not isinstance(config.mask, MaskConfig) or not config.mask.convs
     of_masks = path.startswith("mask.") or path in ("detections.mask_threshold", "detections.paste_rule")
     return of_masks and config.mask is None

@@ -50,7 +50,9 @@ FAMILIES = (
     Family("Keypoint R-CNN of a library before Detectron2", r"(?<!keypoint_predictor\.)kps_score"),
     Family("Keypoint R-CNN", r"roi_heads?\.keypoint[_.]", "heatmap"),
     Family("Panoptic FPN", r"sem_seg_head\.", "pyramid"),
-    Family("PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc"),
+    Family(
+        "PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc", "point_rend"
+    ),
     Family("Mask Scoring R-CNN", r"roi_heads?\.(mask_iou_head|maskiou)"),
     Family("Hybrid Task Cascade", r"roi_head\.(semantic_head|mask_head\.\d+\.conv_res)\."),
     Family("an R-CNN on C4 features", r"roi_heads\.res5\.|roi_head\.shared_head\.", "res5"),

@@ -122,6 +122,19 @@ class Library:
         }
 
 
+def has_fcn(config: ModelConfig) -> bool:
+    """Return whether a model has the mask head of Mask R-CNN, a MaskConfig.
+
+    Args:
+        config: Configuration of the model.
+
+    Example:
+        >>> has_fcn(ModelConfig()), has_fcn(ModelConfig(mask=None))
+        (True, False)
+    """
+    return config.mask is not None and config.mask.kind == "fcn"
+
+
 def other_order(order: str) -> Limit:
     """Return a limit for libraries with this order of a cell's anchors, which the RPN's outputs follow."""
     other = "size" if order == "ratio" else "ratio"
@@ -155,6 +168,9 @@ ONE_MASK: Limit = (
     "it has one mask head for several box stages",
 )
 
+# A limit of libraries with one kind of mask head.
+OTHER_MASK: Limit = (lambda c: c.mask is not None and not has_fcn(c), "its mask head is not Mask R-CNN's")
+
 # Limits of libraries whose settings are only supported for a ResNet with FPN and no trunk.
 OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is not a ResNet")
 OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is not a feature pyramid")
@@ -183,7 +199,7 @@ KERAS_LAYERS: tuple[Limit, ...] = (
     (
         lambda c: (
             getattr(c.backbone, "conv_bias", False)
-            or (c.mask is not None and c.mask.conv_bias and c.mask.norm != "none" and c.mask.convs > 0)
+            or (has_fcn(c) and c.mask.conv_bias and c.mask.norm != "none" and c.mask.convs > 0)
         ),
         "its convolutions have a bias although a norm follows",
     ),
@@ -194,7 +210,7 @@ KERAS_LAYERS: tuple[Limit, ...] = (
     ),
     (lambda c: c.box.fc_norm != "none", "its fully connected layers have norm layers"),
     (
-        lambda c: "bn_eval" in (c.box.norm if c.box.convs else "", c.get("mask.norm")),
+        lambda c: "bn_eval" in (c.box.norm if c.box.convs else "", c.mask.norm if has_fcn(c) else ""),
         "its heads have batch norm with fixed statistics",
     ),
 )

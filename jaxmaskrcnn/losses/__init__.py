@@ -14,6 +14,7 @@ from jaxmaskrcnn.losses.assignment import (
 from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss
 from jaxmaskrcnn.losses.keypoints import keypoint_loss
+from jaxmaskrcnn.losses.points import point_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.semantic import semantic_loss
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, reduce_terms, smooth_l1
@@ -29,6 +30,7 @@ __all__ = [
     "mask_loss",
     "match_boxes",
     "match_regions",
+    "point_loss",
     "reduce_terms",
     "rpn_losses",
     "sample_regions",

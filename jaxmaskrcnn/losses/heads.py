@@ -7,7 +7,7 @@ side of a mask, K object classes.
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig
+from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
@@ -103,7 +103,12 @@ def _sigmoid_entropy(
 
 
 def mask_head_targets(
-    regions: Regions, targets: Targets, side: int, width: int, image_size: Array, config: MaskConfig
+    regions: Regions,
+    targets: Targets,
+    side: int,
+    width: int,
+    image_size: Array,
+    config: MaskConfig | PointRendConfig,
 ) -> Array:
     """Targets of the mask head in one image, by the rule of torchvision, Detectron2 or MMDetection.
 
@@ -161,7 +166,7 @@ def mask_loss(
     targets: Targets,
     width: int,
     image_size: Array,
-    config: MaskConfig,
+    config: MaskConfig | PointRendConfig,
 ) -> dict[str, LossTerm]:
     """Mean binary cross entropy over the positive regions' masks, one image.
 

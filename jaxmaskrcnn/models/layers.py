@@ -132,6 +132,32 @@ def conv_stack(features_in: int, features: int, count: int, *, rngs, **options: 
     return nnx.List(layers)
 
 
+class Conv2x2(nnx.Module):
+    """Convolution with kernel 2 and stride 2, without padding: four cells become one, as a matrix product.
+
+    Attributes:
+        kernel: [2, 2, C_in, C_out].
+        bias: [C_out].
+    """
+
+    def __init__(self, features_in: int, features_out: int, *, dtype="float32", rngs: nnx.Rngs):
+        weight_dtype = param_dtype(dtype)
+        self.kernel = nnx.Param(
+            kaiming_normal(rngs.params(), (2, 2, features_in, features_out), weight_dtype)
+        )
+        self.bias = nnx.Param(jnp.zeros(features_out, weight_dtype))
+        self.dtype = dtype
+
+    def __call__(self, x: Array, relu: bool = False) -> Array:
+        """[N, 2h, 2w, C_in] -> [N, h, w, C_out]."""
+        n, h, w, features = x.shape
+        x = x.astype(self.dtype).reshape(n, h // 2, 2, w // 2, 2, features).swapaxes(2, 3)
+        x = x.reshape(n, h // 2, w // 2, -1)
+        kernel = self.kernel[...].astype(self.dtype).reshape(1, 1, x.shape[-1], -1)
+        y: Any = convolution(x, kernel, self.bias[...].astype(self.dtype), relu=relu)
+        return y
+
+
 class Deconv2x2(nnx.Module):
     """Transposed convolution with kernel 2 and stride 2: every cell becomes four.
 

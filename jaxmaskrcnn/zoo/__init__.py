@@ -15,10 +15,11 @@ from jaxmaskrcnn.zoo import (
     mmdet_cityscapes,
     mmdet_deformable,
     own,
+    point_rend,
     torchvision,
 )
 
 PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
 PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | mmdet_cityscapes.PRESETS
-PRESETS |= matterport.PRESETS | own.PRESETS
+PRESETS |= point_rend.PRESETS | matterport.PRESETS | own.PRESETS
 BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES

@@ -87,6 +87,8 @@ def test_wrong_types(path):
     wrong += [] if base is str else ["nonsense", ""]
     wrong += [] if type(None) in typing.get_args(base) else [None]
     wrong += [] if base is bool else [True, False] if type(None) not in typing.get_args(base) else [3]
+    if path == "mask.kind":  # a model may have none, and True is the usual one
+        wrong = [value for value in wrong if value is not None and not isinstance(value, bool)]
     if path == "data.intensity":
         wrong = [value for value in wrong if not isinstance(value, str) or value]
     for value in wrong:

@@ -18,6 +18,7 @@ from jaxmaskrcnn.config import (
     InputConfig,
     MaskConfig,
     ModelConfig,
+    PointRendConfig,
     ResNetConfig,
     RPNConfig,
     paths,
@@ -143,7 +144,10 @@ def test_settings_within_tuples_of_parts():
 def test_types_and_kinds():
     assert paths.type_of(CONFIG, "compute.remat") is bool
     assert paths.type_of(CONFIG, "rpn.batch_size") == values.Count
-    assert paths.part_classes(paths.type_of(CONFIG, "mask")) == {"fcn": MaskConfig}
+    assert paths.part_classes(paths.type_of(CONFIG, "mask")) == {
+        "fcn": MaskConfig,
+        "point_rend": PointRendConfig,
+    }
     assert paths.part_classes(paths.type_of(CONFIG, "backbone"))["resnet"] is ResNetConfig
     assert paths.part_classes(paths.type_of(CONFIG, "neck"))["fpn"] is FPNConfig
     assert paths.part_classes(paths.type_of(CONFIG, "rpn")) == paths.part_classes(float) == {}
@@ -185,7 +189,7 @@ def test_what_cannot_be_put_in_the_place_of_a_part():
         (boxes, {"mask.dim": 8}, "mask is None, so mask.dim cannot be set; set mask first."),
         (CONFIG, {"mask": None, "mask.dim": 8}, "mask is None, so mask.dim cannot be set"),
         (CONFIG, {"backbone": "vgg"}, "backbone is 'vgg'; give 'resnet'"),
-        (CONFIG, {"mask.kind": "point"}, "mask is 'point'; give 'fcn' or None."),
+        (CONFIG, {"mask.kind": "point"}, "mask is 'point'; give 'fcn' or 'point_rend' or None."),
         (CONFIG, {"backbone": None}, "backbone is None; give "),
         (CONFIG, {"rpn": MaskConfig()}, "rpn is MaskConfig("),
         (CONFIG, {"neck": ResNetConfig()}, "neck is ResNetConfig("),
@@ -248,7 +252,7 @@ def test_every_field_refuses_what_it_cannot_hold_in_one_sentence(path):
     if path.endswith(".kind"):
         expected, path = paths.type_of(CONFIG, place := path.removesuffix(".kind")), place
     base, limits = values._split(expected)
-    optional = ("trunk", "keypoints", "semantic", "box.federated")
+    optional = ("trunk", "keypoints", "semantic", "mask", "box.federated")
     wrong = [object(), {}] + ([] if path in optional else [None])
     if typing.get_origin(base) is typing.Literal:
         wrong += ["nonsense", 99, True]
@@ -459,6 +463,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     # Deformable and dilated stages.
     new |= {"backbone.dilated_c5"}
     new |= {f"backbone.deformable_{name}" for name in ("stages", "masks", "groups")}
+    # Mask heads of several kinds, and the boxes that they learn from.
+    new |= {"mask.kind", "regions.head_boxes"}
     # matterport's models.
     new |= {
         "box_edges", "input.placement", "input.padding", "backbone.conv_bias", "backbone.pool_padding",

@@ -21,6 +21,7 @@ from jaxmaskrcnn.config import (
     FPNConfig,
     Level,
     MaskConfig,
+    MaskHeadConfig,
     ModelConfig,
     NeckConfig,
     Part,
@@ -291,7 +292,7 @@ def test_files_of_a_neck_and_a_mask_head_of_ones_own():
     config = ModelConfig(neck=OwnFPNConfig(channels=64), mask=OwnMaskConfig(depth=3))
     text = config_to_json(config)
     assert config_from_json(text) == config
-    parts._FAMILIES[MaskConfig].pop("own_mask")
+    parts._FAMILIES[MaskHeadConfig].pop("own_mask")
     assert "mask is a 'own_mask', whose class is in the module" in sentence(config_from_json, text)
     assert Part in OwnMaskConfig.__mro__ and sys.modules[__name__]
 

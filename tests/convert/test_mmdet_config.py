@@ -95,6 +95,25 @@ model = dict(
     roi_head=dict(bbox_head=dict(num_classes=1203), mask_head=dict(num_classes=1203)),
     test_cfg=dict(rcnn=dict(score_thr=0.0001, max_per_img=300)))
 """,
+    "mmdet/mask-rcnn_r101_fpn_sample1e-3_ms-2x_lvis-v0.5": V3.format(
+        model="mask-rcnn_r50_fpn", data="lvis_v0.5_instance"
+    )
+    + """
+model = dict(
+    backbone=dict(depth=101),
+    roi_head=dict(bbox_head=dict(num_classes=1230), mask_head=dict(num_classes=1230)),
+    test_cfg=dict(rcnn=dict(score_thr=0.0001, max_per_img=300)))
+""",
+    "mmdet/mask-rcnn_r50_fpn_1x_cityscapes": V3.format(model="mask-rcnn_r50_fpn", data="cityscapes_instance")
+    + """
+model = dict(
+    backbone=dict(init_cfg=None),
+    roi_head=dict(
+        bbox_head=dict(
+            type='Shared2FCBBoxHead', num_classes=8,
+            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
+        mask_head=dict(num_classes=8)))
+""",
 }
 
 # A whole config of version 2.0, in the spelling of that time.
@@ -475,7 +494,7 @@ REFUSED_PYTHON = {
     "roi_head.bbox_head.loss_cls.type": (
         "model = dict(roi_head=dict(bbox_head=dict(loss_cls=dict(type='SeesawLoss'))))"
     ),
-    "roi_head.mask_head.type": "model = dict(roi_head=dict(mask_head=dict(type='CoarseMaskHead')))",
+    "roi_head.mask_head.type": "model = dict(roi_head=dict(mask_head=dict(type='HTCMaskHead')))",
     "roi_head.mask_head.num_classes": "model = dict(roi_head=dict(mask_head=dict(num_classes=3)))",
     "test_cfg.rcnn.nms.type": "model = dict(test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))))",
     "test_cfg.rpn.min_bbox_size": "model = dict(test_cfg=dict(rpn=dict(min_bbox_size=4)))",
@@ -565,7 +584,7 @@ def test_python_refuses_what_changes_training_only_unless_told(text, tmp_path, c
         ("_base_ = '../_base_/datasets/coco_detection.py'", "two bases that set"),
         (
             "model = dict(type='SOLO')",
-            "has the model 'SOLO'; supported: MaskRCNN, FasterRCNN and CascadeRCNN.",
+            "has the model 'SOLO'; supported: MaskRCNN, FasterRCNN, CascadeRCNN, PanopticFPN and PointRend.",
         ),
         ("model = dict(bbox_head=dict(type='SharedFCBBoxHead'))", "MMDetection 1"),
         ("model = dict(rpn_head=dict(anchor_scales=[8]))", "MMDetection 1"),

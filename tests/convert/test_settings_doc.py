@@ -32,7 +32,8 @@ ROWS = {
     ),
     "mmdet": (
         *mmdet.DATA_PREPROCESSOR, *BACKBONE, *RESNET, *mmdet.NECK, *mmdet.RPN, *mmdet.BOX,
-        *mmdet.BOX_HEAD_LAYERS, *mmdet.MASK, *mmdet.MASK_POOL, *mmdet.TEST, *mmdet.TRAIN, *mmdet.PROPOSAL,
+        *mmdet.BOX_HEAD_LAYERS, *mmdet.MASKS, *mmdet.MASK, *mmdet.MASK_POOL, *mmdet.TEST, *mmdet.TRAIN,
+        *mmdet.PROPOSAL,
     ),
 }  # fmt: skip
 

@@ -29,6 +29,12 @@ FORMS = {
         "md5",
         r"detectron2/model_zoo/model_zoo\.py", "CC BY-SA 3.0",
     ),
+    "detectron2/pointrend": (
+        r"https://dl\.fbaipublicfiles\.com/detectron2/PointRend/InstanceSegmentation/\w+/\d{8,9}/"
+        r"model_final_([0-9a-f]{6})\.pkl",
+        "md5",
+        r"projects/PointRend/README\.md", "none stated (code: Apache-2.0)",
+    ),
     "mmdet": (
         r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/(?:[\w.-]+/)?[\w.-]+-([0-9a-f]{8})\.pth",
         "sha256",
@@ -43,8 +49,8 @@ FORMS = {
 
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
-    assert {library: libraries.count(library) for library in FORMS} == {
-        "torchvision": 6, "detectron2": 55, "mmdet": 148, "matterport": 2,
+    assert {library: libraries.count(library) for library in dict.fromkeys(libraries)} == {
+        "torchvision": 6, "detectron2": 60, "mmdet": 150, "matterport": 2,
     }  # fmt: skip
     assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
 
@@ -52,7 +58,9 @@ def test_the_registry_has_them():
 @pytest.mark.parametrize("name", [*MODELS, *BACKBONES])
 def test_form_of_a_row(name):
     file = {**MODELS, **BACKBONES}[name]
-    address, algorithm, found, licence = FORMS[name.split("/")[0]]
+    address, algorithm, found, licence = FORMS[
+        name.split("_")[0] if "/pointrend" in name else name.split("/")[0]
+    ]
     if name.startswith("detectron2/") and name in BACKBONES:  # plain names without a hash
         address, algorithm = (
             r"https://dl\.fbaipublicfiles\.com/detectron2/ImageNetPretrained/[\w/-]+\.pkl",

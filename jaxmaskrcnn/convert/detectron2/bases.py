@@ -70,6 +70,26 @@ BASES["Base-Keypoint-RCNN-FPN.yaml"] = {
     },
     "DATASETS": {"TRAIN": ["keypoints_coco_2017_train"], "TEST": ["keypoints_coco_2017_val"]},
 }
+BASES["Base-PointRend-RCNN-FPN.yaml"] = {
+    **_FPN,
+    "MODEL": {
+        **_MODEL,
+        "MASK_ON": True,
+        "ROI_BOX_HEAD": {**_MODEL["ROI_BOX_HEAD"], "TRAIN_ON_PRED_BOXES": True},
+        "ROI_MASK_HEAD": {
+            **_MODEL["ROI_MASK_HEAD"],
+            "NAME": "PointRendMaskHead",
+            "POOLER_TYPE": "",
+            "FC_DIM": 1024,
+            "NUM_FC": 2,
+            "OUTPUT_SIDE_RESOLUTION": 7,
+            "IN_FEATURES": ["p2"],
+            "POINT_HEAD_ON": True,
+        },
+        "POINT_HEAD": {"FC_DIM": 256, "NUM_FC": 3, "IN_FEATURES": ["p2"]},
+    },
+    "INPUT": {"MASK_FORMAT": "bitmask"},
+}
 BASES["Base-Panoptic-FPN.yaml"] = {
     **_FPN,
     "MODEL": {

@@ -1,16 +1,37 @@
 """Detectron2 as a source library."""
 
+from jaxmaskrcnn.config import ModelConfig, PointRendConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
 from jaxmaskrcnn.convert.library import (
     KERAS_LAYERS,
     RPN_NORM,
     STAGE_MASKS,
     Library,
+    Limit,
     other_order,
     things_elsewhere,
 )
 from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
+
+
+def _coarse_channels(config: ModelConfig) -> int:
+    """Return by how many the channels that PointRend's coarse head reads are more than its own."""
+    assert isinstance(config.mask, PointRendConfig)
+    return config.mask.grid_levels * config.pooled_levels[0].channels - config.mask.dim
+
+
+POINT_REND: tuple[Limit, ...] = (
+    (
+        lambda c: isinstance(c.mask, PointRendConfig) and _coarse_channels(c) < 0,
+        "its coarse masks are predicted with more channels (mask.dim) than the feature maps have",
+    ),
+    (
+        lambda c: isinstance(c.mask, PointRendConfig) and _coarse_channels(c) > 0 and not c.mask.channel_conv,
+        "its coarse masks are predicted from many channels without a 1x1 convolution (mask.channel_conv)",
+    ),
+)
+
 
 LIBRARY = Library(
     name="detectron2",
@@ -62,12 +83,20 @@ LIBRARY = Library(
             "it has several box stages that are not class-agnostic",
         ),
         STAGE_MASKS,
+        *POINT_REND,
         *KERAS_LAYERS,
         RPN_NORM,
         things_elsewhere("first"),
         other_order("size"),
     ),
     limits=(
+        (
+            lambda c: (
+                isinstance(c.mask, PointRendConfig)
+                and 4 * c.mask.map_sides[-1] ** 2 <= c.mask.subdivision_points
+            ),
+            "it fails where mask.subdivision_points are more than the cells of the last mask",
+        ),
         (
             lambda c: c.backbone.depth < 50 and c.backbone.width != 64,
             "its builder supports ResNet-18 and ResNet-34 only with a stem of 64 channels",

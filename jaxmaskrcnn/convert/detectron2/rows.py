@@ -107,7 +107,13 @@ SETTINGS = (
     ),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
-    fixed("MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", False, False, training=True),
+    Setting(
+        "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES",
+        False,
+        choice({False: "sampled", True: "predicted"}),
+        "regions.head_boxes",
+        training=True,
+    ),
     Setting("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", False, present(True, False), "box.federated", training=True),
     Setting("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", 0.0, number(), "box.loss.beta", training=True),
     Setting(
@@ -123,9 +129,9 @@ FEDERATED_SETTINGS = (
     ),
 )
 
-# Only if MODEL.MASK_ON is True.
+# Only for a mask head of this name; those of other kinds are in their names files.
+MASK_HEAD, FCN = "MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"
 MASK_SETTINGS = (
-    fixed("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MaskRCNNConvUpsampleHead"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, whole(1), "mask.pool.size"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_TYPE", "ROIAlignV2", _ALIGN, "mask.pool.aligned"),
     Setting("MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO", 0, whole(0), "mask.pool.sampling_ratio"),
@@ -222,7 +228,7 @@ UNUSED = (
 )  # fmt: skip
 UNUSED_SECTIONS = (
     "DATALOADER.", "DATASETS.", "GLOBAL.", "INPUT.CROP.", "SOLVER.", "TEST.AUG.", "TEST.PRECISE_BN.",
-    "MODEL.RETINANET.",
+    "MODEL.RETINANET.", "MODEL.IMPLICIT_POINTREND.",
 )  # fmt: skip
 # Sections that only count in a Panoptic FPN.
 SEMANTIC_SECTIONS = ("MODEL.PANOPTIC_FPN.", "MODEL.SEM_SEG_HEAD.")
@@ -234,6 +240,6 @@ KNOWN = (
     ),
     *(s.key for s in FEDERATED_SETTINGS),
     *(s.key for s in (BOX_NORM, MASK_NORM, DECAY, NORM_DECAY)),
-    *(BACKBONE, HEADS, RPN_CONVS, *ANCHORS),
+    *(BACKBONE, HEADS, MASK_HEAD, RPN_CONVS, *ANCHORS),
     *UNUSED,
 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from jaxmaskrcnn.config import BoxStageConfig, ModelConfig
+from jaxmaskrcnn.config import BoxStageConfig, MaskConfig, ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
 from jaxmaskrcnn.convert.configs.yaml_config import read_yaml, read_yaml_text, yaml_text
 from jaxmaskrcnn.convert.detectron2 import rows
@@ -18,7 +18,7 @@ from jaxmaskrcnn.convert.detectron2.bases import BASES
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON, VOC_20
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_HEAD_OF_KEYPOINTS, DETECTRON2_SEMANTIC
 
 USUAL = ModelConfig().replace(DETECTRON2)
@@ -30,6 +30,7 @@ _DATA_SETS = (
     ("cityscapes_fine_instance_seg", CITYSCAPES_8, "cityscapes_fine_instance_seg_val"),
     ("lvis_v1_", LVIS_V1_1203, "lvis_v1_val"),
     ("lvis_v0.5_", LVIS_V05_1230, "lvis_v0.5_val"),
+    ("voc_", VOC_20, "voc_2007_test"),
 )
 
 
@@ -71,7 +72,7 @@ def yaml_of_config(config: ModelConfig) -> str:
         config: The configuration, with pixel mean and standard deviation in units of 0..255.
     """
     table = (*rows.SETTINGS, rows.BOX_NORM)
-    if config.mask is not None:
+    if isinstance(config.mask, MaskConfig):
         table += (*rows.MASK_SETTINGS, rows.MASK_NORM)
     if config.keypoints is not None:
         table += rows.KEYPOINT_SETTINGS
@@ -83,6 +84,7 @@ def yaml_of_config(config: ModelConfig) -> str:
     for write_part in (
         _write_backbone,
         _write_heads,
+        _write_mask_head,
         _write_rpn_convs,
         _write_anchors,
         _write_norm_decay,
@@ -109,8 +111,6 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
 
 def _read(settings: Settings) -> dict[str, Any]:
     config = settings.fields(rows.SETTINGS)
-    if config["mask"]:
-        config |= settings.fields(rows.MASK_SETTINGS)
     if config["keypoints"]:
         config |= DETECTRON2_HEAD_OF_KEYPOINTS | settings.fields(rows.KEYPOINT_SETTINGS)
     if config["semantic"]:
@@ -122,6 +122,8 @@ def _read(settings: Settings) -> dict[str, Any]:
         if config["box.scores"] == "softmax":
             settings.refuse("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, "True with USE_FED_LOSS")
     _read_backbone(settings, config)
+    if config["mask"]:
+        _read_mask_head(settings, config)
     _read_heads(settings, config)
     _read_head_norms(settings, config)
     _read_rpn_convs(settings, config)
@@ -137,7 +139,7 @@ def _names_files(place: str) -> dict[str, ModuleType]:
 
 def _keys_of_parts() -> set[str]:
     """Return the keys that the parts' names files read."""
-    files = [file for place in ("backbone", "neck", "trunk") for file in _names_files(place).values()]
+    files = [file for place in ("backbone", "neck", "trunk", "mask") for file in _names_files(place).values()]
     return {key for file in files for key in getattr(file, "DETECTRON2_KEYS", ())}
 
 
@@ -170,12 +172,35 @@ def _write_backbone(config: ModelConfig) -> dict[str, Any]:
     return {}
 
 
+def _mask_heads() -> dict[str, str]:
+    """Return the kinds of mask head by Detectron2's names."""
+    files = _names_files("mask")
+    others = {name: kind for kind, file in files.items() for name in getattr(file, "DETECTRON2", ())}
+    return {rows.FCN: MaskConfig.kind, **others}
+
+
+def _read_mask_head(settings: Settings, config: dict[str, Any]) -> None:
+    """Read a mask head of any kind."""
+    kind = settings.get(Setting(rows.MASK_HEAD, rows.FCN, choice(_mask_heads())))
+    if kind in (None, MaskConfig.kind):
+        config |= settings.fields(rows.MASK_SETTINGS)
+    else:
+        config["mask"] = kind
+        _names_files("mask")[kind].read_detectron2(settings, config)
+
+
+def _write_mask_head(config: ModelConfig) -> dict[str, Any]:
+    if config.mask is None or isinstance(config.mask, MaskConfig):
+        return {}
+    return names_file(config.mask).write_detectron2(config, USUAL)
+
+
 def _trunks() -> dict[str, Any]:
     """Return the kinds of trunk by the name of Detectron2's heads; None for heads without a trunk."""
     trunks = {
         file.DETECTRON2: kind for kind, file in _names_files("trunk").items() if hasattr(file, "DETECTRON2")
     }
-    return {**trunks, "StandardROIHeads": None, _CASCADE: None}
+    return {**trunks, **dict.fromkeys(("StandardROIHeads", _CASCADE, "PointRendROIHeads"))}
 
 
 def _read_heads(settings: Settings, config: dict[str, Any]) -> None:
@@ -190,6 +215,8 @@ def _read_heads(settings: Settings, config: dict[str, Any]) -> None:
     else:
         config["trunk"] = found
         _names_files("trunk")[found].read_detectron2(settings, config)
+    if found is not None or settings.values.get(rows.HEADS) == _CASCADE:
+        config["regions.head_boxes"] = "sampled"  # other heads do not read the setting
 
 
 def _write_heads(config: ModelConfig) -> dict[str, Any]:
@@ -228,7 +255,8 @@ def _read_stages(settings: Settings, config: dict[str, Any]) -> None:
 
 def _read_head_norms(settings: Settings, config: dict[str, Any]) -> None:
     for row, convs in ((rows.BOX_NORM, "box.convs"), (rows.MASK_NORM, "mask.convs")):
-        config[row.field] = settings.get(row) if config.get(convs) else "none"
+        if config["mask"] is True or row is rows.BOX_NORM:
+            config[row.field] = settings.get(row) if config.get(convs) else "none"
 
 
 def _read_rpn_convs(settings: Settings, config: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from jaxmaskrcnn.convert.library import (
     DEFORMABLE,
     KEYPOINTS,
     OTHER_BACKBONE,
+    OTHER_MASK,
     OTHER_NECK,
     SEMANTIC,
     STAGES,
@@ -34,6 +35,7 @@ LIBRARY = Library(
         TRUNK,
         AVERAGE,
         KEYPOINTS,
+        OTHER_MASK,
         SEMANTIC,
         (
             lambda c: (

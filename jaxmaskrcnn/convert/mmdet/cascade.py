@@ -65,7 +65,7 @@ def read_stages(settings: Settings, config: dict[str, Any], trained: bool) -> No
         trained: Whether there is a ``train_cfg``.
     """
     later = {key: match for key in settings.values if (match := _LATER.fullmatch(key))}
-    if settings.get(TYPE) == CASCADE:
+    if settings.values.get(TYPE.key) == CASCADE:
         _read_cascade(settings, config, {(match[1], int(match[2])) for match in later.values()}, trained)
     else:
         for part in dict.fromkeys(match[1] for match in later.values()):
@@ -139,7 +139,7 @@ def write_stages(model: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
     """
     stages, roi_head = config.box.stages, model["roi_head"]
     if len(stages) == 1:
-        return {**model, "roi_head": {**roi_head, "type": "StandardRoIHead"}}
+        return {**model, "roi_head": {"type": "StandardRoIHead", **roi_head}}
     head, train = roi_head["bbox_head"], model["train_cfg"]
     heads, rcnn = [], []
     for stage in stages:

@@ -21,7 +21,7 @@ def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
     strides = [level.stride for level in found]
     pooled = [level.stride for level in (usual.neck.pooled(found) if config["neck"] else found)]
     expected = {rows.STRIDES: strides} | ({rows.OUTPUTS: len(found)} if config["neck"] else {})
-    masks = config["mask"] and config["trunk"] is None
+    masks = config["mask"] is True and config["trunk"] is None
     expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or masks}
     for key, value in expected.items():
         given = settings.values.get(key)

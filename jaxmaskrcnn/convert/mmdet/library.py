@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jaxmaskrcnn.config import PointRendConfig
 from jaxmaskrcnn.convert.library import (
     KERAS_LAYERS,
     KEYPOINTS,
@@ -14,6 +15,7 @@ from jaxmaskrcnn.convert.library import (
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
 from jaxmaskrcnn.convert.structure import names_file
+from jaxmaskrcnn.models.heads.point_rend_names import structure
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 
@@ -89,6 +91,20 @@ LIBRARY = Library(
         things_elsewhere("last"),
         *KERAS_LAYERS,
         RPN_NORM,
+        (
+            lambda c: (
+                isinstance(c.mask, PointRendConfig)
+                and (c.mask.grid != 2 * c.mask.coarse_side or c.mask.grid_levels != c.mask.point_levels)
+            ),
+            "the grid of its coarse masks is not twice their side, or not of the points' feature maps",
+        ),
+        (
+            lambda c: (
+                isinstance(c.mask, PointRendConfig)
+                and (c.mask.class_agnostic or structure(c)["mask.channel_conv"])
+            ),
+            "its points are class-agnostic, or a 1x1 convolution comes before its coarse masks",
+        ),
         (
             lambda c: scales_and_bases(c) is None,
             "its anchor sizes are not the same multiples of a base size on every level",

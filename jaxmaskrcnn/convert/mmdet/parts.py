@@ -7,7 +7,7 @@ Each part has a pair of functions: ``read_`` checks the settings and completes t
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import ModelConfig, Res5Config
+from jaxmaskrcnn.config import MaskConfig, ModelConfig, Res5Config
 from jaxmaskrcnn.convert.mmdet import rows, semantic
 from jaxmaskrcnn.names.config_table import Settings, write
 
@@ -27,7 +27,7 @@ def read_norms(settings: Settings, config: Flat) -> None:
     config["backbone.norm"] = norm
     if norm == "bn":
         _refuse_momentum(settings, backbone)
-    config |= {"box.norm": "none", "mask.norm": "none"}
+    config |= {"box.norm": "none"} | ({"mask.norm": "none"} if config["mask"] is True else {})
     parts = []
     if config["neck"]:
         config["neck.norm"] = _norm(settings, neck, None)
@@ -36,7 +36,7 @@ def read_norms(settings: Settings, config: Flat) -> None:
     if head == "Shared4Conv1FCBBoxHead" or settings.values.get("roi_head.bbox_head.num_shared_convs"):
         config["box.norm"] = _norm(settings, box, None)
         parts.append(box)
-    if config["mask"] and config["mask.convs"]:
+    if config["mask"] is True and config["mask.convs"]:
         config["mask.norm"] = _norm(settings, mask, None)
         parts.append(mask)
     if config["semantic"]:
@@ -59,7 +59,7 @@ def write_norms(config: ModelConfig) -> Flat:
     values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
     values |= _norm_settings(neck, config.neck.norm) if config.neck is not None else {}
     values |= _norm_settings(box, config.box.norm)
-    values |= _norm_settings(mask, config.mask.norm) if config.mask is not None else {}
+    values |= _norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {}
     if config.semantic is not None:
         # Without the setting the head has group norm.
         values |= _norm_settings(semantic.NORM, config.semantic.norm) or {semantic.NORM: None}
@@ -154,7 +154,7 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
     least = settings.get(rows.ROI_MIN_IOU)
     if config["regions.low_quality"] != "none" and None not in (least, threshold) and least != threshold:
         settings.refuse(rows.ROI_MIN_IOU.key, least, f"pos_iou_thr, {threshold:g}", training=True)
-    if config["mask"] and config["mask.pool.size"] is not None:
+    if config["mask"] is True and config["mask.pool.size"] is not None:
         shared = config["trunk"] is not None
         side = Res5Config().side(config["mask.pool.size"]) if shared else config["mask.pool.size"]
         size, expected = settings.get(rows.MASK_SIZE), 2 * side
@@ -167,7 +167,7 @@ def write_training(config: ModelConfig, usual: ModelConfig) -> Flat:
     """The counterpart of `read_training`."""
     values = write((*rows.TRAIN, *rows.PROPOSAL), config, usual)
     values[rows.ROI_MIN_IOU.key] = config.box.stages[0].foreground_iou
-    if config.mask is not None:
+    if isinstance(config.mask, MaskConfig):
         values[rows.MASK_SIZE.key] = 2 * config.region_side(config.mask.pool)
     # The library reads it whether or not it is set.
     return values | {"train_cfg.rpn.debug": False, "train_cfg.rcnn.debug": False}

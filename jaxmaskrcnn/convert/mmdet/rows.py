@@ -160,8 +160,11 @@ BOX_HEAD_LAYERS = (
 BOX_SIDE = Setting("roi_head.bbox_head.roi_feat_size", 7, whole(1))
 
 MASK_POOL = _extractor("mask", "mask.pool")
+# Of mask heads of every kind, and of Mask R-CNN's; those of others are in their names files.
+MASKS = (Setting("test_cfg.rcnn.mask_thr_binary", MISSING, FRACTION, "detections.mask_threshold"),)
+FCN = "FCNMaskHead"
+MASK_TYPE = fixed("roi_head.mask_head.type", MISSING, FCN)
 MASK = (
-    fixed("roi_head.mask_head.type", MISSING, "FCNMaskHead"),
     Setting("roi_head.mask_head.num_classes", 80, whole(1), "num_classes"),
     Setting("roi_head.mask_head.num_convs", 4, whole(0), "mask.convs"),
     Setting("roi_head.mask_head.conv_out_channels", 256, whole(1), "mask.dim"),
@@ -173,7 +176,6 @@ MASK = (
     fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2),
     fixed("roi_head.mask_head.loss_mask.type", "CrossEntropyLoss", "CrossEntropyLoss", training=True),
     fixed("roi_head.mask_head.loss_mask.loss_weight", 1.0, 1.0, training=True),
-    Setting("test_cfg.rcnn.mask_thr_binary", MISSING, FRACTION, "detections.mask_threshold"),
 )
 
 TEST = (
@@ -258,7 +260,7 @@ UNUSED = re.compile(
     r"|backbone\.zero_init_residual|neck\.relu_before_extra_convs"
     r"|rpn_head\.(bbox_coder\.ctr_clamp|loss_cls\.ignore_index)"
     r"|roi_head\.bbox_head\.(bbox_coder\.ctr_clamp|predict_box_type|loss_cls\.ignore_index)"
-    r"|roi_head\.mask_head\.(roi_feat_size|loss_mask\..*)"
+    r"|roi_head\.(mask_head\.(roi_feat_size|loss_mask\..*)|point_head\.loss_point\..*)"
     r"|(train|test)_cfg\.(rpn|rpn_proposal)\.nms_post|train_cfg\.\w+\.assigner\.(gpu_assign_thr"
     r"|ignore_wrt_candidates)|train_cfg\.rpn\.mask_size|type"
     # Version 2 wrote its checkpoints' config after building the model, which copies these settings.
@@ -269,8 +271,9 @@ KNOWN = {
     setting.key
     for setting in (
         *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
-        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASK, *MASK_POOL, *TEST,
-        *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
+        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS,
+        MASK_TYPE, *MASK, *MASK_POOL,
+        *TEST, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),

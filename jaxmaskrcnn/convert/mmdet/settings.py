@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import MaskConfig, ModelConfig
 from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
 from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
-from jaxmaskrcnn.convert.mmdet import backbone, cascade, parts, rows, semantic
+from jaxmaskrcnn.convert.mmdet import backbone, cascade, mask_heads, parts, rows, semantic
 from jaxmaskrcnn.convert.mmdet.bases import known_base
 from jaxmaskrcnn.convert.mmdet.levels import read_levels, write_levels
 from jaxmaskrcnn.convert.mmdet.pipeline import (
@@ -30,7 +30,7 @@ from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVI
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 USUAL = ModelConfig().replace(MMDET)
-_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PanopticFPN")
+_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PanopticFPN", "PointRend")
 _CATEGORIES = {
     "CocoDataset": COCO_80, "CocoPanopticDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8,
     "LVISV1Dataset": LVIS_V1_1203, "LVISV05Dataset": LVIS_V05_1230, "LVISDataset": LVIS_V05_1230,
@@ -100,8 +100,9 @@ def text_of_config(config: ModelConfig) -> str:
     mask = config.mask is not None
     table = (*rows.DATA_PREPROCESSOR, *(rows.NECK if config.neck else ()), *rows.RPN, *rows.BOX)
     flat = {"type": "MaskRCNN" if mask else "FasterRCNN"}
-    table += rows.MASK if mask else ()
-    table += rows.MASK_POOL if mask and config.trunk is None else ()
+    table += (rows.MASK_TYPE, *rows.MASK) if isinstance(config.mask, MaskConfig) else ()
+    table += rows.MASK_POOL if isinstance(config.mask, MaskConfig) and config.trunk is None else ()
+    table += rows.MASKS if mask else ()
     flat |= write(table + rows.TEST, config, USUAL)
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
@@ -112,6 +113,7 @@ def text_of_config(config: ModelConfig) -> str:
         parts.write_losses,
         write_levels,
         write_shared_head,
+        mask_heads.write_mask_head,
     ):
         flat |= write_part(config)
     model = cascade.write_stages(nest(flat), config)
@@ -143,7 +145,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN
+    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN | mask_heads.known()
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -178,12 +180,16 @@ def _read(settings: Settings) -> dict[str, Any]:
     table = (*(rows.NECK if has["neck"] else ()), *rows.RPN, *rows.BOX, *rows.TEST)
     if has["data_preprocessor"]:
         table += rows.DATA_PREPROCESSOR
+    kind = mask_heads.mask_head(settings, has["roi_head.shared_head"]) if mask else False
     if mask:
+        table += rows.MASKS
+    if kind is True:
         table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
-    config = settings.fields(table) | {"mask": mask, "neck": has["neck"]}
+    config = settings.fields(table) | {"mask": kind, "neck": has["neck"]}
     config["semantic"] = has[semantic.HEAD]
     semantic.read_semantic(settings, config)
     backbone.read_backbone(settings, config)
+    mask_heads.read_mask_head(settings, config, USUAL, has["train_cfg"])
     parts.read_norms(settings, config)
     read_shared_head(settings, config, has[SHARED_HEAD])
     read_levels(settings, config, USUAL)

@@ -77,7 +77,7 @@ def read_shared_head(settings: Settings, config: Flat, there: bool) -> None:
         expected = Res5Config().side(config["box.pool.size"])
         if side not in (None, expected):
             settings.refuse(rows.BOX_SIDE.key, side, f"half of the roi_layer's output_size, {expected}")
-    if config["mask"]:
+    if config["mask"] is True:
         for name in ("size", "aligned", "sampling_ratio"):
             config[f"mask.pool.{name}"] = config[f"box.pool.{name}"]
 

@@ -2,6 +2,7 @@
 
 from jaxmaskrcnn.convert.library import (
     KERAS_LAYERS,
+    OTHER_MASK,
     PARTS,
     RPN_NORM,
     SEMANTIC,
@@ -28,6 +29,7 @@ LIBRARY = Library(
     write_settings=call_of_config,
     impossible=(
         STAGES,
+        OTHER_MASK,
         *PARTS,
         SEMANTIC,
         *KERAS_LAYERS,

@@ -105,6 +105,9 @@ def box_loss_terms(
         found = jax.vmap(loss)(logits, deltas, regions, targets, key=drawn)
         terms |= {f"{name}{suffix}": term for name, term in found.items()}
         positives = slots if stage == 0 or sampled else count[1]
+        if config.regions.head_boxes == "predicted":
+            predict = functools.partial(predicted_regions, classes=config.classes, box=config.box)
+            regions = jax.vmap(predict)(regions, deltas)
         trained.append(TrainedStage(regions, pooled, positives))
         if stage + 1 < len(heads):
             follow = functools.partial(_next_regions, stage=stage + 1, config=config)
@@ -180,6 +183,28 @@ def refine_boxes(
     refined = decode_boxes(own, boxes, box.stages[stage].box_weights, box.delta_clamp)
     finite = (jnp.isfinite(refined) & jnp.isfinite(own)).all(-1)
     return clip_boxes(jnp.where(finite[:, None], refined, 0), limits), finite
+
+
+def predicted_regions(
+    regions: losses.Regions, deltas: Array, *, classes: Classes, box: BoxConfig
+) -> losses.Regions:
+    """Move the regions of one image to the boxes that the box head makes of them for their objects' classes.
+
+    Source: Detectron2 ``predict_boxes_for_gt_classes`` (``TRAIN_ON_PRED_BOXES``), which does not clip them.
+
+    Args:
+        regions: R regions.
+        deltas: [R, box channels, 4].
+        classes: Gives the number of classes and the position of the background.
+        box: Gives the rules by which deltas are decoded.
+
+    Returns:
+        The regions; no gradient flows through their boxes.
+    """
+    boxes, deltas = jax.lax.stop_gradient((regions.boxes, deltas))
+    slot = jnp.zeros_like(regions.labels) if box.class_agnostic else regions.labels + classes.offset
+    own = jnp.take_along_axis(deltas, slot[:, None, None], 1)[:, 0]
+    return regions._replace(boxes=decode_boxes(own, boxes, box.stages[0].box_weights, box.delta_clamp))
 
 
 def best_labels(logits: Array, classes: Classes) -> Array:

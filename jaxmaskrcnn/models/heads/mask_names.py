@@ -82,7 +82,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 def structure(config: ModelConfig) -> dict[str, Any]:
     """Return what `read_structure` infers for a model of this configuration."""
     part, classes = config.mask, config.classes
-    assert part is not None
+    assert isinstance(part, MaskConfig)
     # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
     ambiguous = classes.count + classes.offset == 1
     bias = part.conv_bias and part.convs > 0 and part.norm != "none"

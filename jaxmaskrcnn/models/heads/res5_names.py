@@ -62,6 +62,9 @@ def read_detectron2(settings: Settings, config: dict[str, Any]) -> None:
     if config["keypoints"]:  # the library's heads of a C4 model refuse it as well
         settings.refuse("MODEL.KEYPOINT_ON", True, f"False with {DETECTRON2!r}")
     config |= {"box.convs": 0, "box.fcs": 0, "box.average": True}
-    if config["mask"]:
+    if config["mask"] not in (True, False):
+        name = "MODEL.ROI_MASK_HEAD.NAME"
+        settings.refuse(name, settings.values.get(name), f"'MaskRCNNConvUpsampleHead' with {DETECTRON2!r}")
+    elif config["mask"]:
         for name in ("size", "aligned", "sampling_ratio"):
             config[f"mask.pool.{name}"] = config[f"box.pool.{name}"]
