@@ -10,6 +10,7 @@ from cli.test_import_layouts import masks, photograph
 from PIL import Image, ImageDraw
 
 from jaxmaskrcnn.cli.main import main
+from jaxmaskrcnn.data.rle import decode_mask
 
 SIZE = (60, 40)  # width, height
 EIGHT = ["person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]
@@ -65,6 +66,35 @@ def write(root, stem, objects, part="train", kind="gtFine", city="ulm", form="js
         Image.fromarray(values).save(folder / f"{stem}_{kind}_instanceIds.png")
     Image.new("L", SIZE).save(folder / f"{stem}_{kind}_labelIds.png")
     return root
+
+
+def test_void_of_polygons_and_of_pictures_of_ids(tmp_path):
+    """What nothing is painted on, what is not evaluated, and groups of what is not: caravans are none."""
+    objects = [
+        ("road", square(0, 0, 30, 39)),
+        ("static", square(2, 2, 5, 5)),
+        ("caravan", square(32, 0, 40, 10)),
+        ("caravangroup", square(10, 10, 20, 20)),
+        ("car", square(15, 15, 25, 25)),
+        ("license plate", square(16, 16, 18, 18)),
+    ]
+    expected = np.ones(SIZE[::-1], bool)
+    for x0, y0, x1, y1 in ((0, 0, 30, 39), (32, 0, 40, 10)):
+        expected[y0 : y1 + 1, x0 : x1 + 1] = False
+    for x0, y0, x1, y1 in ((2, 2, 5, 5), (10, 10, 20, 20)):
+        expected[y0 : y1 + 1, x0 : x1 + 1] = True
+    expected[15:26, 15:26] = False
+    content = run(tmp_path, write(tmp_path / "set", "ulm_000001_000019", objects), "cityscapes")
+    counts = content["images"][0]["void"]["counts"].encode()
+    np.testing.assert_array_equal(decode_mask(counts, *SIZE[::-1]).T, expected)
+
+    ids = np.where(expected, 4, 7).astype(np.uint16)
+    ids[0:11, 32:41], ids[15:26, 15:26] = 29000, 26000
+    folder = tmp_path / "set" / "gtFine" / "train" / "ulm"
+    (folder / "ulm_000001_000019_gtFine_polygons.json").unlink()
+    Image.fromarray(ids).save(folder / "ulm_000001_000019_gtFine_instanceIds.png")
+    again = run(tmp_path, tmp_path / "set", "cityscapes")
+    assert again["images"] == content["images"]
 
 
 @pytest.mark.parametrize("form", ["json", "ids"])

@@ -8,6 +8,7 @@ import pytest
 from data.test_annotations import BAD_ANNOTATIONS, BAD_IMAGES
 from data_helpers import TRIANGLE, annotation, content, encode, random_set, write
 from folders import ROOT
+from measured_scenes import lvis_scene
 from PIL import Image
 
 from jaxmaskrcnn.cli.main import main as command
@@ -334,3 +335,32 @@ def test_large_files_are_given_back_while_they_are_read(tmp_path):
     iterator = inspection.inspect._consume(entries, progress=False)
     assert next(iterator) == {"id": 0} and len(entries) == 2
     assert [entry["id"] for entry in iterator] == [1, 2] and not entries
+
+
+def test_what_lvis_files_have_beside_cocos(tmp_path, capsys):
+    data, _ = lvis_scene(0)
+    path = tmp_path / "lvis.json"
+    for i, image in enumerate(data["images"]):
+        image["file_name"] = f"{i}.png"
+    path.write_text(json.dumps(data))
+    assert inspect(str(path), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    counts = [entry["frequency"] for entry in data["categories"]]
+    shown = {entry["category_id"] for entry in data["annotations"]}
+    for letter, name in (("r", "rare"), ("c", "common"), ("f", "frequent")):
+        with_objects = sum(e["id"] in shown for e in data["categories"] if e["frequency"] == letter)
+        expected = {"classes": counts.count(letter), "with_objects": with_objects}
+        assert found["lvis"]["frequencies"][name] == expected
+    sizes = [len(image["neg_category_ids"]) for image in data["images"]]
+    assert found["lvis"]["negative_classes_per_image"] == pytest.approx(np.mean(sizes), abs=1e-3)
+
+    first = data["annotations"][0]
+    data["images"][first["image_id"] - 1]["neg_category_ids"].append(first["category_id"])
+    path.write_text(json.dumps(data))
+    assert inspect(str(path)) == 0
+    text = capsys.readouterr().out
+    assert "LVIS: classes are" in text and "which its neg_category_ids say it does not show" in text
+    data["images"][1]["neg_category_ids"] = [99]
+    path.write_text(json.dumps(data))
+    assert inspect(str(path)) == 2
+    assert "image 2 has the neg_category_ids [99]; give a list of category ids" in capsys.readouterr().out

@@ -71,6 +71,11 @@ D2_MODELS = {
         DATASETS: {TEST: '("lvis_v1_val",)'}
         TEST: {DETECTIONS_PER_IMAGE: 300}
         """,
+    "detectron2/LVISv0.5-InstanceSegmentation/mask_rcnn_R_101_FPN_1x": """
+        MODEL: {MASK_ON: True, RESNETS: {DEPTH: 101}, ROI_HEADS: {NUM_CLASSES: 1230, SCORE_THRESH_TEST: 1e-4}}
+        DATASETS: {TEST: '("lvis_v0.5_val",)'}
+        TEST: {DETECTIONS_PER_IMAGE: 300}
+        """,
 }
 
 
@@ -402,3 +407,17 @@ def test_whole_config_as_detectron2_writes_it():
     config = config_from_file(SHARED / "checkpoints" / "detectron2_balloon.yaml")
     expected = {"input.test_min_size": 448, "input.test_max_size": 640, "regions.batch_size": 128}
     assert config == model_config(D2_R50, 1, **expected)
+
+
+def test_a_federated_loss_is_read_with_its_settings(tmp_path):
+    """Those of the library's configs of LVIS, on another model."""
+    keys = {
+        "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": True,
+        "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": True,
+        "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": 40,
+        "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": 0.25,
+    }
+    box = config_from_file(write_yaml(tmp_path, keys)).box
+    assert (box.scores, box.federated.classes, box.federated.power) == ("sigmoid", 40, 0.25)
+    keys["MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE"] = False
+    assert "USE_SIGMOID_CE is False; supported: True with USE_FED_LOSS" in refusal(write_yaml(tmp_path, keys))

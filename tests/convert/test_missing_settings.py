@@ -13,10 +13,11 @@ from jaxmaskrcnn.convert.choice import choose_config
 from jaxmaskrcnn.convert.detector import load_detector
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.missing_settings import name_classes_of_file
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
-from jaxmaskrcnn.zoo.categories import COCO_80
-from jaxmaskrcnn.zoo.lookup import model_info
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
+from jaxmaskrcnn.zoo.lookup import model_config, model_info
 
 FILES = ROOT / "tests" / "goldens" / "torch_files"
 SMALL_ANCHORS = {"rpn.anchors.sizes": tuple((float(4 * 2**i), float(6 * 2**i)) for i in range(5))}
@@ -282,3 +283,12 @@ def test_other_class_names():
         "mmdet", arrays_of("mmdet", num_classes=1), model=small("mmdet", num_classes=1), attributes=one
     )
     assert [c.name for c in config.config.categories] == ["balloon"]
+
+
+@pytest.mark.parametrize("known", [LVIS_V1_1203, LVIS_V05_1230, CITYSCAPES_8], ids=len)
+def test_names_of_known_data_sets_get_their_ids(known):
+    """MMDetection's files name LVIS' classes with one letter more than LVIS itself."""
+    names = tuple(c.name.replace("(stero_equipment)", "(stereo_equipment)") for c in known)
+    config = model_config("mmdet/mask-rcnn_r50_fpn_1x_coco", len(known))
+    named, notes = name_classes_of_file("list", config, names, given=False)
+    assert named.categories == known and named.label_order == "id" and not notes

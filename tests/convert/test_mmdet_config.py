@@ -95,6 +95,25 @@ model = dict(
     roi_head=dict(bbox_head=dict(num_classes=1203), mask_head=dict(num_classes=1203)),
     test_cfg=dict(rcnn=dict(score_thr=0.0001, max_per_img=300)))
 """,
+    "mmdet/mask-rcnn_r101_fpn_sample1e-3_ms-2x_lvis-v0.5": V3.format(
+        model="mask-rcnn_r50_fpn", data="lvis_v0.5_instance"
+    )
+    + """
+model = dict(
+    backbone=dict(depth=101),
+    roi_head=dict(bbox_head=dict(num_classes=1230), mask_head=dict(num_classes=1230)),
+    test_cfg=dict(rcnn=dict(score_thr=0.0001, max_per_img=300)))
+""",
+    "mmdet/mask-rcnn_r50_fpn_1x_cityscapes": V3.format(model="mask-rcnn_r50_fpn", data="cityscapes_instance")
+    + """
+model = dict(
+    backbone=dict(init_cfg=None),
+    roi_head=dict(
+        bbox_head=dict(
+            type='Shared2FCBBoxHead', num_classes=8,
+            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
+        mask_head=dict(num_classes=8)))
+""",
 }
 
 # A whole config of version 2.0, in the spelling of that time.

@@ -113,6 +113,17 @@ def test_plans_repeat_rare_images_and_stay_a_function_of_seed_and_step():
     assert any((different(i).index != plan(i).index).any() for i in range(3))
 
 
+def test_factors_that_are_rounded_up_are_the_same_in_every_epoch():
+    classes = random_classes(1)
+    expected = np.ceil(by_the_formula(classes, 0.3))
+    assert set(expected) >= {1, 2, 3}
+    plan = make_plan(classes, batch_size=1, repeat_threshold=0.3, repeat_rule="ceil")
+    assert plan.steps_per_epoch == expected.sum()
+    for epoch in range(3):
+        index = [int(plan(epoch * plan.steps_per_epoch + i).index[0]) for i in range(plan.steps_per_epoch)]
+        np.testing.assert_array_equal(np.bincount(index, minlength=len(classes)), expected)
+
+
 def test_off_is_the_order_without():
     classes = random_classes(2)
     plain, off = make_plan(classes), make_plan(classes, repeat_threshold=0.0)

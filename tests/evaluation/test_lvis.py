@@ -89,6 +89,11 @@ def test_300_detections_of_an_image_count_of_all_classes_together():
     assert ap(content, *others, found(2, (0, 0, 10, 10), 0.9), last) == 0
 
 
+def test_more_than_100_detections_of_a_class_count():
+    others = [found(1, (90, 90, 10, 10), 0.9) for _ in range(150)]
+    assert ap(one(), *others, found(1, (0, 0, 50, 50), 0.5)) == pytest.approx(1 / 151)
+
+
 def test_an_ignored_object_takes_one_detection_and_is_not_missed():
     content = one()
     content["annotations"].append({**annotation(1, (60, 60, 40, 40)), "id": 2, "ignore": 1})

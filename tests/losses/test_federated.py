@@ -1,6 +1,7 @@
 """Detectron2's federated loss, sigmoid scores and repeat factors, and the law of the draw."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from jaxmaskrcnn.config import BoxConfig, Classes, ConfigError, DetectionConfig,
 from jaxmaskrcnn.data.repeat_factors import repeat_factors
 from jaxmaskrcnn.losses import Regions, box_losses, federated_classes
 from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.heads.box_stages import box_loss_terms
 from jaxmaskrcnn.structures import Proposals, Targets
 
 K = 30
@@ -130,3 +133,36 @@ def test_settings_that_do_not_go_together():
     assert ModelConfig().replace(changes).box.federated.classes == 50
     with pytest.raises(ConfigError, match="image_counts has 2 numbers but num_classes is 3"):
         ModelConfig().replace({**changes, "box.federated.image_counts": (1, 2)})
+
+
+class Given:
+    """Stands for the features of a batch."""
+
+    def __init__(self, logits):
+        self.logits = logits
+        self.batch = SimpleNamespace(targets=jax.tree.map(lambda x: jnp.stack([x] * len(logits)), TARGETS))
+        self.limits = jnp.tile(jnp.array([100, 100]), (len(logits), 1))
+
+    def __call__(self, *_):
+        return self.logits.reshape(-1, K + 1)
+
+
+def test_each_image_has_its_own_draw():
+    """Which depends on the image's key alone, and not on the others in its batch."""
+    changes = {"num_classes": K, "background": "last", "box.scores": "sigmoid"}
+    config = ModelConfig().replace({**changes, "box.federated": FederatedConfig(classes=6)})
+    one = jax.tree.map(jnp.asarray, regions_of(np.array([3, 9, K, K])))
+    regions = jax.tree.map(lambda x: jnp.stack([x] * 3), one)
+    own = np.random.default_rng(0).normal(size=(1, 4, K + 1)).astype(np.float32)
+    logits = jnp.asarray(np.repeat(own, 3, 0))
+
+    @jax.jit
+    def totals(keys):
+        head = lambda features, *_: (features, jnp.zeros((len(features), 4 * K)))  # noqa: E731
+        terms, _ = box_loss_terms(head, Given(logits), regions, config, Pass(None), keys)
+        return terms["loss_classifier"].total
+
+    a, b, c = jax.random.split(jax.random.key(0), 3)
+    first, second = totals(jnp.stack([a, b, c])), totals(jnp.stack([b, a, a]))
+    assert len(set(np.asarray(first).tolist())) == 3
+    np.testing.assert_array_equal(second, first[jnp.array([1, 0, 0])])

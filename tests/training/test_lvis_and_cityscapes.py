@@ -60,7 +60,8 @@ def test_lvis_the_whole_way(tmp_path, capsys, caplog):
     assert again.keys() == metrics.keys() and numbers(again) == pytest.approx(numbers(metrics))
     assert main(["report", str(tmp_path / "out" / "detections.json"), data, *arguments]) == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "LVIS' numbers, from 0 to 1" in page and "AP rare" in page and "AR100" not in page
+    assert "numbers, from 0 to 1; the rest of the page" in page
+    assert "AP rare" in page and "AR100" not in page
 
 
 @pytest.mark.slow
@@ -92,4 +93,4 @@ def test_cityscapes_the_whole_way(tmp_path, capsys, caplog):
     assert "cannot be scored as LVIS" in capsys.readouterr().err
     words = ["report", str(tmp_path / "out" / "detections.json"), str(root / "val.json")]
     assert main([*words, *arguments[1:], "--protocol=cityscapes"]) == 0
-    assert "Cityscapes' numbers" in (tmp_path / "out" / "report.html").read_text()
+    assert "numbers, from 0 to 1; the rest of the page" in (tmp_path / "out" / "report.html").read_text()

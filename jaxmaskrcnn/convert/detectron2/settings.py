@@ -18,7 +18,7 @@ from jaxmaskrcnn.convert.detectron2.bases import BASES
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
-from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON
+from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON, VOC_20
 from jaxmaskrcnn.zoo.conventions import DETECTRON2, DETECTRON2_HEAD_OF_KEYPOINTS, DETECTRON2_SEMANTIC
 
 USUAL = ModelConfig().replace(DETECTRON2)
@@ -30,6 +30,7 @@ _DATA_SETS = (
     ("cityscapes_fine_instance_seg", CITYSCAPES_8, "cityscapes_fine_instance_seg_val"),
     ("lvis_v1_", LVIS_V1_1203, "lvis_v1_val"),
     ("lvis_v0.5_", LVIS_V05_1230, "lvis_v0.5_val"),
+    ("voc_", VOC_20, "voc_2007_test"),
 )
 
 

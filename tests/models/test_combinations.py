@@ -1,0 +1,147 @@
+"""Parts that make sense together are one configuration; those that do not are refused in one sentence.
+
+Models are traced, for training and for detection, and not compiled: shapes show that the parts fit. What they
+compute is compared in `parity/`.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmaskrcnn.config import BoxStageConfig
+from jaxmaskrcnn.config.values import ConfigError
+from jaxmaskrcnn.data.preprocess import make_batch
+from jaxmaskrcnn.models.new_models import abstract_model
+from jaxmaskrcnn.zoo.conventions import DETECTRON2
+from jaxmaskrcnn.zoo.lookup import model_config
+
+NARROW = {
+    "backbone.width": 8, "backbone.norm": "frozen_bn", "neck.norm": "none", "neck.channels": 32,
+    "box.fc_dim": 8, "mask.convs": 1, "mask.dim": 8, "rpn.post_nms_test": 10, "detections.per_image": 6,
+    "input.test_min_size": 64, "input.test_max_size": 64,
+}  # fmt: skip
+CASCADE = {
+    "box.class_agnostic": True,
+    "box.stages": tuple(BoxStageConfig(foreground_iou=iou) for iou in (0.5, 0.6, 0.7)),
+}
+DEFORMABLE = {"backbone.depth": 50, "backbone.deformable_stages": (3, 4, 5)}
+REGNET = {
+    "backbone": "regnet", "backbone.norm": "frozen_bn", "backbone.w0": 8, "backbone.wa": 10.0,
+    "backbone.wm": 2.0, "backbone.depth": 6, "backbone.group_width": 4,
+}  # fmt: skip
+KEYPOINTS = {"keypoints": "heatmap", "keypoints.convs": 1, "keypoints.dim": 8, "keypoints.points": ("a", "b")}
+ONE_MAP = {
+    "backbone.depth": 50, "neck": None, "input.pad_divisor": 1,
+    "rpn.anchors.sizes": ((8.0, 16.0, 32.0),), "rpn.anchors.ratios": (0.5, 1.0, 2.0),
+}  # fmt: skip
+C4 = {
+    **ONE_MAP, "backbone.outputs": (4,), "trunk": "res5", "box.pool.size": 7, "mask.pool.size": 7,
+    "box.fcs": 0, "box.average": True, "mask.convs": 0,
+}  # fmt: skip
+# With a trunk, keypoints are found in the regions that the boxes' pool gives.
+SHARED = {name: DETECTRON2[f"box.pool.{name}"] for name in ("aligned", "level_rule", "scale")}
+POOL = {f"keypoints.pool.{name}": value for name, value in {"size": 7, "sampling_ratio": 2, **SHARED}.items()}
+DC5 = {**ONE_MAP, "backbone.outputs": (5,), "backbone.dilated_c5": True}
+SEMANTIC = {"semantic": "pyramid"}
+
+POINT_REND = {"mask": "point_rend"}
+
+TOGETHER = {
+    "PointRend on a RegNet": POINT_REND | REGNET,
+    "PointRend in a panoptic model with keypoints": POINT_REND | SEMANTIC | KEYPOINTS,
+    "PointRend behind a cascade": POINT_REND | CASCADE,
+    "a cascade with keypoints and masks": CASCADE | KEYPOINTS,
+    "a cascade with keypoints alone": CASCADE | KEYPOINTS | {"mask": None},
+    "a cascade on a deformable RegNet": CASCADE | REGNET | {"backbone.deformable_stages": (4, 5)},
+    "a cascade on DC5": CASCADE | DC5,
+    "a C4 with a deformable stage": C4 | {"backbone.deformable_stages": (3, 4)},
+    "keypoints on C4": C4 | KEYPOINTS | POOL,
+    "keypoints on a deformable DC5": DC5 | KEYPOINTS | {"backbone.deformable_stages": (3, 4, 5)},
+    "a panoptic cascade with deformable stages": SEMANTIC | CASCADE | DEFORMABLE,
+    "a panoptic model with keypoints on a RegNet": SEMANTIC | KEYPOINTS | REGNET,
+    "a federated cascade with sigmoid scores": CASCADE | {"box.scores": "sigmoid"},
+}
+REFUSED = {
+    "a trunk with a pyramid": (
+        {"trunk": "res5", "backbone.depth": 50, "box.average": True},
+        "ModelConfig.trunk is 'res5', the last stage of a ResNet",
+    ),
+    "a trunk with pools of two sizes": (
+        {**C4, "mask.pool.size": 14}, "with a trunk the heads share the regions",
+    ),
+    "several maps without a neck": (
+        {"neck": None, "rpn.anchors.sizes": (8.0, 16.0, 32.0, 64.0)},
+        "one region proposal network reads them all",
+    ),
+    "a dilated C5 under a pyramid": (
+        {"backbone.depth": 50, "backbone.dilated_c5": True}, "leave out 4, whose map has the same stride",
+    ),
+    "deformable stages of basic blocks": (
+        {"backbone.deformable_stages": (5,)}, "which is for blocks with one 3x3 convolution",
+    ),
+    "a deformable stage after a C4's last": (
+        {**C4, "backbone.deformable_stages": (5,)}, "leave out the stages after it",
+    ),
+    "PointRend on C4": (
+        {**{path: value for path, value in C4.items() if not path.startswith("mask")}, **POINT_REND},
+        "point_rend",
+    ),
+    "panoptic segments without masks": ({**SEMANTIC, "mask": None}, "segments of things are made of masks"),
+    "a semantic head on C4": ({**C4, **SEMANTIC}, "semantic"),
+}  # fmt: skip
+
+
+def config_of(changes):
+    """A narrow model, without the settings of parts that it does not have or has others for."""
+    absent = {
+        path.split(".")[0] for path, value in changes.items() if value in (None, "regnet", "point_rend")
+    }
+    usual = {path: value for path, value in NARROW.items() if path.split(".")[0] not in absent}
+    return model_config("jaxmaskrcnn/shapes", **usual | changes)
+
+
+def traced(config):
+    """The detections and the losses of two images, as shapes."""
+    model = abstract_model(config)
+    images = [np.zeros((64, 48, 3), np.uint8), np.zeros((48, 64, 3), np.uint8)]
+    target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": np.ones((1, 64, 48), bool)}
+    if config.keypoints is not None:
+        target["keypoints"] = np.ones((1, len(config.keypoints.points), 3), np.float32)
+    targets = [target, {**target, "masks": np.ones((1, 48, 64), bool)}]
+    if config.semantic is not None:
+        for given, image in zip(targets, images, strict=True):
+            given["semantic"] = np.zeros(image.shape[:2], np.uint8)
+    if config.mask is None:
+        for given in targets:
+            del given["masks"]
+    batch = make_batch(config, images, targets)
+    found = jax.eval_shape(lambda model: model.detect(batch), model)
+    return found, jax.eval_shape(lambda model: model.losses(batch, jax.random.key(0)), model)
+
+
+QUICK = ("a cascade with keypoints and masks",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TOGETHER]
+)
+def test_together(name):
+    config = config_of(TOGETHER[name])
+    found, losses = traced(config)
+    assert found.boxes.shape == (2, 6, 4)
+    assert (found.keypoint_logits is None) == (config.keypoints is None)
+    assert (found.semantic_logits is None) == (config.semantic is None)
+    assert (found.masks is None) == (config.mask is None)
+    stages = len(config.box.stages)
+    assert sum(name.startswith("loss_classifier") for name in losses) == stages
+    named = {"mask": "loss_mask", "keypoints": "loss_keypoint", "semantic": "loss_semantic"}
+    for part, name in named.items():
+        assert any(loss.startswith(name) for loss in losses) == (config.get(part) is not None), losses.keys()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    changes, message = REFUSED[name]
+    with pytest.raises(ConfigError, match=message) as error:
+        config_of(changes)
+    assert str(error.value).count("; ") >= 1 and "\n" not in str(error.value)
