@@ -161,6 +161,9 @@ def mmdet_predictor(arguments):
     state = seed(model, input_scale, arguments.logits)
     torch.save({"state_dict": state, "meta": {}}, arguments.directory / "weights.pth")
 
+    # Annotations are not read, and those of panoptic data sets need a package to be loaded at all.
+    data = model.cfg.test_dataloader.dataset
+    data.pipeline = [step for step in data.pipeline if step.type != "LoadPanopticAnnotations"]
     seen = {}
     if hasattr(model, "panoptic_fusion_head"):  # the detections that it is given are not in its results
         fuse = model.panoptic_fusion_head.predict
