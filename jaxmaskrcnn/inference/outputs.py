@@ -28,6 +28,7 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.files import complete_file, write_json
 from jaxmaskrcnn.visualize.comparison import Truth, draw_comparison
 from jaxmaskrcnn.visualize.drawing import draw_detections, palette_colour
+from jaxmaskrcnn.visualize.panoptic import draw_panoptic
 
 RESULTS = "predictions.json"
 # Path of an input's file in each format, except json, which is one file for all inputs.
@@ -71,6 +72,7 @@ class Outputs:
         truth: Annotations that pictures show beside the detections.
         tolerance: Tolerance of polygons, in pixels; see ``simplify``.
         keypoints: The model's keypoint head, or None.
+        stuff: The categories of stuff of a panoptic model, whose pictures show segments.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class Outputs:
         truth: Truth | None = None,
         tolerance: float = 0.0,
         keypoints: KeypointConfig | None = None,
+        stuff: Sequence[Category] = (),
     ):
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names, self.tolerance, self.keypoints = dict(categories), tolerance, keypoints
         self._lines = () if keypoints is None else keypoints.lines
+        self._stuff = dict(stuff)
         # Programs that read GeoJSON have one colour per class.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
@@ -120,7 +124,9 @@ class Outputs:
                 "long_side": self.drawn_side(pixels.shape[:2]),
             }
             options["skeleton"] = self._lines
-            if self.truth is None:
+            if self.truth is None and "segments" in result:
+                drawn = draw_panoptic(pixels, result, {**self._stuff, **self.names}, **options)
+            elif self.truth is None:
                 drawn = draw_detections(pixels, result, self.names, **options)
             else:
                 truth, names = self.truth.find(image)

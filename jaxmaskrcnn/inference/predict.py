@@ -59,7 +59,7 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     predictor = _predictor(model, arguments)
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
-        arguments.polygon_tolerance, predictor.config.keypoints,
+        arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(),
     )  # fmt: skip
     predict_all = predict_videos if arguments.video else _predict_images
     try:

@@ -22,6 +22,7 @@ from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.keypoints import keypoint_statistics
 from jaxmaskrcnn.data.inspection.lvis import contradictions, lvis_statistics
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
+from jaxmaskrcnn.data.inspection.stuff import stuff_statistics
 from jaxmaskrcnn.data.inspection.suspicions import dark_pictures, same_content, suspicions
 from jaxmaskrcnn.utils.files import check_image_folder
 from jaxmaskrcnn.utils.processes import process_map
@@ -130,6 +131,7 @@ def inspect_annotations(
         "image_folder": None if images_dir is None else str(images_dir),
         **statistics(annotations, table),
         **keypoint_statistics(annotations),
+        **stuff_statistics(annotations),
         **lvis_statistics(annotations),
         "training_size": anchor_fit(table, model, data),
         "problem_counts": dict(problems.skipped),
