@@ -155,15 +155,18 @@ def mmdet_predictor(arguments):
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "goldens"))
     import record_mmdet_model  # noqa: F401  (makes mmcv.ops importable)
     from mmdet.apis import inference_detector, init_detector
+    from mmengine.config import Config
 
-    model = init_detector(arguments.config, None, device="cpu")
+    config = Config.fromfile(arguments.config)
+    # Annotations are not read, and those of panoptic data sets need a package to be loaded at all.
+    for loader in (config.test_dataloader, config.val_dataloader, config.train_dataloader):
+        steps = loader.dataset.get("pipeline", [])
+        loader.dataset.pipeline = [step for step in steps if step["type"] != "LoadPanopticAnnotations"]
+    model = init_detector(config, None, device="cpu")
     input_scale = 60.0 if model.data_preprocessor.std.max() == 1 else 1.0
     state = seed(model, input_scale, arguments.logits)
     torch.save({"state_dict": state, "meta": {}}, arguments.directory / "weights.pth")
 
-    # Annotations are not read, and those of panoptic data sets need a package to be loaded at all.
-    data = model.cfg.test_dataloader.dataset
-    data.pipeline = [step for step in data.pipeline if step.type != "LoadPanopticAnnotations"]
     seen = {}
     if hasattr(model, "panoptic_fusion_head"):  # the detections that it is given are not in its results
         fuse = model.panoptic_fusion_head.predict
