@@ -158,26 +158,34 @@ def _training(config, options, count: int, abstract: bool):
     """A compiled training step and its first state; of an abstract state there are only shapes."""
     import jax
 
-    import jaxmaskrcnn as jmr
     from jaxmaskrcnn.models.new_models import init_model
-    from jaxmaskrcnn.training import optimizer as optimizers
-    from jaxmaskrcnn.training.step import init_state, jit_train_step
 
-    schedule = optimizers.learning_rate(options, count, 1000)
+    if not abstract:
+        return training_of(init_model(config), options, count)
     train_step = None
 
     def build(model):
         nonlocal train_step
-        graphdef, optimizer, state = init_state(
-            model,
-            jmr.trainable(model),
-            lambda params: optimizers.make_optimizer(options, schedule, params, config),
-        )
-        train_step = jit_train_step(graphdef, optimizer, schedule)
+        train_step, state = training_of(model, options, count)
         return state
 
-    state = jax.eval_shape(build, _abstract_model(config)) if abstract else build(init_model(config))
+    state = jax.eval_shape(build, _abstract_model(config))
     return train_step, state
+
+
+def training_of(model, options, count: int):
+    """A compiled training step of a model, and its first state."""
+    import jaxmaskrcnn as jmr
+    from jaxmaskrcnn.training import optimizer as optimizers
+    from jaxmaskrcnn.training.step import init_state, jit_train_step
+
+    schedule = optimizers.learning_rate(options, count, 1000)
+    graphdef, optimizer, state = init_state(
+        model,
+        jmr.trainable(model),
+        lambda params: optimizers.make_optimizer(options, schedule, params, model.config),
+    )
+    return jit_train_step(graphdef, optimizer, schedule), state
 
 
 def torchvisions(
