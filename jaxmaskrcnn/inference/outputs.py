@@ -22,6 +22,8 @@ from jaxmaskrcnn.inference.formats import (
     instance_legend,
     instance_picture,
     labelme_content,
+    segment_legend,
+    segment_picture,
 )
 from jaxmaskrcnn.inference.keypoints import category_entries
 from jaxmaskrcnn.structures import Category
@@ -36,10 +38,11 @@ PATTERNS = {
     "labelme": "labelme/{}.json",
     "geojson": "geojson/{}.geojson",
     "masks": "masks/{}.png",
+    "panoptic": "panoptic/{}.png",
 }
 # Of larger images smaller pictures are drawn: no viewer is made for them, and drawing takes 20 bytes a pixel.
 _MOST_DRAWN, _REDUCED_SIDE = 178_956_970, 8192
-FORMATS = ("png", "json", "labelme", "geojson", "masks")
+FORMATS = ("png", "json", "labelme", "geojson", "masks", "panoptic")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -71,6 +74,7 @@ class Outputs:
         truth: Annotations that pictures show beside the detections.
         tolerance: Tolerance of polygons, in pixels; see ``simplify``.
         keypoints: The model's keypoint head, or None.
+        stuff: The categories of stuff of a panoptic model.
     """
 
     def __init__(
@@ -82,9 +86,11 @@ class Outputs:
         truth: Truth | None = None,
         tolerance: float = 0.0,
         keypoints: KeypointConfig | None = None,
+        stuff: Sequence[Category] = (),
     ):
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names, self.tolerance, self.keypoints = dict(categories), tolerance, keypoints
+        self._all_names = {**dict(stuff), **self.names}
         self._lines = () if keypoints is None else keypoints.lines
         # Programs that read GeoJSON have one colour per class.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
@@ -171,6 +177,9 @@ class Outputs:
                 write_json(path, content)
             elif key == "geojson":
                 write_json(path, geojson_content(result, self.names, self._colours, self.tolerance))
+            elif key == "panoptic":
+                _save_png(Image.fromarray(segment_picture(result)), path)
+                write_json(path.with_suffix(".json"), segment_legend(result, self._all_names), indent=1)
             else:
                 _save_png(Image.fromarray(instance_picture(result, size)), path)
                 write_json(path.with_suffix(".json"), instance_legend(result, self.names), indent=1)

@@ -22,6 +22,7 @@ from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
 from jaxmaskrcnn.data.inspection.keypoints import keypoint_statistics
 from jaxmaskrcnn.data.inspection.lvis import contradictions, lvis_statistics
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
+from jaxmaskrcnn.data.inspection.stuff import stuff_statistics
 from jaxmaskrcnn.data.inspection.suspicions import dark_pictures, same_content, suspicions
 from jaxmaskrcnn.utils.files import check_image_folder
 from jaxmaskrcnn.utils.processes import process_map
@@ -131,6 +132,7 @@ def inspect_annotations(
         **statistics(annotations, table),
         **keypoint_statistics(annotations),
         **lvis_statistics(annotations),
+        **stuff_statistics(annotations),
         "training_size": anchor_fit(table, model, data),
         "problem_counts": dict(problems.skipped),
         "suspicion_counts": dict(collections.Counter(entry.reason for entry in found)),

@@ -8,6 +8,7 @@ from jaxmaskrcnn.data.coco.problems import FEW, Problem
 from jaxmaskrcnn.data.inspection.inspect import Inspection
 from jaxmaskrcnn.data.inspection.keypoints import keypoint_lines
 from jaxmaskrcnn.data.inspection.lvis import lvis_lines
+from jaxmaskrcnn.data.inspection.stuff import stuff_lines
 
 _BAR = 40  # characters of the longest bar
 
@@ -38,7 +39,7 @@ def as_text(inspection: Inspection) -> str:
     summary = inspection.summary
     parts = [[f"Note: {sentence}." for sentence in inspection.statements]]
     parts += [_head(summary), _classes(summary), _sizes(summary), _per_image(summary), _training(summary)]
-    parts += [keypoint_lines(summary), lvis_lines(summary)]
+    parts += [stuff_lines(summary), keypoint_lines(summary), lvis_lines(summary)]
     if inspection.annotations.notes:
         parts.append(
             [
