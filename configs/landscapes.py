@@ -2,7 +2,8 @@
 
     python train.py --config=configs/landscapes.py --workdir=runs/landscapes
 
-Runs on a CPU with nothing downloaded.
+Runs on a CPU with nothing downloaded. With 400 pictures of 64 x 64 pixels the panoptic quality (PQ) of 40
+held-out ones was 34.0 after 400 steps (docs/panoptic.md); the whole run has not been timed.
 """
 
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig

@@ -5,7 +5,7 @@
 DIRECTORY is what run_reference.py or run_matterport.py wrote. The checkpoint is read as any user would, with
 `load_model`, and the images by their paths. A detection is matched by one of the same label, a
 score within 0.001 and boxes with IoU above 0.99; of the matched ones the masks' IoU and the distances of the
-keypoints are told too.
+keypoints are told too, and of a Panoptic FPN the share of the pixels that are in the same segment.
 """
 
 import argparse
@@ -45,6 +45,16 @@ def compressed(rle: dict) -> dict:
     return rle_codec.frPyObjects(rle, *rle["size"]) if isinstance(rle["counts"], list) else rle
 
 
+def same_pixels(ours: np.ndarray, segments: list, theirs: np.ndarray, kinds: np.ndarray) -> float:
+    """The share of pixels in the same segment: ours of the same class that shares most with theirs."""
+    partner = {0: 0}
+    for number, kind in enumerate(kinds.tolist(), 1):
+        counts = np.bincount(ours[theirs == number], minlength=len(segments) + 1)
+        own = [0] + [counts[i] if segment == tuple(kind) else 0 for i, segment in enumerate(segments, 1)]
+        partner[number] = int(np.argmax(own)) if max(own) else -1
+    return float((np.vectorize(partner.get)(theirs) == ours).mean())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
@@ -61,7 +71,10 @@ def main():
     index = {category.id: i for i, category in enumerate(model.categories)}
     reference = json.loads((arguments.directory / "detections.json").read_text())
     total = {"theirs": 0, "ours": 0, "matched": 0}
-    mask_ious, score_errors, box_errors, distances = [], [], [], []
+    mask_ious, score_errors, box_errors, distances, shares = [], [], [], [], []
+    panoptic = arguments.directory / "panoptic.npz"
+    maps = np.load(panoptic) if panoptic.exists() else {}
+    stuff = {category.id: i for i, category in enumerate(model.config.known_stuff())}
     print("image                theirs   ours  matched  worst box (px)  worst score  lowest mask IoU")
     for name, theirs in reference.items():
         out = predictor(arguments.images / name, masks="rle")
@@ -71,6 +84,15 @@ def main():
             "labels": [index[int(label)] for label in out["labels"]],
         }
         pairs = match(ours, theirs)
+        if name in maps:
+            segments = [
+                (s["isthing"], (index if s["isthing"] else stuff)[s["category"]]) for s in out["segments"]
+            ]
+            kinds = maps[f"{name}/kinds"]
+            shares.append(same_pixels(out["panoptic"], segments, maps[name], kinds))
+            things = sum(bool(thing) for thing, _ in kinds)
+            print(f"  {len(kinds)} segments ({things} things), of ours {len(segments)}: ", end="")
+            print(f"{shares[-1]:.5%} of the pixels")
         theirs["masks"] = [compressed(mask) for mask in theirs["masks"]]
         with_masks = pairs if "masks" in out else []
         ious = [
@@ -96,6 +118,8 @@ def main():
         f"scores within {max(score_errors):.1e}"
         + (f", mask IoU at least {min(mask_ious):.4f}, mean {np.mean(mask_ious):.5f}" if mask_ious else "")
     )
+    if shares:
+        print(f"pixels in the same segment: at least {min(shares):.4%}, mean {np.mean(shares):.4%}")
     if distances:
         near = np.mean(np.array(distances) <= 0.1)
         print(f"{len(distances)} keypoints: {near:.3%} within 0.1 px, the farthest {max(distances):.2e} px")

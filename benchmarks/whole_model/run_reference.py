@@ -5,7 +5,8 @@
 PYTHON is the interpreter of an environment with the library in it; this package is not needed.
 CONFIG is the name of one of torchvision's functions (maskrcnn_resnet50_fpn), a name of Detectron2's
 model zoo (COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml) or a file, or MMDetection's config file.
-Writes DIRECTORY/weights.pth (a checkpoint as the library saves it) and DIRECTORY/detections.json.
+Writes DIRECTORY/weights.pth (a checkpoint as the library saves it), DIRECTORY/detections.json and, of a
+Panoptic FPN, DIRECTORY/panoptic.npz with the number of each pixel's segment.
 Without --weights they are drawn from the parameters' names, with gains that spread the scores, so
 that about a hundred detections an image hang on every part of the model.
 """
@@ -133,9 +134,15 @@ def detectron2_predictor(arguments):
     torch.save({"model": state}, arguments.directory / "weights.pth")
 
     def predict(path):
-        out = predictor(read_image(str(path), "BGR"))["instances"]
+        found = predictor(read_image(str(path), "BGR"))
+        out = found["instances"]
         masks = out.pred_masks if out.has("pred_masks") else []
         keypoints = out.pred_keypoints[..., :2] if out.has("pred_keypoints") else []
+        if "panoptic_seg" in found:
+            numbers, segments = found["panoptic_seg"]
+            # Its classes of stuff begin with all things.
+            kinds = [(s["isthing"], s["category_id"] - (not s["isthing"])) for s in segments]
+            arguments.panoptic[path.name] = numbers.numpy(), kinds
         return out.pred_boxes.tensor, out.scores, out.pred_classes, masks, keypoints
 
     return predict
@@ -148,18 +155,49 @@ def mmdet_predictor(arguments):
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "goldens"))
     import record_mmdet_model  # noqa: F401  (makes mmcv.ops importable)
     from mmdet.apis import inference_detector, init_detector
+    from mmengine.config import Config
 
-    model = init_detector(arguments.config, None, device="cpu")
+    config = Config.fromfile(arguments.config)
+    # Annotations are not read, and those of panoptic data sets need a package to be loaded at all.
+    for loader in (config.test_dataloader, config.val_dataloader, config.train_dataloader):
+        steps = loader.dataset.get("pipeline", [])
+        loader.dataset.pipeline = [step for step in steps if step["type"] != "LoadPanopticAnnotations"]
+    model = init_detector(config, None, device="cpu")
     input_scale = 60.0 if model.data_preprocessor.std.max() == 1 else 1.0
     state = seed(model, input_scale, arguments.logits)
     torch.save({"state_dict": state, "meta": {}}, arguments.directory / "weights.pth")
 
+    seen = {}
+    if hasattr(model, "panoptic_fusion_head"):  # the detections that it is given are not in its results
+        fuse = model.panoptic_fusion_head.predict
+
+        def watched(results, logits):
+            seen["instances"] = results[0]
+            return fuse(results, logits)
+
+        model.panoptic_fusion_head.predict = watched
+
     def predict(path):
         image = np.array(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
-        out = inference_detector(model, np.ascontiguousarray(image[..., ::-1])).pred_instances
+        found = inference_detector(model, np.ascontiguousarray(image[..., ::-1]))
+        if "pred_panoptic_seg" in found:
+            arguments.panoptic[path.name] = numbered(found.pred_panoptic_seg.sem_seg[0].numpy(), model)
+        out = seen["instances"] if seen else found.pred_instances
         return out.bboxes, out.scores, out.labels, out.masks if "masks" in out else [], []
 
     return predict
+
+
+def numbered(values: np.ndarray, model) -> tuple[np.ndarray, list[tuple[bool, int]]]:
+    """MMDetection's map as numbers of segments from 1, and whether each is a thing, and its label."""
+    things, nothing = model.num_things_classes, model.num_classes
+    distinct = [int(x) for x in np.unique(values) if x != nothing]
+    order = sorted(distinct, key=lambda x: (x < 1000, x // 1000, x))
+    numbers, kinds = np.zeros(values.shape, np.int32), []
+    for number, value in enumerate(order, 1):
+        numbers[values == value] = number
+        kinds.append((True, value % 1000) if value >= 1000 else (False, value - things))
+    return numbers, kinds
 
 
 PREDICTORS = {
@@ -181,6 +219,7 @@ def main():
     )
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
+    arguments.panoptic = {}
     predict = PREDICTORS[arguments.library](arguments)
     results = {}
     for path in sorted(arguments.images.iterdir()):
@@ -198,6 +237,10 @@ def main():
         spread = ", ".join(f"{s:.3f}" for s in np.percentile(scores, [100, 50, 0])) if len(scores) else "none"
         print(f"{path.name}: {len(scores)} detections, highest, median, lowest score {spread}", flush=True)
     (arguments.directory / "detections.json").write_text(json.dumps(results))
+    if arguments.panoptic:
+        arrays = {name: numbers for name, (numbers, _) in arguments.panoptic.items()}
+        arrays |= {f"{name}/kinds": np.array(kinds) for name, (_, kinds) in arguments.panoptic.items()}
+        np.savez_compressed(arguments.directory / "panoptic.npz", **arrays)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from urllib.parse import unquote
 
 from jaxmaskrcnn.data.coco.file_names import path_parts, written_names
 from jaxmaskrcnn.data.coco.load import load_json
+from jaxmaskrcnn.data.coco.panoptic import is_panoptic
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.stores.copies import copied, local_copy
 from jaxmaskrcnn.stores.filesystem import local_or_stored
 
@@ -33,10 +35,19 @@ def local_data(
     """
     # Both are looked at before anything is copied.
     place = local_or_stored(images, settings[1])
+    stored = not isinstance(local_or_stored(annotations, settings[0]), Path)
     path = local_copy(annotations, settings[0])
+    if isinstance(place, Path) and not stored:
+        return path, place
+    content = load_json(path)
+    if stored and is_panoptic(content):
+        raise UserError(
+            f"{os.fspath(annotations)} is a panoptic json in a store, whose pictures of segments are not "
+            "copied; copy it and the folder of its pictures, and give the local path."
+        )
     if isinstance(place, Path):
         return path, place
-    entries = load_json(path)["images"]
+    entries = content["images"]
     return path, copied(place, lambda files: named_files(entries, files))
 
 

@@ -30,6 +30,7 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils.files import complete_file, write_json
 from jaxmaskrcnn.visualize.comparison import Truth, draw_comparison
 from jaxmaskrcnn.visualize.drawing import draw_detections, palette_colour
+from jaxmaskrcnn.visualize.panoptic import draw_panoptic
 
 RESULTS = "predictions.json"
 # Path of an input's file in each format, except json, which is one file for all inputs.
@@ -74,7 +75,7 @@ class Outputs:
         truth: Annotations that pictures show beside the detections.
         tolerance: Tolerance of polygons, in pixels; see ``simplify``.
         keypoints: The model's keypoint head, or None.
-        stuff: The categories of stuff of a panoptic model.
+        stuff: The categories of stuff of a panoptic model, whose pictures show segments.
     """
 
     def __init__(
@@ -90,8 +91,8 @@ class Outputs:
     ):
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names, self.tolerance, self.keypoints = dict(categories), tolerance, keypoints
-        self._all_names = {**dict(stuff), **self.names}
         self._lines = () if keypoints is None else keypoints.lines
+        self._stuff = dict(stuff)
         # Programs that read GeoJSON have one colour per class.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
@@ -126,7 +127,9 @@ class Outputs:
                 "long_side": self.drawn_side(pixels.shape[:2]),
             }
             options["skeleton"] = self._lines
-            if self.truth is None:
+            if self.truth is None and "segments" in result:
+                drawn = draw_panoptic(pixels, result, {**self._stuff, **self.names}, **options)
+            elif self.truth is None:
                 drawn = draw_detections(pixels, result, self.names, **options)
             else:
                 truth, names = self.truth.find(image)
@@ -179,7 +182,9 @@ class Outputs:
                 write_json(path, geojson_content(result, self.names, self._colours, self.tolerance))
             elif key == "panoptic":
                 _save_png(Image.fromarray(segment_picture(result)), path)
-                write_json(path.with_suffix(".json"), segment_legend(result, self._all_names), indent=1)
+                write_json(
+                    path.with_suffix(".json"), segment_legend(result, {**self._stuff, **self.names}), indent=1
+                )
             else:
                 _save_png(Image.fromarray(instance_picture(result, size)), path)
                 write_json(path.with_suffix(".json"), instance_legend(result, self.names), indent=1)

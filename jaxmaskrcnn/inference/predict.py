@@ -60,11 +60,12 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     if truth is not None:
         name_classes(model, truth.categories, arguments.annotations, listed=truth.listed)
     predictor = _predictor(model, arguments)
-    if arguments.classes is not None and "panoptic" not in formats:
+    segments_drawn = "png" in formats and truth is None and not arguments.video
+    if arguments.classes is not None and "panoptic" not in formats and not segments_drawn:
         _check_no_stuff(arguments.classes, model.config.known_stuff())
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
-        arguments.polygon_tolerance, predictor.config.keypoints, model.config.known_stuff(),
+        arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(),
     )  # fmt: skip
     predict_all = predict_videos if arguments.video else _predict_images
     try:
@@ -132,7 +133,7 @@ def _check_no_stuff(classes: str, stuff: Sequence[Category]) -> None:
     for name in map(str.strip, classes.split(",")):
         if any(name in (category.name, str(category.id)) for category in stuff):
             raise UserError(
-                f"--classes has {name!r}, a class of stuff, which only the format 'panoptic' shows; add it "
+                f"--classes has {name!r}, a class of stuff, which is not in what is written; add 'panoptic' "
                 "to --format, or leave the class out."
             )
 

@@ -116,11 +116,11 @@ def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[
     boxes = np.asarray(out["boxes"], np.float32).reshape(-1, 4) * scale
     items = []
     for i, box in enumerate(boxes):
-        if scores is not None and scores[i] < score_threshold:
+        score = None if scores is None or scores[i] is None else float(scores[i])
+        if score is not None and score < score_threshold:
             continue
         label = int(out["labels"][i])
         mask, corner = (None, (0, 0)) if masks is None else _window(masks[i])
-        score = None if scores is None else float(scores[i])
         colour = palette_colour(label if by_class else i) if colours is None else tuple(colours[i])
         name, points = names.get(label, f"class {label}"), None
         if keypoints is not None:

@@ -403,9 +403,9 @@ def test_segments_need_a_panoptic_model_and_their_format(predict, folder, capsys
     assert "--format has 'panoptic', but the model has no semantic head" in capsys.readouterr().err
     predict.model = Stub(model_config("jaxmaskrcnn/landscapes"))
     name = predict.model.config.known_stuff()[0].name
-    assert predict(folder, classes=name) == 2
+    assert predict(folder, classes=name, format="json") == 2
     assert (
-        f"--classes has '{name}', a class of stuff, which only the format 'panoptic'"
+        f"--classes has '{name}', a class of stuff, which is not in what is written"
         in capsys.readouterr().err
     )
 

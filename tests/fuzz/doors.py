@@ -40,6 +40,7 @@ from .scenes import (
     picture,
     write_checkpoints,
     write_coco,
+    write_panoptic,
 )
 
 
@@ -259,6 +260,10 @@ DOORS: dict[str, Door] = {
     "prepare": Door(lambda folder: write_coco(folder, coco_content()), COCO, _prepare),
     "score": Door(lambda folder: write_coco(folder, coco_content()), COCO, _score),
     "report": Door(lambda folder: write_coco(folder, coco_content()), COCO, _report),
+    **{
+        f"{name} panoptic": Door(write_panoptic, ("set.json", "set/*.png"), call, share=0.5)
+        for name, call in (("inspect", _inspect), ("prepare", _prepare))
+    },
     "detections": Door(_write_detections, ("detections.json",), _report),
     **{f"import {tool}": _import(tool) for tool in TOOLS},
     "config yaml": _config("a.yaml", YAML),

@@ -55,6 +55,29 @@ def write_coco(folder: Path, content: dict) -> None:
     (folder / "detections.json").write_text(json.dumps(detections_content()))
 
 
+def write_panoptic(folder: Path) -> None:
+    """COCO's panoptic json of the same images: stuff above, a thing below, and a column without a segment."""
+    images, annotations = [], []
+    (folder / "set").mkdir(parents=True)
+    for i, (height, width) in enumerate(SIZES, 1):
+        photograph(folder / "images" / f"{i}.png", (width, height), seed=i - 1)
+        numbers = np.full((height, width), 300 * i)
+        numbers[height // 2 :] = 1
+        numbers[:, 0] = 0
+        colours = np.stack([numbers % 256, numbers // 256, numbers * 0], -1).astype(np.uint8)
+        Image.fromarray(colours).save(folder / "set" / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "height": height, "width": width})
+        segments = [
+            {"id": 300 * i, "category_id": 9, "iscrowd": 0, "area": 5, "bbox": [0, 0, 4, 4]},
+            {"id": 1, "category_id": 2, "iscrowd": i % 2, "area": 5, "bbox": [0, 0, 4, 4]},
+        ]
+        annotations.append({"image_id": i, "file_name": f"{i}.png", "segments_info": segments})
+    kinds = ((2, "cat", 1), (9, "sky", 0))
+    categories = [{"id": k, "name": name, "isthing": thing} for k, name, thing in kinds]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "set.json").write_text(json.dumps(content))
+
+
 PICTURES = {
     "png": [{"mode": m} for m in ("RGB", "RGBA", "L", "P", "1", "I;16", "LA")],
     "jpeg": [{"mode": m} for m in ("RGB", "L", "CMYK")] + [{"mode": "RGB", "progressive": True}],

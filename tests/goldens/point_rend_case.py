@@ -74,7 +74,9 @@ def seeded_detector_weight(name: str, shape: tuple[int, ...], library: str) -> n
     """The same for a whole detector of Detectron2 or MMDetection, whose input is 0 to 255 minus the mean."""
     weight = seeded_point_rend_weight(name, shape)
     if weight is not None:
-        return weight
+        # Feature maps of these networks are larger than the head's own, and its logits should not be.
+        large = library == "detectron2" and re.search("reduce_spatial|point_head.fc1", name)
+        return weight * np.float32(0.15) if large else weight
     if library == "detectron2":
         return seeded.seeded_detectron2_weight(name, shape)
     if name.endswith("fc_cls.bias"):

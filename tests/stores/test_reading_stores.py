@@ -12,8 +12,9 @@ from PIL import Image
 import jaxmaskrcnn as jmr
 from jaxmaskrcnn.cli.main import main
 from jaxmaskrcnn.config.recipe_files import find_config
-from jaxmaskrcnn.data import prepare, write_shapes
+from jaxmaskrcnn.data import prepare, write_landscapes, write_shapes
 from jaxmaskrcnn.data.inputs import find_files, read_image
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.stores import filesystem
 from jaxmaskrcnn.stores.copies import local_copy, with_addresses
 from jaxmaskrcnn.stores.filesystem import local_or_stored
@@ -131,6 +132,13 @@ def test_a_data_set_in_a_store_has_the_records_of_the_one_on_disk(data, gets, tm
     assert len(gets) == 7  # not the files that the json does not name
     prepare("memory://b/train.json", "memory://b/images", tmp_path / "cache")
     assert len(gets) == 7
+
+
+def test_a_panoptic_json_in_a_store_is_refused(store, tmp_path):
+    annotations, images = write_landscapes(tmp_path, 1, 64, seed=0)
+    store.pipe("/b/annotations.json", annotations.read_bytes())
+    with pytest.raises(UserError, match="memory://b/annotations.json is a panoptic json in a store, whose"):
+        prepare("memory://b/annotations.json", images, tmp_path / "cache")
 
 
 def test_a_changed_image_is_copied_and_prepared_again(data, store, gets, tmp_path):

@@ -31,13 +31,11 @@ class AnnotatedSegment(NamedTuple):
         id: The segment's number.
         category_id: Its category's id.
         crowd: Whether it is a crowd region.
-        pixels: How many pixels its image's picture has of it.
     """
 
     id: int
     category_id: int
     crowd: bool
-    pixels: int = 0
 
 
 class SegmentedImage(NamedTuple):
@@ -150,8 +148,8 @@ def read_panoptic(content: dict[str, Any], path: Path, problems: Problems) -> Pa
             if key in images:
                 raise UserError(f"{place} is its second one; leave one of them")
             image = _segmented(entry, listed.get(key), folder, place, known)
-            objects, images[key] = _objects(image, entry["image_id"], len(annotations), thing_ids)
-            annotations += objects
+            annotations += _objects(image, entry["image_id"], len(annotations), thing_ids)
+            images[key] = image
         except UserError as error:
             spoiled.add(key)
             number = whole_number(entry.get("image_id"))
@@ -255,14 +253,10 @@ def _segmented(entry: dict, listed: dict | None, folder: Path, place: str, known
     return SegmentedImage(picture, place, size, tuple(found.values()))  # pyright: ignore[reportArgumentType]
 
 
-def _objects(
-    image: SegmentedImage, image_id: Any, first: int, things: set[int]
-) -> tuple[list[dict[str, Any]], SegmentedImage]:
-    """Annotations of an image's things, whose masks are in its picture, and the image with counted pixels."""
+def _objects(image: SegmentedImage, image_id: Any, first: int, things: set[int]) -> list[dict[str, Any]]:
+    """Annotations of an image's things, whose masks are in its picture."""
     numbers = image.numbers()
-    distinct, pixels = (values.tolist() for values in np.unique(numbers, return_counts=True))
-    counts = dict(zip(distinct, pixels, strict=True))
-    there = set(counts) - {0}
+    there = set(np.unique(numbers).tolist()) - {0}
     listed = {segment.id for segment in image.segments}
     if missing := sorted(listed - there):
         raise UserError(
@@ -287,8 +281,7 @@ def _objects(
                 "bbox": mask_utils.toBbox(rle).tolist(),
                 "area": int(mask_utils.area(rle)),
             })  # fmt: skip
-    counted = tuple(segment._replace(pixels=counts[segment.id]) for segment in image.segments)
-    return objects, image._replace(segments=counted)
+    return objects
 
 
 def segment_numbers(path: Path, place: str, size: tuple[int, int] | None) -> np.ndarray:

@@ -39,7 +39,7 @@ def as_text(inspection: Inspection) -> str:
     summary = inspection.summary
     parts = [[f"Note: {sentence}." for sentence in inspection.statements]]
     parts += [_head(summary), _classes(summary), _sizes(summary), _per_image(summary), _training(summary)]
-    parts += [stuff_lines(summary), keypoint_lines(summary), lvis_lines(summary)]
+    parts += [keypoint_lines(summary), stuff_lines(summary), lvis_lines(summary)]
     if inspection.annotations.notes:
         parts.append(
             [

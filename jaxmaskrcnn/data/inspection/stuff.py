@@ -1,42 +1,35 @@
-"""Counts of a panoptic data set's stuff."""
+"""Counts of a panoptic data set's classes of stuff."""
 
-from collections import Counter
 from typing import Any
 
 from jaxmaskrcnn.data.coco.annotations import Annotations
 
 
 def stuff_statistics(annotations: Annotations) -> dict[str, Any]:
-    """Counts the segments of stuff, and the pixels of the data set that are theirs.
+    """Counts the images in which each class of stuff is annotated.
 
     Args:
         annotations: The usable images and objects.
 
     Returns:
-        ``stuff`` with plain values that json can hold: of each class of stuff the name, the id, the number of
-        images with it, and its share of all pixels; and ``not_annotated``, the share of pixels without a
-        segment. {} for a json that is not panoptic.
+        ``stuff``, a list with id, name and number of images of each class, which json can hold; {} for a json
+        without segments.
     """
     if annotations.panoptic is None:
         return {}
-    usable = {image.id for image in annotations.images}
-    images = [im for key, im in annotations.panoptic.images.items() if annotations.image_id(key) in usable]
-    total = max(sum(image.size[0] * image.size[1] for image in images), 1)
-    pixels, shown = Counter(), Counter()
-    for image in images:
-        for segment in image.segments:
-            pixels[segment.category_id] += segment.pixels
-        shown.update({segment.category_id for segment in image.segments})
-    classes = [
-        {"name": name, "id": identity, "images": shown[identity], "share": round(pixels[identity] / total, 6)}
-        for identity, name in annotations.panoptic.stuff
+    images = [
+        {segment.category_id for segment in image.segments} for image in annotations.panoptic.images.values()
     ]
-    labelled = pixels.total()
-    return {"stuff": {"classes": classes, "not_annotated": round(1 - labelled / total, 6)}}
+    return {
+        "stuff": [
+            {**category._asdict(), "images": sum(category.id in found for found in images)}
+            for category in annotations.panoptic.stuff
+        ]
+    }
 
 
 def stuff_lines(summary: dict[str, Any]) -> list[str]:
-    """The same as lines of a text; none for another json.
+    """The same as lines of a text; none without stuff.
 
     Args:
         summary: With the values of `stuff_statistics`.
@@ -44,13 +37,8 @@ def stuff_lines(summary: dict[str, Any]) -> list[str]:
     found = summary.get("stuff")
     if not found:
         return []
-    width = max([len("class"), *(len(entry["name"]) for entry in found["classes"])])
-    rows = [
-        f"  {entry['name']:{width}}  {entry['id']:>6}  {entry['share']:>8.1%}  {entry['images']:>7}"
-        for entry in found["classes"]
-    ]
-    return [
-        f"Stuff, {found['not_annotated']:.1%} of the pixels are of no segment",
-        f"  {'class':{width}}  {'id':>6}  {'pixels':>8}  {'images':>7}",
-        *rows,
-    ]
+    width = max(len("class"), *(len(entry["name"]) for entry in found))
+    lines = ["Stuff", f"  {'class':{width}}  {'id':>6}  {'images':>7}"]
+    for entry in sorted(found, key=lambda entry: -entry["images"]):
+        lines.append(f"  {entry['name']:{width}}  {entry['id']:>6}  {entry['images']:>7}")
+    return lines
