@@ -247,8 +247,9 @@ def read_mmdet(settings: Settings, config: Flat, usual: ModelConfig, trained: bo
     found = levels(usual, config)
     pooled = [level.stride for level in found]
     given = settings.values.get(_STRIDES)
-    count = len(given) if isinstance(given, list | tuple) else 0
-    if not count or list(given) != pooled[:count]:
+    strides = list(given) if isinstance(given, list | tuple) else []
+    count = len(strides)
+    if not count or strides != pooled[:count]:
         settings.refuse(_STRIDES, given, f"the first ones of the levels' strides, {pooled}")
         return
     config |= {"mask.grid_levels": count, "mask.point_levels": count}
