@@ -103,10 +103,10 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         UserError: The names are those of a ResNet without heads, or of a model of ``FAMILIES``.
 
     Example:
-        >>> refuse_other_families(["point_head.fc1.weight"], "pr.pkl")  # doctest: +ELLIPSIS
+        >>> refuse_other_families(["roi_head.mask_iou_head.convs.0.weight"], "ms.pth")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: pr.pkl is PointRend (it has point_head.fc1.weight), which is not ...
+        jaxmaskrcnn.errors.UserError: ms.pth is Mask Scoring R-CNN (it has roi_head.mask_iou_head...
     """
     names = list(names)
     for family in FAMILIES:
