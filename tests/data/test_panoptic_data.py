@@ -344,3 +344,12 @@ def test_stuff_that_cannot_be_learned(landscapes, tmp_path, change, message):
     paths = changed(landscapes, tmp_path, change)
     with pytest.raises(UserError, match=message):
         prepare(*paths, tmp_path / "cache")
+
+
+def test_stuff_has_other_ids_than_things_that_are_not_known():
+    config = model_config("jaxmaskrcnn/landscapes", num_classes=3)
+    config = config.replace({"categories": (), "semantic.stuff": ("sky", "sea"), "semantic.ids": (4, 5)})
+    assert [category.id for category in config.known_stuff()] == [4, 5]
+    more = config.replace(num_classes=7)
+    ids = [category.id for category in (*more.known_categories(), *more.known_stuff())]
+    assert len(set(ids)) == 9
