@@ -6,7 +6,7 @@ import functools
 from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
 
 # Repeated here as text, because the modules that define them import JAX, and --help should not wait for it.
-FORMATS = "png, json, labelme, geojson, masks"
+FORMATS = "png, json, labelme, geojson, masks, panoptic"
 SCALES = "0.75,1,1.25"
 
 

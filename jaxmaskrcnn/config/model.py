@@ -371,15 +371,19 @@ class ModelConfig(Part):
         )
 
     def known_stuff(self) -> tuple[Category, ...]:
-        """Return the categories of stuff of a panoptic model; their ids follow those of things if unknown.
+        """Return the categories of stuff of a panoptic model.
+
+        Their ids follow those of things if they are unknown, or if the things' are and are the same numbers.
 
         Returns:
             One for each class of stuff, in label order; () for a model without a semantic head.
         """
         if self.semantic is None:
             return ()
-        next_id = max(category.id for category in self.known_categories()) + 1
-        ids = self.semantic.known_ids or range(next_id, next_id + len(self.semantic.stuff))
+        things = {category.id for category in self.known_categories()}
+        ids: Sequence[int] = self.semantic.known_ids
+        if not ids or things.intersection(ids):
+            ids = range(max(things) + 1, max(things) + 1 + len(self.semantic.stuff))
         return tuple(map(Category, ids, self.semantic.stuff))
 
     def get(self, path: str) -> Any:

@@ -29,7 +29,7 @@ COCO_STUFF = {
 }  # fmt: skip
 COCO_STUFF_NAMES = tuple(COCO_STUFF.values())
 IGNORED = 255  # the label of pixels that nothing is learned from
-_MOST = IGNORED - 1  # classes of stuff: 0 are things
+MOST_STUFF = IGNORED - 1  # classes of stuff: 0 are things
 
 
 def stuff_names(count: int) -> tuple[str, ...]:
@@ -76,10 +76,10 @@ class SemanticConfig(Part):
         super().__post_init__()
         check_groups(self.norm, self.dim, "SemanticConfig.dim")
         count = len(self.stuff)
-        if not 0 < count <= _MOST or len(set(self.stuff)) != count:
+        if not 0 < count <= MOST_STUFF or len(set(self.stuff)) != count:
             raise ConfigError(
                 f"SemanticConfig.stuff has {count} names, {len(set(self.stuff))} of them different; give 1 "
-                f"to {_MOST} names, each once."
+                f"to {MOST_STUFF} names, each once."
             )
         if self.ids and (len(self.ids) != count or len(set(self.ids)) != count):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Detections in the formats of other programs: COCO json, labelme, GeoJSON, instance images.
+"""Detections in the formats of other programs: COCO json, labelme, GeoJSON, images of instances or segments.
 
 Masks are given as COCO RLE and decoded one by one, cropped to their pixels, which saves memory.
 
@@ -199,6 +199,43 @@ def instance_legend(result: Mapping[str, Any], names: Mapping[int, str]) -> list
         for i, (label, score) in enumerate(
             zip(result["labels"].tolist(), result["scores"].astype(float).tolist(), strict=True)
         )
+    ]
+
+
+def segment_picture(result: Mapping[str, Any]) -> np.ndarray:
+    """Makes a picture of a panoptic model's segments, in the colours of COCO's panoptic format.
+
+    Args:
+        result: As returned by ``Predictor`` for a panoptic model.
+
+    Returns:
+        uint8 RGB [H, W, 3]; the number of a pixel's segment is red + 256 green + 65536 blue, 0 for none.
+    """
+    numbers = result["panoptic"]
+    return np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], -1).astype(np.uint8)
+
+
+def segment_legend(result: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Describes the segments of `segment_picture`.
+
+    Args:
+        result: As for `segment_picture`.
+        names: Names of the classes of things and stuff, by category id.
+
+    Returns:
+        For each segment ``id``, ``category_id``, ``category_name``, ``isthing`` (0 or 1), ``score`` (of stuff
+        None) and ``area`` in pixels.
+    """
+    return [
+        {
+            "id": segment["id"],
+            "category_id": segment["category"],
+            "category_name": names[segment["category"]],
+            "isthing": int(segment["isthing"]),
+            "score": segment["score"],
+            "area": int(segment["area"]),
+        }
+        for segment in result["segments"]
     ]
 
 

@@ -22,6 +22,8 @@ from jaxmaskrcnn.inference.formats import (
     instance_legend,
     instance_picture,
     labelme_content,
+    segment_legend,
+    segment_picture,
 )
 from jaxmaskrcnn.inference.keypoints import category_entries
 from jaxmaskrcnn.structures import Category
@@ -37,10 +39,11 @@ PATTERNS = {
     "labelme": "labelme/{}.json",
     "geojson": "geojson/{}.geojson",
     "masks": "masks/{}.png",
+    "panoptic": "panoptic/{}.png",
 }
 # Of larger images smaller pictures are drawn: no viewer is made for them, and drawing takes 20 bytes a pixel.
 _MOST_DRAWN, _REDUCED_SIDE = 178_956_970, 8192
-FORMATS = ("png", "json", "labelme", "geojson", "masks")
+FORMATS = ("png", "json", "labelme", "geojson", "masks", "panoptic")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -177,6 +180,11 @@ class Outputs:
                 write_json(path, content)
             elif key == "geojson":
                 write_json(path, geojson_content(result, self.names, self._colours, self.tolerance))
+            elif key == "panoptic":
+                _save_png(Image.fromarray(segment_picture(result)), path)
+                write_json(
+                    path.with_suffix(".json"), segment_legend(result, {**self._stuff, **self.names}), indent=1
+                )
             else:
                 _save_png(Image.fromarray(instance_picture(result, size)), path)
                 write_json(path.with_suffix(".json"), instance_legend(result, self.names), indent=1)

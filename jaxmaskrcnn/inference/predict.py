@@ -4,7 +4,7 @@ import argparse
 import collections
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
 from jaxmaskrcnn.inference.tiles import TiledPredictor
 from jaxmaskrcnn.stores.copies import with_addresses
+from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
@@ -54,9 +55,14 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     model.config = model.config.replace({"input.pixels": pixels(model.config.input.pixels)})
     if "masks" in formats and model.config.mask is None:
         raise UserError("--format has 'masks', but the model has no mask head; leave it out.")
+    if "panoptic" in formats and model.config.semantic is None:
+        raise UserError("--format has 'panoptic', but the model has no semantic head; leave it out.")
     if truth is not None:
         name_classes(model, truth.categories, arguments.annotations, listed=truth.listed)
     predictor = _predictor(model, arguments)
+    segments_drawn = "png" in formats and truth is None and not arguments.video
+    if arguments.classes is not None and "panoptic" not in formats and not segments_drawn:
+        _check_no_stuff(arguments.classes, model.config.known_stuff())
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
         arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(),
@@ -121,6 +127,15 @@ def _predictor(model, arguments) -> StreamingPredictor:
     if arguments.tile is not None:
         predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
     return predictor
+
+
+def _check_no_stuff(classes: str, stuff: Sequence[Category]) -> None:
+    for name in map(str.strip, classes.split(",")):
+        if any(name in (category.name, str(category.id)) for category in stuff):
+            raise UserError(
+                f"--classes has {name!r}, a class of stuff, which is not in what is written; add 'panoptic' "
+                "to --format, or leave the class out."
+            )
 
 
 def _numbers(text: str, name: str) -> list[float]:

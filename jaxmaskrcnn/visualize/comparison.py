@@ -21,6 +21,7 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.drawing import draw_detections
 
+OF_IMAGE = ("panoptic", "segments")  # what results of panoptic models have that is not of one object
 TITLES = ("annotated", "detected")
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
 _WIDE = 2.0  # pictures are placed one above the other if their width exceeds their height by this factor
@@ -64,7 +65,12 @@ def draw_comparison(
     """
     if "scores" in out:
         keep = np.flatnonzero(np.asarray(out["scores"]) >= score_threshold)
-        out = {key: [values[i] for i in keep] for key, values in out.items()}
+        out = {
+            # Arrays stay arrays, which have their shape without any detection too.
+            key: np.asarray(values)[keep] if key != "masks" else [values[i] for i in keep]
+            for key, values in out.items()
+            if key not in OF_IMAGE
+        }
     tracker = ColourTracker() if colour_by == "object" else None
     options = {"colour_by": colour_by, "long_side": long_side, "skeleton": skeleton}
     pictures = [

@@ -386,6 +386,30 @@ def test_what_is_in_the_same_place_has_the_same_colour_on_both_sides():
     assert wide.size[0] == 640 and wide.size[1] > 400  # below each other
 
 
+def test_pictures_beside_annotations_without_detections_and_of_panoptic_results():
+    image = np.full((48, 64, 3), 128, np.uint8)
+    truth = {"boxes": [[8, 8, 50, 40]], "labels": [1]}
+    none = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int), "scores": np.zeros(0)}
+    empty = np.asarray(draw_comparison(image, truth, none, {1: "cat"}))
+    assert (
+        empty.shape == np.asarray(draw_comparison(image, truth, {**truth, "scores": [0.9]}, {1: "cat"})).shape
+    )
+    of_image = {"panoptic": np.ones((48, 64), np.int32), "segments": [{"id": 1, "category": 9}]}
+    np.testing.assert_array_equal(draw_comparison(image, truth, {**none, **of_image}, {1: "cat"}), empty)
+
+
+def test_segments_need_a_panoptic_model_and_their_format(predict, folder, capsys):
+    assert predict(folder, format="png,panoptic") == 2
+    assert "--format has 'panoptic', but the model has no semantic head" in capsys.readouterr().err
+    predict.model = Stub(model_config("jaxmaskrcnn/landscapes"))
+    name = predict.model.config.known_stuff()[0].name
+    assert predict(folder, classes=name, format="json") == 2
+    assert (
+        f"--classes has '{name}', a class of stuff, which is not in what is written"
+        in capsys.readouterr().err
+    )
+
+
 # -- videos
 
 

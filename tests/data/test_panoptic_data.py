@@ -1,6 +1,8 @@
 """COCO's panoptic json and pictures: read, checked, stored, transformed with their image, and learned."""
 
+import copy
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -286,3 +288,68 @@ def test_landscapes(tmp_path):
         np.testing.assert_array_equal(map_ == 0, source[i].masks().any(0))
     again = prepare(*write_landscapes(tmp_path / "again", 12, 64, seed=3), tmp_path / "other")
     assert all((a[0].semantic, a[0].image) == (b[0].semantic, b[0].image) for a, b in [(source, again)])
+
+
+# -- mistakes in whole jsons
+
+
+@pytest.fixture(scope="module")
+def landscapes(tmp_path_factory):
+    return write_landscapes(tmp_path_factory.mktemp("landscapes"), 3, 32, seed=1)
+
+
+def changed(landscapes, folder, change):
+    """A copy of the json that `change` has changed, beside a copy of its pictures; and the images."""
+    path, images = landscapes
+    content = json.loads(path.read_text())
+    change(content)
+    shutil.copytree(path.with_suffix(""), folder / "set")
+    (folder / "set.json").write_text(json.dumps(content))
+    return folder / "set.json", images
+
+
+def test_a_second_annotation_is_the_only_problem(landscapes, tmp_path):
+    paths = changed(
+        landscapes, tmp_path, lambda c: c["annotations"].append(copy.deepcopy(c["annotations"][0]))
+    )
+    found = inspect_annotations(*paths)
+    assert [problem.reason for problem in found.problems] == ["bad segments"]
+    assert "is its second one" in found.problems[0].message
+    assert found.summary["images"] == 2
+
+
+def test_a_first_annotation_without_segments(landscapes, tmp_path):
+    paths = changed(landscapes, tmp_path, lambda c: c["annotations"][0].pop("segments_info"))
+    found = inspect_annotations(*paths)
+    assert [problem.reason for problem in found.problems] == ["bad segments"]
+    assert "has no list 'segments_info'" in found.problems[0].message
+    source = prepare(*paths, tmp_path / "cache", "skip")
+    assert len(source) == 2 and source.stuff is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["categories"][4].update(name="water"), "name 'water', which is empty or also another"),
+        (lambda c: c["categories"][4].update(name=" "), "name ' ', which is empty"),
+        (
+            lambda c: c["categories"].extend(
+                {"id": 10 + i, "name": str(i), "isthing": 0} for i in range(254)
+            ),
+            "has 257 classes of stuff, and a label of pixels is one of at most 254",
+        ),
+    ],
+)  # fmt: skip
+def test_stuff_that_cannot_be_learned(landscapes, tmp_path, change, message):
+    paths = changed(landscapes, tmp_path, change)
+    with pytest.raises(UserError, match=message):
+        prepare(*paths, tmp_path / "cache")
+
+
+def test_stuff_has_other_ids_than_things_that_are_not_known():
+    config = model_config("jaxmaskrcnn/landscapes", num_classes=3)
+    config = config.replace({"categories": (), "semantic.stuff": ("sky", "sea"), "semantic.ids": (4, 5)})
+    assert [category.id for category in config.known_stuff()] == [4, 5]
+    more = config.replace(num_classes=7)
+    ids = [category.id for category in (*more.known_categories(), *more.known_stuff())]
+    assert len(set(ids)) == 9

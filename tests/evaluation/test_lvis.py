@@ -172,3 +172,12 @@ def test_one_class_for_all_objects_is_not_lvis(tmp_path, caplog):
     assert GroundTruth(path, reading=Reading(class_name="thing")).protocol.name == "coco"
     with pytest.raises(UserError, match="because all objects get the one class that class_name gives"):
         GroundTruth(path, reading=Reading(class_name="thing"), protocol="lvis")
+
+
+@pytest.mark.parametrize("value", [None, "x", ["r"], {}, 1])
+def test_a_category_without_a_frequency_is_named(value):
+    content = one()
+    content["categories"][0]["frequency"] = value
+    for broken in (content, {**content, "categories": [{"id": 1, "name": "1"}, content["categories"][1]]}):
+        with pytest.raises(UserError, match="category 1 has the frequency .*; give 'r', 'c' or 'f'"):
+            GroundTruth(broken)

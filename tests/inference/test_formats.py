@@ -19,6 +19,8 @@ from jaxmaskrcnn.inference.formats import (
     instance_legend,
     instance_picture,
     labelme_content,
+    segment_legend,
+    segment_picture,
 )
 from jaxmaskrcnn.inference.outputs import parse_formats
 
@@ -328,3 +330,17 @@ def test_formats_are_named():
     ):
         with pytest.raises(UserError, match=said):
             parse_formats(text)
+
+
+def test_segments_are_written_in_cocos_colours():
+    numbers = np.array([[0, 1, 300], [70000, 1, 255]], np.int32)
+    stuff = {"id": 300, "category": 17, "isthing": False, "score": None, "area": 1}
+    thing = {"id": 1, "category": 3, "isthing": True, "score": 0.5, "area": 2}
+    result = {"panoptic": numbers, "segments": [thing, stuff]}
+    picture = segment_picture(result)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture.astype(int) @ [1, 256, 65536], numbers)
+    assert segment_legend(result, NAMES) == [
+        {"id": 1, "category_id": 3, "category_name": "cat", "isthing": 1, "score": 0.5, "area": 2},
+        {"id": 300, "category_id": 17, "category_name": "dog", "isthing": 0, "score": None, "area": 1},
+    ]

@@ -85,14 +85,19 @@ def read_bytes(path: Path) -> bytes:
 def unread(texts: list[msgspec.Raw]) -> list:
     """In the place of annotations that are not needed: empty dictionaries, and the first as it is.
 
-    That one tells what kind of file it is. What is no object is returned as it is too.
+    That one, and those with segments, tell what kind of file it is. What is no object is returned as it is
+    too.
 
     Args:
         texts: The json texts of the annotations.
     """
     decode = msgspec.json.Decoder().decode
     first = [decode(text) for text in texts[:1]]
-    return first + [{} if memoryview(text)[:1] == b"{" else decode(text) for text in texts[1:]]
+    return first + [{} if _unimportant(bytes(text)) else decode(text) for text in texts[1:]]
+
+
+def _unimportant(text: bytes) -> bool:
+    return text[:1] == b"{" and b'"segments_info"' not in text
 
 
 def _all_read(texts: list[msgspec.Raw]) -> list:

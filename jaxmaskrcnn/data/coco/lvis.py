@@ -36,7 +36,9 @@ class Vocabulary(NamedTuple):
 
 
 def is_lvis(content: Mapping[str, Any]) -> bool:
-    """Whether a json is one of LVIS: all categories have a frequency, and some image its negative classes.
+    """Whether a json is one of LVIS: categories have a frequency, and some image its negative classes.
+
+    If only some categories have one, it is damaged; `read_vocabulary` names the others.
 
     Args:
         content: The json.
@@ -48,8 +50,7 @@ def is_lvis(content: Mapping[str, Any]) -> bool:
         >>> is_lvis({"categories": [{"id": 1}], "images": [image]})
         False
     """
-    categories = content["categories"]
-    frequent = bool(categories) and all("frequency" in entry for entry in categories)
+    frequent = any("frequency" in entry for entry in content["categories"])
     return frequent and any(NEGATIVE in entry for entry in content["images"])
 
 
@@ -74,14 +75,15 @@ def read_vocabulary(
     frequencies = ["f"] * len(labels)
     for entry in content["categories"]:
         label = classes.get(entry.get("id"))
-        if entry["frequency"] not in FREQUENCIES:
+        frequency = entry.get("frequency")
+        if not isinstance(frequency, str) or frequency not in FREQUENCIES:
             problems.refuse(
                 "bad LVIS category",
-                f"{path}: category {entry.get('id')!r} has the frequency {entry['frequency']!r}; give 'r', "
-                "'c' or 'f', or no category a frequency",
+                f"{path}: category {entry.get('id')!r} has the frequency {frequency!r}; give 'r', 'c' or "
+                "'f', or no category a frequency",
             )
         elif label is not None:
-            frequencies[label] = entry["frequency"]
+            frequencies[label] = frequency
     found: dict[str, dict[int, frozenset[int]]] = {NEGATIVE: {}, PARTIAL: {}}
     for entry in content["images"]:
         identity = images.ids.of(entry.get("id"))

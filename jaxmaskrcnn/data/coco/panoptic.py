@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from jaxmaskrcnn.config.semantic import IGNORED
+from jaxmaskrcnn.config.semantic import IGNORED, MOST_STUFF
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.values import flag, whole_number
 from jaxmaskrcnn.data.fields.semantic import THINGS, SemanticMap
@@ -92,15 +92,15 @@ class Panoptic(NamedTuple):
 
 
 def is_panoptic(content: Any) -> bool:
-    """Whether a json's annotations have segments.
+    """Whether any of a json's annotations has segments.
 
     Example:
         >>> is_panoptic({"annotations": [{"segments_info": []}]}), is_panoptic({"annotations": []})
         (True, False)
     """
     entries = content.get("annotations") if isinstance(content, dict) else None
-    first = entries[0] if isinstance(entries, list) and entries else None
-    return isinstance(first, dict) and "segments_info" in first
+    entries = entries if isinstance(entries, list) else ()
+    return any(isinstance(entry, dict) and "segments_info" in entry for entry in entries)
 
 
 def picture_folder(path: Path) -> Path:
@@ -134,6 +134,7 @@ def read_panoptic(content: dict[str, Any], path: Path, problems: Problems) -> Pa
     """
     folder = picture_folder(path)
     things, stuff = read_kinds(content["categories"], path)
+    _check_stuff(stuff, path)
     known = {category.id for category in (*things, *stuff)}
     thing_ids = {category.id for category in things}
     listed = {_key(entry.get("id")): entry for entry in content["images"]}
@@ -154,6 +155,8 @@ def read_panoptic(content: dict[str, Any], path: Path, problems: Problems) -> Pa
             number = whole_number(entry.get("image_id"))
             problems.add("bad segments", str(error).removesuffix("."), image_id=number)
     kept = [entry for entry in content["images"] if _key(entry.get("id")) not in spoiled]
+    # Those of an image that is left out for its second annotation, too.
+    annotations = [entry for entry in annotations if _key(entry["image_id"]) not in spoiled]
     for entry in kept:
         if _key(entry.get("id")) not in images:
             problems.add(
@@ -192,6 +195,22 @@ def read_kinds(entries: list[dict], path: Path) -> tuple[tuple[Category, ...], t
     if not things:
         raise UserError(f"{path} has no class with 'isthing' 1, and stuff has no objects; give another json.")
     return things, stuff
+
+
+def _check_stuff(stuff: tuple[Category, ...], path: Path) -> None:
+    """Check that a semantic head can learn the classes of stuff."""
+    names = [category.name for category in stuff]
+    if len(names) > MOST_STUFF:
+        raise UserError(
+            f"{path} has {len(names)} classes of stuff, and a label of pixels is one of at most "
+            f"{MOST_STUFF}; join some of them."
+        )
+    for name in names:
+        if not name.strip() or names.count(name) > 1:
+            raise UserError(
+                f"{path} has a class of stuff with the name {name!r}, which is empty or also another one's; "
+                "give each a name of its own."
+            )
 
 
 def _key(identity: Any) -> Any:
