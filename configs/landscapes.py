@@ -3,8 +3,8 @@
     python train.py --config=configs/landscapes.py --workdir=runs/landscapes
 
 Runs on a CPU with nothing downloaded. A shorter run, 400 steps with 400 pictures of 64 x 64 pixels, has PQ
-34.0 (stuff 45.2, things 22.8), box AP 20.5 and mask AP 20.0 on 40 held-out pictures (docs/panoptic.md). The whole
-recipe is estimated at 0.2 hours on two cores of an AMD EPYC; it has not been timed there. Not run here.
+34.0 (stuff 45.2, things 22.8), box AP 20.5 and mask AP 20.0 on 40 held-out pictures (docs/panoptic.md). The
+whole recipe is estimated at 0.2 hours on two cores of an AMD EPYC; it has not been timed there. Not run here.
 """
 
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
