@@ -19,15 +19,15 @@ from jaxmaskrcnn.config.heads import (
     Res5Config,
     TrunkConfig,
 )
-from jaxmaskrcnn.config.keypoints import KeypointConfig
-from jaxmaskrcnn.config.model import (
+from jaxmaskrcnn.config.inputs import (
     DEFAULT_PIXELS,
     ComputeConfig,
     DetectionConfig,
     InputConfig,
-    ModelConfig,
     PixelConfig,
 )
+from jaxmaskrcnn.config.keypoints import KeypointConfig
+from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
