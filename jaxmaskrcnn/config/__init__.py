@@ -41,6 +41,7 @@ from jaxmaskrcnn.config.run import (
     TrainConfig,
 )
 from jaxmaskrcnn.config.semantic import SemanticConfig
+from jaxmaskrcnn.config.swin import SwinConfig
 from jaxmaskrcnn.config.values import ConfigError
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "ResNetConfig",
     "SemanticConfig",
     "ShapesConfig",
+    "SwinConfig",
     "TrainConfig",
     "TrunkConfig",
 ]

@@ -60,7 +60,7 @@ FAMILIES = (
     Family("a detector with torchvision's RegNet", r"(backbone|body)\.trunk_output\b"),
     Family(
         "a Vision Transformer or a detector with one",
-        r"(blocks\.\d+\.(attn|norm1)|patch_embed\.proj|encoder\.layers\.encoder_layer_\d+)\.",
+        r"(?<!layers\.\d\.)(?<!stages\.\d\.)(blocks\.\d+\.(attn|norm1)|encoder\.layers\.encoder_layer_\d+)\.",
     ),
     Family("a detector with a MobileNet", r"backbone\.body\.\d+\.(\d+|conv|block)\."),
     Family("a detector with a PAFPN neck", r"neck\.(downsample_convs|pafpn_convs)\."),

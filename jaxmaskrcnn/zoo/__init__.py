@@ -8,12 +8,14 @@ differs; differences that several models share are named variants. Training sche
 
 from jaxmaskrcnn.zoo import (
     detectron2,
+    detectron2_vitdet,
     matterport,
     mmdet,
     mmdet_c4,
     mmdet_cascade,
     mmdet_cityscapes,
     mmdet_deformable,
+    mmdet_vision,
     own,
     point_rend,
     torchvision,
@@ -21,5 +23,7 @@ from jaxmaskrcnn.zoo import (
 
 PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
 PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | mmdet_cityscapes.PRESETS
+PRESETS |= mmdet_vision.PRESETS | detectron2_vitdet.PRESETS
 PRESETS |= point_rend.PRESETS | matterport.PRESETS | own.PRESETS
 BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES
+BACKBONES |= mmdet_vision.BACKBONES | detectron2_vitdet.BACKBONES
