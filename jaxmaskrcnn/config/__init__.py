@@ -6,6 +6,7 @@ imports JAX.
 """
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
+from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     BoxLossConfig,
@@ -55,6 +56,7 @@ __all__ = [
     "ComputeConfig",
     "Config",
     "ConfigError",
+    "ConvNeXtConfig",
     "DataConfig",
     "DetectionConfig",
     "FPNConfig",

@@ -1,10 +1,11 @@
-"""MMDetection's Mask R-CNN on Swin transformers, by the names of version 3.3's config files.
+"""MMDetection's Mask R-CNN on Swin transformers and ConvNeXts, by the names of version 3.3's config files.
 
 Source: as in `zoo/mmdet.py`; the licence of the ImageNet weights is that of their authors' code.
 """
 
 from typing import Any
 
+from jaxmaskrcnn.config.convnext import CONVNEXTS
 from jaxmaskrcnn.config.swin import SWINS
 from jaxmaskrcnn.zoo import hosts
 from jaxmaskrcnn.zoo.conventions import MMDET
@@ -25,6 +26,20 @@ def swin(size: str) -> dict[str, Any]:
     return {"backbone.kind": "swin", **{f"backbone.{key}": value for key, value in SWINS[size].items()}}
 
 
+def convnext(size: str) -> dict[str, Any]:
+    """Return the settings of a ConvNeXt.
+
+    Args:
+        size: One of `config.convnext.CONVNEXTS`.
+
+    Example:
+        >>> convnext("small")["backbone.blocks"]
+        (3, 3, 27, 3)
+    """
+    numbers = {f"backbone.{key}": value for key, value in CONVNEXTS[size].items()}
+    return {"backbone.kind": "convnext", **numbers}
+
+
 _NORM_EXEMPT = {"compute.weight_decay_exempts_norm": True}
 _SWIN_T, _SWIN_S = ({**swin(size), **_NORM_EXEMPT} for size in ("tiny", "small"))
 
@@ -39,6 +54,10 @@ _ROWS = {
          "mask_rcnn_swin-t-p4-w7_fpn_fp16_ms-crop-3x_coco_20210908_165006-90a4008c.pth"),
         ("mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco", _SWIN_S, 48.2, 43.2,
          "mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco_20210903_104808-b92c91f1.pth"),
+    ),
+    "convnext": (
+        ("mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco", convnext("tiny"), 46.2, 41.7,
+         "mask_rcnn_convnext-t_p4_w7_fpn_fp16_ms-crop_3x_coco_20220426_154953-050731f4.pth"),
     ),
 }  # fmt: skip
 PRESETS: dict[str, Preset] = presets(_ROWS)
