@@ -44,6 +44,7 @@ from jaxmaskrcnn.config.run import (
 from jaxmaskrcnn.config.semantic import SemanticConfig
 from jaxmaskrcnn.config.swin import SwinConfig
 from jaxmaskrcnn.config.values import ConfigError
+from jaxmaskrcnn.config.vit import SimplePyramidConfig, ViTConfig
 
 __all__ = [
     "DEFAULT_PIXELS",
@@ -81,7 +82,9 @@ __all__ = [
     "ResNetConfig",
     "SemanticConfig",
     "ShapesConfig",
+    "SimplePyramidConfig",
     "SwinConfig",
     "TrainConfig",
     "TrunkConfig",
+    "ViTConfig",
 ]

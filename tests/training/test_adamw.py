@@ -1,11 +1,13 @@
 """AdamW against torch.optim.AdamW's rule, written out, and learning rates by layer of the backbone."""
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 from test_groups import Net, flat, gradients, run, settings
 
-from jaxmaskrcnn.config import ConfigError, ModelConfig
+from jaxmaskrcnn.config import ConfigError, ConvNeXtConfig, ModelConfig, ViTConfig
+from jaxmaskrcnn.training.groups import layer_factors, parameter_names
 from jaxmaskrcnn.training.optimizer import make_optimizer
 
 
@@ -41,6 +43,49 @@ def test_updates_equal_torch():
 def test_nesterov_is_for_sgd():
     with pytest.raises(ConfigError, match="optimizer.nesterov is for 'sgd', but optimizer.method is 'adamw'"):
         settings(method="adamw", nesterov=True).check()
+
+
+# Typed in from Detectron2's get_vit_lr_decay_rate and MMDetection's get_layer_id_for_convnext, by path here.
+LAYERS = {
+    ViTConfig(): {
+        "pos_embed": 0, "patch_embed.proj.bias": 0, "blocks.0.attn.qkv.kernel": 1,
+        "blocks.11.norm2.scale": 12, "": 13,
+    },
+    ConvNeXtConfig(): {
+        "downsample_layers.0.conv.kernel": 0, "downsample_layers.1.norm.scale": 2,
+        "downsample_layers.3.conv.bias": 6,
+        "stages.0.2.gamma": 1, "stages.1.0.gamma": 2, "stages.2.0.gamma": 3, "stages.2.8.gamma": 5,
+        "stages.3.0.gamma": 6, "norms.3.scale": 7, "": 7,
+    },
+    ConvNeXtConfig(blocks=(3, 3, 27, 3)): {
+        "stages.2.26.gamma": 11, "stages.3.1.gamma": 12, "norms.0.bias": 13,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", LAYERS, ids=lambda config: config.kind)
+def test_layers_of_the_libraries(config):
+    assert {path: config.layer_of(path) for path in LAYERS[config]} == LAYERS[config]
+
+
+class Detector(nnx.Module):
+    def __init__(self):
+        self.backbone = nnx.Dict(
+            body=nnx.Dict(pos_embed=nnx.Param(np.ones(2)), blocks=nnx.List([Net(), Net()]))
+        )
+        self.head = nnx.Linear(3, 2, rngs=nnx.Rngs(1))
+
+
+def test_rates_by_layer():
+    params = nnx.state(Detector(), nnx.Param)
+    config = ViTConfig(depth=2, global_blocks=())
+    factors = dict(
+        zip(parameter_names(params), jax.tree.leaves(layer_factors(params, config, 0.5)), strict=True)
+    )
+    assert factors["backbone.body.pos_embed"] == 0.5**3
+    assert factors["backbone.body.blocks.0.body.kernel"] == 0.5**2
+    assert factors["backbone.body.blocks.1.norm.scale"] == 0.5
+    assert factors["head.bias"] == 1
 
 
 def test_backbones_without_numbered_layers():
