@@ -9,6 +9,7 @@ from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, Re
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
+    BoxHeadLossConfig,
     BoxLossConfig,
     BoxStageConfig,
     Classes,
@@ -51,6 +52,7 @@ __all__ = [
     "AnchorConfig",
     "BackboneConfig",
     "BoxConfig",
+    "BoxHeadLossConfig",
     "BoxLossConfig",
     "BoxStageConfig",
     "Classes",

@@ -59,6 +59,44 @@ CASE = Recorded(
 )
 
 
+CASCADE = Recorded(
+    "mmdet",
+    "cascade",
+    model_config(
+        "mmdet/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco",
+        num_classes=3,
+        **SMALL,
+        **{"box.convs": 1, "box.conv_dim": 16},
+    ),
+    seeded_mmdet_transformer_weight,
+    "convnext",
+)
+
+
+@pytest.mark.slow
+def test_detections_of_a_cascade():
+    """With batch norm in the box heads, and a box for each class."""
+    CASCADE.check_detections()
+
+
+@pytest.mark.slow
+def test_losses_and_gradients_of_a_cascade():
+    """With the generalised IoU of decoded boxes."""
+    CASCADE.check_training()
+
+
+def test_config_file_of_a_cascade(tmp_path):
+    (tmp_path / "config.py").write_text(str(CASCADE.arrays["config"]))
+    assert config_from_file(tmp_path / "config.py") == CASCADE.config
+    text, differences = export_settings(CASCADE.config, "mmdet")
+    assert differences == () and "GIoULoss" in text
+    (tmp_path / "written.py").write_text(text)
+    assert config_from_file(tmp_path / "written.py") == CASCADE.config
+    (tmp_path / "other.py").write_text(text.replace("reg_decoded_bbox=True", "reg_decoded_bbox=False"))
+    with pytest.raises(UserError, match="reg_decoded_bbox is False; supported: True with 'GIoULoss'"):
+        config_from_file(tmp_path / "other.py")
+
+
 def test_features():
     """On a larger canvas too."""
     CASE.check_maps(wider=(64, 32))
