@@ -6,7 +6,8 @@ CHECKOUT is a folder with Detectron2's sources, whose `projects/ViTDet/configs` 
 `FILES` without its ending; all are recorded without it.
 
 The models are those of the project's config files, narrow, with weights made from their names and without
-random drops: "swin", the cascade on a Swin transformer; "vit", Mask R-CNN on a plain one. "odd" has the maps
+random drops: "swin", the cascade on a Swin transformer; "vit", Mask R-CNN on a plain one; "mvit",
+the cascade on an MViT. "odd" has the maps
 of each backbone alone for an image that no layer divides evenly.
 
 Installation is described in `record_detectron2_c4.py`; timm is needed too, for its `DropPath` and `Mlp`.
@@ -43,17 +44,26 @@ SCENES = [
     (126, 94, [(5, 33, 60, 90), (31, 11, 50, 28.7), (40, 60.3, 94, 126), (50, 30, 84.6, 60)]),
 ]  # fmt: skip
 # Of each backbone alone; a plain transformer takes whole patches.
-ODD = {"swin": (45, 75), "vit": (80, 112)}
+ODD = {"swin": (45, 75), "vit": (80, 112), "mvit": (45, 75)}
 CHANNELS, CLASSES, FC, CANVAS = 16, 3, 32, 128
 MAPS, GRADIENTS = 1000, 30  # values of a feature map and of a parameter's gradient
-CONFIGS = {"swin": "cascade_mask_rcnn_swin_b_in21k_50ep.py", "vit": "mask_rcnn_vitdet_b_100ep.py"}
-FILES = {"detectron2_swin": ("swin",), "detectron2_vit": ("vit",)}
+CONFIGS = {
+    "swin": "cascade_mask_rcnn_swin_b_in21k_50ep.py",
+    "vit": "mask_rcnn_vitdet_b_100ep.py",
+    "mvit": "cascade_mask_rcnn_mvitv2_b_in21k_100ep.py",
+}
+FILES = {"detectron2_swin": ("swin",), "detectron2_vit": ("vit",), "detectron2_mvit": ("mvit",)}
 # Windows are larger than the last map.
 SWIN = {"embed_dim": 8, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 2, 4], "drop_path_rate": 0.0}
 # A map of 8 x 8 cells is no multiple of a window; tables of global attention and of positions are resized.
 VIT = {
     "img_size": 80, "embed_dim": 16, "depth": 4, "num_heads": 2, "drop_path_rate": 0.0, "window_size": 3,
     "window_block_indexes": [0, 2], "pretrain_img_size": 96,
+}  # fmt: skip
+# Windows of 8, 4 and 2 cells; the tables, made for maps of 20 cells, are resized.
+MVIT = {
+    "img_size": 80, "embed_dim": 8, "depth": 6, "num_heads": 1, "last_block_indexes": (0, 2, 4, 5),
+    "drop_path_rate": 0.0, "adaptive_window_size": 8,
 }  # fmt: skip
 
 
@@ -62,6 +72,8 @@ def build(checkout, case):
     backbone, heads, rpn = model.backbone, model.roi_heads, model.proposal_generator
     if case == "swin":
         backbone.bottom_up.update(SWIN)
+    elif case == "mvit":
+        backbone.bottom_up.update(MVIT)
     else:
         backbone.net.update(VIT)
     backbone.square_pad = CANVAS
@@ -125,7 +137,11 @@ def losses_of(model, inputs):
         values = model(inputs)
     sum(values.values()).backward()
     gradients = {k: p.grad for k, p in model.named_parameters()}
-    return {losses.LOSSES[k]: float(v.detach()) for k, v in values.items()}, gradients
+    found = {}
+    for name, value in values.items():
+        plain, _, stage = name.partition("_stage")
+        found[losses.LOSSES[plain] + (f"_stage{stage}" if stage else "")] = float(value.detach())
+    return found, gradients
 
 
 def record_maps(golden, prefix, maps, twins):
@@ -160,7 +176,7 @@ def record(golden, checkout, case):
     golden[f"{case}/names"] = json.dumps(kept)
     with torch.no_grad():
         image = torch.from_numpy(seeded_images(*ODD[case])).permute(0, 3, 1, 2)
-        body = "bottom_up" if case == "swin" else "net"
+        body = "net" if case == "vit" else "bottom_up"
         odd = [getattr(part.backbone, body)(x) for part, x in ((model, image), (double, image.double()))]
     golden["odd/size"] = ODD[case]
     record_maps(golden, "odd", *({k: v.permute(0, 2, 3, 1).numpy() for k, v in maps.items()} for maps in odd))
