@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(located.path, arguments.model or located.preset, bn_eps=arguments.bn_eps)
     pixels = pixel_config(arguments, model.config.input.pixels)
     model.config = model.config.replace({"input.pixels": pixels})
+    semantic = model.config.semantic
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         source = prepare(
             arguments.annotations,
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.on_error,
             masks=False,
             keypoints=model.config.keypoints is not None,
-            reading=reading_of(arguments),
+            reading=reading_of(arguments, semantic.stuff if semantic is not None else ()),
             pixels=pixels,
         )
         data = DataConfig(eval_batch_size=arguments.batch_size, eval_protocol=arguments.protocol)

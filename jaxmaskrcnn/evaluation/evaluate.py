@@ -88,7 +88,10 @@ class Evaluator:
             self._ground_truth = GroundTruth.of_source(source, data_config.eval_protocol)
             path = source.annotations
         else:
-            reading = Reading(data_config.crowd, data_config.class_name, data_config.allow_outside)
+            reading = Reading(
+                data_config.crowd, data_config.class_name, data_config.allow_outside, data_config.eval_stuff,
+                config.semantic.stuff if config.semantic is not None and data_config.eval_stuff else (),
+            )  # fmt: skip
             self._ground_truth = GroundTruth(
                 annotations, data_config.on_error, reading=reading, keypoints=config.keypoints is not None,
                 protocol=data_config.eval_protocol,

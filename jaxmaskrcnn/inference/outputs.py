@@ -147,25 +147,23 @@ class Outputs:
             pixels: uint8 RGB [H, W, 3].
             result: As returned by ``Predictor`` with ``masks="rle"``.
             name: Name of the results.
-            colours: RGB of each object; None chooses by ``colour_by``.
+            colours: RGB of each object, of a panoptic model of each segment of a thing; None chooses by
+                ``colour_by``.
 
         Returns:
-            The frame with its detections drawn, uint8, or None if "png" is not among the formats; and the
-            entry as from `write`.
+            The frame with its detections or segments drawn, uint8, or None if "png" is not among the formats;
+            and the entry as from `write`.
         """
         entry = self._write_data(pixels.shape[:2], result, None, name)
         drawn = None
         if "png" in self.formats:
-            drawn = np.asarray(
-                draw_detections(
-                    pixels,
-                    result,
-                    self.names,
-                    colour_by=self.colour_by,
-                    colours=colours,
-                    skeleton=self._lines,
-                )  # fmt: skip
-            )
+            options: dict[str, Any] = {"colour_by": self.colour_by, "skeleton": self._lines}
+            if "segments" in result:
+                names = {**self._stuff, **self.names}
+                picture = draw_panoptic(pixels, result, names, thing_colours=colours, **options)
+            else:
+                picture = draw_detections(pixels, result, self.names, colours=colours, **options)
+            drawn = np.asarray(picture)
         return drawn, entry
 
     def _write_data(self, size, result, image, name) -> dict[str, Any]:
@@ -176,7 +174,9 @@ class Outputs:
             entry[key] = PATTERNS[key].format(name)
             path = self.folder / entry[key]
             if key == "labelme":
-                content = labelme_content(result, self.names, image, path.parent, size, self.tolerance)
+                content = labelme_content(
+                    result, self.names, image, path.parent, size, self.tolerance, self.keypoints
+                )
                 write_json(path, content)
             elif key == "geojson":
                 write_json(path, geojson_content(result, self.names, self._colours, self.tolerance))

@@ -18,24 +18,11 @@ from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.config.semantic import IGNORED, MOST_STUFF
 from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.coco.segments import AnnotatedSegment
 from jaxmaskrcnn.data.coco.values import flag, whole_number
 from jaxmaskrcnn.data.fields.semantic import THINGS, SemanticMap
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
-
-
-class AnnotatedSegment(NamedTuple):
-    """One entry of a 'segments_info'.
-
-    Attributes:
-        id: The segment's number.
-        category_id: Its category's id.
-        crowd: Whether it is a crowd region.
-    """
-
-    id: int
-    category_id: int
-    crowd: bool
 
 
 class SegmentedImage(NamedTuple):
