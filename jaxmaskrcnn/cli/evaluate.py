@@ -91,7 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
             pixels=pixels,
         )
         data = DataConfig(eval_batch_size=arguments.batch_size, eval_protocol=arguments.protocol)
-        metrics, detections = evaluate(model, source, data, progress=is_first())
+        segments = None
+        if arguments.output and semantic is not None and source.stuff is not None:
+            segments = Path(arguments.output) / "segments.json"
+            segments.unlink(missing_ok=True)  # of an earlier evaluation, whose pictures are replaced
+        metrics, detections = evaluate(model, source, data, progress=is_first(), segments=segments)
     if is_first():
         print(format_metrics(metrics))
         if arguments.output:
@@ -103,5 +107,6 @@ def run(arguments: argparse.Namespace) -> int:
                 ):
                     file = files.enter_context(complete_file(output / name))
                     dump_json(file, content, indent=indent)
-            print(f"metrics.json and detections.json are in {output}")
+            more = ", segments.json and its pictures" if segments is not None else ""
+            print(f"metrics.json and detections.json{more} are in {output}")
     return 0

@@ -65,6 +65,7 @@ PLACES: dict[str, dict[str, Kind]] = {
         "images": Kind.DATA,
         "output": Kind.WRITTEN_FOLDER,
         "stuff": Kind.DISK,
+        "segments": Kind.DISK,
     },
     "plot": {"workdirs": Kind.RESOLVED_LATER, "output": Kind.WRITTEN_FILE},
     "models": {},

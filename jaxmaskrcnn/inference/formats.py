@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.inference.contours import Polygon, simplify, trace
 from jaxmaskrcnn.inference.keypoints import coco_keypoints
+from jaxmaskrcnn.utils.files import complete_file
 from jaxmaskrcnn.visualize.skeleton import SHOWN_SCORE
 
 # The first version of labelme whose shapes have a description.
@@ -264,6 +266,33 @@ def segment_legend(result: Mapping[str, Any], names: Mapping[int, str]) -> list[
         }
         for segment in result["segments"]
     ]
+
+
+def write_segments(result: Mapping[str, Any], image_id: int, folder: Path) -> dict[str, Any]:
+    """Writes the picture of a panoptic model's segments.
+
+    Args:
+        result: As for `segment_picture`.
+        image_id: The id of the image in the annotations, which names the picture.
+        folder: The folder of the pictures.
+
+    Returns:
+        The image's entry in a json in COCO's format of panoptic results.
+    """
+    name = f"{image_id:012d}.png"
+    save_png(Image.fromarray(segment_picture(result)), folder / name)
+    own = [
+        {"id": s["id"], "category_id": s["category"], "isthing": int(s["isthing"])}
+        for s in result["segments"]
+    ]
+    return {"image_id": image_id, "file_name": name, "segments_info": own}
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG, completely or not at all."""
+    with complete_file(path) as file:
+        # Level 3 takes a third of the time of the default level and a few percent more bytes.
+        picture.save(file, "PNG", compress_level=3)
 
 
 def object_polygons(result: Mapping[str, Any], i: int, tolerance: float = 0.0) -> list[Polygon]:

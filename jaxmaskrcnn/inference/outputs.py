@@ -22,6 +22,7 @@ from jaxmaskrcnn.inference.formats import (
     instance_legend,
     instance_picture,
     labelme_content,
+    save_png,
     segment_legend,
     segment_picture,
 )
@@ -135,7 +136,7 @@ class Outputs:
                 truth, names = self.truth.find(image)
                 names = {**names, **self.names}
                 drawn = draw_comparison(pixels, truth, result, names, **options)
-            _save_png(drawn, self.folder / entry["picture"])
+            save_png(drawn, self.folder / entry["picture"])
         return entry
 
     def write_frame(
@@ -181,24 +182,18 @@ class Outputs:
             elif key == "geojson":
                 write_json(path, geojson_content(result, self.names, self._colours, self.tolerance))
             elif key == "panoptic":
-                _save_png(Image.fromarray(segment_picture(result)), path)
+                save_png(Image.fromarray(segment_picture(result)), path)
                 write_json(
                     path.with_suffix(".json"), segment_legend(result, {**self._stuff, **self.names}), indent=1
                 )
             else:
-                _save_png(Image.fromarray(instance_picture(result, size)), path)
+                save_png(Image.fromarray(instance_picture(result, size)), path)
                 write_json(path.with_suffix(".json"), instance_legend(result, self.names), indent=1)
         return entry
 
     def annotations(self, result: dict[str, Any], image: dict[str, Any], first_id: int) -> list[dict]:
         """Entries of the json for one image; see ``coco_annotations``."""
         return coco_annotations(result, image, self.names, first_id, self.keypoints)
-
-
-def _save_png(picture: Image.Image, path: Path) -> None:
-    with complete_file(path) as file:
-        # Level 3 takes a third of the time of the default level and a few percent more bytes.
-        picture.save(file, "PNG", compress_level=3)
 
 
 class JsonResults:

@@ -46,13 +46,17 @@ def read_files(
     Raises:
         UserError: A file is missing or cannot be used.
     """
-    truth = GroundTruth(annotations, "skip", folder=folder, reading=reading, protocol=protocol)
+    entries = _read_list(Path(detections))
+    keypoints = any(isinstance(entry, dict) and entry.get("keypoints") is not None for entry in entries)
+    truth = GroundTruth(
+        annotations, "skip", folder=folder, reading=reading, keypoints=keypoints, protocol=protocol
+    )
     for note in truth.notes:
         log.warning("%s.", note)
     counts = count_classes(truth.categories, truth.images.values())
     for sentence in crowd_statements(counts):
         log.warning("%s: %s.", annotations, sentence)
-    found = read_detections(detections, truth, annotations)
+    found = check_detections(entries, detections, truth, annotations)
     detected = {entry["image_id"] for entry in found}
     silent = [image for key, image in truth.images.items() if key not in detected and image.objects]
     problems = Problems("skip")
@@ -69,8 +73,9 @@ def read_files(
         )
         sizes = {key: (image.height, image.width) for key, image in truth.images.items() if key not in lost}
         truth = GroundTruth(
-            annotations, "skip", folder=folder, reading=reading, sizes=sizes, log=False, protocol=protocol
-        )
+            annotations, "skip", folder=folder, reading=reading, sizes=sizes, log=False,
+            keypoints=keypoints, protocol=protocol,
+        )  # fmt: skip
     return found, truth
 
 
@@ -93,7 +98,13 @@ def read_detections(
         UserError: The file is missing or is not a list of results, an entry cannot be used, or only some
             entries have masks.
     """
-    entries = _read_list(Path(path))
+    return check_detections(_read_list(Path(path)), path, truth, annotations)
+
+
+def check_detections(
+    entries: list, path: str | os.PathLike, truth: GroundTruth, annotations: str | os.PathLike
+) -> list[dict]:
+    """Checks detections that were read already; the other arguments and errors are those of the above."""
     sizes = {key: [image.height, image.width] for key, image in truth.images.items()}
     categories = {category.id for category in truth.categories}
     checked = []
@@ -123,9 +134,23 @@ def read_detections(
             raise UserError(f"{place} has the bbox {box!r}; give four numbers x, y, width, height.")
         if min(box[2:]) < 0:
             raise UserError(f"{place} has a bbox of negative size, {box!r}; give x, y, width, height.")
+        _check_keypoints(entry, truth, place)
         checked.append(entry)
     _check_all_or_none(checked, path)
     return checked
+
+
+def _check_keypoints(entry: dict, truth: GroundTruth, place: str) -> None:
+    """Checks the keypoints of a detection, and takes null for none."""
+    if entry.get("keypoints") is None:
+        entry.pop("keypoints", None)
+    elif truth.skeleton is not None:
+        count, values = len(truth.skeleton.points), entry["keypoints"]
+        if not isinstance(values, list) or len(values) != 3 * count or not all(map(is_finite, values)):
+            raise UserError(
+                f"{place} has no list of {count} keypoints, as many as the annotations have; give x, y and a "
+                "score of each, finite numbers."
+            )
 
 
 def _read_list(path: Path) -> list:
@@ -167,9 +192,10 @@ def _mask_problem(entry, size) -> str | None:
 
 
 def _check_all_or_none(entries, path) -> None:
-    masked = [entry.get("segmentation") is not None for entry in entries]
-    if any(masked) and not all(masked):
-        raise UserError(
-            f"{path}: detection {masked.index(False)} has no segmentation while others have one; write masks "
-            "for all of them or for none."
-        )
+    for field, noun in (("segmentation", "masks"), ("keypoints", "keypoints")):
+        there = [entry.get(field) is not None for entry in entries]
+        if any(there) and not all(there):
+            raise UserError(
+                f"{path}: detection {there.index(False)} has no {field} while others have; write {noun} for "
+                "all of them or for none."
+            )

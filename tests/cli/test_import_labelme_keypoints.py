@@ -87,24 +87,25 @@ def test_points_without_an_object_are_counted(tmp_path, capsys):
     assert "1 of shape_type 'point' in a group without an outline, which has no area (first: " in said
 
 
-PERSON = labelme_shape("person", BODY, group=1)
+PERSON, HEAD = labelme_shape("person", BODY, group=1), point("head", 3, 4, 1)
 
 
 @pytest.mark.parametrize(
     "changed, said",
     [
-        ([PERSON, point("head", 3, 4, 1), point("head", 4, 4, 1)], r"shape 2 .'head'. is the second 'head' of the"),
-        ([PERSON, labelme_shape("bag", OTHER, group=1), point("head", 3, 4, 1)], "belongs to several objects of"),
-        ([PERSON, point("", 3, 4, 1)], "is a keypoint without a name; give its label"),
-        ([PERSON, point(None, 3, 4, 1)], "is a keypoint without a name; give its label"),
-        ([PERSON, point("head", "x", 4, 1)], "has the coordinate 'x'; give a finite number"),
-        ([PERSON, point("head", 1e12, 4, 1)], "has the coordinates .1000000000000.0, 4.; give x and y in its image"),
-        ([PERSON, labelme_shape("head", [[1, 2], [3, 4]], "point", 1)], "is a point without one pair of x and y"),
-        ([PERSON, labelme_shape("head", [[1, 2, 3]], "point", 1)], "has the coordinates .1, 2, 3.; give x and y"),
-        ([PERSON, labelme_shape("head", "ab", "point", 1)], "is a point without one pair of x and y"),
+        ([HEAD, point("head", 4, 4, 1)], r"shape 2 .'head'. is the second 'head' of the"),
+        ([HEAD, labelme_shape("bag", OTHER, group=1)], "belongs to several objects of"),
+        ([point("", 3, 4, 1)], "is a keypoint without a name; give its label"),
+        ([point(None, 3, 4, 1)], "is a keypoint without a name; give its label"),
+        ([point("head", "x", 4, 1)], "has the coordinate 'x'; give a finite number"),
+        ([point("head", 1e12, 4, 1)], "has the coordinates .1000000000000.0, 4.; give x and y in its"),
+        ([labelme_shape("head", [[1, 2], [3, 4]], "point", 1)], "is a point without one pair of x and y"),
+        ([labelme_shape("head", [[1, 2, 3]], "point", 1)], "has the coordinates .1, 2, 3.; give x and y"),
+        ([labelme_shape("head", "ab", "point", 1)], "is a point without one pair of x and y"),
     ],
 )  # fmt: skip
 def test_faults_are_one_sentence(changed, said, tmp_path, capsys):
+    changed = [PERSON, *changed]
     assert imported(tmp_path, changed) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and re.search(said, lines[0]), lines
@@ -120,7 +121,8 @@ def test_predictions_come_back_through_the_importer(tmp_path):
     rle = rle_codec.encode(np.asfortranarray(mask, np.uint8))
     config = KeypointConfig(points=("head", "hand", "foot"), offset=0.5)
     result = {
-        "boxes": np.float32([[6, 4, 30, 20]]), "scores": np.float32([0.9]), "labels": np.array([3]), "masks": [rle],
+        "boxes": np.float32([[6, 4, 30, 20]]), "scores": np.float32([0.9]),
+        "labels": np.array([3]), "masks": [rle],
         "keypoints": np.float32([[[10.5, 6.5, 0.8], [20, 8, 0.04], [12.25, 18.5, 0.3]]]),
     }  # fmt: skip
     content = labelme_content(result, {3: "person"}, image, folder, (32, 40), keypoints=config)

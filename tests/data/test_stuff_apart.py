@@ -245,7 +245,7 @@ def without_first(content):
 
 
 JSON_FAULTS = [
-    (changed_first(category_id=99), "bad segments", "annotation 1 .entry 0. of image 1 has the category_id 99"),
+    (changed_first(category_id=99), "bad segments", "annotation 1 .entry 0. of image 1 has the category_id"),
     (changed_first(category_id=None), "bad segments", "has the category_id None, which 'categories' lacks"),
     (changed_first(segmentation=None), "bad segments", "image 1 has no segmentation; add polygons or an RLE"),
     (changed_first(segmentation={"size": [3, 3], "counts": "04"}), "bad segments", "has an RLE of size"),
