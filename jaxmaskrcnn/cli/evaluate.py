@@ -107,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
                 ):
                     file = files.enter_context(complete_file(output / name))
                     dump_json(file, content, indent=indent)
-            more = ", segments.json and its pictures" if segments is not None else ""
-            print(f"metrics.json and detections.json{more} are in {output}")
+            written = "metrics.json and detections.json"
+            if segments is not None:
+                written = "metrics.json, detections.json, segments.json and its pictures"
+            print(f"{written} are in {output}")
     return 0

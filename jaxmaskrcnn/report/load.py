@@ -46,8 +46,7 @@ def read_files(
     Raises:
         UserError: A file is missing or cannot be used.
     """
-    entries = _read_list(Path(detections))
-    keypoints = any(isinstance(entry, dict) and entry.get("keypoints") is not None for entry in entries)
+    keypoints = _names_keypoints(Path(detections))
     truth = GroundTruth(
         annotations, "skip", folder=folder, reading=reading, keypoints=keypoints, protocol=protocol
     )
@@ -56,7 +55,7 @@ def read_files(
     counts = count_classes(truth.categories, truth.images.values())
     for sentence in crowd_statements(counts):
         log.warning("%s: %s.", annotations, sentence)
-    found = check_detections(entries, detections, truth, annotations)
+    found = read_detections(detections, truth, annotations)
     detected = {entry["image_id"] for entry in found}
     silent = [image for key, image in truth.images.items() if key not in detected and image.objects]
     problems = Problems("skip")
@@ -98,13 +97,7 @@ def read_detections(
         UserError: The file is missing or is not a list of results, an entry cannot be used, or only some
             entries have masks.
     """
-    return check_detections(_read_list(Path(path)), path, truth, annotations)
-
-
-def check_detections(
-    entries: list, path: str | os.PathLike, truth: GroundTruth, annotations: str | os.PathLike
-) -> list[dict]:
-    """Checks detections that were read already; the other arguments and errors are those of the above."""
+    entries = _read_list(Path(path))
     sizes = {key: [image.height, image.width] for key, image in truth.images.items()}
     categories = {category.id for category in truth.categories}
     checked = []
@@ -153,6 +146,14 @@ def _check_keypoints(entry: dict, truth: GroundTruth, place: str) -> None:
             )
 
 
+def _names_keypoints(path: Path) -> bool:
+    """Whether detections have keypoints, before they are read, as the annotations come first."""
+    try:
+        return b'"keypoints"' in path.read_bytes()
+    except OSError:  # reported by what reads it
+        return False
+
+
 def _read_list(path: Path) -> list:
     try:
         data = path.read_bytes()
@@ -192,10 +193,10 @@ def _mask_problem(entry, size) -> str | None:
 
 
 def _check_all_or_none(entries, path) -> None:
-    for field, noun in (("segmentation", "masks"), ("keypoints", "keypoints")):
+    for field, noun, some in (("segmentation", "masks", "one"), ("keypoints", "keypoints", "some")):
         there = [entry.get(field) is not None for entry in entries]
         if any(there) and not all(there):
             raise UserError(
-                f"{path}: detection {there.index(False)} has no {field} while others have; write {noun} for "
+                f"{path}: detection {there.index(False)} has no {field} while others have {some}; write {noun} for "
                 "all of them or for none."
             )

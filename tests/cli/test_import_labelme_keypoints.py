@@ -60,7 +60,7 @@ def test_points_of_a_group_are_keypoints(tmp_path, capsys):
     assert first["keypoints"] == [10.5, 4, 2, 12, 28, 1, 0, 0, 0] and first["num_keypoints"] == 2
     assert second["keypoints"] == [0, 0, 0, 0, 0, 0, 5, 9.25, 2] and second["num_keypoints"] == 1
     assert not any("keypoints" in entry for entry in bags) and first["segmentation"] == [sum(BODY, [])]
-    assert "left out" not in capsys.readouterr().out
+    assert "shape_type" not in capsys.readouterr().out
     found = inspect_annotations(tmp_path / "set.json", tmp_path / "labelme")
     assert found.problems == [] and found.annotations.skeleton.points == tuple(names)
 

@@ -98,9 +98,8 @@ def test_panoptic_quality_is_that_of_the_panoptic_json(sets):
     whole = GroundTruth(sets.panoptic).panoptic
     for reading in readings(sets):
         apart = GroundTruth(sets.objects, reading=reading).panoptic
-        places = {segment.id: segment.category_id for segment in whole.categories}
         assert [c.name for c in apart.categories] == [c.name for c in whole.categories]
-        renamed = dict(zip(places, (c.id for c in apart.categories), strict=True))
+        renamed = {a.id: b.id for a, b in zip(whole.categories, apart.categories, strict=True)}
         for i in range(1, 5):
             predicted, guess = whole.segments.images[i + 1].numbers(), whole.segments.images[i + 1].segments
             guess = [{"id": s.id, "category": s.category_id} for s in guess]
@@ -206,7 +205,7 @@ def saved(mode, size=(32, 32), value=1):
 
 
 PICTURE_FAULTS = [
-    (lambda path: path.unlink(), "image 1 .000000.jpg. has no picture of its stuff, .*000000.png; restore"),
+    (lambda path: path.unlink(), "image 1 .000000.png. has no picture of its stuff, .*000000.png; restore"),
     (cut, "image 1 .* has its stuff in .*000000.png, which cannot be read"),
     (lambda path: path.write_bytes(b""), "which cannot be read .UnidentifiedImageError"),
     (saved("RGB"), "has pixels of the mode RGB, and labels of stuff are single values"),
@@ -252,7 +251,7 @@ JSON_FAULTS = [
     (changed_first(segmentation={"size": [32, 32], "counts": "?"}), "bad segments", "has a malformed RLE"),
     (changed_first(segmentation=[[1, 2, 3]]), "bad segments", "annotation 1 .* polygon"),
     (changed_first(segmentation=7), "bad segments", "has a segmentation of type int"),
-    (without_first, "no segments", r"has no stuff of image 1 \(000000.jpg\); add its regions, or remove"),
+    (without_first, "no segments", r"has no stuff of image 1 \(000000.png\); add its regions, or remove"),
 ]  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.segments import Segments
 from jaxmaskrcnn.data.coco.skeleton import check_points, read_skeleton
 from jaxmaskrcnn.data.coco.stuff_apart import read_stuff
+from jaxmaskrcnn.data.coco.void import check_voids
 from jaxmaskrcnn.data.fields.keypoints import Keypoints
 from jaxmaskrcnn.data.fields.packed import Packed, outline
 from jaxmaskrcnn.errors import UserError
@@ -150,8 +151,9 @@ def parse_annotations(
     if reading.stuff and classes.categories:
         stuff = read_stuff(reading.stuff, reading.stuff_names, images, content["categories"], problems, notes)
     form = _form(entries, images, path, notes, problems)
-    skeleton = read_skeleton(content, notes) if keypoints else None
+    skeleton = read_skeleton(content, notes, path, problems) if keypoints else None
     vocabulary = read_vocabulary(content, classes, images, path, problems)
+    check_voids(content, images, path, problems)
     identities = Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxmaskrcnn.config.semantic import MOST_STUFF
 from jaxmaskrcnn.data.coco.images import Images
 from jaxmaskrcnn.data.coco.load import load_json
@@ -93,7 +95,7 @@ def read_stuff_json(path: Path, images: Images, categories: Sequence[Mapping], p
             continue
         size = [image.height, image.width]
         areas = mask_areas([{"size": size, "counts": counts} for _, counts in regions[identity]])
-        order = sorted(range(len(areas)), key=lambda i, areas=areas: -areas[i])
+        order = np.argsort(-areas.astype(np.int64), kind="stable").tolist()
         regions[identity] = [regions[identity][i] for i in order]
     kept = {identity: regions[identity] for identity in images.usable}
     return Regions(tuple(stuff.values()), tuple(stuff), kept)
