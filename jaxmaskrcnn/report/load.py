@@ -197,6 +197,6 @@ def _check_all_or_none(entries, path) -> None:
         there = [entry.get(field) is not None for entry in entries]
         if any(there) and not all(there):
             raise UserError(
-                f"{path}: detection {there.index(False)} has no {field} while others have {some}; write {noun} "
-                "for all of them or for none."
+                f"{path}: detection {there.index(False)} has no {field} while others have {some}; write "
+                f"{noun} for all of them or for none."
             )

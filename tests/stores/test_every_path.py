@@ -28,8 +28,9 @@ from jaxmaskrcnn.training.loop import train_and_evaluate
 from jaxmaskrcnn.utils.files import write_json
 
 DATA = (
-    "train_annotations", "train_images", "train_stuff", "eval_annotations", "eval_images", "eval_stuff", "cache_dir",
-)  # fmt: skip
+    *(f"{part}_{kind}" for part in ("train", "eval") for kind in ("annotations", "images", "stuff")),
+    "cache_dir",
+)
 
 # What stands in the place of @ is the address; the rest is local.
 COMMAND_LINES = [
