@@ -99,8 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
         file.write(page.encode("utf-8", "backslashreplace"))
     if results.not_measured:
         print(results.not_measured)
+    prefixes = [p for p in (results.prefix, "keypoint") if f"{p}_AP" in results.metrics]
+    measured = [(f"{p} AP", results.metrics[f"{p}_AP"]) for p in prefixes]
+    if quality is not None:
+        measured.append(("PQ", quality.metrics["PQ"]))
     print(
-        f"{len(detections)} detections of {len(ground_truth.image_ids)} images, {results.prefix} AP "
-        f"{ap_text(results.metrics[f'{results.prefix}_AP'])}; the page is {path}"
+        f"{len(detections)} detections of {len(ground_truth.image_ids)} images, "
+        f"{', '.join(f'{name} {ap_text(value)}' for name, value in measured)}; the page is {path}"
     )
     return 0
