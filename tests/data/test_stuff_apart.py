@@ -275,6 +275,7 @@ def category(**values):
         (category(id=183), "has the category .'id': 183.*; give each"),
         (category(name=" "), "give each an id and a name"),
         (category(name=["water"]), "give each an id and a name"),
+        (category(name="\ud800"), "give each an id and a name"),
         (category(isthing="perhaps"), "and 'isthing' .0 or 1. or none"),
         (lambda c: [x.update(isthing=1) for x in c["categories"]], "has no class of stuff; give COCO's"),
         (

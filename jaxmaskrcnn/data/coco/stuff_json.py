@@ -24,6 +24,7 @@ from jaxmaskrcnn.data.fields.packed import unpacked
 from jaxmaskrcnn.data.fields.semantic import THINGS
 from jaxmaskrcnn.data.rle import mask_areas
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.texts import is_text
 
 _OTHER = "other"  # name and supercategory of COCO's class of all things
 
@@ -111,8 +112,15 @@ def _read_classes(
     for entry in entries:
         identity, name = whole_number(entry.get("id")), entry.get("name")
         thing = flag(entry["isthing"]) if "isthing" in entry else False
-        wrong = identity is None or not isinstance(name, str) or not name.strip() or thing is None
-        if wrong or identity in things or identity in stuff or name in stuff.values():
+        named = isinstance(name, str) and name.strip() and is_text(name)
+        if (
+            identity is None
+            or not named
+            or thing is None
+            or identity in things
+            or identity in stuff
+            or name in stuff.values()
+        ):
             raise UserError(
                 f"{path} has the category {dict(list(entry.items())[:4])!r}; give each an id and a name of "
                 "its own, and 'isthing' (0 or 1) or none."
