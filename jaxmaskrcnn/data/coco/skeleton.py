@@ -86,7 +86,9 @@ def read_skeleton(
 
 def _refuse_others(content: Mapping[str, Any], path: object, problems: Problems | None) -> None:
     """Refuses annotations whose keypoints are something, but no list, where none has a list."""
-    for entry in content["annotations"] if problems is not None else ():
+    if problems is None:
+        return
+    for entry in content["annotations"]:
         try:
             check_keypoints(entry.get("keypoints") or [])
         except BadAnnotation as bad:

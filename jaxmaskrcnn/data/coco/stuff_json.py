@@ -63,7 +63,8 @@ def read_stuff_json(path: Path, images: Images, categories: Sequence[Mapping], p
             "apart."
         )
     things, stuff = _read_classes(content["categories"], categories, path)
-    labels = dict.fromkeys(things, THINGS) | {identity: i for i, identity in enumerate(stuff, 1)}
+    labels: dict[int | None, int] = {**dict.fromkeys(things, THINGS)}
+    labels |= {identity: i for i, identity in enumerate(stuff, 1)}
     regions: dict[int, list[tuple[int, bytes]]] = {identity: [] for identity in images.usable}
     listed: set[int] = set()
     for number, entry in enumerate(content["annotations"]):
@@ -112,15 +113,9 @@ def _read_classes(
     for entry in entries:
         identity, name = whole_number(entry.get("id")), entry.get("name")
         thing = flag(entry["isthing"]) if "isthing" in entry else False
-        named = isinstance(name, str) and name.strip() and is_text(name)
-        if (
-            identity is None
-            or not named
-            or thing is None
-            or identity in things
-            or identity in stuff
-            or name in stuff.values()
-        ):
+        named = isinstance(name, str) and bool(name.strip()) and is_text(name)
+        taken = identity in things or identity in stuff or name in stuff.values()
+        if identity is None or not isinstance(name, str) or not named or thing is None or taken:
             raise UserError(
                 f"{path} has the category {dict(list(entry.items())[:4])!r}; give each an id and a name of "
                 "its own, and 'isthing' (0 or 1) or none."
