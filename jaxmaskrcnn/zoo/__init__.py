@@ -14,12 +14,13 @@ from jaxmaskrcnn.zoo import (
     mmdet_cascade,
     mmdet_cityscapes,
     mmdet_deformable,
+    mmdet_others,
     own,
     point_rend,
     torchvision,
 )
 
 PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
-PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | mmdet_cityscapes.PRESETS
+PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | mmdet_cityscapes.PRESETS | mmdet_others.PRESETS
 PRESETS |= point_rend.PRESETS | matterport.PRESETS | own.PRESETS
 BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES
