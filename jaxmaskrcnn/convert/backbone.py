@@ -198,7 +198,7 @@ def _targets(layout: _Layout, arrays: Iterable[str]) -> list[str]:
 
 def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
     """Report a mix-up of batch norm and group norm, which have two array names in common."""
-    norm = config.backbone.norm
+    norm = getattr(config.backbone, "norm", "ln")
     if norm == "ln":
         return
     statistics = any(name.endswith("running_var") for name in arrays)

@@ -145,9 +145,8 @@ class ConvNeXt(nnx.Module):
                 "(input.pad_divisor)."
             )
         x, outputs = images, []
-        for downsample, stage, norm, level in zip(
-            self.downsample_layers, self.stages, self.norms, self.levels, strict=True
-        ):
+        layers: Any = zip(self.downsample_layers, self.stages, self.norms, self.levels, strict=True)
+        for downsample, stage, norm, level in layers:
             x = downsample(x)
             mask = pass_.inside(level.stride, x.shape[1:3])
             for block in stage:

@@ -7,6 +7,7 @@ window then holds parts of two borders, cells only attend to those of their own 
 Shapes: B images, H and W of the canvas, h and w of a map, C channels, M windows of s x s = T cells, A heads.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -103,7 +104,7 @@ def relative_positions(side: int) -> np.ndarray:
     return rows * (2 * side - 1) + columns
 
 
-def seen_when_shifted(side: int, shift: int, size: tuple[int, int], inside: Array | None) -> Array:
+def seen_when_shifted(side: int, shift: int, size: Sequence[int], inside: Array | None) -> Array:
     """Find which cells see each other in shifted windows.
 
     An image's windows end with the multiple of ``side`` that holds its own extent. Rolled, its last ``side -

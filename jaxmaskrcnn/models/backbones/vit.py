@@ -222,11 +222,11 @@ class ViT(nnx.Module):
             One map, [B, H/16, W/16, C], rounded up.
         """
         x = self.patch_embed(images)
-        size, stride = x.shape[1:3], self.levels[0].stride
-        own = jnp.array([size]) if pass_.extents is None else feature_extent(pass_.extents, stride)
+        (height, width), stride = x.shape[1:3], self.levels[0].stride
+        own = jnp.array([[height, width]]) if pass_.extents is None else feature_extent(pass_.extents, stride)
         table = self.pos_embed[...][0, 1:].reshape(self.positions, self.positions, -1)
-        x = x + resized_positions(table, *size, own).astype(x.dtype)
-        mask = pass_.inside(stride, size)
+        x = x + resized_positions(table, height, width, own).astype(x.dtype)
+        mask = pass_.inside(stride, (height, width))
         for block in self.blocks:
             x = apply_again(block, x, mask, own, pass_) if self.remat else block(x, mask, own, pass_)
         return (x,)
