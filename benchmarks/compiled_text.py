@@ -297,7 +297,7 @@ def loop(program: Program, computation: str, state: dict, operation: Operation):
 
 
 def _value(program, computation, name, state, given=None):
-    """What a scalar or a tuple is: a number, a list, an expression of the loop's state, or None if unclear."""
+    """What a scalar or a tuple is: a number, a list, an expression of the state, or None if unclear."""
     operation = program.computations[computation].get(name)
     if operation is None:
         return None
