@@ -19,6 +19,10 @@ Topologies are v4:2x2x1, v5e:2x2, v5p:2x2x1, v6e:2x2 and larger ones, such as v5
 --chips uses the first ones of it alone. --batch is of one chip. --width narrows the model (and makes its
 backbone an R18), so that it compiles in seconds.
 
+--platform=cuda --topology=h200:8 describes eight GPUs to jax's CUDA plugin, which needs no GPU for it either.
+It plans memory and collectives, but expects no cycles, and leaves the choice of cuDNN's algorithms, and their
+memory, to the GPU.
+
 The cycles are the compiler's estimates, of which no measurement says how good they are. What is in a loop is
 multiplied by its turns; loops whose turns depend on the data are counted once, and their share is told.
 """
@@ -41,19 +45,41 @@ CASES = (
 STRIDES = (4, 8, 16, 32)
 
 
+# What XLA asks of a GPU, from NVIDIA's data sheets and the CUDA programming guide's table of capabilities.
+_H200 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98 l2_cache_size: 52428800
+  memory_bandwidth: 4800000000000 device_memory_size: 151397597184
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 8 }
+device_description_str: "NVIDIA H200"
+"""
+
+
 def described(platform: str, topology: str, chips: int):
     """The devices of a machine that is not there; ends the command with a sentence where that fails."""
     # libtpu otherwise asks the host for TPUs, and lets one process at a time load it.
     os.environ.update(TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
     from jax.experimental import topologies
 
+    kind, _, count = topology.partition(":")
     try:
-        devices = topologies.get_topology_desc(topology, platform).devices
+        if platform == "cuda":
+            options = {"target_config": {"h200": _H200}[kind], "topology": f"1x1x{count or 1}"}
+            devices = topologies.get_topology_desc(kind, platform, **options).devices
+        else:
+            devices = topologies.get_topology_desc(topology, platform).devices
     except Exception as error:  # whatever a plugin raises
         words = str(error).strip().splitlines() or [type(error).__name__]
         raise SystemExit(
             f"compile_for.py: {platform} {topology!r} cannot be described ({words[0]}); TPUs need the "
-            "package libtpu in the version that jax's metadata name."
+            "package libtpu in the version that jax's metadata name, and h200:8 the CUDA plugin of jax."
         ) from None
     if chips > len(devices):
         raise SystemExit(f"compile_for.py: --chips is {chips}, and {topology} has {len(devices)}.")
@@ -156,12 +182,13 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     if case == "nms":
         suppress = jax.vmap(lambda boxes, scores: nms(boxes, scores, 0.7))
         return suppress, (shape(5, 2000, 4), shape(5, 2000))
-    count, side = ROI_CASES[case.removesuffix("-gradient")]
-    maps = tuple(shape(-(-size[0] // s), -(-size[1] // s), 256, dtype=dtype) for s in STRIDES)
+    count, bins = ROI_CASES[case.removesuffix("-gradient")]
+    height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in size)
+    maps = tuple(shape(height // s, width // s, 256, dtype=dtype) for s in STRIDES)
 
     def pool(features, boxes):
         return multilevel_roi_align(
-            features, boxes, assign_levels(boxes, rule="log_epsilon") - 2, side,
+            features, boxes, assign_levels(boxes, rule="log_epsilon") - 2, bins,
             spatial_scales=jnp.array([1 / s for s in STRIDES]), sampling_ratio=sampling_ratio,
             aligned=sampling_ratio == 0, implementation=implementation,
         )  # fmt: skip
@@ -172,7 +199,7 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     def gradient(features, boxes, cotangent):
         return jax.vjp(lambda features: pool(features, boxes), features)[1](cotangent)
 
-    return gradient, (maps, shape(count, 4), shape(count, side, side, 256, dtype=dtype))
+    return gradient, (maps, shape(count, 4), shape(count, bins, bins, 256, dtype=dtype))
 
 
 def compile_and_read(function, arguments, text: str | None = None) -> dict:

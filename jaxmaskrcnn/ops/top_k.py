@@ -1,6 +1,6 @@
 """The largest of many values.
 
-Shape legend: N values, R values of a row, L lanes.
+Shape legend: N values.
 """
 
 import jax
@@ -11,14 +11,16 @@ from jax import Array
 from jaxmaskrcnn.ops.shapes import check_shapes
 from jaxmaskrcnn.ops.static import check_whole
 
+_ROW = 128  # values of a row that are looked up together: a row of a TPU's registers
+_MOST_ROWS = 32  # that are computed one by one
+
 
 def top_k(values: Array, k: int) -> tuple[Array, Array]:
     """The ``k`` largest values, with the same result as ``jax.lax.top_k``.
 
-    On GPUs and TPUs ``jax.lax.top_k`` sorts all values, in a time that grows faster than their number, and
-    XLA:TPU compiles a sort in a time that grows with the number of values too (docs/benchmarks.md). So they
-    are divided into parts (GPUs, `by_parts`) or rows (TPUs, `by_rows`): the largest of each are selected
-    first, and then the largest of those.
+    On GPUs and TPUs ``jax.lax.top_k`` sorts all values, in a time that grows faster than their number, and on
+    TPUs the time to compile the sort grows too (docs/benchmarks.md). So GPUs select the largest of parts
+    first, and then the largest of those (`by_parts`), and TPUs sort only what is selected (`by_counting`).
 
     Args:
         values: float [N], at least k.
@@ -40,9 +42,9 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
     n = values.shape[0]
     if k > n:
         raise ValueError(f"top_k: k is {k}; give at most the number of values, {n}.")
-    if n <= 2 * _row(k):
+    if k == 0 or n <= 2048:
         return _whole(values, k)
-    on_tpu = by_rows if values.dtype.itemsize <= 4 else by_parts
+    on_tpu = one_by_one if values.dtype.itemsize <= 4 else by_parts
     return jax.lax.platform_dependent(
         values,
         cpu=lambda values: _whole(values, k),
@@ -64,52 +66,85 @@ def by_parts(values: Array, k: int) -> tuple[Array, Array]:
     return best, index.reshape(-1)[position]
 
 
-def by_rows(values: Array, k: int) -> tuple[Array, Array]:
-    """Select the largest of rows, one after the other, beside the best of the rows before.
+def by_counting(values: Array, k: int) -> tuple[Array, Array]:
+    """Find the smallest value that is selected by counting, collect the ``k`` values, and sort only those.
 
-    All rows are of one short length, so there are only two sorts to compile: one for the rows of several
-    lanes at a time, and one that joins the lanes. Values are sorted together with their indices, because
-    TPUs look up single values slowly.
+    The smallest one is found bit by bit, from the numbers of values that are larger. XLA:TPU takes seconds to
+    compile a sort of a few thousand values, and looks up single values slowly. So nothing else is sorted,
+    and the values are collected in whole rows.
 
     Args:
         values: float [N], of at most 32 bits.
-        k: Number of values to select, static.
+        k: Number of values to select, static, at least 1.
 
     Returns:
         As `top_k`.
     """
-    n, width = values.shape[0], _row(k)
-    rows = -(-n // width)
-    turns = max(1, round(rows**0.5))
-    lanes = -(-rows // turns)
-    keys = jnp.pad(_keys(values), (0, lanes * turns * width - n), constant_values=jnp.iinfo(jnp.int32).max)
-    # A lane has consecutive values, so that of equal ones those of an earlier lane come first.
-    keys = keys.reshape(lanes, turns, width).swapaxes(0, 1)
-    index = jnp.arange(keys.size, dtype=jnp.int32).reshape(lanes, turns, width).swapaxes(0, 1)
-    best = _best_of_rows(keys, index, k)  # [L, k]
-    keys, index = _best_of_rows(best[0][:, None], best[1][:, None], k)
-    return _values(keys[0], values.dtype), index[0]
+    n = values.shape[0]
+    keys, index = _keys(values), jnp.arange(n, dtype=jnp.uint32)
+    last = _largest(lambda key: (keys < key).sum() < k, 32)
+    # Of the values that equal the last one, the first ones.
+    missing = k - (keys < last).sum()
+    last_index = _largest(lambda i: ((keys == last) & (index < i)).sum() < missing, n.bit_length())
+    chosen = (keys < last) | ((keys == last) & (index <= last_index))
+    keys, index = _collect(keys, chosen, k)
+    keys, index = jax.lax.sort((keys, index), num_keys=2, is_stable=False)
+    return _values(keys, values.dtype), index
 
 
-def _best_of_rows(keys, index, k):
-    """The ``k`` smallest keys int32 [rows, L, R] of each lane and their indices, both [L, k]."""
+def one_by_one(values: Array, k: int) -> tuple[Array, Array]:
+    """`by_counting`, which `vmap` puts into a loop over the images of a batch.
 
-    def look(best, row):
-        joined = (jnp.concatenate(pair, axis=1) for pair in zip(best, row, strict=True))
-        return tuple(x[:, :k] for x in jax.lax.sort(tuple(joined), num_keys=2, is_stable=False)), None
+    A TPU counts and sorts long rows best one by one, and XLA compiles that in less than half the time. Many
+    rows, as of all regions of a batch, are computed together.
+    """
+    function = jax.custom_batching.custom_vmap(lambda values: by_counting(values, k))
 
-    nothing = jnp.full((keys.shape[1], k), jnp.iinfo(jnp.int32).max)
-    return jax.lax.scan(look, (nothing, nothing), (keys, index))[0]
+    @function.def_vmap
+    def rows(axis_size, in_batched, values):
+        together = jax.vmap(lambda values: by_counting(values, k))
+        found = jax.lax.map(function, values) if axis_size <= _MOST_ROWS else together(values)
+        return found, (True, True)
+
+    return function(values)
+
+
+def _largest(holds, bits):
+    """The largest uint32 of so many bits for which a condition holds that holds for 0 and all up to it."""
+
+    def set_bit(i, number):
+        larger = number | (jnp.uint32(1) << (bits - 1 - i).astype(jnp.uint32))
+        return jnp.where(holds(larger), larger, number)
+
+    return jax.lax.fori_loop(0, bits, set_bit, jnp.uint32(0))
+
+
+def _collect(keys, chosen, k):
+    """The ``k`` chosen keys and their indices, both [k], in the order of the indices."""
+    shape = -(-keys.shape[0] // _ROW), _ROW
+    keys, chosen = (jnp.pad(x, (0, shape[0] * _ROW - len(x))).reshape(shape) for x in (keys, chosen))
+    slot = jnp.arange(k, dtype=jnp.int32)[:, None]
+    counts = chosen.sum(1, dtype=jnp.int32)
+    passed = jnp.cumsum(counts) <= slot  # [k, rows], whether a row ends before the slot's value
+    row = passed.sum(1, dtype=jnp.int32)
+    place = slot[:, 0] - jnp.where(passed, counts, 0).sum(1)  # of the value among the chosen ones of its row
+    keys, chosen = keys[row], chosen[row]
+    # A product with a triangle of ones counts the chosen values before each. Zeros and ones are exact in any
+    # precision, and sums are of float32.
+    before = jnp.matmul(chosen.astype(jnp.float32), np.triu(np.ones((_ROW, _ROW), np.float32), 1))
+    hit = chosen & (before == place[:, None])
+    column = jnp.where(hit, jnp.arange(_ROW, dtype=jnp.int32), 0).sum(1)
+    return jnp.where(hit, keys, 0).sum(1, dtype=jnp.uint32), _ROW * row + column
 
 
 def _keys(values):
-    """Whole numbers int32 in the opposite order of the values; NaNs and zeros as in ``jax.lax.top_k``."""
-    bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
-    return ~jnp.where(bits < 0, bits ^ jnp.iinfo(jnp.int32).max, bits)
+    """Whole numbers uint32 in the opposite order of the values; NaNs and zeros as in ``jax.lax.top_k``."""
+    bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.uint32)
+    return jnp.where(bits >> 31 == 0, bits ^ jnp.uint32(0x7FFFFFFF), bits)
 
 
 def _values(keys, dtype):
-    bits = jnp.where(~keys < 0, ~keys ^ jnp.iinfo(jnp.int32).max, ~keys)
+    bits = jnp.where(keys >> 31 == 0, keys ^ jnp.uint32(0x7FFFFFFF), keys)
     return jax.lax.bitcast_convert_type(bits, jnp.float32).astype(dtype)
 
 
@@ -126,8 +161,3 @@ def _whole(values: Array, k: int) -> tuple[Array, Array]:
 def _part(k: int) -> int:
     """Size of a part: a power of two, for sorting networks, of which at most a quarter is kept."""
     return max(2048, 4 << (k - 1).bit_length())
-
-
-def _row(k: int) -> int:
-    """Length of a row: a power of two of at least k."""
-    return max(1024, 1 << (k - 1).bit_length())
