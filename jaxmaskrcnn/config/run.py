@@ -75,6 +75,10 @@ class DataConfig(Section):
     train_images: str = ""  # its image folder
     eval_annotations: str = ""
     eval_images: str = ""
+    # where the json has objects alone: a COCO json of their stuff, or a folder of pictures whose values are
+    # labels, 0 for things, 255 for none and the others in the order of model.semantic.stuff
+    train_stuff: str = ""
+    eval_stuff: str = ""
     # How detections are scored; auto: LVIS' protocol for a json of LVIS, COCO's for any other
     eval_protocol: Literal["auto", "coco", "lvis", "cityscapes"] = "auto"
     cache_dir: str = ""  # prepared records; "" is <workdir>/data

@@ -495,8 +495,9 @@ def test_registry_is_consistent():
             assert info.source
         if model_config(info.name).mask is None:
             assert info.mask_ap is None
+        most = 70 if "openimages" in info.name else 60  # that of Open Images is at an IoU of 0.5 alone
         for ap in (info.box_ap, info.mask_ap):
-            assert ap is None or 15 < ap < 60
+            assert ap is None or 15 < ap < most
         # MMDetection's older files have the figures in their names.
         if match := re.search(r"bbox_mAP-0\.(\d+)(?:__segm_mAP-0\.(\d+))?", info.file or ""):
             named = [None if digits is None else float(f"0.{digits}") * 100 for digits in match.groups()]
