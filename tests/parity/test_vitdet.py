@@ -75,8 +75,9 @@ def test_features():
 
 
 @pytest.mark.slow
-def test_detections():
-    CASE.check_detections()
+@pytest.mark.parametrize("wider", [(0, 0), (64, 32)], ids=["alone", "on a larger canvas"])
+def test_detections(wider):
+    CASE.check_detections(wider)
 
 
 @pytest.mark.slow
