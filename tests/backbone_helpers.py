@@ -92,7 +92,7 @@ class Recorded:
     def check_detections(self, wider=(0, 0)):
         """The whole model's: the same in the same order.
 
-        ``wider``: By how many rows and columns the canvas is larger than the library's, which changes nothing.
+        ``wider``: By how many rows and columns the canvas is larger, which changes nothing.
         """
         batch = self.batch()
         pad = ((0, 0), (0, wider[0]), (0, wider[1]), (0, 0))
