@@ -136,7 +136,8 @@ def losses_of(model, inputs):
     with EventStorage():
         values = model(inputs)
     sum(values.values()).backward()
-    gradients = {k: p.grad for k, p in model.named_parameters()}
+    # A bias of all keys changes no attention, so that its gradient is 0 but for rounding.
+    gradients = {k: p.grad for k, p in model.named_parameters() if not k.endswith("norm_k.bias")}
     found = {}
     for name, value in values.items():
         plain, _, stage = name.partition("_stage")

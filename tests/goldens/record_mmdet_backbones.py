@@ -31,6 +31,7 @@ from seeded_weights import (
     sampled,
     seeded_mmdet_dcn_weight,
     seeded_mmdet_map_weight,
+    seeded_mmdet_transformer_cascade_weight,
     seeded_mmdet_transformer_weight,
 )
 from torchvision.ops import deform_conv2d
@@ -69,7 +70,7 @@ WEIGHTS = {
     "dcn": seeded_mmdet_dcn_weight, "dcnv2": seeded_mmdet_dcn_weight, "dc5": seeded_mmdet_map_weight,
     "c4": seeded_mmdet_map_weight, "regnet": seeded_mmdet_dcn_weight,
     "swin": seeded_mmdet_transformer_weight, "convnext": seeded_mmdet_transformer_weight,
-    "cascade": seeded_mmdet_transformer_weight,
+    "cascade": seeded_mmdet_transformer_cascade_weight,
 }  # fmt: skip
 # This library's names of the losses.
 NAMES = {"loss_cls": "loss_classifier", "loss_bbox": "loss_box_reg", "loss_mask": "loss_mask"}

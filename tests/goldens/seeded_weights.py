@@ -231,6 +231,12 @@ def seeded_mmdet_transformer_weight(name: str, shape: tuple[int, ...]) -> np.nda
     return value * np.float32(5) if "lateral" in name else value
 
 
+def seeded_mmdet_transformer_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for cascades."""
+    other = name.startswith("backbone.") or "lateral" in name
+    return (seeded_mmdet_transformer_weight if other else seeded_mmdet_cascade_weight)(name, shape)
+
+
 def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same with deformable convolutions, with offsets of about one cell: larger ones are chaotic."""
     value = seeded_mmdet_weight(name, shape)

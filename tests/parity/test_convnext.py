@@ -12,7 +12,10 @@ from backbone_helpers import Recorded
 from detectors import random_model
 from flax import nnx
 from golden_helpers import check
-from goldens.seeded_weights import seeded_mmdet_transformer_weight
+from goldens.seeded_weights import (
+    seeded_mmdet_transformer_cascade_weight,
+    seeded_mmdet_transformer_weight,
+)
 
 from jaxmaskrcnn.config import ConfigError, ConvNeXtConfig, ModelConfig
 from jaxmaskrcnn.convert.backbone import load_backbone
@@ -68,7 +71,7 @@ CASCADE = Recorded(
         **SMALL,
         **{"box.convs": 1, "box.conv_dim": 16},
     ),
-    seeded_mmdet_transformer_weight,
+    seeded_mmdet_transformer_cascade_weight,
     "convnext",
 )
 
