@@ -32,6 +32,7 @@ from seeded_weights import (
     seeded_detectron2_transformer_weight,
     seeded_images,
     seeded_polygons,
+    seeded_projection,
     seeded_scene,
 )
 
@@ -136,8 +137,7 @@ def losses_of(model, inputs):
     with EventStorage():
         values = model(inputs)
     sum(values.values()).backward()
-    # A bias of all keys changes no attention, so that its gradient is 0 but for rounding.
-    gradients = {k: p.grad for k, p in model.named_parameters() if not k.endswith("norm_k.bias")}
+    gradients = {k: p.grad for k, p in model.named_parameters()}
     found = {}
     for name, value in values.items():
         plain, _, stage = name.partition("_stage")
@@ -151,6 +151,28 @@ def record_maps(golden, prefix, maps, twins):
         print(f"{np.abs(values - twins[name]).max() / np.abs(values).max():.0e}")
         golden[f"{prefix}/{name}/shape"] = np.array(values.shape)
         golden[f"{prefix}/{name}/values"] = sampled(name, values, MAPS)
+
+
+def record_projection(golden, model, double, image):
+    """Gradients of a random projection of the backbone's maps; behind a cascade's ReLUs they hang on rounding."""
+    gradients = []
+    for part, x in ((model, image), (double, image.double())):
+        part.zero_grad()
+        total = 0
+        for name, y in part.backbone.bottom_up(x).items():
+            n, c, h, w = y.shape
+            factors = torch.from_numpy(seeded_projection(name, (n, h, w, c))).permute(0, 3, 1, 2)
+            total = total + (y * factors.to(y.dtype)).sum()
+        total.backward()
+        # A bias of all keys changes no attention, so that its gradient is 0 but for rounding.
+        own = {k: p.grad.clone() for k, p in part.named_parameters() if p.grad is not None}
+        gradients.append({k: g for k, g in own.items() if not k.endswith("norm_k.bias")})
+    ways = {k: float((g - gradients[1][k]).norm() / gradients[1][k].norm()) for k, g in gradients[0].items()}
+    print("   gradients:", sorted(((v, k) for k, v in ways.items()), reverse=True)[:3])
+    assert max(ways.values()) < 1e-4
+    for name, gradient in gradients[0].items():
+        norm = float(gradient.double().norm())
+        golden[f"odd/gradient/{name}"] = np.append(sampled(name, gradient.numpy(), GRADIENTS), norm)
 
 
 def record(golden, checkout, case):
@@ -181,8 +203,10 @@ def record(golden, checkout, case):
         odd = [getattr(part.backbone, body)(x) for part, x in ((model, image), (double, image.double()))]
     golden["odd/size"] = ODD[case]
     record_maps(golden, "odd", *({k: v.permute(0, 2, 3, 1).numpy() for k, v in maps.items()} for maps in odd))
-    if case == "swin":
-        return  # MMDetection's model has its losses and gradients, and cascades are recorded elsewhere
+    if case == "mvit":
+        record_projection(golden, model, double, image)
+    if case in ("swin", "mvit"):
+        return  # MMDetection's model of the first has its losses, and cascades are recorded elsewhere
     training = inputs_of(scenes, True)
     values, gradients = losses_of(model, training)
     twin, twins = losses_of(double, [x | {"image": x["image"].double()} for x in training])

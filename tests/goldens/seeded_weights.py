@@ -232,7 +232,9 @@ def seeded_mmdet_transformer_weight(name: str, shape: tuple[int, ...]) -> np.nda
 
 
 def seeded_mmdet_transformer_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The same for cascades."""
+    """The same for cascades, with batch norm in the box heads."""
+    if ".bn." in name and not name.endswith("num_batches_tracked"):
+        return seeded_weight(name, shape)
     other = name.startswith("backbone.") or "lateral" in name
     return (seeded_mmdet_transformer_weight if other else seeded_mmdet_cascade_weight)(name, shape)
 

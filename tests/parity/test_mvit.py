@@ -14,7 +14,13 @@ from backbone_helpers import Recorded
 from flax import nnx
 from folders import GOLDENS
 from golden_helpers import check, relative
-from goldens.seeded_weights import sampled, seeded_detectron2_transformer_weight, seeded_images
+from goldens.seeded_weights import (
+    sampled,
+    seeded_detectron2_transformer_weight,
+    seeded_images,
+    seeded_projection,
+)
+from training_helpers import check_gradients, flat
 
 from jaxmaskrcnn.config import ConfigError, MViTConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES
@@ -74,8 +80,23 @@ def test_detections(wider):
 
 
 @pytest.mark.slow
-def test_losses_and_gradients():
-    CASE.check_training(zero=("norm_k.bias",))
+def test_gradients():
+    """Of a projection of the backbone's maps, with respect to each of its parameters."""
+    image, golden = odd_image()
+    graphdef, params = nnx.split(CASE.model.backbone.body)
+
+    def total(params):
+        maps = nnx.merge(graphdef, params)(jnp.asarray(image))
+        return sum((x * seeded_projection(f"scale{i}", x.shape)).sum() for i, x in enumerate(maps, 2))
+
+    ours = {f"backbone.body.{path}": value for path, value in flat(jax.jit(jax.grad(total))(params)).items()}
+    for path in [path for path in ours if path.endswith("norm_k.bias")]:
+        # It changes no attention, but where cells beside the image are keys.
+        assert np.isfinite(ours.pop(path)).all()
+    prefix = "odd/gradient/"
+    theirs = {k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}
+    weights = {name: CASE.weights[name] for name in theirs}
+    check_gradients("mvit", ours, theirs, weights, LIBRARIES["detectron2"].table(CASE.config))
 
 
 def test_names_go_both_ways():
@@ -87,7 +108,9 @@ def odd_image():
     """An image that no layer divides evenly, and what Detectron2's backbone makes of it."""
     with np.load(GOLDENS / "detectron2_mvit.npz") as arrays:
         height, width = arrays["odd/size"]
-        return seeded_images(height, width), {k: v for k, v in arrays.items() if k.startswith("odd/scale")}
+        return seeded_images(height, width), {
+            k: v for k, v in arrays.items() if k.startswith(("odd/scale", "odd/gradient"))
+        }
 
 
 @pytest.mark.parametrize("canvas", [(0, 0), (19, 53)], ids=["alone", "on a larger canvas"])
