@@ -154,7 +154,7 @@ def record_maps(golden, prefix, maps, twins):
 
 
 def record_projection(golden, model, double, image):
-    """Gradients of a random projection of the backbone's maps; behind a cascade's ReLUs they hang on rounding."""
+    """Gradients of a random projection of the backbone's maps: behind a cascade they hang on rounding."""
     gradients = []
     for part, x in ((model, image), (double, image.double())):
         part.zero_grad()

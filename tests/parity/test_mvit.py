@@ -89,7 +89,8 @@ def test_gradients():
         maps = nnx.merge(graphdef, params)(jnp.asarray(image))
         return sum((x * seeded_projection(f"scale{i}", x.shape)).sum() for i, x in enumerate(maps, 2))
 
-    ours = {f"backbone.body.{path}": value for path, value in flat(jax.jit(jax.grad(total))(params)).items()}
+    gradient = flat(jax.jit(jax.grad(total))(params))
+    ours = {f"backbone.body.{path}": value for path, value in gradient.items()}
     for path in [path for path in ours if path.endswith("norm_k.bias")]:
         # It changes no attention, but where cells beside the image are keys.
         assert np.isfinite(ours.pop(path)).all()
