@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from detectors import random_model, small_config
 from PIL import Image
 
+import jaxmaskrcnn as jmr
 from jaxmaskrcnn.cli.main import main as command
-from jaxmaskrcnn.config import Config, DataConfig
+from jaxmaskrcnn.config import Config, DataConfig, SemanticConfig
 from jaxmaskrcnn.data import prepare, write_landscapes
 from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.panoptic import read_panoptic
@@ -23,6 +25,7 @@ from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
 from jaxmaskrcnn.data.inspection.report import as_text
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
+from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.run_config import model_section
 from jaxmaskrcnn.training.setup import prepare_sources
 from jaxmaskrcnn.zoo.lookup import model_config
@@ -374,3 +377,35 @@ def test_a_run_takes_stuff_that_is_apart(sets, tmp_path):
         UserError, match="has the label 3, and the model 2 classes of stuff; give the names of all"
     ):
         prepare_sources(config, tmp_path)
+
+
+@pytest.mark.slow  # a program of its own
+def test_evaluation_is_that_of_the_panoptic_json(sets, tmp_path, capsys):
+    """The command scores a model alike on the three forms, and writes the same segments."""
+    head = SemanticConfig(dim=8, norm="none", stuff=STUFF, stuff_area=20, score_threshold=0.1)
+    things = tuple(Category(i, name) for i, name in enumerate(("circle", "square", "triangle"), 1))
+    jmr.save_model(random_model(small_config(semantic=head, categories=things)), tmp_path / "model")
+    found, pictures = [], []
+    for i, (path, *stuff) in enumerate(
+        [(sets.panoptic,), (sets.objects, sets.pictures), (sets.objects, sets.stuff)]
+    ):
+        arguments = [f"--checkpoint={tmp_path / 'model'}", f"--annotations={path}", f"--images={sets.images}"]
+        arguments += [f"--output={tmp_path / str(i)}", *(f"--stuff={place}" for place in stuff)]
+        assert command(["evaluate", *arguments]) == 0
+        found.append(json.loads((tmp_path / str(i) / "metrics.json").read_text()))
+        pictures.append([path.read_bytes() for path in sorted((tmp_path / str(i) / "segments").iterdir())])
+    assert found[0] == found[1] == found[2] and found[0]["PQ_stuff"] is not None
+    assert pictures[0] == pictures[1] == pictures[2] and len(pictures[0]) == 5
+    report = [
+        f"{tmp_path / '1' / 'detections.json'}",
+        f"{sets.objects}",
+        f"--images={sets.images}",
+        "--pictures=0",
+    ]
+    report += [
+        f"--stuff={sets.stuff}",
+        f"--segments={tmp_path / '1' / 'segments.json'}",
+        f"--output={tmp_path}",
+    ]
+    assert command(["report", *report]) == 0
+    assert f"PQ {found[0]['PQ']:.3f}; the page is" in capsys.readouterr().out

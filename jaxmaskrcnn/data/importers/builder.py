@@ -18,6 +18,7 @@ from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, parse_o
 from jaxmaskrcnn.data.images import check_header, decode_image, upright_size
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.structures import Skeleton
 from jaxmaskrcnn.utils.texts import is_text, printable
 
 
@@ -48,6 +49,7 @@ class Builder:
     def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
         self.folder = folder
         self.keypoints: list[str] = []
+        self._lines: dict[tuple[str, str], None] = {}  # of the skeleton, between the names of keypoints
         self.names = None if names is None else list(names)
         self.problems = AllProblems()
         self.left_out: dict[str, list] = {}
@@ -162,6 +164,16 @@ class Builder:
             self.keypoints += [point for point in keypoints if point not in self.keypoints]
             fields["keypoints"] = dict(keypoints)  # `content` makes COCO's list, once all names are known
         image[1].append(_Entry(name, fields))
+
+    def name_keypoints(self, skeleton: Skeleton) -> None:
+        """Adds the keypoints of a source that names them, and the lines between them.
+
+        Args:
+            skeleton: Their names and lines.
+        """
+        self.keypoints += [point for point in skeleton.points if point not in self.keypoints]
+        for first, last in skeleton.lines:
+            self._lines[skeleton.points[first], skeleton.points[last]] = None
 
     def keep(
         self, image: tuple[AnnotatedImage, list[_Entry]], class_name: str, fields: dict[str, Any], place: str
@@ -279,7 +291,9 @@ class Builder:
         with_points = {
             e.class_name for _, entries in self._images.values() for e in entries if "keypoints" in e.fields
         }
-        points = {"keypoints": self.keypoints, "skeleton": []}
+        place = {name: i for i, name in enumerate(self.keypoints, 1)}
+        lines = [[place[first], place[last]] for first, last in self._lines]
+        points = {"keypoints": self.keypoints, "skeleton": lines}
         categories = [
             {"id": identity, "name": name, **(points if name in with_points else {})}
             for name, identity in ids.items()
