@@ -209,7 +209,7 @@ def _add(
     root = Path(os.path.abspath(builder.folder.root))
     skeleton = annotations.skeleton
     if skeleton is not None:
-        builder.name_keypoints(skeleton)
+        builder.keypoints.add_skeleton(skeleton)
     for item in annotations.images:
         place = f"{path}: image {item.id} ({item.file_name})"
         with builder.noting("bad image"):
