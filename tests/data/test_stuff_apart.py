@@ -328,6 +328,29 @@ def test_ids_that_are_those_of_things_too(sets, tmp_path):
     assert all(source[i].semantic == first[i].semantic for i in range(len(source)))
 
 
+def test_one_json_may_have_both(sets, tmp_path):
+    """As panopticapi's panoptic2detection_coco_format.py writes it, with 'isthing' of the classes."""
+    objects, stuff = (json.loads(path.read_text()) for path in (sets.objects, sets.stuff))
+    regions = [entry for entry in stuff["annotations"] if entry["category_id"] != 183]
+    categories = [{**c, "isthing": 1} for c in objects["categories"]]
+    categories += [{**c, "isthing": 0} for c in stuff["categories"] if c["id"] != 183]
+    for number, entry in enumerate(regions, 1000):
+        entry |= {"id": number, "bbox": [0, 0, 1, 1], "area": 1}
+    content = {"images": objects["images"], "categories": categories}
+    path = tmp_path / "both.json"
+    path.write_text(json.dumps({**content, "annotations": [*regions, *objects["annotations"]]}))
+    source = prepare(path, sets.images, tmp_path / "cache", reading=Reading(stuff=str(path)))
+    whole = prepare(sets.panoptic, sets.images, tmp_path / "cache")
+    assert (source.categories, source.stuff) == (whole.categories, whole.stuff)
+    for i in range(len(whole)):
+        assert source[i].semantic == whole[i].semantic and source[i].rles == whole[i].rles
+    one = inspect_annotations(path, reading=Reading(class_name="x", stuff=str(path)))
+    assert one.summary["objects"] == sum(whole.object_counts) and not one.problems
+    plain = inspect_annotations(path)
+    assert [c.name for c in plain.annotations.categories][3:] == list(STUFF)
+    assert "classes of stuff ('isthing' 0) that are taken as objects" in plain.annotations.notes[0]
+
+
 def test_names_of_pictures_in_folders(sets, tmp_path):
     """The picture of train/a.jpg is train/a.png, or a.png where all are in one folder."""
     own = written(tmp_path, 2)
