@@ -101,6 +101,12 @@ class ModelConfig(Part):
                 f"{self.num_classes}; give one number for each class, or none."
             )
         _check_levels(self.backbone, self.backbone.levels)
+        if self.input.pad_divisor % self.backbone.divisor:
+            raise ConfigError(
+                f"ModelConfig.input.pad_divisor is {self.input.pad_divisor}, but the backbone "
+                f"{self.backbone.kind!r} needs canvases whose sides are multiples of "
+                f"{self.backbone.divisor}; give a multiple of it."
+            )
         if self.neck is not None:
             _check_levels(self.neck, self.levels)
         if self.trunk is not None:
