@@ -128,7 +128,7 @@ def _report_segments(folder, path, rng):
 
 
 def _score(folder, path, rng, protocol="auto"):
-    reading = Reading(rng.choice(CROWD), rng.choice(("", "", "x")))
+    reading = Reading(rng.choice(CROWD), rng.choice(("", "", "x"))) if protocol == "auto" else Reading()
     truth = GroundTruth(
         folder / "set.json", rng.choice(("stop", "skip")), folder=folder / "images", reading=reading,
         protocol=protocol,
