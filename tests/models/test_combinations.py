@@ -158,7 +158,7 @@ def test_refused(name):
 
 @pytest.mark.slow  # programs of its own
 def test_steps_of_training_and_a_detection():
-    """PointRend on a RegNet: the loss of one batch falls, all of the mask head is trained, and detections have masks."""
+    """PointRend on a RegNet: the loss of a batch falls, the mask head is trained, detections have masks."""
     small = {"mask.dim": 16, "mask.fc_dim": 32, "mask.point_dim": 32, "mask.train_points": 49}
     small |= {"mask.subdivisions": 3, "mask.subdivision_points": 100, "detections.score_threshold": 0.0}
     config = config_of(TOGETHER["PointRend on a RegNet"] | small)
