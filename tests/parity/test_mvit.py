@@ -68,6 +68,7 @@ CASE = Recorded(
 )
 
 
+@pytest.mark.slow
 def test_features():
     """On a larger canvas too."""
     CASE.check_maps()
@@ -114,7 +115,11 @@ def odd_image():
         }
 
 
-@pytest.mark.parametrize("canvas", [(0, 0), (19, 53)], ids=["alone", "on a larger canvas"])
+@pytest.mark.parametrize(
+    "canvas",
+    [pytest.param((0, 0), marks=pytest.mark.slow), (19, 53)],
+    ids=["alone", "on a larger canvas"],
+)
 def test_odd_sizes(canvas):
     """Tables are resized to the image's own maps, and windows are filled with zeros."""
     image, golden = odd_image()
