@@ -25,6 +25,7 @@ from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
 from jaxmaskrcnn.data.inspection.report import as_text
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
+from jaxmaskrcnn.inference.formats import write_segments
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.run_config import model_section
 from jaxmaskrcnn.training.setup import prepare_sources
@@ -402,6 +403,33 @@ def test_a_run_takes_stuff_that_is_apart(sets, tmp_path):
         prepare_sources(config, tmp_path)
 
 
+def test_the_report_takes_names_of_stuff_from_the_segments(tmp_path, capsys):
+    """Pictures have none, and may lack the last class, which the model finds."""
+    own = written(tmp_path, 1)
+    Image.new("L", (32, 32), 1).save(own.pictures / "000000.png")
+    segments = [{"id": 1, "category": 6, "isthing": False}]
+    entry = write_segments(
+        {"panoptic": np.ones((32, 32), int), "segments": segments}, 1, tmp_path / "segments"
+    )
+    kinds = [*((name, 1) for name in ("circle", "square", "triangle")), *((name, 0) for name in STUFF)]
+    listed = [{"id": i, "name": name, "isthing": thing} for i, (name, thing) in enumerate(kinds, 1)]
+    (tmp_path / "found.json").write_text("[]")
+    report = [
+        "report",
+        str(tmp_path / "found.json"),
+        str(own.objects),
+        f"--images={own.images}",
+        "--pictures=0",
+    ]
+    report += [f"--stuff={own.pictures}", f"--segments={tmp_path / 'segments.json'}", f"--output={tmp_path}"]
+    for content, code in (({"categories": listed}, 0), ({}, 2), ({"categories": [7, {"isthing": 0}]}, 2)):
+        (tmp_path / "segments.json").write_text(json.dumps({"annotations": [entry], **content}))
+        assert command(report) == code
+    assert "category_id 6, which the annotations do not have" in capsys.readouterr().err
+    row = re.search('<th scope="row">stones</th>(.*?)</tr>', (tmp_path / "report.html").read_text())[1]
+    assert re.findall(r"<td>([^<]*)</td>", row) == ["0.000"] * 3 + ["0", "1", "0"]
+
+
 @pytest.mark.slow  # a program of its own
 def test_evaluation_is_that_of_the_panoptic_json(sets, tmp_path, capsys):
     """The command scores a model alike on the three forms, and writes the same segments."""
@@ -426,7 +454,7 @@ def test_evaluation_is_that_of_the_panoptic_json(sets, tmp_path, capsys):
         "--pictures=0",
     ]
     report += [
-        f"--stuff={sets.stuff}",
+        f"--stuff={sets.pictures}",
         f"--segments={tmp_path / '1' / 'segments.json'}",
         f"--output={tmp_path}",
     ]
