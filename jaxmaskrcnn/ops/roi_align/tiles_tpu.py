@@ -1,0 +1,244 @@
+"""RoIAlign on a TPU: blocks of whole tiles of the maps, each multiplied by one matrix of weights.
+
+Used on TPUs, whose matrix units are fast, and which read and add single pixels slowly. All maps are cut into
+tiles of 8 x 8 pixels, which then lie in memory one after the other. A region reads the tiles that it touches,
+a block of 5 x 5 of them at a time, and a matrix with the weight of each of their 1600 pixels in each bin
+makes its bins of them. Most regions have one block, as the level of a region is chosen by its size; the
+further blocks of long ones follow. The gradient is the same with the matrix transposed: whole tiles are added
+to the gradient's.
+
+As in `tiles_batched.py`, an infinity that a bin does not read makes NaN of it too if it is in one of the
+region's tiles.
+
+Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
+oh and ow the output's height and width in bins, K blocks of a batch, P the pixels of a block.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmaskrcnn.ops.xla_memory import zero_depending_on
+
+TILE = 8
+ACROSS = 5  # tiles on a side of a block, for regions that span 33 pixels or less wherever they begin
+# Pixels of a batch of blocks, in bytes of float32; they stay in the vector memory of a TPU.
+_BATCH_BYTES = 2**26
+
+_SIDE = TILE * ACROSS
+
+# Row and column of each pixel of a block, int [P], tile by tile.
+_PLACES = np.mgrid[:ACROSS, :ACROSS, :TILE, :TILE].astype(np.int32)
+_ROWS, _COLUMNS = (TILE * _PLACES[i] + _PLACES[i + 2] for i in (0, 1))
+_PIXELS = _SIDE * _SIDE
+
+
+class _Tables(NamedTuple):
+    """Where the tiles of each region's map are, int [R]: the first one, and how many are below and beside."""
+
+    first: jax.Array
+    down: jax.Array
+    across: jax.Array
+
+
+class _Blocks(NamedTuple):
+    """Blocks of regions: the region and the first pixels, int [K]; a region of R means none."""
+
+    region: jax.Array
+    top: jax.Array
+    left: jax.Array
+
+
+def pool(maps, regions, batch_bytes=_BATCH_BYTES):
+    """Weighted sums of pixels.
+
+    Args:
+        maps: L arrays [B, H, W, C].
+        regions: R regions, at least one.
+        batch_bytes: Size of the pixels of a batch of blocks, in float32.
+
+    Returns:
+        [R, oh, ow, C], at least float32.
+    """
+    tiles, tables = _tiles_of(maps), _tables(maps, regions)
+    dtype = jnp.promote_types(tiles.dtype, jnp.float32)
+    (height, width), channels = regions.bins(), tiles.shape[2]
+
+    def bins(blocks):
+        pixels = tiles.at[_numbers(tables, blocks)].get(mode="promise_in_bounds")
+        pixels = pixels.reshape(len(blocks.region), -1, channels).astype(dtype)
+        weights = _weights(regions, blocks).astype(dtype)
+        product = jnp.einsum("kbp,kpc->kbc", weights, pixels, precision="highest")
+        return product.reshape(len(product), height, -1, channels)
+
+    def add(blocks, total):
+        return total.at[blocks.region].add(bins(blocks), mode="drop")
+
+    first, extra = _cut(regions)
+    regions = _filled_up(regions)
+    size = _batch_size(channels, batch_bytes, len(first.region))
+    total = jax.lax.map(bins, _in_batches(first, size))
+    total = total.reshape(-1, *total.shape[2:])[: len(regions.level)]
+    return extra.for_each(size, add, total)[:, :, :width]
+
+
+def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
+    """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
+    tables, width = _tables(maps, regions), regions.bins()[1]
+    channels = cotangent.shape[-1]
+    padded = jnp.pad(cotangent, ((0, 0), (0, 0), (0, -width % TILE), (0, 0)))
+    padded = padded.reshape(len(padded), -1, channels)  # [R, bins, C]
+
+    def add(blocks, grad):
+        own = padded.at[blocks.region].get(mode="fill", fill_value=0)
+        weights = _weights(regions, blocks).astype(own.dtype)
+        pixels = jnp.einsum("kbp,kbc->kpc", weights, own, precision="highest")
+        numbers = _numbers(tables, blocks)
+        pixels = pixels.reshape(*numbers.shape, TILE * TILE, channels)
+        return grad.at[numbers].add(pixels, mode="promise_in_bounds")
+
+    first, extra = _cut(regions)
+    regions = _filled_up(regions)
+    size = _batch_size(channels, batch_bytes, len(first.region))
+    count = sum(_count(f)[0] * _count(f)[1] * f.shape[0] for f in maps)
+    grad = jnp.full((count, TILE * TILE, channels), zero_depending_on(cotangent))
+    grad = jax.lax.scan(lambda g, blocks: (add(blocks, g), None), grad, _in_batches(first, size))[0]
+    return _maps_of(extra.for_each(size, add, grad), maps)
+
+
+class _Extra(NamedTuple):
+    """The blocks of regions after their first ones.
+
+    For each region, int [R]: its first pixels, its blocks in a row, and the number of further blocks of this
+    and all earlier regions.
+    """
+
+    top: jax.Array
+    left: jax.Array
+    across: jax.Array
+    end: jax.Array
+
+    def for_each(self, size, add, initial):
+        """Call ``add(blocks, total)`` for every batch of blocks; usually there are none."""
+
+        def batch(start):
+            number = start + jnp.arange(size)
+            found = number < self.end[-1]
+            region = jnp.searchsorted(self.end, number, side="right", method="compare_all")
+            region = jnp.minimum(region, len(self.end) - 1)
+            before = jnp.where(region > 0, self.end[region - 1], 0)
+            row, column = jnp.divmod(number - before + 1, self.across[region])
+            blocks = _Blocks(region, self.top[region] + _SIDE * row, self.left[region] + _SIDE * column)
+            return blocks._replace(region=jnp.where(found, region, len(self.end)))
+
+        def more(state):
+            return state[0] < self.end[-1]
+
+        return jax.lax.while_loop(more, lambda s: (s[0] + size, add(batch(s[0]), s[1])), (0, initial))[1]
+
+
+def _cut(regions):
+    """The first block of every region, and its further blocks."""
+    (top, bottom), (left, right) = regions.rows.span(), regions.columns.span()
+    top, left = top - top % TILE, left - left % TILE
+    down, across = (
+        jnp.maximum(last - first + _SIDE, _SIDE) // _SIDE for first, last in ((top, bottom), (left, right))
+    )
+    first = _Blocks(jnp.arange(len(regions.level), dtype=jnp.int32), top, left)
+    return first, _Extra(top, left, across, jnp.cumsum(down * across - 1))
+
+
+def _in_batches(blocks, size):
+    """Blocks of all regions in batches, [batches, K] each, of which the last is filled up with none."""
+    none = _Blocks(len(blocks.region), 0, 0)
+    return jax.tree.map(
+        lambda x, fill: jnp.pad(x, (0, -len(x) % size), constant_values=fill).reshape(-1, size), blocks, none
+    )
+
+
+def _weights(regions, blocks):
+    """The weight of each pixel of a block in each bin of its region, float32 [K, oh * ow, P].
+
+    Rows of bins are filled up to whole tiles of a TPU's registers, so that joining the axes costs nothing.
+    """
+    region = jnp.minimum(blocks.region, len(regions.level) - 1)
+
+    def axis(taps, first, places):
+        def one(r, first):
+            return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(_SIDE))
+
+        weights = jax.vmap(one)(region, first)  # [K, bins, side]
+        # A product with zeros and ones copies them to all pixels, which TPUs do faster than by moving them.
+        copies = np.arange(_SIDE)[:, None] == places.reshape(-1)
+        return jnp.einsum("kbs,sp->kbp", weights, copies.astype(np.float32), precision="highest")
+
+    rows, columns = axis(regions.rows, blocks.top, _ROWS), axis(regions.columns, blocks.left, _COLUMNS)
+    return (rows[:, :, None] * columns[:, None]).reshape(len(region), -1, _PIXELS)
+
+
+def _filled_up(regions):
+    """The regions with more bins in a row, up to a multiple of ``TILE``; what they have is of no use."""
+
+    def fill(x):
+        return x if x.ndim == 1 else jnp.pad(x, ((0, 0), (0, -x.shape[1] % TILE), *[(0, 0)] * (x.ndim - 2)))
+
+    return regions._replace(columns=jax.tree.map(fill, regions.columns))
+
+
+def _numbers(tables, blocks):
+    """The numbers of the tiles of blocks, int [K, tiles]; those beyond the map are its last ones."""
+    region = jnp.minimum(blocks.region, len(tables.first) - 1)
+    first, down, across = (x[region][:, None] for x in tables)
+    row, column = np.mgrid[:ACROSS, :ACROSS].astype(np.int32).reshape(2, -1)
+    row = jnp.minimum(blocks.top[:, None] // TILE + row, down - 1)
+    column = jnp.minimum(blocks.left[:, None] // TILE + column, across - 1)
+    return first + row * across + column
+
+
+def _count(features):
+    """Tiles below and beside each other in a map."""
+    return -(-features.shape[1] // TILE), -(-features.shape[2] // TILE)
+
+
+def _tables(maps, regions):
+    counts = np.array([_count(f) for f in maps], np.int32)  # [L, 2]
+    tiles = counts.prod(1)
+    first = np.cumsum([0, *(maps[0].shape[0] * tiles)])[:-1].astype(np.int32)
+    first = jnp.asarray(first)[regions.level] + regions.image * jnp.asarray(tiles)[regions.level]
+    return _Tables(first, jnp.asarray(counts[:, 0])[regions.level], jnp.asarray(counts[:, 1])[regions.level])
+
+
+def _tiles_of(maps):
+    """The tiles of all maps, image by image and row by row, [tiles, pixels, C]; zeros beyond the borders."""
+    counts = [f.shape[0] * np.prod(_count(f)) for f in maps]
+    tiles = jnp.full((sum(counts), TILE * TILE, maps[0].shape[3]), zero_depending_on(maps[0]))
+    for features, start in zip(maps, np.cumsum([0, *counts]), strict=False):
+        b, h, w, c = features.shape
+        down, across = _count(features)
+        padded = jnp.pad(features, ((0, 0), (0, down * TILE - h), (0, across * TILE - w), (0, 0)))
+        own = padded.reshape(b, down, TILE, across, TILE, c).swapaxes(2, 3)
+        # Written one after the other, which XLA:TPU expects to take a third of the time of a concatenation.
+        tiles = jax.lax.dynamic_update_slice_in_dim(tiles, own.reshape(-1, TILE * TILE, c), start, 0)
+    return tiles
+
+
+def _maps_of(tiles, maps):
+    """The opposite of `_tiles_of`."""
+    found, start = [], 0
+    for features in maps:
+        b, h, w = features.shape[:3]
+        down, across = _count(features)
+        own = tiles[start : start + b * down * across]
+        own = own.reshape(b, down, across, TILE, TILE, -1).swapaxes(2, 3)
+        found.append(own.reshape(b, down * TILE, across * TILE, -1)[:, :h, :w])
+        start += b * down * across
+    return tuple(found)
+
+
+def _batch_size(channels, batch_bytes, regions):
+    """Number of blocks of a batch: one that divides the regions evenly, if it is at least half the limit."""
+    limit = int(np.clip(batch_bytes // (4 * _PIXELS * channels), 1, regions))
+    even = [size for size in range(limit // 2 + 1, limit + 1) if regions % size == 0]
+    return max(even, default=limit)
