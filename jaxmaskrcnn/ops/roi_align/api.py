@@ -5,8 +5,8 @@ oh and ow the output's height and width in bins.
 
 `reference.py` is the definition. It is separable, and `axis.py` gives a bin's taps (pixels and their weights)
 on one axis. The fast implementations read the same pixels with the same weights: `gather.py` in pairs of a
-row tap and a column tap, `tiles_cpu.py`, `tiles_batched.py` and `tiles_tpu.py` as tiles that are multiplied by
-matrices.
+row tap and a column tap, `tiles_cpu.py`, `tiles_batched.py` and `tiles_tpu.py` as tiles that are multiplied
+by matrices.
 """
 
 import functools

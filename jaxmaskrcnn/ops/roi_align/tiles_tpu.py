@@ -27,12 +27,12 @@ ACROSS = 5  # tiles on a side of a block, for regions that span 33 pixels or les
 # Pixels of a batch of blocks, in bytes of float32; they stay in the vector memory of a TPU.
 _BATCH_BYTES = 2**26
 
-_SIDE = TILE * ACROSS
+SIDE = TILE * ACROSS  # of a block in pixels
 
 # Row and column of each pixel of a block, int [P], tile by tile.
 _PLACES = np.mgrid[:ACROSS, :ACROSS, :TILE, :TILE].astype(np.int32)
 _ROWS, _COLUMNS = (TILE * _PLACES[i] + _PLACES[i + 2] for i in (0, 1))
-_PIXELS = _SIDE * _SIDE
+_PIXELS = SIDE * SIDE
 
 
 class _Tables(NamedTuple):
@@ -130,7 +130,7 @@ class _Extra(NamedTuple):
             region = jnp.minimum(region, len(self.end) - 1)
             before = jnp.where(region > 0, self.end[region - 1], 0)
             row, column = jnp.divmod(number - before + 1, self.across[region])
-            blocks = _Blocks(region, self.top[region] + _SIDE * row, self.left[region] + _SIDE * column)
+            blocks = _Blocks(region, self.top[region] + SIDE * row, self.left[region] + SIDE * column)
             return blocks._replace(region=jnp.where(found, region, len(self.end)))
 
         def more(state):
@@ -144,7 +144,7 @@ def _cut(regions):
     (top, bottom), (left, right) = regions.rows.span(), regions.columns.span()
     top, left = top - top % TILE, left - left % TILE
     down, across = (
-        jnp.maximum(last - first + _SIDE, _SIDE) // _SIDE for first, last in ((top, bottom), (left, right))
+        jnp.maximum(last - first + SIDE, SIDE) // SIDE for first, last in ((top, bottom), (left, right))
     )
     first = _Blocks(jnp.arange(len(regions.level), dtype=jnp.int32), top, left)
     return first, _Extra(top, left, across, jnp.cumsum(down * across - 1))
@@ -167,11 +167,11 @@ def _weights(regions, blocks):
 
     def axis(taps, first, places):
         def one(r, first):
-            return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(_SIDE))
+            return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(SIDE))
 
         weights = jax.vmap(one)(region, first)  # [K, bins, side]
         # A product with zeros and ones copies them to all pixels, which TPUs do faster than by moving them.
-        copies = np.arange(_SIDE)[:, None] == places.reshape(-1)
+        copies = np.arange(SIDE)[:, None] == places.reshape(-1)
         return jnp.einsum("kbs,sp->kbp", weights, copies.astype(np.float32), precision="highest")
 
     rows, columns = axis(regions.rows, blocks.top, _ROWS), axis(regions.columns, blocks.left, _COLUMNS)
