@@ -65,12 +65,15 @@ class Recorded:
         images = [scene["image"] for scene in self.scenes]
         return make_batch(self.config, images, given, max_objects=5 if targets else 0)
 
-    def check_maps(self):
-        """The backbone's maps, of images on a larger canvas, which changes nothing inside."""
+    def check_maps(self, wider=(35, 34)):
+        """The backbone's maps, of images on a larger canvas, which changes nothing inside.
+
+        ``wider``: By how many rows and columns it is larger.
+        """
         batch = self.batch()
 
         def run(model, images, extents):
-            wide = jnp.pad(images, ((0, 0), (0, 35), (0, 34), (0, 0)))
+            wide = jnp.pad(images, ((0, 0), (0, wider[0]), (0, wider[1]), (0, 0)))
             return model.backbone(wide, Pass(extents))
 
         maps = jax.jit(run)(self.model, batch.images, batch.extents)

@@ -47,7 +47,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Pages with many commands, run in quick mode with the slow tests alone.
 SLOW_PAGES = (
     "benchmarks.md", "conversion.md", "exporting.md", "fine-tuning.md", "getting-started.md", "keypoints.md",
-    "lvis-and-cityscapes.md", "predicting.md", "reading-results.md", "training.md",
+    "lvis-and-cityscapes.md", "panoptic.md", "point-rend.md", "predicting.md", "reading-results.md",
+    "training.md",
 )  # fmt: skip
 
 # The model of every command and block, whatever preset it names.

@@ -4,7 +4,8 @@
 
 PYTHON is the interpreter of an environment with the library in it; this package is not needed.
 CONFIG is the name of one of torchvision's functions (maskrcnn_resnet50_fpn), a name of Detectron2's
-model zoo (COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml) or a file, or MMDetection's config file.
+model zoo (COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml) or a file (of its projects a .py), or
+MMDetection's config file.
 Writes DIRECTORY/weights.pth (a checkpoint as the library saves it), DIRECTORY/detections.json and, of a
 Panoptic FPN, DIRECTORY/panoptic.npz with the number of each pixel's segment.
 Without --weights they are drawn from the parameters' names, with gains that spread the scores, so
@@ -39,16 +40,16 @@ GAINS = [
     (r"inner_blocks|fpn_lateral|lateral_convs", 0.1),
     (r"", 2.0**0.5),
 ]
-NORM = r"(bn\d?|gn\d?|norm|downsample\.1|\.1)\.(weight|running_)"
+NORM = r"(bn\d?|gn\d?|norm\d?|downsample\.1|\.1|downsample_layers\.\d\.[01])\.(weight|running_)|\.gamma$"
 # The last norm of a block: small, so that sixteen residual additions keep their size.
-LAST_NORM = r"(bn3|gn3|conv3\.norm)\.weight"
+LAST_NORM = r"(bn3|gn3|conv3\.norm)\.weight|\.gamma$"
 
 
 def seeded(name: str, value: torch.Tensor, input_scale: float, logits: float) -> torch.Tensor:
     """A value for a parameter, drawn from its name."""
     rng = np.random.RandomState(zlib.crc32(name.encode()))
     shape = tuple(value.shape)
-    if name.endswith("num_batches_tracked") or name.startswith(("pixel_", "data_preprocessor")):
+    if not value.is_floating_point() or name.startswith(("pixel_", "data_preprocessor")):
         return value
     if len(shape) == 1 and re.search(NORM, name):
         low, high = (0.2, 0.4) if re.search(LAST_NORM, name) else (0.5, 1.5)
@@ -117,6 +118,8 @@ def detectron2_predictor(arguments):
     from detectron2.data.detection_utils import read_image
     from detectron2.engine import DefaultPredictor
 
+    if (arguments.config or "").endswith(".py"):
+        return lazy_predictor(arguments)
     cfg = get_cfg()
     if "pointrend" in (arguments.config or ""):
         from point_rend import add_pointrend_config  # projects/PointRend has to be on the path
@@ -148,6 +151,26 @@ def detectron2_predictor(arguments):
     return predict
 
 
+def lazy_predictor(arguments):
+    """The model and the resizing of a config file in Python, with drawn weights."""
+    from detectron2.config import LazyConfig, instantiate
+    from detectron2.data.detection_utils import read_image
+
+    config = LazyConfig.load(arguments.config)
+    model = instantiate(config.model).eval()
+    torch.save({"model": seed(model, 1.0, arguments.logits)}, arguments.directory / "weights.pth")
+    (resize,) = instantiate(config.dataloader.test.mapper.augmentations)
+
+    def predict(path):
+        image = read_image(str(path), config.model.input_format)
+        resized = resize.get_transform(image).apply_image(image)
+        given = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
+        out = model([{"image": given, "height": image.shape[0], "width": image.shape[1]}])[0]["instances"]
+        return out.pred_boxes.tensor, out.scores, out.pred_classes, out.pred_masks, []
+
+    return predict
+
+
 def mmdet_predictor(arguments):
     """The model of a config file; the stand-ins for mmcv's compiled operators are the golden's."""
     import sys
@@ -157,7 +180,10 @@ def mmdet_predictor(arguments):
     from mmdet.apis import inference_detector, init_detector
     from mmengine.config import Config
 
-    config = Config.fromfile(arguments.config)
+    if "convnext" in arguments.config:
+        import mmpretrain_convnext  # noqa: F401  (registers the backbone)
+
+    config = Config.fromfile(arguments.config, import_custom_modules=False)
     # Annotations are not read, and those of panoptic data sets need a package to be loaded at all.
     for loader in (config.test_dataloader, config.val_dataloader, config.train_dataloader):
         steps = loader.dataset.get("pipeline", [])

@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(located.path, arguments.model or located.preset, bn_eps=arguments.bn_eps)
     pixels = pixel_config(arguments, model.config.input.pixels)
     model.config = model.config.replace({"input.pixels": pixels})
+    semantic = model.config.semantic
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         source = prepare(
             arguments.annotations,
@@ -86,11 +87,15 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.on_error,
             masks=False,
             keypoints=model.config.keypoints is not None,
-            reading=reading_of(arguments),
+            reading=reading_of(arguments, semantic.stuff if semantic is not None else ()),
             pixels=pixels,
         )
         data = DataConfig(eval_batch_size=arguments.batch_size, eval_protocol=arguments.protocol)
-        metrics, detections = evaluate(model, source, data, progress=is_first())
+        segments = None
+        if arguments.output and semantic is not None and source.stuff is not None:
+            segments = Path(arguments.output) / "segments.json"
+            segments.unlink(missing_ok=True)  # of an earlier evaluation, whose pictures are replaced
+        metrics, detections = evaluate(model, source, data, progress=is_first(), segments=segments)
     if is_first():
         print(format_metrics(metrics))
         if arguments.output:
@@ -102,5 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
                 ):
                     file = files.enter_context(complete_file(output / name))
                     dump_json(file, content, indent=indent)
-            print(f"metrics.json and detections.json are in {output}")
+            written = "metrics.json and detections.json"
+            if segments is not None:
+                written = "metrics.json, detections.json, segments.json and its pictures"
+            print(f"{written} are in {output}")
     return 0

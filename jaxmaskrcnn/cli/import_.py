@@ -61,6 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--relative", action="store_true", help="coco: polygons are shares of the image, from 0 to 1")
     add(
+        "--keypoints",
+        help="labelme: names of the keypoints in their order: a,b,c or a file with one per line",
+    )
+    add(
         "--first_pixel", choices=("0", "1"),
         help="voc: the number of an image's first row and column: 1 as in Pascal VOC, or 0; by default 0 if "
         "a box begins there, else 1",
@@ -183,7 +187,14 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: 
         summaries, images = {}, []
         for path, content in contents.items():
             checked = AllProblems()
-            annotations = parse_annotations(content, path, builder.folder.root, checked, masks=builder.masks)
+            annotations = parse_annotations(
+                content,
+                path,
+                builder.folder.root,
+                checked,
+                masks=builder.masks,
+                keypoints=bool(builder.keypoints),
+            )
             if checked.found:
                 raise UserError(f"{checked.found[0].message}.")
             summaries[path] = statistics(annotations, make_table(annotations))
@@ -207,8 +218,6 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: 
 
 
 def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
-    from jaxmaskrcnn.data.importers.builder import check_distinct
-    from jaxmaskrcnn.data.importers.files import read_text
     from jaxmaskrcnn.data.importers.options import Options
 
     given = {name: getattr(arguments, name) for name in Options._fields if getattr(arguments, name)}
@@ -220,16 +229,24 @@ def _options(arguments: argparse.Namespace, known: frozenset[str]) -> "Options":
                     "give fractions such as 0.8,0.2."
                 )
             raise UserError(f"--{name} has no effect with the format {arguments.format}; leave it out.")
-    if "names" in given:
-        path = Path(given["names"])
-        if path.is_file() and path.suffix.lower() in (".yaml", ".yml", ".json", ".xml"):
-            raise UserError(f"--names is {path}; give the names as a,b,c or a text file with one per line.")
-        texts = read_text(path).splitlines() if path.is_file() else given["names"].split(",")
-        names = [text.strip() for text in texts if text.strip() or not path.is_file()]
-        given["names"] = check_distinct(names, "--names")
+    for field in ("names", "keypoints"):
+        if field in given:
+            given[field] = _listed(given[field], f"--{field}")
     if "rename" in given:
         given["rename"] = _renamed(given["rename"])
     return Options(**given)
+
+
+def _listed(text: str, argument: str) -> list[str]:
+    """The names that an argument lists, or a file with one a line."""
+    from jaxmaskrcnn.data.importers.builder import check_distinct
+    from jaxmaskrcnn.data.importers.files import read_text
+
+    path = Path(text)
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml", ".json", ".xml"):
+        raise UserError(f"{argument} is {path}; give the names as a,b,c or a text file with one per line.")
+    texts = read_text(path).splitlines() if path.is_file() else text.split(",")
+    return check_distinct([text.strip() for text in texts if text.strip() or not path.is_file()], argument)
 
 
 def _renamed(text: str) -> dict[str, str]:

@@ -25,12 +25,22 @@ def add_reading_arguments(parser: argparse.ArgumentParser, regions: str) -> None
         action="store_true",
         help="follow file names that lead out of the image folder (../ and absolute paths)",
     )
+    add(
+        "--stuff",
+        metavar="PATH",
+        help="where the json has objects alone: a COCO json of stuff, or a folder of pictures with labels of "
+        "stuff",
+    )
 
 
-def reading_of(arguments: argparse.Namespace) -> Reading:
+def reading_of(arguments: argparse.Namespace, stuff_names: tuple[str, ...] = ()) -> Reading:
     """The choices that the arguments give.
 
     Args:
         arguments: As `add_reading_arguments` defines them.
+        stuff_names: Names of the labels of stuff of a model, which pictures do not have.
     """
-    return Reading(arguments.crowd, arguments.class_name or "", arguments.allow_outside)
+    names = stuff_names if arguments.stuff else ()
+    return Reading(
+        arguments.crowd, arguments.class_name or "", arguments.allow_outside, arguments.stuff or "", names
+    )

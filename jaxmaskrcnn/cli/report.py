@@ -25,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_reading_arguments(parser, "regions that are not scored")
     parser.add_argument(
+        "--segments", metavar="JSON",
+        help="segments.json that evaluate wrote of a panoptic model, whose panoptic quality is measured",
+    )  # fmt: skip
+    parser.add_argument(
         "--score_threshold", type=float, default=0.5,
         help="detections with a lower score are left out of counts, confusion matrix and pictures",
     )  # fmt: skip
@@ -60,23 +64,30 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.report.pictures import draw_pair
     from jaxmaskrcnn.report.ranking import worst_and_best
     from jaxmaskrcnn.report.results import compute
+    from jaxmaskrcnn.report.segments import read_quality
 
     reading = reading_of(arguments)
     detections, ground_truth = read_files(
         arguments.detections, arguments.annotations, folder, reading, pixels, arguments.protocol
     )
-    results = compute(ground_truth, detections, arguments.score_threshold)
+    quality = None
+    if arguments.segments:
+        quality = read_quality(arguments.segments, ground_truth, arguments.annotations)
+    results = compute(ground_truth, detections, arguments.score_threshold, quality)
 
     worst, best = worst_and_best(results.outcomes, arguments.pictures)
     objects = {entry["id"]: entry for entry in ground_truth.objects("bbox")}
     for entry in ground_truth.objects("segm"):
         objects[entry["id"]] = objects[entry["id"]] | {"segmentation": entry["segmentation"]}
+    for identity, entry in ground_truth.keypoints().items():
+        objects[identity] = objects[identity] | {"keypoints": entry["keypoints"]}
+    lines = ground_truth.skeleton.lines if ground_truth.skeleton is not None else ()
     pictures = []
     for i in (*worst, *best):
         image = ground_truth.images[results.samples[i].image_id]
         pair = draw_pair(
             image, folder, results.samples[i], results.matches[i], results.image_errors[i],
-            objects, detections, results.names, results.score_threshold, pixels,
+            objects, detections, results.names, results.score_threshold, pixels, lines,
         )  # fmt: skip
         pictures.append(Picture(i, image.file_name, pair))
 
@@ -86,8 +97,14 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.output) / PAGE
     with complete_file(path) as file:
         file.write(page.encode("utf-8", "backslashreplace"))
+    if results.not_measured:
+        print(results.not_measured)
+    prefixes = [p for p in (results.prefix, "keypoint") if f"{p}_AP" in results.metrics]
+    measured = [(f"{p} AP", results.metrics[f"{p}_AP"]) for p in prefixes]
+    if quality is not None:
+        measured.append(("PQ", quality.metrics["PQ"]))
     print(
-        f"{len(detections)} detections of {len(ground_truth.image_ids)} images, {results.prefix} AP "
-        f"{ap_text(results.metrics[f'{results.prefix}_AP'])}; the page is {path}"
+        f"{len(detections)} detections of {len(ground_truth.image_ids)} images, "
+        f"{', '.join(f'{name} {ap_text(value)}' for name, value in measured)}; the page is {path}"
     )
     return 0

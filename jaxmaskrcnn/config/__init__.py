@@ -6,6 +6,7 @@ imports JAX.
 """
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
+from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     BoxLossConfig,
@@ -41,7 +42,9 @@ from jaxmaskrcnn.config.run import (
     TrainConfig,
 )
 from jaxmaskrcnn.config.semantic import SemanticConfig
+from jaxmaskrcnn.config.swin import SwinConfig
 from jaxmaskrcnn.config.values import ConfigError
+from jaxmaskrcnn.config.vit import SimplePyramidConfig, ViTConfig
 
 __all__ = [
     "DEFAULT_PIXELS",
@@ -54,6 +57,7 @@ __all__ = [
     "ComputeConfig",
     "Config",
     "ConfigError",
+    "ConvNeXtConfig",
     "DataConfig",
     "DetectionConfig",
     "FPNConfig",
@@ -78,6 +82,9 @@ __all__ = [
     "ResNetConfig",
     "SemanticConfig",
     "ShapesConfig",
+    "SimplePyramidConfig",
+    "SwinConfig",
     "TrainConfig",
     "TrunkConfig",
+    "ViTConfig",
 ]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Range, Rule, ascending
 
-Norm = Literal["none", "bn", "gn"]
+Norm = Literal["none", "bn", "gn", "ln"]
 GROUPS = 32  # of group norm, in all libraries
 
 
@@ -63,11 +63,13 @@ class BackboneConfig(Part):
         module: The class that it builds, as "package.module:Class".
         names: The module with its arrays' names in other libraries' files; a backbone that no other library
             has needs none.
+        divisor: What ``input.pad_divisor`` has to be a multiple of.
     """
 
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
+    divisor: ClassVar[int] = 1  # of the sides of canvases, where its layers would leave out what is more
 
     @property
     @abc.abstractmethod

@@ -14,7 +14,7 @@ from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
 
 DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
-HeadNorm = Literal["none", "bn", "bn_eval", "gn"]  # bn_eval: fixed statistics
+HeadNorm = Literal["none", "bn", "bn_eval", "gn", "ln"]  # bn_eval: fixed statistics
 BoxWeights = tuple[Positive, Positive, Positive, Positive]  # of dx, dy, dw, dh
 
 

@@ -7,7 +7,7 @@ data; the presets of ``zoo/`` set its values. The parts are in the files beside 
 # No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from jaxmaskrcnn.config import paths
@@ -27,7 +27,7 @@ from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
 from jaxmaskrcnn.config.rpn import RPNConfig
-from jaxmaskrcnn.config.semantic import SemanticConfig
+from jaxmaskrcnn.config.semantic import SemanticConfig, numbered_stuff
 from jaxmaskrcnn.config.values import (
     ConfigError,
     Count,
@@ -101,6 +101,12 @@ class ModelConfig(Part):
                 f"{self.num_classes}; give one number for each class, or none."
             )
         _check_levels(self.backbone, self.backbone.levels)
+        if self.input.pad_divisor % self.backbone.divisor:
+            raise ConfigError(
+                f"ModelConfig.input.pad_divisor is {self.input.pad_divisor}, but the backbone "
+                f"{self.backbone.kind!r} needs canvases whose sides are multiples of "
+                f"{self.backbone.divisor}; give a multiple of it."
+            )
         if self.neck is not None:
             _check_levels(self.neck, self.levels)
         if self.trunk is not None:
@@ -252,10 +258,7 @@ class ModelConfig(Part):
         if self.semantic is None:
             return ()
         things = {category.id for category in self.known_categories()}
-        ids: Sequence[int] = self.semantic.known_ids
-        if not ids or things.intersection(ids):
-            ids = range(max(things) + 1, max(things) + 1 + len(self.semantic.stuff))
-        return tuple(map(Category, ids, self.semantic.stuff))
+        return numbered_stuff(self.semantic.stuff, self.semantic.ids, things)
 
     def get(self, path: str) -> Any:
         """Return the value of a setting.

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from jaxmaskrcnn.config.backbones import Level, Norm, check_groups
 from jaxmaskrcnn.config.parts import Part
-from jaxmaskrcnn.config.values import ConfigError, Count
+from jaxmaskrcnn.config.values import ConfigError, Count, NotNegative
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,7 @@ class FPNConfig(NeckConfig):
     names: ClassVar[str] = "jaxmaskrcnn.models.necks.fpn_names"
     channels: Count = 256
     norm: Norm = "none"
+    norm_epsilon: NotNegative = 1e-5
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,6 +12,7 @@ from jaxmaskrcnn.config.groups import parse_groups
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.paths import unknown
 from jaxmaskrcnn.config.values import (
+    BelowOne,
     ConfigError,
     Count,
     Fraction,
@@ -23,8 +24,6 @@ from jaxmaskrcnn.config.values import (
     ascending,
     checked,
 )
-
-BelowOne = Annotated[float, Range(0, 1, less=True)]
 
 
 class Section:
@@ -76,6 +75,10 @@ class DataConfig(Section):
     train_images: str = ""  # its image folder
     eval_annotations: str = ""
     eval_images: str = ""
+    # where the json has objects alone: a COCO json of their stuff, or a folder of pictures whose values are
+    # labels, 0 for things, 255 for none and the others in the order of model.semantic.stuff
+    train_stuff: str = ""
+    eval_stuff: str = ""
     # How detections are scored; auto: LVIS' protocol for a json of LVIS, COCO's for any other
     eval_protocol: Literal["auto", "coco", "lvis", "cityscapes"] = "auto"
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
@@ -172,13 +175,15 @@ class DataConfig(Section):
 
 @dataclasses.dataclass(kw_only=True)
 class OptimizerConfig(Section):
-    """SGD with momentum, its schedule and its parameter groups."""
+    """SGD with momentum or AdamW, its schedule and its parameter groups."""
 
     place: ClassVar[str] = "optimizer."
+    method: Literal["sgd", "adamw"] = "sgd"
     learning_rate: NotNegative = 0.02  # for a global batch of `reference_batch_size`
     reference_batch_size: Whole = 16  # the rate is scaled by batch_size / reference; 0: not scaled
-    momentum: BelowOne = 0.9
+    momentum: BelowOne = 0.9  # of AdamW: beta 1
     nesterov: bool = False
+    beta2: BelowOne = 0.999  # of AdamW, whose epsilon is 1e-8
     weight_decay: NotNegative = 1e-4
     clip_norm: NotNegative = 0.0  # global gradient norm; 0: no clipping
     schedule: Literal["step", "cosine", "constant"] = "step"
@@ -191,6 +196,8 @@ class OptimizerConfig(Section):
     warmup_factor: Fraction = 0.001
     freeze: tuple[str, ...] = ()  # glob patterns of parameter paths, e.g. "backbone.*"
     groups: tuple[str, ...] = ()  # PATTERN:FACTOR of the rate, or PATTERN:FACTOR:DECAY; first match wins
+    # factor of the learning rate from layer to layer of the backbone, towards its first one; 1: none
+    layer_decay: Annotated[float, Range(0, 1, more=True)] = 1.0
     ema_decay: BelowOne = 0.0  # moving average of the parameters, for evaluation and saving; 0: none
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -205,6 +212,10 @@ class OptimizerConfig(Section):
         Raises:
             ConfigError: Two of them do not go together.
         """
+        if self.nesterov and self.method != "sgd":
+            raise ConfigError(
+                f"optimizer.nesterov is for 'sgd', but optimizer.method is {self.method!r}; set one of them."
+            )
         if self.nesterov and not self.momentum:
             raise ConfigError(
                 "optimizer.nesterov needs momentum, but optimizer.momentum is 0; set one of them."

@@ -6,12 +6,14 @@ Things are classes of objects that are counted, such as people; stuff is the res
 # No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal
 
 from jaxmaskrcnn.config.backbones import Level, check_groups
 from jaxmaskrcnn.config.heads import HeadNorm
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Whole
+from jaxmaskrcnn.structures import Category
 
 # COCO's 53 classes of stuff in panoptic segmentation by category id.
 COCO_STUFF = {
@@ -40,6 +42,25 @@ def stuff_names(count: int) -> tuple[str, ...]:
         ('banner', ('stuff 0', 'stuff 1'))
     """
     return COCO_STUFF_NAMES if count == len(COCO_STUFF_NAMES) else tuple(f"stuff {i}" for i in range(count))
+
+
+def numbered_stuff(names: Sequence[str], ids: Sequence[int], things: Collection[int]) -> tuple[Category, ...]:
+    """Return the categories of stuff; their ids follow those of things if they have none of their own.
+
+    Args:
+        names: The names.
+        ids: Their ids, or () for COCO's own of COCO's stuff, and unknown ones of any other.
+        things: The ids of things, which stuff cannot have too.
+
+    Example:
+        >>> [category.id for category in numbered_stuff(("sky", "sea"), (3, 4), (1, 3))]
+        [4, 5]
+    """
+    ids = ids or (tuple(COCO_STUFF) if tuple(names) == COCO_STUFF_NAMES else ())
+    if not ids or not set(ids).isdisjoint(things):
+        first = max(things, default=0) + 1
+        ids = range(first, first + len(names))
+    return tuple(map(Category, ids, names))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

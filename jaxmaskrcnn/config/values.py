@@ -72,6 +72,7 @@ def ascending(values: Sequence[float]) -> bool:
     return all(a < b for a, b in zip(values, values[1:], strict=False))
 
 
+BelowOne = Annotated[float, Range(0, 1, less=True)]
 Count = Annotated[int, Range(1)]  # a number of items that must not be 0
 Whole = Annotated[int, Range(0)]  # a number of items that may be 0
 Fraction = Annotated[float, Range(0, 1)]

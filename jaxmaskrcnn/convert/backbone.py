@@ -30,8 +30,11 @@ log = logging.getLogger(__name__)
 
 # Detectron2 comes first because its stem's name ends with torchvision's.
 _LAYOUTS = {"detectron2": "Detectron2", "torchvision": "torchvision", "mmdet": "MMDetection"}
-_BLOCK = re.compile(r"\.layer\d+\.\d+\.")  # in the path of an array of a residual stage
+_BLOCK = re.compile(r"\.(layer\d+|blocks|stages\.\d+)\.\d+\.")  # in the path of an array of a stage
 _IGNORABLE = (r"((stem|head)\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked")
+_OFFSETS = (
+    r".*\.offset\..*"  # ImageNet's networks have ordinary convolutions; deformable ones begin like them
+)
 
 
 class _Layout(NamedTuple):
@@ -146,10 +149,11 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
         for place, module in owners.items()
         for path, variable in variables_by_path(module).items()
     }
+    # Arrays that only detectors have keep their values, unless the file is a detector's.
+    new = re.compile(getattr(names_file(config.backbone), "NEW_IN_DETECTORS", _OFFSETS))
     kept: dict[str, Any] = {}
-    if not any(".offset." in path for path in _targets(layout, arrays)):
-        # ImageNet's networks have ordinary convolutions, and deformable ones begin like them.
-        kept = {path: variable for path, variable in variables.items() if ".offset." in path}
+    if not any(map(new.fullmatch, _targets(layout, arrays))):
+        kept = {path: variable for path, variable in variables.items() if new.fullmatch(path)}
         variables = {path: variable for path, variable in variables.items() if path not in kept}
     assignment = layout.table.assign(
         arrays,
@@ -194,7 +198,9 @@ def _targets(layout: _Layout, arrays: Iterable[str]) -> list[str]:
 
 def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
     """Report a mix-up of batch norm and group norm, which have two array names in common."""
-    norm = get_path(config, "backbone.norm")
+    norm = getattr(config.backbone, "norm", "ln")
+    if norm == "ln":
+        return
     statistics = any(name.endswith("running_var") for name in arrays)
     if statistics and norm == "gn":
         raise UserError(
@@ -223,11 +229,17 @@ def _strip_prefix(
             rows = [names.names(library, part, "")]
             if trunk is not None:  # its rows come first because the backbone's rows match its arrays too
                 rows.insert(0, names_file(trunk).of_backbone(library, trunk, part))
-            layout = _Layout(title, Table.of(rows, _IGNORABLE))
+            ignorable = (*_IGNORABLE, *getattr(names, "CLASSIFIERS", ()))
+            layout = _Layout(title, Table.of(rows, ignorable))
             inside, outside = _split_parts(source.arrays, prefix, layout.table)
             if _has_stages(inside, layout.table):
                 return layout, inside, outside
     some = ", ".join(list(source.arrays)[:3])
+    if part.kind != "resnet":
+        raise UserError(
+            f"{source.path} has no names of a {names.describe(part)}, but {some}, ...; give weights of this "
+            "backbone or a detector with it."
+        )
     raise UserError(
         f"{source.path} has neither Detectron2's ResNet names (stem.conv1.weight, res2.0.conv1.weight, ...) "
         f"nor torchvision's (conv1.weight, layer1.0.conv1.weight, ...), but {some}, ...; give an ImageNet "

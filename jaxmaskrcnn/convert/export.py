@@ -20,7 +20,8 @@ from jaxmaskrcnn.names.conversions import rounded, short
 
 # Settings that do not affect a trained model's detections, and parts with only such settings.
 _TRAINING_ONLY = (
-    "backbone.freeze_at", "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
+    "backbone.freeze_at", "backbone.drop_path", "backbone.layer_scale",
+    "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
     "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
     "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "rpn.border",
     "mask.targets", "mask.train_points", "mask.oversampling", "mask.importance", "box.stage_gradient",
@@ -195,6 +196,8 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
         return not order_matters(config)
     if path in ("box.conv_dim", "box.norm"):
         return not config.box.convs
+    if path == "neck.norm_epsilon":
+        return config.neck is not None and config.neck.norm == "none"
     if path == "box.norm_epsilon":
         return config.box.fc_norm == "none" and (config.box.norm in ("none", "gn") or not config.box.convs)
     if path in ("mask.norm_epsilon", "mask.conv_bias"):

@@ -59,8 +59,8 @@ FAMILIES = (
     Family("a detector with a RegNet", r"(bottom_up|backbone)\.(s\d\.b\d+|stem\.conv\.weight)\b", "regnet"),
     Family("a detector with torchvision's RegNet", r"(backbone|body)\.trunk_output\b"),
     Family(
-        "a Vision Transformer or a detector with one",
-        r"(blocks\.\d+\.(attn|norm1)|patch_embed\.proj|encoder\.layers\.encoder_layer_\d+)\.",
+        "torchvision's Vision Transformer",
+        r"encoder\.layers\.encoder_layer_\d+\.",
     ),
     Family("a detector with a MobileNet", r"backbone\.body\.\d+\.(\d+|conv|block)\."),
     Family("a detector with a PAFPN neck", r"neck\.(downsample_convs|pafpn_convs)\."),

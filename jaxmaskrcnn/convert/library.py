@@ -158,6 +158,10 @@ EVERYWHERE: tuple[Limit, ...] = (
         lambda c: not c.box.convs and not c.box.fcs and c.trunk is None,
         "its box head has neither convolutions nor fully connected layers",
     ),
+    (
+        lambda c: "ln" in (getattr(c.neck, "norm", ""), c.box.norm, getattr(c.mask, "norm", "")),
+        "its feature pyramid or its heads have layer norm",
+    ),
 )
 
 # Limits of libraries without cascades, and of those that have some.

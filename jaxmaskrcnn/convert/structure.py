@@ -179,6 +179,11 @@ def classes_with_names(place: str) -> dict[str, type]:
     return {kind: part_class for kind, part_class in classes.items() if hasattr(part_class, "names")}
 
 
+def has_layer_norm(kind: str | None) -> bool:
+    """Whether backbones of a kind have layer norm, for which they have no setting; None is a ResNet."""
+    return getattr(classes_with_names("backbone").get(kind or "resnet"), "norm", None) == "ln"
+
+
 def has_part(kind: str) -> bool:
     """Whether some part of a model can be of a kind, such as "regnet", and has names for its arrays."""
     return bool(kind) and any(kind in classes_with_names(place) for place in _places())

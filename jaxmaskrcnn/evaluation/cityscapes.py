@@ -19,7 +19,8 @@ import numpy as np
 from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.data.coco.annotations import Annotations
-from jaxmaskrcnn.data.rle import check_counts, mask_areas
+from jaxmaskrcnn.data.coco.void import void_message, void_problem
+from jaxmaskrcnn.data.rle import mask_areas
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.regions import Regions
 
@@ -171,16 +172,8 @@ def void_regions(content: Mapping[str, Any], found: Annotations, path: Path) -> 
                 f"{path} cannot be scored as Cityscapes, because image {image.id} ({image.file_name}) has no "
                 "'void', the region that is left out there; make the json with import --format=cityscapes."
             )
-        counts = void.get("counts") if isinstance(void, dict) else None
-        if not isinstance(counts, str) or not counts.isascii() or void.get("size") != size:
-            wrong = f"it is no compressed RLE of size {size}"
-        else:
-            wrong = check_counts(counts.encode(), *size)
-        if wrong:
-            raise UserError(
-                f"{path}: image {image.id} has a 'void' that is no mask of it ({wrong}); make the json with "
-                "import --format=cityscapes."
-            )
+        if wrong := void_problem(void, *size):
+            raise UserError(f"{void_message(path, image.id, wrong)}.")
         regions.append(void)
     return regions
 

@@ -19,6 +19,7 @@ from jaxmaskrcnn.data.coco.load import check_content, load_texts
 from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.skeleton import has_keypoints
 from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.keypoints import annotated_keypoints, keypoint_metrics
@@ -57,7 +58,8 @@ class GroundTruth:
         images: The images that are scored by id, with their objects and file names as they were found.
         has_masks: Whether any object has a mask.
         skeleton: The keypoints that objects have, or None.
-        panoptic: The segments of a panoptic json, or None.
+        names_keypoints: Whether the json has keypoints, read or not.
+        panoptic: The segments of a panoptic json or of stuff that is apart, or None.
         image_id: Gives the number of an image's id as it is written; None where the json has no such image.
         category_id: Gives the number of a category's id or name as it is written; None if it is unknown.
         notes: Sentences without a full stop about content that was read although it differs from COCO's form.
@@ -86,6 +88,7 @@ class GroundTruth:
         else:
             path = pathlib.Path(annotations)
             content, consume = load_texts(path), freed
+        self.names_keypoints = has_keypoints(content)
         problems, objects = _Problems(), []
         found = parse_annotations(
             content, path, folder, problems, masks=masks, keypoints=keypoints, reading=reading, sizes=sizes,
@@ -216,6 +219,15 @@ class GroundTruth:
                 *columns, regions.areas.tolist(), shapes, strict=True
             )
         ]
+
+    def keypoints(self) -> dict[int, dict[str, Any]]:
+        """The keypoints of the objects, by the new id of `objects`.
+
+        Returns:
+            Entries with ``keypoints`` (x, y, visibility, ...), ``num_keypoints`` and ``area``, among others;
+            {} where no keypoints were read.
+        """
+        return {} if self.skeleton is None else {entry["id"]: entry for entry in self._annotated}
 
     def score(
         self,

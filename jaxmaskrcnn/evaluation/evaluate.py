@@ -13,7 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,18 +30,29 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
 from jaxmaskrcnn.evaluation.panoptic import PanopticCounts, match_stuff, panoptic_metrics
 from jaxmaskrcnn.inference.categories import match_categories
+from jaxmaskrcnn.inference.formats import write_segments
 from jaxmaskrcnn.inference.keypoints import coco_keypoints
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import gather_json, is_first
 from jaxmaskrcnn.structures import Batch, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
+from jaxmaskrcnn.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
     """An evaluation was broken off, because its ``stop`` said so."""
+
+
+class _OfImage(NamedTuple):
+    """What was found in an image, which json can hold: COCO results, and of a panoptic model the counts of
+    its segments and its entry in a json of segments."""
+
+    entries: list[dict[str, Any]]
+    counts: Any = None
+    segments: Any = None
 
 
 class Evaluator:
@@ -55,6 +67,8 @@ class Evaluator:
         progress: Whether to show a progress bar on stderr.
         layout: Devices to split every batch over; by default all that JAX has. The batch size is
             rounded up to a multiple of their number, which changes no result.
+        segments: A json to which the segments of a panoptic model are written in COCO's format, with their
+            pictures in a folder of its name; None writes none.
 
     Attributes:
         categories: For each label of the model, its category in the annotations.
@@ -78,7 +92,9 @@ class Evaluator:
         annotations: str | os.PathLike | dict | None = None,
         progress: bool = True,
         layout: Layout | None = None,
+        segments: Path | None = None,
     ):
+        self._segments = segments
         self._layout = Layout() if layout is None else layout
         self._config, self._source = config, source
         size = round_up(data_config.eval_batch_size, self._layout.mesh.size)
@@ -88,7 +104,10 @@ class Evaluator:
             self._ground_truth = GroundTruth.of_source(source, data_config.eval_protocol)
             path = source.annotations
         else:
-            reading = Reading(data_config.crowd, data_config.class_name, data_config.allow_outside)
+            reading = Reading(
+                data_config.crowd, data_config.class_name, data_config.allow_outside, data_config.eval_stuff,
+                config.semantic.stuff if config.semantic is not None and data_config.eval_stuff else (),
+            )  # fmt: skip
             self._ground_truth = GroundTruth(
                 annotations, data_config.on_error, reading=reading, keypoints=config.keypoints is not None,
                 protocol=data_config.eval_protocol,
@@ -169,12 +188,14 @@ class Evaluator:
             Stopped: It was broken off.
         """
         found = self._detect_all(*states, stop=stop)
-        detections = [entry for entries, _ in found for entry in entries]
+        detections = [entry for of_image in found for entry in of_image.entries]
         score = is_first()
         sigmas = self._config.keypoints.known_sigmas if self._config.keypoints else ()
         metrics = self._ground_truth.score(detections, self._iou_types, sigmas) if score else None
         if metrics is not None and self._panoptic is not None:
-            metrics = self._with_quality(metrics, [counts for _, counts in found])
+            metrics = self._with_quality(metrics, [of_image.counts for of_image in found])
+            if self._segments is not None:
+                write_json(self._segments, {"annotations": [of_image.segments for of_image in found]})
         return gather_json(metrics)[0], detections
 
     def detect(self, *states: nnx.State, stop: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
@@ -183,14 +204,12 @@ class Evaluator:
         Every image is computed once, by one device; slots that only fill up the last batch of a canvas
         are dropped. Arguments and errors are those of `run`.
         """
-        return [entry for entries, _ in self._detect_all(*states, stop=stop) for entry in entries]
+        return [e for of_image in self._detect_all(*states, stop=stop) for e in of_image.entries]
 
-    def _detect_all(
-        self, *states: nnx.State, stop: Callable[[], bool]
-    ) -> list[tuple[list[dict[str, Any]], Any]]:
-        """The results of every image, and of a panoptic model the counts of its segments as lists."""
+    def _detect_all(self, *states: nnx.State, stop: Callable[[], bool]) -> list["_OfImage"]:
+        """The results of every image."""
         states = self._layout.replicate(states)
-        results: dict[int, tuple[list[dict[str, Any]], Any]] = {}
+        results: dict[int, _OfImage] = {}
         workers = min(8, os.cpu_count() or 1)
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         # In a log file every update is a separate line, so there are few of them.
@@ -224,7 +243,8 @@ class Evaluator:
             "Detected in %d images in %.1f s (%.1f images/s); the device waited for data for %.1f %% of it.",
             len(results), seconds, len(results) / max(seconds, 1e-9), 100 * wait.seconds / max(seconds, 1e-9),
         )  # fmt: skip
-        everywhere = {index: found for part in gather_json(list(results.items())) for index, found in part}
+        parts = gather_json(list(results.items()))
+        everywhere = {index: _OfImage(*found) for part in parts for index, found in part}
         return [everywhere[index] for index in sorted(everywhere)]
 
     @staticmethod
@@ -233,9 +253,7 @@ class Evaluator:
         results |= found
         bar.update(len(found))
 
-    def _to_results(
-        self, detections: Detections, batch: Batch
-    ) -> dict[int, tuple[list[dict[str, Any]], Any]]:
+    def _to_results(self, detections: Detections, batch: Batch) -> dict[int, "_OfImage"]:
         """COCO results by position in the source, because batches are ordered by canvas."""
         detections = self._layout.local_rows(detections)
         results = {}
@@ -251,11 +269,13 @@ class Evaluator:
             )
             index = int(batch.index[i])
             image_id = int(self._source.image_ids[index])
-            counts = None
+            counts = written = None
             if self._panoptic is not None:
                 matches = self._panoptic.count(self._keys[image_id], out["panoptic"], out["segments"])
                 counts = [values.tolist() for values in matches]
-            results[index] = coco_results(out, image_id, self._config.keypoints), counts
+                if self._segments is not None:
+                    written = write_segments(out, image_id, self._segments.with_suffix(""))
+            results[index] = _OfImage(coco_results(out, image_id, self._config.keypoints), counts, written)
         return results
 
     def _with_quality(self, metrics: dict[str, Any], counts: list[Any]) -> dict[str, Any]:
@@ -279,6 +299,7 @@ def evaluate(
     *,
     annotations: str | os.PathLike | dict | None = None,
     progress: bool = True,
+    segments: Path | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Runs a detector on a data set once and scores it; for repeated use see ``Evaluator``.
 
@@ -288,6 +309,7 @@ def evaluate(
         data_config: Gives the batch size, canvases and threads of the evaluation, and its protocol.
         annotations: COCO-format json; by default the one ``source`` was made from.
         progress: Whether to show a progress bar.
+        segments: A json to which the segments of a panoptic model are written, see ``Evaluator``.
 
     Returns:
         The metrics (see ``coco_metrics``) and the detections (COCO results).
@@ -299,8 +321,9 @@ def evaluate(
     """
     graphdef, state = nnx.split(model)
     evaluator = Evaluator(
-        model.config, graphdef, source, data_config, annotations=annotations, progress=progress
-    )
+        model.config, graphdef, source, data_config, annotations=annotations, progress=progress,
+        segments=segments,
+    )  # fmt: skip
     return evaluator.run(state)
 
 

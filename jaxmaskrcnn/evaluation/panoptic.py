@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.coco.panoptic import Panoptic
+from jaxmaskrcnn.data.coco.segments import Segments
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 
@@ -167,13 +167,13 @@ class PanopticTruth:
     """The segments that a panoptic model is scored against.
 
     Attributes:
-        segments: The panoptic json.
+        segments: The segments of the annotations.
         things: The categories of things as they are scored.
         label: Gives the place of a category of things among these, by its id; None if it is unknown.
         image_id: Gives the number of an image's id as it is written.
     """
 
-    segments: Panoptic
+    segments: Segments
     things: tuple[Category, ...]
     label: Callable[[Any], int | None]
     image_id: Callable[[Any], int | None]

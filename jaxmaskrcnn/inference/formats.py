@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.inference.contours import Polygon, simplify, trace
 from jaxmaskrcnn.inference.keypoints import coco_keypoints
+from jaxmaskrcnn.utils.files import complete_file
+from jaxmaskrcnn.visualize.skeleton import SHOWN_SCORE
 
 # The first version of labelme whose shapes have a description.
 _LABELME_VERSION = "5.2.0"
@@ -69,12 +72,13 @@ def coco_annotations(
 
 def labelme_content(
     result: Mapping[str, Any], names: Mapping[int, str], image: str | os.PathLike, folder: str | os.PathLike,
-    size: tuple[int, int], tolerance: float = 0.0,
+    size: tuple[int, int], tolerance: float = 0.0, keypoints: KeypointConfig | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Makes the content of a labelme json, with polygons (or rectangles, without masks) to be corrected.
 
     labelme's polygons have no holes. Holes are filled, and the shape's description gives their number.
-    Parts of one object share a ``group_id``. Objects whose mask is empty are left out.
+    Parts of one object share a ``group_id``, and so do its keypoints, which are points with their names;
+    those that pictures leave out for their score are not there. Objects whose mask is empty are left out.
 
     Args:
         result: As returned by ``Predictor`` with ``masks="rle"``.
@@ -83,6 +87,7 @@ def labelme_content(
         folder: Folder of the json; the path of the image is relative to it.
         size: (H, W).
         tolerance: As in ``simplify``.
+        keypoints: The model's keypoint head, or None.
 
     Returns:
         The content; ``jaxmaskrcnn import --format=labelme`` reads it.
@@ -90,21 +95,17 @@ def labelme_content(
     shapes = []
     for i, label in enumerate(result["labels"]):
         polygons = object_polygons(result, i, tolerance)
+        points = _labelme_points(result, i, keypoints) if polygons else []
         for polygon in polygons:
             description = f"score {result['scores'][i]:.3f}"
             if polygon.holes:
                 description += f", holes filled: {len(polygon.holes)}"
+            group = i + 1 if len(polygons) > 1 or points else None
             shapes.append(
-                {
-                    "label": names[int(label)],
-                    "points": polygon.shell.tolist(),
-                    "group_id": i + 1 if len(polygons) > 1 else None,
-                    "description": description,
-                    "shape_type": "polygon",
-                    "flags": {},
-                    "mask": None,
-                }
+                _labelme_shape("polygon", names[int(label)], polygon.shell.tolist(), group, description)
             )
+        for name, place, score in points:
+            shapes.append(_labelme_shape("point", name, [place], i + 1, f"score {score:.3f}"))
     return {
         "version": _LABELME_VERSION,
         "flags": {},
@@ -114,6 +115,34 @@ def labelme_content(
         "imageHeight": size[0],
         "imageWidth": size[1],
     }
+
+
+def _labelme_shape(
+    kind: str, label: str, points: list, group: int | None, description: str
+) -> dict[str, Any]:
+    return {
+        "label": label,
+        "points": points,
+        "group_id": group,
+        "description": description,
+        "shape_type": kind,
+        "flags": {},
+        "mask": None,
+    }
+
+
+def _labelme_points(
+    result: Mapping[str, Any], i: int, keypoints: KeypointConfig | None
+) -> list[tuple[str, list[float], float]]:
+    """Name, place and score of an object's keypoints that pictures show."""
+    if keypoints is None or "keypoints" not in result:
+        return []
+    values = np.reshape(coco_keypoints(result["keypoints"][i], keypoints), (-1, 3)).tolist()
+    return [
+        (name, [x, y], score)
+        for name, (x, y, score) in zip(keypoints.points, values, strict=True)
+        if score > SHOWN_SCORE
+    ]
 
 
 def geojson_content(
@@ -237,6 +266,33 @@ def segment_legend(result: Mapping[str, Any], names: Mapping[int, str]) -> list[
         }
         for segment in result["segments"]
     ]
+
+
+def write_segments(result: Mapping[str, Any], image_id: int, folder: Path) -> dict[str, Any]:
+    """Writes the picture of a panoptic model's segments.
+
+    Args:
+        result: As for `segment_picture`.
+        image_id: The id of the image in the annotations, which names the picture.
+        folder: The folder of the pictures.
+
+    Returns:
+        The image's entry in a json in COCO's format of panoptic results.
+    """
+    name = f"{image_id:012d}.png"
+    save_png(Image.fromarray(segment_picture(result)), folder / name)
+    own = [
+        {"id": s["id"], "category_id": s["category"], "isthing": int(s["isthing"])}
+        for s in result["segments"]
+    ]
+    return {"image_id": image_id, "file_name": name, "segments_info": own}
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG, completely or not at all."""
+    with complete_file(path) as file:
+        # Level 3 takes a third of the time of the default level and a few percent more bytes.
+        picture.save(file, "PNG", compress_level=3)
 
 
 def object_polygons(result: Mapping[str, Any], i: int, tolerance: float = 0.0) -> list[Polygon]:

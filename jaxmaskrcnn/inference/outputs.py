@@ -22,6 +22,7 @@ from jaxmaskrcnn.inference.formats import (
     instance_legend,
     instance_picture,
     labelme_content,
+    save_png,
     segment_legend,
     segment_picture,
 )
@@ -135,7 +136,7 @@ class Outputs:
                 truth, names = self.truth.find(image)
                 names = {**names, **self.names}
                 drawn = draw_comparison(pixels, truth, result, names, **options)
-            _save_png(drawn, self.folder / entry["picture"])
+            save_png(drawn, self.folder / entry["picture"])
         return entry
 
     def write_frame(
@@ -147,25 +148,23 @@ class Outputs:
             pixels: uint8 RGB [H, W, 3].
             result: As returned by ``Predictor`` with ``masks="rle"``.
             name: Name of the results.
-            colours: RGB of each object; None chooses by ``colour_by``.
+            colours: RGB of each object, of a panoptic model of each segment of a thing; None chooses by
+                ``colour_by``.
 
         Returns:
-            The frame with its detections drawn, uint8, or None if "png" is not among the formats; and the
-            entry as from `write`.
+            The frame with its detections or segments drawn, uint8, or None if "png" is not among the formats;
+            and the entry as from `write`.
         """
         entry = self._write_data(pixels.shape[:2], result, None, name)
         drawn = None
         if "png" in self.formats:
-            drawn = np.asarray(
-                draw_detections(
-                    pixels,
-                    result,
-                    self.names,
-                    colour_by=self.colour_by,
-                    colours=colours,
-                    skeleton=self._lines,
-                )  # fmt: skip
-            )
+            options: dict[str, Any] = {"colour_by": self.colour_by, "skeleton": self._lines}
+            if "segments" in result:
+                names = {**self._stuff, **self.names}
+                picture = draw_panoptic(pixels, result, names, thing_colours=colours, **options)
+            else:
+                picture = draw_detections(pixels, result, self.names, colours=colours, **options)
+            drawn = np.asarray(picture)
         return drawn, entry
 
     def _write_data(self, size, result, image, name) -> dict[str, Any]:
@@ -176,29 +175,25 @@ class Outputs:
             entry[key] = PATTERNS[key].format(name)
             path = self.folder / entry[key]
             if key == "labelme":
-                content = labelme_content(result, self.names, image, path.parent, size, self.tolerance)
+                content = labelme_content(
+                    result, self.names, image, path.parent, size, self.tolerance, self.keypoints
+                )
                 write_json(path, content)
             elif key == "geojson":
                 write_json(path, geojson_content(result, self.names, self._colours, self.tolerance))
             elif key == "panoptic":
-                _save_png(Image.fromarray(segment_picture(result)), path)
+                save_png(Image.fromarray(segment_picture(result)), path)
                 write_json(
                     path.with_suffix(".json"), segment_legend(result, {**self._stuff, **self.names}), indent=1
                 )
             else:
-                _save_png(Image.fromarray(instance_picture(result, size)), path)
+                save_png(Image.fromarray(instance_picture(result, size)), path)
                 write_json(path.with_suffix(".json"), instance_legend(result, self.names), indent=1)
         return entry
 
     def annotations(self, result: dict[str, Any], image: dict[str, Any], first_id: int) -> list[dict]:
         """Entries of the json for one image; see ``coco_annotations``."""
         return coco_annotations(result, image, self.names, first_id, self.keypoints)
-
-
-def _save_png(picture: Image.Image, path: Path) -> None:
-    with complete_file(path) as file:
-        # Level 3 takes a third of the time of the default level and a few percent more bytes.
-        picture.save(file, "PNG", compress_level=3)
 
 
 class JsonResults:

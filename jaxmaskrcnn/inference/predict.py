@@ -27,6 +27,7 @@ from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
+from jaxmaskrcnn.visualize.panoptic import thing_boxes
 
 _FRAME = "{}_{:06d}"  # name of a frame's files
 
@@ -227,7 +228,8 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
 
     def coloured() -> Iterator:
         for prediction in predictor.stream(frames(), masks="rle"):
-            yield prediction, tracker and tracker(prediction.result)
+            found = prediction.result
+            yield prediction, tracker and tracker(thing_boxes(found) if "segments" in found else found)
 
     def write(item):
         prediction, colours = item

@@ -90,11 +90,14 @@ def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, sh
     return finish(norm(conv(x), mask, train), None, shortcut, relu)
 
 
-def linear(features_in: int, features_out: int, *, init=xavier_fill, dtype="float32", rngs) -> nnx.Linear:
+def linear(
+    features_in: int, features_out: int, *, bias=True, init=xavier_fill, dtype="float32", rngs
+) -> nnx.Linear:
     """A fully connected layer."""
     return nnx.Linear(
         features_in,
         features_out,
+        use_bias=bias,
         kernel_init=init,
         dtype=jnp.dtype(dtype),
         param_dtype=param_dtype(dtype),

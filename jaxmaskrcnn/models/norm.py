@@ -222,11 +222,54 @@ class GroupNorm(nnx.GroupNorm):
         return super().__call__(x, mask=None if mask is None else jnp.broadcast_to(mask, x.shape))
 
 
+class LayerNorm(nnx.LayerNorm):
+    """Layer norm over the channels of each cell, which needs no mask.
+
+    Source: Ba et al., 2016, as in vision transformers; Detectron2's "LN" after convolutions.
+
+    Args:
+        features: Number of channels C.
+        epsilon: Added to the variance.
+        dtype: Dtype of the activations, as in ComputeConfig.
+        rngs: Unused, as the initial values are constant; Flax's layers take it.
+
+    Attributes:
+        scale, bias: The trained affine map, [C].
+
+    Example:
+        >>> LayerNorm(4, rngs=nnx.Rngs(0))(jnp.ones((1, 2, 2, 4))).max()
+        Array(0., dtype=float32)
+    """
+
+    def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
+        super().__init__(
+            features,
+            epsilon=epsilon,
+            dtype=jnp.dtype(dtype),
+            param_dtype=param_dtype(dtype),
+            use_fast_variance=False,  # see BatchNorm
+            rngs=rngs,
+        )
+
+    def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
+        """Normalise every cell separately.
+
+        Args:
+            x: [..., C].
+            mask: Unused, because all norm layers have the same arguments.
+            train: Unused, likewise.
+
+        Returns:
+            [..., C].
+        """
+        return super().__call__(x)
+
+
 def make_norm(name: str, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
     """The norm layer that a part's ``norm`` names, or None for "none".
 
     Args:
-        name: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn" or "none".
+        name: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn", "ln" or "none".
         features: Number of channels.
         epsilon: Added to the variance.
         dtype: Dtype of the activations.
@@ -236,5 +279,5 @@ def make_norm(name: str, features: int, *, epsilon: float = 1e-5, dtype="float32
         return None
     if name in ("frozen_bn", "bn_eval"):
         return FrozenBatchNorm(features, epsilon=epsilon, affine_trainable=name == "bn_eval", dtype=dtype)
-    layer = {"bn": BatchNorm, "gn": GroupNorm}[name]
+    layer = {"bn": BatchNorm, "gn": GroupNorm, "ln": LayerNorm}[name]
     return layer(features, epsilon=epsilon, dtype=dtype, rngs=rngs)

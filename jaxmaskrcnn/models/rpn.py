@@ -115,7 +115,8 @@ def image_anchors(
         own = feature_extent(extent, stride)
         step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
         boxes.append(grid_anchors(base, size, (step[0], step[1])))
-        cells = (jnp.arange(size[0]) < own[0])[:, None] & (jnp.arange(size[1]) < own[1])[None, :]
+        rows, columns = (jnp.arange(n) * stride < extent[i] for i, n in enumerate(size))  # as in `inside`
+        cells = rows[:, None] & columns[None, :]
         valid.append(jnp.repeat(cells.reshape(-1), len(base)))
     shorter = jnp.array([0.0, 0, 1, 1]) if box_edges == "last_pixel" else 0.0
     return Anchors(jnp.concatenate(boxes) - shorter, jnp.concatenate(valid))

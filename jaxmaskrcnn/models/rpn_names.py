@@ -3,7 +3,15 @@
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
-from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers, keras_layer, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.layers import (
+    NORM,
+    Shapes,
+    count_layers,
+    keras_layer,
+    mmdet_norm_rows,
+    norm_in_files,
+    norm_of,
+)
 from jaxmaskrcnn.names.tables import YX_DELTAS, Names, weight_and_bias
 
 
@@ -56,7 +64,8 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 def structure(config: ModelConfig) -> dict[str, Any]:
     """Return what `read_structure` infers for a model of this configuration."""
     part = config.rpn
-    found = {"rpn.convs": part.convs, "rpn.norm": part.norm}
+    width = part.conv_dim or config.levels[0].channels
+    found = {"rpn.convs": part.convs, "rpn.norm": norm_in_files(part.norm, width)}
     if part.conv_dim not in (0, config.levels[0].channels):
         found["rpn.conv_dim"] = part.conv_dim
     if part.objectness == "softmax":

@@ -11,7 +11,11 @@ part's configuration class gives the file as ``names``. Paths are those of the m
 - Backbones and necks have ``describe(part)``. A backbone's ``names`` takes the prefix of its names, which a
   neck defines in ``BACKBONE``.
 - A backbone with its own type in MMDetection has that in ``MMDET``, and functions for its settings,
-  ``read_mmdet`` and ``write_mmdet``, like those of `convert/mmdet/parts.py`.
+  ``read_mmdet`` and ``write_mmdet``, like those of `convert/mmdet/parts.py`. Of several types the first
+  one is written.
+- Such a backbone that shares no setting with a ResNet has the keys of its own in ``MMDET_KEYS``.
+- A backbone with arrays that ImageNet networks lack has a pattern of their paths in ``NEW_IN_DETECTORS``, and
+  patterns of the names that only ImageNet networks have in ``CLASSIFIERS``.
 - A part that Detectron2's yaml files can have has its name there in ``DETECTRON2`` (a backbone: the library's
   functions that build it, each with the kind of neck that it adds), functions for its settings,
   ``read_detectron2`` and ``write_detectron2``, and the keys of these in ``DETECTRON2_KEYS``.
@@ -20,6 +24,7 @@ part's configuration class gives the file as ``names``. Paths are those of the m
 
 from collections.abc import Mapping
 
+from jaxmaskrcnn.config.backbones import GROUPS
 from jaxmaskrcnn.names.tables import SAME, Row, Transform
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -69,12 +74,24 @@ def count_layers(shapes: Shapes, path: str) -> int:
 
 
 def norm_of(shapes: Shapes, layer: str) -> str:
-    """Return the norm of a layer: "none", "bn" (which has statistics) or "gn"."""
+    """Return the norm of a layer: "none", "bn" (with statistics), "gn", or "ln" where "gn" is impossible.
+
+    Layer norm has the arrays of group norm, which needs a multiple of 32 channels.
+    """
     if f"{layer}.norm.scale" not in shapes:
         return "none"
-    return "bn" if f"{layer}.norm.mean" in shapes else "gn"
+    if f"{layer}.norm.mean" in shapes:
+        return "bn"
+    return norm_in_files("ln", shapes[f"{layer}.norm.scale"][0])
 
 
-def norm_in_files(norm: str) -> str:
-    """Return the norm that `norm_of` finds in a file of layers with a given one."""
+def norm_in_files(norm: str, channels: int = GROUPS) -> str:
+    """Return the norm that `norm_of` finds in a file of layers with a given one.
+
+    Args:
+        norm: The norm.
+        channels: The channels of the layers.
+    """
+    if norm == "ln":
+        return "ln" if channels % GROUPS else "gn"
     return "bn" if norm == "bn_eval" else norm

@@ -49,6 +49,21 @@ LINEAR = Transform(lambda x: x.transpose(1, 0), lambda x: x.transpose(1, 0))
 DECONV = Transform(lambda x: x.transpose(2, 3, 0, 1), lambda x: x.transpose(2, 3, 0, 1))
 
 
+def patches(side: int) -> Transform:
+    """Return the transform of a convolution whose stride is its size, as a linear layer of its cells.
+
+    torch's weights are [out, in, side, side], here they are [side * side * in, out].
+
+    Args:
+        side: Height and width of the kernel.
+    """
+
+    def to_source(x):
+        return x.reshape(side, side, -1, x.shape[-1]).transpose(3, 2, 0, 1)
+
+    return Transform(lambda x: x.transpose(2, 3, 1, 0).reshape(-1, len(x)), to_source)
+
+
 # Keras' transposed convolution [h, w, out, in] and `Deconv2x2`'s [h, w, in, out].
 KERAS_DECONV = Transform(lambda x: x.transpose(0, 1, 3, 2), lambda x: x.transpose(0, 1, 3, 2))
 

@@ -46,7 +46,10 @@ def read_files(
     Raises:
         UserError: A file is missing or cannot be used.
     """
-    truth = GroundTruth(annotations, "skip", folder=folder, reading=reading, protocol=protocol)
+    keypoints = _names_keypoints(Path(detections))
+    truth = GroundTruth(
+        annotations, "skip", folder=folder, reading=reading, keypoints=keypoints, protocol=protocol
+    )
     for note in truth.notes:
         log.warning("%s.", note)
     counts = count_classes(truth.categories, truth.images.values())
@@ -69,8 +72,9 @@ def read_files(
         )
         sizes = {key: (image.height, image.width) for key, image in truth.images.items() if key not in lost}
         truth = GroundTruth(
-            annotations, "skip", folder=folder, reading=reading, sizes=sizes, log=False, protocol=protocol
-        )
+            annotations, "skip", folder=folder, reading=reading, sizes=sizes, log=False,
+            keypoints=keypoints, protocol=protocol,
+        )  # fmt: skip
     return found, truth
 
 
@@ -123,9 +127,31 @@ def read_detections(
             raise UserError(f"{place} has the bbox {box!r}; give four numbers x, y, width, height.")
         if min(box[2:]) < 0:
             raise UserError(f"{place} has a bbox of negative size, {box!r}; give x, y, width, height.")
+        _check_keypoints(entry, truth, place)
         checked.append(entry)
     _check_all_or_none(checked, path)
     return checked
+
+
+def _check_keypoints(entry: dict, truth: GroundTruth, place: str) -> None:
+    """Checks the keypoints of a detection, and takes null for none."""
+    if entry.get("keypoints") is None:
+        entry.pop("keypoints", None)
+    elif truth.skeleton is not None:
+        count, values = len(truth.skeleton.points), entry["keypoints"]
+        if not isinstance(values, list) or len(values) != 3 * count or not all(map(is_finite, values)):
+            raise UserError(
+                f"{place} has no list of {count} keypoints, as many as the annotations have; give x, y and a "
+                "score of each, finite numbers."
+            )
+
+
+def _names_keypoints(path: Path) -> bool:
+    """Whether detections have keypoints, before they are read, as the annotations come first."""
+    try:
+        return b'"keypoints"' in path.read_bytes()
+    except OSError:  # reported by what reads it
+        return False
 
 
 def _read_list(path: Path) -> list:
@@ -167,9 +193,10 @@ def _mask_problem(entry, size) -> str | None:
 
 
 def _check_all_or_none(entries, path) -> None:
-    masked = [entry.get("segmentation") is not None for entry in entries]
-    if any(masked) and not all(masked):
-        raise UserError(
-            f"{path}: detection {masked.index(False)} has no segmentation while others have one; write masks "
-            "for all of them or for none."
-        )
+    for field, noun, some in (("segmentation", "masks", "one"), ("keypoints", "keypoints", "some")):
+        there = [entry.get(field) is not None for entry in entries]
+        if any(there) and not all(there):
+            raise UserError(
+                f"{path}: detection {there.index(False)} has no {field} while others have {some}; write "
+                f"{noun} for all of them or for none."
+            )

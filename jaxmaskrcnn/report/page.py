@@ -10,8 +10,10 @@ from jaxmaskrcnn.report.confusion import most_confused
 from jaxmaskrcnn.report.errors import BACKGROUND, FOREGROUND, KINDS
 from jaxmaskrcnn.report.figures import curve_plots, score_plots
 from jaxmaskrcnn.report.html import gauge, number, scroll, section, table
+from jaxmaskrcnn.report.keypoints import keypoint_section
 from jaxmaskrcnn.report.pictures import Pair
 from jaxmaskrcnn.report.results import Results
+from jaxmaskrcnn.report.segments import quality_section
 from jaxmaskrcnn.report.style import CSS
 from jaxmaskrcnn.report.svg import heatmap
 
@@ -76,9 +78,12 @@ def make_page(
     Returns:
         HTML.
     """
+    metrics = results.metrics
     sections = (
         ("ap", "Average precision", _average_precision(results)),
         ("classes", "Classes", _classes(results)),
+        ("keypoints", "Keypoints", keypoint_section(results.keypoints, metrics, results.score_threshold)),
+        ("segments", "Segments", quality_section(results.quality)),
         ("curves", "Precision and recall", curve_plots(results)),
         ("errors", "Error types", _errors(results)),
         ("confusion", "Confusion", _confusion(results)),
@@ -86,6 +91,7 @@ def make_page(
         ("worst", "Worst pictures", _pictures(results, worst)),
         ("best", "Best pictures", _pictures(results, best)),
     )
+    sections = tuple(part for part in sections if part[2])  # what is not measured has none
     links = "".join(f'<a href="#{identity}">{name}</a>' for identity, name, _ in sections)
     body = "".join(section(*part) for part in sections)
     return (
@@ -116,6 +122,10 @@ def _summary(results) -> str:
     tiles = [(f"{prefix} {name}", number(metrics[f"{prefix}_{name}"])) for name in names]
     if prefix == "mask" and "box_AP" in metrics:
         tiles.append(("box AP", number(metrics["box_AP"])))
+    if "keypoint_AP" in metrics:
+        tiles.append(("keypoint AP", number(metrics["keypoint_AP"])))
+    if results.quality is not None:
+        tiles.append(("PQ", number(results.quality.metrics["PQ"])))
     tiles.append(("calibration error", number(results.reliability.error)))
     items = "".join(f"<li><b>{value}</b>{name}</li>" for name, value in tiles)
     without = (
@@ -123,7 +133,7 @@ def _summary(results) -> str:
     )
     return (
         f'<p class="muted">{", ".join(counts)}. {without}The score threshold is '
-        f"{results.score_threshold:g}.</p>\n"
+        f"{results.score_threshold:g}. {results.not_measured}</p>\n"
         f'<ul class="tiles">{items}</ul>\n'
     )
 
@@ -141,12 +151,14 @@ def _average_precision(results) -> str:
 
 def _classes(results) -> str:
     prefixes = [p for p in ("mask", "box") if f"{p}_AP" in results.metrics]
-    head = ["class", "objects", *(f"{p} AP" for p in prefixes), f"{results.prefix} AP50"]
+    keypoints = ["keypoint AP"] if "keypoint_AP" in results.metrics else []
+    head = ["class", "objects", *(f"{p} AP" for p in prefixes), *keypoints, f"{results.prefix} AP50"]
     head += [f"{results.prefix} AP75", "precision", "recall"]
     rows = []
     for k in results.by_ap():
         name = results.names[k]
         values = [results.metrics["per_class"][name][f"{p}_AP"] for p in prefixes]
+        values += [results.metrics["per_class"][name]["keypoint_AP"] for _ in keypoints]
         values += [results.curves50[k].mean(), results.curves75[k].mean()]
         values += [results.precision[k], results.recall[k]]
         rows.append((escape(name), f"{results.counts[k]:,}", *map(number, values)))

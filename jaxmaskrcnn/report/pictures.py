@@ -45,6 +45,7 @@ def draw_pair(
     names: Sequence[str],
     score_threshold: float,
     pixels: PixelConfig = SHOWN,
+    lines: Sequence[tuple[int, int]] = (),
 ) -> Pair:
     """Draws one image's objects and its detections above a score.
 
@@ -54,11 +55,12 @@ def draw_pair(
         sample: The image.
         match: Its matching.
         errors: Its errors.
-        objects: By annotation id, ``bbox`` and, if there are masks, ``segmentation``.
+        objects: By annotation id, ``bbox`` and, if there are such, ``segmentation`` and ``keypoints``.
         detections: All detections.
         names: Names of the classes.
         score_threshold: Detections with a lower score are not drawn, and count as absent.
         pixels: Which page of a file is read, and how its values become uint8.
+        lines: Pairs of numbers of keypoints, between which a line is drawn.
 
     Returns:
         Objects that were found and detections that are right in blue, the others in orange with
@@ -85,8 +87,8 @@ def draw_pair(
         word = KINDS[kind] if kind >= 0 else "in crowd" if match.ignored[d] else ""
         colour = WRONG if kind >= 0 else UNSCORED if match.ignored[d] else RIGHT
         detected.append((detections[sample.found[d]], _text(plain[sample.labels[d]], word), colour))
-    left = _encode(_draw(picture, truth))
-    right = _encode(_draw(picture, detected, sample.scores[kept]))
+    left = _encode(_draw(picture, truth, lines))
+    right = _encode(_draw(picture, detected, lines, sample.scores[kept]))
     return Pair(left[0], right[0], *left[1])
 
 
@@ -102,7 +104,7 @@ def _text(name: str, word: str) -> str:
     return f"{name} ({word})" if name and word else name or word
 
 
-def _draw(pixels, items, scores=None) -> Image.Image:
+def _draw(pixels, items, lines, scores=None) -> Image.Image:
     boxes = np.array([entry["bbox"] for entry, _, _ in items], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     out = {"boxes": boxes, "labels": range(len(items))}
@@ -110,8 +112,11 @@ def _draw(pixels, items, scores=None) -> Image.Image:
         out["scores"] = scores
     if items and all("segmentation" in entry for entry, _, _ in items):
         out["masks"] = [entry["segmentation"] for entry, _, _ in items]
+    if items and all("keypoints" in entry for entry, _, _ in items):
+        out["keypoints"] = [np.reshape(entry["keypoints"], (-1, 3)) for entry, _, _ in items]
     names = {i: text for i, (_, text, _) in enumerate(items)}
-    return draw_detections(pixels, out, names, colours=[colour for _, _, colour in items])
+    colours = [colour for _, _, colour in items]
+    return draw_detections(pixels, out, names, colours=colours, skeleton=lines)
 
 
 def _encode(picture) -> tuple[str, tuple[int, int]]:

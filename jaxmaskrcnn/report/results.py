@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
 from jaxmaskrcnn.evaluation.tables import PREFIXES
 from jaxmaskrcnn.report.calibration import Reliability, reliability
 from jaxmaskrcnn.report.confusion import confusion_matrix
 from jaxmaskrcnn.report.curves import Operation, class_curves, class_operation, operation
 from jaxmaskrcnn.report.errors import FOREGROUND, ErrorRow, ImageErrors, classify, error_table
+from jaxmaskrcnn.report.keypoints import KeypointErrors, keypoint_errors
 from jaxmaskrcnn.report.matches import Match, Sample, make_samples, match, pool
 from jaxmaskrcnn.report.ranking import Outcome, outcome
+from jaxmaskrcnn.report.segments import Quality, not_measured
 
 THRESHOLDS = np.linspace(0, 1, 101)  # score thresholds at which precision and recall are computed
 
@@ -43,6 +46,9 @@ class Results(NamedTuple):
         matches: Matching of each image, at IoU 0.5.
         image_errors: Errors of each image.
         outcomes: Rating of each image.
+        keypoints: Errors by keypoint; None where keypoints are not measured.
+        quality: Panoptic quality; None where it is not measured.
+        not_measured: Sentences about what is there and not measured.
     """
 
     names: list[str]
@@ -64,6 +70,9 @@ class Results(NamedTuple):
     matches: list[Match]
     image_errors: list[ImageErrors]
     outcomes: list[Outcome]
+    keypoints: KeypointErrors | None = None
+    quality: Quality | None = None
+    not_measured: str = ""
 
     @property
     def prefix(self) -> str:
@@ -81,13 +90,19 @@ class Results(NamedTuple):
         return np.argsort([np.inf if ap is None else ap for ap in per_class], kind="stable")
 
 
-def compute(ground_truth: GroundTruth, detections: list[dict], score_threshold: float) -> Results:
+def compute(
+    ground_truth: GroundTruth,
+    detections: list[dict],
+    score_threshold: float,
+    quality: Quality | None = None,
+) -> Results:
     """Computes a report.
 
     Args:
         ground_truth: The annotations.
         detections: COCO results, checked; all with masks or all without.
         score_threshold: Detections with a lower score are left out where a threshold is needed.
+        quality: Panoptic quality, from `segments.read_quality`, or None.
 
     Returns:
         The results. Without detections they refer to masks if the objects have any.
@@ -101,11 +116,19 @@ def compute(ground_truth: GroundTruth, detections: list[dict], score_threshold: 
     errors = [classify(*pair) for pair in zip(samples, matches, strict=True)]
     found = pool(samples, matches, count)
     precision, recall = class_operation(found, score_threshold)
+    points = None
+    if ground_truth.skeleton is not None and all("keypoints" in entry for entry in detections):
+        names_of_points = ground_truth.skeleton.points
+        points = keypoint_errors(
+            samples, matches, ground_truth.keypoints(), detections, names_of_points,
+            KeypointConfig(points=names_of_points).known_sigmas, score_threshold,
+        )  # fmt: skip
+    measured = (*iou_types, "keypoints") if points is not None else iou_types
     return Results(
         names=names,
         iou_type=iou_types[-1],
         score_threshold=score_threshold,
-        metrics=ground_truth.score(detections, iou_types),
+        metrics=ground_truth.score(detections, measured),
         num_detections=len(detections),
         counts=found.counts,
         crowds=int(sum(sample.crowd.sum() for sample in samples)),
@@ -123,4 +146,7 @@ def compute(ground_truth: GroundTruth, detections: list[dict], score_threshold: 
         matches=matches,
         image_errors=errors,
         outcomes=[outcome(*pair, score_threshold) for pair in zip(samples, matches, strict=True)],
+        keypoints=points,
+        quality=quality,
+        not_measured=not_measured(ground_truth, quality, points is not None, detections),
     )

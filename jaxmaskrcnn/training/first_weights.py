@@ -56,11 +56,13 @@ def first_model(
     """
     if not weights:
         log.info("Weights: random.")
-        if model_config.backbone.freeze_at or model_config.backbone.norm == "frozen_bn":
+        part = model_config.backbone
+        frozen = getattr(part, "freeze_at", 0)
+        if frozen or getattr(part, "norm", "") == "frozen_bn":
             log.warning(
                 "Random weights are partly fixed (model.backbone.freeze_at=%d, model.backbone.norm=%r) and "
                 "will not learn well; name weights, or set freeze_at to 0 and norm to 'bn' or 'gn'.",
-                model_config.backbone.freeze_at, model_config.backbone.norm,
+                frozen, getattr(part, "norm", ""),
             )  # fmt: skip
         return init(model_config, seed)
     left: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Learning rate and weight decay by parameter, from the patterns of ``optimizer.groups``."""
+"""Learning rate and weight decay by parameter, from the patterns of ``optimizer.groups`` and from layers."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import jax
 import optax
 from flax import nnx
 
-from jaxmaskrcnn.config import ConfigError
+from jaxmaskrcnn.config import BackboneConfig, ConfigError
 from jaxmaskrcnn.config.groups import Group
 
 
@@ -39,6 +39,36 @@ def group_values(params, groups: Sequence[Group], decays: Sequence[float]) -> tu
         chosen.append(decay if group.decay is None else group.decay)
     structure = jax.tree.structure(params)
     return jax.tree.unflatten(structure, factors), jax.tree.unflatten(structure, chosen)
+
+
+def layer_factors(params, backbone: BackboneConfig, rate: float):
+    """Finds the learning-rate factor of every parameter by its layer, ``rate ** (last - layer)``.
+
+    Source: ViTDet (Li et al., 2022, appendix), as in BEiT; Detectron2's ``get_vit_lr_decay_rate``.
+
+    Args:
+        params: The parameters to train (an ``nnx.State`` or nested dicts).
+        backbone: Its ``layer_of`` numbers the layers of paths in it. All parts after it are the last layer,
+            whose factor is 1.
+        rate: The factor between two layers.
+
+    Returns:
+        A tree of floats with the structure of ``params``.
+
+    Raises:
+        ConfigError: The backbone numbers no layers.
+    """
+    if not hasattr(backbone, "layer_of"):
+        raise ConfigError(
+            f"optimizer.layer_decay is {rate:g}, but the layers of the backbone {backbone.kind!r} have no "
+            "numbers; set it to 1, or take a backbone whose layers have (docs/configuration.md)."
+        )
+    prefix, last = "backbone.body.", backbone.layer_of("")  # no path of the backbone
+    numbers = [
+        backbone.layer_of(name.removeprefix(prefix)) if name.startswith(prefix) else last
+        for name in parameter_names(params)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), [rate ** (last - number) for number in numbers])
 
 
 def parameter_names(params) -> list[str]:

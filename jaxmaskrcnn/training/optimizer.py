@@ -1,7 +1,8 @@
-"""SGD as in the three PyTorch libraries, and its learning-rate schedule.
+"""SGD and AdamW as in the PyTorch libraries, and their learning-rate schedule.
 
-The order of operations matters for equal loss curves: clip the gradients, add the weight decay to them,
-accumulate the momentum, and only then multiply by the learning rate (``torch.optim.SGD``).
+The order of operations matters for equal loss curves. SGD: clip the gradients, add the weight decay to them,
+accumulate the momentum, and only then multiply by the learning rate (``torch.optim.SGD``). AdamW adds the
+weight decay to the update instead (``torch.optim.AdamW``).
 """
 
 import logging
@@ -14,7 +15,7 @@ from flax import nnx
 from jaxmaskrcnn.config import ModelConfig, OptimizerConfig
 from jaxmaskrcnn.config.groups import parse_groups
 from jaxmaskrcnn.training.ema import with_ema
-from jaxmaskrcnn.training.groups import add_decay, group_values, scale_by_factors
+from jaxmaskrcnn.training.groups import add_decay, group_values, layer_factors, scale_by_factors
 
 log = logging.getLogger(__name__)
 
@@ -110,18 +111,20 @@ def make_optimizer(
     params,
     model_config: ModelConfig,
 ) -> optax.GradientTransformation:
-    """SGD with momentum in torch's order of operations.
+    """SGD with momentum, or AdamW, in torch's order of operations.
 
-    ``g = clip(g) + weight_decay * p``, ``buf = momentum * buf + g``, ``p -= rate * buf`` (with
-    ``nesterov``: ``p -= rate * (g + momentum * buf)``). Source: ``torch.optim.SGD``,
-    ``torch.nn.utils.clip_grad_norm_``. A group's factor multiplies the rate, as torch's parameter
-    groups do; with ``ema_decay`` the state is an ``ema.EmaState``.
+    SGD: ``g = clip(g) + weight_decay * p``, ``buf = momentum * buf + g``, ``p -= rate * buf`` (with
+    ``nesterov``: ``p -= rate * (g + momentum * buf)``). AdamW: ``p -= rate * (adam(clip(g)) + weight_decay *
+    p)``. Source: ``torch.optim.SGD``, ``torch.optim.AdamW``, ``torch.nn.utils.clip_grad_norm_``. The factors
+    of a group and of a layer multiply the rate, as torch's parameter groups do; with ``ema_decay`` the state
+    is an ``ema.EmaState``.
 
     Args:
-        config: Gives momentum, weight decay, clipping, groups and averaging.
+        config: Gives the method, momentum, weight decay, clipping, groups, layer decay and averaging.
         schedule: From `learning_rate`.
         params: The parameters to train; their paths determine the weight decay.
-        model_config: Gives ``compute.weight_decay_exempts_norm``.
+        model_config: Gives ``compute.weight_decay_exempts_norm`` and the backbone, whose layers have rates of
+            their own.
 
     Returns:
         An optax transformation for trees like ``params``.
@@ -136,12 +139,18 @@ def make_optimizer(
     mask = decay_mask(params, model_config.compute.weight_decay_exempts_norm)
     ordinary = [config.weight_decay * decayed for decayed in jax.tree.leaves(mask)]
     factors, decays = group_values(params, parse_groups(config.groups), ordinary)
-    if any(jax.tree.leaves(decays)):
-        parts.append(add_decay(decays))
-    if config.momentum:
-        parts.append(optax.trace(config.momentum, nesterov=config.nesterov))
+    decay = [add_decay(decays)] if any(jax.tree.leaves(decays)) else []
+    if config.method == "adamw":
+        parts += [optax.scale_by_adam(config.momentum, config.beta2, eps=1e-8), *decay]
+    else:
+        parts += decay
+        if config.momentum:
+            parts.append(optax.trace(config.momentum, nesterov=config.nesterov))
     parts.append(optax.scale_by_learning_rate(schedule))
-    if config.groups:
+    if config.layer_decay < 1:
+        layers = layer_factors(params, model_config.backbone, config.layer_decay)
+        factors = jax.tree.map(lambda a, b: a * b, factors, layers)
+    if config.groups or config.layer_decay < 1:
         parts.append(scale_by_factors(factors))
     optimizer = optax.chain(*parts)
     return with_ema(optimizer, config.ema_decay) if config.ema_decay else optimizer

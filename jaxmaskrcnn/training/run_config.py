@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 # Settings that determine the shapes in a checkpoint, or the data that its position refers to.
 _FIXED = (
     "optimizer.freeze", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm",
-    "optimizer.groups", "optimizer.ema_decay", "data.batch_size", "train.seed",
+    "optimizer.groups", "optimizer.method", "optimizer.beta2", "optimizer.layer_decay",
+    "optimizer.ema_decay", "data.batch_size", "train.seed",
 )  # fmt: skip
 _WEIGHTS = "weights"  # what the run was started from; no setting that has to stay the same
 

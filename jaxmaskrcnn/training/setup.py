@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,11 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             )
             for part in _given_parts(data)
         ]
+    semantic = config.model.architecture.semantic
+    stuff = {
+        part: local_path(given, f"data.{part}_stuff") if given else ""
+        for part, given in (("train", data.train_stuff), ("eval", data.eval_stuff))
+    }
     train, evaluation = (
         prepare(
             annotations,
@@ -217,16 +223,23 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             data.on_error,
             masks=config.model.architecture.mask is not None,
             keypoints=config.model.architecture.keypoints is not None,
-            reading=Reading(data.crowd, data.class_name, data.allow_outside),
+            reading=Reading(
+                data.crowd,
+                data.class_name,
+                data.allow_outside,
+                os.fspath(stuff[part]),
+                semantic.stuff if semantic is not None and stuff[part] else (),
+            ),
             pixels=pixel_config(config),
         )  # fmt: skip
-        for annotations, images in paths
+        for part, (annotations, images) in zip(("train", "eval"), paths, strict=True)
     )
     for part, source in (("train", train), ("eval", evaluation)):
         if config.model.architecture.semantic is not None and source.stuff is None:
             raise UserError(
                 f"model.semantic is set, but {source.annotations} has no segments to learn stuff from; give "
-                f"COCO's panoptic json as data.{part}_annotations, or set config.model.semantic to None."
+                f"COCO's panoptic json as data.{part}_annotations, or the stuff as data.{part}_stuff, or set "
+                "config.model.semantic to None."
             )
     for name, source in (("Training", train), ("Evaluation", evaluation)):
         classes = count_classes(len(source.categories))

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.visualize.skeleton import draw_skeleton
+from jaxmaskrcnn.visualize.skeleton import SHOWN_SCORE, draw_skeleton
 
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
 FILL = 0.35  # opacity of a mask's inside
@@ -52,7 +52,7 @@ def draw_detections(
     long_side: int | None = None,
     colours: Sequence[tuple[int, int, int]] | None = None,
     skeleton: Sequence[tuple[int, int]] = (),
-    keypoint_threshold: float = 0.05,
+    keypoint_threshold: float = SHOWN_SCORE,
 ) -> Image.Image:
     """Draws masks (or boxes, where there are none) and keypoints, with class names and scores.
 

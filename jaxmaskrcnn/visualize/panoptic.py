@@ -18,6 +18,8 @@ def draw_panoptic(
     image: Any,
     out: Mapping[str, Any],
     class_names: Mapping[int, str] | Sequence | None = None,
+    *,
+    thing_colours: Sequence[tuple[int, int, int]] | None = None,
     **options: Any,
 ) -> Image.Image:
     """Draws the segments of an image.
@@ -28,6 +30,8 @@ def draw_panoptic(
         image: Path, PIL image or uint8 RGB array [H, W, 3].
         out: A result of ``Predictor`` with ``panoptic`` and ``segments``.
         class_names: Names by category id, or categories of things and stuff, as of `draw_detections`.
+        thing_colours: RGB of each segment of a thing, in the order of the segments; None gives the first
+            thing the first colour.
         **options: Further options of `draw_detections`, such as ``long_side``.
 
     Returns:
@@ -42,9 +46,9 @@ def draw_panoptic(
     panoptic, segments = np.asarray(out["panoptic"]), list(out["segments"])
     masks = [panoptic == segment["id"] for segment in segments]
     kept = [i for i, mask in enumerate(masks) if mask.any()]
-    things = iter(range(len(segments)))
+    own = map(palette_colour, range(len(segments))) if thing_colours is None else iter(thing_colours)
     colours = [
-        palette_colour(next(things) if s["isthing"] else _FIRST_OF_STUFF + s["category"] % _FIRST_OF_STUFF)
+        next(own) if s["isthing"] else palette_colour(_FIRST_OF_STUFF + s["category"] % _FIRST_OF_STUFF)
         for s in segments
     ]
     drawn = {
@@ -56,6 +60,31 @@ def draw_panoptic(
     return draw_detections(image, drawn, class_names, colours=[colours[i] for i in kept], **options)
 
 
+def thing_boxes(out: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The segments of things as objects, by which a `ColourTracker` knows them again.
+
+    Args:
+        out: A result of ``Predictor`` with ``panoptic`` and ``segments``.
+
+    Returns:
+        ``boxes`` [T, 4] around their pixels, and ``labels`` [T].
+
+    Example:
+        >>> segment = {"id": 1, "category": 4, "isthing": True, "score": 0.9, "area": 2}
+        >>> thing_boxes({"panoptic": np.array([[0, 1, 1]]), "segments": [segment]})["boxes"].tolist()
+        [[1.0, 0.0, 3.0, 1.0]]
+    """
+    panoptic = np.asarray(out["panoptic"])
+    things = [segment for segment in out["segments"] if segment["isthing"]]
+    boxes = [_box(panoptic == segment["id"]) for segment in things]
+    return {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "labels": np.array([segment["category"] for segment in things], int),
+    }
+
+
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return 0, 0, 0, 0
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

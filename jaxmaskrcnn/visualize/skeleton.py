@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageDraw
 
+SHOWN_SCORE = 0.05  # keypoints of detections with a score that is not higher are not shown
 _DARK, _LIGHT = (20, 20, 20), (255, 255, 255)
 
 

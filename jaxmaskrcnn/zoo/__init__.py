@@ -8,18 +8,24 @@ differs; differences that several models share are named variants. Training sche
 
 from jaxmaskrcnn.zoo import (
     detectron2,
+    detectron2_vitdet,
     matterport,
     mmdet,
     mmdet_c4,
     mmdet_cascade,
     mmdet_cityscapes,
     mmdet_deformable,
+    mmdet_others,
+    mmdet_vision,
     own,
     point_rend,
     torchvision,
 )
 
-PRESETS = torchvision.PRESETS | detectron2.PRESETS | mmdet.PRESETS | mmdet_cascade.PRESETS
-PRESETS |= mmdet_c4.PRESETS | mmdet_deformable.PRESETS | mmdet_cityscapes.PRESETS
-PRESETS |= point_rend.PRESETS | matterport.PRESETS | own.PRESETS
-BACKBONES = torchvision.BACKBONES | detectron2.BACKBONES
+# In the order in which models are listed.
+_MODULES = (
+    torchvision, detectron2, mmdet, mmdet_cascade, mmdet_c4, mmdet_deformable, mmdet_cityscapes, mmdet_others,
+    mmdet_vision, detectron2_vitdet, point_rend, matterport, own,
+)  # fmt: skip
+PRESETS = {name: preset for module in _MODULES for name, preset in module.PRESETS.items()}
+BACKBONES = {name: row for module in _MODULES for name, row in getattr(module, "BACKBONES", {}).items()}

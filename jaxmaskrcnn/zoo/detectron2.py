@@ -80,7 +80,7 @@ DC5 = {
 }
 _DEFORMABLE = {"backbone.deformable_stages": (3, 4, 5)}
 # Source: detectron2/config/defaults.py, MODEL.ROI_BOX_CASCADE_HEAD.
-_CASCADE = {
+CASCADE = {
     "box.class_agnostic": True,
     "box.stages": tuple(
         BoxStageConfig(foreground_iou=iou, box_weights=(10.0 * i, 10.0 * i, 5.0 * i, 5.0 * i))
@@ -90,7 +90,7 @@ _CASCADE = {
 }
 # The pixels' standard deviation is in the first convolution of its ImageNet weights, which Caffe2 trained.
 _X152_GN_DCONV = {
-    **_CASCADE, **_DEFORMABLE, **X152_32X8D, **FOUR_CONV_ONE_FC,
+    **CASCADE, **_DEFORMABLE, **X152_32X8D, **FOUR_CONV_ONE_FC,
     "backbone.stride_in_1x1": False, "box.norm": "gn", "mask.norm": "gn", "mask.convs": 8,
 }  # fmt: skip
 _CITYSCAPES = {
@@ -137,8 +137,8 @@ _ROWS = {
          "42045954", "model_final_ef3a80.pkl"),
     ),
     "Misc": (
-        ("cascade_mask_rcnn_R_50_FPN_1x", _CASCADE, 42.1, 36.4, "138602847", "model_final_e9d89b.pkl"),
-        ("cascade_mask_rcnn_R_50_FPN_3x", _CASCADE, 44.3, 38.5, "144998488", "model_final_480dd8.pkl"),
+        ("cascade_mask_rcnn_R_50_FPN_1x", CASCADE, 42.1, 36.4, "138602847", "model_final_e9d89b.pkl"),
+        ("cascade_mask_rcnn_R_50_FPN_3x", CASCADE, 44.3, 38.5, "144998488", "model_final_480dd8.pkl"),
         ("cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv", _X152_GN_DCONV, 50.2, 44.0,
          "18131413", "model_0039999_e76410.pkl"),
         ("mask_rcnn_R_50_FPN_1x_cls_agnostic", _AGNOSTIC, None, None, None, None),
@@ -233,7 +233,7 @@ PRESETS |= {
 _LARGE_PANOPTIC = {
     **DETECTRON2_PANOPTIC,
     **R101,
-    **_CASCADE,
+    **CASCADE,
     **_DEFORMABLE,
     "backbone.norm": "gn",
     "backbone.stride_in_1x1": False,

@@ -71,7 +71,7 @@ class Preset(NamedTuple):
 
 
 class Backbone(NamedTuple):
-    """ImageNet weights of a ResNet.
+    """ImageNet weights of a backbone.
 
     Attributes:
         fields: Settings that a detector needs to start from them, by dotted path.

@@ -65,7 +65,13 @@ MMDET = Host(
 )
 # The files of its releases have plain names.
 MATTERPORT = Host("https://github.com/matterport/Mask_RCNN/releases/download/", "", "", "mrcnn/utils.py")
-HOSTS = (TORCHVISION, DETECTRON2, DETECTRON1, MMDET, MATTERPORT)
+SWIN = Host(
+    "https://github.com/SwinTransformer/storage/releases/download/v1.0.0/",
+    "",
+    "",
+    "configs/swin of MMDetection",
+)
+HOSTS = (TORCHVISION, DETECTRON2, DETECTRON1, MMDET, MATTERPORT, SWIN)
 
 
 def host_of(address: str) -> Host | None:

@@ -60,7 +60,7 @@ def state_at(step):
     return {**jax.tree.map(lambda x: x if x.ndim < 2 else x + noise, state), "step": jnp.int32(step)}
 
 
-@pytest.mark.parametrize("where", ["close", "restore"])
+@pytest.mark.parametrize("where", ["close", pytest.param("restore", marks=pytest.mark.slow)])
 def test_a_run_goes_on_from_the_checkpoint_before_the_one_that_could_not_be_written(tmp_path, where):
     message = (
         "A checkpoint cannot be written to .*checkpoints .File too large.; make room there, and the same"
@@ -93,6 +93,7 @@ def test_what_a_killed_process_had_not_deleted_yet_is_deleted(tmp_path):
     assert list((tmp_path / "checkpoints" / "2").iterdir())
 
 
+@pytest.mark.slow
 def test_prepare_names_its_folder_and_leaves_no_records(tmp_path):
     annotations, images = write_shapes(tmp_path, 5, 64, seed=0)
     with (
@@ -104,6 +105,7 @@ def test_prepare_names_its_folder_and_leaves_no_records(tmp_path):
     assert len(prepare(annotations, images, tmp_path / "cache")) == 5
 
 
+@pytest.mark.slow
 def test_other_files_are_named_and_the_old_ones_stay(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, [1])
@@ -118,6 +120,7 @@ def test_other_files_are_named_and_the_old_ones_stay(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_a_lock_that_cannot_be_written_is_not_left_behind(tmp_path):
     with files_of_at_most(0), pytest.raises(OSError) as error, workdir_lock(tmp_path):
         pass

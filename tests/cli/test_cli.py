@@ -85,7 +85,9 @@ def checkpoint(config, tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("batch_size, rule", [(1, "multiply_and_clip"), (2, "multiply")])
+@pytest.mark.parametrize(
+    "batch_size, rule", [(1, "multiply_and_clip"), pytest.param(2, "multiply", marks=pytest.mark.slow)]
+)
 def test_an_evaluator_of_the_truth_scores_one(data, config, tmp_path, batch_size, rule):
     config = config.replace({"detections.rescale_rule": rule})
     source = prepare(data / "instances.json", data, tmp_path)
@@ -198,6 +200,7 @@ def run_predict(checkpoint, output, *images, threshold=0.05, **changes):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_predict_reads_the_files_of_other_libraries(data, checkpoint, tmp_path, capsys, monkeypatch):
     export_detector(load_model(checkpoint), tmp_path / "m.pkl", "detectron2")
     config = load_model(checkpoint).config
@@ -241,6 +244,7 @@ def test_predict_draws_and_writes_everything(data, checkpoint, tmp_path, capsys)
     assert f"{len(content['annotations'])} objects in 5 images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_predict_goes_on_after_a_broken_image(data, checkpoint, tmp_path, capsys):
     broken = tmp_path / "broken.png"
     broken.write_bytes((data / "0.png").read_bytes()[:100])

@@ -266,7 +266,7 @@ def test_conventions_that_a_library_does_not_have_are_told(tmp_path):
     assert not report.differences and "eps=0.001" in report.settings
 
 
-@pytest.mark.parametrize("library", ["detectron2", "mmdet"])
+@pytest.mark.parametrize("library", ["detectron2", pytest.param("mmdet", marks=pytest.mark.slow)])
 def test_settings_are_read_back_as_the_models_own(tmp_path, library):
     """Of every preset, and of settings that no preset has."""
     names = [name for name in list_models() if name.startswith(f"{library}/") and "small" not in name]

@@ -149,6 +149,7 @@ def test_every_format_is_written_for_every_image(predict, folder, tmp_path, caps
     assert "12 objects in 3 images; png, json, labelme, geojson, masks in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_outlines_can_have_fewer_vertices(predict, folder, tmp_path):
     counts = []
     for tolerance in (0, 1):

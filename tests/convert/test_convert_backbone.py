@@ -324,6 +324,7 @@ def test_caffe2_names(tmp_path, nested):
     check(model, expected)
 
 
+@pytest.mark.slow
 def test_group_norm_weights(tmp_path):
     config = TINY_50.replace({"backbone.norm": "gn", "backbone.width": 32})
     expected = {k: v for k, v in torchvision_state(config).items() if "running" not in k}

@@ -140,6 +140,7 @@ def test_names_without_a_pyramid_and_with_group_norm():
     assert list(arrays)[1:] == list(renamed.values())
 
 
+@pytest.mark.slow
 def test_regions_end_at_the_last_pixel():
     rng = np.random.default_rng(0)
     levels = [rng.normal(size=(1, 64 // s, 64 // s, 4)).astype(np.float32) for s in (4, 8, 16, 32)]

@@ -368,6 +368,7 @@ def check_pairs(library, chosen):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.slow
 def test_pairs_of_structural_settings(library):
     """A sample; the slow test has all."""
     start = ModelConfig().replace(LIBRARIES[library].convention)

@@ -102,6 +102,7 @@ def test_a_detectron2_user_gives_the_yaml_of_the_run(tmp_path, capsys):
     assert all(np.array_equal(value, expected[name]) for name, value in flat(model).items())
 
 
+@pytest.mark.slow
 def test_an_mmdetection_user_has_names_and_an_unsorted_json(tmp_path, quiet, capsys):
     config = small("mmdet", **{"input.test_min_size": 64, "input.test_max_size": 64})
     report = export_detector(random_model(config), tmp_path / "weights.npz", "mmdet")

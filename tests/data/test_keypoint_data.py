@@ -185,6 +185,35 @@ def test_data_and_model_have_to_agree(tmp_path):
         train_iterator(source, model(keypoints=KeypointConfig()), data, seed=0)
 
 
+@pytest.mark.parametrize("points", ["head,hand", 3, {"head": 1}, [["head"]], [None]])
+def test_keypoints_of_categories_that_are_no_names(points, tmp_path):
+    category = {"id": 1, "name": "person", "keypoints": points}
+    path, images = write(tmp_path, content([annotation(keypoints=KEYPOINTS)], ((32, 40),), [category]))
+    (problem,) = inspect_annotations(path, images).problems
+    assert problem.reason == "bad category" and "category 1 has the keypoints" in problem.message
+    with pytest.raises(UserError, match="category 1 has the keypoints .*; give a list of their names"):
+        prepare(path, images, tmp_path / "cache", keypoints=True)
+
+
+@pytest.mark.parametrize("points", ["1,2,2", {"x": 1}, True])
+def test_keypoints_that_are_no_list_are_found_without_names(points, tmp_path):
+    category = {"id": 1, "name": "person"}
+    entries = [annotation(1, keypoints=points), annotation(2, keypoints=KEYPOINTS)]
+    for chosen in (entries, entries[:1]):
+        path, images = write(tmp_path, content(chosen, ((32, 40),), [category]))
+        found = inspect_annotations(path, images).problems
+        assert [problem.reason for problem in found] == ["bad keypoints"]
+        assert "annotation 1 " in found[0].message and "has keypoints that are" in found[0].message
+
+
+def test_keypoints_outside_of_the_image_are_a_suspicion(tmp_path):
+    far = annotation(keypoints=[1e9, 4, 2, 5, 12, 1, 0, 0, 0])
+    path, images = write(tmp_path, content([far], ((32, 40),), [PERSON]))
+    found = inspect_annotations(path, images)
+    (suspicion,) = [entry for entry in found.suspicions if entry.reason == "keypoint outside"]
+    assert not found.problems and "'head' at x 1e+09, y 4, outside of its 40 x 32 pixels" in suspicion.message
+
+
 def test_a_run_takes_the_keypoints_of_its_annotations():
     section = model_section("torchvision/keypointrcnn_resnet50_fpn")
     skeleton = Skeleton(tuple(POINTS), ((0, 1),))

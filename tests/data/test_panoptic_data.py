@@ -330,8 +330,9 @@ def test_a_first_annotation_without_segments(landscapes, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["categories"][4].update(name="water"), "name 'water', which is empty or also another"),
-        (lambda c: c["categories"][4].update(name=" "), "name ' ', which is empty"),
+        (lambda c: c["categories"][4].update(name="water"), "name 'water', which is no text, empty or also"),
+        (lambda c: c["categories"][4].update(name=" "), "name ' ', which is no text"),
+        (lambda c: c["categories"][4].update(name="\ud800"), "name '.ud800', which is no text"),
         (
             lambda c: c["categories"].extend(
                 {"id": 10 + i, "name": str(i), "isthing": 0} for i in range(254)

@@ -8,7 +8,9 @@ from measured_scenes import CITYSCAPES_SEEDS, SIZE, THINGS, checksum, cityscapes
 from PIL import Image
 
 from jaxmaskrcnn.cli.main import main
+from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.cityscapes import average_precision
 from jaxmaskrcnn.evaluation.coco import GroundTruth, coco_metrics
@@ -138,6 +140,30 @@ def test_precision_is_summed_over_the_steps_in_recall():
     # From the lowest score: precision 2/4, 1/2, 1/1, 1 at recall 2/4, 1/4, 1/4, 0.
     widths = np.array([0.125, 0.125, 0.125, 0.125])
     assert average_precision(right, scores, 2) == pytest.approx(np.array([0.5, 0.5, 1, 1]) @ widths)
+
+
+@pytest.mark.parametrize(
+    "void, said",
+    [
+        ({"size": [3, 3], "counts": "04"}, "it is no compressed RLE of size"),
+        ({"size": [100, 100], "counts": "?"}, "is no mask of it"),
+        ("everything", "it is no compressed RLE of size"),
+        ([[1, 2, 3, 4, 5, 6]], "it is no compressed RLE of size"),
+        (7, "it is no compressed RLE of size"),
+        (None, "image 1 has no 'void', which others have; make the json with import"),
+    ],
+)
+def test_a_malformed_void_is_found_by_inspect_and_stops_training(void, said, tmp_path):
+    content = imported(tmp_path, [street({26000: CAR}), street({26000: CAR})])
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(content))
+    assert not inspect_annotations(path).problems
+    content["images"][0]["void"] = void
+    path.write_text(json.dumps(content))
+    (problem,) = inspect_annotations(path).problems
+    assert problem.reason == "bad void" and said in problem.message
+    with pytest.raises(UserError, match="image 1 has (a|no) 'void'"):
+        prepare(path, tmp_path, tmp_path / "cache")
 
 
 def test_what_it_needs(tmp_path, capsys):

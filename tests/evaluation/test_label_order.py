@@ -86,6 +86,7 @@ def test_an_oracle_with_labels_in_list_order_scores_one(data, tmp_path):
     assert scores["list"] == pytest.approx(1) and scores["id"] == 0
 
 
+@pytest.mark.slow
 def test_predictions_are_written_with_the_ids_of_the_list(data, tmp_path):
     annotations, images = data
     model = random_model(small_config(num_classes=3, categories=(), label_order="list"))

@@ -39,8 +39,13 @@ from .scenes import (
     detections_content,
     picture,
     write_checkpoints,
+    write_cityscapes,
     write_coco,
+    write_keypoints,
+    write_lvis,
     write_panoptic,
+    write_segments,
+    write_stuff,
 )
 
 
@@ -82,12 +87,13 @@ def _inspect(folder, path, rng):
     )
 
 
-def _prepare(folder, path, rng):
-    reading = Reading(rng.choice(CROWD), rng.choice(("", "", "x")))
+def _prepare(folder, path, rng, **options):
+    reading = options.pop("reading", None) or Reading(rng.choice(CROWD), rng.choice(("", "", "x")))
     masks, on_error = rng.random() < 0.8, rng.choice(("stop", "skip", "skip"))
     source = prepare(
-        folder / "set.json", folder / "images", folder / "cache", on_error, masks=masks, reading=reading
-    )
+        folder / "set.json", folder / "images", folder / "cache", on_error, masks=masks, reading=reading,
+        **options,
+    )  # fmt: skip
     _read_all(source)
 
 
@@ -97,11 +103,36 @@ def _read_all(source):
         _ = item.masks, item.pixels(), item.boxes, item.rles, item.polygons
 
 
-def _score(folder, path, rng):
+def _stuff(folder, rng):
+    """Where the stuff is, and the names of its labels, which pictures do not have."""
+    return rng.choice(((folder / "stuff.json", ()), (folder / "labels", ()), (folder / "labels", ("a", "b"))))
+
+
+def _prepare_stuff(folder, path, rng):
+    source, names = _stuff(folder, rng)
+    _prepare(folder, path, rng, reading=Reading(stuff=str(source), stuff_names=names))
+
+
+def _inspect_stuff(folder, path, rng):
+    return command(
+        ["inspect", str(folder / "set.json"), f"--images={folder / 'images'}", "--count=0", "--processes=1"]
+        + [f"--stuff={_stuff(folder, rng)[0]}"]
+    )
+
+
+def _report_segments(folder, path, rng):
+    return command(
+        ["report", str(folder / "detections.json"), str(folder / "set.json"), f"--images={folder / 'images'}"]
+        + [f"--output={folder / 'out'}", "--pictures=0", f"--segments={folder / 'segments.json'}"]
+    )
+
+
+def _score(folder, path, rng, protocol="auto"):
     reading = Reading(rng.choice(CROWD), rng.choice(("", "", "x")))
     truth = GroundTruth(
-        folder / "set.json", rng.choice(("stop", "skip")), folder=folder / "images", reading=reading
-    )
+        folder / "set.json", rng.choice(("stop", "skip")), folder=folder / "images", reading=reading,
+        protocol=protocol,
+    )  # fmt: skip
     sizes = {i + 1: size for i, size in enumerate(SIZES)}
     detections = [
         d for d in detections_content()
@@ -264,6 +295,22 @@ DOORS: dict[str, Door] = {
         f"{name} panoptic": Door(write_panoptic, ("set.json", "set/*.png"), call, share=0.5)
         for name, call in (("inspect", _inspect), ("prepare", _prepare))
     },
+    "inspect keypoints": Door(write_keypoints, COCO, _inspect),
+    "prepare keypoints": Door(
+        write_keypoints, COCO, lambda folder, path, rng: _prepare(folder, path, rng, keypoints=True)
+    ),
+    "report keypoints": Door(write_keypoints, ("set.json", "detections.json"), _report),
+    "inspect lvis": Door(write_lvis, COCO, _inspect),
+    "score lvis": Door(
+        write_lvis, COCO, lambda folder, path, rng: _score(folder, path, rng, rng.choice(("auto", "lvis")))
+    ),
+    "inspect cityscapes": Door(write_cityscapes, COCO, _inspect),
+    "score cityscapes": Door(
+        write_cityscapes, COCO, lambda folder, path, rng: _score(folder, path, rng, "cityscapes")
+    ),
+    "inspect stuff": Door(write_stuff, ("set.json", "stuff.json", "labels/*.png"), _inspect_stuff),
+    "prepare stuff": Door(write_stuff, ("set.json", "stuff.json", "labels/*.png"), _prepare_stuff),
+    "segments": Door(write_segments, ("segments.json", "segments/*.png"), _report_segments),
     "detections": Door(_write_detections, ("detections.json",), _report),
     **{f"import {tool}": _import(tool) for tool in TOOLS},
     "config yaml": _config("a.yaml", YAML),

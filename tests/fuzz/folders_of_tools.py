@@ -47,6 +47,15 @@ def _labelme(folder: Path) -> None:
     (folder / "a.json").write_text(json.dumps(labelme_file("a.png", shapes)))
 
 
+def _labelme_keypoints(folder: Path) -> None:
+    write_images(folder)
+    shapes = [labelme_shape("cat", SQUARE, group=1), labelme_shape("dog", SQUARE[::2], "rectangle", "b")]
+    shapes += [labelme_shape(name, [[x, 4.5]], "point", 1) for x, name in ((5, "ear"), (7, "tail"))]
+    shapes.append(labelme_shape("ear", [[9, 6]], "point", "b", difficult=True))
+    shapes.append(labelme_shape("ear", [[9, 6]], "point"))
+    (folder / "a.json").write_text(json.dumps(labelme_file("a.png", shapes)))
+
+
 def _via(folder: Path) -> None:
     write_images(folder)
     entries = via_entries()
@@ -181,6 +190,7 @@ TOOLS = {
     "supervisely": (_supervisely, ".", ("*.json",), ()),
     "label-studio": (_label_studio, "export.json", ("*.json",), ()),
     "labelme": (_labelme, ".", ("*.json",), ()),
+    "labelme (keypoints)": (_labelme_keypoints, ".", ("*.json",), ()),
     "via": (_via, "via.json", ("*.json",), ()),
     "via (3)": (_via_three, "via.json", ("*.json",), ()),
     "yolo": (

@@ -21,10 +21,14 @@ _OWN = {
     "detections": DETECTIONS,
 }
 _TOOLS = (
-    "datumaro", "supervisely", "label-studio", "labelme", "via", "via (3)", "isat", "sam", "panoptic",
-    "cityscapes",
+    "datumaro", "supervisely", "label-studio", "labelme", "labelme (keypoints)", "via", "via (3)", "isat",
+    "sam", "panoptic", "cityscapes",
 )  # fmt: skip
-GENERATED = (*_OWN, *(f"import {tool}" for tool in _TOOLS), "model.json", "run.json")
+_KINDS = (
+    "inspect panoptic", "inspect keypoints", "prepare keypoints", "report keypoints", "inspect lvis",
+    "score lvis", "inspect cityscapes", "score cityscapes", "inspect stuff", "prepare stuff", "segments",
+)  # fmt: skip
+GENERATED = (*_OWN, *(f"import {tool}" for tool in _TOOLS), *_KINDS, "model.json", "run.json")
 
 
 def strategy_of(place: Place) -> st.SearchStrategy[tuple[Any, Any, int]]:

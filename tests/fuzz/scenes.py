@@ -55,6 +55,59 @@ def write_coco(folder: Path, content: dict) -> None:
     (folder / "detections.json").write_text(json.dumps(detections_content()))
 
 
+def write_keypoints(folder: Path) -> None:
+    """The same with keypoints of the cats, in the annotations and in the detections."""
+    content, found = coco_content(), detections_content()
+    content["categories"][0] |= {"keypoints": ["left ear", "right ear", "tail"], "skeleton": [[1, 2], [1, 3]]}
+    content["annotations"][0] |= {"keypoints": [4, 5, 2, 9, 5, 1, 0, 0, 0], "num_keypoints": 2}
+    content["annotations"][2]["keypoints"] = [0] * 9
+    for entry in found:
+        entry["keypoints"] = [4, 5, 0.8, 9.5, 5, 0.4, 12, 8, 0.01]
+    write_coco(folder, content)
+    (folder / "detections.json").write_text(json.dumps(found))
+
+
+def write_lvis(folder: Path) -> None:
+    """The same as LVIS has it."""
+    content = coco_content()
+    for category, frequency in zip(content["categories"], "rf", strict=True):
+        category |= {"frequency": frequency, "image_count": 1, "instance_count": 2, "synset": "cat.n.01"}
+    for image, negative in zip(content["images"], ([], [1]), strict=True):
+        image |= {"neg_category_ids": negative, "not_exhaustive_category_ids": [7]}
+    write_coco(folder, content)
+
+
+def write_cityscapes(folder: Path) -> None:
+    """The same with the void regions that ``import --format=cityscapes`` writes."""
+    content = coco_content()
+    for image, (height, width) in zip(content["images"], SIZES, strict=True):
+        void = np.zeros((height, width), bool)
+        void[-4:] = True
+        image["void"] = encode(void)
+    write_coco(folder, content)
+
+
+def write_stuff(folder: Path) -> None:
+    """Objects, and their stuff as pictures of labels and as a json."""
+    content = coco_content()
+    write_coco(folder, content)
+    (folder / "labels").mkdir()
+    regions = []
+    for i, (height, width) in enumerate(SIZES, 1):
+        labels = np.full((height, width), 1, np.uint8)
+        labels[height // 2 :] = i
+        labels[:, 0], labels[:3, 3:6] = 255, 0
+        Image.fromarray(labels).save(folder / "labels" / f"{i}.png")
+        for label in np.unique(labels[(labels > 0) & (labels < 255)]).tolist():
+            region = {"image_id": i, "category_id": 90 + label, "segmentation": encode(labels == label)}
+            regions.append({"id": len(regions) + 1, "iscrowd": 0, "area": 9, "bbox": [0, 0, 3, 3], **region})
+    regions.append({"id": 9, "image_id": 2, "category_id": 183, "segmentation": [[1, 1, 5, 1, 5, 5]]})
+    kinds = ((91, "sky", "outdoor"), (92, "grass", "ground"), (183, "other", "other"))
+    categories = [{"id": k, "name": name, "supercategory": above} for k, name, above in kinds]
+    stuff = {"images": content["images"], "annotations": regions, "categories": categories}
+    (folder / "stuff.json").write_text(json.dumps(stuff))
+
+
 def write_panoptic(folder: Path) -> None:
     """COCO's panoptic json of the same images: stuff above, a thing below, and a column without a segment."""
     images, annotations = [], []
@@ -76,6 +129,18 @@ def write_panoptic(folder: Path) -> None:
     categories = [{"id": k, "name": name, "isthing": thing} for k, name, thing in kinds]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "set.json").write_text(json.dumps(content))
+
+
+def write_segments(folder: Path) -> None:
+    """A panoptic data set, with its own segments as predictions, and detections."""
+    write_panoptic(folder)
+    (folder / "segments").mkdir()
+    for path in (folder / "set").iterdir():
+        (folder / "segments" / path.name).write_bytes(path.read_bytes())
+    content = json.loads((folder / "set.json").read_text())
+    (folder / "segments.json").write_text(json.dumps({"annotations": content["annotations"]}))
+    found = [{"image_id": 1, "category_id": 2, "score": 0.9, "bbox": [4, 3, 16, 6]}]
+    (folder / "detections.json").write_text(json.dumps(found))
 
 
 PICTURES = {

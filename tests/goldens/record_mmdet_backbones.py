@@ -6,8 +6,9 @@ NAME is a file of `CASES` without its ending; all are recorded without it.
 
 The models are MMDetection's own config files, narrow: "dcn" and "dcnv2" with deformable convolutions of both
 versions, the latter with four groups of offsets; "dc5" on a dilated C5; "c4", whose shared head has the
-widths of a complete ResNet-50 as it has no setting for them; and "regnet", a small RegNetX with deformable
-convolutions of version 2. Weights are made from their names.
+widths of a complete ResNet-50 as it has no setting for them; "regnet", a small RegNetX with deformable
+convolutions of version 2; "swin", a Swin transformer; and "convnext", a ConvNeXt, for
+which mmpretrain 1.2.0 is needed too. Weights are made from their names.
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
 `record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
@@ -17,6 +18,7 @@ column).
 """
 
 import copy
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -25,7 +27,12 @@ import numpy as np
 import torch
 from record_mmdet_cascade import SCENES, load
 from record_mmdet_model import VERSIONS, channels_last
-from seeded_weights import sampled, seeded_mmdet_dcn_weight, seeded_mmdet_map_weight
+from seeded_weights import (
+    sampled,
+    seeded_mmdet_dcn_weight,
+    seeded_mmdet_map_weight,
+    seeded_mmdet_transformer_weight,
+)
 from torchvision.ops import deform_conv2d
 
 # isort: split
@@ -43,13 +50,24 @@ FILES = {
     "dc5": "faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py",
     "c4": "mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py",
     "regnet": "regnet/mask-rcnn_regnetx-3.2GF-mdconv-c3-c5_fpn_1x_coco.py",
+    "swin": "swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py",
+    "convnext": "convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py",
 }
-CASES = {"mmdet_backbones": ("dcn", "dcnv2", "dc5", "c4"), "mmdet_regnet": ("regnet",)}
+CASES = {
+    "mmdet_backbones": ("dcn", "dcnv2", "dc5", "c4"),
+    "mmdet_regnet": ("regnet",),
+    "mmdet_swin": ("swin",),
+    "mmdet_convnext": ("convnext",),
+}
+# Widths 8, 16, 32 and 64; a window is larger than the last map.
+SWIN = {"embed_dims": 8, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 2, 4], "drop_path_rate": 0.0}
+CONVNEXT = {"depths": [2, 1, 3, 1], "channels": [8, 16, 32, 64]}
 # Widths 8, 16, 32 and 64, of 1, 1, 2 and 2 blocks.
 REGNET = {"w0": 8, "wa": 10.0, "wm": 2.0, "depth": 6, "group_w": 4, "bot_mul": 1.0}
 WEIGHTS = {
     "dcn": seeded_mmdet_dcn_weight, "dcnv2": seeded_mmdet_dcn_weight, "dc5": seeded_mmdet_map_weight,
     "c4": seeded_mmdet_map_weight, "regnet": seeded_mmdet_dcn_weight,
+    "swin": seeded_mmdet_transformer_weight, "convnext": seeded_mmdet_transformer_weight,
 }  # fmt: skip
 # This library's names of the losses.
 NAMES = {"loss_cls": "loss_classifier", "loss_bbox": "loss_box_reg", "loss_mask": "loss_mask"}
@@ -70,17 +88,24 @@ version_1.deform_conv2d, version_2.modulated_deform_conv2d = convolve, convolve_
 
 def settings(case):
     """MMDetection's own config, narrow."""
-    config = Config.fromfile(Path(mmdet.__file__).parent / ".mim/configs" / FILES[case])
+    file = Path(mmdet.__file__).parent / ".mim/configs" / FILES[case]
+    config = Config.fromfile(file, import_custom_modules=False)
+    if case == "convnext":
+        importlib.import_module("mmpretrain_convnext")
     model = config.model
     model.backbone |= {"frozen_stages": -1, "init_cfg": None}
     rpn, heads = model.rpn_head, model.roi_head
     if case == "regnet":
         model.backbone.arch = REGNET
+    elif case == "swin":
+        model.backbone |= SWIN
+    elif case == "convnext":
+        model.backbone |= {"arch": CONVNEXT, "drop_path_rate": 0.0, "frozen_stages": 0}
     elif case != "c4":
         model.backbone.base_channels = WIDTH
     if "neck" in model:
         model.neck |= {"in_channels": [4 * WIDTH * 2**i for i in range(4)], "out_channels": CHANNELS}
-        if case == "regnet":
+        if case in ("regnet", "swin", "convnext"):
             model.neck.in_channels = [8, 16, 32, 64]
         channels = regions = CHANNELS
         rpn.anchor_generator.scales = [2.5]
@@ -109,7 +134,9 @@ def settings(case):
 def build(case, config):
     model = MODELS.build(copy.deepcopy(config.model))
     state = model.state_dict()
-    model.load_state_dict({k: torch.as_tensor(WEIGHTS[case](k, tuple(v.shape))) for k, v in state.items()})
+    buffers = {k: v for k, v in state.items() if k.endswith("relative_position_index")}
+    weights = {k: torch.as_tensor(WEIGHTS[case](k, tuple(v.shape))) for k, v in state.items()}
+    model.load_state_dict(weights | buffers)
     return model
 
 
@@ -204,7 +231,13 @@ def record(golden, case):
         assert norm, name
         sample = sampled(name, gradient.contiguous().numpy(), GRADIENTS)
         golden[f"{case}/gradient/{name}"] = np.append(sample, norm)
-    golden[f"{case}/names"] = json.dumps({k: tuple(v.shape) for k, v in model.state_dict().items()})
+    golden[f"{case}/names"] = json.dumps(
+        {
+            k: tuple(v.shape)
+            for k, v in model.state_dict().items()
+            if not k.endswith("relative_position_index")
+        }
+    )
     golden[f"{case}/config"] = config.pretty_text
 
 

@@ -145,6 +145,21 @@ def seeded_detectron2_c4_weight(name: str, shape: tuple[int, ...]) -> np.ndarray
     return value
 
 
+def seeded_transformer_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array for a parameter of a backbone with layer norm, with logits of attention that differ."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if re.search(r"bias_table|pos_embed|rel_pos", name):
+        return (0.5 * rng.standard_normal(shape)).astype(np.float32)
+    if len(shape) == 1:
+        scale = name.endswith("gamma") or re.search(
+            r"norm\d*\.weight$|downsample_layers\.\d\.[01]\.weight", name
+        )
+        value = rng.uniform(0.5, 1.5, shape) if scale else 0.2 * rng.standard_normal(shape)
+        return value.astype(np.float32)
+    gain = 1.5 if "qkv" in name else 1.0
+    return (rng.standard_normal(shape) * gain / np.prod(shape[1:]) ** 0.5).astype(np.float32)
+
+
 # On the whole C5, the first layers of both heads have many inputs, which are as large.
 DETECTRON2_DC5_GAINS = {
     **DETECTRON2_C4_GAINS,
@@ -192,6 +207,28 @@ def seeded_mmdet_weight(name: str, shape: tuple[int, ...], pixel_std: float = 1.
     if name.endswith("fc_cls.bias"):
         return np.float32([-1.5, 1.5, 0.5, 5])  # so that no class wins everywhere
     return _seeded_layer(name, shape, MMDET_GAINS, transposed="upsample")
+
+
+def seeded_detectron2_transformer_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for Detectron2's detectors with layer norm in the pyramid and the heads, also for cascades."""
+    if name.startswith(("backbone.bottom_up.", "backbone.net.")) or re.search(r"simfp_2\.1\.", name):
+        return seeded_transformer_weight(name, shape)
+    value = seeded_detectron2_cascade_weight(name, shape)
+    if name.endswith(".norm.weight"):
+        return np.abs(value) + np.float32(0.5)
+    if "mask_head.predictor" in name or "cls_score.weight" in name:  # behind norm layers
+        value = value * np.float32(4)
+    return value
+
+
+def seeded_mmdet_transformer_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same on a backbone with layer norm, whose features have unit variance."""
+    if name.startswith("backbone."):
+        return seeded_transformer_weight(name, shape)
+    value = seeded_mmdet_weight(name, shape)
+    if re.search(r"fc_(cls|reg)\.weight$", name):  # features are positive and much alike
+        value -= value.mean(axis=1, keepdims=True)
+    return value * np.float32(5) if "lateral" in name else value
 
 
 def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:

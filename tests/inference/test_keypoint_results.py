@@ -112,6 +112,7 @@ def test_what_is_not_supported_is_refused(predictor):
         TiledPredictor(predictor, 64)
 
 
+@pytest.mark.slow
 def test_an_image_on_another_canvas_has_the_same_keypoints(predictor):
     """Alone, and beside a larger one in the same batch."""
     model = random_model(small_config(keypoints=HEAD))

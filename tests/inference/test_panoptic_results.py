@@ -12,13 +12,16 @@ from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.config import SemanticConfig
 from jaxmaskrcnn.data import write_landscapes
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.evaluation.coco import GroundTruth
 from jaxmaskrcnn.evaluation.panoptic import match_stuff
 from jaxmaskrcnn.inference.augmentation import AugmentedPredictor
 from jaxmaskrcnn.inference.outputs import Outputs
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.inference.tiles import TiledPredictor
+from jaxmaskrcnn.report.segments import read_quality
 from jaxmaskrcnn.structures import Category, Detections
-from jaxmaskrcnn.visualize.panoptic import draw_panoptic
+from jaxmaskrcnn.visualize.colours import ColourTracker
+from jaxmaskrcnn.visualize.panoptic import draw_panoptic, thing_boxes
 
 HEAD = SemanticConfig(
     dim=8, norm="none", stuff=("water", "field", "stones"), ids=(4, 5, 6), stuff_area=40, score_threshold=0.2
@@ -101,8 +104,8 @@ def test_what_is_not_supported_is_refused(predictor):
         TiledPredictor(predictor, 64)
 
 
-def test_drawing(tmp_path):
-    """A class of stuff has one colour, and each thing its own."""
+def drawn_scene():
+    """Two regions of stuff, and a thing on each."""
     panoptic = np.zeros((64, 64), np.int32)
     panoptic[:20], panoptic[44:] = 1, 2
     panoptic[2:18, 8:24], panoptic[46:62, 8:24] = 3, 4
@@ -111,19 +114,50 @@ def test_drawing(tmp_path):
         {"id": i, "category": c, "isthing": thing, "score": score, "area": 1}
         for i, (c, thing, score) in enumerate(kinds, 1)
     ]
-    out = {"panoptic": panoptic, "segments": segments}
-    grey = np.full((64, 64, 3), 128, np.uint8)
+    return {"panoptic": panoptic, "segments": segments}, np.full((64, 64, 3), 128, np.uint8)
+
+
+NOTHING = {"boxes": np.zeros((0, 4)), "scores": [], "labels": [], "masks": []}
+
+
+def test_drawing(tmp_path):
+    """A class of stuff has one colour, and each thing its own."""
+    out, grey = drawn_scene()
+    segments = out["segments"]
     silent = {**out, "segments": [{**s, "score": None} for s in segments]}  # without labels
     drawn = np.asarray(draw_panoptic(grey, silent, {1: "", 5: ""}, long_side=64)).astype(int)
     assert (drawn[32] == 128).all(-1).mean() > 0.9  # what belongs to no segment
     np.testing.assert_allclose(drawn[10, 45], drawn[53, 45], atol=2)
     assert np.abs(drawn[10, 16] - drawn[54, 16]).max() > 20 and np.abs(drawn[10, 45] - 128).max() > 20
     outputs = Outputs(tmp_path, ("png",), CATEGORIES, stuff=(Category(5, "field"),))
-    result = out | {"boxes": np.zeros((0, 4)), "scores": [], "labels": [], "masks": []}
-    outputs.write(grey, result, tmp_path / "a.png", "a")
+    outputs.write(grey, out | NOTHING, tmp_path / "a.png", "a")
     written = np.asarray(Image.open(tmp_path / "a.png"))
     expected = draw_panoptic(grey, out, {1: "circle", 2: "square", 3: "triangle", 5: "field"})
     np.testing.assert_array_equal(written, expected)
+
+
+def test_frames_of_videos_show_segments_whose_things_keep_their_colours(tmp_path):
+    out, grey = drawn_scene()
+    outputs = Outputs(tmp_path, ("png",), CATEGORIES, stuff=(Category(5, "field"),))
+    tracker = ColourTracker()
+    names = {1: "circle", 2: "square", 3: "triangle", 5: "field"}
+    first = tracker(thing_boxes(out))
+    frame, _ = outputs.write_frame(grey, out | NOTHING, "a", first)
+    np.testing.assert_array_equal(frame, np.asarray(draw_panoptic(grey, out, names)))
+    # The second thing comes first in the next frame.
+    other = {**out, "segments": [out["segments"][i] for i in (0, 1, 3, 2)]}
+    assert tracker(thing_boxes(other)) == first[::-1]
+    frame, _ = outputs.write_frame(grey, other | NOTHING, "b", first[::-1])
+    np.testing.assert_array_equal(
+        frame, np.asarray(draw_panoptic(grey, other, names, thing_colours=first[::-1]))
+    )
+    # Without labels both frames have the same colours everywhere.
+    silent = [{**x, "segments": [{**s, "score": None} for s in x["segments"]]} for x in (out, other)]
+    plain = [
+        draw_panoptic(grey, x, {1: "", 5: ""}, thing_colours=colours, long_side=64)
+        for x, colours in zip(silent, (first, first[::-1]), strict=True)
+    ]
+    np.testing.assert_array_equal(*map(np.asarray, plain))
 
 
 def test_stuff_is_matched_by_name_or_id():
@@ -142,5 +176,8 @@ def test_evaluate_scores_panoptic_quality(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Panoptic (PQ)" in out and "\nstones " in out
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert 0 <= metrics["PQ"] <= 1 and "detections.json, segments.json and its pictures are in" in out
+    written = read_quality(tmp_path / "out" / "segments.json", GroundTruth(annotations), annotations)
+    assert written.metrics["PQ"] == metrics["PQ"] and written.metrics["SQ_stuff"] == metrics["SQ_stuff"]
     assert 0 <= metrics["PQ"] <= 1 and metrics["per_class"]["water"].keys() == {"PQ", "SQ", "RQ"}
     assert metrics["per_class"]["circle"].keys() == {"box_AP", "mask_AP", "PQ", "SQ", "RQ"}

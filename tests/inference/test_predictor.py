@@ -123,6 +123,7 @@ def test_mask_formats_agree(predictor):
         assert rle == {"size": [75, 100], "counts": encoded["counts"].decode()}
 
 
+@pytest.mark.slow
 def test_score_threshold_above_and_below_the_config(model, predictor):
     image = picture(6)
     middle = predictor(image)
@@ -137,6 +138,7 @@ def test_score_threshold_above_and_below_the_config(model, predictor):
     assert strict.config.detections.score_threshold == 0.99  # the model itself is left as it was
 
 
+@pytest.mark.slow
 def test_without_a_mask_head():
     stub = Stub(
         ModelConfig(num_classes=1).replace(

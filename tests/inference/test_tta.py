@@ -167,6 +167,7 @@ def test_the_average_of_masks_is_that_of_numpy(seer):
     assert np.abs(found.masks[0] - found.masks[0][..., ::-1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_mirrored_picture_has_mirrored_results(seer):
     predictor = AugmentedPredictor(seer, 0.0, scales=(1,), flip=True)
     image = bars((8, 31), (50, 66))

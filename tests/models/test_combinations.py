@@ -1,17 +1,22 @@
 """Parts that make sense together are one configuration; those that do not are refused in one sentence.
 
 Models are traced, for training and for detection, and not compiled: shapes show that the parts fit. What they
-compute is compared in `parity/`.
+compute is compared in `parity/`. One of each kind of mask head learns a picture by heart.
 """
 
 import jax
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.values import ConfigError
 from jaxmaskrcnn.data.preprocess import make_batch
+from jaxmaskrcnn.models.freezing import trainable
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import abstract_model
+from jaxmaskrcnn.training.step import init_state, jit_train_step
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
 from jaxmaskrcnn.zoo.lookup import model_config
 
@@ -100,9 +105,8 @@ def config_of(changes):
     return model_config("jaxmaskrcnn/shapes", **usual | changes)
 
 
-def traced(config):
-    """The detections and the losses of two images, as shapes."""
-    model = abstract_model(config)
+def batch_of(config):
+    """Two images with an object each."""
     images = [np.zeros((64, 48, 3), np.uint8), np.zeros((48, 64, 3), np.uint8)]
     target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": np.ones((1, 64, 48), bool)}
     if config.keypoints is not None:
@@ -114,7 +118,12 @@ def traced(config):
     if config.mask is None:
         for given in targets:
             del given["masks"]
-    batch = make_batch(config, images, targets)
+    return make_batch(config, images, targets)
+
+
+def traced(config):
+    """The detections and the losses of two images, as shapes."""
+    model, batch = abstract_model(config), batch_of(config)
     found = jax.eval_shape(lambda model: model.detect(batch), model)
     return found, jax.eval_shape(lambda model: model.losses(batch, jax.random.key(0)), model)
 
@@ -145,3 +154,40 @@ def test_refused(name):
     with pytest.raises(ConfigError, match=message) as error:
         config_of(changes)
     assert str(error.value).count("; ") >= 1 and "\n" not in str(error.value)
+
+
+@pytest.mark.slow  # programs of its own
+@pytest.mark.parametrize("name", ["PointRend on a RegNet", "PointRend behind a cascade"])
+def test_steps_of_training_and_a_detection(name):
+    """The loss of one batch falls, all of the mask head is trained, and detections have masks."""
+    small = {"mask.dim": 16, "mask.fc_dim": 32, "mask.point_dim": 32, "mask.train_points": 49}
+    small |= {"mask.subdivisions": 3, "mask.subdivision_points": 100, "detections.score_threshold": 0.0}
+    config = config_of(TOGETHER[name] | small)
+    model, batch = MaskRCNN(config, rngs=nnx.Rngs(0)), batch_of(config)
+    before = parameters(model)
+    graphdef, optimizer, state = init_state(model, trainable(model), lambda params: optax.adam(3e-3))
+    step = jit_train_step(graphdef, optimizer, optax.constant_schedule(3e-3))
+    losses = []
+    for _ in range(30):
+        state, metrics = step(state, batch, jax.random.key(0))
+        assert metrics["finite"]
+        losses.append({name: float(value) for name, value in metrics.items() if name.startswith("loss")})
+    assert losses[-1]["loss"] < 0.6 * losses[0]["loss"], (losses[0], losses[-1])
+    assert losses[-1]["loss_mask_point"] < losses[0]["loss_mask_point"]
+    model = nnx.merge(graphdef, state["params"], state["rest"])
+    after = parameters(model)
+    unchanged = [path for path in after if np.array_equal(before[path], after[path])]
+    assert not [path for path in unchanged if "mask" in path], unchanged
+    found = nnx.jit(lambda model: model.detect(batch))(model)
+    assert found.masks.shape == (2, 6, 56, 56) and bool(found.valid.any(1).all())
+    masks = np.asarray(found.masks)[np.asarray(found.valid)]
+    assert np.isfinite(masks).all() and 0 <= masks.min() and masks.max() <= 1
+    # The one object of each image is found, where it is.
+    best = np.asarray(found.boxes)[:, 0]
+    assert np.abs(best[0] - [4, 8, 40, 30]).max() < 12, best
+
+
+def parameters(model):
+    """The trained arrays by path."""
+    _, params, _ = nnx.split(model, trainable(model), ...)
+    return {"/".join(map(str, path)): np.array(leaf[...]) for path, leaf in nnx.to_flat_state(params)}

@@ -150,6 +150,7 @@ def test_one_class_for_each_region():
     assert jax.jit(select, static_argnums=0)(more).valid.sum() > 2
 
 
+@pytest.mark.slow
 def test_a_predictor(model):
     predictor = jmr.Predictor(model, score_threshold=0.0)
     out = predictor(picture(30, 60)[0])

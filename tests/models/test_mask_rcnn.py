@@ -402,6 +402,7 @@ def test_sampling_depends_on_the_key_and_the_place_alone(model, batch):
         np.testing.assert_allclose(term.total, halves[0][name].total + halves[1][name].total, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_works_inside_a_linen_model():
     class Wrapper(linen.Module):
         @linen.compact

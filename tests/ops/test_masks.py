@@ -135,14 +135,17 @@ def test_targets_under_vmap_in_chunks_and_of_padding(implementation):
     assert none.shape == (0, 7, 7)
 
 
+QUICK = {("soft", "tiles_cpu"), ("threshold", "whole")}  # each of both once; the others with the slow tests
+
+
 @pytest.mark.parametrize(
-    "implementation",
+    ("rule", "implementation"),
     [
-        pytest.param(name, marks=pytest.mark.slow if name == "tiles_batched" else ())
+        pytest.param(rule, name, marks=() if (rule, name) in QUICK else pytest.mark.slow)
         for name in targets.IMPLEMENTATIONS
+        for rule in ("soft", "threshold")
     ],
 )
-@pytest.mark.parametrize("rule", ["soft", "threshold"])
 def test_targets_equal_the_definition_of_roi_align(rule, implementation):
     rng = np.random.default_rng(3)
     masks = rng.random((2, 3, 150, 203)) < 0.5

@@ -31,6 +31,7 @@ def test_enlargement(factor):
         np.testing.assert_allclose(one, resized(map_.astype(float), (3 * factor, 5 * factor)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_enlargement_ends_at_the_images_own_border():
     """What is outside of an image's part changes nothing inside, also no gradient."""
     x = np.random.RandomState(1).standard_normal((1, 6, 8, 2)).astype(np.float32)

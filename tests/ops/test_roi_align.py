@@ -54,7 +54,13 @@ def random_boxes(rng, n, image):
     [POOL_GOLDEN, functools.partial(pool_golden, function=reference.multilevel_roi_align)],
     ids=["fast", "definition"],
 )
-@pytest.mark.parametrize(("ratio", "aligned"), MODES)
+@pytest.mark.parametrize(
+    ("ratio", "aligned"),
+    [
+        pytest.param(*mode, marks=() if mode in ((0, True), (2, False)) else pytest.mark.slow)
+        for mode in MODES
+    ],
+)
 def test_pyramid_equals_torchvision(ratio, aligned, pool):
     name = f"{'aligned' if aligned else 'plain'}_{ratio}"
     pooled, pullback = jax.vjp(lambda f: pool(ratio, aligned, f, GOLDEN["boxes"]), FEATURES)
@@ -80,6 +86,7 @@ def test_one_level_is_torchvision_too():
 
 
 @pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.slow
 def test_adaptive_counts_and_borders_of_whole_pixel_regions(aligned):
     # Sides are multiples of the bins: one sample more, or one at exactly -1 or at the extent lost
     # or won by rounding, would show. The last ones have more than a hundred samples in a bin.

@@ -72,7 +72,14 @@ def assert_equal(pooled, gradient, expected, expected_gradient):
         np.testing.assert_allclose(actual, wanted, atol=3e-6)
 
 
-@pytest.mark.parametrize(("implementation", "ratio", "aligned"), CASES)
+# The CPU's own way with both kinds of sampling, the way of large devices with one.
+SLOW = {(None, 2, False), ("tiles_batched", 2, False)}
+
+
+@pytest.mark.parametrize(
+    ("implementation", "ratio", "aligned"),
+    [pytest.param(*case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES],
+)
 def test_pooling_and_its_gradient(implementation, ratio, aligned):
     maps, boxes, levels = example()
 
@@ -127,6 +134,7 @@ def test_batches_of_blocks_and_regions_of_several_blocks():
 
 
 @pytest.mark.parametrize("implementation", list(api.IMPLEMENTATIONS))
+@pytest.mark.slow
 def test_bfloat16_is_summed_in_float32(implementation):
     features = jnp.asarray(np.random.default_rng(0).normal(size=(40, 40, 4)), jnp.bfloat16)
     boxes = jnp.array([[2.0, 3, 35, 30], [8, 8, 12, 20]])

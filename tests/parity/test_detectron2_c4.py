@@ -459,6 +459,7 @@ def test_other_libraries_have_no_such_model():
 
 
 @pytest.mark.parametrize("layout", ["detectron2", "torchvision"])
+@pytest.mark.slow
 def test_imagenet_weights(layout, tmp_path):
     """The last stage of an ImageNet file goes to the regions' layers."""
     changes = {"backbone.depth": 18, "backbone.width": 8}

@@ -94,6 +94,7 @@ def prediction():
     return results(heads(), batch_of(), GOLDEN)
 
 
+@pytest.mark.slow
 def test_images_have_their_own_size():
     np.testing.assert_array_equal(batch_of().image_sizes, prediction()[1]["size"])
 

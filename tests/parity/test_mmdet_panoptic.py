@@ -28,7 +28,8 @@ from jaxmaskrcnn.convert.state_dict import from_state_dict, to_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.ops.semantic import pixel_labels
 
-pytestmark = pytest.mark.usefixtures("highest_precision")
+# Detectron2's Panoptic FPN is compared in every run, this one with the slow tests.
+pytestmark = [pytest.mark.usefixtures("highest_precision"), pytest.mark.slow]
 GOLDEN = np.load(GOLDENS / "mmdet_panoptic.npz")
 CONFIG = config_from_mmdet_text(str(GOLDEN["config"]), "the config")
 WEIGHTS = {

@@ -173,9 +173,11 @@ def results(variant, case, remat=False):
     return maps, gradient, of_input, statistics
 
 
-CASES = [*((variant, case, False) for variant in VARIANTS for case in ("pair", "alone")),
+CASES = [("x", "pair", False), ("y", "alone", False),
          *(pytest.param(*case, marks=pytest.mark.slow)
-           for case in (("y", "train", False), ("y", "train", True), ("x", "pair", True)))]  # fmt: skip
+           for case in (("x", "alone", False), ("y", "pair", False), ("mmdet", "pair", False),
+                        ("mmdet", "alone", False), ("y", "train", False), ("y", "train", True),
+                        ("x", "pair", True)))]  # fmt: skip
 cases = pytest.mark.parametrize(("variant", "case", "remat"), CASES)
 
 

@@ -76,7 +76,13 @@ def folder(tmp_path_factory):
     return str(tmp_path_factory.mktemp("resnet"))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if case in ("resnet50_1x1", "resnet50_eps0") else ())
+        for case in CASES
+    ],
+)
 def test_features_equal_torchvision(folder, case):
     assert max(relative_errors(stages(folder, case), case)) < 1e-4
 

@@ -74,6 +74,7 @@ def training():
     return *gradient_function(from_state_dict(WEIGHTS, CONFIG, "torchvision")), batch
 
 
+@pytest.mark.slow
 def test_losses_and_gradients(training):
     run, params, batch = training
     gradient, losses = run(params, batch)

@@ -27,7 +27,10 @@ from jaxmaskrcnn.training.dry_run import dry_run
 from jaxmaskrcnn.training.loop import train_and_evaluate
 from jaxmaskrcnn.utils.files import write_json
 
-DATA = ("train_annotations", "train_images", "eval_annotations", "eval_images", "cache_dir")
+DATA = (
+    *(f"{part}_{kind}" for part in ("train", "eval") for kind in ("annotations", "images", "stuff")),
+    "cache_dir",
+)
 
 # What stands in the place of @ is the address; the rest is local.
 COMMAND_LINES = [
@@ -44,6 +47,7 @@ COMMAND_LINES = [
     "evaluate --checkpoint=a --annotations={json} --images={images} --output=@",
     "evaluate --checkpoint=a --annotations={json} --images={images} --cache_dir=@",
     "evaluate --checkpoint=a --annotations={json} --images={images} --model=@",
+    "evaluate --checkpoint=a --annotations={json} --images={images} --stuff=@",
     "predict @ --checkpoint=a",
     "predict {images} --checkpoint=@",
     "predict {images} --checkpoint=a --model=@",
@@ -52,15 +56,19 @@ COMMAND_LINES = [
     "inspect @",
     "inspect {json} --images=@",
     "inspect {json} --images={images} --output=@",
+    "inspect {json} --images={images} --stuff=@",
     "import @ --format=coco --output=o.json",
     "import {json} --format=coco --output=@",
     "import {json} --format=coco --images=@ --output=o.json",
     "import {json} --format=coco --rename=@ --output=o.json",
     "import {images} --format=yolo-seg --names=@ --output=o.json",
+    "import {images} --format=labelme --keypoints=@ --output=o.json",
     "report @ {json} --images={images} --output=o",
     "report {json} @ --images={images} --output=o",
     "report {json} {json} --images=@ --output=o",
     "report {json} {json} --images={images} --output=@",
+    "report {json} {json} --images={images} --output=o --segments=@",
+    "report {json} {json} --images={images} --output=o --stuff=@",
     "plot @",
     "plot a --output=@.png",
     "download @",

@@ -39,6 +39,7 @@ def data_set(folder):
     return path, images, [f"--config.data.{name}={value}" for name, value in settings.items()]
 
 
+@pytest.mark.slow
 def test_a_run_has_its_own_copy_of_the_data(tmp_path):
     """Files that are emptied, changed or removed after the start make no difference to it."""
     (tmp_path / "coco.py").write_text(RECIPE)

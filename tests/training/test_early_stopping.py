@@ -73,6 +73,7 @@ def test_a_run_ends_when_it_gets_no_better(run, tmp_path, caplog):
     assert more.steps == list(range(8, 12)) and metrics["mask_AP"] == 0.2
 
 
+@pytest.mark.slow
 def test_without_patience_a_run_goes_on(run):
     assert len(run([0.5] + [0.1] * 9)[0].seen) == 20
 

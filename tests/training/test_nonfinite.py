@@ -116,6 +116,7 @@ def test_skip_goes_on_with_the_next_batch(train, cache, tmp_path, first_model, c
     assert (tmp_path / "nonfinite-2.json").exists() and (tmp_path / "nonfinite-5.json").exists()
 
 
+@pytest.mark.slow
 def test_skip_stops_after_too_many_in_a_row(train, tmp_path):
     step = train(bad_calls=[2, 4, 5, 6], train__on_nonfinite="skip", train__skip_limit=2)
     assert step.error.startswith("Step 6 has") and "after 2 steps in a row that were skipped" in step.error

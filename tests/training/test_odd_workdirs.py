@@ -25,6 +25,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize(
     "name", ["-a run-läuft-实验-🎈 %s{0}$HOME 'b\"\nline" + "x" * 180], ids=["letters, a line break, long"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_names(recipe, data, name, tmp_path):
     workdir = tmp_path / name
     assert train(recipe, workdir, data) == 0
@@ -46,6 +47,7 @@ def test_places(recipe, data, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["inner", "link", "run"]
 
 
+@pytest.mark.slow
 def test_the_process_goes_to_another_folder(recipe, data, tmp_path, monkeypatch):
     """As a module may do that a recipe imports."""
     monkeypatch.chdir(tmp_path)
@@ -81,6 +83,7 @@ def test_what_cannot_be_a_folder_is_one_sentence(recipe, data, name, words, tmp_
     assert (tmp_path / "file").read_text() == "kept" and not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_a_log_file_that_cannot_be_written_is_told_and_ends_nothing(recipe, data, tmp_path, capsys):
     (tmp_path / "run" / "log.txt").mkdir(parents=True)
     assert train(recipe, tmp_path / "run", data) == 0

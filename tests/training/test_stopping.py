@@ -49,7 +49,9 @@ def saved_steps(workdir):
     return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP"))]
+)
 def test_a_signal_saves_and_ends_the_run(make_config, tmp_path, caplog, name):
     number = getattr(signal, name)
     handler = signal.getsignal(number)
@@ -100,6 +102,7 @@ class BrokenOff(GivenScores):
         raise Stopped
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_broken_off_and_made_up_for(make_config, tmp_path):
     # Evaluated after step 3, where no checkpoint is due: the state is saved all the same.
     config = make_config(train__eval_every=3, train__checkpoint_every=100)
@@ -110,6 +113,7 @@ def test_an_evaluation_is_broken_off_and_made_up_for(make_config, tmp_path):
     assert evaluated(tmp_path) == [3, 6]
 
 
+@pytest.mark.slow
 def test_the_evaluator_asks_between_two_batches_whether_to_stop(make_config, tmp_path):
     config = make_config()
     source, _ = setup.prepare_sources(config, tmp_path)

@@ -161,6 +161,7 @@ def test_a_finished_run_is_not_trained_again(finished, make_config):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_step_and_images(make_config, tmp_path):
     seen = []
 
@@ -226,6 +227,7 @@ def test_weights_of_another_architecture_are_refused(model_config):
         first_weights.copy_weights(other, filled(model_config, 0.0), "trained")
 
 
+@pytest.mark.slow
 def test_a_model_directory_is_a_start_for_training(finished, caplog):
     directory = finished[0] / "model"
     trained = model_directory.load_model(directory)

@@ -35,6 +35,12 @@ FORMS = {
         "md5",
         r"projects/PointRend/README\.md", "none stated (code: Apache-2.0)",
     ),
+    "detectron2/ViTDet": (
+        r"https://dl\.fbaipublicfiles\.com/detectron2/ViTDet/(?:COCO|LVIS)/\w+/f?\d{9}/"
+        r"model_final_([0-9a-f]{6})\.pkl",
+        "md5",
+        r"projects/ViTDet/README\.md", "none stated (code: Apache-2.0)",
+    ),
     "mmdet": (
         r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/(?:[\w.-]+/)?[\w.-]+-([0-9a-f]{8})\.pth",
         "sha256",
@@ -50,23 +56,29 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in dict.fromkeys(libraries)} == {
-        "torchvision": 6, "detectron2": 60, "mmdet": 150, "matterport": 2,
+        "torchvision": 6, "detectron2": 76, "mmdet": 164, "matterport": 2,
     }  # fmt: skip
-    assert len(BACKBONES) == 17 + 4  # files of torchvision, of Detectron2
+    # files of torchvision, of Detectron2, of its project ViTDet, and of the authors of Swin transformers
+    assert len(BACKBONES) == 17 + 4 + 5 + 2
 
 
 @pytest.mark.parametrize("name", [*MODELS, *BACKBONES])
 def test_form_of_a_row(name):
     file = {**MODELS, **BACKBONES}[name]
-    address, algorithm, found, licence = FORMS[
-        name.split("_")[0] if "/pointrend" in name else name.split("/")[0]
-    ]
+    form = name.split("_")[0] if "/pointrend" in name else name.split("/")[0]
+    if name.startswith("detectron2/ViTDet/"):
+        form = "detectron2/ViTDet"
+    address, algorithm, found, licence = FORMS[form]
     if name.startswith("detectron2/") and name in BACKBONES:  # plain names without a hash
         address, algorithm = (
             r"https://dl\.fbaipublicfiles\.com/detectron2/ImageNetPretrained/[\w/-]+\.pkl",
             "",
         )
         found = r"MODEL_ZOO\.md"
+    if "/swin_" in name and name in BACKBONES or "/MAE/" in name:  # the same, of torch
+        address, algorithm = r"https://(dl\.fbaipublicfiles|github)\.com/[\w/.-]+\.pth", ""
+        found = r"(projects/ViTDet/)?configs/(COCO|swin)/[\w-]+\.py"
+        licence = "MIT" if name.startswith("mmdet") else "none stated (code: Apache-2.0)"
     match = re.fullmatch(address, file.address)
     assert match and re.fullmatch(found, file.found) and file.licence == licence
     assert file.checksum == (Checksum(algorithm, match[1]) if algorithm else None)

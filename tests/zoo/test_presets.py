@@ -495,8 +495,9 @@ def test_registry_is_consistent():
             assert info.source
         if model_config(info.name).mask is None:
             assert info.mask_ap is None
+        most = 70 if "openimages" in info.name else 60  # that of Open Images is at an IoU of 0.5 alone
         for ap in (info.box_ap, info.mask_ap):
-            assert ap is None or 15 < ap < 60
+            assert ap is None or 15 < ap < most
         # MMDetection's older files have the figures in their names.
         if match := re.search(r"bbox_mAP-0\.(\d+)(?:__segm_mAP-0\.(\d+))?", info.file or ""):
             named = [None if digits is None else float(f"0.{digits}") * 100 for digits in match.groups()]
@@ -505,20 +506,23 @@ def test_registry_is_consistent():
 
 def test_backbones_fit_every_library():
     names = list_backbones()
-    assert len(names) == len(set(names)) == 15
+    assert len(names) == len(set(names)) == 22
     files = [file for name in names for file in backbone_info(name).files]
     # Detectron2 has two files named R-50.pkl.
     assert sorted({file for file in files if files.count(file) > 1}) == ["R-50.pkl"]
     for name in names:
         for preset in (TV, D2, MM):
             config = model_config(preset, **backbone_info(name).fields)
-            assert config.backbone.norm_epsilon == 1e-5
+            assert config.backbone.norm_epsilon == (1e-6 if "MAE" in name else 1e-5)
             pixel = np.array([{"r": 255.0, "g": 0.0, "b": 0.0}[c] for c in config.input.channel_order])
             value = (pixel * config.input.pixel_scale - config.input.pixel_mean) / config.input.pixel_std
             red = value[config.input.channel_order.index("r")]
             unit = 1.0 if "MSRA" in name else 58.395
             assert red == pytest.approx((255 - 123.675) / unit, rel=1e-3)
-            assert config.backbone.stride_in_1x1 == ("MSRA" in name)
+            if config.backbone.kind == "resnet":
+                assert config.backbone.stride_in_1x1 == ("MSRA" in name)
+            else:
+                assert config.backbone.kind == ("vit" if "MAE" in name else "swin")
 
 
 @pytest.mark.parametrize(

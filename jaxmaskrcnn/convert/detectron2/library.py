@@ -42,6 +42,7 @@ LIBRARY = Library(
     ignorable=(
         r".*\.num_batches_tracked",
         r"pixel_(mean|std)",
+        r".*\.relative_position_index",
         r"proposal_generator\.anchor_generator\.cell_anchors\.\d+",
     ),
     frozen_counters=False,

@@ -3,10 +3,12 @@
 Source: the constructors of ``mmdet/models/backbones/resnet.py`` and ``resnext.py`` (version 3.3).
 """
 
+from types import ModuleType
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.backbones import DeformableStages
+from jaxmaskrcnn.convert.mmdet.rows import UNUSED
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.models.backbones.resnet_names import STAGE_FLAGS
 from jaxmaskrcnn.names.config_table import MISSING, Setting, Settings, fixed, write
@@ -62,6 +64,13 @@ def read_backbone(settings: Settings, config: Flat) -> None:
     """
     others = _backbones()
     name = settings.values.get("backbone.type")
+    keys = getattr(names_file(others[name]), "MMDET_KEYS", None) if name in others else None
+    if keys is not None:
+        config["backbone"] = others[name].kind
+        given = [key for key in settings.values if key.startswith("backbone.")]
+        settings.unknown(keys, [key for key in given if key not in keys and not UNUSED.fullmatch(key)])
+        names_file(others[name]).read_mmdet(settings, config)
+        return
     single = config["neck"] is False
     config |= settings.fields((*BACKBONE, *(() if single else _FOUR_STAGES)))
     _read_deformable(settings, config, name, others)
@@ -145,6 +154,10 @@ def _read_deformable(settings: Settings, config: Flat, name: Any, others: dict[s
 
 def write_backbone(config: ModelConfig) -> Flat:
     """The counterpart of `read_backbone`."""
+    file = names_file(config.backbone)
+    if hasattr(file, "MMDET_KEYS"):
+        name = next(name for name, part in _backbones().items() if part.kind == config.backbone.kind)
+        return {"backbone.type": name, **file.write_mmdet(config)}
     deformable = getattr(config.backbone, "deformable_stages", ())
     common = write((*BACKBONE, *(_DEFORMABLE if deformable else ())), config, config)
     for name, part in _backbones().items():
@@ -161,4 +174,16 @@ def write_backbone(config: ModelConfig) -> Flat:
 def _backbones() -> dict[str, type]:
     """Return the other backbones by MMDetection's names, the ``MMDET`` of their names files."""
     kinds = classes_with_names("backbone").values()
-    return {names_file(kind).MMDET: kind for kind in kinds if hasattr(names_file(kind), "MMDET")}
+    return {name: kind for kind in kinds for name in _types(names_file(kind))}
+
+
+def _types(file: ModuleType) -> tuple[str, ...]:
+    """Return MMDetection's names for the backbone of a names file; the first one is written."""
+    found = getattr(file, "MMDET", ())
+    return (found,) if isinstance(found, str) else found
+
+
+def known() -> set[str]:
+    """Return the keys of all backbones' settings."""
+    files = map(names_file, classes_with_names("backbone").values())
+    return KNOWN.union(*(getattr(file, "MMDET_KEYS", ()) for file in files))

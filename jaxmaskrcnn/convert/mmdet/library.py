@@ -50,7 +50,10 @@ LIBRARY = Library(
     title="MMDetection",
     convention=MMDET,
     signature="rpn_head.rpn_cls.weight",
-    ignorable=(r".*\.num_batches_tracked", r"data_preprocessor\.(mean|std)"),
+    ignorable=(
+        r".*\.(num_batches_tracked|relative_position_index|attn_mask)",
+        r"data_preprocessor\.(mean|std)",
+    ),
     frozen_counters=True,
     input_names=("data_preprocessor.mean", "data_preprocessor.std"),
     config_file="an MMDetection config file",

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig, Res5Config
 from jaxmaskrcnn.convert.mmdet import rows, semantic
+from jaxmaskrcnn.convert.structure import has_layer_norm
 from jaxmaskrcnn.names.config_table import Settings, write
 
 Flat = dict[str, Any]
@@ -16,17 +17,9 @@ Flat = dict[str, Any]
 
 def read_norms(settings: Settings, config: Flat) -> None:
     """Read the norm layers of the backbone, the pyramid and the heads."""
-    backbone, neck, box, mask = rows.NORMS
-    norm = _norm(settings, backbone, "BN")
-    fixed = settings.get(rows.NORM_EVAL)
-    trained = settings.values.get(f"{backbone}.requires_grad", True)
-    if norm == "bn" and fixed:
-        norm = "bn_eval" if trained else "frozen_bn"
-    elif norm == "bn" and not trained:
-        settings.refuse(f"{backbone}.requires_grad", trained, "True with norm_eval=False", training=True)
-    config["backbone.norm"] = norm
-    if norm == "bn":
-        _refuse_momentum(settings, backbone)
+    _, neck, box, mask = rows.NORMS
+    if not has_layer_norm(config.get("backbone")):
+        _read_backbone_norm(settings, config)
     config |= {"box.norm": "none"} | ({"mask.norm": "none"} if config["mask"] is True else {})
     parts = []
     if config["neck"]:
@@ -51,12 +44,28 @@ def read_norms(settings: Settings, config: Flat) -> None:
         _refuse_momentum(settings, part)
 
 
+def _read_backbone_norm(settings: Settings, config: Flat) -> None:
+    backbone = rows.NORMS[0]
+    norm = _norm(settings, backbone, "BN")
+    fixed = settings.get(rows.NORM_EVAL)
+    trained = settings.values.get(f"{backbone}.requires_grad", True)
+    if norm == "bn" and fixed:
+        norm = "bn_eval" if trained else "frozen_bn"
+    elif norm == "bn" and not trained:
+        settings.refuse(f"{backbone}.requires_grad", trained, "True with norm_eval=False", training=True)
+    config["backbone.norm"] = norm
+    if norm == "bn":
+        _refuse_momentum(settings, backbone)
+
+
 def write_norms(config: ModelConfig) -> Flat:
     """The counterpart of `read_norms`; the backbone's epsilon is a row."""
     backbone, neck, box, mask = rows.NORMS
     norm = config.backbone.norm
-    values = {rows.NORM_EVAL.key: norm in ("frozen_bn", "bn_eval")}
-    values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
+    values: Flat = {}
+    if norm != "ln":
+        values[rows.NORM_EVAL.key] = norm in ("frozen_bn", "bn_eval")
+        values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
     values |= _norm_settings(neck, config.neck.norm) if config.neck is not None else {}
     values |= _norm_settings(box, config.box.norm)
     values |= _norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {}
@@ -174,10 +183,14 @@ def write_training(config: ModelConfig, usual: ModelConfig) -> Flat:
 
 
 def read_norm_decay(values: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether weight decay excludes norm layers."""
+    """Whether weight decay excludes norm layers, by their type or by their names."""
     for name in ("optim_wrapper", "optimizer"):
         wrapper = values.get(name)
         options = wrapper.get("paramwise_cfg") if isinstance(wrapper, Mapping) else None
+        by_name = options.get("custom_keys") if isinstance(options, Mapping) else None
+        own = by_name.get("norm") if isinstance(by_name, Mapping) else None
+        if isinstance(own, Mapping) and own.get("decay_mult") == 0:
+            return True
         if isinstance(options, Mapping) and (factor := options.get("norm_decay_mult", 1)) != 1:
             if factor != 0:
                 key = f"{name}.paramwise_cfg.norm_decay_mult"

@@ -145,7 +145,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | backbone.KNOWN | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN | mask_heads.known()
+    known = rows.KNOWN | backbone.known() | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN | mask_heads.known()
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )

@@ -27,15 +27,19 @@ from jaxmaskrcnn.data.coco.objects import (
     plain_object,
 )
 from jaxmaskrcnn.data.coco.packing import no_collection
-from jaxmaskrcnn.data.coco.panoptic import Panoptic, is_panoptic, read_panoptic
+from jaxmaskrcnn.data.coco.panoptic import is_panoptic, read_panoptic
 from jaxmaskrcnn.data.coco.plain import read_ahead, read_texts
 from jaxmaskrcnn.data.coco.problems import AllProblems as AllProblems
 from jaxmaskrcnn.data.coco.problems import Problem as Problem
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.segments import Segments
 from jaxmaskrcnn.data.coco.skeleton import check_points, read_skeleton
+from jaxmaskrcnn.data.coco.stuff_apart import read_stuff
+from jaxmaskrcnn.data.coco.void import check_voids
 from jaxmaskrcnn.data.fields.keypoints import Keypoints
 from jaxmaskrcnn.data.fields.packed import Packed, outline
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category, Skeleton
 from jaxmaskrcnn.utils.processes import Mapper
 
@@ -59,7 +63,7 @@ class Annotations(NamedTuple):
         left_out: Number of images and annotations that are not among them, by reason.
         listed: The categories in the order of the json's list.
         skeleton: The keypoints that objects have; None where they have none, or these are not read.
-        panoptic: The segments of the images, if it is a panoptic json.
+        panoptic: The segments of the images, if it is a panoptic json or stuff was given apart.
         vocabulary: What an LVIS json says of its classes; None for other ones.
     """
 
@@ -71,7 +75,7 @@ class Annotations(NamedTuple):
     left_out: Mapping[str, int]
     listed: tuple[Category, ...]
     skeleton: Skeleton | None = None
-    panoptic: Panoptic | None = None
+    panoptic: Segments | None = None
     vocabulary: Vocabulary | None = None
 
 
@@ -102,7 +106,7 @@ def parse_annotations(
         problems: Collects the problems; raises at the end unless problems are skipped.
         masks: Whether every object needs a segmentation.
         keypoints: Whether keypoints are read, which not every object needs.
-        reading: What crowd regions are, and whether all objects get one class.
+        reading: What crowd regions are, whether all objects get one class, and where stuff is kept apart.
         sizes: Height and width of the images to read by id; None reads all of them.
         scoring: Whether images may lack a file name and a size.
         consume: Iterates over the annotations, or over the parts of `Entries`; may free them.
@@ -117,8 +121,13 @@ def parse_annotations(
         UserError: There is a problem and ``problems`` is set to stop.
     """
     reading = (reading or Reading()).check()
-    panoptic = None
+    panoptic, stuff = None, None
     if is_panoptic(content):
+        if reading.stuff:
+            raise UserError(
+                f"{path} is a panoptic json, whose segments tell the stuff too; leave out the stuff "
+                f"{reading.stuff}, or give a json of objects."
+            )
         panoptic = read_panoptic(content, path, problems)
         content, consume = panoptic.content, iter
     notes, entries = Notes(), content["annotations"]
@@ -139,9 +148,12 @@ def parse_annotations(
     )
     if not classes.categories:
         entries = []  # the one problem that has been reported is that of every annotation
+    if reading.stuff and classes.categories:
+        stuff = read_stuff(reading.stuff, reading.stuff_names, images, content["categories"], problems, notes)
     form = _form(entries, images, path, notes, problems)
-    skeleton = read_skeleton(content, notes) if keypoints else None
+    skeleton = read_skeleton(content, notes, path, problems) if keypoints else None
     vocabulary = read_vocabulary(content, classes, images, path, problems)
+    check_voids(content, images, path, problems)
     identities = Identities(entries, notes)
     regions: dict[int, list[Object]] = {}
     dropped = 0
@@ -221,12 +233,15 @@ def parse_annotations(
                         each(image, *region)
     problems.stop_if_any()
     problems.tell_rest()
+    found = [
+        images.usable[key]._replace(ignored=tuple(regions[key])) if key in regions else images.usable[key]
+        for key in sorted(images.usable)
+    ]
+    if stuff is not None:
+        panoptic = stuff.with_objects(classes.categories, found)
     return Annotations(
         classes.categories,
-        [
-            images.usable[key]._replace(ignored=tuple(regions[key])) if key in regions else images.usable[key]
-            for key in sorted(images.usable)
-        ],
+        found,
         tuple(notes.sentences(path)),
         images.ids.of,
         classes.category_id,

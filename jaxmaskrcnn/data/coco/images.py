@@ -89,8 +89,7 @@ class Images:
                     identity,
                 )
                 # An annotation of this id can belong to either image, so neither is used.
-                self.usable.pop(identity, None)
-                self.left_out.add(identity)
+                self.leave_out(identity)
             return
         self._first[identity] = entry
         if self._sizes is not None and identity not in self._sizes:
@@ -130,6 +129,11 @@ class Images:
         if size is None:
             return None
         return AnnotatedImage(identity, found.name or (names[0] if names else ""), *size, [])
+
+    def leave_out(self, identity: int) -> None:
+        """Takes an image out of the usable ones, and its annotations with it."""
+        self.usable.pop(identity, None)
+        self.left_out.add(identity)
 
     def _place(self, entry: dict, identity: int) -> str:
         """The image, for messages."""
@@ -212,8 +216,7 @@ class Images:
                     f"{len(names)} different images; give the folder that the names count from",
                     identity,
                 )
-                self.usable.pop(identity, None)
-                self.left_out.add(identity)
+                self.leave_out(identity)
 
     def _problem(self, reason: str, message: str, image_id: Any = None) -> None:
         self._problems.add(reason, message, image_id=image_id)

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from jaxmaskrcnn.data.coco.box_forms import Form
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Labels, Object, read_box
-from jaxmaskrcnn.data.coco.segmentation import plain_segmentation
+from jaxmaskrcnn.data.coco.segmentation import mask_counts
 from jaxmaskrcnn.data.fields.boxes import Boxes
 from jaxmaskrcnn.data.fields.field import BadAnnotation
-from jaxmaskrcnn.data.fields.masks import Masks
-from jaxmaskrcnn.data.fields.polygons import Polygons
 from jaxmaskrcnn.data.rle import box_counts, mask_areas
 
 REGION_NOTE = (
@@ -63,9 +61,7 @@ def remaining_region(
 def _counts(entry: Mapping, size: tuple[int, int]) -> bytes:
     """The mask, if it can be used and has pixels."""
     try:
-        value = plain_segmentation(entry.get("segmentation"), Notes(), "")
-        Polygons.parse({"segmentation": value}, size, {}, False)
-        counts = Masks.parse({"segmentation": value}, size, {}, False)["rle"]
+        counts = mask_counts(entry.get("segmentation"), size, Notes(), "")
     except BadAnnotation:
         return b""
     return counts if counts and mask_areas([{"size": list(size), "counts": counts}])[0] else b""

@@ -18,24 +18,12 @@ from pycocotools import mask as mask_utils
 
 from jaxmaskrcnn.config.semantic import IGNORED, MOST_STUFF
 from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.coco.segments import AnnotatedSegment
 from jaxmaskrcnn.data.coco.values import flag, whole_number
 from jaxmaskrcnn.data.fields.semantic import THINGS, SemanticMap
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
-
-
-class AnnotatedSegment(NamedTuple):
-    """One entry of a 'segments_info'.
-
-    Attributes:
-        id: The segment's number.
-        category_id: Its category's id.
-        crowd: Whether it is a crowd region.
-    """
-
-    id: int
-    category_id: int
-    crowd: bool
+from jaxmaskrcnn.utils.texts import is_text
 
 
 class SegmentedImage(NamedTuple):
@@ -206,10 +194,10 @@ def _check_stuff(stuff: tuple[Category, ...], path: Path) -> None:
             f"{MOST_STUFF}; join some of them."
         )
     for name in names:
-        if not name.strip() or names.count(name) > 1:
+        if not name.strip() or names.count(name) > 1 or not is_text(name):
             raise UserError(
-                f"{path} has a class of stuff with the name {name!r}, which is empty or also another one's; "
-                "give each a name of its own."
+                f"{path} has a class of stuff with the name {name!r}, which is no text, empty or also "
+                "another one's; give each a name of its own."
             )
 
 

@@ -15,11 +15,16 @@ class Reading(NamedTuple):
             background, as in COCO), "objects" (objects like the others) or "drop" (nothing).
         class_name: A name that all objects get as their only class; empty takes the json's categories.
         allow_outside: Whether file names may lead out of the image folder, by ``..`` or as absolute paths.
+        stuff: What tells the stuff of the images where the json has the objects alone: path of a COCO json
+            of stuff, or of a folder of pictures whose values are labels; empty for none.
+        stuff_names: Names of the labels from 1 on of such pictures; () where nobody knows them.
     """
 
     crowd: str = "ignore"
     class_name: str = ""
     allow_outside: bool = False
+    stuff: str = ""
+    stuff_names: tuple[str, ...] = ()
 
     def check(self, prefix: str = "data.") -> "Reading":
         """Checks the values and returns them.

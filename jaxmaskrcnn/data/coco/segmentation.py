@@ -1,11 +1,13 @@
 """Segmentations in the spellings that tools and scripts write, brought to COCO's lists of polygons."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.values import number, whole_number
-from jaxmaskrcnn.data.fields.polygons import are_numbers
+from jaxmaskrcnn.data.fields.masks import Masks
+from jaxmaskrcnn.data.fields.polygons import Polygons, are_numbers
 
 _POINTS = 3  # of the smallest polygon
 
@@ -51,6 +53,31 @@ def plain_segmentation(value: Any, notes: Notes, place: str) -> Any:
     if rings != value:
         notes.add("polygons that are no lists x, y, x, y, ... of numbers", place)
     return good
+
+
+def mask_counts(
+    value: Any, size: Sequence[float], notes: Notes, place: str, *, required: bool = False
+) -> bytes:
+    """The compressed RLE of a segmentation in any of these spellings.
+
+    Args:
+        value: An entry's 'segmentation'.
+        size: Height and width of the image in pixels.
+        notes: Counts what was read.
+        place: The annotation, for the notes.
+        required: Whether there has to be one; empty bytes without it.
+
+    Raises:
+        BadAnnotation: It cannot be read.
+
+    Example:
+        >>> mask_counts([[0, 0, 2, 0, 2, 2, 0, 2]], (2, 2), Notes(), "annotation 1")
+        b'04'
+    """
+    entry = {"segmentation": plain_segmentation(value, notes, place)}
+    height, width = size
+    Polygons.parse(entry, (height, width), {}, False)
+    return Masks.parse(entry, (height, width), {}, required)["rle"]
 
 
 def _parsed(text: str) -> Any:

@@ -6,16 +6,17 @@ from typing import Any
 from jaxmaskrcnn.config.keypoints import point_names
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.objects import Object
+from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.data.fields.field import BadAnnotation
-from jaxmaskrcnn.data.fields.keypoints import count_annotated
+from jaxmaskrcnn.data.fields.keypoints import check_keypoints, count_annotated
 from jaxmaskrcnn.structures import Skeleton
 
 _LOOKED_AT = 1000  # annotations of a json whose categories name no keypoints
 
 
 def has_keypoints(content: Mapping[str, Any]) -> bool:
-    """Whether any category or one of the first annotations of a json has keypoints.
+    """Whether any category or one of the first annotations of a json has keypoints, in whatever form.
 
     Args:
         content: The json.
@@ -25,15 +26,19 @@ def has_keypoints(content: Mapping[str, Any]) -> bool:
         True
     """
     entries = (*content["categories"], *content["annotations"][:_LOOKED_AT])
-    return any(isinstance(entry.get("keypoints"), list) and entry["keypoints"] for entry in entries)
+    return any(entry.get("keypoints") for entry in entries)
 
 
-def read_skeleton(content: Mapping[str, Any], notes: Notes) -> Skeleton | None:
+def read_skeleton(
+    content: Mapping[str, Any], notes: Notes, path: object = "", problems: Problems | None = None
+) -> Skeleton | None:
     """The keypoints of a json's objects, which are the same for all classes that have some.
 
     Args:
         content: The json.
         notes: Counts what is read although it is not written as COCO writes it.
+        path: Its path, for messages.
+        problems: Collects categories whose keypoints are no list of names; None leaves them out.
 
     Returns:
         None where no object can have keypoints, or categories have different ones, which is noted.
@@ -47,7 +52,15 @@ def read_skeleton(content: Mapping[str, Any], notes: Notes) -> Skeleton | None:
     found = {}
     for entry in content["categories"]:
         points = entry.get("keypoints")
-        if isinstance(points, list) and points:
+        named = isinstance(points, list) and all(isinstance(point, (str, int, float)) for point in points)
+        if points is not None and not named:
+            if problems is not None:
+                problems.refuse(
+                    "bad category",
+                    f"{path}: category {entry.get('id')!r} has the keypoints {points!r:.60}; give a list of "
+                    "their names",
+                )
+        elif isinstance(points, list) and points:
             names = tuple(str(point).strip() for point in points)
             found.setdefault(names, _lines(entry.get("skeleton"), len(names), entry, notes))
     if len(found) > 1:
@@ -60,6 +73,7 @@ def read_skeleton(content: Mapping[str, Any], notes: Notes) -> Skeleton | None:
         lists = (entry.get("keypoints") for entry in content["annotations"])
         count = max((len(values) // 3 for values in lists if isinstance(values, list)), default=0)
         if not count:
+            _refuse_others(content, path, problems)
             return None
         notes.add("keypoints without names in 'categories', called by their numbers", f"{count} keypoints")
         return Skeleton(point_names(count), ())
@@ -68,6 +82,17 @@ def read_skeleton(content: Mapping[str, Any], notes: Notes) -> Skeleton | None:
         notes.add("names of keypoints that several have, replaced by numbers", repr(points[0]))
         points = tuple(f"keypoint {i}" for i in range(len(points)))
     return Skeleton(points, lines)
+
+
+def _refuse_others(content: Mapping[str, Any], path: object, problems: Problems | None) -> None:
+    """Refuses annotations whose keypoints are something, but no list, where none has a list."""
+    if problems is None:
+        return
+    for entry in content["annotations"]:
+        try:
+            check_keypoints(entry.get("keypoints") or [])
+        except BadAnnotation as bad:
+            problems.refuse(bad.reason, f"{path}: annotation {entry.get('id')!r} {bad.found}")
 
 
 def _lines(value: Any, count: int, entry: Mapping, notes: Notes) -> tuple[tuple[int, int], ...]:

@@ -7,7 +7,7 @@ the place that it comes from. Problems are collected, so that the user sees all 
 import collections
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +42,12 @@ class Builder:
         pictures: Files to be written beside the json: images that the source holds inside of it.
         masks: Whether every object needs a mask.
         leftovers: Files of macOS and Jupyter that were found among the source's, and passed over.
+        keypoints: Names of the keypoints in their order; those of objects that it lacks are appended.
     """
 
     def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
         self.folder = folder
+        self.keypoints: list[str] = []
         self.names = None if names is None else list(names)
         self.problems = AllProblems()
         self.left_out: dict[str, list] = {}
@@ -123,6 +125,7 @@ class Builder:
         *,
         box: Sequence[float] | None = None,
         crowd: bool = False,
+        keypoints: Mapping[str, tuple[float, float, int]] | None = None,
     ) -> None:
         """Adds an object; one that cannot be used is noted as a problem.
 
@@ -133,6 +136,7 @@ class Builder:
             place: Where it is, for messages.
             box: XYXY in pixels; None takes the extent of the polygons or the mask.
             crowd: Whether it is a region of many objects.
+            keypoints: The annotated keypoints by name: x and y in pixels, and COCO's visibility.
         """
         name = self._class(class_name, place)
         if name is None:
@@ -154,6 +158,9 @@ class Builder:
             "area": item.area,
             "segmentation": segmentation,
         }
+        if keypoints:
+            self.keypoints += [point for point in keypoints if point not in self.keypoints]
+            fields["keypoints"] = dict(keypoints)  # `content` makes COCO's list, once all names are known
         image[1].append(_Entry(name, fields))
 
     def keep(
@@ -266,10 +273,25 @@ class Builder:
                         "image_id": number,
                         "category_id": ids[entry.class_name],
                         **{key: value for key, value in entry.fields.items() if value is not None},
+                        **self._points(entry.fields.get("keypoints")),
                     }
                 )
-        categories = [{"id": identity, "name": name} for name, identity in ids.items()]
+        with_points = {
+            e.class_name for _, entries in self._images.values() for e in entries if "keypoints" in e.fields
+        }
+        points = {"keypoints": self.keypoints, "skeleton": []}
+        categories = [
+            {"id": identity, "name": name, **(points if name in with_points else {})}
+            for name, identity in ids.items()
+        ]
         return {"images": images, "annotations": annotations, "categories": categories}
+
+    def _points(self, found: Mapping[str, tuple[float, float, int]] | None) -> dict[str, Any]:
+        """COCO's list of an object's keypoints, zeros for those that are not annotated."""
+        if found is None:
+            return {}
+        flat = [value for name in self.keypoints for value in found.get(name, (0, 0, 0))]
+        return {"keypoints": flat, "num_keypoints": len(found)}
 
     def unused(self) -> list[str]:
         """Names of the images in the folder that have no annotations."""

@@ -19,13 +19,14 @@ from PIL import Image
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.labelme_points import GroupedPoints
 from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.orientation import as_drawn, is_turned
 from jaxmaskrcnn.data.importers.points import stated_size
 from jaxmaskrcnn.data.importers.shapes import ellipse, number, rectangle, unite
 from jaxmaskrcnn.errors import UserError
 
-OPTIONS = frozenset({"names"})
+OPTIONS = frozenset({"names", "keypoints"})
 _NO_AREA = ("point", "points", "line", "linestrip", "line_strip")
 # "quadrilateral" and "rotation" are those of X-AnyLabeling.
 _POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
@@ -58,20 +59,22 @@ def images(source: Path) -> Path:
 def read(source: Path, builder: Builder, options: Options) -> None:
     """Adds every json of a folder, or one json.
 
-    Shapes of one label that share a ``group_id`` are parts of one object.
+    Shapes of one label that share a ``group_id`` are parts of one object, and a point with that
+    ``group_id`` is its keypoint, named by the point's label.
 
     Args:
         source: The folder (with its subfolders) or file.
         builder: Collects the images and objects.
-        options: Unused; every importer takes it.
+        options: ``keypoints`` are the names of the keypoints; without them all that occur are read.
     """
-    del options
+    builder.keypoints = list(options.keypoints or ())
+    known = None if options.keypoints is None else frozenset(options.keypoints)
     for path in json_files(source, builder):
         with builder.noting("bad file"):
-            _read_file(path, builder, alone=source.is_file())
+            _read_file(path, builder, known, alone=source.is_file())
 
 
-def _read_file(path: Path, builder: Builder, alone: bool) -> None:
+def _read_file(path: Path, builder: Builder, known: frozenset[str] | None, alone: bool) -> None:
     content = read_object(path)
     if {"images", "annotations"} <= content.keys():
         if alone:
@@ -86,6 +89,7 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
     image = builder.image(*_image(content, name, path, size, builder))
 
     objects: dict[Any, tuple[str, Any, list]] = {}
+    points = GroupedPoints(builder, known)
     for i, shape in enumerate(content["shapes"]):
         label = shape.get("label") if isinstance(shape, dict) else None
         place = f"{path}: shape {i} ({label!r})"
@@ -95,14 +99,18 @@ def _read_file(path: Path, builder: Builder, alone: bool) -> None:
             builder.tally(f"shapes of labelme's reserved label {label!r} are left out", place)
             continue
         with builder.noting("bad shape"):
+            if isinstance(shape, dict) and points.takes(shape, place):
+                continue
             part = _part(shape, place, (image[0].height, image[0].width), builder)
             if part is None:
                 continue
             group = shape.get("group_id")
             key = ("alone", i) if group is None else ("group", str(label), str(group))
             objects.setdefault(key, (place, label, []))[2].append(part)
-    for place, label, parts in objects.values():
-        builder.add(image, label, unite(parts, image[0].height, image[0].width), place)
+    outlined = [(None if key[0] == "alone" else key[2], at) for key, (at, *_) in objects.items()]
+    keypoints = points.of_objects(outlined)
+    for (place, label, parts), own in zip(objects.values(), keypoints, strict=True):
+        builder.add(image, label, unite(parts, image[0].height, image[0].width), place, keypoints=own)
 
 
 def _image(content: dict, name: str, path: Path, size: tuple[int, int] | None, builder: Builder):

@@ -17,6 +17,7 @@ class Options(NamedTuple):
         rename: New names of classes by their old ones.
         boxes_only: Whether objects need no masks.
         relative: Whether polygons are shares of their images' width and height.
+        keypoints: Names of the keypoints in their order; None takes those that occur.
         first_pixel: The number of the first row and column of an image, "0" or "1"; None looks at the boxes.
     """
 
@@ -29,4 +30,5 @@ class Options(NamedTuple):
     rename: Mapping[str, str] | None = None
     boxes_only: bool = False
     relative: bool = False
+    keypoints: Sequence[str] | None = None
     first_pixel: str | None = None

@@ -19,7 +19,7 @@ from jaxmaskrcnn.data.coco.problems import AllProblems, Problem
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.skeleton import has_keypoints
 from jaxmaskrcnn.data.inspection.advice import anchor_fit, hints
-from jaxmaskrcnn.data.inspection.keypoints import keypoint_statistics
+from jaxmaskrcnn.data.inspection.keypoints import keypoint_statistics, outside_points
 from jaxmaskrcnn.data.inspection.lvis import contradictions, lvis_statistics
 from jaxmaskrcnn.data.inspection.statistics import make_table, statistics
 from jaxmaskrcnn.data.inspection.stuff import stuff_statistics
@@ -107,6 +107,7 @@ def inspect_annotations(
             )  # fmt: skip
             table = make_table(annotations)
             found = suspicions(annotations, table, path) + contradictions(annotations, path)
+            found += outside_points(annotations, path)
             stack.enter_context(set_aside())
         missing = {problem.image_id for problem in problems.found if problem.reason == "missing image"}
         if images_dir is not None:

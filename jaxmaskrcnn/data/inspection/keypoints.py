@@ -4,11 +4,13 @@ Shape legend: G objects with keypoints, K keypoints.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxmaskrcnn.data.coco.annotations import Annotations
+from jaxmaskrcnn.data.coco.problems import Problem
 
 
 def keypoint_statistics(annotations: Annotations) -> dict[str, Any]:
@@ -38,6 +40,32 @@ def keypoint_statistics(annotations: Annotations) -> dict[str, Any]:
             "images": images,
         }
     }
+
+
+def outside_points(annotations: Annotations, path: Path) -> list[Problem]:
+    """Annotated keypoints that lie outside of their images, as suspicions.
+
+    Args:
+        annotations: The usable images and objects.
+        path: The file, for messages.
+    """
+    found = []
+    for image in annotations.images:
+        for item in image.objects:
+            points = np.reshape(json.loads(item.keypoints) if item.keypoints else [], (-1, 3))
+            x, y, visibility = points.T
+            beyond = (x < 0) | (y < 0) | (x > image.width) | (y > image.height)
+            outside = np.flatnonzero((visibility > 0) & beyond)
+            if len(outside) and annotations.skeleton is not None:
+                name = annotations.skeleton.points[outside[0]]
+                found.append(Problem(
+                    "keypoint outside",
+                    f"{path}: annotation {item.id} of image {image.id} ({image.file_name}) has the keypoint "
+                    f"{name!r} at x {x[outside[0]]:g}, y {y[outside[0]]:g}, outside of its {image.width} x "
+                    f"{image.height} pixels",
+                    image.id, item.id,
+                ))  # fmt: skip
+    return found
 
 
 def keypoint_lines(summary: dict[str, Any]) -> list[str]:

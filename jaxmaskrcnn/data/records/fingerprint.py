@@ -14,7 +14,9 @@ from jaxmaskrcnn.utils.checksums import check_content, with_checksum
 from jaxmaskrcnn.utils.files import write_json
 
 
-def content_hash(annotations: Path, images: Path, memory: Path, settings: list) -> str:
+def content_hash(
+    annotations: Path, images: Path, memory: Path, settings: list, stuff: Path | None = None
+) -> str:
     """Hash of a json's bytes, of the state of every image file it names, and of settings.
 
     Args:
@@ -22,6 +24,7 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
         images: Folder that its file names are relative to.
         memory: Folder in which the json's file names are cached.
         settings: Anything json can hold that the records depend on.
+        stuff: The json or the folder of pictures of stuff that is kept apart.
 
     Returns:
         16 hexadecimal digits.
@@ -33,8 +36,11 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
     names, pictures = _referenced_files(annotations, memory, digest)
     digest.update(json.dumps([*settings, os.fspath(images.resolve())]).encode())
     if pictures:  # of a panoptic json
-        for entry in sorted(os.scandir(picture_folder(annotations)), key=lambda entry: entry.name):
-            digest.update(f"{entry.name}\0{entry.stat().st_size}\0{entry.stat().st_mtime_ns}\n".encode())
+        _add_folder(picture_folder(annotations), digest)
+    if stuff is not None and stuff.is_dir():
+        _add_folder(stuff, digest)
+    elif stuff is not None:
+        digest.update(read_bytes(stuff))
     files = FileNames(images)
     for written in names:
         name = written[0]
@@ -47,6 +53,14 @@ def content_hash(annotations: Path, images: Path, memory: Path, settings: list) 
         state = "missing" if status is None else f"{status.st_size}\0{status.st_mtime_ns}"
         digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
+
+
+def _add_folder(folder: Path, digest) -> None:
+    """Adds the state of every file in a folder and in its folders."""
+    for place in sorted(path for path in folder.rglob("*") if path.is_file()):
+        status = place.stat()
+        name = place.relative_to(folder)
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
 
 
 def _referenced_files(annotations: Path, memory: Path, digest) -> tuple[list[list[str]], bool]:

@@ -60,8 +60,8 @@ def prepare(
             leaves the annotation or image out.
         masks: Whether every object needs a segmentation; False for boxes only.
         keypoints: Whether keypoints are read, which not every object needs.
-        reading: What crowd regions are, and whether all objects get one class (``data.crowd`` and
-            ``data.class_name``).
+        reading: What crowd regions are, whether all objects get one class, and where stuff is kept apart
+            (``data.crowd``, ``data.class_name`` and ``data.train_stuff``).
         allow_empty: Whether a data set without any object is accepted, of which nothing can be learned.
         pixels: Which page of a file is read, and how its values become uint8 (``config.input.pixels`` of
             the model): images that cannot be read so are a problem.
@@ -87,9 +87,11 @@ def prepare(
     check_image_folder(folder)
     root = cache_dir / "coco_instances"
     root.mkdir(parents=True, exist_ok=True)
+    stuff = Path(reading.stuff).absolute() if reading.stuff else None
+    reading = reading._replace(stuff=os.fspath(stuff or ""))
     settings = [RECORD_FORMAT, on_error, masks, keypoints, *reading, allow_empty]
     settings += dataclasses.astuple(pixels)
-    name = f"{path.stem}-{content_hash(path, folder, root, settings)}"
+    name = f"{path.stem}-{content_hash(path, folder, root, settings, stuff)}"
     final = root / name / VERSION
     with contextlib.suppress(DamagedRecords):  # made below, under the lock
         return _told(Source(final))
@@ -107,7 +109,7 @@ def prepare(
                 allow_empty=allow_empty,
                 pixels=pixels,
             )
-            _build(config, root, lambda: content_hash(path, folder, root, settings))
+            _build(config, root, lambda: content_hash(path, folder, root, settings, stuff))
             source = Source(final)
     return _told(source)
 

@@ -130,7 +130,8 @@ class Source:
         self.images: str = description["images"]
         self.has_masks: bool = description["has_masks"]
         self.skipped: dict[str, int] = description["skipped"]
-        self.reading = Reading(**description["reading"])
+        reading = Reading(**description["reading"])  # json has lists in the place of tuples
+        self.reading = reading._replace(stuff_names=tuple(reading.stuff_names))
         self.notes: tuple[str, ...] = tuple(description["notes"])
         self.file_names: tuple[str, ...] = tuple(description["file_names"])
         self.categories = tuple(Category(*entry) for entry in description["categories"])

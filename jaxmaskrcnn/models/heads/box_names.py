@@ -132,7 +132,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     ambiguous = classes.count + classes.offset == 1
     found = {
         "box.convs": part.convs,
-        "box.norm": norm_in_files(part.norm) if part.convs else "none",
+        "box.norm": norm_in_files(part.norm, part.conv_dim) if part.convs else "none",
         "box.fcs": part.fcs,
         "num_classes": classes.count,
         "box.class_agnostic": part.class_agnostic or ambiguous,

@@ -91,7 +91,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         **({"mask.conv_bias": True} if bias else {}),
         **({"mask.heads": "each_stage"} if stages else {}),
         "mask.convs": part.convs,
-        "mask.norm": norm_in_files(part.norm) if part.convs else "none",
+        "mask.norm": norm_in_files(part.norm, part.dim) if part.convs else "none",
         "mask.dim": part.dim,
         "mask.class_agnostic": part.class_agnostic or ambiguous,
     }

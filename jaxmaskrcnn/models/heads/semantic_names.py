@@ -57,6 +57,6 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     assert part is not None
     return {
         "semantic.dim": part.dim,
-        "semantic.norm": norm_in_files(part.norm),
+        "semantic.norm": norm_in_files(part.norm, part.dim),
         "semantic.stuff": stuff_names(len(part.stuff)),
     }

@@ -47,7 +47,8 @@ class FPN(nnx.Module):
     def __init__(
         self, config: FPNConfig, levels_in: Sequence[Level], *, dtype: str = "float32", rngs: nnx.Rngs
     ):
-        c: dict[str, Any] = dict(norm=config.norm, init=xavier_fill, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(norm=config.norm, epsilon=config.norm_epsilon, init=xavier_fill)
+        c |= dict(dtype=dtype, rngs=rngs)
         features = config.channels
         self.inner_blocks = nnx.List([ConvNorm(level.channels, features, 1, **c) for level in levels_in])
         self.layer_blocks = nnx.List([ConvNorm(features, features, 3, **c) for _ in levels_in])

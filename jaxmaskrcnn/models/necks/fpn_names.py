@@ -5,7 +5,7 @@ from typing import Any
 from jaxmaskrcnn.config import FPNConfig, ModelConfig
 from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import DETECTRON2_NORM, whole
-from jaxmaskrcnn.names.layers import NORM, Shapes, keras_layer, mmdet_norm_rows, norm_of
+from jaxmaskrcnn.names.layers import NORM, Shapes, keras_layer, mmdet_norm_rows, norm_in_files, norm_of
 from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
 # Prefixes of the names of a backbone with this neck.
@@ -73,7 +73,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     """Return what `read_structure` infers for a model of this configuration."""
     part = config.neck
     assert isinstance(part, FPNConfig)
-    return {"neck.channels": part.channels, "neck.norm": part.norm}
+    return {"neck.channels": part.channels, "neck.norm": norm_in_files(part.norm, part.channels)}
 
 
 def describe(part: FPNConfig) -> str:
