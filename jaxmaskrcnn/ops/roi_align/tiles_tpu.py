@@ -152,10 +152,11 @@ def _cut(regions):
 
 def _in_batches(blocks, size):
     """Blocks of all regions in batches, [batches, K] each, of which the last is filled up with none."""
-    none = _Blocks(len(blocks.region), 0, 0)
-    return jax.tree.map(
-        lambda x, fill: jnp.pad(x, (0, -len(x) % size), constant_values=fill).reshape(-1, size), blocks, none
-    )
+
+    def fill(x, value):
+        return jnp.pad(x, (0, -len(x) % size), constant_values=value).reshape(-1, size)
+
+    return _Blocks(fill(blocks.region, len(blocks.region)), fill(blocks.top, 0), fill(blocks.left, 0))
 
 
 def _weights(regions, blocks):
