@@ -113,16 +113,17 @@ def test_batches_of_blocks_and_regions_of_several_blocks():
     boxes = np.concatenate([corner, corner + np.exp(rng.uniform(3, 6, (30, 2)))], -1).astype(np.float32)
     arguments = boxes, np.zeros(30, int), (3, 5)
     settings = dict(spatial_scales=SCALES[:1], sampling_ratio=0, aligned=True)
-    batch_bytes = 4 * tiles_tpu.SIDE**2 * 3 * 7  # seven blocks, which do not share thirty regions evenly
+    side = tiles_tpu.TILE * tiles_tpu.ACROSS
+    batch_bytes = 4 * side**2 * 3 * 7  # seven blocks, which do not share thirty regions evenly
 
     @jax.jit
     def batches(maps):
         regions = make_regions(*arguments, *settings.values(), [maps[0].shape[:2]])
         (top, bottom), (left, right) = regions.rows.span(), regions.columns.span()
-        long = (bottom - top >= tiles_tpu.SIDE) | (right - left >= tiles_tpu.SIDE)
+        long = (bottom - top >= side) | (right - left >= side)
         maps = tuple(f[None] for f in maps)
         pooled = tiles_tpu.pool(maps, regions, batch_bytes=batch_bytes)
-        gradient = tiles_tpu.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes)
+        gradient = tiles_tpu.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes // 25)
         return pooled, tuple(g[0] for g in gradient), long
 
     *found, long = batches(maps)

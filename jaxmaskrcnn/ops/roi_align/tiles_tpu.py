@@ -4,8 +4,8 @@ Used on TPUs, whose matrix units are fast, and which read and add single pixels 
 tiles of 8 x 8 pixels, which then lie in memory one after the other. A region reads the tiles that it touches,
 a block of 5 x 5 of them at a time, and a matrix with the weight of each of their 1600 pixels in each bin
 makes its bins of them. Most regions have one block, as the level of a region is chosen by its size; the
-further blocks of long ones follow. The gradient is the same with the matrix transposed: whole tiles are added
-to the gradient's.
+further blocks of long ones follow. The gradient is the same with the matrix transposed, for one tile at a
+time: whole tiles are added to the gradient's.
 
 As in `tiles_batched.py`, an infinity that a bin does not read makes NaN of it too if it is in one of the
 region's tiles.
@@ -23,16 +23,11 @@ import numpy as np
 from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
 TILE = 8
-ACROSS = 5  # tiles on a side of a block, for regions that span 33 pixels or less wherever they begin
+# Tiles on a side of a block. The bins are read from blocks that hold a whole region if it spans 33 pixels or
+# less, wherever it begins. The gradient is added tile by tile, to those alone that a region touches.
+ACROSS, ACROSS_SPREAD = 5, 1
 # Pixels of a batch of blocks, in bytes of float32; they stay in the vector memory of a TPU.
 _BATCH_BYTES = 2**26
-
-SIDE = TILE * ACROSS  # of a block in pixels
-
-# Row and column of each pixel of a block, int [P], tile by tile.
-_PLACES = np.mgrid[:ACROSS, :ACROSS, :TILE, :TILE].astype(np.int32)
-_ROWS, _COLUMNS = (TILE * _PLACES[i] + _PLACES[i + 2] for i in (0, 1))
-_PIXELS = SIDE * SIDE
 
 
 class _Tables(NamedTuple):
@@ -40,7 +35,7 @@ class _Tables(NamedTuple):
 
     first: jax.Array
     down: jax.Array
-    across: jax.Array
+    beside: jax.Array
 
 
 class _Blocks(NamedTuple):
@@ -51,13 +46,14 @@ class _Blocks(NamedTuple):
     left: jax.Array
 
 
-def pool(maps, regions, batch_bytes=_BATCH_BYTES):
+def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
     """Weighted sums of pixels.
 
     Args:
         maps: L arrays [B, H, W, C].
         regions: R regions, at least one.
         batch_bytes: Size of the pixels of a batch of blocks, in float32.
+        across: Tiles on a side of a block.
 
     Returns:
         [R, oh, ow, C], at least float32.
@@ -67,24 +63,24 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES):
     (height, width), channels = regions.bins(), tiles.shape[2]
 
     def bins(blocks):
-        pixels = tiles.at[_numbers(tables, blocks)].get(mode="promise_in_bounds")
+        pixels = tiles.at[_numbers(tables, blocks, across)].get(mode="promise_in_bounds")
         pixels = pixels.reshape(len(blocks.region), -1, channels).astype(dtype)
-        weights = _weights(regions, blocks).astype(dtype)
+        weights = _weights(regions, blocks, across).astype(dtype)
         product = jnp.einsum("kbp,kpc->kbc", weights, pixels, precision="highest")
         return product.reshape(len(product), height, -1, channels)
 
     def add(blocks, total):
         return total.at[blocks.region].add(bins(blocks), mode="drop")
 
-    first, extra = _cut(regions)
+    first, extra = _cut(regions, across)
     regions = _filled_up(regions)
-    size = _batch_size(channels, batch_bytes, len(first.region))
+    size = _batch_size(channels, batch_bytes, len(first.region), across)
     total = jax.lax.map(bins, _in_batches(first, size))
     total = total.reshape(-1, *total.shape[2:])[: len(regions.level)]
     return extra.for_each(size, add, total)[:, :, :width]
 
 
-def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
+def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPREAD):
     """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
     tables, width = _tables(maps, regions), regions.bins()[1]
     channels = cotangent.shape[-1]
@@ -93,15 +89,15 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
 
     def add(blocks, grad):
         own = padded.at[blocks.region].get(mode="fill", fill_value=0)
-        weights = _weights(regions, blocks).astype(own.dtype)
+        weights = _weights(regions, blocks, across).astype(own.dtype)
         pixels = jnp.einsum("kbp,kbc->kpc", weights, own, precision="highest")
-        numbers = _numbers(tables, blocks)
+        numbers = _numbers(tables, blocks, across)
         pixels = pixels.reshape(*numbers.shape, TILE * TILE, channels)
         return grad.at[numbers].add(pixels, mode="promise_in_bounds")
 
-    first, extra = _cut(regions)
+    first, extra = _cut(regions, across)
     regions = _filled_up(regions)
-    size = _batch_size(channels, batch_bytes, len(first.region))
+    size = _batch_size(channels, batch_bytes, len(first.region), across)
     count = sum(_count(f)[0] * _count(f)[1] * f.shape[0] for f in maps)
     grad = jnp.full((count, TILE * TILE, channels), zero_depending_on(cotangent))
     grad = jax.lax.scan(lambda g, blocks: (add(blocks, g), None), grad, _in_batches(first, size))[0]
@@ -111,17 +107,18 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
 class _Extra(NamedTuple):
     """The blocks of regions after their first ones.
 
-    For each region, int [R]: its first pixels, its blocks in a row, and the number of further blocks of this
-    and all earlier regions.
+    ``side`` is that of a block in pixels. For each region, int [R]: its first pixels, its blocks in a row,
+    and the number of further blocks of this and all earlier regions.
     """
 
+    side: int
     top: jax.Array
     left: jax.Array
-    across: jax.Array
+    beside: jax.Array
     end: jax.Array
 
     def for_each(self, size, add, initial):
-        """Call ``add(blocks, total)`` for every batch of blocks; usually there are none."""
+        """Call ``add(blocks, total)`` for every batch of blocks; there may be none."""
 
         def batch(start):
             number = start + jnp.arange(size)
@@ -129,8 +126,9 @@ class _Extra(NamedTuple):
             region = jnp.searchsorted(self.end, number, side="right", method="compare_all")
             region = jnp.minimum(region, len(self.end) - 1)
             before = jnp.where(region > 0, self.end[region - 1], 0)
-            row, column = jnp.divmod(number - before + 1, self.across[region])
-            blocks = _Blocks(region, self.top[region] + SIDE * row, self.left[region] + SIDE * column)
+            row, column = jnp.divmod(number - before + 1, self.beside[region])
+            top, left = self.top[region] + self.side * row, self.left[region] + self.side * column
+            blocks = _Blocks(region, top, left)
             return blocks._replace(region=jnp.where(found, region, len(self.end)))
 
         def more(state):
@@ -139,15 +137,15 @@ class _Extra(NamedTuple):
         return jax.lax.while_loop(more, lambda s: (s[0] + size, add(batch(s[0]), s[1])), (0, initial))[1]
 
 
-def _cut(regions):
+def _cut(regions, across):
     """The first block of every region, and its further blocks."""
     (top, bottom), (left, right) = regions.rows.span(), regions.columns.span()
-    top, left = top - top % TILE, left - left % TILE
-    down, across = (
-        jnp.maximum(last - first + SIDE, SIDE) // SIDE for first, last in ((top, bottom), (left, right))
+    top, left, side = top - top % TILE, left - left % TILE, TILE * across
+    down, beside = (
+        jnp.maximum(last - first + side, side) // side for first, last in ((top, bottom), (left, right))
     )
     first = _Blocks(jnp.arange(len(regions.level), dtype=jnp.int32), top, left)
-    return first, _Extra(top, left, across, jnp.cumsum(down * across - 1))
+    return first, _Extra(side, top, left, beside, jnp.cumsum(down * beside - 1))
 
 
 def _in_batches(blocks, size):
@@ -159,24 +157,27 @@ def _in_batches(blocks, size):
     return _Blocks(fill(blocks.region, len(blocks.region)), fill(blocks.top, 0), fill(blocks.left, 0))
 
 
-def _weights(regions, blocks):
+def _weights(regions, blocks, across):
     """The weight of each pixel of a block in each bin of its region, float32 [K, oh * ow, P].
 
     Rows of bins are filled up to whole tiles of a TPU's registers, so that joining the axes costs nothing.
     """
-    region = jnp.minimum(blocks.region, len(regions.level) - 1)
+    region, side = jnp.minimum(blocks.region, len(regions.level) - 1), TILE * across
+    # The row and the column of each pixel of a block, tile by tile.
+    places = np.mgrid[:across, :across, :TILE, :TILE].reshape(4, -1)
 
     def axis(taps, first, places):
         def one(r, first):
-            return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(SIDE))
+            return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(side))
 
         weights = jax.vmap(one)(region, first)  # [K, bins, side]
         # A product with zeros and ones copies them to all pixels, which TPUs do faster than by moving them.
-        copies = np.arange(SIDE)[:, None] == places.reshape(-1)
+        copies = np.arange(side)[:, None] == places
         return jnp.einsum("kbs,sp->kbp", weights, copies.astype(np.float32), precision="highest")
 
-    rows, columns = axis(regions.rows, blocks.top, _ROWS), axis(regions.columns, blocks.left, _COLUMNS)
-    return (rows[:, :, None] * columns[:, None]).reshape(len(region), -1, _PIXELS)
+    rows = axis(regions.rows, blocks.top, TILE * places[0] + places[2])
+    columns = axis(regions.columns, blocks.left, TILE * places[1] + places[3])
+    return (rows[:, :, None] * columns[:, None]).reshape(len(region), -1, side * side)
 
 
 def _filled_up(regions):
@@ -188,14 +189,14 @@ def _filled_up(regions):
     return regions._replace(columns=jax.tree.map(fill, regions.columns))
 
 
-def _numbers(tables, blocks):
+def _numbers(tables, blocks, across):
     """The numbers of the tiles of blocks, int [K, tiles]; those beyond the map are its last ones."""
     region = jnp.minimum(blocks.region, len(tables.first) - 1)
-    first, down, across = (x[region][:, None] for x in tables)
-    row, column = np.mgrid[:ACROSS, :ACROSS].astype(np.int32).reshape(2, -1)
+    first, down, beside = (x[region][:, None] for x in tables)
+    row, column = np.mgrid[:across, :across].astype(np.int32).reshape(2, -1)
     row = jnp.minimum(blocks.top[:, None] // TILE + row, down - 1)
-    column = jnp.minimum(blocks.left[:, None] // TILE + column, across - 1)
-    return first + row * across + column
+    column = jnp.minimum(blocks.left[:, None] // TILE + column, beside - 1)
+    return first + row * beside + column
 
 
 def _count(features):
@@ -238,8 +239,8 @@ def _maps_of(tiles, maps):
     return tuple(found)
 
 
-def _batch_size(channels, batch_bytes, regions):
+def _batch_size(channels, batch_bytes, regions, across):
     """Number of blocks of a batch: one that divides the regions evenly, if it is at least half the limit."""
-    limit = int(np.clip(batch_bytes // (4 * _PIXELS * channels), 1, regions))
+    limit = int(np.clip(batch_bytes // (4 * (TILE * across) ** 2 * channels), 1, regions))
     even = [size for size in range(limit // 2 + 1, limit + 1) if regions % size == 0]
     return max(even, default=limit)
