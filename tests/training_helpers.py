@@ -25,7 +25,8 @@ def gradient_function(model, wanted=nnx.Param):
     @jax.jit
     def run(params, batch):
         def total(params):
-            losses = nnx.merge(graphdef, params, rest).losses(batch, None)
+            # copy=True, because batch norm changes its statistics.
+            losses = nnx.merge(graphdef, params, rest, copy=True).losses(batch, None)
             return sum(losses.values()), losses
 
         return jax.grad(total, has_aux=True)(params)

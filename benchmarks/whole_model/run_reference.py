@@ -15,6 +15,7 @@ that about a hundred detections an image hang on every part of the model.
 import argparse
 import json
 import re
+import sys
 import zlib
 from pathlib import Path
 
@@ -113,6 +114,8 @@ def torchvision_predictor(arguments):
 
 def detectron2_predictor(arguments):
     """mask_rcnn_R_50_FPN_3x, or the yaml and weights that were given."""
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "goldens"))
+    import detectron2_deform_conv  # noqa: F401  (before Detectron2: it stands in for what is not compiled)
     from detectron2 import model_zoo
     from detectron2.config import get_cfg
     from detectron2.data.detection_utils import read_image

@@ -193,7 +193,7 @@ def _write(contents: "dict[Path, dict[str, list]]", builder: "Builder", source: 
                 builder.folder.root,
                 checked,
                 masks=builder.masks,
-                keypoints=bool(builder.keypoints),
+                keypoints=bool(builder.keypoints.names),
             )
             if checked.found:
                 raise UserError(f"{checked.found[0].message}.")

@@ -64,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     from jaxmaskrcnn.report.pictures import draw_pair
     from jaxmaskrcnn.report.ranking import worst_and_best
     from jaxmaskrcnn.report.results import compute
-    from jaxmaskrcnn.report.segments import read_quality
+    from jaxmaskrcnn.report.segments import names_of_stuff, read_quality
 
-    reading = reading_of(arguments)
+    # Pictures of stuff have no names; those of the model, by which segments have their ids, are here.
+    reading = reading_of(arguments, names_of_stuff(arguments.segments) if arguments.segments else ())
     detections, ground_truth = read_files(
         arguments.detections, arguments.annotations, folder, reading, pixels, arguments.protocol
     )

@@ -195,7 +195,8 @@ class Evaluator:
         if metrics is not None and self._panoptic is not None:
             metrics = self._with_quality(metrics, [of_image.counts for of_image in found])
             if self._segments is not None:
-                write_json(self._segments, {"annotations": [of_image.segments for of_image in found]})
+                content = {"annotations": [of_image.segments for of_image in found]}
+                write_json(self._segments, {**content, "categories": self._panoptic.entries()})
         return gather_json(metrics)[0], detections
 
     def detect(self, *states: nnx.State, stop: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:

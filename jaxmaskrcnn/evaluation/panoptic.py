@@ -183,6 +183,13 @@ class PanopticTruth:
         """The categories that are scored: things, then stuff."""
         return (*self.things, *self.segments.stuff)
 
+    def entries(self) -> list[dict[str, Any]]:
+        """The categories as COCO's panoptic json has them, with ``isthing``."""
+        return [
+            {**category._asdict(), "isthing": int(i < len(self.things))}
+            for i, category in enumerate(self.categories)
+        ]
+
     def keys(self) -> dict[int | None, Any]:
         """The ids of the images as the json has them, by number."""
         return {self.image_id(key): key for key in self.segments.images}

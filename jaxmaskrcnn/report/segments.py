@@ -19,6 +19,7 @@ from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
 from jaxmaskrcnn.evaluation.panoptic import PQ_NAMES, PanopticCounts, PanopticTruth, panoptic_metrics
 from jaxmaskrcnn.report.html import number, table
 from jaxmaskrcnn.utils.json_values import parse_json
+from jaxmaskrcnn.utils.texts import is_text
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +91,33 @@ def read_quality(path: str | os.PathLike, truth: GroundTruth, annotations: str |
     return Quality(unique_names(panoptic.categories), len(panoptic.things), metrics, total)
 
 
-def _read_entries(path: Path) -> list[dict[str, Any]]:
+def names_of_stuff(path: str | os.PathLike) -> tuple[str, ...]:
+    """The names of a json's classes of stuff in the order of their labels; () where it does not list any.
+
+    Args:
+        path: The json.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    content = _read(Path(path))
+    listed = content.get("categories") if isinstance(content, dict) else None
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    names = [entry.get("name") for entry in entries if entry.get("isthing") == 0]
+    return tuple(name for name in names if isinstance(name, str) and is_text(name))
+
+
+def _read(path: Path) -> Any:
     try:
-        content = parse_json(path.read_bytes())
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"the segments {path} cannot be read ({error.strerror}); check the path.") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid json ({error}); write the segments again.") from error
+
+
+def _read_entries(path: Path) -> list[dict[str, Any]]:
+    content = _read(path)
     entries = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(

@@ -30,9 +30,9 @@ def draw_panoptic(
         image: Path, PIL image or uint8 RGB array [H, W, 3].
         out: A result of ``Predictor`` with ``panoptic`` and ``segments``.
         class_names: Names by category id, or categories of things and stuff, as of `draw_detections`.
-        thing_colours: RGB of each segment of a thing, in the order of the segments; None gives the first
-            thing the first colour.
-        **options: Further options of `draw_detections`, such as ``long_side``.
+        thing_colours: RGB of each segment of a thing, in the order of the segments; None chooses by
+            ``colour_by``.
+        **options: Further options of `draw_detections`, such as ``long_side`` and ``colour_by``.
 
     Returns:
         An RGB picture.
@@ -46,7 +46,11 @@ def draw_panoptic(
     panoptic, segments = np.asarray(out["panoptic"]), list(out["segments"])
     masks = [panoptic == segment["id"] for segment in segments]
     kept = [i for i, mask in enumerate(masks) if mask.any()]
-    own = map(palette_colour, range(len(segments))) if thing_colours is None else iter(thing_colours)
+    if thing_colours is None:
+        things = [segment["category"] for segment in segments if segment["isthing"]]
+        numbers = things if options.get("colour_by") == "class" else range(len(things))
+        thing_colours = [palette_colour(number) for number in numbers]
+    own = iter(thing_colours)
     colours = [
         next(own) if s["isthing"] else palette_colour(_FIRST_OF_STUFF + s["category"] % _FIRST_OF_STUFF)
         for s in segments

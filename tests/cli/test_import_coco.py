@@ -138,11 +138,26 @@ def test_every_spelling_becomes_the_same_json(spelling, encoding, tmp_path):
 def test_what_is_read_is_counted(tmp_path, capsys):
     content = entries()
     odd_values(content)
-    content["annotations"][1] |= {"keypoints": [1, 2, 2], "num_keypoints": 1}
     run(tmp_path, write(tmp_path / "set", content), "coco")
     said = capsys.readouterr().out
     assert "values of 'iscrowd' that are text, lists, floats or null, read as what they say: 3" in said
-    assert "keypoints, which are left out: 1 (the first: annotation 6)" in said
+
+
+def test_keypoints_stay(tmp_path, capsys):
+    content = entries()
+    cat, dog = content["categories"][:2]
+    cat |= {"keypoints": ["head", "tail"], "skeleton": [[2, 1]]}
+    content["annotations"][0] |= {"keypoints": [3, 4.5, 1, 0, 0, 0], "num_keypoints": 7}
+    found = run(tmp_path, write(tmp_path / "set", content), "coco", "--rename=cat:kitten")
+    kitten, *others = found["categories"]
+    assert kitten == {"id": 1, "name": "kitten", "keypoints": ["head", "tail"], "skeleton": [[2, 1]]}
+    assert others == [{"id": 2, "name": "dog"}, {"id": 3, "name": "owl"}]
+    (entry,) = [a for a in found["annotations"] if "keypoints" in a]
+    assert entry["keypoints"] == [3, 4.5, 1, 0, 0, 0] and entry["num_keypoints"] == 1
+    content["annotations"][1]["keypoints"] = "nowhere"
+    dog["keypoints"] = ["head", "tail"]
+    said = refused(tmp_path, capsys, write(tmp_path / "set", content), "coco")
+    assert "has keypoints that are str; give a flat list" in said
 
 
 def test_masks_without_a_pixel_are_counted(tmp_path, capsys):

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from detectors import random_model, small_config
 from PIL import Image
 
+import jaxmaskrcnn as jmr
 from jaxmaskrcnn.cli.main import main as command
-from jaxmaskrcnn.config import Config, DataConfig
+from jaxmaskrcnn.config import Config, DataConfig, SemanticConfig
 from jaxmaskrcnn.data import prepare, write_landscapes
 from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.panoptic import read_panoptic
@@ -23,6 +25,8 @@ from jaxmaskrcnn.data.inspection.inspect import inspect_annotations
 from jaxmaskrcnn.data.inspection.report import as_text
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth
+from jaxmaskrcnn.inference.formats import write_segments
+from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.training.run_config import model_section
 from jaxmaskrcnn.training.setup import prepare_sources
 from jaxmaskrcnn.zoo.lookup import model_config
@@ -325,6 +329,29 @@ def test_ids_that_are_those_of_things_too(sets, tmp_path):
     assert all(source[i].semantic == first[i].semantic for i in range(len(source)))
 
 
+def test_one_json_may_have_both(sets, tmp_path):
+    """As panopticapi's panoptic2detection_coco_format.py writes it, with 'isthing' of the classes."""
+    objects, stuff = (json.loads(path.read_text()) for path in (sets.objects, sets.stuff))
+    regions = [entry for entry in stuff["annotations"] if entry["category_id"] != 183]
+    categories = [{**c, "isthing": 1} for c in objects["categories"]]
+    categories += [{**c, "isthing": 0} for c in stuff["categories"] if c["id"] != 183]
+    for number, entry in enumerate(regions, 1000):
+        entry |= {"id": number, "bbox": [0, 0, 1, 1], "area": 1}
+    content = {"images": objects["images"], "categories": categories}
+    path = tmp_path / "both.json"
+    path.write_text(json.dumps({**content, "annotations": [*regions, *objects["annotations"]]}))
+    source = prepare(path, sets.images, tmp_path / "cache", reading=Reading(stuff=str(path)))
+    whole = prepare(sets.panoptic, sets.images, tmp_path / "cache")
+    assert (source.categories, source.stuff) == (whole.categories, whole.stuff)
+    for i in range(len(whole)):
+        assert source[i].semantic == whole[i].semantic and source[i].rles == whole[i].rles
+    one = inspect_annotations(path, reading=Reading(class_name="x", stuff=str(path)))
+    assert one.summary["objects"] == sum(whole.object_counts) and not one.problems
+    plain = inspect_annotations(path)
+    assert [c.name for c in plain.annotations.categories][3:] == list(STUFF)
+    assert "classes of stuff ('isthing' 0) that are taken as objects" in plain.annotations.notes[0]
+
+
 def test_names_of_pictures_in_folders(sets, tmp_path):
     """The picture of train/a.jpg is train/a.png, or a.png where all are in one folder."""
     own = written(tmp_path, 2)
@@ -374,3 +401,62 @@ def test_a_run_takes_stuff_that_is_apart(sets, tmp_path):
         UserError, match="has the label 3, and the model 2 classes of stuff; give the names of all"
     ):
         prepare_sources(config, tmp_path)
+
+
+def test_the_report_takes_names_of_stuff_from_the_segments(tmp_path, capsys):
+    """Pictures have none, and may lack the last class, which the model finds."""
+    own = written(tmp_path, 1)
+    Image.new("L", (32, 32), 1).save(own.pictures / "000000.png")
+    segments = [{"id": 1, "category": 6, "isthing": False}]
+    entry = write_segments(
+        {"panoptic": np.ones((32, 32), int), "segments": segments}, 1, tmp_path / "segments"
+    )
+    kinds = [*((name, 1) for name in ("circle", "square", "triangle")), *((name, 0) for name in STUFF)]
+    listed = [{"id": i, "name": name, "isthing": thing} for i, (name, thing) in enumerate(kinds, 1)]
+    (tmp_path / "found.json").write_text("[]")
+    report = [
+        "report",
+        str(tmp_path / "found.json"),
+        str(own.objects),
+        f"--images={own.images}",
+        "--pictures=0",
+    ]
+    report += [f"--stuff={own.pictures}", f"--segments={tmp_path / 'segments.json'}", f"--output={tmp_path}"]
+    for content, code in (({"categories": listed}, 0), ({}, 2), ({"categories": [7, {"isthing": 0}]}, 2)):
+        (tmp_path / "segments.json").write_text(json.dumps({"annotations": [entry], **content}))
+        assert command(report) == code
+    assert "category_id 6, which the annotations do not have" in capsys.readouterr().err
+    row = re.search('<th scope="row">stones</th>(.*?)</tr>', (tmp_path / "report.html").read_text())[1]
+    assert re.findall(r"<td>([^<]*)</td>", row) == ["0.000"] * 3 + ["0", "1", "0"]
+
+
+@pytest.mark.slow  # a program of its own
+def test_evaluation_is_that_of_the_panoptic_json(sets, tmp_path, capsys):
+    """The command scores a model alike on the three forms, and writes the same segments."""
+    head = SemanticConfig(dim=8, norm="none", stuff=STUFF, stuff_area=20, score_threshold=0.1)
+    things = tuple(Category(i, name) for i, name in enumerate(("circle", "square", "triangle"), 1))
+    jmr.save_model(random_model(small_config(semantic=head, categories=things)), tmp_path / "model")
+    found, pictures = [], []
+    for i, (path, *stuff) in enumerate(
+        [(sets.panoptic,), (sets.objects, sets.pictures), (sets.objects, sets.stuff)]
+    ):
+        arguments = [f"--checkpoint={tmp_path / 'model'}", f"--annotations={path}", f"--images={sets.images}"]
+        arguments += [f"--output={tmp_path / str(i)}", *(f"--stuff={place}" for place in stuff)]
+        assert command(["evaluate", *arguments]) == 0
+        found.append(json.loads((tmp_path / str(i) / "metrics.json").read_text()))
+        pictures.append([path.read_bytes() for path in sorted((tmp_path / str(i) / "segments").iterdir())])
+    assert found[0] == found[1] == found[2] and found[0]["PQ_stuff"] is not None
+    assert pictures[0] == pictures[1] == pictures[2] and len(pictures[0]) == 5
+    report = [
+        f"{tmp_path / '1' / 'detections.json'}",
+        f"{sets.objects}",
+        f"--images={sets.images}",
+        "--pictures=0",
+    ]
+    report += [
+        f"--stuff={sets.pictures}",
+        f"--segments={tmp_path / '1' / 'segments.json'}",
+        f"--output={tmp_path}",
+    ]
+    assert command(["report", *report]) == 0
+    assert f"PQ {found[0]['PQ']:.3f}; the page is" in capsys.readouterr().out

@@ -128,7 +128,7 @@ def _report_segments(folder, path, rng):
 
 
 def _score(folder, path, rng, protocol="auto"):
-    reading = Reading(rng.choice(CROWD), rng.choice(("", "", "x")))
+    reading = Reading(rng.choice(CROWD), rng.choice(("", "", "x"))) if protocol == "auto" else Reading()
     truth = GroundTruth(
         folder / "set.json", rng.choice(("stop", "skip")), folder=folder / "images", reading=reading,
         protocol=protocol,
@@ -275,6 +275,7 @@ def _write_detections(folder):
 
 
 COCO = ("set.json",)
+STUFF = ("set.json", "stuff.json", "labels/*.png")
 # torchvision's, as a script has them.
 ARGUMENTS = {
     "min_size": [320, 400],
@@ -295,22 +296,21 @@ DOORS: dict[str, Door] = {
         f"{name} panoptic": Door(write_panoptic, ("set.json", "set/*.png"), call, share=0.5)
         for name, call in (("inspect", _inspect), ("prepare", _prepare))
     },
-    "inspect keypoints": Door(write_keypoints, COCO, _inspect),
-    "prepare keypoints": Door(
-        write_keypoints, COCO, lambda folder, path, rng: _prepare(folder, path, rng, keypoints=True)
-    ),
-    "report keypoints": Door(write_keypoints, ("set.json", "detections.json"), _report),
-    "inspect lvis": Door(write_lvis, COCO, _inspect),
-    "score lvis": Door(
-        write_lvis, COCO, lambda folder, path, rng: _score(folder, path, rng, rng.choice(("auto", "lvis")))
-    ),
-    "inspect cityscapes": Door(write_cityscapes, COCO, _inspect),
-    "score cityscapes": Door(
-        write_cityscapes, COCO, lambda folder, path, rng: _score(folder, path, rng, "cityscapes")
-    ),
-    "inspect stuff": Door(write_stuff, ("set.json", "stuff.json", "labels/*.png"), _inspect_stuff),
-    "prepare stuff": Door(write_stuff, ("set.json", "stuff.json", "labels/*.png"), _prepare_stuff),
-    "segments": Door(write_segments, ("segments.json", "segments/*.png"), _report_segments),
+    **{
+        name: Door(write, targets, call, share=0.5)
+        for name, write, targets, call in (
+            ("inspect keypoints", write_keypoints, COCO, _inspect),
+            ("prepare keypoints", write_keypoints, COCO, functools.partial(_prepare, keypoints=True)),
+            ("report keypoints", write_keypoints, ("set.json", "detections.json"), _report),
+            ("inspect lvis", write_lvis, COCO, _inspect),
+            ("score lvis", write_lvis, COCO, functools.partial(_score, protocol="lvis")),
+            ("inspect cityscapes", write_cityscapes, COCO, _inspect),
+            ("score cityscapes", write_cityscapes, COCO, functools.partial(_score, protocol="cityscapes")),
+            ("inspect stuff", write_stuff, STUFF, _inspect_stuff),
+            ("prepare stuff", write_stuff, STUFF, _prepare_stuff),
+            ("segments", write_segments, ("segments.json", "segments/*.png"), _report_segments),
+        )
+    },
     "detections": Door(_write_detections, ("detections.json",), _report),
     **{f"import {tool}": _import(tool) for tool in TOOLS},
     "config yaml": _config("a.yaml", YAML),

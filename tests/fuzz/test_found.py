@@ -56,6 +56,14 @@ def test_coordinates_beyond_all_images(value, others, tmp_path):
     assert len(source[0].labels) == 2 - finite and sum(source.skipped.values()) == finite
 
 
+@pytest.mark.parametrize("polygon", [[1, 1, 9.5, 1, 10**400, 9], [10**400, 1.5, -(10**400), 1, 9, 9]])
+def test_the_form_of_boxes_beside_coordinates_beyond_all_numbers(polygon, tmp_path):
+    """Such a number was subtracted from a float, where the polygon is the only one of its object."""
+    bad = annotation(2, segmentation=[polygon])
+    path, folder = write(tmp_path, content([bad, annotation(), annotation(3), annotation(4)]))
+    assert prepare(path, folder, tmp_path / "cache", "skip").skipped == {"bad polygon": 1}
+
+
 @pytest.mark.parametrize("value", [-(2**63), 10**300, 10**400, -(10**400)], ids=short)
 def test_boxes_and_areas_beyond_all_numbers(value, tmp_path):
     changes = {"bbox": [2.5, 2, value, 18]}, {"bbox": [value, 0.5, 3, 3]}, {"area": value}, {"area": [value]}

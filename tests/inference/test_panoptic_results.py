@@ -136,6 +136,17 @@ def test_drawing(tmp_path):
     np.testing.assert_array_equal(written, expected)
 
 
+def test_things_have_the_colours_of_their_classes_if_that_is_asked_for():
+    out, grey = drawn_scene()
+    silent = {**out, "segments": [{**s, "score": None} for s in out["segments"]]}
+    drawn = np.asarray(draw_panoptic(grey, silent, {1: "", 5: ""}, colour_by="class", long_side=64)).astype(
+        int
+    )
+    np.testing.assert_allclose(drawn[10, 16], drawn[54, 16], atol=2)
+    with pytest.raises(UserError, match="colour_by is 'size'"):
+        draw_panoptic(grey, out, colour_by="size")
+
+
 def test_frames_of_videos_show_segments_whose_things_keep_their_colours(tmp_path):
     out, grey = drawn_scene()
     outputs = Outputs(tmp_path, ("png",), CATEGORIES, stuff=(Category(5, "field"),))

@@ -72,7 +72,7 @@ def test_every_file_says_what_to_expect(path):
     box = "" if "cityscapes" in path.stem else r"box AP \d\d\.\d(,| and) "  # there are masks alone
     assert re.search(rf"{box}mask AP \d\d\.\d", text)
     hours = re.search(r"\d\.\d+ hours", text).start()
-    assert {"V100", "EPYC"} & set(re.findall(r"\w+", text[: hours + 50]))
+    assert {"V100", "A100", "EPYC"} & set(re.findall(r"\w+", text[: hours + 50]))
     # Either measured, and then docs/benchmarks.md has it, or said not to be.
     assert ("docs/benchmarks.md" in text) != ("Not run here." in text and "not been timed there" in text)
 
@@ -143,6 +143,25 @@ def test_the_long_jittered_recipe_is_detectron2s():
     assert f"box AP {PRESETS[preset].box_ap}, mask AP {PRESETS[preset].mask_ap}." in text
     assert f"are {0.345 * 184375 * 64 / 16 / 3600:.1f} hours for as many images" in text
     assert "No weights are needed" in text and "model.weights" not in text
+
+
+def test_the_recipe_of_a_plain_transformer_is_detectron2s():
+    """``projects/ViTDet/configs/COCO/mask_rcnn_vitdet_b_100ep.py``."""
+    module = load(next(path for path in CONFIGS if path.stem == "maskrcnn_vitdet_b"))
+    config, text = module.get_config(), " ".join(module.__doc__.split())
+    data, optimizer = config.data, config.optimizer
+    assert (data.batch_size, data.jitter_size, data.jitter_scale) == (64, 1024, (0.1, 2.0))
+    assert (optimizer.method, optimizer.momentum, optimizer.beta2) == ("adamw", 0.9, 0.999)
+    assert (optimizer.weight_decay, optimizer.layer_decay) == (0.1, 0.7)
+    schedule = learning_rate(optimizer, 64, 184375)
+    for step, rate in ((0, 1e-7), (250, 1e-4), (163888, 1e-4), (163889, 1e-5), (177546, 1e-6)):
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-4), step
+    preset = "detectron2/ViTDet/mask_rcnn_vitdet_b_100ep"
+    built = to_model_config(config.model, model_config(preset).categories)
+    assert built == model_config(preset) and built.compute.weight_decay_exempts_norm
+    assert f"box AP {PRESETS[preset].box_ap}, mask AP {PRESETS[preset].mask_ap}." in text
+    assert f"are {0.314 * 184375 / 3600:.1f} hours" in text
+    assert "--config.model.weights=detectron2/MAE/mae_pretrain_vit_base " in text
 
 
 def test_the_lvis_recipe_is_detectron2s():

@@ -148,6 +148,10 @@ def main(site: Path, repository: Path, mmdetection: Path) -> int:
         for file in jmr.backbone_info(name).weights:
             if name.startswith("torchvision/"):
                 compare(f"{name}/{file.name}", (file.found, file.mebibytes), torchvision.get(file.address))
+            elif file.found.endswith(".py"):  # a config file that starts from it
+                root = repository if name.startswith("detectron2/") else site / "mmdet" / ".mim"
+                short = file.address.replace(hosts.DETECTRON2.prefix, "detectron2://")
+                compare(name, True, short in (root / file.found).read_text())
             else:
                 compare(name, True, file.address in page)
     catalog = table_of(repository / "detectron2/checkpoint/catalog.py", "C2_IMAGENET_MODELS")

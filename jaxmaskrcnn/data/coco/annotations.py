@@ -36,6 +36,8 @@ from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.segments import Segments
 from jaxmaskrcnn.data.coco.skeleton import check_points, read_skeleton
 from jaxmaskrcnn.data.coco.stuff_apart import read_stuff
+from jaxmaskrcnn.data.coco.stuff_json import without_stuff
+from jaxmaskrcnn.data.coco.values import whole_number
 from jaxmaskrcnn.data.coco.void import check_voids
 from jaxmaskrcnn.data.fields.keypoints import Keypoints
 from jaxmaskrcnn.data.fields.packed import Packed, outline
@@ -131,6 +133,7 @@ def parse_annotations(
         panoptic = read_panoptic(content, path, problems)
         content, consume = panoptic.content, iter
     notes, entries = Notes(), content["annotations"]
+    content, uncounted = without_stuff(content, reading, notes)
     boxes = _boxes_only(entries, path) if masks else None
     if boxes is not None:
         problems.refuse("boxes only", boxes)
@@ -174,6 +177,8 @@ def parse_annotations(
     else:
         pairs = read_ahead(consume(entries), known, mapped, outlines=outlines)
     for number, (entry, plain) in enumerate(pairs):
+        if uncounted and whole_number(entry.get("category_id")) in uncounted:
+            continue
         label = None if plain is None else classes.get(entry["category_id"])
         if plain is not None and label is not None and skeleton is None:  # nearly all
             taken(

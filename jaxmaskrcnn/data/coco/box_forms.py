@@ -130,8 +130,8 @@ def _extent(segmentation: Any) -> list[float] | None:
     """x, y, width, height of polygons."""
     try:
         rings = plain_segmentation(unpacked(segmentation), Notes(), "")
-        xs = [x for ring in rings for x in ring[::2]]
-        ys = [y for ring in rings for y in ring[1::2]]
+        xs = [float(x) for ring in rings for x in ring[::2]]
+        ys = [float(y) for ring in rings for y in ring[1::2]]
         return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None

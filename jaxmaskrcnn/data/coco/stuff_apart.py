@@ -191,7 +191,8 @@ def _of_pictures(
         size, place = (image.height, image.width), f"image {identity} ({image.file_name})"
         try:
             picture = _picture_of(folder, image, place)
-            values = np.unique(read_picture(picture, place, size)).tolist()
+            labels = read_picture(picture, place, size)
+            values = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORED + 1)).tolist()
             present = tuple(value for value in values if value not in (THINGS, IGNORED))
             if names and present and present[-1] > len(names):
                 raise UserError(

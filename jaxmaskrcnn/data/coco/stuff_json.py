@@ -17,6 +17,7 @@ from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.notes import Notes
 from jaxmaskrcnn.data.coco.panoptic import is_panoptic
 from jaxmaskrcnn.data.coco.problems import Problems
+from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.segmentation import mask_counts
 from jaxmaskrcnn.data.coco.values import flag, whole_number
 from jaxmaskrcnn.data.fields.field import BadAnnotation
@@ -101,6 +102,37 @@ def read_stuff_json(path: Path, images: Images, categories: Sequence[Mapping], p
         regions[identity] = [regions[identity][i] for i in order]
     kept = {identity: regions[identity] for identity in images.usable}
     return Regions(tuple(stuff.values()), tuple(stuff), kept)
+
+
+def without_stuff(
+    content: dict[str, Any], reading: Reading, notes: Notes
+) -> tuple[dict[str, Any], frozenset[int]]:
+    """A json of objects without its classes of stuff, if the stuff is read from elsewhere or from it too.
+
+    Args:
+        content: The json.
+        reading: Says whether stuff is read.
+        notes: Is told of stuff that is taken as objects.
+
+    Returns:
+        The json, and the ids of the classes whose annotations are no objects.
+
+    Example:
+        >>> grass, cat = {"id": 9, "name": "grass", "isthing": 0}, {"id": 1, "name": "cat", "isthing": 1}
+        >>> without_stuff({"categories": [grass, cat]}, Reading(stuff="set.json"), Notes())
+        ({'categories': [{'id': 1, 'name': 'cat', 'isthing': 1}]}, frozenset({9}))
+    """
+    entries = content["categories"]
+    stuff = [entry for entry in entries if "isthing" in entry and flag(entry["isthing"]) is False]
+    if not stuff:
+        return content, frozenset()
+    if not reading.stuff:
+        kind = "classes of stuff ('isthing' 0) that are taken as objects, as it is not said where stuff is"
+        notes.add(kind, repr(stuff[0].get("name")), len(stuff))
+        return content, frozenset()
+    ids = (whole_number(entry.get("id")) for entry in stuff)
+    kept = [entry for entry in entries if entry not in stuff]
+    return {**content, "categories": kept}, frozenset(identity for identity in ids if identity is not None)
 
 
 def _read_classes(

@@ -17,6 +17,7 @@ from jaxmaskrcnn.data.coco.annotations import AllProblems
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, BadAnnotation, parse_object
 from jaxmaskrcnn.data.images import check_header, decode_image, upright_size
 from jaxmaskrcnn.data.importers.image_folder import ImageFolder
+from jaxmaskrcnn.data.importers.keypoint_names import KeypointNames, Point
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.texts import is_text, printable
 
@@ -42,12 +43,12 @@ class Builder:
         pictures: Files to be written beside the json: images that the source holds inside of it.
         masks: Whether every object needs a mask.
         leftovers: Files of macOS and Jupyter that were found among the source's, and passed over.
-        keypoints: Names of the keypoints in their order; those of objects that it lacks are appended.
+        keypoints: The keypoints that objects have.
     """
 
     def __init__(self, folder: ImageFolder, names: Sequence[str] | None = None):
         self.folder = folder
-        self.keypoints: list[str] = []
+        self.keypoints = KeypointNames()
         self.names = None if names is None else list(names)
         self.problems = AllProblems()
         self.left_out: dict[str, list] = {}
@@ -125,7 +126,7 @@ class Builder:
         *,
         box: Sequence[float] | None = None,
         crowd: bool = False,
-        keypoints: Mapping[str, tuple[float, float, int]] | None = None,
+        keypoints: Mapping[str, Point] | None = None,
     ) -> None:
         """Adds an object; one that cannot be used is noted as a problem.
 
@@ -159,7 +160,7 @@ class Builder:
             "segmentation": segmentation,
         }
         if keypoints:
-            self.keypoints += [point for point in keypoints if point not in self.keypoints]
+            self.keypoints.add(keypoints)
             fields["keypoints"] = dict(keypoints)  # `content` makes COCO's list, once all names are known
         image[1].append(_Entry(name, fields))
 
@@ -273,25 +274,16 @@ class Builder:
                         "image_id": number,
                         "category_id": ids[entry.class_name],
                         **{key: value for key, value in entry.fields.items() if value is not None},
-                        **self._points(entry.fields.get("keypoints")),
+                        **self.keypoints.fields(entry.fields.get("keypoints")),
                     }
                 )
-        with_points = {
-            e.class_name for _, entries in self._images.values() for e in entries if "keypoints" in e.fields
-        }
-        points = {"keypoints": self.keypoints, "skeleton": []}
+        entries = (entry for _, entries in self._images.values() for entry in entries)
+        with_points = {entry.class_name for entry in entries if "keypoints" in entry.fields}
         categories = [
-            {"id": identity, "name": name, **(points if name in with_points else {})}
+            {"id": identity, "name": name, **(self.keypoints.of_category() if name in with_points else {})}
             for name, identity in ids.items()
         ]
         return {"images": images, "annotations": annotations, "categories": categories}
-
-    def _points(self, found: Mapping[str, tuple[float, float, int]] | None) -> dict[str, Any]:
-        """COCO's list of an object's keypoints, zeros for those that are not annotated."""
-        if found is None:
-            return {}
-        flat = [value for name in self.keypoints for value in found.get(name, (0, 0, 0))]
-        return {"keypoints": flat, "num_keypoints": len(found)}
 
     def unused(self) -> list[str]:
         """Names of the images in the folder that have no annotations."""

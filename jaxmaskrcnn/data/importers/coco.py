@@ -22,6 +22,7 @@ from jaxmaskrcnn.data.coco.load import check_content, decode_json, load_json, pa
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage, Object
 from jaxmaskrcnn.data.coco.packing import freed, packed
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.skeleton import has_keypoints
 from jaxmaskrcnn.data.coco.tools import without_objects
 from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import json_files
@@ -137,18 +138,13 @@ def _parsed(
     if options.relative:
         count = to_pixels(content, path)
         builder.notes.append(f"{path}: polygons that are multiplied by the sizes of their images: {count}")
-    first = next((entry for entry in content["annotations"] if entry.get("keypoints")), None)
-    if first is not None:
-        count = sum(bool(entry.get("keypoints")) for entry in content["annotations"])
-        builder.notes.append(
-            f"{path}: keypoints, which are left out: {count} (the first: annotation {first.get('id')})"
-        )
     # What is outside of the image folder is refused below, with advice of the importer's own.
     reading = Reading(options.crowd or "ignore", options.class_name or "", allow_outside=True)
     problems = _Problems(builder.problems)
     annotations = parse_annotations(
-        content, path, folder, problems, masks=builder.masks, reading=reading, consume=freed
-    )
+        content, path, folder, problems, masks=builder.masks, keypoints=has_keypoints(content),
+        reading=reading, consume=freed,
+    )  # fmt: skip
     return folder, annotations
 
 
@@ -211,6 +207,9 @@ def _add(
 ) -> None:
     names = [rename.get(str(c.name), str(c.name)) for c in annotations.categories]
     root = Path(os.path.abspath(builder.folder.root))
+    skeleton = annotations.skeleton
+    if skeleton is not None:
+        builder.keypoints.add_skeleton(skeleton)
     for item in annotations.images:
         place = f"{path}: image {item.id} ({item.file_name})"
         with builder.noting("bad image"):
@@ -224,9 +223,14 @@ def _add(
             for thing in item.objects:
                 if thing.counts and not _mask_area(thing, item):
                     builder.tally("objects have masks without a pixel", f"{place}: annotation {thing.id}")
-                builder.keep(
-                    image, names[thing.label], _fields(thing, item), f"{place}: annotation {thing.id}"
-                )
+                fields = _fields(thing, item)
+                if skeleton is not None and thing.keypoints:
+                    values = json.loads(thing.keypoints)
+                    rows = (tuple(values[3 * k : 3 * k + 3]) for k in range(len(skeleton.points)))
+                    fields["keypoints"] = {
+                        name: row for name, row in zip(skeleton.points, rows, strict=True) if row[2] > 0
+                    }
+                builder.keep(image, names[thing.label], fields, f"{place}: annotation {thing.id}")
 
 
 def _mask_area(item: Object, image: AnnotatedImage) -> int:

@@ -19,6 +19,7 @@ from PIL import Image
 from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.importers.builder import Builder
 from jaxmaskrcnn.data.importers.files import folder_of, json_files, read_object
+from jaxmaskrcnn.data.importers.keypoint_names import KeypointNames
 from jaxmaskrcnn.data.importers.labelme_points import GroupedPoints
 from jaxmaskrcnn.data.importers.options import Options
 from jaxmaskrcnn.data.importers.orientation import as_drawn, is_turned
@@ -67,7 +68,7 @@ def read(source: Path, builder: Builder, options: Options) -> None:
         builder: Collects the images and objects.
         options: ``keypoints`` are the names of the keypoints; without them all that occur are read.
     """
-    builder.keypoints = list(options.keypoints or ())
+    builder.keypoints = KeypointNames(options.keypoints or ())
     known = None if options.keypoints is None else frozenset(options.keypoints)
     for path in json_files(source, builder):
         with builder.noting("bad file"):

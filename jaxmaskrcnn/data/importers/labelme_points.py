@@ -9,12 +9,11 @@ from typing import Any
 
 from jaxmaskrcnn.data.fields.polygons import is_far
 from jaxmaskrcnn.data.importers.builder import Builder
+from jaxmaskrcnn.data.importers.keypoint_names import Point
 from jaxmaskrcnn.data.importers.shapes import number
 from jaxmaskrcnn.errors import UserError
 
 _HIDDEN, _SEEN = 1, 2  # COCO's visibilities
-
-Point = tuple[float, float, int]
 
 
 class GroupedPoints:
