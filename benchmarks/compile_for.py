@@ -303,7 +303,7 @@ def main(argv: list[str] | None = None):
     function, arguments = program(args.case, devices, args.batch, size, config, options)
     found = compile_and_read(function, arguments, args.text)
     if args.output:
-        Path(args.output).write_text(json.dumps({"arguments": vars(args), **found}, indent=1))
+        Path(args.output).write_text(json.dumps({"options": vars(args), **found}, indent=1))
     chips = f"{len(devices)} {devices[0].device_kind}"
     print(report(f"{args.case}, {args.batch} images a chip, {chips}", found))
 

@@ -138,10 +138,21 @@ def limited_nms(
     # -inf marks boxes that are removed, so a score of -inf has to become finite.
     scores = jnp.where(alive, jnp.maximum(scores, jnp.finfo(scores.dtype).min), -jnp.inf)
 
+    place = jnp.arange(len(scores))
+
+    def looked_up(best):
+        return boxes[best], ids[best]
+
+    def summed(best):
+        # Without a look-up, for which XLA:TPU would copy all boxes into another order in every round.
+        own = place == best
+        return jnp.where(own[:, None], boxes, 0).sum(0), jnp.where(own, ids, 0).sum(dtype=ids.dtype)
+
     def take_best(remaining, _):
         best = jnp.argmax(remaining)
         found = remaining[best] > -jnp.inf
-        over = exceeds(box_iou(boxes[best][None], boxes)[0], iou_threshold) & (ids == ids[best])
+        box, own_id = jax.lax.platform_dependent(best, tpu=summed, default=looked_up)
+        over = exceeds(box_iou(box[None], boxes)[0], iou_threshold) & (ids == own_id)
         # A box without area has no overlap with itself, but must not be taken twice.
         remaining = jnp.where(over, -jnp.inf, remaining).at[best].set(-jnp.inf)
         return remaining, (jnp.where(found, best, 0).astype(jnp.int32), found)

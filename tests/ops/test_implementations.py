@@ -15,7 +15,7 @@ WAYS = {
     "roi_align": (
         lambda f, b, **name: ops.roi_align(f, b, 2, **name),
         (FEATURES, BOXES),
-        ("gather", "gather_at_once", "tiles_cpu", "tiles_batched"),
+        ("gather", "gather_at_once", "tiles_cpu", "tiles_batched", "tiles_tpu"),
     ),
     "mask.targets": (
         lambda m, b, **name: ops.mask_targets(m, 16, jnp.zeros(1, int), b, 4, rule="soft", **name),
@@ -65,3 +65,9 @@ def test_every_name_is_a_program_of_its_own(operator):
         assert len(named) == len(names)
     # Without a name a program depends on the platform.
     assert program("cpu") != program("cuda")
+
+
+def test_the_stem_of_a_tpu_is_not_folded():
+    function, arguments, _ = WAYS["stem"]
+    lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
+    assert "tensor<7x7x3x8xf32>" in lowered and "tensor<4x4x12x8xf32>" not in lowered

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn import ops
-from jaxmaskrcnn.ops.roi_align import api, tiles_batched
+from jaxmaskrcnn.ops.roi_align import api, tiles_batched, tiles_tpu
 from jaxmaskrcnn.ops.roi_align.regions import make_regions
 
 SCALES = np.array([1 / 4, 1 / 8, 1 / 16], np.float32)
@@ -106,6 +106,34 @@ def test_several_batches_of_tiles_of_which_the_last_is_not_full():
     assert_equal(*batches(maps), *expected)
 
 
+def test_batches_of_blocks_and_regions_of_several_blocks():
+    rng = np.random.default_rng(1)
+    maps = (rng.normal(size=(100, 70, 3)).astype(np.float32),)
+    corner = rng.uniform(-30, 120, (30, 2))
+    boxes = np.concatenate([corner, corner + np.exp(rng.uniform(3, 6, (30, 2)))], -1).astype(np.float32)
+    arguments = boxes, np.zeros(30, int), (3, 5)
+    settings = dict(spatial_scales=SCALES[:1], sampling_ratio=0, aligned=True)
+    side = tiles_tpu.TILE * tiles_tpu.ACROSS
+    batch_bytes = 4 * side**2 * 3 * 7  # seven blocks, which do not share thirty regions evenly
+
+    @jax.jit
+    def batches(maps):
+        regions = make_regions(*arguments, *settings.values(), [maps[0].shape[:2]])
+        (top, bottom), (left, right) = regions.rows.span(), regions.columns.span()
+        long = (bottom - top >= side) | (right - left >= side)
+        maps = tuple(f[None] for f in maps)
+        pooled = tiles_tpu.pool(maps, regions, batch_bytes=batch_bytes)
+        gradient = tiles_tpu.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes // 25)
+        return pooled, tuple(g[0] for g in gradient), long
+
+    *found, long = batches(maps)
+    assert 8 < long.sum() < 22  # more than one batch of them
+    reference = lambda maps: ops.multilevel_roi_align(  # noqa: E731
+        maps, *arguments, implementation="reference", **settings
+    )
+    assert_equal(*found, *both(reference, maps))
+
+
 @pytest.mark.parametrize("implementation", list(api.IMPLEMENTATIONS))
 @pytest.mark.slow
 def test_bfloat16_is_summed_in_float32(implementation):
@@ -118,8 +146,8 @@ def test_bfloat16_is_summed_in_float32(implementation):
             features, boxes, 2, sampling_ratio=ratio, aligned=True, implementation=implementation
         )
 
-    pooled, pullback = jax.vjp(pool, features)
-    exact, exact_pullback = jax.vjp(pool, features.astype(jnp.float32))
+    pooled, pullback = jax.vjp(jax.jit(pool), features)
+    exact, exact_pullback = jax.vjp(jax.jit(pool), features.astype(jnp.float32))
     assert pooled.dtype == jnp.bfloat16
     np.testing.assert_array_equal(pooled, exact.astype(jnp.bfloat16))
     (gradient,), (expected,) = pullback(pooled), exact_pullback(pooled.astype(jnp.float32))

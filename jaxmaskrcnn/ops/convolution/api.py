@@ -65,7 +65,7 @@ def convolution(
     """
     row = _choose(x, kernel, stride, groups, implementation)
     settings = dict(stride=stride, groups=groups, relu=relu)
-    return _on_platform(row.forward, _XLA.forward, implementation, settings, x, kernel, bias, shortcut)
+    return _on_platform("forward", row, implementation, settings, x, kernel, bias, shortcut)
 
 
 def _forward(x, kernel, bias, shortcut, stride, groups, relu, implementation):
@@ -83,9 +83,7 @@ def _backward(stride, groups, relu, implementation, saved, cotangent):
         cotangent = jnp.where(y > 0, cotangent, 0)
     row = _choose(x, kernel, stride, groups, implementation)
     settings = dict(stride=stride, groups=groups)
-    of_x, of_kernel = _on_platform(
-        row.backward, _XLA.backward, implementation, settings, x, kernel, cotangent
-    )
+    of_x, of_kernel = _on_platform("backward", row, implementation, settings, x, kernel, cotangent)
     of_bias = None if bias is None else cotangent.sum((0, 1, 2)).astype(bias.dtype)
     return of_x, of_kernel, of_bias, None if shortcut is None else cotangent.astype(shortcut.dtype)
 
@@ -93,12 +91,15 @@ def _backward(stride, groups, relu, implementation, saved, cotangent):
 convolution.defvjp(_forward, _backward)
 
 
-def _on_platform(chosen, other, implementation, settings, *arrays):
-    """Call ``chosen`` on CPUs and ``other`` elsewhere; with a named implementation, ``chosen`` everywhere."""
-    if implementation is not None or chosen is other:
-        return chosen(*arrays, **settings)
-    cpu, default = functools.partial(chosen, **settings), functools.partial(other, **settings)
-    return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+def _on_platform(direction, row, implementation, settings, *arrays):
+    """Call the row for CPUs there, and XLA's elsewhere; with a named implementation, that one everywhere."""
+    rows = {"cpu": row, "tpu": row if row.on_tpus else _XLA, "default": _XLA}
+    functions = {
+        platform: functools.partial(getattr(row, direction), **settings) for platform, row in rows.items()
+    }
+    if implementation is not None or row is _XLA:
+        return functions["cpu"](*arrays)
+    return jax.lax.platform_dependent(*arrays, **functions)
 
 
 def winograd_is_faster(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> bool:
@@ -136,18 +137,19 @@ class Implementation(NamedTuple):
 
     ``applies(x, kernel, stride, groups)`` returns whether it can compute a convolution. ``forward`` has the
     arguments of `convolution`, and ``backward(x, kernel, cotangent, stride, groups)`` returns the gradients
-    with respect to ``x`` and ``kernel``.
+    with respect to ``x`` and ``kernel``. ``on_tpus`` is whether TPUs use it too.
     """
 
     name: str
     applies: Callable
     forward: Callable
     backward: Callable
+    on_tpus: bool = False
 
 
-# For every convolution on every platform; GPUs and TPUs always use it.
+# For every convolution on every platform; GPUs always use it.
 _XLA = Implementation("xla", lambda x, kernel, stride, groups: True, xla.forward, xla.gradients)
-# For CPUs: the first that applies is used, otherwise XLA's.
+# For CPUs, and some for TPUs: the first that applies is used, otherwise XLA's.
 _ON_CPU = (
     Implementation("winograd", winograd_is_faster, _winograd_forward, _winograd_gradients),
     Implementation(
@@ -167,6 +169,8 @@ _ON_CPU = (
         lambda x, kernel, stride, groups: xla.is_stem(kernel, stride, groups),
         functools.partial(xla.forward, fold=False),
         functools.partial(xla.gradients, fold=False),
+        # XLA:TPU expects the pixels' transpose to take longer than any other operation (docs/benchmarks.md).
+        on_tpus=True,
     ),
 )
 

@@ -5,7 +5,8 @@ oh and ow the output's height and width in bins.
 
 `reference.py` is the definition. It is separable, and `axis.py` gives a bin's taps (pixels and their weights)
 on one axis. The fast implementations read the same pixels with the same weights: `gather.py` in pairs of a
-row tap and a column tap, `tiles_cpu.py` and `tiles_batched.py` as tiles that are multiplied by matrices.
+row tap and a column tap, `tiles_cpu.py`, `tiles_batched.py` and `tiles_tpu.py` as tiles that are multiplied
+by matrices.
 """
 
 import functools
@@ -18,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cpu
+from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cpu, tiles_tpu
 from jaxmaskrcnn.ops.roi_align.axis import Taps
 from jaxmaskrcnn.ops.roi_align.regions import make_regions, merge_batch
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
@@ -44,13 +45,14 @@ IMPLEMENTATIONS = {
     "gather_at_once": Implementation(gather.sum_taps_at_once, gather.spread_taps_at_once, adaptive=False),
     "tiles_cpu": Implementation(tiles_cpu.pool, tiles_cpu.spread, adaptive=True),
     "tiles_batched": Implementation(tiles_batched.pool, tiles_batched.spread, adaptive=True),
+    "tiles_tpu": Implementation(tiles_tpu.pool, tiles_tpu.spread, adaptive=True),
 }
 
 # The implementation for each platform; "default" is for GPUs. docs/how-it-is-built.md and docs/benchmarks.md
-# have the reasons and the measurements. TPUs were not measured.
-_FIXED_POOL = {"cpu": "gather", "tpu": "gather", "default": "gather_at_once"}
-_FIXED_SPREAD = {"cpu": "tiles_cpu", "tpu": "gather", "default": "gather_at_once"}
-_ADAPTIVE = {"cpu": "tiles_cpu", "default": "tiles_batched"}
+# have the reasons and the measurements. For TPUs there are only the compiler's estimates.
+_FIXED_POOL = {"cpu": "gather", "tpu": "tiles_tpu", "default": "gather_at_once"}
+_FIXED_SPREAD = {"cpu": "tiles_cpu", "tpu": "tiles_tpu", "default": "gather_at_once"}
+_ADAPTIVE = {"cpu": "tiles_cpu", "tpu": "tiles_tpu", "default": "tiles_batched"}
 
 
 def roi_align(
@@ -138,11 +140,12 @@ def multilevel_roi_align(
             traced. None: the arrays' own.
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
             one, which then computes the gradient too: "gather", "gather_at_once" (only for a fixed number of
-            samples), "tiles_cpu", "tiles_batched", or "reference", the definition (its boxes, levels, scales
-            and sizes must not be traced). All give the same result except for rounding, where the features
-            are finite: with the two of tiles (the default for ``sampling_ratio=0``, and on CPUs for the
-            gradient) an infinity makes NaN of all bins of a region in whose tiles it is, which reach up to 15
-            pixels beyond the region; with the others it only enters the bins that read it.
+            samples), "tiles_cpu", "tiles_batched", "tiles_tpu", or "reference", the definition (its boxes,
+            levels, scales and sizes must not be traced). All give the same result except for rounding, where
+            the features are finite: with the three of tiles (the default for ``sampling_ratio=0``, on TPUs,
+            and on CPUs for the gradient) an infinity makes NaN of all bins of a region in whose tiles it is,
+            which reach up to 39 pixels beyond the region; with the others it only enters the bins that read
+            it.
 
     Returns:
         [R, oh, ow, C] in the dtype of the features; float32 for whole numbers.

@@ -1,6 +1,6 @@
 """RoIAlign by gathering the pixels that each bin reads: pairs of a row tap and a column tap (see `axis.py`).
 
-Used with a fixed number of samples: tap by tap on CPUs (forward) and TPUs, all taps at once on GPUs.
+Used with a fixed number of samples: tap by tap on CPUs (forward), all taps at once on GPUs.
 
 Tap by tap, nothing larger than the output is ever in memory, on any platform. On a GPU all taps at once are
 twice as fast, because XLA gathers, weights and sums in one kernel without an array of all taps, and reads the

@@ -1,11 +1,12 @@
 """RoIAlign that computes many tiles of many regions at a time.
 
-Used on GPUs and TPUs for the adaptive number of samples, and on GPUs for mask targets.
+Used on GPUs for the adaptive number of samples, and for mask targets.
 
 A region reads as many pixels as it covers, and regions differ a thousandfold in size. So the regions are cut
 into tiles of equal size, which are computed in batches regardless of the regions that they belong to. A tile
 contributes ``rows @ tile @ columns.T`` to its region's bins. The gradient is the same with the matrices
-transposed. On CPUs `tiles_cpu.py` does this tile by tile.
+transposed. On CPUs `tiles_cpu.py` does this tile by tile, and on TPUs `tiles_tpu.py` with tiles that all
+regions share.
 
 The tiles of a bin are added in no fixed order, as in all scatters of XLA on a GPU.
 
