@@ -44,7 +44,7 @@ def convnext(size: str) -> dict[str, Any]:
 # Heads that predict a box for each class, whose IoU counts.
 _GIOU = {
     **CASCADE, **FOUR_CONV_ONE_FC, "box.norm": "bn", "box.class_agnostic": False, "box.loss.form": "giou",
-    "box.loss.weight": 10.0,
+    "box.loss.weight": 10.0, "box.loss.beta": MMDET["box.loss.beta"],
 }  # fmt: skip
 _NORM_EXEMPT = {"compute.weight_decay_exempts_norm": True}
 _SWIN_T, _SWIN_S = ({**swin(size), **_NORM_EXEMPT} for size in ("tiny", "small"))
