@@ -88,9 +88,8 @@ CASES = {
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-@pytest.mark.parametrize(
-    "case", [CASES["mmdet"], pytest.param(CASES["detectron2"], marks=pytest.mark.slow)], ids=CASES
-)
+@pytest.mark.slow
+@cases
 def test_features(case):
     """On a larger canvas too."""
     case.check_maps()
@@ -120,7 +119,11 @@ def odd_image():
         return seeded_images(height, width), {k: v for k, v in arrays.items() if k.startswith("odd/p")}
 
 
-@pytest.mark.parametrize("canvas", [(0, 0), (19, 53)], ids=["alone", "on a larger canvas"])
+@pytest.mark.parametrize(
+    "canvas",
+    [pytest.param((0, 0), marks=pytest.mark.slow), (19, 53)],
+    ids=["alone", "on a larger canvas"],
+)
 def test_odd_sizes(canvas):
     """Merging pads, and so do windows; the last map is smaller than one."""
     image, golden = odd_image()

@@ -68,6 +68,7 @@ CASE = Recorded(
 )
 
 
+@pytest.mark.slow
 def test_features():
     """On a larger canvas too."""
     CASE.check_maps(wider=(64, 32))
@@ -95,7 +96,11 @@ def odd_image():
         return seeded_images(height, width), arrays["odd/last_feat/values"]
 
 
-@pytest.mark.parametrize("canvas", [(0, 0), (32, 48)], ids=["alone", "on a larger canvas"])
+@pytest.mark.parametrize(
+    "canvas",
+    [pytest.param((0, 0), marks=pytest.mark.slow), (32, 48)],
+    ids=["alone", "on a larger canvas"],
+)
 def test_odd_sizes(canvas):
     """Tables are resized to the image's own map, in both blocks, and windows are filled with zeros."""
     image, theirs = odd_image()
@@ -143,7 +148,9 @@ def oracle(q, k, v, rows, columns, seen):
     return result
 
 
-@pytest.mark.parametrize("queries", [1000, 8, 3])
+@pytest.mark.parametrize(
+    "queries", [pytest.param(1000, marks=pytest.mark.slow), 8, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_attention_beside_an_oracle(queries):
     """In one piece or in several, the last of which is not whole."""
     q, k, v = (random(2, 5, 4, 3, 6, seed=i) for i in range(3))
