@@ -17,7 +17,7 @@ Cases:
 
 Topologies are v4:2x2x1, v5e:2x2, v5p:2x2x1, v6e:2x2 and larger ones, such as v5e:16x16 for 256 chips.
 --chips uses the first ones of it alone. --batch is of one chip. --width narrows the model (and makes its
-backbone an R18), so that it compiles in seconds.
+backbone an R18), which compiles sooner.
 
 --platform=cuda --topology=h200:8 describes eight GPUs to jax's CUDA plugin, which needs no GPU for it either.
 It plans memory and collectives, but expects no cycles, and leaves the choice of cuDNN's algorithms, and their
