@@ -10,6 +10,7 @@ from flax import linen, nnx
 from flax.nnx import bridge
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.rpn import AnchorConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
 from jaxmaskrcnn.models.features import Backbone, Pass
@@ -18,7 +19,8 @@ from jaxmaskrcnn.models.heads.mask import MaskHead
 from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.layers import Deconv2x2
 from jaxmaskrcnn.models.norm import FrozenStat, make_norm
-from jaxmaskrcnn.models.padding import inside
+from jaxmaskrcnn.models.padding import feature_extent, inside
+from jaxmaskrcnn.models.rpn import image_anchors
 from jaxmaskrcnn.ops.boxes import box_iou
 from jaxmaskrcnn.ops.resize import output_size, resize_image
 from jaxmaskrcnn.zoo.lookup import model_config
@@ -302,9 +304,18 @@ def test_uint8_images_are_normalised_on_the_device(model, batch):
 
 
 def test_inside_marks_the_extent():
-    mask = inside(jnp.array([[64, 32], [40, 96]]), 16, (4, 6))[..., 0]
-    assert mask.shape == (2, 4, 6)
-    assert mask[0].sum() == 4 * 2 and mask[1].sum() == 3 * 6
+    extents = np.array([[64, 32], [40, 96], [48, 33], [16, 1]])
+    mask = inside(jnp.array(extents), 16, (4, 6))[..., 0]
+    anchors = AnchorConfig(sizes=((32.0,),), ratios=(0.5, 1.0))
+    for own, (rows, columns), extent in zip(
+        mask, ((4, 2), (3, 6), (3, 3), (1, 1)), jnp.array(extents), strict=True
+    ):
+        expected = np.zeros((4, 6), bool)
+        expected[:rows, :columns] = True
+        np.testing.assert_array_equal(own, expected)
+        np.testing.assert_array_equal(feature_extent(extent, 16), (rows, columns))
+        valid = image_anchors(((4, 6),), (16,), extent, anchors).valid
+        np.testing.assert_array_equal(valid.reshape(4, 6, 2), np.repeat(expected[..., None], 2, -1))
     assert inside(None, 16, (4, 6)) is None
 
 
