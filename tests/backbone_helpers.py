@@ -89,9 +89,15 @@ class Recorded:
                 f"{self.case}, {name}, relative", relative(sampled(name, inside, len(theirs)), theirs), 1e-4
             )
 
-    def check_detections(self):
-        """The whole model's: the same in the same order."""
-        found = jax.jit(lambda model, batch: model.detect(batch))(self.model, self.batch())
+    def check_detections(self, wider=(0, 0)):
+        """The whole model's: the same in the same order.
+
+        ``wider``: By how many rows and columns the canvas is larger, which changes nothing.
+        """
+        batch = self.batch()
+        pad = ((0, 0), (0, wider[0]), (0, wider[1]), (0, 0))
+        batch = batch._replace(images=np.pad(batch.images, pad))
+        found = jax.jit(lambda model, batch: model.detect(batch))(self.model, batch)
         for i in range(len(self.scenes)):
             theirs = {k: self.arrays[f"{i}/{k}"] for k in ("labels", "scores", "boxes")}
             n = len(theirs["labels"])

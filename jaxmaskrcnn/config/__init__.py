@@ -9,6 +9,7 @@ from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, Re
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
+    BoxHeadLossConfig,
     BoxLossConfig,
     BoxStageConfig,
     Classes,
@@ -29,6 +30,7 @@ from jaxmaskrcnn.config.inputs import (
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.model import ModelConfig
+from jaxmaskrcnn.config.mvit import MViTConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
@@ -51,6 +53,7 @@ __all__ = [
     "AnchorConfig",
     "BackboneConfig",
     "BoxConfig",
+    "BoxHeadLossConfig",
     "BoxLossConfig",
     "BoxStageConfig",
     "Classes",
@@ -65,6 +68,7 @@ __all__ = [
     "InputConfig",
     "KeypointConfig",
     "Level",
+    "MViTConfig",
     "MaskConfig",
     "MaskHeadConfig",
     "ModelConfig",

@@ -78,6 +78,15 @@ class BoxLossConfig(Part):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BoxHeadLossConfig(BoxLossConfig):
+    """The loss of the box head's boxes."""
+
+    # of what: the deltas, or the generalised IoU of the boxes that they make
+    form: Literal["smooth_l1", "giou"] = "smooth_l1"
+    weight: NotNegative = 1.0  # factor of the loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RegionConfig(Part):
     """The choice of regions that the heads are trained on (`losses/assignment.py`)."""
 
@@ -217,7 +226,7 @@ class BoxConfig(Part):
     # softmax: over the classes and the background; sigmoid: of each class, the background's is not used
     scores: Literal["softmax", "sigmoid"] = "softmax"
     federated: FederatedConfig | None = None  # with sigmoids: None counts all classes in every image
-    loss: BoxLossConfig = BoxLossConfig()
+    loss: BoxHeadLossConfig = BoxHeadLossConfig()
     stages: Annotated[
         tuple[BoxStageConfig, ...],
         Rule(bool, "one or more BoxStageConfig, whose settings are box.stages.0.*"),

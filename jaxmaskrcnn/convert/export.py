@@ -196,6 +196,8 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
         return not order_matters(config)
     if path in ("box.conv_dim", "box.norm"):
         return not config.box.convs
+    if path == "box.loss.beta":
+        return config.box.loss.form == "giou"
     if path == "neck.norm_epsilon":
         return config.neck is not None and config.neck.norm == "none"
     if path == "box.norm_epsilon":

@@ -11,7 +11,7 @@ from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
-from jaxmaskrcnn.ops.boxes import encode_boxes
+from jaxmaskrcnn.ops.boxes import decode_boxes, encode_boxes, generalised_iou
 from jaxmaskrcnn.ops.masks import mask_targets
 from jaxmaskrcnn.ops.polygons import polygon_targets
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
@@ -78,12 +78,18 @@ def box_losses(
 
     slot = jnp.zeros_like(channel) if config.class_agnostic else channel
     own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
-    target = encode_boxes(regions.boxes, targets.boxes[regions.matched], config.stages[stage].box_weights)
-    error = smooth_l1(own - target, config.loss.beta).sum(-1)
+    matched, box_weights = targets.boxes[regions.matched], config.stages[stage].box_weights
+    if config.loss.form == "giou":
+        predicted = decode_boxes(own, regions.boxes, box_weights, config.delta_clamp)
+        error = 1 - generalised_iou(predicted, matched)
+    else:
+        error = smooth_l1(own - encode_boxes(regions.boxes, matched, box_weights), config.loss.beta).sum(-1)
     count, weight = regions.valid.sum().astype(entropy.dtype), config.stages[stage].loss_weight
     return {
         "loss_classifier": LossTerm(weight * jnp.where(regions.valid, entropy, 0).sum(), count),
-        "loss_box_reg": LossTerm(weight * jnp.where(regions.positive, error, 0).sum(), count),
+        "loss_box_reg": LossTerm(
+            weight * config.loss.weight * jnp.where(regions.positive, error, 0).sum(), count
+        ),
     }
 
 

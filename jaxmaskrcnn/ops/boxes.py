@@ -73,6 +73,33 @@ def box_iou(a: ArrayLike, b: ArrayLike, *, epsilon: float = 0.0) -> Array:
     return _safe_ratio(intersection, jnp.maximum(union, epsilon))
 
 
+def generalised_iou(a: ArrayLike, b: ArrayLike, *, epsilon: float = 1e-6) -> Array:
+    """Generalised IoU of pairs of boxes: the IoU minus the share of the box around both that neither has.
+
+    Source: Rezatofighi et al., 2019; MMDetection's ``bbox_overlaps`` with the mode "giou".
+
+    Args:
+        a: [..., 4] XYXY.
+        b: [..., 4] XYXY, one for each of ``a``.
+        epsilon: Smallest area of the union and of the box around both.
+
+    Returns:
+        [...], from -1 to 1.
+
+    Example:
+        >>> generalised_iou(jnp.array([0.0, 0, 2, 2]), jnp.array([2.0, 0, 4, 2]))
+        Array(0., dtype=float32)
+    """
+    a, b = _at_least_float32(a), _at_least_float32(b)
+    areas = [(x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (a, b)]
+    inner = jnp.minimum(a[..., 2:], b[..., 2:]) - jnp.maximum(a[..., :2], b[..., :2])
+    outer = jnp.maximum(a[..., 2:], b[..., 2:]) - jnp.minimum(a[..., :2], b[..., :2])
+    overlap, around = (jnp.maximum(x, 0).prod(-1) for x in (inner, outer))
+    union = jnp.maximum(areas[0] + areas[1] - overlap, epsilon)
+    around = jnp.maximum(around, epsilon)
+    return overlap / union - (around - union) / around
+
+
 def exceeds(iou: Array, threshold: float | Array) -> Array:
     """``iou > threshold``, where a threshold that is a Python number is compared in float64.
 

@@ -1,6 +1,6 @@
 """Tables of positions for transformers, resized to the part of a map that belongs to an image.
 
-Shapes: B images, n cells of an axis of the canvas's map, m rows of a table, C channels.
+Shapes: B images, q queries and k keys on an axis of a map, m rows of a table, C channels.
 """
 
 import jax
@@ -11,29 +11,34 @@ Array = jax.Array
 _A = -0.75  # of torch's bicubic interpolation
 
 
-def relative_table(table: Array, cells: int, own: Array) -> Array:
-    """Look up the vector of each two cells of an axis by the difference of their positions.
+def relative_table(table: Array, cells: tuple[int, int], own: tuple[Array, Array]) -> Array:
+    """Look up the vector of each query and key of an axis by the difference of their positions.
 
-    A table of another length than the 2s - 1 differences of an image with s cells is resized linearly to that
-    first. Cells outside of an image's own ones get the vectors at the ends.
+    If there are more of the ones, the positions of the others are as many times as far apart. A table of
+    another length than the differences of an image's own cells is resized linearly to that first. Cells
+    outside of an image's own ones get vectors of its ends.
 
     Source: Detectron2 ``modeling/backbone/utils.py``, ``get_rel_pos``.
 
     Args:
         table: [m, C].
-        cells: n.
-        own: int [B], the cells s of each image.
+        cells: Numbers of queries and of keys, q and k.
+        own: int [B] of each, the cells that belong to each image.
 
     Returns:
-        [B, n, n, C], of a query (second axis) and a key.
+        [B, q, k, C].
 
     Example:
-        >>> relative_table(jnp.arange(3.0)[:, None], 2, jnp.array([2]))[0, :, :, 0].tolist()
+        >>> one = jnp.array([2])
+        >>> relative_table(jnp.arange(3.0)[:, None], (2, 2), (one, one))[0, :, :, 0].tolist()
         [[1.0, 0.0], [2.0, 1.0]]
     """
     length = table.shape[0]
-    place = jnp.arange(cells)[:, None] - jnp.arange(cells) + (own - 1)[:, None, None]  # [B, n, n]
-    count = (2 * own - 1)[:, None, None]
+    queries, keys = (x[:, None, None] for x in own)
+    apart = jnp.maximum(keys / queries, 1), jnp.maximum(queries / keys, 1)
+    place = jnp.arange(cells[0])[:, None] * apart[0] - jnp.arange(cells[1]) * apart[1]  # [B, q, k]
+    place = jnp.floor(place + (keys - 1) * apart[1])
+    count = 2 * jnp.maximum(queries, keys) - 1
     # With as many rows as differences the factor is 1, and no row is mixed with another one.
     place = jnp.clip((place + 0.5) * (length / count) - 0.5, 0, length - 1)
     low = jnp.floor(place).astype(jnp.int32)

@@ -1,13 +1,14 @@
-"""Mask R-CNN and cascades of Detectron2's project ViTDet, by the names of their config files.
+"""Mask R-CNN and cascades of Detectron2's projects ViTDet and MViTv2, by the names of their config files.
 
 LVIS models have the folder before their names, because COCO's have the same.
 
-Source: ``projects/ViTDet/configs`` for the settings, ``projects/ViTDet/README.md`` for AP and addresses. Some
-names of that page are not those of the config files.
+Source: ``projects/*/configs`` for the settings, ``projects/*/README.md`` for AP and addresses. Some names of
+those pages are not those of the config files.
 """
 
 from typing import Any
 
+from jaxmaskrcnn.config.mvit import MVITS
 from jaxmaskrcnn.config.vit import VITS
 from jaxmaskrcnn.zoo import hosts
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
@@ -41,6 +42,10 @@ _CASCADE = {**_SQUARE, **CASCADE, "rpn.post_nms_train": 1000}
 _LVIS = {
     **LVIS_V1, "detections.score_threshold": 0.02, "box.scores": "sigmoid", "box.federated": "federated",
 }  # fmt: skip
+_MVIT_T, _MVIT_S, _MVIT_B, _MVIT_L, _MVIT_H = (
+    {"backbone.kind": "mvit", **{f"backbone.{key}": value for key, value in MVITS[size].items()}}
+    for size in ("tiny", "small", "base", "large", "huge")
+)
 _VIT_B, _VIT_L, _VIT_H = (
     {
         "backbone.kind": "vit",
@@ -71,8 +76,20 @@ _ROWS = {
          "cascade_mask_rcnn_swin_b_in21k/f342979038", "model_final_246a82.pkl"),
         ("cascade_mask_rcnn_swin_l_in21k_50ep", _CASCADE | _SWIN_L, 55.0, 47.2,
          "cascade_mask_rcnn_swin_l_in21k/f342979186", "model_final_7c897e.pkl"),
+        ("cascade_mask_rcnn_mvitv2_b_in21k_100ep", _CASCADE | _MVIT_B, 55.6, 48.1,
+         "cascade_mask_rcnn_mvitv2_b_in21k/f325820315", "model_final_8c3da3.pkl"),
+        ("cascade_mask_rcnn_mvitv2_l_in21k_50ep", _CASCADE | _MVIT_L, 55.7, 48.3,
+         "cascade_mask_rcnn_mvitv2_l_in21k/f325607715", "model_final_2141b0.pkl"),
+        ("cascade_mask_rcnn_mvitv2_h_in21k_36ep", _CASCADE | _MVIT_H, 55.9, 48.3,
+         "cascade_mask_rcnn_mvitv2_h_in21k/f326187358", "model_final_2234d7.pkl"),
     ),
     "LVIS": (
+        ("cascade_mask_rcnn_mvitv2_b_in21k_100ep", _CASCADE | _MVIT_B | _LVIS, 46.3, 42.0,
+         "cascade_mask_rcnn_mvitv2_b_in21k/329477206", "model_final_a00567.pkl"),
+        ("cascade_mask_rcnn_mvitv2_l_in21k_50ep", _CASCADE | _MVIT_L | _LVIS, 49.4, 44.2,
+         "cascade_mask_rcnn_mvitv2_l_in21k/329661552", "model_final_7838a5.pkl"),
+        ("cascade_mask_rcnn_mvitv2_h_in21k_50ep", _CASCADE | _MVIT_H | _LVIS, 49.5, 44.1,
+         "cascade_mask_rcnn_mvitv2_h_in21k/330445165", "model_final_ad4220.pkl"),
         ("mask_rcnn_vitdet_b_100ep", _SQUARE | _VIT_B | _LVIS, 40.2, 38.2,
          "mask_rcnn_vitdet_b/329225748", "model_final_5251c5.pkl"),
         ("mask_rcnn_vitdet_l_100ep", _SQUARE | _VIT_L | _LVIS, 46.1, 43.6,
@@ -105,6 +122,41 @@ PRESETS = {
     for folder, rows in _ROWS.items()
     for config, changes, box_ap, mask_ap, place, file in rows
 }
+
+_BN_HEADS = {**FOUR_CONV_ONE_FC, "box.norm": "bn", "mask.norm": "bn", "rpn.convs": 2}
+_OWN_INPUT = {path: _SQUARE[path] for path in ("input.channel_order", "input.pixel_mean", "input.pixel_std")}
+_OWN_INPUT["compute.weight_decay_exempts_norm"] = True
+_MVIT_CASCADE = {**_OWN_INPUT, **CASCADE, **_BN_HEADS, "rpn.post_nms_train": 1000}
+# config, changes, box AP, mask AP, folder and model id in the address, file
+PRESETS |= {
+    f"detectron2/MViTv2/{config}": Preset(
+        DETECTRON2,
+        changes,
+        box_ap,
+        mask_ap,
+        PublishedFile(
+            f"{hosts.DETECTRON2.prefix}MViTv2/{place}/{file}", LICENCE, "projects/MViTv2/README.md"
+        ),
+        place.rpartition("/f")[2],
+        f"projects/MViTv2/configs/{config}.py",
+    )
+    for config, changes, box_ap, mask_ap, place, file in (
+        ("mask_rcnn_mvitv2_t_3x", _OWN_INPUT | _MVIT_T, 48.3, 43.8,
+         "mask_rcnn_mvitv2_t_3x/f307611773", "model_final_1a1c30.pkl"),
+        ("cascade_mask_rcnn_mvitv2_t_3x", _MVIT_CASCADE | _MVIT_T, 52.2, 45.0,
+         "cascade_mask_rcnn_mvitv2_t_3x/f308344828", "model_final_c6967a.pkl"),
+        ("cascade_mask_rcnn_mvitv2_s_3x", _MVIT_CASCADE | _MVIT_S, 53.2, 46.0,
+         "cascade_mask_rcnn_mvitv2_s_3x/f308344647", "model_final_279baf.pkl"),
+        ("cascade_mask_rcnn_mvitv2_b_3x", _MVIT_CASCADE | _MVIT_B, 54.1, 46.7,
+         "cascade_mask_rcnn_mvitv2_b_3x/f308109448", "model_final_421a91.pkl"),
+        ("cascade_mask_rcnn_mvitv2_b_in21k_3x", _MVIT_CASCADE | _MVIT_B, 54.9, 47.4,
+         "cascade_mask_rcnn_mvitv2_b_in12k_3x/f309003202", "model_final_be5168.pkl"),
+        ("cascade_mask_rcnn_mvitv2_l_in21k_lsj_50ep", _MVIT_CASCADE | _MVIT_L, 55.8, 48.3,
+         "cascade_mask_rcnn_mvitv2_l_in12k_lsj_50ep/f308099658", "model_final_c41c5a.pkl"),
+        ("cascade_mask_rcnn_mvitv2_h_in21k_lsj_3x", _MVIT_CASCADE | _MVIT_H, 56.1, 48.5,
+         "cascade_mask_rcnn_mvitv2_h_in12k_lsj_3x/f309013744", "model_final_30d36b.pkl"),
+    )
+}  # fmt: skip
 
 # fields of a detector, as in `BACKBONES`, for the networks that MAE trained
 _MAE = {

@@ -9,8 +9,9 @@ from jaxmaskrcnn.config.convnext import CONVNEXTS
 from jaxmaskrcnn.config.swin import SWINS
 from jaxmaskrcnn.zoo import hosts
 from jaxmaskrcnn.zoo.conventions import MMDET
-from jaxmaskrcnn.zoo.entry import Backbone, Preset, PublishedFile
+from jaxmaskrcnn.zoo.entry import FOUR_CONV_ONE_FC, Backbone, Preset, PublishedFile
 from jaxmaskrcnn.zoo.mmdet import presets
+from jaxmaskrcnn.zoo.mmdet_cascade import CASCADE
 
 
 def swin(size: str) -> dict[str, Any]:
@@ -40,6 +41,11 @@ def convnext(size: str) -> dict[str, Any]:
     return {"backbone.kind": "convnext", **numbers}
 
 
+# Heads that predict a box for each class, whose IoU counts.
+_GIOU = {
+    **CASCADE, **FOUR_CONV_ONE_FC, "box.norm": "bn", "box.class_agnostic": False, "box.loss.form": "giou",
+    "box.loss.weight": 10.0, "box.loss.beta": MMDET["box.loss.beta"],
+}  # fmt: skip
 _NORM_EXEMPT = {"compute.weight_decay_exempts_norm": True}
 _SWIN_T, _SWIN_S = ({**swin(size), **_NORM_EXEMPT} for size in ("tiny", "small"))
 
@@ -58,6 +64,12 @@ _ROWS = {
     "convnext": (
         ("mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco", convnext("tiny"), 46.2, 41.7,
          "mask_rcnn_convnext-t_p4_w7_fpn_fp16_ms-crop_3x_coco_20220426_154953-050731f4.pth"),
+        ("cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco", convnext("tiny") | _GIOU,
+         50.3, 43.6,
+         "cascade_mask_rcnn_convnext-t_p4_w7_fpn_giou_4conv1f_fp16_ms-crop_3x_coco_20220509_204200-8f07c40b.pth"),
+        ("cascade-mask-rcnn_convnext-s-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco",
+         convnext("small") | _GIOU | {"backbone.drop_path": 0.6}, 51.8, 44.8,
+         "cascade_mask_rcnn_convnext-s_p4_w7_fpn_giou_4conv1f_fp16_ms-crop_3x_coco_20220510_201004-3d24f5a4.pth"),
     ),
 }  # fmt: skip
 PRESETS: dict[str, Preset] = presets(_ROWS)

@@ -6,7 +6,8 @@ CHECKOUT is a folder with Detectron2's sources, whose `projects/ViTDet/configs` 
 `FILES` without its ending; all are recorded without it.
 
 The models are those of the project's config files, narrow, with weights made from their names and without
-random drops: "swin", the cascade on a Swin transformer; "vit", Mask R-CNN on a plain one. "odd" has the maps
+random drops: "swin", the cascade on a Swin transformer; "vit", Mask R-CNN on a plain one; "mvit",
+the cascade on an MViT. "odd" has the maps
 of each backbone alone for an image that no layer divides evenly.
 
 Installation is described in `record_detectron2_c4.py`; timm is needed too, for its `DropPath` and `Mlp`.
@@ -31,6 +32,7 @@ from seeded_weights import (
     seeded_detectron2_transformer_weight,
     seeded_images,
     seeded_polygons,
+    seeded_projection,
     seeded_scene,
 )
 
@@ -43,17 +45,26 @@ SCENES = [
     (126, 94, [(5, 33, 60, 90), (31, 11, 50, 28.7), (40, 60.3, 94, 126), (50, 30, 84.6, 60)]),
 ]  # fmt: skip
 # Of each backbone alone; a plain transformer takes whole patches.
-ODD = {"swin": (45, 75), "vit": (80, 112)}
+ODD = {"swin": (45, 75), "vit": (80, 112), "mvit": (45, 75)}
 CHANNELS, CLASSES, FC, CANVAS = 16, 3, 32, 128
 MAPS, GRADIENTS = 1000, 30  # values of a feature map and of a parameter's gradient
-CONFIGS = {"swin": "cascade_mask_rcnn_swin_b_in21k_50ep.py", "vit": "mask_rcnn_vitdet_b_100ep.py"}
-FILES = {"detectron2_swin": ("swin",), "detectron2_vit": ("vit",)}
+CONFIGS = {
+    "swin": "cascade_mask_rcnn_swin_b_in21k_50ep.py",
+    "vit": "mask_rcnn_vitdet_b_100ep.py",
+    "mvit": "cascade_mask_rcnn_mvitv2_b_in21k_100ep.py",
+}
+FILES = {"detectron2_swin": ("swin",), "detectron2_vit": ("vit",), "detectron2_mvit": ("mvit",)}
 # Windows are larger than the last map.
 SWIN = {"embed_dim": 8, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 2, 4], "drop_path_rate": 0.0}
 # A map of 8 x 8 cells is no multiple of a window; tables of global attention and of positions are resized.
 VIT = {
     "img_size": 80, "embed_dim": 16, "depth": 4, "num_heads": 2, "drop_path_rate": 0.0, "window_size": 3,
     "window_block_indexes": [0, 2], "pretrain_img_size": 96,
+}  # fmt: skip
+# Windows of 8, 4 and 2 cells; the tables, made for maps of 20 cells, are resized.
+MVIT = {
+    "img_size": 80, "embed_dim": 8, "depth": 6, "num_heads": 1, "last_block_indexes": (0, 2, 4, 5),
+    "drop_path_rate": 0.0, "adaptive_window_size": 8,
 }  # fmt: skip
 
 
@@ -62,6 +73,8 @@ def build(checkout, case):
     backbone, heads, rpn = model.backbone, model.roi_heads, model.proposal_generator
     if case == "swin":
         backbone.bottom_up.update(SWIN)
+    elif case == "mvit":
+        backbone.bottom_up.update(MVIT)
     else:
         backbone.net.update(VIT)
     backbone.square_pad = CANVAS
@@ -125,7 +138,11 @@ def losses_of(model, inputs):
         values = model(inputs)
     sum(values.values()).backward()
     gradients = {k: p.grad for k, p in model.named_parameters()}
-    return {losses.LOSSES[k]: float(v.detach()) for k, v in values.items()}, gradients
+    found = {}
+    for name, value in values.items():
+        plain, _, stage = name.partition("_stage")
+        found[losses.LOSSES[plain] + (f"_stage{stage}" if stage else "")] = float(value.detach())
+    return found, gradients
 
 
 def record_maps(golden, prefix, maps, twins):
@@ -134,6 +151,28 @@ def record_maps(golden, prefix, maps, twins):
         print(f"{np.abs(values - twins[name]).max() / np.abs(values).max():.0e}")
         golden[f"{prefix}/{name}/shape"] = np.array(values.shape)
         golden[f"{prefix}/{name}/values"] = sampled(name, values, MAPS)
+
+
+def record_projection(golden, model, double, image):
+    """Gradients of a random projection of the backbone's maps: behind a cascade they hang on rounding."""
+    gradients = []
+    for part, x in ((model, image), (double, image.double())):
+        part.zero_grad()
+        total = 0
+        for name, y in part.backbone.bottom_up(x).items():
+            n, c, h, w = y.shape
+            factors = torch.from_numpy(seeded_projection(name, (n, h, w, c))).permute(0, 3, 1, 2)
+            total = total + (y * factors.to(y.dtype)).sum()
+        total.backward()
+        # A bias of all keys changes no attention, so that its gradient is 0 but for rounding.
+        own = {k: p.grad.clone() for k, p in part.named_parameters() if p.grad is not None}
+        gradients.append({k: g for k, g in own.items() if not k.endswith("norm_k.bias")})
+    ways = {k: float((g - gradients[1][k]).norm() / gradients[1][k].norm()) for k, g in gradients[0].items()}
+    print("   gradients:", sorted(((v, k) for k, v in ways.items()), reverse=True)[:3])
+    assert max(ways.values()) < 1e-4
+    for name, gradient in gradients[0].items():
+        norm = float(gradient.double().norm())
+        golden[f"odd/gradient/{name}"] = np.append(sampled(name, gradient.numpy(), GRADIENTS), norm)
 
 
 def record(golden, checkout, case):
@@ -160,12 +199,14 @@ def record(golden, checkout, case):
     golden[f"{case}/names"] = json.dumps(kept)
     with torch.no_grad():
         image = torch.from_numpy(seeded_images(*ODD[case])).permute(0, 3, 1, 2)
-        body = "bottom_up" if case == "swin" else "net"
+        body = "net" if case == "vit" else "bottom_up"
         odd = [getattr(part.backbone, body)(x) for part, x in ((model, image), (double, image.double()))]
     golden["odd/size"] = ODD[case]
     record_maps(golden, "odd", *({k: v.permute(0, 2, 3, 1).numpy() for k, v in maps.items()} for maps in odd))
-    if case == "swin":
-        return  # MMDetection's model has its losses and gradients, and cascades are recorded elsewhere
+    if case == "mvit":
+        record_projection(golden, model, double, image)
+    if case in ("swin", "mvit"):
+        return  # MMDetection's model of the first has its losses, and cascades are recorded elsewhere
     training = inputs_of(scenes, True)
     values, gradients = losses_of(model, training)
     twin, twins = losses_of(double, [x | {"image": x["image"].double()} for x in training])

@@ -31,6 +31,7 @@ from seeded_weights import (
     sampled,
     seeded_mmdet_dcn_weight,
     seeded_mmdet_map_weight,
+    seeded_mmdet_transformer_cascade_weight,
     seeded_mmdet_transformer_weight,
 )
 from torchvision.ops import deform_conv2d
@@ -52,12 +53,13 @@ FILES = {
     "regnet": "regnet/mask-rcnn_regnetx-3.2GF-mdconv-c3-c5_fpn_1x_coco.py",
     "swin": "swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py",
     "convnext": "convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py",
+    "cascade": "convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py",
 }
 CASES = {
     "mmdet_backbones": ("dcn", "dcnv2", "dc5", "c4"),
     "mmdet_regnet": ("regnet",),
     "mmdet_swin": ("swin",),
-    "mmdet_convnext": ("convnext",),
+    "mmdet_convnext": ("convnext", "cascade"),
 }
 # Widths 8, 16, 32 and 64; a window is larger than the last map.
 SWIN = {"embed_dims": 8, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 2, 4], "drop_path_rate": 0.0}
@@ -68,6 +70,7 @@ WEIGHTS = {
     "dcn": seeded_mmdet_dcn_weight, "dcnv2": seeded_mmdet_dcn_weight, "dc5": seeded_mmdet_map_weight,
     "c4": seeded_mmdet_map_weight, "regnet": seeded_mmdet_dcn_weight,
     "swin": seeded_mmdet_transformer_weight, "convnext": seeded_mmdet_transformer_weight,
+    "cascade": seeded_mmdet_transformer_cascade_weight,
 }  # fmt: skip
 # This library's names of the losses.
 NAMES = {"loss_cls": "loss_classifier", "loss_bbox": "loss_box_reg", "loss_mask": "loss_mask"}
@@ -90,7 +93,7 @@ def settings(case):
     """MMDetection's own config, narrow."""
     file = Path(mmdet.__file__).parent / ".mim/configs" / FILES[case]
     config = Config.fromfile(file, import_custom_modules=False)
-    if case == "convnext":
+    if case in ("convnext", "cascade"):
         importlib.import_module("mmpretrain_convnext")
     model = config.model
     model.backbone |= {"frozen_stages": -1, "init_cfg": None}
@@ -99,13 +102,13 @@ def settings(case):
         model.backbone.arch = REGNET
     elif case == "swin":
         model.backbone |= SWIN
-    elif case == "convnext":
+    elif case in ("convnext", "cascade"):
         model.backbone |= {"arch": CONVNEXT, "drop_path_rate": 0.0, "frozen_stages": 0}
     elif case != "c4":
         model.backbone.base_channels = WIDTH
     if "neck" in model:
         model.neck |= {"in_channels": [4 * WIDTH * 2**i for i in range(4)], "out_channels": CHANNELS}
-        if case in ("regnet", "swin", "convnext"):
+        if case in ("regnet", "swin", "convnext", "cascade"):
             model.neck.in_channels = [8, 16, 32, 64]
         channels = regions = CHANNELS
         rpn.anchor_generator.scales = [2.5]
@@ -114,9 +117,14 @@ def settings(case):
         rpn.anchor_generator.scales = [0.75, 1.5, 2.5, 4, 6]
     rpn |= {"in_channels": channels, "feat_channels": channels}
     heads.bbox_roi_extractor.out_channels = channels
-    heads.bbox_head |= {"in_channels": regions, "num_classes": CLASSES}
-    if case != "c4":
-        heads.bbox_head.fc_out_channels = 32
+    for head in heads.bbox_head if case == "cascade" else [heads.bbox_head]:
+        head |= {"in_channels": regions, "num_classes": CLASSES}
+        if case != "c4":
+            head.fc_out_channels = 32
+        if (
+            case == "cascade"
+        ):  # torch has no synchronised batch norm on a CPU; on one device it is the ordinary one
+            head |= {"num_shared_convs": 1, "conv_out_channels": CHANNELS, "norm_cfg": {"type": "BN"}}
     if "mask_head" in heads:
         heads.mask_head |= {"in_channels": regions, "conv_out_channels": CHANNELS, "num_classes": CLASSES}
         if case != "c4":
@@ -124,7 +132,8 @@ def settings(case):
             heads.mask_roi_extractor.out_channels = channels
     model.train_cfg.rpn.sampler.num = 64
     model.train_cfg.rpn_proposal |= {"nms_pre": 70, "max_per_img": 80}
-    model.train_cfg.rcnn.sampler |= {"num": 100, "pos_fraction": 0.5}
+    for stage in model.train_cfg.rcnn if case == "cascade" else [model.train_cfg.rcnn]:
+        stage.sampler |= {"num": 100, "pos_fraction": 0.5}
     model.test_cfg.rpn |= {"nms_pre": 40, "max_per_img": 30}
     model.test_cfg.rcnn.max_per_img = 12
     config.test_dataloader.dataset.pipeline[1].scale = (126, 94)
@@ -162,7 +171,11 @@ def predict(model, data):
         }  # fmt: skip
         if heads.with_mask:
             rois = torch.cat([instances.bboxes.new_full((len(instances), 1), i), instances.bboxes], 1)
-            masks = heads._mask_forward(levels, rois)["mask_preds"].sigmoid()
+            if isinstance(heads.mask_head, torch.nn.ModuleList):  # a cascade: the mean of its stages
+                stages = [heads._mask_forward(k, levels, rois) for k in range(heads.num_stages)]
+            else:
+                stages = [heads._mask_forward(levels, rois)]
+            masks = torch.stack([stage["mask_preds"].sigmoid() for stage in stages]).mean(0)
             image["masks"] = masks[range(len(rois)), instances.labels].numpy()
         images.append(image)
     return levels, images, moves
@@ -186,7 +199,8 @@ def losses_of(model, data):
     }  # fmt: skip
     for name, value in model.roi_head.loss(levels, proposals, samples).items():
         if "loss" in name:
-            values[NAMES[name]] = value
+            stage, _, plain_name = name.rpartition(".")
+            values[NAMES[plain_name] + (f"_stage{stage[1:]}" if stage else "")] = value
     sum(values.values()).backward()
     gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
     return {k: float(v.detach()) for k, v in values.items()}, gradients

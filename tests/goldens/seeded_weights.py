@@ -231,6 +231,14 @@ def seeded_mmdet_transformer_weight(name: str, shape: tuple[int, ...]) -> np.nda
     return value * np.float32(5) if "lateral" in name else value
 
 
+def seeded_mmdet_transformer_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for cascades, with batch norm in the box heads."""
+    if ".bn." in name and not name.endswith("num_batches_tracked"):
+        return seeded_weight(name, shape)
+    other = name.startswith("backbone.") or "lateral" in name
+    return (seeded_mmdet_transformer_weight if other else seeded_mmdet_cascade_weight)(name, shape)
+
+
 def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same with deformable convolutions, with offsets of about one cell: larger ones are chaotic."""
     value = seeded_mmdet_weight(name, shape)

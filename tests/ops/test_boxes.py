@@ -8,6 +8,7 @@ from folders import GOLDENS
 from jax.test_util import check_grads
 
 from jaxmaskrcnn import ops
+from jaxmaskrcnn.ops.boxes import generalised_iou
 
 GOLDEN = np.load(GOLDENS / "torchvision_ops_boxes.npz")
 BOX_IOU, BOX_IOF = jax.jit(ops.box_iou), jax.jit(ops.box_iof)
@@ -169,3 +170,19 @@ def test_all_of_it_under_vmap():
     sizes = jnp.array([[50, 60], [30, 20]])
     clipped = jax.vmap(ops.clip_boxes)(a, sizes)
     np.testing.assert_array_equal(clipped[1], ops.clip_boxes(a[1], (30, 20)))
+
+
+def test_generalised_iou_beside_an_oracle():
+    """Of boxes that overlap, touch, are apart, are one inside of the other, and have no area."""
+    a = np.float32([[0, 0, 4, 4], [0, 0, 2, 2], [0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 5, 5], [0, 0, 4, 4]])
+    b = np.float32([[2, 1, 6, 5], [2, 0, 4, 2], [6, 8, 9, 9], [0, 0, 4, 4], [5, 5, 5, 5], [0, 0, 4, 4]])
+    for one, two, found in zip(a, b, generalised_iou(a, b), strict=True):
+        overlap = max(min(one[2], two[2]) - max(one[0], two[0]), 0) * max(
+            min(one[3], two[3]) - max(one[1], two[1]), 0
+        )
+        union = (one[2] - one[0]) * (one[3] - one[1]) + (two[2] - two[0]) * (two[3] - two[1]) - overlap
+        around = (max(one[2], two[2]) - min(one[0], two[0])) * (max(one[3], two[3]) - min(one[1], two[1]))
+        expected = overlap / union - (around - union) / around if around else 0
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    gradient = jax.grad(lambda a: generalised_iou(a, b).sum())(a)
+    assert np.isfinite(gradient).all() and (np.abs(gradient[2]).sum() > 0)

@@ -12,7 +12,10 @@ from backbone_helpers import Recorded
 from detectors import random_model
 from flax import nnx
 from golden_helpers import check
-from goldens.seeded_weights import seeded_mmdet_transformer_weight
+from goldens.seeded_weights import (
+    seeded_mmdet_transformer_cascade_weight,
+    seeded_mmdet_transformer_weight,
+)
 
 from jaxmaskrcnn.config import ConfigError, ConvNeXtConfig, ModelConfig
 from jaxmaskrcnn.convert.backbone import load_backbone
@@ -59,14 +62,53 @@ CASE = Recorded(
 )
 
 
+CASCADE = Recorded(
+    "mmdet",
+    "cascade",
+    model_config(
+        "mmdet/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco",
+        num_classes=3,
+        **SMALL,
+        **{"box.convs": 1, "box.conv_dim": 16},
+    ),
+    seeded_mmdet_transformer_cascade_weight,
+    "convnext",
+)
+
+
+@pytest.mark.slow
+def test_detections_of_a_cascade():
+    """With batch norm in the box heads, and a box for each class."""
+    CASCADE.check_detections()
+
+
+@pytest.mark.slow
+def test_losses_and_gradients_of_a_cascade():
+    """With the generalised IoU of decoded boxes."""
+    CASCADE.check_training()
+
+
+def test_config_file_of_a_cascade(tmp_path):
+    (tmp_path / "config.py").write_text(str(CASCADE.arrays["config"]))
+    assert config_from_file(tmp_path / "config.py") == CASCADE.config
+    text, differences = export_settings(CASCADE.config, "mmdet")
+    assert differences == () and "GIoULoss" in text
+    (tmp_path / "written.py").write_text(text)
+    assert config_from_file(tmp_path / "written.py") == CASCADE.config
+    (tmp_path / "other.py").write_text(text.replace("reg_decoded_bbox=True", "reg_decoded_bbox=False"))
+    with pytest.raises(UserError, match="reg_decoded_bbox is False; supported: True with 'GIoULoss'"):
+        config_from_file(tmp_path / "other.py")
+
+
 def test_features():
     """On a larger canvas too."""
     CASE.check_maps(wider=(64, 32))
 
 
 @pytest.mark.slow
-def test_detections():
-    CASE.check_detections()
+@pytest.mark.parametrize("wider", [(0, 0), (64, 32)], ids=["alone", "on a larger canvas"])
+def test_detections(wider):
+    CASE.check_detections(wider)
 
 
 @pytest.mark.slow

@@ -96,9 +96,10 @@ def test_features(case):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wider", [(0, 0), (32, 64)], ids=["alone", "on a larger canvas"])
 @cases
-def test_detections(case):
-    case.check_detections()
+def test_detections(case, wider):
+    case.check_detections(wider)
 
 
 @pytest.mark.slow

@@ -22,9 +22,10 @@ from jaxmaskrcnn.convert.backbone import load_backbone
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.backbones.vit import ViT, attend, attend_in_pieces
+from jaxmaskrcnn.models.backbones.vit import ViT
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.new_models import abstract_model
+from jaxmaskrcnn.ops.attention import attend, attend_in_pieces
 from jaxmaskrcnn.ops.positions import relative_table, resized_positions
 from jaxmaskrcnn.zoo.lookup import list_models, model_config
 
@@ -75,8 +76,9 @@ def test_features():
 
 
 @pytest.mark.slow
-def test_detections():
-    CASE.check_detections()
+@pytest.mark.parametrize("wider", [(0, 0), (64, 32)], ids=["alone", "on a larger canvas"])
+def test_detections(wider):
+    CASE.check_detections(wider)
 
 
 @pytest.mark.slow
@@ -173,7 +175,8 @@ def test_attention_beside_an_oracle(queries):
 def test_tables_of_relative_positions():
     """Of the right length they are looked up; of another one they are resized linearly."""
     table = random(9, 2)
-    found = relative_table(jnp.asarray(table), 7, jnp.array([5, 3]))
+    own = jnp.array([5, 3])
+    found = relative_table(jnp.asarray(table), (7, 7), (own, own))
     for y, x in np.ndindex(5, 5):
         np.testing.assert_array_equal(found[0, y, x], table[y - x + 4])
     places = (np.arange(5) + 0.5) * 9 / 5 - 0.5

@@ -36,10 +36,10 @@ FORMS = {
         r"projects/PointRend/README\.md", "none stated (code: Apache-2.0)",
     ),
     "detectron2/ViTDet": (
-        r"https://dl\.fbaipublicfiles\.com/detectron2/ViTDet/(?:COCO|LVIS)/\w+/f?\d{9}/"
+        r"https://dl\.fbaipublicfiles\.com/detectron2/(?:ViTDet/(?:COCO|LVIS)|MViTv2)/\w+/f?\d{9}/"
         r"model_final_([0-9a-f]{6})\.pkl",
         "md5",
-        r"projects/ViTDet/README\.md", "none stated (code: Apache-2.0)",
+        r"projects/(?:ViTDet|MViTv2)/README\.md", "none stated (code: Apache-2.0)",
     ),
     "mmdet": (
         r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/(?:[\w.-]+/)?[\w.-]+-([0-9a-f]{8})\.pth",
@@ -56,7 +56,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in dict.fromkeys(libraries)} == {
-        "torchvision": 6, "detectron2": 76, "mmdet": 164, "matterport": 2,
+        "torchvision": 6, "detectron2": 89, "mmdet": 166, "matterport": 2,
     }  # fmt: skip
     # files of torchvision, of Detectron2, of its project ViTDet, and of the authors of Swin transformers
     assert len(BACKBONES) == 17 + 4 + 5 + 2
@@ -66,7 +66,7 @@ def test_the_registry_has_them():
 def test_form_of_a_row(name):
     file = {**MODELS, **BACKBONES}[name]
     form = name.split("_")[0] if "/pointrend" in name else name.split("/")[0]
-    if name.startswith("detectron2/ViTDet/"):
+    if name.startswith(("detectron2/ViTDet/", "detectron2/MViTv2/")):
         form = "detectron2/ViTDet"
     address, algorithm, found, licence = FORMS[form]
     if name.startswith("detectron2/") and name in BACKBONES:  # plain names without a hash

@@ -106,7 +106,7 @@ SETTINGS = (
         "box.stages.0.box_weights",
     ),
     fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "smooth_l1", "smooth_l1", training=True),
-    fixed("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, 1.0, training=True),
+    Setting("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", 1.0, number(), "box.loss.weight", training=True),
     Setting(
         "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES",
         False,

@@ -130,9 +130,20 @@ def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
 
 
 def read_losses(settings: Settings, config: Flat) -> None:
-    """Read the box losses' transition from L1 to L2."""
+    """Read the box losses: their transition from L1 to L2, or the box head's generalised IoU."""
+    decoded, head = settings.get(rows.DECODED), "roi_head.bbox_head.loss_bbox"
+    config["box.loss.form"] = "smooth_l1"
     for (part, path), default in zip(rows.LOSSES.items(), (1.0 / 9.0, 1.0), strict=True):
         name = settings.values.get(f"{part}.type")
+        if part == head and name == "GIoULoss":
+            config["box.loss.form"] = "giou"
+            if (epsilon := settings.values.get(f"{part}.eps", 1e-6)) != 1e-6:
+                settings.refuse(f"{part}.eps", epsilon, "1e-6", training=True)
+            if not decoded:
+                settings.refuse(rows.DECODED.key, decoded, "True with 'GIoULoss'", training=True)
+            continue
+        if part == head and decoded:
+            settings.refuse(rows.DECODED.key, decoded, f"False with {name!r}", training=True)
         given = settings.values.get(f"{part}.beta", default if name is None else 1.0)
         if name not in (None, "L1Loss", "SmoothL1Loss") or type(given) not in (int, float) or given < 0:
             what = name if name not in (None, "L1Loss", "SmoothL1Loss") else given
@@ -145,6 +156,9 @@ def write_losses(config: ModelConfig) -> Flat:
     """The counterpart of `read_losses`."""
     values: Flat = {}
     for part, path in rows.LOSSES.items():
+        if path.startswith("box.") and config.box.loss.form == "giou":
+            values |= {f"{part}.type": "GIoULoss", f"{part}.eps": 1e-6, rows.DECODED.key: True}
+            continue
         beta = config.get(path)
         values[f"{part}.type"] = "SmoothL1Loss" if beta else "L1Loss"
         values |= {f"{part}.beta": beta} if beta else {}

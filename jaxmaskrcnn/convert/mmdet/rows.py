@@ -134,7 +134,6 @@ BOX = (
     Setting("roi_head.bbox_head.reg_class_agnostic", False, FLAG, "box.class_agnostic"),
     fixed("roi_head.bbox_head.with_cls", True, True),
     fixed("roi_head.bbox_head.with_reg", True, True),
-    fixed("roi_head.bbox_head.reg_decoded_bbox", False, False, training=True),
     fixed("roi_head.bbox_head.conv_cfg", None, None),
     fixed("roi_head.bbox_head.cls_predictor_cfg.type", "Linear", "Linear"),
     fixed("roi_head.bbox_head.reg_predictor_cfg.type", "Linear", "Linear"),
@@ -147,7 +146,7 @@ BOX = (
     fixed("roi_head.bbox_head.loss_cls.use_sigmoid", False, False),
     fixed("roi_head.bbox_head.loss_cls.class_weight", None, None, training=True),
     fixed("roi_head.bbox_head.loss_cls.loss_weight", 1.0, 1.0, training=True),
-    fixed("roi_head.bbox_head.loss_bbox.loss_weight", 1.0, 1.0, training=True),
+    Setting("roi_head.bbox_head.loss_bbox.loss_weight", 1.0, number(), "box.loss.weight", training=True),
 )
 AVERAGE = fixed("roi_head.bbox_head.with_avg_pool", False, False)
 BOX_HEADS = {"Shared2FCBBoxHead": (0, 2), "Shared4Conv1FCBBoxHead": (4, 1), "ConvFCBBoxHead": None}
@@ -240,6 +239,7 @@ PROPOSAL = (
     fixed("train_cfg.rpn_proposal.min_bbox_size", -1, 0, training=True),
     fixed("train_cfg.rpn_proposal.nms_across_levels", False, False, training=True),
 )
+DECODED = Setting("roi_head.bbox_head.reg_decoded_bbox", False, FLAG, training=True)
 LOSSES = {"rpn_head.loss_bbox": "rpn.loss.beta", "roi_head.bbox_head.loss_bbox": "box.loss.beta"}
 NORMS = ("backbone.norm_cfg", "neck.norm_cfg", "roi_head.bbox_head.norm_cfg", "roi_head.mask_head.norm_cfg")
 NORM_SETTINGS = ("type", "requires_grad", "eps", "momentum", "num_groups")
@@ -271,12 +271,13 @@ KNOWN = {
     setting.key
     for setting in (
         *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
-        BASE_SIZES, *BOX, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS,
+        BASE_SIZES, *BOX, DECODED, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS,
         MASK_TYPE, *MASK, *MASK_POOL,
         *TEST, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),
     *(f"{loss}.{name}" for loss in LOSSES for name in ("type", "beta")),
+    "roi_head.bbox_head.loss_bbox.eps",
     *NORMS, *POOLED, OUTPUTS, STRIDES,
 }  # fmt: skip

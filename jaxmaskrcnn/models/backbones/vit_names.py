@@ -49,7 +49,7 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
 
     The blocks with global attention are those whose tables of positions differ from most.
     """
-    if f"{_BODY}blocks.0.attn.rel_pos_h" not in shapes:
+    if f"{_BODY}blocks.0.attn.rel_pos_h" not in shapes or f"{_BODY}pos_embed" not in shapes:
         return None
     width, depth = (
         shapes[f"{_BODY}patch_embed.proj.bias"][0],

@@ -1,0 +1,150 @@
+"""Seconds of models on Swin transformers, ConvNeXts and plain transformers beside their library, on a CPU.
+
+    python benchmarks/beside_transformers.py --library_python=PYTHON --configs=FOLDER
+        [--models=swin,convnext,vitdet] [--rounds=2] [--repeats=3]
+
+PYTHON is the interpreter of an environment with MMDetection, mmpretrain and Detectron2 as tests/goldens needs
+them, and FOLDER/swin, FOLDER/convnext and FOLDER/vitdet are those with the libraries' config files of the
+models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's name.
+
+A repeat is a prediction of an image at the model's own size, with no score threshold, so that there are 100
+detections with masks: 800 x 1088 pixels, and for ViTDet the square canvas of 1024. Both libraries run in
+turns, each time in a process of its own; see `measuring.py`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from measuring import hardware, in_turns, measure, on_device, photograph, spread, table
+
+SIZE = (800, 1088)
+MODELS = {
+    "swin": "mmdet/mask-rcnn_swin-t-p4-w7_fpn_1x_coco",
+    "convnext": "mmdet/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco",
+    "vitdet": "detectron2/ViTDet/mask_rcnn_vitdet_b_100ep",
+}
+
+
+def ours(name: str, weights: str, repeats: int) -> dict:
+    """Times and memory of this library."""
+    import jax
+
+    import jaxmaskrcnn as jmr
+    from jaxmaskrcnn.inference.postprocess import postprocess_batch
+    from jaxmaskrcnn.utils import compilation_cache
+
+    compilation_cache.enable()
+    config = jmr.model_config(MODELS[name], **{"detections.score_threshold": 0.0})
+    model = jmr.load_model(weights, model=config)
+    batch = jmr.make_batch(model.config, [photograph(*SIZE)[0]])
+    detect = compilation_cache.release_after_compiling(jax.jit(lambda model, batch: model.detect(batch)))
+
+    def step():
+        found = detect(model, jax.device_put(batch))
+        postprocess_batch(found, batch.image_sizes, [SIZE], model.config, masks="bool")
+
+    return measure(step, repeats, **on_device())
+
+
+def theirs(name: str, weights: str, repeats: int, configs: Path) -> dict:
+    """Times and memory of the library; without repeats its weights are written instead."""
+    here = Path(__file__).resolve().parent
+    sys.path[:0] = [str(here / "whole_model"), str(here.parent / "tests" / "goldens")]
+    import torch
+    from run_reference import seed
+
+    image = photograph(*SIZE)[0]
+    if name == "vitdet":
+        from detectron2.config import LazyConfig, instantiate
+
+        config = LazyConfig.load(str(configs / name / f"{MODELS[name].rpartition('/')[2]}.py"))
+        config.model.roi_heads.box_predictor.test_score_thresh = 0.0
+        model = instantiate(config.model).eval()
+        (resize,) = instantiate(config.dataloader.test.mapper.augmentations)
+        pixels = torch.as_tensor(
+            resize.get_transform(image).apply_image(image).transpose(2, 0, 1).copy()
+        ).float()
+        given = [{"image": pixels, "height": SIZE[0], "width": SIZE[1]}]
+
+        def step():
+            with torch.inference_mode():
+                model(given)
+    else:
+        import record_mmdet_model  # noqa: F401  (makes mmcv.ops importable)
+
+        if name == "convnext":
+            import mmpretrain_convnext  # noqa: F401  (registers the backbone)
+        from mmdet.apis import inference_detector, init_detector
+        from mmengine.config import Config
+
+        file = configs / name / f"{MODELS[name].rpartition('/')[2]}.py"
+        config = Config.fromfile(file, import_custom_modules=False)
+        config.model.test_cfg.rcnn.score_thr = 0.0
+        model = init_detector(config, None, device="cpu")
+
+        def step():
+            inference_detector(model, image[..., ::-1].copy())
+
+    state = seed(model, 1.0, 1.0)
+    if not repeats:
+        torch.save({"model": state} if name == "vitdet" else {"state_dict": state, "meta": {}}, weights)
+        return {}
+    return measure(step, repeats)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--library_python", default=sys.executable)
+    parser.add_argument("--configs", type=Path)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--measure", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    parser.add_argument("--weights", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if unknown := sorted(set(args.models.split(",")) - set(MODELS)):
+        parser.error(f"--models has {', '.join(unknown)}; choose from {', '.join(MODELS)}.")
+    if args.measure == "ours":
+        print(json.dumps(ours(args.models, args.weights, args.repeats)))
+        return
+    if args.measure == "theirs":
+        print(json.dumps(theirs(args.models, args.weights, args.repeats, args.configs)))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{folder}/xla")
+        for name in args.models.split(","):
+            common = [
+                __file__,
+                f"--models={name}",
+                f"--weights={folder}/{name}.pth",
+                f"--configs={args.configs}",
+            ]
+            library = [args.library_python, *common, "--measure=theirs"]
+            in_turns({name: [*library, "--repeats=0"]}, 1)
+            repeats = f"--repeats={args.repeats}"
+            commands = {
+                "ours": [sys.executable, *common, "--measure=ours", repeats],
+                "theirs": [*library, repeats],
+            }
+            found = in_turns(commands, args.rounds)
+            if None in (*found["ours"], *found["theirs"]):
+                continue
+            seconds = {who: [s for r in found[who] for s in r["seconds"]] for who in found}
+            ratio = statistics.median(seconds["theirs"]) / statistics.median(seconds["ours"])
+            peaks = [f"{max(r['peak_mib'] for r in found[who]):.0f}" for who in found]
+            first = f"{found['ours'][0]['first_call_s']:.0f}"
+            rows.append([name, first, *map(spread, seconds.values()), f"{ratio:.2f}", *peaks])
+            print(f"{rows[-1]}", file=sys.stderr, flush=True)
+    print(f"{hardware()}; {args.rounds} rounds of {args.repeats}\n")
+    head = ["model", "first s", "ours, s", "library, s", "faster by", "MiB", "library, MiB"]
+    print(table(head, rows))
+
+
+if __name__ == "__main__":
+    main()
