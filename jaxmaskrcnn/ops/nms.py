@@ -146,7 +146,9 @@ def limited_nms(
     def summed(best):
         # Without a look-up, for which XLA:TPU would copy all boxes into another order in every round.
         own = place == best
-        return jnp.where(own[:, None], boxes, 0).sum(0), jnp.where(own, ids, 0).sum(dtype=ids.dtype)
+        return jnp.where(own[:, None], boxes, 0).sum(0, dtype=boxes.dtype), jnp.where(own, ids, 0).sum(
+            dtype=ids.dtype
+        )
 
     def take_best(remaining, _):
         best = jnp.argmax(remaining)

@@ -252,7 +252,7 @@ def test_every_field_refuses_what_it_cannot_hold_in_one_sentence(path):
     if path.endswith(".kind"):
         expected, path = paths.type_of(CONFIG, place := path.removesuffix(".kind")), place
     base, limits = values._split(expected)
-    optional = ("trunk", "keypoints", "semantic", "mask", "box.federated")
+    optional = ("trunk", "keypoints", "semantic", "mask", "neck", "box.federated")
     wrong = [object(), {}] + ([] if path in optional else [None])
     if typing.get_origin(base) is typing.Literal:
         wrong += ["nonsense", 99, True]
@@ -465,6 +465,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     new |= {f"backbone.deformable_{name}" for name in ("stages", "masks", "groups")}
     # Mask heads of several kinds, and the boxes that they learn from.
     new |= {"mask.kind", "regions.head_boxes"}
+    # Necks of several kinds, and ConvNeXts' losses.
+    new |= {"neck.kind", "neck.norm_epsilon", "box.loss.form", "box.loss.weight"}
     # matterport's models.
     new |= {
         "box_edges", "input.placement", "input.padding", "backbone.conv_bias", "backbone.pool_padding",

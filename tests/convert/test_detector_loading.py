@@ -412,7 +412,7 @@ NAMES = {
     "an R-CNN on C4 features": "roi_heads.res5.0.conv1.weight",
     "a detector with a RegNet": "backbone.bottom_up.s1.b1.f.a.weight",
     "a detector with torchvision's RegNet": "backbone.body.trunk_output.block1.block1-0.proj.0.weight",
-    "a Vision Transformer or a detector with one": "backbone.net.blocks.0.attn.qkv.weight",
+    "torchvision's Vision Transformer": "encoder.layers.encoder_layer_0.self_attention.in_proj_weight",
     "a detector with a MobileNet": "backbone.body.0.0.weight",
     "a detector with a PAFPN neck": "neck.pafpn_convs.0.conv.weight",
 }

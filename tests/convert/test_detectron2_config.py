@@ -302,7 +302,7 @@ TRAINING_KEYS = {
     "MODEL.RPN.BBOX_REG_LOSS_TYPE": "giou",
     "MODEL.RPN.BOUNDARY_THRESH": 0,
     "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False,
-    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": 10.0,
+    "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": 10.0,
     "SOLVER.WEIGHT_DECAY_NORM": 0.5,
 }
 
@@ -316,6 +316,11 @@ def test_yaml_refuses_what_changes_training_only_unless_told(key, tmp_path, capl
     assert key in caplog.text and "training here would differ" in caplog.text
     # What detects does not depend on it.
     assert config.replace({"compute.weight_decay_exempts_norm": True}) == model_config(D2_R50)
+
+
+def test_the_weight_of_the_box_loss_is_read(tmp_path):
+    path = write_yaml(tmp_path, {"MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": 10.0})
+    assert config_from_file(path).box.loss.weight == 10.0
 
 
 def test_yaml_unknown_keys_are_listed_with_suggestions(tmp_path):

@@ -462,7 +462,7 @@ def test_norm_layers_whose_affine_part_is_fixed(tmp_path):
 
 REFUSED_PYTHON = {
     "backbone.depth": "model = dict(backbone=dict(depth=26))",
-    "backbone.type": "model = dict(backbone=dict(type='SwinTransformer'))",
+    "backbone.type": "model = dict(backbone=dict(type='HRNet'))",
     "backbone.dcn.type": "model = dict(backbone=dict(dcn=dict(type='DCNv3')))",
     "backbone.conv_cfg.type": "model = dict(backbone=dict(conv_cfg=dict(type='ConvWS')))",
     "backbone.plugins": "model = dict(backbone=dict(plugins=[dict(cfg=1)]))",
@@ -535,7 +535,7 @@ TRAINING_PYTHON = [
     "model = dict(train_cfg=dict(rpn_proposal=dict(nms=dict(iou_threshold=0.8))))",
     "model = dict(train_cfg=dict(rcnn=dict(assigner=dict(min_pos_iou=0.3))))",
     "model = dict(train_cfg=dict(rcnn=dict(mask_size=56)))",
-    "model = dict(roi_head=dict(bbox_head=dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))))",
+    "model = dict(roi_head=dict(bbox_head=dict(reg_decoded_bbox=True, loss_bbox=dict(type='DIoULoss'))))",
     "optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.5))",
 ]
 

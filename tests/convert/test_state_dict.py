@@ -91,17 +91,27 @@ def test_the_arrays_show_their_structure(library, variant):
     assert LIBRARIES[library].structure(arrays) == config_structure(config)
 
 
+# What a model with the part has to have beside it.
+BESIDE = {
+    "simple_pyramid": {"backbone": "vit"},
+    "vit": {"neck": "simple_pyramid"},
+}
+
+
 @pytest.mark.parametrize("place", ["backbone", "neck", "rpn", "box", "mask"])
 def test_every_part_has_its_names_and_tells_its_settings(place):
     expected = type_of(ModelConfig(), place)
     for part_class in part_classes(expected).values() or [expected]:
-        names, config = names_file(part_class), ModelConfig().replace({place: part_class()})
+        beside = BESIDE.get(getattr(part_class, "kind", ""), {})
+        names, config = names_file(part_class), ModelConfig().replace({**beside, place: part_class()})
+        known = set()
         for library in LIBRARIES:
             arguments = (backbone_prefix(library, FPNConfig()),) if place == "backbone" else ()
-            rows = names.names(library, part_class(), *arguments).rows
-            # torchvision and matterport have no other backbone and neck with the same layers.
-            others = library in ("torchvision", "matterport")
-            assert rows or others and type(getattr(ModelConfig(), place)) is not part_class
+            if names.names(library, part_class(), *arguments).rows:
+                known.add(library)
+        # Every library has the usual parts; Detectron2, MMDetection or both have each of the others.
+        usual = type(getattr(ModelConfig(), place)) is part_class
+        assert known == set(LIBRARIES) if usual else known & {"detectron2", "mmdet"}, part_class
         found = names.structure(config)
         assert found and all(path == "num_classes" or path.startswith(f"{place}.") for path in found)
 

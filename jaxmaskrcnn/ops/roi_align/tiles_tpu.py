@@ -8,7 +8,7 @@ further blocks of long ones follow. The gradient is the same with the matrix tra
 time: whole tiles are added to the gradient's.
 
 As in `tiles_batched.py`, an infinity that a bin does not read makes NaN of it too if it is in one of the
-region's tiles.
+blocks' tiles, which is up to 40 pixels away.
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, K blocks of a batch, P the pixels of a block.
