@@ -24,11 +24,11 @@ SKELETON = (
     (1, 2), (1, 3), (3, 5), (2, 4), (4, 6), (1, 7), (2, 8), (7, 8), (7, 9), (9, 11), (8, 10), (10, 12),
     (0, 1), (0, 2),
 )  # fmt: skip
-_VERSION = 1  # part of the folder's name; goes up when the same arguments give other images
-_MOST = 3  # figures of an image
-_HEIGHTS = (50 / 128, 105 / 128)  # smallest and largest, as shares of the image's side
-_MIN_VISIBLE = 0.5  # share of a figure that others and the border leave visible
-_THICKNESS = 0.045  # half the width of a limb, as a share of the height
+_VERSION = 2  # part of the folder's name; goes up when the same arguments give other images
+_MOST = 2  # figures of an image
+_HEIGHTS = (70 / 128, 110 / 128)  # smallest and largest, as shares of the image's side
+_MIN_VISIBLE = 0.7  # share of a figure that others and the border leave visible
+_THICKNESS = 0.055  # half the width of a limb, as a share of the height
 _SEEN, _HIDDEN = 2, 1  # COCO's visibilities
 # Of the middle of the shoulders, in units of the height: half the width of shoulders and hips, and places.
 _SHOULDERS, _HIPS, _TORSO, _HEAD = 0.11, 0.075, 0.30, -0.11
@@ -38,7 +38,7 @@ _ARM, _LEG = 0.17, 0.23  # length of each half
 def write_figures(directory: str | os.PathLike, num_images: int, size: int, seed: int) -> tuple[Path, Path]:
     """Writes a set of generated images of figures with COCO-format annotations, once.
 
-    One to three figures per image, of varied size, pose, colour and rotation. A keypoint that another
+    One or two figures per image, of varied size, pose, colour and rotation. A keypoint that another
     figure covers is annotated as hidden (1), one outside of the image is not annotated.
 
     Args:
@@ -104,7 +104,7 @@ def draw_figures(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nd
         if len(points) == target_count:
             break
         height = size * rng.uniform(*_HEIGHTS)
-        pose = _pose(rng) * height + rng.uniform(0.2 * size, 0.8 * size, 2)
+        pose = _pose(rng) * height + rng.uniform(0.25 * size, 0.65 * size, 2)
         outline, area = _outline(pose, height, size)
         tried = np.concatenate([outlines, outline[None]])
         if (visible_parts(tried).sum(axis=(1, 2)) >= _MIN_VISIBLE * np.array([*areas, area])).all():
@@ -134,7 +134,7 @@ def _pose(rng: np.random.Generator) -> np.ndarray:
         places = (("shoulder", shoulder), ("elbow", elbow), ("hand", hand), ("hip", hip), ("knee", knee),
                   ("foot", foot))  # fmt: skip
         points |= {f"{side}_{name}": place for name, place in places}
-    turn = rng.uniform(-0.35, 0.35)
+    turn = rng.uniform(-0.2, 0.2)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return np.stack([points[name] for name in POINTS]) @ rotation.T
 

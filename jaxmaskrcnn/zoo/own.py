@@ -49,6 +49,7 @@ _FIGURES = {
     "keypoints.convs": 3,
     "keypoints.dim": 64,
     "keypoints.score": "softmax",
+    "regions.batch_size": 16,  # the keypoints of each take most of a step
 }
 
 # The names of stuff come from the annotations too.
