@@ -102,7 +102,8 @@ def _pool(processes: int) -> ProcessPoolExecutor | None:
     try:
         pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _ignore_interrupts)
         pool.submit(_nothing)  # they start now, beside what comes before the work
-    except (ImportError, NotImplementedError, OSError):  # a system without semaphores or processes
+    # What Python's multiprocessing raises on a system without semaphores or processes.
+    except (ImportError, NotImplementedError, OSError):
         return None
     return pool
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from folders import ROOT
 
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.config import BoxStageConfig, ConfigError, ModelConfig
@@ -691,3 +692,11 @@ def test_bad_values():
     for count in ("3", 2.0, True, 0):
         with pytest.raises(ConfigError, match="num_classes"):
             model_config(TV, num_classes=count)
+
+
+def test_the_readme_counts_the_models():
+    models = [name for name in list_models() if not name.startswith("jaxmaskrcnn/")]
+    published = sum(model_info(name).weights is not None for name in models)
+    said = f"{len(models)} models of torchvision, Detectron2, MMDetection and matterport, {published} of them"
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{said} with published weights, and {len(list_backbones())} backbones." in text
