@@ -124,7 +124,7 @@ def _predictor(model, arguments) -> StreamingPredictor:
         scales = SCALES if arguments.tta_scales is None else _numbers(arguments.tta_scales, "--tta_scales")
         predictor = AugmentedPredictor(model, threshold, scales=scales, classes=classes)
     else:
-        predictor = Predictor(model, threshold, batch_size=arguments.batch_size, classes=classes)
+        predictor = Predictor(model, threshold, max_batch=arguments.batch_size, classes=classes)
     if arguments.tile is not None:
         predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
     return predictor
