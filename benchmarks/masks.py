@@ -3,14 +3,14 @@
     python benchmarks/masks.py [--cases=rle,bool,results,picture,evaluation] [--before=CHECKOUT] [--rounds=3]
     python benchmarks/masks.py --cases=memory
 
-Cases, each for the 100 detections of an image of 800 x 1088 pixels, with masks of 28 x 28 (discs and rings whose
-boxes have sides from 3 to 560 pixels):
+Cases, each for the 100 detections of an image of 800 x 1088 pixels, with masks of 28 x 28 (discs and rings
+whose boxes have sides from 3 to 560 pixels):
     rle, bool: from a model's detections to results at the image's scale.
     results: the same, from detections to entries of COCO results.
     evaluation: these results scored against themselves, beside the above.
     picture: from RLE masks to a drawn picture.
-    memory: largest resident size above that before the call, of 300 detections of an image of 3000 x 4000 pixels
-        as RLE, with the image's own 36 MB and its resizing.
+    memory: largest resident size above that before the call, of 300 detections of an image of 3000 x 4000
+        pixels as RLE, with the image's own 36 MB and its resizing.
 
 --before names a checkout of another version, which runs in turns with this one. Times are of one thread, in
 milliseconds an image: the median of --repeats calls, then over the rounds the median (smallest to largest).
