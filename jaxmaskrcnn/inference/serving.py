@@ -169,7 +169,7 @@ def _cache(directory: Path) -> Iterator[None]:
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": 0,
     }
-    before = {name: jax.config.read(name) for name in settings}
+    before = {name: getattr(jax.config, name) for name in settings}
     try:
         for name, value in settings.items():
             jax.config.update(name, value)
