@@ -12,8 +12,8 @@ whose boxes have sides from 3 to 560 pixels):
     memory: largest resident size above that before the call, of 300 detections of an image of 3000 x 4000
         pixels as RLE, with the image's own 36 MB and its resizing.
 
---before names a checkout of another version, which runs in turns with this one. Times are of one thread, in
-milliseconds an image: the median of --repeats calls, then over the rounds the median (smallest to largest).
+--before names a checkout of another version, which runs in turns with this one. Times are of the
+processor, in milliseconds an image: the median of --repeats calls, then over the rounds the median (smallest to largest).
 The last column is a checksum of the results, which versions with the same masks have in common.
 """
 
@@ -93,9 +93,9 @@ def one(case: str, repeats: int) -> dict:
     }[case]
     value, seconds = step(), []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         value = step()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     content = {
         "rle": lambda: pickle.dumps([mask["counts"] for mask in value["masks"]]),
         "bool": lambda: value.tobytes(),
