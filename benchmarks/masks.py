@@ -13,7 +13,8 @@ whose boxes have sides from 3 to 560 pixels):
         pixels as RLE, with the image's own 36 MB and its resizing.
 
 --before names a checkout of another version, which runs in turns with this one. Times are of the
-processor, in milliseconds an image: the median of --repeats calls, then over the rounds the median (smallest to largest).
+processor, in milliseconds an image: the median of --repeats calls, then over the rounds the median (smallest
+to largest).
 The last column is a checksum of the results, which versions with the same masks have in common.
 """
 
