@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from detectors import Stub, random_model, small_config
+from flax import nnx
 
 import jaxmaskrcnn as jmr
 from jaxmaskrcnn.data.preprocess import eval_size
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import postprocess
+from jaxmaskrcnn.inference.quantise import Quantised, quantise, quantise_all
 from jaxmaskrcnn.inference.resizing import compiled_size
 from jaxmaskrcnn.inference.serving import load_serving, serving_function
 from jaxmaskrcnn.structures import Batch, Detections
@@ -105,6 +107,47 @@ def test_loading_leaves_the_compilation_cache_as_it_was(stub, tmp_path):
     assert after == before
 
 
+def test_kernels_in_8_bits():
+    rng = np.random.default_rng(0)
+    kernel = (rng.normal(size=(3, 3, 16, 8)) * np.geomspace(1e-3, 10, 8)).astype(np.float32)
+    kernel[..., 3] = 0
+    values, scales = quantise(kernel)
+    assert values.dtype == np.int8 and scales.shape == (8,)
+    apart = np.abs(np.asarray(Quantised(values, scales).kernel()) - kernel).max(axis=(0, 1, 2))
+    assert (apart <= 0.5001 * scales).all() and (apart[[0, 7]] > 0.4 * scales[[0, 7]]).all()
+    bias, other = np.zeros(2000, np.float32), np.zeros((50, 50), np.int32)
+    kept = quantise_all([kernel, bias, other, kernel[:1, :1]])
+    assert isinstance(kept[0], Quantised) and kept[1] is bias and kept[2] is other
+    assert not isinstance(kept[3], Quantised)  # it is small
+
+
+class Product(Stub):
+    """The stub, whose scores come from a kernel that is large enough for 8 bits."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.kernel = nnx.Param(jnp.linspace(0.5, 1.0, 4) * jnp.linspace(0.3, 1, 512)[:, None])
+
+    def detect(self, batch):
+        found = super().detect(batch)
+        return found._replace(scores=found.scores * self.kernel[...].mean(0))
+
+
+def test_a_function_with_weights_in_8_bits(tmp_path):
+    model = Product(small_config(num_classes=2))
+    images, sizes = given()
+    functions = [serving_function(model, CANVAS, 2, weights=kind) for kind in ("float32", "int8")]
+    exact, close = (np.asarray(function(images, sizes)["scores"]) for function in functions)
+    np.testing.assert_allclose(close, exact, rtol=4e-3)
+    assert (close != exact).any()
+    files = [tmp_path / kind / "weights.npz" for kind in ("float32", "int8")]
+    for function, file in zip(functions, files, strict=True):
+        function.save(file.parent)
+    assert files[0].stat().st_size - files[1].stat().st_size > 0.7 * 4 * 2048
+    again = load_serving(tmp_path / "int8")(images, sizes)
+    np.testing.assert_allclose(again["scores"], close, rtol=1e-6)
+
+
 @pytest.mark.slow  # compiles the whole model three times
 @pytest.mark.parametrize("library", ["torchvision", "detectron2"])
 def test_resizing_inside_is_predicting(library):
@@ -156,6 +199,8 @@ def test_mistakes(stub, tmp_path):
     odd = Stub(stub.config.replace({"detections.rescale_rule": "last_pixels"}))
     with pytest.raises(UserError, match="detections.rescale_rule is 'last_pixels', which is not compiled"):
         serving_function(odd, CANVAS, resize=(4, 4))
+    with pytest.raises(UserError, match="weights is 'int4'; choose one of 'float32', 'int8'"):
+        serving_function(stub, CANVAS, weights="int4")
     (tmp_path / "there").mkdir()
     with pytest.raises(UserError, match="there exists"):
         function.save(tmp_path / "there")
