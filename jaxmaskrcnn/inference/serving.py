@@ -137,6 +137,9 @@ def load_serving(directory: str | os.PathLike) -> ServingFunction:
 
     Example:
         >>> detect = load_serving("served")  # doctest: +SKIP
+        >>> load_serving("absent")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        jaxmaskrcnn.errors.UserError: absent/program.stablehlo cannot be read (No such file ...
     """
     program, weights, compiled = _compile(Path(directory))
     names = ("images", "image_sizes")
@@ -220,9 +223,9 @@ def serving_function(
         UserError: An argument is out of range, or the model has a rule that ``resize`` does not have.
 
     Example:
-        >>> detect = jmr.serving_function(model, (832, 1344), batch=4)  # doctest: +SKIP
-        >>> detect.outputs["boxes"].shape  # doctest: +SKIP
-        (4, 100, 4)
+        >>> detect = jmr.serving_function(model, (64, 96), batch=2)
+        >>> detect.outputs["boxes"].shape  # two images, six slots
+        (2, 6, 4)
     """
     if batch < 1:
         raise UserError(f"the batch is {batch}; give 1 or more.")
