@@ -64,7 +64,12 @@ def save_narrow_model(directory: Path) -> None:
     from jaxmaskrcnn.models.new_models import init_model
     from jaxmaskrcnn.zoo.lookup import model_config
 
-    config = model_config("jaxmaskrcnn/shapes", num_classes=3)
+    narrow = {
+        "backbone.width": 16, "neck.channels": 32, "box.fc_dim": 64, "mask.dim": 32, "rpn.pre_nms_test": 200,
+        "rpn.post_nms_test": 50, "detections.per_image": 20, "input.test_min_size": 128,
+        "input.test_max_size": 192,
+    }  # fmt: skip
+    config = model_config("jaxmaskrcnn/shapes", num_classes=3, **narrow)
     save_model(init_model(config), directory)
 
 
