@@ -90,6 +90,11 @@ class AugmentedPredictor(Predictor):
                 "Test-time augmentation does not merge the classes of pixels, and the model has a semantic "
                 "head; predict without it."
             )
+        if self.has_extra:
+            raise UserError(
+                "Test-time augmentation does not merge what further region heads predict, and the model has "
+                "some; predict without it."
+            )
         flips = (False, True) if flip else (False,)
         self._views = [View(scale, f) for scale in dict.fromkeys(map(float, scales)) for f in flips]
         self._detect_boxes = self._compiled(lambda detector, batch: detector.detect_boxes(batch))

@@ -168,7 +168,11 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
         )  # fmt: skip
     now = _settings(model, config)
     # A setting that did not exist when the run was started had the effect of its present default.
-    before = _settings(ModelConfig(), Config()) | _upgraded(stored, now)
+    before = _upgraded(stored, now)
+    within = {name.rsplit(".", i)[0] for name in before for i in range(1, name.count("."))}
+    defaults = _settings(ModelConfig(), Config())
+    # () is a setting itself, and the settings of the parts of a tuple are in its place.
+    before = {name: value for name, value in defaults.items() if value != [] or name not in within} | before
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
     for part in ("model.keypoints", "model.semantic"):  # the default was None
