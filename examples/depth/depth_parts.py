@@ -44,10 +44,7 @@ class SmallConvNeXt(nnx.Module):
         sides = zip((4, 2, 2, 2), (3, *widths[:-1]), widths, strict=True)
         self.levels = config.levels
         self.patches = nnx.List(
-            [
-                nnx.Conv(a, b, (n, n), strides=n, padding="VALID", dtype=dtype, rngs=rngs)
-                for n, a, b in sides
-            ]
+            [nnx.Conv(a, b, (n, n), strides=n, padding="VALID", dtype=dtype, rngs=rngs) for n, a, b in sides]
         )
         self.blocks = nnx.List([Block(width, dtype=dtype, rngs=rngs) for width in widths])
 

@@ -3,8 +3,8 @@
     python examples/depth/depth_data.py data
     jaxmaskrcnn train --config=examples/depth/depth_recipe.py:data --workdir=runs/depth
 
-The function `build_model` makes the detector, in training and wherever its checkpoints are read; parts that have a
-class of settings are made by their settings alone.
+The function `build_model` makes the detector, in training and wherever its checkpoints are read; parts that
+have a class of settings are made by their settings alone.
 """
 
 from pathlib import Path

@@ -110,8 +110,8 @@ def to_config(content: dict[str, Any], source: str) -> ModelConfig:
     module = config.build_model.partition(":")[0]
     if module and module not in sys.modules:  # a file may come from anybody, and imports nothing
         raise UserError(
-            f"{source}: the model is made by {config.build_model}, whose module is not imported; import that first "
-            f"(for a command: --import={module}, or the path of its file)."
+            f"{source}: the model is made by {config.build_model}, whose module is not imported; import that "
+            f"first (for a command: --import={module}, or the path of its file)."
         )
     return config
 

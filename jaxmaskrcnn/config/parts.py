@@ -111,8 +111,8 @@ def chosen_kind(choice: Any, expected: Any, place: str) -> Any:
         if missing is not None and not f"{module}.".startswith(f"{missing}."):
             raise  # something that the module itself imports
         raise ConfigError(
-            f"{place} is {choice!r}, and there is no module {missing or module}; give the place of a class of "
-            "settings as 'package.module:Class'."
+            f"{place} is {choice!r}, and there is no module {missing or module}; give the place of a class "
+            "of settings as 'package.module:Class'."
         ) from None
     classes = part_classes(expected)
     kind = getattr(found, "kind", None)

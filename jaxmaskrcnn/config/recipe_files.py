@@ -1,8 +1,8 @@
 """Config files that describe a run: the shipped recipes, and a user's own.
 
-A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. If it has a
-function ``build_model(config, *, rngs)`` too, that makes the run's model. In a checkout the recipes are in the
-folder ``configs`` beside the package; an installed package contains them.
+A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. If it has
+a function ``build_model(config, *, rngs)`` too, that makes the run's model. In a checkout the recipes are in
+the folder ``configs`` beside the package; an installed package contains them.
 """
 
 import difflib

@@ -54,8 +54,8 @@ class LoadBatch:
         lacking = [x.name for x in model.extra if (x.name, x.of, x.shape) not in source.extra]
         if objects is not None and lacking:
             raise UserError(
-                f"{source.annotations} was prepared without the extra ground truth {lacking[0]!r}, which the model "
-                "declares; prepare it with extra=config.extra."
+                f"{source.annotations} was prepared without the extra ground truth {lacking[0]!r}, which the "
+                "model declares; prepare it with extra=config.extra."
             )
         self.room = room_for(source.largest_counts(), model, augmented=augmented)
         self._fields = (

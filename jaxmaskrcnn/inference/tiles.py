@@ -101,8 +101,8 @@ class TiledPredictor(StreamingPredictor):
             )
         if getattr(predictor, "has_extra", False):
             raise UserError(
-                "Joined tiles have nothing of what further region heads predict, and the model has some; predict "
-                "without tiles."
+                "Joined tiles have nothing of what further region heads predict, and the model has some; "
+                "predict without tiles."
             )
         if size < 32:
             raise UserError(f"The tile size is {size}; give at least 32 pixels.")

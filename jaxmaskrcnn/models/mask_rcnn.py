@@ -89,7 +89,7 @@ class MaskRCNN(nnx.Module):
 
     @property
     def region_heads(self) -> tuple[RegionHead, ...]:
-        """The heads that predict something for the final boxes: those of masks, keypoints, and further ones."""
+        """The heads that predict something for the final boxes: masks, keypoints, and further ones."""
         heads = (self.mask_head, self.keypoint_head, *self.extra_heads)
         return tuple(head for head in heads if head is not None)
 

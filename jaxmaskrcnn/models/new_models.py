@@ -59,15 +59,15 @@ def _builder(config: ModelConfig) -> Callable[..., Any]:
     )
     if not callable(builder := getattr(module, name, None)):
         raise ConfigError(
-            f"ModelConfig.build_model is {config.build_model!r}, and {place} has no function {name}; give the "
-            "place of the function as 'package.module:function'."
+            f"ModelConfig.build_model is {config.build_model!r}, and {place} has no function {name}; give "
+            "the place of the function as 'package.module:function'."
         )
     try:
         inspect.signature(builder).bind(config, rngs=None)
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{config.build_model} cannot be called with (config, rngs=...); define it as build_model(config, *, "
-            "rngs)."
+            f"{config.build_model} cannot be called with (config, rngs=...); define it as "
+            "build_model(config, *, rngs)."
         ) from None
     return builder
 

@@ -43,7 +43,8 @@ def check_batch(method: str, batch: Any, targets: bool = False) -> None:
         )
     if targets and batch.targets is None:
         raise ConfigError(
-            f"{method} is called with a batch without targets; give them as make_batch(model, images, targets)."
+            f"{method} is called with a batch without targets; give them to make_batch(model, images, "
+            "targets)."
         )
 
 
@@ -118,20 +119,21 @@ def check_terms(part: Any, terms: Any, images: int, others: Mapping[str, Any]) -
     fine = isinstance(terms, Mapping) and all(isinstance(x, LossTerm | tuple) for x in terms.values())
     if not fine or not all(len(term) == 2 for term in terms.values()):
         raise ConfigError(
-            f"{name}.loss_terms returns {_told(terms)}; return a dictionary with a LossTerm (total, count) for "
-            "each loss."
+            f"{name}.loss_terms returns {_told(terms)}; return a dictionary with a LossTerm (total, count) "
+            "for each loss."
         )
     for key, term in terms.items():
         shapes = [list(shape_of(x)) for x in term]
         if shapes != [[images], [images]]:
             raise ConfigError(
-                f"{name}.loss_terms returns {key} with the shapes {shapes[0]} and {shapes[1]}; return a total "
-                f"and a count for each of the {images} images, [{images}], as jax.vmap over the images does."
+                f"{name}.loss_terms returns {key} with the shapes {shapes[0]} and {shapes[1]}; return a "
+                f"total and a count for each of the {images} images, [{images}], as jax.vmap over the images "
+                "does."
             )
         if not key.startswith("loss_"):
             raise ConfigError(
-                f"{name}.loss_terms returns {key!r}; begin its name with loss_, as the log and charts know losses "
-                "by that."
+                f"{name}.loss_terms returns {key!r}; begin its name with loss_, as the log and charts know "
+                "losses by that."
             )
         if key in others:
             raise ConfigError(
@@ -174,7 +176,8 @@ def _check_pair(part: Any, found: Any, first: tuple, second: tuple, *meanings: s
     ):
         if tuple(shape_of(value)) != shape:
             raise ConfigError(
-                f"{name} returns {what} of the shape {list(shape_of(value))}; return {list(shape)}: {meaning}."
+                f"{name} returns {what} of the shape {list(shape_of(value))}; return {list(shape)}: "
+                f"{meaning}."
             )
 
 

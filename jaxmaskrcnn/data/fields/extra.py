@@ -161,8 +161,8 @@ class ExtraOfJson:
         if value is None:
             why = "" if entry else ", or its id is used twice"
             raise UserError(
-                f"{place} has no {declared.name!r}, which the recipe declares as extra ground truth{why}; add "
-                "it there, or declare it with a default."
+                f"{place} has no {declared.name!r}, which the recipe declares as extra ground truth{why}; "
+                "add it there, or declare it with a default."
             )
         return _checked(value, declared.shape, f"{place} has the extra {declared.name}")
 

@@ -45,8 +45,8 @@ class ImageObjects:
 
         Args:
             example: The record.
-            names: Which fields to read, "semantic" for the labels of the image's pixels, and "extra" for extra
-                ground truth.
+            names: Which fields to read, "semantic" for the labels of the image's pixels, and "extra" for
+                extra ground truth.
         """
         fields = {f.name: f.read(example.columns, example.size) for f in FIELDS if f.name in names}
         semantic = SemanticMap.decode(example.semantic) if SEMANTIC in names else None
