@@ -189,7 +189,7 @@ def postprocess_batch(
     Returns:
         B results.
     """
-    detections = jax.tree.map(np.asarray, detections)
+    detections = jax.device_get(detections)
     return [
         postprocess(jax.tree.map(lambda x, i=i: x[i], detections), new, old, config, **options)
         for i, (new, old) in enumerate(zip(image_sizes, original_sizes, strict=True))

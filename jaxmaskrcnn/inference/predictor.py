@@ -133,7 +133,8 @@ class Predictor(StreamingPredictor):
             detector.config = self.config
             return method(detector, *arguments)
 
-        return release_after_compiling(jax.jit(call))
+        compiled = release_after_compiling(jax.jit(call))
+        return lambda state, *arguments: compiled(state, *jax.device_put(arguments))
 
     def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
         done: dict[int, Prediction | None] = {}  # None for a picture that is left out
@@ -188,7 +189,7 @@ class Predictor(StreamingPredictor):
     def _finish(self, work: Work, detections: Detections, masks: str) -> dict[int, Prediction]:
         """Makes the results at the pictures' own scale, by their indices; runs in a thread."""
         count = len(work.rows)  # rows after these only fill up the batch
-        detections = jax.tree.map(lambda x: np.asarray(x)[:count], detections)
+        detections = jax.tree.map(lambda x: x[:count], jax.device_get(detections))
         panoptic = self.config.semantic is not None
         if self._selected is not None and not panoptic:  # before pasting, to save the masks of other classes
             detections = detections._replace(valid=detections.valid & self._selected[detections.labels])

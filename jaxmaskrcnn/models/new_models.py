@@ -12,6 +12,7 @@ from flax import nnx
 from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.parts import import_for
+from jaxmaskrcnn.utils.random_keys import random_key
 
 # What training, evaluation and prediction use of a detector; a `MaskRCNN` with replaced parts has all of it.
 _METHODS = ("loss_terms", "detect", "categories")
@@ -88,7 +89,7 @@ def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
     # Runs once, so compile time dominates: XLA's optimisation is skipped on CPU.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     build = jax.jit(lambda key: build_model(config, rngs=nnx.Rngs(key)), compiler_options=options)
-    return build(jax.random.key(seed))
+    return build(random_key(seed))
 
 
 def abstract_model(config: ModelConfig) -> MaskRCNN:

@@ -129,16 +129,16 @@ CASES = {
     "an anchor too few in each cell": (
         "detect",
         lambda m: rpn(m, lambda x: (x[0][:, ::3], x[1][:, ::3])),
-        "Changed returns objectness logits of the shape [2, 682]; return [2, 2046]: 3 anchors for each of "
+        "Changed returns objectness logits of the shape [2, 512]; return [2, 1536]: 3 anchors for each of "
         "16 x 32 + "
         "8 x 16 + 4 x 8 + 2 x 4 + 1 x 2 cells.",
     ),
     "a map of another stride": (
         "detect",
         lambda m: body(m, ((4, 8), (4, 16), (16, 32), (32, 64))),
-        "WrongBody returns a map of 16 x 32 cells for a canvas of 64 x 128 pixels, but its levels say "
+        "WrongBody returns a map of 16 x 24 cells for a canvas of 64 x 96 pixels, but its levels say "
         "stride 8, which "
-        "is 8 x 16 cells; correct levels or the strides of its layers.",
+        "is 8 x 12 cells; correct levels or the strides of its layers.",
     ),
     "a map too few": (
         "detect",
@@ -216,7 +216,7 @@ def changed(change):
 def test_wrong_parts_are_refused_in_words(method, change, said):
     model, batch = changed(change)
     with pytest.raises(ConfigError) as error:
-        jax.eval_shape(lambda batch: getattr(model, method)(batch), batch)
+        jax.eval_shape(lambda model, batch: getattr(model, method)(batch), model, batch)
     assert str(error.value) == said
 
 
@@ -228,15 +228,15 @@ def test_the_page_has_the_sentences():
 
 def test_a_model_is_called_with_a_batch():
     model, batch = changed(lambda m: None)
-    called = jax.eval_shape(lambda batch: model(batch), batch)
-    assert called == jax.eval_shape(lambda batch: model.detect(batch), batch)
+    called = jax.eval_shape(lambda model, batch: model(batch), model, batch)
+    assert called == jax.eval_shape(lambda model, batch: model.detect(batch), model, batch)
     assert called.extra is None
 
 
 def test_what_detect_wants():
     model, batch = changed(lambda m: None)
     for given, found in (
-        (batch.images, "an array of the shape [2, 64, 128, 3]"),
+        (batch.images, "an array of the shape [2, 64, 96, 3]"),
         ([np.zeros((64, 64, 3), np.uint8)], "a value of the type list"),
     ):
         with pytest.raises(ConfigError) as error:
@@ -253,9 +253,9 @@ def test_what_detect_wants():
 def test_further_heads_learn_and_predict():
     terms, depths = {"loss_depth": LossTerm(jnp.ones(2), jnp.full(2, 4.0))}, jnp.ones((2, 50))
     model, batch = changed(lambda m: head(m, terms=terms, predicted={"depth": depths}))
-    losses = jax.eval_shape(lambda batch: model.losses(batch), batch)
+    losses = jax.eval_shape(lambda model, batch: model.losses(batch), model, batch)
     assert losses["loss_depth"].shape == ()
-    found = jax.eval_shape(lambda batch: model.detect(batch), batch)
+    found = jax.eval_shape(lambda model, batch: model.detect(batch), model, batch)
     assert isinstance(found, Detections) and found.extra["depth"].shape == (2, 50)
 
 
@@ -267,4 +267,4 @@ def test_a_neck_that_fits_is_accepted():
         model.backbone.fpn = FPN(CONFIG.neck, levels, rngs=nnx.Rngs(0))
 
     model, batch = changed(change)
-    assert jax.eval_shape(lambda x: model.features(x), batch.images)[4].shape == (2, 1, 2, 16)
+    assert jax.eval_shape(lambda model, x: model.features(x), model, batch.images)[4].shape == (2, 1, 2, 16)
