@@ -130,8 +130,8 @@ CASES = {
         "detect",
         lambda m: rpn(m, lambda x: (x[0][:, ::3], x[1][:, ::3])),
         "Changed returns objectness logits of the shape [2, 512]; return [2, 1536]: 3 anchors for each of "
-        "16 x 32 + "
-        "8 x 16 + 4 x 8 + 2 x 4 + 1 x 2 cells.",
+        "16 x 24 + "
+        "8 x 12 + 4 x 6 + 2 x 3 + 1 x 2 cells.",
     ),
     "a map of another stride": (
         "detect",
