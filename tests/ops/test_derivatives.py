@@ -64,12 +64,8 @@ def test_without_it_jax_says_that_there_is_none(operator, arrays):
 def test_what_has_none_is_refused():
     x = jnp.ones((1, 4, 4, 1))
     with every_derivative():
-        with pytest.raises(
-            ValueError, match="^deform_conv2d has a reverse-mode gradient alone, .*; take a backb"
-        ):
+        with pytest.raises(ValueError, match="^deform_conv2d has a reverse-mode gradient alone, .*; take a"):
             deform_conv2d(x, jnp.ones((1, 1, 1, 1)), jnp.zeros((1, 4, 4, 2)))
-        with pytest.raises(
-            ValueError, match="^roi_align with sampling_ratio=0 has .*; give a fixed number of sam"
-        ):
+        with pytest.raises(ValueError, match="^roi_align with sampling_ratio=0 has .*; give a fixed number"):
             roi_align(x[0], BOXES, 2, sampling_ratio=0)
     assert deform_conv2d(x, jnp.ones((1, 1, 1, 1)), jnp.zeros((1, 4, 4, 2))).shape == x.shape
