@@ -1,8 +1,9 @@
 """Config files that describe a run: the shipped recipes, and a user's own.
 
-A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. If it has
-a function ``build_model(config, *, rngs)`` too, that makes the run's model. In a checkout the recipes are in
-the folder ``configs`` beside the package; an installed package contains them.
+A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. It may
+also have ``build_model(config, *, rngs)``, which makes the run's model, and ``build_optimizer(config, schedule,
+params, model_config)``, which returns an optax optimizer. In a checkout the recipes are in the folder
+``configs`` beside the package; an installed package contains them.
 """
 
 import difflib
@@ -63,6 +64,8 @@ class ConfigFile(NamedTuple):
                 )
             place = f"{self.path.stem}:build_model"
             config.model.architecture = config.model.architecture.replace(build_model=place)
+        if hasattr(module, "build_optimizer") and not config.optimizer.build_optimizer:
+            config.optimizer.build_optimizer = f"{self.path}:build_optimizer"
         return config
 
 
@@ -86,6 +89,7 @@ def import_file(path: Path) -> ModuleType:
     if own:
         found = importlib.util.find_spec(name)
         own = found is not None and found.origin is not None and Path(found.origin).samefile(path)
+    path = path.resolve()
     spec = importlib.util.spec_from_file_location(name if own else f"{name}_config", path)
     assert spec is not None and spec.loader is not None  # as the file's name ends in .py
     module = importlib.util.module_from_spec(spec)
