@@ -1,9 +1,9 @@
 """Config files that describe a run: the shipped recipes, and a user's own.
 
 A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. It may
-also have ``build_model(config, *, rngs)``, which makes the run's model, and ``build_optimizer(config, schedule,
-params, model_config)``, which returns an optax optimizer. In a checkout the recipes are in the folder
-``configs`` beside the package; an installed package contains them.
+also have ``build_model(config, *, rngs)``, which makes the run's model, and
+``build_optimizer(config, schedule, params, model_config)``, which returns an optax optimizer. In a checkout
+the recipes are in the folder ``configs`` beside the package; an installed package contains them.
 """
 
 import difflib

@@ -133,8 +133,7 @@ class Predictor(StreamingPredictor):
             detector.config = self.config
             return method(detector, *arguments)
 
-        compiled = release_after_compiling(jax.jit(call))
-        return lambda state, *arguments: compiled(state, *jax.device_put(arguments))
+        return release_after_compiling(jax.jit(call))
 
     def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
         done: dict[int, Prediction | None] = {}  # None for a picture that is left out
@@ -184,7 +183,7 @@ class Predictor(StreamingPredictor):
 
     def _compute(self, inputs) -> Detections:
         """Starts the computation without waiting for it."""
-        return self._detect(self._state, inputs)
+        return self._detect(self._state, jax.device_put(inputs))
 
     def _finish(self, work: Work, detections: Detections, masks: str) -> dict[int, Prediction]:
         """Makes the results at the pictures' own scale, by their indices; runs in a thread."""
