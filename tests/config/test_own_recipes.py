@@ -95,9 +95,9 @@ def test_a_recipe_that_fails_leaves_no_module(folder):
 
 def test_a_part_by_the_place_of_its_class():
     flag = "--config.model.backbone=jaxmaskrcnn.config:SwinConfig"
-    config = override(jmr.config.Config(), [flag, "--config.model.backbone.width=32"])
+    config = override(jmr.config.Config(), [flag, "--config.model.backbone.width=48"])
     assert isinstance(config.model.architecture.backbone, SwinConfig)
-    assert config.model.architecture.backbone.width == 32
+    assert config.model.architecture.backbone.width == 48
     again = jmr.ModelConfig().replace({"backbone": "jaxmaskrcnn.config:SwinConfig"})
     assert isinstance(again.backbone, SwinConfig)
 

@@ -268,3 +268,24 @@ def test_a_neck_that_fits_is_accepted():
 
     model, batch = changed(change)
     assert jax.eval_shape(lambda model, x: model.features(x), model, batch.images)[4].shape == (2, 1, 2, 16)
+
+
+def test_regions_may_be_changed_after_sampling():
+    """Here the last half of the slots is left out, which the heads then do not see."""
+    seen = []
+
+    class Half(jmr.MaskRCNN):
+        def after_sampling(self, regions, pooler, pass_):
+            seen.append((regions.boxes.shape, pooler.batch.targets.boxes.shape, pass_.train))
+            return jax.tree.map(lambda x: x[:, :8], regions)
+
+    class Box(nnx.Module):
+        def __call__(self, regions, mask=None, train=False):
+            seen.append(regions.shape)
+            count = regions.shape[0]
+            return jnp.zeros((count, 4)), jnp.zeros((count, 4, 4))
+
+    model = nnx.eval_shape(lambda: Half(CONFIG, rngs=nnx.Rngs(0)))
+    model.box_head = Box()
+    jax.eval_shape(lambda model, batch: model.losses(batch), model, parts()[1])
+    assert seen == [((2, 16, 4), (2, 1, 4), True), (16, 7, 7, 16)]

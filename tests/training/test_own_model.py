@@ -15,9 +15,12 @@ from flax import nnx
 from pages import ROOT
 
 import jaxmaskrcnn as jmr
+from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.config.recipe_files import find_config, import_file
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.new_models import abstract_model
 from jaxmaskrcnn.training.groups import layer_factors, parameter_names
+from jaxmaskrcnn.training.run_config import check_resumable, write_settings
 
 EXAMPLE = ROOT / "examples" / "depth"
 RECIPE = EXAMPLE / "depth_recipe.py"
@@ -78,6 +81,35 @@ def test_the_loss_is_that_of_the_objects(loaded):
     ]
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
     np.testing.assert_array_equal(count, positive.sum(1))
+
+
+@pytest.mark.parametrize("kind", ["swin", "convnext", "regnet"])
+def test_a_run_with_another_kind_of_backbone_goes_on(kind, tmp_path):
+    model = jmr.ModelConfig().replace({"backbone": kind})
+    write_settings(tmp_path, model, Config())
+    check_resumable(tmp_path, model, Config())
+    with pytest.raises(
+        UserError, match=r"other settings: model.neck.channels \(was 256, is 64\); use the same"
+    ):
+        check_resumable(tmp_path, model.replace({"neck.channels": 64}), Config())
+    with pytest.raises(UserError, match=f"model.backbone.kind .was '{kind}', is 'resnet'."):
+        check_resumable(tmp_path, jmr.ModelConfig(), Config())
+
+
+def test_a_run_goes_on_with_settings_that_are_new_since(tmp_path, loaded):
+    """A setting that was not stored had the effect of its default, in parts of one's own too."""
+    model = find_config(f"{RECIPE}:data").load().model.architecture
+    write_settings(tmp_path, model, Config())
+    path = tmp_path / "run.json"
+    stored = {k: v for k, v in json.loads(path.read_text()).items() if k != "checksum"}
+    for name in ("model.heads.0.pool.aligned", "model.extra.0.of", "model.mask.targets", "optimizer.noise"):
+        assert name in stored
+        path.write_text(json.dumps({k: v for k, v in stored.items() if k != name}))
+        check_resumable(tmp_path, model, Config())
+    path.write_text(json.dumps({k: v for k, v in stored.items() if k != "model.heads.0.dim"}))
+    other = model.replace({"heads.0.dim": 32})
+    with pytest.raises(UserError, match=r"model.heads.0.dim \(was 64, is 32\)"):
+        check_resumable(tmp_path, other, Config())
 
 
 def run(folder, *words, devices=1, wait=True):
