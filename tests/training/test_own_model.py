@@ -102,7 +102,7 @@ def test_a_run_goes_on_with_settings_that_are_new_since(tmp_path, loaded):
     write_settings(tmp_path, model, Config())
     path = tmp_path / "run.json"
     stored = {k: v for k, v in json.loads(path.read_text()).items() if k != "checksum"}
-    for name in ("model.heads.0.pool.aligned", "model.extra.0.of", "model.mask.targets", "optimizer.noise"):
+    for name in ("model.heads.0.pool.aligned", "model.extra.0.of", "model.box.scores", "optimizer.noise"):
         assert name in stored
         path.write_text(json.dumps({k: v for k, v in stored.items() if k != name}))
         check_resumable(tmp_path, model, Config())
