@@ -32,6 +32,7 @@ from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
+from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
 from jaxmaskrcnn.config.rpn import AnchorConfig, RPNConfig
@@ -63,8 +64,10 @@ __all__ = [
     "ConvNeXtConfig",
     "DataConfig",
     "DetectionConfig",
+    "ExtraConfig",
     "FPNConfig",
     "FederatedConfig",
+    "HeadConfig",
     "InputConfig",
     "KeypointConfig",
     "Level",

@@ -41,6 +41,8 @@ from jaxmaskrcnn.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
+_MOST_NUMBERS = 64  # of an object, that a json of results has of what further heads predict
+
 
 class Stopped(Exception):
     """An evaluation was broken off, because its ``stop`` said so."""
@@ -340,7 +342,8 @@ def coco_results(
 
     Returns:
         One dictionary per detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width,
-        height in pixels), ``score`` and, where there are any, ``segmentation`` and ``keypoints``.
+        height in pixels), ``score`` and, where there are any, ``segmentation``, ``keypoints`` and ``extra``:
+        what further heads predict, unless it is more than 64 numbers an object.
     """
     corners = out["boxes"].astype(np.float64)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
@@ -351,5 +354,8 @@ def coco_results(
             entry["segmentation"] = out["masks"][i]
         if keypoints is not None and "keypoints" in out:
             entry["keypoints"] = coco_keypoints(out["keypoints"][i], keypoints)
+        if "extra" in out:
+            small = {name: x[i].tolist() for name, x in out["extra"].items() if x[i].size <= _MOST_NUMBERS}
+            entry["extra"] = small
         results.append(entry)
     return results

@@ -90,6 +90,11 @@ class AugmentedPredictor(Predictor):
                 "Test-time augmentation does not merge the classes of pixels, and the model has a semantic "
                 "head; predict without it."
             )
+        if self.has_extra:
+            raise UserError(
+                "Test-time augmentation does not merge what further region heads predict, and the model has "
+                "some; predict without it."
+            )
         flips = (False, True) if flip else (False,)
         self._views = [View(scale, f) for scale in dict.fromkeys(map(float, scales)) for f in flips]
         self._detect_boxes = self._compiled(lambda detector, batch: detector.detect_boxes(batch))
@@ -118,10 +123,11 @@ class AugmentedPredictor(Predictor):
             yield Work([row], row.inputs, size, size)  # boxes come back at the picture's own scale
 
     def _compute(self, inputs: list[Batch]) -> Detections:
-        flips = [view.flip for view in self._views]
+        flips = jax.device_put([view.flip for view in self._views])
+        sizes, original = np.concatenate([batch.image_sizes for batch in inputs]), inputs[0].original_sizes[0]
+        inputs = jax.device_put(inputs)
         levels, found = zip(*(self._detect_boxes(self._state, batch) for batch in inputs), strict=True)
-        sizes = np.concatenate([batch.image_sizes for batch in inputs])
-        merged = self._merge(found, sizes, inputs[0].original_sizes[0])
+        merged = self._merge(found, *jax.device_put((sizes, original)))
         if self.config.mask is not None:
             masks = [
                 self._masks_of_boxes(self._state, batch, level, merged, flip)

@@ -66,6 +66,8 @@ def coco_annotations(
             entry["keypoints"] = coco_keypoints(points, keypoints, annotated=True)
             entry["num_keypoints"] = len(points)
             entry["keypoint_scores"] = points[:, 2].astype(np.float64).tolist()
+        if "extra" in result:
+            entry["extra"] = {name: values[i].tolist() for name, values in result["extra"].items()}
         entries.append(entry)
     return entries
 

@@ -72,6 +72,7 @@ class Predictor(StreamingPredictor):
         config: The model's config with this predictor's score threshold.
         categories: The model's categories, whose ids are the ``labels`` of results.
         stuff: The categories of stuff of a panoptic model, whose segments have their ids; else ().
+        has_extra: Whether the model has further region heads, whose predictions are under ``extra``.
 
     Raises:
         UserError: There is no model at the path, ``score_threshold`` or ``batch_size`` is out of range, or a
@@ -113,6 +114,7 @@ class Predictor(StreamingPredictor):
         )
         self.categories: tuple[Category, ...] = model.categories
         self.stuff: tuple[Category, ...] = self.config.known_stuff()
+        self.has_extra = len(getattr(model, "extra_heads", ())) > 0
         self._selected = self._chosen = None
         if classes is not None:
             everything = (*self.categories, *self.stuff)
@@ -181,12 +183,12 @@ class Predictor(StreamingPredictor):
 
     def _compute(self, inputs) -> Detections:
         """Starts the computation without waiting for it."""
-        return self._detect(self._state, inputs)
+        return self._detect(self._state, jax.device_put(inputs))
 
     def _finish(self, work: Work, detections: Detections, masks: str) -> dict[int, Prediction]:
         """Makes the results at the pictures' own scale, by their indices; runs in a thread."""
         count = len(work.rows)  # rows after these only fill up the batch
-        detections = jax.tree.map(lambda x: np.asarray(x)[:count], detections)
+        detections = jax.tree.map(lambda x: x[:count], jax.device_get(detections))
         panoptic = self.config.semantic is not None
         if self._selected is not None and not panoptic:  # before pasting, to save the masks of other classes
             detections = detections._replace(valid=detections.valid & self._selected[detections.labels])
@@ -204,12 +206,13 @@ class Predictor(StreamingPredictor):
         kept = np.flatnonzero(np.isin(out["labels"], sorted(chosen)))
         panoptic, segments = only_categories(out["panoptic"], out["segments"], chosen)
         of_image = {"panoptic": panoptic, "segments": segments}
-        rows = {
-            name: [values[i] for i in kept] if isinstance(values, list) else values[kept]
-            for name, values in out.items()
-            if name not in of_image
-        }
-        return rows | of_image
+
+        def rows(values):
+            if isinstance(values, dict):  # of further heads
+                return {name: rows(value) for name, value in values.items()}
+            return [values[i] for i in kept] if isinstance(values, list) else values[kept]
+
+        return {name: rows(values) for name, values in out.items() if name not in of_image} | of_image
 
 
 def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:
