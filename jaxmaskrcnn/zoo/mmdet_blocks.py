@@ -27,7 +27,9 @@ _S50 = {
 _S101 = {**_S50, **R101, "backbone.stem": 128}
 _RES2NET = {**R101, "backbone.kind": "res2net"}
 # The smooth L1 of the deltas, and where it begins to be linear, is not used.
-_IOU = {"box.loss.form": "iou", "box.loss.weight": 10.0}
+_IOU, _GIOU, _BOUNDED_IOU = (
+    {"box.loss.form": form, "box.loss.weight": 10.0} for form in ("iou", "giou", "bounded_iou")
+)
 
 # As `_ROWS` in `zoo/mmdet.py`.
 _ROWS = {
@@ -124,10 +126,10 @@ _ROWS = {
     "faster_rcnn": (
         ("faster-rcnn_r50_fpn_iou_1x_coco", _BOX | _IOU, 37.9, None,
          "faster_rcnn_r50_fpn_iou_1x_coco_20200506_095954-938e81f0.pth"),
-        ("faster-rcnn_r50_fpn_giou_1x_coco", _BOX | _IOU | {"box.loss.form": "giou"}, 37.6, None,
-         "faster_rcnn_r50_fpn_giou_1x_coco-0eada910.pth"),
-        ("faster-rcnn_r50_fpn_bounded-iou_1x_coco", _BOX | _IOU | {"box.loss.form": "bounded_iou"}, 37.4, None,
-         "faster_rcnn_r50_fpn_bounded_iou_1x_coco-98ad993b.pth"),
+        ("faster-rcnn_r50_fpn_giou_1x_coco", _BOX | _GIOU, 37.6, None,
+         "faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_giou_1x_coco-0eada910.pth"),
+        ("faster-rcnn_r50_fpn_bounded-iou_1x_coco", _BOX | _BOUNDED_IOU, 37.4, None,
+         "faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_bounded_iou_1x_coco-98ad993b.pth"),
     ),
     "pafpn": (
         ("faster-rcnn_r50_pafpn_1x_coco", _BOX | {"neck.kind": "pafpn"}, 37.5, None,
