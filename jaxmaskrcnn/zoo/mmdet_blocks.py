@@ -33,7 +33,7 @@ _IOU, _GIOU, _BOUNDED_IOU = (
 
 # As `_ROWS` in `zoo/mmdet.py`.
 _ROWS = {
-    "gn%2Bws": (
+    "gn+ws": (
         ("faster-rcnn_r50_fpn_gn-ws-all_1x_coco", _BOX | _GN_WS, 39.7, None,
          "faster_rcnn_r50_fpn_gn_ws-all_1x_coco_20200130-613d9fe2.pth"),
         ("faster-rcnn_r101_fpn_gn-ws-all_1x_coco", _BOX | R101 | _GN_WS, 41.7, None,
