@@ -4,8 +4,9 @@
         [--models=swin,convnext,vitdet,mvit] [--rounds=2] [--repeats=3]
 
 PYTHON is the interpreter of an environment with MMDetection, mmpretrain and Detectron2 as tests/goldens needs
-them, and FOLDER/swin, FOLDER/convnext, FOLDER/vitdet and FOLDER/mvit are those with the libraries' config files of the
-models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's name.
+them, and FOLDER/swin, FOLDER/convnext, FOLDER/vitdet and FOLDER/mvit are those with the libraries'
+config files of the models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's
+name.
 
 A repeat is a prediction of an image at the model's own size, with no score threshold, so that there are 100
 detections with masks: 800 x 1088 pixels, and for ViTDet the square canvas of 1024. Both libraries run in

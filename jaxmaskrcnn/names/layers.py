@@ -13,7 +13,8 @@ part's configuration class gives the file as ``names``. Paths are those of the m
 - A backbone with its own type in MMDetection has that in ``MMDET``, and functions for its settings,
   ``read_mmdet`` and ``write_mmdet``, like those of `convert/mmdet/parts.py`. Of several types the first
   one is written.
-- Such a backbone that shares no setting with a ResNet has the keys of its own in ``MMDET_KEYS``.
+- Such a backbone that shares no setting with a ResNet has the keys of its own in ``MMDET_KEYS``; one that
+  does has those that a ResNet lacks in ``MMDET_OWN_KEYS``.
 - A backbone with arrays that ImageNet networks lack has a pattern of their paths in ``NEW_IN_DETECTORS``, and
   patterns of the names that only ImageNet networks have in ``CLASSIFIERS``.
 - A part that Detectron2's yaml files can have has its name there in ``DETECTRON2`` (a backbone: the library's

@@ -25,7 +25,7 @@ _S50 = {
     "input.pixel_std": (58.393, 57.12, 57.375),
 }  # fmt: skip
 _S101 = {**_S50, **R101, "backbone.stem": 128}
-_RES2NET = {**R101, "backbone.kind": "res2net"}
+_RES2NET = {**R101, "backbone.kind": "res2net", "backbone.norm": "bn_eval"}
 # The smooth L1 of the deltas, and where it begins to be linear, is not used.
 _IOU, _GIOU, _BOUNDED_IOU = (
     {"box.loss.form": form, "box.loss.weight": 10.0} for form in ("iou", "giou", "bounded_iou")

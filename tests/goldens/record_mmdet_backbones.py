@@ -35,6 +35,7 @@ from seeded_weights import (
     seeded_mmdet_dcn_weight,
     seeded_mmdet_deep_weight,
     seeded_mmdet_map_weight,
+    seeded_mmdet_res2net_weight,
     seeded_mmdet_transformer_cascade_weight,
     seeded_mmdet_transformer_weight,
 )
@@ -85,7 +86,7 @@ WEIGHTS = {
     "swin": seeded_mmdet_transformer_weight, "convnext": seeded_mmdet_transformer_weight,
     "cascade": seeded_mmdet_transformer_cascade_weight, "gcb": seeded_mmdet_block_weight,
     "gn_ws": seeded_mmdet_block_weight, "resnest": seeded_mmdet_deep_weight,
-    "res2net": seeded_mmdet_deep_weight, "pafpn": seeded_mmdet_block_weight,
+    "res2net": seeded_mmdet_res2net_weight, "pafpn": seeded_mmdet_block_weight,
     "bounded_iou": seeded_mmdet_block_weight,
 }  # fmt: skip
 # This library's names of the losses.

@@ -251,13 +251,19 @@ def seeded_mmdet_block_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def seeded_mmdet_deep_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The same on a ResNeSt or a Res2Net, whose features are smaller, and with batch norm in the heads."""
+    """The same on a ResNeSt, whose features are smaller, and with batch norm in the heads."""
     if ".bn." in name and not name.endswith("num_batches_tracked"):
         return seeded_weight(name, shape)
     if name.startswith("backbone."):  # blocks that change their input a lot multiply rounding errors
         return seeded_mmdet_weight(name, shape) * np.float32(0.3 if name.endswith("bn3.weight") else 1)
     value = seeded_mmdet_cascade_weight(name, shape)
     return value * np.float32(5) if "lateral" in name else value
+
+
+def seeded_mmdet_res2net_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same on a Res2Net, whose features are larger than a ResNeSt's."""
+    value = seeded_mmdet_deep_weight(name, shape)
+    return value * np.float32(0.4) if "lateral" in name else value
 
 
 def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,7 +11,11 @@ import pytest
 from backbone_helpers import Recorded
 from flax import nnx
 from golden_helpers import check
-from goldens.seeded_weights import seeded_mmdet_block_weight, seeded_mmdet_deep_weight
+from goldens.seeded_weights import (
+    seeded_mmdet_block_weight,
+    seeded_mmdet_deep_weight,
+    seeded_mmdet_res2net_weight,
+)
 
 from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.convert.config_files import config_from_file
@@ -45,6 +49,7 @@ RESNEST = {**DEEP, "backbone.norm": "bn_eval", "box.conv_dim": 16}
 RES2NET = {**DEEP, "backbone.scale_width": 6}
 IOU = {"box.loss.form": "iou", "box.loss.weight": 10.0}
 GROUPS = {**SMALL, "backbone.width": 32, "neck.channels": 32, "box.conv_dim": 32, "mask.dim": 32}
+WEIGHTS = {"resnest": seeded_mmdet_deep_weight, "res2net": seeded_mmdet_res2net_weight}
 CASES = {
     case: Recorded(
         "mmdet",
@@ -54,7 +59,7 @@ CASES = {
             num_classes=3,
             **{k: v for k, v in changes.items() if "mask" in preset or not k.startswith("mask.")},
         ),
-        seeded_mmdet_deep_weight if file == "deep" else seeded_mmdet_block_weight,
+        WEIGHTS.get(case, seeded_mmdet_block_weight),
         file,
     )
     for file, case, preset, changes in (

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.backbones import DeformableStages
+from jaxmaskrcnn.convert.mmdet.rows import KNOWN as ALL_KNOWN
 from jaxmaskrcnn.convert.mmdet.rows import UNUSED
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.models.backbones.resnet_names import STAGE_FLAGS
@@ -72,6 +73,9 @@ def read_backbone(settings: Settings, config: Flat) -> None:
         settings.unknown(keys, [key for key in given if key not in keys and not UNUSED.fullmatch(key)])
         names_file(others[name]).read_mmdet(settings, config)
         return
+    own = KNOWN | ALL_KNOWN
+    own |= set(names_file(others[name]).MMDET_OWN_KEYS) if name in others else set()
+    settings.unknown(own, [key for key in settings.values if key in known() - own])
     single = config["neck"] is False
     config |= settings.fields((*BACKBONE, *(() if single else _FOUR_STAGES)))
     _read_deformable(settings, config, name, others)
@@ -218,4 +222,5 @@ def _types(file: ModuleType) -> tuple[str, ...]:
 def known() -> set[str]:
     """Return the keys of all backbones' settings."""
     files = map(names_file, classes_with_names("backbone").values())
-    return KNOWN.union(*(getattr(file, "MMDET_KEYS", ()) for file in files))
+    names = ("MMDET_KEYS", "MMDET_OWN_KEYS")
+    return KNOWN.union(*(getattr(file, name, ()) for file in files for name in names))

@@ -18,6 +18,8 @@ _SETTINGS = (
     Setting("backbone.base_width", 26, whole(1), "backbone.scale_width"),
 )
 
+MMDET_OWN_KEYS = ("backbone.scales",)
+
 
 def names(library: str, part: Res2NetConfig, source: str, target: str = deep.BODY) -> Names:
     """Return the rows of a library; arguments as of a ResNet's."""

@@ -19,6 +19,8 @@ _SETTINGS = (
     fixed("backbone.avg_down_stride", True, True),
 )
 
+MMDET_OWN_KEYS = tuple(f"backbone.{name}" for name in ("radix", "reduction_factor", "avg_down_stride"))
+
 
 def names(library: str, part: ResNeStConfig, source: str, target: str = deep.BODY) -> Names:
     """Return the rows of a library; arguments as of a ResNet's."""
