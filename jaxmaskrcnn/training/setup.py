@@ -169,7 +169,7 @@ def make_setup(
     return Setup(
         config=config, model_config=model_config, workdir=workdir, train_source=train_source,
         eval_source=eval_source, layout=layout, schedule=schedule, graphdef=graphdef, optimizer=optimizer,
-        state=layout.replicate(state), evaluator=evaluator, validation=validation,
+        state=layout.place_state(state), evaluator=evaluator, validation=validation,
     )  # fmt: skip
 
 

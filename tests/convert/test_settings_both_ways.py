@@ -50,6 +50,8 @@ VALUES = {
     "backbone.norm_epsilon": [0.0, 1e-3],
     "backbone.deformable_stages": [(3, 4, 5), (5,), ()],
     "backbone.deformable_groups": [2],
+    "backbone.context_stages": [(3, 4, 5), (5,), ()],
+    "backbone.context_reduction": [4],
     "neck.channels": [128],
     "neck.kind": ["fpn", "simple_pyramid"],
     "neck.norm_epsilon": [0.0, 1e-3],
@@ -146,6 +148,7 @@ TOGETHER = {
     },
     "backbone.deformable_masks": {"backbone.deformable_stages": (4, 5)},
     "backbone.deformable_groups": {"backbone.deformable_stages": (4, 5)},
+    "backbone.context_reduction": {"backbone.context_stages": (4, 5)},
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
     "trunk": {
         "backbone.outputs": (4,),
@@ -239,8 +242,9 @@ KERAS = {
 OF_CASCADES = {
     "box.stage_gradient", "box.stage_scores", "mask.heads", "regions.empty_boxes", "regions.later_stages",
 }  # fmt: skip
+CONTEXT = {"backbone.context_stages", "backbone.context_reduction"}
 OF_RESNETS = {
-    "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
+    *CONTEXT, "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
     "backbone.dilated_c5",
 }  # fmt: skip
 REFUSED = {
@@ -251,7 +255,8 @@ REFUSED = {
         "keypoints", "semantic",
     },
     "detectron2": {
-        *KERAS, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm", "rpn.anchors.order",
+        *KERAS, *CONTEXT, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm",
+        "rpn.anchors.order",
         "rpn.norm", "trunk", "semantic",
     },
     "mmdet": {
