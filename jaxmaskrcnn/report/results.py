@@ -3,6 +3,7 @@
 Shape legend: K classes, R = 101 recalls, I images.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,6 +96,7 @@ def compute(
     detections: list[dict],
     score_threshold: float,
     quality: Quality | None = None,
+    sigmas: Sequence[float] = (),
 ) -> Results:
     """Computes a report.
 
@@ -103,6 +105,8 @@ def compute(
         detections: COCO results, checked; all with masks or all without.
         score_threshold: Detections with a lower score are left out where a threshold is needed.
         quality: Panoptic quality, from `segments.read_quality`, or None.
+        sigmas: By how much the place of each keypoint may vary; () takes COCO's for a person's, and 0.05 for
+            others.
 
     Returns:
         The results. Without detections they refer to masks if the objects have any.
@@ -121,14 +125,14 @@ def compute(
         names_of_points = ground_truth.skeleton.points
         points = keypoint_errors(
             samples, matches, ground_truth.keypoints(), detections, names_of_points,
-            KeypointConfig(points=names_of_points).known_sigmas, score_threshold,
+            sigmas or KeypointConfig(points=names_of_points).known_sigmas, score_threshold,
         )  # fmt: skip
     measured = (*iou_types, "keypoints") if points is not None else iou_types
     return Results(
         names=names,
         iou_type=iou_types[-1],
         score_threshold=score_threshold,
-        metrics=ground_truth.score(detections, measured),
+        metrics=ground_truth.score(detections, measured, sigmas),
         num_detections=len(detections),
         counts=found.counts,
         crowds=int(sum(sample.crowd.sum() for sample in samples)),

@@ -92,7 +92,7 @@ NO_PLACES = {
     "min_size max_size",
     "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative first_pixel "
     "on_error",
-    "report": "protocol crowd class_name allow_outside score_threshold pictures",
+    "report": "protocol crowd class_name allow_outside score_threshold sigmas pictures",
     "plot": "",
     "models": "words files",
     "download": "",
