@@ -4,10 +4,10 @@ import argparse
 import functools
 
 from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
+from jaxmaskrcnn.cli.versions import CLASS_AGNOSTIC_NMS, add_version_arguments
 
 # Repeated here as text, because the modules that define them import JAX, and --help should not wait for it.
 FORMATS = "png, json, labelme, geojson, masks, panoptic"
-SCALES = "0.75,1,1.25"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--polygon_tolerance", type=float, default=0.0, metavar="PIXELS",
         help="labelme, geojson: leave out vertices of outlines; 0 keeps them exact",
     )  # fmt: skip
-    add("--score_threshold", type=float, default=0.5, help="detections must score higher")
+    add(
+        "--score_threshold",
+        default="0.5",
+        help="detections must score higher; 'saved': than the threshold of their class, which evaluate "
+        "--save_thresholds has saved with the model",
+    )
     add("--classes", help="names or ids of the classes to keep, with commas between them")
     add(
         "--colour_by",
@@ -38,17 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what colours in pictures distinguish",
     )
     add("--annotations", help="COCO json; pictures show its objects beside the detections")
-    add("--tile", type=int, metavar="SIZE", help="cut larger images into tiles of this side in pixels")
-    add(
-        "--tile_overlap",
-        type=int,
-        metavar="PIXELS",
-        help="overlap of tiles; by default a quarter of their size",
-    )
-    add("--tta", action="store_true", help="test-time augmentation: mirrored, smaller and larger versions")
-    add("--tta_scales", help=f"scales of these versions, with commas between them ({SCALES})")
+    add_version_arguments(parser)
     add("--video", action="store_true", help="the inputs are videos, and so are the pictures (mp4)")
     add("--batch_size", type=int, default=1, help="images computed at a time")
+    add("--class_agnostic_nms", action="store_true", help=CLASS_AGNOSTIC_NMS)
     add_pixel_arguments(parser, "as the model was trained")
 
 

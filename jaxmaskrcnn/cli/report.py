@@ -16,7 +16,11 @@ PAGE = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``report``."""
-    parser.add_argument("detections", metavar="DETECTIONS", help="json list of COCO results: detections.json")
+    parser.add_argument(
+        "detections",
+        metavar="DETECTIONS",
+        help="json list of COCO results (detections.json), or the predictions.json of predict",
+    )
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="COCO-format json")
     parser.add_argument("--images", required=True, help="its image folder")
     parser.add_argument("--output", required=True, help=f"folder for {PAGE}")
@@ -64,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.images)
     check_image_folder(folder, "check --images")
     # Imported here, so that a wrong setting is reported at once.
+    from jaxmaskrcnn.evaluation.load import read_files
     from jaxmaskrcnn.evaluation.tables import ap_text
-    from jaxmaskrcnn.report.load import read_files
     from jaxmaskrcnn.report.page import Picture, make_page
     from jaxmaskrcnn.report.pictures import draw_pair
     from jaxmaskrcnn.report.ranking import worst_and_best

@@ -4,7 +4,7 @@ import argparse
 import collections
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from jaxmaskrcnn.inference.categories import name_classes
 from jaxmaskrcnn.inference.outputs import PATTERNS, JsonResults, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
+from jaxmaskrcnn.inference.thresholds import read_thresholds
 from jaxmaskrcnn.inference.tiles import TiledPredictor
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.utils import compilation_cache
@@ -29,6 +31,7 @@ from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
 from jaxmaskrcnn.visualize.panoptic import thing_boxes
 
+SAVED = "saved"  # --score_threshold, for the thresholds beside the model
 _FRAME = "{}_{:06d}"  # name of a frame's files
 
 
@@ -51,6 +54,9 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
     for path in paths if truth else ():
         truth.find(path)
+    threshold, thresholds = _score_threshold(arguments.score_threshold), None
+    if threshold is None:
+        thresholds = read_thresholds(arguments.checkpoint)
     compilation_cache.enable()
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     model.config = model.config.replace({"input.pixels": pixels(model.config.input.pixels)})
@@ -60,7 +66,10 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
         raise UserError("--format has 'panoptic', but the model has no semantic head; leave it out.")
     if truth is not None:
         name_classes(model, truth.categories, arguments.annotations, listed=truth.listed)
-    predictor = _predictor(model, arguments)
+    if arguments.class_agnostic_nms:
+        model.config = model.config.replace({"detections.nms_scope": "image"})
+    classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
+    predictor = make_predictor(model, arguments, threshold, classes, thresholds)
     segments_drawn = "png" in formats and truth is None and not arguments.video
     if arguments.classes is not None and "panoptic" not in formats and not segments_drawn:
         _check_no_stuff(arguments.classes, model.config.known_stuff())
@@ -87,24 +96,15 @@ def _count(number: int, noun: str) -> str:
 
 
 def _check(arguments, formats) -> None:
-    if not 0 <= arguments.score_threshold <= 1:
-        raise UserError(f"--score_threshold is {arguments.score_threshold}; give a probability from 0 to 1.")
-    if arguments.batch_size < 1:
-        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
     if not 0 <= arguments.polygon_tolerance < 100:
         raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
-    if arguments.tile is None and arguments.tile_overlap is not None:
-        raise UserError("--tile_overlap has no effect without --tile; give the tiles' size too.")
-    if arguments.tta_scales is not None and not arguments.tta:
-        raise UserError("--tta_scales has no effect without --tta; give --tta too.")
+    check_versions(arguments)
     if arguments.video:
         video.require_reader()
         if arguments.annotations:
             raise UserError("--annotations is for images; leave it out with --video.")
         if "labelme" in formats:
             raise UserError("--format has 'labelme', which is for image files; leave it out with --video.")
-    if arguments.tta and arguments.batch_size != 1:
-        raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
 
 
 def _find(arguments) -> list[Path]:
@@ -117,17 +117,63 @@ def _find(arguments) -> list[Path]:
     return paths
 
 
-def _predictor(model, arguments) -> StreamingPredictor:
-    threshold = arguments.score_threshold
-    classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
+def make_predictor(
+    model: MaskRCNN,
+    arguments: argparse.Namespace,
+    score_threshold: float | None,
+    classes: Sequence[str] | None = None,
+    thresholds: Mapping[int, float] | None = None,
+) -> StreamingPredictor:
+    """The predictor that ``--tta``, ``--tile`` and ``--batch_size`` ask for.
+
+    Args:
+        model: The detector.
+        arguments: Of a command with these flags, checked by `check_versions`.
+        score_threshold: As in `Predictor`.
+        classes: As in `Predictor`.
+        thresholds: As in `Predictor`.
+    """
+    options: dict[str, Any] = {"classes": classes, "thresholds": thresholds}
     if arguments.tta:
         scales = SCALES if arguments.tta_scales is None else _numbers(arguments.tta_scales, "--tta_scales")
-        predictor = AugmentedPredictor(model, threshold, scales=scales, classes=classes)
+        predictor = AugmentedPredictor(model, score_threshold, scales=scales, **options)
     else:
-        predictor = Predictor(model, threshold, batch_size=arguments.batch_size, classes=classes)
+        predictor = Predictor(model, score_threshold, batch_size=arguments.batch_size, **options)
     if arguments.tile is not None:
         predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
     return predictor
+
+
+def check_versions(arguments: argparse.Namespace) -> None:
+    """Checks that the flags of `make_predictor` go together.
+
+    Raises:
+        UserError: They do not.
+    """
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
+    if arguments.tile is None and arguments.tile_overlap is not None:
+        raise UserError("--tile_overlap has no effect without --tile; give the tiles' size too.")
+    if arguments.tta_scales is not None and not arguments.tta:
+        raise UserError("--tta_scales has no effect without --tta; give --tta too.")
+    if arguments.tta and arguments.batch_size != 1:
+        raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
+
+
+def _score_threshold(text: str) -> float | None:
+    """The number of ``--score_threshold``; None for the thresholds that are saved with the model."""
+    if text == SAVED:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f"--score_threshold is {text}; give a probability from 0 to 1, or 'saved' for the thresholds of "
+            "the model's classes."
+        )
+    return threshold
 
 
 def _check_no_stuff(classes: str, stuff: Sequence[Category]) -> None:
