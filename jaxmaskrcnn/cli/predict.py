@@ -45,6 +45,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--annotations", help="COCO json; pictures show its objects beside the detections")
     add_version_arguments(parser)
     add("--video", action="store_true", help="the inputs are videos, and so are the pictures (mp4)")
+    add(
+        "--track",
+        action="store_true",
+        help="with --video: follow objects, which get a number for the whole video",
+    )
+    add("--track_memory", type=int, metavar="FRAMES", help="frames that an object may be hidden (30)")
+    add(
+        "--track_birth", type=int, metavar="FRAMES",
+        help="frames in which an object has to be seen before it gets a number (1)",
+    )  # fmt: skip
+    add("--trail", type=int, metavar="FRAMES", help="frames of an object's way that are drawn (30; 0: none)")
+    add(
+        "--count_line", action="append", default=[], metavar="X0,Y0,X1,Y1",
+        help="count objects that cross a line; may be given several times",
+    )  # fmt: skip
+    add(
+        "--count_region", action="append", default=[], metavar="X,Y,...",
+        help="count objects in a polygon; may be given several times",
+    )  # fmt: skip
     add("--batch_size", type=int, default=1, help="images computed at a time")
     add("--class_agnostic_nms", action="store_true", help=CLASS_AGNOSTIC_NMS)
     add_pixel_arguments(parser, "as the model was trained")

@@ -28,10 +28,12 @@ from jaxmaskrcnn.inference.formats import (
 )
 from jaxmaskrcnn.inference.keypoints import category_entries
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.tracking.following import Followed, TrackingOptions
 from jaxmaskrcnn.utils.files import complete_file, write_json
 from jaxmaskrcnn.visualize.comparison import Truth, draw_comparison
 from jaxmaskrcnn.visualize.drawing import draw_detections, palette_colour
 from jaxmaskrcnn.visualize.panoptic import draw_panoptic
+from jaxmaskrcnn.visualize.trails import draw_counts, draw_trails
 
 RESULTS = "predictions.json"
 # Path of an input's file in each format, except json, which is one file for all inputs.
@@ -77,6 +79,9 @@ class Outputs:
         tolerance: Tolerance of polygons, in pixels; see ``simplify``.
         keypoints: The model's keypoint head, or None.
         stuff: The categories of stuff of a panoptic model, whose pictures show segments.
+
+    Attributes:
+        tracking: How the objects of videos are followed, for what is drawn; None if they are not.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Outputs:
         keypoints: KeypointConfig | None = None,
         stuff: Sequence[Category] = (),
     ):
+        self.tracking: TrackingOptions | None = None
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names, self.tolerance, self.keypoints = dict(categories), tolerance, keypoints
         self._lines = () if keypoints is None else keypoints.lines
@@ -140,7 +146,12 @@ class Outputs:
         return entry
 
     def write_frame(
-        self, pixels: np.ndarray, result: dict[str, Any], name: str, colours: Sequence | None
+        self,
+        pixels: np.ndarray,
+        result: dict[str, Any],
+        name: str,
+        colours: Sequence | None,
+        followed: Followed | None = None,
     ) -> tuple[np.ndarray | None, dict[str, Any]]:
         """Writes a video frame's files, except for the picture.
 
@@ -150,6 +161,8 @@ class Outputs:
             name: Name of the results.
             colours: RGB of each object, of a panoptic model of each segment of a thing; None chooses by
                 ``colour_by``.
+            followed: The objects' identities, by which they are coloured, ways and counts; None if they are
+                not followed.
 
         Returns:
             The frame with its detections or segments drawn, uint8, or None if "png" is not among the formats;
@@ -162,10 +175,23 @@ class Outputs:
             if "segments" in result:
                 names = {**self._stuff, **self.names}
                 picture = draw_panoptic(pixels, result, names, thing_colours=colours, **options)
+            elif followed is not None:
+                picture = self._draw_followed(pixels, result, followed, options)
             else:
                 picture = draw_detections(pixels, result, self.names, colours=colours, **options)
             drawn = np.asarray(picture)
         return drawn, entry
+
+    def _draw_followed(self, pixels, result, followed: Followed, options) -> Image.Image:
+        assert self.tracking is not None
+        colours = [palette_colour(max(0, number - 1)) for number in followed.numbers.tolist()]
+        own = None if self.colour_by == "class" else colours
+        picture = draw_detections(pixels, result, self.names, colours=own, **options)
+        scale = picture.width / pixels.shape[1]
+        if followed.trails:
+            draw_trails(picture, followed.trails, colours, scale)
+        draw_counts(picture, self.tracking.lines, self.tracking.regions, followed.counts, scale)
+        return picture
 
     def _write_data(self, size, result, image, name) -> dict[str, Any]:
         entry: dict[str, Any] = {"height": size[0], "width": size[1]}

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from jaxmaskrcnn.inference.tiles import TiledPredictor
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.tracking.following import Follower, TrackingOptions, read_points
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
@@ -50,6 +52,7 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     """
     formats = parse_formats(arguments.format)
     _check(arguments, formats)
+    tracking = _tracking(arguments)
     paths = _find(arguments)
     truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
     for path in paths if truth else ():
@@ -69,6 +72,8 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     if arguments.class_agnostic_nms:
         model.config = model.config.replace({"detections.nms_scope": "image"})
     classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
+    if tracking is not None and model.config.semantic is not None:
+        raise UserError("--track follows objects, and the model is a panoptic one; leave --track out.")
     predictor = make_predictor(model, arguments, threshold, classes, thresholds)
     segments_drawn = "png" in formats and truth is None and not arguments.video
     if arguments.classes is not None and "panoptic" not in formats and not segments_drawn:
@@ -77,7 +82,10 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
         arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(),
     )  # fmt: skip
-    predict_all = predict_videos if arguments.video else _predict_images
+    predict_all = _predict_images
+    if arguments.video:
+        outputs.tracking = tracking
+        predict_all = functools.partial(predict_videos, tracking=tracking)
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
         with json_results(outputs, predictor.categories) as results:
@@ -160,6 +168,33 @@ def check_versions(arguments: argparse.Namespace) -> None:
         raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
 
 
+def _tracking(arguments: argparse.Namespace) -> TrackingOptions | None:
+    """How objects are followed; None if they are not."""
+    if not arguments.track:
+        for name in ("track_memory", "track_birth", "trail", "count_line", "count_region"):
+            if getattr(arguments, name):
+                raise UserError(f"--{name} has no effect without --track; give --track too.")
+        return None
+    if not arguments.video:
+        raise UserError("--track follows objects over the frames of a video; give --video too.")
+    points = {}
+    for name, count, form in (("count_line", 4, "X0,Y0,X1,Y1"), ("count_region", None, "X,Y,X,Y,X,Y,...")):
+        texts = getattr(arguments, name)
+        try:
+            points[name] = read_points(texts, count)
+        except ValueError as error:
+            raise UserError(f"--{name} is {str(error)!r}; give {form} in pixels of the video.") from None
+    given = {"memory": arguments.track_memory, "birth": arguments.track_birth, "trail": arguments.trail}
+    options = TrackingOptions(
+        lines=points["count_line"], regions=points["count_region"],
+        **{name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    if options.trail < 0:
+        raise UserError(f"--trail is {options.trail}; give a number of frames, or 0 for none.")
+    Follower(options)  # refuses what is out of range before the model is read
+    return options
+
+
 def _score_threshold(text: str) -> float | None:
     """The number of ``--score_threshold``; None for the thresholds that are saved with the model."""
     if text == SAVED:
@@ -234,7 +269,11 @@ def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
 
 
 def predict_videos(
-    paths: list[Path], predictor: StreamingPredictor, outputs: Outputs, results: JsonResults
+    paths: list[Path],
+    predictor: StreamingPredictor,
+    outputs: Outputs,
+    results: JsonResults,
+    tracking: TrackingOptions | None = None,
 ) -> int:
     """Predicts videos frame by frame and writes the results.
 
@@ -243,6 +282,7 @@ def predict_videos(
         predictor: Detects objects in their frames.
         outputs: Gives the folder and the formats.
         results: Gets an entry for every frame.
+        tracking: How objects are followed; None does not follow them.
 
     Returns:
         How many videos could not be read; a sentence about each is printed on stderr.
@@ -251,18 +291,21 @@ def predict_videos(
     failures = 0
     for path, name in zip(paths, names, strict=True):
         try:
-            _predict_video(path, name, predictor, outputs, results)
+            _predict_video(path, name, predictor, outputs, results, tracking)
         except UserError as error:
             failures += 1
             _report(error)
     return failures
 
 
-def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
+def _predict_video(
+    path: Path, name: str, predictor, outputs, results, tracking: TrackingOptions | None
+) -> None:
     reader = video.VideoReader(path)
     seconds: collections.deque[float] = collections.deque()  # times of the frames that are being processed
     problems: list[UserError] = []
-    tracker = ColourTracker() if outputs.colour_by == "object" else None
+    tracker = ColourTracker() if outputs.colour_by == "object" and tracking is None else None
+    follower = None if tracking is None else Follower(tracking)
 
     def frames() -> Iterator:
         try:
@@ -275,12 +318,17 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
     def coloured() -> Iterator:
         for prediction in predictor.stream(frames(), masks="rle"):
             found = prediction.result
-            yield prediction, tracker and tracker(thing_boxes(found) if "segments" in found else found)
+            followed = follower and follower(found, prediction.pixels.shape[:2])
+            if followed is not None:
+                prediction = prediction._replace(result={**found, "tracks": followed.numbers})
+            colours = tracker and tracker(thing_boxes(found) if "segments" in found else found)
+            yield prediction, colours, followed
 
     def write(item):
-        prediction, colours = item
+        prediction, colours, followed = item
         label = _FRAME.format(name, prediction.index)
-        return prediction, *outputs.write_frame(prediction.pixels, prediction.result, label, colours)
+        drawn, entry = outputs.write_frame(prediction.pixels, prediction.result, label, colours, followed)
+        return prediction, drawn, {**entry, **(followed.counts if followed is not None else {})}
 
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(_bar(reader.count, "frame", desc=path.name))
@@ -298,5 +346,7 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
             }
             results.add({**image, **entry}, prediction.result)
             bar.update()
+    for sentence in follower.sentences() if follower is not None else ():
+        print(f"{path.name}, {sentence}")
     if problems:
         raise problems[0]

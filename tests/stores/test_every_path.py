@@ -89,7 +89,8 @@ NO_PLACES = {
     "num_processes process_id classes tile tile_overlap tta tta_scales class_agnostic_nms max_detections "
     "areas at_score thresholds save_thresholds benchmark",
     "predict": "bn_eps format polygon_tolerance score_threshold classes colour_by tile tile_overlap tta "
-    "tta_scales video batch_size class_agnostic_nms",
+    "tta_scales video batch_size class_agnostic_nms track track_memory track_birth trail count_line "
+    "count_region",
     "inspect": "count seed json crowd class_name allow_outside boxes_only skip_decoding processes "
     "min_size max_size",
     "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative first_pixel "
