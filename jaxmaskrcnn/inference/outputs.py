@@ -183,15 +183,17 @@ class Outputs:
         return drawn, entry
 
     def _draw_followed(self, pixels, result, followed: Followed, options) -> Image.Image:
-        assert self.tracking is not None
+        tracking = self.tracking
+        assert tracking is not None
         colours = [palette_colour(max(0, number - 1)) for number in followed.numbers.tolist()]
+
+        def draw(picture: Image.Image, scale: float) -> None:
+            if followed.trails:
+                draw_trails(picture, followed.trails, colours, scale)
+            draw_counts(picture, tracking.lines, tracking.regions, followed.counts, scale)
+
         own = None if self.colour_by == "class" else colours
-        picture = draw_detections(pixels, result, self.names, colours=own, **options)
-        scale = picture.width / pixels.shape[1]
-        if followed.trails:
-            draw_trails(picture, followed.trails, colours, scale)
-        draw_counts(picture, self.tracking.lines, self.tracking.regions, followed.counts, scale)
-        return picture
+        return draw_detections(pixels, result, self.names, colours=own, before_labels=draw, **options)
 
     def _write_data(self, size, result, image, name) -> dict[str, Any]:
         entry: dict[str, Any] = {"height": size[0], "width": size[1]}

@@ -19,7 +19,7 @@ from jaxmaskrcnn.report.html import number, table
 from jaxmaskrcnn.report.pictures import RIGHT, UNSCORED, WRONG, draw_pair
 from jaxmaskrcnn.report.results import compute
 from jaxmaskrcnn.report.svg import Plot, heatmap
-from jaxmaskrcnn.visualize.drawing import CROWD
+from jaxmaskrcnn.visualize.labels import CROWD
 
 VOID = {"meta", "link", "img", "br", "path", "line", "rect"}
 
