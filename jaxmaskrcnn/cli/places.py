@@ -44,6 +44,7 @@ PLACES: dict[str, dict[str, Kind]] = {
         **_MODEL,
         "inputs": Kind.RESOLVED_LATER,
         "annotations": Kind.READ,
+        "font": Kind.READ,
         "output": Kind.WRITTEN_FOLDER,
     },
     "inspect": {

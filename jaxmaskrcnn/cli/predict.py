@@ -7,7 +7,7 @@ from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
 from jaxmaskrcnn.cli.versions import CLASS_AGNOSTIC_NMS, add_version_arguments
 
 # Repeated here as text, because the modules that define them import JAX, and --help should not wait for it.
-FORMATS = "png, json, labelme, geojson, masks, panoptic"
+FORMATS = "png, json, csv, labelme, geojson, masks, panoptic"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("object", "class"),
         default="object",
         help="what colours in pictures distinguish",
+    )
+    add("--no_labels", action="store_true", help="pictures without names and scores")
+    add("--no_boxes", action="store_true", help="pictures without boxes, which objects without a mask have")
+    add(
+        "--line_width",
+        type=float,
+        metavar="PIXELS",
+        help="width of outlines; by default by the picture's size",
+    )
+    add("--text_scale", type=float, default=1.0, metavar="FACTOR", help="size of text in pictures (1)")
+    add(
+        "--font", metavar="FILE",
+        help="font file of labels; names in other scripts take fonts of the system, or else show the id",
+    )  # fmt: skip
+    add(
+        "--pixel_size", metavar="SIDE",
+        help="csv: the side of a pixel with its unit, such as 0.25um, in which sizes are given too",
+    )  # fmt: skip
+    add(
+        "--resume", action="store_true", help="go on with a run that was interrupted, with the same arguments"
     )
     add("--annotations", help="COCO json; pictures show its objects beside the detections")
     add_version_arguments(parser)

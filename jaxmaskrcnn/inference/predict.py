@@ -19,9 +19,11 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import video
 from jaxmaskrcnn.inference.augmentation import SCALES, AugmentedPredictor
 from jaxmaskrcnn.inference.categories import name_classes
+from jaxmaskrcnn.inference.journal import Journal
 from jaxmaskrcnn.inference.outputs import PATTERNS, JsonResults, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
+from jaxmaskrcnn.inference.tables import parse_pixel_size
 from jaxmaskrcnn.inference.thresholds import read_thresholds
 from jaxmaskrcnn.inference.tiles import TiledPredictor
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -31,7 +33,9 @@ from jaxmaskrcnn.tracking.following import Follower, TrackingOptions, read_point
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
+from jaxmaskrcnn.visualize.fonts import load_font
 from jaxmaskrcnn.visualize.panoptic import thing_boxes
+from jaxmaskrcnn.visualize.style import Style
 
 SAVED = "saved"  # --score_threshold, for the thresholds beside the model
 _FRAME = "{}_{:06d}"  # name of a frame's files
@@ -53,6 +57,14 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     formats = parse_formats(arguments.format)
     _check(arguments, formats)
     tracking = _tracking(arguments)
+    style = Style(
+        not arguments.no_labels, not arguments.no_boxes, arguments.line_width, arguments.text_scale,
+        arguments.font,
+    ).check()  # fmt: skip
+    load_font(style.font, 12)  # refuses a file that is no font before the model is read
+    pixel_size = None if arguments.pixel_size is None else parse_pixel_size(arguments.pixel_size)
+    if pixel_size is not None and "csv" not in formats:
+        raise UserError("--pixel_size has no effect without tables; add 'csv' to --format.")
     paths = _find(arguments)
     truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
     for path in paths if truth else ():
@@ -80,15 +92,17 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
         _check_no_stuff(arguments.classes, model.config.known_stuff())
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
-        arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(),
+        arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(), style,
     )  # fmt: skip
-    predict_all = _predict_images
+    predict_all = functools.partial(_predict_images, settings=_settings(arguments), resume=arguments.resume)
     if arguments.video:
         outputs.tracking = tracking
         predict_all = functools.partial(predict_videos, tracking=tracking)
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
-        with json_results(outputs, predictor.categories) as results:
+        with json_results(
+            outputs, predictor.categories, video=arguments.video, pixel_size=pixel_size
+        ) as results:
             failures = predict_all(paths, predictor, outputs, results)
     except OSError as error:
         path = error.filename or outputs.folder
@@ -111,6 +125,8 @@ def _check(arguments, formats) -> None:
         video.require_reader()
         if arguments.annotations:
             raise UserError("--annotations is for images; leave it out with --video.")
+        if arguments.resume:
+            raise UserError("--resume is for images; leave it out with --video.")
         if "labelme" in formats:
             raise UserError("--format has 'labelme', which is for image files; leave it out with --video.")
 
@@ -235,36 +251,60 @@ def _bar(total: int | None, unit: str, **options) -> tqdm.tqdm:
     return tqdm.tqdm(total=total, unit=unit, disable=None, **options)  # None: shown on a terminal
 
 
-def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the results of an image depend on, by the names of the arguments."""
+    others = {"inputs", "output", "batch_size", "resume", "imports", "video"}
+    return {name: value for name, value in sorted(vars(arguments).items()) if name not in others}
+
+
+def _predict_images(
+    paths: list[Path], predictor, outputs, results, *, settings: dict[str, Any], resume: bool
+) -> int:
     """Predicts images and writes the results; returns how many images could not be read."""
     patterns = [PATTERNS[name] for name in outputs.formats if name in PATTERNS]
     names = output_names(paths, outputs.folder, patterns)
+    journal, complete = Journal(outputs.folder, settings, resume), False
+    texts = [with_addresses(str(path)) for path in paths]
+    before = {text for text, *_ in journal.finished}
+    for text, image, entries in journal.finished:
+        if text not in texts:
+            raise UserError(
+                f"The interrupted run in {outputs.folder} has {text}, which is not among the inputs; give "
+                "the same inputs, or leave out --resume."
+            )
+        results.add_entries(image, entries)
+    left = [i for i, text in enumerate(texts) if text not in before]
     failures = 0
-    with _bar(len(paths), "image") as bar:
+    try:
+        with _bar(len(paths), "image", initial=len(before)) as bar:
 
-        def failed(index: int, error: UserError) -> None:
-            nonlocal failures
-            failures += 1
-            bar.update()
-            _report(error)
+            def failed(index: int, error: UserError) -> None:
+                nonlocal failures
+                failures += 1
+                bar.update()
+                _report(error)
 
-        def write(prediction) -> tuple[dict[str, Any], dict[str, Any]]:
-            path = paths[prediction.index]
-            entry = outputs.write(prediction.pixels, prediction.result, path, names[prediction.index])
-            side = outputs.drawn_side(prediction.pixels.shape[:2])
-            if side and "picture" in entry:
-                tqdm.tqdm.write(
-                    f"jaxmaskrcnn predict: {path} has {entry['width']} x {entry['height']} pixels, so that "
-                    f"its picture is reduced to {side} on the long side.",
-                    file=sys.stderr,
-                )
-            return {"file_name": with_addresses(str(path)), **entry}, prediction.result
+            def write(prediction) -> tuple[str, dict[str, Any], dict[str, Any]]:
+                place = left[prediction.index]
+                entry = outputs.write(prediction.pixels, prediction.result, paths[place], names[place])
+                side = outputs.drawn_side(prediction.pixels.shape[:2])
+                if side and "picture" in entry:
+                    tqdm.tqdm.write(
+                        f"jaxmaskrcnn predict: {paths[place]} has {entry['width']} x {entry['height']} "
+                        f"pixels, so that its picture is reduced to {side} on the long side.",
+                        file=sys.stderr,
+                    )
+                return texts[place], {"file_name": texts[place], **entry}, prediction.result
 
-        predictions = predictor.stream(paths, masks="rle", on_error=failed)
-        # Pictures are drawn and compressed in threads too, a few at a time.
-        for future in ordered_futures(write, predictions):
-            results.add(*future.result())
-            bar.update()
+            predictions = predictor.stream([paths[i] for i in left], masks="rle", on_error=failed)
+            # Pictures are drawn and compressed in threads too, a few at a time.
+            for future in ordered_futures(write, predictions):
+                text, image, result = future.result()
+                journal.add(text, *results.add(image, result))
+                bar.update()
+        complete = True
+    finally:
+        journal.close(complete)
     return failures
 
 

@@ -53,6 +53,7 @@ COMMAND_LINES = [
     "predict {images} --checkpoint=@",
     "predict {images} --checkpoint=a --model=@",
     "predict {images} --checkpoint=a --annotations=@",
+    "predict {images} --checkpoint=a --font=@",
     "predict {images} --checkpoint=a --output=@",
     "inspect @",
     "inspect {json} --images=@",
@@ -90,7 +91,7 @@ NO_PLACES = {
     "areas at_score thresholds save_thresholds benchmark",
     "predict": "bn_eps format polygon_tolerance score_threshold classes colour_by tile tile_overlap tta "
     "tta_scales video batch_size class_agnostic_nms track track_memory track_birth trail count_line "
-    "count_region",
+    "count_region no_labels no_boxes line_width text_scale pixel_size resume",
     "inspect": "count seed json crowd class_name allow_outside boxes_only skip_decoding processes "
     "min_size max_size",
     "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative first_pixel "
