@@ -67,14 +67,25 @@ class Tables:
         self._video, self._size = video, pixel_size
         frame = ["frame", "seconds"] if video else []
         unit = pixel_size.unit if pixel_size else ""
-        self._objects.writerow(
-            ["file", *frame, *(["track"] if video else []), "id", "class_id", "class", "score", "x", "y",
-             "width", "height", "area", *([f"width_{unit}", f"height_{unit}", f"area_{unit}2"] if unit else [])]
-        )  # fmt: skip
+        lengths = [f"width_{unit}", f"height_{unit}", f"area_{unit}2"] if unit else []
+        areas = [f"mean_area_{unit}2", f"area_{unit}2"] if unit else []
+        track = ["track"] if video else []
+        box = ["x", "y", "width", "height", "area"]
+        self._objects.writerow(["file", *frame, *track, "id", "class_id", "class", "score", *box, *lengths])
         self._counts.writerow(
-            ["file", *frame, "class_id", "class", "count", "mean_score", "mean_area", "area",
-             "share_of_picture", *([f"mean_area_{unit}2", f"area_{unit}2"] if unit else [])]
-        )  # fmt: skip
+            [
+                "file",
+                *frame,
+                "class_id",
+                "class",
+                "count",
+                "mean_score",
+                "mean_area",
+                "area",
+                "share_of_picture",
+            ]
+            + areas
+        )
 
     def add(self, image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
         """Adds a picture.
