@@ -13,6 +13,7 @@ from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
 from jaxmaskrcnn.evaluation.tables import PREFIXES
 from jaxmaskrcnn.report.calibration import Reliability, reliability
 from jaxmaskrcnn.report.confusion import confusion_matrix
+from jaxmaskrcnn.report.counts import Counts, count_objects
 from jaxmaskrcnn.report.curves import Operation, class_curves, class_operation, operation
 from jaxmaskrcnn.report.errors import FOREGROUND, ErrorRow, ImageErrors, classify, error_table
 from jaxmaskrcnn.report.keypoints import KeypointErrors, keypoint_errors
@@ -47,6 +48,7 @@ class Results(NamedTuple):
         matches: Matching of each image, at IoU 0.5.
         image_errors: Errors of each image.
         outcomes: Rating of each image.
+        object_counts: Objects and detections of each image and class.
         keypoints: Errors by keypoint; None where keypoints are not measured.
         quality: Panoptic quality; None where it is not measured.
         not_measured: Sentences about what is there and not measured.
@@ -71,6 +73,7 @@ class Results(NamedTuple):
     matches: list[Match]
     image_errors: list[ImageErrors]
     outcomes: list[Outcome]
+    object_counts: Counts
     keypoints: KeypointErrors | None = None
     quality: Quality | None = None
     not_measured: str = ""
@@ -150,6 +153,7 @@ def compute(
         matches=matches,
         image_errors=errors,
         outcomes=[outcome(*pair, score_threshold) for pair in zip(samples, matches, strict=True)],
+        object_counts=count_objects(samples, matches, count, score_threshold),
         keypoints=points,
         quality=quality,
         not_measured=not_measured(ground_truth, quality, points is not None, detections),
