@@ -1,6 +1,7 @@
 """Config files that describe a run: the shipped recipes, and a user's own.
 
-A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. In a
+A config file is Python with ``get_config()``, which returns a ``Config`` and may take one argument. It may
+also have ``build_optimizer(config, schedule, params, model_config)``, which returns an optax optimizer. In a
 checkout the recipes are in the folder ``configs`` beside the package; an installed package contains them.
 """
 
@@ -53,6 +54,8 @@ class ConfigFile(NamedTuple):
         config = get_config(*self.arguments)
         if not isinstance(config, Config):
             raise UserError(f"{self.path}: get_config() must return a jaxmaskrcnn.config.Config.")
+        if hasattr(module, "build_optimizer") and not config.optimizer.build_optimizer:
+            config.optimizer.build_optimizer = f"{self.path}:build_optimizer"
         return config
 
 

@@ -265,17 +265,17 @@ def _predict_images(
     names = output_names(paths, outputs.folder, patterns)
     journal, complete = Journal(outputs.folder, settings, resume), False
     texts = [with_addresses(str(path)) for path in paths]
-    before = {text for text, *_ in journal.finished}
-    for text, image, entries in journal.finished:
-        if text not in texts:
-            raise UserError(
-                f"The interrupted run in {outputs.folder} has {text}, which is not among the inputs; give "
-                "the same inputs, or leave out --resume."
-            )
-        results.add_entries(image, entries)
-    left = [i for i, text in enumerate(texts) if text not in before]
     failures = 0
     try:
+        before = {text for text, *_ in journal.finished}
+        for text, image, entries in journal.finished:
+            if text not in texts:
+                raise UserError(
+                    f"The interrupted run in {outputs.folder} has {text}, which is not among the inputs; "
+                    "give the same inputs, or leave out --resume."
+                )
+            results.add_entries(image, entries)
+        left = [i for i, text in enumerate(texts) if text not in before]
         with _bar(len(paths), "image", initial=len(before)) as bar:
 
             def failed(index: int, error: UserError) -> None:

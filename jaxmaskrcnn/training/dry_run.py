@@ -80,7 +80,7 @@ def dry_run(
     statements = dict.fromkeys(setup.train_source.statements() + setup.eval_source.statements())
     lines = [f"Note: {sentence}." for sentence in statements] + [""] * bool(statements)
     lines += [f"Workdir: {workdir} ({before}); this dry run writes nothing there.", ""]
-    lines += schedule_lines(config, setup.schedule, plan.steps_per_epoch)
+    lines += schedule_lines(setup.config, setup.schedule, plan.steps_per_epoch)
     lines += ["", *_canvas_lines(plan, batches.max_objects, {p.canvas for p in evaluation})]
     lines += ["", *class_lines(setup.train_source, setup.eval_source)]
     height, width = batch.images.shape[1:3]
@@ -127,7 +127,7 @@ def interesting_steps(config: OptimizerConfig, steps: int) -> list[int]:
     found = {0, config.warmup_steps, steps - 1}
     if config.schedule == "step":
         found |= {step - k for step in config.decay_steps for k in (0, 1)}
-    elif config.schedule == "cosine":
+    elif config.schedule != "constant":
         found |= {steps * k // 4 for k in (1, 2, 3)}
     return sorted(step for step in found if 0 <= step < steps)
 

@@ -1,8 +1,7 @@
-"""SGD and AdamW as in the PyTorch libraries, and their learning-rate schedule.
+"""The optimizer of a run and its learning rate, in the order of operations of the PyTorch libraries.
 
-The order of operations matters for equal loss curves. SGD: clip the gradients, add the weight decay to them,
-accumulate the momentum, and only then multiply by the learning rate (``torch.optim.SGD``). AdamW adds the
-weight decay to the update instead (``torch.optim.AdamW``).
+The order matters for equal loss curves: clip the gradients, then what the method does (`methods`), then
+multiply by the learning rate (`schedules`) and by the factors of groups and layers.
 """
 
 import logging
@@ -12,10 +11,14 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxmaskrcnn.config import ModelConfig, OptimizerConfig
+from jaxmaskrcnn.config import ConfigError, ModelConfig, OptimizerConfig
+from jaxmaskrcnn.config.functions import imported_function
 from jaxmaskrcnn.config.groups import parse_groups
 from jaxmaskrcnn.training.ema import with_ema
 from jaxmaskrcnn.training.groups import add_decay, group_values, layer_factors, scale_by_factors
+from jaxmaskrcnn.training.methods import METHODS
+from jaxmaskrcnn.training.noise import gradient_noise
+from jaxmaskrcnn.training.schedules import SCHEDULES
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax
     Args:
         config: Gives the rate, schedule and warm-up.
         batch_size: Images per step over all devices.
-        steps: Length of the run; the cosine reaches 0 there.
+        steps: Length of the run; cosine and polynomial reach their end there.
 
     Returns:
         ``schedule(step)``, a float32 scalar; takes Python and traced integers.
@@ -56,16 +59,11 @@ def learning_rate(config: OptimizerConfig, batch_size: int, steps: int) -> optax
         log.info("Learning rate: %g, not scaled with the batch of %d.", base, batch_size)
     _warn(config, steps)
 
-    decays = jnp.asarray(config.decay_steps, jnp.int32)
+    course = SCHEDULES[config.schedule](config, steps)
 
     def schedule(step):
         step = jnp.asarray(step, jnp.int32)
-        rate = jnp.float32(base)
-        if config.schedule == "step":
-            # A decay at n applies to the update after n completed ones, as in torch.
-            rate = rate * jnp.float32(config.decay_factor) ** jnp.sum(step >= decays)
-        elif config.schedule == "cosine":
-            rate = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(step / max(steps, 1), 0.0, 1.0)))
+        rate = jnp.float32(base) * course(step)
         done = jnp.clip(step / config.warmup_steps, 0.0, 1.0) if config.warmup_steps else 1.0
         return jnp.asarray(rate * (config.warmup_factor * (1.0 - done) + done), jnp.float32)
 
@@ -110,43 +108,49 @@ def make_optimizer(
     schedule: optax.Schedule,
     params,
     model_config: ModelConfig,
+    *,
+    seed: int = 0,
 ) -> optax.GradientTransformation:
-    """SGD with momentum, or AdamW, in torch's order of operations.
+    """The optimizer that the settings describe, or that a function of the user's builds.
 
-    SGD: ``g = clip(g) + weight_decay * p``, ``buf = momentum * buf + g``, ``p -= rate * buf`` (with
-    ``nesterov``: ``p -= rate * (g + momentum * buf)``). AdamW: ``p -= rate * (adam(clip(g)) + weight_decay *
-    p)``. Source: ``torch.optim.SGD``, ``torch.optim.AdamW``, ``torch.nn.utils.clip_grad_norm_``. The factors
-    of a group and of a layer multiply the rate, as torch's parameter groups do; with ``ema_decay`` the state
-    is an ``ema.EmaState``.
+    Gradients are clipped by value, then by their norm, and noise is added; the method (`methods`) and the
+    learning rate follow. Source: ``torch.nn.utils.clip_grad_value_``, ``clip_grad_norm_``,
+    ``optax.add_noise``. The factors of a group and of a layer multiply the rate, as torch's parameter groups
+    do; with ``ema_decay`` the state is an ``ema.EmaState``.
 
     Args:
-        config: Gives the method, momentum, weight decay, clipping, groups, layer decay and averaging.
+        config: Gives the method, momentum, weight decay, clipping, noise, groups, layer decay and averaging;
+            or in ``build_optimizer`` the function that is called instead, as ``f(config, schedule, params,
+            model_config)``, and whose result is only averaged.
         schedule: From `learning_rate`.
         params: The parameters to train; their paths determine the weight decay.
         model_config: Gives ``compute.weight_decay_exempts_norm`` and the backbone, whose layers have rates of
             their own.
+        seed: Seed of the noise.
 
     Returns:
         An optax transformation for trees like ``params``.
 
     Raises:
-        ConfigError: Two settings do not go together.
+        ConfigError: Two settings do not go together, or ``build_optimizer`` does not return an optimizer.
     """
     config.check()
+    if config.build_optimizer:
+        optimizer = built_optimizer(config, schedule, params, model_config)
+        return with_ema(optimizer, config.ema_decay) if config.ema_decay else optimizer
     parts = []
+    if config.clip_value:
+        parts.append(optax.clip(config.clip_value))
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.noise:
+        parts.append(gradient_noise(config.noise, config.noise_decay, seed))
     mask = decay_mask(params, model_config.compute.weight_decay_exempts_norm)
     ordinary = [config.weight_decay * decayed for decayed in jax.tree.leaves(mask)]
     factors, decays = group_values(params, parse_groups(config.groups), ordinary)
     decay = [add_decay(decays)] if any(jax.tree.leaves(decays)) else []
-    if config.method == "adamw":
-        parts += [optax.scale_by_adam(config.momentum, config.beta2, eps=1e-8), *decay]
-    else:
-        parts += decay
-        if config.momentum:
-            parts.append(optax.trace(config.momentum, nesterov=config.nesterov))
-    parts.append(optax.scale_by_learning_rate(schedule))
+    method = METHODS[config.method](config, decay)
+    parts += [*method.before, optax.scale_by_learning_rate(schedule), *method.after]
     if config.layer_decay < 1:
         layers = layer_factors(params, model_config.backbone, config.layer_decay)
         factors = jax.tree.map(lambda a, b: a * b, factors, layers)
@@ -154,3 +158,27 @@ def make_optimizer(
         parts.append(scale_by_factors(factors))
     optimizer = optax.chain(*parts)
     return with_ema(optimizer, config.ema_decay) if config.ema_decay else optimizer
+
+
+def built_optimizer(
+    config: OptimizerConfig, schedule: optax.Schedule, params, model_config: ModelConfig
+) -> optax.GradientTransformation:
+    """The optimizer that the function of ``optimizer.build_optimizer`` returns.
+
+    Args:
+        config: Names the function, and is its first argument.
+        schedule: The learning rate by step.
+        params: The parameters to train.
+        model_config: The model's settings.
+
+    Raises:
+        ConfigError: There is no such function, or it does not return an optimizer.
+    """
+    build = imported_function(config.build_optimizer, "optimizer.build_optimizer")
+    optimizer = build(config, schedule, params, model_config)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise ConfigError(
+            f"optimizer.build_optimizer={config.build_optimizer} returns {type(optimizer).__name__}; return "
+            "an optax optimizer, such as optax.chain(...)."
+        )
+    return optimizer

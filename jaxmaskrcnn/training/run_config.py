@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 _FIXED = (
     "optimizer.freeze", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm",
     "optimizer.groups", "optimizer.method", "optimizer.beta2", "optimizer.layer_decay",
-    "optimizer.ema_decay", "data.batch_size", "train.seed",
+    "optimizer.ema_decay", "optimizer.clip_value", "optimizer.noise", "optimizer.noise_decay",
+    "optimizer.trust_coefficient", "data.batch_size", "train.seed",
 )  # fmt: skip
 _WEIGHTS = "weights"  # what the run was started from; no setting that has to stay the same
 

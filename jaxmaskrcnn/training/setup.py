@@ -34,6 +34,7 @@ from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.compiled_step import make_train_step
+from jaxmaskrcnn.training.epochs import steps_of_epochs
 from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.groups import check_freeze
 from jaxmaskrcnn.training.optimizer import learning_rate, make_optimizer
@@ -132,6 +133,7 @@ def make_setup(
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
     if resuming:
         check_resumable(workdir, model_config, config)
+    config = steps_of_epochs(config, train_source, model_config)
     layout = Layout(config.train.parallel)
     layout.check_batch(config.data.batch_size)
     device, count = layout.devices[0], len(layout.devices)
@@ -150,7 +152,9 @@ def make_setup(
     graphdef, optimizer, state = init_state(
         model,
         trainable(model, tuple(config.optimizer.freeze)),
-        lambda params: make_optimizer(config.optimizer, schedule, params, model_config),
+        lambda params: make_optimizer(
+            config.optimizer, schedule, params, model_config, seed=config.train.seed
+        ),
     )
     if not jax.tree.leaves(state["params"]):
         raise UserError("optimizer.freeze leaves no parameter to train; shorten its list of patterns.")

@@ -55,6 +55,12 @@ ACCEPTED = {
     ("optimizer.learning_rate", 1e30): NO_LIMIT,
     ("optimizer.weight_decay", 1e30): NO_LIMIT,
     ("optimizer.clip_norm", 1e30): "as if it were off",
+    ("optimizer.clip_value", 1e30): "as if it were off",
+    ("optimizer.trust_coefficient", 1e30): NO_LIMIT,
+    ("optimizer.noise", 1e30): NO_LIMIT,
+    ("optimizer.noise_decay", 1e30): "noise at the first step alone",
+    ("optimizer.power", 1e30): NO_LIMIT,
+    ("train.epochs", 1e30): NO_LIMIT,
 }
 
 
@@ -130,7 +136,11 @@ def test_the_table_of_what_is_accepted_has_no_row_too_many():
         ("data.crop", 0, "data.crop is 0; give a number above 0 and at most 1."),
         ("data.rotate", 181, "data.rotate is 181; give a number from 0 to 180."),
         ("data.shapes.size", 8, "data.shapes.size is 8; give a whole number from 32 to 4096."),
-        ("optimizer.schedule", "foo", "optimizer.schedule is 'foo'; give 'step' or 'cosine' or 'constant'."),
+        (
+            "optimizer.schedule",
+            "foo",
+            "optimizer.schedule is 'foo'; give 'step' or 'cosine' or 'constant' or ",
+        ),
         ("optimizer.momentum", 1, "optimizer.momentum is 1; give a number of at least 0 and below 1."),
         ("optimizer.decay_steps", (8, 8), "optimizer.decay_steps is (8, 8); give ascending whole numbers"),
         ("optimizer.groups", ("a:x",), "optimizer.groups has 'a:x'; write PATTERN:FACTOR"),

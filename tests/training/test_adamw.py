@@ -41,7 +41,9 @@ def test_updates_equal_torch():
 
 
 def test_nesterov_is_for_sgd():
-    with pytest.raises(ConfigError, match="optimizer.nesterov is for 'sgd', but optimizer.method is 'adamw'"):
+    with pytest.raises(
+        ConfigError, match="optimizer.nesterov is for 'sgd' and 'lars', but optimizer.method is 'adamw'"
+    ):
         settings(method="adamw", nesterov=True).check()
 
 
