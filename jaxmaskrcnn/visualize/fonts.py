@@ -1,5 +1,4 @@
-"""Fonts for labels: the one of Pillow has Latin letters only, so names in other scripts take one of the
-system.
+"""Fonts for labels: that of Pillow has ASCII letters only, so other names take a font of the system.
 
 A font that lacks a character draws the same empty box for it as for one that no font has, by which it is
 told.

@@ -16,7 +16,7 @@ from jaxmaskrcnn.visualize.fonts import font_of
 from jaxmaskrcnn.visualize.style import Style
 
 CROWD = 25  # in pictures with more objects than this, text is smaller
-NEIGHBOURS = 8  # where more objects than this are near, labels are shorter
+NEIGHBOURS = 12  # where more objects than this are near, labels are shorter
 HIDDEN = 0.4  # the most that a label hides of others: the sum of the hidden shares of their boxes
 COVERED = 0.25  # share of a neighbourhood that labels cover at most
 _NEAR, _AROUND = 6, 8  # in heights of a label: where others are near, and half the side of a neighbourhood

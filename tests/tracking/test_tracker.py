@@ -85,6 +85,19 @@ def test_scores_are_those_of_an_independent_count(tracker):
         assert switches > 3 and idf1 < 0.8 and mota < 0.9
 
 
+def test_an_object_stays_with_its_track_while_that_is_near_enough():
+    """As MOTA defines it: a better detection does not take it over."""
+
+    def place(x):
+        return Place(np.ones((10, 10), bool), np.array([0.0, x]), 100, np.array([x + 5, 5]))
+
+    truth = [Frame([1], [place(0)])] * 3
+    found = [Frame([7], [place(0)]), Frame([7, 8], [place(2), place(0)]), Frame([7, 8], [place(0), place(6)])]
+    scores = tracking_scores(truth, found)
+    assert (scores.switches, scores.missed, scores.false) == (0, 0, 2)
+    assert scores.mota == pytest.approx(counted(truth, found)[0]) and scores.idf1 == pytest.approx(6 / 8)
+
+
 @pytest.mark.parametrize("name", [name for name, (_, apart) in CLIPS.items() if apart])
 def test_no_identity_changes_where_masks_never_touch(name):
     results, truth = make(name)
@@ -128,7 +141,7 @@ def test_an_identity_is_given_after_some_frames():
 
 def test_one_who_leaves_does_not_come_back_as_another():
     """The next one enters where the last one left, after a few frames."""
-    results, _ = clip([Mover((140, 60), (5, 0)), Mover((215, 60), (-5, 0))], 30)
+    results, _ = clip([Mover((140, 60), (2, 0)), Mover((206, 60), (-2, 0))], 30)
     found = followed(results, Tracker())
     numbers = [frame.numbers for frame in found if frame.numbers]
     assert numbers[0] == [1] and numbers[-1] == [2]
