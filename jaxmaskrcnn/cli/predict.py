@@ -13,7 +13,12 @@ FORMATS = "png, json, csv, labelme, geojson, masks, panoptic"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``predict``."""
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="image files, folders or quoted patterns")
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="image files, addresses of such (https://), folders or quoted patterns",
+    )
     add("--checkpoint", required=True, help="model directory, training workdir or checkpoint file")
     add(
         "--model",

@@ -5,6 +5,7 @@ import collections
 import contextlib
 import functools
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
 from jaxmaskrcnn.inference.tables import parse_pixel_size
 from jaxmaskrcnn.inference.thresholds import read_thresholds
 from jaxmaskrcnn.inference.tiles import TiledPredictor
+from jaxmaskrcnn.inference.web_images import fetch, is_web
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.structures import Category
@@ -54,6 +56,22 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     Raises:
         UserError: A path, the checkpoint or a setting is wrong, or nothing can be written.
     """
+    with contextlib.ExitStack() as stack:
+        arguments = argparse.Namespace(**vars(arguments))
+        addresses: dict[Path, str] = {}
+        if any(map(is_web, arguments.inputs)):
+            parse_formats(arguments.format)  # a wrong one is refused before anything is fetched
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-"))
+            arguments.inputs, addresses = fetch(arguments.inputs, Path(folder))
+        return _predict(arguments, pixels, addresses)
+
+
+def _predict(
+    arguments: argparse.Namespace,
+    pixels: Callable[[PixelConfig], PixelConfig],
+    addresses: Mapping[Path, str],
+) -> int:
+    """Does what `predict` says with files that are on this machine."""
     formats = parse_formats(arguments.format)
     _check(arguments, formats)
     tracking = _tracking(arguments)
@@ -94,10 +112,16 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
         arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(), style,
     )  # fmt: skip
-    predict_all = functools.partial(_predict_images, settings=_settings(arguments), resume=arguments.resume)
+
+    def named(path: Path) -> str:
+        return addresses.get(path) or with_addresses(str(path))
+
+    predict_all = functools.partial(
+        _predict_images, named=named, settings=_settings(arguments), resume=arguments.resume
+    )
     if arguments.video:
         outputs.tracking = tracking
-        predict_all = functools.partial(predict_videos, tracking=tracking)
+        predict_all = functools.partial(predict_videos, named=named, tracking=tracking)
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
         with json_results(
@@ -258,13 +282,20 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _predict_images(
-    paths: list[Path], predictor, outputs, results, *, settings: dict[str, Any], resume: bool
+    paths: list[Path],
+    predictor,
+    outputs,
+    results,
+    *,
+    named: Callable[[Path], str],
+    settings: dict[str, Any],
+    resume: bool,
 ) -> int:
     """Predicts images and writes the results; returns how many images could not be read."""
     patterns = [PATTERNS[name] for name in outputs.formats if name in PATTERNS]
     names = output_names(paths, outputs.folder, patterns)
     journal, complete = Journal(outputs.folder, settings, resume), False
-    texts = [with_addresses(str(path)) for path in paths]
+    texts = list(map(named, paths))
     failures = 0
     try:
         before = {text for text, *_ in journal.finished}
@@ -313,6 +344,7 @@ def predict_videos(
     predictor: StreamingPredictor,
     outputs: Outputs,
     results: JsonResults,
+    named: Callable[[Path], str] = str,
     tracking: TrackingOptions | None = None,
 ) -> int:
     """Predicts videos frame by frame and writes the results.
@@ -322,6 +354,7 @@ def predict_videos(
         predictor: Detects objects in their frames.
         outputs: Gives the folder and the formats.
         results: Gets an entry for every frame.
+        named: The name of a video in the results.
         tracking: How objects are followed; None does not follow them.
 
     Returns:
@@ -331,7 +364,7 @@ def predict_videos(
     failures = 0
     for path, name in zip(paths, names, strict=True):
         try:
-            _predict_video(path, name, predictor, outputs, results, tracking)
+            _predict_video(path, name, named(path), predictor, outputs, results, tracking)
         except UserError as error:
             failures += 1
             _report(error)
@@ -339,7 +372,7 @@ def predict_videos(
 
 
 def _predict_video(
-    path: Path, name: str, predictor, outputs, results, tracking: TrackingOptions | None
+    path: Path, name: str, text: str, predictor, outputs, results, tracking: TrackingOptions | None
 ) -> None:
     reader = video.VideoReader(path)
     seconds: collections.deque[float] = collections.deque()  # times of the frames that are being processed
@@ -380,7 +413,7 @@ def _predict_video(
             if writer is not None:
                 writer.add(drawn)
             image = {
-                "file_name": with_addresses(str(path)),
+                "file_name": text,
                 "frame": prediction.index,
                 "seconds": seconds.popleft(),
             }

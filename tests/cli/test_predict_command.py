@@ -1,8 +1,12 @@
 """`python -m jaxmaskrcnn predict`: streams, formats, classes, tiles, versions, videos, comparisons."""
 
+import contextlib
+import functools
+import http.server
 import json
 import struct
 import sys
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +17,7 @@ from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference import outputs, video
+from jaxmaskrcnn.inference import outputs, video, web_images
 from jaxmaskrcnn.inference import predict as predicting
 from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.predictor import Predictor
@@ -369,6 +373,39 @@ def test_a_run_goes_on_after_an_interruption(predict, folder, tmp_path, monkeypa
         assert predict(folder, format=formats, resume=True) == 0
     assert sorted(again) == ["1", "2"]
     assert {name: (tmp_path / "out" / name).read_bytes() for name in written(tmp_path)} == whole
+
+
+@contextlib.contextmanager
+def served(folder):
+    """A server of the files of a folder on this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_images_are_fetched_from_addresses(predict, folder, tmp_path, capsys, monkeypatch):
+    with served(folder) as address:
+        inputs = [f"{address}/0.png", folder / "1.png", f"{address}/0.png", f"{address}/2.png?size=large"]
+        assert predict(*inputs, format="png,json") == 0
+        names = [image["file_name"] for image in results(tmp_path)["images"]]
+        assert names == [f"{address}/0.png", str(folder / "1.png"), f"{address}/2.png?size=large"]
+        assert written(tmp_path) == ["0.png", "1.png", "2.png", "predictions.json"]
+        own = results(tmp_path)["annotations"]
+        assert predict(folder, format="json") == 0
+        assert [a["bbox"] for a in results(tmp_path)["annotations"]] == [a["bbox"] for a in own]
+        assert predict(f"{address}/absent.png") == 2
+        assert "absent.png cannot be fetched (404 File not found); check" in capsys.readouterr().err
+        monkeypatch.setattr(web_images, "MOST", 10)  # a gigabyte would take a while
+        assert predict(f"{address}/0.png") == 2
+        assert "0.png has more than 10 bytes" in capsys.readouterr().err
+    assert predict(f"{address}/0.png") == 2
+    assert "0.png cannot be fetched" in capsys.readouterr().err
 
 
 def test_pictures_without_labels_or_boxes(predict, folder, tmp_path):
