@@ -36,6 +36,7 @@ class Journal:
         settings = json.loads(json.dumps(settings))
         if resume:
             self._read(settings)
+        self._finished = len(self.finished)
         self._file = self._path.open("w", encoding="utf-8")
         self._line(settings)
         for entry in self.finished:
@@ -64,13 +65,14 @@ class Journal:
     def add(self, path: str, image: Mapping[str, Any], entries: list[dict[str, Any]]) -> None:
         """Adds an image all of whose files are there."""
         self._line((path, image, entries))
+        self._finished += 1
 
     def _line(self, content: Any) -> None:
         self._file.write(json.dumps(content) + "\n")
         self._file.flush()
 
     def close(self, complete: bool) -> None:
-        """Closes the journal, and removes it if the results are complete."""
+        """Closes the journal, and removes it if the results are complete or no image is finished."""
         self._file.close()
-        if complete:
+        if complete or not self._finished:
             self._path.unlink(missing_ok=True)
