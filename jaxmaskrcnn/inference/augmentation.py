@@ -7,7 +7,7 @@ every version, and its probabilities are averaged.
 Shape legend: V versions ("views") of a picture, D detection slots, M the side of a mask.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +52,7 @@ class AugmentedPredictor(Predictor):
             and ``input.test_max_size``.
         flip: Whether to add a mirrored version of each scale.
         classes: As in `Predictor`.
+        thresholds: As in `Predictor`, for the merged detections.
 
     Raises:
         UserError: No scale is given, or one is out of range; or as in `Predictor`.
@@ -76,8 +77,9 @@ class AugmentedPredictor(Predictor):
         scales: Sequence[float] = SCALES,
         flip: bool = True,
         classes: Sequence[int | str] | None = None,
+        thresholds: Mapping[int, float] | None = None,
     ):
-        super().__init__(model, score_threshold, classes=classes)
+        super().__init__(model, score_threshold, classes=classes, thresholds=thresholds)
         if not len(scales) or not all(0 < scale <= 10 for scale in scales):
             raise UserError(f"The scales are {list(scales)}; give at least one, above 0 and at most 10.")
         if self.config.keypoints is not None:

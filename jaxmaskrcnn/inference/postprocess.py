@@ -219,6 +219,11 @@ def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple
     return encode_runs(position[0::2], position[1::2], image_size)
 
 
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Encodes a mask of a whole image, bool [H, W], as COCO RLE; see `encode_window`."""
+    return encode_window(mask, (0, 0), mask.shape)
+
+
 def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int]) -> dict[str, Any]:
     """Encodes runs down the columns of an image as COCO RLE.
 

@@ -5,7 +5,7 @@ Shape legend: H, W height and width of an image, N its detections, K object clas
 
 import collections
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -67,6 +67,8 @@ class Predictor(StreamingPredictor):
         batch_size: Number of pictures of a list that are computed at a time.
         classes: Names or ids of the categories to return; None for all. Detections of the others
             count too for the model's limit of detections per image.
+        thresholds: Score thresholds of the categories by their ids, in the place of ``score_threshold``;
+            `read_thresholds` gives those that are saved with a model. Categories that it lacks have none.
 
     Attributes:
         config: The model's config with this predictor's score threshold.
@@ -97,12 +99,19 @@ class Predictor(StreamingPredictor):
         *,
         batch_size: int = 1,
         classes: Sequence[int | str] | None = None,
+        thresholds: Mapping[int, float] | None = None,
     ):
         if isinstance(model, str | os.PathLike):
             # Imported here, as what reads checkpoints is of no use to a model in memory.
             from jaxmaskrcnn.checkpoints.directory import load_model
 
             model = load_model(model)
+        floors = None
+        if thresholds is not None:
+            if score_threshold is not None:
+                raise UserError("score_threshold and thresholds are both given; give one of them.")
+            floors = [float(thresholds.get(category.id, 0.0)) for category in model.categories]
+            score_threshold = min(floors)
         if score_threshold is None:
             score_threshold = model.config.detections.score_threshold
         if not 0 <= score_threshold <= 1:
@@ -121,6 +130,7 @@ class Predictor(StreamingPredictor):
             selected = choose_classes(everything, classes)
             self._selected = selected[: len(self.categories)]
             self._chosen = {c.id for c, taken in zip(everything, selected, strict=True) if taken}
+        self._floors = None if floors is None else np.array(floors)
         self._batch_size = batch_size
         self._graphdef, self._state = nnx.split(model)
         self._detect = self._compiled(lambda detector, batch: detector.detect(batch))
@@ -190,6 +200,9 @@ class Predictor(StreamingPredictor):
         count = len(work.rows)  # rows after these only fill up the batch
         detections = jax.tree.map(lambda x: x[:count], jax.device_get(detections))
         panoptic = self.config.semantic is not None
+        if self._floors is not None:
+            above = detections.scores > self._floors[detections.labels]
+            detections = detections._replace(valid=detections.valid & above)
         if self._selected is not None and not panoptic:  # before pasting, to save the masks of other classes
             detections = detections._replace(valid=detections.valid & self._selected[detections.labels])
         outs = postprocess_batch(detections, work.image_sizes, work.original_sizes, self.config, masks=masks)
