@@ -83,7 +83,7 @@ def test_every_setting_is_replaced_and_no_other(path):
     elif path == "extra":
         other = (ExtraConfig(name="depth"),)
     elif path == "build_model":
-        other = "mine:build_model"
+        other = "json:dumps"  # of a module that is imported
     elif path in (
         "heads",
         "trunk",
