@@ -263,7 +263,8 @@ def serving_function(
             found = found._replace(masks=None)
         elif masks == "bits" and found.masks is not None:
             found = found._replace(masks=_bits(found, size, config))
-        return {name: value for name, value in found._asdict().items() if value is not None}
+        fields = {name: value for name, value in found._asdict().items() if value is not None}
+        return fields | fields.pop("extra", {})  # what further region heads predict has names of its own
 
     return ServingFunction(predict, kept, inputs)
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
+from jaxmaskrcnn.losses.box_ious import BOX_LOSSES
 from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
-from jaxmaskrcnn.ops.boxes import decode_boxes, encode_boxes, generalised_iou
+from jaxmaskrcnn.ops.boxes import decode_boxes, encode_boxes
 from jaxmaskrcnn.ops.masks import mask_targets
 from jaxmaskrcnn.ops.polygons import polygon_targets
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
@@ -79,9 +80,9 @@ def box_losses(
     slot = jnp.zeros_like(channel) if config.class_agnostic else channel
     own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
     matched, box_weights = targets.boxes[regions.matched], config.stages[stage].box_weights
-    if config.loss.form == "giou":
+    if config.loss.form in BOX_LOSSES:
         predicted = decode_boxes(own, regions.boxes, box_weights, config.delta_clamp)
-        error = 1 - generalised_iou(predicted, matched)
+        error = BOX_LOSSES[config.loss.form](predicted, matched)
     else:
         error = smooth_l1(own - encode_boxes(regions.boxes, matched, box_weights), config.loss.beta).sum(-1)
     count, weight = regions.valid.sum().astype(entropy.dtype), config.stages[stage].loss_weight

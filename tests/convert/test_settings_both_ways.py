@@ -10,6 +10,7 @@ import pytest
 from jaxmaskrcnn.config import (
     BoxStageConfig,
     ConfigError,
+    ExtraConfig,
     FederatedConfig,
     KeypointConfig,
     ModelConfig,
@@ -28,6 +29,9 @@ DETECTRON2_KEYPOINTS = KeypointConfig(
     pool=model_config("detectron2/mask_rcnn_R_50_FPN_3x").mask.pool, offset=0.5, score="softmax"
 )
 VALUES = {
+    "heads": [()],
+    "extra": [(), (ExtraConfig(name="depth"),)],
+    "build_model": ["", "mine:build_model"],
     "num_classes": [1, 7, 8, 80, 90],
     "backbone.outputs": [(2, 3, 4, 5)],
     "trunk": [None, "res5"],
@@ -50,6 +54,8 @@ VALUES = {
     "backbone.norm_epsilon": [0.0, 1e-3],
     "backbone.deformable_stages": [(3, 4, 5), (5,), ()],
     "backbone.deformable_groups": [2],
+    "backbone.context_stages": [(3, 4, 5), (5,), ()],
+    "backbone.context_reduction": [4],
     "neck.channels": [128],
     "neck.kind": ["fpn", "simple_pyramid"],
     "neck.norm_epsilon": [0.0, 1e-3],
@@ -146,6 +152,7 @@ TOGETHER = {
     },
     "backbone.deformable_masks": {"backbone.deformable_stages": (4, 5)},
     "backbone.deformable_groups": {"backbone.deformable_stages": (4, 5)},
+    "backbone.context_reduction": {"backbone.context_stages": (4, 5)},
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
     "trunk": {
         "backbone.outputs": (4,),
@@ -239,8 +246,9 @@ KERAS = {
 OF_CASCADES = {
     "box.stage_gradient", "box.stage_scores", "mask.heads", "regions.empty_boxes", "regions.later_stages",
 }  # fmt: skip
+CONTEXT = {"backbone.context_stages", "backbone.context_reduction"}
 OF_RESNETS = {
-    "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
+    *CONTEXT, "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
     "backbone.dilated_c5",
 }  # fmt: skip
 REFUSED = {
@@ -251,7 +259,8 @@ REFUSED = {
         "keypoints", "semantic",
     },
     "detectron2": {
-        *KERAS, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm", "rpn.anchors.order",
+        *KERAS, *CONTEXT, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm",
+        "rpn.anchors.order",
         "rpn.norm", "trunk", "semantic",
     },
     "mmdet": {
@@ -270,6 +279,8 @@ REFUSED = {
         "rpn.convs", "rpn.norm", "rpn.objectness", "trunk", "keypoints",
     },
 }  # fmt: skip
+for _library in REFUSED:
+    REFUSED[_library] |= {"extra", "build_model"}
 
 
 def changed(config: ModelConfig, changes) -> ModelConfig | None:
