@@ -271,7 +271,18 @@ class TrainConfig(Section):
     checkpoint_every: Count = 1000
     keep_checkpoints: Count = 2
     strict_resume: bool = False  # stop if the latest checkpoint is damaged; False: go on from the one before
-    tensorboard: bool = False  # needs the [tensorboard] extra
+    tensorboard: bool = False  # the same as "tensorboard" among the trackers
+    # what shows the run beside its log (`training/trackers/`); each needs the extra of its name
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    histograms: bool = False  # of the parameters, at every evaluation, in the trackers
+    # the first and the last step of a trace by jax.profiler; (): none
+    profile_steps: Annotated[
+        tuple[Count, ...],
+        Rule(
+            lambda x: not x or (len(x) == 2 and x[0] <= x[1]),
+            "the first and the last step of a trace separated by a comma, or none",
+        ),
+    ] = ()
     pictures: Whole = 8  # evaluation images drawn with their predictions at the end
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # skip the step, or go back to a checkpoint
     skip_limit: Whole = 10  # consecutive skipped steps before the run stops
@@ -287,6 +298,11 @@ class TrainConfig(Section):
         Raises:
             ConfigError: Two of them do not go together.
         """
+        if self.histograms and not (self.trackers or self.tensorboard):
+            raise ConfigError(
+                "train.histograms are shown by trackers, but train.trackers is empty; set it too, such as "
+                "to tensorboard."
+            )
         if self.patience and not self.eval_every:
             raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
 

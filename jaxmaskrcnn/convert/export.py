@@ -33,7 +33,9 @@ _NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _OF_CASCADES = (
     "box.stage_scores", "box.stage_gradient", "regions.later_stages", "regions.empty_boxes", "mask.heads",
 )  # fmt: skip
-_TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.", "box.federated.")
+_TRAINING_ONLY_PARTS = (
+    "rpn.loss.", "regions.", "box.loss.", "box.class_loss.", "mask.loss.", "box.federated.",
+)  # fmt: skip
 
 
 class ExportReport(NamedTuple):
@@ -197,7 +199,7 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
     if path in ("box.conv_dim", "box.norm"):
         return not config.box.convs
     if path == "box.loss.beta":
-        return config.box.loss.form == "giou"
+        return config.box.loss.form != "smooth_l1"
     if path == "neck.norm_epsilon":
         return config.neck is not None and config.neck.norm == "none"
     if path == "box.norm_epsilon":
