@@ -138,6 +138,16 @@ class DataConfig(Section):
     crop: Annotated[float, Range(0, 1, more=True)] = 1.0
     rotate: Annotated[float, Range(0, 180)] = 0.0  # largest angle in degrees, in both directions; 0: off
     photometric: Fraction = 0.0  # probability of each colour distortion; 0: off
+    flip_vertical: Fraction = 0.0  # probability of a vertical flip
+    quarter_turns: Fraction = 0.0  # probability of a turn by 90, 180 or 270 degrees
+    # These five treat all channels alike, for grey pictures too; each is drawn up to its limit, 0: off
+    gain: Fraction = 0.0  # values are multiplied by 1 - gain to 1 + gain
+    offset: Annotated[float, Range(0, 255)] = 0.0  # in grey levels
+    gamma: NotNegative = 0.0  # exponent of the values, from 1 / (1 + gamma) to 1 + gamma
+    blur: Annotated[float, Range(0, 100)] = 0.0  # standard deviation of a Gaussian blur in pixels
+    noise: Annotated[float, Range(0, 255)] = 0.0  # standard deviation of normal noise in grey levels
+    # a function of one's own that transforms an image and its objects, MODULE:FUNCTION or FILE.py:FUNCTION
+    transform: str = ""
     copy_paste: Fraction = 0.0  # probability that objects of another image are pasted; 0: off
 
     exact_decode: bool = (
@@ -147,8 +157,18 @@ class DataConfig(Section):
 
     @property
     def augments(self) -> bool:
-        """Whether any augmentation beside flips is on."""
-        return any((self.jitter_size, self.crop != 1, self.rotate, self.photometric, self.copy_paste))
+        """Whether any augmentation beside horizontal flips is on."""
+        return any(
+            (
+                self.cuts_objects, self.photometric, self.flip_vertical, self.quarter_turns, self.gain,
+                self.offset, self.gamma, self.blur, self.noise, self.transform,
+            )
+        )  # fmt: skip
+
+    @property
+    def cuts_objects(self) -> bool:
+        """Whether objects can lose parts, which their polygons cannot express."""
+        return any((self.jitter_size, self.crop != 1, self.rotate, self.copy_paste))
 
     def check(self) -> None:
         """Check the settings that depend on each other.
@@ -168,8 +188,8 @@ class DataConfig(Section):
             )
         if self.device_resize and self.augments:
             raise ConfigError(
-                "data.device_resize leaves images to the device, but augmentations (jitter_size, crop, "
-                "rotate, photometric, copy_paste) need them resized on the host; switch one of them off."
+                "data.device_resize leaves images to the device, but augmentations (but horizontal flips) "
+                "need them resized on the host; switch one of them off."
             )
 
 

@@ -58,6 +58,7 @@ ACCEPTED = {
     ("regions.iou_epsilon", 1e30): NO_LIMIT,
     ("rpn.loss.beta", 1e30): NO_LIMIT,
     ("box.loss.beta", 1e30): NO_LIMIT,
+    ("data.gamma", 1e30): NO_LIMIT,
     ("optimizer.learning_rate", 1e30): NO_LIMIT,
     ("optimizer.weight_decay", 1e30): NO_LIMIT,
     ("optimizer.clip_norm", 1e30): "as if it were off",
