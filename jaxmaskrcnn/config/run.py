@@ -81,6 +81,12 @@ class DataConfig(Section):
     eval_stuff: str = ""
     # How detections are scored; auto: LVIS' protocol for a json of LVIS, COCO's for any other
     eval_protocol: Literal["auto", "coco", "lvis", "cityscapes"] = "auto"
+    # share of the training images that are held out and evaluated, in place of eval_annotations
+    eval_fraction: Annotated[float, Range(0, 1, less=True)] = 0.0
+    more_annotations: tuple[str, ...] = ()  # further jsons for training, with the same categories
+    more_images: tuple[str, ...] = ()  # the image folder of each
+    # how often the images of each json come in an epoch, the first one's first; (): once
+    weights: tuple[Positive, ...] = ()
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
     on_error: Literal["stop", "skip"] = "stop"  # skip: invalid annotations are logged, counted and left out
     crowd: Literal["ignore", "objects", "drop"] = "ignore"  # what annotations with "iscrowd": 1 are
@@ -180,6 +186,25 @@ class DataConfig(Section):
             raise ConfigError(
                 f"data.jitter_scale is {self.jitter_scale} but data.jitter_size is 0; set the canvas size "
                 "too."
+            )
+        if self.eval_fraction and (self.eval_annotations or self.eval_images or self.train_stuff):
+            raise ConfigError(
+                "data.eval_fraction holds images out of data.train_annotations, which goes with none of "
+                "data.eval_annotations, data.eval_images and data.train_stuff; leave one of them out."
+            )
+        if self.more_annotations and self.train_stuff:
+            raise ConfigError(
+                "data.train_stuff is of one json, but data.more_annotations has others; leave one of them out."
+            )
+        if len(self.more_annotations) != len(self.more_images):
+            raise ConfigError(
+                f"data.more_annotations has {len(self.more_annotations)} paths and data.more_images "
+                f"{len(self.more_images)}; give an image folder for each json."
+            )
+        if self.weights and len(self.weights) != 1 + len(self.more_annotations):
+            raise ConfigError(
+                f"data.weights has {len(self.weights)} numbers for {1 + len(self.more_annotations)} jsons; "
+                "give one for data.train_annotations and one for each of data.more_annotations."
             )
         if self.jitter_size and self.canvases:
             raise ConfigError(
