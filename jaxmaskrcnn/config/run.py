@@ -194,7 +194,7 @@ class DataConfig(Section):
             )
         if self.more_annotations and self.train_stuff:
             raise ConfigError(
-                "data.train_stuff is of one json, but data.more_annotations has others; leave one of them out."
+                "data.train_stuff is of one json, but data.more_annotations has others; leave one out."
             )
         if len(self.more_annotations) != len(self.more_images):
             raise ConfigError(

@@ -17,8 +17,14 @@ from jaxmaskrcnn.data.sampler import TrainPlan
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.training.setup import prepare_sources
 
-MODEL = ModelConfig().replace({"num_classes": 3, "input.pad_divisor": 16, "input.normalise_before_resize": False,
-                               "input.resize_kernel": "pil"})  # fmt: skip
+MODEL = ModelConfig().replace(
+    {
+        "num_classes": 3,
+        "input.pad_divisor": 16,
+        "input.normalise_before_resize": False,
+        "input.resize_kernel": "pil",
+    }
+)
 
 
 def config(**changes):
