@@ -410,6 +410,7 @@ def test_no_product_escapes_the_precision_asked_for(preset):
     assert not [line for line in products if line.count("HIGHEST") != 2]
 
 
+@pytest.mark.slow
 def test_gradients_of_padding_alone_are_finite():
     """Regions of zeros, none of them valid."""
     config = head_config()

@@ -212,14 +212,19 @@ class GroupNorm(nnx.GroupNorm):
 
         Args:
             x: [B, h, w, C].
-            mask: bool, broadcastable to [B, h, w, C]: cells that count for the statistics; None for all.
+            mask: bool, broadcastable to [B, h, w, C]: cells that count for the statistics; None for all. All
+                cells of an image count if none of them is marked, as of the padding among regions.
             train: Unused, as there are no running statistics.
 
         Returns:
             [B, h, w, C].
         """
-        # Flax splits the mask into groups of channels, so it needs the full number of channels.
-        return super().__call__(x, mask=None if mask is None else jnp.broadcast_to(mask, x.shape))
+        if mask is not None:
+            # The mean of no cells is NaN; the loss leaves it out, but its gradient would not.
+            mask = mask | ~mask.any((1, 2), keepdims=True)
+            # Flax splits the mask into groups of channels, so it needs the full number of channels.
+            mask = jnp.broadcast_to(mask, x.shape)
+        return super().__call__(x, mask=mask)
 
 
 class LayerNorm(nnx.LayerNorm):

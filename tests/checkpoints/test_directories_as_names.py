@@ -103,6 +103,7 @@ def filled(config, value):
     return model
 
 
+@pytest.mark.slow
 def test_what_a_recipe_changes_is_told(folder, caplog):
     section = model_section(str(folder / "model"), **{"regions.batch_size": 64})
     config = section.architecture.replace(categories=CATEGORIES)

@@ -29,6 +29,7 @@ def everything(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_save_model_keeps_the_model_that_was_there(tmp_path):
     model = random_model(CONFIG)
     save_model(model, tmp_path / "m")
@@ -60,6 +61,7 @@ def state_at(step):
     return {**jax.tree.map(lambda x: x if x.ndim < 2 else x + noise, state), "step": jnp.int32(step)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["close", pytest.param("restore", marks=pytest.mark.slow)])
 def test_a_run_goes_on_from_the_checkpoint_before_the_one_that_could_not_be_written(tmp_path, where):
     message = (

@@ -48,6 +48,7 @@ def test_the_categories_come_back():
     assert load_model(FOLDER / "model").categories == names
 
 
+@pytest.mark.slow
 def test_the_detections_of_a_picture():
     pixels = np.random.default_rng(5).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     pixels[8:40, 10:34] = (200, 30, 40)

@@ -85,6 +85,7 @@ def checkpoint(config, tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "batch_size, rule", [(1, "multiply_and_clip"), pytest.param(2, "multiply", marks=pytest.mark.slow)]
 )

@@ -51,6 +51,7 @@ def predict_peak(model, picture, output, *options):
     return int(done.stdout.split()[-1]) * 1024, done.stdout
 
 
+@pytest.mark.slow
 def test_a_file_of_more_pixels_than_allowed_is_refused(model, tmp_path, capsys):
     Image.new("L", (90, 80)).save(tmp_path / "a.png")
     arguments = ["predict", str(tmp_path / "a.png"), f"--checkpoint={model}", f"--output={tmp_path / 'out'}"]

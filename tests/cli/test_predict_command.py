@@ -162,6 +162,7 @@ def test_outlines_can_have_fewer_vertices(predict, folder, tmp_path):
     assert counts[1] < counts[0] / 2
 
 
+@pytest.mark.slow
 def test_labelme_files_of_images_in_several_folders_are_imported(predict, folder, tmp_path, capsys):
     """Two of one name; the json says where its image is."""
     (folder / "deeper").mkdir()
@@ -241,6 +242,7 @@ def test_what_cannot_be_written_is_one_sentence_and_leaves_nothing_half(
     assert not [path for path in tmp_path.iterdir() if "half" in path.name]
 
 
+@pytest.mark.slow
 def test_classes_are_chosen_by_name_or_id(predict, folder, tmp_path, capsys):
     assert predict(folder / "0.png", classes="Dog,90", format="json") == 0
     assert {entry["category_name"] for entry in results(tmp_path)["annotations"]} == {"dog", "eel"}
@@ -307,6 +309,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_missing_masks_are_reported(predict, folder, capsys):
     predict.model = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1, **{"mask": None}))
     assert predict(folder, format="masks") == 2
@@ -329,6 +332,7 @@ def truth_json(path, names):
     return path
 
 
+@pytest.mark.slow
 def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monkeypatch, capsys):
     drawn = []
     draw = comparison.draw_detections
@@ -351,6 +355,7 @@ def test_annotations_are_drawn_beside_detections(predict, folder, tmp_path, monk
     assert "truth.json has no image 2.png; give the annotations of all images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_without_names_has_those_of_the_annotations(predict, folder, tmp_path, capsys):
     predict.model = Stub(model_config("jaxmaskrcnn/shapes", num_classes=1))
     truth = truth_json(tmp_path / "truth.json", ["0.png"])

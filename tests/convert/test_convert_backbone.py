@@ -407,6 +407,7 @@ def test_basic_blocks_have_no_stride_to_misplace(tmp_path):
     assert "stride" not in " ".join(report.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason="no folder shared/checkpoints beside the checkout")
 def test_real_imagenet_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["expand.py", str(tmp_path)])  # a script reads its arguments there

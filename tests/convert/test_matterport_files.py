@@ -93,6 +93,7 @@ def test_a_file_of_a_whole_model(small, tmp_path):
     same(read_checkpoint(write_as_keras(tmp_path / "m.h5", small, "model_weights")), small)
 
 
+@pytest.mark.slow
 def test_a_detector_is_recognised_and_comes_back_bit_for_bit(weights, saved, tmp_path):
     model, report = load_detector(saved)
     assert report.library == "matterport's Mask R-CNN" and report.config.num_classes == 3
@@ -121,6 +122,7 @@ def test_a_detector_is_recognised_and_comes_back_bit_for_bit(weights, saved, tmp
     same(to_state_dict(again, "matterport"), weights)
 
 
+@pytest.mark.slow
 def test_other_classes_than_the_file_has(weights, saved, tmp_path):
     """As with the original's ``exclude``: the layers of the classes keep their initial values."""
     config = load_detector(saved)[1].config

@@ -53,6 +53,7 @@ def evaluated(tmp_path, annotations, images, *arguments):
     return json.loads((output / "metrics.json").read_text())["per_class"]
 
 
+@pytest.mark.slow
 def test_a_torchvision_user_names_the_model_and_keeps_her_class(tmp_path, presets, quiet, capsys):
     (tmp_path / "nuclei.pkl").write_bytes(pickle.dumps(arrays_of("torchvision", num_classes=1)))
     data = write(tmp_path, content([annotation()], categories=[{"id": 1, "name": "nucleus"}]))

@@ -189,6 +189,7 @@ def write_twelve_bits(directory):
     return path, images
 
 
+@pytest.mark.slow
 def test_training_evaluation_and_prediction_see_the_same_pixels(tmp_path):
     path, images = write_twelve_bits(tmp_path)
     model = random_model(small_config(num_classes=1, **{"input.pixels": RANGE}))

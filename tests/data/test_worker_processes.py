@@ -13,6 +13,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.utils.processes import process_map
 
 
+@pytest.mark.slow
 def test_inspect_says_the_same_with_several_processes(tmp_path, capsys):
     """Some annotations are odd, one image is missing, one is no image and one has another size."""
     content = random_content(3, 2500)

@@ -71,6 +71,7 @@ def data(tmp_path_factory):
     return write(folder, content(entries, ((64, 64),) * 3, categories))
 
 
+@pytest.mark.slow
 def test_an_oracle_with_labels_in_list_order_scores_one(data, tmp_path):
     source = prepare(*data, tmp_path)
     scores = {}

@@ -105,7 +105,6 @@ CASES = {
         "MODEL.ROI_MASK_HEAD.NORM": "GN",
     },
 }  # fmt: skip
-FILES = {"detectron2_backbones": ("dconv", "dc5"), "detectron2_x152": ("x152",)}
 WEIGHTS = {
     "dconv": seeded_detectron2_weight, "dc5": seeded_detectron2_dc5_weight,
     "x152": seeded_detectron2_x152_weight,
@@ -139,7 +138,8 @@ def predict(model, inputs):
     return {k: nhwc(v) for k, v in maps.items()}, found, moves
 
 
-def record(golden, case):
+def record_detections(golden, case):
+    """The backbone's maps, detections, and the model's names and settings."""
     cfg, model = build(case)
     double = copy.deepcopy(model).double()
     scenes = [seeded_scene(*scene) for scene in SCENES]
@@ -165,10 +165,14 @@ def record(golden, case):
 
     golden[f"{case}/names"] = json.dumps({k: tuple(v.shape) for k, v in model.state_dict().items()})
     golden[f"{case}/yaml"] = cfg.dump()
-    if case == "x152":
-        # Of so many values behind group norms and ReLUs some are 0 but for rounding, and so gradients differ
-        # by 1e-3 between float32 and float64. Those of its parts are in other files.
-        return
+
+
+def record_training(golden, case):
+    """Losses, samples and the norm of each parameter's gradient, and the model's names."""
+    cfg, model = build(case)
+    golden[f"{case}/names"] = json.dumps({k: tuple(v.shape) for k, v in model.state_dict().items()})
+    double = copy.deepcopy(model).double()
+    scenes = [seeded_scene(*scene) for scene in SCENES]
     training = losses.inputs_of(cfg, scenes)
     values, gradients = losses.losses_of(model.train(), training)
     twin, twins = losses.losses_of(double.train(), [x | {"image": x["image"].double()} for x in training])
@@ -178,13 +182,27 @@ def record(golden, case):
         "  ", values, "\n   float64, losses:", {k: f"{abs(v / twin[k] - 1):.0e}" for k, v in values.items()}
     )
     print("   gradients:", sorted(((v, k) for k, v in ways.items()), reverse=True)[:3])
-    assert max(ways.values()) < 1e-3
+    assert max(ways.values()) < (3e-3 if case == "x152" else 1e-3)
+    if case == "x152":
+        # Of so many values behind group norms and ReLUs some are 0 but for rounding, and so gradients differ
+        # by 1e-3 between float32 and float64; those of float64 are exact.
+        values, gradients = twin, twins
     for name, value in values.items():
         golden[f"{case}/train/{name}"] = np.float64(value)
     for name, gradient in gradients.items():
         norm = float(gradient.double().norm())
         assert norm, name
         golden[f"{case}/gradient/{name}"] = np.append(sampled(name, gradient.numpy(), GRADIENTS), norm)
+
+
+FILES = {
+    "detectron2_backbones": {
+        "dconv": (record_detections, record_training),
+        "dc5": (record_detections, record_training),
+    },
+    "detectron2_x152": {"x152": (record_detections,)},
+    "detectron2_x152_training": {"x152": (record_training,)},
+}
 
 
 def main(names):
@@ -195,8 +213,9 @@ def main(names):
             "scenes": json.dumps(SCENES),
             "versions": f"{versions}, detectron2 {detectron2.__version__}",
         }
-        for case in FILES[name]:
-            record(golden, case)
+        for case, records in FILES[name].items():
+            for record in records:
+                record(golden, case)
         path = Path(__file__).with_name(f"{name}.npz")
         np.savez_compressed(path, **{k: np.asarray(v) for k, v in golden.items()})
         print(path, path.stat().st_size, "bytes,", golden["versions"])

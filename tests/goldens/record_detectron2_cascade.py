@@ -138,14 +138,7 @@ def head_losses(model, images, levels, instances):
     sum(values.values()).backward()
     gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
     gradients |= {k: v.grad.permute(0, 2, 3, 1) for k, v in levels.items() if k != "p6"}
-    return {NAMES[k]: float(v.detach()) for k, v in values.items()}, gradients, seen
-
-
-# This library's names of the losses.
-NAMES = losses.LOSSES | {
-    f"{theirs}_stage{k}": f"{losses.LOSSES[theirs]}_stage{k}"
-    for k in STAGES for theirs in ("loss_cls", "loss_box_reg")
-}  # fmt: skip
+    return {losses.name_of(k): float(v.detach()) for k, v in values.items()}, gradients, seen
 
 
 def record_gradients(golden, case, values, gradients):
@@ -205,7 +198,6 @@ def main():
             golden[f"heads/{i}/regions{k}"] = boxes.numpy()
         print(f"  stage {k}: regions", [len(boxes) for boxes in single[2]["boxes"][k]])
 
-    losses.LOSSES.update(NAMES)
     whole = losses.losses_of(model.train(), training)
     twin = losses.losses_of(double.train(), [x | {"image": x["image"].double()} for x in training])
     check_double("train", whole, twin)

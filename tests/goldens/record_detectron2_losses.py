@@ -70,6 +70,12 @@ LOSSES = {
 }  # fmt: skip
 
 
+def name_of(loss):
+    """This library's name of a loss; those of a cascade's box stages end in _stage0 to _stage2 in both."""
+    name, separator, stage = loss.partition("_stage")
+    return LOSSES[name] + separator + stage
+
+
 def lowest_first(labels, num_samples, positive_fraction, bg_label):
     """Stands in for Detectron2's `subsample_labels`."""
     positive = torch.where((labels != -1) & (labels != bg_label))[0]
@@ -127,7 +133,7 @@ def losses_of(model, inputs):
         values = model(inputs)
     sum(values.values()).backward()
     gradients = {k: p.grad for k, p in model.named_parameters()}
-    return {LOSSES[k]: float(v.detach()) for k, v in values.items()}, gradients
+    return {name_of(k): float(v.detach()) for k, v in values.items()}, gradients
 
 
 def twenty_steps(cfg, model, inputs, noise=0.0, generator=None):

@@ -62,6 +62,7 @@ def test_batches_of_a_canvas_have_one_shape(preset, source):
     assert valid == [5, 5, 2] and program._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_the_predictor_compiles_once_for_a_canvas():
     config = model_config(
         "jaxmaskrcnn/shapes", num_classes=3, **{"input.test_min_size": 64, "input.test_max_size": 96}

@@ -60,6 +60,7 @@ def test_shapes_types_and_order(predictor):
     assert (out["boxes"] >= 0).all() and (out["boxes"] <= [100, 75, 100, 75]).all()
 
 
+@pytest.mark.slow
 def test_the_real_model_through_make_batch_gives_the_same():
     config = small_config(num_classes=3, **{"detections.score_threshold": 0.01, "input.test_max_size": 96})
     model = random_model(config)

@@ -105,6 +105,7 @@ def oracle_iou(a, b):
     return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
 
 
+@pytest.mark.slow
 def test_boxes_of_all_versions_are_merged_by_nms_within_each_class():
     """Against a NumPy oracle: every version's boxes in the picture, then greedy NMS, best first."""
     rng = np.random.default_rng(0)

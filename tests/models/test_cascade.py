@@ -82,6 +82,7 @@ def test_matching_without_sampling():
     assert not match_regions(boxes, valid, targets, RegionConfig(), 0.97).positive.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["probability", "logit"])
 def test_scores_are_averaged(rule):
     """Both rules from the same logits; the boxes are those of the last stage's deltas."""

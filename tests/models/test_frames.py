@@ -96,6 +96,7 @@ def masks_again(model, batch):
     return model.masks_of_boxes(batch, levels, found.boxes, found.labels, found.valid)
 
 
+@pytest.mark.slow
 def test_boxes_of_results_are_those_of_the_image(model):
     """Detections of a wide and of a high image lie within them, and masks of given boxes are theirs."""
     for height, width in ((48, 64), (64, 40)):

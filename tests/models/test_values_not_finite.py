@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxmaskrcnn import ops
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.detections import select_detections
+from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.rpn import select_proposals
 from jaxmaskrcnn.ops.masks import paste_mask_windows
 from jaxmaskrcnn.structures import Anchors, Proposals
@@ -190,3 +192,23 @@ def test_pooled_regions(sampling_ratio, value):
         strange = boxes.copy()
         strange[1, column] = value
         np.testing.assert_array_equal(np.asarray(pool(features, strange))[[0, 2, 3]], plain[[0, 2, 3]])
+
+
+@pytest.mark.parametrize("name", ["bn", "gn", "ln"])
+def test_gradients_of_a_norm_beside_padding(name):
+    """An image or region none of whose cells counts has no part in the gradients of the others."""
+    layer = make_norm(name, 32, rngs=nnx.Rngs(0))
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+    x = jax.random.normal(jax.random.key(1), (3, 4, 4, 32))
+    mask = jnp.array([True, False, True])[:, None, None, None]
+
+    def total(params, x, mask, counts):
+        y = nnx.merge(graphdef, params, rest, copy=True)(x, mask, True)
+        return jnp.where(counts[:, None, None, None], jnp.sin(y), 0).sum()
+
+    gradients = jax.grad(total, argnums=(0, 1))(params, x, mask, mask[:, 0, 0, 0])
+    without = jax.grad(total, argnums=(0, 1))(params, x[::2], mask[::2], jnp.ones(2, bool))
+    kept = jax.tree.map(lambda g: g[::2] if g.shape == x.shape else g, gradients)
+    assert all(abs(np.asarray(g)).max() > 1e-3 for g in jax.tree.leaves(without[1]))
+    for ours, theirs in zip(jax.tree.leaves(kept), jax.tree.leaves(without), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)

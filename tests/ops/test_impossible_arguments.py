@@ -181,6 +181,7 @@ def test_scores_of_whole_numbers(dtype):
     assert index.tolist() == [1, 2, 0] and valid.tolist() == [True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["reference", *IMPLEMENTATIONS])
 def test_an_infinity_far_from_a_region_does_not_change_it(implementation):
     """Tiles reach beyond a region; what is in them and not read becomes NaN, as their docstrings say."""

@@ -114,7 +114,7 @@ def test_a_ramp_gives_the_centres_of_the_bins():
         np.testing.assert_allclose(plain, centres, atol=1e-5)
 
 
-@pytest.mark.parametrize(("ratio", "aligned"), [(0, True), (2, False)])
+@pytest.mark.parametrize(("ratio", "aligned"), [(0, True), pytest.param(2, False, marks=pytest.mark.slow)])
 def test_a_larger_canvas_changes_nothing(ratio, aligned):
     sizes = jnp.array([f.shape[:2] for f in FEATURES])
     # Garbage outside, so that reading it would show.
@@ -129,7 +129,7 @@ def test_a_larger_canvas_changes_nothing(ratio, aligned):
     np.testing.assert_allclose(one, ROI_ALIGN(FEATURES[0], GOLDEN["boxes"], 3, spatial_scale=0.25), atol=1e-6)
 
 
-@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("ratio", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_padding_is_finite_and_changes_nothing(ratio):
     rng = np.random.default_rng(2)
     feature = rng.normal(size=(8, 8, 2)).astype(np.float32)
@@ -150,7 +150,7 @@ def test_padding_is_finite_and_changes_nothing(ratio):
     assert ROI_ALIGN(feature, np.zeros((0, 4)), 2, sampling_ratio=ratio).shape == (0, 2, 2, 2)
 
 
-@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("ratio", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_gradient_is_numeric(ratio):
     rng = np.random.default_rng(3)
     feature = rng.normal(size=(5, 4, 1)).astype(np.float32)
@@ -165,6 +165,7 @@ def test_gradient_is_numeric(ratio):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_under_vmap_with_traced_scales_and_sizes(ratio):
     rng = np.random.default_rng(4)

@@ -72,13 +72,18 @@ def assert_equal(pooled, gradient, expected, expected_gradient):
         np.testing.assert_allclose(actual, wanted, atol=3e-6)
 
 
-# The CPU's own way with both kinds of sampling, the way of large devices with one.
-SLOW = {(None, 2, False), ("tiles_batched", 2, False)}
+# Each implementation with one kind of sampling; the default is the CPU's own way.
+QUICK = {
+    ("tiles_cpu", 0, True),
+    ("tiles_batched", 0, True),
+    ("gather", 2, False),
+    ("gather_at_once", 2, False),
+}
 
 
 @pytest.mark.parametrize(
     ("implementation", "ratio", "aligned"),
-    [pytest.param(*case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES],
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
 )
 def test_pooling_and_its_gradient(implementation, ratio, aligned):
     maps, boxes, levels = example()

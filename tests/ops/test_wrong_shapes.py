@@ -254,7 +254,13 @@ def terms_and_gradient(config, predictions, anchors, proposals, targets, rng):
 
 @pytest.mark.parametrize(
     "anchors, boxes, rule, seed",
-    [(6, 5, "soft", None), (0, 5, "polygon", 0), (6, 0, "soft", 0), (0, 0, "polygon", 0)],
+    [
+        (6, 5, "soft", None),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(0, 5, "polygon", 0), (6, 0, "soft", 0), (0, 0, "polygon", 0)]
+        ),
+    ],
 )
 def test_losses_without_ground_truth_slots_equal_those_of_an_empty_slot(anchors, boxes, rule, seed):
     config = ModelConfig(num_classes=2, background="last").replace(

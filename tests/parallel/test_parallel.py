@@ -124,7 +124,7 @@ def test_batch_norm_counts_what_the_mask_leaves():
     np.testing.assert_allclose(y, np.where(mask, wanted, 0), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_batch_norm_over_devices_is_that_of_the_whole_batch(replicas):
     x, mask = masked_batch(replicas)
     weight = jnp.asarray(np.random.default_rng(1).normal(size=x.shape), jnp.float32)

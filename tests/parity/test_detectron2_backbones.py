@@ -1,9 +1,10 @@
 """Detectron2's models with deformable convolutions and on a dilated C5, beside what Detectron2 computed.
 
-That is in `goldens/detectron2_backbones.npz` and `goldens/detectron2_x152.npz` (see
-`record_detectron2_backbones.py`). ``pytest -s`` prints the
-largest errors.
+That is in `goldens/detectron2_backbones.npz`, `detectron2_x152.npz` and `detectron2_x152_training.npz` (see
+`record_detectron2_backbones.py`). ``pytest -s`` prints the largest errors.
 """
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -108,11 +109,16 @@ def test_detections(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [CASES["dconv"], CASES["dc5"]], ids=["dconv", "dc5"])
+@pytest.mark.parametrize(
+    "case",
+    [CASES["dconv"], CASES["dc5"], dataclasses.replace(CASES["x152"], file="x152_training")],
+    ids=["dconv", "dc5", "x152"],
+)
 def test_losses_and_gradients(case):
     case.check_training()
 
 
+@pytest.mark.slow
 @cases
 def test_names_go_both_ways(case):
     case.check_names()

@@ -205,6 +205,7 @@ def test_input(case):
     np.testing.assert_array_equal(batch.images.astype(np.float64).sum((1, 2)), stages["input_sum"])
 
 
+@pytest.mark.slow
 @cases
 def test_features(case):
     for name in ("C4", "C4 on a larger canvas"):

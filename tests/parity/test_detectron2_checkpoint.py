@@ -140,6 +140,7 @@ def imagenet_features(weights):
     return run
 
 
+@pytest.mark.slow
 def test_imagenet_backbone(imagenet_features):
     assert max(imagenet_features(True)) < 1e-4
 

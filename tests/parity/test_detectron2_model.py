@@ -274,6 +274,7 @@ def test_backbone(case):
         check_stage(case, f"C{i}", ours)
 
 
+@pytest.mark.slow
 @cases
 def test_pyramid(case):
     for i, ours in enumerate(results(case)["levels"], start=2):

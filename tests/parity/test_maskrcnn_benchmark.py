@@ -117,6 +117,7 @@ def results(model):
     return detect(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", range(3))
 def test_input(results, n):
     batch, _ = results[n]

@@ -34,6 +34,7 @@ from jaxmaskrcnn.structures import Anchors, Proposals
 from jaxmaskrcnn.zoo.lookup import model_config
 
 GOLDEN = np.load(Path(__file__).parent.parent / "goldens" / "matterport_model.npz")
+pytestmark = pytest.mark.slow
 CASES = json.loads(str(GOLDEN["cases"]))
 FIELDS = json.loads(str(GOLDEN["fields"]))
 NAMES = {name: tuple(shape) for name, shape in json.loads(str(GOLDEN["names"])).items()}

@@ -86,6 +86,7 @@ def test_losses_and_gradients(case):
     case.check_training()
 
 
+@pytest.mark.slow
 @cases
 def test_names_go_both_ways(case):
     case.check_names()

@@ -125,6 +125,7 @@ def pooler_of(levels):
     return Pooler(batch_of(), levels, case.STRIDES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library, variant", MODELS)
 def test_training_points(library, variant):
     """The same of the drawn points are the least certain ones, from the library's coarse masks."""

@@ -181,6 +181,7 @@ CASES = [("x", "pair", False), ("y", "alone", False),
 cases = pytest.mark.parametrize(("variant", "case", "remat"), CASES)
 
 
+@pytest.mark.slow
 @cases
 def test_maps(variant, case, remat):
     for name, ours in results(variant, case, remat)[0].items():
@@ -330,6 +331,7 @@ def test_a_file_is_loaded_with_a_configuration(variant, tmp_path):
             np.testing.assert_array_equal(again[name], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preset",
     ["detectron2/mask_rcnn_regnety_4gf_dds_FPN_400ep_LSJ"]

@@ -195,6 +195,7 @@ def oracle_of_shifts(height, width, side, shift):
     return windows[:, :, None] == windows[:, None, :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(7, 7), (4, 3), (20, 15), (14, 29)])
 def test_which_cells_see_each_other(size):
     expected = oracle_of_shifts(*size, 7, 3)
@@ -302,6 +303,7 @@ def imagenet(prefix=""):
     return {prefix + name: value for name, value in arrays.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", CASES)
 def test_imagenet_weights(library, tmp_path):
     config = CASES[library].config

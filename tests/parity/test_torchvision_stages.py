@@ -32,7 +32,7 @@ from jaxmaskrcnn.zoo.lookup import model_config
 
 STRIDES = (4, 8, 16, 32, 64)  # of P2 to P6
 
-pytestmark = pytest.mark.usefixtures("highest_precision")
+pytestmark = [pytest.mark.usefixtures("highest_precision"), pytest.mark.slow]
 GOLDEN = {version: np.load(GOLDENS / f"torchvision_stages_{version}.npz") for version in ("v1", "v2")}
 SCENES = json.loads(str(GOLDEN["v1"]["scenes"]))
 CANVAS = 288

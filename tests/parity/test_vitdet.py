@@ -150,6 +150,7 @@ def oracle(q, k, v, rows, columns, seen):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "queries", [pytest.param(1000, marks=pytest.mark.slow), 8, pytest.param(3, marks=pytest.mark.slow)]
 )
@@ -198,6 +199,7 @@ def bicubic(place, values):
     return total
 
 
+@pytest.mark.slow
 def test_tables_of_positions_are_resized_bicubically():
     table = random(6, 6, 3)
     found = resized_positions(jnp.asarray(table), 9, 8, jnp.array([[6, 6], [9, 5]]))

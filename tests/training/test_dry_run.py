@@ -57,6 +57,7 @@ def quick(model):
     return run
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_and_not_run(cache, tmp_path):
     """The real thing, once."""
     config = tiny_config(cache, train__eval_loss=True)

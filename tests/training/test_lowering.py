@@ -45,6 +45,7 @@ def shapes(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "dtype"), [pytest.param("jit", "float32", marks=pytest.mark.slow), ("shard_map", "bfloat16")]
 )

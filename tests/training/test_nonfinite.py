@@ -122,6 +122,7 @@ def test_skip_stops_after_too_many_in_a_row(train, tmp_path):
     assert step.error.startswith("Step 6 has") and "after 2 steps in a row that were skipped" in step.error
 
 
+@pytest.mark.slow
 def test_rollback_restores_and_goes_on_behind_the_bad_batch(train, cache, tmp_path, first_model, caplog):
     with caplog.at_level(logging.INFO, logger="jaxmaskrcnn"):
         step = train(bad_calls=[5], train__on_nonfinite="rollback")
@@ -151,6 +152,7 @@ def test_the_position_after_a_rollback_is_in_the_next_checkpoint(train, cache, t
     assert train(train__steps=10, train__on_nonfinite="rollback").seen == order[10:12]
 
 
+@pytest.mark.slow
 def test_rollback_stops_at_its_limit(train, tmp_path):
     step = train(bad_calls=[5, 8, 11], train__on_nonfinite="rollback", train__rollback_limit=2)
     assert "after 2 rollbacks (train.rollback_limit)" in step.error and len(step.seen) == 12

@@ -34,6 +34,7 @@ def test_names(recipe, data, name, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_places(recipe, data, tmp_path, monkeypatch):
     """A relative path with dots, one that ends in a slash, and a link lead to the same run."""
     monkeypatch.chdir(tmp_path)

@@ -75,6 +75,7 @@ def test_the_second_ctrl_c_ends_the_run_at_once(make_config, tmp_path, capfd):
     assert "Press Ctrl-C again to stop at once" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(make_config, tmp_path):
     """As SIGHUP under nohup, and SIGINT in the background jobs of a shell script."""
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -41,6 +41,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", pytest.param("directory", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_what_fits_is_taken_and_the_rest_reported(tmp_path, caplog, case, kind):

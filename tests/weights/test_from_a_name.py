@@ -157,6 +157,7 @@ def test_paths_that_do_not_exist_are_answered_with_names(mirror):
             call(given)
 
 
+@pytest.mark.slow
 def test_commands_take_names(mirror, capsys, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("photo.jpg")
