@@ -129,6 +129,11 @@ def pixel_config(config: Config) -> PixelConfig:
     return config.model.architecture.input.pixels.changed(data.intensity, data.intensity_range, data.page)
 
 
+def all_settings(model: ModelConfig, config: Config) -> dict[str, Any]:
+    """Return every setting of a run by its path, as it is in ``run.json``."""
+    return _settings(model, config)
+
+
 def check_no_model(workdir: str | os.PathLike) -> None:
     """Check that a workdir is no model directory, which would go on being read as the model that it is.
 
@@ -167,9 +172,9 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
             "checkpoint; give another --workdir to start from other weights.",
             config.model.weights, workdir, started or "random weights",
         )  # fmt: skip
-    now = all_settings(model, config)
+    now = _settings(model, config)
     # A setting that did not exist when the run was started had the effect of its present default.
-    before = all_settings(ModelConfig(), Config()) | _upgraded(stored, now)
+    before = _settings(ModelConfig(), Config()) | _upgraded(stored, now)
     if before.get("model.mask", "") is None:
         before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
     for part in ("model.keypoints", "model.semantic"):  # the default was None
@@ -202,7 +207,7 @@ def write_settings(
     weights = config.model.weights
     if continued and path.exists():
         weights = _read_settings(path).get(_WEIGHTS, weights)
-    settings = {**all_settings(model, config), _WEIGHTS: weights}
+    settings = {**_settings(model, config), _WEIGHTS: weights}
     write_json(path, with_checksum(settings), indent=1, durable=True)
 
 
@@ -221,8 +226,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return content
 
 
-def all_settings(model: ModelConfig, config: Config) -> dict[str, Any]:
-    """Return every setting of a run by its path, as it is in ``run.json``."""
+def _settings(model: ModelConfig, config: Config) -> dict:
     values = {f"model.{path}": value for path, value, _ in settings(model)}
     for name, section in (("data", config.data), ("optimizer", config.optimizer), ("train", config.train)):
         values |= {f"{name}.{field}": value for field, value in dataclasses.asdict(section).items()}
