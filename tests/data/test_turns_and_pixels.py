@@ -196,12 +196,10 @@ def unchanged(sample, rng):
 
 def shifted(sample, rng):
     # Two pixels to the right, and the first object is left out.
-    image = np.roll(sample.image, 2, axis=1)
-    kept = slice(1, None)
-    moved = sample.boxes + np.float32([2, 0, 2, 0])
+    sample = sample.take(np.arange(len(sample.labels)) > 0)
     return sample._replace(
-        image=image, boxes=moved[kept], labels=sample.labels[kept], crowd=sample.crowd[kept],
-        masks=np.roll(sample.masks, 2, axis=2)[kept],
+        image=np.roll(sample.image, 2, axis=1), boxes=sample.boxes + np.float32([2, 0, 2, 0]),
+        masks=np.roll(sample.masks, 2, axis=2),
     )
 
 
@@ -224,6 +222,10 @@ def smaller(sample, rng):
 
 def fewer_boxes(sample, rng):
     return sample._replace(boxes=sample.boxes[1:])
+
+
+def elsewhere(sample, rng):
+    return sample._replace(origin=sample.origin + 99)
 """
 
 
@@ -287,6 +289,7 @@ def test_a_transform_of_polygons(tmp_path, batches, transforms):
         ("nothing", "returns NoneType; return a Sample"),
         ("smaller", "returns an image of uint8 .* for one of uint8"),
         ("fewer_boxes", r"returns boxes of shape .* for \d labels; give"),
+        ("elsewhere", "returns the origin 99 of"),
         ("not_there", "has no function not_there"),
     ],
 )

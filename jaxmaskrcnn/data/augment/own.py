@@ -3,6 +3,7 @@
 Shape legend: H, W the image, G objects before, G' after.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jaxmaskrcnn.data.fields.keypoints import Keypoints
 from jaxmaskrcnn.data.fields.masks import Masks
 from jaxmaskrcnn.data.fields.pieces import crop_piece, tighten
 from jaxmaskrcnn.data.fields.polygons import Polygons
+from jaxmaskrcnn.data.fields.semantic import SemanticMap
 from jaxmaskrcnn.errors import UserError
 
 
@@ -30,6 +32,16 @@ class Sample(NamedTuple):
         keypoints: float64 [G, points, 3] with x, y and visibility, or None.
         polygons: For each object its polygons, float64 [n, 2] each; none for an object that has a mask alone.
             None if the run draws nothing from polygons.
+        semantic: uint8 [H, W], the labels of the pixels of a panoptic model, or None.
+        origin: int [G], the position of each object among those that the transform got. What else is known of
+            an object, such as extra ground truth, is that of its origin.
+
+    Example:
+        >>> box, one = np.array([[0, 0, 4, 4], [1, 1, 3, 3]], np.float32), np.zeros(2, bool)
+        >>> image = np.zeros((4, 4, 3), np.uint8)
+        >>> sample = Sample(image, box, np.array([0, 1]), one, None, None, None, None, np.arange(2))
+        >>> sample.take(np.array([False, True])).labels.tolist()
+        [1]
     """
 
     image: np.ndarray
@@ -39,6 +51,22 @@ class Sample(NamedTuple):
     masks: np.ndarray | None
     keypoints: np.ndarray | None
     polygons: list[list[np.ndarray]] | None
+    semantic: np.ndarray | None
+    origin: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> "Sample":
+        """Return the sample with some of its objects, in another order or several times.
+
+        Args:
+            chosen: bool [G], or int of any length.
+        """
+        chosen = np.arange(len(self.labels))[chosen]
+        arrays = {
+            name: None if (value := getattr(self, name)) is None else value[chosen]
+            for name in ("boxes", "labels", "crowd", "masks", "keypoints", "origin")
+        }
+        polygons = None if self.polygons is None else [self.polygons[i] for i in chosen]
+        return self._replace(**arrays, polygons=polygons)
 
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
@@ -86,8 +114,18 @@ class OwnTransform:
         if made.keypoints is not None and "keypoints" in objects.fields:
             fields["keypoints"] = Keypoints(np.asarray(made.keypoints, np.float64))
         ordered = {name: fields[name] for name in objects.fields}
-        labels, crowd = np.asarray(made.labels, np.int32), np.asarray(made.crowd, bool)
-        return made.image, ImageObjects(labels, crowd, None, ordered, objects.semantic)
+        semantic = objects.semantic
+        if semantic is not None:
+            semantic = SemanticMap(np.asarray(made.semantic, np.uint8))
+        of_origin = objects.take(np.asarray(made.origin, int))
+        return made.image, dataclasses.replace(
+            of_origin,
+            labels=np.asarray(made.labels, np.int32),
+            crowd=np.asarray(made.crowd, bool),
+            areas=None,
+            fields=ordered,
+            semantic=semantic,
+        )
 
     def _check(self, given: Sample, made: Sample) -> None:
         """Checks types, shapes and numbers of what the function returns."""
@@ -97,7 +135,14 @@ class OwnTransform:
                 f"returns an image of {image.dtype} {list(image.shape)} for one of uint8 "
                 f"{list(given.image.shape)}; keep type and size, which data.crop and other settings change"
             )
-        shapes = {"boxes": (count, 4), "crowd": (count,)}
+        shapes: dict[str, tuple[int, ...]] = {"boxes": (count, 4), "crowd": (count,), "origin": (count,)}
+        if given.semantic is not None:
+            shapes["semantic"] = image.shape[:2]
+        wrong = [i for i in np.ravel(made.origin) if not 0 <= i < len(given.labels)]
+        if wrong:
+            self._refuse(
+                f"returns the origin {wrong[0]} of {len(given.labels)} objects; give positions among them"
+            )
         if given.masks is not None:
             shapes["masks"] = (count, *image.shape[:2])
         if given.keypoints is not None:
@@ -130,7 +175,11 @@ def _sample(image: np.ndarray, objects: ImageObjects) -> Sample:
             [vertices[parts == part] for part in np.unique(parts)]
             for vertices, parts in zip(field.vertices, field.parts, strict=True)
         ]
-    return Sample(image, objects.boxes, objects.labels, objects.crowd, masks, keypoints, polygons)
+    semantic = None if objects.semantic is None else objects.semantic.labels
+    return Sample(
+        image, objects.boxes, objects.labels, objects.crowd, masks, keypoints, polygons, semantic,
+        np.arange(len(objects)),
+    )  # fmt: skip
 
 
 def _polygons(made: Sample) -> Polygons:
