@@ -52,7 +52,11 @@ def test_turns_are_those_of_torchvision(flip, turns):
     name = f"{int(flip)}{turns}"
     assert geometry.result == GOLDEN[f"image_{name}"].shape[:2]
     np.testing.assert_allclose(geometry.boxes(GOLDEN["boxes"]), GOLDEN[f"boxes_{name}"], atol=1e-5)
-    np.testing.assert_allclose(geometry.points(GOLDEN["points"]), GOLDEN[f"points_{name}"], atol=1e-5)
+    corners = geometry.points(GOLDEN["boxes"]).reshape(-1, 2, 2)
+    corners = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=-1)
+    np.testing.assert_allclose(corners, GOLDEN[f"boxes_{name}"], atol=1e-5)
+    if not flip:  # the library's flips, but not its turns, count keypoints from the centre of the first pixel
+        np.testing.assert_allclose(geometry.points(GOLDEN["points"]), GOLDEN[f"points_{name}"], atol=1e-5)
     grid = MaskGrid(geometry, "pil")
     for channel in range(3):
         want = GOLDEN[f"image_{name}"][..., channel]
@@ -147,9 +151,9 @@ def test_polygons_stay_polygons(tmp_path, batches):
 
 def test_pixels_change_as_in_torchvision():
     for name, change in (("bright", PixelChange(gain=1.3)), ("gamma", PixelChange(gamma=1.7))):
-        want = np.rint(np.clip(255 * GOLDEN[name], 0, 255))
-        found = change_pixels(IMAGE, change)
-        assert found.dtype == np.uint8 and np.abs(found - want).max() <= 1 and (found != want).mean() < 0.01
+        found = change_pixels(IMAGE, change)  # rounded once
+        assert found.dtype == np.uint8
+        assert np.abs(found - np.clip(255 * GOLDEN[name], 0, 255)).max() <= 0.5 + 1e-3
     assert change_pixels(IMAGE, PixelChange(offset=-7.0))[0, 0, 0] == max(int(IMAGE[0, 0, 0]) - 7, 0)
     assert change_pixels(IMAGE, PixelChange(seed=5)) is IMAGE
 
@@ -179,7 +183,7 @@ def test_changes_are_drawn_within_their_limits():
 @pytest.mark.parametrize("setting", ["gain", "offset", "gamma", "blur", "noise"])
 def test_each_setting_changes_batches(source, batches, setting):
     plain = next(batches(source, MODEL, config()))
-    changed = next(batches(source, MODEL, config(**{setting: 0.9})))
+    changed = next(batches(source, MODEL, config(**{setting: 0.9 if setting != "offset" else 9.0})))
     assert plain.images.shape == changed.images.shape and (plain.images != changed.images).any()
     same(plain.targets.boxes, changed.targets.boxes)
 
@@ -267,7 +271,8 @@ def test_draws_of_a_transform_depend_on_the_step_alone(source, batches, transfor
     expected = [next(whole) for _ in range(3)]
     again = batches(source, MODEL, data, start_step=2)
     same(next(again), expected[2])
-    assert (expected[0].images != expected[1].images).any()
+    corners = {batch.images[0, :8, :8].tobytes() for batch in expected}
+    assert len(corners) == 3
 
 
 def test_a_transform_of_polygons(tmp_path, batches, transforms):
