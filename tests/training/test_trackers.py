@@ -115,6 +115,7 @@ def test_the_real_package(name, tmp_path, monkeypatch):
     pytest.importorskip(TRACKERS[name].package, reason=f"the extra [{name}] is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlflow").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     show(name, tmp_path)
     show(name, tmp_path, step=1)
     written = {path.name.split(".")[0] for path in tmp_path.rglob("*") if path.is_file()}
