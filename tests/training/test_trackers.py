@@ -9,6 +9,7 @@ import pytest
 from quick_training import recorded, train
 
 from jaxmaskrcnn.config import Config, ConfigError
+from jaxmaskrcnn.config.overrides import override
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.profiling import Profile
@@ -120,6 +121,13 @@ def test_the_real_package(name, tmp_path, monkeypatch):
     show(name, tmp_path, step=1)
     written = {path.name.split(".")[0] for path in tmp_path.rglob("*") if path.is_file()}
     assert len(written) > 2
+
+
+def test_trackers_are_named_on_a_command_line():
+    config = override(Config(), ["--config.train.trackers=tensorboard, wandb"])
+    assert config.train.trackers == ("tensorboard", "wandb")
+    with pytest.raises(UserError, match="train.trackers is 'tensorbord'; give several of 'tensorboard' or"):
+        override(Config(), ["--config.train.trackers=tensorbord"])
 
 
 def test_histograms_need_a_tracker():

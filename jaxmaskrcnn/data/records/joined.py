@@ -54,7 +54,7 @@ class JoinedSource:
     def _moved(self, name: str) -> np.ndarray:
         """Pairs of a position and a label, with positions among all images."""
         moved = [
-            getattr(source, name) + np.int32([[start, 0]])
+            getattr(source, name) + np.array([[start, 0]], np.int32)
             for source, start in zip(self._sources, self._starts, strict=False)
         ]
         return np.concatenate(moved)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 
 from jaxmaskrcnn.training.trackers.tracker import store_id, stored_id
@@ -24,7 +23,9 @@ class MLflow:
     """
 
     def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]):
-        known = stored_id(workdir, "mlflow")
+        import mlflow  # an extra
+
+        self._mlflow, known = mlflow, stored_id(workdir, "mlflow")
         self._id = mlflow.start_run(run_id=known, run_name=None if known else workdir.name).info.run_id
         if known is None:
             store_id(workdir, "mlflow", self._id)
@@ -35,12 +36,12 @@ class MLflow:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Send numbers of one step."""
-        mlflow.log_metrics(dict(values), step=step, run_id=self._id)
+        self._mlflow.log_metrics(dict(values), step=step, run_id=self._id)
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Send pictures, each uint8 [H, W, 3]."""
         for name, picture in pictures.items():
-            mlflow.log_image(picture, artifact_file=f"pictures/{step}/{name}.png")
+            self._mlflow.log_image(picture, artifact_file=f"pictures/{step}/{name}.png")
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Send the distributions of arrays, as counts and the edges of their bins."""
@@ -48,8 +49,8 @@ class MLflow:
         for name, value in values.items():
             counts, edges = np.histogram(value, bins=_BINS)
             counted[name] = {"counts": counts.tolist(), "edges": edges.tolist()}
-        mlflow.log_dict(counted, f"histograms/{step}.json")
+        self._mlflow.log_dict(counted, f"histograms/{step}.json")
 
     def close(self) -> None:
         """End the run."""
-        mlflow.end_run()
+        self._mlflow.end_run()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 
 class TensorBoard:
@@ -17,6 +16,8 @@ class TensorBoard:
     """
 
     def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]):
+        from tensorboardX import SummaryWriter  # an extra
+
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
         # Indented by four characters, a text is shown as it is.
         lines = json.dumps(dict(settings), indent=1).splitlines()

@@ -80,8 +80,9 @@ def open_trackers(
     for name in dict.fromkeys(names):
         entry = TRACKERS[name]
         module, _, kind = entry.place.partition(":")
+        tracker = getattr(importlib.import_module(module), kind)
         try:
-            found = getattr(importlib.import_module(module), kind)
+            opened.append(tracker(workdir, step, settings))
         except ImportError as error:
             if error.name is None or error.name.partition(".")[0] != entry.package:
                 raise
@@ -90,7 +91,6 @@ def open_trackers(
                 f"install the extra with pip install 'jaxmaskrcnn[{name}]', or leave the tracker out of "
                 "train.trackers."
             ) from None
-        opened.append(found(workdir, step, settings))
     return tuple(opened)
 
 

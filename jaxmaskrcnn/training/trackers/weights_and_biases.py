@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import wandb
 
 from jaxmaskrcnn.training.trackers.tracker import store_id, stored_id
 
@@ -18,7 +17,9 @@ class WeightsAndBiases:
     """
 
     def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]):
-        known = stored_id(workdir, "wandb")
+        import wandb  # an extra
+
+        self._wandb, known = wandb, stored_id(workdir, "wandb")
         self._run = wandb.init(
             dir=str(workdir), name=workdir.name, config=dict(settings), id=known, resume="allow"
         )
@@ -31,12 +32,12 @@ class WeightsAndBiases:
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Send pictures, each uint8 [H, W, 3]."""
-        images = [wandb.Image(picture, caption=name) for name, picture in pictures.items()]
+        images = [self._wandb.Image(picture, caption=name) for name, picture in pictures.items()]
         self._run.log({"pictures": images}, step=step)
 
     def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Send the distributions of arrays."""
-        self._run.log({name: wandb.Histogram(value) for name, value in values.items()}, step=step)
+        self._run.log({name: self._wandb.Histogram(value) for name, value in values.items()}, step=step)
 
     def close(self) -> None:
         """Wait until everything is sent."""
