@@ -14,6 +14,7 @@ from jaxmaskrcnn import __version__
 from jaxmaskrcnn.cli.familiar_flags import familiar
 from jaxmaskrcnn.cli.places import local_places
 from jaxmaskrcnn.cli.terminal import harmless_output
+from jaxmaskrcnn.config.recipe_files import import_file
 from jaxmaskrcnn.errors import UserError
 
 
@@ -124,7 +125,7 @@ def _run_command(name: str, argv: Sequence[str], program: str) -> int:
     module.add_arguments(parser)
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
-        help="a module to import first, with parts of your own that a model has",
+        help="a module to import first, with parts of your own that a model has; or the path of its file",
     )  # fmt: skip
     # Flags of settings contain dots, as in --config.train.steps=5, and are checked by the command.
     dotted = COMMANDS[name].settings
@@ -191,11 +192,14 @@ def _refuse_empty_values(parser: argparse.ArgumentParser, arguments: argparse.Na
 
 
 def _import(name: str) -> None:
-    """Imports a module of the user's, from the working directory too, as ``python -m`` does.
+    """Imports a module of the user's, from the working directory too, as ``python -m`` does, or a file.
 
     Raises:
         UserError: There is no such module.
     """
+    if name.endswith(".py") and Path(name).is_file():
+        import_file(Path(name))
+        return
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -15,7 +15,8 @@ from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
 
 DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
-HeadNorm = Literal["none", "bn", "bn_eval", "gn", "ln"]  # bn_eval: fixed statistics
+# bn_eval: fixed statistics; gn_ws: after standardised kernels
+HeadNorm = Literal["none", "bn", "bn_eval", "gn", "gn_ws", "ln"]
 BoxWeights = tuple[Positive, Positive, Positive, Positive]  # of dx, dy, dw, dh
 
 
@@ -82,8 +83,8 @@ class BoxLossConfig(Part):
 class BoxHeadLossConfig(BoxLossConfig):
     """The loss of the box head's boxes."""
 
-    # of what: the deltas, or the generalised, distance or complete IoU of the boxes that they make
-    form: Literal["smooth_l1", "giou", "diou", "ciou"] = "smooth_l1"
+    # of what: the deltas, or the IoU of the boxes that they make (`losses/box_ious.py`)
+    form: Literal["smooth_l1", "iou", "giou", "bounded_iou", "diou", "ciou"] = "smooth_l1"
     weight: NotNegative = 1.0  # factor of the loss
 
 

@@ -334,7 +334,8 @@ class TrainConfig(Section):
     rollback_limit: Whole = 3  # rollbacks before the run stops
     patience: Whole = 0  # evaluations without a better mask AP before the run ends; 0: never
     eval_loss: bool = False  # the losses over the evaluation data, at every evaluation
-    parallel: Literal["auto", "jit", "pmap", "shard_map"] = "auto"  # auto: jit on one device, else shard_map
+    # auto: jit on one device, else shard_map; sharded: the state is split over the devices
+    parallel: Literal["auto", "jit", "pmap", "shard_map", "sharded"] = "auto"
     device_batch: Whole = 0  # images that a device computes at a time; 0: its whole share of the batch
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.fields.extra import EXTRA, Extra
 from jaxmaskrcnn.data.fields.field import TargetImage
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
 from jaxmaskrcnn.data.fields.semantic import SemanticMap
@@ -72,7 +73,8 @@ def make_batch(
             flat lists x, y, x, y, ..., as in COCO's json, or None. Where the model draws its mask
             targets from polygons and every object has some, "masks" are not needed. A model with a
             keypoint head needs "keypoints" [G, K, 3], x, y and COCO's visibility, one with a semantic head
-            "semantic" [H, W]: 0 for things, from 1 on for stuff, 255 where nothing is learned.
+            "semantic" [H, W]: 0 for things, from 1 on for stuff, 255 where nothing is learned. A model with
+            ``config.extra`` needs "extra", a mapping with [G, ...] of objects or [...] of the image by name.
         max_objects: Ground-truth slots per image; None takes the largest count, at least 1.
 
     Returns:
@@ -145,12 +147,12 @@ def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:
         objects.transform(Geometry.resize(original, size), config)
         for objects, original, size in zip(given, originals, sizes, strict=True)
     ]
-    return to_targets(resized, max_objects, canvas, room_for(counts, config))
+    return to_targets(resized, max_objects, canvas, room_for(counts, config), config.extra)
 
 
 def _objects(config: ModelConfig, target: Mapping, i: int, original: tuple[int, int]) -> ImageObjects:
     """The checked objects of the target of image ``i``, which has the size ``original``."""
-    known = ["labels", "crowd", *(field.name for field in FIELDS), "semantic"]
+    known = ["labels", "crowd", *(field.name for field in FIELDS), "semantic", EXTRA]
     if not isinstance(target, Mapping):
         raise UserError(
             f"the target of image {i} is a {type(target).__name__}; give a mapping with {', '.join(known)}."
@@ -185,4 +187,5 @@ def _objects(config: ModelConfig, target: Mapping, i: int, original: tuple[int, 
         if value is not None:
             fields[field.name] = value
     semantic = SemanticMap.from_target(target, i, original, config)
-    return ImageObjects(labels, crowd, None, fields, semantic)
+    extra = Extra.from_target(target, i, count, config.extra)
+    return ImageObjects(labels, crowd, None, fields, semantic, extra)

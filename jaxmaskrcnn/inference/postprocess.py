@@ -125,7 +125,8 @@ def postprocess(
         (category ids), best first, and, if the model has a mask head, ``masks``: bool
         [N, H, W], float32 [N, H, W] probabilities, or a list of N COCO RLE dictionaries; with a keypoint
         head also ``keypoints`` float32 [N, K, 3]: x, y in pixels and the score; with a semantic head also
-        ``panoptic`` int32 [H, W] and ``segments``, see `image_panoptic`.
+        ``panoptic`` int32 [H, W] and ``segments``, see `image_panoptic`; with further region heads also
+        ``extra``, what they predict by name, [N, ...] each.
 
     Raises:
         UserError: ``masks`` is not a known format.
@@ -168,6 +169,8 @@ def postprocess(
         result["keypoints"] = image_keypoints(
             logits, of_network[keep], image_size, (height, width), config.keypoints
         )
+    if detections.extra is not None:
+        result["extra"] = {name: np.asarray(x)[valid][keep] for name, x in detections.extra.items()}
     return result
 
 
@@ -186,7 +189,7 @@ def postprocess_batch(
     Returns:
         B results.
     """
-    detections = jax.tree.map(np.asarray, detections)
+    detections = jax.device_get(detections)
     return [
         postprocess(jax.tree.map(lambda x, i=i: x[i], detections), new, old, config, **options)
         for i, (new, old) in enumerate(zip(image_sizes, original_sizes, strict=True))
@@ -214,6 +217,11 @@ def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple
     column, row = np.nonzero(np.diff(columns))  # run starts and ends alternate
     position = (x0 + column) * height + y0 + row
     return encode_runs(position[0::2], position[1::2], image_size)
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Encodes a mask of a whole image, bool [H, W], as COCO RLE; see `encode_window`."""
+    return encode_window(mask, (0, 0), mask.shape)
 
 
 def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Shape legend: H, W height and width of an image, N its detections, K object clas
 
 import collections
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -67,11 +67,14 @@ class Predictor(StreamingPredictor):
         batch_size: Number of pictures of a list that are computed at a time.
         classes: Names or ids of the categories to return; None for all. Detections of the others
             count too for the model's limit of detections per image.
+        thresholds: Score thresholds of the categories by their ids, in the place of ``score_threshold``;
+            `read_thresholds` gives those that are saved with a model. Categories that it lacks have none.
 
     Attributes:
         config: The model's config with this predictor's score threshold.
         categories: The model's categories, whose ids are the ``labels`` of results.
         stuff: The categories of stuff of a panoptic model, whose segments have their ids; else ().
+        has_extra: Whether the model has further region heads, whose predictions are under ``extra``.
 
     Raises:
         UserError: There is no model at the path, ``score_threshold`` or ``batch_size`` is out of range, or a
@@ -96,12 +99,19 @@ class Predictor(StreamingPredictor):
         *,
         batch_size: int = 1,
         classes: Sequence[int | str] | None = None,
+        thresholds: Mapping[int, float] | None = None,
     ):
         if isinstance(model, str | os.PathLike):
             # Imported here, as what reads checkpoints is of no use to a model in memory.
             from jaxmaskrcnn.checkpoints.directory import load_model
 
             model = load_model(model)
+        floors = None
+        if thresholds is not None:
+            if score_threshold is not None:
+                raise UserError("score_threshold and thresholds are both given; give one of them.")
+            floors = [float(thresholds.get(category.id, 0.0)) for category in model.categories]
+            score_threshold = min(floors)
         if score_threshold is None:
             score_threshold = model.config.detections.score_threshold
         if not 0 <= score_threshold <= 1:
@@ -113,12 +123,14 @@ class Predictor(StreamingPredictor):
         )
         self.categories: tuple[Category, ...] = model.categories
         self.stuff: tuple[Category, ...] = self.config.known_stuff()
+        self.has_extra = len(getattr(model, "extra_heads", ())) > 0
         self._selected = self._chosen = None
         if classes is not None:
             everything = (*self.categories, *self.stuff)
             selected = choose_classes(everything, classes)
             self._selected = selected[: len(self.categories)]
             self._chosen = {c.id for c, taken in zip(everything, selected, strict=True) if taken}
+        self._floors = None if floors is None else np.array(floors)
         self._batch_size = batch_size
         self._graphdef, self._state = nnx.split(model)
         self._detect = self._compiled(lambda detector, batch: detector.detect(batch))
@@ -181,13 +193,16 @@ class Predictor(StreamingPredictor):
 
     def _compute(self, inputs) -> Detections:
         """Starts the computation without waiting for it."""
-        return self._detect(self._state, inputs)
+        return self._detect(self._state, jax.device_put(inputs))
 
     def _finish(self, work: Work, detections: Detections, masks: str) -> dict[int, Prediction]:
         """Makes the results at the pictures' own scale, by their indices; runs in a thread."""
         count = len(work.rows)  # rows after these only fill up the batch
-        detections = jax.tree.map(lambda x: np.asarray(x)[:count], detections)
+        detections = jax.tree.map(lambda x: x[:count], jax.device_get(detections))
         panoptic = self.config.semantic is not None
+        if self._floors is not None:
+            above = detections.scores > self._floors[detections.labels]
+            detections = detections._replace(valid=detections.valid & above)
         if self._selected is not None and not panoptic:  # before pasting, to save the masks of other classes
             detections = detections._replace(valid=detections.valid & self._selected[detections.labels])
         outs = postprocess_batch(detections, work.image_sizes, work.original_sizes, self.config, masks=masks)
@@ -204,12 +219,13 @@ class Predictor(StreamingPredictor):
         kept = np.flatnonzero(np.isin(out["labels"], sorted(chosen)))
         panoptic, segments = only_categories(out["panoptic"], out["segments"], chosen)
         of_image = {"panoptic": panoptic, "segments": segments}
-        rows = {
-            name: [values[i] for i in kept] if isinstance(values, list) else values[kept]
-            for name, values in out.items()
-            if name not in of_image
-        }
-        return rows | of_image
+
+        def rows(values):
+            if isinstance(values, dict):  # of further heads
+                return {name: rows(value) for name, value in values.items()}
+            return [values[i] for i in kept] if isinstance(values, list) else values[kept]
+
+        return {name: rows(values) for name, values in out.items() if name not in of_image} | of_image
 
 
 def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:

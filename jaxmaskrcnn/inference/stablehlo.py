@@ -55,7 +55,8 @@ def prediction_function(model: MaskRCNN):
         the pixels outside of them are ignored) and ``image_sizes`` int32 [B, 2] (their heights and
         widths), which returns a dictionary: ``boxes`` float32 [B, D, 4] XYXY in pixels of the canvas,
         ``scores`` float32 [B, D], ``labels`` int32 [B, D] from 0, ``valid`` bool [B, D] and, with a
-        mask head, ``masks`` float32 [B, D, M, M], probabilities within the box.
+        mask head, ``masks`` float32 [B, D, M, M], probabilities within the box; what further region heads
+        predict has their own names.
     """
     graphdef, state = nnx.split(model)
     divisor = max(model.config.input.pad_divisor, 1)
@@ -74,7 +75,8 @@ def prediction_function(model: MaskRCNN):
             valid=jnp.ones(count, bool),
         )
         found = nnx.merge(graphdef, weights).detect(batch)
-        return {name: value for name, value in found._asdict().items() if value is not None}
+        fields = {name: value for name, value in found._asdict().items() if value is not None}
+        return fields | fields.pop("extra", {})
 
     return predict
 

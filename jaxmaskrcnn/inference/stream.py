@@ -16,6 +16,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.regions import Regions
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import MASK_FORMATS
+from jaxmaskrcnn.inference.result import Result
 from jaxmaskrcnn.structures import Category
 
 WORKERS = min(os.cpu_count() or 1, 8)
@@ -61,14 +62,15 @@ class StreamingPredictor(abc.ABC):
             For one picture a dictionary, at the picture's own scale, best first: ``boxes``
             float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
             (ids of ``categories``), and with a mask head ``masks``: bool or float32
-            [N, H, W], or a list of N RLE dictionaries. For a list, a list of such dictionaries.
+            [N, H, W], or a list of N RLE dictionaries. It is a `Result`, which has the ``names`` too. For a
+            list, a list of such dictionaries.
 
         Raises:
             UserError: A picture cannot be read, or ``masks`` is not a known format.
         """
         if not isinstance(images, (list, tuple)):
             return self([images], masks)[0]
-        return [prediction.result for prediction in self.stream(images, masks)]
+        return [Result(p.result, self.categories) for p in self.stream(images, masks)]
 
     def stream(
         self, images: Iterable[Any], masks: str = "bool", *, on_error: OnError | None = None

@@ -99,6 +99,11 @@ class TiledPredictor(StreamingPredictor):
                 "Joined tiles have no panoptic segmentation, and the model has a semantic head; predict "
                 "without tiles."
             )
+        if getattr(predictor, "has_extra", False):
+            raise UserError(
+                "Joined tiles have nothing of what further region heads predict, and the model has some; "
+                "predict without tiles."
+            )
         if size < 32:
             raise UserError(f"The tile size is {size}; give at least 32 pixels.")
         if not size // 16 <= overlap <= size // 2:

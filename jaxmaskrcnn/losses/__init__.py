@@ -12,7 +12,7 @@ from jaxmaskrcnn.losses.assignment import (
     sample_regions,
     sort_targets,
 )
-from jaxmaskrcnn.losses.boxes import OVERLAPS, box_errors
+from jaxmaskrcnn.losses.boxes import box_errors
 from jaxmaskrcnn.losses.classes import class_losses
 from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.focal import quality_focal, sigmoid_focal, softmax_focal
@@ -28,7 +28,6 @@ from jaxmaskrcnn.utils.loss_names import LOSS_NAMES
 __all__ = [
     "LOSS_NAMES",
     "MASK_LOSSES",
-    "OVERLAPS",
     "Regions",
     "binary_cross_entropy",
     "box_errors",

@@ -3,23 +3,14 @@
 Shapes: R regions.
 """
 
-from collections.abc import Callable
-
 import jax
 
 from jaxmaskrcnn.config import BoxConfig
+from jaxmaskrcnn.losses.box_ious import BOX_LOSSES
 from jaxmaskrcnn.losses.terms import smooth_l1
-from jaxmaskrcnn.ops.boxes import decode_boxes, encode_boxes, generalised_iou
-from jaxmaskrcnn.ops.paired_iou import complete_iou, distance_iou
+from jaxmaskrcnn.ops.boxes import decode_boxes, encode_boxes
 
 Array = jax.Array
-
-# What is 1 for the box of the object itself, by the form of the loss; the loss is 1 minus it.
-OVERLAPS: dict[str, Callable[[Array, Array], Array]] = {
-    "giou": generalised_iou,
-    "diou": distance_iou,
-    "ciou": complete_iou,
-}
 
 
 def box_errors(deltas: Array, boxes: Array, objects: Array, config: BoxConfig, stage: int = 0) -> Array:
@@ -43,7 +34,7 @@ def box_errors(deltas: Array, boxes: Array, objects: Array, config: BoxConfig, s
         Array([0.], dtype=float32)
     """
     weights = config.stages[stage].box_weights
-    if config.loss.form in OVERLAPS:
+    if config.loss.form in BOX_LOSSES:
         predicted = decode_boxes(deltas, boxes, weights, config.delta_clamp)
-        return 1 - OVERLAPS[config.loss.form](predicted, objects)
+        return BOX_LOSSES[config.loss.form](predicted, objects)
     return smooth_l1(deltas - encode_boxes(boxes, objects, weights), config.loss.beta).sum(-1)

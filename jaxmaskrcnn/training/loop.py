@@ -13,8 +13,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-
 from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import Config
@@ -37,6 +35,7 @@ from jaxmaskrcnn.training.trackers.tracker import open_trackers
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.files import check_storable, write_json
+from jaxmaskrcnn.utils.random_keys import random_key
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
     if continued:
         state = checkpoints.restore(state, batches, strict=config.strict_resume)
         log.info("Continuing from step %d in %s.", checkpoints.latest, workdir)
-    key = layout.replicate(jax.random.key(config.seed))
+    key = layout.replicate(random_key(config.seed))
     step = int(state["step"])
     if continued and config.steps <= step:
         log.warning(

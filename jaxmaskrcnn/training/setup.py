@@ -171,7 +171,7 @@ def make_setup(
     return Setup(
         config=config, model_config=model_config, workdir=workdir, train_source=train_source,
         eval_source=eval_source, layout=layout, schedule=schedule, graphdef=graphdef, optimizer=optimizer,
-        state=layout.replicate(state), evaluator=evaluator, validation=validation,
+        state=layout.place_state(state), evaluator=evaluator, validation=validation,
     )  # fmt: skip
 
 
@@ -245,6 +245,8 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source | JoinedSourc
                 semantic.stuff if semantic is not None and stuff[part] else (),
             ),
             pixels=pixel_config(config),
+            # of the evaluation's data, only the validation losses read it
+            extra=config.model.architecture.extra if part == "train" or config.train.eval_loss else (),
         )  # fmt: skip
         for part, (annotations, images) in zip((*["train"] * (len(paths) - 1), "eval"), paths, strict=True)
     )

@@ -152,7 +152,11 @@ def test_the_table_of_what_is_accepted_has_no_row_too_many():
         ("optimizer.momentum", 1, "optimizer.momentum is 1; give a number of at least 0 and below 1."),
         ("optimizer.decay_steps", (8, 8), "optimizer.decay_steps is (8, 8); give ascending whole numbers"),
         ("optimizer.groups", ("a:x",), "optimizer.groups has 'a:x'; write PATTERN:FACTOR"),
-        ("train.parallel", "foo", "train.parallel is 'foo'; give 'auto' or 'jit' or 'pmap' or 'shard_map'."),
+        (
+            "train.parallel",
+            "foo",
+            "train.parallel is 'foo'; give 'auto' or 'jit' or 'pmap' or 'shard_map' or 'sharded'.",
+        ),
         ("model.num_classes", -1, "model.num_classes is -1; give a whole number of at least 0."),
         ("model.architecture", "resnet", "model.architecture is 'resnet'; give a ModelConfig."),
         ("num_classes", -1, "num_classes is -1; give a whole number of at least 1."),

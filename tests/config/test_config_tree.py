@@ -69,7 +69,7 @@ def test_every_setting_is_replaced_and_no_other(path):
         other = next(choice for choice in typing.get_args(base) if choice != value)
     elif path == "backbone.dilated_c5":
         return  # the outputs change with it
-    elif path == "backbone.deformable_stages":
+    elif path in ("backbone.deformable_stages", "backbone.context_stages"):
         other = (3, 5)
     elif isinstance(value, bool):
         other = not value
@@ -463,6 +463,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     # Deformable and dilated stages.
     new |= {"backbone.dilated_c5"}
     new |= {f"backbone.deformable_{name}" for name in ("stages", "masks", "groups")}
+    # Global context blocks.
+    new |= {"backbone.context_stages", "backbone.context_reduction"}
     # Mask heads of several kinds, and the boxes that they learn from.
     new |= {"mask.kind", "regions.head_boxes"}
     # Necks of several kinds, and ConvNeXts' losses.

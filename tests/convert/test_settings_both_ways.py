@@ -50,6 +50,8 @@ VALUES = {
     "backbone.norm_epsilon": [0.0, 1e-3],
     "backbone.deformable_stages": [(3, 4, 5), (5,), ()],
     "backbone.deformable_groups": [2],
+    "backbone.context_stages": [(3, 4, 5), (5,), ()],
+    "backbone.context_reduction": [4],
     "neck.channels": [128],
     "neck.kind": ["fpn", "simple_pyramid"],
     "neck.norm_epsilon": [0.0, 1e-3],
@@ -158,6 +160,7 @@ TOGETHER = {
     },
     "backbone.deformable_masks": {"backbone.deformable_stages": (4, 5)},
     "backbone.deformable_groups": {"backbone.deformable_stages": (4, 5)},
+    "backbone.context_reduction": {"backbone.context_stages": (4, 5)},
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
     "trunk": {
         "backbone.outputs": (4,),
@@ -244,7 +247,7 @@ NAMED = {
         "rpn.pre_nms_train",
     },
 }  # fmt: skip
-NAMED["mmdet"] |= {"box.loss.form"}  # it has no DIoULoss and no CIoULoss here
+NAMED["mmdet"] |= {"box.loss.form"}  # its CIoULoss is another one
 for _library in ("torchvision", "detectron2", "matterport"):
     NAMED[_library] |= {"box.loss.form"} | ({"box.loss.weight"} if _library != "detectron2" else set())
 # What is refused for some value, because the library cannot build such a model.
@@ -255,8 +258,9 @@ KERAS = {
 OF_CASCADES = {
     "box.stage_gradient", "box.stage_scores", "mask.heads", "regions.empty_boxes", "regions.later_stages",
 }  # fmt: skip
+CONTEXT = {"backbone.context_stages", "backbone.context_reduction"}
 OF_RESNETS = {
-    "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
+    *CONTEXT, "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
     "backbone.dilated_c5",
 }  # fmt: skip
 REFUSED = {
@@ -267,7 +271,8 @@ REFUSED = {
         "keypoints", "semantic",
     },
     "detectron2": {
-        *KERAS, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm", "rpn.anchors.order",
+        *KERAS, *CONTEXT, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm",
+        "rpn.anchors.order",
         "rpn.norm", "trunk", "semantic",
     },
     "mmdet": {

@@ -30,7 +30,12 @@ class JoinedSource:
     def __init__(self, sources: Sequence[Source], weights: Sequence[float]):
         first = sources[0]
         for other in sources[1:]:
-            for name, what in (("categories", "categories"), ("skeleton", "keypoints"), ("stuff", "stuff")):
+            for name, what in (
+                ("categories", "categories"),
+                ("skeleton", "keypoints"),
+                ("stuff", "stuff"),
+                ("extra", "extra ground truth"),
+            ):
                 if getattr(other, name) != getattr(first, name):
                     raise UserError(
                         f"{other.annotations} has other {what} than {first.annotations}; give both the same, "
@@ -40,6 +45,7 @@ class JoinedSource:
         self._starts = np.cumsum([0, *map(len, sources)])
         self.annotations = " and ".join(source.annotations for source in sources)
         self.categories, self.skeleton, self.stuff = first.categories, first.skeleton, first.stuff
+        self.extra = first.extra
         self.has_masks = all(source.has_masks for source in sources)
         self.file_names = sum((source.file_names for source in sources), ())
         for name in ("image_ids", "sizes", "object_counts", "crowd_counts"):
