@@ -186,7 +186,7 @@ def make_predictor(
         scales = SCALES if arguments.tta_scales is None else _numbers(arguments.tta_scales, "--tta_scales")
         predictor = AugmentedPredictor(model, score_threshold, scales=scales, **options)
     else:
-        predictor = Predictor(model, score_threshold, batch_size=arguments.batch_size, **options)
+        predictor = Predictor(model, score_threshold, max_batch=arguments.batch_size, **options)
     if arguments.tile is not None:
         predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
     return predictor

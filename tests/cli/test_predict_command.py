@@ -96,7 +96,7 @@ def test_a_stream_takes_few_pictures_at_a_time_and_keeps_their_order(model):
             taken += 1
             yield image
 
-    predictor = Predictor(model, 0.2, batch_size=2)
+    predictor = Predictor(model, 0.2, max_batch=2)
     for count, prediction in enumerate(predictor.stream(source(), masks="rle")):
         most = max(most, taken - count)
         assert prediction.index == count and prediction.pixels is images[count]

@@ -14,6 +14,7 @@ from jaxmaskrcnn.config import (
     BoxStageConfig,
     Config,
     ConfigError,
+    ExtraConfig,
     FPNConfig,
     InputConfig,
     MaskConfig,
@@ -81,9 +82,18 @@ def test_every_setting_is_replaced_and_no_other(path):
         other = value / 2 + 0.2
     elif path == "categories":
         other = tuple(Category(i, f"c{i}") for i in range(90))
-    elif path in ("trunk", "keypoints", "semantic", "box.federated", "backbone.outputs") or path.endswith(
-        ".kind"
-    ):  # they change what other parts have to be
+    elif path == "extra":
+        other = (ExtraConfig(name="depth"),)
+    elif path == "build_model":
+        other = "json:dumps"  # of a module that is imported
+    elif path in (
+        "heads",
+        "trunk",
+        "keypoints",
+        "semantic",
+        "box.federated",
+        "backbone.outputs",
+    ) or path.endswith(".kind"):  # they change what other parts have to be
         return
     elif path == "rpn.anchors.sizes":
         other = tuple((2 * size,) for (size,) in value)
@@ -486,6 +496,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     }  # fmt: skip
     # LVIS' losses.
     new |= {"box.scores", "box.federated"}
+    # Models of one's own.
+    new |= {"heads", "extra", "build_model"}
     assert SETTINGS.keys() - set(places) - own == new
 
 

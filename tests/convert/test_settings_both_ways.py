@@ -10,6 +10,7 @@ import pytest
 from jaxmaskrcnn.config import (
     BoxStageConfig,
     ConfigError,
+    ExtraConfig,
     FederatedConfig,
     KeypointConfig,
     ModelConfig,
@@ -28,6 +29,9 @@ DETECTRON2_KEYPOINTS = KeypointConfig(
     pool=model_config("detectron2/mask_rcnn_R_50_FPN_3x").mask.pool, offset=0.5, score="softmax"
 )
 VALUES = {
+    "heads": [()],
+    "extra": [(), (ExtraConfig(name="depth"),)],
+    "build_model": ["", "mine:build_model"],
     "num_classes": [1, 7, 8, 80, 90],
     "backbone.outputs": [(2, 3, 4, 5)],
     "trunk": [None, "res5"],
@@ -291,6 +295,8 @@ REFUSED = {
         "rpn.convs", "rpn.norm", "rpn.objectness", "trunk", "keypoints",
     },
 }  # fmt: skip
+for _library in REFUSED:
+    REFUSED[_library] |= {"extra", "build_model"}
 
 
 def changed(config: ModelConfig, changes) -> ModelConfig | None:
