@@ -81,7 +81,7 @@ class AugmentedPredictor(Predictor):
         flip: bool = True,
         classes: Sequence[int | str] | None = None,
         thresholds: Mapping[int, float] | None = None,
-        device: jax.Device | str | None = None,
+        device: Any = None,
         dtype: str | None = None,
     ):
         super().__init__(

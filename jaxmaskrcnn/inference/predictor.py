@@ -112,7 +112,7 @@ class Predictor(StreamingPredictor):
         max_batch: int = 1,
         classes: Sequence[int | str] | None = None,
         thresholds: Mapping[int, float] | None = None,
-        device: jax.Device | str | None = None,
+        device: Any = None,
         dtype: str | None = None,
     ):
         if isinstance(model, str | os.PathLike):
@@ -163,7 +163,8 @@ class Predictor(StreamingPredictor):
         return state | {"_state": jax.tree.map(np.asarray, self._state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"_state": jax.tree.map(jnp.asarray, state["_state"])})
+        for name, value in (state | {"_state": jax.tree.map(jnp.asarray, state["_state"])}).items():
+            setattr(self, name, value)
         self._build()
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] | None = None, *, batches: Sequence[int] = ()) -> None:

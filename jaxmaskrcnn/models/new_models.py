@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ def build_model(config: ModelConfig, *, rngs: nnx.Rngs) -> MaskRCNN:
             f"{config.build_model} returns {what}; return a MaskRCNN, with parts of it replaced, or a module "
             f"of a class derived from it."
         )
+    made = typing.cast(MaskRCNN, made)
     if made.config != config:
         raise ConfigError(
             f"{config.build_model} returns a detector with another config than it was given; make it of the "
