@@ -27,8 +27,9 @@ class Result(dict[str, Any]):
         categories: The model's categories.
 
     Example:
-        >>> values = {"boxes": np.float32([[2, 1, 6, 4]]), "scores": np.float32([0.9]), "labels":
-        np.array([3])} >>> result = Result(values, [Category(3, "cat")])
+        >>> box, score = np.float32([[2, 1, 6, 4]]), np.float32([0.9])
+        >>> values = {"boxes": box, "scores": score, "labels": np.array([3])}
+        >>> result = Result(values, [Category(3, "cat")])
         >>> result.names, result.counts()
         (['cat'], {'cat': 1})
         >>> result.crop(np.zeros((8, 8, 3), np.uint8), 0).shape

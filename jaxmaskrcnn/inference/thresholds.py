@@ -1,5 +1,4 @@
-"""Score thresholds of a model's classes, kept in ``thresholds.json`` beside the model that they were
-measured of.
+"""Score thresholds of a model's classes, kept beside the model that they were measured of.
 
     directory/model.json         the model
     directory/thresholds.json    its thresholds, and the folder of the arrays that they belong to

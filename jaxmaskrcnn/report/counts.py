@@ -47,12 +47,14 @@ def count_objects(
 
 
 def explained(annotated: np.ndarray, counted: np.ndarray) -> float | None:
-    """The share of the annotated counts' variance that the counted ones explain (R²); None if they are all
-    equal.
+    """The share of the variance of the annotated counts that the counted ones explain, R².
 
     Args:
         annotated: int [I].
         counted: int [I].
+
+    Returns:
+        At most 1; None if all annotated counts are equal.
 
     Example:
         >>> explained(np.array([1, 2, 3]), np.array([1, 2, 4]))

@@ -1,5 +1,4 @@
-"""Follows the objects of one video: identities, the ways they have come, and counts over lines and in
-regions."""
+"""Follows the objects of one video: identities, ways, and counts over lines and in regions."""
 
 import collections
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,4 @@
-"""Follows objects from frame to frame: a detection gets the identity of the track that expects it where it
-is.
+"""Follows objects from frame to frame: a detection belongs to the track that expects it where it is.
 
 Every track moves on with its velocity, and each pair of a track and a detection gets an affinity: the IoU of
 their masks, plus a smaller share for being near. The pairs with the largest sum of affinities are joined
