@@ -70,6 +70,7 @@ PLACES: dict[str, dict[str, Kind]] = {
         "segments": Kind.DISK,
     },
     "plot": {"workdirs": Kind.RESOLVED_LATER, "output": Kind.WRITTEN_FILE},
+    "config": {"recipe": Kind.RESOLVED_LATER},
     "models": {},
     "download": {"names": Kind.RESOLVED_LATER},
     "convert": {

@@ -30,6 +30,7 @@ from jaxmaskrcnn.config.inputs import (
     PixelConfig,
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
+from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig, PAFPNConfig
@@ -58,6 +59,7 @@ __all__ = [
     "BoxHeadLossConfig",
     "BoxLossConfig",
     "BoxStageConfig",
+    "ClassLossConfig",
     "Classes",
     "ComputeConfig",
     "Config",
@@ -75,6 +77,7 @@ __all__ = [
     "MViTConfig",
     "MaskConfig",
     "MaskHeadConfig",
+    "MaskLossConfig",
     "ModelConfig",
     "ModelSection",
     "NeckConfig",

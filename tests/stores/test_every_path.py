@@ -85,6 +85,7 @@ COMMAND_LINES = [
 
 # Arguments that name no place, by command; a new argument is here or in PLACES.
 NO_PLACES = {
+    "config": "words",
     "train": "dry_run coordinator_address num_processes process_id",
     "evaluate": "protocol bn_eps batch_size on_error crowd class_name allow_outside coordinator_address "
     "num_processes process_id classes tile tile_overlap tta tta_scales class_agnostic_nms max_detections "
