@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config.backbones import GROUPS
+from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
 
@@ -139,7 +140,8 @@ class BatchNorm(nnx.Module):
         """
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean, var = self._batch_statistics(x, mask) if train else (self.mean[...], self.var[...])
-        y = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * self.scale[...]) + self.bias[...]
+        factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
+        y = (x - to_rank(mean, x.ndim)) * to_rank(factor, x.ndim) + to_rank(self.bias[...], x.ndim)
         return y.astype(self.dtype)
 
     def _batch_statistics(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
@@ -154,7 +156,7 @@ class BatchNorm(nnx.Module):
         divisor = jnp.maximum(count, 1)
         mean = everywhere(jnp.where(counted, x, 0).sum(axes)) / divisor
         # The mean of squares minus the square of the mean would lose digits that torch keeps.
-        var = everywhere(jnp.square(jnp.where(counted, x - mean, 0)).sum(axes)) / divisor
+        var = everywhere(jnp.square(jnp.where(counted, x - to_rank(mean, x.ndim), 0)).sum(axes)) / divisor
         for running, now in ((self.mean, mean), (self.var, var)):
             moved = self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(now)
             running[...] = jnp.where(count > 0, moved, running[...]).astype(running.dtype)
@@ -227,6 +229,14 @@ class GroupNorm(nnx.GroupNorm):
         return super().__call__(x, mask=mask)
 
 
+class StandardisedGroupNorm(GroupNorm):
+    """Group norm after a convolution whose kernel is standardised (`layers.standardised`).
+
+    Source: Qiao et al., 2019, "Weight Standardization"; MMDetection's GN after ``ConvWS``. Arguments as of
+    `GroupNorm`.
+    """
+
+
 class LayerNorm(nnx.LayerNorm):
     """Layer norm over the channels of each cell, which needs no mask.
 
@@ -274,7 +284,8 @@ def make_norm(name: str, features: int, *, epsilon: float = 1e-5, dtype="float32
     """The norm layer that a part's ``norm`` names, or None for "none".
 
     Args:
-        name: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn", "ln" or "none".
+        name: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn", "gn_ws", "ln" or
+            "none".
         features: Number of channels.
         epsilon: Added to the variance.
         dtype: Dtype of the activations.
@@ -284,5 +295,5 @@ def make_norm(name: str, features: int, *, epsilon: float = 1e-5, dtype="float32
         return None
     if name in ("frozen_bn", "bn_eval"):
         return FrozenBatchNorm(features, epsilon=epsilon, affine_trainable=name == "bn_eval", dtype=dtype)
-    layer = {"bn": BatchNorm, "gn": GroupNorm, "ln": LayerNorm}[name]
+    layer = {"bn": BatchNorm, "gn": GroupNorm, "gn_ws": StandardisedGroupNorm, "ln": LayerNorm}[name]
     return layer(features, epsilon=epsilon, dtype=dtype, rngs=rngs)
