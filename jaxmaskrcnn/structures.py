@@ -69,6 +69,8 @@ class Targets(NamedTuple):
             annotated, 1 hidden, 2 seen. None for a model without a keypoint head.
         semantic: uint8 [B, H, W], the class of each pixel of the canvas: 0 for all things, from 1 on for
             stuff, and 255 where nothing is learned. None for a model without a semantic head.
+        extra: Further ground truth by its name in ``config.extra``, float32: [B, G, ...] of objects, zeros
+            in padded slots, or [B, ...] of images. None for a model without any.
 
     Example:
         >>> target = {"boxes": [[4, 8, 40, 30]], "labels": [0], "masks": np.ones((1, 48, 64), bool)}
@@ -86,6 +88,7 @@ class Targets(NamedTuple):
     polygon_parts: Array | None = None
     keypoints: Array | None = None
     semantic: Array | None = None
+    extra: dict[str, Array] | None = None
 
 
 class RawImages(NamedTuple):
@@ -183,6 +186,7 @@ class Detections(NamedTuple):
             None without a keypoint head.
         semantic_logits: float32 [B, h, w, C], the classes of the cells of the finest level, of the image and
             not of its detections; None without a semantic head.
+        extra: What further region heads predict, by name, [B, D, ...] each; None without any.
 
     Example:
         >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
@@ -197,6 +201,7 @@ class Detections(NamedTuple):
     valid: Array
     keypoint_logits: Array | None = None
     semantic_logits: Array | None = None
+    extra: dict[str, Array] | None = None
 
 
 class LossTerm(NamedTuple):

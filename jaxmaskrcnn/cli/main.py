@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxmaskrcnn import __version__
+from jaxmaskrcnn.cli.familiar_flags import familiar
 from jaxmaskrcnn.cli.places import local_places
 from jaxmaskrcnn.cli.terminal import harmless_output
+from jaxmaskrcnn.config.recipe_files import import_file
 from jaxmaskrcnn.errors import UserError
 
 
@@ -53,6 +55,11 @@ COMMANDS = {
     ),
     "plot": Command(
         "jaxmaskrcnn.cli.plot", "draw losses, learning rate and AP over the steps of training runs"
+    ),
+    "config": Command(
+        "jaxmaskrcnn.cli.config",
+        "list every setting of a run with its value, or with those of a recipe",
+        settings=True,
     ),
     "models": Command(
         "jaxmaskrcnn.cli.models",
@@ -118,11 +125,12 @@ def _run_command(name: str, argv: Sequence[str], program: str) -> int:
     module.add_arguments(parser)
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
-        help="a module to import first, with parts of your own that a model has",
+        help="a module to import first, with parts of your own that a model has; or the path of its file",
     )  # fmt: skip
     # Flags of settings contain dots, as in --config.train.steps=5, and are checked by the command.
     dotted = COMMANDS[name].settings
-    _refuse_unknown_flags(parser, [word for word in argv if not (dotted and "." in word.partition("=")[0])])
+    flags = [word for word in argv if not (dotted and "." in word.partition("=")[0])]
+    _refuse_unknown_flags(parser, flags, has_settings=dotted)
     arguments, rest = parser.parse_known_args(argv)
     if COMMANDS[name].settings:
         arguments.settings = rest
@@ -157,7 +165,9 @@ def _run_command(name: str, argv: Sequence[str], program: str) -> int:
         return 2
 
 
-def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+def _refuse_unknown_flags(
+    parser: argparse.ArgumentParser, argv: Sequence[str], *, has_settings: bool
+) -> None:
     """Reports misspelt flags before argparse does, which would first report a missing argument."""
     known = [flag for action in parser._actions for flag in action.option_strings]
     words = argv[: argv.index("--")] if "--" in argv else argv
@@ -165,6 +175,8 @@ def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) 
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
         hint = f"; did you mean {near[0]}?" if near else "; see --help"
+        if has_settings and (name := familiar(unknown[0])):
+            hint = f"; it is called {name} here"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
@@ -180,11 +192,14 @@ def _refuse_empty_values(parser: argparse.ArgumentParser, arguments: argparse.Na
 
 
 def _import(name: str) -> None:
-    """Imports a module of the user's, from the working directory too, as ``python -m`` does.
+    """Imports a module of the user's, from the working directory too, as ``python -m`` does, or a file.
 
     Raises:
         UserError: There is no such module.
     """
+    if name.endswith(".py") and Path(name).is_file():
+        import_file(Path(name))
+        return
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -30,9 +30,11 @@ from jaxmaskrcnn.config.inputs import (
     PixelConfig,
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
+from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig, PAFPNConfig
+from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
 from jaxmaskrcnn.config.rpn import AnchorConfig, RPNConfig
@@ -57,6 +59,7 @@ __all__ = [
     "BoxHeadLossConfig",
     "BoxLossConfig",
     "BoxStageConfig",
+    "ClassLossConfig",
     "Classes",
     "ComputeConfig",
     "Config",
@@ -65,14 +68,17 @@ __all__ = [
     "DataConfig",
     "DeepResNetConfig",
     "DetectionConfig",
+    "ExtraConfig",
     "FPNConfig",
     "FederatedConfig",
+    "HeadConfig",
     "InputConfig",
     "KeypointConfig",
     "Level",
     "MViTConfig",
     "MaskConfig",
     "MaskHeadConfig",
+    "MaskLossConfig",
     "ModelConfig",
     "ModelSection",
     "NeckConfig",

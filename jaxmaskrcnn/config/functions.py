@@ -1,13 +1,13 @@
 """Functions of the user's that a setting names: ``MODULE:FUNCTION``, or ``FILE.py:FUNCTION``."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxmaskrcnn.config.recipe_files import import_file
 from jaxmaskrcnn.config.values import ConfigError
 
 
@@ -58,8 +58,7 @@ def _file_module(place: str, setting: str) -> Any:
     path = Path(place)
     if not path.is_file():
         raise ConfigError(f"{setting} names the file {place}, which does not exist; give its path.")
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_functions", path)
-    assert spec is not None and spec.loader is not None  # as the file's name ends in .py
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    known = sys.modules.get(path.stem)
+    if getattr(known, "__file__", None) == os.fspath(path.resolve()):  # a recipe's file was imported with it
+        return known
+    return import_file(path)

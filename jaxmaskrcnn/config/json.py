@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
 from jaxmaskrcnn.config.model import ModelConfig
@@ -99,13 +100,20 @@ def to_config(content: dict[str, Any], source: str) -> ModelConfig:
             values = dict(values)
             categories = _categories(values.pop("categories", ()))
             return ModelConfig().replace({**from_flat(values), "categories": categories})
-        return _build_part(
+        config = _build_part(
             ModelConfig(), {**values, "categories": _categories(values.get("categories", ()))}, ""
         )
     except UserError as error:  # before ValueError, its base class
         raise UserError(f"{source}: {error}") from None
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f"{source} is damaged: its config cannot be used ({error!r}).") from None
+    module = config.build_model.partition(":")[0]
+    if module and module not in sys.modules:  # a file may come from anybody, and imports nothing
+        raise UserError(
+            f"{source}: the model is made by {config.build_model}, whose module is not imported; import that "
+            f"first (for a command: --import={module}, or the path of its file)."
+        )
+    return config
 
 
 def _categories(values: Any) -> tuple[Category, ...]:

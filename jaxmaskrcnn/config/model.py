@@ -24,6 +24,7 @@ from jaxmaskrcnn.config.heads import (
 from jaxmaskrcnn.config.inputs import ComputeConfig, DetectionConfig, InputConfig
 from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
+from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig, Place
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
 from jaxmaskrcnn.config.rpn import RPNConfig
@@ -57,6 +58,10 @@ class ModelConfig(Part):
         mask: The mask head; None makes a Faster R-CNN.
         keypoints: The keypoint head, or None.
         semantic: The semantic head of a panoptic model, or None.
+        heads: Further region heads, of your own.
+        extra: Further ground truth, which the json of the training data has.
+        build_model: The function that makes the detector of ``(config, rngs=...)``, as
+            "package.module:function"; "" makes a `MaskRCNN`. A recipe with a function of this name is it.
 
     Raises:
         ConfigError: A field has an unsupported value.
@@ -84,6 +89,9 @@ class ModelConfig(Part):
     mask: MaskHeadConfig | None = MaskConfig()
     keypoints: KeypointConfig | None = None
     semantic: SemanticConfig | None = None
+    heads: tuple[HeadConfig, ...] = ()
+    extra: tuple[ExtraConfig, ...] = ()
+    build_model: Place = ""
     detections: DetectionConfig = DetectionConfig()
     compute: ComputeConfig = ComputeConfig()
 
@@ -100,6 +108,8 @@ class ModelConfig(Part):
                 f"ModelConfig.box.federated.image_counts has {len(counts)} numbers but num_classes is "
                 f"{self.num_classes}; give one number for each class, or none."
             )
+        if twice := [x.name for i, x in enumerate(self.extra) if x.name in [y.name for y in self.extra[:i]]]:
+            raise ConfigError(f"ModelConfig.extra has {twice[0]!r} twice; give each a name of its own.")
         _check_levels(self.backbone, self.backbone.levels)
         if self.input.pad_divisor % self.backbone.divisor:
             raise ConfigError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxmaskrcnn.config import paths
-from jaxmaskrcnn.config.parts import default_part, part_classes
+from jaxmaskrcnn.config.parts import chosen_kind, default_part, part_classes
 from jaxmaskrcnn.config.run import Config
 from jaxmaskrcnn.config.values import ConfigError, parse
 from jaxmaskrcnn.errors import UserError
@@ -109,8 +109,9 @@ def _architecture(model: Any, texts: dict[str, str]) -> Any:
                 f"annotations; rename them there, or make all objects one class by {_FLAG}data.class_name."
             )
         if _holds_part(model, path):
-            changes[path] = {"true": True, "false": False}.get(text.lower(), text)
             place = path.removesuffix(".kind")
+            choice = chosen_kind(text, paths.type_of(model, place), f"{_FLAG}model.{place}")
+            changes[path] = {"true": True, "false": False}.get(choice.lower(), choice)
             chosen[place] = _part_of_choice(model, place, changes[path])
             continue
         place = next((place for place in chosen if path.startswith(f"{place}.")), None)

@@ -7,6 +7,7 @@ JAX.
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import re
 import typing
@@ -82,6 +83,46 @@ def part_classes(expected: Any) -> dict[str, type[Any]]:
         for kind, part_class in _FAMILIES.get(_family(member), {}).items()
         if issubclass(part_class, member)
     }
+
+
+def chosen_kind(choice: Any, expected: Any, place: str) -> Any:
+    """Return the kind of a class of settings that is given by its place, as "package.module:Class".
+
+    Args:
+        choice: The place; anything else, such as the name of a kind, is returned as it is.
+        expected: The field's type.
+        place: The field's path, for the message.
+
+    Raises:
+        ConfigError: There is no such class, or the field cannot hold it.
+
+    Example:
+        >>> from jaxmaskrcnn.config import BackboneConfig
+        >>> chosen_kind("jaxmaskrcnn.config:SwinConfig", BackboneConfig, "backbone")
+        'swin'
+    """
+    if not isinstance(choice, str) or ":" not in choice:
+        return choice
+    module, _, name = choice.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except (ModuleNotFoundError, ValueError, TypeError) as error:
+        missing = getattr(error, "name", None)
+        if missing is not None and not f"{module}.".startswith(f"{missing}."):
+            raise  # something that the module itself imports
+        raise ConfigError(
+            f"{place} is {choice!r}, and there is no module {missing or module}; give the place of a class "
+            "of settings as 'package.module:Class'."
+        ) from None
+    classes = part_classes(expected)
+    kind = getattr(found, "kind", "")
+    if found is None or classes.get(kind) is not found:
+        families = " or ".join(member.__name__ for member in members(expected) if _is_part(member))
+        raise ConfigError(
+            f"{place} is {choice!r}, which is no class of settings for it; give a class that is derived from "
+            f"{families} and has a kind."
+        )
+    return kind
 
 
 def members(expected: Any) -> tuple[Any, ...]:

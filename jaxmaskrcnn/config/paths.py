@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxmaskrcnn.config.parts import default_part, members, part_classes
+from jaxmaskrcnn.config.parts import chosen_kind, default_part, members, part_classes
 from jaxmaskrcnn.config.values import ConfigError, checked, shown
 from jaxmaskrcnn.config.version1 import PATHS
 
@@ -165,6 +165,8 @@ def _chosen_part(now: Any, choice: Any, expected: Any, place: str) -> Any:
     kinds, optional = part_classes(expected), type(None) in members(expected)
     if not kinds or isinstance(choice, tuple(kinds.values())):
         return choice
+    choice = chosen_kind(choice, expected, place)
+    kinds = part_classes(expected)  # an import may have brought one
     nothing = choice is None or choice is False or (isinstance(choice, str) and choice.lower() == "none")
     if optional and nothing:
         return None

@@ -34,7 +34,9 @@ _NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _OF_CASCADES = (
     "box.stage_scores", "box.stage_gradient", "regions.later_stages", "regions.empty_boxes", "mask.heads",
 )  # fmt: skip
-_TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.", "box.federated.")
+_TRAINING_ONLY_PARTS = (
+    "rpn.loss.", "regions.", "box.loss.", "box.class_loss.", "mask.loss.", "box.federated.",
+)  # fmt: skip
 
 
 class ExportReport(NamedTuple):

@@ -146,6 +146,9 @@ def other_order(order: str) -> Limit:
 
 # Limits of all libraries, as far as their settings are written here.
 EVERYWHERE: tuple[Limit, ...] = (
+    (lambda c: bool(c.build_model), "a function of its own makes it (build_model)"),
+    (lambda c: bool(c.heads), "it has further region heads (heads)"),
+    (lambda c: bool(c.extra), "it learns from extra ground truth (extra)"),
     (
         lambda c: (
             c.neck is not None

@@ -11,6 +11,7 @@ from jaxmaskrcnn.data.augment.copy_paste import choose_pasted, paste
 from jaxmaskrcnn.data.augment.plan import ImagePlan, SlotPlan
 from jaxmaskrcnn.data.augment.scene import Scene, transform_scene
 from jaxmaskrcnn.data.device_resize import gather_raw
+from jaxmaskrcnn.data.fields.extra import EXTRA
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
 from jaxmaskrcnn.data.fields.semantic import SEMANTIC
 from jaxmaskrcnn.data.fields.table import FIELDS
@@ -19,6 +20,7 @@ from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.preprocess import resize_for
 from jaxmaskrcnn.data.records.source import Example, Source
 from jaxmaskrcnn.data.transforms import Geometry, round_up
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Batch
 
 
@@ -49,12 +51,22 @@ class LoadBatch:
     ):
         self._source, self._model, self._objects = source, model, objects
         self._exact, self._raw = exact, raw
+        lacking = [x.name for x in model.extra if (x.name, x.of, x.shape) not in source.extra]
+        if objects is not None and lacking:
+            raise UserError(
+                f"{source.annotations} was prepared without the extra ground truth {lacking[0]!r}, which the "
+                "model declares; prepare it with extra=config.extra."
+            )
         self.room = room_for(source.largest_counts(), model, augmented=augmented)
-        self._fields = tuple(
-            field.name
-            for field in FIELDS
-            if field.is_loaded(self.room[field.name], source.has_masks, augmented)
-        ) + ((SEMANTIC,) if self.room[SEMANTIC] else ())
+        self._fields = (
+            tuple(
+                field.name
+                for field in FIELDS
+                if field.is_loaded(self.room[field.name], source.has_masks, augmented)
+            )
+            + ((SEMANTIC,) if self.room[SEMANTIC] else ())
+            + ((EXTRA,) if model.extra else ())
+        )
 
     def __call__(self, plan: sampler.StepPlan, whole: sampler.StepPlan | None = None) -> Batch:
         """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch".
@@ -73,7 +85,7 @@ class LoadBatch:
         image_sizes = np.ones((count, 2), np.int32)
         targets = None
         if self._objects is not None:
-            targets = empty_targets(count, self._objects, plan.canvas, self.room)
+            targets = empty_targets(count, self._objects, plan.canvas, self.room, self._model.extra)
         for slot, index in enumerate(plan.index):
             if index < 0:
                 continue
@@ -136,6 +148,8 @@ class LoadBatch:
             plan.distortion,
             self._model,
             self._fields,
+            plan.pixels,
+            plan.own,
         )
 
     def _pixels(self, example: Example, at_least: tuple[int, int] | None = None) -> np.ndarray:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.ops.boxes import box_area, generalised_iou
+from jaxmaskrcnn.ops.paired_iou import complete_iou, distance_iou
 
 Array = jax.Array
 
@@ -67,5 +68,21 @@ def bounded_iou_loss(predicted: Array, matched: Array, beta: float = 0.2, epsilo
     return jnp.where(error < beta, 0.5 * error * error / beta, error - 0.5 * beta).sum(-1)
 
 
+def distance_iou_loss(predicted: Array, matched: Array) -> Array:
+    """1 minus the distance IoU (`ops.paired_iou.distance_iou`); arguments as of `iou_loss`."""
+    return 1 - distance_iou(predicted, matched)
+
+
+def complete_iou_loss(predicted: Array, matched: Array) -> Array:
+    """1 minus the complete IoU (`ops.paired_iou.complete_iou`); arguments as of `iou_loss`."""
+    return 1 - complete_iou(predicted, matched)
+
+
 # By `BoxHeadLossConfig.form`.
-BOX_LOSSES = {"iou": iou_loss, "giou": generalised_iou_loss, "bounded_iou": bounded_iou_loss}
+BOX_LOSSES = {
+    "iou": iou_loss,
+    "giou": generalised_iou_loss,
+    "bounded_iou": bounded_iou_loss,
+    "diou": distance_iou_loss,
+    "ciou": complete_iou_loss,
+}

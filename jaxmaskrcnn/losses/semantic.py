@@ -55,7 +55,7 @@ def semantic_loss(
         size=(size, "2"),
     )
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    inside = (jnp.arange(h) < size[0])[:, None] & (jnp.arange(w) < size[1])
+    inside = (jnp.arange(h) < size[0])[:, None] & (jnp.arange(w) < size[1])[None]
     if config.loss_at == "map":
         labels = labels[::stride, ::stride]
         total = _entropy(logits, jnp.where(inside, labels, IGNORED), config)
@@ -93,6 +93,6 @@ def _entropy(logits: Array, labels: Array, config: SemanticConfig) -> Array:
         own = labels
     own = jnp.where(labels == IGNORED, 0, own)
     # The gradient of a sum is one pass; the gradient of a gather would be a scatter into zeros.
-    chosen = jnp.where(jnp.arange(channels) == own[..., None], logits, 0).sum(-1)
+    chosen = jnp.where(jnp.arange(channels)[None, None] == own[..., None], logits, 0).sum(-1)
     entropy = jax.nn.logsumexp(logits, axis=-1) - chosen
     return jnp.where(labels == IGNORED, 0, entropy).sum()

@@ -61,8 +61,8 @@ def normalise(images: Array, image_sizes: Array, config: ModelConfig, *, finishe
     """
     if images.dtype != jnp.uint8 and finished:
         return images
-    inside_rows = jnp.arange(images.shape[1]) < image_sizes[:, :1]  # [B, H]
-    inside_columns = jnp.arange(images.shape[2]) < image_sizes[:, 1:]  # [B, W]
+    inside_rows = jnp.arange(images.shape[1])[None] < image_sizes[:, :1]  # [B, H]
+    inside_columns = jnp.arange(images.shape[2])[None] < image_sizes[:, 1:]  # [B, W]
     inside = inside_rows[:, :, None] & inside_columns[:, None, :]
     return jnp.where(inside[..., None], normalise_pixels(images, config), 0.0)
 

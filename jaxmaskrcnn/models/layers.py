@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxmaskrcnn.models.norm import FrozenBatchNorm, StandardisedGroupNorm, make_norm, param_dtype
 from jaxmaskrcnn.ops.convolution import convolution, dilated_convolution, finish
+from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
 
@@ -67,7 +68,7 @@ class Conv(nnx.Module):
             kernel = standardised(kernel)
         if affine is not None:
             scale, shift = affine
-            kernel, bias = kernel * scale, shift if bias is None else bias * scale + shift
+            kernel, bias = kernel * to_rank(scale, 4), shift if bias is None else bias * scale + shift
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         bias = None if bias is None else bias.astype(self.dtype)
         return self.convolve(x, kernel, bias, shortcut, relu)
@@ -255,7 +256,7 @@ class Deconv4x4(nnx.Module):
         right = jnp.pad(y[:, :, 1:, 0], ((0, 0), (0, 0), (0, 1), (0, 0)))
         left = jnp.pad(y[:, :, :-1, 3], ((0, 0), (0, 0), (1, 0), (0, 0)))
         y = jnp.stack([y[:, :, :, 1] + left, y[:, :, :, 2] + right], 3).reshape(n, 2 * h, 2 * w, -1)
-        return y + self.bias[...].astype(self.dtype)
+        return y + to_rank(self.bias[...].astype(self.dtype), y.ndim)
 
 
 def depth_to_space(x: Array) -> Array:

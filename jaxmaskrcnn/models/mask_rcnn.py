@@ -17,6 +17,7 @@ from jaxmaskrcnn.config import ModelConfig, PoolConfig
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
+from jaxmaskrcnn.models.heads.hard_examples import hard_priorities
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
 from jaxmaskrcnn.models.heads.stage_heads import build_mask_head, region_loss_terms
 from jaxmaskrcnn.models.inputs import network_input
@@ -24,6 +25,12 @@ from jaxmaskrcnn.models.levels import check_maps
 from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.pooling import pool_regions
 from jaxmaskrcnn.models.precision import check_precision
+from jaxmaskrcnn.models.returned import (
+    check_batch,
+    check_predictions,
+    check_proposal_outputs,
+    check_terms,
+)
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
@@ -49,6 +56,8 @@ class MaskRCNN(nnx.Module):
         mask_head: MaskHead, StageHeads (one for each stage) or None.
         keypoint_head: KeypointHead, or None.
         semantic_head: SemanticHead, or None; with it the detector is a Panoptic FPN.
+        extra_heads: Further region heads, those of ``config.heads``. What they predict under names that
+            `Detections` does not have is in ``Detections.extra``.
 
     Raises:
         ConfigError: The configuration has float64 without ``JAX_ENABLE_X64``.
@@ -75,11 +84,23 @@ class MaskRCNN(nnx.Module):
             config.keypoints, config.region_channels, config.classes, **c
         )
         self.semantic_head = config.semantic and build(config.semantic, config.pooled_levels, **c)
+        self.extra_heads = nnx.List(
+            [build(head, config.region_channels, config.classes, **c) for head in config.heads]
+        )
 
     @property
     def region_heads(self) -> tuple[RegionHead, ...]:
-        """The heads that predict something for the final boxes: those of masks and keypoints, if any."""
-        return tuple(head for head in (self.mask_head, self.keypoint_head) if head is not None)
+        """The heads that predict something for the final boxes: masks, keypoints, and further ones."""
+        heads = (self.mask_head, self.keypoint_head, *self.extra_heads)
+        return tuple(head for head in heads if head is not None)
+
+    def __call__(self, batch: Batch) -> Detections:
+        """The same as `detect`.
+
+        Args:
+            batch: The batch; its targets, if any, are ignored.
+        """
+        return self.detect(batch)
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -119,8 +140,10 @@ class MaskRCNN(nnx.Module):
             with a leading B. Boxes are in the network's coordinates, see `models/frames.py`.
         """
         rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
-        objectness, deltas = self.rpn(levels, pass_ or Pass(batch.extents))
+        found = self.rpn(levels, pass_ or Pass(batch.extents))
         sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
+        check_proposal_outputs(self.rpn, found, levels[0].shape[0], sizes, rpn.anchors.per_cell)
+        objectness, deltas = found
         place = functools.partial(
             image_anchors, sizes, strides, config=rpn.anchors, box_edges=self.config.box_edges
         )
@@ -181,6 +204,7 @@ class MaskRCNN(nnx.Module):
             LossTerm by name: four of `jaxmaskrcnn.losses`, and one of each further head.
             Those of a cascade's stages have "_stage0", ... at the end of their names.
         """
+        check_batch("loss_terms", batch, targets=True)
         config, targets = self.config, batch.targets
         images = network_input(batch, config)
         if (frame := frame_of(batch, config)) is not None:
@@ -196,27 +220,47 @@ class MaskRCNN(nnx.Module):
         objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True, pass_=pass_)
 
         pooler = self.pooler(batch, levels, train)
+        priority = None
+        if config.regions.sampling == "hard":
+            priority = hard_priorities(self.box_head, pooler, proposals, config)
 
-        def assign(objectness, deltas, anchors, proposals, targets, limits, key):
+        def assign(objectness, deltas, anchors, proposals, targets, limits, key, priority):
             first, second = (None, None) if key is None else jax.random.split(key)
             terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, first, limits)
             foreground = config.box.stages[0].foreground_iou
-            regions = losses.sample_regions(proposals, targets, config.regions, foreground, second)
+            regions = losses.sample_regions(proposals, targets, config.regions, foreground, second, priority)
             return terms, regions, second
 
         terms, regions, keys = jax.vmap(assign)(
-            objectness, deltas, anchors, proposals, targets, pooler.limits, keys
+            objectness, deltas, anchors, proposals, targets, pooler.limits, keys, priority
         )
+        regions = self.after_sampling(regions, pooler, pass_)
         box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys)
         terms |= box_terms
         for head in self.region_heads:
-            terms |= region_loss_terms(head, pooler, stages, config, pass_)
+            own = region_loss_terms(head, pooler, stages, config, pass_)
+            check_terms(head, own, images.shape[0], terms)
+            terms |= own
         if self.semantic_head is not None:
             terms |= self.semantic_head.loss_terms(batch, levels[: len(config.pooled_levels)], pass_)
         return {
             name: LossTerm(*(jnp.where(batch.valid, x, 0).sum() for x in term))
             for name, term in terms.items()
         }
+
+    def after_sampling(self, regions: losses.Regions, pooler: Pooler, pass_: Pass) -> losses.Regions:
+        """Called with the regions that were sampled, before any head is trained on them; returns them.
+
+        A class derived from this one may return others, with the same number of slots and the positive ones
+        first, and has them without a gradient. In a cascade they are those of the first stage.
+
+        Args:
+            regions: R regions of each image, with a leading B.
+            pooler: Features of the batch, and the batch with its targets.
+            pass_: See `Pass`; its keys are those of the images.
+        """
+        del pooler, pass_
+        return regions
 
     def losses(self, batch: Batch, rng: Array | None = None) -> dict[str, Array]:
         """The losses of a batch.
@@ -239,11 +283,18 @@ class MaskRCNN(nnx.Module):
 
         Returns:
             Detections with a leading B and ``detections.per_image`` slots, best first.
+
+        Raises:
+            ConfigError: ``batch`` is no `Batch`, or a part returns arrays of other shapes than it should.
         """
         levels, found = self._detect_boxes(batch)
         pooler = self.pooler(batch, levels)
         for head in self.region_heads:
-            found = found._replace(**head.predict(pooler, found))
+            predicted = head.predict(pooler, found)
+            check_predictions(head, predicted, found.valid.shape)
+            known = {name: value for name, value in predicted.items() if name in Detections._fields}
+            extra = {name: value for name, value in predicted.items() if name not in known}
+            found = found._replace(**known, extra={**(found.extra or {}), **extra} or None)
         if self.semantic_head is not None:
             pooled = levels[: len(self.config.pooled_levels)]
             found = found._replace(semantic_logits=self.semantic_head.predict(batch, pooled))
@@ -263,6 +314,7 @@ class MaskRCNN(nnx.Module):
 
     def _detect_boxes(self, batch: Batch) -> tuple[tuple[Array, ...], Detections]:
         """The same with boxes in the network's coordinates."""
+        check_batch("detect", batch)
         levels = self.features(network_input(batch, self.config), Pass(batch.extents))
         _, _, _, proposals = self.propose(batch, levels)
         return levels, detect_boxes(self.box_head, self.pooler(batch, levels), proposals, self.config)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config.backbones import GROUPS
+from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
 
@@ -139,7 +140,8 @@ class BatchNorm(nnx.Module):
         """
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean, var = self._batch_statistics(x, mask) if train else (self.mean[...], self.var[...])
-        y = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * self.scale[...]) + self.bias[...]
+        factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
+        y = (x - to_rank(mean, x.ndim)) * to_rank(factor, x.ndim) + to_rank(self.bias[...], x.ndim)
         return y.astype(self.dtype)
 
     def _batch_statistics(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
@@ -154,7 +156,7 @@ class BatchNorm(nnx.Module):
         divisor = jnp.maximum(count, 1)
         mean = everywhere(jnp.where(counted, x, 0).sum(axes)) / divisor
         # The mean of squares minus the square of the mean would lose digits that torch keeps.
-        var = everywhere(jnp.square(jnp.where(counted, x - mean, 0)).sum(axes)) / divisor
+        var = everywhere(jnp.square(jnp.where(counted, x - to_rank(mean, x.ndim), 0)).sum(axes)) / divisor
         for running, now in ((self.mean, mean), (self.var, var)):
             moved = self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(now)
             running[...] = jnp.where(count > 0, moved, running[...]).astype(running.dtype)

@@ -98,7 +98,7 @@ def roi_geometry(batch: Batch, strides: Sequence[int], config: PoolConfig) -> tu
     """
     steps = jnp.asarray(strides)
     feature_sizes = jax.vmap(lambda step: feature_extent(batch.extents, step), out_axes=1)(steps)
-    scales = jnp.broadcast_to(1.0 / steps, feature_sizes.shape[:2])
+    scales = jnp.broadcast_to(1.0 / steps.astype(jnp.float32), feature_sizes.shape[:2])
     if config.scale == "inferred":
         # torchvision infers the scale from the heights of the feature map and of the tallest image that
         # shares the padded canvas. This is wrong for extreme shapes (64 x 1333), but weights that were

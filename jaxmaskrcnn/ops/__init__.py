@@ -7,6 +7,7 @@ padded and come with a boolean ``valid``. Each function can be used independentl
 from jaxmaskrcnn.ops.anchors import base_anchors, grid_anchors
 from jaxmaskrcnn.ops.boxes import box_area, box_iof, box_iou, clip_boxes, decode_boxes, encode_boxes
 from jaxmaskrcnn.ops.deform_conv import deform_conv2d
+from jaxmaskrcnn.ops.derivatives import every_derivative
 from jaxmaskrcnn.ops.masks import mask_targets, pack_masks, paste_mask_window, paste_masks, unpack_masks
 from jaxmaskrcnn.ops.matching import Matches, match
 from jaxmaskrcnn.ops.nms import batched_nms, limited_nms, nms
@@ -27,6 +28,7 @@ __all__ = [
     "decode_boxes",
     "deform_conv2d",
     "encode_boxes",
+    "every_derivative",
     "grid_anchors",
     "index_priority",
     "limited_nms",

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.shapes import Pair, check_shapes
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes, to_rank
 from jaxmaskrcnn.ops.static import check_numbers, check_whole
 
 
@@ -109,4 +109,4 @@ def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Pair) -
     x = (jnp.arange(w) * stride[1]).astype(jnp.float32)
     y, x = jnp.meshgrid(y, x, indexing="ij")
     shifts = jnp.stack([x, y, x, y], axis=-1)  # [h, w, 4]
-    return (shifts[:, :, None] + jnp.asarray(base, jnp.float32)).reshape(-1, 4)
+    return (shifts[:, :, None] + to_rank(jnp.asarray(base, jnp.float32), 4)).reshape(-1, 4)

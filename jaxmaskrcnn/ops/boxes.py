@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of, to_rank
 from jaxmaskrcnn.ops.static import check_broadcast, check_numbers, float_if_whole
 
 # Larger deltas would scale a 16-pixel anchor to more than 1000 pixels.
@@ -250,12 +250,13 @@ def clip_boxes(boxes: ArrayLike, image_size: Pair) -> Array:
     if shape_of(image_size) == (4,):
         check_shapes("clip_boxes", boxes=(boxes, "... 4"))
         window = jnp.asarray(image_size, boxes.dtype)
-        return jnp.clip(boxes, jnp.tile(window[:2], 2), jnp.tile(window[2:], 2))
+        low, high = (to_rank(jnp.tile(corner, 2), boxes.ndim) for corner in (window[:2], window[2:]))
+        return jnp.clip(boxes, low, high)
     check_shapes("clip_boxes", boxes=(boxes, "... 4"), image_size=(image_size, "2"))
     check_numbers("clip_boxes", 0, image_size=image_size)
     height, width = image_size[0], image_size[1]
     limits = jnp.stack([jnp.asarray(side, boxes.dtype) for side in (width, height, width, height)])
-    return jnp.clip(boxes, 0, limits)
+    return jnp.clip(boxes, 0, to_rank(limits, boxes.ndim))
 
 
 def _intersection(a, b):

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxmaskrcnn.ops.derivatives import check_gradient_is_enough
 from jaxmaskrcnn.ops.xla_memory import empty_depending_on, zero_depending_on
 
 Array = jax.Array
@@ -72,6 +73,7 @@ def deform_conv2d(
     x, kernel, offsets = jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(offsets)
     mask = None if mask is None else jnp.asarray(mask)
     _check(x, kernel, offsets, mask, stride, padding, dilation, groups)
+    check_gradient_is_enough("deform_conv2d", "take a backbone without deformable convolutions")
     return _deform(x, kernel, offsets, mask, stride, padding, dilation, groups)
 
 

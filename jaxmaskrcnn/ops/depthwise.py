@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxmaskrcnn.ops.derivatives import wants_every_derivative
+
 Array = jax.Array
 
 
@@ -31,7 +33,8 @@ def depthwise_convolution(x: Array, kernel: Array, stride: int = 1) -> Array:
         >>> depthwise_convolution(x, jnp.ones((3, 3, 1, 1)))[0, 0, :, 0].tolist()
         [1.0, 3.0, 6.0, 5.0]
     """
-    return _dense(x, kernel) if stride == 1 else _apply(x, kernel, stride)
+    own_gradient = stride == 1 and not wants_every_derivative()
+    return _dense(x, kernel) if own_gradient else _apply(x, kernel, stride)
 
 
 def _apply(x: Array, kernel: Array, stride: int = 1) -> Array:

@@ -229,7 +229,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
 def _over(boxes, ids, others, other_ids, iou_threshold):
     """bool [N, K]: whether each box would suppress each other one if it was kept and had a higher score."""
     over = exceeds(box_iou(boxes, others), iou_threshold)
-    return over if ids is None else over & (ids[:, None] == other_ids)
+    return over if ids is None else over & (ids[:, None] == other_ids[None])
 
 
 def _settle(candidates, over):

@@ -31,6 +31,7 @@ def normalise_pixels(image: np.ndarray | Array, config: ModelConfig) -> np.ndarr
     # torchvision divides by 255; a product with 1 / 255 in float32 would be another number.
     scale = np.float32(1 / config.input.pixel_scale)
     if not isinstance(image, np.ndarray):
+        mean, std = (x.reshape((1,) * (image.ndim - 1) + (3,)) for x in (mean, std))
         return (image.astype(np.float32) / scale - mean) / std
     # The same computation on whole rows and in place, which takes NumPy a third of the time.
     mean, std = (np.tile(x, (image.shape[-2], 1)) for x in (mean, std))

@@ -177,7 +177,8 @@ def sample_region_maps(maps: ArrayLike, points: ArrayLike) -> Array:
     maps, points = jnp.asarray(maps), jnp.asarray(points)
     regions, side, _, channels = maps.shape
     # The weight of a cell falls from 1 in its middle to 0 in the middles of its neighbours.
-    distance = points[..., None] * side - 0.5 - jnp.arange(side)  # [R, P, 2, S]
+    cell = jnp.arange(side, dtype=points.dtype)[None, None, None]
+    distance = points[..., None] * side - 0.5 - cell  # [R, P, 2, S]
     near = jnp.maximum(0, 1 - jnp.abs(distance)).astype(jnp.promote_types(maps.dtype, jnp.float32))
     weights = (near[:, :, 1, :, None] * near[:, :, 0, None, :]).reshape(regions, -1, side * side)
     values = jnp.matmul(weights, maps.reshape(regions, -1, channels), precision="highest")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
+from jaxmaskrcnn.ops.shapes import check_shapes, shape_of, to_rank
 from jaxmaskrcnn.ops.static import check_whole
 
 _FIFTHS = 5  # steps per cell
@@ -108,8 +108,9 @@ def _nearest_fifths(vertices, rest, corner, ratio):
 
     Each number is a sum of two float32; the second is the rounding error of the first (Dekker, 1971).
     """
-    high, low = _sum(vertices, -corner)
+    high, low = _sum(vertices, to_rank(-corner, vertices.ndim))
     low = low + rest
+    ratio = to_rank(ratio, high.ndim)
     high, error = _product(high, ratio)
     low = error + low * ratio
     high, error = _sum((_FIFTHS - 1) * high, high)  # four times a number is exact
@@ -121,7 +122,7 @@ def _nearest_fifths(vertices, rest, corner, ratio):
     below = jnp.floor(fraction)
     whole, fraction = whole + below, fraction - below
     # Like a conversion to int in C, this drops the fraction, of negative numbers too.
-    return (whole + ((whole < 0) & (fraction > 0))).astype(jnp.int32)
+    return (whole + jnp.where((whole < 0) & (fraction > 0), 1, 0)).astype(jnp.int32)
 
 
 def _sum(a, b):
@@ -162,11 +163,11 @@ def _crossings(start, end, size):
     start, end = jnp.where(swap, end, start), jnp.where(swap, start, end)
     x, y = start[:, :1], start[:, 1:]  # [E, 1]
     dx, dy = jnp.split(end - start, 2, axis=1)
-    middle = _FIFTHS * jnp.arange(size, dtype=jnp.int32) + 2  # of the columns, [M]
+    middle = _FIFTHS * jnp.arange(size, dtype=jnp.int32)[None] + 2  # of the columns, [1, M]
     crossed = (jnp.minimum(x, x + dx) <= middle) & (middle < jnp.maximum(x, x + dx))
 
     # Along x the two positions are at t and t + 1, at heights of y + dy * t / dx, rounded.
-    t = middle - x + (dy < 0)
+    t = middle - x + (dy < 0).astype(jnp.int32)
     along_x = _floor_ratio(2 * dy, t, dx, 2 * dx)
     # Along y the position x + dx * t / dy, rounded, is beyond the middle for the first time at some t, and
     # the smaller of the two positions is at t - 1. Walks to the left differ by one, because halves are

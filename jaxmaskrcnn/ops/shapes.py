@@ -74,6 +74,23 @@ def shape_of(array: Any) -> tuple[int, ...]:
     return tuple(getattr(array, "shape", ()))
 
 
+def to_rank(array: Any, rank: int) -> jax.Array:
+    """Gives an array axes of length 1 in front, as broadcasting would.
+
+    With ``jax_numpy_rank_promotion`` set to "raise", JAX refuses arrays with different numbers of axes.
+
+    Args:
+        array: An array.
+        rank: The number of axes, at least those that it has. A scalar stays one, as it is always broadcast.
+
+    Example:
+        >>> to_rank(jnp.zeros(4), 3).shape
+        (1, 1, 4)
+    """
+    array = jnp.asarray(array)
+    return array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim else array
+
+
 def one_row_if_empty(tree: Any) -> Any:
     """Gives arrays without rows a row of zeros, so that an index can read one.
 

@@ -152,7 +152,7 @@ class Layout:
 
         def rows(x):
             shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-            return np.concatenate([np.asarray(shard.data) for shard in shards])
+            return np.concatenate(jax.device_get([shard.data for shard in shards]))
 
         return jax.tree.map(rows, tree)
 

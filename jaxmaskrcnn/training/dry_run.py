@@ -17,6 +17,7 @@ from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.run_config import check_no_model, check_resumable
 from jaxmaskrcnn.training.setup import make_setup
 from jaxmaskrcnn.training.stored_workdir import settings_folder
+from jaxmaskrcnn.utils.random_keys import random_key
 
 _CLASSES = 40  # lines of the table
 
@@ -72,7 +73,7 @@ def dry_run(
         batches.set_state({"step": largest})
         batch = next(batches)
         batches.close()
-        key = setup.layout.replicate(jax.random.key(config.train.seed))
+        key = setup.layout.replicate(random_key(config.train.seed))
         compiled = (compiler or compile_step)(
             setup.make_step(), setup.take_state(), setup.layout.place_batch(batch), key
         )

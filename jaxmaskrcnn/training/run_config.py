@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmaskrcnn.config import Config, ConfigError, ModelConfig, ModelSection, PixelConfig
+from jaxmaskrcnn.config.parts import default_part
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.config.version1 import PATHS, from_flat
 from jaxmaskrcnn.errors import UserError
@@ -129,6 +130,11 @@ def pixel_config(config: Config) -> PixelConfig:
     return config.model.architecture.input.pixels.changed(data.intensity, data.intensity_range, data.page)
 
 
+def all_settings(model: ModelConfig, config: Config) -> dict[str, Any]:
+    """Return every setting of a run by its path, as it is in ``run.json``."""
+    return _settings(model, config)
+
+
 def check_no_model(workdir: str | os.PathLike) -> None:
     """Check that a workdir is no model directory, which would go on being read as the model that it is.
 
@@ -168,13 +174,13 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
             config.model.weights, workdir, started or "random weights",
         )  # fmt: skip
     now = _settings(model, config)
+    before = _upgraded(stored, now)
     # A setting that did not exist when the run was started had the effect of its present default.
-    before = _settings(ModelConfig(), Config()) | _upgraded(stored, now)
-    if before.get("model.mask", "") is None:
-        before = {name: value for name, value in before.items() if not name.startswith("model.mask.")}
-    for part in ("model.keypoints", "model.semantic"):  # the default was None
-        if f"{part}.dim" in before:
-            before.pop(part, None)
+    plain = _plain_settings(Config())
+    new = {
+        name: plain[name] if name in plain else _default(model, name) for name in now if name not in before
+    }
+    before = {**json.loads(json.dumps(new)), **before}
     different = [
         f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
         for name in sorted(before.keys() | now.keys())
@@ -223,9 +229,33 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _settings(model: ModelConfig, config: Config) -> dict:
     values = {f"model.{path}": value for path, value, _ in settings(model)}
-    for name, section in (("data", config.data), ("optimizer", config.optimizer), ("train", config.train)):
-        values |= {f"{name}.{field}": value for field, value in dataclasses.asdict(section).items()}
+    values |= _plain_settings(config)
     return json.loads(json.dumps(values))  # turns tuples into lists, as in a file that is read back
+
+
+def _plain_settings(config: Config) -> dict:
+    """The settings beside the model's."""
+    sections = (("data", config.data), ("optimizer", config.optimizer), ("train", config.train))
+    return {
+        f"{name}.{field}": value
+        for name, section in sections
+        for field, value in dataclasses.asdict(section).items()
+    }
+
+
+def _default(model: ModelConfig, path: str) -> Any:
+    """The default of a setting of the model, where its parts are of the kinds that they are now."""
+    now, default = model, ModelConfig()
+    for name in path.removeprefix("model.").split("."):
+        if name.isdigit():
+            now, default = now[int(name)], (default or (None,))[0]
+        elif name == "kind":
+            return getattr(now, name)
+        else:
+            now, default = getattr(now, name), getattr(default, name)
+        if dataclasses.is_dataclass(now) and type(default) is not type(now):
+            default = default_part(type(now))
+    return "a part" if dataclasses.is_dataclass(default) else default
 
 
 def _upgraded(before: dict, now: dict) -> dict:

@@ -5,6 +5,7 @@ the same numbers. Batch norm uses its running statistics and does not update the
 """
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
@@ -12,6 +13,7 @@ from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.losses import reduce_terms
 from jaxmaskrcnn.structures import LossTerm
+from jaxmaskrcnn.utils.random_keys import random_key
 
 
 class ValidationLoss:
@@ -59,10 +61,10 @@ class ValidationLoss:
             ``loss`` and one entry per loss term, each divided by its count over the whole data set, so
             that the batch size and incomplete batches have no effect.
         """
-        key = jax.random.key(0)
+        key = random_key(0)
         total = None
         for i, batch in enumerate(self._batches):
-            terms = self._terms(states, batch, jax.random.fold_in(key, i))
+            terms = self._terms(states, batch, jax.random.fold_in(key, jax.device_put(np.uint32(i))))
             total = terms if total is None else {k: _add(total[k], terms[k]) for k in terms}
         if total is None:
             return {}

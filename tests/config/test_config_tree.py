@@ -14,6 +14,7 @@ from jaxmaskrcnn.config import (
     BoxStageConfig,
     Config,
     ConfigError,
+    ExtraConfig,
     FPNConfig,
     InputConfig,
     MaskConfig,
@@ -67,8 +68,10 @@ def test_every_setting_is_replaced_and_no_other(path):
     base, _ = values._split(expected)
     if typing.get_origin(base) is typing.Literal:
         other = next(choice for choice in typing.get_args(base) if choice != value)
-    elif path == "backbone.dilated_c5":
-        return  # the outputs change with it
+    elif path in ("backbone.dilated_c5", "box.class_loss.gamma", "box.class_loss.alpha"):
+        return  # the outputs or the form change with it
+    elif path == "box.class_loss.class_weights":
+        other = (1.0, 2.0)
     elif path in ("backbone.deformable_stages", "backbone.context_stages"):
         other = (3, 5)
     elif isinstance(value, bool):
@@ -79,9 +82,18 @@ def test_every_setting_is_replaced_and_no_other(path):
         other = value / 2 + 0.2
     elif path == "categories":
         other = tuple(Category(i, f"c{i}") for i in range(90))
-    elif path in ("trunk", "keypoints", "semantic", "box.federated", "backbone.outputs") or path.endswith(
-        ".kind"
-    ):  # they change what other parts have to be
+    elif path == "extra":
+        other = (ExtraConfig(name="depth"),)
+    elif path == "build_model":
+        other = "json:dumps"  # of a module that is imported
+    elif path in (
+        "heads",
+        "trunk",
+        "keypoints",
+        "semantic",
+        "box.federated",
+        "backbone.outputs",
+    ) or path.endswith(".kind"):  # they change what other parts have to be
         return
     elif path == "rpn.anchors.sizes":
         other = tuple((2 * size,) for (size,) in value)
@@ -447,6 +459,12 @@ def test_every_old_name_leads_to_settings_that_exist():
     # ones.
     new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk", "keypoints"}
     new |= {f"input.pixels.{name}" for name in ("intensity", "intensity_range", "page", "max_pixels")}
+    # Losses beside those of version 0.1, and hard examples.
+    new |= {path for path in SETTINGS if path.startswith(("box.class_loss.", "mask.loss."))} | {
+        "regions.sampling"
+    }
+    # A model of one's own.
+    new |= {"heads", "extra", "build_model"}
     # Labels in the order of a list, and the arithmetic of Detectron and maskrcnn-benchmark.
     new |= {
         "label_order",
@@ -478,6 +496,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     }  # fmt: skip
     # LVIS' losses.
     new |= {"box.scores", "box.federated"}
+    # Models of one's own.
+    new |= {"heads", "extra", "build_model"}
     assert SETTINGS.keys() - set(places) - own == new
 
 

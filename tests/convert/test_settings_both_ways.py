@@ -10,6 +10,7 @@ import pytest
 from jaxmaskrcnn.config import (
     BoxStageConfig,
     ConfigError,
+    ExtraConfig,
     FederatedConfig,
     KeypointConfig,
     ModelConfig,
@@ -28,6 +29,9 @@ DETECTRON2_KEYPOINTS = KeypointConfig(
     pool=model_config("detectron2/mask_rcnn_R_50_FPN_3x").mask.pool, offset=0.5, score="softmax"
 )
 VALUES = {
+    "heads": [()],
+    "extra": [(), (ExtraConfig(name="depth"),)],
+    "build_model": ["", "mine:build_model"],
     "num_classes": [1, 7, 8, 80, 90],
     "backbone.outputs": [(2, 3, 4, 5)],
     "trunk": [None, "res5"],
@@ -106,6 +110,15 @@ VALUES = {
     "rpn.loss.beta": [0.0, 1 / 9, 0.5],
     "box.loss.beta": [0.0, 1 / 9, 0.5],
     "box.loss.weight": [0.0, 10.0],
+    "box.class_loss.gamma": [1.5],
+    "box.class_loss.alpha": [0.5],
+    "box.class_loss.class_weights": [(1.0, 2.0)],
+    "box.class_loss.background_weight": [0.5],
+    "box.class_loss.label_smoothing": [0.1],
+    "box.class_loss.weight": [0.0, 2.0],
+    "mask.loss.cross_entropy": [0.5],
+    "mask.loss.dice": [1.0],
+    "mask.loss.boundary": [0.1],
     "mask.pool.size": [7],
     "mask.kind": ["fcn", "point_rend"],
     "mask.convs": [0, 2],
@@ -133,6 +146,9 @@ TOGETHER = {
         CASCADE,
     ),
     "box.federated": {"box.scores": "sigmoid"},
+    "box.class_loss.form": {"box.scores": "sigmoid"},
+    "box.class_loss.gamma": {"box.class_loss.form": "focal"},
+    "box.class_loss.alpha": {"box.scores": "sigmoid", "box.class_loss.form": "focal"},
     "box.conv_dim": {"box.convs": 4},
     "box.fcs": {"box.convs": 4},
     "box.norm": {"box.convs": 4},
@@ -192,7 +208,10 @@ NOWHERE = {
     "rpn.anchors.rounding", "rpn.anchors.stride", "rpn.crowd", "rpn.crowd_overlap", "rpn.delta_clamp",
     "rpn.iou_epsilon", "rpn.loss_count", "rpn.low_quality", "rpn.min_side", "rpn.ranking",
     "box.stage_gradient", "box.stage_scores", "box.stages.0.loss_weight", "regions.empty_boxes",
-    "regions.later_stages",
+    "regions.later_stages", "regions.sampling",
+    "box.class_loss.form", "box.class_loss.gamma", "box.class_loss.alpha", "box.class_loss.class_weights",
+    "box.class_loss.background_weight", "box.class_loss.label_smoothing", "box.class_loss.weight",
+    "mask.loss.cross_entropy", "mask.loss.dice", "mask.loss.boundary",
 }  # fmt: skip
 SIGMOIDS = {
     "box.scores", "box.federated", "box.federated.classes", "box.federated.power",
@@ -232,6 +251,7 @@ NAMED = {
         "rpn.pre_nms_train",
     },
 }  # fmt: skip
+NAMED["mmdet"] |= {"box.loss.form"}  # its CIoULoss is another one
 for _library in ("torchvision", "detectron2", "matterport"):
     NAMED[_library] |= {"box.loss.form"} | ({"box.loss.weight"} if _library != "detectron2" else set())
 # What is refused for some value, because the library cannot build such a model.
@@ -276,6 +296,8 @@ REFUSED = {
         "rpn.convs", "rpn.norm", "rpn.objectness", "trunk", "keypoints",
     },
 }  # fmt: skip
+for _library in REFUSED:
+    REFUSED[_library] |= {"extra", "build_model"}
 
 
 def changed(config: ModelConfig, changes) -> ModelConfig | None:
@@ -342,8 +364,8 @@ INPUT = {"input.pixel_scale", "input.pixel_mean", "input.pixel_std"}
 
 STRUCTURE = (
     "background", "backbone.", "neck.", "rpn.anchors", "rpn.convs", "rpn.norm", "trunk", "box.convs",
-    "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class", "box.pool.size",
-    "mask.convs", "mask.dim", "mask.norm", "mask.class", "mask.pool.size",
+    "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class_agnostic", "box.pool.size",
+    "mask.convs", "mask.dim", "mask.norm", "mask.class_agnostic", "mask.pool.size",
 )  # fmt: skip
 # Structures that no setting above makes alone.
 STRUCTURES = [

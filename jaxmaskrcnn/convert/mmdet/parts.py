@@ -166,8 +166,8 @@ def write_losses(config: ModelConfig) -> Flat:
     """The counterpart of `read_losses`."""
     values: Flat = {}
     for part, path in rows.LOSSES.items():
-        if path.startswith("box.") and config.box.loss.form != "smooth_l1":
-            names = {form: (name, own) for name, (form, own) in rows.IOU_LOSSES.items()}
+        names = {form: (name, own) for name, (form, own) in rows.IOU_LOSSES.items()}
+        if path.startswith("box.") and config.box.loss.form in names:
             name, own = names[config.box.loss.form]
             values |= {f"{part}.type": name, rows.DECODED.key: True}
             values |= {f"{part}.{key}": value for key, value in own.items()}

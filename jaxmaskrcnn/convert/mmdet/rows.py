@@ -248,6 +248,7 @@ LOSSES = {"rpn_head.loss_bbox": "rpn.loss.beta", "roi_head.bbox_head.loss_bbox":
 IOU_LOSSES = {
     "IoULoss": ("iou", {"eps": 1e-6, "mode": "log", "linear": False}),
     "GIoULoss": ("giou", {"eps": 1e-6}),
+    "DIoULoss": ("diou", {"eps": 1e-6}),
     "BoundedIoULoss": ("bounded_iou", {"beta": 0.2, "eps": 1e-3}),
 }
 NORMS = ("backbone.norm_cfg", "neck.norm_cfg", "roi_head.bbox_head.norm_cfg", "roi_head.mask_head.norm_cfg")

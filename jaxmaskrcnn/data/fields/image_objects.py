@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.data.fields.extra import EXTRA, Extra
 from jaxmaskrcnn.data.fields.field import Field
 from jaxmaskrcnn.data.fields.semantic import SEMANTIC, SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
@@ -28,6 +29,7 @@ class ImageObjects:
         areas: [G], annotated areas; None where augmentations have changed them.
         fields: The fields by their names. Boxes are always among them.
         semantic: The labels of the image's pixels, or None.
+        extra: Extra ground truth, or None.
     """
 
     labels: np.ndarray
@@ -35,6 +37,7 @@ class ImageObjects:
     areas: np.ndarray | None
     fields: Mapping[str, Field]
     semantic: SemanticMap | None = None
+    extra: Extra | None = None
 
     @classmethod
     def read(cls, example, names: Collection[str]) -> "ImageObjects":
@@ -42,11 +45,13 @@ class ImageObjects:
 
         Args:
             example: The record.
-            names: Which fields to read, and "semantic" for the labels of the image's pixels.
+            names: Which fields to read, "semantic" for the labels of the image's pixels, and "extra" for
+                extra ground truth.
         """
         fields = {f.name: f.read(example.columns, example.size) for f in FIELDS if f.name in names}
         semantic = SemanticMap.decode(example.semantic) if SEMANTIC in names else None
-        return cls(example.labels, example.crowd, example.areas, fields, semantic)
+        extra = Extra.decode(example.extra) if EXTRA in names else None
+        return cls(example.labels, example.crowd, example.areas, fields, semantic, extra)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,7 +109,10 @@ class ImageObjects:
         """Some of the objects; ``chosen`` int [chosen]."""
         taken = self._each(lambda field: field.take(chosen))
         areas = None if self.areas is None else self.areas[chosen]
-        return dataclasses.replace(taken, labels=self.labels[chosen], crowd=self.crowd[chosen], areas=areas)
+        extra = None if self.extra is None else self.extra.take(chosen)
+        return dataclasses.replace(
+            taken, labels=self.labels[chosen], crowd=self.crowd[chosen], areas=areas, extra=extra
+        )
 
     def join(self, other: "ImageObjects") -> "ImageObjects":
         """These objects and then those of another image, which has the same fields."""
@@ -114,6 +122,7 @@ class ImageObjects:
             areas=None,
             fields={name: field.join(other.fields[name]) for name, field in self.fields.items()},
             semantic=self.semantic,
+            extra=None if self.extra is None else self.extra.join(other.extra),
         )
 
     def largest(self, count: int) -> "ImageObjects":

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import ExtraConfig, ModelConfig
+from jaxmaskrcnn.data.fields.extra import Extra
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
 from jaxmaskrcnn.data.fields.semantic import SEMANTIC, SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
@@ -28,7 +29,13 @@ def room_for(counts: Mapping[str, int], model: ModelConfig, *, augmented: bool =
     return {**room, SEMANTIC: int(model.semantic is not None)}
 
 
-def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mapping[str, int]) -> Targets:
+def empty_targets(
+    batch: int,
+    objects: int,
+    canvas: tuple[int, int],
+    room: Mapping[str, int],
+    extra: Sequence[ExtraConfig] = (),
+) -> Targets:
     """Targets with every slot free, to be filled in.
 
     Args:
@@ -36,6 +43,7 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mappi
         objects: Slots per image.
         canvas: Height and width in pixels.
         room: Room of each field, from ``room_for``; a field that is not named has none.
+        extra: Extra ground truth, ``config.extra``.
     """
     arrays = {}
     for field in FIELDS:
@@ -45,6 +53,7 @@ def empty_targets(batch: int, objects: int, canvas: tuple[int, int], room: Mappi
         crowd=np.zeros((batch, objects), bool),
         valid=np.zeros((batch, objects), bool),
         semantic=SemanticMap.slots(batch, canvas, bool(room.get(SEMANTIC, 0))),
+        extra=Extra.slots(batch, objects, extra),
         **arrays,
     )
 
@@ -66,10 +75,16 @@ def fill_targets(targets: Targets, image: int, objects: ImageObjects) -> None:
         field.fill(targets, image)
     if objects.semantic is not None:
         objects.semantic.fill(targets, image)
+    if objects.extra is not None:
+        objects.extra.fill(targets, image)
 
 
 def to_targets(
-    images: Sequence[ImageObjects], slots: int, canvas: tuple[int, int], room: Mapping[str, int]
+    images: Sequence[ImageObjects],
+    slots: int,
+    canvas: tuple[int, int],
+    room: Mapping[str, int],
+    extra: Sequence[ExtraConfig] = (),
 ) -> Targets:
     """The objects of a whole batch as padded arrays.
 
@@ -78,8 +93,9 @@ def to_targets(
         slots: Ground-truth slots per image.
         canvas: Height and width in pixels.
         room: Room of each field, from ``room_for``.
+        extra: Extra ground truth, ``config.extra``.
     """
-    targets = empty_targets(len(images), slots, canvas, room)
+    targets = empty_targets(len(images), slots, canvas, room, extra)
     for i, objects in enumerate(images):
         fill_targets(targets, i, objects)
     return targets

@@ -6,18 +6,21 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
-from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
+from jaxmaskrcnn.config import DEFAULT_PIXELS, ExtraConfig, PixelConfig
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.crowd import check_learnable, count_classes, most_frequent
 from jaxmaskrcnn.data.coco.image_files import readable_images
-from jaxmaskrcnn.data.coco.load import load_texts
+from jaxmaskrcnn.data.coco.load import load_json, load_texts
 from jaxmaskrcnn.data.coco.objects import AnnotatedImage
 from jaxmaskrcnn.data.coco.packing import freed
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.coco.values import whole_number
+from jaxmaskrcnn.data.fields.extra import EXTRA, ExtraOfJson
 from jaxmaskrcnn.data.records.features import object_columns, record_features
 from jaxmaskrcnn.data.records.shards import write_shards
 from jaxmaskrcnn.data.records.source import SPLIT
@@ -38,6 +41,7 @@ class CocoConfig(tfds.core.BuilderConfig):
         reading: What crowd regions are, and whether all objects get one class.
         allow_empty: Whether a data set without any object is accepted.
         pixels: Which page of a file is read, and how its values become uint8.
+        extra: Extra ground truth that is read of the json.
     """
 
     annotations: str = ""
@@ -48,6 +52,7 @@ class CocoConfig(tfds.core.BuilderConfig):
     reading: Reading = Reading()
     allow_empty: bool = False
     pixels: PixelConfig = DEFAULT_PIXELS
+    extra: tuple[ExtraConfig, ...] = ()
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -118,7 +123,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
                 category_ids=[category.id for category in annotations.categories],
                 category_names=[category.name for category in annotations.categories],
             ),
-            features=record_features(annotations.panoptic is not None),
+            features=record_features(annotations.panoptic is not None, bool(self._config.extra)),
         )
 
     def _split_generators(self, dl_manager):
@@ -137,14 +142,21 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
         self.written: list[AnnotatedImage] = []
         config = self._config
         images, panoptic = annotations.images, annotations.panoptic
+        extra = None
+        if config.extra:  # read once more, as the entries of the annotations are freed
+            path = Path(config.annotations)
+            extra = ExtraOfJson(load_json(path), path, config.extra, (whole_number, annotations.image_id))
         keys = {} if panoptic is None else {annotations.image_id(key): key for key in panoptic.images}
         for image, data in readable_images(
             images, config.annotations, Path(config.images), problems, pixels=config.pixels
         ):
             self.written.append(image)
-            labels = {}
+            labels: dict[str, Any] = {}
             if panoptic is not None:
                 labels = {"semantic": panoptic.semantic(keys[image.id]).encode()}
+            if extra is not None:
+                objects = [(x.id, x.crowd) for x in (*image.objects, *image.ignored)]
+                labels[EXTRA] = extra.of_image(image.id, objects).encode()
             yield (
                 image.id,
                 {

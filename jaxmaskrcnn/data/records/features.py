@@ -10,11 +10,12 @@ from jaxmaskrcnn.data.coco.objects import Object
 from jaxmaskrcnn.data.fields.table import COLUMNS
 
 
-def record_features(semantic: bool = False) -> tfds.features.FeaturesDict:
+def record_features(semantic: bool = False, extra: bool = False) -> tfds.features.FeaturesDict:
     """The features of a record: the image file's bytes, its id, name and size, and its objects.
 
     Args:
         semantic: Whether it also has the labels of its pixels.
+        extra: Whether it also has extra ground truth.
     """
     labels = {"semantic": tfds.features.Image(encoding_format="png", shape=(None, None, 1))}
     return tfds.features.FeaturesDict(
@@ -26,6 +27,7 @@ def record_features(semantic: bool = False) -> tfds.features.FeaturesDict:
             "image/height": np.int32,
             "image/width": np.int32,
             **(labels if semantic else {}),
+            **({"extra": tfds.features.Text()} if extra else {}),
             "objects": tfds.features.Sequence(
                 {
                     "id": np.int64,

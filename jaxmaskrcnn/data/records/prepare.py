@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
+from jaxmaskrcnn.config import DEFAULT_PIXELS, ExtraConfig, PixelConfig
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.fields.table import RECORD_FORMAT
@@ -42,6 +42,7 @@ def prepare(
     reading: Reading | None = None,
     allow_empty: bool = False,
     pixels: PixelConfig = DEFAULT_PIXELS,
+    extra: tuple[ExtraConfig, ...] = (),
 ) -> Source:
     """Opens a COCO-format data set, writing its records first when they are not there yet.
 
@@ -65,6 +66,8 @@ def prepare(
         allow_empty: Whether a data set without any object is accepted, of which nothing can be learned.
         pixels: Which page of a file is read, and how its values become uint8 (``config.input.pixels`` of
             the model): images that cannot be read so are a problem.
+        extra: Extra ground truth that is read of the json (``config.extra`` of the model). A value that is
+            missing or wrong is refused, whatever ``on_error`` is.
 
     Returns:
         The data set, by index. What was read although it is not written as COCO writes it, and classes
@@ -91,6 +94,8 @@ def prepare(
     reading = reading._replace(stuff=os.fspath(stuff or ""))
     settings = [RECORD_FORMAT, on_error, masks, keypoints, *reading, allow_empty]
     settings += dataclasses.astuple(pixels)
+    if extra:  # the hashes of other data stay as they are
+        settings += map(dataclasses.astuple, extra)
     name = f"{path.stem}-{content_hash(path, folder, root, settings, stuff)}"
     final = root / name / VERSION
     with contextlib.suppress(DamagedRecords):  # made below, under the lock
@@ -108,6 +113,7 @@ def prepare(
                 reading=reading,
                 allow_empty=allow_empty,
                 pixels=pixels,
+                extra=extra,
             )
             _build(config, root, lambda: content_hash(path, folder, root, settings, stuff))
             source = Source(final)
@@ -155,6 +161,7 @@ def _build(config: CocoConfig, root: Path, hashed: Callable[[], str]) -> None:
             notes=annotations.notes,
             skeleton=annotations.skeleton,
             stuff=None if annotations.panoptic is None else annotations.panoptic.stuff,
+            extra=config.extra,
         )
         if not config.name.endswith(hashed()):
             raise UserError(

@@ -47,6 +47,7 @@ class Example(NamedTuple):
         columns: The record's columns of the objects, from which `data/fields` reads their boxes, masks,
             polygons and keypoints.
         semantic: The labels of its pixels as the PNG that `SemanticMap.decode` reads; empty without any.
+        extra: Extra ground truth as the text that `Extra.decode` reads; empty without any.
     """
 
     index: int
@@ -60,6 +61,7 @@ class Example(NamedTuple):
     annotation_ids: np.ndarray
     columns: Mapping[str, Any]
     semantic: bytes = b""
+    extra: bytes = b""
 
     @property
     def boxes(self) -> np.ndarray:
@@ -119,6 +121,7 @@ class Source:
         skeleton: The keypoints that objects have, or None.
         stuff: Categories of stuff, in the order of the labels of pixels, which the records have then; None if
             the json has no segments.
+        extra: Extra ground truth that the records have: name, what has it, and shape of each.
         class_counts: Number of objects and of crowd regions of each category, without what was left out.
     """
 
@@ -139,6 +142,7 @@ class Source:
         self.skeleton = skeleton and Skeleton(tuple(skeleton[0]), tuple(map(tuple, skeleton[1])))
         stuff = description.get("stuff")  # earlier versions did not write it
         self.stuff = None if stuff is None else tuple(Category(*entry) for entry in stuff)
+        self.extra = tuple((name, of, tuple(shape)) for name, of, shape in description.get("extra", ()))
         self.class_counts = [
             ClassCount(category, *counts)
             for category, counts in zip(self.categories, description["class_counts"], strict=True)
@@ -201,6 +205,7 @@ class Source:
             annotation_ids=np.asarray(objects["id"], np.int64).reshape(-1),
             columns={name: objects[name] for name in ("is_crowd", *COLUMNS)},
             semantic=record.get("semantic", b""),
+            extra=record.get("extra", b""),
         )
 
     def _read(self, index: int) -> dict[str, Any]:
@@ -227,13 +232,13 @@ class Source:
                     if len(records) != len(self):
                         raise ValueError(f"the files hold {len(records)} records in place of {len(self)}")
                     # Not as the folder describes them, which would name Python modules to import.
-                    self._opened = records, record_features(self.stuff is not None)
+                    self._opened = records, record_features(self.stuff is not None, bool(self.extra))
         return self._opened
 
 
 def write_index(
     directory: Path, images, categories, skipped, *, annotations, images_dir, has_masks, reading, notes,
-    skeleton=None, stuff=None,
+    skeleton=None, stuff=None, extra=(),
 ) -> None:  # fmt: skip
     """Writes the index and the manifest that ``Source`` needs beside the records.
 
@@ -249,6 +254,7 @@ def write_index(
         notes: Sentences about what was read in another spelling.
         skeleton: The keypoints that objects have, or None.
         stuff: Categories of stuff, or None.
+        extra: Extra ground truth that the records have.
     """
     crowds = [sum(item.crowd for item in image.objects) + len(image.ignored) for image in images]
     totals = [len(image.objects) + len(image.ignored) for image in images]
@@ -279,6 +285,7 @@ def write_index(
         "notes": list(notes),
         "skeleton": skeleton,
         "stuff": stuff and [list(category) for category in stuff],
+        **({"extra": [[x.name, x.of, x.shape] for x in extra]} if extra else {}),
         "skipped": skipped,
         "file_names": [image.file_name for image in images],
     }

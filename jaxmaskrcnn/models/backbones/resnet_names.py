@@ -1,6 +1,7 @@
 """Names of a ResNet's arrays in other libraries, and settings that arrays imply; see `names/layers.py`."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, ResNetConfig
@@ -230,7 +231,7 @@ def _deformable(channels: dict[int, int]) -> dict[str, Any]:
     }
 
 
-def _context_structure(reductions: dict[int, int]) -> dict[str, Any]:
+def _context_structure(reductions: Mapping[Any, int]) -> dict[str, Any]:
     """Return the settings of global context blocks, by the reductions of the stages that have them."""
     if not reductions:
         return {}

@@ -17,8 +17,9 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import BoxConfig, Classes, ModelConfig
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
-from jaxmaskrcnn.models.heads.box import BoxHead
+from jaxmaskrcnn.models.heads.box import BoxHead, box_channels
 from jaxmaskrcnn.models.heads.region_head import Pooler
+from jaxmaskrcnn.models.returned import check_box_outputs
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.structures import Detections, LossTerm, Proposals, Targets
 
@@ -93,9 +94,9 @@ def box_loss_terms(
         scaled = pooled
         if config.box.stage_gradient == "divided" and len(heads) > 1:
             scaled = _scale_gradient(pooled, 1 / len(heads))
-        logits, deltas = own(scaled, regions.valid.reshape(-1, 1, 1, 1), pass_.train)
+        found = own(scaled, regions.valid.reshape(-1, 1, 1, 1), pass_.train)
         count = regions.valid.shape
-        logits, deltas = logits.reshape(*count, -1), deltas.reshape(*count, -1, 4)
+        logits, deltas = _of_images(own, found, count, config)
         loss = functools.partial(losses.box_losses, classes=config.classes, config=config.box, stage=stage)
         suffix = f"_stage{stage}" if len(heads) > 1 else ""
         drawn = None
@@ -131,8 +132,8 @@ def detect_boxes(head: Any, pooler: Pooler, proposals: Proposals, config: ModelC
     """
     heads, count, scores = _heads(head), proposals.valid.shape, []
     for stage, own in enumerate(heads):
-        logits, deltas = own(pooler(proposals.boxes, config.box.pool))
-        logits, deltas = logits.reshape(*count, -1), deltas.reshape(*count, -1, 4)
+        found = own(pooler(proposals.boxes, config.box.pool))
+        logits, deltas = _of_images(own, found, count, config)
         scores.append(logits)
         if stage + 1 < len(heads):
             refine = functools.partial(refine_boxes, stage=stage, classes=config.classes, box=config.box)
@@ -250,6 +251,14 @@ def _scale_gradient(x: Array, factor: float) -> Array:
 
 
 _scale_gradient.defvjp(lambda x, factor: (x, None), lambda factor, _, gradient: (gradient * factor,))
+
+
+def _of_images(head: Any, found: Any, count: tuple[int, ...], config: ModelConfig) -> tuple[Array, Array]:
+    """Logits [B, R, K + 1] and deltas [B, R, boxes, 4], of what a head returned for all regions."""
+    boxes = box_channels(config.box, config.classes)
+    check_box_outputs(head, found, count[0] * count[1], config.classes, boxes)
+    logits, deltas = found
+    return logits.reshape(*count, -1), deltas.reshape(*count, -1, 4)
 
 
 def _heads(head: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from jaxmaskrcnn.config.heads import Classes, MaskConfig
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
 from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.ops.shapes import to_rank
 from jaxmaskrcnn.structures import Detections, LossTerm
 
 Array = jax.Array
@@ -91,7 +92,7 @@ class MaskHead(nnx.Module):
         """
         channel = jnp.zeros_like(labels) if self.config.class_agnostic else labels + self.offset
         # The gradient of a sum is one pass; the gradient of a gather would be a scatter into zeros.
-        own = jnp.arange(logits.shape[-1]) == channel[:, None, None, None]
+        own = to_rank(jnp.arange(logits.shape[-1]), 4) == channel[:, None, None, None]
         maps = jnp.where(own, logits, 0).sum(-1)
         return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
 

@@ -297,7 +297,8 @@ def of_class(logits: Array, labels: Array) -> Array:
         float [R, ...], at least float32.
     """
     # The gradient of a sum is one pass; the gradient of a gather would be a scatter into zeros.
-    own = jnp.arange(logits.shape[-1]) == labels.reshape(-1, *[1] * (logits.ndim - 1))
+    channel = jnp.arange(logits.shape[-1]).reshape(*[1] * (logits.ndim - 1), -1)
+    own = channel == labels.reshape(-1, *[1] * (logits.ndim - 1))
     return jnp.where(own, logits, 0).sum(-1).astype(_at_least_float32(logits))
 
 

@@ -9,7 +9,8 @@ table `_ON_CPU` chooses by shapes: Winograd's filtering, products of matrices, o
 On CPUs large maps are computed block by block in a loop, including the sums and the ReLU. Otherwise XLA
 would keep the bare convolution for the gradient, beside the result that the next layer reads.
 
-The results are the same except for rounding. Only reverse-mode gradients are supported.
+The results are the same except for rounding. Only reverse-mode gradients are supported, except within
+`ops.every_derivative`.
 
 Shapes: N maps of h x w cells, C and D channels in and out.
 """
@@ -23,12 +24,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.ops.convolution import products, winograd, xla
+from jaxmaskrcnn.ops.derivatives import wants_every_derivative
 from jaxmaskrcnn.ops.xla_memory import without_elements, zero_depending_on
 
 Array = jax.Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
 def convolution(
     x: Array,
     kernel: Array,
@@ -50,7 +51,8 @@ def convolution(
         groups: Channels are convolved in this many groups.
         relu: Whether negative results become 0.
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
-            one, for the gradient as well: "xla", "winograd", "product", "stride2" or "stem".
+            one, for the gradient as well: "xla", "winograd", "product", "stride2" or "stem". Forward-mode and
+            second derivatives need `ops.every_derivative`, in which XLA's is used.
 
     Returns:
         [N, h / stride, w / stride, D], rounded up.
@@ -63,13 +65,20 @@ def convolution(
         >>> float(jax.grad(loss)(jnp.zeros((3, 3, 1, 1)))[1, 1, 0, 0])
         64.0
     """
+    if wants_every_derivative():
+        return xla.forward(x, kernel, bias, shortcut, stride=stride, groups=groups, relu=relu)
+    return _convolution(x, kernel, bias, shortcut, stride, groups, relu, implementation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+def _convolution(x, kernel, bias, shortcut, stride, groups, relu, implementation) -> Array:
     row = _choose(x, kernel, stride, groups, implementation)
     settings = dict(stride=stride, groups=groups, relu=relu)
     return _on_platform("forward", row, implementation, settings, x, kernel, bias, shortcut)
 
 
 def _forward(x, kernel, bias, shortcut, stride, groups, relu, implementation):
-    y = convolution(x, kernel, bias, shortcut, stride, groups, relu, implementation)
+    y = _convolution(x, kernel, bias, shortcut, stride, groups, relu, implementation)
     added = tuple(None if a is None else without_elements(a) for a in (bias, shortcut))
     return y, (x, kernel, added, y if relu else None)
 
@@ -88,7 +97,7 @@ def _backward(stride, groups, relu, implementation, saved, cotangent):
     return of_x, of_kernel, of_bias, None if shortcut is None else cotangent.astype(shortcut.dtype)
 
 
-convolution.defvjp(_forward, _backward)
+_convolution.defvjp(_forward, _backward)
 
 
 def _on_platform(direction, row, implementation, settings, *arrays):

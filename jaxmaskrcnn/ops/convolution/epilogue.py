@@ -5,6 +5,8 @@ Shapes: D channels.
 
 import jax
 
+from jaxmaskrcnn.ops.shapes import to_rank
+
 Array = jax.Array
 
 
@@ -24,6 +26,6 @@ def finish(y: Array, bias: Array | None, shortcut: Array | None, relu: bool) -> 
         >>> finish(jnp.array([1.0, -3.0]), jnp.array([0.5, 0.5]), None, relu=True)
         Array([1.5, 0. ], dtype=float32)
     """
-    y = y if bias is None else y + bias
+    y = y if bias is None else y + to_rank(bias, y.ndim)
     y = y if shortcut is None else y + shortcut
     return jax.nn.relu(y) if relu else y

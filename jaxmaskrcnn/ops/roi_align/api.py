@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxmaskrcnn.ops.derivatives import check_gradient_is_enough, wants_every_derivative
 from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cpu, tiles_tpu
 from jaxmaskrcnn.ops.roi_align.axis import Taps
 from jaxmaskrcnn.ops.roi_align.regions import make_regions, merge_batch
@@ -68,7 +69,8 @@ def roi_align(
 ) -> Array:
     """Pool regions of one feature map (Mask R-CNN, section 3; torchvision's ``roi_align``).
 
-    Differentiable with respect to the features only, as in torchvision.
+    Differentiable with respect to the features only, as in torchvision; forward-mode and second derivatives
+    need `ops.every_derivative`.
 
     Args:
         features: [H, W, C].
@@ -194,6 +196,10 @@ def multilevel_roi_align(
             sampling_ratio=sampling_ratio, aligned=aligned, feature_sizes=sizes,
         )  # fmt: skip
     regions = make_regions(boxes, levels, (oh, ow), spatial_scales, sampling_ratio, aligned, sizes)
+    if wants_every_derivative():
+        if sampling_ratio == 0:
+            check_gradient_is_enough("roi_align with sampling_ratio=0", "give a fixed number of samples")
+        return gather.sum_taps_at_once(tuple(f[None] for f in features), regions).astype(dtype)
     pooled = pool_taps(implementation, tuple(f[None] for f in features), regions)
     return pooled.astype(dtype)  # pyright: ignore[reportAttributeAccessIssue] (custom_vjp hides the type)
 

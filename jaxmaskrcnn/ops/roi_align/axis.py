@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.ops.boxes import rounded_product
+from jaxmaskrcnn.ops.shapes import to_rank
 
 # The samples of regions on one axis: start, spacing and count, see `axis_samples`.
 AxisSamples = tuple[jax.Array, jax.Array, jax.Array]
@@ -43,8 +44,8 @@ def axis_samples(low, high, bins, sampling_ratio, aligned) -> AxisSamples:
         # XLA replaces a division by a constant with a product with its reciprocal, which makes 49 / 7 more
         # than 7 and would give a sample too many. Products of whole numbers are exact and correct this.
         count = jnp.ceil(length / bins)
-        count = count + (count * bins < length)
-        count = jnp.maximum(count - ((count - 1) * bins >= length), 0)
+        count = count + (count * bins < length).astype(count.dtype)
+        count = jnp.maximum(count - ((count - 1) * bins >= length).astype(count.dtype), 0)
     # After this select XLA does not treat the count as a constant, so the division below is exact.
     count = jnp.where(jnp.isfinite(start + length), count, 0)
     return start, length / jnp.maximum(bins * count, 1), count
@@ -65,7 +66,12 @@ def axis_matrix(start, spacing, count, bins, extent, pixels):
         float32 [bins, pixels]; all zeros where ``count`` is 0.
     """
     pixel = jnp.arange(pixels, dtype=jnp.float32)
-    return _adaptive_weight(start, spacing, count, extent, jnp.arange(bins)[:, None], pixel)
+    return _adaptive_weight(start, spacing, count, extent, _numbers(bins)[:, None], pixel)
+
+
+def _numbers(count):
+    """0 to ``count - 1`` in float32."""
+    return jnp.arange(count, dtype=jnp.float32)
 
 
 def _adaptive_weight(start, spacing, count, extent, number, pixel):
@@ -78,13 +84,17 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
     start, spacing, count, extent, number, pixel = (
         jnp.asarray(x)[..., None] for x in (start, spacing, count, extent, number, pixel)
     )
+    rank = max(x.ndim for x in (start, spacing, count, extent, number, pixel))
+    start, spacing, count, extent, number, pixel = (
+        to_rank(x, rank) for x in (start, spacing, count, extent, number, pixel)
+    )
     bin_first = number * count
     bin_end = bin_first + count
     # At most 4 samples lie within one pixel of this one, as more do not fit into a length of two pixels. One
     # more at either end makes rounding harmless. In bins with 6 samples or fewer all are evaluated.
     nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
     first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
-    sample = first + jnp.arange(6)  # [..., 6]
+    sample = first + to_rank(_numbers(6), rank)  # [..., 6]
     low, high, low_weight, high_weight = _neighbours(_position(start, spacing, sample), extent)
     weight = jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
     return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count[..., 0], 1)
@@ -129,7 +139,8 @@ class Taps(NamedTuple):
 
     def matrix(self, pixel):
         """Weights [bins, P] of the pixels int [P] in the bins of one region; without the axis R."""
-        return jnp.where(self.pixels[..., None] == pixel, self.weights[..., None], 0).sum(axis=1)
+        own = self.pixels[..., None] == to_rank(pixel, self.pixels.ndim + 1)
+        return jnp.where(own, self.weights[..., None], 0).sum(axis=1)
 
 
 class Window(NamedTuple):
@@ -157,7 +168,7 @@ class Window(NamedTuple):
         start, spacing, count, extent = (
             x[:, None] for x in (self.start, self.spacing, self.count, self.extent)
         )
-        number = jnp.arange(pixel.shape[1])
+        number = _numbers(pixel.shape[1])
         weight = _adaptive_weight(start, spacing, count, extent, number, pixel.astype(jnp.float32))
         return jnp.minimum(pixel, self.last), weight
 
@@ -167,7 +178,7 @@ class Window(NamedTuple):
 
     def matrix(self, pixel):
         """As in :class:`Taps`."""
-        number = jnp.arange(self.first.shape[0])[:, None]
+        number = _numbers(self.first.shape[0])[:, None]
         samples = (self.start, self.spacing, self.count, self.extent)
         return _adaptive_weight(*samples, number, pixel.astype(jnp.float32))
 
@@ -183,7 +194,7 @@ def fixed_taps(start, spacing, count, bins, samples, extent):
         samples: Number of samples in a bin, static.
         extent: [R], number of pixels at which the border rule applies.
     """
-    sample = jnp.arange(bins * samples).reshape(bins, samples)
+    sample = _numbers(bins * samples).reshape(1, bins, samples)
     position = _position(start[:, None, None], spacing[:, None, None], sample)
     low, high, low_weight, high_weight = _neighbours(position, extent[:, None, None])
     pixels = jnp.concatenate([low, high], axis=-1).astype(jnp.int32)
@@ -193,7 +204,7 @@ def fixed_taps(start, spacing, count, bins, samples, extent):
 
 def window_taps(start, spacing, count, bins, extent):
     """Taps for the adaptive number of samples; arguments as in :func:`fixed_taps`."""
-    number = jnp.arange(bins)
+    number = _numbers(bins)[None]
     last_pixel = jnp.maximum(extent - 1, 0)[:, None]
 
     def pixel(sample):

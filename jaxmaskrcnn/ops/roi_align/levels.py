@@ -59,7 +59,7 @@ def assign_levels(
         )
     boxes = jax.lax.stop_gradient(jnp.asarray(boxes, jnp.float32))
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    level = _LEVELS[0] - 1 + (area[..., None] >= _smallest_areas(rule)).sum(-1)
+    level = _LEVELS[0] - 1 + (area[..., None] >= _smallest_areas(rule)[None]).sum(-1)
     return jnp.clip(level, min_level, max_level).astype(jnp.int32)
 
 

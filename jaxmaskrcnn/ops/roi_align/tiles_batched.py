@@ -54,7 +54,7 @@ class _Tiles(NamedTuple):
         region = jnp.minimum(region, self.end.shape[0] - 1)
         before = jnp.where(region > 0, self.end[region - 1], 0)
         row, column = jnp.divmod(number - before, jnp.maximum(self.across[region], 1))
-        within = jnp.arange(side)
+        within = jnp.arange(side)[None]
         y = (self.top[region] + side * row)[:, None] + within
         x = (self.left[region] + side * column)[:, None] + within
         return region, y, x

@@ -121,7 +121,7 @@ def spread(maps, regions, cotangent):
                 at, y, x = _tile(regions, rows, columns, r, tile, shape, TILE)
                 pixels = _product(y.T, _product(x.T, bins).swapaxes(0, 1))
                 return lax.dynamic_update_slice(
-                    grad, lax.dynamic_slice(grad, at, _tile_shape(shape, TILE)) + pixels, at
+                    grad, lax.dynamic_slice(grad, at, _tile_shape(shape, TILE)) + pixels[None], at
                 )
 
             return lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, grad)

@@ -193,7 +193,7 @@ def _numbers(tables, blocks, across):
     """The numbers of the tiles of blocks, int [K, tiles]; those beyond the map are its last ones."""
     region = jnp.minimum(blocks.region, len(tables.first) - 1)
     first, down, beside = (x[region][:, None] for x in tables)
-    row, column = np.mgrid[:across, :across].astype(np.int32).reshape(2, -1)
+    row, column = np.mgrid[:across, :across].astype(np.int32).reshape(2, 1, -1)
     row = jnp.minimum(blocks.top[:, None] // TILE + row, down - 1)
     column = jnp.minimum(blocks.left[:, None] // TILE + column, beside - 1)
     return first + row * beside + column
