@@ -107,8 +107,8 @@ class DeepResNet(nnx.Module):
         height, width = images.shape[1:3]
         if height % 32 or width % 32:
             raise ConfigError(
-                f"A ResNeSt or Res2Net is given a canvas of {height} x {width} pixels, of whose last ones its "
-                "averages would leave out some; give sides that are multiples of 32 (input.pad_divisor)."
+                f"A ResNeSt or Res2Net is given a canvas of {height} x {width} pixels, of whose last ones "
+                "its averages would leave out some; give sides that are multiples of 32 (input.pad_divisor)."
             )
         x = self.stem(images, pass_.inside(2, (height // 2, width // 2)), pass_.train)
         # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
