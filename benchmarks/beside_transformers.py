@@ -1,11 +1,12 @@
-"""Seconds of models on Swin transformers, ConvNeXts and plain transformers beside their library, on a CPU.
+"""Seconds of models on Swin transformers, ConvNeXts, ViTs and MViTs beside their library, on a CPU.
 
     python benchmarks/beside_transformers.py --library_python=PYTHON --configs=FOLDER
-        [--models=swin,convnext,vitdet] [--rounds=2] [--repeats=3]
+        [--models=swin,convnext,vitdet,mvit] [--rounds=2] [--repeats=3]
 
 PYTHON is the interpreter of an environment with MMDetection, mmpretrain and Detectron2 as tests/goldens needs
-them, and FOLDER/swin, FOLDER/convnext and FOLDER/vitdet are those with the libraries' config files of the
-models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's name.
+them, and FOLDER/swin, FOLDER/convnext, FOLDER/vitdet and FOLDER/mvit are those with the libraries'
+config files of the models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's
+name.
 
 A repeat is a prediction of an image at the model's own size, with no score threshold, so that there are 100
 detections with masks: 800 x 1088 pixels, and for ViTDet the square canvas of 1024. Both libraries run in
@@ -27,6 +28,7 @@ MODELS = {
     "swin": "mmdet/mask-rcnn_swin-t-p4-w7_fpn_1x_coco",
     "convnext": "mmdet/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco",
     "vitdet": "detectron2/ViTDet/mask_rcnn_vitdet_b_100ep",
+    "mvit": "detectron2/MViTv2/mask_rcnn_mvitv2_t_3x",
 }
 
 
@@ -59,7 +61,7 @@ def theirs(name: str, weights: str, repeats: int, configs: Path) -> dict:
     from run_reference import seed
 
     image = photograph(*SIZE)[0]
-    if name == "vitdet":
+    if name in ("vitdet", "mvit"):
         from detectron2.config import LazyConfig, instantiate
 
         config = LazyConfig.load(str(configs / name / f"{MODELS[name].rpartition('/')[2]}.py"))
@@ -92,7 +94,9 @@ def theirs(name: str, weights: str, repeats: int, configs: Path) -> dict:
 
     state = seed(model, 1.0, 1.0)
     if not repeats:
-        torch.save({"model": state} if name == "vitdet" else {"state_dict": state, "meta": {}}, weights)
+        torch.save(
+            {"model": state} if name in ("vitdet", "mvit") else {"state_dict": state, "meta": {}}, weights
+        )
         return {}
     return measure(step, repeats)
 

@@ -11,6 +11,7 @@ Cases:
         torchvision's model its last step, which pastes the masks, is left out.
     inference: the same model from uint8 images to boxes and 100 pasted masks an image at their size; no
         score threshold, so that every image has its 100.
+    predictor: the same from arrays through Predictor, with reading, resizing and pasting in threads.
 
 Ours and torchvision's run in turns, --rounds times, each time in a process of its own with --repeats
 measurements. The table has the median over all (smallest to largest) and the median of the rounds' ratios.
@@ -46,7 +47,7 @@ from measuring import (
     product_rate,
 )
 
-CASES = ("quickstart", "train", "detect", "inference")
+CASES = ("quickstart", "train", "detect", "inference", "predictor")
 VARIANTS = ("plain", "channels_last", "compiled", "none")
 
 
@@ -92,7 +93,10 @@ def program(case: str, batch_size: int, size: tuple[int, int], dtype: str, abstr
         options = jmr.config.OptimizerConfig(reference_batch_size=0, decay_steps=())
         image, target = photograph(*size)
         images, targets = [image] * batch_size, [target] * batch_size
-    if case in ("detect", "inference"):
+    if case == "predictor" and not abstract:
+        predictor = jmr.Predictor(init_model(config), max_batch=batch_size)
+        return [batch_size, *size, 3], lambda: predictor(images), None
+    if case in ("detect", "inference", "predictor"):
         model = _abstract_model(config) if abstract else init_model(config)
         batch = jmr.make_batch(config, images)
         canvas = list(batch.images.shape)
@@ -212,7 +216,7 @@ def torchvisions(
     image = torch.from_numpy(image).permute(2, 0, 1).float().to(device) / 255
     images = [image] * batch_size
     autocast = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
-    if case in ("detect", "inference"):
+    if case in ("detect", "inference", "predictor"):
         model.eval()
         if case == "detect":
             model.transform.postprocess = lambda result, *sizes: result
@@ -220,7 +224,7 @@ def torchvisions(
         def step():
             with torch.inference_mode(), autocast:
                 for result in model(images):
-                    if case == "inference":
+                    if case != "detect":
                         result["masks"] > 0.5  # noqa: B015  (what a user does next, and ours has done)
 
     else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxmaskrcnn.errors import UserError
     from jaxmaskrcnn.inference.augmentation import AugmentedPredictor
     from jaxmaskrcnn.inference.predictor import Predictor
+    from jaxmaskrcnn.inference.serving import load_serving, serving_function
     from jaxmaskrcnn.inference.tiles import TiledPredictor
     from jaxmaskrcnn.models.freezing import trainable
     from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
@@ -56,11 +57,13 @@ __all__ = [
     "list_models",
     "load_backbone",
     "load_model",
+    "load_serving",
     "make_batch",
     "model_config",
     "model_info",
     "ops",
     "save_model",
+    "serving_function",
     "trainable",
 ]
 
@@ -87,10 +90,12 @@ _HOMES = {
     "list_models": "zoo.lookup",
     "load_backbone": "convert.backbone",
     "load_model": "checkpoints.directory",
+    "load_serving": "inference.serving",
     "make_batch": "data.preprocess",
     "model_config": "zoo.lookup",
     "model_info": "zoo.lookup",
     "save_model": "checkpoints.directory",
+    "serving_function": "inference.serving",
     "trainable": "models.freezing",
 }
 

@@ -121,7 +121,12 @@ class Recorded:
         golden = {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
         weights = {name: value for name, value in self.weights.items() if name in golden}
         table = LIBRARIES[self.library].table(self.config)
-        check_gradients(self.case, flat(gradient), golden, weights, table)
+        ours = flat(gradient)
+        for name in [name for name in self.weights if name.endswith("conv_mask.bias")]:
+            # A softmax does not change when all of its logits do, so that nothing is recorded.
+            path, _ = table.translate(name)
+            check(f"{self.case}, {path}", np.abs(ours.pop(path)), 1e-5)
+        check_gradients(self.case, ours, golden, weights, table)
 
     def check_names(self):
         """Every array comes back bit by bit, and the arrays show the structure."""

@@ -30,6 +30,7 @@ from small_runs import compilations
 from training.test_train_step import arrays, make_batch, start
 
 from jaxmaskrcnn import trainable
+from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.config import DataConfig
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.evaluation.evaluate import Evaluator
@@ -95,7 +96,7 @@ def run(mode: str, devices: int, steps: int, device_batch: int, dtype: str, norm
     step = make_train_step(
         graphdef, optimizer, lambda step: 0.01, layout, batch_size=IMAGES, device_batch=device_batch
     )
-    state, key = layout.replicate((state, jax.random.key(5)))
+    state, key = layout.place_state(state), layout.replicate(jax.random.key(5))
     losses = []
     for i in range(steps):
         state, metrics = step(state, layout.place_batch(scene(0, i)), key)
@@ -112,7 +113,7 @@ def stand_in(mode: str, devices: int, device_batch: int) -> dict:
     parts, state = start()
     layout = Layout(mode, jax.devices()[:devices])
     step = make_train_step(**parts, layout=layout, batch_size=16, device_batch=device_batch)
-    state, key = layout.replicate((state, jax.random.key(3)))
+    state, key = layout.place_state(state), layout.replicate(jax.random.key(3))
     losses = []
     with compilations() as compiled:
         for i in range(3):
@@ -125,8 +126,44 @@ def stand_in(mode: str, devices: int, device_batch: int) -> dict:
     return {
         "losses": losses,
         "variables": {str(i): a.tolist() for i, a in enumerate(arrays(kept))},
-        "compilations": sum(name in ("train_step", "_fun") for name in compiled),  # pmap calls it _fun
+        "compilations": sum(name in ("train_step", "_fun", "run") for name in compiled),  # pmap calls it _fun
     }
+
+
+def checkpoint(saved: int, read: int) -> dict:
+    """Two steps on some devices, a checkpoint, and one more on others; what each device holds."""
+    model = detector("float64", "frozen_bn")
+    optimizer = optax.sgd(0.01, momentum=0.9)
+    graphdef, optimizer, first = init_state(model, trainable(model), lambda params: optimizer)
+    iterator, states, held = Position(), [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for devices, steps in ((saved, range(2)), (read, range(2, 3))):
+            layout = Layout("sharded", jax.devices()[:devices])
+            step = make_train_step(graphdef, optimizer, lambda step: 0.01, layout, batch_size=IMAGES)
+            state, key = layout.place_state(first), layout.replicate(jax.random.key(5))
+            with Checkpoints(folder) as checkpoints:
+                if checkpoints.latest is not None:
+                    state = checkpoints.restore(state, iterator)
+                    states.append(state)
+                for i in steps:
+                    state, _ = step(state, layout.place_batch(scene(0, i)), key)
+                checkpoints.save(state, iterator)
+                states.append(state)
+            leaves = jax.tree.leaves((state["params"], state["opt_state"]))
+            shares = sum(x.addressable_shards[0].data.size for x in leaves)
+            held.append(shares / sum(x.size for x in leaves))
+    written, restored, last = ([x.tolist() for x in arrays(state)] for state in states)
+    return {"same": written == restored, "held": held, "variables": {str(i): x for i, x in enumerate(last)}}
+
+
+class Position:
+    """A data iterator of which a checkpoint keeps the position."""
+
+    def get_state(self):
+        return {"step": 2}
+
+    def set_state(self, state):
+        assert state == {"step": 2}
 
 
 def detections(devices: int, batch_size: int) -> dict:
@@ -149,7 +186,12 @@ def main() -> None:
         name, *fields = case.split(",")
         values = [int(f) if f.isdigit() else f for f in fields]
         jax.config.update("jax_enable_x64", values[-2] == "float64" if name == "run" else True)
-        results[case] = {"run": run, "stand_in": stand_in, "detections": detections}[name](*values)
+        results[case] = {
+            "run": run,
+            "stand_in": stand_in,
+            "detections": detections,
+            "checkpoint": checkpoint,
+        }[name](*values)
         print(case, round(time.monotonic() - begin, 1), file=sys.stderr)
     with open(sys.argv[1], "w") as file:
         json.dump(results, file)

@@ -28,7 +28,8 @@ ORDER = (
     "a checkpoint is complete", "an evaluation", "the best model is written", "detections are written",
     "the metrics are written", "the last model is written", "the end",
 )  # fmt: skip
-_PACE = ("images_per_second", "data_wait")  # numbers of metrics.jsonl that are times
+# Numbers of metrics.jsonl that are times and memory.
+PACE = ("images_per_second", "seconds_per_step", "data_wait", "time", "host_memory", "device_memory")
 
 
 class Kill(NamedTuple):
@@ -116,7 +117,7 @@ def everything(workdir: Path) -> dict[str, np.ndarray]:
     for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
         kind = "eval" if any(key.startswith("eval/") for key in line) else "step"
         for key, value in line.items():
-            if key not in _PACE:
+            if key not in PACE:
                 place = f"metrics.jsonl {kind} {line['step']} {key}"
                 assert place not in numbers, place
                 numbers[place] = np.asarray(value, np.float64)

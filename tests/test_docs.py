@@ -46,9 +46,10 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Pages with many commands, run in quick mode with the slow tests alone.
 SLOW_PAGES = (
-    "benchmarks.md", "conversion.md", "exporting.md", "fine-tuning.md", "getting-started.md", "keypoints.md",
+    "benchmarks.md", "conversion.md", "evaluating.md", "exporting.md", "fine-tuning.md",
+    "getting-started.md", "keypoints.md",
     "lvis-and-cityscapes.md", "panoptic.md", "point-rend.md", "predicting.md", "reading-results.md",
-    "training.md",
+    "serving.md", "training.md",
 )  # fmt: skip
 
 # The model of every command and block, whatever preset it names.
@@ -96,7 +97,7 @@ PUBLISHED = {
 }
 
 # Packages of extras that a page needs.
-EXTRAS = {"exporting.md": "flatbuffers"}
+EXTRAS = {"exporting.md": "flatbuffers", "serving.md": "flatbuffers"}
 
 
 def commands(text: str) -> list[list[str]]:
@@ -325,7 +326,7 @@ def test_links_lead_somewhere(page):
 
 def source_files() -> list[str]:
     """The repository's files, by their path from its root."""
-    kept = ("jaxmaskrcnn", "tests", "benchmarks", "configs", "docs")
+    kept = ("jaxmaskrcnn", "tests", "benchmarks", "configs", "docs", "examples")
     found = [path for folder in kept for path in (ROOT / folder).rglob("*") if path.is_file()]
     return [path.relative_to(ROOT).as_posix() for path in (*found, *ROOT.glob("*"))]
 

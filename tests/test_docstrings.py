@@ -37,8 +37,9 @@ WITHOUT_SOURCE = {
     "TiledPredictor", "draw_comparison",
     "Batch", "Category", "ConfigError", "Detections", "LossTerm", "Matches", "ModelConfig", "Predictor",
     "Proposals", "Regions", "Samples", "Targets", "UserError", "backbone_info", "download", "draw_detections",
-    "index_priority", "list_backbones", "list_models", "load_model", "model_config", "model_info",
-    "pack_masks", "random_priority", "reduce_terms", "save_model", "sort_targets", "unpack_masks",
+    "index_priority", "list_backbones", "list_models", "load_model", "load_serving", "model_config",
+    "model_info", "pack_masks", "random_priority", "reduce_terms", "save_model", "serving_function",
+    "sort_targets", "unpack_masks",
 }  # fmt: skip
 SOURCE = re.compile(
     r"et al\.|\(\w+ and \w+, \d{4}\)|\b(torchvision|Detectron2|MMDetection|COCO|Caffe2|Flax|NumPy)\b"

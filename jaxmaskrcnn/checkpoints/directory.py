@@ -205,9 +205,8 @@ def load_model(
         log_report(report)
         return detector
     settings = LoadSettings(model, allow_new_heads, bn_eps, num_classes)
-    for candidate in (directory, directory / "best"):
-        if _is_model_directory(candidate):
-            return _read_directory(candidate.absolute(), settings)
+    if found := find_directory(directory):
+        return _read_directory(found.absolute(), settings)
     latest = latest_model(directory)
     if latest is None:
         if problem := foreign_folder(directory):
@@ -225,6 +224,11 @@ def load_model(
     different = structure_differences(latest.config, config)
     new = new_arrays(arrays, variables_by_path(abstract), settings, str(path), different)
     return fill_model(abstract, arrays, new)
+
+
+def find_directory(path: Path) -> Path | None:
+    """The model directory that a path names: itself, or the best model of a workdir; None for neither."""
+    return next((c for c in (path, path / "best") if _is_model_directory(c)), None)
 
 
 def _save_stored(model: MaskRCNN, place: Place) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxmaskrcnn import __version__
+from jaxmaskrcnn.cli.familiar_flags import familiar
 from jaxmaskrcnn.cli.places import local_places
 from jaxmaskrcnn.cli.terminal import harmless_output
 from jaxmaskrcnn.config.recipe_files import import_file
@@ -54,6 +55,11 @@ COMMANDS = {
     ),
     "plot": Command(
         "jaxmaskrcnn.cli.plot", "draw losses, learning rate and AP over the steps of training runs"
+    ),
+    "config": Command(
+        "jaxmaskrcnn.cli.config",
+        "list every setting of a run with its value, or with those of a recipe",
+        settings=True,
     ),
     "models": Command(
         "jaxmaskrcnn.cli.models",
@@ -123,7 +129,8 @@ def _run_command(name: str, argv: Sequence[str], program: str) -> int:
     )  # fmt: skip
     # Flags of settings contain dots, as in --config.train.steps=5, and are checked by the command.
     dotted = COMMANDS[name].settings
-    _refuse_unknown_flags(parser, [word for word in argv if not (dotted and "." in word.partition("=")[0])])
+    flags = [word for word in argv if not (dotted and "." in word.partition("=")[0])]
+    _refuse_unknown_flags(parser, flags, has_settings=dotted)
     arguments, rest = parser.parse_known_args(argv)
     if COMMANDS[name].settings:
         arguments.settings = rest
@@ -158,7 +165,9 @@ def _run_command(name: str, argv: Sequence[str], program: str) -> int:
         return 2
 
 
-def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+def _refuse_unknown_flags(
+    parser: argparse.ArgumentParser, argv: Sequence[str], *, has_settings: bool
+) -> None:
     """Reports misspelt flags before argparse does, which would first report a missing argument."""
     known = [flag for action in parser._actions for flag in action.option_strings]
     words = argv[: argv.index("--")] if "--" in argv else argv
@@ -166,6 +175,8 @@ def _refuse_unknown_flags(parser: argparse.ArgumentParser, argv: Sequence[str]) 
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
         hint = f"; did you mean {near[0]}?" if near else "; see --help"
+        if has_settings and (name := familiar(unknown[0])):
+            hint = f"; it is called {name} here"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 

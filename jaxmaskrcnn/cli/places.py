@@ -33,6 +33,7 @@ PLACES: dict[str, dict[str, Kind]] = {
     "train": {"config": Kind.RESOLVED_LATER, "workdir": Kind.RESOLVED_LATER},
     "evaluate": {
         **_MODEL,
+        "predictions": Kind.READ,
         "annotations": Kind.DATA,
         "images": Kind.DATA,
         "output": Kind.WRITTEN_FOLDER,
@@ -43,6 +44,7 @@ PLACES: dict[str, dict[str, Kind]] = {
         **_MODEL,
         "inputs": Kind.RESOLVED_LATER,
         "annotations": Kind.READ,
+        "font": Kind.READ,
         "output": Kind.WRITTEN_FOLDER,
     },
     "inspect": {
@@ -68,6 +70,7 @@ PLACES: dict[str, dict[str, Kind]] = {
         "segments": Kind.DISK,
     },
     "plot": {"workdirs": Kind.RESOLVED_LATER, "output": Kind.WRITTEN_FILE},
+    "config": {"recipe": Kind.RESOLVED_LATER},
     "models": {},
     "download": {"names": Kind.RESOLVED_LATER},
     "convert": {

@@ -1,6 +1,7 @@
 """``python -m jaxmaskrcnn report``: writes a page about a model's strengths and errors."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxmaskrcnn.cli.pixels import add_pixel_arguments, pixel_config
@@ -15,7 +16,11 @@ PAGE = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``report``."""
-    parser.add_argument("detections", metavar="DETECTIONS", help="json list of COCO results: detections.json")
+    parser.add_argument(
+        "detections",
+        metavar="DETECTIONS",
+        help="json list of COCO results (detections.json), or the predictions.json of predict",
+    )
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="COCO-format json")
     parser.add_argument("--images", required=True, help="its image folder")
     parser.add_argument("--output", required=True, help=f"folder for {PAGE}")
@@ -28,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--segments", metavar="JSON",
         help="segments.json that evaluate wrote of a panoptic model, whose panoptic quality is measured",
     )  # fmt: skip
+    parser.add_argument(
+        "--sigmas",
+        help="by how much the place of each keypoint may vary (OKS), numbers with commas between them; by "
+        "default COCO's for a person, and 0.05 for other keypoints",
+    )
     parser.add_argument(
         "--score_threshold", type=float, default=0.5,
         help="detections with a lower score are left out of counts, confusion matrix and pictures",
@@ -58,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.images)
     check_image_folder(folder, "check --images")
     # Imported here, so that a wrong setting is reported at once.
+    from jaxmaskrcnn.evaluation.load import read_files
     from jaxmaskrcnn.evaluation.tables import ap_text
-    from jaxmaskrcnn.report.load import read_files
     from jaxmaskrcnn.report.page import Picture, make_page
     from jaxmaskrcnn.report.pictures import draw_pair
     from jaxmaskrcnn.report.ranking import worst_and_best
@@ -74,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     quality = None
     if arguments.segments:
         quality = read_quality(arguments.segments, ground_truth, arguments.annotations)
-    results = compute(ground_truth, detections, arguments.score_threshold, quality)
+    points = ground_truth.skeleton.points if ground_truth.skeleton is not None else ()
+    sigmas = _sigmas(arguments.sigmas, points) if arguments.sigmas else ()
+    results = compute(ground_truth, detections, arguments.score_threshold, quality, sigmas)
 
     worst, best = worst_and_best(results.outcomes, arguments.pictures)
     objects = {entry["id"]: entry for entry in ground_truth.objects("bbox")}
@@ -109,3 +121,21 @@ def run(arguments: argparse.Namespace) -> int:
         f"{', '.join(f'{name} {ap_text(value)}' for name, value in measured)}; the page is {path}"
     )
     return 0
+
+
+def _sigmas(text: str, points: Sequence[str]) -> tuple[float, ...]:
+    """The numbers of ``--sigmas``, one for each keypoint."""
+    try:
+        sigmas = tuple(map(float, text.split(",")))
+    except ValueError:
+        sigmas = ()
+    if not sigmas or not all(0 < sigma < 100 for sigma in sigmas):
+        raise UserError(f"--sigmas is {text!r}; give a number above 0 for each keypoint, as in 0.025,0.1.")
+    if not points:
+        raise UserError("--sigmas has no effect, as no keypoints are measured; leave it out.")
+    if len(sigmas) != len(points):
+        raise UserError(
+            f"--sigmas has {len(sigmas)} numbers for {len(points)} keypoints ({', '.join(points)}); give one "
+            "for each, in this order."
+        )
+    return sigmas

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import tqdm
 from absl import logging as absl_logging
 
 from jaxmaskrcnn.config.overrides import override
@@ -77,7 +78,7 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
     from jaxmaskrcnn.weights.locate import locate
 
     log = logging.getLogger("jaxmaskrcnn")
-    handlers.enter_context(_log_to(logging.StreamHandler(), "%H:%M:%S"))
+    handlers.enter_context(_log_to(_AboveTheBar(), "%H:%M:%S"))
     log.setLevel(logging.INFO)
     log.propagate = False  # absl's own handler would print every line again
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs a lot at level INFO
@@ -103,6 +104,14 @@ def _run(arguments: argparse.Namespace, handlers: contextlib.ExitStack) -> int:
             handlers.enter_context(_log_to(log_file, "%Y-%m-%d %H:%M:%S"))
         train_and_evaluate(config, workdir)
     return 0
+
+
+class _AboveTheBar(logging.StreamHandler):
+    """A handler for ``sys.stderr`` whose lines do not break the progress bar of a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.tqdm.external_write_mode(self.stream):
+            super().emit(record)
 
 
 class _LogFile(logging.FileHandler):

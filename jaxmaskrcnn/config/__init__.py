@@ -7,6 +7,7 @@ imports JAX.
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
+from jaxmaskrcnn.config.deep_resnets import Res2NetConfig, ResNeStConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     BoxHeadLossConfig,
@@ -29,9 +30,10 @@ from jaxmaskrcnn.config.inputs import (
     PixelConfig,
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
+from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
-from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
+from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig, PAFPNConfig
 from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
@@ -57,6 +59,7 @@ __all__ = [
     "BoxHeadLossConfig",
     "BoxLossConfig",
     "BoxStageConfig",
+    "ClassLossConfig",
     "Classes",
     "ComputeConfig",
     "Config",
@@ -74,10 +77,12 @@ __all__ = [
     "MViTConfig",
     "MaskConfig",
     "MaskHeadConfig",
+    "MaskLossConfig",
     "ModelConfig",
     "ModelSection",
     "NeckConfig",
     "OptimizerConfig",
+    "PAFPNConfig",
     "Part",
     "PixelConfig",
     "PointRendConfig",
@@ -85,7 +90,9 @@ __all__ = [
     "RPNConfig",
     "RegNetConfig",
     "RegionConfig",
+    "Res2NetConfig",
     "Res5Config",
+    "ResNeStConfig",
     "ResNetConfig",
     "SemanticConfig",
     "ShapesConfig",

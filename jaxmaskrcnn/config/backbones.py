@@ -16,8 +16,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Range, Rule, ascending
 
-Norm = Literal["none", "bn", "gn", "ln"]
+Norm = Literal["none", "bn", "gn", "gn_ws", "ln"]
 GROUPS = 32  # of group norm, in all libraries
+# Group norm, and the same after convolutions whose kernels are standardised.
+GROUP_NORMS = ("gn", "gn_ws")
 
 
 def check_groups(norm: str, channels: int, setting: str) -> None:
@@ -29,12 +31,12 @@ def check_groups(norm: str, channels: int, setting: str) -> None:
         setting: Names them in the message.
 
     Raises:
-        ConfigError: The norm is "gn" and the channels are not a multiple of 32.
+        ConfigError: The norm is a group norm and the channels are not a multiple of 32.
     """
-    if norm == "gn" and channels % GROUPS:
+    if norm in GROUP_NORMS and channels % GROUPS:
         raise ConfigError(
-            f"{setting} is {channels}, which the {GROUPS} groups of norm 'gn' do not divide; give a multiple "
-            f"of {GROUPS}, or another norm."
+            f"{setting} is {channels}, which the {GROUPS} groups of norm {norm!r} do not divide; give a "
+            f"multiple of {GROUPS}, or another norm."
         )
 
 
@@ -126,7 +128,8 @@ class ResNetConfig(DeformableStages):
     groups: Count = 1  # ResNeXt: 32
     width_per_group: Count = 64  # ResNeXt 32x8d: 8; wide ResNet: 128
     stride_in_1x1: bool = False  # whether a bottleneck's stride is in the 1x1 convolution (MSRA)
-    norm: Literal["frozen_bn", "bn", "bn_eval", "gn"] = "frozen_bn"  # bn_eval: fixed statistics
+    # bn_eval: fixed statistics; gn_ws: after standardised kernels
+    norm: Literal["frozen_bn", "bn", "bn_eval", "gn", "gn_ws"] = "frozen_bn"
     norm_epsilon: NotNegative = 1e-5
     conv_bias: bool = False  # whether convolutions have a bias although a norm follows (Keras)
     pool_padding: Literal["both", "end"] = "both"  # of the stem's max pool: all sides, or right and below
@@ -138,6 +141,8 @@ class ResNetConfig(DeformableStages):
             lambda x: bool(x) and ascending(x), "some of the numbers 2 to 5, ascending, separated by commas"
         ),
     ] = (2, 3, 4, 5)
+    context_stages: _Stages = ()  # whose blocks end with a global context block (GCNet)
+    context_reduction: Count = 16  # factor by which these have fewer channels inside
     dilated_c5: bool = False  # whether C5 has C4's stride, and all its 3x3 convolutions a dilation of 2 (DC5)
 
     def __post_init__(self):
@@ -164,7 +169,11 @@ class ResNetConfig(DeformableStages):
 
     def _check_stages(self) -> None:
         """Check the settings of single stages."""
-        changed = {"dilated_c5": self.dilated_c5, "deformable_stages": self.deformable_stages}
+        changed = {
+            "dilated_c5": self.dilated_c5,
+            "deformable_stages": self.deformable_stages,
+            "context_stages": self.context_stages,
+        }
         for setting, value in changed.items():
             if value and self.depth < 50:
                 raise ConfigError(
@@ -177,10 +186,17 @@ class ResNetConfig(DeformableStages):
                 f"ResNetConfig.dilated_c5 is True, but its outputs are {self.outputs}; give some that end "
                 "with 5 and leave out 4, whose map has the same stride."
             )
-        if any(number > last for number in self.deformable_stages):
+        for setting in ("deformable_stages", "context_stages"):
+            if any(number > last for number in changed[setting]):
+                raise ConfigError(
+                    f"ResNetConfig.{setting} are {changed[setting]}, but the last of its outputs is {last}; "
+                    "leave out the stages after it."
+                )
+        if self.context_stages and self.stage(self.context_stages[0]).channels < self.context_reduction:
             raise ConfigError(
-                f"ResNetConfig.deformable_stages are {self.deformable_stages}, but the last of its outputs "
-                f"is {last}; leave out the stages after it."
+                f"ResNetConfig.context_reduction is {self.context_reduction}, but stage "
+                f"{self.context_stages[0]} has {self.stage(self.context_stages[0]).channels} channels; give "
+                "at most as many."
             )
 
     def stage(self, number: int) -> Level:

@@ -10,11 +10,13 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, ResNetConfig, check_groups
+from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
 
 DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
-HeadNorm = Literal["none", "bn", "bn_eval", "gn", "ln"]  # bn_eval: fixed statistics
+# bn_eval: fixed statistics; gn_ws: after standardised kernels
+HeadNorm = Literal["none", "bn", "bn_eval", "gn", "gn_ws", "ln"]
 BoxWeights = tuple[Positive, Positive, Positive, Positive]  # of dx, dy, dw, dh
 
 
@@ -81,8 +83,8 @@ class BoxLossConfig(Part):
 class BoxHeadLossConfig(BoxLossConfig):
     """The loss of the box head's boxes."""
 
-    # of what: the deltas, or the generalised IoU of the boxes that they make
-    form: Literal["smooth_l1", "giou"] = "smooth_l1"
+    # of what: the deltas, or the IoU of the boxes that they make (`losses/box_ious.py`)
+    form: Literal["smooth_l1", "iou", "giou", "bounded_iou", "diou", "ciou"] = "smooth_l1"
     weight: NotNegative = 1.0  # factor of the loss
 
 
@@ -93,6 +95,8 @@ class RegionConfig(Part):
     ground_truth_proposals: Literal["append", "prepend"] = "append"
     batch_size: Count = 512
     positive_fraction: Fraction = 0.25
+    # hard: of the first stage, those with the largest losses of their class (online hard example mining)
+    sampling: Literal["random", "hard"] = "random"
     low_quality: Literal["none", "label", "reassign"] = "none"  # as in RPNConfig
     iou_epsilon: NotNegative = 0.0  # these three as in RPNConfig
     crowd: Literal["ignore", "drop"] = "ignore"
@@ -226,6 +230,7 @@ class BoxConfig(Part):
     # softmax: over the classes and the background; sigmoid: of each class, the background's is not used
     scores: Literal["softmax", "sigmoid"] = "softmax"
     federated: FederatedConfig | None = None  # with sigmoids: None counts all classes in every image
+    class_loss: ClassLossConfig = ClassLossConfig()
     loss: BoxHeadLossConfig = BoxHeadLossConfig()
     stages: Annotated[
         tuple[BoxStageConfig, ...],
@@ -240,6 +245,7 @@ class BoxConfig(Part):
         super().__post_init__()
         if self.convs:
             check_groups(self.norm, self.conv_dim, "BoxConfig.conv_dim")
+        self.class_loss.check(self.scores)
         if self.federated is not None and self.scores != "sigmoid":
             raise ConfigError(
                 f"BoxConfig.federated is given but scores is {self.scores!r}, whose loss cannot leave out "
@@ -277,6 +283,7 @@ class MaskConfig(MaskHeadConfig):
     class_agnostic: bool = False
     # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
     targets: Literal["soft", "threshold", "polygon"] = "soft"
+    loss: MaskLossConfig = MaskLossConfig()
     # With several box stages: one, trained on the first stage's regions, or each_stage, each trained on its
     # stage's; their mean is predicted
     heads: Literal["one", "each_stage"] = "one"

@@ -70,3 +70,17 @@ class FPNConfig(NeckConfig):
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return the levels from which regions are pooled: all but P6."""
         return levels[:-1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PAFPNConfig(FPNConfig):
+    """Path aggregation network: a pyramid and a second path (`models/necks/pafpn.py`).
+
+    Example:
+        >>> PAFPNConfig().channels
+        256
+    """
+
+    kind: ClassVar[str] = "pafpn"
+    module: ClassVar[str] = "jaxmaskrcnn.models.necks.pafpn:PAFPN"
+    names: ClassVar[str] = "jaxmaskrcnn.models.necks.pafpn_names"

@@ -115,7 +115,7 @@ def chosen_kind(choice: Any, expected: Any, place: str) -> Any:
             "of settings as 'package.module:Class'."
         ) from None
     classes = part_classes(expected)
-    kind = getattr(found, "kind", None)
+    kind = getattr(found, "kind", "")
     if found is None or classes.get(kind) is not found:
         families = " or ".join(member.__name__ for member in members(expected) if _is_part(member))
         raise ConfigError(

@@ -81,6 +81,12 @@ class DataConfig(Section):
     eval_stuff: str = ""
     # How detections are scored; auto: LVIS' protocol for a json of LVIS, COCO's for any other
     eval_protocol: Literal["auto", "coco", "lvis", "cityscapes"] = "auto"
+    # share of the training images that are held out and evaluated, in place of eval_annotations
+    eval_fraction: Annotated[float, Range(0, 1, less=True)] = 0.0
+    more_annotations: tuple[str, ...] = ()  # further jsons for training, with the same categories
+    more_images: tuple[str, ...] = ()  # the image folder of each
+    # how often the images of each json come in an epoch, the first one's first; (): once
+    weights: tuple[Positive, ...] = ()
     cache_dir: str = ""  # prepared records; "" is <workdir>/data
     on_error: Literal["stop", "skip"] = "stop"  # skip: invalid annotations are logged, counted and left out
     crowd: Literal["ignore", "objects", "drop"] = "ignore"  # what annotations with "iscrowd": 1 are
@@ -138,6 +144,16 @@ class DataConfig(Section):
     crop: Annotated[float, Range(0, 1, more=True)] = 1.0
     rotate: Annotated[float, Range(0, 180)] = 0.0  # largest angle in degrees, in both directions; 0: off
     photometric: Fraction = 0.0  # probability of each colour distortion; 0: off
+    flip_vertical: Fraction = 0.0  # probability of a vertical flip
+    quarter_turns: Fraction = 0.0  # probability of a turn by 90, 180 or 270 degrees
+    # These five treat all channels alike, for grey pictures too; each is drawn up to its limit, 0: off
+    gain: Fraction = 0.0  # values are multiplied by 1 - gain to 1 + gain
+    offset: Annotated[float, Range(0, 255)] = 0.0  # in grey levels
+    gamma: NotNegative = 0.0  # exponent of the values, from 1 / (1 + gamma) to 1 + gamma
+    blur: Annotated[float, Range(0, 100)] = 0.0  # standard deviation of a Gaussian blur in pixels
+    noise: Annotated[float, Range(0, 255)] = 0.0  # standard deviation of normal noise in grey levels
+    # a function of one's own that transforms an image and its objects, MODULE:FUNCTION or FILE.py:FUNCTION
+    transform: str = ""
     copy_paste: Fraction = 0.0  # probability that objects of another image are pasted; 0: off
 
     exact_decode: bool = (
@@ -147,8 +163,18 @@ class DataConfig(Section):
 
     @property
     def augments(self) -> bool:
-        """Whether any augmentation beside flips is on."""
-        return any((self.jitter_size, self.crop != 1, self.rotate, self.photometric, self.copy_paste))
+        """Whether any augmentation beside horizontal flips is on."""
+        return any(
+            (
+                self.cuts_objects, self.photometric, self.flip_vertical, self.quarter_turns, self.gain,
+                self.offset, self.gamma, self.blur, self.noise, self.transform,
+            )
+        )  # fmt: skip
+
+    @property
+    def cuts_objects(self) -> bool:
+        """Whether objects can lose parts, which their polygons cannot express."""
+        return any((self.jitter_size, self.crop != 1, self.rotate, self.copy_paste))
 
     def check(self) -> None:
         """Check the settings that depend on each other.
@@ -161,6 +187,25 @@ class DataConfig(Section):
                 f"data.jitter_scale is {self.jitter_scale} but data.jitter_size is 0; set the canvas size "
                 "too."
             )
+        if self.eval_fraction and (self.eval_annotations or self.eval_images or self.train_stuff):
+            raise ConfigError(
+                "data.eval_fraction holds images out of data.train_annotations, which goes with none of "
+                "data.eval_annotations, data.eval_images and data.train_stuff; leave one of them out."
+            )
+        if self.more_annotations and self.train_stuff:
+            raise ConfigError(
+                "data.train_stuff is of one json, but data.more_annotations has others; leave one out."
+            )
+        if len(self.more_annotations) != len(self.more_images):
+            raise ConfigError(
+                f"data.more_annotations has {len(self.more_annotations)} paths and data.more_images "
+                f"{len(self.more_images)}; give an image folder for each json."
+            )
+        if self.weights and len(self.weights) != 1 + len(self.more_annotations):
+            raise ConfigError(
+                f"data.weights has {len(self.weights)} numbers for {1 + len(self.more_annotations)} jsons; "
+                "give one for data.train_annotations and one for each of data.more_annotations."
+            )
         if self.jitter_size and self.canvases:
             raise ConfigError(
                 f"data.canvases is {self.canvases} but large-scale jitter has the one canvas of "
@@ -168,8 +213,8 @@ class DataConfig(Section):
             )
         if self.device_resize and self.augments:
             raise ConfigError(
-                "data.device_resize leaves images to the device, but augmentations (jitter_size, crop, "
-                "rotate, photometric, copy_paste) need them resized on the host; switch one of them off."
+                "data.device_resize leaves images to the device, but augmentations (but horizontal flips) "
+                "need them resized on the host; switch one of them off."
             )
 
 
@@ -271,14 +316,26 @@ class TrainConfig(Section):
     checkpoint_every: Count = 1000
     keep_checkpoints: Count = 2
     strict_resume: bool = False  # stop if the latest checkpoint is damaged; False: go on from the one before
-    tensorboard: bool = False  # needs the [tensorboard] extra
+    tensorboard: bool = False  # the same as "tensorboard" among the trackers
+    # what shows the run beside its log (`training/trackers/`); each needs the extra of its name
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    histograms: bool = False  # of the parameters, at every evaluation, in the trackers
+    # the first and the last step of a trace by jax.profiler; (): none
+    profile_steps: Annotated[
+        tuple[Count, ...],
+        Rule(
+            lambda x: not x or (len(x) == 2 and x[0] <= x[1]),
+            "the first and the last step of a trace separated by a comma, or none",
+        ),
+    ] = ()
     pictures: Whole = 8  # evaluation images drawn with their predictions at the end
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # skip the step, or go back to a checkpoint
     skip_limit: Whole = 10  # consecutive skipped steps before the run stops
     rollback_limit: Whole = 3  # rollbacks before the run stops
     patience: Whole = 0  # evaluations without a better mask AP before the run ends; 0: never
     eval_loss: bool = False  # the losses over the evaluation data, at every evaluation
-    parallel: Literal["auto", "jit", "pmap", "shard_map"] = "auto"  # auto: jit on one device, else shard_map
+    # auto: jit on one device, else shard_map; sharded: the state is split over the devices
+    parallel: Literal["auto", "jit", "pmap", "shard_map", "sharded"] = "auto"
     device_batch: Whole = 0  # images that a device computes at a time; 0: its whole share of the batch
 
     def check(self) -> None:
@@ -287,6 +344,11 @@ class TrainConfig(Section):
         Raises:
             ConfigError: Two of them do not go together.
         """
+        if self.histograms and not (self.trackers or self.tensorboard):
+            raise ConfigError(
+                "train.histograms are shown by trackers, but train.trackers is empty; set it too, such as "
+                "to tensorboard."
+            )
         if self.patience and not self.eval_every:
             raise ConfigError("train.patience counts evaluations, but train.eval_every is 0; set both.")
 

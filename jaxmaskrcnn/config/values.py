@@ -269,6 +269,11 @@ def _convert(value: Any, expected: Any) -> Any:
     return value
 
 
+def _is_word(kind: Any) -> bool:
+    """Return whether a type is that of strings, or a choice among some."""
+    return kind is str or (typing.get_origin(kind) is Literal and isinstance(typing.get_args(kind)[0], str))
+
+
 def _python_value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
@@ -293,7 +298,7 @@ def _read(text: str, expected: Any) -> Any:
         raise ValueError
     if origin is Literal:
         return next((choice for choice in arguments if str(choice) == text), text)
-    if origin is tuple and arguments[0] is str:
+    if origin is tuple and _is_word(arguments[0]):
         words = _python_value(text) if text.startswith(("(", "[", "'", '"')) else text.split(",")
         words = (words,) if isinstance(words, str) else words
         return tuple(word.strip() for word in words if word.strip())

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.config.paths import get_path
 from jaxmaskrcnn.convert.backbone_origin import differences, find_origin
 from jaxmaskrcnn.convert.familiar_names import familiar_names
@@ -202,12 +203,12 @@ def _check_norm(path: str, arrays: dict[str, np.ndarray], config: ModelConfig):
     if norm == "ln":
         return
     statistics = any(name.endswith("running_var") for name in arrays)
-    if statistics and norm == "gn":
+    if statistics and norm in GROUP_NORMS:
         raise UserError(
             f"{path} has batch norm, but the model's backbone has group norm "
-            '(backbone.norm "gn"); set backbone.norm to "frozen_bn", "bn_eval" or "bn".'
+            f'(backbone.norm "{norm}"); set backbone.norm to "frozen_bn", "bn_eval" or "bn".'
         )
-    if not statistics and norm != "gn":
+    if not statistics and norm not in GROUP_NORMS:
         raise UserError(
             f"{path} has no batch norm statistics, but the model's backbone has batch norm "
             f'(backbone.norm {norm!r}); set backbone.norm to "gn" if the file '

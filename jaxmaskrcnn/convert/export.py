@@ -8,6 +8,7 @@ import os
 from typing import Any, NamedTuple
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig, PointRendConfig
+from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.files.writer import write_state_dict
@@ -33,7 +34,9 @@ _NORMS = ("backbone.norm", "box.norm", "box.fc_norm", "mask.norm")
 _OF_CASCADES = (
     "box.stage_scores", "box.stage_gradient", "regions.later_stages", "regions.empty_boxes", "mask.heads",
 )  # fmt: skip
-_TRAINING_ONLY_PARTS = ("rpn.loss.", "regions.", "box.loss.", "box.federated.")
+_TRAINING_ONLY_PARTS = (
+    "rpn.loss.", "regions.", "box.loss.", "box.class_loss.", "mask.loss.", "box.federated.",
+)  # fmt: skip
 
 
 class ExportReport(NamedTuple):
@@ -197,11 +200,13 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
     if path in ("box.conv_dim", "box.norm"):
         return not config.box.convs
     if path == "box.loss.beta":
-        return config.box.loss.form == "giou"
+        return config.box.loss.form != "smooth_l1"
     if path == "neck.norm_epsilon":
         return config.neck is not None and config.neck.norm == "none"
     if path == "box.norm_epsilon":
-        return config.box.fc_norm == "none" and (config.box.norm in ("none", "gn") or not config.box.convs)
+        return config.box.fc_norm == "none" and (
+            config.box.norm in ("none", *GROUP_NORMS) or not config.box.convs
+        )
     if path in ("mask.norm_epsilon", "mask.conv_bias"):
         return not isinstance(config.mask, MaskConfig) or config.mask.norm == "none" or not config.mask.convs
     if isinstance(config.mask, PointRendConfig):

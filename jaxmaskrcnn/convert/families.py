@@ -63,7 +63,7 @@ FAMILIES = (
         r"encoder\.layers\.encoder_layer_\d+\.",
     ),
     Family("a detector with a MobileNet", r"backbone\.body\.\d+\.(\d+|conv|block)\."),
-    Family("a detector with a PAFPN neck", r"neck\.(downsample_convs|pafpn_convs)\."),
+    Family("a detector with a PAFPN neck", r"neck\.(downsample_convs|pafpn_convs)\.", "pafpn"),
 )
 
 _REGIONS = re.compile(

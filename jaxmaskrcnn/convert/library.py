@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import FPNConfig, ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.structure import detector_names, read_structure
@@ -152,7 +152,7 @@ EVERYWHERE: tuple[Limit, ...] = (
     (
         lambda c: (
             c.neck is not None
-            and c.neck.kind == "fpn"
+            and isinstance(c.neck, FPNConfig)
             and [x.stride for x in c.pooled_levels] != [4, 8, 16, 32]
         ),
         "its feature pyramid is not on C2 to C5",
@@ -199,7 +199,11 @@ DEFORMABLE: Limit = (
     lambda c: bool(getattr(c.backbone, "deformable_stages", ())),
     "its backbone has deformable convolutions",
 )
-PARTS = (OTHER_BACKBONE, DEFORMABLE, OTHER_NECK, TRUNK, AVERAGE)
+CONTEXT: Limit = (
+    lambda c: bool(getattr(c.backbone, "context_stages", ())),
+    "its backbone has global context blocks",
+)
+PARTS = (OTHER_BACKBONE, DEFORMABLE, CONTEXT, OTHER_NECK, TRUNK, AVERAGE)
 
 # Layers that only matterport's models have.
 KERAS_LAYERS: tuple[Limit, ...] = (

@@ -6,6 +6,7 @@ from jaxmaskrcnn.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from jaxmaskrcnn.data.images import decode_image
+    from jaxmaskrcnn.data.iterable import write_iterable
     from jaxmaskrcnn.data.pipeline import eval_batches, train_iterator
     from jaxmaskrcnn.data.prefetch import prefetch_to_device
     from jaxmaskrcnn.data.preprocess import make_batch
@@ -26,6 +27,7 @@ __all__ = [
     "prepare",
     "train_iterator",
     "write_figures",
+    "write_iterable",
     "write_landscapes",
     "write_shapes",
 ]
@@ -42,6 +44,7 @@ _HOMES = {
     "prepare": "records.prepare",
     "train_iterator": "pipeline",
     "write_figures": "figures",
+    "write_iterable": "iterable",
     "write_landscapes": "landscapes",
     "write_shapes": "shapes",
 }

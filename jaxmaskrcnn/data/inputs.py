@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
+from jaxmaskrcnn.data.array_pixels import rgb_array
 from jaxmaskrcnn.data.coco.file_names import is_leftover
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
@@ -20,14 +21,19 @@ from jaxmaskrcnn.stores.copies import copied, local_copy
 from jaxmaskrcnn.stores.filesystem import Place, local_or_stored
 
 
-def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS) -> np.ndarray:
-    """Reads a path, a PIL image or an array as uint8 RGB.
+def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS, name: str = "the image") -> np.ndarray:
+    """Reads a picture in any form as uint8 RGB.
 
     Args:
-        image: Path of an image file, also in a store (``gs://``, ``s3://``), or PIL image (of any
-            mode; the EXIF orientation is applied), or a uint8 RGB array [H, W, 3], which is returned
-            unchanged.
+        image: One of these:
+
+            * the path of an image file, also in a store (``gs://``, ``s3://``);
+            * the bytes of an image file;
+            * a PIL image. Of files and PIL images any mode is converted, and the EXIF orientation is applied;
+            * an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8, uint16 or floats from 0 to 1, see
+              `data.array_pixels.rgb_array`; uint8 [H, W, 3] is returned unchanged.
         pixels: Which page of a file is read, and how its values become uint8.
+        name: What to call the picture in an error message, if it is not a file.
 
     Returns:
         uint8 [H, W, 3].
@@ -42,14 +48,16 @@ def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS) -> np.ndarray:
     if isinstance(image, (str, os.PathLike)):
         return decode_image(local_copy(image, "the image"), pixels=pixels)
     if isinstance(image, Image.Image):
-        return decode_image(image, pixels=pixels)
+        return decode_image(image, name=getattr(image, "filename", "") or name, pixels=pixels)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode_image(bytes(image), name=name, pixels=pixels)
     array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
+    if array.dtype == object or array.dtype.kind in "USV":
         raise UserError(
-            f"An image array is {array.dtype} of shape {list(array.shape)}; give uint8 RGB values of shape "
-            "[height, width, 3], a PIL image or a path."
+            f"{name} is of the type {type(image).__name__}; give a path, the bytes of a file, a PIL image or "
+            "an array."
         )
-    return array
+    return rgb_array(array, pixels, name)
 
 
 def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "image") -> list[Path]:

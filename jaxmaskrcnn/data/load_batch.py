@@ -148,6 +148,8 @@ class LoadBatch:
             plan.distortion,
             self._model,
             self._fields,
+            plan.pixels,
+            plan.own,
         )
 
     def _pixels(self, example: Example, at_least: tuple[int, int] | None = None) -> np.ndarray:

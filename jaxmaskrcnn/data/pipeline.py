@@ -156,7 +156,7 @@ def train_iterator(
             f"are {process_count}, which do not know each other's decoded sizes; leave one of them out."
         )
     load = LoadBatch(
-        source, model_config, objects, augmented=data_config.augments, exact=data_config.exact_decode,
+        source, model_config, objects, augmented=data_config.cuts_objects, exact=data_config.exact_decode,
         raw=data_config.device_resize,
     )  # fmt: skip
     load = _LoadStep(plan, load, process_index, process_count)

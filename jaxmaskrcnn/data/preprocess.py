@@ -16,6 +16,7 @@ from jaxmaskrcnn.data.fields.image_objects import ImageObjects
 from jaxmaskrcnn.data.fields.semantic import SemanticMap
 from jaxmaskrcnn.data.fields.table import FIELDS
 from jaxmaskrcnn.data.fields.targets import room_for, to_targets
+from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.transforms import Geometry, round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.normalise import normalise_pixels
@@ -54,19 +55,21 @@ def resize_for(config: ModelConfig, image: np.ndarray, size: tuple[int, int]) ->
 
 def make_batch(
     model: Any,
-    images: Sequence[np.ndarray],
+    images: Sequence[Any],
     targets: Sequence[Mapping] | None = None,
     *,
     max_objects: int | None = None,
+    canvas: tuple[int, int] | None = None,
 ) -> Batch:
     """Resizes, normalises and pads images (and their objects) as the model's preset does at test time.
 
-    The canvas is the batch's largest height and width rounded up to the preset's divisor; all
-    images share that extent, as in the PyTorch libraries.
+    The extent of all images is the batch's largest height and width rounded up to the preset's divisor, as in
+    the PyTorch libraries. The canvas is as large, unless another one is given.
 
     Args:
         model: A ``MaskRCNN`` or its ``ModelConfig``.
-        images: uint8 RGB arrays [H, W, 3], of any sizes.
+        images: Arrays of any sizes, uint8 RGB [H, W, 3] or others, paths, bytes or PIL images; see
+            `data.inputs.read_image`.
         targets: One mapping per image, at the image's own scale: "boxes" [G, 4] XYXY in pixels,
             "labels" [G] in 0 to ``num_classes - 1``, "masks" bool [G, H, W] (not needed without a
             mask head), optionally "crowd" bool [G] and "polygons": of each object a list of
@@ -76,12 +79,14 @@ def make_batch(
             "semantic" [H, W]: 0 for things, from 1 on for stuff, 255 where nothing is learned. A model with
             ``config.extra`` needs "extra", a mapping with [G, ...] of objects or [...] of the image by name.
         max_objects: Ground-truth slots per image; None takes the largest count, at least 1.
+        canvas: Height and width of the arrays, at least as large as the extent, so that batches of other
+            sizes have the same shape. Neither losses nor detections depend on it.
 
     Returns:
         A ``Batch`` of arrays only: images float32 and normalised, masks packed.
 
     Raises:
-        UserError: An array has the wrong type, shape or values.
+        UserError: An array has the wrong type, shape or values, or ``canvas`` does not hold the images.
 
     Example:
         >>> from jaxmaskrcnn.zoo.lookup import model_config
@@ -94,10 +99,11 @@ def make_batch(
     config: ModelConfig = getattr(model, "config", model)
     if not len(images):
         raise UserError("make_batch got no images; give at least one.")
-    images = [_checked_image(image, i) for i, image in enumerate(images)]
+    images = [read_image(image, config.input.pixels, f"images[{i}]") for i, image in enumerate(images)]
     originals = [image.shape[:2] for image in images]
     sizes = [eval_size(config, *original) for original in originals]
-    canvas = tuple(round_up(max(lengths), config.input.pad_divisor) for lengths in zip(*sizes, strict=True))
+    extent = tuple(round_up(max(lengths), config.input.pad_divisor) for lengths in zip(*sizes, strict=True))
+    canvas = _checked_canvas(extent, canvas, config)
     pixels = np.zeros((len(images), *canvas, 3), np.float32)
     for slot, image, size in zip(pixels, images, sizes, strict=True):
         resized = resize_for(config, image, size)
@@ -110,7 +116,7 @@ def make_batch(
     return Batch(
         images=pixels,
         image_sizes=np.asarray(sizes, np.int32),
-        extents=np.tile(np.asarray(canvas, np.int32), (len(images), 1)),
+        extents=np.tile(np.asarray(extent, np.int32), (len(images), 1)),
         original_sizes=np.asarray(originals, np.int32),
         index=np.full(len(images), -1, np.int32),
         valid=np.ones(len(images), bool),
@@ -118,13 +124,17 @@ def make_batch(
     )
 
 
-def _checked_image(image, i: int) -> np.ndarray:
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+def _checked_canvas(extent, canvas, config: ModelConfig) -> tuple[int, int]:
+    if canvas is None:
+        return extent
+    height, width = canvas
+    divisor = config.input.pad_divisor
+    if height < extent[0] or width < extent[1] or height % divisor or width % divisor:
         raise UserError(
-            f"image {i} is {image.dtype} {list(image.shape)}; give a uint8 RGB array [height, width, 3]."
+            f"canvas is {height} x {width}, and the images take {extent[0]} x {extent[1]} pixels; give a "
+            f"canvas that holds them, with sides that are multiples of {divisor}."
         )
-    return image
+    return height, width
 
 
 def _targets(config, targets, originals, sizes, canvas, max_objects) -> Targets:

@@ -95,8 +95,9 @@ def source_factors(source, used: np.ndarray, threshold: float, rule: str = "stoc
     Returns:
         float64 [U]; None where every image appears once.
     """
+    weights = getattr(source, "weights", None)  # of several jsons
     if not threshold:
-        return None
+        return None if weights is None else weights[used]
     place = np.full(len(source), -1)
     place[used] = np.arange(len(used))
     pairs = np.asarray(source.image_labels).reshape(-1, 2)
@@ -104,6 +105,8 @@ def source_factors(source, used: np.ndarray, threshold: float, rule: str = "stoc
     factors = repeat_factors(pairs[pairs[:, 0] >= 0], len(used), threshold)
     if rule == "ceil":
         factors = np.ceil(factors)
+    if weights is not None:
+        factors = factors * weights[used]
     log.info(
         "Repeat factors: %d of %d images come more than once per epoch, up to %.2f times; an epoch has %d.",
         (factors > 1).sum(), len(used), factors.max(), epoch_length(factors),

@@ -183,6 +183,8 @@ class TrainPlan:
             [resized_sizes(original, m, max_size, model.input.size_rule) for m in min_sizes], axis=1
         )
         extents = round_up(self._sizes.max(axis=1), model.input.pad_divisor)
+        if data.quarter_turns:
+            extents = np.maximum(extents, extents[:, ::-1])  # turned or not, an image fits its canvas
         if data.jitter_size:
             extents = np.full((len(used), 2), data.jitter_size)  # whatever the scale, one canvas
         self.canvases, group = _group(extents, model, data, [source.file_names[i] for i in used])

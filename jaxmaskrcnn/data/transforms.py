@@ -62,6 +62,8 @@ class Geometry(NamedTuple):
         size: ``(height, width)`` that the crop is resized to.
         flip: Whether it is then mirrored left to right.
         window: ``(top, left, height, width)`` of the resized and mirrored image that is kept.
+        turns: Quarter turns, counter-clockwise, of the window at last. A vertical flip is a horizontal one
+            and two of them.
     """
 
     crop: tuple[int, int, int, int]
@@ -69,6 +71,13 @@ class Geometry(NamedTuple):
     size: tuple[int, int]
     flip: bool
     window: tuple[int, int, int, int]
+    turns: int = 0
+
+    @property
+    def result(self) -> tuple[int, int]:
+        """``(height, width)`` of the result."""
+        height, width = self.window[2:]
+        return (width, height) if self.turns % 2 else (height, width)
 
     @classmethod
     def resize(cls, size: tuple[int, int], new_size: tuple[int, int], flip: bool = False) -> "Geometry":
@@ -93,7 +102,8 @@ class Geometry(NamedTuple):
         x, y = x * (self.size[1] / width), y * (self.size[0] / height)
         if self.flip:
             x = self.size[1] - x
-        return np.stack([x - self.window[1], y - self.window[0]], axis=-1)
+        moved = np.stack([x - self.window[1], y - self.window[0]], axis=-1)
+        return turn_points(moved, self.window[2:], self.turns)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Transforms boxes without clipping them; a rotated box becomes the box around its corners.
@@ -107,12 +117,38 @@ class Geometry(NamedTuple):
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         if self.angle:
             corners = self.points(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]).reshape(-1, 4, 2)
+            # Turned by a quarter, the corners have been already.
             return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=-1).astype(np.float32)
         top, left, height, width = self.crop
         moved = scale_boxes(boxes - np.float32([left, top, left, top]), (height, width), self.size)
         if self.flip:
             moved = flip_boxes(moved, self.size[1])
-        return moved - np.float32([self.window[1], self.window[0]] * 2)
+        moved = moved - np.float32([self.window[1], self.window[0]] * 2)
+        if not self.turns:
+            return moved
+        corners = turn_points(moved.reshape(-1, 2, 2), self.window[2:], self.turns)
+        return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=-1)
+
+
+def turn_points(points: np.ndarray, size: tuple[int, int], turns: int) -> np.ndarray:
+    """Turns points with their image by quarters, counter-clockwise; ``numpy.rot90`` for coordinates.
+
+    Args:
+        points: [..., 2], x and y in pixels.
+        size: ``(height, width)`` of the image before.
+        turns: Number of quarter turns, from 0 to 3.
+
+    Returns:
+        [..., 2] of the same type.
+
+    Example:
+        >>> turn_points(np.array([[5.0, 1.0]]), (10, 20), 1).tolist()
+        [[1.0, 15.0]]
+    """
+    height, width = size
+    x, y = points[..., 0], points[..., 1]
+    turned = ((x, y), (y, width - x), (width - x, height - y), (height - y, x))[turns]
+    return np.stack(turned, axis=-1)
 
 
 def _turn(angle: float) -> tuple[float, float]:

@@ -6,9 +6,10 @@ overlaps that pycocotools computes, and `accumulate` makes COCO's numbers of tha
 """
 
 import collections
+import copy
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from jaxmaskrcnn.data.coco.skeleton import has_keypoints
 from jaxmaskrcnn.data.rle import box_counts
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.keypoints import annotated_keypoints, keypoint_metrics
+from jaxmaskrcnn.evaluation.matching import MAX_DETECTIONS, SIZES, Outcomes, match
 from jaxmaskrcnn.evaluation.panoptic import PanopticTruth
 from jaxmaskrcnn.evaluation.protocols import Scored, choose
 from jaxmaskrcnn.evaluation.regions import Regions, box_regions, detected, mask_regions
@@ -228,6 +230,71 @@ class GroundTruth:
             {} where no keypoints were read.
         """
         return {} if self.skeleton is None else {entry["id"]: entry for entry in self._annotated}
+
+    def of_classes(self, ids: Collection[int]) -> "GroundTruth":
+        """The same annotations with some of their categories alone.
+
+        Args:
+            ids: Ids of the categories to keep.
+
+        Returns:
+            Annotations that score nothing of other categories, neither objects nor detections.
+
+        Raises:
+            UserError: The protocol is not COCO's, whose numbers alone are those of each class by itself.
+        """
+        if self.protocol.name != "coco":
+            raise UserError(
+                f"Some classes alone cannot be scored by the protocol {self.protocol.name!r}; give the "
+                "protocol 'coco', or score all classes."
+            )
+        some = copy.copy(self)
+        kept = np.array([category.id in ids for category in self.categories])
+        some.categories = tuple(c for c in self.categories if c.id in ids)
+        some.listed = tuple(c for c in self.listed if c.id in ids)
+        labels = np.cumsum(kept) - 1  # the new label of each old one that is kept
+        some._scored = {}
+        for iou_type, (numbers, crowd, regions) in self._scored.items():
+            rows = np.flatnonzero(kept[regions.labels])
+            own = Regions(
+                regions.images[rows],
+                labels[regions.labels[rows]],
+                regions.areas[rows],
+                regions.shapes_of(rows),
+            )
+            some._scored[iou_type] = Scored(numbers[rows], crowd[rows], own)
+        if self.skeleton is not None:
+            some._annotated = [
+                {**entry, "category_id": int(labels[entry["category_id"]])}
+                for entry in self._annotated
+                if kept[entry["category_id"]]
+            ]
+        return some
+
+    def outcomes(
+        self,
+        detections: list[dict],
+        iou_type: str,
+        *,
+        limit: int = MAX_DETECTIONS,
+        sizes: Mapping[str, tuple[float, float]] = SIZES,
+    ) -> Outcomes:
+        """What becomes of each detection by COCO's rules, or with limits of one's own.
+
+        Args:
+            detections: COCO results.
+            iou_type: ``"bbox"`` or ``"segm"``.
+            limit: Detections of one image and class that count.
+            sizes: Limits of the size classes in square pixels.
+
+        Returns:
+            As from `matching.match`.
+        """
+        labels = {category.id: k for k, category in enumerate(self.categories)}
+        found = detected(detections, self.image_id, self.category_id, self._places, labels)
+        regions = box_regions(found) if iou_type == "bbox" else mask_regions(found, self._sizes)
+        _, crowd, objects = self._scored[iou_type]
+        return match(objects, crowd, regions, found.scores, len(labels), limit=limit, sizes=sizes)
 
     def score(
         self,

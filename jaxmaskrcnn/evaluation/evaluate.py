@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +29,14 @@ from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
 from jaxmaskrcnn.evaluation.panoptic import PanopticCounts, match_stuff, panoptic_metrics
+from jaxmaskrcnn.evaluation.some_classes import common_classes
 from jaxmaskrcnn.inference.categories import match_categories
 from jaxmaskrcnn.inference.formats import write_segments
 from jaxmaskrcnn.inference.keypoints import coco_keypoints
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import gather_json, is_first
-from jaxmaskrcnn.structures import Batch, Detections
+from jaxmaskrcnn.structures import Batch, Category, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.files import write_json
 
@@ -71,9 +72,14 @@ class Evaluator:
             rounded up to a multiple of their number, which changes no result.
         segments: A json to which the segments of a panoptic model are written in COCO's format, with their
             pictures in a folder of its name; None writes none.
+        classes: Names or ids of the annotations' categories that are scored, compared with the model's by
+            name, or only "shared"; see `common_classes`. None scores all, which the model has to have.
+        scored_per_image: Detections of an image, the best ones, that are scored; None scores all.
 
     Attributes:
-        categories: For each label of the model, its category in the annotations.
+        ground_truth: The annotations.
+        iou_types: What is scored.
+        categories: For each label of the model, its category in the annotations; None if it is not scored.
 
     Raises:
         UserError: The model's classes do not fit the annotations.
@@ -95,36 +101,38 @@ class Evaluator:
         progress: bool = True,
         layout: Layout | None = None,
         segments: Path | None = None,
+        classes: Sequence[str] | None = None,
+        scored_per_image: int | None = None,
     ):
-        self._segments = segments
+        self._segments, self._scored_per_image = segments, scored_per_image
         self._layout = Layout() if layout is None else layout
         self._config, self._source = config, source
         size = round_up(data_config.eval_batch_size, self._layout.mesh.size)
         self._data_config = dataclasses.replace(data_config, eval_batch_size=size)
         self._progress = progress
         if annotations is None:
-            self._ground_truth = GroundTruth.of_source(source, data_config.eval_protocol)
+            self.ground_truth = GroundTruth.of_source(source, data_config.eval_protocol)
             path = source.annotations
         else:
             reading = Reading(
                 data_config.crowd, data_config.class_name, data_config.allow_outside, data_config.eval_stuff,
                 config.semantic.stuff if config.semantic is not None and data_config.eval_stuff else (),
             )  # fmt: skip
-            self._ground_truth = GroundTruth(
+            self.ground_truth = GroundTruth(
                 annotations, data_config.on_error, reading=reading, keypoints=config.keypoints is not None,
                 protocol=data_config.eval_protocol,
             )  # fmt: skip
             path = None if isinstance(annotations, dict) else annotations
-        truth = self._ground_truth
-        self.categories = match_categories(config, truth.categories, path, listed=truth.listed)
-        self._iou_types: tuple[str, ...] = ("bbox",)
-        if config.mask is not None and self._ground_truth.has_masks:
-            self._iou_types = ("bbox", "segm")
+        self.categories = self._match_classes(classes, path)
+        truth = self.ground_truth
+        self.iou_types: tuple[str, ...] = ("bbox",)
+        if config.mask is not None and self.ground_truth.has_masks:
+            self.iou_types = ("bbox", "segm")
         elif config.mask is not None:
             logger.warning("The annotations have no masks; only the boxes are scored.")
 
-        if config.keypoints is not None and self._ground_truth.skeleton is not None:
-            self._iou_types += ("keypoints",)
+        if config.keypoints is not None and self.ground_truth.skeleton is not None:
+            self.iou_types += ("keypoints",)
             self._check_keypoints(path)
         elif config.keypoints is not None:
             logger.warning("The annotations have no keypoints, which are not scored.")
@@ -143,13 +151,23 @@ class Evaluator:
 
         self._detect = release_after_compiling(self._layout.map_rows(detect))
 
+    def _match_classes(self, classes: Sequence[str] | None, path: Any) -> tuple[Category | None, ...]:
+        truth = self.ground_truth
+        if classes is None:
+            return match_categories(self._config, truth.categories, path, listed=truth.listed)
+        if self._config.semantic is not None:
+            raise UserError("The classes of a panoptic model are scored together; leave --classes out.")
+        categories = common_classes(self._config, truth.categories, classes, path)
+        self.ground_truth = truth.of_classes({c.id for c in categories if c is not None})
+        return categories
+
     def _choose_measured(self, path: Any) -> None:
         """Leaves out what the protocol does not measure, and says which one it is if it is not COCO's."""
-        rules = self._ground_truth.protocol
+        rules = self.ground_truth.protocol
         if rules.name == "coco":
             return
-        self._iou_types = tuple(kind for kind in self._iou_types if kind in rules.iou_types)
-        if not self._iou_types:
+        self.iou_types = tuple(kind for kind in self.iou_types if kind in rules.iou_types)
+        if not self.iou_types:
             raise UserError(
                 f"the protocol {rules.name!r} measures masks alone, and the model or the annotations have "
                 "none; give the protocol 'coco'."
@@ -160,7 +178,7 @@ class Evaluator:
         )  # fmt: skip
 
     def _check_keypoints(self, path: Any) -> None:
-        part, skeleton = self._config.keypoints, self._ground_truth.skeleton
+        part, skeleton = self._config.keypoints, self.ground_truth.skeleton
         assert part is not None and skeleton is not None
         if len(part.points) != len(skeleton.points):
             raise UserError(
@@ -191,15 +209,20 @@ class Evaluator:
         """
         found = self._detect_all(*states, stop=stop)
         detections = [entry for of_image in found for entry in of_image.entries]
-        score = is_first()
-        sigmas = self._config.keypoints.known_sigmas if self._config.keypoints else ()
-        metrics = self._ground_truth.score(detections, self._iou_types, sigmas) if score else None
+        metrics = self.score(detections) if is_first() else None
         if metrics is not None and self._panoptic is not None:
             metrics = self._with_quality(metrics, [of_image.counts for of_image in found])
             if self._segments is not None:
                 content = {"annotations": [of_image.segments for of_image in found]}
                 write_json(self._segments, {**content, "categories": self._panoptic.entries()})
         return gather_json(metrics)[0], detections
+
+    def score(self, detections: list[dict[str, Any]]) -> dict[str, Any]:
+        """Scores COCO results, of each image best first; panoptic quality is not among the metrics."""
+        if self._scored_per_image is not None:
+            detections = best_of_each_image(detections, self._scored_per_image)
+        sigmas = self._config.keypoints.known_sigmas if self._config.keypoints else ()
+        return self.ground_truth.score(detections, self.iou_types, sigmas)
 
     def detect(self, *states: nnx.State, stop: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
         """Detects objects in the whole data set, in its order, and returns them as COCO results.
@@ -259,6 +282,11 @@ class Evaluator:
     def _to_results(self, detections: Detections, batch: Batch) -> dict[int, "_OfImage"]:
         """COCO results by position in the source, because batches are ordered by canvas."""
         detections = self._layout.local_rows(detections)
+        if None in self.categories:
+            scored = np.array([category is not None for category in self.categories])
+            valid = np.asarray(detections.valid) & scored[np.asarray(detections.labels)]
+            detections = detections._replace(valid=valid)
+        categories = [category or Category(0, "") for category in self.categories]
         results = {}
         for i in np.flatnonzero(batch.valid):
             out = postprocess(
@@ -267,7 +295,7 @@ class Evaluator:
                 batch.original_sizes[i],
                 self._config,
                 masks="rle",
-                categories=self.categories,
+                categories=categories,
                 stuff=self._stuff,
             )
             index = int(batch.index[i])
@@ -328,6 +356,22 @@ def evaluate(
         segments=segments,
     )  # fmt: skip
     return evaluator.run(state)
+
+
+def best_of_each_image(detections: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """The first so many COCO results of each image, where they are in descending order of score.
+
+    Example:
+        >>> best_of_each_image([{"image_id": 1, "score": 0.9}, {"image_id": 1, "score": 0.8}], 1)
+        [{'image_id': 1, 'score': 0.9}]
+    """
+    seen: collections.Counter = collections.Counter()
+    kept = []
+    for entry in detections:
+        seen[entry["image_id"]] += 1
+        if seen[entry["image_id"]] <= limit:
+            kept.append(entry)
+    return kept
 
 
 def coco_results(

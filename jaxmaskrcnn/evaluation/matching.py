@@ -8,6 +8,7 @@ Shape legend: N detections of all images, M of them that count; K classes, A siz
 D detections and G objects of one image and class.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,6 @@ WRONG, RIGHT, IGNORED = 0, 1, 2
 
 # Objects that overlap completely meet every threshold in spite of rounding.
 _THRESHOLDS = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]
-_LIMITS = np.array(list(SIZES.values()))
 
 
 class Outcomes(NamedTuple):
@@ -35,12 +35,14 @@ class Outcomes(NamedTuple):
         ranks: int [M], the number of better detections in the same image and class.
         outcomes: int8 [M, A, T], ``WRONG``, ``RIGHT`` or ``IGNORED``.
         counts: int [K, A], objects that are to be found.
+        scores: float64 [M].
     """
 
     labels: np.ndarray
     ranks: np.ndarray
     outcomes: np.ndarray
     counts: np.ndarray
+    scores: np.ndarray
 
 
 def match(
@@ -53,6 +55,7 @@ def match(
     ignored: np.ndarray | None = None,
     doubtful: np.ndarray | None = None,
     limit: int = MAX_DETECTIONS,
+    sizes: Mapping[str, tuple[float, float]] = SIZES,
 ) -> Outcomes:
     """Matches the detections of all images.
 
@@ -72,6 +75,7 @@ def match(
         doubtful: bool [N], detections that are ignored without a match, because an object may be there that
             is not annotated. None for none.
         limit: Detections of one image and class that count.
+        sizes: The limits of the A size classes in square pixels.
 
     Returns:
         The outcomes.
@@ -83,8 +87,9 @@ def match(
         array([1, 2, 1, 2], dtype=int8)
     """
     to_ignore = crowd if ignored is None else crowd | ignored
-    ignored = to_ignore[:, None] | _outside(objects.areas)  # [objects, A]
-    counts = np.zeros((num_classes, len(SIZES)), int)
+    limits = np.array(list(sizes.values()), np.float64)
+    ignored = to_ignore[:, None] | _outside(objects.areas, limits)  # [objects, A]
+    counts = np.zeros((num_classes, len(limits)), int)
     np.add.at(counts, objects.labels, ~ignored)
 
     # Detections and objects in the order of image and class, a group after the other.
@@ -97,7 +102,7 @@ def match(
     # The last of equal overlaps is taken, so the last object is the first here.
     object_rows = np.lexsort((-np.arange(len(object_keys)), object_keys))
 
-    lenient = _outside(detections.areas[rows])
+    lenient = _outside(detections.areas[rows], limits)
     if doubtful is not None:
         lenient |= doubtful[rows, None]
     outcomes = np.where(lenient, np.int8(IGNORED), np.int8(WRONG))
@@ -110,12 +115,13 @@ def match(
         _match_group(ious, crowd[group], ignored[group].T, outcomes[found])
 
     order = np.lexsort((detections.images[rows], -scores[rows], detections.labels[rows]))
-    return Outcomes(detections.labels[rows[order]], ranks[order], outcomes[order], counts)
+    rows, ranks, outcomes = rows[order], ranks[order], outcomes[order]
+    return Outcomes(detections.labels[rows], ranks, outcomes, counts, scores[rows])
 
 
-def _outside(areas: np.ndarray) -> np.ndarray:
+def _outside(areas: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """bool [N, A]: regions that are not of a size class."""
-    return (areas[:, None] < _LIMITS[:, 0]) | (areas[:, None] > _LIMITS[:, 1])
+    return (areas[:, None] < limits[:, 0]) | (areas[:, None] > limits[:, 1])
 
 
 def _ranks(keys: np.ndarray) -> np.ndarray:

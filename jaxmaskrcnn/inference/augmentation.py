@@ -7,7 +7,7 @@ every version, and its probabilities are averaged.
 Shape legend: V versions ("views") of a picture, D detection slots, M the side of a mask.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +52,9 @@ class AugmentedPredictor(Predictor):
             and ``input.test_max_size``.
         flip: Whether to add a mirrored version of each scale.
         classes: As in `Predictor`.
+        thresholds: As in `Predictor`, for the merged detections.
+        device: As in `Predictor`.
+        dtype: As in `Predictor`.
 
     Raises:
         UserError: No scale is given, or one is out of range; or as in `Predictor`.
@@ -67,6 +70,7 @@ class AugmentedPredictor(Predictor):
 
     # The features of one picture's versions are half a gigabyte for a large model.
     _in_flight = 0
+    _built = ("_detect", "_detect_boxes", "_masks_of_boxes", "_merge")
 
     def __init__(
         self,
@@ -76,8 +80,13 @@ class AugmentedPredictor(Predictor):
         scales: Sequence[float] = SCALES,
         flip: bool = True,
         classes: Sequence[int | str] | None = None,
+        thresholds: Mapping[int, float] | None = None,
+        device: Any = None,
+        dtype: str | None = None,
     ):
-        super().__init__(model, score_threshold, classes=classes)
+        super().__init__(
+            model, score_threshold, classes=classes, thresholds=thresholds, device=device, dtype=dtype
+        )
         if not len(scales) or not all(0 < scale <= 10 for scale in scales):
             raise UserError(f"The scales are {list(scales)}; give at least one, above 0 and at most 10.")
         if self.config.keypoints is not None:
@@ -97,12 +106,15 @@ class AugmentedPredictor(Predictor):
             )
         flips = (False, True) if flip else (False,)
         self._views = [View(scale, f) for scale in dict.fromkeys(map(float, scales)) for f in flips]
+
+    def _build(self) -> None:
+        super()._build()
         self._detect_boxes = self._compiled(lambda detector, batch: detector.detect_boxes(batch))
         self._masks_of_boxes = self._compiled(_masks_in_view)
         self._merge = jax.jit(self._merged)
 
-    def _prepare(self, image) -> tuple[np.ndarray, list[Batch]]:
-        pixels = read_image(image, self.config.input.pixels)
+    def _prepare(self, image, name: str) -> tuple[np.ndarray, list[Batch]]:
+        pixels = read_image(image, self.config.input.pixels, name)
         batches = []
         for scale in dict.fromkeys(view.scale for view in self._views):
             config = self.config.replace(

@@ -42,7 +42,8 @@ def coco_annotations(
         keypoints: The model's keypoint head, or None.
 
     Returns:
-        N entries, best first. Keypoints have the visibility 2, and their scores are a list of their own.
+        N entries, best first, with a ``track_id`` where there are ``tracks``. Keypoints have the visibility
+        2, and their scores are a list of their own.
     """
     entries = []
     for i, (x1, y1, x2, y2) in enumerate(result["boxes"].astype(np.float64).tolist()):
@@ -58,6 +59,8 @@ def coco_annotations(
             "area": (x2 - x1) * (y2 - y1),
             "iscrowd": 0,
         }
+        if "tracks" in result and result["tracks"][i]:
+            entry["track_id"] = int(result["tracks"][i])
         if "masks" in result:
             entry["segmentation"] = result["masks"][i]
             entry["area"] = int(rle_codec.area(result["masks"][i]))

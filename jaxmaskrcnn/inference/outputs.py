@@ -27,14 +27,18 @@ from jaxmaskrcnn.inference.formats import (
     segment_picture,
 )
 from jaxmaskrcnn.inference.keypoints import category_entries
+from jaxmaskrcnn.inference.tables import PixelSize, Tables, written_tables
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.tracking.following import Followed, TrackingOptions
 from jaxmaskrcnn.utils.files import complete_file, write_json
 from jaxmaskrcnn.visualize.comparison import Truth, draw_comparison
-from jaxmaskrcnn.visualize.drawing import draw_detections, palette_colour
+from jaxmaskrcnn.visualize.drawing import PLAIN, draw_detections, palette_colour
 from jaxmaskrcnn.visualize.panoptic import draw_panoptic
+from jaxmaskrcnn.visualize.style import Style
+from jaxmaskrcnn.visualize.trails import draw_counts, draw_trails
 
 RESULTS = "predictions.json"
-# Path of an input's file in each format, except json, which is one file for all inputs.
+# Path of an input's file in each format, except json and csv, which are files of all inputs.
 PATTERNS = {
     "png": "{}.png",
     "labelme": "labelme/{}.json",
@@ -44,7 +48,7 @@ PATTERNS = {
 }
 # Of larger images smaller pictures are drawn: no viewer is made for them, and drawing takes 20 bytes a pixel.
 _MOST_DRAWN, _REDUCED_SIDE = 178_956_970, 8192
-FORMATS = ("png", "json", "labelme", "geojson", "masks", "panoptic")
+FORMATS = ("png", "json", "csv", "labelme", "geojson", "masks", "panoptic")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -77,6 +81,10 @@ class Outputs:
         tolerance: Tolerance of polygons, in pixels; see ``simplify``.
         keypoints: The model's keypoint head, or None.
         stuff: The categories of stuff of a panoptic model, whose pictures show segments.
+        style: As in ``draw_detections``.
+
+    Attributes:
+        tracking: How the objects of videos are followed, for what is drawn; None if they are not.
     """
 
     def __init__(
@@ -89,11 +97,13 @@ class Outputs:
         tolerance: float = 0.0,
         keypoints: KeypointConfig | None = None,
         stuff: Sequence[Category] = (),
+        style: Style = PLAIN,
     ):
+        self.tracking: TrackingOptions | None = None
         self.folder, self.formats, self.colour_by, self.truth = folder, formats, colour_by, truth
         self.names, self.tolerance, self.keypoints = dict(categories), tolerance, keypoints
         self._lines = () if keypoints is None else keypoints.lines
-        self._stuff = dict(stuff)
+        self._stuff, self._style = dict(stuff), style.check()
         # Programs that read GeoJSON have one colour per class.
         self._colours = {c.id: palette_colour(i) for i, c in enumerate(categories)}
 
@@ -127,7 +137,7 @@ class Outputs:
                 "colour_by": self.colour_by,
                 "long_side": self.drawn_side(pixels.shape[:2]),
             }
-            options["skeleton"] = self._lines
+            options |= {"skeleton": self._lines, "style": self._style}
             if self.truth is None and "segments" in result:
                 drawn = draw_panoptic(pixels, result, {**self._stuff, **self.names}, **options)
             elif self.truth is None:
@@ -140,7 +150,12 @@ class Outputs:
         return entry
 
     def write_frame(
-        self, pixels: np.ndarray, result: dict[str, Any], name: str, colours: Sequence | None
+        self,
+        pixels: np.ndarray,
+        result: dict[str, Any],
+        name: str,
+        colours: Sequence | None,
+        followed: Followed | None = None,
     ) -> tuple[np.ndarray | None, dict[str, Any]]:
         """Writes a video frame's files, except for the picture.
 
@@ -150,6 +165,8 @@ class Outputs:
             name: Name of the results.
             colours: RGB of each object, of a panoptic model of each segment of a thing; None chooses by
                 ``colour_by``.
+            followed: The objects' identities, by which they are coloured, ways and counts; None if they are
+                not followed.
 
         Returns:
             The frame with its detections or segments drawn, uint8, or None if "png" is not among the formats;
@@ -158,14 +175,33 @@ class Outputs:
         entry = self._write_data(pixels.shape[:2], result, None, name)
         drawn = None
         if "png" in self.formats:
-            options: dict[str, Any] = {"colour_by": self.colour_by, "skeleton": self._lines}
+            options: dict[str, Any] = {
+                "colour_by": self.colour_by,
+                "skeleton": self._lines,
+                "style": self._style,
+            }
             if "segments" in result:
                 names = {**self._stuff, **self.names}
                 picture = draw_panoptic(pixels, result, names, thing_colours=colours, **options)
+            elif followed is not None:
+                picture = self._draw_followed(pixels, result, followed, options)
             else:
                 picture = draw_detections(pixels, result, self.names, colours=colours, **options)
             drawn = np.asarray(picture)
         return drawn, entry
+
+    def _draw_followed(self, pixels, result, followed: Followed, options) -> Image.Image:
+        tracking = self.tracking
+        assert tracking is not None
+        colours = [palette_colour(max(0, number - 1)) for number in followed.numbers.tolist()]
+
+        def draw(picture: Image.Image, scale: float) -> None:
+            if followed.trails:
+                draw_trails(picture, followed.trails, colours, scale)
+            draw_counts(picture, tracking.lines, tracking.regions, followed.counts, scale)
+
+        own = None if self.colour_by == "class" else colours
+        return draw_detections(pixels, result, self.names, colours=own, before_labels=draw, **options)
 
     def _write_data(self, size, result, image, name) -> dict[str, Any]:
         entry: dict[str, Any] = {"height": size[0], "width": size[1]}
@@ -204,18 +240,31 @@ class JsonResults:
         objects: Number of annotations so far.
     """
 
-    def __init__(self, write: Callable[[str], Any], outputs: Outputs):
-        self._write, self._outputs, self._images = write, outputs, []
+    def __init__(self, write: Callable[[str], Any], outputs: Outputs, tables: Tables | None = None):
+        self._write, self._outputs, self._tables, self._images = write, outputs, tables, []
         self.images = self.objects = 0
 
-    def add(self, image: dict[str, Any], result: dict[str, Any]) -> None:
-        """Appends an image, which gets the next id, and its detections."""
+    def add(self, image: dict[str, Any], result: dict[str, Any]) -> tuple[dict[str, Any], list[dict]]:
+        """Appends an image, which gets the next id, and its detections; returns the entries of both."""
         self.images += 1
         image = {"id": self.images, **image}
+        entries = self._outputs.annotations(result, image, self.objects + 1)
+        self._append(image, entries)
+        return image, entries
+
+    def add_entries(self, image: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+        """Appends an image and its detections as `add` has returned them in an earlier run."""
+        self.images += 1
+        numbered = [{**e, "id": self.objects + k, "image_id": self.images} for k, e in enumerate(entries, 1)]
+        self._append({**image, "id": self.images}, numbered)
+
+    def _append(self, image: dict[str, Any], entries: list[dict[str, Any]]) -> None:
         self._images.append(image)  # small; written at the end of the file
-        for entry in self._outputs.annotations(result, image, self.objects + 1):
+        for entry in entries:
             self._write(f"{',' if self.objects else ''}\n{json.dumps(entry, allow_nan=False)}")
             self.objects += 1
+        if self._tables is not None:
+            self._tables.add(image, entries)
 
     def finish(self) -> None:
         """Writes the images, after the annotations."""
@@ -224,24 +273,36 @@ class JsonResults:
 
 
 @contextlib.contextmanager
-def json_results(outputs: Outputs, categories: Sequence[Category]) -> Iterator[JsonResults]:
-    """Writes the json of all inputs if json is among the formats; it appears if the block succeeds.
+def json_results(
+    outputs: Outputs,
+    categories: Sequence[Category],
+    *,
+    video: bool = False,
+    pixel_size: PixelSize | None = None,
+) -> Iterator[JsonResults]:
+    """Writes the files of all inputs if json or csv is among the formats; they appear if the block succeeds.
 
     Args:
         outputs: Gives the folder and the formats.
         categories: The model's categories, whose ids are the labels of results.
+        video: Whether the inputs are videos.
+        pixel_size: The size of a pixel for the tables, or None.
 
     Yields:
         A `JsonResults` to add images to.
     """
-    if "json" not in outputs.formats:
-        yield JsonResults(lambda text: None, outputs)
-        return
-    with complete_file(outputs.folder / RESULTS) as file:
+    with contextlib.ExitStack() as stack:
+        tables = None
+        if "csv" in outputs.formats:
+            tables = stack.enter_context(written_tables(outputs.folder, video, pixel_size))
+        if "json" not in outputs.formats:
+            yield JsonResults(lambda text: None, outputs, tables)
+            return
+        file = stack.enter_context(complete_file(outputs.folder / RESULTS))
         text = io.TextIOWrapper(file, encoding="utf-8")
         listed = json.dumps(category_entries(categories, outputs.keypoints))
         text.write(f'{{"categories": {listed},\n"annotations": [')
-        results = JsonResults(text.write, outputs)
+        results = JsonResults(text.write, outputs, tables)
         yield results
         results.finish()
         text.flush()

@@ -8,6 +8,7 @@ Shape legend: B images, D detection slots, N detections of one image, M the side
 head's output, H and W the height and width of the original image.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.keypoints import image_keypoints
 from jaxmaskrcnn.inference.panoptic import image_panoptic
-from jaxmaskrcnn.ops.masks import paste_mask_windows
+from jaxmaskrcnn.ops.masks import MaskRuns, RunWindows, mask_runs, paste_mask_windows
 from jaxmaskrcnn.structures import Category, Detections
 
 MASK_FORMATS = ("bool", "probs", "rle")
@@ -146,14 +147,10 @@ def postprocess(
     }
     if detections.masks is not None:
         probs = np.asarray(detections.masks, np.float32)[valid][keep]
-        windows = paste_mask_windows(
-            probs, result["boxes"], (height, width), convention=config.detections.paste_rule
-        )
         if config.semantic is not None and detections.semantic_logits is not None:
-            windows = list(windows)
             result["panoptic"], result["segments"] = image_panoptic(
                 np.asarray(detections.semantic_logits),
-                [(_threshold(window, config), origin) for window, origin in windows],
+                RunWindows(_runs(probs, result["boxes"], (height, width), config, rows=True), width),
                 result["scores"],
                 np.asarray(detections.labels)[valid][keep],
                 image_size,
@@ -163,7 +160,7 @@ def postprocess(
                 ids.tolist(),
                 [category.id for category in stuff or config.known_stuff()],
             )
-        result["masks"] = _pasted(windows, len(probs), (height, width), config, masks)
+        result["masks"] = _pasted(probs, result["boxes"], (height, width), config, masks)
     if config.keypoints is not None and detections.keypoint_logits is not None:
         logits = np.asarray(detections.keypoint_logits)[valid][keep]
         result["keypoints"] = image_keypoints(
@@ -219,8 +216,13 @@ def encode_window(window: np.ndarray, origin: tuple[int, int], image_size: tuple
     return encode_runs(position[0::2], position[1::2], image_size)
 
 
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Encodes a mask of a whole image, bool [H, W], as COCO RLE; see `encode_window`."""
+    return encode_window(mask, (0, 0), mask.shape)
+
+
 def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int]) -> dict[str, Any]:
-    """Encodes runs down the columns of an image as COCO RLE.
+    """Encodes the runs of one mask down the columns of an image as COCO RLE; see `encode_masks`.
 
     Args:
         starts: int [R], positions of the runs' first pixels, counted column by column, ascending.
@@ -230,31 +232,60 @@ def encode_runs(starts: np.ndarray, ends: np.ndarray, image_size: tuple[int, int
     Returns:
         ``{"size": [H, W], "counts": str}``.
     """
+    return encode_masks(MaskRuns(starts, ends, np.array([0, len(starts)])), image_size)[0]
+
+
+def encode_masks(runs: MaskRuns, image_size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Encodes masks, given as runs down the columns of an image, as COCO RLE.
+
+    Args:
+        runs: The runs of N masks.
+        image_size: Height and width of the image.
+
+    Returns:
+        N dictionaries ``{"size": [H, W], "counts": str}``, the same as pycocotools' encodings of the masks.
+
+    Example:
+        >>> encode_masks(MaskRuns(np.array([1, 3]), np.array([2, 5]), np.array([0, 2])), (3, 4))
+        [{'size': [3, 4], 'counts': '11116'}]
+    """
     height, width = image_size
+    starts, ends, splits = (np.asarray(part, np.int64) for part in runs)
+    first = np.zeros(len(starts) + 1, bool)
+    first[splits[:-1]] = True
     # A run that reaches the bottom and one that begins at the top of the next column are one run.
-    apart = starts[1:] != ends[:-1]
-    starts = starts[np.concatenate([[True], apart])[: len(starts)]]
-    ends = ends[np.concatenate([apart, [True]])[: len(ends)]]
-    bounds = np.concatenate([[0], np.stack([starts, ends], 1).ravel(), [height * width]])
-    counts = np.diff(bounds).tolist()
-    if counts[-1] == 0:
-        counts.pop()
-    rle = rle_codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    first = first[:-1]
+    apart = first | (starts != np.concatenate([[-1], ends[:-1]]))
+    splits = np.concatenate([[0], np.cumsum(apart)])[splits]
+    ends, starts, first = ends[np.append(apart[1:], True)[: len(ends)]], starts[apart], first[apart]
+    before = np.where(first, 0, np.concatenate([[0], ends[:-1]])[: len(ends)])
+    counts = np.stack([starts - before, ends - starts], 1).ravel()
+    objects = []
+    for begin, end in itertools.pairwise(splits.tolist()):
+        rest = height * width - (int(ends[end - 1]) if end > begin else 0)
+        own = counts[2 * begin : 2 * end]
+        objects.append({"size": [height, width], "counts": np.append(own, rest) if rest else own})
+    encoded = rle_codec.frPyObjects(objects, height, width) if objects else []
+    return [{"size": [height, width], "counts": rle["counts"].decode("ascii")} for rle in encoded]
 
 
-def _pasted(windows, count, image_size, config, form):
+def _runs(probs, boxes, image_size, config: ModelConfig, *, rows: bool) -> MaskRuns:
+    rule = config.detections.paste_rule
+    # torchvision leaves the threshold to its user; its reference evaluation uses > 0.5.
+    strict = rule.startswith("whole_pixels")
+    threshold = config.detections.mask_threshold
+    return mask_runs(probs, boxes, image_size, threshold, strict=strict, convention=rule, rows=rows)
+
+
+def _pasted(probs, boxes, image_size, config, form):
     if form == "rle":
-        return [encode_window(_threshold(w, config), origin, image_size) for w, origin in windows]
-    result = np.zeros((count, *image_size), np.float32 if form == "probs" else bool)
+        return encode_masks(_runs(probs, boxes, image_size, config, rows=False), image_size)
+    if form == "probs":
+        windows = paste_mask_windows(probs, boxes, image_size, convention=config.detections.paste_rule)
+    else:
+        windows = RunWindows(_runs(probs, boxes, image_size, config, rows=True), image_size[1])
+    result = np.zeros((len(probs), *image_size), np.float32 if form == "probs" else bool)
     for canvas, (window, (y0, x0)) in zip(result, windows, strict=True):
         h, w = window.shape
-        canvas[y0 : y0 + h, x0 : x0 + w] = window if form == "probs" else _threshold(window, config)
+        canvas[y0 : y0 + h, x0 : x0 + w] = window
     return result
-
-
-def _threshold(window, config):
-    # torchvision leaves the threshold to its user; its reference evaluation uses > 0.5.
-    if config.detections.paste_rule.startswith("whole_pixels"):
-        return window > config.detections.mask_threshold
-    return window >= config.detections.mask_threshold

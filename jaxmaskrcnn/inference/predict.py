@@ -3,8 +3,10 @@
 import argparse
 import collections
 import contextlib
+import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,26 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import video
 from jaxmaskrcnn.inference.augmentation import SCALES, AugmentedPredictor
 from jaxmaskrcnn.inference.categories import name_classes
+from jaxmaskrcnn.inference.journal import Journal
 from jaxmaskrcnn.inference.outputs import PATTERNS, JsonResults, Outputs, json_results, parse_formats
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
+from jaxmaskrcnn.inference.tables import parse_pixel_size
+from jaxmaskrcnn.inference.thresholds import read_thresholds
 from jaxmaskrcnn.inference.tiles import TiledPredictor
+from jaxmaskrcnn.inference.web_images import fetch, is_web
+from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.structures import Category
+from jaxmaskrcnn.tracking.following import Follower, TrackingOptions, read_points
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
+from jaxmaskrcnn.visualize.fonts import load_font
 from jaxmaskrcnn.visualize.panoptic import thing_boxes
+from jaxmaskrcnn.visualize.style import Style
 
+SAVED = "saved"  # --score_threshold, for the thresholds beside the model
 _FRAME = "{}_{:06d}"  # name of a frame's files
 
 
@@ -45,12 +56,40 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     Raises:
         UserError: A path, the checkpoint or a setting is wrong, or nothing can be written.
     """
+    with contextlib.ExitStack() as stack:
+        arguments = argparse.Namespace(**vars(arguments))
+        addresses: dict[Path, str] = {}
+        if any(map(is_web, arguments.inputs)):
+            parse_formats(arguments.format)  # a wrong one is refused before anything is fetched
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-"))
+            arguments.inputs, addresses = fetch(arguments.inputs, Path(folder))
+        return _predict(arguments, pixels, addresses)
+
+
+def _predict(
+    arguments: argparse.Namespace,
+    pixels: Callable[[PixelConfig], PixelConfig],
+    addresses: Mapping[Path, str],
+) -> int:
+    """Does what `predict` says with files that are on this machine."""
     formats = parse_formats(arguments.format)
     _check(arguments, formats)
+    tracking = _tracking(arguments)
+    style = Style(
+        not arguments.no_labels, not arguments.no_boxes, arguments.line_width, arguments.text_scale,
+        arguments.font,
+    ).check()  # fmt: skip
+    load_font(style.font, 12)  # refuses a file that is no font before the model is read
+    pixel_size = None if arguments.pixel_size is None else parse_pixel_size(arguments.pixel_size)
+    if pixel_size is not None and "csv" not in formats:
+        raise UserError("--pixel_size has no effect without tables; add 'csv' to --format.")
     paths = _find(arguments)
     truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
     for path in paths if truth else ():
         truth.find(path)
+    threshold, thresholds = _score_threshold(arguments.score_threshold), None
+    if threshold is None:
+        thresholds = read_thresholds(arguments.checkpoint)
     compilation_cache.enable()
     model = load_model(arguments.checkpoint, arguments.model, bn_eps=arguments.bn_eps)
     model.config = model.config.replace({"input.pixels": pixels(model.config.input.pixels)})
@@ -60,18 +99,34 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
         raise UserError("--format has 'panoptic', but the model has no semantic head; leave it out.")
     if truth is not None:
         name_classes(model, truth.categories, arguments.annotations, listed=truth.listed)
-    predictor = _predictor(model, arguments)
+    if arguments.class_agnostic_nms:
+        model.config = model.config.replace({"detections.nms_scope": "image"})
+    classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
+    if tracking is not None and model.config.semantic is not None:
+        raise UserError("--track follows objects, and the model is a panoptic one; leave --track out.")
+    predictor = make_predictor(model, arguments, threshold, classes, thresholds)
     segments_drawn = "png" in formats and truth is None and not arguments.video
     if arguments.classes is not None and "panoptic" not in formats and not segments_drawn:
         _check_no_stuff(arguments.classes, model.config.known_stuff())
     outputs = Outputs(
         Path(arguments.output), formats, predictor.categories, arguments.colour_by, truth,
-        arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(),
+        arguments.polygon_tolerance, predictor.config.keypoints, predictor.config.known_stuff(), style,
     )  # fmt: skip
-    predict_all = predict_videos if arguments.video else _predict_images
+
+    def named(path: Path) -> str:
+        return addresses.get(path) or with_addresses(str(path))
+
+    predict_all = functools.partial(
+        _predict_images, named=named, settings=_settings(arguments), resume=arguments.resume
+    )
+    if arguments.video:
+        outputs.tracking = tracking
+        predict_all = functools.partial(predict_videos, named=named, tracking=tracking)
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
-        with json_results(outputs, predictor.categories) as results:
+        with json_results(
+            outputs, predictor.categories, video=arguments.video, pixel_size=pixel_size
+        ) as results:
             failures = predict_all(paths, predictor, outputs, results)
     except OSError as error:
         path = error.filename or outputs.folder
@@ -87,24 +142,17 @@ def _count(number: int, noun: str) -> str:
 
 
 def _check(arguments, formats) -> None:
-    if not 0 <= arguments.score_threshold <= 1:
-        raise UserError(f"--score_threshold is {arguments.score_threshold}; give a probability from 0 to 1.")
-    if arguments.batch_size < 1:
-        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
     if not 0 <= arguments.polygon_tolerance < 100:
         raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
-    if arguments.tile is None and arguments.tile_overlap is not None:
-        raise UserError("--tile_overlap has no effect without --tile; give the tiles' size too.")
-    if arguments.tta_scales is not None and not arguments.tta:
-        raise UserError("--tta_scales has no effect without --tta; give --tta too.")
+    check_versions(arguments)
     if arguments.video:
         video.require_reader()
         if arguments.annotations:
             raise UserError("--annotations is for images; leave it out with --video.")
+        if arguments.resume:
+            raise UserError("--resume is for images; leave it out with --video.")
         if "labelme" in formats:
             raise UserError("--format has 'labelme', which is for image files; leave it out with --video.")
-    if arguments.tta and arguments.batch_size != 1:
-        raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
 
 
 def _find(arguments) -> list[Path]:
@@ -117,17 +165,90 @@ def _find(arguments) -> list[Path]:
     return paths
 
 
-def _predictor(model, arguments) -> StreamingPredictor:
-    threshold = arguments.score_threshold
-    classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
+def make_predictor(
+    model: MaskRCNN,
+    arguments: argparse.Namespace,
+    score_threshold: float | None,
+    classes: Sequence[str] | None = None,
+    thresholds: Mapping[int, float] | None = None,
+) -> StreamingPredictor:
+    """The predictor that ``--tta``, ``--tile`` and ``--batch_size`` ask for.
+
+    Args:
+        model: The detector.
+        arguments: Of a command with these flags, checked by `check_versions`.
+        score_threshold: As in `Predictor`.
+        classes: As in `Predictor`.
+        thresholds: As in `Predictor`.
+    """
+    options: dict[str, Any] = {"classes": classes, "thresholds": thresholds}
     if arguments.tta:
         scales = SCALES if arguments.tta_scales is None else _numbers(arguments.tta_scales, "--tta_scales")
-        predictor = AugmentedPredictor(model, threshold, scales=scales, classes=classes)
+        predictor = AugmentedPredictor(model, score_threshold, scales=scales, **options)
     else:
-        predictor = Predictor(model, threshold, batch_size=arguments.batch_size, classes=classes)
+        predictor = Predictor(model, score_threshold, max_batch=arguments.batch_size, **options)
     if arguments.tile is not None:
         predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
     return predictor
+
+
+def check_versions(arguments: argparse.Namespace) -> None:
+    """Checks that the flags of `make_predictor` go together.
+
+    Raises:
+        UserError: They do not.
+    """
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
+    if arguments.tile is None and arguments.tile_overlap is not None:
+        raise UserError("--tile_overlap has no effect without --tile; give the tiles' size too.")
+    if arguments.tta_scales is not None and not arguments.tta:
+        raise UserError("--tta_scales has no effect without --tta; give --tta too.")
+    if arguments.tta and arguments.batch_size != 1:
+        raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
+
+
+def _tracking(arguments: argparse.Namespace) -> TrackingOptions | None:
+    """How objects are followed; None if they are not."""
+    if not arguments.track:
+        for name in ("track_memory", "track_birth", "trail", "count_line", "count_region"):
+            if getattr(arguments, name):
+                raise UserError(f"--{name} has no effect without --track; give --track too.")
+        return None
+    if not arguments.video:
+        raise UserError("--track follows objects over the frames of a video; give --video too.")
+    points = {}
+    for name, count, form in (("count_line", 4, "X0,Y0,X1,Y1"), ("count_region", None, "X,Y,X,Y,X,Y,...")):
+        texts = getattr(arguments, name)
+        try:
+            points[name] = read_points(texts, count)
+        except ValueError as error:
+            raise UserError(f"--{name} is {str(error)!r}; give {form} in pixels of the video.") from None
+    given = {"memory": arguments.track_memory, "birth": arguments.track_birth, "trail": arguments.trail}
+    options = TrackingOptions(
+        lines=points["count_line"], regions=points["count_region"],
+        **{name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    if options.trail < 0:
+        raise UserError(f"--trail is {options.trail}; give a number of frames, or 0 for none.")
+    Follower(options)  # refuses what is out of range before the model is read
+    return options
+
+
+def _score_threshold(text: str) -> float | None:
+    """The number of ``--score_threshold``; None for the thresholds that are saved with the model."""
+    if text == SAVED:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f"--score_threshold is {text}; give a probability from 0 to 1, or 'saved' for the thresholds of "
+            "the model's classes."
+        )
+    return threshold
 
 
 def _check_no_stuff(classes: str, stuff: Sequence[Category]) -> None:
@@ -154,41 +275,77 @@ def _bar(total: int | None, unit: str, **options) -> tqdm.tqdm:
     return tqdm.tqdm(total=total, unit=unit, disable=None, **options)  # None: shown on a terminal
 
 
-def _predict_images(paths: list[Path], predictor, outputs, results) -> int:
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the results of an image depend on, by the names of the arguments."""
+    others = {"inputs", "output", "batch_size", "resume", "imports", "video"}
+    return {name: value for name, value in sorted(vars(arguments).items()) if name not in others}
+
+
+def _predict_images(
+    paths: list[Path],
+    predictor,
+    outputs,
+    results,
+    *,
+    named: Callable[[Path], str],
+    settings: dict[str, Any],
+    resume: bool,
+) -> int:
     """Predicts images and writes the results; returns how many images could not be read."""
     patterns = [PATTERNS[name] for name in outputs.formats if name in PATTERNS]
     names = output_names(paths, outputs.folder, patterns)
+    journal, complete = Journal(outputs.folder, settings, resume), False
+    texts = list(map(named, paths))
     failures = 0
-    with _bar(len(paths), "image") as bar:
-
-        def failed(index: int, error: UserError) -> None:
-            nonlocal failures
-            failures += 1
-            bar.update()
-            _report(error)
-
-        def write(prediction) -> tuple[dict[str, Any], dict[str, Any]]:
-            path = paths[prediction.index]
-            entry = outputs.write(prediction.pixels, prediction.result, path, names[prediction.index])
-            side = outputs.drawn_side(prediction.pixels.shape[:2])
-            if side and "picture" in entry:
-                tqdm.tqdm.write(
-                    f"jaxmaskrcnn predict: {path} has {entry['width']} x {entry['height']} pixels, so that "
-                    f"its picture is reduced to {side} on the long side.",
-                    file=sys.stderr,
+    try:
+        before = {text for text, *_ in journal.finished}
+        for text, image, entries in journal.finished:
+            if text not in texts:
+                raise UserError(
+                    f"The interrupted run in {outputs.folder} has {text}, which is not among the inputs; "
+                    "give the same inputs, or leave out --resume."
                 )
-            return {"file_name": with_addresses(str(path)), **entry}, prediction.result
+            results.add_entries(image, entries)
+        left = [i for i, text in enumerate(texts) if text not in before]
+        with _bar(len(paths), "image", initial=len(before)) as bar:
 
-        predictions = predictor.stream(paths, masks="rle", on_error=failed)
-        # Pictures are drawn and compressed in threads too, a few at a time.
-        for future in ordered_futures(write, predictions):
-            results.add(*future.result())
-            bar.update()
+            def failed(index: int, error: UserError) -> None:
+                nonlocal failures
+                failures += 1
+                bar.update()
+                _report(error)
+
+            def write(prediction) -> tuple[str, dict[str, Any], dict[str, Any]]:
+                place = left[prediction.index]
+                entry = outputs.write(prediction.pixels, prediction.result, paths[place], names[place])
+                side = outputs.drawn_side(prediction.pixels.shape[:2])
+                if side and "picture" in entry:
+                    tqdm.tqdm.write(
+                        f"jaxmaskrcnn predict: {paths[place]} has {entry['width']} x {entry['height']} "
+                        f"pixels, so that its picture is reduced to {side} on the long side.",
+                        file=sys.stderr,
+                    )
+                return texts[place], {"file_name": texts[place], **entry}, prediction.result
+
+            predictions = predictor.stream([paths[i] for i in left], masks="rle", on_error=failed)
+            # Pictures are drawn and compressed in threads too, a few at a time.
+            for future in ordered_futures(write, predictions):
+                text, image, result = future.result()
+                journal.add(text, *results.add(image, result))
+                bar.update()
+        complete = True
+    finally:
+        journal.close(complete)
     return failures
 
 
 def predict_videos(
-    paths: list[Path], predictor: StreamingPredictor, outputs: Outputs, results: JsonResults
+    paths: list[Path],
+    predictor: StreamingPredictor,
+    outputs: Outputs,
+    results: JsonResults,
+    named: Callable[[Path], str] = str,
+    tracking: TrackingOptions | None = None,
 ) -> int:
     """Predicts videos frame by frame and writes the results.
 
@@ -197,6 +354,8 @@ def predict_videos(
         predictor: Detects objects in their frames.
         outputs: Gives the folder and the formats.
         results: Gets an entry for every frame.
+        named: The name of a video in the results.
+        tracking: How objects are followed; None does not follow them.
 
     Returns:
         How many videos could not be read; a sentence about each is printed on stderr.
@@ -205,18 +364,21 @@ def predict_videos(
     failures = 0
     for path, name in zip(paths, names, strict=True):
         try:
-            _predict_video(path, name, predictor, outputs, results)
+            _predict_video(path, name, named(path), predictor, outputs, results, tracking)
         except UserError as error:
             failures += 1
             _report(error)
     return failures
 
 
-def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
+def _predict_video(
+    path: Path, name: str, text: str, predictor, outputs, results, tracking: TrackingOptions | None
+) -> None:
     reader = video.VideoReader(path)
     seconds: collections.deque[float] = collections.deque()  # times of the frames that are being processed
     problems: list[UserError] = []
-    tracker = ColourTracker() if outputs.colour_by == "object" else None
+    tracker = ColourTracker() if outputs.colour_by == "object" and tracking is None else None
+    follower = None if tracking is None else Follower(tracking)
 
     def frames() -> Iterator:
         try:
@@ -229,12 +391,17 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
     def coloured() -> Iterator:
         for prediction in predictor.stream(frames(), masks="rle"):
             found = prediction.result
-            yield prediction, tracker and tracker(thing_boxes(found) if "segments" in found else found)
+            followed = follower and follower(found, prediction.pixels.shape[:2])
+            if followed is not None:
+                prediction = prediction._replace(result={**found, "tracks": followed.numbers})
+            colours = tracker and tracker(thing_boxes(found) if "segments" in found else found)
+            yield prediction, colours, followed
 
     def write(item):
-        prediction, colours = item
+        prediction, colours, followed = item
         label = _FRAME.format(name, prediction.index)
-        return prediction, *outputs.write_frame(prediction.pixels, prediction.result, label, colours)
+        drawn, entry = outputs.write_frame(prediction.pixels, prediction.result, label, colours, followed)
+        return prediction, drawn, {**entry, **(followed.counts if followed is not None else {})}
 
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(_bar(reader.count, "frame", desc=path.name))
@@ -246,11 +413,13 @@ def _predict_video(path: Path, name: str, predictor, outputs, results) -> None:
             if writer is not None:
                 writer.add(drawn)
             image = {
-                "file_name": with_addresses(str(path)),
+                "file_name": text,
                 "frame": prediction.index,
                 "seconds": seconds.popleft(),
             }
             results.add({**image, **entry}, prediction.result)
             bar.update()
+    for sentence in follower.sentences() if follower is not None else ():
+        print(f"{path.name}, {sentence}")
     if problems:
         raise problems[0]

@@ -5,11 +5,12 @@ Shape legend: H, W height and width of an image, N its detections, K object clas
 
 import collections
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -19,10 +20,12 @@ from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.classes import choose_classes
+from jaxmaskrcnn.inference.devices import device_name, find_device
 from jaxmaskrcnn.inference.panoptic import only_categories
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.inference.stream import WORKERS, Prediction, StreamingPredictor, ordered_futures, readable
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
+from jaxmaskrcnn.models.new_models import with_dtype
 from jaxmaskrcnn.structures import Batch, Category, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 
@@ -57,16 +60,25 @@ class Predictor(StreamingPredictor):
     """A model that can be called with pictures.
 
     Pictures are padded to one of at most five canvases, each of which is compiled when it is
-    first needed. Neither the canvas nor the other pictures of a batch change a result.
+    first needed, or by `warm_up`. Neither the canvas nor the other pictures of a batch change a result.
+
+    A predictor can be called from several threads at a time. It can be pickled, with the weights, and so
+    sent to other processes (``multiprocessing`` with "spawn", joblib, Ray), which compile for themselves.
 
     Args:
         model: MaskRCNN, or the path of one: a model directory, a training workdir, or a checkpoint file that
             `load_model` reads without further arguments. Its present weights are taken; later changes of
             the model have no effect.
         score_threshold: Detections must score higher. None: ``model.config.detections.score_threshold``.
-        batch_size: Number of pictures of a list that are computed at a time.
+        max_batch: Largest number of pictures of a list that are computed at a time. Fewer are filled up to
+            it, or to a smaller number that `warm_up` has prepared.
         classes: Names or ids of the categories to return; None for all. Detections of the others
             count too for the model's limit of detections per image.
+        thresholds: Score thresholds of the categories by their ids, in the place of ``score_threshold``;
+            `read_thresholds` gives those that are saved with a model. Categories that it lacks have none.
+        device: Where to compute: a ``jax.Device``, or a platform and a number such as "cpu" or "gpu:1". None
+            is JAX's default.
+        dtype: "float32" or "bfloat16", in place of the model's ``compute.dtype``; results change a little.
 
     Attributes:
         config: The model's config with this predictor's score threshold.
@@ -75,8 +87,8 @@ class Predictor(StreamingPredictor):
         has_extra: Whether the model has further region heads, whose predictions are under ``extra``.
 
     Raises:
-        UserError: There is no model at the path, ``score_threshold`` or ``batch_size`` is out of range, or a
-            class is unknown.
+        UserError: There is no model at the path, ``score_threshold`` or ``max_batch`` is out of range, a
+            class or device is unknown, or the dtype of a model with replaced parts cannot be changed.
 
     Example:
         >>> predictor = Predictor(model, score_threshold=0.5)
@@ -89,26 +101,39 @@ class Predictor(StreamingPredictor):
 
     # Batches that are sent to the device before waiting for the results of the oldest one.
     _in_flight = 3
+    # Attributes that `_build` makes.
+    _built: tuple[str, ...] = ("_detect",)
 
     def __init__(
         self,
         model: MaskRCNN | str | os.PathLike,
         score_threshold: float | None = None,
         *,
-        batch_size: int = 1,
+        max_batch: int = 1,
         classes: Sequence[int | str] | None = None,
+        thresholds: Mapping[int, float] | None = None,
+        device: Any = None,
+        dtype: str | None = None,
     ):
         if isinstance(model, str | os.PathLike):
             # Imported here, as what reads checkpoints is of no use to a model in memory.
             from jaxmaskrcnn.checkpoints.directory import load_model
 
             model = load_model(model)
+        floors = None
+        if thresholds is not None:
+            if score_threshold is not None:
+                raise UserError("score_threshold and thresholds are both given; give one of them.")
+            floors = [float(thresholds.get(category.id, 0.0)) for category in model.categories]
+            score_threshold = min(floors)
         if score_threshold is None:
             score_threshold = model.config.detections.score_threshold
         if not 0 <= score_threshold <= 1:
             raise UserError(f"score_threshold is {score_threshold}; give a probability from 0 to 1.")
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; give 1 or more.")
+        if max_batch < 1:
+            raise UserError(f"max_batch is {max_batch}; give 1 or more.")
+        if dtype is not None:
+            model = with_dtype(model, dtype)
         self.config: ModelConfig = model.config.replace(
             {"detections.score_threshold": float(score_threshold)}
         )
@@ -121,9 +146,55 @@ class Predictor(StreamingPredictor):
             selected = choose_classes(everything, classes)
             self._selected = selected[: len(self.categories)]
             self._chosen = {c.id for c, taken in zip(everything, selected, strict=True) if taken}
-        self._batch_size = batch_size
+        self._floors = None if floors is None else np.array(floors)
+        self._max_batch, self._batches = max_batch, frozenset([max_batch])
+        self._device = None if device is None else device_name(device)
         self._graphdef, self._state = nnx.split(model)
+        self._build()
+
+    def _build(self) -> None:
+        """Places the weights and makes the functions that compile, which cannot be pickled."""
+        if self._device is not None:
+            self._state = jax.device_put(self._state, find_device(self._device))
         self._detect = self._compiled(lambda detector, batch: detector.detect(batch))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name not in self._built}
+        return state | {"_state": jax.tree.map(np.asarray, self._state)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in (state | {"_state": jax.tree.map(jnp.asarray, state["_state"])}).items():
+            setattr(self, name, value)
+        self._build()
+
+    def warm_up(self, sizes: Sequence[tuple[int, int]] | None = None, *, batches: Sequence[int] = ()) -> None:
+        """Compiles what pictures will need, so that the first ones do not wait for it.
+
+        Args:
+            sizes: Heights and widths of pictures in pixels; pictures of one canvas need one of them. None
+                takes all five canvases.
+            batches: Numbers of pictures that are computed together, up to ``max_batch``, which is always
+                among them. A list of fewer pictures is then filled up to the next of these numbers.
+
+        Raises:
+            UserError: A size or number is out of range.
+
+        Example:
+            >>> predictor = jmr.Predictor("models/coco", max_batch=8)  # doctest: +SKIP
+            >>> predictor.warm_up([(480, 640), (640, 480)], batches=[1])  # doctest: +SKIP
+        """
+        if any(len(size) != 2 or min(size) < 1 for size in sizes or ()):
+            raise UserError(f"sizes is {list(sizes or ())}; give pairs of a height and a width in pixels.")
+        if any(not 1 <= batch <= self._max_batch for batch in batches):
+            raise UserError(
+                f"batches is {list(batches)}; give numbers from 1 to max_batch, {self._max_batch}."
+            )
+        self._batches = self._batches | {*batches}
+        for height, width in canvases(self.config) if sizes is None else sizes:
+            pixels, inputs = self._prepare(np.zeros((height, width, 3), np.uint8), "the image")
+            for batch in sorted(self._batches):
+                for work in self._group([Row(i, pixels, inputs) for i in range(batch)]):
+                    jax.block_until_ready(self._compute(work.inputs))
 
     def _compiled(self, method):
         """Compiles a function of the model and further arguments; the model's state is passed in."""
@@ -135,7 +206,7 @@ class Predictor(StreamingPredictor):
 
         return release_after_compiling(jax.jit(call))
 
-    def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
+    def _stream(self, images, masks, on_error, name="images[{}]") -> Iterator[Prediction]:
         done: dict[int, Prediction | None] = {}  # None for a picture that is left out
         following = 0
 
@@ -147,7 +218,11 @@ class Predictor(StreamingPredictor):
                 if prediction is not None:
                     yield prediction
 
-        futures = ordered_futures(self._prepare, images, ahead=WORKERS + self._batch_size)
+        def prepare(numbered: tuple[int, Any]) -> tuple[np.ndarray, Any]:
+            index, image = numbered
+            return self._prepare(image, name.format(index))
+
+        futures = ordered_futures(prepare, enumerate(images), ahead=WORKERS + self._max_batch)
         read = readable(futures, on_error, lambda index: done.setdefault(index, None))
         rows = (Row(index, *prepared) for index, prepared in read)
         running: collections.deque = collections.deque()
@@ -161,9 +236,9 @@ class Predictor(StreamingPredictor):
                 done |= running.popleft().result()
                 yield from in_order()
 
-    def _prepare(self, image) -> tuple[np.ndarray, Any]:
+    def _prepare(self, image, name: str) -> tuple[np.ndarray, Any]:
         """Reads a picture and prepares the network's input; runs in a thread."""
-        pixels = read_image(image, self.config.input.pixels)
+        pixels = read_image(image, self.config.input.pixels, name)
         # A batch of one, so that an image's extent does not depend on other images.
         return pixels, make_batch(self.config, [pixels])
 
@@ -174,12 +249,17 @@ class Predictor(StreamingPredictor):
             canvas = canvas_of(row.inputs.images.shape[1:3], self.config)
             waiting.setdefault(canvas, []).append(row)
             oldest = next(iter(waiting))
-            if len(waiting[canvas]) == self._batch_size:
-                yield _work(waiting.pop(canvas), canvas, self._batch_size)
-            elif row.index - waiting[oldest][0].index >= _PATIENCE * self._batch_size:
-                yield _work(waiting.pop(oldest), oldest, self._batch_size)
+            if len(waiting[canvas]) == self._max_batch:
+                yield self._work(waiting.pop(canvas), canvas)
+            elif row.index - waiting[oldest][0].index >= _PATIENCE * self._max_batch:
+                yield self._work(waiting.pop(oldest), oldest)
         for canvas, rows in waiting.items():
-            yield _work(rows, canvas, self._batch_size)
+            yield self._work(rows, canvas)
+
+    def _work(self, rows: list[Row], canvas: tuple[int, int]) -> Work:
+        count = len(rows)
+        batch = stack([row.inputs for row in rows], canvas, min(n for n in self._batches if n >= count))
+        return Work(rows, batch, batch.image_sizes[:count], batch.original_sizes[:count])
 
     def _compute(self, inputs) -> Detections:
         """Starts the computation without waiting for it."""
@@ -190,6 +270,9 @@ class Predictor(StreamingPredictor):
         count = len(work.rows)  # rows after these only fill up the batch
         detections = jax.tree.map(lambda x: x[:count], jax.device_get(detections))
         panoptic = self.config.semantic is not None
+        if self._floors is not None:
+            above = detections.scores > self._floors[detections.labels]
+            detections = detections._replace(valid=detections.valid & above)
         if self._selected is not None and not panoptic:  # before pasting, to save the masks of other classes
             detections = detections._replace(valid=detections.valid & self._selected[detections.labels])
         outs = postprocess_batch(detections, work.image_sizes, work.original_sizes, self.config, masks=masks)
@@ -222,12 +305,23 @@ def canvas_of(size: Sequence[int], config: ModelConfig) -> tuple[int, int]:
         size: Height and width of the padded image.
         config: Gives the sizes that images can have.
     """
-    short = round_up(min(config.input.test_min_size, config.input.test_max_size), config.input.pad_divisor)
-    longest = round_up(config.input.test_max_size, config.input.pad_divisor)
-    middle = round_up((short + longest) // 2, config.input.pad_divisor)
+    short, middle, longest = _sides(config)
     longer = next((side for side in (short, middle, longest) if max(size) <= side), max(size))
     shorter = max(short, min(size))
     return (shorter, longer) if size[0] <= size[1] else (longer, shorter)
+
+
+def canvases(config: ModelConfig) -> list[tuple[int, int]]:
+    """The five canvases (fewer, where sides are equal); arguments as in `canvas_of`."""
+    short, middle, longest = _sides(config)
+    tall = [(side, short) for side in (middle, longest)]
+    return list(dict.fromkeys([(short, short), (short, middle), (short, longest), *tall]))
+
+
+def _sides(config: ModelConfig) -> tuple[int, int, int]:
+    short = round_up(min(config.input.test_min_size, config.input.test_max_size), config.input.pad_divisor)
+    longest = round_up(config.input.test_max_size, config.input.pad_divisor)
+    return short, round_up((short + longest) // 2, config.input.pad_divisor), longest
 
 
 def stack(batches: Sequence[Batch], canvas: tuple[int, int], batch_size: int) -> Batch:
@@ -248,9 +342,3 @@ def stack(batches: Sequence[Batch], canvas: tuple[int, int], batch_size: int) ->
         for name in ("image_sizes", "extents", "original_sizes", "index", "valid")
     }
     return Batch(images=images, **fields)
-
-
-def _work(rows: list[Row], canvas, batch_size) -> Work:
-    batch = stack([row.inputs for row in rows], canvas, batch_size)
-    count = len(rows)
-    return Work(rows, batch, batch.image_sizes[:count], batch.original_sizes[:count])

@@ -10,17 +10,11 @@ import importlib.util
 import os
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax import export
 
-from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.data.transforms import round_up
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.inference.serving import serving_function
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.structures import Array, Batch
 from jaxmaskrcnn.utils.files import complete_file
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -42,43 +36,6 @@ class FunctionReport(NamedTuple):
     platforms: tuple[str, ...]
     inputs: dict[str, tuple[str, tuple[int, ...]]]
     outputs: dict[str, tuple[str, tuple[int, ...]]]
-
-
-def prediction_function(model: MaskRCNN):
-    """Makes the function to export, with the model's weights as constants.
-
-    Args:
-        model: The detector; later changes to it have no effect.
-
-    Returns:
-        A function of ``images`` uint8 [B, H, W, 3] (RGB, resized, in the canvas's upper left corner;
-        the pixels outside of them are ignored) and ``image_sizes`` int32 [B, 2] (their heights and
-        widths), which returns a dictionary: ``boxes`` float32 [B, D, 4] XYXY in pixels of the canvas,
-        ``scores`` float32 [B, D], ``labels`` int32 [B, D] from 0, ``valid`` bool [B, D] and, with a
-        mask head, ``masks`` float32 [B, D, M, M], probabilities within the box; what further region heads
-        predict has their own names.
-    """
-    graphdef, state = nnx.split(model)
-    divisor = max(model.config.input.pad_divisor, 1)
-
-    def predict(images: Array, image_sizes: Array) -> dict[str, Array]:
-        # Without the barrier, compilers would evaluate everything that depends only on the weights at compile
-        # time, slowly.
-        weights = jax.lax.optimization_barrier(state)
-        count = images.shape[0]
-        batch = Batch(
-            images=images,
-            image_sizes=image_sizes,
-            extents=round_up(image_sizes, divisor),
-            original_sizes=image_sizes,
-            index=jnp.full(count, -1),
-            valid=jnp.ones(count, bool),
-        )
-        found = nnx.merge(graphdef, weights).detect(batch)
-        fields = {name: value for name, value in found._asdict().items() if value is not None}
-        return fields | fields.pop("extra", {})
-
-    return predict
 
 
 def export_function(
@@ -115,39 +72,19 @@ def export_function(
         raise UserError(
             "jax.export needs the package flatbuffers, which is not installed; run pip install flatbuffers."
         )
-    if batch_size < 1:
-        raise UserError(f"the batch is {batch_size}; give 1 or more.")
-    canvas = _checked_canvas(model.config, canvas)
+    function = serving_function(model, canvas, batch_size)
     unknown = [name for name in platforms if name not in PLATFORMS]
     if unknown or not platforms:
         raise UserError(f"the platforms are {','.join(platforms)!r}; give some of {', '.join(PLATFORMS)}.")
-    inputs = {
-        "images": jax.ShapeDtypeStruct((batch_size, *canvas, 3), np.uint8),
-        "image_sizes": jax.ShapeDtypeStruct((batch_size, 2), np.int32),
-    }
-    exported = export.export(jax.jit(prediction_function(model)), platforms=platforms)(*inputs.values())
+    exported = function.export(platforms)
     content = exported.serialize()
     try:
         with complete_file(path) as file:
             file.write(content)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
-    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
-    return FunctionReport(os.fspath(path), len(content), exported.platforms, _types(inputs), _types(outputs))
-
-
-def _checked_canvas(config: ModelConfig, canvas: tuple[int, int] | None) -> tuple[int, int]:
-    divisor = max(config.input.pad_divisor, 1)
-    longest = round_up(max(config.input.test_min_size, config.input.test_max_size), divisor)
-    if canvas is None:
-        return longest, longest
-    if min(canvas) < 1 or any(side % divisor for side in canvas):
-        near = "x".join(str(max(divisor, round_up(side, divisor))) for side in canvas)
-        raise UserError(
-            f"the canvas is {canvas[0]}x{canvas[1]}, and its sides must be multiples of {divisor}; "
-            f"give {near}."
-        )
-    return canvas
+    inputs, outputs = _types(function.inputs), _types(function.outputs)
+    return FunctionReport(os.fspath(path), len(content), exported.platforms, inputs, outputs)
 
 
 def _types(arrays) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -16,6 +16,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.regions import Regions
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import MASK_FORMATS
+from jaxmaskrcnn.inference.result import Result
 from jaxmaskrcnn.structures import Category
 
 WORKERS = min(os.cpu_count() or 1, 8)
@@ -53,22 +54,27 @@ class StreamingPredictor(abc.ABC):
         """Detects the objects in one picture or in several.
 
         Args:
-            images: A path, a PIL image or a uint8 RGB array [H, W, 3], or a list of them. Files
-                and PIL images of any mode are converted, and turned upright by their EXIF orientation.
+            images: A picture, or a list of pictures of any sizes. A picture is a path, the bytes of an image
+                file, a PIL image, or an array: [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (alpha is
+                dropped) of uint8, uint16 or floats from 0 to 1. Files and PIL images of any mode are
+                converted, and turned upright by their EXIF orientation.
             masks: ``"bool"``, ``"probs"`` (probabilities) or ``"rle"`` (COCO RLE, the smallest).
 
         Returns:
             For one picture a dictionary, at the picture's own scale, best first: ``boxes``
             float32 [N, 4] XYXY in pixels, ``scores`` float32 [N], ``labels`` int64 [N]
             (ids of ``categories``), and with a mask head ``masks``: bool or float32
-            [N, H, W], or a list of N RLE dictionaries. For a list, a list of such dictionaries.
+            [N, H, W], or a list of N RLE dictionaries. It is a `Result`, which has the ``names`` too. For a
+            list, a list of such dictionaries.
 
         Raises:
             UserError: A picture cannot be read, or ``masks`` is not a known format.
         """
         if not isinstance(images, (list, tuple)):
-            return self([images], masks)[0]
-        return [prediction.result for prediction in self.stream(images, masks)]
+            self._check(masks)
+            [prediction] = self._stream([images], masks, None, "images")
+            return Result(prediction.result, self.categories)
+        return [Result(p.result, self.categories) for p in self.stream(images, masks)]
 
     def stream(
         self, images: Iterable[Any], masks: str = "bool", *, on_error: OnError | None = None
@@ -95,13 +101,16 @@ class StreamingPredictor(abc.ABC):
             >>> for prediction in predictor.stream(paths, masks="rle"):  # doctest: +SKIP
             ...     print(paths[prediction.index], prediction.result["scores"])
         """
-        if masks not in MASK_FORMATS:
-            raise UserError(f"masks is {masks!r}; choose one of {', '.join(map(repr, MASK_FORMATS))}.")
+        self._check(masks)
         return self._stream(images, masks, on_error)
 
+    def _check(self, masks: str) -> None:
+        if masks not in MASK_FORMATS:
+            raise UserError(f"masks is {masks!r}; choose one of {', '.join(map(repr, MASK_FORMATS))}.")
+
     @abc.abstractmethod
-    def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
-        """Implements `stream`, after its checks."""
+    def _stream(self, images, masks, on_error, name="images[{}]") -> Iterator[Prediction]:
+        """Implements `stream`, after its checks; ``name`` is what errors call the picture of an index."""
 
 
 def ordered_futures(

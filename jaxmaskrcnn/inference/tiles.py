@@ -4,7 +4,6 @@ Shape legend: H, W height and width of a picture, T tiles, N objects.
 """
 
 import collections
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -111,15 +110,18 @@ class TiledPredictor(StreamingPredictor):
         self.config, self.categories = predictor.config, predictor.categories
         self._predictor, self._size, self._overlap = predictor, size, overlap
 
-    def _stream(self, images, masks, on_error) -> Iterator[Prediction]:
+    def _stream(self, images, masks, on_error, name="images[{}]") -> Iterator[Prediction]:
         if masks == "probs":
             raise UserError("masks is 'probs', which joined tiles do not have; choose 'bool' or 'rle'.")
         cut: collections.deque[tuple[int, np.ndarray | Regions, list[Tile]]] = collections.deque()
 
         def tiles() -> Iterator[np.ndarray]:
             # Pictures may be large, so only one is read ahead while the previous one is computed.
-            read = functools.partial(_read, pixels=self.config.input.pixels)
-            futures = ordered_futures(read, images, workers=1, ahead=1)
+            def read(numbered: tuple[int, Any]) -> np.ndarray | Regions:
+                index, image = numbered
+                return _read(image, self.config.input.pixels, name.format(index))
+
+            futures = ordered_futures(read, enumerate(images), workers=1, ahead=1)
             for index, pixels in readable(futures, on_error):
                 height, width = pixels.shape[:2]
                 windows = make_tiles(height, width, self._size, self._overlap)
@@ -137,10 +139,10 @@ class TiledPredictor(StreamingPredictor):
                 found = []
 
 
-def _read(image: Any, pixels: PixelConfig) -> np.ndarray | Regions:
+def _read(image: Any, pixels: PixelConfig, name: str) -> np.ndarray | Regions:
     """A picture, which is not decoded before it is cut where its file can be read by regions."""
     regions = open_regions(image, pixels) if isinstance(image, (str, os.PathLike)) else None
-    return read_image(image, pixels) if regions is None else regions
+    return read_image(image, pixels, name) if regions is None else regions
 
 
 def _result(found, windows, image_size, masks) -> dict:

@@ -119,7 +119,12 @@ def match_boxes(
 
 
 def sample_regions(
-    proposals: Proposals, targets: Targets, config: RegionConfig, foreground_iou: float, rng: Array | None
+    proposals: Proposals,
+    targets: Targets,
+    config: RegionConfig,
+    foreground_iou: float,
+    rng: Array | None,
+    priority: Array | None = None,
 ) -> Regions:
     """Add the ground truth to the proposals, match them, and sample the regions that the heads learn from.
 
@@ -133,6 +138,8 @@ def sample_regions(
         foreground_iou: A region with at least this IoU is positive, every other one negative.
         rng: Key of the sampler, a scalar; None takes the lowest indices. The draw of a proposal does not
             depend on how many padded slots follow it.
+        priority: float [P + G], finite; of objects and of background the `region_candidates` with the largest
+            are taken. None draws them.
 
     Returns:
         Regions, R = ``config.batch_size``.
@@ -151,21 +158,17 @@ def sample_regions(
     """
     check_shapes("sample_regions", boxes=(proposals.boxes, "P 4"), valid=(proposals.valid, "P"))
     targets, order = sort_targets(one_row_if_empty(targets))
-    objects = targets.valid & ~targets.crowd
-    if rng is None:
-        priority = index_priority(proposals.valid.shape[0] + objects.shape[0])
-    else:
+    if priority is None and rng is None:
+        priority = index_priority(proposals.valid.shape[0] + targets.valid.shape[0])
+    elif priority is None:
+        assert rng is not None
         keys = jax.random.split(rng)
         parts = (
             random_priority(keys[0], proposals.valid.shape[0]),
-            random_priority(keys[1], objects.shape[0]),
+            random_priority(keys[1], targets.valid.shape[0]),
         )
         priority = jnp.concatenate(parts if config.ground_truth_proposals == "append" else parts[::-1])
-    boxes, valid = (proposals.boxes, targets.boxes), (proposals.valid, objects)
-    added = (jnp.zeros_like(proposals.valid), objects)
-    if config.ground_truth_proposals == "prepend":
-        boxes, valid, added = boxes[::-1], valid[::-1], added[::-1]
-    boxes, valid = jax.lax.stop_gradient(jnp.concatenate(boxes)), jnp.concatenate(valid)
+    boxes, valid, added = _candidates(proposals, targets, config)
     matched, label = match_boxes(boxes, valid, targets, config, **_region_rules(config, foreground_iou))
     chosen = sample(label, priority, config.batch_size, config.positive_fraction)
     matched = matched[chosen.index]
@@ -175,8 +178,43 @@ def sample_regions(
         matched=order[matched],
         positive=chosen.positive,
         valid=chosen.valid,
-        ground_truth=jnp.concatenate(added)[chosen.index] & chosen.valid,
+        ground_truth=added[chosen.index] & chosen.valid,
     )
+
+
+def region_candidates(
+    proposals: Proposals, targets: Targets, config: RegionConfig, foreground_iou: float
+) -> Regions:
+    """All that `sample_regions` chooses from, matched with the objects: proposals and the objects themselves.
+
+    Args:
+        proposals: Proposals of one image.
+        targets: Ground truth of the same image.
+        config: Gives the conventions.
+        foreground_iou: As in `sample_regions`.
+
+    Returns:
+        Regions, R = P + G; positive ones at any place.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
+        >>> region_candidates(Proposals(box + 20, jnp.zeros(1), one), targets, RegionConfig(), 0.5).positive
+        Array([False,  True], dtype=bool)
+    """
+    targets = one_row_if_empty(targets)
+    boxes, valid, _ = _candidates(proposals, sort_targets(targets)[0], config)
+    return match_regions(boxes, valid, targets, config, foreground_iou)
+
+
+def _candidates(proposals: Proposals, targets: Targets, config: RegionConfig) -> tuple[Array, Array, Array]:
+    """Boxes [P + G, 4], whether they count, and which are objects, from targets in their sorted order."""
+    objects = targets.valid & ~targets.crowd
+    boxes, valid = (proposals.boxes, targets.boxes), (proposals.valid, objects)
+    added = (jnp.zeros_like(proposals.valid), objects)
+    if config.ground_truth_proposals == "prepend":
+        boxes, valid, added = boxes[::-1], valid[::-1], added[::-1]
+    return jax.lax.stop_gradient(jnp.concatenate(boxes)), jnp.concatenate(valid), jnp.concatenate(added)
 
 
 def match_regions(

@@ -7,12 +7,15 @@ side of a mask, K object classes.
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, PointRendConfig
+from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, MaskLossConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
-from jaxmaskrcnn.losses.federated import federated_classes
-from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
-from jaxmaskrcnn.ops.boxes import decode_boxes, encode_boxes, generalised_iou
+from jaxmaskrcnn.losses.boxes import box_errors
+from jaxmaskrcnn.losses.classes import class_losses
+from jaxmaskrcnn.losses.masks import MASK_LOSSES
+from jaxmaskrcnn.losses.terms import binary_cross_entropy
+from jaxmaskrcnn.ops.boxes import decode_boxes
 from jaxmaskrcnn.ops.masks import mask_targets
+from jaxmaskrcnn.ops.paired_iou import paired_iou
 from jaxmaskrcnn.ops.polygons import polygon_targets
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
 from jaxmaskrcnn.structures import LossTerm, Targets
@@ -32,8 +35,7 @@ def box_losses(
 ) -> dict[str, LossTerm]:
     """Classification and box regression of the box head, one image.
 
-    Source: Fast R-CNN, section 2.3 and equation 1; with sigmoids Detectron2's
-    ``FastRCNNOutputLayers.sigmoid_cross_entropy_loss``.
+    Source: Fast R-CNN, section 2.3 and equation 1. The losses of each region are in `classes` and `boxes`.
 
     Args:
         logits: float [R, K + 1].
@@ -68,44 +70,56 @@ def box_losses(
         deltas=(deltas, f"R {1 if config.class_agnostic else classes.count + classes.offset} 4"),
     )
     targets = one_row_if_empty(targets)
-    channel = regions.labels + classes.offset
-    if config.scores == "sigmoid":
-        entropy = _sigmoid_entropy(logits, regions, classes, config, key)
-    else:
-        target_channel = jnp.where(regions.positive, channel, classes.background_channel)
-        log_probability = jax.nn.log_softmax(logits)
-        entropy = -jnp.take_along_axis(log_probability, target_channel[:, None], axis=1)[:, 0]
-
-    slot = jnp.zeros_like(channel) if config.class_agnostic else channel
-    own = jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]  # [R, 4]
-    matched, box_weights = targets.boxes[regions.matched], config.stages[stage].box_weights
-    if config.loss.form == "giou":
-        predicted = decode_boxes(own, regions.boxes, box_weights, config.delta_clamp)
-        error = 1 - generalised_iou(predicted, matched)
-    else:
-        error = smooth_l1(own - encode_boxes(regions.boxes, matched, box_weights), config.loss.beta).sum(-1)
+    own, matched = own_deltas(deltas, regions, classes, config), targets.boxes[regions.matched]
+    entropy = region_class_losses(logits, deltas, regions, targets, classes, config, stage, key)
+    error = box_errors(own, regions.boxes, matched, config, stage)
     count, weight = regions.valid.sum().astype(entropy.dtype), config.stages[stage].loss_weight
+    of_classes = weight * config.class_loss.weight
     return {
-        "loss_classifier": LossTerm(weight * jnp.where(regions.valid, entropy, 0).sum(), count),
+        "loss_classifier": LossTerm(of_classes * jnp.where(regions.valid, entropy, 0).sum(), count),
         "loss_box_reg": LossTerm(
             weight * config.loss.weight * jnp.where(regions.positive, error, 0).sum(), count
         ),
     }
 
 
-def _sigmoid_entropy(
-    logits: Array, regions: Regions, classes: Classes, config: BoxConfig, key: Array | None
+def own_deltas(deltas: Array, regions: Regions, classes: Classes, config: BoxConfig) -> Array:
+    """The deltas of each region's own class, [R, 4], from [R, box channels, 4]."""
+    slot = jnp.zeros_like(regions.labels) if config.class_agnostic else regions.labels + classes.offset
+    return jnp.take_along_axis(deltas, slot[:, None, None], axis=1)[:, 0]
+
+
+def region_class_losses(
+    logits: Array,
+    deltas: Array,
+    regions: Regions,
+    targets: Targets,
+    classes: Classes,
+    config: BoxConfig,
+    stage: int = 0,
+    key: Array | None = None,
 ) -> Array:
-    """Binary cross entropy of each region, [R], summed over the object classes that count."""
-    own = logits[:, classes.offset : classes.offset + classes.count]
-    labels = jnp.where(regions.positive, regions.labels, classes.count)  # no class is that of the background
-    entropy = binary_cross_entropy(own, jax.nn.one_hot(labels, classes.count, dtype=own.dtype))
-    if config.federated is not None:
-        counting = federated_classes(
-            regions.labels, regions.positive, regions.valid, classes, config.federated, key
-        )
-        entropy = jnp.where(counting, entropy, 0)
-    return entropy.sum(-1)
+    """The loss of each region's class, which the form "quality_focal" takes the predicted box for.
+
+    Args:
+        logits: float [R, K + 1].
+        deltas: float [R, box channels, 4].
+        regions: R regions.
+        targets: Ground truth, in its original order.
+        classes: Gives the number of classes and the position of the background.
+        config: Gives the loss, and the stage's box weights.
+        stage: The stage of a cascade, from 0.
+        key: As in `box_losses`.
+
+    Returns:
+        float [R], without the factors of the loss and of the stage; see `classes.class_losses`.
+    """
+    targets, quality = one_row_if_empty(targets), None
+    if config.class_loss.form == "quality_focal":
+        own, box_weights = own_deltas(deltas, regions, classes, config), config.stages[stage].box_weights
+        predicted = decode_boxes(own, regions.boxes, box_weights, config.delta_clamp)
+        quality = jax.lax.stop_gradient(paired_iou(predicted, targets.boxes[regions.matched]))
+    return class_losses(logits, regions, classes, config, quality, key)
 
 
 def mask_head_targets(
@@ -174,7 +188,7 @@ def mask_loss(
     image_size: Array,
     config: MaskConfig | PointRendConfig,
 ) -> dict[str, LossTerm]:
-    """Mean binary cross entropy over the positive regions' masks, one image.
+    """Mean binary cross entropy over the positive regions' masks, one image, and what `masks` has beside it.
 
     Source: Mask R-CNN, section 3.
 
@@ -184,10 +198,11 @@ def mask_loss(
         targets: Ground truth with packed masks or polygons.
         width: Width of the canvas in pixels; packed masks are rounded up to whole bytes.
         image_size: int [2], the image without padding; its masks end there.
-        config: Gives the rule of the mask targets.
+        config: Gives the rule of the mask targets, and the factors of the losses.
 
     Returns:
-        "loss_mask", counted in mask pixels.
+        "loss_mask", counted in mask pixels; with a factor in ``config.loss`` also "loss_mask_dice" and
+        "loss_mask_boundary", counted in masks.
 
     Raises:
         ValueError: An array has another shape.
@@ -204,6 +219,16 @@ def mask_loss(
     check_shapes("mask_loss", boxes=(regions.boxes, "Q 4"), logits=(logits, "Q M M"))
     side = logits.shape[-1]
     expected = mask_head_targets(regions, targets, side, width, image_size, config)
-    bce = binary_cross_entropy(logits, jax.lax.stop_gradient(expected).astype(logits.dtype))
-    total = jnp.where(regions.positive[:, None, None], bce, 0).sum()
-    return {"loss_mask": LossTerm(total, regions.positive.sum().astype(bce.dtype) * side * side)}
+    expected = jax.lax.stop_gradient(expected).astype(logits.dtype)
+    factors = config.loss if isinstance(config, MaskConfig) else MaskLossConfig()
+    masks = regions.positive.sum().astype(logits.dtype)
+    terms = {}
+    if factors.cross_entropy:
+        bce = binary_cross_entropy(logits, expected)
+        total = factors.cross_entropy * jnp.where(regions.positive[:, None, None], bce, 0).sum()
+        terms["loss_mask"] = LossTerm(total, masks * side * side)
+    for name, loss in MASK_LOSSES.items():
+        if factor := getattr(factors, name):
+            total = factor * jnp.where(regions.positive, loss(logits, expected), 0).sum()
+            terms[f"loss_mask_{name}"] = LossTerm(total, masks)
+    return terms

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmaskrcnn.models.norm import FrozenBatchNorm, make_norm, param_dtype
+from jaxmaskrcnn.models.norm import FrozenBatchNorm, StandardisedGroupNorm, make_norm, param_dtype
 from jaxmaskrcnn.ops.convolution import convolution, dilated_convolution, finish
 from jaxmaskrcnn.ops.shapes import to_rank
 
@@ -42,7 +42,15 @@ class Conv(nnx.Module):
         if dilation > 1 and stride > 1:
             raise ValueError(f"Conv: stride is {stride} and dilation {dilation}; give 1 for one of them.")
 
-    def __call__(self, x: Array, affine=None, *, shortcut: Array | None = None, relu: bool = False) -> Array:
+    def __call__(
+        self,
+        x: Array,
+        affine=None,
+        *,
+        shortcut: Array | None = None,
+        relu: bool = False,
+        standardise: bool = False,
+    ) -> Array:
         """``relu(affine(conv(x)) + shortcut)``.
 
         Args:
@@ -50,11 +58,14 @@ class Conv(nnx.Module):
             affine: Scale and shift of a fixed norm, each [C_out]. The scale goes into the kernel.
             shortcut: An array of the result's shape, or None.
             relu: Whether negative results become 0.
+            standardise: Whether to standardise the kernel, see `standardised`.
 
         Returns:
             [N, h / stride, w / stride, C_out], rounded up.
         """
         kernel, bias = self.kernel[...], None if self.bias is None else self.bias[...]
+        if standardise:
+            kernel = standardised(kernel)
         if affine is not None:
             scale, shift = affine
             kernel, bias = kernel * to_rank(scale, 4), shift if bias is None else bias * scale + shift
@@ -88,7 +99,25 @@ def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, sh
     """
     if norm is None or isinstance(norm, FrozenBatchNorm):
         return conv(x, None if norm is None else norm.affine(), shortcut=shortcut, relu=relu)
-    return finish(norm(conv(x), mask, train), None, shortcut, relu)
+    y = conv(x, standardise=isinstance(norm, StandardisedGroupNorm))
+    return finish(norm(y, mask, train), None, shortcut, relu)
+
+
+def standardised(kernel: Array) -> Array:
+    """Give every output of a convolution weights with mean 0 and standard deviation 1.
+
+    Source: Qiao et al., 2019, equation 4; the epsilon, which is added to the unbiased standard deviation, is
+    that of MMDetection's ``ConvWS``.
+
+    Args:
+        kernel: [size, size, C_in, C_out].
+
+    Returns:
+        [size, size, C_in, C_out].
+    """
+    inputs = tuple(range(kernel.ndim - 1))
+    centred = kernel - kernel.mean(inputs)
+    return centred / (jnp.sqrt(jnp.square(centred).sum(inputs) / (kernel[..., 0].size - 1)) + 1e-5)
 
 
 def linear(

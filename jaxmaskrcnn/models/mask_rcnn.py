@@ -17,6 +17,7 @@ from jaxmaskrcnn.config import ModelConfig, PoolConfig
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
+from jaxmaskrcnn.models.heads.hard_examples import hard_priorities
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
 from jaxmaskrcnn.models.heads.stage_heads import build_mask_head, region_loss_terms
 from jaxmaskrcnn.models.inputs import network_input
@@ -222,16 +223,19 @@ class MaskRCNN(nnx.Module):
         objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True, pass_=pass_)
 
         pooler = self.pooler(batch, levels, train)
+        priority = None
+        if config.regions.sampling == "hard":
+            priority = hard_priorities(self.box_head, pooler, proposals, config)
 
-        def assign(objectness, deltas, anchors, proposals, targets, limits, key):
+        def assign(objectness, deltas, anchors, proposals, targets, limits, key, priority):
             first, second = (None, None) if key is None else jax.random.split(key)
             terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, first, limits)
             foreground = config.box.stages[0].foreground_iou
-            regions = losses.sample_regions(proposals, targets, config.regions, foreground, second)
+            regions = losses.sample_regions(proposals, targets, config.regions, foreground, second, priority)
             return terms, regions, second
 
         terms, regions, keys = jax.vmap(assign)(
-            objectness, deltas, anchors, proposals, targets, pooler.limits, keys
+            objectness, deltas, anchors, proposals, targets, pooler.limits, keys, priority
         )
         regions = self.after_sampling(regions, pooler, pass_)
         box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys)

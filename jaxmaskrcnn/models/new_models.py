@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config import ConfigError, ModelConfig
+from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.parts import import_for
 from jaxmaskrcnn.utils.random_keys import random_key
@@ -46,6 +48,7 @@ def build_model(config: ModelConfig, *, rngs: nnx.Rngs) -> MaskRCNN:
             f"{config.build_model} returns {what}; return a MaskRCNN, with parts of it replaced, or a module "
             f"of a class derived from it."
         )
+    made = typing.cast(MaskRCNN, made)
     if made.config != config:
         raise ConfigError(
             f"{config.build_model} returns a detector with another config than it was given; make it of the "
@@ -99,6 +102,30 @@ def abstract_model(config: ModelConfig) -> MaskRCNN:
     """A detector with shapes instead of arrays, which takes no memory."""
     parts = _abstract_parts(config, jax.config.read("jax_enable_x64"), _builder(config))
     return nnx.merge(*parts, copy=True)
+
+
+def with_dtype(model: MaskRCNN, dtype: str) -> MaskRCNN:
+    """The same model, with the same weights, computed in another type.
+
+    Args:
+        model: The detector, which stays as it is.
+        dtype: A value of ``compute.dtype``, such as "bfloat16".
+
+    Returns:
+        A detector that shares the arrays of ``model``.
+
+    Raises:
+        UserError: The type is unknown, or parts of the model were replaced, so that its configuration does
+            not describe them.
+    """
+    config = model.config.replace({"compute.dtype": dtype})
+    graphdef, state = nnx.split(model)
+    if graphdef != nnx.split(abstract_model(model.config))[0]:
+        raise UserError(
+            f"dtype is {dtype!r}, but parts of the model were replaced, and their type is their own; leave "
+            "dtype out, or build the model with it."
+        )
+    return nnx.merge(nnx.split(abstract_model(config))[0], state)
 
 
 def zero_model(config: ModelConfig) -> MaskRCNN:

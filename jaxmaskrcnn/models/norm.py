@@ -229,6 +229,14 @@ class GroupNorm(nnx.GroupNorm):
         return super().__call__(x, mask=mask)
 
 
+class StandardisedGroupNorm(GroupNorm):
+    """Group norm after a convolution whose kernel is standardised (`layers.standardised`).
+
+    Source: Qiao et al., 2019, "Weight Standardization"; MMDetection's GN after ``ConvWS``. Arguments as of
+    `GroupNorm`.
+    """
+
+
 class LayerNorm(nnx.LayerNorm):
     """Layer norm over the channels of each cell, which needs no mask.
 
@@ -276,7 +284,8 @@ def make_norm(name: str, features: int, *, epsilon: float = 1e-5, dtype="float32
     """The norm layer that a part's ``norm`` names, or None for "none".
 
     Args:
-        name: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn", "ln" or "none".
+        name: "frozen_bn", "bn", "bn_eval" (trainable affine part, fixed statistics), "gn", "gn_ws", "ln" or
+            "none".
         features: Number of channels.
         epsilon: Added to the variance.
         dtype: Dtype of the activations.
@@ -286,5 +295,5 @@ def make_norm(name: str, features: int, *, epsilon: float = 1e-5, dtype="float32
         return None
     if name in ("frozen_bn", "bn_eval"):
         return FrozenBatchNorm(features, epsilon=epsilon, affine_trainable=name == "bn_eval", dtype=dtype)
-    layer = {"bn": BatchNorm, "gn": GroupNorm, "ln": LayerNorm}[name]
+    layer = {"bn": BatchNorm, "gn": GroupNorm, "gn_ws": StandardisedGroupNorm, "ln": LayerNorm}[name]
     return layer(features, epsilon=epsilon, dtype=dtype, rngs=rngs)

@@ -28,7 +28,8 @@ def feature_extent(extents: jax.Array, stride: int) -> jax.Array:
     """
     # Both are positive, so the division that rounds towards zero does. ``//`` is ten operations, which XLA
     # repeats in every fusion that reads the result.
-    return jax.lax.div(extents + (stride - 1), jnp.full_like(extents, stride))
+    step = jnp.full_like(extents, stride)  # of the same type, also where strides are an array of 64 bits
+    return jax.lax.div(extents + (step - 1), step)
 
 
 def inside(extents: jax.Array | None, stride: int, size: Sequence[int]) -> jax.Array | None:

@@ -105,6 +105,22 @@ def drop_path(x: Array, rate: float, number: int, pass_: Pass) -> Array:
 _FIRST_NUMBER = 1 << 20  # other parts of the model derive their keys with small numbers
 
 
+def add_changes(block: Any, x: Array, change: Array, pass_: Pass) -> Array:
+    """Add to a map what a block's attention makes of it, and then what its MLP makes of the sum.
+
+    Args:
+        block: Gives ``norm2``, ``mlp``, the rate ``drop`` of random depth and its ``number``.
+        x: The block's input, [B, h, w, C].
+        change: The result of its attention, [B, h, w, C].
+        pass_: See `Pass`.
+
+    Returns:
+        [B, h, w, C].
+    """
+    x = x + drop_path(change, block.drop, 2 * block.number, pass_)
+    return x + drop_path(block.mlp(block.norm2(x)), block.drop, 2 * block.number + 1, pass_)
+
+
 def drop_rates(rate: float, count: int) -> list[float]:
     """Return the rates of ``count`` blocks, which grow linearly from 0 to ``rate``.
 

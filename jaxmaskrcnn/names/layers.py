@@ -13,7 +13,8 @@ part's configuration class gives the file as ``names``. Paths are those of the m
 - A backbone with its own type in MMDetection has that in ``MMDET``, and functions for its settings,
   ``read_mmdet`` and ``write_mmdet``, like those of `convert/mmdet/parts.py`. Of several types the first
   one is written.
-- Such a backbone that shares no setting with a ResNet has the keys of its own in ``MMDET_KEYS``.
+- Such a backbone that shares no setting with a ResNet has the keys of its own in ``MMDET_KEYS``; one that
+  does has those that a ResNet lacks in ``MMDET_OWN_KEYS``.
 - A backbone with arrays that ImageNet networks lack has a pattern of their paths in ``NEW_IN_DETECTORS``, and
   patterns of the names that only ImageNet networks have in ``CLASSIFIERS``.
 - A part that Detectron2's yaml files can have has its name there in ``DETECTRON2`` (a backbone: the library's
@@ -24,7 +25,7 @@ part's configuration class gives the file as ``names``. Paths are those of the m
 
 from collections.abc import Mapping
 
-from jaxmaskrcnn.config.backbones import GROUPS
+from jaxmaskrcnn.config.backbones import GROUP_NORMS, GROUPS
 from jaxmaskrcnn.names.tables import SAME, Row, Transform
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -51,9 +52,9 @@ def mmdet_norm_rows(source: str, target: str, norm: str) -> list[Row]:
     Args:
         source: MMDetection's name of the layer with the norm.
         target: Path of that layer.
-        norm: The type that is written: "gn", or anything else for batch norm.
+        norm: The type that is written: a group norm, or anything else for batch norm.
     """
-    written = "gn" if norm == "gn" else "bn"
+    written = "gn" if norm in GROUP_NORMS else "bn"
     return [
         Row(f"{source}.{name}.{{norm}}", f"{target}.norm.{{norm}}", alias=name != written)
         for name in ("bn", "gn")
@@ -94,4 +95,4 @@ def norm_in_files(norm: str, channels: int = GROUPS) -> str:
     """
     if norm == "ln":
         return "ln" if channels % GROUPS else "gn"
-    return "bn" if norm == "bn_eval" else norm
+    return {"bn_eval": "bn", "gn_ws": "gn"}.get(norm, norm)

@@ -1,10 +1,11 @@
 """One training step on one device or many, in one process or many.
 
-The state is replicated and the images of a batch are split over the devices by position. There are three
-ways to run the same step:
+The state is replicated, or split too, and the images of a batch are split over the devices by position. There
+are four ways to run the same step:
 
 - ``jit``: one device;
 - ``shard_map``: a mesh of all devices of all processes; state and batches are global arrays;
+- ``sharded``: the same, but every device keeps only its share of the state between the steps;
 - ``pmap``: the same program with JAX's older interface; arrays belong to this process alone.
 
 Shapes: B images of a global batch, D devices.
@@ -20,7 +21,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxmaskrcnn.config import ConfigError
 
 AXIS = "batch"
-MODES = ("auto", "jit", "pmap", "shard_map")
+MODES = ("auto", "jit", "pmap", "shard_map", "sharded")
 
 
 class Layout:
@@ -31,12 +32,13 @@ class Layout:
         devices: Devices of all processes; by default all that JAX has.
 
     Attributes:
-        mode: "jit", "pmap" or "shard_map".
+        mode: "jit", "pmap", "shard_map" or "sharded".
         devices: The devices, in the order of their images.
         mesh: All devices along one axis, ``AXIS``.
 
     Raises:
-        ConfigError: The mode is unknown, or "jit" is to run on several devices.
+        ConfigError: The mode is unknown, "jit" is to run on several devices, or "sharded" in several
+            processes.
 
     Example:
         >>> import jax
@@ -54,6 +56,11 @@ class Layout:
                 f"train.parallel is 'jit', which runs on one device, and there are {len(self.devices)}; set "
                 "it to 'shard_map' or 'auto', or make only one visible (CUDA_VISIBLE_DEVICES=0)."
             )
+        if mode == "sharded" and jax.process_count() > 1:
+            raise ConfigError(
+                "train.parallel is 'sharded', which runs in one process, and there are "
+                f"{jax.process_count()}; set it to 'shard_map'."
+            )
         self.mode = mode if mode != "auto" else "jit" if len(self.devices) == 1 else "shard_map"
         # Without axis_types JAX makes the axis Explicit, and then sorts and scans of the model fail. With
         # Auto the compiler chooses how the arrays in between are split.
@@ -62,6 +69,7 @@ class Layout:
         )
         self._replicated = NamedSharding(self.mesh, PartitionSpec())
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        self._sharded = self.mode == "sharded"
         self._local = tuple(d for d in self.devices if d.process_index == jax.process_index())
 
     def check_batch(self, batch_size: int, field: str = "data.batch_size") -> None:
@@ -97,6 +105,32 @@ class Layout:
             return jax.make_array_from_single_device_arrays(np.shape(x), self._replicated, parts)
 
         return jax.tree.map(place, tree)
+
+    def place_state(self, state: Any) -> Any:
+        """Places the state of a run: replicated, or for "sharded" split by `state_shardings`."""
+        return jax.device_put(state, self.state_shardings(state)) if self._sharded else self.replicate(state)
+
+    def state_shardings(self, state: Any) -> Any:
+        """How each array of a state lies on the devices.
+
+        In the mode "sharded" it is split along the longest of its axes that the devices can share equally;
+        arrays without such an axis, which are small ones, are replicated. Otherwise all are.
+
+        Args:
+            state: Arrays, or their shapes.
+
+        Returns:
+            The tree with a `NamedSharding` for each array.
+        """
+
+        def sharding(x):
+            shared = [i for i, side in enumerate(np.shape(x)) if side and side % len(self.devices) == 0]
+            if not self._sharded or not shared:
+                return self._replicated
+            longest = max(shared, key=lambda i: np.shape(x)[i])
+            return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, AXIS))
+
+        return jax.tree.map(sharding, state)
 
     def split(self, batch: Any) -> Any:
         """Splits the images of a batch over the devices.

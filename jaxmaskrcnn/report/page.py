@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.report.confusion import most_confused
+from jaxmaskrcnn.report.counts import count_section
 from jaxmaskrcnn.report.errors import BACKGROUND, FOREGROUND, KINDS
 from jaxmaskrcnn.report.figures import curve_plots, score_plots
 from jaxmaskrcnn.report.html import gauge, number, scroll, section, table
@@ -85,6 +86,7 @@ def make_page(
         ("keypoints", "Keypoints", keypoint_section(results.keypoints, metrics, results.score_threshold)),
         ("segments", "Segments", quality_section(results.quality)),
         ("curves", "Precision and recall", curve_plots(results)),
+        ("counts", "Counts", count_section(results.object_counts, results.names, results.score_threshold)),
         ("errors", "Error types", _errors(results)),
         ("confusion", "Confusion", _confusion(results)),
         ("scores", "Scores", score_plots(results)),

@@ -15,7 +15,8 @@ from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.report.errors import KINDS, ImageErrors
 from jaxmaskrcnn.report.matches import Match, Sample
-from jaxmaskrcnn.visualize.drawing import CROWD, draw_detections
+from jaxmaskrcnn.visualize.drawing import draw_detections
+from jaxmaskrcnn.visualize.labels import CROWD
 
 # Blue and orange, which people with any colour vision can distinguish.
 RIGHT, WRONG, UNSCORED = (64, 160, 255), (255, 128, 0), (150, 150, 150)

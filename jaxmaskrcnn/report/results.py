@@ -3,6 +3,7 @@
 Shape legend: K classes, R = 101 recalls, I images.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxmaskrcnn.evaluation.coco import GroundTruth, unique_names
 from jaxmaskrcnn.evaluation.tables import PREFIXES
 from jaxmaskrcnn.report.calibration import Reliability, reliability
 from jaxmaskrcnn.report.confusion import confusion_matrix
+from jaxmaskrcnn.report.counts import Counts, count_objects
 from jaxmaskrcnn.report.curves import Operation, class_curves, class_operation, operation
 from jaxmaskrcnn.report.errors import FOREGROUND, ErrorRow, ImageErrors, classify, error_table
 from jaxmaskrcnn.report.keypoints import KeypointErrors, keypoint_errors
@@ -46,6 +48,7 @@ class Results(NamedTuple):
         matches: Matching of each image, at IoU 0.5.
         image_errors: Errors of each image.
         outcomes: Rating of each image.
+        object_counts: Objects and detections of each image and class.
         keypoints: Errors by keypoint; None where keypoints are not measured.
         quality: Panoptic quality; None where it is not measured.
         not_measured: Sentences about what is there and not measured.
@@ -70,6 +73,7 @@ class Results(NamedTuple):
     matches: list[Match]
     image_errors: list[ImageErrors]
     outcomes: list[Outcome]
+    object_counts: Counts
     keypoints: KeypointErrors | None = None
     quality: Quality | None = None
     not_measured: str = ""
@@ -95,6 +99,7 @@ def compute(
     detections: list[dict],
     score_threshold: float,
     quality: Quality | None = None,
+    sigmas: Sequence[float] = (),
 ) -> Results:
     """Computes a report.
 
@@ -103,6 +108,8 @@ def compute(
         detections: COCO results, checked; all with masks or all without.
         score_threshold: Detections with a lower score are left out where a threshold is needed.
         quality: Panoptic quality, from `segments.read_quality`, or None.
+        sigmas: By how much the place of each keypoint may vary; () takes COCO's for a person's, and 0.05 for
+            others.
 
     Returns:
         The results. Without detections they refer to masks if the objects have any.
@@ -121,14 +128,14 @@ def compute(
         names_of_points = ground_truth.skeleton.points
         points = keypoint_errors(
             samples, matches, ground_truth.keypoints(), detections, names_of_points,
-            KeypointConfig(points=names_of_points).known_sigmas, score_threshold,
+            sigmas or KeypointConfig(points=names_of_points).known_sigmas, score_threshold,
         )  # fmt: skip
     measured = (*iou_types, "keypoints") if points is not None else iou_types
     return Results(
         names=names,
         iou_type=iou_types[-1],
         score_threshold=score_threshold,
-        metrics=ground_truth.score(detections, measured),
+        metrics=ground_truth.score(detections, measured, sigmas),
         num_detections=len(detections),
         counts=found.counts,
         crowds=int(sum(sample.crowd.sum() for sample in samples)),
@@ -146,6 +153,7 @@ def compute(
         matches=matches,
         image_errors=errors,
         outcomes=[outcome(*pair, score_threshold) for pair in zip(samples, matches, strict=True)],
+        object_counts=count_objects(samples, matches, count, score_threshold),
         keypoints=points,
         quality=quality,
         not_measured=not_measured(ground_truth, quality, points is not None, detections),

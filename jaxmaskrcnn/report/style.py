@@ -57,6 +57,7 @@ svg .dashed { stroke-dasharray: 5 4; }
 svg .c0.line { stroke: var(--c0); } svg .c1.line { stroke: var(--c1); } svg .c2.line { stroke: var(--c2); }
 svg .plain.line { stroke: var(--muted); stroke-width: 1; }
 svg rect.c0 { fill: var(--c0); }
+svg .c0.dot { fill: var(--c0); fill-opacity: .55; stroke: var(--c0); }
 svg .cell { fill: var(--cell); } svg .empty { fill: var(--shade); }
 svg .frame { fill: none; stroke: var(--rule); }
 svg .cells text { fill: var(--ink); font-size: 12px; } svg .cells text.on { fill: var(--on); }

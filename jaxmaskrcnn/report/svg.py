@@ -94,6 +94,13 @@ class Plot:
             f'height="{max(y1 - y0, 0):.1f}"><title>{escape(hint)}</title></rect>'
         )
 
+    def dot(self, x: float, y: float, radius: float, style: str, hint: str) -> None:
+        """Adds a dot at a point, with a radius in pixels of at most 12 and a tooltip."""
+        self._parts.append(
+            f'<circle class="{style} dot" cx="{self._to_x(x):.1f}" cy="{self._to_y(y):.1f}" '
+            f'r="{min(radius, 12):.1f}"><title>{escape(hint)}</title></circle>'
+        )
+
     def text(self, x: float, y: float, text: str, *, anchor: str = "start") -> None:
         """Adds text at a position of the drawing."""
         self._parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')

@@ -31,7 +31,7 @@ def make_train_step(
             larger batch is computed in slices, whose gradients are added.
 
     Returns:
-        ``step(state, batch, key) -> (state, metrics)``: a state from `Layout.replicate` (which
+        ``step(state, batch, key) -> (state, metrics)``: a state from `Layout.place_state` (which
         is donated), a batch from `Layout.place_batch`, and the run's key.
 
     Raises:
@@ -61,6 +61,8 @@ def make_train_step(
             step, mesh=layout.mesh, in_specs=(whole, rows, whole), out_specs=whole, check_vma=False
         )
         return jax.jit(mapped, donate_argnums=0)
+    if layout.mode == "sharded":
+        return _sharded_step(step, layout)
     local = [device for device in layout.devices if device.process_index == jax.process_index()]
     mapped = jax.pmap(
         step,
@@ -81,3 +83,35 @@ def make_train_step(
 
     run.lower = lambda state, batch, key: mapped.lower(state, by_device(batch), key)
     return run
+
+
+def _sharded_step(step: Callable, layout: Layout) -> Callable:
+    """Return the step of a state that is split over the devices.
+
+    The variables are gathered for the gradients, which every device computes of its images as in the mode
+    "shard_map". Each device then updates its share of the parameters and of the optimizer's state.
+    """
+    whole, rows = PartitionSpec(), PartitionSpec(AXIS)
+
+    def over_devices(gradients):
+        mapped = jax.shard_map(
+            gradients,
+            mesh=layout.mesh,
+            in_specs=(whole, whole, rows, whole),
+            out_specs=whole,
+            check_vma=False,
+        )
+
+        def run(params, rest, batch, key):
+            result = mapped(params, rest, batch, key)
+            # Nothing after this needs whole gradients, so that they are freed.
+            shared = jax.lax.with_sharding_constraint(result.grads, layout.state_shardings(result.grads))
+            return result._replace(grads=shared)
+
+        return run
+
+    def run(state, batch, key):
+        state, metrics = step(state, batch, key, over_devices=over_devices)
+        return jax.lax.with_sharding_constraint(state, layout.state_shardings(state)), metrics
+
+    return jax.jit(run, donate_argnums=0)

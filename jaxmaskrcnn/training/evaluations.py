@@ -4,7 +4,9 @@ import logging
 import time
 from collections.abc import Callable
 
+import numpy as np
 from flax import nnx
+from PIL import Image
 
 from jaxmaskrcnn.checkpoints import directory as model_directory
 from jaxmaskrcnn.evaluation.tables import ap_text, format_metrics
@@ -75,17 +77,28 @@ class Evaluations:
         if score(metrics) > best:
             model_directory.save_model(model_of(setup, state), setup.workdir / "best")
         if is_first():
+            pictures = setup.workdir / "pictures"
             write_json(setup.workdir / "detections.json", detections, durable=True)
             write_json(setup.workdir / "metrics.json", metrics, indent=1, durable=True)
-            draw_pictures(
-                setup.workdir / "pictures", setup.eval_source, detections,
+            drawn = draw_pictures(
+                pictures, setup.eval_source, detections,
                 setup.evaluator.categories, setup.config.train.pictures,
                 pixels=setup.model_config.input.pixels,
                 skeleton=setup.model_config.keypoints.lines if setup.model_config.keypoints else (),
             )  # fmt: skip
+            if self._writer.has_trackers:
+                self._writer.pictures(step, {path.stem: np.asarray(Image.open(path)) for path in drawn})
+            if setup.config.train.histograms:
+                self._writer.histograms(step, _parameters(weights[0]))
         # Written last, because this line marks the evaluation of this step as complete.
         numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float) or v is None} | losses
         self._writer.write(step, {f"eval/{k}": v for k, v in numbers.items()})
+
+
+def _parameters(params) -> dict[str, np.ndarray]:
+    """The parameters by their paths, on the host."""
+    flat = nnx.to_flat_state(params)
+    return {".".join(map(str, path)): np.asarray(leaf[...], np.float32) for path, leaf in flat}
 
 
 def model_of(setup: Setup, state: State) -> MaskRCNN:

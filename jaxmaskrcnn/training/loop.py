@@ -24,12 +24,14 @@ from jaxmaskrcnn.training.evaluations import Evaluations, model_of
 from jaxmaskrcnn.training.lock import hold_workdir
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_after
+from jaxmaskrcnn.training.profiling import Profile
 from jaxmaskrcnn.training.progress import Progress
-from jaxmaskrcnn.training.run_config import check_no_model, write_settings
+from jaxmaskrcnn.training.run_config import all_settings, check_no_model, write_settings
 from jaxmaskrcnn.training.setup import Setup, make_setup
 from jaxmaskrcnn.training.step import State
 from jaxmaskrcnn.training.stopping import StopRequest, stop_request
 from jaxmaskrcnn.training.stored_workdir import opened_workdir
+from jaxmaskrcnn.training.trackers.tracker import open_trackers
 from jaxmaskrcnn.utils.checksums import with_checksum
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.files import check_storable, write_json
@@ -107,13 +109,17 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
         model_json = json.loads(model_directory.config_to_json(setup.model_config))
         write_json(workdir / "config.json", with_checksum(model_json), indent=1, durable=True)
         write_settings(workdir, setup.model_config, setup.config, continued=continued)
+    names = (*config.trackers, *(("tensorboard",) if config.tensorboard else ()))
+    settings = all_settings(setup.model_config, setup.config)
+    trackers = open_trackers(names, workdir, step, settings) if is_first() else ()
     with (
-        MetricsWriter(workdir, step=step, tensorboard=config.tensorboard, write=is_first()) as writer,
+        MetricsWriter(workdir, step=step, trackers=trackers, write=is_first()) as writer,
         contextlib.closing(batches),
         stop_request() as request,
+        Profile(workdir, config.profile_steps) as profile,
+        Progress(writer, setup.config, NonFinite(config, workdir, setup.train_source)) as progress,
     ):
         evaluations = Evaluations(setup, writer)
-        progress = Progress(writer, setup.config, NonFinite(config, workdir, setup.train_source))
         if config.on_nonfinite == "rollback" and checkpoints.latest is None:
             checkpoints.save(state, batches)  # so that there is a checkpoint to go back to
         # If the run was stopped between a checkpoint and its evaluation, the evaluation is done now.
@@ -124,10 +130,12 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
                 return _stopped(request, step)
         while step < config.steps and not evaluations.out_of_patience():
             step += 1
+            profile.before(step)
             batch = progress.next_batch(batches)
             try:
                 with progress.compiling(batch):
                     state, metrics = train_step(state, batch, key)
+                profile.after(step, state)
                 progress.step(step, batch.index, metrics)
                 stop = request.after(step)
                 if stop or step == config.steps or step % config.checkpoint_every == 0:

@@ -1,33 +1,33 @@
-"""The record of a run: metrics.jsonl, and TensorBoard if ``train.tensorboard`` is set."""
+"""The record of a run: metrics.jsonl, and the trackers of ``train.trackers``."""
 
 import json
 import logging
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxmaskrcnn.errors import UserError
+import numpy as np
+
+from jaxmaskrcnn.training.trackers.tracker import Tracker
 from jaxmaskrcnn.utils.files import about, complete_file
 
 log = logging.getLogger(__name__)
 
 
 class MetricsWriter:
-    """Appends to ``metrics.jsonl``, one object per line with ``"step"``, and to TensorBoard.
+    """Appends to ``metrics.jsonl``, one object per line with ``"step"``, and passes all on to trackers.
 
     A resumed run drops the lines beyond the step it starts from, so that no step occurs twice.
 
     Args:
         workdir: The run's folder.
         step: The completed steps that the run starts from.
-        tensorboard: Whether to write TensorBoard events into ``<workdir>/tensorboard`` too.
+        trackers: What shows the run too; closed with the writer.
         write: Whether to write; only one process of a run does, the others only read the file.
 
     Attributes:
         evaluations: By step, the values of the lines with an "eval/" name, including those of earlier runs.
-
-    Raises:
-        UserError: TensorBoard is requested and its package is not installed.
 
     Example:
         >>> with MetricsWriter("runs/shapes") as writer:  # doctest: +SKIP
@@ -35,10 +35,14 @@ class MetricsWriter:
     """
 
     def __init__(
-        self, workdir: str | os.PathLike, *, step: int = 0, tensorboard: bool = False, write: bool = True
+        self,
+        workdir: str | os.PathLike,
+        *,
+        step: int = 0,
+        trackers: Sequence[Tracker] = (),
+        write: bool = True,
     ):
-        tensorboard = tensorboard and write
-        self._events = _event_writer(Path(workdir) / "tensorboard", step) if tensorboard else None
+        self._trackers = trackers
         self.evaluations: dict[int, dict] = {}
         self._path, self._writes = Path(workdir) / "metrics.jsonl", write
         self._open(step)
@@ -57,10 +61,23 @@ class MetricsWriter:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         self._remember(line)
-        if self._events:
-            for name, value in numbers.items():
-                if value is not None:
-                    self._events.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.scalars(step, {name: value for name, value in numbers.items() if value is not None})
+
+    @property
+    def has_trackers(self) -> bool:
+        """Whether anything shows pictures and histograms, which metrics.jsonl does not hold."""
+        return bool(self._trackers)
+
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Show pictures, each uint8 [H, W, 3], in the trackers."""
+        for tracker in self._trackers:
+            tracker.pictures(step, pictures)
+
+    def histograms(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Show the distributions of arrays in the trackers."""
+        for tracker in self._trackers:
+            tracker.histograms(step, values)
 
     def rewind(self, step: int) -> None:
         """Drop the lines beyond a step, because a run that goes back to it will write them again."""
@@ -88,23 +105,12 @@ class MetricsWriter:
             with about(self._path):  # what a full disk has not taken is tried again
                 self._file.close()
         finally:
-            if self._events:
-                self._events.close()
+            for tracker in self._trackers:
+                tracker.close()
 
 
 def _number(value) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _event_writer(directory: Path, step: int):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise UserError(
-            "train.tensorboard needs the package tensorboardX, which is not installed; install the "
-            "extra with pip install 'jaxmaskrcnn[tensorboard]', or leave the setting off."
-        ) from None
-    return SummaryWriter(str(directory), purge_step=step + 1)
 
 
 def _lines(path: Path, step: int) -> list[dict]:

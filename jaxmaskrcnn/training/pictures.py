@@ -23,7 +23,7 @@ def draw_pictures(
     score_threshold: float = 0.5,
     pixels: PixelConfig = DEFAULT_PIXELS,
     skeleton: Sequence[tuple[int, int]] = (),
-) -> None:
+) -> list[Path]:
     """Draw detections over images spread evenly through a data set.
 
     Args:
@@ -35,7 +35,11 @@ def draw_pictures(
         score_threshold: Detections with a lower score are not drawn.
         pixels: Which page of a file is read, and how its values become uint8.
         skeleton: Lines between keypoints.
+
+    Returns:
+        The files.
     """
+    drawn = []
     chosen = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int))
     by_image: dict[int, list] = {int(source.image_ids[i]): [] for i in chosen}
     for found in detections:
@@ -55,5 +59,7 @@ def draw_pictures(
         if all("keypoints" in d for d in found):
             out["keypoints"] = [np.reshape(d["keypoints"], (-1, 3)) for d in found]
         picture = draw_detections(example.pixels(pixels), out, categories, skeleton=skeleton)
-        with complete_file(directory / f"{Path(example.file_name).stem}.png") as file:
+        drawn.append(directory / f"{Path(example.file_name).stem}.png")
+        with complete_file(drawn[-1]) as file:
             picture.save(file, "PNG")
+    return drawn

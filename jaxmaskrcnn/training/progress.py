@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import jax
+import tqdm
 
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.data.prefetch import DataWait
 from jaxmaskrcnn.parallel.processes import all_rows
 from jaxmaskrcnn.structures import Batch
 from jaxmaskrcnn.training.metrics import MetricsWriter
+from jaxmaskrcnn.training.usage import memory_usage
 from jaxmaskrcnn.utils.loss_names import losses_among, short_name
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,14 @@ class Progress:
         self._count = 0
         self._shapes: set[tuple] = set()
         self._paused, self._since, self._wait = 0.0, time.monotonic(), DataWait()
+        self._bar: tqdm.tqdm | None = None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         """Returns the next batch; the next line reports how long the device waited for it."""
@@ -57,6 +67,12 @@ class Progress:
         """
         self.flush()
         self._waiting = (step, index, metrics)
+        if self._bar is None:  # on a terminal alone; the log has lines of its own
+            self._bar = tqdm.tqdm(
+                desc="training", unit="step", total=self._config.train.steps, initial=step - 1, disable=None,
+                leave=False,
+            )  # fmt: skip
+        self._bar.update()
 
     def flush(self) -> None:
         """Wait for the last step and process its metrics.
@@ -83,6 +99,9 @@ class Progress:
         self._waiting = None
         self._start_line()
         self._writer.rewind(step)
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _write(self, step: int, rate: float) -> None:
         train = self._config.train
@@ -92,8 +111,13 @@ class Progress:
         line = progress_line(step, train.steps, {**means, "learning_rate": rate}, speed,
                              (train.steps - step) * seconds / self._count)  # fmt: skip
         log.info("%s", line)
-        pace = {"images_per_second": speed, "data_wait": min(self._wait.seconds / seconds, 1.0)}
-        self._writer.write(step, {**means, "learning_rate": rate, **pace})
+        pace = {
+            "images_per_second": speed,
+            "seconds_per_step": seconds / self._count,
+            "data_wait": min(self._wait.seconds / seconds, 1.0),
+            "time": time.time(),
+        }
+        self._writer.write(step, {**means, "learning_rate": rate, **pace, **memory_usage()})
         self._start_line()
 
     def _start_line(self) -> None:

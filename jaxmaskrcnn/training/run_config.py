@@ -130,6 +130,11 @@ def pixel_config(config: Config) -> PixelConfig:
     return config.model.architecture.input.pixels.changed(data.intensity, data.intensity_range, data.page)
 
 
+def all_settings(model: ModelConfig, config: Config) -> dict[str, Any]:
+    """Return every setting of a run by its path, as it is in ``run.json``."""
+    return _settings(model, config)
+
+
 def check_no_model(workdir: str | os.PathLike) -> None:
     """Check that a workdir is no model directory, which would go on being read as the model that it is.
 

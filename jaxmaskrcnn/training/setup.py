@@ -23,6 +23,8 @@ from jaxmaskrcnn.data import (
     write_shapes,
 )
 from jaxmaskrcnn.data.coco.reading import Reading
+from jaxmaskrcnn.data.holding_out import hold_out
+from jaxmaskrcnn.data.records.joined import JoinedSource
 from jaxmaskrcnn.data.repeat_factors import class_image_counts
 from jaxmaskrcnn.data.stored import local_data
 from jaxmaskrcnn.errors import UserError
@@ -56,7 +58,7 @@ class Setup:
         config: Every setting.
         model_config: Configuration of the model, with the training data's categories.
         workdir: The run's folder.
-        train_source: Training data.
+        train_source: Training data, of one json or several.
         eval_source: Evaluation data.
         layout: The devices, and how they share a batch.
         schedule: Learning rate by step.
@@ -70,7 +72,7 @@ class Setup:
     config: Config
     model_config: ModelConfig
     workdir: Path
-    train_source: Source
+    train_source: Source | JoinedSource
     eval_source: Source
     layout: Layout
     schedule: optax.Schedule
@@ -169,7 +171,7 @@ def make_setup(
     return Setup(
         config=config, model_config=model_config, workdir=workdir, train_source=train_source,
         eval_source=eval_source, layout=layout, schedule=schedule, graphdef=graphdef, optimizer=optimizer,
-        state=layout.replicate(state), evaluator=evaluator, validation=validation,
+        state=layout.place_state(state), evaluator=evaluator, validation=validation,
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def _check_model(model: MaskRCNN, config: ModelConfig) -> None:
     check_fits_config(model)  # before the run, not only when the model is saved after the last step
 
 
-def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
+def prepare_sources(config: Config, workdir: Path) -> tuple[Source | JoinedSource, Source]:
     """The training and the evaluation data of a run.
 
     Args:
@@ -214,12 +216,20 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             )
             for part in _given_parts(data)
         ]
+        if data.eval_fraction:
+            jsons = hold_out(Path(paths[0][0]), workdir / "data", data.eval_fraction)
+            paths = [(json, paths[0][1]) for json in jsons]
+        names = ("data.more_annotations", "data.more_images")
+        more = [
+            local_data(*pair, names) for pair in zip(data.more_annotations, data.more_images, strict=True)
+        ]
+        paths = [paths[0], *more, paths[1]]
     semantic = config.model.architecture.semantic
     stuff = {
         part: local_path(given, f"data.{part}_stuff") if given else ""
         for part, given in (("train", data.train_stuff), ("eval", data.eval_stuff))
     }
-    train, evaluation = (
+    *trained, evaluation = (
         prepare(
             annotations,
             images,
@@ -238,8 +248,11 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
             # of the evaluation's data, only the validation losses read it
             extra=config.model.architecture.extra if part == "train" or config.train.eval_loss else (),
         )  # fmt: skip
-        for part, (annotations, images) in zip(("train", "eval"), paths, strict=True)
+        for part, (annotations, images) in zip((*["train"] * (len(paths) - 1), "eval"), paths, strict=True)
     )
+    train = trained[0]
+    if len(trained) > 1 or data.weights:
+        train = JoinedSource(trained, data.weights or (1.0,) * len(trained))
     for part, source in (("train", train), ("eval", evaluation)):
         if config.model.architecture.semantic is not None and source.stuff is None:
             raise UserError(
@@ -258,12 +271,13 @@ def prepare_sources(config: Config, workdir: Path) -> tuple[Source, Source]:
 
 def _given_parts(data: DataConfig) -> tuple[str, ...]:
     """The parts of the data, once it is certain that annotations and image folder of each are given."""
+    parts = ("train",) if data.eval_fraction else ("train", "eval")
     for field, path, content in (
         ("train_annotations", data.train_annotations, "a COCO-format json"),
         ("train_images", data.train_images, "the folder of its images"),
         ("eval_annotations", data.eval_annotations, "a COCO-format json"),
         ("eval_images", data.eval_images, "the folder of its images"),
     ):
-        if not path:
+        if not path and field.partition("_")[0] in parts:
             raise UserError(f"data.{field} is not set; give {content}: --config.data.{field}=PATH.")
-    return "train", "eval"
+    return parts

@@ -50,6 +50,7 @@ def train_step(
     schedule: optax.Schedule,
     axis_name: str | None = None,
     slices: int = 1,
+    over_devices: Callable[[Callable], Callable] = lambda function: function,
 ) -> tuple[State, Metrics]:
     """Losses, gradients and one update of the parameters.
 
@@ -67,15 +68,16 @@ def train_step(
         axis_name: Name of the axis over which replicas are summed, None for a single one.
         slices: Number of parts in which this replica's images are computed successively
             (gradient accumulation, see `loss_gradients`).
+        over_devices: Maps the computation of gradients, whose arguments are the trained and the other
+            variables, the batch and the key, over devices; for a step that is not mapped as a whole.
 
     Returns:
         The next state, and the metrics: ``loss``, one entry per loss term, ``grad_norm`` (before
         clipping), ``learning_rate``, and ``finite`` (bool).
     """
     step_key = jax.random.fold_in(key, state["step"])
-    losses, grads, statistics = loss_gradients(
-        graphdef, state["params"], state["rest"], batch, step_key, axis_name=axis_name, slices=slices
-    )
+    gradients = functools.partial(loss_gradients, graphdef, axis_name=axis_name, slices=slices)
+    losses, grads, statistics = over_devices(gradients)(state["params"], state["rest"], batch, step_key)
     loss = sum(losses.values())
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)

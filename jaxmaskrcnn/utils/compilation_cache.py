@@ -4,6 +4,7 @@ import ctypes
 import functools
 import gc
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def release_after_compiling(function: Callable, trim: Callable[[], None] | None 
         trim: Returns freed memory to the system; by default by the C library's ``malloc_trim``.
 
     Returns:
-        A function that does the same, and frees memory after its first call with new shapes.
+        A function that does the same, and frees memory after its first call with new shapes. Threads that
+        need the same program at a time wait for one of them to compile it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -51,15 +53,19 @@ def release_after_compiling(function: Callable, trim: Callable[[], None] | None 
         Array([2., 2.], dtype=float32)
     """
     seen = set()
+    compiling = threading.Lock()
 
     @functools.wraps(function)
     def call(*args):
-        result = function(*args)
         shapes = tuple(jax.numpy.shape(x) for x in jax.tree.leaves(args))
-        if shapes not in seen:
-            seen.add(shapes)
-            gc.collect()
-            (trim or trim_memory)()
+        if shapes in seen:
+            return function(*args)
+        with compiling:
+            result = function(*args)
+            if shapes not in seen:
+                seen.add(shapes)
+                gc.collect()
+                (trim or trim_memory)()
         return result
 
     return call

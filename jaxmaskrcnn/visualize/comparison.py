@@ -19,7 +19,8 @@ from jaxmaskrcnn.data.fields.keypoints import Keypoints
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.visualize.colours import ColourTracker
-from jaxmaskrcnn.visualize.drawing import draw_detections
+from jaxmaskrcnn.visualize.drawing import PLAIN, draw_detections
+from jaxmaskrcnn.visualize.style import Style
 
 OF_IMAGE = ("panoptic", "segments")  # what results of panoptic models have that is not of one object
 TITLES = ("annotated", "detected")
@@ -37,6 +38,7 @@ def draw_comparison(
     colour_by: str = "object",
     long_side: int | None = None,
     skeleton: Sequence[tuple[int, int]] = (),
+    style: Style = PLAIN,
 ) -> Image.Image:
     """Draws annotations and detections of one image side by side.
 
@@ -53,6 +55,7 @@ def draw_comparison(
         colour_by: As in ``draw_detections``.
         long_side: Long side of each of the two pictures, in pixels.
         skeleton: As in ``draw_detections``.
+        style: As in ``draw_detections``.
 
     Returns:
         An RGB picture with the annotations on the left, or above if the image is very wide.
@@ -72,7 +75,7 @@ def draw_comparison(
             if key not in OF_IMAGE
         }
     tracker = ColourTracker() if colour_by == "object" else None
-    options = {"colour_by": colour_by, "long_side": long_side, "skeleton": skeleton}
+    options = {"colour_by": colour_by, "long_side": long_side, "skeleton": skeleton, "style": style}
     pictures = [
         draw_detections(image, side, class_names, colours=tracker and tracker(side), **options)
         for side in (truth, out)

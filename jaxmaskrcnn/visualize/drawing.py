@@ -5,21 +5,22 @@ outlines and text stay legible; masks are then smoothed and do not appear as blo
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
 from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.rle import decode_window
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.visualize.labels import draw_labels
 from jaxmaskrcnn.visualize.skeleton import SHOWN_SCORE, draw_skeleton
+from jaxmaskrcnn.visualize.style import Style
 
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
+PLAIN = Style()
 FILL = 0.35  # opacity of a mask's inside
-CROWD = 25  # with more objects than this, labels are smaller and do not repeat a common class
-LABELLED = 0.25  # share of a picture that labels cover at most
 # Bright, saturated colours, ordered so that each is as far as possible (in CIELAB) from those before it. No
 # two are closer than 31; a distance of 2 is just noticeable.
 _COLOURS = (
@@ -40,6 +41,8 @@ class _Item(NamedTuple):
     score: float | None
     colour: tuple[int, int, int]
     points: np.ndarray | None = None  # [K, 3], x, y and score
+    label: int = 0  # the id of its class
+    number: int = 0  # its identity in a video; 0 for none
 
 
 def draw_detections(
@@ -53,6 +56,8 @@ def draw_detections(
     colours: Sequence[tuple[int, int, int]] | None = None,
     skeleton: Sequence[tuple[int, int]] = (),
     keypoint_threshold: float = SHOWN_SCORE,
+    style: Style = PLAIN,
+    before_labels: Callable[[Image.Image, float], None] | None = None,
 ) -> Image.Image:
     """Draws masks (or boxes, where there are none) and keypoints, with class names and scores.
 
@@ -71,6 +76,8 @@ def draw_detections(
         colours: RGB of each object; None chooses by ``colour_by``.
         skeleton: Lines between keypoints, ``model.config.keypoints.lines``.
         keypoint_threshold: Keypoints whose score (or visibility) is not higher are left out.
+        style: Whether there are labels and boxes, and how large lines and text are.
+        before_labels: Called with the picture and its scale to draw what labels lie on; None draws nothing.
 
     Returns:
         An RGB picture. An object has the same colour at any ``score_threshold``.
@@ -92,27 +99,32 @@ def draw_detections(
     size = [max(1, round(side * scale)) for side in image.size]
     picture = image.resize(size, Image.Resampling.BICUBIC)
     line = max(2, round(max(picture.size) / 420))
+    if style.check().line_width is not None:
+        line = max(1, round(style.line_width or 1))
     items = _items(out, class_names, score_threshold, scale, colour_by == "class", colours)
 
     canvas = np.array(picture)
     # Large objects are drawn first, so that they do not cover small ones.
     for item in sorted(items, key=lambda item: -np.prod(item.box[2:] - item.box[:2])):
         if item.mask is not None and item.mask.size:
-            _draw_mask(canvas, item, image.size, scale, line)
-        else:
+            _draw_mask(canvas, item, image.size, scale, line, style.boxes)
+        elif style.boxes:
             _draw_box(canvas, item.box, line, item.colour)
     picture = Image.fromarray(canvas)
     for item in items:
         if item.points is not None:
             pen = ImageDraw.Draw(picture)
             draw_skeleton(pen, item.points, skeleton, item.colour, line, keypoint_threshold)
-    _draw_labels(picture, items, scale, line)
+    if before_labels is not None:
+        before_labels(picture, scale)
+    if style.labels:
+        draw_labels(picture, items, scale, line, style)
     return picture
 
 
 def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[_Item]:
     names, scores, masks = _names(class_names), out.get("scores"), out.get("masks")
-    keypoints = out.get("keypoints")
+    keypoints, tracks = out.get("keypoints"), out.get("tracks")
     boxes = np.asarray(out["boxes"], np.float32).reshape(-1, 4) * scale
     items = []
     for i, box in enumerate(boxes):
@@ -125,7 +137,8 @@ def _items(out, class_names, score_threshold, scale, by_class, colours) -> list[
         name, points = names.get(label, f"class {label}"), None
         if keypoints is not None:
             points = np.asarray(keypoints[i], np.float64).reshape(-1, 3) * [scale, scale, 1]
-        items.append(_Item(box, mask, corner, name, score, colour, points))
+        number = 0 if tracks is None else int(tracks[i])
+        items.append(_Item(box, mask, corner, name, score, colour, points, label, number))
     return items
 
 
@@ -159,7 +172,7 @@ def palette_colour(i: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _draw_mask(canvas, item, image_size, scale, line):
+def _draw_mask(canvas, item, image_size, scale, line, box):
     (top, left), (h, w) = item.corner, item.mask.shape
     height, width = canvas.shape[:2]
     across, down = width / image_size[0], height / image_size[1]
@@ -185,7 +198,8 @@ def _draw_mask(canvas, item, image_size, scale, line):
     soft = 0.75 if scale < 1 else scale * (0.75 if scale < 2 else 1.0)
     inside = _fade(_blur(shape, soft), 0.5, soft / 0.399)
     if inside.max() < 0.9:  # a mask of a few pixels would hardly be visible
-        _draw_box(canvas, item.box, line, item.colour)
+        if box:
+            _draw_box(canvas, item.box, line, item.colour)
         return
     blurred = _blur(shape, line)
     core = _fade(blurred, 0.841, line / 0.242)  # the width of a line inside of the edge
@@ -215,106 +229,3 @@ def _draw_box(canvas, box, line, colour):
     canvas[max(y1 - line, y0) : y1, x0:x1] = colour
     canvas[y0:y1, x0 : x0 + line] = colour
     canvas[y0:y1, max(x1 - line, x0) : x1] = colour
-
-
-def _draw_labels(picture, items, scale, line):
-    draw = ImageDraw.Draw(picture)
-    texts, title = _texts(items)
-    size = float(np.clip(max(picture.size) / 50, 13, 64))
-    if sum(map(bool, texts)) > CROWD:
-        size = max(11.0, size * 0.75)
-    font = ImageFont.load_default(size=size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # because a size is given
-    pad = max(2, round(size / 6))
-    height = sum(font.getmetrics()) + pad
-    room = LABELLED * picture.width * picture.height / height
-
-    def width(text):
-        return min(round(font.getlength(text)) + 2 * pad, picture.width)
-
-    if sum(width(text) for text in texts if text) > room:
-        # The class is more important than the score, so scores are dropped first; labels for which there is
-        # still no room are left out.
-        texts = [item.name or text for item, text in zip(items, texts, strict=True) if not title] or texts
-        title = title or f"{len(items)} objects"
-    boxes = np.array([item.box for item in items]).reshape(-1, 4)
-    labels = [(title, (40, 40, 40), (0, 0, width(title), height))] if title else []
-    for item, text in zip(items, texts, strict=True):
-        if not text or width(text) > room:
-            continue
-        points = _anchors(item, scale, width(text))
-        taken = [chip for _, _, chip in labels]
-        chip = _place(points, (width(text), height), picture.size, boxes, taken, line)
-        if chip is None:
-            continue
-        room -= width(text)
-        labels.append((text, item.colour, chip))
-        # A label that had to move away is connected to its object by a line. All lines are drawn before the
-        # labels.
-        ends = np.clip(points, chip[:2], chip[2:])
-        away = np.hypot(*(ends - points).T)
-        nearest = int(np.argmin(away))
-        if away[nearest] > height:
-            draw.line((*points[nearest], *ends[nearest]), fill=item.colour, width=line)
-    for text, colour, (x0, y0, x1, y1) in labels:
-        draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius=pad, fill=colour)
-        dark = np.dot(colour, (0.299, 0.587, 0.114)) > 130
-        draw.text((x0 + pad, y0 + pad // 2), text, font=font, fill=(0, 0, 0) if dark else (255, 255, 255))
-
-
-def _texts(items) -> tuple[list[str], str]:
-    """The label of every object (or an empty one), and a title for a crowd of a single class."""
-    texts = [item.name if item.score is None else f"{item.name} {item.score:.2f}".strip() for item in items]
-    names = {item.name for item in items}
-    if len(items) <= CROWD or len(names) > 1 or names == {""}:
-        return texts, ""
-    scores = ["" if item.score is None else f"{item.score:.2f}" for item in items]
-    return scores, f"{len(items)} x {names.pop()}"
-
-
-def _anchors(item, scale, width) -> np.ndarray:
-    """Points [3, 2] (x, y) that a label can be attached to: the object's top, bottom, and a point inside."""
-    x0, y0, x1, y1 = item.box
-    if item.mask is None or not item.mask.size:
-        x = x0 + width / 2  # a label begins where its box does
-        return np.array([[x, y0], [x, y1], [(x0 + x1) / 2, (y0 + y1) / 2]])
-    counts, (top, left) = item.mask.sum(1), item.corner
-    middle = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
-    points = []
-    for row, below in ((0, 0), (len(counts) - 1, 1), (middle, 0.5)):
-        columns = np.flatnonzero(item.mask[row])
-        points.append(((left + columns[len(columns) // 2] + 0.5) * scale, (top + row + below) * scale))
-    return np.array(points)
-
-
-def _place(points, size, picture_size, boxes, taken, line) -> tuple[int, int, int, int] | None:
-    """Find a box for a label that hides no other label and as little of small objects as possible."""
-    width, height = size
-    (top_x, top_y), (bottom_x, bottom_y), (x, y) = points
-    shifts = (-0.5, -0.15, -0.85, 0.15, -1.15)
-    places = [(top_x + s * width, top_y - line - height) for s in shifts]
-    places += [(bottom_x + s * width, bottom_y + line) for s in shifts]
-    places += [(x - width / 2, y - height / 2)]
-    for step in range(1, 7):  # at increasing distances
-        places += [(top_x + s * width, top_y - line - height * (1 + 1.1 * step)) for s in shifts]
-        places += [(bottom_x + s * width, bottom_y + line + height * 1.1 * step) for s in shifts]
-    limit = np.maximum(np.array(picture_size) - size, 0)
-    corners = np.round(np.clip(np.array(places), 0, limit))
-    chips = np.concatenate([corners, corners + size], 1)
-    free = ~(_overlap(chips, np.array(taken).reshape(-1, 4)) > 0).any(1)
-    if not free.any():
-        return None
-    # Hidden areas count as shares of the object: a label hides a small object, but not a large one.
-    area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], 1), 1)
-    hidden_objects = (_overlap(chips, boxes) / area).sum(1)
-    centre = corners + np.array(size) / 2
-    away = np.abs(centre - points[0]).max(1) / (8 * height)
-    best = np.argmin(np.where(free, hidden_objects + 0.3 * away, np.inf))
-    x0, y0, x1, y1 = (int(v) for v in chips[best])
-    return x0, y0, x1, y1
-
-
-def _overlap(a, b) -> np.ndarray:
-    """Intersection areas [N, M] of boxes [N, 4] and [M, 4]."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    return np.prod(np.maximum(sides, 0), -1)

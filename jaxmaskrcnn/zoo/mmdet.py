@@ -266,7 +266,7 @@ def _published(folder: str, file: str) -> PublishedFile:
     """A file in the folder of its config, in one that has its name without figures, date and hash."""
     if "/" not in file:
         own = re.sub(r"(_bbox_mAP.*)?(_\d{8}(_\d{6})?)?-[0-9a-f]{8}\.pth$", "", file)
-        file = f"{folder}/{own}/{file}"
+        file = f"{folder.replace('+', '%2B')}/{own}/{file}"
     address = f"{hosts.MMDET.prefix}mmdetection/v2.0/{file}"
     return PublishedFile(address, LICENCE, f"configs/{folder}/metafile.yml")
 

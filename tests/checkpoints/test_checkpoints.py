@@ -263,19 +263,6 @@ def test_metrics_lines_beyond_the_resumed_step_are_dropped(tmp_path):
     ]
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
-    pytest.importorskip("tensorboardX", reason="the extra [tensorboard] is not installed")
-    with MetricsWriter(tmp_path, tensorboard=True) as writer:
-        writer.write(1, {"loss": 0.5, "bad": None})
-    assert [p for p in (tmp_path / "tensorboard").iterdir() if p.stat().st_size]
-
-
-def test_tensorboard_without_its_package_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)  # as if not installed
-    with pytest.raises(UserError, match=r"jaxmaskrcnn\[tensorboard\]"):
-        MetricsWriter(tmp_path, tensorboard=True)
-
-
 def test_progress_line():
     metrics = {
         "loss": 1.5, "loss_objectness": 0.1, "loss_rpn_box_reg": 0.2, "loss_classifier": 0.3,

@@ -296,7 +296,7 @@ def test_misspelt_commands(capsys):
         (["inspect", "a", "--class_name="], "--class_name is empty; give it a value, or leave it out."),
         (["import", "", "--format=voc", "--output=b"], "SOURCE is empty; give it a value."),
         (
-            ["evaluate", "--checkpoint=", "--annotations=a", "--images=b"],
+            ["predict", "a.png", "--checkpoint="],
             "--checkpoint is empty; give it a value.",
         ),
         (["convert", "a", "b", "--model="], "--model is empty; give it a value, or leave it out."),

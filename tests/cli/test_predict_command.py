@@ -1,8 +1,12 @@
 """`python -m jaxmaskrcnn predict`: streams, formats, classes, tiles, versions, videos, comparisons."""
 
+import contextlib
+import functools
+import http.server
 import json
 import struct
 import sys
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +17,7 @@ from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference import outputs, video
+from jaxmaskrcnn.inference import outputs, video, web_images
 from jaxmaskrcnn.inference import predict as predicting
 from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.predictor import Predictor
@@ -92,7 +96,7 @@ def test_a_stream_takes_few_pictures_at_a_time_and_keeps_their_order(model):
             taken += 1
             yield image
 
-    predictor = Predictor(model, 0.2, batch_size=2)
+    predictor = Predictor(model, 0.2, max_batch=2)
     for count, prediction in enumerate(predictor.stream(source(), masks="rle")):
         most = max(most, taken - count)
         assert prediction.index == count and prediction.pixels is images[count]
@@ -282,7 +286,7 @@ def test_tiles_and_versions_go_with_every_format(predict, folder, tmp_path, monk
         predicting, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1])
     )
     assert predict(folder, tta=True, tta_scales="0.5,2", tile=80, format="json") == 0
-    assert made == [{"scales": [0.5, 2.0], "classes": None}]
+    assert made == [{"scales": [0.5, 2.0], "classes": None, "thresholds": None}]
 
 
 def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatch):
@@ -302,11 +306,123 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
         ([folder], {"video": True, "format": "labelme"}, "has 'labelme', which is for image files"),
         ([folder], {"video": True, "annotations": "a.json"}, "--annotations is for images"),
         ([folder], {"annotations": tmp_path / "absent.json"}, "absent.json"),
+        (
+            [folder],
+            {"score_threshold": 2},
+            "--score_threshold is 2; give a probability from 0 to 1, or 'saved'",
+        ),
+        ([folder], {"score_threshold": "high"}, "--score_threshold is high"),
+        ([folder], {"pixel_size": "1um"}, "--pixel_size has no effect without tables"),
+        ([folder], {"pixel_size": "1", "format": "csv"}, "--pixel_size is '1'"),
+        ([folder], {"line_width": 0}, "The width of lines is 0"),
+        ([folder], {"text_scale": 99}, "The scale of text is 99"),
+        ([folder], {"font": "absent.ttf"}, "The font absent.ttf cannot be read"),
+        ([folder], {"track": True}, "--track follows objects over the frames of a video; give --video"),
+        ([folder], {"trail": 5}, "--trail has no effect without --track"),
+        ([folder], {"video": True, "count_line": "1,2,3,4"}, "--count_line has no effect without --track"),
+        (
+            [folder],
+            {"video": True, "track": True, "count_line": "1,2"},
+            "--count_line is '1,2'; give X0,Y0,X1,Y1",
+        ),
+        ([folder], {"video": True, "track": True, "track_memory": -1}, "The memory of tracks is -1"),
+        ([folder], {"video": True, "resume": True}, "--resume is for images"),
     ):
         assert predict(*inputs, **options) == 2
         printed = capsys.readouterr()
         assert said in printed.err and len(printed.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_goes_on_after_an_interruption(predict, folder, tmp_path, monkeypatch, capsys):
+    formats = "png,json,csv"
+    assert predict(folder, format=formats) == 0
+    whole = {name: (tmp_path / "out" / name).read_bytes() for name in written(tmp_path)}
+    assert sorted(whole) == ["0.png", "1.png", "2.png", "counts.csv", "objects.csv", "predictions.json"]
+    for name in whole:
+        (tmp_path / "out" / name).unlink()
+    assert predict(folder, format=formats, resume=True) == 2
+    assert "holds no interrupted run" in capsys.readouterr().err
+
+    write = outputs.Outputs.write
+    done = []
+
+    def interrupted(self, pixels, result, image, name):
+        if name == "1":
+            raise KeyboardInterrupt
+        done.append(name)
+        return write(self, pixels, result, image, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.Outputs, "write", interrupted)  # nobody presses Ctrl-C in a test
+        assert predict(folder, format=formats) == 130
+    assert "predictions.json" not in written(tmp_path) and "predictions.part.jsonl" in written(tmp_path)
+    assert predict(folder, format=formats, resume=True, colour_by="class") == 2
+    assert "had another colour_by ('object' in the place of 'class')" in capsys.readouterr().err
+    assert predict(folder / "1.png", format=formats, resume=True) == 2
+    assert "0.png, which is not among the inputs" in capsys.readouterr().err
+
+    again = []
+
+    def counted(self, pixels, result, image, name):
+        again.append(name)
+        return write(self, pixels, result, image, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.Outputs, "write", counted)
+        assert predict(folder, format=formats, resume=True) == 0
+    assert sorted(again) == ["1", "2"]
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in written(tmp_path)} == whole
+
+
+@contextlib.contextmanager
+def served(folder):
+    """A server of the files of a folder on this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_images_are_fetched_from_addresses(predict, folder, tmp_path, capsys, monkeypatch):
+    with served(folder) as address:
+        inputs = [f"{address}/0.png", folder / "1.png", f"{address}/0.png", f"{address}/2.png?size=large"]
+        assert predict(*inputs, format="png,json") == 0
+        names = [image["file_name"] for image in results(tmp_path)["images"]]
+        assert names == [f"{address}/0.png", str(folder / "1.png"), f"{address}/2.png?size=large"]
+        assert written(tmp_path) == ["0.png", "1.png", "2.png", "predictions.json"]
+        own = results(tmp_path)["annotations"]
+        assert predict(folder, format="json") == 0
+        assert [a["bbox"] for a in results(tmp_path)["annotations"]] == [a["bbox"] for a in own]
+        assert predict(f"{address}/absent.png") == 2
+        assert "absent.png cannot be fetched (404 File not found); check" in capsys.readouterr().err
+        monkeypatch.setattr(web_images, "MOST", 10)  # a gigabyte would take a while
+        assert predict(f"{address}/0.png") == 2
+        assert "0.png has more than 10 bytes" in capsys.readouterr().err
+    assert predict(f"{address}/0.png") == 2
+    assert "0.png cannot be fetched" in capsys.readouterr().err
+
+
+def test_pictures_without_labels_or_boxes(predict, folder, tmp_path):
+    def drawn(**options):
+        assert predict(folder / "0.png", format="png", **options) == 0
+        return np.asarray(Image.open(tmp_path / "out" / "0.png")).astype(int)
+
+    plain = drawn()
+    assert (drawn(no_labels=True) != plain).any() and (drawn(line_width=9) != plain).any()
+    assert (drawn(text_scale=2) != plain).any()
+    predict.model = Stub(
+        model_config("jaxmaskrcnn/shapes", num_classes=3, categories=CATEGORIES, **{"mask": None})
+    )
+    nothing = drawn(no_labels=True, no_boxes=True)
+    enlarged = Image.open(folder / "0.png").resize(nothing.shape[1::-1], Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(nothing, np.asarray(enlarged))
+    assert (drawn(no_labels=True) != nothing).any()
 
 
 @pytest.mark.slow
@@ -514,6 +630,34 @@ def test_a_video_becomes_a_video(predict, clip, tmp_path, capsys):
     assert content["images"][3]["geojson"] == "geojson/clip_000003.geojson"
     assert all((tmp_path / "out" / image["masks"]).is_file() for image in content["images"])
     assert f"{len(content['annotations'])} objects in 12 frames" in capsys.readouterr().out
+
+
+def test_objects_of_a_video_are_followed(predict, clip, tmp_path, capsys):
+    """The stub detects the same places in every frame, so that their objects keep their numbers."""
+    options = {
+        "video": True,
+        "track": True,
+        "count_region": "0,0,90,0,90,64,0,64",
+        "count_line": "45,0,45,64",
+    }
+    assert predict(clip, **options, format="png,json,csv") == 0
+    content = results(tmp_path)
+    first = [a["track_id"] for a in content["annotations"] if a["image_id"] == 1]
+    assert first == list(range(1, len(first) + 1))
+    for image in content["images"]:
+        own = [a["track_id"] for a in content["annotations"] if a["image_id"] == image["id"]]
+        assert set(own) <= set(first) and image["regions"] == [len(own)] and image["lines"] == [[0, 0]]
+    out = capsys.readouterr().out
+    assert (
+        f"clip.mp4, region 1: {len(first)} objects" in out and "line 1: 0 to the right, 0 to the left" in out
+    )
+    rows = (tmp_path / "out" / "objects.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert rows[0].startswith("file,frame,seconds,track,id,") and len(rows) == len(content["annotations"]) + 1
+    # Lines and numbers are drawn.
+    drawn = next(iter(video.VideoReader(tmp_path / "out" / "clip.mp4"))).pixels
+    assert predict(clip, video=True, format="png") == 0
+    plain = next(iter(video.VideoReader(tmp_path / "out" / "clip.mp4"))).pixels
+    assert (drawn[:, 4 * 45].min(-1) > 230).mean() > (plain[:, 4 * 45].min(-1) > 230).mean() + 0.5
 
 
 def test_videos_that_cannot_be_read_are_told(predict, clip, tmp_path, capsys):

@@ -469,7 +469,7 @@ REFUSED_PYTHON = {
     "backbone.norm_cfg.num_groups": "model = dict(backbone=dict(norm_cfg=dict(type='GN', num_groups=16)))",
     "backbone.norm_cfg.type": "model = dict(backbone=dict(norm_cfg=dict(type='LN')))",
     "data_preprocessor.pad_size_divisor": "model = dict(data_preprocessor=dict(pad_size_divisor=1))",
-    "neck.type": "model = dict(neck=dict(type='PAFPN'))",
+    "neck.type": "model = dict(neck=dict(type='FPG'))",
     "neck.num_outs": "model = dict(neck=dict(num_outs=4))",
     "neck.add_extra_convs": "model = dict(neck=dict(add_extra_convs='on_output'))",
     "rpn_head.type": "model = dict(rpn_head=dict(type='GARPNHead'))",

@@ -54,6 +54,8 @@ VALUES = {
     "backbone.norm_epsilon": [0.0, 1e-3],
     "backbone.deformable_stages": [(3, 4, 5), (5,), ()],
     "backbone.deformable_groups": [2],
+    "backbone.context_stages": [(3, 4, 5), (5,), ()],
+    "backbone.context_reduction": [4],
     "neck.channels": [128],
     "neck.kind": ["fpn", "simple_pyramid"],
     "neck.norm_epsilon": [0.0, 1e-3],
@@ -108,6 +110,15 @@ VALUES = {
     "rpn.loss.beta": [0.0, 1 / 9, 0.5],
     "box.loss.beta": [0.0, 1 / 9, 0.5],
     "box.loss.weight": [0.0, 10.0],
+    "box.class_loss.gamma": [1.5],
+    "box.class_loss.alpha": [0.5],
+    "box.class_loss.class_weights": [(1.0, 2.0)],
+    "box.class_loss.background_weight": [0.5],
+    "box.class_loss.label_smoothing": [0.1],
+    "box.class_loss.weight": [0.0, 2.0],
+    "mask.loss.cross_entropy": [0.5],
+    "mask.loss.dice": [1.0],
+    "mask.loss.boundary": [0.1],
     "mask.pool.size": [7],
     "mask.kind": ["fcn", "point_rend"],
     "mask.convs": [0, 2],
@@ -135,6 +146,9 @@ TOGETHER = {
         CASCADE,
     ),
     "box.federated": {"box.scores": "sigmoid"},
+    "box.class_loss.form": {"box.scores": "sigmoid"},
+    "box.class_loss.gamma": {"box.class_loss.form": "focal"},
+    "box.class_loss.alpha": {"box.scores": "sigmoid", "box.class_loss.form": "focal"},
     "box.conv_dim": {"box.convs": 4},
     "box.fcs": {"box.convs": 4},
     "box.norm": {"box.convs": 4},
@@ -150,6 +164,7 @@ TOGETHER = {
     },
     "backbone.deformable_masks": {"backbone.deformable_stages": (4, 5)},
     "backbone.deformable_groups": {"backbone.deformable_stages": (4, 5)},
+    "backbone.context_reduction": {"backbone.context_stages": (4, 5)},
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
     "trunk": {
         "backbone.outputs": (4,),
@@ -193,7 +208,10 @@ NOWHERE = {
     "rpn.anchors.rounding", "rpn.anchors.stride", "rpn.crowd", "rpn.crowd_overlap", "rpn.delta_clamp",
     "rpn.iou_epsilon", "rpn.loss_count", "rpn.low_quality", "rpn.min_side", "rpn.ranking",
     "box.stage_gradient", "box.stage_scores", "box.stages.0.loss_weight", "regions.empty_boxes",
-    "regions.later_stages",
+    "regions.later_stages", "regions.sampling",
+    "box.class_loss.form", "box.class_loss.gamma", "box.class_loss.alpha", "box.class_loss.class_weights",
+    "box.class_loss.background_weight", "box.class_loss.label_smoothing", "box.class_loss.weight",
+    "mask.loss.cross_entropy", "mask.loss.dice", "mask.loss.boundary",
 }  # fmt: skip
 SIGMOIDS = {
     "box.scores", "box.federated", "box.federated.classes", "box.federated.power",
@@ -233,6 +251,7 @@ NAMED = {
         "rpn.pre_nms_train",
     },
 }  # fmt: skip
+NAMED["mmdet"] |= {"box.loss.form"}  # its CIoULoss is another one
 for _library in ("torchvision", "detectron2", "matterport"):
     NAMED[_library] |= {"box.loss.form"} | ({"box.loss.weight"} if _library != "detectron2" else set())
 # What is refused for some value, because the library cannot build such a model.
@@ -243,8 +262,9 @@ KERAS = {
 OF_CASCADES = {
     "box.stage_gradient", "box.stage_scores", "mask.heads", "regions.empty_boxes", "regions.later_stages",
 }  # fmt: skip
+CONTEXT = {"backbone.context_stages", "backbone.context_reduction"}
 OF_RESNETS = {
-    "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
+    *CONTEXT, "backbone.deformable_stages", "backbone.deformable_masks", "backbone.deformable_groups",
     "backbone.dilated_c5",
 }  # fmt: skip
 REFUSED = {
@@ -255,7 +275,8 @@ REFUSED = {
         "keypoints", "semantic",
     },
     "detectron2": {
-        *KERAS, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm", "rpn.anchors.order",
+        *KERAS, *CONTEXT, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm",
+        "rpn.anchors.order",
         "rpn.norm", "trunk", "semantic",
     },
     "mmdet": {
@@ -342,8 +363,8 @@ INPUT = {"input.pixel_scale", "input.pixel_mean", "input.pixel_std"}
 
 STRUCTURE = (
     "background", "backbone.", "neck.", "rpn.anchors", "rpn.convs", "rpn.norm", "trunk", "box.convs",
-    "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class", "box.pool.size",
-    "mask.convs", "mask.dim", "mask.norm", "mask.class", "mask.pool.size",
+    "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class_agnostic", "box.pool.size",
+    "mask.convs", "mask.dim", "mask.norm", "mask.class_agnostic", "mask.pool.size",
 )  # fmt: skip
 # Structures that no setting above makes alone.
 STRUCTURES = [

@@ -101,6 +101,8 @@ CHANGES = {
     "backbone.dcn.type": _DEFORMABLE,
     "backbone.dcn.deform_groups": _DEFORMABLE,
     "backbone.norm_cfg": {"backbone.norm": "gn"},
+    "backbone.conv_cfg": {"backbone.norm": "gn_ws"},
+    "backbone.plugins": {"backbone.context_stages": (3, 4), "backbone.context_reduction": 4},
     "backbone.norm_eval": {"backbone.norm": "bn"},
     "neck.norm_cfg": {"neck.norm": "gn"},
     "rpn_head.anchor_generator.scales": _SIZES,
@@ -111,6 +113,7 @@ CHANGES = {
     "roi_head.mask_head.norm_cfg": {"mask.norm": "gn"},
     "rpn_head.loss_bbox": {"rpn.loss.beta": 0.5},
     "roi_head.bbox_head.loss_bbox": {"box.loss.beta": 0.5},
+    "roi_head.bbox_head.reg_decoded_bbox": {"box.loss.form": "iou"},
 }
 # Kinds of parts, whose other values are other models: tested with the presets that have them.
 KINDS = {"MODEL.BACKBONE.NAME", "MODEL.ROI_HEADS.NAME", "roi_head.bbox_head.type"}

@@ -143,9 +143,12 @@ def change_image(image):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (change_image(np.zeros((5, 5, 3))), r"image 1 is float64 \[5, 5, 3\]; give a uint8 RGB"),
-        (change_image(np.zeros((5, 5), np.uint8)), r"image 1 is uint8 \[5, 5\]"),
-        (change_image(np.zeros((5, 0, 3), np.uint8)), r"image 1 is uint8 \[5, 0, 3\]"),
+        (
+            change_image(np.full((5, 5, 3), 2.0)),
+            r"images\[1\] is an array of float64 .* values 2 to 2; divide",
+        ),
+        (change_image(np.zeros((5, 5, 2), np.uint8)), r"images\[1\] is .* uint8 with the shape \[5, 5, 2\]"),
+        (change_image(np.zeros((5, 0, 3), np.uint8)), r"images\[1\] is .* uint8 with the shape \[5, 0, 3\]"),
         (lambda images, targets: images.clear(), "no images"),
         (lambda images, targets: targets.pop(), "2 images came with 1 targets"),
         (lambda images, targets: targets[0].pop("masks"), "target of image 0 has no 'masks'"),

@@ -53,7 +53,7 @@ class OneObject(StreamingPredictor):
     config = small_config()
     categories = (Category(1, "cat"),)
 
-    def _stream(self, images, masks, on_error):
+    def _stream(self, images, masks, on_error, name="images[{}]"):
         for index, pixels in enumerate(images):
             height, width = pixels.shape[:2]
             box = np.float32([[0, 0, width / 2, height / 2]])

@@ -7,8 +7,10 @@ NAME is a file of `CASES` without its ending; all are recorded without it.
 The models are MMDetection's own config files, narrow: "dcn" and "dcnv2" with deformable convolutions of both
 versions, the latter with four groups of offsets; "dc5" on a dilated C5; "c4", whose shared head has the
 widths of a complete ResNet-50 as it has no setting for them; "regnet", a small RegNetX with deformable
-convolutions of version 2; "swin", a Swin transformer; and "convnext", a ConvNeXt, for
-which mmpretrain 1.2.0 is needed too. Weights are made from their names.
+convolutions of version 2; "swin", a Swin transformer; "convnext", a ConvNeXt, for which mmpretrain 1.2.0 is
+needed too; "gcb", with global context blocks; "gn_ws", with standardised kernels before group
+norm; "resnest" and "res2net"; "pafpn" with
+the loss of IoUs, and "bounded_iou". Weights are made from their names.
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
 `record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
@@ -29,8 +31,11 @@ from record_mmdet_cascade import SCENES, load
 from record_mmdet_model import VERSIONS, channels_last
 from seeded_weights import (
     sampled,
+    seeded_mmdet_block_weight,
     seeded_mmdet_dcn_weight,
+    seeded_mmdet_deep_weight,
     seeded_mmdet_map_weight,
+    seeded_mmdet_res2net_weight,
     seeded_mmdet_transformer_cascade_weight,
     seeded_mmdet_transformer_weight,
 )
@@ -53,12 +58,21 @@ FILES = {
     "regnet": "regnet/mask-rcnn_regnetx-3.2GF-mdconv-c3-c5_fpn_1x_coco.py",
     "swin": "swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py",
     "convnext": "convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py",
+    "gcb": "gcnet/mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco.py",
+    "gn_ws": "gn+ws/mask-rcnn_r50_fpn_gn-ws-all_2x_coco.py",
+    "resnest": "resnest/mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco.py",
+    "res2net": "res2net/mask-rcnn_res2net-101_fpn_2x_coco.py",
+    "pafpn": "pafpn/faster-rcnn_r50_pafpn_1x_coco.py",
+    "bounded_iou": "faster_rcnn/faster-rcnn_r50_fpn_bounded-iou_1x_coco.py",
     "cascade": "convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py",
 }
 CASES = {
     "mmdet_backbones": ("dcn", "dcnv2", "dc5", "c4"),
     "mmdet_regnet": ("regnet",),
     "mmdet_swin": ("swin",),
+    "mmdet_blocks": ("gcb", "gn_ws"),
+    "mmdet_ious": ("pafpn", "bounded_iou"),
+    "mmdet_deep": ("resnest", "res2net"),
     "mmdet_convnext": ("convnext", "cascade"),
 }
 # Widths 8, 16, 32 and 64; a window is larger than the last map.
@@ -70,7 +84,10 @@ WEIGHTS = {
     "dcn": seeded_mmdet_dcn_weight, "dcnv2": seeded_mmdet_dcn_weight, "dc5": seeded_mmdet_map_weight,
     "c4": seeded_mmdet_map_weight, "regnet": seeded_mmdet_dcn_weight,
     "swin": seeded_mmdet_transformer_weight, "convnext": seeded_mmdet_transformer_weight,
-    "cascade": seeded_mmdet_transformer_cascade_weight,
+    "cascade": seeded_mmdet_transformer_cascade_weight, "gcb": seeded_mmdet_block_weight,
+    "gn_ws": seeded_mmdet_block_weight, "resnest": seeded_mmdet_deep_weight,
+    "res2net": seeded_mmdet_res2net_weight, "pafpn": seeded_mmdet_block_weight,
+    "bounded_iou": seeded_mmdet_block_weight,
 }  # fmt: skip
 # This library's names of the losses.
 NAMES = {"loss_cls": "loss_classifier", "loss_bbox": "loss_box_reg", "loss_mask": "loss_mask"}
@@ -105,12 +122,26 @@ def settings(case):
     elif case in ("convnext", "cascade"):
         model.backbone |= {"arch": CONVNEXT, "drop_path_rate": 0.0, "frozen_stages": 0}
     elif case != "c4":
-        model.backbone.base_channels = WIDTH
+        model.backbone.base_channels = 32 if case == "gn_ws" else WIDTH
+    if case == "pafpn":
+        heads.bbox_head |= {"reg_decoded_bbox": True, "loss_bbox": {"type": "IoULoss", "loss_weight": 10.0}}
+    if case in ("resnest", "res2net"):
+        model.backbone |= {"depth": 50, "stem_channels": 8}
+    if case == "resnest":
+        # The norm of a batch of two images would multiply rounding errors from layer to layer.
+        model.backbone |= {"norm_eval": True, "norm_cfg": {"type": "BN", "requires_grad": True}}
+        heads.bbox_head |= {"conv_out_channels": CHANNELS, "norm_cfg": {"type": "BN"}}
+        heads.mask_head.norm_cfg = {"type": "BN"}
+    if case == "res2net":
+        model.backbone.base_width = 6
     if "neck" in model:
         model.neck |= {"in_channels": [4 * WIDTH * 2**i for i in range(4)], "out_channels": CHANNELS}
         if case in ("regnet", "swin", "convnext", "cascade"):
             model.neck.in_channels = [8, 16, 32, 64]
         channels = regions = CHANNELS
+        if case == "gn_ws":  # group norm has 32 groups
+            channels = regions = 32
+            model.neck |= {"in_channels": [128, 256, 512, 1024], "out_channels": 32}
         rpn.anchor_generator.scales = [2.5]
     else:
         channels, regions = (1024, 2048) if case == "c4" else (32 * WIDTH, 32 * WIDTH)
@@ -129,6 +160,8 @@ def settings(case):
         heads.mask_head |= {"in_channels": regions, "conv_out_channels": CHANNELS, "num_classes": CLASSES}
         if case != "c4":
             heads.mask_head.num_convs = 1
+            if case == "gn_ws":
+                heads.mask_head.conv_out_channels = head.conv_out_channels = 32
             heads.mask_roi_extractor.out_channels = channels
     model.train_cfg.rpn.sampler.num = 64
     model.train_cfg.rpn_proposal |= {"nms_pre": 70, "max_per_img": 80}
@@ -203,6 +236,8 @@ def losses_of(model, data):
             values[NAMES[plain_name] + (f"_stage{stage[1:]}" if stage else "")] = value
     sum(values.values()).backward()
     gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    # A softmax does not change when all of its logits do.
+    gradients = {k: g for k, g in gradients.items() if not k.endswith("conv_mask.bias")}
     return {k: float(v.detach()) for k, v in values.items()}, gradients
 
 

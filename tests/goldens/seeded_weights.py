@@ -239,6 +239,33 @@ def seeded_mmdet_transformer_cascade_weight(name: str, shape: tuple[int, ...]) -
     return (seeded_mmdet_transformer_weight if other else seeded_mmdet_cascade_weight)(name, shape)
 
 
+def seeded_mmdet_block_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with global context blocks, whose logits differ, and with group norm in all parts."""
+    if "context_block" not in name:
+        # Many norms one after another multiply rounding errors, if blocks change their input a lot.
+        factor = 0.1 if name.endswith("gn3.weight") else 0.5 if name.endswith("fc_cls.weight") else 1.0
+        return seeded_mmdet_weight(name, shape) * np.float32(factor)
+    column = name.replace("channel_add_conv.1", "norm")
+    value = seeded_transformer_weight(column, shape if len(shape) != 3 else shape[:1]).reshape(shape)
+    return value * np.float32(2) if name.endswith("conv_mask.weight") else value
+
+
+def seeded_mmdet_deep_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same on a ResNeSt, whose features are smaller, and with batch norm in the heads."""
+    if ".bn." in name and not name.endswith("num_batches_tracked"):
+        return seeded_weight(name, shape)
+    if name.startswith("backbone."):  # blocks that change their input a lot multiply rounding errors
+        return seeded_mmdet_weight(name, shape) * np.float32(0.3 if name.endswith("bn3.weight") else 1)
+    value = seeded_mmdet_cascade_weight(name, shape)
+    return value * np.float32(5) if "lateral" in name else value
+
+
+def seeded_mmdet_res2net_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same on a Res2Net, whose features are larger than a ResNeSt's."""
+    value = seeded_mmdet_deep_weight(name, shape)
+    return value * np.float32(0.4) if "lateral" in name else value
+
+
 def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same with deformable convolutions, with offsets of about one cell: larger ones are chaotic."""
     value = seeded_mmdet_weight(name, shape)

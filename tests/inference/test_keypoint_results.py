@@ -117,7 +117,7 @@ def test_an_image_on_another_canvas_has_the_same_keypoints(predictor):
     """Alone, and beside a larger one in the same batch."""
     model = random_model(small_config(keypoints=HEAD))
     large = np.asarray(Image.fromarray(IMAGE).resize((64, 64)))
-    both = jmr.Predictor(model, 0.0, batch_size=2)([IMAGE, large])
+    both = jmr.Predictor(model, 0.0, max_batch=2)([IMAGE, large])
     np.testing.assert_allclose(both[0]["keypoints"], predictor(IMAGE)["keypoints"], rtol=1e-4, atol=1e-3)
 
 

@@ -69,7 +69,7 @@ def test_the_predictor_compiles_once_for_a_canvas():
     )
     found, predictors = [], []
     for threshold in (0.0, 0.45, 0.99):
-        predictor = Predictor(Stub(config), threshold, batch_size=2)
+        predictor = Predictor(Stub(config), threshold, max_batch=2)
         for count, value in ((1, 0), (2, 90), (5, 255)):
             images = [np.full((48, 60 + i, 3), value, np.uint8) for i in range(count)]
             found += [len(out["boxes"]) for out in predictor(images)]

@@ -93,7 +93,7 @@ def test_chosen_classes(predictor):
 def test_an_image_on_another_canvas_has_the_same_segments(predictor):
     """Alone, and beside a larger one in the same batch."""
     large = np.asarray(Image.fromarray(IMAGE).resize((64, 64)))
-    both = jmr.Predictor(random_model(config()), 0.0, batch_size=2)([IMAGE, large])
+    both = jmr.Predictor(random_model(config()), 0.0, max_batch=2)([IMAGE, large])
     assert (both[0]["panoptic"] == predictor(IMAGE)["panoptic"]).mean() > 0.999
 
 

@@ -1,5 +1,10 @@
 """The Predictor with a small random model."""
 
+import io
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +16,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.preprocess import eval_size, make_batch
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
-from jaxmaskrcnn.inference.predictor import Predictor, canvas_of
+from jaxmaskrcnn.inference.predictor import Predictor, canvas_of, canvases
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.zoo.lookup import model_config
 
@@ -108,7 +113,7 @@ def test_files_of_other_modes_and_orientations(predictor, tmp_path):
 def test_batches_do_not_change_results_or_order(model, predictor):
     sizes = [(75, 100), (100, 75), (60, 60), (50, 100), (70, 100), (100, 70), (33, 200)]
     images = [picture(i, *size) for i, size in enumerate(sizes)]
-    outs = Predictor(model, batch_size=3)(images)
+    outs = Predictor(model, max_batch=3)(images)
     assert [out["masks"].shape[1:] for out in outs] == sizes
     for image, out in zip(images, outs, strict=True):
         assert_same(out, predictor(image))
@@ -153,9 +158,11 @@ def test_without_a_mask_head():
 def test_mistakes_are_named(model, predictor, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     for image, said in (
-        (picture(0)[..., 0], r"shape \[75, 100\]"),
-        (picture(0).astype(np.float32), "float32"),
-        (np.zeros((5, 5, 4), np.uint8), r"shape \[5, 5, 4\]"),
+        (picture(0)[None], r"^images is an array of uint8 .* several images as a list"),
+        (picture(0).astype(np.float32), "^images is an array of float32 .* divide it so that white is 1"),
+        (np.zeros((5, 5, 2), np.uint8), r"shape \[5, 5, 2\]"),
+        (b"no image", "^images"),
+        ([picture(0), 7], r"^images\[1\] is an array of int64 with the shape \[\]"),
         (tmp_path / "broken.png", "broken.png"),
         (tmp_path / "absent.png", "absent.png"),
     ):
@@ -165,8 +172,90 @@ def test_mistakes_are_named(model, predictor, tmp_path):
         predictor(picture(0), masks="full")
     with pytest.raises(UserError, match="score_threshold is 50"):
         Predictor(model, 50)
-    with pytest.raises(UserError, match="batch_size is 0"):
-        Predictor(model, batch_size=0)
+    with pytest.raises(UserError, match="max_batch is 0"):
+        Predictor(model, max_batch=0)
+
+
+def test_other_arrays_and_bytes_are_the_same_picture(predictor, tmp_path):
+    image = picture(2)
+    grey = image[..., 0]
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    rgba = np.concatenate([image, np.full((*grey.shape, 1), 9, np.uint8)], 2)
+    for other in (
+        file.getvalue(),
+        memoryview(file.getvalue()),
+        rgba,
+        image / 255,
+        image.astype(np.uint16) * 257,
+    ):
+        assert_same(predictor(other), predictor(image), atol=0)
+    expected = predictor(np.stack([grey] * 3, 2))
+    for out in predictor([grey, grey[..., None], Image.fromarray(grey), (grey / 255).astype(np.float32)]):
+        assert_same(out, expected, atol=0)
+
+
+def test_a_pickled_predictor_gives_the_same(model):
+    predictor = Predictor(model, 0.3, max_batch=2, classes=["cat", "dog"], device="cpu")
+    again = pickle.loads(pickle.dumps(predictor))
+    assert again.config == predictor.config and again.categories == CATEGORIES
+    images = [picture(7), picture(8)]
+    for out, expected in zip(again(images), predictor(images), strict=True):
+        assert_same(out, expected, atol=0)
+        assert len(out["boxes"])
+
+
+def test_threads_share_a_predictor(model):
+    predictor = Predictor(model)
+    images = [picture(seed) for seed in range(8)]
+    expected = [predictor(image) for image in images]
+    shared = Predictor(model)  # compiled by one of the threads
+    with ThreadPoolExecutor(4) as pool:
+        for out, wanted in zip(pool.map(shared, images), expected, strict=True):
+            assert_same(out, wanted, atol=0)
+    assert shared._detect.__wrapped__._cache_size() == 1
+
+
+def test_warming_up_compiles_what_pictures_need(model):
+    predictor = Predictor(model, max_batch=3)
+    predictor.warm_up([(75, 100)], batches=[1])
+    compiled = predictor._detect.__wrapped__._cache_size()
+    assert compiled == 2
+    found = predictor([picture(0), picture(1), picture(2), picture(3)])  # three and one
+    assert predictor._detect.__wrapped__._cache_size() == compiled
+    assert_same(found[3], Predictor(model)(picture(3)))
+    assert canvases(ModelConfig()) == [(800, 800), (800, 1088), (800, 1344), (1088, 800), (1344, 800)]
+    for wrong in ({"sizes": [(0, 5)]}, {"batches": [4]}):
+        with pytest.raises(UserError, match=f"{next(iter(wrong))} is"):
+            predictor.warm_up(**wrong)
+
+
+@pytest.mark.slow  # compiles the whole model twice
+def test_dtype_is_that_of_a_model_built_with_it():
+    config = small_config(num_classes=3, **{"detections.score_threshold": 0.01})
+    real, image = random_model(config), picture(4, 30, 60)
+    out = Predictor(real, device=jax.devices("cpu")[0], dtype="bfloat16")(image)
+    assert Predictor(real, dtype="bfloat16").config.compute.dtype == "bfloat16"
+    built = small_config(num_classes=3, **{"detections.score_threshold": 0.01, "compute.dtype": "bfloat16"})
+    assert_same(out, Predictor(random_model(built))(image), atol=0)
+    assert real.config.compute.dtype == "float32"
+
+
+@pytest.mark.slow
+def test_another_process_predicts_with_a_pickled_predictor():
+    predictor = Predictor(random_model(small_config(num_classes=3)), 0.01)
+    image = picture(4, 30, 60)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert_same(pool.submit(predictor, image).result(), predictor(image), atol=0)
+
+
+def test_devices_and_dtypes_that_do_not_exist(model):
+    with pytest.raises(UserError, match="device is 'abacus'"):
+        Predictor(model, device="abacus")
+    with pytest.raises(UserError, match="device is 'cpu:99'.* of that platform"):
+        Predictor(model, device="cpu:99")
+    with pytest.raises(UserError, match="dtype is 'bfloat16', but parts of the model were replaced"):
+        Predictor(model, dtype="bfloat16")
 
 
 def test_five_canvases_hold_every_image():

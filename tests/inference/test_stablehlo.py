@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from detectors import Stub, random_model, small_config
@@ -16,7 +15,8 @@ from jaxmaskrcnn.checkpoints.directory import save_model
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.convert.export import export_detector
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.stablehlo import export_function, prediction_function
+from jaxmaskrcnn.inference.serving import serving_function
+from jaxmaskrcnn.inference.stablehlo import export_function
 from jaxmaskrcnn.structures import Batch, Category
 
 flatbuffers = pytest.importorskip("flatbuffers", reason="the extra [export] is not installed")
@@ -101,8 +101,7 @@ def test_a_process_without_the_package_gets_the_models_detections(model, directo
 
 def test_without_a_mask_head_there_are_no_masks():
     faster = random_model(CONFIG.replace({"mask": None}))
-    arguments = jnp.zeros((3, 64, 64, 3), jnp.uint8), jnp.zeros((3, 2), jnp.int32)
-    shapes = jax.eval_shape(prediction_function(faster), *arguments)
+    shapes = serving_function(faster, (64, 64), 3).outputs
     assert {name: x.shape for name, x in shapes.items()} == {
         "boxes": (3, 6, 4), "scores": (3, 6), "labels": (3, 6), "valid": (3, 6)
     }  # fmt: skip

@@ -53,7 +53,7 @@ class Seer(StreamingPredictor):
     def __init__(self, edit=lambda mask: mask):
         self.edit, self.seen = edit, []
 
-    def _stream(self, images, masks, on_error):
+    def _stream(self, images, masks, on_error, name="images[{}]"):
         assert masks == "rle"
         for index, pixels in enumerate(images):
             self.seen.append(pixels.shape[:2])

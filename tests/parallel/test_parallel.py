@@ -20,6 +20,8 @@ COUNTS = (1, 2, 4, 8)
 STAND_INS = [
     "jit,1,0",
     *(f"{kind},{n},{db}" for kind in ("shard_map", "pmap") for n in COUNTS for db in (0, 1)),
+    "sharded,1,0",
+    "sharded,8,1",
 ]
 DETECTIONS = ["1,1", "1,3", "8,1", "8,16", "4,3"]
 
@@ -83,6 +85,7 @@ def test_every_image_is_evaluated_once_on_any_number_of_devices(results, case):
 def test_the_detector_learns_the_same_on_any_number_of_devices(tmp_path):
     """Ten steps with batch norm, images of different sizes, one without objects, one not valid."""
     many = [f"run,{kind},{n},10,0,float64,bn" for kind in ("shard_map", "pmap") for n in COUNTS]
+    many += [f"run,sharded,{n},10,0,float64,bn" for n in (2, 8)]
     single = [f"run,{kind},{n},1,0,float32,bn" for kind in ("shard_map", "pmap") for n in (2, 8)]
     sliced = [
         f"run,{kind},{n},10,2,float64,frozen_bn" for kind, n in (("jit", 1), ("pmap", 2), ("shard_map", 2))
@@ -94,6 +97,21 @@ def test_the_detector_learns_the_same_on_any_number_of_devices(tmp_path):
     for want, group in zip(whole, (many, single, sliced), strict=True):
         for case in group:
             assert_equal_runs(results[case], results[want], 1e-5)
+
+
+@pytest.mark.slow
+def test_a_split_state_is_saved_on_some_devices_and_read_on_others(tmp_path):
+    cases = {f"checkpoint,{a},{b}": (a, b) for a, b in ((8, 8), (8, 2), (2, 8), (8, 1))}
+    results = on_eight_devices(tmp_path, cases)
+    expected = results["checkpoint,8,8"]["variables"]
+    for case, counts in cases.items():
+        found = results[case]
+        assert found["same"]
+        # Small arrays whose sides no number of devices divides are on all of them.
+        for share, devices in zip(found["held"], counts, strict=True):
+            assert share == pytest.approx(1 / devices, rel=0.2)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found["variables"][name], value, rtol=1e-8, atol=1e-8)
 
 
 # -- batch norm

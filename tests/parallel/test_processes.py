@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from folders import ROOT
+from kills import PACE
 from xla_flags import QUICK
 
 from jaxmaskrcnn.checkpoints.latest import latest_model
@@ -100,10 +101,7 @@ def lines(workdir):
     text = (workdir / "metrics.jsonl").read_text()
     found = [json.loads(line) for line in text.splitlines()]
     # Numbers to compare: COCO has none (null) for a size of which there are no objects.
-    return [
-        {k: -1 if v is None else v for k, v in line.items() if k not in ("images_per_second", "data_wait")}
-        for line in found
-    ]
+    return [{k: -1 if v is None else v for k, v in line.items() if k not in PACE} for line in found]
 
 
 def assert_same_run(workdir, reference, tolerance=1e-6):

@@ -24,6 +24,8 @@ from training_helpers import check_gradients, flat
 
 from jaxmaskrcnn.config import ConfigError, MViTConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.state_dict import from_state_dict
+from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.models.backbones.mvit import MViT
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.new_models import abstract_model
@@ -78,6 +80,23 @@ def test_features():
 @pytest.mark.parametrize("wider", [(0, 0), (32, 64)], ids=["alone", "on a larger canvas"])
 def test_detections(wider):
     CASE.check_detections(wider)
+
+
+@pytest.mark.slow
+def test_detections_of_odd_sizes_on_a_larger_canvas():
+    """Of an image whose canvas no layer divides evenly: the same as where the canvas ends with it."""
+    config = CASE.config.replace({"input.pad_divisor": 1})
+    model = from_state_dict(CASE.weights, config, "detectron2")
+    batch = make_batch(config, [CASE.scenes[1]["image"][:75, :101]])
+    assert any(side % 32 for side in batch.images.shape[1:3])
+    wide = batch._replace(images=np.pad(batch.images, ((0, 0), (0, 19), (0, 53), (0, 0))))
+    detect = jax.jit(lambda model, batch: model.detect(batch))
+    alone, found = detect(model, batch), detect(model, wide)
+    assert alone.valid.sum() > 3
+    np.testing.assert_array_equal(alone.valid, found.valid)
+    np.testing.assert_array_equal(alone.labels, found.labels)
+    check("odd sizes, scores", np.abs(alone.scores - found.scores), 1e-5)
+    check("odd sizes, boxes, px", np.abs(alone.boxes - found.boxes), 1e-2)
 
 
 @pytest.mark.slow

@@ -160,6 +160,26 @@ def test_the_page_has_them(tmp_path):
     assert len(pictures[0]) == len(pictures[1]) == 4 and all(a != b for a, b in zip(*pictures, strict=True))
 
 
+def test_own_sigmas(tmp_path, capsys):
+    """Wide ones make a jitter good and raise AP, which is that of the metrics with the same sigmas."""
+    data, found = scene()
+    page = make(tmp_path, data, found, "--sigmas=0.05,0.5,0.05")
+    metrics = coco_metrics(data, found, ("keypoints",), (0.05, 0.5, 0.05))
+    assert metrics["keypoint_AP"] != coco_metrics(data, found, ("keypoints",))["keypoint_AP"]
+    assert f"<b>{metrics['keypoint_AP']:.3f}</b>keypoint AP" in page
+    row = re.search(r'<th scope="row">left hand</th>(.*?)</tr>', page)[1]
+    assert re.findall(r"<td>([^<]*)</td>", row)[-1] == "0.5"
+    plain = without_keypoints(found)
+    for sigmas, detections, said in (
+        ("0.1,0.2", found, "--sigmas has 2 numbers for 3 keypoints (head, left hand, right hand)"),
+        ("0.1,x,1", found, "--sigmas is '0.1,x,1'; give a number above 0 for each keypoint"),
+        ("0.1,0,1", found, "--sigmas is '0.1,0,1'; give a number above 0"),
+        ("0.1,1,1", plain, "--sigmas has no effect, as no keypoints are measured"),
+    ):
+        assert make(tmp_path, data, detections, f"--sigmas={sigmas}") == 2
+        assert said in capsys.readouterr().err
+
+
 def test_what_is_not_measured_is_said(tmp_path, capsys):
     data, found = scene()
     plain = without_keypoints(found)

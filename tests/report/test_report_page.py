@@ -19,7 +19,7 @@ from jaxmaskrcnn.report.html import number, table
 from jaxmaskrcnn.report.pictures import RIGHT, UNSCORED, WRONG, draw_pair
 from jaxmaskrcnn.report.results import compute
 from jaxmaskrcnn.report.svg import Plot, heatmap
-from jaxmaskrcnn.visualize.drawing import CROWD
+from jaxmaskrcnn.visualize.labels import CROWD
 
 VOID = {"meta", "link", "img", "br", "path", "line", "rect"}
 
@@ -93,7 +93,7 @@ def test_the_page_is_well_formed_and_loads_nothing(scene):
     assert "url(" not in scene[2] and "@import" not in scene[2]
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     links = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
-    assert links == identities and len(set(links)) == 8
+    assert links == identities and len(set(links)) == 9
     assert all(image["alt"] for image in page.all("img"))
     assert all(svg["aria-label"] for svg in page.all("svg"))
     assert "nan" not in re.sub('base64,[^"]+', "", scene[2]).lower()

@@ -44,6 +44,7 @@ COMMAND_LINES = [
     "evaluate --checkpoint=@ --annotations={json} --images={images}",
     "evaluate --checkpoint=a --annotations=@ --images={images}",
     "evaluate --checkpoint=a --annotations={json} --images=@",
+    "evaluate --predictions=@ --annotations={json} --images={images}",
     "evaluate --checkpoint=a --annotations={json} --images={images} --output=@",
     "evaluate --checkpoint=a --annotations={json} --images={images} --cache_dir=@",
     "evaluate --checkpoint=a --annotations={json} --images={images} --model=@",
@@ -52,6 +53,7 @@ COMMAND_LINES = [
     "predict {images} --checkpoint=@",
     "predict {images} --checkpoint=a --model=@",
     "predict {images} --checkpoint=a --annotations=@",
+    "predict {images} --checkpoint=a --font=@",
     "predict {images} --checkpoint=a --output=@",
     "inspect @",
     "inspect {json} --images=@",
@@ -83,16 +85,19 @@ COMMAND_LINES = [
 
 # Arguments that name no place, by command; a new argument is here or in PLACES.
 NO_PLACES = {
+    "config": "words",
     "train": "dry_run coordinator_address num_processes process_id",
     "evaluate": "protocol bn_eps batch_size on_error crowd class_name allow_outside coordinator_address "
-    "num_processes process_id",
+    "num_processes process_id classes tile tile_overlap tta tta_scales class_agnostic_nms max_detections "
+    "areas at_score thresholds save_thresholds benchmark",
     "predict": "bn_eps format polygon_tolerance score_threshold classes colour_by tile tile_overlap tta "
-    "tta_scales video batch_size",
+    "tta_scales video batch_size class_agnostic_nms track track_memory track_birth trail count_line "
+    "count_region no_labels no_boxes line_width text_scale pixel_size resume",
     "inspect": "count seed json crowd class_name allow_outside boxes_only skip_decoding processes "
     "min_size max_size",
     "import": "format class_name class_attribute split split_seed ids crowd boxes_only relative first_pixel "
     "on_error",
-    "report": "protocol crowd class_name allow_outside score_threshold pictures",
+    "report": "protocol crowd class_name allow_outside score_threshold sigmas pictures",
     "plot": "",
     "models": "words files",
     "download": "",

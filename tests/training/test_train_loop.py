@@ -104,6 +104,8 @@ def test_metrics_lines(finished):
         LOSSES | {"grad_norm", "learning_rate", "images_per_second", "data_wait"} <= line.keys()
         for line in training
     )
+    assert all(line["images_per_second"] * line["seconds_per_step"] == pytest.approx(2) for line in training)
+    assert all(100 < line["host_memory"] < 2**20 and line["time"] > 1.7e9 for line in training)
     for line in training:
         assert line["loss"] == pytest.approx(sum(line[name] for name in LOSSES), rel=1e-5)
     evaluations = [line for line in lines(workdir) if "eval/mask_AP" in line]

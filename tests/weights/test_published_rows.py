@@ -42,9 +42,9 @@ FORMS = {
         r"projects/(?:ViTDet|MViTv2)/README\.md", "none stated (code: Apache-2.0)",
     ),
     "mmdet": (
-        r"https://download\.openmmlab\.com/mmdetection/v2\.0/\w+/(?:[\w.-]+/)?[\w.-]+-([0-9a-f]{8})\.pth",
+        r"https://download\.openmmlab\.com/mmdetection/v2\.0/[\w%]+/(?:[\w.%-]+/)?[\w.%-]+-([0-9a-f]{8})\.pth",
         "sha256",
-        r"configs/\w+/(?:metafile\.yml|README\.md)", "Apache-2.0",
+        r"configs/[\w+]+/(?:metafile\.yml|README\.md)", "Apache-2.0",
     ),
     "matterport": (
         r"https://github\.com/matterport/Mask_RCNN/releases/download/v2\.[01]/mask_rcnn_\w+\.h5", "",
@@ -56,7 +56,7 @@ FORMS = {
 def test_the_registry_has_them():
     libraries = [name.split("/")[0] for name in MODELS]
     assert {library: libraries.count(library) for library in dict.fromkeys(libraries)} == {
-        "torchvision": 6, "detectron2": 89, "mmdet": 166, "matterport": 2,
+        "torchvision": 6, "detectron2": 89, "mmdet": 208, "matterport": 2,
     }  # fmt: skip
     # files of torchvision, of Detectron2, of its project ViTDet, and of the authors of Swin transformers
     assert len(BACKBONES) == 17 + 4 + 5 + 2

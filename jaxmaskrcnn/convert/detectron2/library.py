@@ -3,6 +3,7 @@
 from jaxmaskrcnn.config import ModelConfig, PointRendConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
 from jaxmaskrcnn.convert.library import (
+    CONTEXT,
     KERAS_LAYERS,
     RPN_NORM,
     STAGE_MASKS,
@@ -87,6 +88,7 @@ LIBRARY = Library(
         *POINT_REND,
         *KERAS_LAYERS,
         RPN_NORM,
+        CONTEXT,
         things_elsewhere("first"),
         other_order("size"),
     ),

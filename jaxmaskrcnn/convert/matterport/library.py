@@ -1,7 +1,9 @@
 """matterport's Mask R-CNN as a source library."""
 
+from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.convert.library import (
     AVERAGE,
+    CONTEXT,
     DEFORMABLE,
     KEYPOINTS,
     OTHER_BACKBONE,
@@ -30,6 +32,7 @@ LIBRARY = Library(
     impossible=(
         STAGES,
         OTHER_BACKBONE,
+        CONTEXT,
         DEFORMABLE,
         OTHER_NECK,
         TRUNK,
@@ -45,7 +48,9 @@ LIBRARY = Library(
             "its backbone is not an ordinary ResNet-50 or ResNet-101",
         ),
         (
-            lambda c: c.backbone.norm == "gn" or not c.backbone.conv_bias or not c.backbone.stride_in_1x1,
+            lambda c: (
+                c.backbone.norm in GROUP_NORMS or not c.backbone.conv_bias or not c.backbone.stride_in_1x1
+            ),
             "its backbone is not Keras', with batch norm, biases of all convolutions and strides in the 1x1 "
             "ones",
         ),

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.backbones import DeformableStages
+from jaxmaskrcnn.convert.mmdet.rows import KNOWN as ALL_KNOWN
 from jaxmaskrcnn.convert.mmdet.rows import UNUSED
 from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.models.backbones.resnet_names import STAGE_FLAGS
@@ -24,7 +25,6 @@ BACKBONE = (
     fixed("backbone.deep_stem", False, False),
     fixed("backbone.avg_down", False, False),
     fixed("backbone.conv_cfg", None, None),
-    fixed("backbone.plugins", None, None),
 )
 # Of every backbone before a pyramid; without one, see `_read_outputs`.
 _FOUR_STAGES = (
@@ -37,6 +37,8 @@ _COUNT = Setting("backbone.num_stages", 4, whole(1, 4))
 _OUTPUT = Setting(
     "backbone.out_indices", (0, 1, 2, 3), choice({(i,): (i + 2,) for i in range(4)}), "backbone.outputs"
 )
+_PLUGINS = "backbone.plugins"
+_NO_PLUGINS = fixed(_PLUGINS, None, None)
 RESNET = (
     Setting("backbone.depth", MISSING, choice({d: d for d in (18, 34, 50, 101, 152)}), "backbone.depth"),
     Setting("backbone.style", "pytorch", choice({"pytorch": False, "caffe": True}), "backbone.stride_in_1x1"),
@@ -53,7 +55,7 @@ _DCN = "backbone.dcn"
 _STEM = "backbone.stem_channels"
 _GROUPS = Setting("backbone.groups", 1, whole(1))
 _BASE_WIDTH = Setting("backbone.base_width", 4, whole(1))
-_TABLE = (*BACKBONE, *_FOUR_STAGES, _STRIDES, *RESNET, *_DEFORMABLE, _GROUPS, _BASE_WIDTH)
+_TABLE = (*BACKBONE, _NO_PLUGINS, *_FOUR_STAGES, _STRIDES, *RESNET, *_DEFORMABLE, _GROUPS, _BASE_WIDTH)
 KNOWN = {*(setting.key for setting in _TABLE), "backbone.type", _DCN, _STEM}
 
 
@@ -71,13 +73,17 @@ def read_backbone(settings: Settings, config: Flat) -> None:
         settings.unknown(keys, [key for key in given if key not in keys and not UNUSED.fullmatch(key)])
         names_file(others[name]).read_mmdet(settings, config)
         return
+    own = KNOWN | ALL_KNOWN
+    own |= set(names_file(others[name]).MMDET_OWN_KEYS) if name in others else set()
+    settings.unknown(own, [key for key in settings.values if key in known() - own])
     single = config["neck"] is False
     config |= settings.fields((*BACKBONE, *(() if single else _FOUR_STAGES)))
     _read_deformable(settings, config, name, others)
     if name in others:
-        config["backbone"] = others[name].kind
+        config |= {"backbone": others[name].kind} | settings.fields((_NO_PLUGINS,))
         names_file(others[name]).read_mmdet(settings, config)
         return
+    _read_context(settings, config)
     config |= settings.fields((*(() if single else (_STRIDES,)), *RESNET))
     if single:
         _read_outputs(settings, config)
@@ -98,6 +104,36 @@ def read_backbone(settings: Settings, config: Flat) -> None:
             settings.refuse(_BASE_WIDTH.key, group, text)
         elif group is not None:
             config["backbone.width_per_group"] = group * 64 // width
+
+
+def _read_context(settings: Settings, config: Flat) -> None:
+    """Read the only plugin that there is here, global context blocks at the end of a stage's blocks."""
+    plugins = settings.values.get(_PLUGINS) or []
+    try:
+        for plugin in plugins:
+            kind, reduction = plugin["cfg"]["type"], 1 / plugin["cfg"]["ratio"]
+            names = {*plugin, *plugin["cfg"]}
+            if kind != "ContextBlock" or plugin["position"] != "after_conv3" or len(plugins) > 1:
+                raise ValueError
+            if (
+                names != {"cfg", "type", "ratio", "stages", "position"}
+                or abs(round(reduction) - reduction) > 1e-6
+            ):
+                raise ValueError
+            config["backbone.context_stages"] = STAGE_FLAGS.read(plugin["stages"])
+            config["backbone.context_reduction"] = round(reduction)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        text = "None, or one 'ContextBlock' after_conv3 with four stages and a ratio of 1 over a whole number"
+        settings.refuse(_PLUGINS, plugins, text)
+
+
+def _write_context(config: ModelConfig) -> Flat:
+    """The counterpart of `_read_context`."""
+    stages = getattr(config.backbone, "context_stages", ())
+    if not stages:
+        return {}
+    block = {"type": "ContextBlock", "ratio": 1 / config.backbone.context_reduction}
+    return {_PLUGINS: [{"cfg": block, "stages": STAGE_FLAGS.write(stages), "position": "after_conv3"}]}
 
 
 def _read_outputs(settings: Settings, config: Flat) -> None:
@@ -163,7 +199,7 @@ def write_backbone(config: ModelConfig) -> Flat:
     for name, part in _backbones().items():
         if part.kind == config.backbone.kind:
             return {"backbone.type": name, **common, **names_file(part).write_mmdet(config)}
-    values = {**common, **write(RESNET, config, config), **_write_outputs(config)}
+    values = {**common, **write(RESNET, config, config), **_write_outputs(config), **_write_context(config)}
     groups = config.backbone.groups
     if groups == 1 or config.backbone.depth < 50:
         return {"backbone.type": "ResNet", **values}
@@ -186,4 +222,5 @@ def _types(file: ModuleType) -> tuple[str, ...]:
 def known() -> set[str]:
     """Return the keys of all backbones' settings."""
     files = map(names_file, classes_with_names("backbone").values())
-    return KNOWN.union(*(getattr(file, "MMDET_KEYS", ()) for file in files))
+    names = ("MMDET_KEYS", "MMDET_OWN_KEYS")
+    return KNOWN.union(*(getattr(file, name, ()) for file in files for name in names))

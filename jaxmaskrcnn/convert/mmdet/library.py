@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import PointRendConfig
+from jaxmaskrcnn.config import FPNConfig, PointRendConfig
+from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.convert.library import (
     KERAS_LAYERS,
     KEYPOINTS,
@@ -71,7 +72,7 @@ LIBRARY = Library(
         ),
         ONE_MASK,
         (
-            lambda c: c.neck is not None and c.neck.kind != "fpn",
+            lambda c: c.neck is not None and not isinstance(c.neck, FPNConfig),
             "its neck is not a feature pyramid",
         ),
         (
@@ -85,7 +86,7 @@ LIBRARY = Library(
         (
             lambda c: (
                 c.trunk is not None
-                and (c.backbone.width != 64 or c.backbone.groups > 1 or c.backbone.norm == "gn")
+                and (c.backbone.width != 64 or c.backbone.groups > 1 or c.backbone.norm in GROUP_NORMS)
             ),
             "its trunk is not the last stage of a ResNet with 64 channels and batch norm",
         ),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig, Res5Config
+from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.convert.mmdet import rows, semantic
 from jaxmaskrcnn.convert.structure import has_layer_norm
 from jaxmaskrcnn.names.config_table import Settings, write
@@ -35,6 +36,9 @@ def read_norms(settings: Settings, config: Flat) -> None:
     if config["semantic"]:
         config["semantic.norm"] = _norm(settings, semantic.NORM, None)
         parts.append(semantic.NORM)
+    for part in (norm for norm in rows.NORMS[1:] if norm not in parts):
+        if (kind := settings.values.get(rows.CONVS[part])) is not None:
+            settings.refuse(rows.CONVS[part], kind, "no conv_cfg")
     for part in parts:
         eps = settings.values.get(f"{part}.eps", 1e-5)
         if eps != 1e-5:
@@ -65,7 +69,7 @@ def write_norms(config: ModelConfig) -> Flat:
     values: Flat = {}
     if norm != "ln":
         values[rows.NORM_EVAL.key] = norm in ("frozen_bn", "bn_eval")
-        values |= _norm_settings(backbone, "gn" if norm == "gn" else "bn", norm != "frozen_bn")
+        values |= _norm_settings(backbone, norm if norm in GROUP_NORMS else "bn", norm != "frozen_bn")
     values |= _norm_settings(neck, config.neck.norm) if config.neck is not None else {}
     values |= _norm_settings(box, config.box.norm)
     values |= _norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {}
@@ -84,14 +88,19 @@ def _norm(settings: Settings, part: str, default: str | None) -> str | None:
         return None
     if found == "GN" and settings.values.get(f"{part}.num_groups") != 32:
         settings.refuse(f"{part}.num_groups", settings.values.get(f"{part}.num_groups"), "32")
-    return known[found]
+    kind = settings.values.get(rows.CONVS.get(part))
+    if kind is not None and (kind, found) != ("ConvWS", "GN"):
+        settings.refuse(rows.CONVS[part], kind, f"no conv_cfg, or 'ConvWS' where {part} has 'GN'")
+    return known[found] if kind is None else "gn_ws"
 
 
 def _norm_settings(part: str, norm: str, trained: bool = True) -> Flat:
     if norm == "none":
         return {}
-    groups = {f"{part}.num_groups": 32} if norm == "gn" else {}
-    return {f"{part}.type": norm.upper(), **groups, f"{part}.requires_grad": trained}
+    values: Flat = {f"{part}.type": norm.upper(), f"{part}.requires_grad": trained}
+    if norm in GROUP_NORMS:
+        values |= {f"{part}.type": "GN", f"{part}.num_groups": 32}
+    return values | ({rows.CONVS[part]: "ConvWS"} if norm == "gn_ws" and part in rows.CONVS else {})
 
 
 def _refuse_momentum(settings: Settings, part: str) -> None:
@@ -130,17 +139,18 @@ def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
 
 
 def read_losses(settings: Settings, config: Flat) -> None:
-    """Read the box losses: their transition from L1 to L2, or the box head's generalised IoU."""
+    """Read the box losses: their transition from L1 to L2, or the form of the box head's IoU loss."""
     decoded, head = settings.get(rows.DECODED), "roi_head.bbox_head.loss_bbox"
     config["box.loss.form"] = "smooth_l1"
     for (part, path), default in zip(rows.LOSSES.items(), (1.0 / 9.0, 1.0), strict=True):
         name = settings.values.get(f"{part}.type")
-        if part == head and name == "GIoULoss":
-            config["box.loss.form"] = "giou"
-            if (epsilon := settings.values.get(f"{part}.eps", 1e-6)) != 1e-6:
-                settings.refuse(f"{part}.eps", epsilon, "1e-6", training=True)
+        if part == head and name in rows.IOU_LOSSES:
+            config["box.loss.form"], expected = rows.IOU_LOSSES[name]
+            for key, value in expected.items():
+                if (given := settings.values.get(f"{part}.{key}", value)) != value:
+                    settings.refuse(f"{part}.{key}", given, repr(value), training=True)
             if not decoded:
-                settings.refuse(rows.DECODED.key, decoded, "True with 'GIoULoss'", training=True)
+                settings.refuse(rows.DECODED.key, decoded, f"True with {name!r}", training=True)
             continue
         if part == head and decoded:
             settings.refuse(rows.DECODED.key, decoded, f"False with {name!r}", training=True)
@@ -156,8 +166,11 @@ def write_losses(config: ModelConfig) -> Flat:
     """The counterpart of `read_losses`."""
     values: Flat = {}
     for part, path in rows.LOSSES.items():
-        if path.startswith("box.") and config.box.loss.form == "giou":
-            values |= {f"{part}.type": "GIoULoss", f"{part}.eps": 1e-6, rows.DECODED.key: True}
+        names = {form: (name, own) for name, (form, own) in rows.IOU_LOSSES.items()}
+        if path.startswith("box.") and config.box.loss.form in names:
+            name, own = names[config.box.loss.form]
+            values |= {f"{part}.type": name, rows.DECODED.key: True}
+            values |= {f"{part}.{key}": value for key, value in own.items()}
             continue
         beta = config.get(path)
         values[f"{part}.type"] = "SmoothL1Loss" if beta else "L1Loss"

@@ -69,8 +69,11 @@ DATA_PREPROCESSOR = (
 
 NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
 
+# Their names, by the kinds of part here.
+_NECK_KINDS = choice({"FPN": "fpn", "PAFPN": "pafpn"})
+_NECKS = _NECK_KINDS._replace(write=lambda part: _NECK_KINDS.write(part.kind))
 NECK = (
-    fixed("neck.type", MISSING, "FPN"),
+    Setting("neck.type", MISSING, _NECKS, "neck"),
     Setting("neck.out_channels", MISSING, whole(1), "neck.channels"),
     fixed("neck.start_level", 0, 0),
     fixed("neck.end_level", -1, -1, 3),
@@ -241,8 +244,17 @@ PROPOSAL = (
 )
 DECODED = Setting("roi_head.bbox_head.reg_decoded_bbox", False, FLAG, training=True)
 LOSSES = {"rpn_head.loss_bbox": "rpn.loss.beta", "roi_head.bbox_head.loss_bbox": "box.loss.beta"}
+# Losses of decoded boxes: `box.loss.form`, and the settings, which have to be these.
+IOU_LOSSES = {
+    "IoULoss": ("iou", {"eps": 1e-6, "mode": "log", "linear": False}),
+    "GIoULoss": ("giou", {"eps": 1e-6}),
+    "DIoULoss": ("diou", {"eps": 1e-6}),
+    "BoundedIoULoss": ("bounded_iou", {"beta": 0.2, "eps": 1e-3}),
+}
 NORMS = ("backbone.norm_cfg", "neck.norm_cfg", "roi_head.bbox_head.norm_cfg", "roi_head.mask_head.norm_cfg")
 NORM_SETTINGS = ("type", "requires_grad", "eps", "momentum", "num_groups")
+# Convolutions with standardised kernels, in front of these norms.
+CONVS = {norm: norm.replace("norm_cfg", "conv_cfg.type") for norm in NORMS}
 
 # A head's defaults for parts that a config leaves out; a part that is set has its own defaults.
 LEFT_OUT = {
@@ -278,6 +290,6 @@ KNOWN = {
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),
     *(f"{loss}.{name}" for loss in LOSSES for name in ("type", "beta")),
-    "roi_head.bbox_head.loss_bbox.eps",
-    *NORMS, *POOLED, OUTPUTS, STRIDES,
+    *(f"roi_head.bbox_head.loss_bbox.{name}" for names in IOU_LOSSES.values() for name in names[1]),
+    *NORMS, *CONVS.values(), *POOLED, OUTPUTS, STRIDES,
 }  # fmt: skip

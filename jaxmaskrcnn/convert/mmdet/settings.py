@@ -185,7 +185,7 @@ def _read(settings: Settings) -> dict[str, Any]:
         table += rows.MASKS
     if kind is True:
         table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
-    config = settings.fields(table) | {"mask": kind, "neck": has["neck"]}
+    config = settings.fields(table) | {"mask": kind} | ({} if has["neck"] else {"neck": False})
     config["semantic"] = has[semantic.HEAD]
     semantic.read_semantic(settings, config)
     backbone.read_backbone(settings, config)

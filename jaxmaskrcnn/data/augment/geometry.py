@@ -13,20 +13,26 @@ from PIL import Image
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.augment.photometric import Distortion, distort
+from jaxmaskrcnn.data.augment.pixels import PixelChange, change_pixels
 from jaxmaskrcnn.data.preprocess import resize_for
 from jaxmaskrcnn.data.transforms import Geometry, inverse_rotation
 
 
 def transform_image(
-    image: np.ndarray, geometry: Geometry, distortion: Distortion | None, model: ModelConfig
+    image: np.ndarray,
+    geometry: Geometry,
+    distortion: Distortion | None,
+    model: ModelConfig,
+    pixels: PixelChange | None = None,
 ) -> np.ndarray:
-    """Crops, distorts, turns, resizes, mirrors and crops again.
+    """Crops, distorts, turns, resizes, mirrors, crops again, and turns by quarters.
 
     Args:
         image: uint8 RGB [H, W, 3].
         geometry: The transforms.
         distortion: Distortion of the colours, or None.
         model: Gives the settings that ``resize_for`` needs.
+        pixels: Change of brightness, sharpness and noise, or None.
 
     Returns:
         [h, w, 3], uint8 RGB, or normalised float32 with the kernel "torch".
@@ -35,13 +41,15 @@ def transform_image(
     image = image[top : top + height, left : left + width]
     if distortion is not None:
         image = distort(image, distortion)
+    if pixels is not None:
+        image = change_pixels(image, pixels)
     if geometry.angle:
         image = rotate_image(image, geometry.angle, fill_colour(model))
     image = resize_for(model, np.ascontiguousarray(image), geometry.size)
     if geometry.flip:
         image = image[:, ::-1]
     top, left, height, width = geometry.window
-    return image[top : top + height, left : left + width]
+    return np.rot90(image[top : top + height, left : left + width], geometry.turns)
 
 
 def rotate_image(image: np.ndarray, angle: float, fill: Sequence[int]) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Draws the augmentation of every image, as a pure function of seed, step and place in the batch.
 
 Each place of the global batch has a row of random numbers with a column for every choice, so
-switching one transform on leaves the choices of the others as they are.
+switching one transform on leaves the choices of the others as they are. Transforms that came later have rows
+of their own, so that the rows of the earlier ones are what they were.
 
 Shape legend: B images of a global batch.
 """
@@ -11,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.augment import photometric
+from jaxmaskrcnn.data.augment import photometric, pixels
+from jaxmaskrcnn.data.augment.own import OwnTransform
 from jaxmaskrcnn.data.augment.photometric import Distortion, draw_distortion
+from jaxmaskrcnn.data.augment.pixels import PixelChange, draw_change
 from jaxmaskrcnn.data.transforms import Geometry, round_up
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.resize import output_size
@@ -22,6 +25,10 @@ _CROP_HEIGHT, _CROP_WIDTH, _CROP_TOP, _CROP_LEFT, _SCALE, _WINDOW, _ANGLE = rang
 _FLIP, _SHORT_SIDE, _HAPPENS, _PARTNER, _CHOICE = range(7, 12)
 _COLOURS = slice(12, 12 + photometric.DRAWS)
 _COLUMNS = _COLOURS.stop
+# Columns of the later rows.
+_VERTICAL, _QUARTER, _OWN = range(3)
+_PIXELS = slice(3, 3 + pixels.DRAWS)
+_LATER_COLUMNS = _PIXELS.stop
 
 
 class ImagePlan(NamedTuple):
@@ -31,11 +38,15 @@ class ImagePlan(NamedTuple):
         index: Position in the source.
         geometry: Crop, angle, size, flip and window.
         distortion: Distortion of the colours; None where they stay.
+        pixels: Change of brightness, sharpness and noise, or None.
+        own: The transform of the user's, or None.
     """
 
     index: int
     geometry: Geometry
     distortion: Distortion | None
+    pixels: PixelChange | None = None
+    own: OwnTransform | None = None
 
 
 class SlotPlan(NamedTuple):
@@ -106,6 +117,30 @@ def crop_window(size: tuple[int, int], smallest: float, uniform: np.ndarray) -> 
     return top, left, height, width
 
 
+def turned(flip: bool, vertical: float, quarter: float, data: DataConfig) -> tuple[bool, int]:
+    """The horizontal flip and the quarter turns that make up all flips and turns of an image.
+
+    Args:
+        flip: Whether it is mirrored left to right.
+        vertical: Random number in [0, 1) of the vertical flip, which is a horizontal one and half a turn.
+        quarter: Random number in [0, 1) of the quarter turns: one, two or three with equal probabilities.
+        data: Gives the probabilities.
+
+    Returns:
+        Whether the image is mirrored, and the number of quarter turns that follow.
+
+    Example:
+        >>> turned(True, 0.1, 0.9, DataConfig(flip_vertical=0.5, quarter_turns=0.5))  # both flips
+        (False, 2)
+    """
+    turns = 0
+    if vertical < data.flip_vertical:
+        flip, turns = not flip, 2
+    if quarter < data.quarter_turns:
+        turns += 1 + int(3 * quarter / data.quarter_turns)
+    return flip, turns % 4
+
+
 class AugmentPlan:
     """The augmentation of a global batch.
 
@@ -137,7 +172,14 @@ class AugmentPlan:
             flip: bool [B].
             canvas: Height and width that the batch is padded to.
         """
-        uniform = np.random.default_rng([self._seed, 2, int(step)]).random((len(index), 2, _COLUMNS))
+        shape = len(index), 2
+        uniform = np.concatenate(
+            [
+                np.random.default_rng([self._seed, 2, int(step)]).random((*shape, _COLUMNS)),
+                np.random.default_rng([self._seed, 3, int(step)]).random((*shape, _LATER_COLUMNS)),
+            ],
+            axis=-1,
+        )
         return tuple(self._slot(*row, canvas) for row in zip(index, scale, flip, uniform, strict=True))
 
     def _slot(self, index, scale, flip, uniform: np.ndarray, canvas) -> SlotPlan:
@@ -149,13 +191,16 @@ class AugmentPlan:
             side = int(second[_SHORT_SIDE] * len(self._min_sizes))
             mirrored = bool(second[_FLIP] < self._data.flip)
             # Cropped to the image that it is pasted on, so that the pasted objects are visible.
-            limit = image.geometry.window[2:]
+            limit = image.geometry.result
             pasted = self._image(partner, side, mirrored, second, canvas, limit)
         return SlotPlan(image, pasted, int(second[_CHOICE] * 2**32))
 
     def _image(self, index, scale, flip: bool, uniform: np.ndarray, canvas, limit) -> ImagePlan:
-        data = self._data
+        data, later = self._data, uniform[_COLUMNS:]
         height, width = map(int, self._sizes[index])
+        flip, turns = turned(flip, later[_VERTICAL], later[_QUARTER], data)
+        if turns % 2:  # before it is turned, the image has to fit what is turned back
+            canvas, limit = canvas[::-1], limit[::-1]
         crop = (0, 0, height, width)
         if data.crop < 1:
             crop = crop_window((height, width), data.crop, uniform[_CROP_HEIGHT : _CROP_LEFT + 1])
@@ -172,7 +217,10 @@ class AugmentPlan:
                 size = tuple(max(int(n / excess), 1) for n in size)
         window = fixed_window(size, limit, uniform[_WINDOW])
         distortion = draw_distortion(uniform[_COLOURS], data.photometric) if data.photometric else None
-        return ImagePlan(int(index), Geometry(crop, angle, size, flip, window), distortion)
+        change = draw_change(later[_PIXELS], data.gain, data.offset, data.gamma, data.blur, data.noise)
+        own = OwnTransform(data.transform, int(later[_OWN] * 2**32)) if data.transform else None
+        geometry = Geometry(crop, angle, size, flip, window, turns)
+        return ImagePlan(int(index), geometry, distortion, change, own)
 
 
 def _check(source, model: ModelConfig, data: DataConfig) -> None:

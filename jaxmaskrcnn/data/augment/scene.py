@@ -11,7 +11,9 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data.augment.geometry import transform_image
+from jaxmaskrcnn.data.augment.own import OwnTransform
 from jaxmaskrcnn.data.augment.photometric import Distortion
+from jaxmaskrcnn.data.augment.pixels import PixelChange
 from jaxmaskrcnn.data.fields.image_objects import ImageObjects
 from jaxmaskrcnn.data.transforms import Geometry
 
@@ -35,6 +37,8 @@ def transform_scene(
     distortion: Distortion | None,
     model: ModelConfig,
     fields: Collection[str],
+    pixels: PixelChange | None = None,
+    own: OwnTransform | None = None,
 ) -> Scene:
     """Transforms an image and its objects; objects of which nothing remains are dropped.
 
@@ -45,11 +49,15 @@ def transform_scene(
         distortion: Distortion of the colours, or None.
         model: Gives how images are resized, and which keypoints change places in a mirrored image.
         fields: Names of the fields to read from the record.
+        pixels: Change of brightness, sharpness and noise, or None.
+        own: A transform of the user's and the seed of its draws, which comes first; or None.
     """
     objects = ImageObjects.read(example, fields)
+    if own is not None:
+        image, objects = own(image, objects)
     # Cropping can make an object smaller than its annotated area.
     objects = dataclasses.replace(objects, areas=None).transform(geometry, model)
     return Scene(
-        image=transform_image(image, geometry, distortion, model),
-        objects=objects.clip(geometry.window[2:], turned=bool(geometry.angle)),
+        image=transform_image(image, geometry, distortion, model, pixels),
+        objects=objects.clip(geometry.result, turned=bool(geometry.angle)),
     )

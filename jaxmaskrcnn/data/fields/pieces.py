@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.data.rle import decode_window
-from jaxmaskrcnn.data.transforms import Geometry, inverse_rotation
+from jaxmaskrcnn.data.transforms import Geometry, inverse_rotation, turn_points
 from jaxmaskrcnn.ops.resize import nearest_index
 
 
@@ -62,6 +62,21 @@ def tighten(top: int, left: int, pixels: np.ndarray) -> Piece | None:
     return Piece(top + int(rows[0]), left + int(columns[0]), np.ascontiguousarray(inner))
 
 
+def turn_piece(piece: Piece | None, size: tuple[int, int], turns: int) -> Piece | None:
+    """Turns a mask with its image by quarters, counter-clockwise.
+
+    Args:
+        piece: The mask.
+        size: ``(height, width)`` of the image before.
+        turns: Number of quarter turns, from 0 to 3.
+    """
+    if piece is None or not turns:
+        return piece
+    corners = turn_points(np.reshape(piece.box, (2, 2)), size, turns)
+    left, top = corners.min(axis=0).tolist()
+    return Piece(top, left, np.ascontiguousarray(np.rot90(piece.pixels, turns)))
+
+
 class MaskGrid:
     """Which pixel of an image each pixel of the result comes from, by the nearest-neighbour rules.
 
@@ -98,6 +113,10 @@ class MaskGrid:
         Returns:
             The piece of the result, or None where nothing of the object remains.
         """
+        return turn_piece(self._sampled(piece), self._geometry.window[2:], self._geometry.turns)
+
+    def _sampled(self, piece: Piece | None) -> Piece | None:
+        """The piece of the window, before it is turned by quarters."""
         if piece is None:
             return None
         if self._source is not None:
@@ -124,16 +143,19 @@ class MaskGrid:
             [h, w] of the same type.
         """
         if self._source is None:
-            return values[self._rows[:, None], self._columns]
-        top, left, height, width = self._geometry.crop
-        crop = values[top : top + height, left : left + width].reshape(-1)
-        return np.where(self._source >= 0, crop[self._source], values.dtype.type(fill))
+            sampled = values[self._rows[:, None], self._columns]
+        else:
+            top, left, height, width = self._geometry.crop
+            crop = values[top : top + height, left : left + width].reshape(-1)
+            sampled = np.where(self._source >= 0, crop[self._source], values.dtype.type(fill))
+        return np.rot90(sampled, self._geometry.turns)
 
     def _turned(self, piece: Piece) -> Piece | None:
         crop_top, crop_left, height, width = self._geometry.crop
         # Nearest-neighbour sampling can reach one pixel beyond the transformed corners.
         step = np.asarray(self._geometry.size) / (height, width) + 1
-        left, top, right, bottom = self._geometry.boxes(np.float32([piece.box]))[0]
+        unturned = self._geometry._replace(turns=0)
+        left, top, right, bottom = unturned.boxes(np.float32([piece.box]))[0]
         top, left = max(math.floor(top - step[0]), 0), max(math.floor(left - step[1]), 0)
         bottom, right = math.ceil(bottom + step[0]), math.ceil(right + step[1])
         if bottom <= top or right <= left:

@@ -6,6 +6,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -150,7 +151,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder):
             images, config.annotations, Path(config.images), problems, pixels=config.pixels
         ):
             self.written.append(image)
-            labels = {}
+            labels: dict[str, Any] = {}
             if panoptic is not None:
                 labels = {"semantic": panoptic.semantic(keys[image.id]).encode()}
             if extra is not None:

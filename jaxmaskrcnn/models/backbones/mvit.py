@@ -20,8 +20,8 @@ from jaxmaskrcnn.models.norm import LayerNorm, param_dtype
 from jaxmaskrcnn.models.padding import feature_extent, zero_outside
 from jaxmaskrcnn.models.transformer import (
     MLP,
+    add_changes,
     apply_again,
-    drop_path,
     drop_rates,
     join_windows,
     small_normal,
@@ -161,8 +161,7 @@ class Block(nnx.Module):
             x = x if mask is None else jnp.where(mask, x, -jnp.inf)
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType] (Flax accepts pairs too)
             x = zero_outside(x, pass_.inside(2 * self.stride, x.shape[1:3]))
-        x = x + drop_path(y, self.drop, 2 * self.number, pass_)
-        return x + drop_path(self.mlp(self.norm2(x)), self.drop, 2 * self.number + 1, pass_)
+        return add_changes(self, x, y, pass_)
 
 
 class PatchEmbedding(nnx.Module):

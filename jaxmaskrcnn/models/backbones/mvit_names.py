@@ -4,6 +4,8 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.mvit import MVITS, MViTConfig
+from jaxmaskrcnn.models.backbones.transformer_names import BODY as _BODY
+from jaxmaskrcnn.models.backbones.transformer_names import WORDS, block_rows, position_rows, size_of
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, LINEAR, Names, Row, weight_and_bias
 
@@ -12,7 +14,6 @@ STEMS = {"detectron2": "patch_embed.proj.weight"}
 # The outputs' norms; classifiers have one of the last stage in their place.
 NEW_IN_DETECTORS = r"backbone\.body\.norms\..*"
 CLASSIFIERS = (r"(norm|head(\.projection)?)\.(weight|bias)", r"cls_token")
-_BODY = "backbone.body."
 
 
 def names(library: str, part: MViTConfig, source: str, target: str = _BODY) -> Names:
@@ -29,23 +30,15 @@ def names(library: str, part: MViTConfig, source: str, target: str = _BODY) -> N
     block, model = f"{source}blocks.{{b}}", f"{target}blocks.{{b}}"
     rows = [
         *weight_and_bias(f"{source}patch_embed.proj", f"{target}patch_embed.proj", CONV),
-        Row(f"{block}.norm{{k}}.{{norm}}", f"{model}.norm{{k}}.{{norm}}"),
-        *weight_and_bias(f"{block}.attn.{{layer}}", f"{model}.attn.{{layer}}", LINEAR),
+        *block_rows(block, model),
+        *position_rows(block, model),
         Row(f"{block}.attn.pool_{{what}}.weight", f"{model}.attn.pool_{{what}}.kernel", CONV),
         Row(f"{block}.attn.norm_{{what}}.{{norm}}", f"{model}.attn.norm_{{what}}.{{norm}}"),
-        Row(f"{block}.attn.rel_pos_{{axis}}", f"{model}.attn.rel_pos_{{axis}}"),
-        *weight_and_bias(f"{block}.mlp.fc{{k}}", f"{model}.mlp.fc{{k}}", LINEAR),
         *weight_and_bias(f"{block}.proj", f"{model}.proj", LINEAR),
         Row(f"{source}scale{{scale}}_norm.{{norm}}", f"{target}norms.{{scale}}.{{norm}}"),
     ]
-    words = {
-        "norm": {"weight": "scale", "bias": "bias"},
-        "layer": {"qkv": "qkv", "proj": "proj"},
-        "what": {part: part for part in "qkv"},
-        "axis": {axis: axis for axis in "hw"},
-        "scale": {str(i + 2): str(i) for i in range(4)},
-    }
-    return Names(rows, words)
+    words = {"what": {part: part for part in "qkv"}, "scale": {str(i + 2): str(i) for i in range(4)}}
+    return Names(rows, WORDS | words)
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
@@ -81,7 +74,6 @@ def describe(part: MViTConfig) -> str:
         >>> describe(MViTConfig())
         'MViTv2-T'
     """
-    for name, numbers in MVITS.items():
-        if (part.width, part.depth) == (numbers["width"], numbers["depth"]):
-            return f"MViTv2-{name[0].upper()}"
+    if size := size_of(part, MVITS):
+        return f"MViTv2-{size}"
     return f"MViT with {part.width} channels and {part.depth} blocks"

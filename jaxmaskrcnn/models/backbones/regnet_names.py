@@ -28,6 +28,7 @@ _SETTINGS = (
     fixed("backbone.style", "pytorch", "pytorch"),
     fixed("backbone.strides", (2, 2, 2, 2), (2, 2, 2, 2)),
 )
+MMDET_OWN_KEYS = ("backbone.arch", *(row.key for row in _ARCH))
 _NAMED = {
     name: {f"backbone.{key}": value for key, value in numbers.items()}
     for name, numbers in REGNETS.items()

@@ -13,11 +13,13 @@ import jax
 from flax import nnx
 
 from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, ResNetConfig
+from jaxmaskrcnn.models.context import ContextBlock
 from jaxmaskrcnn.models.deformable import spread_conv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import zero_outside
+from jaxmaskrcnn.ops.convolution import finish
 
 Array = jax.Array
 
@@ -56,7 +58,8 @@ class BasicBlock(nnx.Module):
 class Bottleneck(nnx.Module):
     """1x1, 3x3 and 1x1 convolutions: ResNet-50, 101 and 152, ResNeXt and wide ResNet.
 
-    The 3x3 convolutions of a stage may be deformable, and those of the last stage dilated.
+    The 3x3 convolutions of a stage may be deformable, and those of the last stage dilated. A global context
+    block may come before the sum.
     """
 
     def __init__(self, features_in, width, number, *, stride, config: ResNetConfig, dtype, rngs):
@@ -71,6 +74,9 @@ class Bottleneck(nnx.Module):
         self.bn2 = _norm(inner, config, dtype, rngs)
         self.conv3 = Conv(inner, 4 * width, 1, **c)
         self.bn3 = _norm(4 * width, config, dtype, rngs)
+        hidden = 4 * width // config.context_reduction
+        context = number in config.context_stages
+        self.context = ContextBlock(4 * width, hidden, dtype=dtype, rngs=rngs) if context else None
         self.downsample = _shortcut(features_in, 4 * width, stride, config, dtype, rngs)
         self.stride_in_1x1 = config.stride_in_1x1
 
@@ -79,6 +85,9 @@ class Bottleneck(nnx.Module):
         mask_inner = mask if self.stride_in_1x1 else mask_in
         x = conv_norm(self.conv1, self.bn1, x, mask_inner, train, relu=True)
         x = conv_norm(self.conv2, self.bn2, zero_outside(x, mask_inner), mask, train, relu=True)
+        if self.context is not None:
+            x = self.context(conv_norm(self.conv3, self.bn3, x, mask, train), mask)
+            return finish(x, None, shortcut, True)
         return conv_norm(self.conv3, self.bn3, x, mask, train, shortcut=shortcut, relu=True)
 
 

@@ -1,21 +1,24 @@
 """Names of a ResNet's arrays in other libraries, and settings that arrays imply; see `names/layers.py`."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig, ResNetConfig
-from jaxmaskrcnn.config.backbones import STAGE_BLOCKS, BackboneConfig, DeformableStages
+from jaxmaskrcnn.config.backbones import GROUP_NORMS, STAGE_BLOCKS, BackboneConfig, DeformableStages
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.names.config_table import Setting, Settings, write
 from jaxmaskrcnn.names.conversions import DETECTRON2_BN, FLAG, choice, whole
 from jaxmaskrcnn.names.layers import KERAS_NORM, NORM, Shapes, count_layers, keras_layer
-from jaxmaskrcnn.names.tables import CONV, Names, Row, Vocabulary, weight_and_bias
+from jaxmaskrcnn.names.tables import CONV, Names, Row, Transform, Vocabulary, weight_and_bias
 
 # The name that occurs once in each file of only this backbone.
 STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}
 _BODY = "backbone.body."
 # Detectron2's builders of this backbone, and the neck that each adds.
 DETECTRON2 = {"build_resnet_fpn_backbone": "fpn", "build_resnet_backbone": None}
+# [C] and [C, 1, 1].
+COLUMN = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1))
 # Four flags, and the numbers of the stages whose flag is set.
 STAGE_FLAGS = choice(
     {
@@ -84,7 +87,7 @@ def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) 
     if library == "torchvision":
         return table
     # Group norm has different names. They come first, so that they are written where both rows match.
-    alias = getattr(part, "norm", None) != "gn"
+    alias = getattr(part, "norm", None) not in GROUP_NORMS
     group_norm = [
         Row(f"{source}gn1.{{norm}}", f"{target}bn1.{{norm}}", alias=alias),
         Row(f"{source}{block}.gn{{k}}.{{norm}}", f"{target}{block}.bn{{k}}.{{norm}}", alias=alias),
@@ -94,11 +97,23 @@ def names(library: str, part: BackboneConfig, source: str, target: str = _BODY) 
         *_offsets(f"{source}{block}.conv2.conv_offset", target),
         *_offsets(f"{source}{block}.conv2_offset", target, alias=True),
     ]
-    return table._replace(rows=[*group_norm, *table.rows, *offsets])
+    return table._replace(rows=[*group_norm, *table.rows, *offsets, *_context(f"{source}{block}", target)])
 
 
 def _offsets(source: str, target: str, alias: bool = False) -> list[Row]:
     return weight_and_bias(source, f"{target}layer{{stage}}.{{block}}.conv2.offset", alias=alias)
+
+
+def _context(source: str, target: str) -> list[Row]:
+    """Return MMDetection's rows of global context blocks, whose layer norm has arrays of three axes."""
+    source, target = f"{source}.context_block", f"{target}layer{{stage}}.{{block}}.context"
+    return [
+        *weight_and_bias(f"{source}.conv_mask", f"{target}.weigh"),
+        *weight_and_bias(f"{source}.channel_add_conv.0", f"{target}.reduce"),
+        Row(f"{source}.channel_add_conv.1.weight", f"{target}.norm.scale", COLUMN),
+        Row(f"{source}.channel_add_conv.1.bias", f"{target}.norm.bias", COLUMN),
+        *weight_and_bias(f"{source}.channel_add_conv.3", f"{target}.expand"),
+    ]
 
 
 def _matterport(source: str, target: str) -> Names:
@@ -176,7 +191,12 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
             "backbone.groups": groups,
             "backbone.width_per_group": kernel[3] * 64 // (width * groups),
         }
-    return found | read_deformable(shapes)
+    reductions = {
+        stage: shapes[path][2] // shapes[path][3]
+        for stage in range(2, 6)
+        if (path := f"{_BODY}layer{stage - 1}.0.context.reduce.kernel") in shapes
+    }
+    return found | read_deformable(shapes) | _context_structure(reductions)
 
 
 def read_deformable(shapes: Shapes) -> dict[str, Any]:
@@ -211,6 +231,16 @@ def _deformable(channels: dict[int, int]) -> dict[str, Any]:
     }
 
 
+def _context_structure(reductions: Mapping[Any, int]) -> dict[str, Any]:
+    """Return the settings of global context blocks, by the reductions of the stages that have them."""
+    if not reductions:
+        return {}
+    return {
+        "backbone.context_stages": tuple(reductions),
+        "backbone.context_reduction": next(iter(reductions.values())),
+    }
+
+
 def structure(config: ModelConfig) -> dict[str, Any]:
     """Return what `read_structure` infers for a model of this configuration."""
     part = config.backbone
@@ -218,7 +248,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     found = {
         "backbone.depth": part.depth,
         "backbone.width": part.width,
-        "backbone.norm": "gn" if part.norm == "gn" else "bn",
+        "backbone.norm": "gn" if part.norm in GROUP_NORMS else "bn",
     }
     if part.conv_bias:
         found["backbone.conv_bias"] = True
@@ -226,7 +256,8 @@ def structure(config: ModelConfig) -> dict[str, Any]:
         found["backbone.outputs"] = part.outputs
     if part.depth >= 50:  # basic blocks have no inner width
         found |= {"backbone.groups": part.groups, "backbone.width_per_group": part.width_per_group}
-    return found | deformable_structure(part)
+    reductions = dict.fromkeys(part.context_stages, part.context_reduction)
+    return found | deformable_structure(part) | _context_structure(reductions)
 
 
 def describe(part: ResNetConfig) -> str:
@@ -244,6 +275,8 @@ def describe(part: ResNetConfig) -> str:
         title = f"dilated {title}"
     if part.deformable_stages:
         title += " with deformable convolutions"
+    if part.context_stages:
+        title += " with context blocks"
     return f"{title} of width {part.width}"
 
 

@@ -22,8 +22,8 @@ from jaxmaskrcnn.models.norm import LayerNorm, param_dtype
 from jaxmaskrcnn.models.padding import feature_extent, zero_outside
 from jaxmaskrcnn.models.transformer import (
     MLP,
+    add_changes,
     apply_again,
-    drop_path,
     drop_rates,
     join_windows,
     patches,
@@ -153,8 +153,7 @@ class Block(nnx.Module):
         y = join_windows(self.attn(split_windows(y, side), seen if self.shift else None), side, h, w)
         if self.shift:
             y = jnp.roll(y, (self.shift, self.shift), (1, 2))
-        x = x + drop_path(y[:, : x.shape[1], : x.shape[2]], self.drop, 2 * self.number, pass_)
-        return x + drop_path(self.mlp(self.norm2(x)), self.drop, 2 * self.number + 1, pass_)
+        return add_changes(self, x, y[:, : x.shape[1], : x.shape[2]], pass_)
 
 
 class PatchMerging(nnx.Module):

@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig, SwinConfig
 from jaxmaskrcnn.config.swin import SWINS
+from jaxmaskrcnn.models.backbones.transformer_names import BODY as _BODY
+from jaxmaskrcnn.models.backbones.transformer_names import WORDS, block_rows, size_of
 from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import choice, number, only, optional, several, whole
 from jaxmaskrcnn.names.layers import Shapes, count_layers
@@ -22,7 +24,6 @@ MMDET = "SwinTransformer"
 # The outputs' norms; classifiers have one of the last stage in their place.
 NEW_IN_DETECTORS = r"backbone\.body\.norms\..*"
 CLASSIFIERS = (r"(norm|head)\.(weight|bias)", r".*\.(relative_position_index|attn_mask)")
-_BODY = "backbone.body."
 _SETTINGS = (
     Setting("backbone.embed_dims", 96, whole(1), "backbone.width"),
     Setting("backbone.depths", (2, 2, 6, 2), several(whole(1), 4), "backbone.blocks"),
@@ -65,9 +66,8 @@ def names(library: str, part: SwinConfig, source: str, target: str = _BODY) -> N
     """
     if library in ("torchvision", "matterport"):
         return Names([], {})
-    words = {"norm": {"weight": "scale", "bias": "bias"}, "layer": {"qkv": "qkv", "proj": "proj"}}
     if library == "detectron2":
-        return Names([*_authors(source, target), *_shared(source, target)], words)
+        return Names([*_authors(source, target), *_shared(source, target)], WORDS)
     block = f"{source}stages.{{s}}.blocks.{{b}}"
     model = f"{target}layers.{{s}}.blocks.{{b}}"
     merging = f"{source}stages.{{s}}.downsample"
@@ -83,7 +83,7 @@ def names(library: str, part: SwinConfig, source: str, target: str = _BODY) -> N
         Row(f"{merging}.reduction.weight", f"{target}layers.{{s}}.downsample.reduction.kernel", _MERGING),
     ]
     older = [row._replace(alias=True) for row in _authors(source, target)]
-    return Names([*rows, *_shared(source, target), *older], words)
+    return Names([*rows, *_shared(source, target), *older], WORDS)
 
 
 def _shared(source: str, target: str) -> list[Row]:
@@ -100,10 +100,8 @@ def _authors(source: str, target: str) -> list[Row]:
     merging = "layers.{s}.downsample"
     return [
         *weight_and_bias(f"{source}patch_embed.proj", f"{target}patch_embed.proj", patches(4)),
-        Row(f"{block}.norm{{k}}.{{norm}}", f"{model}.norm{{k}}.{{norm}}"),
-        *weight_and_bias(f"{block}.attn.{{layer}}", f"{model}.attn.{{layer}}", LINEAR),
+        *block_rows(block, model),
         Row(f"{block}.attn.relative_position_bias_table", f"{model}.attn.bias_table"),
-        *weight_and_bias(f"{block}.mlp.fc{{k}}", f"{model}.mlp.fc{{k}}", LINEAR),
         Row(f"{source}{merging}.norm.{{norm}}", f"{target}{merging}.norm.{{norm}}"),
         Row(f"{source}{merging}.reduction.weight", f"{target}{merging}.reduction.kernel", LINEAR),
     ]
@@ -156,9 +154,8 @@ def describe(part: SwinConfig) -> str:
         >>> describe(SwinConfig())
         'Swin-T'
     """
-    for name, numbers in SWINS.items():
-        if all(getattr(part, key) == value for key, value in numbers.items()):
-            return f"Swin-{name[0].upper()}"
+    if size := size_of(part, SWINS):
+        return f"Swin-{size}"
     return f"Swin transformer with {part.width} channels and {', '.join(map(str, part.blocks))} blocks"
 
 

@@ -21,8 +21,8 @@ from jaxmaskrcnn.models.norm import LayerNorm, param_dtype
 from jaxmaskrcnn.models.padding import feature_extent, zero_outside
 from jaxmaskrcnn.models.transformer import (
     MLP,
+    add_changes,
     apply_again,
-    drop_path,
     drop_rates,
     join_windows,
     patches,
@@ -94,8 +94,7 @@ class Block(nnx.Module):
             y = join_windows(y.reshape(b, m, side * side, features), side, *x.shape[1:3])
         else:
             y = self.attn(y, own, None if mask is None else mask[..., 0])
-        x = x + drop_path(y, self.drop, 2 * self.number, pass_)
-        return x + drop_path(self.mlp(self.norm2(x)), self.drop, 2 * self.number + 1, pass_)
+        return add_changes(self, x, y, pass_)
 
 
 class PatchEmbedding(nnx.Module):

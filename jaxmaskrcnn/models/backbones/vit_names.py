@@ -5,15 +5,16 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.vit import VITS, ViTConfig
+from jaxmaskrcnn.models.backbones.transformer_names import BODY as _BODY
+from jaxmaskrcnn.models.backbones.transformer_names import WORDS, block_rows, position_rows, size_of
 from jaxmaskrcnn.names.layers import Shapes, count_layers
-from jaxmaskrcnn.names.tables import LINEAR, Names, Row, patches, weight_and_bias
+from jaxmaskrcnn.names.tables import Names, Row, patches, weight_and_bias
 
 # The name that occurs once in each file of only this backbone.
 STEMS = {"detectron2": "patch_embed.proj.weight"}
 # ImageNet's networks have no relative positions.
 NEW_IN_DETECTORS = r".*\.rel_pos_[hw]"
 CLASSIFIERS = (r"(cls|mask)_token", r"decoder_.*", r"(norm|fc_norm|head)\.(weight|bias)")
-_BODY = "backbone.body."
 
 
 def names(library: str, part: ViTConfig, source: str, target: str = _BODY) -> Names:
@@ -31,17 +32,10 @@ def names(library: str, part: ViTConfig, source: str, target: str = _BODY) -> Na
     rows = [
         Row(f"{source}pos_embed", f"{target}pos_embed"),
         *weight_and_bias(f"{source}patch_embed.proj", f"{target}patch_embed.proj", patches(part.patch)),
-        Row(f"{block}.norm{{k}}.{{norm}}", f"{model}.norm{{k}}.{{norm}}"),
-        *weight_and_bias(f"{block}.attn.{{layer}}", f"{model}.attn.{{layer}}", LINEAR),
-        Row(f"{block}.attn.rel_pos_{{axis}}", f"{model}.attn.rel_pos_{{axis}}"),
-        *weight_and_bias(f"{block}.mlp.fc{{k}}", f"{model}.mlp.fc{{k}}", LINEAR),
+        *block_rows(block, model),
+        *position_rows(block, model),
     ]
-    words = {
-        "norm": {"weight": "scale", "bias": "bias"},
-        "layer": {"qkv": "qkv", "proj": "proj"},
-        "axis": {"h": "h", "w": "w"},
-    }
-    return Names(rows, words)
+    return Names(rows, WORDS)
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
@@ -93,7 +87,6 @@ def describe(part: ViTConfig) -> str:
         >>> describe(ViTConfig())
         'ViT-B'
     """
-    for name, numbers in VITS.items():
-        if (part.width, part.depth) == (numbers["width"], numbers["depth"]):
-            return f"ViT-{name[0].upper()}"
+    if size := size_of(part, VITS):
+        return f"ViT-{size}"
     return f"vision transformer with {part.width} channels and {part.depth} blocks"

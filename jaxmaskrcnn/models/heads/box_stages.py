@@ -253,7 +253,7 @@ def _scale_gradient(x: Array, factor: float) -> Array:
 _scale_gradient.defvjp(lambda x, factor: (x, None), lambda factor, _, gradient: (gradient * factor,))
 
 
-def _of_images(head: Any, found: Any, count: tuple[int, int], config: ModelConfig) -> tuple[Array, Array]:
+def _of_images(head: Any, found: Any, count: tuple[int, ...], config: ModelConfig) -> tuple[Array, Array]:
     """Logits [B, R, K + 1] and deltas [B, R, boxes, 4], of what a head returned for all regions."""
     boxes = box_channels(config.box, config.classes)
     check_box_outputs(head, found, count[0] * count[1], config.classes, boxes)

@@ -83,12 +83,23 @@ class FPN(nnx.Module):
         for block, x, mask in reversed(list(zip(self.inner_blocks, stages, masks, strict=True))):
             above = upsample_nearest(merged[0], x.shape[1:3]) if merged else None
             merged.insert(0, block(x, mask, pass_.train, shortcut=above))
-        outputs = [
+        maps = [
             block(zero_outside(x, mask), mask, pass_.train)
             for block, x, mask in zip(self.layer_blocks, merged, masks, strict=True)
         ]
+        maps = self.outputs(maps, masks, pass_.train)
         # P6 is a max pool with kernel 1 and stride 2, on the output of P5.
-        return (*outputs, outputs[-1][:, ::2, ::2])
+        return (*maps, maps[-1][:, ::2, ::2])
+
+    def outputs(self, maps: list[Array], masks: Sequence[Array | None], train: bool) -> list[Array]:
+        """Return P2 to P5 for the results of the output layers: these themselves, in a plain pyramid.
+
+        Args:
+            maps: [B, h, w, channels] each.
+            masks: bool [B, h, w, 1] each, the cells inside the images' extents; or None.
+            train: Whether norms use the batch's statistics.
+        """
+        return maps
 
 
 def upsample_nearest(x: Array, size: Sequence[int]) -> Array:

@@ -59,13 +59,28 @@ def names(library: str, part: FPNConfig) -> Names:
         *mmdet_norm_rows("neck.{part}_convs.{i}", target, part.norm),
         *weight_and_bias("neck.{part}_convs.{i}.conv", f"{target}.conv"),
     ]
+    # A PAFPN has these too.
+    for theirs, ours in (("downsample", "down"), ("pafpn", "path")):
+        path = f"backbone.fpn.{ours}_blocks.{{i}}"
+        rows += mmdet_norm_rows(f"neck.{theirs}_convs.{{i}}", path, part.norm)
+        rows += weight_and_bias(f"neck.{theirs}_convs.{{i}}.conv", f"{path}.conv")
     return Names(rows, {"norm": NORM, "part": {"lateral": "inner", "fpn": "layer"}})
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     """Infer settings from arrays; None if there is no pyramid."""
-    if f"{_FIRST}.conv.kernel" not in shapes:
+    if f"{_FIRST}.conv.kernel" not in shapes or has_second_path(shapes):
         return None
+    return settings_of(shapes)
+
+
+def has_second_path(shapes: Shapes) -> bool:
+    """Whether arrays are those of a PAFPN."""
+    return "backbone.fpn.down_blocks.0.conv.kernel" in shapes
+
+
+def settings_of(shapes: Shapes) -> dict[str, Any]:
+    """Infer the settings that pyramids with and without a second path have."""
     return {"neck.channels": shapes[f"{_FIRST}.conv.kernel"][-1], "neck.norm": norm_of(shapes, _FIRST)}
 
 

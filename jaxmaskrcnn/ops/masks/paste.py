@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.interpolation import mix_pairs
+from jaxmaskrcnn.ops.masks.axis import axis_pixels
 from jaxmaskrcnn.ops.shapes import check_shapes, shape_of
 from jaxmaskrcnn.ops.static import check_whole
 
@@ -48,7 +49,7 @@ def paste_masks(
         >>> paste_masks(probs, box, (3, 4), convention="grid_sample")[0].tolist()
         [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
-    _check("paste_masks", probs, boxes, image_size)
+    check_pasted("paste_masks", probs, boxes, image_size)
     boxes = jnp.asarray(boxes, jnp.float32)
     finite = jnp.isfinite(boxes).all(axis=1)[:, None]
     boxes, probs = jnp.where(finite, boxes, 0), jnp.where(finite[..., None] & jnp.isfinite(probs), probs, 0)
@@ -59,7 +60,7 @@ def paste_masks(
     probs = jnp.asarray(probs, jnp.float32)
     half = jnp.einsum("nym,nmk->nyk", rows, probs, precision="highest")
     pasted = jnp.einsum("nyk,nxk->nyx", half, columns, precision="highest")
-    if _rule(convention) not in _LIMITED:
+    if paste_rule(convention) not in LIMITED:
         return pasted
     inside = (rows.sum(2) > 0)[:, :, None] & (columns.sum(2) > 0)[:, None]
     return jnp.where(inside, jnp.maximum(pasted, probs.min((1, 2), keepdims=True)), 0)
@@ -112,62 +113,34 @@ def paste_mask_windows(probs, boxes, image_size, *, convention="whole_pixels"):
     Raises:
         ValueError: ``convention`` is unknown, the size is impossible, or an array has another shape.
     """
-    _check("paste_mask_windows", probs, boxes, image_size)
+    check_pasted("paste_mask_windows", probs, boxes, image_size)
     probs, boxes = np.asarray(probs, np.float32), np.asarray(boxes, np.float32)
     probs = np.where(np.isfinite(probs), probs, np.float32(0))
     finite = np.all(np.isfinite(boxes), axis=1)
     x1, y1, x2, y2 = np.where(finite[:, None], boxes, np.float32(0)).T
-    (y, rows), (x, columns) = (
-        _axis_cells(low, high, length, probs.shape[-1], convention)
+    rule = paste_rule(convention)
+    down, across = (
+        axis_pixels(low, high, length, probs.shape[-1], PASTE_RULES[rule])
         for low, high, length in ((y1, y2, image_size[0]), (x1, x2, image_size[1]))
     )
-    limited = _rule(convention) in _LIMITED
 
     def window(i, prob):
         if not finite[i]:
             return np.zeros((0, 0), np.float32), (0, 0)
-        pasted = mix_pairs(mix_pairs(prob.T, *columns[i], axis=0).T, *rows[i], axis=0)
-        return np.maximum(pasted, prob.min()) if limited else pasted, (y[i], x[i])
+        half = mix_pairs(prob.T, *across.pairs(i), axis=0)
+        pasted = mix_pairs(half.T, *down.pairs(i), axis=0)
+        limited = np.maximum(pasted, prob.min()) if rule in LIMITED else pasted
+        return limited, (down.first(i), across.first(i))
 
     return (window(i, prob) for i, prob in enumerate(probs))
 
 
-def _check(function, probs, boxes, image_size):
+def check_pasted(function: str, probs, boxes, image_size) -> None:
+    """Refuses arrays of other shapes than [N, M, M] and [N, 4], and impossible sizes, by a `ValueError`."""
     check_shapes(function, probs=(probs, "N M M"), boxes=(boxes, "N 4"), image_size=(image_size, "2"))
     check_whole(function, 0, image_size=image_size)
     if 0 in shape_of(probs)[1:]:
         raise ValueError(f"{function}: probs has the shape {list(shape_of(probs))}; give masks with cells.")
-
-
-def _axis_cells(low, high, length, cells, convention):
-    """Find the pixels of an axis that each box reaches, and the two cells around each of these pixels.
-
-    Args:
-        low: float32 [N], the boxes' smaller coordinate.
-        high: float32 [N], the larger one.
-        length: Pixels of the image on this axis.
-        cells: M.
-        convention: As in :func:`paste_masks`.
-
-    Returns:
-        The first pixel of each box, and for each box (lower cells, upper cells, their weights [K, 1]).
-    """
-    position, inside = _positions(low, high, np.arange(length), cells, convention, np)
-    used = inside & (position > -1) & (position < cells)
-    first = np.where(used.any(axis=1), used.argmax(axis=1), 0).tolist()
-    count = used.sum(axis=1).tolist()
-    found = []
-    for at, start, number in zip(position, first, count, strict=True):
-        at = at[start : start + number]
-        cell = np.floor(at)
-        pairs = []
-        for neighbour in (cell, cell + 1):
-            valid = (neighbour >= 0) & (neighbour < cells)
-            weight = np.where(valid, np.float32(1) - np.abs(at - neighbour), np.float32(0))
-            pairs.append((np.where(valid, neighbour, 0).astype(np.intp), weight[:, None]))
-        (lower, lower_weight), (upper, upper_weight) = pairs
-        found.append((lower, upper, lower_weight, upper_weight))
-    return first, found
 
 
 def _axis_weights(low, high, pixels, cells, convention, xp):
@@ -196,13 +169,18 @@ def _positions(low, high, pixels, cells, convention, xp):
     Returns:
         float32 [N, K], and whether the box covers each pixel, bool [N, K].
     """
-    rule = _rule(convention)
+    rule = paste_rule(convention)
     pixel = xp.asarray(pixels, xp.float32)[None]  # [1, K]
     position, inside = PASTE_RULES[rule](low, high, pixel, cells, xp)
     return position, xp.broadcast_to(inside, position.shape)
 
 
-def _rule(convention):
+def paste_rule(convention: str) -> str:
+    """The name in `PASTE_RULES` of a convention, which may be a library's name.
+
+    Raises:
+        ValueError: It is unknown.
+    """
     rule = _SYNONYMS.get(convention, convention)
     if rule not in PASTE_RULES:
         raise ValueError(f"paste: convention is {convention!r}; choose one of {', '.join(PASTE_RULES)}.")
@@ -245,6 +223,6 @@ PASTE_RULES = {
     "whole_boxes": _whole_boxes,
 }
 # The rules whose pixels have at least the mask's smallest value.
-_LIMITED = ("whole_boxes",)
+LIMITED = ("whole_boxes",)
 # Accepted as well.
 _SYNONYMS = {"torchvision": "whole_pixels", "detectron2": "grid_sample", "matterport": "whole_boxes"}

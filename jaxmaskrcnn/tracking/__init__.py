@@ -1,0 +1,1 @@
+"""The identity of objects over the frames of a video."""

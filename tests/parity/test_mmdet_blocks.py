@@ -1,0 +1,195 @@
+"""MMDetection's models with other layers in their parts, beside what MMDetection computed.
+
+That is in `goldens/mmdet_blocks.npz` (see `record_mmdet_backbones.py`): global context blocks, standardised
+kernels before group norm, ResNeSt and Res2Net. ``pytest -s`` prints the largest errors.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from backbone_helpers import Recorded
+from flax import nnx
+from golden_helpers import check
+from goldens.seeded_weights import (
+    seeded_mmdet_block_weight,
+    seeded_mmdet_deep_weight,
+    seeded_mmdet_res2net_weight,
+)
+
+from jaxmaskrcnn.config import ConfigError, ModelConfig
+from jaxmaskrcnn.convert.config_files import config_from_file
+from jaxmaskrcnn.convert.export import export_settings
+from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.context import ContextBlock
+from jaxmaskrcnn.models.layers import ConvNorm, standardised
+from jaxmaskrcnn.zoo.lookup import model_config
+
+pytestmark = pytest.mark.usefixtures("highest_precision")
+
+SMALL = {
+    "backbone.freeze_at": 0,
+    "rpn.pre_nms_train": 70,
+    "rpn.post_nms_train": 80,
+    "rpn.pre_nms_test": 40,
+    "rpn.post_nms_test": 30,
+    "rpn.batch_size": 64,
+    "rpn.anchors.sizes": ((10.0,), (20.0,), (40.0,), (80.0,), (160.0,)),
+    "regions.batch_size": 100,
+    "regions.positive_fraction": 0.5,
+    "input.test_min_size": 94,
+    "input.test_max_size": 126,
+    "detections.per_image": 12,
+    "box.fc_dim": 32,
+    "mask.convs": 1,
+}
+NARROW = {**SMALL, "backbone.width": 8, "neck.channels": 16, "mask.dim": 16}
+DEEP = {**NARROW, "backbone.depth": 50, "backbone.stem": 8}
+RESNEST = {**DEEP, "backbone.norm": "bn_eval", "box.conv_dim": 16}
+RES2NET = {**DEEP, "backbone.scale_width": 6}
+IOU = {"box.loss.form": "iou", "box.loss.weight": 10.0}
+GROUPS = {**SMALL, "backbone.width": 32, "neck.channels": 32, "box.conv_dim": 32, "mask.dim": 32}
+WEIGHTS = {"resnest": seeded_mmdet_deep_weight, "res2net": seeded_mmdet_res2net_weight}
+CASES = {
+    case: Recorded(
+        "mmdet",
+        case,
+        model_config(
+            f"mmdet/{preset}",
+            num_classes=3,
+            **{k: v for k, v in changes.items() if "mask" in preset or not k.startswith("mask.")},
+        ),
+        WEIGHTS.get(case, seeded_mmdet_block_weight),
+        file,
+    )
+    for file, case, preset, changes in (
+        ("deep", "resnest", "mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco", RESNEST),
+        ("deep", "res2net", "mask-rcnn_res2net-101_fpn_2x_coco", RES2NET),
+        ("ious", "pafpn", "faster-rcnn_r50_pafpn_1x_coco", {**NARROW, **IOU}),
+        ("ious", "bounded_iou", "faster-rcnn_r50_fpn_bounded-iou_1x_coco", NARROW),
+        ("blocks", "gcb", "mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco", NARROW),
+        ("blocks", "gn_ws", "mask-rcnn_r50_fpn_gn-ws-all_2x_coco", GROUPS),
+    )
+}
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.mark.slow
+@cases
+def test_features(case):
+    """On a larger canvas."""
+    case.check_maps()
+
+
+@pytest.mark.slow
+@cases
+@pytest.mark.parametrize("wider", [(0, 0), (64, 32)], ids=["alone", "on a larger canvas"])
+def test_detections(case, wider):
+    case.check_detections(wider)
+
+
+@pytest.mark.slow
+@cases
+def test_losses_and_gradients(case):
+    case.check_training()
+
+
+@cases
+def test_names_go_both_ways(case):
+    case.check_names()
+
+
+@cases
+def test_config_file(case, tmp_path):
+    """MMDetection's own config, changed as recorded, is the config of these tests; so is what is written."""
+    (tmp_path / "config.py").write_text(str(case.arrays["config"]))
+    assert config_from_file(tmp_path / "config.py") == case.config
+    text, differences = export_settings(case.config, "mmdet")
+    assert differences == ()
+    (tmp_path / "written.py").write_text(text)
+    assert config_from_file(tmp_path / "written.py") == case.config
+
+
+# -- global context blocks
+
+
+def context_oracle(block, x):
+    """One image's sums cell by cell, in float64."""
+    weigh, reduce, expand = (
+        [np.asarray(y[...], np.float64) for y in (layer.kernel, layer.bias)]
+        for layer in (block.weigh, block.reduce, block.expand)
+    )
+    cells = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    weights = np.exp(cells @ weigh[0][0, 0, :, 0] + weigh[1])
+    context = (cells * (weights / weights.sum())[:, None]).sum(0) @ reduce[0][0, 0] + reduce[1]
+    context = (context - context.mean()) / np.sqrt(context.var() + 1e-5)
+    context = np.maximum(context * block.norm.scale[...] + block.norm.bias[...], 0)
+    return x + context @ expand[0][0, 0] + expand[1]
+
+
+def test_context_block():
+    """Cells beside the image's extent have no weight, whatever they are."""
+    block = ContextBlock(8, 4, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 5, 7, 8)).astype(np.float32)
+    np.testing.assert_array_equal(block(x), x)  # its last layer begins with zeros
+    block.expand.kernel[...] = rng.normal(size=(1, 1, 4, 8))
+    for image, result in zip(x, block(x), strict=True):
+        check("context block", np.abs(result - context_oracle(block, image)), 1e-5)
+    mask = np.zeros((2, 9, 8, 1), bool)
+    mask[:, :5, :7] = True
+    wide = np.pad(x, ((0, 0), (0, 4), (0, 1), (0, 0)), constant_values=100.0)
+    np.testing.assert_allclose(block(wide, jnp.asarray(mask))[:, :5, :7], block(x), atol=1e-5)
+
+
+def test_impossible_context_blocks():
+    with pytest.raises(ConfigError, match="context_stages is .* at least 50"):
+        ModelConfig().replace({"backbone.depth": 18, "backbone.context_stages": (3,)})
+    with pytest.raises(ConfigError, match="context_reduction is 600, but stage 3 has 512 channels"):
+        ModelConfig().replace({"backbone.context_stages": (3,), "backbone.context_reduction": 600})
+    with pytest.raises(UserError, match="its backbone has global context blocks"):
+        export_settings(ModelConfig().replace({"backbone.context_stages": (5,)}), "torchvision")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("'ContextBlock'", "'NonLocal2d'"),
+        ("'after_conv3'", "'after_conv2'"),
+        ("ratio=0.25", "ratio=0.3"),
+        ("ratio=0.25", "ratio=0.25, pooling_type='avg'"),
+    ],
+    ids=["type", "position", "ratio", "pooling"],
+)
+def test_other_plugins_are_refused(change, tmp_path):
+    text, _ = export_settings(CASES["gcb"].config, "mmdet")
+    assert change[0] in text
+    (tmp_path / "config.py").write_text(text.replace(*change))
+    with pytest.raises(UserError, match="backbone.plugins is .*; supported: None, or one 'ContextBlock'"):
+        config_from_file(tmp_path / "config.py")
+
+
+# -- standardised kernels
+
+
+def test_standardised_kernels():
+    """The mean and the unbiased standard deviation of all weights of an output."""
+    kernel = np.random.default_rng(0).normal(2.0, 3.0, (3, 3, 4, 6)).astype(np.float32)
+    flat = kernel.reshape(-1, 6).astype(np.float64)
+    expected = (flat - flat.mean(0)) / (flat.std(0, ddof=1) + 1e-5)
+    check("kernel", np.abs(standardised(jnp.asarray(kernel)).reshape(-1, 6) - expected), 1e-6)
+    layer = ConvNorm(4, 32, 3, norm="gn_ws", rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 6, 6, 4)).astype(np.float32))
+    before = layer(x)
+    layer.conv.kernel[...] = 5 * layer.conv.kernel[...] + 1
+    check("after a change of mean and size", np.abs(layer(x) - before), 1e-3)
+    gradient = jax.grad(lambda kernel: standardised(kernel)[0, 0, 0].sum())(jnp.asarray(kernel))
+    # Neither the sum of an output's weights nor their size matters.
+    check("gradient", np.abs(gradient.sum((0, 1, 2))), 1e-6)
+
+
+def test_convolutions_that_are_not_standardised_alike_are_refused(tmp_path):
+    text, _ = export_settings(CASES["gn_ws"].config, "mmdet")
+    (tmp_path / "config.py").write_text(text.replace("ConvWS", "ConvAWS"))
+    with pytest.raises(UserError, match="backbone.conv_cfg.type is 'ConvAWS'; supported: no conv_cfg, or"):
+        config_from_file(tmp_path / "config.py")
