@@ -111,7 +111,7 @@ def region_class_losses(
         classes: Gives the number of classes and the position of the background.
         config: Gives the loss, and the stage's box weights.
         stage: The stage of a cascade, from 0.
-        key: As in `box_losses`.
+        key: As in `box_losses`, a scalar.
 
     Returns:
         float [R], without the factors of the loss and of the stage; see `classes.class_losses`.
