@@ -154,11 +154,15 @@ async def measure(port: int, seconds: float, counts: list[int], files: list[byte
 
     for count in counts:
         await group(f"steady, {count}", [steady] * count)
-    await group("leaving", [steady] * 8 + [lambda clients, until: clients.leave(files, until)] * 8)
+    refused = [(file, (200, 503)) for file in files]  # a full queue is no fault
+
+    def patient(clients, until):
+        return clients.stay(refused, until)
+
+    await group("leaving", [patient] * 8 + [lambda clients, until: clients.leave(files, until)] * 8)
     await group("bad", [steady] * 8 + [lambda clients, until: clients.stay(bad, until)] * 8)
     many = 2 * (MAX_WAITING + 2 * MAX_BATCH)
-    overloaded = [(file, (200, 503)) for file in files]
-    await group(f"overload, {many}", [lambda clients, until: clients.stay(overloaded, until)] * many)
+    await group(f"overload, {many}", [patient] * many)
     status, text = await request(port, "/metrics")
     assert status == 200 and (await request(port, "/health"))[0] == 200
     again = await request(port, "/predict", files[0])

@@ -78,7 +78,7 @@ def benchmark(model, source, *, images: int = 50, batch_size: int = 1) -> dict[s
 
 def _streamed(model, source, images: int, batch_size: int) -> float:
     """Images a second of a stream, which was run before, so that all its canvases are compiled."""
-    predictor = Predictor(model, batch_size=batch_size)
+    predictor = Predictor(model, max_batch=batch_size)
 
     def pictures() -> Iterator[np.ndarray]:
         for i in itertools.islice(itertools.cycle(range(len(source))), images):

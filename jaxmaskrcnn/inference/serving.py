@@ -96,7 +96,7 @@ class ServingFunction:
         return export.export(jax.jit(predict), platforms=platforms)(*self.inputs.values())
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Writes a folder from which another process has the function in a second or two.
+        """Writes a folder from which another process has the function without compiling it.
 
         It holds the program of ``jax.export``, the weights, and the program compiled for the present machine,
         in JAX's compilation cache. On another kind of machine or with another version of JAX the program is
