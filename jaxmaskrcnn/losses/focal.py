@@ -68,8 +68,8 @@ def quality_focal(logits: Array, targets: Array, gamma: float) -> Array:
         [...], elementwise.
 
     Example:
-        >>> quality_focal(jnp.zeros(2), jnp.array([0.5, 1.0]), gamma=2.0) / jnp.log(2)
-        Array([0.  , 0.25], dtype=float32)
+        >>> quality_focal(jnp.zeros(2), jnp.array([0.5, 1.0]), gamma=2.0).round(3)
+        Array([0.   , 0.173], dtype=float32)
     """
     distance = jnp.maximum(jnp.abs(targets - jax.nn.sigmoid(logits)), 1e-12)
     return distance**gamma * binary_cross_entropy(logits, targets)
