@@ -37,6 +37,7 @@ WITHOUT_SOURCE = {
     "TiledPredictor", "draw_comparison",
     "Batch", "Category", "ConfigError", "Detections", "LossTerm", "Matches", "ModelConfig", "Predictor",
     "Proposals", "Regions", "Samples", "Targets", "UserError", "backbone_info", "download", "draw_detections",
+    "every_derivative",
     "index_priority", "list_backbones", "list_models", "load_model", "load_serving", "model_config",
     "model_info", "pack_masks", "random_priority", "reduce_terms", "save_model", "serving_function",
     "sort_targets", "unpack_masks",

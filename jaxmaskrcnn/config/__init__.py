@@ -7,7 +7,7 @@ imports JAX.
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
-from jaxmaskrcnn.config.deep_resnets import Res2NetConfig, ResNeStConfig
+from jaxmaskrcnn.config.deep_resnets import DeepResNetConfig, Res2NetConfig, ResNeStConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     BoxHeadLossConfig,
@@ -66,6 +66,7 @@ __all__ = [
     "ConfigError",
     "ConvNeXtConfig",
     "DataConfig",
+    "DeepResNetConfig",
     "DetectionConfig",
     "ExtraConfig",
     "FPNConfig",

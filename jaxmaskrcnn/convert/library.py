@@ -203,7 +203,14 @@ CONTEXT: Limit = (
     lambda c: bool(getattr(c.backbone, "context_stages", ())),
     "its backbone has global context blocks",
 )
-PARTS = (OTHER_BACKBONE, DEFORMABLE, CONTEXT, OTHER_NECK, TRUNK, AVERAGE)
+STANDARDISED: Limit = (
+    lambda c: any(
+        getattr(part, "norm", None) == "gn_ws"
+        for part in (c.backbone, c.neck, c.rpn, c.box, c.mask, c.semantic)
+    ),
+    "it standardises the kernels of convolutions (the norm gn_ws)",
+)
+PARTS = (OTHER_BACKBONE, DEFORMABLE, CONTEXT, STANDARDISED, OTHER_NECK, TRUNK, AVERAGE)
 
 # Layers that only matterport's models have.
 KERAS_LAYERS: tuple[Limit, ...] = (

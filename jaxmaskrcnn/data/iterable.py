@@ -42,8 +42,8 @@ def write_iterable(
         >>> mask[0, 5:20, 10:30] = True
         >>> pairs = [(np.zeros((40, 50), np.uint8), {"labels": [0], "masks": mask})]
         >>> annotations, images = write_iterable("my_cells", pairs, ["cell"])
-        >>> json.loads(annotations.read_text())["annotations"][0]["bbox"]
-        [10, 5, 20, 15]
+        >>> annotations.name, [path.name for path in images.iterdir()]
+        ('annotations.json', ['00000001.png'])
     """
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,6 @@ from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.focal import quality_focal, sigmoid_focal, softmax_focal
 from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss, region_class_losses
 from jaxmaskrcnn.losses.keypoints import keypoint_loss
-from jaxmaskrcnn.losses.masks import MASK_LOSSES
 from jaxmaskrcnn.losses.points import point_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.semantic import semantic_loss
@@ -27,7 +26,6 @@ from jaxmaskrcnn.utils.loss_names import LOSS_NAMES
 
 __all__ = [
     "LOSS_NAMES",
-    "MASK_LOSSES",
     "Regions",
     "binary_cross_entropy",
     "box_errors",

@@ -187,6 +187,8 @@ def region_candidates(
 ) -> Regions:
     """All that `sample_regions` chooses from, matched with the objects: proposals and the objects themselves.
 
+    Source: Shrivastava et al., "Online Hard Example Mining", 2016, section 4, where all of them are read.
+
     Args:
         proposals: Proposals of one image.
         targets: Ground truth of the same image.

@@ -101,6 +101,8 @@ def region_class_losses(
 ) -> Array:
     """The loss of each region's class, which the form "quality_focal" takes the predicted box for.
 
+    Source: Fast R-CNN, section 2.3; for the quality Li et al., "Generalized Focal Loss", 2020.
+
     Args:
         logits: float [R, K + 1].
         deltas: float [R, box channels, 4].
@@ -109,10 +111,22 @@ def region_class_losses(
         classes: Gives the number of classes and the position of the background.
         config: Gives the loss, and the stage's box weights.
         stage: The stage of a cascade, from 0.
-        key: As in `box_losses`.
+        key: As in `box_losses`, a scalar.
 
     Returns:
         float [R], without the factors of the loss and of the stage; see `classes.class_losses`.
+
+    Raises:
+        ConfigError: The number of weights of classes is not the number of classes.
+
+    Example:
+        >>> box, one = jnp.array([[0.0, 0, 8, 8]]), jnp.ones(1, bool)
+        >>> targets = Targets(box, jnp.array([2]), None, ~one, one)
+        >>> regions = Regions(box, jnp.array([2]), jnp.array([0]), one, one)
+        >>> options = dict(classes=Classes(3, "first"), config=BoxConfig())
+        >>> found = region_class_losses(jnp.zeros((1, 4)), jnp.zeros((1, 4, 4)), regions, targets, **options)
+        >>> round(float(found[0]), 3)  # four equal logits
+        1.386
     """
     targets, quality = one_row_if_empty(targets), None
     if config.class_loss.form == "quality_focal":

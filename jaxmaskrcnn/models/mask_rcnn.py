@@ -99,6 +99,9 @@ class MaskRCNN(nnx.Module):
 
         Args:
             batch: The batch; its targets, if any, are ignored.
+
+        Returns:
+            Detections with a leading B and ``detections.per_image`` slots, best first.
         """
         return self.detect(batch)
 
@@ -258,6 +261,9 @@ class MaskRCNN(nnx.Module):
             regions: R regions of each image, with a leading B.
             pooler: Features of the batch, and the batch with its targets.
             pass_: See `Pass`; its keys are those of the images.
+
+        Returns:
+            The regions that the heads are trained on.
         """
         del pooler, pass_
         return regions

@@ -29,6 +29,9 @@ def build_model(config: ModelConfig, *, rngs: nnx.Rngs) -> MaskRCNN:
         config: Architecture and conventions.
         rngs: Random keys of the initial weights.
 
+    Returns:
+        The detector.
+
     Raises:
         ConfigError: There is no such function, or it returns something else than a detector.
 

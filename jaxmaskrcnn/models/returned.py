@@ -89,10 +89,14 @@ def check_box_outputs(part: Any, found: Any, regions: int, classes: Classes, box
         >>> try:
         ...     check_box_outputs(None, (jnp.zeros((9, 3)), jnp.zeros((9, 4, 4))), 9, Classes(3, "first"), 4)
         ... except jmr.ConfigError as error:
-        ...     print(str(error)[-70:])
+        ...     print(str(error)[-72:])
         [9, 4]: a logit for each of 3 classes and for the background, the first.
     """
-    each = "one box for all classes (box.class_agnostic)" if boxes == 1 else "a box for each logit"
+    each = (
+        "one box for all classes (box.class_agnostic)"
+        if boxes == 1
+        else (f"a box for each {'logit' if classes.offset else 'class'}")
+    )
     _check_pair(
         part,
         found,

@@ -20,6 +20,9 @@ def every_derivative() -> Iterator[None]:
     It counts while a function is traced, so it has to be inside of `jax.jit`, or around the first call.
     RoIAlign then needs a fixed number of samples.
 
+    Returns:
+        A context manager, for ``with``.
+
     Example:
         >>> def pooled(features):
         ...     with every_derivative():

@@ -83,6 +83,9 @@ def to_rank(array: Any, rank: int) -> jax.Array:
         array: An array.
         rank: The number of axes, at least those that it has. A scalar stays one, as it is always broadcast.
 
+    Returns:
+        The array with ``rank`` axes.
+
     Example:
         >>> to_rank(jnp.zeros(4), 3).shape
         (1, 1, 4)

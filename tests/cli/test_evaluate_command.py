@@ -107,6 +107,7 @@ def read(tmp_path, name):
     return json.loads((tmp_path / "out" / name).read_text())
 
 
+@pytest.mark.slow
 def test_tiles_of_whole_images_change_nothing(run, tmp_path, capsys):
     assert run("evaluate") == 0
     whole = read(tmp_path, "metrics.json")
@@ -197,6 +198,7 @@ def test_predictions_are_scored_and_reported(run, data, tmp_path, capsys):
     assert read(tmp_path, "metrics.json")["mask_AP"] == coco_metrics(of_image, found)["mask_AP"]
 
 
+@pytest.mark.slow
 def test_some_classes_of_a_model_with_more(run, data, tmp_path, capsys):
     """A json with other ids and one class that the model has."""
     content = json.loads(data[0].read_text())

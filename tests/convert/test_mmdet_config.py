@@ -535,7 +535,7 @@ TRAINING_PYTHON = [
     "model = dict(train_cfg=dict(rpn_proposal=dict(nms=dict(iou_threshold=0.8))))",
     "model = dict(train_cfg=dict(rcnn=dict(assigner=dict(min_pos_iou=0.3))))",
     "model = dict(train_cfg=dict(rcnn=dict(mask_size=56)))",
-    "model = dict(roi_head=dict(bbox_head=dict(reg_decoded_bbox=True, loss_bbox=dict(type='DIoULoss'))))",
+    "model = dict(roi_head=dict(bbox_head=dict(reg_decoded_bbox=True, loss_bbox=dict(type='CIoULoss'))))",
     "optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.5))",
 ]
 

@@ -270,12 +270,13 @@ OF_RESNETS = {
 REFUSED = {
     "torchvision": {
         *KERAS, *OF_CASCADES, *OF_RESNETS,
-        "background", "backbone.kind", "backbone.stride_in_1x1", "box.average", "mask.kind",
+        "backbone.norm", "background", "backbone.kind", "backbone.stride_in_1x1", "box.average", "mask.kind",
         "box.class_agnostic", "mask.class_agnostic", "neck.norm", "rpn.anchors.order", "rpn.norm", "trunk",
         "keypoints", "semantic",
     },
     "detectron2": {
-        *KERAS, *CONTEXT, "background", "backbone.kind", "box.average", "mask.heads", "neck.norm",
+        *KERAS, *CONTEXT, "backbone.norm", "background", "backbone.kind", "box.average", "mask.heads",
+        "neck.norm",
         "rpn.anchors.order",
         "rpn.norm", "trunk", "semantic",
     },

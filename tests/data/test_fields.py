@@ -168,7 +168,7 @@ def test_one_writer_fills_the_slots_of_all_fields():
 
 def test_every_array_of_targets_belongs_to_a_field():
     arrays = {name for field in FIELDS for name in field.slots(1, 1, (8, 8), 16)}
-    assert {"labels", "crowd", "valid", "semantic"} | arrays == set(Targets._fields)
+    assert {"labels", "crowd", "valid", "semantic", "extra"} | arrays == set(Targets._fields)
     stored = ["polygons", "rle", "bbox", "keypoints"]
     assert [name for field in FIELDS for name in field.COLUMNS] == list(COLUMNS) == stored
 

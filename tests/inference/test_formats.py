@@ -325,7 +325,7 @@ def test_coco_entries_carry_the_masks():
 def test_formats_are_named():
     assert parse_formats(" masks,png, png") == ("masks", "png")
     for text, said in (
-        ("png,jpg", "has 'jpg'; choose some of png, json, labelme, geojson, masks"),
+        ("png,jpg", "has 'jpg'; choose some of png, json, csv, labelme, geojson, masks"),
         (",", "is empty"),
     ):
         with pytest.raises(UserError, match=said):

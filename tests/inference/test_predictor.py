@@ -216,6 +216,7 @@ def test_threads_share_a_predictor(model):
     assert shared._detect.__wrapped__._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_warming_up_compiles_what_pictures_need(model):
     predictor = Predictor(model, max_batch=3)
     predictor.warm_up([(75, 100)], batches=[1])

@@ -158,7 +158,7 @@ def test_each_image_has_its_own_draw():
 
     @jax.jit
     def totals(keys):
-        head = lambda features, *_: (features, jnp.zeros((len(features), 4 * K)))  # noqa: E731
+        head = lambda features, *_: (features, jnp.zeros((len(features), K, 4)))  # noqa: E731
         terms, _ = box_loss_terms(head, Given(logits), regions, config, Pass(None), keys)
         return terms["loss_classifier"].total
 

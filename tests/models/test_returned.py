@@ -107,19 +107,19 @@ CASES = {
         lambda m: box(m, lambda x: (x[0][:, 1:], x[1])),
         "Changed returns logits of the shape [32, 3]; return [32, 4]: a logit for each of 3 classes and for "
         "the "
-        "background, the first.",
+        "background, the last.",
     ),
     "K logits in a prediction": (
         "detect",
         lambda m: box(m, lambda x: (x[0][:, 1:], x[1])),
         "Changed returns logits of the shape [40, 3]; return [40, 4]: a logit for each of 3 classes and for "
         "the "
-        "background, the first.",
+        "background, the last.",
     ),
     "one box for all classes": (
         "losses",
         lambda m: box(m, lambda x: (x[0], x[1][:, :1])),
-        "Changed returns deltas of the shape [32, 1, 4]; return [32, 4, 4]: a box for each logit.",
+        "Changed returns deltas of the shape [32, 1, 4]; return [32, 3, 4]: a box for each class.",
     ),
     "no deltas": (
         "detect",
@@ -283,7 +283,7 @@ def test_regions_may_be_changed_after_sampling():
         def __call__(self, regions, mask=None, train=False):
             seen.append(regions.shape)
             count = regions.shape[0]
-            return jnp.zeros((count, 4)), jnp.zeros((count, 4, 4))
+            return jnp.zeros((count, 4)), jnp.zeros((count, 3, 4))
 
     model = nnx.eval_shape(lambda: Half(CONFIG, rngs=nnx.Rngs(0)))
     model.box_head = Box()

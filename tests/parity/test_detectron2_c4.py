@@ -212,6 +212,7 @@ def test_features(case):
         check_stage(case, name, results(case)[name], of_case(case)[0]["C4"])
 
 
+@pytest.mark.slow
 @cases
 def test_rpn_head(case):
     for name in ("objectness", "deltas"):
@@ -224,6 +225,7 @@ def test_anchors(case):
         np.testing.assert_array_equal(anchors, of_case(case)[0]["anchors"])
 
 
+@pytest.mark.slow
 @cases
 def test_proposals(case):
     images, ours = of_case(case)[1], results(case)["proposals"]
@@ -233,6 +235,7 @@ def test_proposals(case):
         check(f"{case} proposals, px", np.abs(ours.boxes[i, : len(boxes)] - boxes), 1e-3)
 
 
+@pytest.mark.slow
 @cases
 @pytest.mark.parametrize("name", ["pooled", "res5", "mask_pooled", "mask_res5"])
 def test_regions(case, name):
@@ -244,6 +247,7 @@ def test_regions(case, name):
         check_stage(case, name, mine, theirs)
 
 
+@pytest.mark.slow
 @cases
 def test_regions_of_large_boxes(case):
     ours = results(case)["large_pooled"]
@@ -251,6 +255,7 @@ def test_regions_of_large_boxes(case):
     check_stage(case, "large_pooled", ours)
 
 
+@pytest.mark.slow
 @cases
 def test_box_head(case):
     images = of_case(case)[1]
@@ -259,6 +264,7 @@ def test_box_head(case):
         check_stage(case, name, results(case)[name].reshape(theirs.shape), theirs)
 
 
+@pytest.mark.slow
 @cases
 def test_detections(case):
     images, ours = of_case(case)[1], results(case)["detections"]
@@ -272,6 +278,7 @@ def test_detections(case):
         check(f"{case} detection boxes, px", np.abs(ours.boxes[i, :n] - boxes), 1e-3)
 
 
+@pytest.mark.slow
 @cases
 def test_masks(case):
     """14 x 14, from the final boxes' own regions."""
@@ -280,6 +287,7 @@ def test_masks(case):
     check(f"{case} probabilities", np.abs(ours["masks"] - np.concatenate(images["masks"])), 1e-4)
 
 
+@pytest.mark.slow
 @cases
 def test_postprocessing(case):
     images = of_case(case)[1]

@@ -127,6 +127,7 @@ def test_input(results, n):
     check(f"input {n}", np.abs(own - GOLDEN[f"{n}.input"]).max(), 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", range(3))
 def test_detections(results, n):
     _, own = results[n]

@@ -194,6 +194,7 @@ def test_maps(variant, case, remat):
         check(f"{variant} {case} {name}, relative", relative(ours, theirs), 1e-5)
 
 
+@pytest.mark.slow
 @cases
 def test_gradients(variant, case, remat):
     _, gradient, of_input, _ = results(variant, case, remat)

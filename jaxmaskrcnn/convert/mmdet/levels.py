@@ -19,8 +19,9 @@ def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
     """
     found = levels(usual, config)
     strides = [level.stride for level in found]
-    pooled = [level.stride for level in (usual.neck.pooled(found) if config["neck"] else found)]
-    expected = {rows.STRIDES: strides} | ({rows.OUTPUTS: len(found)} if config["neck"] else {})
+    has_neck = config["neck"] is not False  # None is of a type that was refused
+    pooled = [level.stride for level in (usual.neck.pooled(found) if has_neck else found)]
+    expected = {rows.STRIDES: strides} | ({rows.OUTPUTS: len(found)} if has_neck else {})
     masks = config["mask"] is True and config["trunk"] is None
     expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or masks}
     for key, value in expected.items():

@@ -13,6 +13,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config.backbones import STAGE_BLOCKS
 from jaxmaskrcnn.config.deep_resnets import DeepResNetConfig
+from jaxmaskrcnn.config.values import ConfigError
 from jaxmaskrcnn.models.backbones.resnet import run_blocks, run_blocks_again
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
@@ -99,8 +100,16 @@ class DeepResNet(nnx.Module):
 
         Returns:
             C2 [B, H/4, W/4, C] to C5 [B, H/32, W/32, C].
+
+        Raises:
+            ConfigError: The sides of the canvas are no multiples of 32.
         """
         height, width = images.shape[1:3]
+        if height % 32 or width % 32:
+            raise ConfigError(
+                f"A ResNeSt or Res2Net is given a canvas of {height} x {width} pixels, of whose last ones "
+                "its averages would leave out some; give sides that are multiples of 32 (input.pad_divisor)."
+            )
         x = self.stem(images, pass_.inside(2, (height // 2, width // 2)), pass_.train)
         # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
         x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]

@@ -98,6 +98,9 @@ class FPN(nnx.Module):
             maps: [B, h, w, channels] each.
             masks: bool [B, h, w, 1] each, the cells inside the images' extents; or None.
             train: Whether norms use the batch's statistics.
+
+        Returns:
+            P2 to P5, [B, h, w, channels] each.
         """
         return maps
 
