@@ -24,11 +24,11 @@ SKELETON = (
     (1, 2), (1, 3), (3, 5), (2, 4), (4, 6), (1, 7), (2, 8), (7, 8), (7, 9), (9, 11), (8, 10), (10, 12),
     (0, 1), (0, 2),
 )  # fmt: skip
-_VERSION = 2  # part of the folder's name; goes up when the same arguments give other images
+_VERSION = 3  # part of the folder's name; goes up when the same arguments give other images
 _MOST = 2  # figures of an image
-_HEIGHTS = (70 / 128, 110 / 128)  # smallest and largest, as shares of the image's side
+_HEIGHTS = (80 / 128, 116 / 128)  # smallest and largest, as shares of the image's side
 _MIN_VISIBLE = 0.7  # share of a figure that others and the border leave visible
-_THICKNESS = 0.055  # half the width of a limb, as a share of the height
+_THICKNESS = 0.07  # half the width of a limb, as a share of the height
 _SEEN, _HIDDEN = 2, 1  # COCO's visibilities
 # Of the middle of the shoulders, in units of the height: half the width of shoulders and hips, and places.
 _SHOULDERS, _HIPS, _TORSO, _HEAD = 0.11, 0.075, 0.30, -0.11

@@ -219,6 +219,7 @@ def test_rpn_head(case):
         check_stage(case, name, results(case)[name])
 
 
+@pytest.mark.slow
 @cases
 def test_anchors(case):
     for anchors in results(case)["anchors"]:
