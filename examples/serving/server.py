@@ -208,6 +208,7 @@ def _problem(status: int, text: str, headers: dict[str, str] | None = None) -> R
 
 
 def main() -> None:
+    """Reads the command line, loads the model, and serves until the process is stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path, help="model directory, training workdir or checkpoint file")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
