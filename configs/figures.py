@@ -2,8 +2,8 @@
 
     python train.py --config=configs/figures.py --workdir=runs/figures
 
-Runs on a CPU with nothing downloaded. Expected on its 200 held-out images: keypoint AP 62.8, box AP 57.8
-and mask AP 35.5, after 6 min 13 s (0.1 hours) on two cores of an AMD EPYC (docs/benchmarks.md).
+Runs on a CPU with nothing downloaded. Expected on its 200 held-out images: keypoint AP 62.2, box AP 59.6
+and mask AP 34.1, after 5 min 46 s (0.1 hours) on two cores of an AMD EPYC (docs/benchmarks.md).
 """
 
 from jaxmaskrcnn.config import Config, DataConfig, OptimizerConfig, ShapesConfig, TrainConfig
@@ -30,5 +30,5 @@ def get_config() -> Config:
             warmup_steps=50,
             warmup_factor=0.01,
         ),
-        train=TrainConfig(steps=360, log_every=20, checkpoint_every=180),
+        train=TrainConfig(steps=340, log_every=20, checkpoint_every=170),
     )
