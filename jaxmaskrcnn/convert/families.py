@@ -103,7 +103,7 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         UserError: The names are those of a ResNet without heads, or of a model of ``FAMILIES``.
 
     Example:
-        >>> refuse_other_families(["roi_heads.maskiou.predictor.maskiou.bias"], "ms.pth")  # doctest: +ELLIPSIS
+        >>> refuse_other_families(["roi_heads.maskiou.predictor.bias"], "ms.pth")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         jaxmaskrcnn.errors.UserError: ms.pth is Mask Scoring R-CNN of its authors (it has roi_heads.maskiou...

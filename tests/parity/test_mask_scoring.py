@@ -1,8 +1,8 @@
 """Mask Scoring R-CNN against MMDetection: its heads with given maps and boxes, and a narrow detector.
 
-What MMDetection computed is in `goldens/mmdet_mask_scoring.npz` (see `record_mmdet_mask_scoring.py`). "head" has
-few layers and settings other than the defaults, "model" is ms-rcnn_r50_fpn on a ResNet-18. ``pytest -s`` prints
-the largest error of each stage.
+What MMDetection computed is in `goldens/mmdet_mask_scoring.npz` (see `record_mmdet_mask_scoring.py`). "head"
+has few layers and settings other than the defaults, "model" is ms-rcnn_r50_fpn on a ResNet-18. ``pytest -s``
+prints the largest error of each stage.
 """
 
 import functools

@@ -2,8 +2,8 @@
 
 The score of a detection becomes that of its class times that of its mask.
 
-Shapes: B images, R regions of all images, Q positive slots and D detection slots of one, S the side of a pooled
-region, M = 2 S that of its mask, C channels, K object classes.
+Shapes: B images, R regions of all images, Q positive slots and D detection slots of one, S the side of a
+pooled region, M = 2 S that of its mask, C channels, K object classes.
 """
 
 from typing import Any
@@ -90,8 +90,8 @@ class MaskScoringHead(MaskHead):
     Example:
         >>> config = MaskScoringConfig(dim=8, iou_dim=8, iou_fc_dim=8)
         >>> make = lambda: MaskScoringHead(config, 8, Classes(3, "last"), rngs=nnx.Rngs(0))
-        >>> head, regions, labels = nnx.eval_shape(make), jnp.zeros((5, 14, 14, 8)), jnp.zeros(5, int)
-        >>> jax.eval_shape(lambda head, *given: head.iou(*given), head, regions, jnp.zeros((5, 28, 28)), labels)
+        >>> arrays = jnp.zeros((5, 14, 14, 8)), jnp.zeros((5, 28, 28)), jnp.zeros(5, int)
+        >>> jax.eval_shape(lambda head, *arrays: head.iou(*arrays), nnx.eval_shape(make), *arrays)
         ShapeDtypeStruct(shape=(5,), dtype=float32)
     """
 
