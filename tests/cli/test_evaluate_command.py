@@ -123,6 +123,7 @@ def test_tiles_of_whole_images_change_nothing(run, tmp_path, capsys):
     assert "Masks (segm)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_everything_beside_coco(run, data, tmp_path, capsys):
     options = {
         "max_detections": 300,

@@ -135,6 +135,7 @@ def check(model, state):
     assert seen == set(arrays)
 
 
+@pytest.mark.slow_except("resnet50-frozen_bn")
 @pytest.mark.parametrize(
     "norm", ["frozen_bn", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("bn", "bn_eval"))]
 )

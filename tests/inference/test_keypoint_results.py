@@ -36,6 +36,7 @@ def predictor():
     return jmr.Predictor(random_model(small_config(keypoints=HEAD)), 0.0)
 
 
+@pytest.mark.slow
 def test_predictor_gives_keypoints_at_the_images_scale(predictor):
     out = predictor(IMAGE)
     count = len(out["boxes"])

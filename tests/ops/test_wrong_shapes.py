@@ -181,6 +181,7 @@ def test_arrays_without_rows_get_one():
     )
 
 
+@pytest.mark.slow
 def test_operators_of_no_boxes():
     none, no_scores, no_ids = zeros(0, 4), zeros(0), jnp.zeros(0, int)
     assert ops.box_area(none).shape == (0,)
@@ -252,6 +253,7 @@ def terms_and_gradient(config, predictions, anchors, proposals, targets, rng):
     return terms, regions, gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "anchors, boxes, rule, seed",
     [
