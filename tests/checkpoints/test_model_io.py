@@ -295,6 +295,7 @@ def test_a_model_that_could_not_be_read_back_is_not_saved(tmp_path, change):
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_config_for_the_same_arrays(saved):
     model = load_model(saved, CONFIG.replace({"detections.score_threshold": 0.7, "categories": ()}))
     assert model.config.detections.score_threshold == 0.7
@@ -517,6 +518,7 @@ def test_damaged_files(copy):
         load_model(copy)
 
 
+@pytest.mark.slow
 def test_a_model_with_values_that_are_not_finite_says_so(tmp_path, caplog):
     model = random_model(CONFIG)
     save_model(model, tmp_path / "good")

@@ -356,6 +356,7 @@ def tiny(preset, **changes):
     return model_config(preset).replace({"backbone.width": 8, "neck.channels": 8, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "changes", "author", "words"),
     [

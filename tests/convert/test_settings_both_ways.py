@@ -495,7 +495,9 @@ IN_PYTHON = ("detectron2/mask_rcnn_regnet", "detectron2/ViTDet/", "detectron2/MV
 OWN = [name for name in list_models() if name.split("/")[0] in LIBRARIES and not name.startswith(IN_PYTHON)]
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if i % 6 == 0 else pytest.mark.slow) for i, name in enumerate(OWN)]
+)
 def test_presets_are_the_same_in_their_own_library(name):
     config, library = model_config(name), name.split("/")[0]
     settings, differences = export_settings(config, library)

@@ -236,6 +236,7 @@ def test_hard_examples_are_those_of_mmdetection():
     assert set(index[~positive]) == set(GOLDEN["hard_background"])
 
 
+@pytest.mark.slow
 def test_regions_are_sampled_by_their_priority():
     """Whatever the place of the objects among the candidates."""
     rng = np.random.default_rng(0)

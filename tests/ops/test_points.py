@@ -117,6 +117,7 @@ def disk(points):
     return 9 * (sizes - jnp.linalg.norm(points - 0.5, axis=-1))
 
 
+@pytest.mark.slow
 def test_subdivision():
     """With enough points, all cells near the edge are predicted and the others have its sign."""
     points = jnp.broadcast_to(grid_points(32), (2, 1024, 2))

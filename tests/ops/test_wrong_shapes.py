@@ -216,6 +216,7 @@ def test_pooling_of_no_regions_has_a_gradient(sampling_ratio):
     assert value == 0 and gradient.shape == (*SIZE, 2) and not gradient.any()
 
 
+@pytest.mark.slow
 def test_gradients_of_box_functions_without_boxes():
     def total(a, b):
         coded = ops.decode_boxes(ops.encode_boxes(a, a, (1, 1, 1, 1)), a, (1, 1, 1, 1))

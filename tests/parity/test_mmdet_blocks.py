@@ -174,6 +174,7 @@ def test_other_plugins_are_refused(change, tmp_path):
 # -- standardised kernels
 
 
+@pytest.mark.slow
 def test_standardised_kernels():
     """The mean and the unbiased standard deviation of all weights of an output."""
     kernel = np.random.default_rng(0).normal(2.0, 3.0, (3, 3, 4, 6)).astype(np.float32)
