@@ -94,7 +94,8 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.evaluation.coco import coco_metrics
-from jaxmaskrcnn.evaluation.evaluate import coco_results, match_categories
+from jaxmaskrcnn.evaluation.evaluate import match_categories
+from jaxmaskrcnn.evaluation.results import coco_results
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.models.inputs import normalise
