@@ -39,8 +39,8 @@ GAINS = [
     (r"coarse_head\.prediction|mask_head\.fc_logits", 3.0),
     (r"point_head\.(predictor|fc_logits)", 1.5),
     (r"inner_blocks|fpn_lateral|lateral_convs", 0.1),
-    # Offsets of a pixel or two, as trained ones are. With the gain below those of an X152 are up to 180 pixels:
-    # Detectron2's pyramid then differs by 60 % from its own after noise of 1e-7 in the picture.
+    # Offsets of a pixel or two, as trained ones are. With the gain below those of an X152 are up to 180
+    # pixels, and Detectron2's pyramid differs by 60 % from its own after noise of 1e-7 in the picture.
     (r"conv\d?_offset", 0.1),
     (r"", 2.0**0.5),
 ]
@@ -82,7 +82,7 @@ def seeded(
 def seed(model, input_scale: float, logits: float) -> dict[str, torch.Tensor]:
     """Draws a model's parameters; returns its state dict."""
     parameters = model.state_dict().items()
-    # With 50 blocks the features of the last stages would grow tenfold, and with them all boxes to the whole picture.
+    # With 50 blocks the features of the last stages would grow tenfold, and boxes to the whole picture.
     branches = 0.5 if sum(bool(re.search(LAST_NORM, name)) for name, _ in parameters) > 40 else 1.0
     state = {name: seeded(name, value, input_scale, logits, branches) for name, value in parameters}
     model.load_state_dict(state)
