@@ -97,10 +97,10 @@ def watch(head, threshold):
     seen, plain = {"ious": [], "targets": []}, head.get_targets
     head.register_forward_hook(lambda part, given, ious: seen["ious"].append(ious.detach()))
 
-    def get_targets(samples, objects, masks, expected, config):
+    def get_targets(**given):
         # No cell is so near to the threshold that rounding errors decide.
-        assert (masks - threshold).abs().min() > 1e-6
-        seen["targets"].append(plain(samples, objects, masks, expected, config))
+        assert (given["mask_preds"] - threshold).abs().min() > 1e-6
+        seen["targets"].append(plain(**given).detach())
         return seen["targets"][-1]
 
     head.get_targets = get_targets

@@ -108,6 +108,7 @@ def test_threshold_is_one_of_logits():
     np.testing.assert_allclose([halves, whole], [0.5 * 0.5**2, 0.5], rtol=1e-5)
 
 
+@pytest.mark.slow  # another compilation
 def test_masks_are_learned_as_by_any_mask_head():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=FULL.shape).astype(np.float32)

@@ -119,6 +119,7 @@ def trained_heads():
     return run(state, [jnp.asarray(x) for x in case.levels()])
 
 
+@pytest.mark.slow  # as all that runs the networks
 def test_masks_and_their_ious():
     _, (_, masks, ious) = trained_heads()
     recorded, labels = golden("head"), valid(given()[1].labels)
@@ -128,6 +129,7 @@ def test_masks_and_their_ious():
     assert np.ptp(theirs) > 0.05
 
 
+@pytest.mark.slow
 def test_ious_that_are_learned():
     """From MMDetection's own masks."""
     batch, regions = given()
@@ -151,6 +153,7 @@ def test_ious_that_are_learned():
     assert np.ptp(theirs["targets"]) > 0.1
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_of_the_heads():
     (gradient, of_maps), (values, _, _) = trained_heads()
     recorded = golden("head")
