@@ -122,6 +122,7 @@ class MaskScoringHead(MaskHead):
             ``loss_mask`` and ``loss_mask_iou``; totals and counts [B].
         """
         batch, config = pooler.batch, self.config
+        assert isinstance(config, MaskScoringConfig)
         pooled = pooler(regions.boxes, config.pool)
         logits = self.of_regions(pooled, regions, pass_.train)
         side = logits.shape[-1]
