@@ -240,6 +240,8 @@ def mask_terms(
 ) -> dict[str, LossTerm]:
     """The losses of `mask_loss`, for targets that are known.
 
+    Source: Mask R-CNN, section 3.
+
     Args:
         logits: float [Q, M, M].
         expected: float [Q, M, M], from `mask_head_targets`.
