@@ -16,7 +16,7 @@ from jaxmaskrcnn.losses.boxes import box_errors
 from jaxmaskrcnn.losses.classes import class_losses
 from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.focal import quality_focal, sigmoid_focal, softmax_focal
-from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss, mask_terms, region_class_losses
+from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss, region_class_losses
 from jaxmaskrcnn.losses.keypoints import keypoint_loss
 from jaxmaskrcnn.losses.mask_scoring import mask_scoring_losses
 from jaxmaskrcnn.losses.points import point_loss
@@ -36,7 +36,6 @@ __all__ = [
     "keypoint_loss",
     "mask_loss",
     "mask_scoring_losses",
-    "mask_terms",
     "match_boxes",
     "match_regions",
     "point_loss",
