@@ -14,6 +14,7 @@ Cases:
     ...-gradient: the gradient of the features alone.
     backbone, rpn, proposals, box_pool, box_head, detections, mask_pool, mask_head: the parts of a prediction,
         one after the other, each by itself, which compile sooner and show where the time goes.
+    conv: a 3x3 convolution with a ReLU, of 256 channels at stride 16.
     top_k: the best 2000 of 201600 scores.
     nms: of five times 2000 boxes.
 
@@ -46,7 +47,7 @@ PARTS = (
 )  # fmt: skip
 CASES = (
     "train", "detect", *PARTS, *(name + suffix for name in ROI_CASES for suffix in ("", "-gradient")),
-    "top_k", "nms",
+    "conv", "top_k", "nms",
 )  # fmt: skip
 STRIDES = (4, 8, 16, 32)
 
@@ -247,7 +248,9 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     """An operator of one image, and the shapes of its arguments for a batch of one."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
+    from jaxmaskrcnn.ops.convolution import convolution
     from jaxmaskrcnn.ops.nms import nms
     from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
     from jaxmaskrcnn.ops.top_k import top_k
@@ -255,6 +258,10 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     def shape(*sides, dtype="float32"):
         return jax.ShapeDtypeStruct((1, *sides), dtype)
 
+    if case == "conv":
+        maps = shape(size[0] // 16, size[1] // 16, 256, dtype=dtype)
+        kernel = np.ones((3, 3, 256, 256), dtype)
+        return lambda x: convolution(x[None], jnp.asarray(kernel), relu=True)[0], (maps,)
     if case == "top_k":
         return lambda scores: top_k(scores, 2000), (shape(201_600),)
     if case == "nms":
@@ -280,13 +287,13 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     return gradient, (maps, shape(count, 4), shape(count, bins, bins, 256, dtype=dtype))
 
 
-def compile_and_read(function, arguments, text: str | None = None) -> dict:
+def compile_and_read(function, arguments, text: str | None = None, options: dict | None = None) -> dict:
     """Compiles for the devices of the arguments; what it took, the planned memory and the cost."""
     start, processor = time.perf_counter(), _processor()
     lowered = function.lower(*arguments)
     lowering, processor_lowering = time.perf_counter() - start, _processor() - processor
     start, processor = time.perf_counter(), _processor()
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options)
     memory, content = compiled.memory_analysis(), compiled.as_text()
     if text:
         Path(text).write_text(content)
@@ -354,6 +361,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="of the model")
     parser.add_argument("--sampling_ratio", type=int, default=2, help="of RoIAlign's cases; default: 2")
     parser.add_argument("--implementation", help="of RoIAlign's cases; default: the platform's")
+    parser.add_argument("--xla", action="append", default=[], metavar="NAME=VALUE", help="option of XLA")
     parser.add_argument("--text", help="write the compiled program to this file as well")
     parser.add_argument("--output", help="write the figures to this json file as well")
     args = parser.parse_args(argv)
@@ -379,7 +387,9 @@ def main(argv: list[str] | None = None):
         "sampling_ratio": args.sampling_ratio, "implementation": args.implementation, "dtype": args.dtype,
     }  # fmt: skip
     function, arguments = program(args.case, devices, args.batch, size, config, options)
-    found = compile_and_read(function, arguments, args.text)
+    found = compile_and_read(
+        function, arguments, args.text, dict(option.split("=", 1) for option in args.xla)
+    )
     if args.output:
         Path(args.output).write_text(json.dumps({"options": vars(args), **found}, indent=1))
     chips = f"{len(devices)} {devices[0].device_kind}"
