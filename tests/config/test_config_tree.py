@@ -496,6 +496,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     }  # fmt: skip
     # LVIS' losses.
     new |= {"box.scores", "box.federated"}
+    # Losses of the region proposal network.
+    new |= {f"rpn.loss.{x}" for x in ("form", "weight", "objectness", "gamma", "alpha", "objectness_weight")}
     # Models of one's own.
     new |= {"heads", "extra", "build_model"}
     assert SETTINGS.keys() - set(places) - own == new
