@@ -167,8 +167,8 @@ def _largest(config: Config, source, model_config, layout: Layout, limit: int | 
         limit = (device.memory_stats() or {}).get("bytes_limit")
     if not limit:
         raise ConfigError(
-            f"data.batch_size is 0, but the device {device.device_kind} does not tell how much memory it has; "
-            f"{advice}."
+            f"data.batch_size is 0, but the device {device.device_kind} does not tell how much memory it "
+            f"has; {advice}."
         )
     log.info("data.batch_size is 0: compiling the training step for several numbers of images ...")
 

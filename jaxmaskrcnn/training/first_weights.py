@@ -104,8 +104,8 @@ def fixed_at_random(weights: str, model_config: ModelConfig) -> str:
     if weights or not (frozen or norm == "frozen_bn"):
         return ""
     return (
-        f"Random weights are partly fixed (model.backbone.freeze_at={frozen}, model.backbone.norm={norm!r}) and "
-        "will not learn well; name weights, or set freeze_at to 0 and norm to 'bn' or 'gn'"
+        f"Random weights are partly fixed (model.backbone.freeze_at={frozen}, model.backbone.norm={norm!r}) "
+        "and will not learn well; name weights, or set freeze_at to 0 and norm to 'bn' or 'gn'"
     )
 
 

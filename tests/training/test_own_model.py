@@ -69,7 +69,7 @@ def test_the_model_of_the_recipe(loaded):
 
 
 def test_the_loss_is_that_of_the_objects(loaded):
-    """By the definition: |log of the estimate - log of the depth| of the object that a region is matched to."""
+    """|log of the estimate - log of the depth| of the object that a region is matched to."""
     parts = importlib.import_module("depth_parts")
     head = parts.DepthHead(parts.DepthConfig(), 1, None, rngs=nnx.Rngs(0))
     head.of_boxes = lambda pooler, boxes: boxes[..., 0]
