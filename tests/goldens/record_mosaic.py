@@ -1,13 +1,18 @@
 """Record MMDetection's mosaic of four images, as mosaic.npz.
 
-Run with torch, mmcv and mmdet installed: python tests/goldens/record_mosaic.py
+Usage: python tests/goldens/record_mosaic.py    (the tests need nothing of it)
+
+The environment is described in `record_mmdet_model.py`, whose stand-ins are used.
 """
 
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import record_mmdet_model  # noqa: F401  (it makes mmdet importable)
 import torch
+
+# isort: split
 from mmdet.datasets.transforms import Mosaic
 from mmdet.structures.bbox import HorizontalBoxes
 
