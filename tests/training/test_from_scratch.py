@@ -17,8 +17,8 @@ NARROW = (
     "model.backbone.width=32 model.neck.channels=32 model.mask.dim=32 model.mask.convs=2 model.box.convs=1 "
     "model.box.conv_dim=32 model.box.fc_dim=32 model.regions.batch_size=32 model.rpn.pre_nms_train=100 "
     "model.rpn.post_nms_train=50 model.input.test_min_size=64 model.input.test_max_size=64 "
-    "data.source=shapes data.batch_size=2 data.min_sizes=64 data.max_size=64 optimizer.reference_batch_size=0 "
-    "optimizer.learning_rate=0.02 optimizer.warmup_steps=10"
+    "data.source=shapes data.batch_size=2 data.min_sizes=64 data.max_size=64 "
+    "optimizer.reference_batch_size=0 optimizer.learning_rate=0.02 optimizer.warmup_steps=10"
 ).split()
 
 
