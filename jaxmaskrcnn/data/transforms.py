@@ -61,8 +61,7 @@ class Geometry(NamedTuple):
             stays, and the corners that are uncovered hold no image and no object.
         size: ``(height, width)`` that the crop is resized to.
         flip: Whether it is then mirrored left to right.
-        window: ``(top, left, height, width)`` of the resized and mirrored image that is kept; where masks
-            and points are only moved, it may reach beyond the image.
+        window: ``(top, left, height, width)`` of the resized and mirrored image that is kept.
         turns: Quarter turns, counter-clockwise, of the window at last. A vertical flip is a horizontal one
             and two of them.
     """

@@ -10,6 +10,7 @@ from test_augment import MODEL as MODELS
 from test_augment import blobs, placed
 from test_turns_and_pixels import MODEL, SIZES, config
 
+from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.augment.geometry import fill_colour, transform_image
 from jaxmaskrcnn.data.augment.mosaic import join_tiles, meeting_point, place_tile
@@ -48,8 +49,7 @@ def test_the_middle_of_mmdetections_mosaic(case):
         objects = objects_of(boxes=Boxes(boxes)).transform(geometry, MODEL)
         kept = objects.clip(geometry.result)
         # MMDetection clips boxes to the canvas and leaves them under the other images.
-        onto = Geometry((0, 0, 1, 1), 0.0, (1, 1), False, (-place[0], -place[1], *CANVAS))
-        unclipped = objects.take(kept.labels).transform(onto, MODEL)
+        unclipped = objects.take(kept.labels).move(*place, CANVAS)
         labels, wanted = golden[f"labels_{case}"], golden[f"boxes_{case}"]
         chosen = np.flatnonzero(np.isin(labels, 10 * corner + kept.labels))
         np.testing.assert_allclose(unclipped.boxes, wanted[chosen], atol=1e-5)
@@ -61,7 +61,7 @@ def test_the_middle_of_mmdetections_mosaic(case):
         scenes.append(Scene(transform_image(image, geometry, None, MODEL), kept))
         places.append(place)
         count += len(kept)
-    model = MODEL.replace({"input.pixel_mean": (99.0, 99.0, 99.0)})
+    model = MODEL.replace({"input.pixel_mean": (99 / 255,) * 3})
     whole = join_tiles(scenes, places, CANVAS, model)
     np.testing.assert_array_equal(whole.image, golden[f"image_{case}"])
     assert len(whole.objects) == count >= 8
@@ -72,6 +72,8 @@ def test_the_middle_of_mmdetections_mosaic(case):
 def test_tiles_equal_brute_force(flip, turns):
     """Every field of the objects, from whole arrays that are mirrored, turned and copied."""
     rng = np.random.default_rng(turns)
+    # The offset is added once, however often the points are moved.
+    model = MODEL.replace({"keypoints": KeypointConfig(points=("centre",), offset=0.5)})
     point = meeting_point(CANVAS, rng.random(2))
     image, masks = rng.integers(0, 256, (40, 52, 3), np.uint8), blobs(rng, 6, (40, 52))
     labels = rng.integers(0, 3, (40, 52)).astype(np.uint8)
@@ -80,7 +82,9 @@ def test_tiles_equal_brute_force(flip, turns):
     fields = {
         "boxes": Boxes(np.array([tighten(0, 0, mask).box for mask in masks], np.float32)),
         "masks": Masks(tuple(tighten(0, 0, mask) for mask in masks)),
-        "keypoints": Keypoints(np.concatenate([centres[:, None], np.full((len(masks), 1, 1), 2.0)], -1)),
+        "keypoints": Keypoints(
+            np.concatenate([centres[:, None] - 0.5, np.full((len(masks), 1, 1), 2.0)], -1)
+        ),
         "polygons": Polygons(tuple(c[None] for c in centres), (np.zeros(1, np.int32),) * len(masks)),
     }
     objects = dataclasses.replace(objects_of(**fields), semantic=SemanticMap(labels))
@@ -95,7 +99,7 @@ def test_tiles_equal_brute_force(flip, turns):
 
     for corner, (rows, columns) in enumerate(parts):
         geometry, place = place_tile(flat, corner, point, CANVAS)
-        clipped = objects.transform(geometry, MODEL).clip(geometry.result)
+        clipped = objects.transform(geometry, model).clip(geometry.result)
         scenes.append(Scene(transform_image(image, geometry, None, MODEL), clipped))
         places.append(place)
         height, width = turned(image).shape[:2]

@@ -29,14 +29,14 @@ def case(objects=3):
 
 
 def found_of(config, targets, anchors, logits, deltas):
-    def total(logits, deltas):
+    def total(logits, deltas, targets, anchors):
         terms = losses.rpn_losses(
             logits, deltas, Anchors(anchors, np.ones(COUNT, bool)), targets, config, None
         )
         return sum(term.total for term in terms.values()), terms
 
     compute = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
-    (_, terms), gradients = compute(logits, deltas)
+    (_, terms), gradients = compute(logits, deltas, targets, anchors)
     return terms, gradients
 
 

@@ -96,10 +96,9 @@ def join_tiles(
     image = np.broadcast_to(fill, (*canvas, 3)).copy()
     moved = []
     for scene, (top, left) in zip(scenes, places, strict=True):
-        height, width = size = scene.image.shape[:2]
+        height, width = scene.image.shape[:2]
         image[top : top + height, left : left + width] = scene.image
-        onto_canvas = Geometry((0, 0, *size), 0.0, size, False, (-top, -left, *canvas))
-        moved.append(scene.objects.transform(onto_canvas, model))
+        moved.append(scene.objects.move(top, left, canvas))
     objects = moved[0]
     for other in moved[1:]:
         objects = objects.join(other)

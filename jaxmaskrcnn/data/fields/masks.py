@@ -93,6 +93,13 @@ class Masks(Field):
             pieces.append(piece)
         return Masks(tuple(pieces))
 
+    def move(self, top: int, left: int) -> "Masks":
+        return Masks(
+            tuple(
+                piece and piece._replace(top=piece.top + top, left=piece.left + left) for piece in self.pieces
+            )
+        )
+
     def take(self, chosen: np.ndarray) -> "Masks":
         return Masks(tuple(self.pieces[g] for g in chosen))
 

@@ -93,22 +93,16 @@ class MaskGrid:
         if geometry.flip:
             columns = columns[::-1]
         y, x, window_height, window_width = geometry.window
-        rows, columns = _window(rows, y, window_height), _window(columns, x, window_width)
-        self._outside = (rows < 0)[:, None] | (columns < 0) if min(rows.min(), columns.min()) < 0 else None
+        rows, columns = rows[y : y + window_height], columns[x : x + window_width]
         self._source = None
         if geometry.angle:
             a, b, c, d, e, f = inverse_rotation(geometry.angle, height, width)
             across, down = columns + 0.5, rows[:, None] + 0.5
             x, y = a * across + b * down + c, d * across + e * down + f
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            if self._outside is not None:
-                inside &= ~self._outside
             # Positions in the flattened crop; truncation is the floor inside the image.
             self._source = np.where(inside, y.astype(np.int32) * width + x.astype(np.int32), -1)
-        self._rows, self._columns = (
-            np.where(rows < 0, -1, rows + top),
-            np.where(columns < 0, -1, columns + left),
-        )
+        self._rows, self._columns = rows + top, columns + left
 
     def __call__(self, piece: Piece | None) -> Piece | None:
         """Samples one mask.
@@ -150,8 +144,6 @@ class MaskGrid:
         """
         if self._source is None:
             sampled = values[self._rows[:, None], self._columns]
-            if self._outside is not None:
-                sampled[self._outside] = fill
         else:
             top, left, height, width = self._geometry.crop
             crop = values[top : top + height, left : left + width].reshape(-1)
@@ -171,13 +163,6 @@ class MaskGrid:
         mask = crop_piece(piece, crop_top, crop_left, (height, width))
         source = self._source[top:bottom, left:right]
         return tighten(top, left, mask.reshape(-1)[source] & (source >= 0))
-
-
-def _window(index: np.ndarray, first: int, length: int) -> np.ndarray:
-    """Part of the sampled positions of an axis; -1 where it reaches beyond them."""
-    wanted = np.arange(first, first + length)
-    inside = (wanted >= 0) & (wanted < len(index))
-    return np.where(inside, index[np.clip(wanted, 0, len(index) - 1)], -1)
 
 
 def crop_piece(piece: Piece, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
