@@ -94,11 +94,10 @@ class Masks(Field):
         return Masks(tuple(pieces))
 
     def move(self, top: int, left: int) -> "Masks":
-        return Masks(
-            tuple(
-                piece and piece._replace(top=piece.top + top, left=piece.left + left) for piece in self.pieces
-            )
-        )
+        def moved(piece: Piece | None) -> Piece | None:
+            return piece and piece._replace(top=piece.top + top, left=piece.left + left)
+
+        return Masks(tuple(map(moved, self.pieces)))
 
     def take(self, chosen: np.ndarray) -> "Masks":
         return Masks(tuple(self.pieces[g] for g in chosen))
