@@ -61,7 +61,7 @@ def one(case: str, repeats: int) -> dict:
     import numpy as np
 
     from jaxmaskrcnn.evaluation.coco import GroundTruth
-    from jaxmaskrcnn.evaluation.evaluate import coco_results
+    from jaxmaskrcnn.evaluation.results import coco_results
     from jaxmaskrcnn.inference.postprocess import postprocess
     from jaxmaskrcnn.visualize.drawing import draw_detections
     from jaxmaskrcnn.zoo.lookup import model_config

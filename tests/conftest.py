@@ -24,6 +24,21 @@ def pytest_configure(config):
     compilation_cache.enable()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Mark all variants of a test as slow but those that its ``slow_except`` names, before -m chooses."""
+    named, found = set(), set()
+    for item in items:
+        for marker in item.iter_markers("slow_except"):
+            test = item.nodeid.partition("[")[0]
+            named |= {(test, name) for name in marker.args}
+            found.add((test, item.callspec.id))
+            if item.callspec.id not in marker.args:
+                item.add_marker(pytest.mark.slow)
+    if not any("::" in argument for argument in config.args) and named - found:
+        raise pytest.UsageError(f"slow_except names variants that do not exist: {sorted(named - found)}")
+
+
 def pytest_collection_finish():
     """Look for garbage less often: JAX's traces are millions of objects, and nearly all of them stay.
 

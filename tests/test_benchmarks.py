@@ -93,6 +93,7 @@ def test_the_data_command(load, tmp_path, capsys):
     assert "belong together" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_large_annotations_in_small(load, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     annotations = load("annotations")

@@ -94,7 +94,8 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.evaluation.coco import coco_metrics
-from jaxmaskrcnn.evaluation.evaluate import coco_results, match_categories
+from jaxmaskrcnn.evaluation.evaluate import match_categories
+from jaxmaskrcnn.evaluation.results import coco_results
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.models.inputs import normalise
@@ -133,6 +134,7 @@ class Colours(nnx.Module):
         return Detections(boxes, pixel, jnp.zeros(pixel.shape, jnp.int32), None, jnp.ones(pixel.shape, bool))
 
 
+@pytest.mark.slow_except("detectron2/mask_rcnn_R_50_FPN_3x-expected2")
 @pytest.mark.parametrize(
     ("preset", "expected"),
     [
@@ -340,6 +342,7 @@ def head_config(**changes):
     )
 
 
+@pytest.mark.slow_except("ignore")
 @pytest.mark.parametrize("rule", ["ignore", "drop"])
 def test_an_image_with_nothing_but_a_crowd(rule):
     config = head_config(**{"rpn.crowd": rule, "regions.crowd": rule, "rpn.batch_size": 8})
@@ -390,6 +393,7 @@ def test_a_photograph_of_4000_pixels(preset, averages):
     assert contrast < 15 if averages else contrast > 50
 
 
+@pytest.mark.slow_except("torchvision/maskrcnn_resnet50_fpn")
 @pytest.mark.parametrize("preset", [TORCHVISION, DETECTRON2])
 def test_no_product_escapes_the_precision_asked_for(preset):
     """On TPUs and newer GPUs a product that says nothing loses half of its digits."""

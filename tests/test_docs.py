@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Pages with many commands, run in quick mode with the slow tests alone.
 SLOW_PAGES = (
-    "benchmarks.md", "conversion.md", "evaluating.md", "exporting.md", "fine-tuning.md",
+    "README.md", "benchmarks.md", "conversion.md", "evaluating.md", "exporting.md", "fine-tuning.md",
     "getting-started.md", "keypoints.md",
     "lvis-and-cityscapes.md", "panoptic.md", "point-rend.md", "predicting.md", "reading-results.md",
     "serving.md", "training.md",

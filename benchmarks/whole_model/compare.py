@@ -114,8 +114,8 @@ def main():
     print(
         f"matched {total['matched']} of {total['theirs']} "
         f"({total['matched'] / max(total['theirs'], 1):.2%}); of ours {total['ours']}, "
-        f"{total['ours'] - total['matched']} without a partner; boxes within {max(box_errors):.2e} px, "
-        f"scores within {max(score_errors):.1e}"
+        f"{total['ours'] - total['matched']} without a partner; "
+        f"boxes within {max(box_errors, default=0):.2e} px, scores within {max(score_errors, default=0):.1e}"
         + (f", mask IoU at least {min(mask_ious):.4f}, mean {np.mean(mask_ious):.5f}" if mask_ious else "")
     )
     if shares:

@@ -8,7 +8,7 @@ CLASS_AGNOSTIC_NMS = "boxes of all classes suppress each other, so that no objec
 
 
 def add_version_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds them to a command; `inference.predict.make_predictor` reads them.
+    """Adds them to a command; `inference.versions.make_predictor` reads them.
 
     Args:
         parser: Of the command.

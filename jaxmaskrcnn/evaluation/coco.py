@@ -5,7 +5,6 @@ Annotations are read as in training (`parse_annotations`), so that a model is sc
 overlaps that pycocotools computes, and `accumulate` makes COCO's numbers of that; they are pycocotools' own.
 """
 
-import collections
 import copy
 import logging
 import pathlib
@@ -18,7 +17,6 @@ from jaxmaskrcnn.config import KeypointConfig
 from jaxmaskrcnn.data.coco.annotations import parse_annotations
 from jaxmaskrcnn.data.coco.load import check_content, load_texts
 from jaxmaskrcnn.data.coco.packing import freed
-from jaxmaskrcnn.data.coco.problems import FEW, AllProblems
 from jaxmaskrcnn.data.coco.reading import Reading
 from jaxmaskrcnn.data.coco.skeleton import has_keypoints
 from jaxmaskrcnn.data.rle import box_counts
@@ -29,6 +27,7 @@ from jaxmaskrcnn.evaluation.panoptic import PanopticTruth
 from jaxmaskrcnn.evaluation.protocols import Scored, choose
 from jaxmaskrcnn.evaluation.regions import Regions, box_regions, detected, mask_regions
 from jaxmaskrcnn.evaluation.tables import PREFIXES
+from jaxmaskrcnn.evaluation.unused import ScoredProblems, refuse_or_log
 from jaxmaskrcnn.structures import Category
 
 logger = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class GroundTruth:
             path = pathlib.Path(annotations)
             content, consume = load_texts(path), freed
         self.names_keypoints = has_keypoints(content)
-        problems, objects = _Problems(), []
+        problems, objects = ScoredProblems(), []
         found = parse_annotations(
             content, path, folder, problems, masks=masks, keypoints=keypoints, reading=reading, sizes=sizes,
             scoring=True, consume=consume, each=lambda *entry: objects.append(entry),
@@ -103,7 +102,7 @@ class GroundTruth:
         self.image_ids = frozenset(self.images)
         self._sizes = {i.id: (i.height, i.width) if i.height else (None, None) for i in found.images}
         places = sum(len(image.ignored) for image in found.images)
-        self._refuse_or_log(problems, path, on_error, log, places)
+        refuse_or_log(problems, path, on_error, log, places)
         self.has_masks = any(item.rle for image in found.images for item in image.objects)
         self._places = {image.id: place for place, image in enumerate(found.images)}
         self.panoptic = None
@@ -169,29 +168,6 @@ class GroundTruth:
             np.array([item.label for _, item, _ in objects], int),
             np.array([item.area for _, item, _ in objects], np.float64),
             shapes,
-        )
-
-    @staticmethod
-    def _refuse_or_log(
-        problems: AllProblems, path: pathlib.Path, on_error: str, log: bool, places: int
-    ) -> None:
-        for problem in problems.found:
-            if problem.reason == "RLE size" and on_error == "stop":
-                raise UserError(f"{problem.message}.")
-        unused = [problem for problem in problems.found if problem.reason != "missing image"]
-        if not log or not unused:
-            return
-        ids = [str(p.annotation_id or p.image_id) for p in unused]
-        reasons = collections.Counter(problem.reason for problem in unused)
-        logger.warning(
-            "%s: %d images or annotations cannot be used and are not scored (%s; ids %s): %s. "
-            "Nor are detections in the places of those whose class and place are known: %d.",
-            path,
-            len(ids),
-            ", ".join(f"{reason}: {count}" for reason, count in reasons.items()),
-            ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else ""),
-            "; ".join(problem.message for problem in unused[:FEW]),
-            places,
         )
 
     def objects(self, iou_type: str) -> list[dict[str, Any]]:
@@ -383,17 +359,6 @@ def coco_metrics(
     if not isinstance(annotations, GroundTruth):
         annotations = GroundTruth(annotations, keypoints="keypoints" in iou_types, protocol=protocol)
     return annotations.score(detections, iou_types, sigmas)
-
-
-class _Problems(AllProblems):
-    """Problems of annotations that are scored; a problem of the whole file is refused."""
-
-    def __init__(self):
-        super().__init__()
-        self.leaves_out = True
-
-    def refuse(self, reason, message):
-        raise UserError(f"{message}.")
 
 
 def unique_names(categories: Sequence[Category]) -> list[str]:

@@ -28,8 +28,8 @@ from jaxmaskrcnn.evaluation.own_tables import (
 )
 from jaxmaskrcnn.evaluation.predicted import predicted_results
 from jaxmaskrcnn.evaluation.tables import format_metrics
-from jaxmaskrcnn.inference.predict import check_versions, make_predictor
 from jaxmaskrcnn.inference.thresholds import own_directory, save_thresholds
+from jaxmaskrcnn.inference.versions import check_versions, make_predictor
 from jaxmaskrcnn.parallel.processes import initialize, is_first
 from jaxmaskrcnn.utils import compilation_cache
 from jaxmaskrcnn.utils.files import check_image_folder, complete_file, dump_json

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from jaxmaskrcnn.evaluation.evaluate import coco_results
+from jaxmaskrcnn.evaluation.results import coco_results
 from jaxmaskrcnn.inference.stream import StreamingPredictor
 from jaxmaskrcnn.structures import Category
 

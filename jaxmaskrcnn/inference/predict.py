@@ -1,12 +1,11 @@
 """Runs the command ``predict``; its arguments are defined in ``cli/predict.py``."""
 
 import argparse
-import collections
 import contextlib
 import functools
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,24 @@ from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.inputs import find_files, output_names
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import video
-from jaxmaskrcnn.inference.augmentation import SCALES, AugmentedPredictor
 from jaxmaskrcnn.inference.categories import name_classes
 from jaxmaskrcnn.inference.journal import Journal
-from jaxmaskrcnn.inference.outputs import PATTERNS, JsonResults, Outputs, json_results, parse_formats
-from jaxmaskrcnn.inference.predictor import Predictor
-from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
+from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
+from jaxmaskrcnn.inference.predict_videos import predict_videos, progress_bar, report_failure
+from jaxmaskrcnn.inference.stream import ordered_futures
 from jaxmaskrcnn.inference.tables import parse_pixel_size
 from jaxmaskrcnn.inference.thresholds import read_thresholds
-from jaxmaskrcnn.inference.tiles import TiledPredictor
+from jaxmaskrcnn.inference.versions import check_versions, make_predictor
 from jaxmaskrcnn.inference.web_images import fetch, is_web
-from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.stores.copies import with_addresses
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.tracking.following import Follower, TrackingOptions, read_points
 from jaxmaskrcnn.utils import compilation_cache
-from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.comparison import Truth
 from jaxmaskrcnn.visualize.fonts import load_font
-from jaxmaskrcnn.visualize.panoptic import thing_boxes
 from jaxmaskrcnn.visualize.style import Style
 
 SAVED = "saved"  # --score_threshold, for the thresholds beside the model
-_FRAME = "{}_{:06d}"  # name of a frame's files
 
 
 def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], PixelConfig]) -> int:
@@ -165,49 +159,6 @@ def _find(arguments) -> list[Path]:
     return paths
 
 
-def make_predictor(
-    model: MaskRCNN,
-    arguments: argparse.Namespace,
-    score_threshold: float | None,
-    classes: Sequence[str] | None = None,
-    thresholds: Mapping[int, float] | None = None,
-) -> StreamingPredictor:
-    """The predictor that ``--tta``, ``--tile`` and ``--batch_size`` ask for.
-
-    Args:
-        model: The detector.
-        arguments: Of a command with these flags, checked by `check_versions`.
-        score_threshold: As in `Predictor`.
-        classes: As in `Predictor`.
-        thresholds: As in `Predictor`.
-    """
-    options: dict[str, Any] = {"classes": classes, "thresholds": thresholds}
-    if arguments.tta:
-        scales = SCALES if arguments.tta_scales is None else _numbers(arguments.tta_scales, "--tta_scales")
-        predictor = AugmentedPredictor(model, score_threshold, scales=scales, **options)
-    else:
-        predictor = Predictor(model, score_threshold, max_batch=arguments.batch_size, **options)
-    if arguments.tile is not None:
-        predictor = TiledPredictor(predictor, arguments.tile, arguments.tile_overlap)
-    return predictor
-
-
-def check_versions(arguments: argparse.Namespace) -> None:
-    """Checks that the flags of `make_predictor` go together.
-
-    Raises:
-        UserError: They do not.
-    """
-    if arguments.batch_size < 1:
-        raise UserError(f"--batch_size is {arguments.batch_size}; give 1 or more.")
-    if arguments.tile is None and arguments.tile_overlap is not None:
-        raise UserError("--tile_overlap has no effect without --tile; give the tiles' size too.")
-    if arguments.tta_scales is not None and not arguments.tta:
-        raise UserError("--tta_scales has no effect without --tta; give --tta too.")
-    if arguments.tta and arguments.batch_size != 1:
-        raise UserError("--batch_size has no effect with --tta, which takes images one by one; leave it out.")
-
-
 def _tracking(arguments: argparse.Namespace) -> TrackingOptions | None:
     """How objects are followed; None if they are not."""
     if not arguments.track:
@@ -260,21 +211,6 @@ def _check_no_stuff(classes: str, stuff: Sequence[Category]) -> None:
             )
 
 
-def _numbers(text: str, name: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"{name} is {text!r}; give numbers with commas between them.") from error
-
-
-def _report(error: UserError) -> None:
-    tqdm.tqdm.write(f"jaxmaskrcnn predict: {error}", file=sys.stderr)
-
-
-def _bar(total: int | None, unit: str, **options) -> tqdm.tqdm:
-    return tqdm.tqdm(total=total, unit=unit, disable=None, **options)  # None: shown on a terminal
-
-
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the results of an image depend on, by the names of the arguments."""
     others = {"inputs", "output", "batch_size", "resume", "imports", "video"}
@@ -307,13 +243,13 @@ def _predict_images(
                 )
             results.add_entries(image, entries)
         left = [i for i, text in enumerate(texts) if text not in before]
-        with _bar(len(paths), "image", initial=len(before)) as bar:
+        with progress_bar(len(paths), "image", initial=len(before)) as bar:
 
             def failed(index: int, error: UserError) -> None:
                 nonlocal failures
                 failures += 1
                 bar.update()
-                _report(error)
+                report_failure(error)
 
             def write(prediction) -> tuple[str, dict[str, Any], dict[str, Any]]:
                 place = left[prediction.index]
@@ -337,89 +273,3 @@ def _predict_images(
     finally:
         journal.close(complete)
     return failures
-
-
-def predict_videos(
-    paths: list[Path],
-    predictor: StreamingPredictor,
-    outputs: Outputs,
-    results: JsonResults,
-    named: Callable[[Path], str] = str,
-    tracking: TrackingOptions | None = None,
-) -> int:
-    """Predicts videos frame by frame and writes the results.
-
-    Args:
-        paths: The videos.
-        predictor: Detects objects in their frames.
-        outputs: Gives the folder and the formats.
-        results: Gets an entry for every frame.
-        named: The name of a video in the results.
-        tracking: How objects are followed; None does not follow them.
-
-    Returns:
-        How many videos could not be read; a sentence about each is printed on stderr.
-    """
-    names = output_names(paths, outputs.folder, ["{}.mp4"])
-    failures = 0
-    for path, name in zip(paths, names, strict=True):
-        try:
-            _predict_video(path, name, named(path), predictor, outputs, results, tracking)
-        except UserError as error:
-            failures += 1
-            _report(error)
-    return failures
-
-
-def _predict_video(
-    path: Path, name: str, text: str, predictor, outputs, results, tracking: TrackingOptions | None
-) -> None:
-    reader = video.VideoReader(path)
-    seconds: collections.deque[float] = collections.deque()  # times of the frames that are being processed
-    problems: list[UserError] = []
-    tracker = ColourTracker() if outputs.colour_by == "object" and tracking is None else None
-    follower = None if tracking is None else Follower(tracking)
-
-    def frames() -> Iterator:
-        try:
-            for frame in reader:
-                seconds.append(frame.seconds)
-                yield frame.pixels
-        except UserError as error:
-            problems.append(error)  # the frames before it are still written
-
-    def coloured() -> Iterator:
-        for prediction in predictor.stream(frames(), masks="rle"):
-            found = prediction.result
-            followed = follower and follower(found, prediction.pixels.shape[:2])
-            if followed is not None:
-                prediction = prediction._replace(result={**found, "tracks": followed.numbers})
-            colours = tracker and tracker(thing_boxes(found) if "segments" in found else found)
-            yield prediction, colours, followed
-
-    def write(item):
-        prediction, colours, followed = item
-        label = _FRAME.format(name, prediction.index)
-        drawn, entry = outputs.write_frame(prediction.pixels, prediction.result, label, colours, followed)
-        return prediction, drawn, {**entry, **(followed.counts if followed is not None else {})}
-
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(_bar(reader.count, "frame", desc=path.name))
-        writer = None
-        if "png" in outputs.formats:
-            writer = stack.enter_context(video.VideoWriter(outputs.folder / f"{name}.mp4", reader.rate))
-        for future in ordered_futures(write, coloured()):
-            prediction, drawn, entry = future.result()
-            if writer is not None:
-                writer.add(drawn)
-            image = {
-                "file_name": text,
-                "frame": prediction.index,
-                "seconds": seconds.popleft(),
-            }
-            results.add({**image, **entry}, prediction.result)
-            bar.update()
-    for sentence in follower.sentences() if follower is not None else ():
-        print(f"{path.name}, {sentence}")
-    if problems:
-        raise problems[0]

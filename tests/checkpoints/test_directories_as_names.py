@@ -115,6 +115,7 @@ def test_what_a_recipe_changes_is_told(folder, caplog):
     assert told.endswith("than this run's: regions.batch_size 512 (here 64).")
 
 
+@pytest.mark.slow
 def test_classes_in_another_order_are_told(folder, caplog):
     first_model(CONFIG.replace(categories=CATEGORIES[::-1]), str(folder / "model"), 5, init=filled)
     assert "are in another order, nut, bolt, than this run's, bolt, nut; the last layers" in caplog.text

@@ -111,6 +111,7 @@ def test_round_trip_is_bit_exact(saved):
     assert all(isinstance(v[...], jax.Array) for v in arrays(model).values())
 
 
+@pytest.mark.slow_except("bfloat16")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_other_dtypes_are_kept(tmp_path, dtype):
     model = make()
@@ -294,6 +295,7 @@ def test_a_model_that_could_not_be_read_back_is_not_saved(tmp_path, change):
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_config_for_the_same_arrays(saved):
     model = load_model(saved, CONFIG.replace({"detections.score_threshold": 0.7, "categories": ()}))
     assert model.config.detections.score_threshold == 0.7
@@ -304,6 +306,7 @@ def test_another_config_for_the_same_arrays(saved):
     assert "backbone.depth 18, here 50" in str(error.value) and "box.fc_dim 16, here 1024" in str(error.value)
 
 
+@pytest.mark.slow
 def test_new_heads_for_another_number_of_classes(saved, caplog):
     config = CONFIG.replace(num_classes=4, categories=())
     with pytest.raises(UserError, match="num_classes 2, here 4; .*allow_new_heads=True"):
@@ -515,6 +518,7 @@ def test_damaged_files(copy):
         load_model(copy)
 
 
+@pytest.mark.slow
 def test_a_model_with_values_that_are_not_finite_says_so(tmp_path, caplog):
     model = random_model(CONFIG)
     save_model(model, tmp_path / "good")

@@ -277,6 +277,7 @@ def test_a_picture_never_replaces_an_image(tmp_path):
     assert output_names(paths, tmp_path / "out", ["{}.png"]) == ["x", "X-2", "y-2"]
 
 
+@pytest.mark.slow_except("program0")
 @pytest.mark.parametrize(
     "program", [["evaluate.py", "--checkpoint=no", "--annotations=no", "--images=no"],
                 ["-m", "jaxmaskrcnn", "predict", "no.png", "--checkpoint=no"]]

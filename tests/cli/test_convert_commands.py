@@ -67,6 +67,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow_except("torchvision-changes0-.safetensors", "detectron2-changes3-.pkl")
 @pytest.mark.parametrize(("library", "changes", "suffix"), CASES)
 def test_from_file_to_directory_to_file_no_bit_changes(
     tmp_path, capsys, monkeypatch, library, changes, suffix

@@ -123,6 +123,7 @@ def test_tiles_of_whole_images_change_nothing(run, tmp_path, capsys):
     assert "Masks (segm)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_everything_beside_coco(run, data, tmp_path, capsys):
     options = {
         "max_detections": 300,
@@ -165,6 +166,7 @@ def test_everything_beside_coco(run, data, tmp_path, capsys):
     assert [(a["bbox"], a["score"]) for a in kept] == [(a["bbox"], a["score"]) for a in above]
 
 
+@pytest.mark.slow
 def test_predictions_are_scored_and_reported(run, data, tmp_path, capsys):
     """predictions.json of predict has the same AP as the model itself; images are found by their names."""
     annotations, images = data

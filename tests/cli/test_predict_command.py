@@ -334,6 +334,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_an_interruption(predict, folder, tmp_path, monkeypatch, capsys):
     formats = "png,json,csv"
     assert predict(folder, format=formats) == 0
@@ -389,6 +390,7 @@ def served(folder):
             thread.join()
 
 
+@pytest.mark.slow
 def test_images_are_fetched_from_addresses(predict, folder, tmp_path, capsys, monkeypatch):
     with served(folder) as address:
         inputs = [f"{address}/0.png", folder / "1.png", f"{address}/0.png", f"{address}/2.png?size=large"]
@@ -408,6 +410,7 @@ def test_images_are_fetched_from_addresses(predict, folder, tmp_path, capsys, mo
     assert "0.png cannot be fetched" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_without_labels_or_boxes(predict, folder, tmp_path):
     def drawn(**options):
         assert predict(folder / "0.png", format="png", **options) == 0

@@ -135,6 +135,7 @@ def check(model, state):
     assert seen == set(arrays)
 
 
+@pytest.mark.slow_except("resnet50-frozen_bn")
 @pytest.mark.parametrize(
     "norm", ["frozen_bn", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("bn", "bn_eval"))]
 )
@@ -355,6 +356,7 @@ def tiny(preset, **changes):
     return model_config(preset).replace({"backbone.width": 8, "neck.channels": 8, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "changes", "author", "words"),
     [

@@ -78,6 +78,7 @@ def _variables(head):
     }
 
 
+@pytest.mark.slow_except("detectron2-detectron2/keypoint_rcnn_R_50_FPN_3x")
 @pytest.mark.parametrize("library, preset", [
     ("torchvision", "torchvision/keypointrcnn_resnet50_fpn"),
     ("detectron2", "detectron2/keypoint_rcnn_R_50_FPN_3x"),

@@ -361,6 +361,7 @@ def paths(field):
 # -- commands
 
 
+@pytest.mark.slow
 def test_commands(saved, tmp_path, capsys):
     assert command(["export", str(saved), str(tmp_path / "b.h5"), "--format=matterport"]) == 0
     printed = capsys.readouterr().out

@@ -156,6 +156,7 @@ def test_regions_end_at_the_last_pixel():
     np.testing.assert_allclose(pooled, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_boxes_and_masks_of_last_pixels():
     boxes = np.float32([[2, 3, 13, 24], [0, 0, 40, 20]])
     scaled, kept = rescale_boxes(boxes, (40, 80), (20, 60), "multiply_inclusive")

@@ -457,6 +457,7 @@ def test_widths_that_detectron2_has_no_setting_for():
                 export_settings(config, "detectron2")
 
 
+@pytest.mark.slow_except("torchvision", "mmdet")
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_setting_comes_back_or_is_named(library):
     start = ModelConfig().replace(LIBRARIES[library].convention)
@@ -494,7 +495,9 @@ IN_PYTHON = ("detectron2/mask_rcnn_regnet", "detectron2/ViTDet/", "detectron2/MV
 OWN = [name for name in list_models() if name.split("/")[0] in LIBRARIES and not name.startswith(IN_PYTHON)]
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if i % 6 == 0 else pytest.mark.slow) for i, name in enumerate(OWN)]
+)
 def test_presets_are_the_same_in_their_own_library(name):
     config, library = model_config(name), name.split("/")[0]
     settings, differences = export_settings(config, library)

@@ -142,6 +142,7 @@ def test_boxes_contain_their_masks_tightly(source, batches):
             assert batch.targets.boxes[i, g].tolist() == tight  # all are turned
 
 
+@pytest.mark.slow
 def test_threads_processes_and_resuming_change_nothing(source, batches):
     data = {"batch_size": 4, **ALL}
     whole = batches(source, MODEL, config(**data, threads=3, prefetch=4))

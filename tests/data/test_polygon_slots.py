@@ -123,6 +123,7 @@ def regions_of(boxes, matched):
     return losses.Regions(np.float32(boxes), np.zeros(count, np.int32), np.array(matched), ones, ones)
 
 
+@pytest.mark.slow
 def test_rules_of_the_loss():
     """Drawn where there are polygons, pooled from the bitmap where there are none."""
     batch = batch_of(target([TRIANGLE, None], np.stack([MASK, MASK])))

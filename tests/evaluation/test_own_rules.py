@@ -12,7 +12,6 @@ from report_helpers import bar, found, random_scene, truth
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.evaluation.coco import GroundTruth, coco_metrics
-from jaxmaskrcnn.evaluation.evaluate import best_of_each_image
 from jaxmaskrcnn.evaluation.own_rules import (
     Limits,
     best_threshold,
@@ -21,6 +20,7 @@ from jaxmaskrcnn.evaluation.own_rules import (
     metrics_at_score,
 )
 from jaxmaskrcnn.evaluation.own_tables import format_at_score, format_limited, format_thresholds
+from jaxmaskrcnn.evaluation.results import best_of_each_image
 from jaxmaskrcnn.evaluation.some_classes import common_classes
 from jaxmaskrcnn.structures import Category
 

@@ -14,7 +14,7 @@ from jaxmaskrcnn import load_model
 from jaxmaskrcnn.checkpoints.directory import config_to_json
 from jaxmaskrcnn.checkpoints.run import Checkpoints
 from jaxmaskrcnn.inference.outputs import Outputs, json_results
-from jaxmaskrcnn.inference.predict import predict_videos
+from jaxmaskrcnn.inference.predict_videos import predict_videos
 from jaxmaskrcnn.inference.stablehlo import export_function
 from jaxmaskrcnn.inference.stream import Prediction, StreamingPredictor
 from jaxmaskrcnn.models.freezing import trainable

@@ -16,7 +16,7 @@ from jaxmaskrcnn.data.coco.load import load_json
 from jaxmaskrcnn.data.coco.problems import Problems
 from jaxmaskrcnn.data.figures import POINTS
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.evaluation.evaluate import coco_results
+from jaxmaskrcnn.evaluation.results import coco_results
 from jaxmaskrcnn.inference.augmentation import AugmentedPredictor
 from jaxmaskrcnn.inference.outputs import Outputs, json_results
 from jaxmaskrcnn.inference.postprocess import postprocess
@@ -36,6 +36,7 @@ def predictor():
     return jmr.Predictor(random_model(small_config(keypoints=HEAD)), 0.0)
 
 
+@pytest.mark.slow
 def test_predictor_gives_keypoints_at_the_images_scale(predictor):
     out = predictor(IMAGE)
     count = len(out["boxes"])

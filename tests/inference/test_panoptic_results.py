@@ -67,6 +67,7 @@ def test_segments_by_hand(things):
     json.dumps(out["segments"])
 
 
+@pytest.mark.slow
 def test_predictor_gives_segments_at_the_images_scale(predictor):
     out = predictor(IMAGE)
     assert out["panoptic"].shape == (40, 60) and out["masks"].shape[1:] == (40, 60)

@@ -88,6 +88,7 @@ def test_an_unknown_rule_is_named():
         rescale_boxes(np.zeros((1, 4), np.float32), RESIZED, ORIGINAL, "detectron2")
 
 
+@pytest.mark.slow_except("torchvision")
 @pytest.mark.parametrize("rule", RULES)
 def test_masks_are_the_thresholded_full_paste(rule):
     detections = make_detections(1)

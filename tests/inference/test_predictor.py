@@ -195,6 +195,7 @@ def test_other_arrays_and_bytes_are_the_same_picture(predictor, tmp_path):
         assert_same(out, expected, atol=0)
 
 
+@pytest.mark.slow
 def test_a_pickled_predictor_gives_the_same(model):
     predictor = Predictor(model, 0.3, max_batch=2, classes=["cat", "dog"], device="cpu")
     again = pickle.loads(pickle.dumps(predictor))
@@ -205,6 +206,7 @@ def test_a_pickled_predictor_gives_the_same(model):
         assert len(out["boxes"])
 
 
+@pytest.mark.slow
 def test_threads_share_a_predictor(model):
     predictor = Predictor(model)
     images = [picture(seed) for seed in range(8)]

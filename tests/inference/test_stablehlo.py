@@ -99,6 +99,7 @@ def test_a_process_without_the_package_gets_the_models_detections(model, directo
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_without_a_mask_head_there_are_no_masks():
     faster = random_model(CONFIG.replace({"mask": None}))
     shapes = serving_function(faster, (64, 64), 3).outputs
@@ -123,6 +124,7 @@ def mistake(capsys, *words):
     return printed.err.removeprefix("jaxmaskrcnn export: ")
 
 
+@pytest.mark.slow
 def test_mistakes_leave_no_file(model, directory, tmp_path, capsys, monkeypatch):
     file = tmp_path / "file"
     for option, said in (

@@ -266,6 +266,7 @@ def test_the_order_within_a_tile_does_not_matter():
     assert sorted(m["counts"] for m in out["masks"]) == sorted(m["counts"] for m in expected["masks"])
 
 
+@pytest.mark.slow
 def test_many_objects_of_a_large_picture_take_little_memory():
     height, width = 4000, 6000
     tiles = make_tiles(height, width, 1024, 64)

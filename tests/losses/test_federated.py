@@ -94,6 +94,7 @@ def test_the_law_of_the_draw_is_detectron2s(golden):
         assert (np.abs(ours - theirs) < 4.5 * deviation).all()
 
 
+@pytest.mark.slow
 def test_which_classes_count_without_a_key():
     counts = tuple(range(K, 0, -1))
     config = FederatedConfig(classes=4, image_counts=counts)

@@ -118,6 +118,7 @@ def test_the_quality_is_the_iou_of_the_predicted_box():
     np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
+@pytest.mark.slow_except("ciou-complete_iou")
 @pytest.mark.parametrize("form, overlap", [("diou", distance_iou), ("ciou", complete_iou)])
 def test_losses_of_boxes(form, overlap):
     boxes, objects = GOLDEN["boxes"], GOLDEN["objects"]
@@ -194,6 +195,7 @@ def test_losses_of_masks(name, loss, targets):
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_factors_of_the_masks_losses():
     masks = np.zeros((1, 64, 64), bool)
     masks[0, 8:40, 8:24] = True
@@ -234,6 +236,7 @@ def test_hard_examples_are_those_of_mmdetection():
     assert set(index[~positive]) == set(GOLDEN["hard_background"])
 
 
+@pytest.mark.slow
 def test_regions_are_sampled_by_their_priority():
     """Whatever the place of the objects among the candidates."""
     rng = np.random.default_rng(0)

@@ -188,6 +188,7 @@ def test_box_losses_against_an_oracle(background, agnostic):
     assert terms["loss_classifier"].count == terms["loss_box_reg"].count == 5
 
 
+@pytest.mark.slow
 def test_mask_loss_of_a_mask_that_fills_its_box():
     boxes = np.array([[8, 8, 40, 40]], np.float32)
     masks = np.zeros((1, SIDE, SIDE), bool)
@@ -281,6 +282,7 @@ def test_a_box_beside_a_crowd_region_is_background_whatever_the_share():
         assert found[1].tolist() == label
 
 
+@pytest.mark.slow
 def test_crowd_regions_are_neither_positive_nor_negative():
     boxes = np.array([[4, 4, 24, 24], [30, 30, 60, 60]], np.float32)
     masks = np.ones((2, SIDE, SIDE), bool)
@@ -318,6 +320,7 @@ def test_crowd_regions_are_neither_positive_nor_negative():
     assert np.asarray(regions.positive).sum() == 2  # the proposal on the object and the object's own box
 
 
+@pytest.mark.slow
 def test_an_anchor_that_does_not_exist_is_no_objects_best_one():
     boxes = np.array([[10, 10, 30, 30]], np.float32)
     targets = Targets(boxes, np.zeros(1, np.int32), None, np.zeros(1, bool), np.ones(1, bool))

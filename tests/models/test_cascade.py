@@ -63,6 +63,7 @@ def test_boxes_of_the_most_probable_class(background):
     np.testing.assert_allclose(refined[:, 0], [12, 11], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_matching_without_sampling():
     """Every box is a region in its own slot; of two objects the one with the larger IoU counts."""
     objects = np.array([[0.0, 0, 10, 10], [0, 0, 10, 8], [30, 20, 40, 30]])

@@ -131,6 +131,7 @@ def traced(config):
 QUICK = ("a cascade with keypoints and masks",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TOGETHER]
 )

@@ -45,6 +45,7 @@ DETECT = jax.jit(lambda model, batch: model.detect(batch))
 LOSSES = jax.jit(lambda model, batch: model.losses(batch))
 
 
+@pytest.mark.slow
 def test_targets_are_moved_with_the_image(model):
     """The losses of a model that leaves the image where it is, given an image that is moved already."""
     image, target = picture(48, 64)

@@ -56,6 +56,7 @@ def batch_of(keypoints, boxes=((4.0, 6.0, 40.0, 50.0), (20.0, 10.0, 60.0, 60.0))
     return make_batch(CONFIG, [image], [target], max_objects=4)
 
 
+@pytest.mark.slow
 def test_losses_gradients_and_slots(step):
     points = [[[10, 10, 2], [30, 40, 1]], [[30, 20, 2], [50, 50, 2]]]
     losses, norms = step(batch_of(points))

@@ -131,6 +131,7 @@ def expected(model, batch):
     return losses_and_gradient(model, batch, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_reach_every_parameter(expected):
     scalars, gradient = expected
     assert set(scalars) == set(LOSS_NAMES)
@@ -283,6 +284,7 @@ def test_an_image_in_a_batch_is_treated_as_if_alone(preset):
                 np.testing.assert_allclose(getattr(together, name)[i], getattr(alone, name)[0], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_an_invalid_image_of_a_batch_adds_nothing(model, batch):
     masked = batch._replace(valid=np.array([True, False]))
     other = batch._replace(images=batch.images * np.array([1, 0.5])[:, None, None, None].astype("f"))
@@ -331,6 +333,7 @@ def test_faster_rcnn_with_class_agnostic_boxes():
     assert found.masks is None and found.valid.any()
 
 
+@pytest.mark.slow
 def test_class_agnostic_masks():
     config = build(**{"mask.class_agnostic": True}).config
     head = MaskHead(config.mask, config.region_channels, config.classes, rngs=nnx.Rngs(0))
@@ -379,6 +382,7 @@ def test_fixed_statistics_with_a_trainable_affine_part():
     assert layer(jnp.full((1, 2, 2, 4), 3.0), None, True)[0, 0, 0, 0] == pytest.approx(3, abs=1e-4)
 
 
+@pytest.mark.slow_except("gn")
 @pytest.mark.parametrize("kind", ["bn", "gn"])
 def test_padding_does_not_count_in_statistics(kind):
     layer = make_norm(kind, 64, rngs=nnx.Rngs(0))

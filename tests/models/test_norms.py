@@ -9,6 +9,7 @@ from flax import nnx
 from jaxmaskrcnn.models.layers import conv_stack
 
 
+@pytest.mark.slow_except("gn")
 @pytest.mark.parametrize("norm", ["bn", "gn", "gn_ws", "ln"])
 def test_regions_that_are_padding_leave_no_nan_in_gradients(norm):
     """They are left out of the loss, so nothing may depend on what norms make of them."""

@@ -212,6 +212,7 @@ def changed(change):
     return model, batch
 
 
+@pytest.mark.slow_except("a loss without a count", "a name that another part has")
 @pytest.mark.parametrize("method, change, said", CASES.values(), ids=CASES)
 def test_wrong_parts_are_refused_in_words(method, change, said):
     model, batch = changed(change)
@@ -270,6 +271,7 @@ def test_a_neck_that_fits_is_accepted():
     assert jax.eval_shape(lambda model, x: model.features(x), model, batch.images)[4].shape == (2, 1, 2, 16)
 
 
+@pytest.mark.slow
 def test_regions_may_be_changed_after_sampling():
     """Here the last half of the slots is left out, which the heads then do not see."""
     seen = []

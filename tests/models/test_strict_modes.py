@@ -72,6 +72,7 @@ def check_traces(config):
         jax.eval_shape(lambda model, batch: model.detect(batch), model, batch_of(config, pixels=True))
 
 
+@pytest.mark.slow
 def test_no_ranks_and_dtypes_are_promoted():
     check_traces(config_of())
 
@@ -105,6 +106,7 @@ def test_nor_in_any_family(name):
     check_traces(config_of(name, **{"input.test_min_size": 128, "input.test_max_size": 128}))
 
 
+@pytest.mark.slow_except("strict")
 @pytest.mark.parametrize("mode", ["strict", "transfer", "nans", "x64"])
 def test_operators(mode):
     boxes = jax.device_put(np.array([[8, 16, 56, 48], [40, 16, 60, 48]], np.float32))

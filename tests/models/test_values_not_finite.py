@@ -163,6 +163,7 @@ def test_pasted_masks(convention):
             np.testing.assert_array_equal(ours[0], expected[0])
 
 
+@pytest.mark.slow_except("nan")
 @pytest.mark.parametrize("value", STRANGE)
 def test_suppression(value):
     rng = np.random.default_rng(5)
@@ -194,6 +195,7 @@ def test_pooled_regions(sampling_ratio, value):
         np.testing.assert_array_equal(np.asarray(pool(features, strange))[[0, 2, 3]], plain[[0, 2, 3]])
 
 
+@pytest.mark.slow_except("gn")
 @pytest.mark.parametrize("name", ["bn", "gn", "ln"])
 def test_gradients_of_a_norm_beside_padding(name):
     """An image or region none of whose cells counts has no part in the gradients of the others."""

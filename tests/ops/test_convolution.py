@@ -64,6 +64,7 @@ def compare(x, size, features, stride=1, groups=1, relu=True, shortcut=True, imp
     return kernel
 
 
+@pytest.mark.slow_except("True-True-winograd")
 @pytest.mark.parametrize("implementation", ["winograd", "xla"])
 @pytest.mark.parametrize(("relu", "shortcut"), [(False, False), (True, True)])
 def test_three_by_three_on_large_maps(relu, shortcut, implementation):
@@ -125,6 +126,7 @@ def test_one_by_one(implementation, stride, features):
     compare(draw(2, 9, 8, 6), 1, features, stride=stride, implementation=implementation)
 
 
+@pytest.mark.slow_except("15-9")
 @pytest.mark.parametrize(("height", "width"), [(16, 22), (15, 9), (3, 8)])
 def test_the_stem(height, width):
     for implementation, strides in (("xla", "(1, 1)"), ("stem", "(2, 2)")):
@@ -182,6 +184,7 @@ def test_layers_equal_the_plain_convolution(size, stride):
     np.testing.assert_allclose(layer(x), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow_except("gn", "bn")
 @pytest.mark.parametrize("kind", ["none", "frozen_bn", "bn_eval", "bn", "gn"])
 def test_norm_sum_and_relu_in_one(kind):
     """``relu(norm(conv(x)) + shortcut)`` with every kind of norm, and its gradients in all parameters."""

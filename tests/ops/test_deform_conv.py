@@ -38,6 +38,7 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
+@pytest.mark.slow_except("both_groups", "plain")
 @pytest.mark.parametrize("name", CASES)
 def test_as_torchvision(golden, name):
     case, settings = case_of(golden, name)
@@ -129,6 +130,7 @@ def large():
     return [jnp.float32(rng.normal(size=shape)) for shape in shapes], run
 
 
+@pytest.mark.slow
 def test_pieces_of_a_large_map(large):
     """Rows computed alone are those of the whole, and the gradients of parts add up."""
     (x, kernel, *by_row), run = large

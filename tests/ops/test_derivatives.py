@@ -31,6 +31,7 @@ def arrays():
     return tuple(jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((2, 6, 7, 4), (3, 3, 4, 4)))
 
 
+@pytest.mark.slow_except("depthwise")
 @pytest.mark.parametrize("operator", [pool, convolve, depthwise])
 def test_forward_mode_and_second_derivatives(operator, arrays):
     """Along a direction: the slope is the gradient's, and the second one that of differences of slopes."""

@@ -138,6 +138,7 @@ def test_traced_arguments_are_not_checked():
     assert ops.grid_anchors(np.zeros((1, 4)), np.array([1, 2]), np.array([4, 4])).shape == (2, 4)
 
 
+@pytest.mark.slow_except("int32-reference")
 @pytest.mark.parametrize("implementation", [None, "reference", *IMPLEMENTATIONS])
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
 def test_features_of_whole_numbers_have_fractions(dtype, implementation):

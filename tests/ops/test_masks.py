@@ -91,6 +91,7 @@ def test_a_half_is_foreground():
     assert target[0, 0, 0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["soft", "threshold"])
 def test_targets_do_not_depend_on_the_canvas(rule):
     canvas = ops.pack_masks(np.pad(MASKS, ((0, 2), (0, 20), (0, 11))))
@@ -112,6 +113,7 @@ LIMITED = {
 }
 
 
+@pytest.mark.slow_except("tiles_batched")
 @pytest.mark.parametrize("implementation", LIMITED)
 def test_targets_under_vmap_in_chunks_and_of_padding(implementation):
     rng = np.random.default_rng(0)
@@ -138,6 +140,7 @@ def test_targets_under_vmap_in_chunks_and_of_padding(implementation):
 QUICK = {("soft", "tiles_cpu"), ("threshold", "whole")}  # each of both once; the others with the slow tests
 
 
+@pytest.mark.slow_except("threshold-whole")
 @pytest.mark.parametrize(
     ("rule", "implementation"),
     [
@@ -214,6 +217,7 @@ def test_pasting_equals_a_loop(convention):
     np.testing.assert_allclose(pasted, expected, atol=2e-5)
 
 
+@pytest.mark.slow_except("eager-torchvision")
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_the_window_on_the_host_equals_pasting(convention, transform):

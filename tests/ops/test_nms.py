@@ -48,6 +48,7 @@ def test_equals_torchvision(threshold):
     )
 
 
+@pytest.mark.slow_except("256-0.3", "1-0.3")
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 @pytest.mark.parametrize("n", [1, 256, 700])
 def test_equals_greedy(threshold, n):

@@ -88,6 +88,7 @@ def test_wrong_arrays_are_refused():
         sample_masks(np.zeros((1, 4, 4)), 4, jnp.zeros(1, int), np.zeros((1, 5, 2)))
 
 
+@pytest.mark.slow
 def test_points_of_training():
     """Most are the least certain ones of those that are drawn, whatever the other regions are."""
     ramp = np.linspace(-3, 3, 7, dtype=np.float32)
@@ -116,6 +117,7 @@ def disk(points):
     return 9 * (sizes - jnp.linalg.norm(points - 0.5, axis=-1))
 
 
+@pytest.mark.slow
 def test_subdivision():
     """With enough points, all cells near the edge are predicted and the others have its sign."""
     points = jnp.broadcast_to(grid_points(32), (2, 1024, 2))

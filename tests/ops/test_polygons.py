@@ -126,6 +126,7 @@ def test_many_parts_are_united():
         np.testing.assert_array_equal(ours, reference(polygons, box))
 
 
+@pytest.mark.slow
 def test_regions_choose_their_objects_and_padding_changes_nothing():
     rng = np.random.default_rng(1)
     objects, boxes = zip(*(make("several parts", rng) for _ in range(5)), strict=True)

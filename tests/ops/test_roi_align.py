@@ -49,6 +49,7 @@ def random_boxes(rng, n, image):
     return np.concatenate([corner, corner + rng.uniform(0.1, image, (n, 2))], axis=1).astype(np.float32)
 
 
+@pytest.mark.slow_except("0-True-fast", "2-False-definition")
 @pytest.mark.parametrize(
     "pool",
     [POOL_GOLDEN, functools.partial(pool_golden, function=reference.multilevel_roi_align)],
@@ -69,6 +70,7 @@ def test_pyramid_equals_torchvision(ratio, aligned, pool):
         np.testing.assert_allclose(grad, GOLDEN[f"{name}_grad_{level}"], atol=2e-5)
 
 
+@pytest.mark.slow_except("2-True")
 @pytest.mark.parametrize(("ratio", "aligned"), [(0, True), (0, False), (2, True)])
 def test_equals_the_definition(ratio, aligned):
     rng = np.random.default_rng(0)
@@ -103,6 +105,7 @@ def test_adaptive_counts_and_borders_of_whole_pixel_regions(aligned):
     np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_ramp_gives_the_centres_of_the_bins():
     ramp = np.broadcast_to(np.arange(20.0, dtype=np.float32)[None, :, None], (20, 20, 1))
     box = np.array([[4, 4, 12, 12]], np.float32)
@@ -198,6 +201,7 @@ def test_under_vmap_with_traced_scales_and_sizes(ratio):
             np.testing.assert_allclose(a[i], b, atol=1e-5)
 
 
+@pytest.mark.slow_except("0-250000000.0")
 @pytest.mark.parametrize(("ratio", "limit"), [(0, 250e6), (2, 250e6)])
 def test_memory_of_a_full_size_level(ratio, limit):
     # Nothing is run. Features take 69 MB, the output 26 MB, all samples at their corners would take

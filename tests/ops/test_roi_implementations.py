@@ -81,6 +81,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow_except("tiles_cpu-0-True")
 @pytest.mark.parametrize(
     ("implementation", "ratio", "aligned"),
     [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
@@ -95,6 +96,7 @@ def test_pooling_and_its_gradient(implementation, ratio, aligned):
     assert_equal(*jax.jit(lambda maps: both(images, maps))(maps), *defined(ratio, aligned))
 
 
+@pytest.mark.slow
 def test_several_batches_of_tiles_of_which_the_last_is_not_full():
     maps, boxes, levels = (jax.tree.map(lambda x: x[0], part) for part in example())
     batch_bytes = 4 * tiles_batched.TILE**2 * 3 * 17
@@ -111,6 +113,7 @@ def test_several_batches_of_tiles_of_which_the_last_is_not_full():
     assert_equal(*batches(maps), *expected)
 
 
+@pytest.mark.slow
 def test_batches_of_blocks_and_regions_of_several_blocks():
     rng = np.random.default_rng(1)
     maps = (rng.normal(size=(100, 70, 3)).astype(np.float32),)

@@ -45,6 +45,7 @@ def draw(rng, n, h, w, channels_in, channels_out):
     )
 
 
+@pytest.mark.slow_except("shape0-64", "shape4-6")
 @pytest.mark.parametrize(
     ("shape", "tiles"),
     [

@@ -181,6 +181,7 @@ def test_arrays_without_rows_get_one():
     )
 
 
+@pytest.mark.slow
 def test_operators_of_no_boxes():
     none, no_scores, no_ids = zeros(0, 4), zeros(0), jnp.zeros(0, int)
     assert ops.box_area(none).shape == (0,)
@@ -215,6 +216,7 @@ def test_pooling_of_no_regions_has_a_gradient(sampling_ratio):
     assert value == 0 and gradient.shape == (*SIZE, 2) and not gradient.any()
 
 
+@pytest.mark.slow
 def test_gradients_of_box_functions_without_boxes():
     def total(a, b):
         coded = ops.decode_boxes(ops.encode_boxes(a, a, (1, 1, 1, 1)), a, (1, 1, 1, 1))
@@ -252,6 +254,7 @@ def terms_and_gradient(config, predictions, anchors, proposals, targets, rng):
     return terms, regions, gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "anchors, boxes, rule, seed",
     [

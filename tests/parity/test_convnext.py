@@ -201,6 +201,7 @@ def test_freeze_at(freeze_at):
 # -- files and settings
 
 
+@pytest.mark.slow
 def test_imagenet_weights(tmp_path):
     """mmpretrain's classifiers, of whose output norms only the last one exists."""
     arrays = {k: v for k, v in CASE.weights.items() if k.startswith("backbone.") and ".norm" not in k[:14]}

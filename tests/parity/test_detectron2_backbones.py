@@ -124,6 +124,7 @@ def test_names_go_both_ways(case):
     case.check_names()
 
 
+@pytest.mark.slow_except("x152")
 @cases
 def test_a_file_is_loaded_with_a_preset_and_with_a_yaml(case, tmp_path):
     np.savez(tmp_path / "model_final.npz", **case.weights)

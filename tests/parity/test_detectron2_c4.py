@@ -304,6 +304,7 @@ def test_postprocessing(case):
         check(f"{case} share of mask pixels that differ", different.mean(), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_whole_model(masks):
     """Its own stages behind each other; Faster R-CNN has the same boxes and scores."""

@@ -24,7 +24,7 @@ from jaxmaskrcnn.cli.main import run_command
 from jaxmaskrcnn.convert.backbone import load_backbone
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.data.preprocess import make_batch
-from jaxmaskrcnn.evaluation.evaluate import coco_results
+from jaxmaskrcnn.evaluation.results import coco_results
 from jaxmaskrcnn.inference.predictor import Predictor
 from jaxmaskrcnn.models.backbones.resnet import ResNet
 from jaxmaskrcnn.models.features import Pass

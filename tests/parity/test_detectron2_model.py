@@ -268,6 +268,7 @@ def test_input_normalised_on_the_device(case):
     )
 
 
+@pytest.mark.slow_except("fpn/pair")
 @cases
 def test_backbone(case):
     for i, ours in enumerate(body_of(case.split("/")[0])[case], start=2):
@@ -281,6 +282,7 @@ def test_pyramid(case):
         check_stage(case, f"P{i}", ours)
 
 
+@pytest.mark.slow_except("fpn/pair")
 @cases
 def test_rpn_head(case):
     for name in ("objectness", "deltas"):

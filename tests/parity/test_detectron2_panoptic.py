@@ -80,6 +80,7 @@ def test_loss_of_given_logits():
     check_entropy(GOLDEN, CONFIG.semantic)
 
 
+@pytest.mark.slow
 def test_head(model):
     check_head(GOLDEN, model.semantic_head, 32)
 

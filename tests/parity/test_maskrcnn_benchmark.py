@@ -161,6 +161,7 @@ def test_sizes_of_images():
         )
 
 
+@pytest.mark.slow_except("-e2e_faster_rcnn_X_101_32x8d_FPN_1x")
 @pytest.mark.parametrize("name", sorted(ZOO))
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_names_and_shapes_of_the_published_models(name, prefix):

@@ -116,6 +116,7 @@ def test_older_names_of_offsets(tmp_path):
     np.testing.assert_array_equal(layer.bias[...], case.weights[f"{name}.bias"])
 
 
+@pytest.mark.slow
 def test_a_file_of_c4_is_loaded(tmp_path):
     """Its arrays show the trunk."""
     case = CASES["c4"]

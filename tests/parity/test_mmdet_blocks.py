@@ -94,6 +94,7 @@ def test_losses_and_gradients(case):
     case.check_training()
 
 
+@pytest.mark.slow_except("gcb", "res2net")
 @cases
 def test_names_go_both_ways(case):
     case.check_names()
@@ -127,6 +128,7 @@ def context_oracle(block, x):
     return x + context @ expand[0][0, 0] + expand[1]
 
 
+@pytest.mark.slow
 def test_context_block():
     """Cells beside the image's extent have no weight, whatever they are."""
     block = ContextBlock(8, 4, rngs=nnx.Rngs(0))
@@ -172,6 +174,7 @@ def test_other_plugins_are_refused(change, tmp_path):
 # -- standardised kernels
 
 
+@pytest.mark.slow
 def test_standardised_kernels():
     """The mean and the unbiased standard deviation of all weights of an output."""
     kernel = np.random.default_rng(0).normal(2.0, 3.0, (3, 3, 4, 6)).astype(np.float32)

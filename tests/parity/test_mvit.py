@@ -134,6 +134,7 @@ def odd_image():
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "canvas",
     [pytest.param((0, 0), marks=pytest.mark.slow), (19, 53)],

@@ -145,6 +145,7 @@ def test_training_points(library, variant):
         np.testing.assert_array_equal(sorted(map(tuple, mine)), sorted(map(tuple, expected[: len(mine)])))
 
 
+@pytest.mark.slow
 @each
 def test_losses_and_gradients(library, variant):
     head, weights = head_of(library, variant)
@@ -179,6 +180,7 @@ def test_losses_and_gradients(library, variant):
         assert abs(np.linalg.norm(own) / norm - 1) < 1e-4
 
 
+@pytest.mark.slow
 @each
 def test_masks(library, variant):
     """Coarse masks; then each map from the library's one before, with the same cells predicted anew."""

@@ -301,6 +301,7 @@ def detector(variant, **changes):
     return library, config, {name: make(name, tuple(shape)) for name, shape in shapes.items()}
 
 
+@pytest.mark.slow_except("y")
 @variants
 def test_names_go_both_ways(variant):
     """Every array of the detector has a place, and comes back bit by bit."""

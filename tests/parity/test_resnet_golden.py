@@ -76,6 +76,7 @@ def folder(tmp_path_factory):
     return str(tmp_path_factory.mktemp("resnet"))
 
 
+@pytest.mark.slow_except("resnet18", "resnet18_odd")
 @pytest.mark.parametrize(
     "case",
     [

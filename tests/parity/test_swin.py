@@ -120,6 +120,7 @@ def odd_image():
         return seeded_images(height, width), {k: v for k, v in arrays.items() if k.startswith("odd/p")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "canvas",
     [pytest.param((0, 0), marks=pytest.mark.slow), (19, 53)],

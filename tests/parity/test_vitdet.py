@@ -98,6 +98,7 @@ def odd_image():
         return seeded_images(height, width), arrays["odd/last_feat/values"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "canvas",
     [pytest.param((0, 0), marks=pytest.mark.slow), (32, 48)],

@@ -163,6 +163,7 @@ def test_rare_classes_come_first():
     assert class_lines(many, many)[-1] == "  and 10 classes with 40 images or more"
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_0_or_2(tmp_path):
     """In a process of its own, as a person starts it; the mistake is found before anything is compiled."""
     annotations, images = write_shapes(tmp_path, 4, 64, 0)

@@ -53,6 +53,7 @@ def plain_lamb(values, grads_of_steps, rate, decays, betas):
     return values
 
 
+@pytest.mark.slow_except("lamb")
 @pytest.mark.parametrize("method", ["lars", "lamb"])
 def test_layerwise_rates(method):
     """Against the papers' algorithms, and for matrices against optax's optimizer as a whole."""

@@ -107,6 +107,7 @@ def test_stop_leaves_a_record(train, cache, tmp_path):
     assert lines(tmp_path) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_skip_goes_on_with_the_next_batch(train, cache, tmp_path, first_model, caplog):
     step = train(bad_calls=[2, 5], train__on_nonfinite="skip", train__skip_limit=1)
     assert step.seen == batches(cache, tmp_path)[0][:8] and step.steps == list(range(8))

@@ -167,6 +167,7 @@ def apart(chips):
     return ((high >= low).all(-1).sum(1) == 1).all()
 
 
+@pytest.mark.slow_except("names0")
 @pytest.mark.parametrize("names", [["a long name", "another name", "x"], ["cell"] * 3])
 def test_labels_of_300_objects_leave_most_of_the_picture_free(monkeypatch, names):
     out = crowd(300, 480, 640)

@@ -75,7 +75,8 @@ def read_backbone(settings: Settings, config: Flat) -> None:
         return
     own = KNOWN | ALL_KNOWN
     own |= set(names_file(others[name]).MMDET_OWN_KEYS) if name in others else set()
-    settings.unknown(own, [key for key in settings.values if key in known() - own])
+    foreign = known() - own
+    settings.unknown(own, [key for key in settings.values if key in foreign])
     single = config["neck"] is False
     config |= settings.fields((*BACKBONE, *(() if single else _FOUR_STAGES)))
     _read_deformable(settings, config, name, others)
