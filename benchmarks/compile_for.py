@@ -12,6 +12,9 @@ Cases:
     box512, mask128: RoIAlign of 512 regions to 7 x 7 and of 128 regions to 14 x 14, of each image, from
         levels of 256 channels, with --sampling_ratio samples a bin and side and an --implementation.
     ...-gradient: the gradient of the features alone.
+    backbone, rpn, proposals, box_pool, box_head, detections, mask_pool, mask_head: the parts of a prediction,
+        one after the other, each by itself, which compile sooner and show where the time goes.
+    conv: a 3x3 convolution with a ReLU, of 256 channels at stride 16.
     top_k: the best 2000 of 201600 scores.
     nms: of five times 2000 boxes.
 
@@ -39,8 +42,12 @@ from compiled_text import Cost, read_cost
 from measuring import CLASSES, HEIGHT, WIDTH, photograph, table
 
 ROI_CASES = {"box512": (512, 7), "mask128": (128, 14)}
+PARTS = (
+    "backbone", "rpn", "proposals", "box_pool", "box_head", "detections", "mask_pool", "mask_head",
+)  # fmt: skip
 CASES = (
-    "train", "detect", *(name + suffix for name in ROI_CASES for suffix in ("", "-gradient")), "top_k", "nms",
+    "train", "detect", *PARTS, *(name + suffix for name in ROI_CASES for suffix in ("", "-gradient")),
+    "conv", "top_k", "nms",
 )  # fmt: skip
 STRIDES = (4, 8, 16, 32)
 
@@ -112,11 +119,13 @@ def program(case: str, devices, batch: int, size: tuple[int, int], config, optio
 
     def rows(tree):
         sharding = NamedSharding(layout.mesh, PartitionSpec(AXIS))
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype, sharding=sharding), tree
-        )
 
-    if case not in ("train", "detect"):
+        def of_all(x):  # from the shape for one image
+            return jax.ShapeDtypeStruct((count * x.shape[0], *x.shape[1:]), x.dtype, sharding=sharding)
+
+        return jax.tree.map(of_all, tree)
+
+    if case not in ("train", "detect", *PARTS):
         function, arguments = operator(case, size, **options)
         return layout.map_rows(lambda _, arrays: jax.vmap(function)(*arrays)), ((), rows(arguments))
     image, target = photograph(*size)
@@ -125,6 +134,11 @@ def program(case: str, devices, batch: int, size: tuple[int, int], config, optio
         model = abstract_model(config)
         function = layout.map_rows(lambda model, images: model.detect(images))
         return function, (whole(model), rows(images._replace(targets=None)))
+    if case in PARTS:
+        model = abstract_model(config)
+        call, *arrays = part(case, model, images._replace(targets=None))
+        function = layout.map_rows(lambda model, arrays: call(model, *arrays))
+        return function, (whole(model), rows(tuple(arrays)))
     step, state = training(config, layout, count)
     return step, (whole(state), rows(images), whole(jax.eval_shape(lambda: jax.random.key(0))))
 
@@ -136,6 +150,71 @@ def abstract_model(config):
     import jaxmaskrcnn as jmr
 
     return jax.eval_shape(lambda: jmr.MaskRCNN(config, rngs=nnx.Rngs(0)))
+
+
+def part(case: str, model, batch):
+    """One of `PARTS` as a function of the model and arrays, and the shapes of these for one image."""
+    import jax
+
+    from jaxmaskrcnn.models.detections import select_detections
+    from jaxmaskrcnn.models.features import Pass
+    from jaxmaskrcnn.models.heads.box import box_channels
+    from jaxmaskrcnn.models.inputs import network_input
+    from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
+    from jaxmaskrcnn.structures import Proposals
+
+    config = model.config
+    classes, rpn, dtype = config.classes, config.rpn, config.compute.dtype
+    slots, found = rpn.post_nms_test, config.detections.per_image
+
+    def shape(*sides, dtype="float32"):
+        return jax.ShapeDtypeStruct((1, *sides), dtype)
+
+    def regions(count, pool):
+        return jax.ShapeDtypeStruct((count, pool.size, pool.size, config.region_channels), dtype)
+
+    def backbone(model, batch):
+        return model.features(network_input(batch, config), Pass(batch.extents))
+
+    def propose(_, objectness, deltas, extents, sizes):
+        def one(objectness, deltas, extent, size):
+            anchors = image_anchors(maps, strides, extent, rpn.anchors, config.box_edges)
+            return select_proposals(objectness, deltas, anchors, maps, size, rpn, train=False)
+
+        return jax.vmap(one)(objectness, deltas, extents, sizes)
+
+    def select(_, logits, deltas, proposals, sizes):
+        def one(*arrays):
+            return select_detections(*arrays, classes, config.box, config.detections)
+
+        return jax.vmap(one)(logits, deltas, proposals, sizes)
+
+    def mask_head(model, pooled, labels):
+        return jax.nn.sigmoid(model.mask_head.of_class(model.mask_head(pooled), labels))
+
+    if case == "backbone":
+        return backbone, batch
+    levels = jax.eval_shape(backbone, model, batch)
+    maps, strides = [x.shape[1:3] for x in levels], [level.stride for level in config.levels]
+    anchors = rpn.anchors.per_cell * sum(h * w for h, w in maps)
+    pools = {"box_pool": (slots, config.box.pool), "mask_pool": (found, config.mask.pool)}
+    if case in pools:
+        number, pool = pools[case]
+
+        def align(model, batch, levels, boxes):
+            return model.pool(batch, levels, boxes, pool)
+
+        return align, batch, levels, shape(number, 4)
+    extents = jax.ShapeDtypeStruct((1, 2), batch.extents.dtype)
+    proposals = Proposals(shape(slots, 4), shape(slots), shape(slots, dtype=bool))
+    deltas = shape(slots, box_channels(config.box, classes), 4, dtype=dtype)
+    return {
+        "rpn": (lambda model, levels, extents: model.rpn(levels, Pass(extents)), levels, extents),
+        "proposals": (propose, shape(anchors), shape(anchors, 4), extents, extents),
+        "box_head": (lambda model, pooled: model.box_head(pooled), regions(slots, config.box.pool)),
+        "detections": (select, shape(slots, classes.logits, dtype=dtype), deltas, proposals, extents),
+        "mask_head": (mask_head, regions(found, config.mask.pool), jax.ShapeDtypeStruct((found,), "int32")),
+    }[case]
 
 
 def training(config, layout, count: int):
@@ -169,7 +248,9 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     """An operator of one image, and the shapes of its arguments for a batch of one."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
+    from jaxmaskrcnn.ops.convolution import convolution
     from jaxmaskrcnn.ops.nms import nms
     from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
     from jaxmaskrcnn.ops.top_k import top_k
@@ -177,6 +258,10 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     def shape(*sides, dtype="float32"):
         return jax.ShapeDtypeStruct((1, *sides), dtype)
 
+    if case == "conv":
+        maps = shape(size[0] // 16, size[1] // 16, 256, dtype=dtype)
+        kernel = np.ones((3, 3, 256, 256), dtype)
+        return lambda x: convolution(x[None], jnp.asarray(kernel), relu=True)[0], (maps,)
     if case == "top_k":
         return lambda scores: top_k(scores, 2000), (shape(201_600),)
     if case == "nms":
@@ -202,13 +287,13 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     return gradient, (maps, shape(count, 4), shape(count, bins, bins, 256, dtype=dtype))
 
 
-def compile_and_read(function, arguments, text: str | None = None) -> dict:
+def compile_and_read(function, arguments, text: str | None = None, options: dict | None = None) -> dict:
     """Compiles for the devices of the arguments; what it took, the planned memory and the cost."""
     start, processor = time.perf_counter(), _processor()
     lowered = function.lower(*arguments)
     lowering, processor_lowering = time.perf_counter() - start, _processor() - processor
     start, processor = time.perf_counter(), _processor()
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options)
     memory, content = compiled.memory_analysis(), compiled.as_text()
     if text:
         Path(text).write_text(content)
@@ -276,6 +361,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="of the model")
     parser.add_argument("--sampling_ratio", type=int, default=2, help="of RoIAlign's cases; default: 2")
     parser.add_argument("--implementation", help="of RoIAlign's cases; default: the platform's")
+    parser.add_argument("--xla", action="append", default=[], metavar="NAME=VALUE", help="option of XLA")
     parser.add_argument("--text", help="write the compiled program to this file as well")
     parser.add_argument("--output", help="write the figures to this json file as well")
     args = parser.parse_args(argv)
@@ -301,7 +387,9 @@ def main(argv: list[str] | None = None):
         "sampling_ratio": args.sampling_ratio, "implementation": args.implementation, "dtype": args.dtype,
     }  # fmt: skip
     function, arguments = program(args.case, devices, args.batch, size, config, options)
-    found = compile_and_read(function, arguments, args.text)
+    found = compile_and_read(
+        function, arguments, args.text, dict(option.split("=", 1) for option in args.xla)
+    )
     if args.output:
         Path(args.output).write_text(json.dumps({"options": vars(args), **found}, indent=1))
     chips = f"{len(devices)} {devices[0].device_kind}"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 from folders import ROOT, TESTS
 
@@ -129,8 +130,38 @@ def test_a_machine_that_cannot_be_described():
     assert "compile_for.py: cuda 'h300:8' cannot be described" in done.stderr
 
 
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+@needs_libtpu
+def test_maps_of_small_batches_are_not_copied_around_convolutions(tmp_path):
+    output = tmp_path / "figures.json"
+    done = command("--topology=v5e:2x2", "--chips=1", "--case=conv", "--batch=4", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(output.read_text())["cost"]["by_kind"]) == ["convolution"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["rpn", "proposals", "box_head", "mask_head"])
+def test_parts_of_a_prediction_take_the_shapes_that_the_model_gives_them(case, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    compile_for, growth = (importlib.import_module(name) for name in ("compile_for", "growth"))
+    fields = {"compute.dtype": "bfloat16", "input.test_min_size": 128, "input.test_max_size": 128}
+    config = growth.narrow(0.1, **fields)
+    function, arguments = compile_for.program(case, jax.devices()[:1], 2, (128, 128), config, {})
+    found = jax.tree.leaves(jax.eval_shape(function, *arguments))
+    anchors = 3 * sum(side**2 for side in (32, 16, 8, 4, 2))
+    first = {
+        "rpn": (2, anchors), "proposals": (2, 1000, 4), "box_head": (2000, 81), "mask_head": (200, 28, 28),
+    }  # fmt: skip
+    assert found[0].shape == first[case]
+
+
+@pytest.mark.slow
+@needs_libtpu
 @pytest.mark.parametrize(("topology", "case"), [("v5e:2x2", "train"), ("v4:2x2x1", "detect")])
 def test_a_small_model_is_compiled_for_tpus(topology, case, tmp_path):
     output = tmp_path / "figures.json"

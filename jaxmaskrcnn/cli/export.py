@@ -10,8 +10,8 @@ from jaxmaskrcnn.errors import UserError
 if TYPE_CHECKING:
     from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 
-FUNCTION = "stablehlo"
-FORMATS = ("torchvision", "detectron2", "mmdet", "matterport", FUNCTION)
+FUNCTIONS = ("stablehlo", "savedmodel")
+FORMATS = ("torchvision", "detectron2", "mmdet", "matterport", *FUNCTIONS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,24 +22,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="weights: a .safetensors, .npz or .pkl file, or .pth where torch is; stablehlo: any name",
+        help="weights: a .safetensors, .npz or .pkl file, or .pth where torch is; stablehlo: any name; "
+        "savedmodel: a new folder",
     )
     parser.add_argument(
         "--format",
         required=True,
         choices=FORMATS,
-        help="the library that will read the weights, or stablehlo for the whole prediction",
+        help="the library that will read the weights, or for the whole prediction stablehlo, which JAX "
+        "runs, or savedmodel, which TensorFlow runs",
     )
     parser.add_argument(
         "--model", help="preset, directory or config file, if a checkpoint file does not determine its model"
     )
     parser.add_argument("--bn_eps", type=float, help="epsilon of the backbone's norm layers")
-    only = parser.add_argument_group("stablehlo only")
+    only = parser.add_argument_group("stablehlo and savedmodel only")
     only.add_argument("--batch", type=int, help="images of a call (1)")
     only.add_argument(
         "--canvas", metavar="HxW", help="height and width of the input (a square for the largest image)"
     )
-    only.add_argument("--platforms", help="some of cpu,cuda,rocm,tpu (cpu,cuda,tpu)")
+    only.add_argument(
+        "--platforms", help="some of cpu,cuda,rocm,tpu (stablehlo: cpu,cuda,tpu; savedmodel: cpu)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,18 +68,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     compilation_cache.enable()
     model = load_model(arguments.source, arguments.model, bn_eps=arguments.bn_eps)
-    if arguments.format == FUNCTION:
-        _export_function(model, arguments.file, options)
+    if arguments.format in FUNCTIONS:
+        _export_function(model, arguments.file, arguments.format, options)
     else:
         _export_weights(model, arguments.file, arguments.format)
     return 0
 
 
 def _function_options(arguments: argparse.Namespace) -> dict:
-    """The arguments of `export_function` that the user gave."""
+    """The arguments of `export_function` and `export_saved_model` that the user gave."""
     given = [name for name in ("batch", "canvas", "platforms") if getattr(arguments, name) is not None]
-    if given and arguments.format != FUNCTION:
-        raise UserError(f"--{given[0]} is only for --format=stablehlo; leave it out.")
+    if given and arguments.format not in FUNCTIONS:
+        raise UserError(f"--{given[0]} is only for stablehlo and savedmodel; leave it out.")
     options = {}
     if arguments.batch is not None:
         options["batch_size"] = arguments.batch
@@ -104,10 +108,11 @@ def _export_weights(model: "MaskRCNN", file: str, library: str) -> None:
     print(f"\nSettings for {report.library}:\n\n{report.settings}", end="")
 
 
-def _export_function(model: "MaskRCNN", file: str, options: dict) -> None:
+def _export_function(model: "MaskRCNN", file: str, form: str, options: dict) -> None:
+    from jaxmaskrcnn.inference.saved_model import export_saved_model
     from jaxmaskrcnn.inference.stablehlo import export_function
 
-    report = export_function(model, file, **options)
+    report = {"stablehlo": export_function, "savedmodel": export_saved_model}[form](model, file, **options)
     print(f"{report.path}: {report.size / 1e6:.1f} MB, for {', '.join(report.platforms)}.")
     for title, arrays in (("Arguments", report.inputs), ("Returns a dictionary", report.outputs)):
         print(f"{title}:")

@@ -31,6 +31,7 @@ from jaxmaskrcnn.config.inputs import (
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
 from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
+from jaxmaskrcnn.config.mask_scoring import MaskScoringConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig, PAFPNConfig
@@ -79,6 +80,7 @@ __all__ = [
     "MaskConfig",
     "MaskHeadConfig",
     "MaskLossConfig",
+    "MaskScoringConfig",
     "ModelConfig",
     "ModelSection",
     "NeckConfig",

@@ -255,7 +255,7 @@ class BoxConfig(Part):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskHeadConfig(Part):
-    """Base class of mask heads; the class below and `PointRendConfig` are its kinds.
+    """Base class of mask heads; the class below, `MaskScoringConfig` and `PointRendConfig` are its kinds.
 
     Attributes:
         kind: Its name in files and on command lines.

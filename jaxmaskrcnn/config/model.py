@@ -23,6 +23,7 @@ from jaxmaskrcnn.config.heads import (
 )
 from jaxmaskrcnn.config.inputs import ComputeConfig, DetectionConfig, InputConfig
 from jaxmaskrcnn.config.keypoints import KeypointConfig
+from jaxmaskrcnn.config.mask_scoring import MaskScoringConfig
 from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig
 from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig, Place
 from jaxmaskrcnn.config.parts import Part
@@ -160,6 +161,11 @@ class ModelConfig(Part):
                         f"ModelConfig.mask.{name} is {count}, but there are {len(self.pooled_levels)} "
                         "feature maps for regions; give at most as many."
                     )
+        if isinstance(self.mask, MaskScoringConfig) and (len(self.box.stages) > 1 or self.trunk is not None):
+            what = "a trunk" if self.trunk is not None else "several box stages"
+            raise ConfigError(
+                f"ModelConfig.mask is 'mask_scoring', which is not supported with {what}; set mask to 'fcn'."
+            )
         if self.regions.head_boxes == "predicted" and (len(self.box.stages) > 1 or self.trunk is not None):
             what = "a trunk" if self.trunk is not None else "several box stages"
             raise ConfigError(

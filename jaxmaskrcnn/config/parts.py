@@ -72,9 +72,9 @@ def part_classes(expected: Any) -> dict[str, type[Any]]:
         expected: The field's type.
 
     Example:
-        >>> from jaxmaskrcnn.config import MaskConfig
-        >>> list(part_classes(MaskConfig | None))
-        ['fcn']
+        >>> from jaxmaskrcnn.config import KeypointConfig
+        >>> list(part_classes(KeypointConfig | None))
+        ['heatmap']
     """
     return {
         kind: part_class

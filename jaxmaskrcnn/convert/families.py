@@ -53,7 +53,7 @@ FAMILIES = (
     Family(
         "PointRend", r"roi_heads?\.mask_(head\.(coarse|point)_head|point_head)|point_head\.fc", "point_rend"
     ),
-    Family("Mask Scoring R-CNN", r"roi_heads?\.(mask_iou_head|maskiou)"),
+    Family("Mask Scoring R-CNN of its authors", r"roi_heads\.maskiou\."),
     Family("Hybrid Task Cascade", r"roi_head\.(semantic_head|mask_head\.\d+\.conv_res)\."),
     Family("an R-CNN on C4 features", r"roi_heads\.res5\.|roi_head\.shared_head\.", "res5"),
     Family("a detector with a RegNet", r"(bottom_up|backbone)\.(s\d\.b\d+|stem\.conv\.weight)\b", "regnet"),
@@ -103,10 +103,10 @@ def refuse_other_families(names: Iterable[str], path: str) -> None:
         UserError: The names are those of a ResNet without heads, or of a model of ``FAMILIES``.
 
     Example:
-        >>> refuse_other_families(["roi_head.mask_iou_head.convs.0.weight"], "ms.pth")  # doctest: +ELLIPSIS
+        >>> refuse_other_families(["roi_heads.maskiou.predictor.bias"], "ms.pth")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        jaxmaskrcnn.errors.UserError: ms.pth is Mask Scoring R-CNN (it has roi_head.mask_iou_head...
+        jaxmaskrcnn.errors.UserError: ms.pth is Mask Scoring R-CNN of its authors (it has roi_heads.maskiou...
     """
     names = list(names)
     for family in FAMILIES:

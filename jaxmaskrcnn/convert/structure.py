@@ -131,7 +131,8 @@ def _read_part(
     place: str, names_of: Callable[[Any], Names], arrays: Mapping[str, np.ndarray], what: str
 ) -> dict[str, Any]:
     classes = classes_with_names(place)
-    for kind, part_class in classes.items():
+    # A kind that extends another one comes before it, as its arrays are more.
+    for kind, part_class in sorted(classes.items(), key=lambda item: -len(item[1].__mro__)):
         part = part_class()
         # A part's names can depend on its own settings, e.g. if all its layers share one numbering.
         for _ in range(2):

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.inference.predictor import Predictor, canvas_of, stack
+from jaxmaskrcnn.utils.compiler_options import compiler_options
 
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 
@@ -42,7 +43,9 @@ def benchmark(model, source, *, images: int = 50, batch_size: int = 1) -> dict[s
     """
     config = model.config
     graphdef, state = nnx.split(model)
-    detect = jax.jit(lambda state, batch: nnx.merge(graphdef, state).detect(batch))
+    detect = jax.jit(
+        lambda state, batch: nnx.merge(graphdef, state).detect(batch), compiler_options=compiler_options()
+    )
     warm: set[tuple[int, int]] = set()
     seconds = []
     for i in itertools.islice(itertools.cycle(range(len(source))), images):

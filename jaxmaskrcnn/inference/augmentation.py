@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmaskrcnn.config import MaskScoringConfig
 from jaxmaskrcnn.data.inputs import read_image
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.errors import UserError
@@ -98,6 +99,11 @@ class AugmentedPredictor(Predictor):
             raise UserError(
                 "Test-time augmentation does not merge the classes of pixels, and the model has a semantic "
                 "head; predict without it."
+            )
+        if isinstance(self.config.mask, MaskScoringConfig):
+            raise UserError(
+                "Test-time augmentation does not merge the IoUs of masks, and the model's mask head predicts "
+                "them (mask_scoring); predict without it."
             )
         if self.has_extra:
             raise UserError(

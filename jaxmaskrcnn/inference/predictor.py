@@ -28,6 +28,7 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import with_dtype
 from jaxmaskrcnn.structures import Batch, Category, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
+from jaxmaskrcnn.utils.compiler_options import compiler_options
 
 _PATIENCE = 4  # after this many batches of other pictures, an incomplete batch is computed
 
@@ -204,7 +205,8 @@ class Predictor(StreamingPredictor):
             detector.config = self.config
             return method(detector, *arguments)
 
-        return release_after_compiling(jax.jit(call))
+        options = compiler_options(None if self._device is None else find_device(self._device).platform)
+        return release_after_compiling(jax.jit(call, compiler_options=options))
 
     def _stream(self, images, masks, on_error, name="images[{}]") -> Iterator[Prediction]:
         done: dict[int, Prediction | None] = {}  # None for a picture that is left out

@@ -8,7 +8,8 @@ Shapes: B images, H and W of the canvas, D detection slots, M the side of a mask
 
 import importlib.util
 import os
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,9 +74,7 @@ def export_function(
             "jax.export needs the package flatbuffers, which is not installed; run pip install flatbuffers."
         )
     function = serving_function(model, canvas, batch_size)
-    unknown = [name for name in platforms if name not in PLATFORMS]
-    if unknown or not platforms:
-        raise UserError(f"the platforms are {','.join(platforms)!r}; give some of {', '.join(PLATFORMS)}.")
+    check_platforms(platforms)
     exported = function.export(platforms)
     content = exported.serialize()
     try:
@@ -83,9 +82,25 @@ def export_function(
             file.write(content)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
-    inputs, outputs = _types(function.inputs), _types(function.outputs)
+    inputs, outputs = types_of(function.inputs), types_of(function.outputs)
     return FunctionReport(os.fspath(path), len(content), exported.platforms, inputs, outputs)
 
 
-def _types(arrays) -> dict[str, tuple[str, tuple[int, ...]]]:
+def check_platforms(platforms: Sequence[str]) -> None:
+    """Checks names of platforms.
+
+    Raises:
+        UserError: There are none, or one of them is not in ``PLATFORMS``.
+    """
+    if not platforms or any(name not in PLATFORMS for name in platforms):
+        raise UserError(f"the platforms are {','.join(platforms)!r}; give some of {', '.join(PLATFORMS)}.")
+
+
+def types_of(arrays: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name of the dtype and shape of each array.
+
+    Example:
+        >>> types_of({"scores": jnp.zeros((2, 6))})
+        {'scores': ('float32', (2, 6))}
+    """
     return {name: (np.dtype(x.dtype).name, tuple(x.shape)) for name, x in arrays.items()}

@@ -18,6 +18,7 @@ from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.focal import quality_focal, sigmoid_focal, softmax_focal
 from jaxmaskrcnn.losses.heads import box_losses, mask_head_targets, mask_loss, region_class_losses
 from jaxmaskrcnn.losses.keypoints import keypoint_loss
+from jaxmaskrcnn.losses.mask_scoring import mask_scoring_losses
 from jaxmaskrcnn.losses.points import point_loss
 from jaxmaskrcnn.losses.rpn import rpn_losses
 from jaxmaskrcnn.losses.semantic import semantic_loss
@@ -34,6 +35,7 @@ __all__ = [
     "federated_classes",
     "keypoint_loss",
     "mask_loss",
+    "mask_scoring_losses",
     "match_boxes",
     "match_regions",
     "point_loss",

@@ -231,18 +231,42 @@ def mask_loss(
         Array(4., dtype=float32)
     """
     check_shapes("mask_loss", boxes=(regions.boxes, "Q 4"), logits=(logits, "Q M M"))
+    expected = mask_head_targets(regions, targets, logits.shape[-1], width, image_size, config)
+    return mask_terms(logits, expected, regions.positive, config)
+
+
+def mask_terms(
+    logits: Array, expected: Array, positive: Array, config: MaskConfig | PointRendConfig
+) -> dict[str, LossTerm]:
+    """The losses of `mask_loss`, for targets that are known.
+
+    Source: Mask R-CNN, section 3.
+
+    Args:
+        logits: float [Q, M, M].
+        expected: float [Q, M, M], from `mask_head_targets`.
+        positive: bool [Q], the regions that count.
+        config: Gives the factors of the losses.
+
+    Returns:
+        As `mask_loss`.
+
+    Example:
+        >>> one = jnp.ones(1, bool)
+        >>> mask_terms(jnp.zeros((1, 2, 2)), jnp.ones((1, 2, 2)), one, MaskConfig())["loss_mask"].count
+        Array(4., dtype=float32)
+    """
     side = logits.shape[-1]
-    expected = mask_head_targets(regions, targets, side, width, image_size, config)
     expected = jax.lax.stop_gradient(expected).astype(logits.dtype)
     factors = config.loss if isinstance(config, MaskConfig) else MaskLossConfig()
-    masks = regions.positive.sum().astype(logits.dtype)
+    masks = positive.sum().astype(logits.dtype)
     terms = {}
     if factors.cross_entropy:
         bce = binary_cross_entropy(logits, expected)
-        total = factors.cross_entropy * jnp.where(regions.positive[:, None, None], bce, 0).sum()
+        total = factors.cross_entropy * jnp.where(positive[:, None, None], bce, 0).sum()
         terms["loss_mask"] = LossTerm(total, masks * side * side)
     for name, loss in MASK_LOSSES.items():
         if factor := getattr(factors, name):
-            total = factor * jnp.where(regions.positive, loss(logits, expected), 0).sum()
+            total = factor * jnp.where(positive, loss(logits, expected), 0).sum()
             terms[f"loss_mask_{name}"] = LossTerm(total, masks)
     return terms

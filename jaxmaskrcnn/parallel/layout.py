@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmaskrcnn.config import ConfigError
+from jaxmaskrcnn.utils.compiler_options import compiler_options
 
 AXIS = "batch"
 MODES = ("auto", "jit", "pmap", "shard_map", "sharded")
@@ -156,12 +157,16 @@ class Layout:
 
         return jax.tree.map(rows, tree)
 
+    def jit(self, function: Callable, **options: Any) -> Callable:
+        """``jax.jit`` with the options of the devices' platform (`utils/compiler_options.py`)."""
+        return jax.jit(function, compiler_options=compiler_options(self.devices[0].platform), **options)
+
     def map_rows(self, function: Callable) -> Callable:
         """Compiles ``function(replicated, batch)``, whose batch and results are split by row."""
         if len(self.devices) == 1:
-            return jax.jit(function)
+            return self.jit(function)
         whole, rows = PartitionSpec(), PartitionSpec(AXIS)
         mapped = jax.shard_map(
             function, mesh=self.mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False
         )
-        return jax.jit(mapped)
+        return self.jit(mapped)

@@ -106,9 +106,11 @@ def train_step(
 
 
 def jit_train_step(
-    graphdef, optimizer, schedule, slices: int = 1
+    graphdef, optimizer, schedule, slices: int = 1, jit: Callable = jax.jit
 ) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
     """Compiles `train_step` for one device, once for each canvas, with its state donated.
+
+    ``jit`` is ``jax.jit`` or that of a `Layout`.
 
     Returns:
         ``step(state, batch, key) -> (state, metrics)``; the state passed in cannot be used again.
@@ -116,4 +118,4 @@ def jit_train_step(
     step = functools.partial(
         train_step, graphdef=graphdef, optimizer=optimizer, schedule=schedule, slices=slices
     )
-    return jax.jit(step, donate_argnums=0)
+    return jit(step, donate_argnums=0)

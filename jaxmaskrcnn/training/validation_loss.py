@@ -13,6 +13,7 @@ from jaxmaskrcnn.data.pipeline import eval_batches
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.losses import reduce_terms
 from jaxmaskrcnn.structures import LossTerm
+from jaxmaskrcnn.utils.compiler_options import compiler_options
 from jaxmaskrcnn.utils.random_keys import random_key
 
 
@@ -49,7 +50,7 @@ class ValidationLoss:
         def validation_terms(states, batch, key):
             return nnx.merge(graphdef, *states).loss_terms(batch, key, train=False)
 
-        self._terms = jax.jit(validation_terms)
+        self._terms = jax.jit(validation_terms, compiler_options=compiler_options())
 
     def run(self, *states: nnx.State) -> dict[str, float]:
         """Computes the losses.

@@ -1,12 +1,13 @@
 """MMDetection's models with other layers in their parts, by the names of the config files of version 3.3.
 
-These are weight standardisation before group norm, global context blocks, ResNeSt, Res2Net, PAFPN and
-losses of boxes by their IoU.
+These are weight standardisation before group norm, global context blocks, ResNeSt, Res2Net, PAFPN, losses of
+boxes by their IoU, and Mask Scoring R-CNN.
 
 Source: as in `zoo/mmdet.py`.
 """
 
-from jaxmaskrcnn.zoo.entry import FOUR_CONV_ONE_FC, GN_ALL, R101, X101_32X4D, Preset
+from jaxmaskrcnn.zoo.entry import FOUR_CONV_ONE_FC, GN_ALL, R101, X101_32X4D, X101_64X4D, Preset
+from jaxmaskrcnn.zoo.mmdet import PRESETS as OTHERS
 from jaxmaskrcnn.zoo.mmdet import presets
 from jaxmaskrcnn.zoo.mmdet_cascade import CASCADE
 
@@ -30,6 +31,8 @@ _RES2NET = {**R101, "backbone.kind": "res2net", "backbone.norm": "bn_eval"}
 _IOU, _GIOU, _BOUNDED_IOU = (
     {"box.loss.form": form, "box.loss.weight": 10.0} for form in ("iou", "giou", "bounded_iou")
 )
+_SCORING = {"mask": "mask_scoring"}
+_SCORING_CAFFE = {**OTHERS["mmdet/mask-rcnn_r50-caffe_fpn_1x_coco"].changes, **_SCORING}
 
 # As `_ROWS` in `zoo/mmdet.py`.
 _ROWS = {
@@ -134,6 +137,22 @@ _ROWS = {
     "pafpn": (
         ("faster-rcnn_r50_pafpn_1x_coco", _BOX | {"neck.kind": "pafpn"}, 37.5, None,
          "faster_rcnn_r50_pafpn_1x_coco_bbox_mAP-0.375_20200503_105836-b7b4b9bd.pth"),
+    ),
+    "ms_rcnn": (
+        ("ms-rcnn_r50-caffe_fpn_1x_coco", _SCORING_CAFFE, 38.2, 36.0,
+         "ms_rcnn_r50_caffe_fpn_1x_coco_20200702_180848-61c9355e.pth"),
+        ("ms-rcnn_r50-caffe_fpn_2x_coco", _SCORING_CAFFE, 38.8, 36.3,
+         "ms_rcnn_r50_caffe_fpn_2x_coco_bbox_mAP-0.388__segm_mAP-0.363_20200506_004738-ee87b137.pth"),
+        ("ms-rcnn_r101-caffe_fpn_1x_coco", R101 | _SCORING_CAFFE, 40.4, 37.6,
+         "ms_rcnn_r101_caffe_fpn_1x_coco_bbox_mAP-0.404__segm_mAP-0.376_20200506_004755-b9b12a37.pth"),
+        ("ms-rcnn_r101-caffe_fpn_2x_coco", R101 | _SCORING_CAFFE, 41.1, 38.1,
+         "ms_rcnn_r101_caffe_fpn_2x_coco_bbox_mAP-0.411__segm_mAP-0.381_20200506_011134-5f3cc74f.pth"),
+        ("ms-rcnn_x101-32x4d_fpn_1x_coco", X101_32X4D | _SCORING, 41.8, 38.7,
+         "ms_rcnn_x101_32x4d_fpn_1x_coco_20200206-81fd1740.pth"),
+        ("ms-rcnn_x101-64x4d_fpn_1x_coco", X101_64X4D | _SCORING, 43.0, 39.5,
+         "ms_rcnn_x101_64x4d_fpn_1x_coco_20200206-86ba88d2.pth"),
+        ("ms-rcnn_x101-64x4d_fpn_2x_coco", X101_64X4D | _SCORING, 42.6, 39.5,
+         "ms_rcnn_x101_64x4d_fpn_2x_coco_20200308-02a445e2.pth"),
     ),
 }  # fmt: skip
 

@@ -221,6 +221,7 @@ def test_some_classes_of_a_model_with_more(run, data, tmp_path, capsys):
     assert "The model has no class 'hexagon'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_boxes_of_all_classes_suppress_each_other_if_wanted(run, model, monkeypatch):
     seen = []
     monkeypatch.setattr(evaluating, "Evaluator", lambda config, *_, **__: seen.append(config) or 1 / 0)

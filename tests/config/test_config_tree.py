@@ -18,6 +18,7 @@ from jaxmaskrcnn.config import (
     FPNConfig,
     InputConfig,
     MaskConfig,
+    MaskScoringConfig,
     ModelConfig,
     PointRendConfig,
     ResNetConfig,
@@ -158,6 +159,7 @@ def test_types_and_kinds():
     assert paths.type_of(CONFIG, "rpn.batch_size") == values.Count
     assert paths.part_classes(paths.type_of(CONFIG, "mask")) == {
         "fcn": MaskConfig,
+        "mask_scoring": MaskScoringConfig,
         "point_rend": PointRendConfig,
     }
     assert paths.part_classes(paths.type_of(CONFIG, "backbone"))["resnet"] is ResNetConfig
@@ -201,7 +203,11 @@ def test_what_cannot_be_put_in_the_place_of_a_part():
         (boxes, {"mask.dim": 8}, "mask is None, so mask.dim cannot be set; set mask first."),
         (CONFIG, {"mask": None, "mask.dim": 8}, "mask is None, so mask.dim cannot be set"),
         (CONFIG, {"backbone": "vgg"}, "backbone is 'vgg'; give 'resnet'"),
-        (CONFIG, {"mask.kind": "point"}, "mask is 'point'; give 'fcn' or 'point_rend' or None."),
+        (
+            CONFIG,
+            {"mask.kind": "point"},
+            "mask is 'point'; give 'fcn' or 'mask_scoring' or 'point_rend' or None.",
+        ),
         (CONFIG, {"backbone": None}, "backbone is None; give "),
         (CONFIG, {"rpn": MaskConfig()}, "rpn is MaskConfig("),
         (CONFIG, {"neck": ResNetConfig()}, "neck is ResNetConfig("),

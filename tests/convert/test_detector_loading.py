@@ -407,7 +407,7 @@ NAMES = {
     "Keypoint R-CNN": "roi_heads.keypoint_predictor.kps_score_lowres.weight",
     "Panoptic FPN": "sem_seg_head.p2.0.weight",
     "PointRend": "roi_heads.mask_head.point_head.fc1.weight",
-    "Mask Scoring R-CNN": "roi_head.mask_iou_head.convs.0.weight",
+    "Mask Scoring R-CNN of its authors": "roi_heads.maskiou.predictor.maskiou.bias",
     "Hybrid Task Cascade": "roi_head.mask_head.1.conv_res.conv.weight",
     "an R-CNN on C4 features": "roi_heads.res5.0.conv1.weight",
     "a detector with a RegNet": "backbone.bottom_up.s1.b1.f.a.weight",

@@ -124,7 +124,7 @@ VALUES = {
     "mask.loss.dice": [1.0],
     "mask.loss.boundary": [0.1],
     "mask.pool.size": [7],
-    "mask.kind": ["fcn", "point_rend"],
+    "mask.kind": ["fcn", "point_rend", "mask_scoring"],
     "mask.convs": [0, 2],
     "mask.dim": [128],
     "detections.score_threshold": [0.0, 0.3],

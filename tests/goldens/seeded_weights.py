@@ -305,6 +305,16 @@ def seeded_mmdet_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray
     return seeded_mmdet_weight(name, shape)
 
 
+def seeded_mask_scoring_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for Mask Scoring R-CNN of MMDetection; IoUs are about 0.6."""
+    if name.endswith("fc_cls.bias"):
+        return np.float32([1.5, -3.4, 1.5, -1])  # so that no class wins everywhere
+    value = seeded_mmdet_cascade_weight(name, shape)
+    if "fc_mask_iou" in name:
+        return value + np.float32(0.6) if len(shape) == 1 else value * np.float32(0.1)
+    return value
+
+
 def seeded_detectron2_regnet_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same for Detectron2's detectors on a RegNet; an int64 array for a counter."""
     if name.endswith("num_batches_tracked"):

@@ -50,11 +50,13 @@ DC5 = {**ONE_MAP, "backbone.outputs": (5,), "backbone.dilated_c5": True}
 SEMANTIC = {"semantic": "pyramid"}
 
 POINT_REND = {"mask": "point_rend"}
+SCORING = {"mask": "mask_scoring"}
 
 TOGETHER = {
     "PointRend on a RegNet": POINT_REND | REGNET,
     "PointRend in a panoptic model with keypoints": POINT_REND | SEMANTIC | KEYPOINTS,
     "PointRend behind a cascade": POINT_REND | CASCADE,
+    "masks with scores in a panoptic model with keypoints": SCORING | SEMANTIC | KEYPOINTS,
     "a cascade with keypoints and masks": CASCADE | KEYPOINTS,
     "a cascade with keypoints alone": CASCADE | KEYPOINTS | {"mask": None},
     "a cascade on a deformable RegNet": CASCADE | REGNET | {"backbone.deformable_stages": (4, 5)},
@@ -91,6 +93,7 @@ REFUSED = {
         {**{path: value for path, value in C4.items() if not path.startswith("mask")}, **POINT_REND},
         "point_rend",
     ),
+    "masks with scores behind a cascade": ({**CASCADE, **SCORING}, "mask_scoring"),
     "panoptic segments without masks": ({**SEMANTIC, "mask": None}, "segments of things are made of masks"),
     "a semantic head on C4": ({**C4, **SEMANTIC}, "semantic"),
 }  # fmt: skip
@@ -99,7 +102,9 @@ REFUSED = {
 def config_of(changes):
     """A narrow model, without the settings of parts that it does not have or has others for."""
     absent = {
-        path.split(".")[0] for path, value in changes.items() if value in (None, "regnet", "point_rend")
+        path.split(".")[0]
+        for path, value in changes.items()
+        if value in (None, "regnet", "point_rend", "mask_scoring")
     }
     usual = {path: value for path, value in NARROW.items() if path.split(".")[0] not in absent}
     return model_config("jaxmaskrcnn/shapes", **usual | changes)

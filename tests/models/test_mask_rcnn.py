@@ -174,6 +174,7 @@ def test_padded_proposals_change_nothing(model, batch, expected):
     assert_trees_close(losses_and_gradient(wider, batch, jax.random.key(0)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [[3, 2, 1, 0], [2, 0, 3, 1]])
 def test_order_of_the_ground_truth_changes_nothing(model, expected, order):
     permuted = {name: value[order] for name, value in TARGETS[0].items()}

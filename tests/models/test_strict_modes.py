@@ -90,6 +90,7 @@ MODELS = (
     "detectron2/MViTv2/mask_rcnn_mvitv2_t_3x",
     "detectron2/ViTDet/LVIS/mask_rcnn_vitdet_b_100ep",
     "mmdet/cascade-mask-rcnn_r50_fpn_1x_coco",
+    "mmdet/ms-rcnn_r50-caffe_fpn_1x_coco",
     "mmdet/mask-rcnn_r50-mdconv-c3-c5_fpn_1x_coco",
     "mmdet/mask-rcnn_r50_fpn_gn-all_2x_coco",
     "mmdet/mask-rcnn_regnetx-400MF_fpn_ms-poly-3x_coco",

@@ -10,6 +10,7 @@ from jaxmaskrcnn.convert.library import (
     STANDARDISED,
     Library,
     Limit,
+    has_fcn,
     other_order,
     things_elsewhere,
 )
@@ -86,6 +87,10 @@ LIBRARY = Library(
             "it has several box stages that are not class-agnostic",
         ),
         STAGE_MASKS,
+        (
+            lambda c: c.mask is not None and not has_fcn(c) and not hasattr(names_file(c.mask), "DETECTRON2"),
+            "its mask head does not exist there",
+        ),
         *POINT_REND,
         *KERAS_LAYERS,
         RPN_NORM,

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.mmdet import rows
+from jaxmaskrcnn.convert.mmdet.mask_heads import is_fcn
 from jaxmaskrcnn.names.config_table import Settings, levels
 
 Flat = dict[str, Any]
@@ -22,7 +23,7 @@ def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
     has_neck = config["neck"] is not False  # None is of a type that was refused
     pooled = [level.stride for level in (usual.neck.pooled(found) if has_neck else found)]
     expected = {rows.STRIDES: strides} | ({rows.OUTPUTS: len(found)} if has_neck else {})
-    masks = config["mask"] is True and config["trunk"] is None
+    masks = is_fcn(config["mask"]) and config["trunk"] is None
     expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or masks}
     for key, value in expected.items():
         given = settings.values.get(key)

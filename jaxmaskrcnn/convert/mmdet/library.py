@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import FPNConfig, PointRendConfig
+from jaxmaskrcnn.config import FPNConfig, MaskScoringConfig, PointRendConfig
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.convert.library import (
     KERAS_LAYERS,
@@ -108,6 +108,10 @@ LIBRARY = Library(
                 and (c.mask.class_agnostic or structure(c)["mask.channel_conv"])
             ),
             "its points are class-agnostic, or a 1x1 convolution comes before its coarse masks",
+        ),
+        (
+            lambda c: isinstance(c.mask, MaskScoringConfig) and c.mask.class_agnostic,
+            "its mask head predicts the IoUs of class-agnostic masks",
         ),
         (
             lambda c: scales_and_bases(c) is None,

@@ -2,7 +2,8 @@
 
 A names file has the head's type there as ``MMDET``, those of the region heads and of the detector with it as
 ``MMDET_HEADS`` and ``MMDET_DETECTOR``, the functions ``read_mmdet`` and ``write_mmdet``, and the keys that
-these read in ``MMDET_KEYS``.
+these read in ``MMDET_KEYS``. Of two kinds with one type, the one with a further part has that part's key in
+``MMDET_PART``.
 """
 
 from types import ModuleType
@@ -25,8 +26,18 @@ def mask_head(settings: Settings, shared: bool) -> str | bool:
         shared: Whether there is a shared head, with which there is only Mask R-CNN's.
     """
     others = {} if shared else {file.MMDET: kind for kind, file in _others().items()}
-    kind = settings.get(rows.MASK_TYPE._replace(conversion=choice({rows.FCN: True, **others})))
-    return True if kind is None else kind
+    kind = settings.get(rows.MASK_TYPE._replace(conversion=choice({**others, rows.FCN: True})))
+    if kind is not True or shared:
+        return True if kind is None else kind
+    parts = {kind: getattr(file, "MMDET_PART", None) for kind, file in _others().items()}
+    given = {key.rpartition(".")[0] for key in settings.values}
+    return next((kind for kind, part in parts.items() if part in given), True)
+
+
+def is_fcn(kind: str | bool | None) -> bool:
+    """Return whether a kind of mask head, as it was read, has the settings of Mask R-CNN's."""
+    kinds = classes_with_names("mask")
+    return kind is True or isinstance(kind, str) and issubclass(kinds[kind], MaskConfig)
 
 
 def read_mask_head(settings: Settings, config: Flat, usual: ModelConfig, trained: bool) -> None:
@@ -48,7 +59,7 @@ def read_mask_head(settings: Settings, config: Flat, usual: ModelConfig, trained
 
 def write_mask_head(config: ModelConfig) -> Flat:
     """The counterpart of `read_mask_head`."""
-    if config.mask is None or isinstance(config.mask, MaskConfig):
+    if config.mask is None or config.mask.kind == MaskConfig.kind:
         return {}
     file = names_file(config.mask)
     # A Panoptic FPN has a detector's type of its own, whatever its region heads are.

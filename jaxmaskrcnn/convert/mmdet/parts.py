@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig, Res5Config
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
-from jaxmaskrcnn.convert.mmdet import rows, semantic
+from jaxmaskrcnn.convert.mmdet import mask_heads, rows, semantic
 from jaxmaskrcnn.convert.structure import has_layer_norm
 from jaxmaskrcnn.names.config_table import Settings, write
 
@@ -21,7 +21,7 @@ def read_norms(settings: Settings, config: Flat) -> None:
     _, neck, box, mask = rows.NORMS
     if not has_layer_norm(config.get("backbone")):
         _read_backbone_norm(settings, config)
-    config |= {"box.norm": "none"} | ({"mask.norm": "none"} if config["mask"] is True else {})
+    config |= {"box.norm": "none"} | ({"mask.norm": "none"} if mask_heads.is_fcn(config["mask"]) else {})
     parts = []
     if config["neck"]:
         config["neck.norm"] = _norm(settings, neck, None)
@@ -30,7 +30,7 @@ def read_norms(settings: Settings, config: Flat) -> None:
     if head == "Shared4Conv1FCBBoxHead" or settings.values.get("roi_head.bbox_head.num_shared_convs"):
         config["box.norm"] = _norm(settings, box, None)
         parts.append(box)
-    if config["mask"] is True and config["mask.convs"]:
+    if mask_heads.is_fcn(config["mask"]) and config["mask.convs"]:
         config["mask.norm"] = _norm(settings, mask, None)
         parts.append(mask)
     if config["semantic"]:
@@ -190,7 +190,7 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
     least = settings.get(rows.ROI_MIN_IOU)
     if config["regions.low_quality"] != "none" and None not in (least, threshold) and least != threshold:
         settings.refuse(rows.ROI_MIN_IOU.key, least, f"pos_iou_thr, {threshold:g}", training=True)
-    if config["mask"] is True and config["mask.pool.size"] is not None:
+    if mask_heads.is_fcn(config["mask"]) and config["mask.pool.size"] is not None:
         shared = config["trunk"] is not None
         side = Res5Config().side(config["mask.pool.size"]) if shared else config["mask.pool.size"]
         size, expected = settings.get(rows.MASK_SIZE), 2 * side

@@ -30,7 +30,7 @@ from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVI
 from jaxmaskrcnn.zoo.conventions import MMDET
 
 USUAL = ModelConfig().replace(MMDET)
-_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PanopticFPN", "PointRend")
+_DETECTORS = ("MaskRCNN", "FasterRCNN", "CascadeRCNN", "PanopticFPN", "PointRend", "MaskScoringRCNN")
 _CATEGORIES = {
     "CocoDataset": COCO_80, "CocoPanopticDataset": COCO_80, "CityscapesDataset": CITYSCAPES_8,
     "LVISV1Dataset": LVIS_V1_1203, "LVISV05Dataset": LVIS_V05_1230, "LVISDataset": LVIS_V05_1230,
@@ -183,7 +183,7 @@ def _read(settings: Settings) -> dict[str, Any]:
     kind = mask_heads.mask_head(settings, has["roi_head.shared_head"]) if mask else False
     if mask:
         table += rows.MASKS
-    if kind is True:
+    if mask_heads.is_fcn(kind):
         table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
     config = settings.fields(table) | {"mask": kind} | ({} if has["neck"] else {"neck": False})
     config["semantic"] = has[semantic.HEAD]

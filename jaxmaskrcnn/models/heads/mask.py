@@ -96,6 +96,21 @@ class MaskHead(nnx.Module):
         maps = jnp.where(own, logits, 0).sum(-1)
         return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
 
+    def of_regions(self, pooled: Array, regions: losses.Regions, train: bool = False) -> Array:
+        """Predict the mask of each region's own class.
+
+        Args:
+            pooled: [B * Q, S, S, C].
+            regions: Regions with a leading B.
+            train: See `Pass`.
+
+        Returns:
+            Logits [B, Q, M, M], at least float32.
+        """
+        logits = self(pooled, regions.positive.reshape(-1, 1, 1, 1), train)
+        logits = self.of_class(logits, regions.labels.reshape(-1))
+        return logits.reshape(*regions.valid.shape, *logits.shape[1:])
+
     def loss_terms(
         self, pooler: Pooler, regions: losses.Regions, pass_: Pass, features: Array | None = None
     ) -> dict[str, LossTerm]:
@@ -112,9 +127,7 @@ class MaskHead(nnx.Module):
         """
         batch = pooler.batch
         pooled = pooler(regions.boxes, self.config.pool) if features is None else features
-        logits = self(pooled, regions.positive.reshape(-1, 1, 1, 1), pass_.train)
-        logits = self.of_class(logits, regions.labels.reshape(-1))
-        logits = logits.reshape(*regions.valid.shape, *logits.shape[1:])
+        logits = self.of_regions(pooled, regions, pass_.train)
         if pooler.frame is not None:  # the objects' masks are those of the images
             regions = regions._replace(boxes=pooler.frame.to_image(regions.boxes))
         width = batch.images.shape[2]
