@@ -27,6 +27,7 @@ def get_config(folder: str = "data") -> Config:
         "heads": (DepthConfig(),),
         "extra": (ExtraConfig(name="depth"),),  # a number of each object: its key in the json
         "box.fc_dim": 128,
+        "box.class_loss.form": "focal",  # of the softmax, as `losses/focal.py` has it
     }
     data = Path(folder)
     return Config(
@@ -40,6 +41,7 @@ def get_config(folder: str = "data") -> Config:
             eval_batch_size=8,
             min_sizes=(128,),
             max_size=128,
+            transform="depth_transform:hide_one",
         ),
         optimizer=OptimizerConfig(
             method="adamw",

@@ -38,7 +38,7 @@ from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig, PAFPNConfig
 from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
-from jaxmaskrcnn.config.rpn import AnchorConfig, RPNConfig
+from jaxmaskrcnn.config.rpn import AnchorConfig, RPNConfig, RPNLossConfig
 from jaxmaskrcnn.config.run import (
     Config,
     DataConfig,
@@ -91,6 +91,7 @@ __all__ = [
     "PointRendConfig",
     "PoolConfig",
     "RPNConfig",
+    "RPNLossConfig",
     "RegNetConfig",
     "RegionConfig",
     "Res2NetConfig",

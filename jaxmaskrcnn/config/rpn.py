@@ -9,7 +9,7 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
 from jaxmaskrcnn.config.backbones import Norm, check_groups
-from jaxmaskrcnn.config.heads import BoxLossConfig, BoxWeights, DeltaClamp, check_positives
+from jaxmaskrcnn.config.heads import BoxHeadLossConfig, BoxWeights, DeltaClamp, check_positives
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Range, Whole
 
@@ -67,6 +67,30 @@ class AnchorConfig(Part):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RPNLossConfig(BoxHeadLossConfig):
+    """The losses of the region proposal network: of its boxes as the box head's, and of its objectness.
+
+    Example:
+        >>> RPNLossConfig(form="giou", objectness="focal", gamma=1.5).gamma
+        1.5
+    """
+
+    objectness: Literal["cross_entropy", "focal"] = "cross_entropy"
+    gamma: NotNegative = 2.0  # of "focal": exponent of the distance from the target
+    alpha: Fraction = 0.25  # of "focal": factor of positives; that of negatives is 1 - alpha
+    objectness_weight: NotNegative = 1.0  # factor of the loss
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, default in (("gamma", 2.0), ("alpha", 0.25)):
+            if getattr(self, name) != default and self.objectness != "focal":
+                raise ConfigError(
+                    f"RPNLossConfig.{name} is {getattr(self, name)!r}, but it is for the objectness 'focal'; "
+                    f"here it is {self.objectness!r}."
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RPNConfig(Part):
     """Region proposal network: its head, its proposals and its losses (`models/rpn.py`, `losses/rpn.py`)."""
 
@@ -104,7 +128,7 @@ class RPNConfig(Part):
     loss_count: Literal["sampled", "constant"] = "sampled"  # constant: batch_size * images
     # pixels by which an anchor may cross the image's border to be learnt from; -1: any number
     border: Annotated[int, Range(-1)] = -1
-    loss: BoxLossConfig = BoxLossConfig()
+    loss: RPNLossConfig = RPNLossConfig()
 
     def __post_init__(self):
         super().__post_init__()

@@ -154,6 +154,7 @@ class DataConfig(Section):
     noise: Annotated[float, Range(0, 255)] = 0.0  # standard deviation of normal noise in grey levels
     # a function of one's own that transforms an image and its objects, MODULE:FUNCTION or FILE.py:FUNCTION
     transform: str = ""
+    mosaic: Fraction = 0.0  # probability that three other images are put beside an image; 0: off
     copy_paste: Fraction = 0.0  # probability that objects of another image are pasted; 0: off
 
     exact_decode: bool = (
@@ -174,7 +175,7 @@ class DataConfig(Section):
     @property
     def cuts_objects(self) -> bool:
         """Whether objects can lose parts, which their polygons cannot express."""
-        return any((self.jitter_size, self.crop != 1, self.rotate, self.copy_paste))
+        return any((self.jitter_size, self.crop != 1, self.rotate, self.mosaic, self.copy_paste))
 
     def check(self) -> None:
         """Check the settings that depend on each other.

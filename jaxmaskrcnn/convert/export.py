@@ -201,6 +201,8 @@ def _without_effect(path: str, config: ModelConfig) -> bool:
         return not config.box.convs
     if path == "box.loss.beta":
         return config.box.loss.form != "smooth_l1"
+    if path == "rpn.loss.beta":
+        return config.rpn.loss.form != "smooth_l1"
     if path == "neck.norm_epsilon":
         return config.neck is not None and config.neck.norm == "none"
     if path == "box.norm_epsilon":

@@ -8,6 +8,7 @@ import numpy as np
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.data import sampler
 from jaxmaskrcnn.data.augment.copy_paste import choose_pasted, paste
+from jaxmaskrcnn.data.augment.mosaic import join_tiles
 from jaxmaskrcnn.data.augment.plan import ImagePlan, SlotPlan
 from jaxmaskrcnn.data.augment.scene import Scene, transform_scene
 from jaxmaskrcnn.data.device_resize import gather_raw
@@ -134,6 +135,9 @@ class LoadBatch:
 
     def _scene(self, plan: SlotPlan) -> Scene:
         scene = self._transformed(plan.image)
+        if plan.beside:
+            scenes = [scene, *map(self._transformed, plan.beside)]
+            scene = join_tiles(scenes, plan.places, plan.size, self._model)
         if plan.pasted is None:
             return scene
         other = self._transformed(plan.pasted)

@@ -11,6 +11,7 @@ from absl import flags
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
 from jaxmaskrcnn.data import sampler
+from jaxmaskrcnn.data.augment import mosaic
 from jaxmaskrcnn.data.load_batch import LoadBatch
 from jaxmaskrcnn.data.records.source import Source
 from jaxmaskrcnn.data.transforms import round_up
@@ -257,6 +258,8 @@ def check_skeleton(source: Source, model_config: ModelConfig) -> None:
 
 def _object_slots(source: Source, data_config: DataConfig) -> int:
     counts = np.asarray(source.object_counts) + np.asarray(source.crowd_counts)
+    if data_config.mosaic:
+        counts = counts + (mosaic.COUNT - 1) * counts.max(initial=0)
     if data_config.copy_paste:
         counts = counts + np.asarray(source.object_counts).max(initial=0)
     largest = int(counts.max(initial=0))

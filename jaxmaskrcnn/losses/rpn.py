@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from jaxmaskrcnn.config import RPNConfig
 from jaxmaskrcnn.losses.assignment import match_boxes, sort_targets
+from jaxmaskrcnn.losses.box_ious import BOX_LOSSES
+from jaxmaskrcnn.losses.focal import sigmoid_focal
 from jaxmaskrcnn.losses.terms import binary_cross_entropy, smooth_l1
-from jaxmaskrcnn.ops.boxes import encode_boxes
+from jaxmaskrcnn.ops.boxes import decode_boxes, encode_boxes
 from jaxmaskrcnn.ops.sampling import index_priority, random_priority, sample
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
 from jaxmaskrcnn.structures import Anchors, LossTerm, Targets
@@ -28,7 +30,8 @@ def rpn_losses(
 ) -> dict[str, LossTerm]:
     """Objectness and box regression of the region proposal network, one image.
 
-    Source: Faster R-CNN, section 3.1.2.
+    Source: Faster R-CNN, section 3.1.2; RetinaNet for the form "focal" of the objectness, and MMDetection's
+    ``reg_decoded_bbox`` for the losses of IoU.
 
     Args:
         objectness: float [N] logits.
@@ -82,19 +85,33 @@ def rpn_losses(
     priority = index_priority(n) if rng is None else random_priority(rng, n)
     chosen = sample(label, priority, config.batch_size, config.positive_fraction)
 
-    bce = binary_cross_entropy(objectness[chosen.index], chosen.positive.astype(objectness.dtype))
-    target = encode_boxes(
-        anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]], config.box_weights
-    )
-    error = smooth_l1(deltas[chosen.index] - target, config.loss.beta).sum(-1)
+    loss = config.loss
+    logits, wanted = objectness[chosen.index], chosen.positive.astype(objectness.dtype)
+    if loss.objectness == "focal":
+        entropy = sigmoid_focal(logits, wanted, loss.alpha, loss.gamma)
+    else:
+        entropy = binary_cross_entropy(logits, wanted)
+    boxes, objects = anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]]
+    if loss.form in BOX_LOSSES:
+        predicted = decode_boxes(deltas[chosen.index], boxes, config.box_weights, config.delta_clamp)
+        error = BOX_LOSSES[loss.form](predicted, objects)
+    else:
+        target = encode_boxes(boxes, objects, config.box_weights)
+        error = smooth_l1(deltas[chosen.index] - target, loss.beta).sum(-1)
     count = (
-        chosen.valid.sum().astype(bce.dtype)
+        chosen.valid.sum().astype(entropy.dtype)
         if config.loss_count == "sampled"
-        else jnp.asarray(config.batch_size, bce.dtype)
+        else jnp.asarray(config.batch_size, entropy.dtype)
     )
+    of_objectness = jnp.where(chosen.valid, entropy, 0).sum()
+    of_boxes = jnp.where(chosen.positive, error, 0).sum()
+    if loss.objectness_weight != 1:
+        of_objectness = loss.objectness_weight * of_objectness
+    if loss.weight != 1:
+        of_boxes = loss.weight * of_boxes
     return {
-        "loss_objectness": LossTerm(jnp.where(chosen.valid, bce, 0).sum(), count),
-        "loss_rpn_box_reg": LossTerm(jnp.where(chosen.positive, error, 0).sum(), count),
+        "loss_objectness": LossTerm(of_objectness, count),
+        "loss_rpn_box_reg": LossTerm(of_boxes, count),
     }
 
 

@@ -56,14 +56,8 @@ def first_model(
     """
     if not weights:
         log.info("Weights: random.")
-        part = model_config.backbone
-        frozen = getattr(part, "freeze_at", 0)
-        if frozen or getattr(part, "norm", "") == "frozen_bn":
-            log.warning(
-                "Random weights are partly fixed (model.backbone.freeze_at=%d, model.backbone.norm=%r) and "
-                "will not learn well; name weights, or set freeze_at to 0 and norm to 'bn' or 'gn'.",
-                frozen, getattr(part, "norm", ""),
-            )  # fmt: skip
+        if problem := fixed_at_random(weights, model_config):
+            log.warning("%s.", problem)
         return init(model_config, seed)
     left: tuple[str, ...] = ()
     located = locate(weights)
@@ -92,6 +86,27 @@ def first_model(
     trained_with = source.config if located.preset is None else preset_config(located.preset)
     _warn_about_other_settings(trained_with, model_config, weights)
     return model
+
+
+def fixed_at_random(weights: str, model_config: ModelConfig) -> str:
+    """What is wrong with random weights that are partly fixed, and what to do; empty where nothing is.
+
+    Args:
+        weights: ``model.weights``.
+        model_config: The model's configuration.
+
+    Example:
+        >>> fixed_at_random("", jmr.model_config("jaxmaskrcnn/shapes"))
+        ''
+    """
+    part = model_config.backbone
+    frozen, norm = getattr(part, "freeze_at", 0), getattr(part, "norm", "")
+    if weights or not (frozen or norm == "frozen_bn"):
+        return ""
+    return (
+        f"Random weights are partly fixed (model.backbone.freeze_at={frozen}, model.backbone.norm={norm!r}) "
+        "and will not learn well; name weights, or set freeze_at to 0 and norm to 'bn' or 'gn'"
+    )
 
 
 def _in_part(stored: Mapping[str, Any], model: MaskRCNN, name: str) -> MaskRCNN:

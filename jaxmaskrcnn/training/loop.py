@@ -21,6 +21,7 @@ from jaxmaskrcnn.evaluation.evaluate import Stopped
 from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.evaluations import Evaluations, model_of
+from jaxmaskrcnn.training.first_weights import fixed_at_random
 from jaxmaskrcnn.training.lock import hold_workdir
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, RollBack, position_after
@@ -111,13 +112,14 @@ def train(setup: Setup, checkpoints: Checkpoints, step_function: Callable | None
         write_settings(workdir, setup.model_config, setup.config, continued=continued)
     names = (*config.trackers, *(("tensorboard",) if config.tensorboard else ()))
     settings = all_settings(setup.model_config, setup.config)
+    cause = fixed_at_random(setup.config.model.weights, setup.model_config)
     trackers = open_trackers(names, workdir, step, settings) if is_first() else ()
     with (
         MetricsWriter(workdir, step=step, trackers=trackers, write=is_first()) as writer,
         contextlib.closing(batches),
         stop_request() as request,
         Profile(workdir, config.profile_steps) as profile,
-        Progress(writer, setup.config, NonFinite(config, workdir, setup.train_source)) as progress,
+        Progress(writer, setup.config, NonFinite(config, workdir, setup.train_source, cause)) as progress,
     ):
         evaluations = Evaluations(setup, writer)
         if config.on_nonfinite == "rollback" and checkpoints.latest is None:

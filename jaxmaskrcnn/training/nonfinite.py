@@ -46,10 +46,11 @@ class NonFinite:
         config: Gives ``on_nonfinite``, ``skip_limit``, ``rollback_limit`` and ``seed``.
         workdir: The run's folder.
         source: Training data, to name the images.
+        cause: A sentence about what is wrong with the run beside its learning rate, or nothing.
     """
 
-    def __init__(self, config: TrainConfig, workdir: Path, source: Source):
-        self._config, self._workdir, self._source = config, workdir, source
+    def __init__(self, config: TrainConfig, workdir: Path, source: Source, cause: str = ""):
+        self._config, self._workdir, self._source, self._cause = config, workdir, source, cause
         self._in_a_row, self._last, self._rollbacks = 0, None, 0
 
     def __call__(self, step: int, index: np.ndarray, metrics: dict[str, float]) -> None:
@@ -74,7 +75,8 @@ class NonFinite:
             f"Step {step} has a {' and '.join(bad) or 'gradient'} that is not finite, with the images {ids} "
             f"of {self._source.annotations} and the learning rate {metrics['learning_rate']:.3g}"
         )
-        advice = (
+        advice = f"{self._cause}. Otherwise " if self._cause else ""
+        advice += (
             "lower optimizer.learning_rate, set optimizer.clip_norm, or look at these images "
             f"({record} has everything needed to reproduce the step)."
         )

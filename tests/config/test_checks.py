@@ -57,6 +57,8 @@ ACCEPTED = {
     ("rpn.iou_epsilon", 1e30): NO_LIMIT,
     ("regions.iou_epsilon", 1e30): NO_LIMIT,
     ("rpn.loss.beta", 1e30): NO_LIMIT,
+    ("rpn.loss.weight", 1e30): NO_LIMIT,
+    ("rpn.loss.objectness_weight", 1e30): NO_LIMIT,
     ("box.loss.beta", 1e30): NO_LIMIT,
     ("data.gamma", 1e30): NO_LIMIT,
     ("data.weights", 1e30): NO_LIMIT,

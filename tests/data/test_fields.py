@@ -55,6 +55,9 @@ class Centres(Field):
     def transform(self, geometry, model):
         return Centres(geometry.points(self.points))
 
+    def move(self, top, left):
+        return Centres(self.points + np.float32([left, top]))
+
     def take(self, chosen):
         return Centres(self.points[chosen])
 

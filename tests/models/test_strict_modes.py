@@ -150,13 +150,18 @@ def work(config):
     return {name: float(value) for name, value in jax.device_get(metrics).items()}, out
 
 
-@pytest.mark.slow  # five programs are compiled
+@pytest.fixture(scope="module")
+def plain():
+    """What `work` gives without any mode."""
+    return work(config_of())
+
+
+@pytest.mark.slow  # two steps and two predictions are compiled, and traced five times
 @pytest.mark.parametrize("mode", list(MODES))
-def test_a_step_and_a_prediction(mode):
-    config = config_of()
-    expected, out = work(config)
+def test_a_step_and_a_prediction(mode, plain):
+    expected, out = plain
     with MODES[mode]():
-        found, again = work(config)
+        found, again = work(config_of())
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name

@@ -14,10 +14,12 @@ from jaxmaskrcnn.cli.plot import make_panels
 from jaxmaskrcnn.config import Config, TrainConfig
 from jaxmaskrcnn.report.history import read_history
 from jaxmaskrcnn.structures import LossTerm
+from jaxmaskrcnn.training.first_weights import fixed_at_random
 from jaxmaskrcnn.training.metrics import MetricsWriter
 from jaxmaskrcnn.training.nonfinite import NonFinite, NonFiniteLossError
 from jaxmaskrcnn.training.progress import Progress
 from jaxmaskrcnn.training.step import init_state, jit_train_step
+from jaxmaskrcnn.zoo.lookup import model_config
 
 
 class WithEdges(StandIn):
@@ -49,5 +51,21 @@ def test_a_sixth_loss_that_is_not_finite_is_named(tmp_path):
     source = SimpleNamespace(image_ids=[7], annotations="train.json")
     policy = NonFinite(TrainConfig(on_nonfinite="stop"), tmp_path, source)
     metrics = {"loss": np.nan, "loss_mask": 1.0, "loss_mask_edge": np.nan, "learning_rate": 0.1}
-    with pytest.raises(NonFiniteLossError, match="Step 3 has a loss_mask_edge that is not finite"):
+    with pytest.raises(NonFiniteLossError, match="Step 3 has a loss_mask_edge .* 0.1; lower optimizer.learn"):
+        policy(3, np.array([0]), metrics)
+
+
+def test_random_weights_that_are_fixed_are_named_as_the_cause(tmp_path):
+    """The learning rate is not what keeps such a run from learning."""
+    config = model_config("detectron2/mask_rcnn_R_50_FPN_3x")
+    cause = fixed_at_random("", config)
+    assert "(model.backbone.freeze_at=2, model.backbone.norm='frozen_bn')" in cause
+    assert not fixed_at_random("detectron2/MSRA/R-50", config)
+    assert not fixed_at_random("", model_config("detectron2/scratch_mask_rcnn_R_50_FPN_9x_gn"))
+    source = SimpleNamespace(image_ids=[7], annotations="train.json")
+    policy = NonFinite(TrainConfig(on_nonfinite="stop"), tmp_path, source, cause)
+    metrics = {"loss": np.nan, "loss_mask": np.nan, "learning_rate": 0.1}
+    with pytest.raises(
+        NonFiniteLossError, match="Random weights are partly fixed .*'gn'. Otherwise lower optimizer.learning"
+    ):
         policy(3, np.array([0]), metrics)

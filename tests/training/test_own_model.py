@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,10 +14,17 @@ import numpy as np
 import pytest
 from flax import nnx
 from pages import ROOT
+from xla_flags import QUICK
 
 import jaxmaskrcnn as jmr
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.config.recipe_files import find_config, import_file
+from jaxmaskrcnn.data.augment.own import OwnTransform
+from jaxmaskrcnn.data.fields.boxes import Boxes
+from jaxmaskrcnn.data.fields.extra import Extra
+from jaxmaskrcnn.data.fields.image_objects import ImageObjects
+from jaxmaskrcnn.data.fields.masks import Masks
+from jaxmaskrcnn.data.fields.pieces import tighten
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.new_models import abstract_model
 from jaxmaskrcnn.training.groups import layer_factors, parameter_names
@@ -40,7 +48,7 @@ def loaded(own_kinds):
     path = list(sys.path)
     yield import_file(RECIPE)
     sys.path[:] = path
-    for name in ("depth_recipe", "depth_parts", "depth_data"):
+    for name in ("depth_recipe", "depth_parts", "depth_data", "depth_transform"):
         sys.modules.pop(name, None)
 
 
@@ -48,6 +56,7 @@ def test_the_model_of_the_recipe(loaded):
     config = find_config(f"{RECIPE}:data").load()
     assert config.data.train_annotations == "data/train.json"
     architecture = config.model.architecture
+    assert architecture.box.class_loss.form == "focal"
     assert architecture.build_model == "depth_recipe:build_model" and architecture.heads[0].kind == "depth"
     model = abstract_model(architecture)
     names = [type(part).__name__ for part in (model.backbone.body, model.box_head, model.extra_heads[0])]
@@ -60,8 +69,7 @@ def test_the_model_of_the_recipe(loaded):
 
 
 def test_the_loss_is_that_of_the_objects(loaded):
-    """By the definition: |log of the estimate - log of the depth| of the object that a region is matched "
-    "with."""
+    """|log of the estimate - log of the depth| of the object that a region is matched to."""
     parts = importlib.import_module("depth_parts")
     head = parts.DepthHead(parts.DepthConfig(), 1, None, rngs=nnx.Rngs(0))
     head.of_boxes = lambda pooler, boxes: boxes[..., 0]
@@ -81,6 +89,31 @@ def test_the_loss_is_that_of_the_objects(loaded):
     ]
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
     np.testing.assert_array_equal(count, positive.sum(1))
+
+
+def test_an_object_is_painted_over(loaded):
+    """The others keep their depths and their masks, and all other pixels stay."""
+    rng = np.random.default_rng(0)
+    image, masks = rng.integers(0, 255, (8, 12, 3), np.uint8), np.zeros((3, 8, 12), bool)
+    for i in range(3):
+        masks[i, i : i + 4, 4 * i : 4 * i + 3] = True
+    boxes = np.array([[4 * i, i, 4 * i + 3, i + 4] for i in range(3)], np.float32)
+    fields = {"boxes": Boxes(boxes), "masks": Masks(tuple(tighten(0, 0, mask) for mask in masks))}
+    depths = Extra({"depth": np.array([1.0, 2, 3], np.float32)}, {})
+    objects = ImageObjects(np.array([2, 0, 1]), np.zeros(3, bool), None, fields, extra=depths)
+    name = find_config(f"{RECIPE}:data").load().data.transform
+    hidden = set()
+    for seed in range(12):
+        changed, left = OwnTransform(name, seed)(image, objects)
+        kept = [int(depth) - 1 for depth in left.extra.objects["depth"]]
+        gone = sorted({0, 1, 2} - set(kept))
+        hidden |= set(gone)
+        assert len(gone) <= 1 and left.labels.tolist() == [[2, 0, 1][i] for i in kept]
+        np.testing.assert_array_equal(left.boxes, boxes[kept])
+        painted = masks[gone].any(0)
+        np.testing.assert_array_equal(changed[~painted], image[~painted])
+        assert not gone or (changed[painted] == image.mean((0, 1)).astype(np.uint8)).all()
+    assert hidden == {0, 1, 2}
 
 
 @pytest.mark.parametrize("kind", ["swin", "convnext", "regnet"])
@@ -113,7 +146,7 @@ def test_a_run_goes_on_with_settings_that_are_new_since(tmp_path, loaded):
 
 
 def run(folder, *words, devices=1, wait=True):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{QUICK} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     process = subprocess.Popen(
         [sys.executable, *words], cwd=folder, env=environment, stdout=subprocess.PIPE,
@@ -142,9 +175,10 @@ def losses(workdir):
 
 
 @pytest.mark.slow  # six processes that compile a train step
-def test_trained_killed_resumed_evaluated_and_on_four_devices(loaded, tmp_path):
-    run(tmp_path, "-c", f"import sys; sys.path.insert(0, {str(EXAMPLE)!r}); import depth_data; "
-        "depth_data.write('data', 24, 8, 64)")  # fmt: skip
+def test_trained_killed_resumed_evaluated_and_on_four_devices(loaded, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = importlib.import_module("depth_data")
+    data.write("data", 24, 8, 64)
     train(tmp_path, "whole")
     whole = losses(tmp_path / "whole")
     assert len(whole) == 6 and all(step["loss_depth"] > 0 for step in whole.values())
@@ -178,5 +212,6 @@ def test_trained_killed_resumed_evaluated_and_on_four_devices(loaded, tmp_path):
     run(tmp_path, *words, f"--import={RECIPE}")
     found = json.loads((tmp_path / "results" / "detections.json").read_text())
     assert found and all(entry["extra"]["depth"] > 0 for entry in found)
-    said = run(tmp_path, str(EXAMPLE / "depth_data.py"), "data/eval.json", "results/detections.json")
-    assert said.startswith("mean error of the depths: ")
+    monkeypatch.setattr(sys, "argv", ["depth_data.py", "data/eval.json", "results/detections.json"])
+    runpy.run_path(str(EXAMPLE / "depth_data.py"), run_name="__main__")
+    assert capsys.readouterr().out.startswith("mean error of the depths: ")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import DataConfig, ModelConfig
-from jaxmaskrcnn.data.augment import photometric, pixels
+from jaxmaskrcnn.data.augment import mosaic, photometric, pixels
 from jaxmaskrcnn.data.augment.own import OwnTransform
 from jaxmaskrcnn.data.augment.photometric import Distortion, draw_distortion
 from jaxmaskrcnn.data.augment.pixels import PixelChange, draw_change
@@ -29,6 +29,7 @@ _COLUMNS = _COLOURS.stop
 _VERTICAL, _QUARTER, _OWN = range(3)
 _PIXELS = slice(3, 3 + pixels.DRAWS)
 _LATER_COLUMNS = _PIXELS.stop
+_WHOLE = 2**30, 2**30  # a limit that cuts nothing off
 
 
 class ImagePlan(NamedTuple):
@@ -56,11 +57,17 @@ class SlotPlan(NamedTuple):
         image: The image.
         pasted: The image whose objects are pasted on it, or None.
         choice: Seed of the choice among these objects.
+        beside: The three images that are put beside the image, or none.
+        places: Row and column of the first pixel of the image and of each of these.
+        size: Height and width of the image as a whole.
     """
 
     image: ImagePlan
     pasted: ImagePlan | None
     choice: int
+    beside: tuple[ImagePlan, ...]
+    places: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
 
 
 def jittered_size(height: int, width: int, target: int, scale: float) -> tuple[int, int]:
@@ -180,20 +187,47 @@ class AugmentPlan:
             ],
             axis=-1,
         )
-        return tuple(self._slot(*row, canvas) for row in zip(index, scale, flip, uniform, strict=True))
+        tiles = [None] * len(index)
+        if self._data.mosaic:
+            # Of the first row, only two columns are used: where the images meet.
+            shape = len(index), mosaic.COUNT, _COLUMNS + _LATER_COLUMNS
+            tiles = np.random.default_rng([self._seed, 4, int(step)]).random(shape)
+        rows = zip(index, scale, flip, uniform, tiles, strict=True)
+        return tuple(self._slot(*row, canvas) for row in rows)
 
-    def _slot(self, index, scale, flip, uniform: np.ndarray, canvas) -> SlotPlan:
+    def _slot(self, index, scale, flip, uniform: np.ndarray, tiles: np.ndarray | None, canvas) -> SlotPlan:
         first, second = uniform
-        image = self._image(index, scale, bool(flip), first, canvas, canvas)
+        beside, places = (), ((0, 0),)
+        if tiles is not None and tiles[0][_HAPPENS] < self._data.mosaic and len(self._partners):
+            image, beside, places = self._mosaic(index, scale, bool(flip), first, tiles, canvas)
+        else:
+            image = self._image(index, scale, bool(flip), first, canvas, canvas)
+        size = canvas if beside else image.geometry.result
         pasted = None
         if first[_HAPPENS] < self._data.copy_paste and len(self._partners):
-            partner = self._partners[int(second[_PARTNER] * len(self._partners))]
-            side = int(second[_SHORT_SIDE] * len(self._min_sizes))
-            mirrored = bool(second[_FLIP] < self._data.flip)
             # Cropped to the image that it is pasted on, so that the pasted objects are visible.
-            limit = image.geometry.result
-            pasted = self._image(partner, side, mirrored, second, canvas, limit)
-        return SlotPlan(image, pasted, int(second[_CHOICE] * 2**32))
+            pasted = self._partner(second, canvas, size)
+        return SlotPlan(image, pasted, int(second[_CHOICE] * 2**32), beside, places, size)
+
+    def _mosaic(self, index, scale, flip: bool, uniform: np.ndarray, tiles: np.ndarray, canvas):
+        """The plan of an image, those of the images beside it, and where they lie."""
+        images = [self._image(index, scale, flip, uniform, canvas, _WHOLE)]
+        images += [self._partner(row, canvas, _WHOLE) for row in tiles[1:]]
+        point = mosaic.meeting_point(canvas, tiles[0][[_CROP_TOP, _CROP_LEFT]])
+        placed = [
+            mosaic.place_tile(image.geometry, corner, point, canvas) for corner, image in enumerate(images)
+        ]
+        image, *beside = (
+            image._replace(geometry=geometry) for image, (geometry, _) in zip(images, placed, strict=True)
+        )
+        return image, tuple(beside), tuple(place for _, place in placed)
+
+    def _partner(self, uniform: np.ndarray, canvas, limit) -> ImagePlan:
+        """Another image with objects, which a row of random numbers chooses and transforms."""
+        partner = self._partners[int(uniform[_PARTNER] * len(self._partners))]
+        side = int(uniform[_SHORT_SIDE] * len(self._min_sizes))
+        mirrored = bool(uniform[_FLIP] < self._data.flip)
+        return self._image(partner, side, mirrored, uniform, canvas, limit)
 
     def _image(self, index, scale, flip: bool, uniform: np.ndarray, canvas, limit) -> ImagePlan:
         data, later = self._data, uniform[_COLUMNS:]

@@ -99,6 +99,9 @@ class Boxes(Field):
         """Replaces the boxes of the objects given by ``where``, bool [G], by ``others``, float32 [G, 4]."""
         return Boxes(np.where(where[:, None], others, self.boxes))
 
+    def move(self, top: int, left: int) -> "Boxes":
+        return Boxes(self.boxes + np.float32([left, top, left, top]))
+
     def take(self, chosen: np.ndarray) -> "Boxes":
         return Boxes(self.boxes[chosen])
 

@@ -151,6 +151,10 @@ class Field(abc.ABC):
         return self
 
     @abc.abstractmethod
+    def move(self, top: int, left: int) -> "Field":
+        """Moves the objects down and to the right by whole pixels, with their image on a larger canvas."""
+
+    @abc.abstractmethod
     def take(self, chosen: np.ndarray) -> "Field":
         """The field of some objects only; ``chosen`` int [chosen]."""
 

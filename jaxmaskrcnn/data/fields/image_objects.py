@@ -105,6 +105,19 @@ class ImageObjects:
         changed = np.asarray([before is not after for before, after in pieces], bool)
         return left._with_tight_boxes(changed)._remaining()
 
+    def move(self, top: int, left: int, canvas: tuple[int, int]) -> "ImageObjects":
+        """Moves the objects with their image, which is put on a larger canvas.
+
+        Args:
+            top: Row of the image's first pixel.
+            left: Its column.
+            canvas: ``(height, width)`` of the canvas in pixels.
+        """
+        moved = self._each(lambda field: field.move(top, left))
+        if moved.semantic is None:
+            return moved
+        return dataclasses.replace(moved, semantic=moved.semantic.move(top, left, canvas))
+
     def take(self, chosen: np.ndarray) -> "ImageObjects":
         """Some of the objects; ``chosen`` int [chosen]."""
         taken = self._each(lambda field: field.take(chosen))

@@ -92,6 +92,9 @@ class Keypoints(Field):
             moved = moved[:, list(part.flip_order)]
         return Keypoints(_without_places(moved))
 
+    def move(self, top: int, left: int) -> "Keypoints":
+        return Keypoints(_without_places(self.points + (left, top, 0)))
+
     def clip(self, size: tuple[int, int]) -> "Keypoints":
         height, width = size
         x, y, visibility = np.moveaxis(self.points, -1, 0)

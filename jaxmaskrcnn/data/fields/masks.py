@@ -93,6 +93,12 @@ class Masks(Field):
             pieces.append(piece)
         return Masks(tuple(pieces))
 
+    def move(self, top: int, left: int) -> "Masks":
+        def moved(piece: Piece | None) -> Piece | None:
+            return piece and piece._replace(top=piece.top + top, left=piece.left + left)
+
+        return Masks(tuple(map(moved, self.pieces)))
+
     def take(self, chosen: np.ndarray) -> "Masks":
         return Masks(tuple(self.pieces[g] for g in chosen))
 

@@ -94,6 +94,9 @@ class Polygons(Field):
         ends = np.cumsum([len(vertices) for vertices in self.vertices])
         return Polygons(tuple(np.split(moved, ends[:-1])), self.parts)
 
+    def move(self, top: int, left: int) -> "Polygons":
+        return Polygons(tuple(vertices + (left, top) for vertices in self.vertices), self.parts)
+
     def take(self, chosen: np.ndarray) -> "Polygons":
         return Polygons(tuple(self.vertices[g] for g in chosen), tuple(self.parts[g] for g in chosen))
 

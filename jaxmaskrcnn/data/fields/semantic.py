@@ -94,6 +94,13 @@ class SemanticMap:
         """
         return SemanticMap(MaskGrid(geometry, model.input.resize_kernel).whole(self.labels, IGNORED))
 
+    def move(self, top: int, left: int, canvas: tuple[int, int]) -> "SemanticMap":
+        """Puts the map on a canvas of ``(height, width)``, where nothing else has a label."""
+        labels = np.full(canvas, IGNORED, np.uint8)
+        height, width = self.labels.shape
+        labels[top : top + height, left : left + width] = self.labels
+        return SemanticMap(labels)
+
     def hide(self, cover: np.ndarray) -> "SemanticMap":
         """Replaces what pasted objects cover, bool [H, W], by things."""
         return SemanticMap(np.where(cover, np.uint8(THINGS), self.labels))
