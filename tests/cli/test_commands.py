@@ -55,7 +55,7 @@ def test_help_pages_name_what_there_is(capsys):
     page = " ".join(printed(capsys, "predict", "--help")[1].out.split())
     assert f"some of {', '.join(outputs.FORMATS)}, with commas" in page
     assert f"({','.join(f'{scale:g}' for scale in augmentation.SCALES)})" in page
-    assert tuple(export.FORMATS) == (*LIBRARIES, export.FUNCTION)
+    assert tuple(export.FORMATS) == (*LIBRARIES, *export.FUNCTIONS)
     assert f"some of {','.join(stablehlo.PLATFORMS)} (" in printed(capsys, "export", "--help")[1].out
     for name in importers.FORMATS:
         module = importlib.import_module(f"jaxmaskrcnn.data.importers.{name.replace('-', '_')}")
