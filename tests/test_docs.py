@@ -49,7 +49,7 @@ SLOW_PAGES = (
     "README.md", "benchmarks.md", "conversion.md", "evaluating.md", "exporting.md", "fine-tuning.md",
     "getting-started.md", "keypoints.md",
     "lvis-and-cityscapes.md", "panoptic.md", "point-rend.md", "predicting.md", "reading-results.md",
-    "serving.md", "training.md",
+    "serving.md", "training.md", "weights.md",
 )  # fmt: skip
 
 # The model of every command and block, whatever preset it names.

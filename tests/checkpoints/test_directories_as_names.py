@@ -121,6 +121,7 @@ def test_classes_in_another_order_are_told(folder, caplog):
     assert "are in another order, nut, bolt, than this run's, bolt, nut; the last layers" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named_by_settings(folder):
     other = CONFIG.replace({"backbone.depth": 34, "mask": None})
     with pytest.raises(UserError) as error:

@@ -464,7 +464,7 @@ def test_widths_that_detectron2_has_no_setting_for():
                 export_settings(config, "detectron2")
 
 
-@pytest.mark.slow_except("torchvision", "mmdet")
+@pytest.mark.slow_except("mmdet")
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_setting_comes_back_or_is_named(library):
     start = ModelConfig().replace(LIBRARIES[library].convention)

@@ -118,7 +118,7 @@ def test_the_quality_is_the_iou_of_the_predicted_box():
     np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
-@pytest.mark.slow_except("ciou-complete_iou")
+@pytest.mark.slow
 @pytest.mark.parametrize("form, overlap", [("diou", distance_iou), ("ciou", complete_iou)])
 def test_losses_of_boxes(form, overlap):
     boxes, objects = GOLDEN["boxes"], GOLDEN["objects"]

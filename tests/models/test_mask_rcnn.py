@@ -183,6 +183,7 @@ def test_order_of_the_ground_truth_changes_nothing(model, expected, order):
     np.testing.assert_allclose(sum(scalars.values()), sum(expected[0].values()), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_images_without_objects_train(model):
     nothing = {name: np.zeros((0, *value.shape[1:])) for name, value in TARGETS[1].items()}
     batch = make_batch(
