@@ -36,7 +36,9 @@ def init_state(model: nnx.Module, trainable, make_optimizer: Callable) -> tuple[
     graphdef, params, rest = nnx.split(model, trainable, ...)
     params, rest = jax.tree.map(jnp.copy, (params, rest))
     optimizer = make_optimizer(params)
-    state = {"step": jnp.int32(0), "params": params, "rest": rest, "opt_state": optimizer.init(params)}
+    # Optimizers begin with zeros that are made on the host, which a user's transfer guard would refuse.
+    with jax.transfer_guard_host_to_device("allow"):
+        state = {"step": jnp.int32(0), "params": params, "rest": rest, "opt_state": optimizer.init(params)}
     return graphdef, optimizer, state
 
 
