@@ -111,7 +111,7 @@ class HRFPNConfig(NeckConfig):
         if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
             raise ConfigError(
                 "ModelConfig.neck is 'hrfpn', but the backbone returns maps with the strides "
-                f"{', '.join(map(str, strides))}; give one whose maps have twice the stride of the one before."
+                f"{', '.join(map(str, strides))}; give one whose maps each have twice the stride of the last."
             )
         return (
             *(Level(stride, self.channels) for stride in strides),

@@ -1,7 +1,7 @@
 """MMDetection's models with other layers in their parts, by the names of the config files of version 3.3.
 
-These are weight standardisation before group norm, global context blocks, ResNeSt, Res2Net, HRNet, PAFPN, losses
-of boxes by their IoU, and Mask Scoring R-CNN.
+These are weight standardisation before group norm, global context blocks, ResNeSt, Res2Net, HRNet, PAFPN,
+losses of boxes by their IoU, and Mask Scoring R-CNN.
 
 Source: as in `zoo/mmdet.py`.
 """

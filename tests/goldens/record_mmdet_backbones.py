@@ -173,7 +173,8 @@ def settings(case):
             if case == "gn_ws":
                 heads.mask_head.conv_out_channels = head.conv_out_channels = 32
             heads.mask_roi_extractor.out_channels = channels
-    model.train_cfg.rpn.sampler.num = 64
+    # All anchors, as the coarsest level has layers of its own in an HRNet's pyramid.
+    model.train_cfg.rpn.sampler.num = 8192 if case == "hrnet" else 64
     model.train_cfg.rpn_proposal |= {"nms_pre": 70, "max_per_img": 80}
     for stage in model.train_cfg.rcnn if case == "cascade" else [model.train_cfg.rcnn]:
         stage.sampler |= {"num": 100, "pos_fraction": 0.5}

@@ -55,8 +55,8 @@ RESNEST = {**DEEP, "backbone.norm": "bn_eval", "box.conv_dim": 16}
 RES2NET = {**DEEP, "backbone.scale_width": 6}
 HRNET = {
     **{path: value for path, value in SMALL.items() if path != "backbone.freeze_at"},
-    "backbone.width": 8, "backbone.first_width": 8, "backbone.blocks": 1, "backbone.modules": (1, 1, 2),
-    "neck.channels": 16, "mask.dim": 16,
+    "rpn.batch_size": 8192, "backbone.width": 8, "backbone.first_width": 8, "backbone.blocks": 1,
+    "backbone.modules": (1, 1, 2), "neck.channels": 16, "mask.dim": 16,
 }  # fmt: skip
 IOU = {"box.loss.form": "iou", "box.loss.weight": 10.0}
 GROUPS = {**SMALL, "backbone.width": 32, "neck.channels": 32, "box.conv_dim": 32, "mask.dim": 32}

@@ -82,7 +82,8 @@ class HRModule(nnx.Module):
 class HRNet(nnx.Module):
     """Stem, a stage of bottlenecks, and three stages of modules, each with one branch more.
 
-    Source: Sun et al., 2019, section 3; MMDetection's ``HRNet``, which returns the branches of the last stage.
+    Source: Sun et al., 2019, section 3; MMDetection's ``HRNet``, which returns the branches of the last
+    stage.
 
     Args:
         config: Gives the widths, the numbers of blocks and modules, and the norm.
