@@ -138,7 +138,7 @@ def test_the_table_of_what_is_accepted_has_no_row_too_many():
     "path, value, said",
     [
         ("data.flip", 7, "data.flip is 7; give a number from 0 to 1."),
-        ("data.batch_size", 0, "data.batch_size is 0; give a whole number of at least 1."),
+        ("data.batch_size", -1, "data.batch_size is -1; give a whole number of at least 0."),
         ("data.min_sizes", (), "data.min_sizes is (); give one or more whole numbers"),
         ("data.canvases", (64, 96, 64), "data.canvases is (64, 96, 64); give heights and widths in turn"),
         ("data.jitter_scale", (2, 1), "data.jitter_scale is (2, 1); give the smallest and the largest scale"),
