@@ -33,8 +33,8 @@ _UPRIGHT = {
 # Each undone by itself, but for the quarter turns.
 _AS_STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 _SWAPS_AXES = (5, 6, 7, 8)
-# Pillow's modes of pictures whose last channel is not a colour.
-_WITH_ANOTHER = {2: "LA", 4: "RGBA"}
+# Pillow's channels of pictures whose last one is not a colour.
+_WITH_ANOTHER = {2: ("L", "A"), 4: ("R", "G", "B", "A")}
 
 
 class ImageSizeError(UserError):
@@ -127,7 +127,7 @@ def check_image(
     with Reading(name, source):
         image, again = open_image(source, pixels, name)
         _stays_as_stored(image, size, name)
-        _check_channels(image, pixels, name)
+        _check_channels(again or image, pixels, name)
         if pixels.intensity != "dtype" and again is not None:
             intensity.wide_colours(image, again, name)
             return
@@ -247,12 +247,12 @@ def _stays_as_stored(image: Image.Image, size: tuple[int, int] | None, name: str
 
 def _check_channels(image: Image.Image, pixels: PixelConfig, name: str) -> None:
     """Refuses a file without the alpha channel that is the second or fourth channel of a picture."""
-    mode = _WITH_ANOTHER.get(pixels.channels, image.mode)
-    if image.mode != mode:
+    found, wanted = intensity.channels_of(image), _WITH_ANOTHER.get(pixels.channels)
+    if wanted is not None and found != wanted:
         raise UserError(
-            f"{name} has the channels {', '.join(image.getbands())}, but pictures have {pixels.channels} "
-            f"(input.pixels.channels); save it as PNG with {', '.join(Image.new(mode, (1, 1)).getbands())}, "
-            "the other channel in place of alpha (A)."
+            f"{name} has the channels {', '.join(found)}, but pictures have {pixels.channels} "
+            f"(input.pixels.channels); save it as PNG with {', '.join(wanted)}, the other channel in place "
+            "of alpha (A)."
         )
 
 
@@ -262,7 +262,7 @@ def _to_channels(
     if pixels.channels not in _WITH_ANOTHER:
         rgb = _to_rgb(image, again, pixels, name)
         return rgb.convert("L") if pixels.channels == 1 else rgb
-    _check_channels(image, pixels, name)
+    _check_channels(again or image, pixels, name)
     if again is not None:
         return Image.fromarray(intensity.to_uint8(intensity.wide_colours(image, again, name), pixels))
     image.load()  # as in `_to_rgb`

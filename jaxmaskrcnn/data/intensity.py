@@ -109,6 +109,11 @@ def has_wide_colours(image: Image.Image) -> bool:
     return any(";16" in mode for mode in _raw_modes(image)) and not image.mode.startswith("I")
 
 
+def channels_of(image: Image.Image) -> tuple[str, ...]:
+    """Names of a file's channels; Pillow takes grey of 16 bits with alpha, of PNG, for colours with alpha."""
+    return ("L", "A") if set(_raw_modes(image)) == {_GREY_ALPHA} else image.getbands()
+
+
 def wide_colours(upper: Image.Image, lower: Image.Image, name: str) -> np.ndarray:
     """The values of a picture with several channels of 16 bits.
 

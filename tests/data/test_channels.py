@@ -27,7 +27,7 @@ from jaxmaskrcnn.data.images import check_header, check_image, decode_image
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.normalise import normalise_pixels
 from jaxmaskrcnn.ops.resize import resize_image
-from jaxmaskrcnn.visualize import draw_detections
+from jaxmaskrcnn.visualize.drawing import draw_detections
 
 VALUES = np.random.default_rng(0).integers(0, 256, (32, 40, 4)).astype(np.uint8)
 WIDE = np.random.default_rng(1).integers(0, 65536, (32, 40, 4)).astype(np.uint16)
@@ -94,7 +94,6 @@ def test_colours_become_grey_by_luma_and_grey_stays():
 def test_files_without_the_other_channel_are_refused(channels, given, tmp_path):
     data, config = png(VALUES[..., :given]), PixelConfig(channels=channels)
     (tmp_path / "a.png").write_bytes(data)
-    (tmp_path / "a.jpg").write_bytes(b"")
     Image.fromarray(VALUES[..., :3]).save(tmp_path / "a.jpg")
     message = rf"the channels .*, but pictures have {channels} \(input.pixels.channels\); save it as PNG with"
     for call in (
@@ -105,6 +104,12 @@ def test_files_without_the_other_channel_are_refused(channels, given, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             call()
+
+
+def test_grey_of_sixteen_bits_with_alpha_has_two_channels():
+    """Pillow opens it as colours with alpha."""
+    with pytest.raises(UserError, match="the channels L, A, but pictures have 4"):
+        decode_image(png16(WIDE[..., :2]), pixels=PixelConfig(channels=4))
 
 
 def test_arrays():
@@ -174,9 +179,7 @@ def test_the_first_convolution_from_weights_for_rgb(channels, caplog):
 
 
 def test_what_is_refused():
-    with pytest.raises(
-        ConfigError, match="pixel_mean has 3 values, but pixels.channels is 1; give one value"
-    ):
+    with pytest.raises(ConfigError, match="pixel_mean has 3 values, but pixels.channels is 1; give one"):
         small_config(**{"input.pixels.channels": 1})
     with pytest.raises(ConfigError, match="pixel_std has 1 values, but pixels.channels is 3"):
         small_config(**{"input.pixel_std": (1.0,)})
