@@ -118,6 +118,7 @@ def test_numbers(path):
     """Numbers for settings that are numbers, and for one of the numbers of those that are several."""
     base = base_of(path)
     several = len(typing.get_args(base)) if typing.get_origin(base) is tuple else 0
+    several = 3 if path in ("input.pixel_mean", "input.pixel_std") else several  # as pictures have channels
     for number in NUMBERS:
         value = (number, *[1.0] * (several - 1)) if several else number
         whole = base is int and isinstance(number, float)  # -1.0 is not a whole number, though it equals -1
