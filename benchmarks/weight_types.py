@@ -41,8 +41,8 @@ def as_type(model, name: str):
     import jax
     from flax import nnx
 
-    from jaxmaskrcnn.inference.devices import with_dtype
     from jaxmaskrcnn.inference.quantise import Quantised, quantise_all
+    from jaxmaskrcnn.models.new_models import with_dtype
 
     if name == "bfloat16":
         return with_dtype(model, name)
