@@ -212,7 +212,7 @@ def test_a_run(channels, tmp_path):
         tmp_path / "cache",
         settings(channels),
         data__source="coco", data__train_annotations=str(path), data__train_images=str(images),
-        data__eval_annotations=str(path), data__eval_images=str(images), data__rotation=20.0,
+        data__eval_annotations=str(path), data__eval_images=str(images), data__rotate=20.0,
         train__steps=2, train__eval_every=2,
     )  # fmt: skip
     run_tiny(config, tmp_path / "run")
