@@ -220,8 +220,8 @@ def test_a_run(channels, tmp_path):
     assert model.config.input.pixels.channels == channels
     assert model.backbone.body.conv1.kernel.shape[2] == channels
     batch = jmr.make_batch(model, [images / "1.png"])
-    levels = nnx.jit(lambda model, x: model.backbone(x)[0].sum())
-    gradient = jax.grad(lambda x: levels(model, x))(jnp.asarray(batch.images))
+    graphdef, state = nnx.split(model)
+    gradient = jax.jit(jax.grad(lambda x: nnx.merge(graphdef, state).backbone(x)[0].sum()))(batch.images)
     assert (abs(gradient).max((0, 1, 2)) > 0).all()
     (prediction,) = jmr.Predictor(model).stream([images / "1.png"])
     assert prediction.pixels.shape == (32, 40, channels)
