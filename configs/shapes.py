@@ -24,12 +24,14 @@ def get_config() -> Config:
             max_size=128,
         ),
         optimizer=OptimizerConfig(
-            learning_rate=0.08,
+            method="adamw",  # learns in 600 steps what SGD learned in 1100
+            learning_rate=0.004,
             reference_batch_size=0,
+            weight_decay=0.05,
             clip_norm=5.0,
             schedule="cosine",
             warmup_steps=50,
             warmup_factor=0.01,
         ),
-        train=TrainConfig(steps=1100, log_every=20, checkpoint_every=250),
+        train=TrainConfig(steps=600, log_every=20, checkpoint_every=200),
     )

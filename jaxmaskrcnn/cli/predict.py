@@ -9,13 +9,15 @@ from jaxmaskrcnn.cli.versions import CLASS_AGNOSTIC_NMS, add_version_arguments
 # Repeated here as text, because the modules that define them import JAX, and --help should not wait for it.
 FORMATS = "png, json, csv, labelme, geojson, masks, panoptic"
 
+_CAMERAS = 10  # that can be named
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``predict``."""
     add = parser.add_argument
     add(
         "inputs",
-        nargs="+",
+        nargs="*",
         metavar="INPUT",
         help="image files, addresses of such (https://), folders or quoted patterns",
     )
@@ -69,7 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--annotations", help="COCO json; pictures show its objects beside the detections")
     add_version_arguments(parser)
-    add("--video", action="store_true", help="the inputs are videos, and so are the pictures (mp4)")
+    add(
+        "--video",
+        action="store_true",
+        help="the inputs are videos, and so are the pictures (mp4); --video=0: the computer's first camera, "
+        "until Ctrl-C",
+    )
+    # argparse has no values that are optional but only taken after "=", and so each camera is a flag.
+    for number in range(_CAMERAS):
+        add(f"--video={number}", dest="camera", action="store_const", const=number, help=argparse.SUPPRESS)
     add(
         "--track",
         action="store_true",

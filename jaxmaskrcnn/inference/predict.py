@@ -17,6 +17,7 @@ from jaxmaskrcnn.data.images import SUFFIXES
 from jaxmaskrcnn.data.inputs import find_files, output_names
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import video
+from jaxmaskrcnn.inference.camera import CameraReader
 from jaxmaskrcnn.inference.categories import name_classes
 from jaxmaskrcnn.inference.journal import Journal
 from jaxmaskrcnn.inference.outputs import PATTERNS, Outputs, json_results, parse_formats
@@ -52,6 +53,7 @@ def predict(arguments: argparse.Namespace, pixels: Callable[[PixelConfig], Pixel
     """
     with contextlib.ExitStack() as stack:
         arguments = argparse.Namespace(**vars(arguments))
+        arguments.video = arguments.video or arguments.camera is not None
         addresses: dict[Path, str] = {}
         if any(map(is_web, arguments.inputs)):
             parse_formats(arguments.format)  # a wrong one is refused before anything is fetched
@@ -78,6 +80,7 @@ def _predict(
     if pixel_size is not None and "csv" not in formats:
         raise UserError("--pixel_size has no effect without tables; add 'csv' to --format.")
     paths = _find(arguments)
+    camera = None if arguments.camera is None else CameraReader(arguments.camera)
     truth = Truth(Path(arguments.annotations)) if arguments.annotations else None
     for path in paths if truth else ():
         truth.find(path)
@@ -115,7 +118,7 @@ def _predict(
     )
     if arguments.video:
         outputs.tracking = tracking
-        predict_all = functools.partial(predict_videos, named=named, tracking=tracking)
+        predict_all = functools.partial(predict_videos, named=named, tracking=tracking, camera=camera)
     try:
         outputs.folder.mkdir(parents=True, exist_ok=True)
         with json_results(
@@ -140,7 +143,8 @@ def _check(arguments, formats) -> None:
         raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
     check_versions(arguments)
     if arguments.video:
-        video.require_reader()
+        if arguments.inputs or "png" in formats:
+            video.require_reader()
         if arguments.annotations:
             raise UserError("--annotations is for images; leave it out with --video.")
         if arguments.resume:
@@ -150,6 +154,8 @@ def _check(arguments, formats) -> None:
 
 
 def _find(arguments) -> list[Path]:
+    if not arguments.inputs and arguments.camera is None:
+        raise UserError("there is no INPUT; give images or folders, or --video=0 for a camera.")
     if arguments.video:
         return find_files(arguments.inputs, video.SUFFIXES, "video")
     paths = find_files(arguments.inputs, SUFFIXES)
@@ -213,7 +219,7 @@ def _check_no_stuff(classes: str, stuff: Sequence[Category]) -> None:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the results of an image depend on, by the names of the arguments."""
-    others = {"inputs", "output", "batch_size", "resume", "imports", "video"}
+    others = {"inputs", "output", "batch_size", "resume", "imports", "video", "camera"}
     return {name: value for name, value in sorted(vars(arguments).items()) if name not in others}
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import tqdm
 from jaxmaskrcnn.data.inputs import output_names
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference import video
+from jaxmaskrcnn.inference.camera import CameraReader
 from jaxmaskrcnn.inference.outputs import JsonResults, Outputs
 from jaxmaskrcnn.inference.stream import StreamingPredictor, ordered_futures
 from jaxmaskrcnn.tracking.following import Follower, TrackingOptions
@@ -27,6 +29,7 @@ def predict_videos(
     results: JsonResults,
     named: Callable[[Path], str] = str,
     tracking: TrackingOptions | None = None,
+    camera: CameraReader | None = None,
 ) -> int:
     """Predicts videos frame by frame and writes the results.
 
@@ -37,15 +40,21 @@ def predict_videos(
         results: Gets an entry for every frame.
         named: The name of a video in the results.
         tracking: How objects are followed; None does not follow them.
+        camera: A camera, which is predicted after the videos, until Ctrl-C.
 
     Returns:
         How many videos could not be read; a sentence about each is printed on stderr.
     """
+    readers: list[Callable[[], video.VideoReader | CameraReader]]
+    readers = [functools.partial(video.VideoReader, path) for path in paths]
+    texts = list(map(named, paths))
+    if camera is not None:
+        paths, texts, readers = [*paths, Path("camera")], [*texts, "camera"], [*readers, lambda: camera]
     names = output_names(paths, outputs.folder, ["{}.mp4"])
     failures = 0
-    for path, name in zip(paths, names, strict=True):
+    for path, name, text, opened in zip(paths, names, texts, readers, strict=True):
         try:
-            _predict_video(path, name, named(path), predictor, outputs, results, tracking)
+            _predict_video(opened(), path.name, name, text, predictor, outputs, results, tracking)
         except UserError as error:
             failures += 1
             report_failure(error)
@@ -53,9 +62,15 @@ def predict_videos(
 
 
 def _predict_video(
-    path: Path, name: str, text: str, predictor, outputs, results, tracking: TrackingOptions | None
+    reader: video.VideoReader | CameraReader,
+    title: str,
+    name: str,
+    text: str,
+    predictor,
+    outputs,
+    results,
+    tracking: TrackingOptions | None,
 ) -> None:
-    reader = video.VideoReader(path)
     seconds: collections.deque[float] = collections.deque()  # times of the frames that are being processed
     problems: list[UserError] = []
     tracker = ColourTracker() if outputs.colour_by == "object" and tracking is None else None
@@ -85,7 +100,7 @@ def _predict_video(
         return prediction, drawn, {**entry, **(followed.counts if followed is not None else {})}
 
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(progress_bar(reader.count, "frame", desc=path.name))
+        bar = stack.enter_context(progress_bar(reader.count, "frame", desc=title))
         writer = None
         if "png" in outputs.formats:
             writer = stack.enter_context(video.VideoWriter(outputs.folder / f"{name}.mp4", reader.rate))
@@ -101,7 +116,7 @@ def _predict_video(
             results.add({**image, **entry}, prediction.result)
             bar.update()
     for sentence in follower.sentences() if follower is not None else ():
-        print(f"{path.name}, {sentence}")
+        print(f"{title}, {sentence}")
     if problems:
         raise problems[0]
 
