@@ -54,6 +54,17 @@ def as_type(model, name: str):
     return model
 
 
+def on_canvas(image, size, side: int):
+    """Arguments of a serving function: the image resized to ``size`` in the corner of a square canvas."""
+    import numpy as np
+    from PIL import Image
+
+    canvas = np.zeros((1, side, side, 3), np.uint8)
+    height, width = map(int, size)
+    canvas[0, :height, :width] = Image.fromarray(image).resize((width, height))
+    return canvas, np.int32([[height, width]])
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,10 +79,12 @@ def main():
     arguments = parser.parse_args()
 
     import jax
+    import numpy as np
 
     import jaxmaskrcnn as jmr
     from jaxmaskrcnn.config import DataConfig
     from jaxmaskrcnn.data.records.prepare import prepare
+    from jaxmaskrcnn.data.transforms import round_up
     from jaxmaskrcnn.evaluation.evaluate import evaluate
     from jaxmaskrcnn.utils import compilation_cache
 
@@ -88,9 +101,9 @@ def main():
             source[i].pixels(model.config.input.pixels)
             for i in range(min(arguments.images_timed, len(source)))
         ]
-        batches = [jmr.make_batch(model, [image]) for image in images]
-        side = max(max(batch.images.shape[1:3]) for batch in batches)
-        batches = [jmr.make_batch(model, [image], canvas=(side, side)) for image in images]
+        sizes = [np.asarray(jmr.make_batch(model, [image]).image_sizes[0]) for image in images]
+        side = round_up(int(np.max(sizes)), model.config.input.pad_divisor)
+        inputs = [on_canvas(image, size, side) for image, size in zip(images, sizes, strict=True)]
         for name, options in TYPES.items():
             detect = jmr.serving_function(model, (side, side), **options)
             figures[name]["function"] = detect
@@ -105,9 +118,9 @@ def main():
             detect.compile()
         for _ in range(arguments.rounds):
             for figure in figures.values():
-                for batch in batches:
+                for given in inputs:
                     began = time.perf_counter()
-                    jax.block_until_ready(figure["function"](batch.images, batch.image_sizes))
+                    jax.block_until_ready(figure["function"](*given))
                     figure["ms"].append(1000 * (time.perf_counter() - began))
     for figure in figures.values():
         del figure["function"]

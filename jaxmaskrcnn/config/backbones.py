@@ -66,11 +66,13 @@ class BackboneConfig(Part):
         names: The module with its arrays' names in other libraries' files; a backbone that no other library
             has needs none.
         divisor: What ``input.pad_divisor`` has to be a multiple of.
+        any_channels: Whether its module takes ``channels``, for pictures of another number than three.
     """
 
     kind: ClassVar[str]
     module: ClassVar[str]
     names: ClassVar[str]
+    any_channels: ClassVar[bool] = False
     divisor: ClassVar[int] = 1  # of the sides of canvases, where its layers would leave out what is more
 
     @property
@@ -123,6 +125,7 @@ class ResNetConfig(DeformableStages):
     kind: ClassVar[str] = "resnet"
     module: ClassVar[str] = "jaxmaskrcnn.models.backbones.resnet:ResNet"
     names: ClassVar[str] = "jaxmaskrcnn.models.backbones.resnet_names"
+    any_channels: ClassVar[bool] = True
     depth: Literal[18, 34, 50, 101, 152] = 50
     width: Count = 64  # channels of the stem; every stage is a multiple of it
     groups: Count = 1  # ResNeXt: 32

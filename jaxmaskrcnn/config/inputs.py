@@ -22,6 +22,7 @@ from jaxmaskrcnn.config.values import (
 class PixelConfig(Part):
     """How the pixels of a file become uint8 (`data/images.py`); pictures of 8 bits are taken as they are."""
 
+    channels: Literal[1, 2, 3, 4] = 3  # grey; grey and another; RGB; RGB and another
     intensity: Literal["dtype", "percentile", "range"] = "dtype"  # what becomes 0 and what becomes 255
     intensity_range: tuple[float, ...] = ()  # with "range": these two values
     page: Annotated[int, Range(-1)] = -1  # of files with several, from 0; -1: refuse such files
@@ -88,8 +89,8 @@ class InputConfig(Part):
 
     channel_order: Literal["rgb", "bgr"] = "rgb"
     pixel_scale: Positive = 1.0 / 255.0  # factor for uint8 values, applied before mean and std
-    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # in channel_order
-    pixel_std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    pixel_mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of each channel, in channel_order
+    pixel_std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
     normalise_before_resize: bool = True
     # float32 | uint8 with antialias | uint8 | uint8, black beyond the border
     resize_kernel: Literal["torch", "pil", "cv2", "skimage"] = "torch"
@@ -108,6 +109,18 @@ class InputConfig(Part):
             raise ConfigError(
                 f"InputConfig.normalise_before_resize is True, but the kernel {self.resize_kernel!r} resizes "
                 "uint8 images; set it to False or use the kernel 'torch'."
+            )
+        channels = self.pixels.channels
+        for name in ("pixel_mean", "pixel_std"):
+            if (given := len(getattr(self, name))) != channels:
+                raise ConfigError(
+                    f"InputConfig.{name} has {given} values, but pixels.channels is {channels}; give one "
+                    "value for each channel."
+                )
+        if self.channel_order == "bgr" and channels != 3:
+            raise ConfigError(
+                f"InputConfig.channel_order is 'bgr', but pixels.channels is {channels}; set channel_order "
+                "to 'rgb', which leaves channels as they are."
             )
 
 

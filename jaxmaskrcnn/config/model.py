@@ -118,6 +118,12 @@ class ModelConfig(Part):
                 f"{self.backbone.kind!r} needs canvases whose sides are multiples of "
                 f"{self.backbone.divisor}; give a multiple of it."
             )
+        channels = self.input.pixels.channels
+        if channels != 3 and not self.backbone.any_channels:
+            raise ConfigError(
+                f"ModelConfig.input.pixels.channels is {channels}, but the backbone {self.backbone.kind!r} "
+                "reads pictures of three channels; choose the backbone 'resnet', or leave 3."
+            )
         if self.neck is not None:
             _check_levels(self.neck, self.levels)
         if self.trunk is not None:

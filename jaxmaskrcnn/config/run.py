@@ -105,7 +105,7 @@ class DataConfig(Section):
     ] = ()  # for "range", e.g. 0,4095
     page: Annotated[int, Range(-1)] = -1  # of files with several pages, from 0; -1: model.input.pixels.page
 
-    batch_size: Count = 2  # images per step over all devices
+    batch_size: Whole = 2  # images per step over all devices; 0: as many as fit their memory
     eval_batch_size: Count = 1
     # short sides sampled in training; 0: the test size
     min_sizes: Annotated[
@@ -211,6 +211,11 @@ class DataConfig(Section):
             raise ConfigError(
                 f"data.canvases is {self.canvases} but large-scale jitter has the one canvas of "
                 "data.jitter_size; leave data.canvases empty."
+            )
+        if self.device_resize and not self.batch_size:
+            raise ConfigError(
+                "data.batch_size is 0, but the memory that data.device_resize needs depends on the images; "
+                "give a number of images."
             )
         if self.device_resize and self.augments:
             raise ConfigError(
@@ -396,5 +401,16 @@ class Config(Section):
             section.check()
         if self.optimizer.decay_epochs and not self.train.epochs:
             raise ConfigError("optimizer.decay_epochs counts epochs, but train.epochs is 0; set both.")
+        if not self.data.batch_size and self.train.device_batch:
+            raise ConfigError(
+                "data.batch_size is 0, for as many images as fit the memory, but train.device_batch limits "
+                "those that need it at a time, so that any number fits; give one of them."
+            )
         pixels = self.model.architecture.input.pixels
         pixels.changed(self.data.intensity, self.data.intensity_range, self.data.page)
+        if self.data.photometric and pixels.channels != 3:
+            raise ConfigError(
+                f"data.photometric is {self.data.photometric}, which changes colours, but "
+                f"model.input.pixels.channels is {pixels.channels}; set it to 0. Values of pictures of any "
+                "channels are changed by data.gain, data.offset, data.gamma, data.blur and data.noise."
+            )

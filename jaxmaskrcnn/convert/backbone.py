@@ -20,6 +20,7 @@ from jaxmaskrcnn.config.paths import get_path
 from jaxmaskrcnn.convert.backbone_origin import differences, find_origin
 from jaxmaskrcnn.convert.familiar_names import familiar_names
 from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
+from jaxmaskrcnn.convert.first_convolution import for_channels
 from jaxmaskrcnn.convert.libraries import wrappers_prefix
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
 from jaxmaskrcnn.convert.structure import names_file
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _LAYOUTS = {"detectron2": "Detectron2", "torchvision": "torchvision", "mmdet": "MMDetection"}
 _BLOCK = re.compile(r"\.(layer\d+|blocks|stages\.\d+)\.\d+\.")  # in the path of an array of a stage
 _IGNORABLE = (r"((stem|head)\.)?(fc|linear)\.(weight|bias)", r".*\.num_batches_tracked")
+_FIRST = "backbone.body.conv1.kernel"
 _OFFSETS = (
     r".*\.offset\..*"  # ImageNet's networks have ordinary convolutions; deformable ones begin like them
 )
@@ -156,6 +158,8 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
     if not any(map(new.fullmatch, _targets(layout, arrays))):
         kept = {path: variable for path, variable in variables.items() if new.fullmatch(path)}
         variables = {path: variable for path, variable in variables.items() if path not in kept}
+    if config.input.pixels.channels != 3:
+        arrays = _for_pictures(layout, arrays, config.input.pixels.channels, source.path)
     assignment = layout.table.assign(
         arrays,
         {name: variable.shape for name, variable in variables.items()},
@@ -189,6 +193,18 @@ def fill_backbone(model: WithBackbone, source: SourceFile) -> BackboneReport:
     for warning in report.warnings:
         log.warning("%s: %s", report.path, warning)
     return report
+
+
+def _for_pictures(layout: _Layout, arrays: dict[str, np.ndarray], channels: int, path: str):
+    """The arrays with a first convolution, [out, 3, h, w] in files, that reads another number of channels."""
+    made = dict(arrays)
+    for name, array in arrays.items():
+        if _targets(layout, [name]) == [_FIRST] and array.ndim == 4 and array.shape[1] == 3:
+            kernel = for_channels(np.asarray(array).transpose(2, 3, 1, 0), channels)
+            made[name] = kernel.transpose(3, 2, 0, 1)
+            how = "their sum" if channels == 1 else "these in turn, scaled"
+            log.info("%s: %s has kernels of 3 channels, and of %d here: %s.", path, name, channels, how)
+    return made
 
 
 def _targets(layout: _Layout, arrays: Iterable[str]) -> list[str]:

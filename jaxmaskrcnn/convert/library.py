@@ -147,6 +147,10 @@ def other_order(order: str) -> Limit:
 # Limits of all libraries, as far as their settings are written here.
 EVERYWHERE: tuple[Limit, ...] = (
     (lambda c: bool(c.build_model), "a function of its own makes it (build_model)"),
+    (
+        lambda c: c.input.pixels.channels != 3,
+        "its pictures do not have three channels (input.pixels.channels)",
+    ),
     (lambda c: bool(c.heads), "it has further region heads (heads)"),
     (lambda c: bool(c.extra), "it learns from extra ground truth (extra)"),
     (

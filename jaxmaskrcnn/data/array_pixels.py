@@ -1,9 +1,10 @@
-"""Pictures in arrays, as uint8 RGB.
+"""Pictures in arrays, as uint8, RGB or another number of channels.
 
 Shape legend: H, W height and width of the picture, C channels.
 """
 
 import numpy as np
+from PIL import Image
 
 from jaxmaskrcnn.config import PixelConfig
 from jaxmaskrcnn.data.intensity import to_uint8
@@ -12,13 +13,21 @@ from jaxmaskrcnn.errors import UserError
 _FORMS = "give [height, width] or [height, width, channels] with 1 (grey), 3 (RGB) or 4 channels (RGBA)"
 
 
-def rgb_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray:
-    """Converts a picture in an array to uint8 RGB.
+_FORMS_OF = {
+    1: "give [height, width] or [height, width, channels] with 1 (grey) or 3 channels (RGB)",
+    2: "give [height, width, 2]",
+    4: "give [height, width, 4]",
+}
+
+
+def pixel_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray:
+    """Converts a picture in an array to uint8 RGB, or to the channels that ``pixels`` asks for.
 
     Grey pictures, [H, W] and [H, W, 1], become RGB; of [H, W, 4] the fourth channel, alpha, is dropped. uint8
     stays as it is, and uint16 becomes uint8 as ``pixels.intensity`` says, as the pixels of a file do. Floats
     are 0 (black) to 1 (white); with an intensity of "percentile" or "range" they, and whole numbers of
-    all other types, may have any values.
+    all other types, may have any values. With ``pixels.channels`` of 2 or 4 the array has to have as many;
+    with 1 it is grey, or RGB that becomes grey as in `decode_image`.
 
     Args:
         array: [H, W] or [H, W, C].
@@ -26,18 +35,20 @@ def rgb_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray:
         name: What to call the picture in an error message.
 
     Returns:
-        uint8 [H, W, 3]; the array itself, if it is one already.
+        uint8 [H, W, C]; the array itself, if it is one already.
 
     Raises:
         UserError: The array has another shape, or a type or values that have no such meaning.
 
     Example:
-        >>> rgb_array(np.array([[0.0, 1.0]]), PixelConfig(), "the image").tolist()
+        >>> pixel_array(np.array([[0.0, 1.0]]), PixelConfig(), "the image").tolist()
         [[[0, 0, 0], [255, 255, 255]]]
     """
     found = f"{name} is an array of {array.dtype} with the shape {list(array.shape)}"
     if array.ndim == 4:
         raise UserError(f"{found}; give several images as a list of arrays.")
+    if pixels.channels != 3:
+        return _other_channels(array, pixels, found)
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         channels_first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         raise UserError(f"{found}; {_FORMS}{', the channels last' * channels_first}.")
@@ -50,6 +61,22 @@ def rgb_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray:
     if array.dtype != np.uint8:
         array = _as_uint8(array, pixels, found)
     return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+
+
+def _other_channels(array: np.ndarray, pixels: PixelConfig, found: str) -> np.ndarray:
+    """A picture of one, two or four channels."""
+    count = pixels.channels
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or 0 in array.shape or array.shape[2] not in ((1, 3) if count == 1 else (count,)):
+        raise UserError(f"{found}, but input.pixels.channels of the model is {count}; {_FORMS_OF[count]}.")
+    if array.dtype.kind not in "uif":
+        raise UserError(f"{found}; give numbers: uint8, uint16, or floats from 0 to 1.")
+    if array.dtype != np.uint8:
+        array = _as_uint8(array, pixels, found)
+    if array.shape[2] == count:
+        return array
+    return np.asarray(Image.fromarray(array).convert("L"))[..., None]
 
 
 def _as_uint8(array: np.ndarray, pixels: PixelConfig, found: str) -> np.ndarray:

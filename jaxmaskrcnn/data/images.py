@@ -1,6 +1,6 @@
-"""Decoding of image files into uint8 RGB.
+"""Decoding of image files into uint8, RGB or another number of channels.
 
-Shape legend: H, W height and width of the decoded image.
+Shape legend: H, W height and width of the decoded image, C its channels.
 """
 
 import os
@@ -33,6 +33,8 @@ _UPRIGHT = {
 # Each undone by itself, but for the quarter turns.
 _AS_STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 _SWAPS_AXES = (5, 6, 7, 8)
+# Pillow's channels of pictures whose last one is not a colour.
+_WITH_ANOTHER = {2: ("L", "A"), 4: ("R", "G", "B", "A")}
 
 
 class ImageSizeError(UserError):
@@ -47,9 +49,11 @@ def decode_image(
     at_least: tuple[int, int] | None = None,
     pixels: PixelConfig = DEFAULT_PIXELS,
 ) -> np.ndarray:
-    """Decodes any image Pillow reads into uint8 RGB.
+    """Decodes any image Pillow reads into uint8 RGB, or into the channels that ``pixels`` asks for.
 
-    Greyscale and palette images become RGB, CMYK is converted, an alpha channel is dropped.
+    Greyscale and palette images become RGB, CMYK is converted, an alpha channel is dropped. For one channel
+    the RGB becomes grey by Pillow's weights (ITU-R 601-2), which leaves grey values as they are. For two and
+    four, the file has to have grey or RGB with an alpha channel, which is taken as it is, whatever it means.
 
     Values of more than 8 bits (16 bits, floats) become 0 to 255 as ``pixels.intensity`` says: "dtype" scales
     0..65535, so that 12 bits in 16 are nearly black; "percentile" scales from the 0.1th to the 99.9th
@@ -75,10 +79,11 @@ def decode_image(
         pixels: How values become uint8, and which page is read; ``model.config.input.pixels``.
 
     Returns:
-        uint8 [H, W, 3].
+        uint8 [H, W, C].
 
     Raises:
-        UserError: The file is missing, cannot be decoded, or does not say what its picture is.
+        UserError: The file is missing, cannot be decoded, does not say what its picture is, or has too few
+            channels.
         ImageSizeError: Neither the upright nor the stored image has the given size.
 
     Example:
@@ -94,7 +99,7 @@ def decode_image(
             swapped = orientation in _SWAPS_AXES and not stays
             height, width = at_least[::-1] if swapped else at_least
             image.draft(image.mode, (width, height))
-        rgb = _to_rgb(image, again, pixels, name)
+        rgb = _to_channels(image, again, pixels, name)
         # Pillow has turned a TIFF file by now, and says that its orientation is 1.
         turned = orientation != 1 and _orientation(image) == 1
         if stays:
@@ -122,6 +127,7 @@ def check_image(
     with Reading(name, source):
         image, again = open_image(source, pixels, name)
         _stays_as_stored(image, size, name)
+        _check_channels(again or image, pixels, name)
         if pixels.intensity != "dtype" and again is not None:
             intensity.wide_colours(image, again, name)
             return
@@ -148,13 +154,14 @@ def check_header(
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
     most = 0 if pixels is None else pixels.max_pixels
-    if pixels is None or pixels.page <= 0:
+    if pixels is None or (pixels.page <= 0 and pixels.channels in (1, 3)):
         found = plain_jpeg_size(source)
         if found == tuple(size) and (not most or found[0] * found[1] <= most):
             return  # as most are; everything else is for Pillow
     with Reading(name, source), open_header(source, most) as image:
         if pixels is not None:
             select_page(image, pixels.page, name)
+            _check_channels(image, pixels, name)
             intensity.check_tiff(image, name)
             intensity.check_values(image, pixels, name, decoded=False)
         # For its orientation, a PNG file is decoded to its end.
@@ -238,9 +245,34 @@ def _stays_as_stored(image: Image.Image, size: tuple[int, int] | None, name: str
     )
 
 
+def _check_channels(image: Image.Image, pixels: PixelConfig, name: str) -> None:
+    """Refuses a file without the alpha channel that is the second or fourth channel of a picture."""
+    found, wanted = intensity.channels_of(image), _WITH_ANOTHER.get(pixels.channels)
+    if wanted is not None and found != wanted:
+        raise UserError(
+            f"{name} has the channels {', '.join(found)}, but pictures have {pixels.channels} "
+            f"(input.pixels.channels); save it as PNG with {', '.join(wanted)}, the other channel in place "
+            "of alpha (A)."
+        )
+
+
+def _to_channels(
+    image: Image.Image, again: Image.Image | None, pixels: PixelConfig, name: str
+) -> Image.Image:
+    if pixels.channels not in _WITH_ANOTHER:
+        rgb = _to_rgb(image, again, pixels, name)
+        return rgb.convert("L") if pixels.channels == 1 else rgb
+    _check_channels(again or image, pixels, name)
+    if again is not None:
+        return Image.fromarray(intensity.to_uint8(intensity.wide_colours(image, again, name), pixels))
+    image.load()  # as in `_to_rgb`
+    return image
+
+
 def _to_rgb(image: Image.Image, again: Image.Image | None, pixels: PixelConfig, name: str) -> Image.Image:
     if pixels.intensity != "dtype" and again is not None:
-        values = intensity.to_uint8(intensity.wide_colours(image, again, name), pixels)
+        values = intensity.wide_colours(image, again, name)
+        values = intensity.to_uint8(values[..., : 3 if values.shape[2] > 2 else 1], pixels)
         return Image.fromarray(np.broadcast_to(values, (*values.shape[:2], 3)))
     intensity.check_values(image, pixels, name)
     if image.mode == "F" or image.mode.startswith("I"):
@@ -254,12 +286,13 @@ def _to_rgb(image: Image.Image, again: Image.Image | None, pixels: PixelConfig, 
 
 
 def _as_array(image: Image.Image) -> np.ndarray:
-    """The pixels of an RGB picture; NumPy's own way makes two copies of them at once."""
-    rows = max(_COPIED // max(image.width, 1), 1)
+    """The pixels of a picture, [H, W, C]; NumPy's own way makes two copies of them at once."""
+    rows, shape = max(_COPIED // max(image.width, 1), 1), (image.height, image.width, len(image.getbands()))
     if image.height <= rows:
-        return np.array(image)
+        return np.array(image).reshape(shape)
     image.load()
-    array = np.empty((image.height, image.width, 3), np.uint8)
+    array = np.empty(shape, np.uint8)
     for top in range(0, image.height, rows):
-        array[top : top + rows] = image.crop((0, top, image.width, min(top + rows, image.height)))
+        part = array[top : top + rows]
+        part[:] = np.asarray(image.crop((0, top, image.width, top + len(part)))).reshape(part.shape)
     return array

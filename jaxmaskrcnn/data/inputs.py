@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
-from jaxmaskrcnn.data.array_pixels import rgb_array
+from jaxmaskrcnn.data.array_pixels import pixel_array
 from jaxmaskrcnn.data.coco.file_names import is_leftover
 from jaxmaskrcnn.data.images import decode_image
 from jaxmaskrcnn.errors import UserError
@@ -31,12 +31,12 @@ def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS, name: str = "th
             * the bytes of an image file;
             * a PIL image. Of files and PIL images any mode is converted, and the EXIF orientation is applied;
             * an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8, uint16 or floats from 0 to 1, see
-              `data.array_pixels.rgb_array`; uint8 [H, W, 3] is returned unchanged.
+              `data.array_pixels.pixel_array`; uint8 [H, W, 3] is returned unchanged.
         pixels: Which page of a file is read, and how its values become uint8.
         name: What to call the picture in an error message, if it is not a file.
 
     Returns:
-        uint8 [H, W, 3].
+        uint8 [H, W, 3], or [H, W, C] with the C channels that ``pixels`` asks for.
 
     Raises:
         UserError: The file is missing or is not an image, or the array has another shape or dtype.
@@ -57,7 +57,7 @@ def read_image(image: Any, pixels: PixelConfig = DEFAULT_PIXELS, name: str = "th
             f"{name} is of the type {type(image).__name__}; give a path, the bytes of a file, a PIL image or "
             "an array."
         )
-    return rgb_array(array, pixels, name)
+    return pixel_array(array, pixels, name)
 
 
 def find_files(patterns: Sequence[str], suffixes: Collection[str], noun: str = "image") -> list[Path]:

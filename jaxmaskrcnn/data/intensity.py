@@ -109,6 +109,11 @@ def has_wide_colours(image: Image.Image) -> bool:
     return any(";16" in mode for mode in _raw_modes(image)) and not image.mode.startswith("I")
 
 
+def channels_of(image: Image.Image) -> tuple[str, ...]:
+    """Names of a file's channels; Pillow takes grey of 16 bits with alpha, of PNG, for colours with alpha."""
+    return ("L", "A") if set(_raw_modes(image)) == {_GREY_ALPHA} else image.getbands()
+
+
 def wide_colours(upper: Image.Image, lower: Image.Image, name: str) -> np.ndarray:
     """The values of a picture with several channels of 16 bits.
 
@@ -118,7 +123,8 @@ def wide_colours(upper: Image.Image, lower: Image.Image, name: str) -> np.ndarra
         name: What to call it in an error message.
 
     Returns:
-        uint16 [H, W, C], C 1 for grey and 3 for colours; turned as Pillow turns TIFF files.
+        uint16 [H, W, C], C 1 for grey and 3 for colours, and one more where there is an alpha channel; turned
+        as Pillow turns TIFF files.
 
     Raises:
         UserError: Pillow gives its upper bytes alone.
@@ -128,7 +134,7 @@ def wide_colours(upper: Image.Image, lower: Image.Image, name: str) -> np.ndarra
         # Its four bytes as if they were four channels.
         lower.tile = [_with_raw_mode(tile, "RGBA") for tile in lower.tile]
         pixels = np.asarray(lower).astype(np.uint16)
-        return (pixels[..., :1] << 8) | pixels[..., 1:2]
+        return (pixels[..., 0::2] << 8) | pixels[..., 1::2]
     planes = getattr(lower, "tag_v2", {}).get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
     compressed = any(tile.codec_name == "libtiff" for tile in getattr(lower, "tile", ()))
     if not all(mode[:-1] in _JOINABLE for mode in modes) or (planes and compressed):
@@ -138,7 +144,7 @@ def wide_colours(upper: Image.Image, lower: Image.Image, name: str) -> np.ndarra
             "--config.data.intensity=dtype (--intensity=dtype)."
         )
     lower.tile = [_with_raw_mode(t, _raw_mode(t)[:-1] + _EXCHANGED[_raw_mode(t)[-1]]) for t in lower.tile]
-    high, low = (np.asarray(image)[..., :3].astype(np.uint16) for image in (upper, lower))
+    high, low = (np.asarray(image).astype(np.uint16) for image in (upper, lower))
     return (high << 8) | low
 
 

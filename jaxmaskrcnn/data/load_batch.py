@@ -70,7 +70,7 @@ class LoadBatch:
         )
 
     def __call__(self, plan: sampler.StepPlan, whole: sampler.StepPlan | None = None) -> Batch:
-        """NumPy arrays of one batch: [B, H, W, 3] images, uint8 unless the kernel is "torch".
+        """NumPy arrays of one batch: [B, H, W, C] images, uint8 unless the kernel is "torch".
 
         Args:
             plan: The images to load.
@@ -79,7 +79,7 @@ class LoadBatch:
         """
         count = len(plan.index)
         dtype = np.float32 if self._model.input.resize_kernel == "torch" else np.uint8
-        images = np.zeros((count, *plan.canvas, 0 if self._raw else 3), dtype)
+        images = np.zeros((count, *plan.canvas, 0 if self._raw else self._model.input.pixels.channels), dtype)
         decoded: list[np.ndarray | None] = [None] * count
         original_sizes = np.ones((count, 2), np.int32)
         # A slot without an image gets the extent of one pixel, so that nothing divides by zero.
@@ -131,7 +131,7 @@ class LoadBatch:
     def _gather(self, decoded: list[np.ndarray | None], flips: np.ndarray, whole: sampler.StepPlan):
         # Images that are decoded at reduced size are smaller than the sizes in the source.
         sizes = self._source.sizes[whole.index] if self._exact else None
-        return gather_raw(decoded, flips, sizes)
+        return gather_raw(decoded, flips, sizes, self._model.input.pixels.channels)
 
     def _scene(self, plan: SlotPlan) -> Scene:
         scene = self._transformed(plan.image)

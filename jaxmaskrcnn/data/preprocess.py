@@ -104,7 +104,7 @@ def make_batch(
     sizes = [eval_size(config, *original) for original in originals]
     extent = tuple(round_up(max(lengths), config.input.pad_divisor) for lengths in zip(*sizes, strict=True))
     canvas = _checked_canvas(extent, canvas, config)
-    pixels = np.zeros((len(images), *canvas, 3), np.float32)
+    pixels = np.zeros((len(images), *canvas, config.input.pixels.channels), np.float32)
     for slot, image, size in zip(pixels, images, sizes, strict=True):
         resized = resize_for(config, image, size)
         if resized.dtype == np.uint8:

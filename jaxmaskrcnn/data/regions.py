@@ -111,11 +111,14 @@ def open_regions(
 
     Returns:
         The picture; None where it has to be decoded whole: it is small, not a TIFF, turned, or not 8 bits of
-        grey or RGB beside each other, or the extra ``large`` is not installed.
+        grey or RGB beside each other, it becomes something else than RGB, or the extra ``large`` is not
+        installed.
 
     Raises:
         UserError: The file is missing, or it does not say which of its pages is the picture.
     """
+    if pixels.channels != 3:
+        return None
     name = os.fspath(path)
     with Reading(name, path), open_header(path, most=_ANY) as image:
         if image.format != "TIFF" or image.width * image.height < least:

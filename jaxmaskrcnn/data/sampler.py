@@ -155,6 +155,10 @@ class TrainPlan:
 
     def __init__(self, source, model: ModelConfig, data: DataConfig, seed: int):
         data.check()
+        if not data.batch_size:
+            raise UserError(
+                "data.batch_size is 0, which a run replaces by the number that fits; give a number of images."
+            )
         self._batch, self._flip, self._seed = data.batch_size, data.flip, seed
         used = np.arange(len(source))
         if not data.keep_empty:

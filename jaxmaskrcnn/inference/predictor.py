@@ -192,7 +192,9 @@ class Predictor(StreamingPredictor):
             )
         self._batches = self._batches | {*batches}
         for height, width in canvases(self.config) if sizes is None else sizes:
-            pixels, inputs = self._prepare(np.zeros((height, width, 3), np.uint8), "the image")
+            pixels, inputs = self._prepare(
+                np.zeros((height, width, self.config.input.pixels.channels), np.uint8), "the image"
+            )
             for batch in sorted(self._batches):
                 for work in self._group([Row(i, pixels, inputs) for i in range(batch)]):
                     jax.block_until_ready(self._compute(work.inputs))
@@ -335,7 +337,8 @@ def stack(batches: Sequence[Batch], canvas: tuple[int, int], batch_size: int) ->
         batch_size: B, always the same, because every size is compiled separately.
     """
     batches = [*batches, *[batches[-1]._replace(valid=np.zeros(1, bool))] * (batch_size - len(batches))]
-    images = np.zeros((batch_size, *canvas, 3), batches[0].images.dtype)
+    first = batches[0].images
+    images = np.zeros((batch_size, *canvas, first.shape[3]), first.dtype)
     for row, batch in zip(images, batches, strict=True):
         height, width = batch.images.shape[1:3]
         row[:height, :width] = batch.images[0]

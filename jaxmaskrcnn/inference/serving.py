@@ -242,7 +242,7 @@ def serving_function(
         if min(size) < 1:
             raise UserError(f"resize is {resize}; give the height and the width of the largest images.")
     inputs = {
-        "images": jax.ShapeDtypeStruct((batch, *size, 3), np.uint8),
+        "images": jax.ShapeDtypeStruct((batch, *size, model.config.input.pixels.channels), np.uint8),
         "image_sizes": jax.ShapeDtypeStruct((batch, 2), np.int32),
     }
     graphdef, state = nnx.split(model)

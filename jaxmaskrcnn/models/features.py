@@ -72,7 +72,9 @@ class Backbone(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         compute = config.compute
-        self.body = build(config.backbone, dtype=compute.dtype, remat=compute.remat, rngs=rngs)
+        # Only backbones that have the argument can have another number of channels than three.
+        pictures = {} if (count := config.input.pixels.channels) == 3 else {"channels": count}
+        self.body = build(config.backbone, dtype=compute.dtype, remat=compute.remat, rngs=rngs, **pictures)
         self.fpn = config.neck and build(config.neck, config.backbone.levels, dtype=compute.dtype, rngs=rngs)
         parts: list[tuple[Any, Any]] = [(self.body, config.backbone.levels), (self.fpn, config.levels)]
         for part, levels in parts:

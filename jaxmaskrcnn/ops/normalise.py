@@ -10,11 +10,11 @@ def normalise_pixels(image: np.ndarray | Array, config: ModelConfig) -> np.ndarr
     """Normalises every pixel: ``(image / scale - mean) / std``, in float32.
 
     Args:
-        image: RGB grey levels 0 to 255, [..., W, 3], uint8 or float32.
+        image: RGB grey levels 0 to 255, [..., W, 3], or of another number of channels C; uint8 or float32.
         config: Gives the channel order, scale, mean and standard deviation.
 
     Returns:
-        float32 [..., W, 3] in the preset's channel order; NumPy for NumPy, JAX for JAX. Compilers replace
+        float32 [..., W, C] in the preset's channel order; NumPy for NumPy, JAX for JAX. Compilers replace
         divisions by products with reciprocals, so the last bit can differ between the two.
 
     Example:
@@ -31,7 +31,7 @@ def normalise_pixels(image: np.ndarray | Array, config: ModelConfig) -> np.ndarr
     # torchvision divides by 255; a product with 1 / 255 in float32 would be another number.
     scale = np.float32(1 / config.input.pixel_scale)
     if not isinstance(image, np.ndarray):
-        mean, std = (x.reshape((1,) * (image.ndim - 1) + (3,)) for x in (mean, std))
+        mean, std = (x.reshape((1,) * (image.ndim - 1) + (-1,)) for x in (mean, std))
         return (image.astype(np.float32) / scale - mean) / std
     # The same computation on whole rows and in place, which takes NumPy a third of the time.
     mean, std = (np.tile(x, (image.shape[-2], 1)) for x in (mean, std))

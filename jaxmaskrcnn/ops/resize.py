@@ -126,12 +126,19 @@ def resize_image(image: np.ndarray, size: tuple[int, int], kernel: str) -> np.nd
     if image.shape[:2] == tuple(size):
         return image.copy()
     if kernel == "pil":
-        return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        if image.shape[2] != 3:  # two and four channels would be taken for transparent colours, and mixed
+            return np.stack([_pil_bilinear(image[..., c], size) for c in range(image.shape[2])], axis=-1)
+        return _pil_bilinear(image, size)
     if kernel == "cv2":
         return _cv2_bilinear(image, size)
     if kernel == "skimage":
         return _skimage_bilinear(image, size)
     raise ValueError(f"resize kernel {kernel!r} is unknown; use torch, pil, cv2 or skimage.")
+
+
+def _pil_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pillow's filter for a picture [H, W] or RGB [H, W, 3]."""
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int], kernel: str) -> np.ndarray:

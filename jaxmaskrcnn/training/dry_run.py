@@ -65,7 +65,7 @@ def dry_run(
     check_no_model(workdir)
     with tempfile.TemporaryDirectory(prefix="jaxmaskrcnn-", ignore_cleanup_errors=True) as temporary:
         setup = make_setup(config, workdir, data_directory=Path(temporary), model=model)
-        check_resumable(workdir, setup.model_config, config)
+        check_resumable(workdir, setup.model_config, setup.config)
         batches = setup.batches()
         plan = batches.plan
         evaluation = eval_plans(setup.eval_source, setup.model_config, config.data)
@@ -85,7 +85,7 @@ def dry_run(
     lines += ["", *_canvas_lines(plan, batches.max_objects, {p.canvas for p in evaluation})]
     lines += ["", *class_lines(setup.train_source, setup.eval_source)]
     height, width = batch.images.shape[1:3]
-    images = f"{config.data.batch_size} images of {height} x {width}"
+    images = f"{setup.config.data.batch_size} images of {height} x {width}"
     lines += ["", f"One step with {images}: {_describe(compiled)}"]
     return "\n".join(lines)
 

@@ -193,6 +193,20 @@ def check_resumable(workdir: str | os.PathLike, model: ModelConfig, config: Conf
         )
 
 
+def stored_setting(workdir: str | os.PathLike, path: str) -> Any:
+    """Return a setting of the run that was started in a workdir; None where there is none.
+
+    Args:
+        workdir: The run's folder.
+        path: The setting, such as "data.batch_size".
+
+    Raises:
+        UserError: ``run.json`` is damaged.
+    """
+    file = Path(workdir) / "run.json"
+    return _read_settings(file).get(path) if file.exists() else None
+
+
 def write_settings(
     workdir: str | os.PathLike, model: ModelConfig, config: Config, *, continued: bool = False
 ) -> None:

@@ -35,6 +35,7 @@ from jaxmaskrcnn.models.new_models import zero_model
 from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import is_first
+from jaxmaskrcnn.training.batch_size import with_batch_size
 from jaxmaskrcnn.training.compiled_step import make_train_step
 from jaxmaskrcnn.training.epochs import steps_of_epochs
 from jaxmaskrcnn.training.first_weights import first_model
@@ -133,10 +134,11 @@ def make_setup(
         config.model, train_source.categories, train_source.skeleton, image_counts, train_source.stuff
     )
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
+    layout = Layout(config.train.parallel)
+    config = with_batch_size(config, workdir, train_source, model_config, layout)
     if resuming:
         check_resumable(workdir, model_config, config)
     config = steps_of_epochs(config, train_source, model_config)
-    layout = Layout(config.train.parallel)
     layout.check_batch(config.data.batch_size)
     device, count = layout.devices[0], len(layout.devices)
     several = f", {count} of them, by {layout.mode}" if count > 1 else ""

@@ -62,7 +62,8 @@ def draw_detections(
     """Draws masks (or boxes, where there are none) and keypoints, with class names and scores.
 
     Args:
-        image: Path, PIL image or uint8 RGB array [H, W, 3].
+        image: Path, PIL image or uint8 RGB array [H, W, 3]; of arrays with one, two or four channels the
+            grey or RGB ones are drawn.
         out: The result of ``Predictor`` for it, in any mask format. Without ``scores`` (for ground
             truth) only names are written.
         class_names: Names by category id (a mapping), a model's ``categories``, or a list
@@ -92,6 +93,8 @@ def draw_detections(
     """
     if colour_by not in ("object", "class"):
         raise UserError(f"colour_by is {colour_by!r}; choose 'object' or 'class'.")
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 2:
+        image = image[..., 0]  # grey; what the other channel is, nobody can see
     image = Image.fromarray(read_image(image))
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
     if long_side is not None:

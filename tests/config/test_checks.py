@@ -118,6 +118,7 @@ def test_numbers(path):
     """Numbers for settings that are numbers, and for one of the numbers of those that are several."""
     base = base_of(path)
     several = len(typing.get_args(base)) if typing.get_origin(base) is tuple else 0
+    several = 3 if path in ("input.pixel_mean", "input.pixel_std") else several  # as pictures have channels
     for number in NUMBERS:
         value = (number, *[1.0] * (several - 1)) if several else number
         whole = base is int and isinstance(number, float)  # -1.0 is not a whole number, though it equals -1
@@ -138,7 +139,7 @@ def test_the_table_of_what_is_accepted_has_no_row_too_many():
     "path, value, said",
     [
         ("data.flip", 7, "data.flip is 7; give a number from 0 to 1."),
-        ("data.batch_size", 0, "data.batch_size is 0; give a whole number of at least 1."),
+        ("data.batch_size", -1, "data.batch_size is -1; give a whole number of at least 0."),
         ("data.min_sizes", (), "data.min_sizes is (); give one or more whole numbers"),
         ("data.canvases", (64, 96, 64), "data.canvases is (64, 96, 64); give heights and widths in turn"),
         ("data.jitter_scale", (2, 1), "data.jitter_scale is (2, 1); give the smallest and the largest scale"),

@@ -105,6 +105,8 @@ def test_every_setting_is_replaced_and_no_other(path):
     changes = {path: other}
     if path == "input.pixels.intensity_range":
         changes["input.pixels.intensity"] = "range"
+    if path == "input.pixels.channels":
+        changes |= {f"input.{name}": (0.5,) * other for name in ("pixel_mean", "pixel_std")}
     if path == "input.resize_kernel":
         changes["input.normalise_before_resize"] = False
     changed = CONFIG.replace(changes)
@@ -476,7 +478,9 @@ def test_every_old_name_leads_to_settings_that_exist():
     # What is new since: several anchor sizes a level, models without a pyramid, pictures of 16 bits and large
     # ones.
     new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk", "keypoints"}
-    new |= {f"input.pixels.{name}" for name in ("intensity", "intensity_range", "page", "max_pixels")}
+    new |= {
+        f"input.pixels.{name}" for name in ("channels", "intensity", "intensity_range", "page", "max_pixels")
+    }
     # Losses beside those of version 0.1, and hard examples.
     new |= {path for path in SETTINGS if path.startswith(("box.class_loss.", "mask.loss."))} | {
         "regions.sampling"

@@ -44,6 +44,7 @@ VALUES = {
     "input.test_min_size": [480],
     "input.test_max_size": [640, 2048],
     "input.pad_divisor": [1, 40, 64, 128],
+    "input.pixels.channels": [1],
     "input.pixels.intensity_range": [(0.0, 4095.0)],
     "input.pixels.page": [2],
     "input.pixels.max_pixels": [300_000_000],
@@ -171,6 +172,11 @@ TOGETHER = {
     "backbone.deformable_masks": {"backbone.deformable_stages": (4, 5)},
     "backbone.deformable_groups": {"backbone.deformable_stages": (4, 5)},
     "backbone.context_reduction": {"backbone.context_stages": (4, 5)},
+    "input.pixels.channels": {
+        "input.channel_order": "rgb",
+        "input.pixel_mean": (0.5,),
+        "input.pixel_std": (0.5,),
+    },
     "input.pixels.intensity_range": {"input.pixels.intensity": "range"},
     "trunk": {
         "backbone.outputs": (4,),
@@ -304,7 +310,7 @@ REFUSED = {
     },
 }  # fmt: skip
 for _library in REFUSED:
-    REFUSED[_library] |= {"extra", "build_model"}
+    REFUSED[_library] |= {"extra", "build_model", "input.pixels.channels"}
 
 
 def changed(config: ModelConfig, changes) -> ModelConfig | None:

@@ -4,27 +4,27 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn.config import PixelConfig
-from jaxmaskrcnn.data.array_pixels import rgb_array
+from jaxmaskrcnn.data.array_pixels import pixel_array
 from jaxmaskrcnn.errors import UserError
 
 
 def test_every_shape_and_type_of_one_grey_picture():
     grey = np.array([[0, 51], [102, 255]], np.uint8)
     expected = np.stack([grey] * 3, 2)
-    assert rgb_array(expected, PixelConfig(), "it") is expected
+    assert pixel_array(expected, PixelConfig(), "it") is expected
     for array in (grey, grey[..., None], np.stack([grey, grey, grey, 255 - grey], 2)):
         for scaled in (array, array.astype(np.uint16) * 257, array / 255, (array / 255).astype(np.float16)):
-            found = rgb_array(scaled, PixelConfig(), "it")
+            found = pixel_array(scaled, PixelConfig(), "it")
             assert found.dtype == np.uint8
             np.testing.assert_array_equal(found, expected)
 
 
 def test_a_range_gives_other_types_a_meaning():
     pixels = PixelConfig(intensity="range", intensity_range=(-1, 1))
-    assert rgb_array(np.array([[-1, 1]]), pixels, "it")[..., 0].tolist() == [[0, 255]]
-    assert rgb_array(np.array([[-1.0, np.nan, 2.0]]), pixels, "it")[..., 0].tolist() == [[0, 0, 255]]
+    assert pixel_array(np.array([[-1, 1]]), pixels, "it")[..., 0].tolist() == [[0, 255]]
+    assert pixel_array(np.array([[-1.0, np.nan, 2.0]]), pixels, "it")[..., 0].tolist() == [[0, 0, 255]]
     # A uint8 picture is taken as it is, as from a file.
-    assert rgb_array(np.uint8([[3]]), pixels, "it").tolist() == [[[3, 3, 3]]]
+    assert pixel_array(np.uint8([[3]]), pixels, "it").tolist() == [[[3, 3, 3]]]
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_a_range_gives_other_types_a_meaning():
 )
 def test_arrays_without_a_meaning_are_named(array, words):
     with pytest.raises(UserError, match=words):
-        rgb_array(array, PixelConfig(), "it")
+        pixel_array(array, PixelConfig(), "it")

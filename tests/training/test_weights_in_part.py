@@ -10,10 +10,11 @@ from detectors import flat, random_model
 from jaxmaskrcnn.checkpoints.directory import save_model
 from jaxmaskrcnn.config import Config
 from jaxmaskrcnn.config.overrides import override
+from jaxmaskrcnn.convert.first_convolution import for_channels
 from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.training.first_weights import first_model
-from jaxmaskrcnn.training.weights_in_part import copy_what_fits, for_channels
+from jaxmaskrcnn.training.weights_in_part import copy_what_fits
 
 MORE_ANCHORS = {"rpn.anchors.ratios": (0.25, 0.5, 1.0, 2.0)}
 RPN_LAST = {f"rpn.{layer}.{kind}" for layer in ("cls_logits", "bbox_pred") for kind in ("kernel", "bias")}

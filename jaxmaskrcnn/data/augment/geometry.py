@@ -56,14 +56,19 @@ def rotate_image(image: np.ndarray, angle: float, fill: Sequence[int]) -> np.nda
     """Turns an image counter-clockwise about its centre, with bilinear interpolation.
 
     Args:
-        image: uint8 [H, W, 3].
+        image: uint8 [H, W, C].
         angle: Degrees.
         fill: Colour of the area outside the image.
 
     Returns:
-        uint8 [H, W, 3].
+        uint8 [H, W, C].
     """
-    height, width = image.shape[:2]
+    height, width, channels = image.shape
+    if channels != 3:  # Pillow takes two and four channels for transparent colours
+        turned = [
+            rotate_image(np.repeat(image[..., [c]], 3, 2), angle, [fill[c]] * 3) for c in range(channels)
+        ]
+        return np.stack([picture[..., 0] for picture in turned], axis=-1)
     turned = Image.fromarray(np.ascontiguousarray(image)).transform(
         (width, height),
         Image.Transform.AFFINE,
@@ -74,7 +79,7 @@ def rotate_image(image: np.ndarray, angle: float, fill: Sequence[int]) -> np.nda
     return np.asarray(turned)
 
 
-def fill_colour(model: ModelConfig) -> tuple[int, int, int]:
-    """The preset's mean colour, uint8 RGB: nearly zero once it is normalised."""
+def fill_colour(model: ModelConfig) -> tuple[int, ...]:
+    """The preset's mean colour, uint8, one value for each channel: nearly zero once it is normalised."""
     mean = np.rint(np.asarray(model.input.pixel_mean) / model.input.pixel_scale).astype(int)
     return tuple(map(int, mean[::-1] if model.input.channel_order == "bgr" else mean))

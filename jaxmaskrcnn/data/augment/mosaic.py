@@ -92,8 +92,8 @@ def join_tiles(
     """
     kind = scenes[0].image.dtype
     # Normalised values have a mean of zero.
-    fill = np.asarray(fill_colour(model) if kind == np.uint8 else (0, 0, 0), kind)
-    image = np.broadcast_to(fill, (*canvas, 3)).copy()
+    fill = np.asarray(fill_colour(model) if kind == np.uint8 else (0,), kind)
+    image = np.broadcast_to(fill, (*canvas, scenes[0].image.shape[2])).copy()
     moved = []
     for scene, (top, left) in zip(scenes, places, strict=True):
         height, width = scene.image.shape[:2]

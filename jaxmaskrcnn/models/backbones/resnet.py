@@ -98,6 +98,7 @@ class ResNet(nnx.Module):
         config: Gives the depth, width, groups and norm.
         dtype: Dtype of the activations.
         remat: Whether to recompute the stages for the gradient, which saves memory.
+        channels: Channels of the pictures.
         rngs: Random keys of the initial weights.
 
     Attributes:
@@ -112,9 +113,12 @@ class ResNet(nnx.Module):
         [(1, 16, 24, 8), (1, 8, 12, 16), (1, 4, 6, 32), (1, 2, 3, 64)]
     """
 
-    def __init__(self, config: ResNetConfig, *, dtype: str = "float32", remat: bool = False, rngs: nnx.Rngs):
+    def __init__(
+        self, config: ResNetConfig, *, dtype: str = "float32", remat: bool = False, channels: int = 3,
+        rngs: nnx.Rngs,
+    ):  # fmt: skip
         width = config.width
-        self.conv1 = Conv(3, width, 7, stride=2, bias=config.conv_bias, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(channels, width, 7, stride=2, bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.bn1 = _norm(width, config, dtype, rngs)
         self.levels, self.remat, self.freeze_at = config.levels, remat, config.freeze_at
         self.pool_padding = _POOL_PADDINGS[config.pool_padding]
