@@ -22,6 +22,9 @@ Topologies are v4:2x2x1, v5e:2x2, v5p:2x2x1, v6e:2x2 and larger ones, such as v5
 --chips uses the first ones of it alone. --batch is of one chip. --width narrows the model (and makes its
 backbone an R18), which compiles sooner.
 
+--effort=-1 tells XLA to compile soon rather than well. What the compiler says of memory and of what the chips
+exchange is then there sooner; the cycles are of a program that nobody would run.
+
 --platform=cuda --topology=h200:8 describes eight GPUs to jax's CUDA plugin, which needs no GPU for it either.
 It plans memory and collectives, but expects no cycles, and leaves the choice of cuDNN's algorithms, and their
 memory, to the GPU.
@@ -362,16 +365,21 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--sampling_ratio", type=int, default=2, help="of RoIAlign's cases; default: 2")
     parser.add_argument("--implementation", help="of RoIAlign's cases; default: the platform's")
     parser.add_argument("--xla", action="append", default=[], metavar="NAME=VALUE", help="option of XLA")
+    parser.add_argument(
+        "--effort", type=float, default=0.0, help="-1 compiles sooner, to slower programs; default: 0"
+    )
     parser.add_argument("--text", help="write the compiled program to this file as well")
     parser.add_argument("--output", help="write the figures to this json file as well")
     args = parser.parse_args(argv)
     size = tuple(map(int, args.size.split(",")))
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     devices = described(args.platform, args.topology, args.chips)
+    import jax
     from growth import narrow
 
     import jaxmaskrcnn as jmr
 
+    jax.config.update("jax_exec_time_optimization_effort", args.effort)
     fields = {
         "backbone.norm_epsilon": 1e-5,
         "compute.dtype": args.dtype,

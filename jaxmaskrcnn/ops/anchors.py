@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.shapes import Pair, check_shapes, to_rank
+from jaxmaskrcnn.ops.shapes import Pair, check_shapes
 from jaxmaskrcnn.ops.static import check_numbers, check_whole
 
 
@@ -107,6 +107,9 @@ def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Pair) -
     h, w = feature_size
     y = (jnp.arange(h) * stride[0]).astype(jnp.float32)
     x = (jnp.arange(w) * stride[1]).astype(jnp.float32)
-    y, x = jnp.meshgrid(y, x, indexing="ij")
-    shifts = jnp.stack([x, y, x, y], axis=-1)  # [h, w, 4]
-    return (shifts[:, :, None] + to_rank(jnp.asarray(base, jnp.float32), 4)).reshape(-1, 4)
+    # Each coordinate by itself, as one long row: XLA:TPU takes over a minute to compile the way from
+    # arrays [h, w, A, 4] into rows of 4, and nine seconds to compile this (docs/benchmarks.md).
+    base = jnp.asarray(base, jnp.float32)
+    left, right = (jnp.tile((x[:, None] + base[:, k]).reshape(-1), h) for k in (0, 2))
+    top, bottom = ((y[:, None] + jnp.tile(base[:, k], w)).reshape(-1) for k in (1, 3))
+    return jnp.stack([left, top, right, bottom], axis=-1)
