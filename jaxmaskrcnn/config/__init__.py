@@ -22,6 +22,7 @@ from jaxmaskrcnn.config.heads import (
     Res5Config,
     TrunkConfig,
 )
+from jaxmaskrcnn.config.hrnet import HRNetConfig
 from jaxmaskrcnn.config.inputs import (
     DEFAULT_PIXELS,
     ComputeConfig,
@@ -34,7 +35,7 @@ from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.mask_scoring import MaskScoringConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
-from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig, PAFPNConfig
+from jaxmaskrcnn.config.necks import FPNConfig, HRFPNConfig, NeckConfig, PAFPNConfig
 from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
@@ -72,6 +73,8 @@ __all__ = [
     "ExtraConfig",
     "FPNConfig",
     "FederatedConfig",
+    "HRFPNConfig",
+    "HRNetConfig",
     "HeadConfig",
     "InputConfig",
     "KeypointConfig",

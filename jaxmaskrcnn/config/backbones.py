@@ -46,6 +46,7 @@ class Level(NamedTuple):
     Attributes:
         stride: Pixels of the network's input per cell.
         channels: Number of channels, C.
+        whole: Whether cells that an image fills only in part are left out, see `WholeLevel`.
 
     Example:
         >>> Level(4, 256).stride
@@ -54,6 +55,18 @@ class Level(NamedTuple):
 
     stride: int
     channels: int
+    whole = False
+
+
+class WholeLevel(Level):
+    """A level of a layer that rounds down: an image has only the cells that it fills as a whole.
+
+    Example:
+        >>> WholeLevel(64, 256).whole
+        True
+    """
+
+    whole = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from jaxmaskrcnn.config.backbones import Level, Norm, check_groups
+from jaxmaskrcnn.config.backbones import Level, Norm, WholeLevel, check_groups
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, NotNegative
 
@@ -84,3 +84,40 @@ class PAFPNConfig(FPNConfig):
     kind: ClassVar[str] = "pafpn"
     module: ClassVar[str] = "jaxmaskrcnn.models.necks.pafpn:PAFPN"
     names: ClassVar[str] = "jaxmaskrcnn.models.necks.pafpn_names"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HRFPNConfig(NeckConfig):
+    """Pyramid of an HRNet: averages of one map that is made of all (`models/necks/hrfpn.py`).
+
+    Example:
+        >>> stages = tuple(Level(2**i, 18 * 2**i) for i in range(2, 6))
+        >>> [level.stride for level in HRFPNConfig().levels(stages)]
+        [4, 8, 16, 32, 64]
+    """
+
+    kind: ClassVar[str] = "hrfpn"
+    module: ClassVar[str] = "jaxmaskrcnn.models.necks.hrfpn:HRFPN"
+    names: ClassVar[str] = "jaxmaskrcnn.models.necks.hrfpn_names"
+    channels: Count = 256
+
+    def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
+        """Return P2 to P6 for C2 to C5, or as many of them as there are maps, and one more.
+
+        Raises:
+            ConfigError: A map does not have twice the stride of the one before.
+        """
+        strides = [level.stride for level in backbone]
+        if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
+            raise ConfigError(
+                "ModelConfig.neck is 'hrfpn', but the backbone returns maps with the strides "
+                f"{', '.join(map(str, strides))}; give one whose maps each have twice the stride of the last."
+            )
+        return (
+            *(Level(stride, self.channels) for stride in strides),
+            WholeLevel(2 * strides[-1], self.channels),
+        )
+
+    def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+        """Return the levels from which regions are pooled: all but P6."""
+        return levels[:-1]

@@ -37,17 +37,18 @@ class Pass:
     keys: Array | None = None
     train: bool = dataclasses.field(default=False, metadata={"static": True})
 
-    def inside(self, stride: int, size: Sequence[int]) -> Array | None:
+    def inside(self, stride: int, size: Sequence[int], whole: bool = False) -> Array | None:
         """Find the cells of a feature map that lie in the image's extent.
 
         Args:
             stride: Input pixels per feature cell.
             size: Height and width of the feature map.
+            whole: Whether to leave out cells that are only partly in it.
 
         Returns:
             bool [B, h, w, 1], or None if all images fill the canvas.
         """
-        return inside(self.extents, stride, size)
+        return inside(self.extents, stride, size, whole)
 
 
 class Backbone(nnx.Module):

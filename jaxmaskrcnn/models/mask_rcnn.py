@@ -143,12 +143,13 @@ class MaskRCNN(nnx.Module):
             with a leading B. Boxes are in the network's coordinates, see `models/frames.py`.
         """
         rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
+        whole = tuple(level.whole for level in self.config.levels)
         found = self.rpn(levels, pass_ or Pass(batch.extents))
         sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
         check_proposal_outputs(self.rpn, found, levels[0].shape[0], sizes, rpn.anchors.per_cell)
         objectness, deltas = found
         place = functools.partial(
-            image_anchors, sizes, strides, config=rpn.anchors, box_edges=self.config.box_edges
+            image_anchors, sizes, strides, config=rpn.anchors, box_edges=self.config.box_edges, whole=whole
         )
         anchors = jax.vmap(lambda extent: place(extent=extent))(batch.extents)
         frame, limits = frame_of(batch, self.config), batch.image_sizes

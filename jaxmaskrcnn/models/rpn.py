@@ -60,6 +60,7 @@ class RPNHead(nnx.Module):
         self.cls_logits = Conv(features, 2 * anchors if self.two_logits else anchors, 1, **c)
         self.bbox_pred = Conv(features, 4 * anchors, 1, **c)
         self.strides = tuple(level.stride for level in levels)
+        self.whole = tuple(level.whole for level in levels)
 
     def __call__(self, levels: Sequence[Array], pass_: Pass = Pass()) -> tuple[Array, Array]:  # noqa: B008
         """Predicts objectness and deltas for every anchor.
@@ -73,8 +74,8 @@ class RPNHead(nnx.Module):
             difference, whose sigmoid is the softmax of the two.
         """
         objectness, deltas = [], []
-        for stride, x in zip(self.strides, levels, strict=True):
-            mask = pass_.inside(stride, x.shape[1:3])
+        for stride, whole, x in zip(self.strides, self.whole, levels, strict=True):
+            mask = pass_.inside(stride, x.shape[1:3], whole)
             for layer in self.convs:
                 x = layer(zero_outside(x, mask), mask, pass_.train, relu=True)
             logits = self.cls_logits(x)
@@ -93,6 +94,7 @@ def image_anchors(
     extent: Array,
     config: AnchorConfig,
     box_edges: str = "outer",
+    whole: Sequence[bool] | None = None,
 ) -> Anchors:
     """Anchors of one image over all levels.
 
@@ -104,18 +106,22 @@ def image_anchors(
             an image with a height of 800.
         config: Gives the sizes, ratios, rounding and the stride rule.
         box_edges: See ModelConfig; "last_pixel" makes them end one pixel earlier.
+        whole: Of each level, whether cells that the image fills only in part have no anchors, see `Level`;
+            None for no level.
 
     Returns:
         Anchors of N = sum of h * w * A.
     """
     boxes, valid = [], []
-    for size, stride, (lengths, ratios) in zip(level_sizes, strides, config.per_level, strict=True):
+    levels = zip(level_sizes, strides, whole or [False] * len(strides), config.per_level, strict=True)
+    for size, stride, only_whole, (lengths, ratios) in levels:
         unit = stride if config.base == "stride" else None
         base = base_anchors(lengths, ratios, config.rounding, config.order, unit) + config.offset * stride
-        own = feature_extent(extent, stride)
+        own = extent // stride if only_whole else feature_extent(extent, stride)
         step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
         boxes.append(grid_anchors(base, size, (step[0], step[1])))
-        rows, columns = (jnp.arange(n) * stride < extent[i] for i, n in enumerate(size))  # as in `inside`
+        end = extent - (stride - 1) if only_whole else extent
+        rows, columns = (jnp.arange(n) * stride < end[i] for i, n in enumerate(size))  # as in `inside`
         cells = rows[:, None] & columns[None, :]
         valid.append(jnp.repeat(cells.reshape(-1), len(base)))
     shorter = jnp.array([0.0, 0, 1, 1]) if box_edges == "last_pixel" else 0.0

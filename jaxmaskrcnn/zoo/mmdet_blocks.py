@@ -1,7 +1,7 @@
 """MMDetection's models with other layers in their parts, by the names of the config files of version 3.3.
 
-These are weight standardisation before group norm, global context blocks, ResNeSt, Res2Net, PAFPN, losses of
-boxes by their IoU, and Mask Scoring R-CNN.
+These are weight standardisation before group norm, global context blocks, ResNeSt, Res2Net, HRNet, PAFPN,
+losses of boxes by their IoU, and Mask Scoring R-CNN.
 
 Source: as in `zoo/mmdet.py`.
 """
@@ -27,6 +27,12 @@ _S50 = {
 }  # fmt: skip
 _S101 = {**_S50, **R101, "backbone.stem": 128}
 _RES2NET = {**R101, "backbone.kind": "res2net", "backbone.norm": "bn_eval"}
+_W18, _W32, _W40 = (
+    {
+        "backbone.kind": "hrnet", "backbone.width": width, "backbone.norm": "bn_eval", "neck.kind": "hrfpn",
+    }
+    for width in (18, 32, 40)
+)  # fmt: skip
 # The smooth L1 of the deltas, and where it begins to be linear, is not used.
 _IOU, _GIOU, _BOUNDED_IOU = (
     {"box.loss.form": form, "box.loss.weight": 10.0} for form in ("iou", "giou", "bounded_iou")
@@ -125,6 +131,44 @@ _ROWS = {
          "cascade_rcnn_r2_101_fpn_20e_coco-f4b7b7db.pth"),
         ("cascade-mask-rcnn_res2net-101_fpn_20e_coco", CASCADE | _RES2NET, 46.4, 40.0,
          "cascade_mask_rcnn_r2_101_fpn_20e_coco-8a7b41e1.pth"),
+    ),
+    "hrnet": (
+        ("faster-rcnn_hrnetv2p-w18-1x_coco", _BOX | _W18, 36.9, None,
+         "faster_rcnn_hrnetv2p_w18_1x_coco_20200130-56651a6d.pth"),
+        ("faster-rcnn_hrnetv2p-w18-2x_coco", _BOX | _W18, 38.9, None,
+         "faster_rcnn_hrnetv2p_w18_2x_coco_20200702_085731-a4ec0611.pth"),
+        ("faster-rcnn_hrnetv2p-w32-1x_coco", _BOX | _W32, 40.2, None,
+         "faster_rcnn_hrnetv2p_w32_1x_coco_20200130-6e286425.pth"),
+        ("faster-rcnn_hrnetv2p-w32_2x_coco", _BOX | _W32, 41.4, None,
+         "faster_rcnn_hrnetv2p_w32_2x_coco_20200529_015927-976a9c15.pth"),
+        ("faster-rcnn_hrnetv2p-w40-1x_coco", _BOX | _W40, 41.2, None,
+         "faster_rcnn_hrnetv2p_w40_1x_coco_20200210-95c1f5ce.pth"),
+        ("faster-rcnn_hrnetv2p-w40_2x_coco", _BOX | _W40, 42.1, None,
+         "faster_rcnn_hrnetv2p_w40_2x_coco_20200512_161033-0f236ef4.pth"),
+        ("mask-rcnn_hrnetv2p-w18-1x_coco", _W18, 37.7, 34.2,
+         "mask_rcnn_hrnetv2p_w18_1x_coco_20200205-1c3d78ed.pth"),
+        ("mask-rcnn_hrnetv2p-w18-2x_coco", _W18, 39.8, 36.0,
+         "mask_rcnn_hrnetv2p_w18_2x_coco_20200212-b3c825b1.pth"),
+        ("mask-rcnn_hrnetv2p-w32-1x_coco", _W32, 41.2, 37.1,
+         "mask_rcnn_hrnetv2p_w32_1x_coco_20200207-b29f616e.pth"),
+        ("mask-rcnn_hrnetv2p-w32-2x_coco", _W32, 42.5, 37.8,
+         "mask_rcnn_hrnetv2p_w32_2x_coco_20200213-45b75b4d.pth"),
+        ("mask-rcnn_hrnetv2p-w40_1x_coco", _W40, 42.1, 37.5,
+         "mask_rcnn_hrnetv2p_w40_1x_coco_20200511_015646-66738b35.pth"),
+        ("mask-rcnn_hrnetv2p-w40-2x_coco", _W40, 42.8, 38.2,
+         "mask_rcnn_hrnetv2p_w40_2x_coco_20200512_163732-aed5e4ab.pth"),
+        ("cascade-rcnn_hrnetv2p-w18-20e_coco", CASCADE | {"mask": None} | _W18, 41.2, None,
+         "cascade_rcnn_hrnetv2p_w18_20e_coco_20200210-434be9d7.pth"),
+        ("cascade-rcnn_hrnetv2p-w32-20e_coco", CASCADE | {"mask": None} | _W32, 43.3, None,
+         "cascade_rcnn_hrnetv2p_w32_20e_coco_20200208-928455a4.pth"),
+        ("cascade-rcnn_hrnetv2p-w40-20e_coco", CASCADE | {"mask": None} | _W40, 43.8, None,
+         "cascade_rcnn_hrnetv2p_w40_20e_coco_20200512_161112-75e47b04.pth"),
+        ("cascade-mask-rcnn_hrnetv2p-w18_20e_coco", CASCADE | _W18, 41.6, 36.4,
+         "cascade_mask_rcnn_hrnetv2p_w18_20e_coco_20200210-b543cd2b.pth"),
+        ("cascade-mask-rcnn_hrnetv2p-w32_20e_coco", CASCADE | _W32, 44.3, 38.6,
+         "cascade_mask_rcnn_hrnetv2p_w32_20e_coco_20200512_154043-39d9cf7b.pth"),
+        ("cascade-mask-rcnn_hrnetv2p-w40-20e_coco", CASCADE | _W40, 45.1, 39.3,
+         "cascade_mask_rcnn_hrnetv2p_w40_20e_coco_20200527_204922-969c4610.pth"),
     ),
     "faster_rcnn": (
         ("faster-rcnn_r50_fpn_iou_1x_coco", _BOX | _IOU, 37.9, None,

@@ -9,7 +9,7 @@ versions, the latter with four groups of offsets; "dc5" on a dilated C5; "c4", w
 widths of a complete ResNet-50 as it has no setting for them; "regnet", a small RegNetX with deformable
 convolutions of version 2; "swin", a Swin transformer; "convnext", a ConvNeXt, for which mmpretrain 1.2.0 is
 needed too; "gcb", with global context blocks; "gn_ws", with standardised kernels before group
-norm; "resnest" and "res2net"; "pafpn" with
+norm; "resnest", "res2net" and "hrnet"; "pafpn" with
 the loss of IoUs, and "bounded_iou". Weights are made from their names.
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
@@ -34,6 +34,7 @@ from seeded_weights import (
     seeded_mmdet_block_weight,
     seeded_mmdet_dcn_weight,
     seeded_mmdet_deep_weight,
+    seeded_mmdet_hrnet_weight,
     seeded_mmdet_map_weight,
     seeded_mmdet_res2net_weight,
     seeded_mmdet_transformer_cascade_weight,
@@ -62,6 +63,7 @@ FILES = {
     "gn_ws": "gn+ws/mask-rcnn_r50_fpn_gn-ws-all_2x_coco.py",
     "resnest": "resnest/mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco.py",
     "res2net": "res2net/mask-rcnn_res2net-101_fpn_2x_coco.py",
+    "hrnet": "hrnet/mask-rcnn_hrnetv2p-w32-1x_coco.py",
     "pafpn": "pafpn/faster-rcnn_r50_pafpn_1x_coco.py",
     "bounded_iou": "faster_rcnn/faster-rcnn_r50_fpn_bounded-iou_1x_coco.py",
     "cascade": "convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py",
@@ -73,6 +75,7 @@ CASES = {
     "mmdet_blocks": ("gcb", "gn_ws"),
     "mmdet_ious": ("pafpn", "bounded_iou"),
     "mmdet_deep": ("resnest", "res2net"),
+    "mmdet_hrnet": ("hrnet",),
     "mmdet_convnext": ("convnext", "cascade"),
 }
 # Widths 8, 16, 32 and 64; a window is larger than the last map.
@@ -86,7 +89,8 @@ WEIGHTS = {
     "swin": seeded_mmdet_transformer_weight, "convnext": seeded_mmdet_transformer_weight,
     "cascade": seeded_mmdet_transformer_cascade_weight, "gcb": seeded_mmdet_block_weight,
     "gn_ws": seeded_mmdet_block_weight, "resnest": seeded_mmdet_deep_weight,
-    "res2net": seeded_mmdet_res2net_weight, "pafpn": seeded_mmdet_block_weight,
+    "res2net": seeded_mmdet_res2net_weight, "hrnet": seeded_mmdet_hrnet_weight,
+    "pafpn": seeded_mmdet_block_weight,
     "bounded_iou": seeded_mmdet_block_weight,
 }  # fmt: skip
 # This library's names of the losses.
@@ -119,6 +123,12 @@ def settings(case):
         model.backbone.arch = REGNET
     elif case == "swin":
         model.backbone |= SWIN
+    elif case == "hrnet":
+        del model.backbone["frozen_stages"]
+        for number in range(1, 5):
+            stage = model.backbone.extra[f"stage{number}"]
+            stage |= {"num_blocks": (1,) * number, "num_channels": tuple(8 * 2**i for i in range(number))}
+            stage.num_modules = 2 if number == 4 else 1
     elif case in ("convnext", "cascade"):
         model.backbone |= {"arch": CONVNEXT, "drop_path_rate": 0.0, "frozen_stages": 0}
     elif case != "c4":
@@ -136,7 +146,7 @@ def settings(case):
         model.backbone.base_width = 6
     if "neck" in model:
         model.neck |= {"in_channels": [4 * WIDTH * 2**i for i in range(4)], "out_channels": CHANNELS}
-        if case in ("regnet", "swin", "convnext", "cascade"):
+        if case in ("regnet", "swin", "convnext", "cascade", "hrnet"):
             model.neck.in_channels = [8, 16, 32, 64]
         channels = regions = CHANNELS
         if case == "gn_ws":  # group norm has 32 groups
@@ -238,6 +248,8 @@ def losses_of(model, data):
     gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
     # A softmax does not change when all of its logits do.
     gradients = {k: g for k, g in gradients.items() if not k.endswith("conv_mask.bias")}
+    # No anchor of an HRNet's coarsest level, which has a layer of its own, is among those that are sampled.
+    gradients = {k: g for k, g in gradients.items() if not k.startswith("neck.fpn_convs.4.") or g.any()}
     return {k: float(v.detach()) for k, v in values.items()}, gradients
 
 

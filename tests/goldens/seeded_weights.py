@@ -266,6 +266,16 @@ def seeded_mmdet_res2net_weight(name: str, shape: tuple[int, ...]) -> np.ndarray
     return value * np.float32(0.4) if "lateral" in name else value
 
 
+def seeded_mmdet_hrnet_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same on an HRNet, many of whose norms have names that do not show them."""
+    if name.startswith("backbone.") and not name.endswith("num_batches_tracked"):
+        value = seeded_weight(name, shape)
+        return value * np.float32(0.3 if name.endswith("bn2.weight") and "branches" in name else 1)
+    value = seeded_mmdet_cascade_weight(name, shape)
+    gains = {"neck.reduction_conv.conv.weight": 0.06, "roi_head.bbox_head.fc_cls.weight": 0.15}
+    return value * np.float32(gains.get(name, 1))
+
+
 def seeded_mmdet_dcn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same with deformable convolutions, with offsets of about one cell: larger ones are chaotic."""
     value = seeded_mmdet_weight(name, shape)

@@ -1,7 +1,8 @@
 """MMDetection's models with other layers in their parts, beside what MMDetection computed.
 
 That is in `goldens/mmdet_blocks.npz` (see `record_mmdet_backbones.py`): global context blocks, standardised
-kernels before group norm, ResNeSt and Res2Net. ``pytest -s`` prints the largest errors.
+kernels before group norm, ResNeSt, Res2Net and HRNet, whose stem has its full
+width. ``pytest -s`` prints the largest errors.
 """
 
 import jax
@@ -14,15 +15,20 @@ from golden_helpers import check
 from goldens.seeded_weights import (
     seeded_mmdet_block_weight,
     seeded_mmdet_deep_weight,
+    seeded_mmdet_hrnet_weight,
     seeded_mmdet_res2net_weight,
 )
 
-from jaxmaskrcnn.config import ConfigError, ModelConfig
+from jaxmaskrcnn.config import AnchorConfig, ConfigError, HRFPNConfig, HRNetConfig, Level, ModelConfig
 from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.backbones.hrnet import HRNet
 from jaxmaskrcnn.models.context import ContextBlock
+from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, standardised
+from jaxmaskrcnn.models.necks.hrfpn import HRFPN
+from jaxmaskrcnn.models.rpn import image_anchors
 from jaxmaskrcnn.zoo.lookup import model_config
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
@@ -47,9 +53,18 @@ NARROW = {**SMALL, "backbone.width": 8, "neck.channels": 16, "mask.dim": 16}
 DEEP = {**NARROW, "backbone.depth": 50, "backbone.stem": 8}
 RESNEST = {**DEEP, "backbone.norm": "bn_eval", "box.conv_dim": 16}
 RES2NET = {**DEEP, "backbone.scale_width": 6}
+HRNET = {
+    **{path: value for path, value in SMALL.items() if path != "backbone.freeze_at"},
+    "backbone.width": 8, "backbone.first_width": 8, "backbone.blocks": 1,
+    "backbone.modules": (1, 1, 2), "neck.channels": 16, "mask.dim": 16,
+}  # fmt: skip
 IOU = {"box.loss.form": "iou", "box.loss.weight": 10.0}
 GROUPS = {**SMALL, "backbone.width": 32, "neck.channels": 32, "box.conv_dim": 32, "mask.dim": 32}
-WEIGHTS = {"resnest": seeded_mmdet_deep_weight, "res2net": seeded_mmdet_res2net_weight}
+WEIGHTS = {
+    "resnest": seeded_mmdet_deep_weight,
+    "res2net": seeded_mmdet_res2net_weight,
+    "hrnet": seeded_mmdet_hrnet_weight,
+}
 CASES = {
     case: Recorded(
         "mmdet",
@@ -65,6 +80,7 @@ CASES = {
     for file, case, preset, changes in (
         ("deep", "resnest", "mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco", RESNEST),
         ("deep", "res2net", "mask-rcnn_res2net-101_fpn_2x_coco", RES2NET),
+        ("hrnet", "hrnet", "mask-rcnn_hrnetv2p-w32-1x_coco", HRNET),
         ("ious", "pafpn", "faster-rcnn_r50_pafpn_1x_coco", {**NARROW, **IOU}),
         ("ious", "bounded_iou", "faster-rcnn_r50_fpn_bounded-iou_1x_coco", NARROW),
         ("blocks", "gcb", "mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco", NARROW),
@@ -78,7 +94,8 @@ cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @cases
 def test_features(case):
     """On a larger canvas."""
-    case.check_maps(wider=(64, 32))  # ResNeSt and Res2Net need sides that are multiples of 32
+    # Sides of ResNeSts, Res2Nets and HRNets are multiples of 32; an HRNet's P6 rounds down.
+    case.check_maps(wider=(64, 64))
 
 
 @pytest.mark.slow
@@ -109,6 +126,96 @@ def test_config_file(case, tmp_path):
     assert differences == ()
     (tmp_path / "written.py").write_text(text)
     assert config_from_file(tmp_path / "written.py") == case.config
+
+
+# -- an HRNet's pyramid
+
+
+def bilinear_oracle(x, factor):
+    """One axis of a map [n, ...] enlarged cell by cell, in float64."""
+    place = np.clip((np.arange(factor * len(x)) + 0.5) / factor - 0.5, 0, len(x) - 1)
+    low = np.floor(place).astype(int)
+    share = (place - low).reshape(-1, *[1] * (x.ndim - 1))
+    return (1 - share) * x[low] + share * x[np.minimum(low + 1, len(x) - 1)]
+
+
+def hrfpn_oracle(neck, maps):
+    """The levels of one image whose maps end where the image does, in float64."""
+    wide = []
+    for i, x in enumerate(maps):
+        rows = bilinear_oracle(x.astype(np.float64), 2**i)
+        wide.append(bilinear_oracle(rows.swapaxes(0, 1), 2**i).swapaxes(0, 1))
+    kernel, bias = (
+        np.asarray(y[...], np.float64) for y in (neck.reduction.conv.kernel, neck.reduction.conv.bias)
+    )
+    merged, levels = np.concatenate(wide, -1) @ kernel[0, 0] + bias, []
+    for i, layer in enumerate(neck.layer_blocks):
+        n, (h, w) = 2**i, (side // 2**i for side in merged.shape[:2])
+        x = merged[: h * n, : w * n].reshape(h, n, w, n, -1).mean((1, 3))
+        x, kernel = np.pad(x, ((1, 1), (1, 1), (0, 0))), np.asarray(layer.conv.kernel[...], np.float64)
+        taps = [x[r : r + h, c : c + w] @ kernel[r, c] for r in range(3) for c in range(3)]
+        levels.append(sum(taps) + np.asarray(layer.conv.bias[...], np.float64))
+    return levels
+
+
+def test_hrnet_pyramid():
+    """Of an image of 96 x 160 pixels P6 has 1 x 2 cells, also where the canvas has room for more."""
+    strides = (4, 8, 16, 32)
+    neck = HRFPN(HRFPNConfig(channels=4), [Level(s, 2) for s in strides], rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    neck.reduction.conv.bias[...] = rng.normal(size=4)
+    maps = [rng.normal(size=(1, 96 // s, 160 // s, 2)).astype(np.float32) for s in strides]
+    expected = hrfpn_oracle(neck, [x[0] for x in maps])
+    assert [x.shape[:2] for x in expected[3:]] == [(3, 5), (1, 2)]
+    wide = [
+        np.pad(x, ((0, 0), (0, 64 // s), (0, 32 // s), (0, 0)), constant_values=50.0)
+        for s, x in zip(strides, maps, strict=True)
+    ]
+    for given, extents in ((maps, None), (wide, jnp.array([[96, 160]]))):
+        for ours, theirs in zip(neck(given, Pass(extents)), expected, strict=True):
+            h, w = theirs.shape[:2]
+            check("an HRNet's pyramid", np.abs(ours[0, :h, :w] - theirs), 1e-5)
+    sizes = [(160 // s, 192 // s) for s in (*strides, 64)]
+    anchors = AnchorConfig(sizes=((8.0,),) * 5, ratios=(1.0,))
+    places = (sizes, (*strides, 64), jnp.array([96, 160]), anchors)
+    whole = [level.whole for level in neck.levels]
+    assert whole == [False] * 4 + [True]
+    assert image_anchors(*places, whole=whole).valid[-6:].tolist() == [True, True, *[False] * 4]
+    assert image_anchors(*places).valid[-6:].tolist() == [True] * 6
+
+
+def test_canvas_of_an_hrnet():
+    body = HRNet(HRNetConfig(width=4, first_width=4, blocks=1, modules=(1, 1, 1)), rngs=nnx.Rngs(0))
+    with pytest.raises(ConfigError, match="An HRNet is given a canvas of 64 x 80 pixels"):
+        body(jnp.zeros((1, 64, 80, 3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("num_channels=[8, 16]", "num_channels=[8, 24]"),
+            "stage2.num_channels is .*each twice the one before",
+        ),
+        (
+            ("num_channels=[8, 16]", "num_channels=[4, 8]"),
+            "stage3.num_channels is .*; supported: the same as",
+        ),
+        (("num_blocks=[1, 1]", "num_blocks=[1, 2]"), "stage2.num_blocks is .*2 equal numbers"),
+        (("'BOTTLENECK'", "'BASIC'"), "stage1.block is 'BASIC'; supported: 'BOTTLENECK'"),
+        (
+            ("type='HRFPN'", "type='HRFPN', pooling_type='MAX'"),
+            "neck.pooling_type is 'MAX'; supported: 'AVG'",
+        ),
+    ],
+    ids=["widths", "widths of two stages", "blocks", "kind of block", "pooling"],
+)
+def test_other_hrnets_are_refused(change, message, tmp_path):
+    text, _ = export_settings(CASES["hrnet"].config, "mmdet")
+    assert change[0] in text
+    (tmp_path / "config.py").write_text(text.replace(*change))
+    with pytest.raises(UserError, match=message):
+        config_from_file(tmp_path / "config.py")
 
 
 # -- global context blocks

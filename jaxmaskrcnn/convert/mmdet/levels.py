@@ -26,7 +26,9 @@ def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
     masks = is_fcn(config["mask"]) and config["trunk"] is None
     expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or masks}
     for key, value in expected.items():
-        given = settings.values.get(key)
+        given = settings.values.get(
+            key, rows.DEFAULT_OUTPUTS.get(config["neck"]) if key == rows.OUTPUTS else None
+        )
         if (list(given) if isinstance(given, tuple) else given) != value:
             settings.refuse(key, given, repr(value))
     channels = settings.get(rows.FEATURES)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import FPNConfig, MaskScoringConfig, PointRendConfig
+from jaxmaskrcnn.config import FPNConfig, HRFPNConfig, MaskScoringConfig, PointRendConfig
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.convert.library import (
     KERAS_LAYERS,
@@ -72,7 +72,7 @@ LIBRARY = Library(
         ),
         ONE_MASK,
         (
-            lambda c: c.neck is not None and not isinstance(c.neck, FPNConfig),
+            lambda c: c.neck is not None and not isinstance(c.neck, FPNConfig | HRFPNConfig),
             "its neck is not a feature pyramid",
         ),
         (

@@ -23,7 +23,7 @@ def read_norms(settings: Settings, config: Flat) -> None:
         _read_backbone_norm(settings, config)
     config |= {"box.norm": "none"} | ({"mask.norm": "none"} if mask_heads.is_fcn(config["mask"]) else {})
     parts = []
-    if config["neck"]:
+    if config["neck"] and config["neck"] != "hrfpn":  # which ignores the setting
         config["neck.norm"] = _norm(settings, neck, None)
         parts.append(neck)
     head = settings.values.get("roi_head.bbox_head.type")
@@ -70,7 +70,7 @@ def write_norms(config: ModelConfig) -> Flat:
     if norm != "ln":
         values[rows.NORM_EVAL.key] = norm in ("frozen_bn", "bn_eval")
         values |= _norm_settings(backbone, norm if norm in GROUP_NORMS else "bn", norm != "frozen_bn")
-    values |= _norm_settings(neck, config.neck.norm) if config.neck is not None else {}
+    values |= _norm_settings(neck, getattr(config.neck, "norm", "none"))
     values |= _norm_settings(box, config.box.norm)
     values |= _norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {}
     if config.semantic is not None:

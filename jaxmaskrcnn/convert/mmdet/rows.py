@@ -70,7 +70,7 @@ DATA_PREPROCESSOR = (
 NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
 
 # Their names, by the kinds of part here.
-_NECK_KINDS = choice({"FPN": "fpn", "PAFPN": "pafpn"})
+_NECK_KINDS = choice({"FPN": "fpn", "PAFPN": "pafpn", "HRFPN": "hrfpn"})
 _NECKS = _NECK_KINDS._replace(write=lambda part: _NECK_KINDS.write(part.kind))
 NECK = (
     Setting("neck.type", MISSING, _NECKS, "neck"),
@@ -82,6 +82,8 @@ NECK = (
     fixed("neck.conv_cfg", None, None),
     fixed("neck.act_cfg", None, None),
     fixed("neck.upsample_cfg.mode", "nearest", "nearest"),
+    fixed("neck.pooling_type", "AVG", "AVG"),  # of an HRFPN
+    fixed("neck.stride", 1, 1),
 )
 
 RPN = (
@@ -112,6 +114,7 @@ SCALES = Setting("rpn_head.anchor_generator.scales", MISSING, several(number(1e-
 BASE_SIZES = Setting("rpn_head.anchor_generator.base_sizes", None, optional(several(number(1e-6))))
 # Settings that must match the model's levels; see `levels.py`.
 OUTPUTS, STRIDES = "neck.num_outs", "rpn_head.anchor_generator.strides"
+DEFAULT_OUTPUTS = {"hrfpn": 5}  # by the kind of neck; others have none
 POOLED = tuple(f"roi_head.{head}_roi_extractor.featmap_strides" for head in ("bbox", "mask"))
 
 

@@ -75,7 +75,8 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     For an unpublished network, only settings that follow from the arrays are returned.
     """
     # A ResNet's stem, of the same name, is 7x7.
-    if shapes.get(f"{_BODY}conv1.kernel", ())[:1] != (3,):
+    # An HRNet has such a stem too, and one layer after it.
+    if shapes.get(f"{_BODY}conv1.kernel", ())[:1] != (3,) or f"{_BODY}layer2.0.conv1.kernel" not in shapes:
         return None
     layers = [f"{_BODY}layer{i}" for i in range(1, 5)]
     stages = tuple(
