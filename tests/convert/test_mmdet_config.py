@@ -462,7 +462,7 @@ def test_norm_layers_whose_affine_part_is_fixed(tmp_path):
 
 REFUSED_PYTHON = {
     "backbone.depth": "model = dict(backbone=dict(depth=26))",
-    "backbone.type": "model = dict(backbone=dict(type='HRNet'))",
+    "backbone.type": "model = dict(backbone=dict(type='HourglassNet'))",
     "backbone.dcn.type": "model = dict(backbone=dict(dcn=dict(type='DCNv3')))",
     "backbone.conv_cfg.type": "model = dict(backbone=dict(conv_cfg=dict(type='ConvWS')))",
     "backbone.plugins": "model = dict(backbone=dict(plugins=[dict(cfg=1)]))",

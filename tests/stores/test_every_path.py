@@ -91,7 +91,7 @@ NO_PLACES = {
     "num_processes process_id classes tile tile_overlap tta tta_scales class_agnostic_nms max_detections "
     "areas at_score thresholds save_thresholds benchmark",
     "predict": "bn_eps format polygon_tolerance score_threshold classes colour_by tile tile_overlap tta "
-    "tta_scales video batch_size class_agnostic_nms track track_memory track_birth trail count_line "
+    "tta_scales video camera batch_size class_agnostic_nms track track_memory track_birth trail count_line "
     "count_region no_labels no_boxes line_width text_scale pixel_size resume",
     "inspect": "count seed json crowd class_name allow_outside boxes_only skip_decoding processes "
     "min_size max_size",
