@@ -34,6 +34,7 @@ def few(tmp_path_factory):
     return tally
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_a_few_inputs(door, few):
     if package := DOORS[door].missing:

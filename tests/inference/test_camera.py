@@ -79,13 +79,15 @@ def test_a_second_interruption_is_an_interrupt_and_the_old_handler_comes_back():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture(scope="module")
+def predictor():
+    sizes = {"input.test_min_size": 64, "input.test_max_size": 96}
+    return Predictor(Stub(model_config("jaxmaskrcnn/shapes", **sizes)), 0.2)
+
+
 @pytest.mark.parametrize("pictures, failures", [(Pictures(interrupt=5), 0), (Pictures(count=5), 1)])
-def test_what_a_camera_saw_is_written(tmp_path, capsys, pictures, failures):
+def test_what_a_camera_saw_is_written(tmp_path, capsys, predictor, pictures, failures):
     """Whether it is interrupted or pulled out."""
-    config = model_config(
-        "jaxmaskrcnn/shapes", **{"input.test_min_size": 64, "input.test_max_size": 96}
-    )  # fmt: skip
-    predictor = Predictor(Stub(config), 0.2)
     outputs = Outputs(tmp_path, ("json",), predictor.categories)
     with json_results(outputs, predictor.categories, video=True) as results:
         camera = CameraReader(0, lambda number: pictures)

@@ -111,7 +111,7 @@ def test_losses_and_gradients(case):
     case.check_training()
 
 
-@pytest.mark.slow_except("gcb", "res2net")
+@pytest.mark.slow_except("gcb")
 @cases
 def test_names_go_both_ways(case):
     case.check_names()
@@ -158,6 +158,7 @@ def hrfpn_oracle(neck, maps):
     return levels
 
 
+@pytest.mark.slow
 def test_hrnet_pyramid():
     """Of an image of 96 x 160 pixels P6 has 1 x 2 cells, also where the canvas has room for more."""
     strides = (4, 8, 16, 32)
