@@ -58,13 +58,7 @@ class FPNConfig(NeckConfig):
         Raises:
             ConfigError: A map does not have twice the stride of the one before.
         """
-        strides = [level.stride for level in backbone]
-        if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
-            raise ConfigError(
-                "ModelConfig.neck is 'fpn', but the backbone returns maps with the strides "
-                f"{', '.join(map(str, strides))}; a pyramid needs consecutive ones, each twice the one "
-                "before (backbone.outputs of a ResNet)."
-            )
+        strides = _doubling(backbone, "fpn")
         return tuple(Level(stride, self.channels) for stride in (*strides, 2 * strides[-1]))
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
@@ -107,12 +101,7 @@ class HRFPNConfig(NeckConfig):
         Raises:
             ConfigError: A map does not have twice the stride of the one before.
         """
-        strides = [level.stride for level in backbone]
-        if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
-            raise ConfigError(
-                "ModelConfig.neck is 'hrfpn', but the backbone returns maps with the strides "
-                f"{', '.join(map(str, strides))}; give one whose maps each have twice the stride of the last."
-            )
+        strides = _doubling(backbone, "hrfpn")
         return (
             *(Level(stride, self.channels) for stride in strides),
             WholeLevel(2 * strides[-1], self.channels),
@@ -121,3 +110,15 @@ class HRFPNConfig(NeckConfig):
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
         """Return the levels from which regions are pooled: all but P6."""
         return levels[:-1]
+
+
+def _doubling(backbone: tuple[Level, ...], kind: str) -> list[int]:
+    """Return the strides of a pyramid's maps, or refuse those of which one is not twice the one before."""
+    strides = [level.stride for level in backbone]
+    if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
+        raise ConfigError(
+            f"ModelConfig.neck is {kind!r}, but the backbone returns maps with the strides "
+            f"{', '.join(map(str, strides))}; a pyramid needs consecutive ones, each twice the one "
+            "before (backbone.outputs of a ResNet)."
+        )
+    return strides
