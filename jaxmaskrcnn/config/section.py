@@ -19,6 +19,7 @@ class Section:
         ConfigError: There is no such field, or it cannot hold the value; the message has the setting's path.
 
     Example:
+        >>> from jaxmaskrcnn.config import DataConfig
         >>> try:
         ...     DataConfig().flip = 7
         ... except jmr.ConfigError as error:
