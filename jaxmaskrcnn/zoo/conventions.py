@@ -197,6 +197,7 @@ MMDET = {
     "rpn.low_quality_min_iou": 0.3,
     "rpn.loss_count": "sampled",
     "rpn.iou_epsilon": 1e-6,
+    "rpn.batch_padding": "ignore",
     "regions.iou_epsilon": 1e-6,
     # regions
     "regions.ground_truth_proposals": "prepend",
