@@ -64,7 +64,7 @@ def compare(x, size, features, stride=1, groups=1, relu=True, shortcut=True, imp
     return kernel
 
 
-@pytest.mark.slow_except("True-True-winograd")
+@pytest.mark.slow_except("True-True-small", "True-True-winograd")
 @pytest.mark.parametrize("implementation", ["small", "winograd", "xla"])
 @pytest.mark.parametrize(("relu", "shortcut"), [(False, False), (True, True)])
 def test_three_by_three_on_large_maps(relu, shortcut, implementation):
