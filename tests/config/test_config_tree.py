@@ -479,7 +479,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     # ones.
     new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk", "keypoints"}
     new |= {
-        f"input.pixels.{name}" for name in ("channels", "intensity", "intensity_range", "page", "max_pixels")
+        f"input.pixels.{name}"
+        for name in ("channels", "pages", "intensity", "intensity_range", "page", "max_pixels")
     }
     # Losses beside those of version 0.1, and hard examples.
     new |= {path for path in SETTINGS if path.startswith(("box.class_loss.", "mask.loss."))} | {
