@@ -107,6 +107,7 @@ def test_every_setting_is_replaced_and_no_other(path):
         changes["input.pixels.intensity"] = "range"
     if path == "input.pixels.channels":
         changes |= {f"input.{name}": (0.5,) * other for name in ("pixel_mean", "pixel_std")}
+        changes["input.pixels.pages"] = "channels"
     if path == "input.resize_kernel":
         changes["input.normalise_before_resize"] = False
     changed = CONFIG.replace(changes)
