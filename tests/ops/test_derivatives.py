@@ -8,7 +8,7 @@ import pytest
 from jaxmaskrcnn.ops import deform_conv2d, every_derivative, roi_align
 from jaxmaskrcnn.ops.convolution import convolution
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
-from jaxmaskrcnn.ops.max_pooling import max_pool
+from jaxmaskrcnn.ops.window_pooling import max_pool
 
 BOXES = jnp.array([[1.0, 2, 9, 11], [0, 0, 4, 5]])
 

@@ -29,8 +29,8 @@ from jaxmaskrcnn.models.transformer import (
 )
 from jaxmaskrcnn.ops.attention import attend_in_pieces
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
-from jaxmaskrcnn.ops.max_pooling import max_pool
 from jaxmaskrcnn.ops.positions import relative_table
+from jaxmaskrcnn.ops.window_pooling import max_pool
 
 Array = jax.Array
 

@@ -20,7 +20,7 @@ from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import zero_outside
 from jaxmaskrcnn.ops.convolution import finish
-from jaxmaskrcnn.ops.max_pooling import max_pool
+from jaxmaskrcnn.ops.window_pooling import max_pool
 
 Array = jax.Array
 

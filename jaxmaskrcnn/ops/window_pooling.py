@@ -1,8 +1,8 @@
-"""The max pooling of ResNets and of MViT: windows of 3 x 3 cells, two cells apart.
+"""Pooling over windows of cells: the max pooling of ResNets and MViT (3 x 3 cells, two apart), and averages.
 
-XLA's CPU backend computes its gradient in a loop over windows, with the places of all cells as a further
-array (jaxlib 0.10.2): 15 ms for eight maps of 64 x 64 x 32 on two cores, where `_gradient` takes 3, and
-0.95 s for two of 400 x 672 x 64, where it takes 0.23. Other platforms use XLA's own gradient.
+XLA's CPU backend computes the gradient of max pooling in a loop over windows, with the places of all cells as
+a further array (jaxlib 0.10.2): 15 ms for eight maps of 64 x 64 x 32 on two cores, where `_gradient` takes 3,
+and 0.95 s for two of 400 x 672 x 64, where it takes 0.23. Other platforms use XLA's own gradient.
 
 Shapes: N maps of height x width cells, h x w windows, C channels.
 """
@@ -46,6 +46,28 @@ def max_pool(x: Array, border: tuple[int, int] = (1, 1)) -> Array:
     if border not in ((0, 1), (1, 1)):
         raise ValueError(f"max_pool: border is {border}; give (0, 1) or (1, 1).")
     return plain(x, border) if wants_every_derivative() else _pool(x, border)
+
+
+def average_pool(x: Array, size: int, stride: int, border: int = 0) -> Array:
+    """Take the mean of each window; zeros beside the map count.
+
+    Args:
+        x: [N, height, width, C].
+        size: Side of a window.
+        stride: Distance of windows.
+        border: Cells outside of the map, on every side, that windows may contain.
+
+    Returns:
+        [N, h, w, C]. Windows that would reach beyond the border are left out.
+
+    Example:
+        >>> average_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2, 2)[0, :, :, 0].tolist()
+        [[2.5, 4.5], [10.5, 12.5]]
+    """
+    windows, strides = (1, size, size, 1), (1, stride, stride, 1)
+    borders = ((0, 0), (border, border), (border, border), (0, 0))
+    sums = jax.lax.reduce_window(x, np.array(0, x.dtype), jax.lax.add, windows, strides, borders)
+    return sums / size**2
 
 
 def plain(x: Array, border: tuple[int, int] = (1, 1)) -> Array:

@@ -1,11 +1,11 @@
-"""Max pooling against a loop over windows, its gradient, and what is refused."""
+"""Pooling against a loop over windows, the gradient of max pooling, and what is refused."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.ops.max_pooling import max_pool, plain
+from jaxmaskrcnn.ops.window_pooling import average_pool, max_pool, plain
 
 
 def oracle(x, border, cotangent):
@@ -64,3 +64,19 @@ def test_bfloat16_and_maps_of_a_batch():
 def test_another_border_is_refused():
     with pytest.raises(ValueError, match=r"^max_pool: border is \(2, 1\); give \(0, 1\) or \(1, 1\)\.$"):
         max_pool(jnp.ones((1, 4, 4, 1)), (2, 1))
+
+
+@pytest.mark.parametrize(("size", "stride", "border"), [(2, 2, 0), (3, 2, 1), (4, 4, 0), (3, 1, 1)])
+def test_averages_are_those_of_a_loop_over_windows(size, stride, border):
+    x = np.random.default_rng(0).normal(size=(2, 9, 12, 3)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (border, border), (border, border), (0, 0)))
+    h, w = ((side - size) // stride + 1 for side in padded.shape[1:3])
+    expected = [
+        [
+            padded[:, stride * i : stride * i + size, stride * j : stride * j + size].mean((1, 2))
+            for j in range(w)
+        ]
+        for i in range(h)
+    ]
+    found = average_pool(jnp.asarray(x), size, stride, border)
+    np.testing.assert_allclose(found, np.array(expected).transpose(2, 0, 1, 3), atol=1e-6)
