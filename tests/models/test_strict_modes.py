@@ -72,7 +72,6 @@ def check_traces(config):
         jax.eval_shape(lambda model, batch: model.detect(batch), model, batch_of(config, pixels=True))
 
 
-@pytest.mark.slow
 def test_no_ranks_and_dtypes_are_promoted():
     check_traces(config_of())
 
