@@ -118,7 +118,7 @@ def region_class_losses(
         config: Gives the loss, and the stage's box weights.
         stage: The stage of a cascade, from 0.
         key: As in `box_losses`, a scalar.
-        counts: As in `box_losses`.
+        counts: float [K + 1], as in `box_losses`.
 
     Returns:
         float [R], without the factors of the loss and of the stage; see `classes.class_losses`.
