@@ -3,18 +3,23 @@
 That is in `goldens/mmdet_seesaw.npz` (see `record_mmdet_seesaw.py`). ``pytest -s`` prints the largest errors.
 """
 
+import jax
 import numpy as np
+import optax
 import pytest
 from backbone_helpers import Recorded
 from flax import nnx
 from golden_helpers import check
 from goldens.seeded_weights import seeded_mmdet_seesaw_weight
 
+from jaxmaskrcnn.checkpoints.directory import load_model, save_model
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.convert.libraries import LIBRARIES
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.freezing import trainable
+from jaxmaskrcnn.training.step import init_state, jit_train_step
 from jaxmaskrcnn.zoo.lookup import model_config
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
@@ -117,3 +122,22 @@ def test_no_other_library_has_them(library, path):
     config = ModelConfig().replace({**LIBRARIES[library].convention, path: 20.0})
     with pytest.raises(UserError, match=r"cannot express this model: .*a head computes cosines"):
         export_settings(config, library)
+
+
+@pytest.mark.slow
+def test_counts_belong_to_the_state_of_a_run_and_to_a_model_directory(tmp_path):
+    """Two steps count their regions, once each; and a model that is stored has them."""
+    case = CASES["mask"]
+    model, batch = nnx.clone(case.model), case.batch(targets=True)
+    graphdef, optimizer, state = init_state(model, trainable(model), lambda params: optax.sgd(0.0))
+    step = jit_train_step(graphdef, optimizer, lambda step: 0.0)
+    before = np.asarray(model.box_head.seen.counts[...])
+    for _ in range(2):
+        state, metrics = step(state, batch, jax.random.key(0))
+        assert metrics["finite"] and metrics["loss_classifier_objectness"] > 0
+    counts = np.asarray(dict(nnx.to_flat_state(state["rest"]))["box_head", "seen", "counts"][...])
+    added = counts - before
+    assert (added >= 0).all() and added[:3].sum() > 0 and 2 * 100 < added.sum() <= 2 * 2 * 100
+    model.box_head.seen.counts[...] = counts
+    save_model(model, tmp_path / "model")
+    np.testing.assert_array_equal(load_model(tmp_path / "model").box_head.seen.counts[...], counts)
