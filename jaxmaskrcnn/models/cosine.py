@@ -68,7 +68,7 @@ class CosineLinear(nnx.Linear):
         super().__init__(features_in, features_out, kernel_init=init, rngs=rngs, **options)
         self.scale = scale
 
-    def __call__(self, x: Array) -> Array:  # type: ignore[override]
+    def __call__(self, x: Array) -> Array:
         """[..., C_in] -> [..., C_out]."""
         x = self.scale * unit(x.astype(self.dtype), -1)
         assert self.bias is not None
