@@ -6,6 +6,7 @@ imports JAX.
 """
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
+from jaxmaskrcnn.config.carafe import CarafeConfig
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.deep_resnets import DeepResNetConfig, Res2NetConfig, ResNeStConfig
 from jaxmaskrcnn.config.heads import (
@@ -35,7 +36,7 @@ from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.mask_scoring import MaskScoringConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
-from jaxmaskrcnn.config.necks import FPNConfig, HRFPNConfig, NeckConfig, PAFPNConfig
+from jaxmaskrcnn.config.necks import CarafeFPNConfig, FPNConfig, HRFPNConfig, NeckConfig, PAFPNConfig
 from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
@@ -61,6 +62,8 @@ __all__ = [
     "BoxHeadLossConfig",
     "BoxLossConfig",
     "BoxStageConfig",
+    "CarafeConfig",
+    "CarafeFPNConfig",
     "ClassLossConfig",
     "Classes",
     "ComputeConfig",

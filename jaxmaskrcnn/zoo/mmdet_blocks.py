@@ -37,6 +37,7 @@ _W18, _W32, _W40 = (
 _IOU, _GIOU, _BOUNDED_IOU = (
     {"box.loss.form": form, "box.loss.weight": 10.0} for form in ("iou", "giou", "bounded_iou")
 )
+_CARAFE = {"neck.kind": "carafe_fpn", "input.pad_divisor": 64}
 _SCORING = {"mask": "mask_scoring"}
 _SCORING_CAFFE = {**OTHERS["mmdet/mask-rcnn_r50-caffe_fpn_1x_coco"].changes, **_SCORING}
 
@@ -181,6 +182,12 @@ _ROWS = {
     "pafpn": (
         ("faster-rcnn_r50_pafpn_1x_coco", _BOX | {"neck.kind": "pafpn"}, 37.5, None,
          "faster_rcnn_r50_pafpn_1x_coco_bbox_mAP-0.375_20200503_105836-b7b4b9bd.pth"),
+    ),
+    "carafe": (
+        ("faster-rcnn_r50_fpn-carafe_1x_coco", _BOX | _CARAFE, 38.6, None,
+         "faster_rcnn_r50_fpn_carafe_1x_coco_bbox_mAP-0.386_20200504_175733-385a75b7.pth"),
+        ("mask-rcnn_r50_fpn-carafe_1x_coco", _CARAFE | {"mask.upsample": "carafe"}, 39.3, 35.6,
+         "mask_rcnn_r50_fpn_carafe_1x_coco_bbox_mAP-0.393__segm_mAP-0.358_20200503_135957-8687f195.pth"),
     ),
     "ms_rcnn": (
         ("ms-rcnn_r50-caffe_fpn_1x_coco", _SCORING_CAFFE, 38.2, 36.0,

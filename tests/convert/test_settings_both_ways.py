@@ -9,6 +9,7 @@ import pytest
 
 from jaxmaskrcnn.config import (
     BoxStageConfig,
+    CarafeConfig,
     ConfigError,
     ExtraConfig,
     FederatedConfig,
@@ -58,7 +59,7 @@ VALUES = {
     "backbone.context_stages": [(3, 4, 5), (5,), ()],
     "backbone.context_reduction": [4],
     "neck.channels": [128],
-    "neck.kind": ["fpn", "simple_pyramid"],
+    "neck.kind": ["fpn", "simple_pyramid", "carafe_fpn"],
     "neck.norm_epsilon": [0.0, 1e-3],
     "rpn.anchors.sizes": [
         (16.0, 32.0, 64.0, 128.0, 256.0),
@@ -127,6 +128,7 @@ VALUES = {
     "mask.pool.size": [7],
     "mask.kind": ["fcn", "point_rend", "mask_scoring"],
     "mask.convs": [0, 2],
+    "mask.upsample": [None, CarafeConfig(), CarafeConfig(kernel=3, encoder_kernel=5, channels=32)],
     "mask.dim": [128],
     "detections.score_threshold": [0.0, 0.3],
     "detections.nms_threshold": [0.55],

@@ -315,6 +315,12 @@ def seeded_mmdet_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray
     return seeded_mmdet_weight(name, shape)
 
 
+def seeded_mmdet_carafe_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with CARAFE, whose weights differ from cell to cell."""
+    value = seeded_mmdet_cascade_weight(name, shape)
+    return value * np.float32(2) if "content_encoder" in name else value
+
+
 def seeded_mask_scoring_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same for Mask Scoring R-CNN of MMDetection; IoUs are about 0.6."""
     if name.endswith("fc_cls.bias"):

@@ -8,6 +8,7 @@ Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3
 import math
 import re
 
+from jaxmaskrcnn.names import carafe
 from jaxmaskrcnn.names.config_table import MISSING, Setting, fixed
 from jaxmaskrcnn.names.conversions import (
     FLAG,
@@ -70,7 +71,7 @@ DATA_PREPROCESSOR = (
 NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
 
 # Their names, by the kinds of part here.
-_NECK_KINDS = choice({"FPN": "fpn", "PAFPN": "pafpn", "HRFPN": "hrfpn"})
+_NECK_KINDS = choice({"FPN": "fpn", "PAFPN": "pafpn", "HRFPN": "hrfpn", "FPN_CARAFE": "carafe_fpn"})
 _NECKS = _NECK_KINDS._replace(write=lambda part: _NECK_KINDS.write(part.kind))
 NECK = (
     Setting("neck.type", MISSING, _NECKS, "neck"),
@@ -81,6 +82,7 @@ NECK = (
     fixed("neck.no_norm_on_lateral", False, False),
     fixed("neck.conv_cfg", None, None),
     fixed("neck.act_cfg", None, None),
+    fixed("neck.order", ("conv", "norm", "act"), ("conv", "norm", "act")),
     fixed("neck.upsample_cfg.mode", "nearest", "nearest"),
     fixed("neck.pooling_type", "AVG", "AVG"),  # of an HRFPN
     fixed("neck.stride", 1, 1),
@@ -177,10 +179,22 @@ MASK = (
     fixed("roi_head.mask_head.conv_kernel_size", 3, 3),
     fixed("roi_head.mask_head.conv_cfg", None, None),
     fixed("roi_head.mask_head.predictor_cfg.type", "Conv", "Conv"),
-    fixed("roi_head.mask_head.upsample_cfg.type", "deconv", "deconv"),
     fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2),
     fixed("roi_head.mask_head.loss_mask.type", "CrossEntropyLoss", "CrossEntropyLoss", training=True),
     fixed("roi_head.mask_head.loss_mask.loss_weight", 1.0, 1.0, training=True),
+)
+# A transposed convolution is not written; it has no part here.
+UPSAMPLE_TYPE = Setting(
+    "roi_head.mask_head.upsample_cfg.type", "deconv", choice({"deconv": None, "carafe": "carafe"})
+)
+# Only with CARAFE, in the neck and in the mask head.
+CARAFE_NECK = (
+    fixed("neck.upsample_cfg.type", "carafe", "carafe", always=True),
+    *carafe.rows("neck.upsample_cfg", "neck.upsample"),
+)
+CARAFE_MASK = (
+    fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2, always=True),
+    *carafe.rows("roi_head.mask_head.upsample_cfg", "mask.upsample"),
 )
 
 TEST = (
@@ -287,7 +301,7 @@ KNOWN = {
     for setting in (
         *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
         BASE_SIZES, *BOX, DECODED, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS,
-        MASK_TYPE, *MASK, *MASK_POOL,
+        MASK_TYPE, *MASK, *MASK_POOL, UPSAMPLE_TYPE, *CARAFE_NECK, *CARAFE_MASK,
         *TEST, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {
