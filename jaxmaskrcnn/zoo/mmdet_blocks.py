@@ -38,6 +38,7 @@ _IOU, _GIOU, _BOUNDED_IOU = (
     {"box.loss.form": form, "box.loss.weight": 10.0} for form in ("iou", "giou", "bounded_iou")
 )
 _CARAFE = {"neck.kind": "carafe_fpn", "input.pad_divisor": 64}
+_SOFT_NMS = {"detections.nms_method": "linear"}
 _SCORING = {"mask": "mask_scoring"}
 _SCORING_CAFFE = {**OTHERS["mmdet/mask-rcnn_r50-caffe_fpn_1x_coco"].changes, **_SCORING}
 
@@ -178,6 +179,8 @@ _ROWS = {
          "faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_giou_1x_coco-0eada910.pth"),
         ("faster-rcnn_r50_fpn_bounded-iou_1x_coco", _BOX | _BOUNDED_IOU, 37.4, None,
          "faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_bounded_iou_1x_coco-98ad993b.pth"),
+        # Neither weights nor AP are published; it reads the weights of the model without Soft-NMS.
+        ("faster-rcnn_r50_fpn_soft-nms_1x_coco", _BOX | _SOFT_NMS, None, None, None),
     ),
     "pafpn": (
         ("faster-rcnn_r50_pafpn_1x_coco", _BOX | {"neck.kind": "pafpn"}, 37.5, None,

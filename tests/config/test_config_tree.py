@@ -517,6 +517,8 @@ def test_every_old_name_leads_to_settings_that_exist():
         "box.pool.method", "mask.pool.method", "box.fc_norm", "box.norm_epsilon", "mask.norm_epsilon",
         "mask.conv_bias", "detections.classes_per_region",
     }  # fmt: skip
+    # Soft-NMS.
+    new |= {"detections.nms_method", "detections.nms_sigma", "detections.nms_min_score"}
     # CARAFE in the mask head.
     new |= {"mask.upsample"}
     # LVIS' losses.

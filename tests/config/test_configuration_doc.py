@@ -16,7 +16,7 @@ ROWS = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \| (.*) \|$", SETTINGS, re.
 
 
 def kinds():
-    """Every part that can stand in a field of a model, its box head or its mask head: path of the field, kind, defaults."""
+    """Every part that can stand in a field of a model or of two of its heads: field, kind, defaults."""
     return [
         (f"{place}{field.name}", kind, part())
         for place, owner in (("", ModelConfig), ("box.", BoxConfig), ("mask.", MaskConfig))

@@ -133,6 +133,8 @@ VALUES = {
     "detections.score_threshold": [0.0, 0.3],
     "detections.nms_threshold": [0.55],
     "detections.per_image": [33],
+    "detections.nms_sigma": [0.25],
+    "detections.nms_min_score": [0.0, 0.01],
     "detections.min_side": [0.0, 1e-2, 1.0],
     "detections.mask_threshold": [0.4],
 }
@@ -163,6 +165,8 @@ TOGETHER = {
     "box.norm": {"box.convs": 4},
     "box.norm_epsilon": {"box.convs": 4, "box.norm": "bn"},
     "mask.norm_epsilon": {"mask.norm": "bn"},
+    "detections.nms_sigma": {"detections.nms_method": "gaussian"},
+    "detections.nms_min_score": {"detections.nms_method": "linear"},
     "neck.norm_epsilon": {"neck.norm": "bn"},
     "mask.conv_bias": {"mask.norm": "bn"},
     "rpn.anchors.order": {"rpn.anchors.sizes": SEVERAL_SIZES},

@@ -10,8 +10,9 @@ widths of a complete ResNet-50 as it has no setting for them; "regnet", a small 
 convolutions of version 2; "swin", a Swin transformer; "convnext", a ConvNeXt, for which mmpretrain 1.2.0 is
 needed too; "gcb", with global context blocks; "gn_ws", with standardised kernels before group
 norm; "resnest", "res2net" and "hrnet"; "pafpn" with
-the loss of IoUs, and "bounded_iou"; "carafe", with CARAFE in the pyramid and in the mask head. Weights are
-made from their names.
+the loss of IoUs, and "bounded_iou"; "carafe", with CARAFE in the pyramid and in the mask head;
+"soft_nms". Weights are made from their names. "mmdet_soft_nms" also has what mmcv's Soft-NMS keeps of many
+boxes, in "crowd/".
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
 `record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
@@ -37,8 +38,10 @@ from record_mmdet_cascade import SCENES, load
 from record_mmdet_model import VERSIONS, channels_last
 from seeded_weights import (
     sampled,
+    seeded_crowd,
     seeded_mmdet_block_weight,
     seeded_mmdet_carafe_weight,
+    seeded_mmdet_cascade_weight,
     seeded_mmdet_dcn_weight,
     seeded_mmdet_deep_weight,
     seeded_mmdet_hrnet_weight,
@@ -53,6 +56,7 @@ from torchvision.ops import deform_conv2d
 import mmcv.ops.deform_conv as version_1  # only now, as record_mmdet_model.py makes it importable
 import mmcv.ops.modulated_deform_conv as version_2
 import mmdet
+from mmcv.ops import batched_nms
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
@@ -72,6 +76,7 @@ FILES = {
     "res2net": "res2net/mask-rcnn_res2net-101_fpn_2x_coco.py",
     "hrnet": "hrnet/mask-rcnn_hrnetv2p-w32-1x_coco.py",
     "carafe": "carafe/mask-rcnn_r50_fpn-carafe_1x_coco.py",
+    "soft_nms": "faster_rcnn/faster-rcnn_r50_fpn_soft-nms_1x_coco.py",
     "pafpn": "pafpn/faster-rcnn_r50_pafpn_1x_coco.py",
     "bounded_iou": "faster_rcnn/faster-rcnn_r50_fpn_bounded-iou_1x_coco.py",
     "cascade": "convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py",
@@ -85,6 +90,7 @@ CASES = {
     "mmdet_deep": ("resnest", "res2net"),
     "mmdet_hrnet": ("hrnet",),
     "mmdet_carafe": ("carafe",),
+    "mmdet_soft_nms": ("soft_nms",),
     "mmdet_convnext": ("convnext", "cascade"),
 }
 # Widths 8, 16, 32 and 64; a window is larger than the last map.
@@ -100,6 +106,7 @@ WEIGHTS = {
     "gn_ws": seeded_mmdet_block_weight, "resnest": seeded_mmdet_deep_weight,
     "res2net": seeded_mmdet_res2net_weight, "hrnet": seeded_mmdet_hrnet_weight,
     "pafpn": seeded_mmdet_block_weight, "carafe": seeded_mmdet_carafe_weight,
+    "soft_nms": seeded_mmdet_cascade_weight,
     "bounded_iou": seeded_mmdet_block_weight,
 }  # fmt: skip
 # This library's names of the losses.
@@ -323,11 +330,23 @@ def record(golden, case):
     golden[f"{case}/config"] = config.pretty_text
 
 
+def record_crowd(golden):
+    """What mmcv's Soft-NMS keeps, in its order, and the scores that are left."""
+    boxes, scores, ids = map(torch.as_tensor, seeded_crowd(300))
+    for method in ("linear", "gaussian", "naive"):
+        options = {"type": "soft_nms", "iou_threshold": 0.4, "method": method, "min_score": 0.05}
+        found, index = batched_nms(boxes, scores, ids, options)
+        print("crowd", method, len(index), "boxes, scores", found[:: len(found) // 6, 4].numpy().round(3))
+        golden |= {f"crowd/{method}/index": index.numpy(), f"crowd/{method}/scores": found[:, 4].numpy()}
+
+
 def main(names):
     for name in names or CASES:
         golden = {"scenes": json.dumps(SCENES), "versions": VERSIONS}
         for case in CASES[name]:
             record(golden, case)
+        if name == "mmdet_soft_nms":
+            record_crowd(golden)
         path = Path(__file__).with_name(f"{name}.npz")
         np.savez_compressed(path, **{k: np.asarray(v) for k, v in golden.items()})
         print(path, path.stat().st_size, "bytes,", VERSIONS)

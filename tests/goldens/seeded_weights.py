@@ -369,6 +369,15 @@ def seeded_scene(height: int, width: int, boxes: list[tuple[float, ...]]) -> dic
     }
 
 
+def seeded_crowd(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes float32 [count, 4] that overlap, float32 scores that differ, int64 ids of three classes."""
+    rng = np.random.RandomState(count)
+    corner = rng.uniform(0, 100, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(15, 50, (count, 2))], 1).astype(np.float32)
+    scores = (rng.permutation(count) + 1) / (count + 2)
+    return boxes, scores.astype(np.float32), rng.randint(0, 3, count)
+
+
 def sampled(name: str, values: np.ndarray, count: int) -> np.ndarray:
     """``count`` values of an array, from places drawn by the name."""
     index = np.random.RandomState(zlib.crc32(name.encode())).randint(values.size, size=count)

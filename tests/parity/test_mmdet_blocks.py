@@ -2,7 +2,8 @@
 
 That is in `goldens/mmdet_blocks.npz` (see `record_mmdet_backbones.py`): global context blocks, standardised
 kernels before group norm, ResNeSt, Res2Net and HRNet, whose stem has its full
-width, and CARAFE in `goldens/mmdet_carafe.npz`. ``pytest -s`` prints the largest errors.
+width. CARAFE is in `goldens/mmdet_carafe.npz` and Soft-NMS in `mmdet_soft_nms.npz`. ``pytest -s`` prints the
+largest errors.
 """
 
 import jax
@@ -15,6 +16,7 @@ from golden_helpers import check
 from goldens.seeded_weights import (
     seeded_mmdet_block_weight,
     seeded_mmdet_carafe_weight,
+    seeded_mmdet_cascade_weight,
     seeded_mmdet_deep_weight,
     seeded_mmdet_hrnet_weight,
     seeded_mmdet_res2net_weight,
@@ -67,6 +69,7 @@ WEIGHTS = {
     "res2net": seeded_mmdet_res2net_weight,
     "hrnet": seeded_mmdet_hrnet_weight,
     "carafe": seeded_mmdet_carafe_weight,
+    "soft_nms": seeded_mmdet_cascade_weight,
 }
 CASES = {
     case: Recorded(
@@ -85,6 +88,7 @@ CASES = {
         ("deep", "res2net", "mask-rcnn_res2net-101_fpn_2x_coco", RES2NET),
         ("hrnet", "hrnet", "mask-rcnn_hrnetv2p-w32-1x_coco", HRNET),
         ("carafe", "carafe", "mask-rcnn_r50_fpn-carafe_1x_coco", CARAFE),
+        ("soft_nms", "soft_nms", "faster-rcnn_r50_fpn_soft-nms_1x_coco", NARROW),
         ("ious", "pafpn", "faster-rcnn_r50_pafpn_1x_coco", {**NARROW, **IOU}),
         ("ious", "bounded_iou", "faster-rcnn_r50_fpn_bounded-iou_1x_coco", NARROW),
         ("blocks", "gcb", "mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco", NARROW),
@@ -280,6 +284,29 @@ def test_other_plugins_are_refused(change, tmp_path):
     assert change[0] in text
     (tmp_path / "config.py").write_text(text.replace(*change))
     with pytest.raises(UserError, match="backbone.plugins is .*; supported: None, or one 'ContextBlock'"):
+        config_from_file(tmp_path / "config.py")
+
+
+# -- Soft-NMS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("method='linear'", "method='cosine'"),
+            "nms.method is 'cosine'; supported: 'linear' or",
+        ),
+        (("type='soft_nms'", "type='nms_match'"), "nms.type is 'nms_match'; supported: 'nms' or 'soft_nms'"),
+        (("min_score=0.001", "min_score=-1"), "nms.min_score is -1; supported: numbers of at least 0"),
+    ],
+    ids=["method", "type", "score"],
+)
+def test_other_nms_is_refused(change, message, tmp_path):
+    text, _ = export_settings(CASES["soft_nms"].config, "mmdet")
+    assert change[0] in text
+    (tmp_path / "config.py").write_text(text.replace(*change, 1))
+    with pytest.raises(UserError, match=message):
         config_from_file(tmp_path / "config.py")
 
 

@@ -34,6 +34,19 @@ def write_upsampling(config: ModelConfig) -> Flat:
     return values
 
 
+def read_nms(settings: Settings, config: Flat) -> None:
+    """Read how detections that overlap are treated."""
+    soft = settings.get(rows.NMS_TYPE) == "soft_nms"
+    config |= settings.fields(rows.SOFT_NMS) if soft else {"detections.nms_method": "greedy"}
+
+
+def write_nms(config: ModelConfig) -> Flat:
+    """The counterpart of `read_nms`."""
+    if config.detections.nms_method == "greedy":
+        return {rows.NMS_TYPE.key: "nms"}
+    return {rows.NMS_TYPE.key: "soft_nms"} | write(rows.SOFT_NMS, config, config)
+
+
 def read_norms(settings: Settings, config: Flat) -> None:
     """Read the norm layers of the backbone, the pyramid and the heads."""
     _, neck, box, mask = rows.NORMS

@@ -205,7 +205,6 @@ TEST = (
     fixed("test_cfg.rpn.min_bbox_size", -1, 0),
     fixed("test_cfg.rpn.nms_across_levels", False, False),
     Setting("test_cfg.rcnn.score_thr", MISSING, FRACTION, "detections.score_threshold"),
-    fixed("test_cfg.rcnn.nms.type", "nms", "nms", always=True),
     Setting("test_cfg.rcnn.nms.iou_threshold", MISSING, FRACTION, "detections.nms_threshold"),
     Setting(
         "test_cfg.rcnn.nms.class_agnostic",
@@ -214,6 +213,13 @@ TEST = (
         "detections.nms_scope",
     ),
     Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections.per_image"),
+)
+NMS_TYPE = Setting("test_cfg.rcnn.nms.type", "nms", only("nms", "soft_nms"))
+_DECAY = only("linear", "gaussian", "naive")
+SOFT_NMS = (
+    Setting("test_cfg.rcnn.nms.method", "linear", _DECAY, "detections.nms_method"),
+    Setting("test_cfg.rcnn.nms.sigma", 0.5, number(1e-6), "detections.nms_sigma"),
+    Setting("test_cfg.rcnn.nms.min_score", 1e-3, number(), "detections.nms_min_score"),
 )
 
 
@@ -302,7 +308,7 @@ KNOWN = {
         *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
         BASE_SIZES, *BOX, DECODED, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS,
         MASK_TYPE, *MASK, *MASK_POOL, UPSAMPLE_TYPE, *CARAFE_NECK, *CARAFE_MASK,
-        *TEST, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
+        *TEST, NMS_TYPE, *SOFT_NMS, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),

@@ -110,6 +110,7 @@ def text_of_config(config: ModelConfig) -> str:
     for write_part in (
         backbone.write_backbone,
         parts.write_upsampling,
+        parts.write_nms,
         parts.write_norms,
         parts.write_losses,
         write_levels,
@@ -188,6 +189,7 @@ def _read(settings: Settings) -> dict[str, Any]:
         table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
     config = settings.fields(table) | {"mask": kind} | ({} if has["neck"] else {"neck": False})
     parts.read_upsampling(settings, config)
+    parts.read_nms(settings, config)
     config["semantic"] = has[semantic.HEAD]
     semantic.read_semantic(settings, config)
     backbone.read_backbone(settings, config)
