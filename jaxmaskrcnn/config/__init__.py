@@ -9,6 +9,7 @@ from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, Re
 from jaxmaskrcnn.config.carafe import CarafeConfig
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.deep_resnets import DeepResNetConfig, Res2NetConfig, ResNeStConfig
+from jaxmaskrcnn.config.groie import GRoIEConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     BoxHeadLossConfig,
@@ -76,6 +77,7 @@ __all__ = [
     "ExtraConfig",
     "FPNConfig",
     "FederatedConfig",
+    "GRoIEConfig",
     "HRFPNConfig",
     "HRNetConfig",
     "HeadConfig",

@@ -6,12 +6,10 @@ The defaults are those of the paper and of MMDetection's models.
 # No `from __future__ import annotations` here: values are checked against the field types.
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from jaxmaskrcnn.config.parts import Part
-from jaxmaskrcnn.config.values import Count, Rule
-
-Odd = Annotated[int, Rule(lambda x: x > 0 and x % 2 == 1, "an odd number of at least 1")]
+from jaxmaskrcnn.config.values import Count, Odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -205,6 +205,7 @@ DEFORMABLE: Limit = (
 )
 # Layers that only MMDetection's models have. A pyramid with CARAFE is a kind of neck.
 MMDET_LAYERS: tuple[Limit, ...] = (
+    (lambda c: c.extractor is not None, "its regions are pooled from all levels (extractor)"),
     (
         lambda c: bool(getattr(c.backbone, "context_stages", ())),
         "its backbone has global context blocks",

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxmaskrcnn.config.carafe import CarafeConfig
 from jaxmaskrcnn.names.config_table import Setting, fixed
-from jaxmaskrcnn.names.conversions import Conversion, whole
+from jaxmaskrcnn.names.conversions import odd, whole
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import Row, weight_and_bias
 
@@ -50,17 +50,6 @@ def settings_of(part: CarafeConfig, path: str) -> dict[str, Any]:
 # -- MMDetection's settings
 
 
-def _odd() -> Conversion:
-    count = whole(1)
-
-    def read(value):
-        if (number := count.read(value)) % 2 == 0:
-            raise ValueError
-        return number
-
-    return Conversion("odd whole numbers", read)
-
-
 def rows(prefix: str, path: str) -> tuple[Setting, ...]:
     """Return the rows of MMDetection's settings of a CARAFE.
 
@@ -69,8 +58,8 @@ def rows(prefix: str, path: str) -> tuple[Setting, ...]:
         path: Path of the settings here.
     """
     return (
-        Setting(f"{prefix}.up_kernel", 5, _odd(), f"{path}.kernel"),
-        Setting(f"{prefix}.encoder_kernel", 3, _odd(), f"{path}.encoder_kernel"),
+        Setting(f"{prefix}.up_kernel", 5, odd(), f"{path}.kernel"),
+        Setting(f"{prefix}.encoder_kernel", 3, odd(), f"{path}.encoder_kernel"),
         Setting(f"{prefix}.compressed_channels", 64, whole(1), f"{path}.channels"),
         fixed(f"{prefix}.up_group", 1, 1),
         fixed(f"{prefix}.encoder_dilation", 1, 1),

@@ -11,8 +11,8 @@ convolutions of version 2; "swin", a Swin transformer; "convnext", a ConvNeXt, f
 needed too; "gcb", with global context blocks; "gn_ws", with standardised kernels before group
 norm; "resnest", "res2net" and "hrnet"; "pafpn" with
 the loss of IoUs, and "bounded_iou"; "carafe", with CARAFE in the pyramid and in the mask head;
-"soft_nms". Weights are made from their names. "mmdet_soft_nms" also has what mmcv's Soft-NMS keeps of many
-boxes, in "crowd/".
+"soft_nms"; "groie", whose regions are made of all levels. Weights are made from their names.
+"mmdet_soft_nms" also has what mmcv's Soft-NMS keeps of many boxes, in "crowd/".
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
 `record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
@@ -41,12 +41,13 @@ from seeded_weights import (
     seeded_crowd,
     seeded_mmdet_block_weight,
     seeded_mmdet_carafe_weight,
-    seeded_mmdet_cascade_weight,
     seeded_mmdet_dcn_weight,
+    seeded_mmdet_groie_weight,
     seeded_mmdet_deep_weight,
     seeded_mmdet_hrnet_weight,
     seeded_mmdet_map_weight,
     seeded_mmdet_res2net_weight,
+    seeded_mmdet_soft_weight,
     seeded_mmdet_transformer_cascade_weight,
     seeded_mmdet_transformer_weight,
 )
@@ -76,6 +77,7 @@ FILES = {
     "res2net": "res2net/mask-rcnn_res2net-101_fpn_2x_coco.py",
     "hrnet": "hrnet/mask-rcnn_hrnetv2p-w32-1x_coco.py",
     "carafe": "carafe/mask-rcnn_r50_fpn-carafe_1x_coco.py",
+    "groie": "groie/mask-rcnn_r50_fpn_groie_1x_coco.py",
     "soft_nms": "faster_rcnn/faster-rcnn_r50_fpn_soft-nms_1x_coco.py",
     "pafpn": "pafpn/faster-rcnn_r50_pafpn_1x_coco.py",
     "bounded_iou": "faster_rcnn/faster-rcnn_r50_fpn_bounded-iou_1x_coco.py",
@@ -91,6 +93,7 @@ CASES = {
     "mmdet_hrnet": ("hrnet",),
     "mmdet_carafe": ("carafe",),
     "mmdet_soft_nms": ("soft_nms",),
+    "mmdet_groie": ("groie",),
     "mmdet_convnext": ("convnext", "cascade"),
 }
 # Widths 8, 16, 32 and 64; a window is larger than the last map.
@@ -106,7 +109,7 @@ WEIGHTS = {
     "gn_ws": seeded_mmdet_block_weight, "resnest": seeded_mmdet_deep_weight,
     "res2net": seeded_mmdet_res2net_weight, "hrnet": seeded_mmdet_hrnet_weight,
     "pafpn": seeded_mmdet_block_weight, "carafe": seeded_mmdet_carafe_weight,
-    "soft_nms": seeded_mmdet_cascade_weight,
+    "soft_nms": seeded_mmdet_soft_weight, "groie": seeded_mmdet_groie_weight,
     "bounded_iou": seeded_mmdet_block_weight,
 }  # fmt: skip
 # This library's names of the losses.
@@ -161,6 +164,10 @@ def settings(case):
         model.backbone.base_channels = 32 if case == "gn_ws" else WIDTH
     if case == "carafe":
         model.neck.upsample_cfg.compressed_channels = heads.mask_head.upsample_cfg.compressed_channels = 8
+    if case == "groie":
+        for part in (heads.bbox_roi_extractor, heads.mask_roi_extractor):
+            part.pre_cfg |= {"in_channels": CHANNELS, "out_channels": CHANNELS}
+            part.post_cfg.in_channels = CHANNELS
     if case == "pafpn":
         heads.bbox_head |= {"reg_decoded_bbox": True, "loss_bbox": {"type": "IoULoss", "loss_weight": 10.0}}
     if case in ("resnest", "res2net"):

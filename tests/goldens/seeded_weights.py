@@ -321,6 +321,20 @@ def seeded_mmdet_carafe_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return value * np.float32(2) if "content_encoder" in name else value
 
 
+def seeded_mmdet_soft_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for a single stage, whose scores are all below 1."""
+    value = seeded_mmdet_cascade_weight(name, shape)
+    return value * np.float32(0.12) if name.endswith("fc_cls.weight") else value
+
+
+def seeded_mmdet_groie_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with GRoIE, whose regions are sums of those of four levels, with attention that has a part."""
+    if name.endswith("post_module.gamma"):
+        return np.float32([1.5])
+    value = seeded_mmdet_cascade_weight(name, shape)
+    return value * np.float32(0.4) if "pre_module" in name else value
+
+
 def seeded_mask_scoring_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same for Mask Scoring R-CNN of MMDetection; IoUs are about 0.6."""
     if name.endswith("fc_cls.bias"):

@@ -2,7 +2,7 @@
 
 That is in `goldens/mmdet_blocks.npz` (see `record_mmdet_backbones.py`): global context blocks, standardised
 kernels before group norm, ResNeSt, Res2Net and HRNet, whose stem has its full
-width. CARAFE is in `goldens/mmdet_carafe.npz` and Soft-NMS in `mmdet_soft_nms.npz`. ``pytest -s`` prints the
+width. CARAFE, Soft-NMS and GRoIE are in `mmdet_carafe.npz` and files beside it. ``pytest -s`` prints the
 largest errors.
 """
 
@@ -19,10 +19,11 @@ from golden_helpers import check
 from goldens.seeded_weights import (
     seeded_mmdet_block_weight,
     seeded_mmdet_carafe_weight,
-    seeded_mmdet_cascade_weight,
     seeded_mmdet_deep_weight,
+    seeded_mmdet_groie_weight,
     seeded_mmdet_hrnet_weight,
     seeded_mmdet_res2net_weight,
+    seeded_mmdet_soft_weight,
 )
 
 from jaxmaskrcnn.config import AnchorConfig, ConfigError, HRFPNConfig, HRNetConfig, Level, ModelConfig
@@ -72,7 +73,8 @@ WEIGHTS = {
     "res2net": seeded_mmdet_res2net_weight,
     "hrnet": seeded_mmdet_hrnet_weight,
     "carafe": seeded_mmdet_carafe_weight,
-    "soft_nms": seeded_mmdet_cascade_weight,
+    "soft_nms": seeded_mmdet_soft_weight,
+    "groie": seeded_mmdet_groie_weight,
 }
 CASES = {
     case: Recorded(
@@ -91,6 +93,7 @@ CASES = {
         ("deep", "res2net", "mask-rcnn_res2net-101_fpn_2x_coco", RES2NET),
         ("hrnet", "hrnet", "mask-rcnn_hrnetv2p-w32-1x_coco", HRNET),
         ("carafe", "carafe", "mask-rcnn_r50_fpn-carafe_1x_coco", CARAFE),
+        ("groie", "groie", "mask-rcnn_r50_fpn_groie_1x_coco", NARROW),
         ("soft_nms", "soft_nms", "faster-rcnn_r50_fpn_soft-nms_1x_coco", NARROW),
         ("ious", "pafpn", "faster-rcnn_r50_pafpn_1x_coco", {**NARROW, **IOU}),
         ("ious", "bounded_iou", "faster-rcnn_r50_fpn_bounded-iou_1x_coco", NARROW),

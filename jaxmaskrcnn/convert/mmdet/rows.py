@@ -120,10 +120,16 @@ DEFAULT_OUTPUTS = {"hrfpn": 5}  # by the kind of neck; others have none
 POOLED = tuple(f"roi_head.{head}_roi_extractor.featmap_strides" for head in ("bbox", "mask"))
 
 
+_EXTRACTOR_KINDS = choice({"SingleRoIExtractor": False, "GenericRoIExtractor": "groie"})
+_EXTRACTORS = _EXTRACTOR_KINDS._replace(
+    write=lambda part: _EXTRACTOR_KINDS.write(part and part.kind or False)
+)
+
+
 def _extractor(name: str, pool: str) -> tuple[Setting, ...]:
     prefix = f"roi_head.{name}_roi_extractor"
     return (
-        fixed(f"{prefix}.type", MISSING, "SingleRoIExtractor"),
+        Setting(f"{prefix}.type", MISSING, _EXTRACTORS, "extractor"),
         fixed(f"{prefix}.finest_scale", 56, 56),
         fixed(f"{prefix}.roi_layer.type", MISSING, "RoIAlign"),
         Setting(f"{prefix}.roi_layer.output_size", MISSING, whole(1), f"{pool}.size"),

@@ -25,6 +25,7 @@ from jaxmaskrcnn.convert.mmdet.pipeline import (
 from jaxmaskrcnn.convert.mmdet.shared_head import KNOWN as SHARED_KNOWN
 from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD, read_shared_head, write_shared_head
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models import groie_names
 from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
 from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.conventions import MMDET
@@ -107,6 +108,7 @@ def text_of_config(config: ModelConfig) -> str:
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
     flat |= semantic.write_semantic(config, USUAL)
+    flat |= groie_names.write_mmdet(config) if config.extractor is not None else {}
     for write_part in (
         backbone.write_backbone,
         parts.write_upsampling,
@@ -147,7 +149,15 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | backbone.known() | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN | mask_heads.known()
+    known = (
+        rows.KNOWN
+        | groie_names.MMDET_KEYS
+        | backbone.known()
+        | cascade.KNOWN
+        | SHARED_KNOWN
+        | semantic.KNOWN
+        | mask_heads.known()
+    )
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -195,6 +205,8 @@ def _read(settings: Settings) -> dict[str, Any]:
     backbone.read_backbone(settings, config)
     mask_heads.read_mask_head(settings, config, USUAL, has["train_cfg"])
     parts.read_norms(settings, config)
+    if config["extractor"]:
+        groie_names.read_mmdet(settings, config)
     read_shared_head(settings, config, has[SHARED_HEAD])
     read_levels(settings, config, USUAL)
     parts.read_box_head(settings, config)

@@ -56,8 +56,8 @@ class MaskHead(nnx.Module):
             bias=config.conv_bias, dtype=dtype, rngs=rngs,
         )  # fmt: skip
         c: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
-        self.upsample = config.upsample and Carafe(config.upsample, features, **c)
-        self.deconv = None if config.upsample else Deconv2x2(features, config.dim, **c)
+        self.upsample: Any = config.upsample and Carafe(config.upsample, features, **c)
+        self.deconv: Any = None if config.upsample else Deconv2x2(features, config.dim, **c)
         features = features if config.upsample else config.dim
         maps = 1 if config.class_agnostic else classes.count + classes.offset
         normal = nnx.initializers.normal(0.001)
