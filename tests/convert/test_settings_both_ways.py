@@ -384,9 +384,10 @@ INPUT = {"input.pixel_scale", "input.pixel_mean", "input.pixel_std"}
 
 
 STRUCTURE = (
-    "background", "backbone.", "neck.", "rpn.anchors", "rpn.convs", "rpn.norm", "trunk", "box.convs",
-    "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class_agnostic", "box.pool.size",
-    "mask.convs", "mask.dim", "mask.norm", "mask.class_agnostic", "mask.pool.size",
+    "background", "backbone.", "neck.", "rpn.anchors", "rpn.convs", "rpn.norm", "extractor", "trunk",
+    "box.convs", "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class_agnostic",
+    "box.pool.size", "mask.convs", "mask.dim", "mask.norm", "mask.class_agnostic", "mask.upsample",
+    "mask.pool.size",
 )  # fmt: skip
 # Structures that no setting above makes alone.
 STRUCTURES = [
