@@ -192,6 +192,9 @@ class MaskRCNN(nnx.Module):
         Args:
             pooler: Those for the box head.
             number: 0 for the box head, 1 for the first of `region_heads`, ...
+
+        Returns:
+            See `Pooler`.
         """
         if self.extractors is None:
             return pooler

@@ -331,8 +331,10 @@ def seeded_mmdet_groie_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same with GRoIE, whose regions are sums of those of four levels, with attention that has a part."""
     if name.endswith("post_module.gamma"):
         return np.float32([1.5])
-    value = seeded_mmdet_cascade_weight(name, shape)
-    return value * np.float32(0.4) if "pre_module" in name else value
+    value = seeded_mmdet_soft_weight(name, shape)
+    if name.endswith("fc_reg.weight"):
+        return value * np.float32(0.2)
+    return value * np.float32(0.2) if "pre_module" in name else value
 
 
 def seeded_mask_scoring_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -347,7 +347,7 @@ def test_other_plugins_are_refused(change, tmp_path):
             "nms.method is 'cosine'; supported: 'linear' or",
         ),
         (("type='soft_nms'", "type='nms_match'"), "nms.type is 'nms_match'; supported: 'nms' or 'soft_nms'"),
-        (("min_score=0.001", "min_score=-1"), "nms.min_score is -1; supported: numbers of at least 0"),
+        (("min_score=0.001", "min_score=-1"), "nms.min_score is -1; supported: numbers from 0 to 1"),
     ],
     ids=["method", "type", "score"],
 )

@@ -225,7 +225,7 @@ _DECAY = only("linear", "gaussian", "naive")
 SOFT_NMS = (
     Setting("test_cfg.rcnn.nms.method", "linear", _DECAY, "detections.nms_method"),
     Setting("test_cfg.rcnn.nms.sigma", 0.5, number(1e-6), "detections.nms_sigma"),
-    Setting("test_cfg.rcnn.nms.min_score", 1e-3, number(), "detections.nms_min_score"),
+    Setting("test_cfg.rcnn.nms.min_score", 1e-3, FRACTION, "detections.nms_min_score"),
 )
 
 
