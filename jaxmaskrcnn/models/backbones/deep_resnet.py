@@ -19,6 +19,7 @@ from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import zero_outside
+from jaxmaskrcnn.ops.window_pooling import average_pool, max_pool
 
 Array = jax.Array
 
@@ -53,7 +54,7 @@ class AverageShortcut(nnx.Module):
 
     def __call__(self, x: Array, mask: Array | None, train: bool) -> Array:
         if self.stride > 1:
-            x = nnx.avg_pool(x, (2, 2), strides=(2, 2))
+            x = average_pool(x, 2, 2)
         return conv_norm(self.conv, self.bn, x, mask, train)
 
 
@@ -112,7 +113,7 @@ class DeepResNet(nnx.Module):
             )
         x = self.stem(images, pass_.inside(2, (height // 2, width // 2)), pass_.train)
         # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+        x = max_pool(x)
         mask = pass_.inside(4, x.shape[1:3])
         outputs = []
         for number, level in enumerate(self.levels, 1):
@@ -141,7 +142,7 @@ def average_of_nine(x: Array) -> Array:
         >>> average_of_nine(jnp.ones((1, 2, 4, 1)))[0, 0, :, 0] * 9
         Array([4., 6.], dtype=float32)
     """
-    return nnx.avg_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+    return average_pool(x, 3, 2, border=1)
 
 
 def shortcut_of(features_in: int, width: int, number: int, first: bool, **c: Any) -> AverageShortcut | None:
