@@ -16,12 +16,16 @@ _LONGEST = 1000.0  # the slowest wave's length, over two pi
 
 
 def attend_to_positions(q: Array, v: Array, rows: Array, columns: Array) -> Array:
-    """Return ``softmax(q rows + q columns) v``, over all keys of a map.
+    """Return ``softmax(q rows + q columns) v``, over all keys of a square map.
 
-    Source: MMDetection's ``GeneralizedAttention`` with the type "0100".
+    The vectors of rows are multiplied by the query of the cell with rows and columns exchanged, which the
+    paper does not say: mmcv exchanges them for the columns and does not change them back, and the published
+    weights were trained with that.
+
+    Source: mmcv's ``GeneralizedAttention`` with the type "0100".
 
     Args:
-        q: [N, h, w, A, d].
+        q: [N, h, w, A, d], h equal to w.
         v: [N, i, j, A, d].
         rows: [h, i, A, d], vectors of the differences of rows.
         columns: [w, j, A, d], those of columns.
@@ -30,12 +34,12 @@ def attend_to_positions(q: Array, v: Array, rows: Array, columns: Array) -> Arra
         [N, h, w, A, d].
 
     Example:
-        >>> q, v = jnp.zeros((1, 4, 6, 2, 3)), jnp.ones((1, 2, 3, 2, 3))
-        >>> attend_to_positions(q, v, jnp.zeros((4, 2, 2, 3)), jnp.zeros((6, 3, 2, 3))).shape
-        (1, 4, 6, 2, 3)
+        >>> q, v = jnp.zeros((1, 4, 4, 2, 3)), jnp.ones((1, 2, 2, 2, 3))
+        >>> attend_to_positions(q, v, *[jnp.zeros((4, 2, 2, 3))] * 2).shape
+        (1, 4, 4, 2, 3)
     """
     precise = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.einsum("nyxad,yiad->nayxi", q, rows, preferred_element_type=precise)[..., None]
+    logits = jnp.einsum("nxyad,yiad->nayxi", q, rows, preferred_element_type=precise)[..., None]
     logits += jnp.einsum("nyxad,xjad->nayxj", q, columns, preferred_element_type=precise)[..., None, :]
     weights = jax.nn.softmax(logits, (-2, -1)).astype(q.dtype)
     return jnp.einsum("nayxij,nijad->nyxad", weights, v, preferred_element_type=precise).astype(q.dtype)

@@ -38,8 +38,10 @@ def attention_oracle(layers, x):
             part = slice(head * size, (head + 1) * size)
             logits = []
             for i, j in places:
-                position = waves_oracle(y - i, len(rows)) @ rows + waves_oracle(c - j, len(columns)) @ columns
-                logits.append(query[y, c, head] @ position[part] / 2**0.5)
+                row = (waves_oracle(y - i, len(rows)) @ rows)[part]
+                column = (waves_oracle(c - j, len(columns)) @ columns)[part]
+                # mmcv's query for rows is that of the cell with rows and columns exchanged.
+                logits.append((query[c, y, head] @ row + query[y, c, head] @ column) / 2**0.5)
             weights = np.exp(np.array(logits) - max(logits))
             weights /= weights.sum()
             result[y, c, head] = sum(w * value[place][head] for w, place in zip(weights, places, strict=True))
@@ -85,7 +87,7 @@ def test_no_attention_at_first():
 def test_gradient_of_the_attention():
     """Beside finite differences, in one direction."""
     rng = np.random.default_rng(0)
-    shapes = ((1, 4, 3, 2, 2), (1, 2, 2, 2, 2), (4, 2, 2, 2), (3, 2, 2, 2))
+    shapes = ((1, 4, 4, 2, 2), (1, 2, 2, 2, 2), (4, 2, 2, 2), (4, 2, 2, 2))
     inputs, direction = (
         [jnp.asarray(rng.normal(size=shape).astype(np.float32)) for shape in shapes] for _ in range(2)
     )
