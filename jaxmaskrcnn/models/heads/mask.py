@@ -12,6 +12,7 @@ from flax import nnx
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
 from jaxmaskrcnn.models.carafe import Carafe
+from jaxmaskrcnn.models.cosine import CosineConv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
 from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
@@ -61,7 +62,10 @@ class MaskHead(nnx.Module):
         features = features if config.upsample else config.dim
         maps = 1 if config.class_agnostic else classes.count + classes.offset
         normal = nnx.initializers.normal(0.001)
-        self.logits = Conv(features, maps, 1, init=normal, **c)
+        if config.cosine_scale:
+            self.logits = CosineConv(features, maps, scale=config.cosine_scale, **c)
+        else:
+            self.logits = Conv(features, maps, 1, init=normal, **c)
         self.offset = 0 if config.class_agnostic else classes.offset
         self.config = config
 
