@@ -4,11 +4,13 @@ Shapes: B images, L levels (P2 to P6 of a pyramid), A anchors per cell, N anchor
 levels (level by level, then row, column, anchor of the cell), P proposal slots.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import AnchorConfig, Level, RPNConfig
@@ -121,9 +123,11 @@ def image_anchors(
         step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
         boxes.append(grid_anchors(base, size, (step[0], step[1])))
         end = extent - (stride - 1) if only_whole else extent
-        rows, columns = (jnp.arange(n) * stride < end[i] for i, n in enumerate(size))  # as in `inside`
-        cells = rows[:, None] & columns[None, :]
-        valid.append(jnp.repeat(cells.reshape(-1), len(base)))
+        # As in `inside`. A column stands once for each of its anchors from the start: XLA:TPU takes minutes
+        # to compile the repetition of a long row of cells, and three seconds to compile this.
+        row, column = np.arange(size[0]), np.repeat(np.arange(size[1]), len(base))
+        inside = (row * stride < end[0])[:, None] & (column * stride < end[1])[None, :]
+        valid.append(inside.reshape(-1))
     shorter = jnp.array([0.0, 0, 1, 1]) if box_edges == "last_pixel" else 0.0
     return Anchors(jnp.concatenate(boxes) - shorter, jnp.concatenate(valid))
 
@@ -204,8 +208,8 @@ def select_proposals(
     valid = (finite & large.all(-1)).reshape(scores.shape) & (scores > -jnp.inf)
     boxes = boxes.reshape(*scores.shape, 4)
 
-    suppress = jax.vmap(lambda boxes, scores, valid: nms(boxes, scores, config.nms_threshold, valid))
-    keep = suppress(boxes, scores, valid)
+    suppress = functools.partial(nms, iou_threshold=config.nms_threshold, ordered=True)  # by `top_k`
+    keep = jax.vmap(lambda boxes, scores, valid: suppress(boxes, scores, valid=valid))(boxes, scores, valid)
     scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
     # Levels may hold fewer candidates than there are slots (small canvases).
     missing = max(0, post_nms - scores.shape[0])

@@ -19,6 +19,7 @@ from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import zero_outside
+from jaxmaskrcnn.ops.windows import max_pool
 
 Array = jax.Array
 
@@ -112,7 +113,7 @@ class DeepResNet(nnx.Module):
             )
         x = self.stem(images, pass_.inside(2, (height // 2, width // 2)), pass_.train)
         # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+        x = max_pool(x)
         mask = pass_.inside(4, x.shape[1:3])
         outputs = []
         for number, level in enumerate(self.levels, 1):

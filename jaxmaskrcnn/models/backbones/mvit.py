@@ -30,6 +30,7 @@ from jaxmaskrcnn.models.transformer import (
 from jaxmaskrcnn.ops.attention import attend_in_pieces
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
 from jaxmaskrcnn.ops.positions import relative_table
+from jaxmaskrcnn.ops.windows import max_pool
 
 Array = jax.Array
 
@@ -159,7 +160,7 @@ class Block(nnx.Module):
             x = self.proj(normed)
             mask = pass_.inside(self.stride, x.shape[1:3])
             x = x if mask is None else jnp.where(mask, x, -jnp.inf)
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType] (Flax accepts pairs too)
+            x = max_pool(x)
             x = zero_outside(x, pass_.inside(2 * self.stride, x.shape[1:3]))
         return add_changes(self, x, y, pass_)
 

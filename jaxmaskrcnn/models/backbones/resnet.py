@@ -20,6 +20,7 @@ from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import zero_outside
 from jaxmaskrcnn.ops.convolution import finish
+from jaxmaskrcnn.ops.windows import max_pool
 
 Array = jax.Array
 
@@ -146,12 +147,7 @@ class ResNet(nnx.Module):
         x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
         x = zero_outside(x, mask)
         # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
-        x = nnx.max_pool(
-            x,
-            (3, 3),
-            strides=(2, 2),
-            padding=self.pool_padding,  # pyright: ignore[reportArgumentType] (Flax accepts pairs too)
-        )
+        x = max_pool(x, self.pool_padding)
         mask = pass_.inside(4, x.shape[1:3])
         outputs = {}
         before = 4
