@@ -152,6 +152,12 @@ class ModelConfig(Part):
                 "add a neck such as 'fpn', or a backbone with one output."
             )
         check_groups(self.rpn.norm, channels[0], "The number of channels that ModelConfig.rpn reads")
+        if self.rpn.batch_padding == "ignore" and self.input.placement != "corner":
+            raise ConfigError(
+                f"ModelConfig.input.placement is {self.input.placement!r}, but rpn.batch_padding 'ignore' "
+                "needs images in the corner of the canvas; set placement to 'corner', or batch_padding to "
+                "'count'."
+            )
 
     def _check_heads(self) -> None:
         """Check that the heads can have the features and boxes that they ask for."""

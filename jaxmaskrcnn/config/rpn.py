@@ -128,6 +128,8 @@ class RPNConfig(Part):
     loss_count: Literal["sampled", "constant"] = "sampled"  # constant: batch_size * images
     # pixels by which an anchor may cross the image's border to be learnt from; -1: any number
     border: Annotated[int, Range(-1)] = -1
+    # ignore: no anchor is learnt from where an image is padded only because others of its batch are larger
+    batch_padding: Literal["count", "ignore"] = "count"
     loss: RPNLossConfig = RPNLossConfig()
 
     def __post_init__(self):

@@ -25,6 +25,7 @@ _TRAINING_ONLY = (
     "rpn.pre_nms_train", "rpn.post_nms_train", "rpn.foreground_iou",
     "rpn.background_iou", "rpn.low_quality", "rpn.low_quality_min_iou", "rpn.iou_epsilon", "rpn.crowd",
     "rpn.crowd_overlap", "rpn.batch_size", "rpn.positive_fraction", "rpn.loss_count", "rpn.border",
+    "rpn.batch_padding",
     "mask.targets", "mask.train_points", "mask.oversampling", "mask.importance", "box.stage_gradient",
     "box.federated", "compute.weight_decay_exempts_norm", "compute.remat",
     "keypoints.loss_count", "keypoints.loss_weight", "keypoints.min_per_image",

@@ -31,7 +31,7 @@ from jaxmaskrcnn.models.returned import (
     check_proposal_outputs,
     check_terms,
 )
-from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, select_proposals
+from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, in_own_padding, select_proposals
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
@@ -222,6 +222,12 @@ class MaskRCNN(nnx.Module):
         pass_ = Pass(batch.extents, keys, train)
         levels = self.features(images, pass_)
         objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True, pass_=pass_)
+        if config.rpn.batch_padding == "ignore":
+            sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
+            strides = tuple(level.stride for level in config.levels)
+            rule = (config.input.pad_divisor, config.rpn.anchors.per_cell)
+            own = jax.vmap(lambda size: in_own_padding(sizes, strides, size, *rule))(batch.image_sizes)
+            anchors = anchors._replace(valid=anchors.valid & own)
 
         pooler = self.pooler(batch, levels, train)
         priority = None

@@ -122,14 +122,50 @@ def image_anchors(
         own = extent // stride if only_whole else feature_extent(extent, stride)
         step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
         boxes.append(grid_anchors(base, size, (step[0], step[1])))
-        end = extent - (stride - 1) if only_whole else extent
-        # As in `inside`. A column stands once for each of its anchors from the start: XLA:TPU takes minutes
-        # to compile the repetition of a long row of cells, and three seconds to compile this.
-        row, column = np.arange(size[0]), np.repeat(np.arange(size[1]), len(base))
-        inside = (row * stride < end[0])[:, None] & (column * stride < end[1])[None, :]
-        valid.append(inside.reshape(-1))
+        valid.append(_cells_before(extent - (stride - 1) if only_whole else extent, size, stride, len(base)))
     shorter = jnp.array([0.0, 0, 1, 1]) if box_edges == "last_pixel" else 0.0
     return Anchors(jnp.concatenate(boxes) - shorter, jnp.concatenate(valid))
+
+
+def _cells_before(end: Array, size: tuple[int, int], stride: int, per_cell: int) -> Array:
+    """Whether the first pixel of an anchor's cell is before an end [2], as in `inside`; bool [h * w * A]."""
+    # A column stands once for each of its anchors from the start: XLA:TPU takes two minutes to compile the
+    # repetition of a long row of cells, and four seconds to compile this (docs/benchmarks.md).
+    row, column = np.arange(size[0]), np.repeat(np.arange(size[1]), per_cell)
+    return ((row * stride < end[0])[:, None] & (column * stride < end[1])[None, :]).reshape(-1)
+
+
+def in_own_padding(
+    level_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    image_size: Array,
+    divisor: int,
+    per_cell: int,
+) -> Array:
+    """Find the anchors of one image that it would have without the other images of its batch.
+
+    A batch's images are padded to its largest height and width. MMDetection learns from anchors of cells that
+    begin before an image's own size, rounded up to the divisor; in predictions all cells count.
+
+    Source: MMDetection ``AnchorGenerator.valid_flags`` and ``DetDataPreprocessor``.
+
+    Args:
+        level_sizes: Height and width of each level's feature map on the canvas.
+        strides: Strides of the levels, in pixels of the network's input.
+        image_size: int [2], the image without padding.
+        divisor: Of which the sides of a padded image are multiples.
+        per_cell: Number of anchors of a cell, A.
+
+    Returns:
+        bool [N].
+
+    Example:
+        >>> in_own_padding([(2, 3), (1, 2)], (16, 32), jnp.array([20, 31]), 32, 1)
+        Array([ True,  True, False,  True,  True, False,  True, False],      dtype=bool)
+    """
+    own = feature_extent(image_size, divisor) * divisor
+    levels = zip(level_sizes, strides, strict=True)
+    return jnp.concatenate([_cells_before(own, size, stride, per_cell) for size, stride in levels])
 
 
 def select_proposals(

@@ -40,6 +40,7 @@ TORCHVISION = {
     "rpn.low_quality_min_iou": 0.0,
     "rpn.loss_count": "sampled",
     "rpn.iou_epsilon": 0.0,
+    "rpn.batch_padding": "count",
     "regions.iou_epsilon": 0.0,
     # regions
     "regions.ground_truth_proposals": "append",
@@ -112,6 +113,7 @@ DETECTRON2 = {
     "rpn.low_quality_min_iou": 0.0,
     "rpn.loss_count": "constant",
     "rpn.iou_epsilon": 0.0,
+    "rpn.batch_padding": "count",
     "regions.iou_epsilon": 0.0,
     # regions
     "regions.ground_truth_proposals": "append",
@@ -197,6 +199,7 @@ MMDET = {
     "rpn.low_quality_min_iou": 0.3,
     "rpn.loss_count": "sampled",
     "rpn.iou_epsilon": 1e-6,
+    "rpn.batch_padding": "ignore",
     "regions.iou_epsilon": 1e-6,
     # regions
     "regions.ground_truth_proposals": "prepend",

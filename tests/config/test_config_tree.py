@@ -497,7 +497,7 @@ def test_every_old_name_leads_to_settings_that_exist():
     }
     # Cascades, and MMDetection's border.
     new |= {"box.stage_gradient", "box.stage_scores", "box.stages.0.loss_weight", "mask.heads"}
-    new |= {"regions.empty_boxes", "regions.later_stages", "rpn.border"}
+    new |= {"regions.empty_boxes", "regions.later_stages", "rpn.border", "rpn.batch_padding"}
     # Panoptic FPN.
     new |= {"semantic", "detections.nms_scope"}
     # Deformable and dilated stages.

@@ -5,12 +5,15 @@ kernels before group norm, ResNeSt, Res2Net and HRNet, whose stem has its full
 width. ``pytest -s`` prints the largest errors.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from backbone_helpers import Recorded
 from flax import nnx
+from folders import GOLDENS
 from golden_helpers import check
 from goldens.seeded_weights import (
     seeded_mmdet_block_weight,
@@ -28,7 +31,7 @@ from jaxmaskrcnn.models.context import ContextBlock
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, standardised
 from jaxmaskrcnn.models.necks.hrfpn import HRFPN
-from jaxmaskrcnn.models.rpn import image_anchors
+from jaxmaskrcnn.models.rpn import image_anchors, in_own_padding
 from jaxmaskrcnn.zoo.lookup import model_config
 
 pytestmark = pytest.mark.usefixtures("highest_precision")
@@ -109,6 +112,49 @@ def test_detections(case, wider):
 @cases
 def test_losses_and_gradients(case):
     case.check_training()
+
+
+# -- all anchors, in a batch where each image is padded beyond its own size
+
+
+class AllAnchors(Recorded):
+    """A case with room for all of its anchors, beside what was recorded of that."""
+
+    @functools.cached_property
+    def arrays(self):
+        with np.load(GOLDENS / "mmdet_all_anchors.npz") as arrays:
+            own = {k.removeprefix(f"{self.case}/"): v for k, v in arrays.items()}
+        return {name: CASES[self.case].arrays[name] for name in ("scenes", "names")} | own
+
+
+def learnt(case):
+    config = case.config.replace({"rpn.batch_size": 100_000})
+    return AllAnchors("mmdet", case.case, config, case.seeded)
+
+
+def test_anchors_that_count():
+    """MMDetection leaves out those behind 96 of 128 rows or columns, on every level but P6."""
+    batch, config = CASES["hrnet"].batch(), CASES["hrnet"].config
+    assert config.rpn.batch_padding == "ignore" and batch.extents.tolist() == [[128, 128]] * 2
+    assert model_config("torchvision/maskrcnn_resnet50_fpn").rpn.batch_padding == "count"
+    strides = [level.stride for level in config.levels]
+    sizes = [(128 // stride, 128 // stride) for stride in strides]
+    ends = np.cumsum([3 * h * w for h, w in sizes])[:-1]
+    for case in ("hrnet", "bounded_iou"):
+        for size, expected in zip(batch.image_sizes, learnt(CASES[case]).arrays["counts"], strict=True):
+            found = in_own_padding(sizes, strides, jnp.asarray(size), config.input.pad_divisor, 3)
+            assert [int(x.sum()) for x in np.split(found, ends)] == expected.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["hrnet", "bounded_iou"])
+def test_losses_of_all_anchors(case):
+    learnt(CASES[case]).check_training()
+
+
+def test_images_in_the_centre_have_padding_on_all_sides():
+    with pytest.raises(ConfigError, match="placement is 'centre', but rpn.batch_padding 'ignore' needs"):
+        ModelConfig().replace({"input.placement": "centre", "rpn.batch_padding": "ignore"})
 
 
 @pytest.mark.slow_except("gcb")
