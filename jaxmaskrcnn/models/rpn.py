@@ -131,7 +131,7 @@ def _cells_before(end: Array, size: tuple[int, int], stride: int, per_cell: int)
     """Whether the first pixel of an anchor's cell is before an end [2], as in `inside`; bool [h * w * A]."""
     # A column stands once for each of its anchors from the start: XLA:TPU takes two minutes to compile the
     # repetition of a long row of cells, and four seconds to compile this (docs/benchmarks.md).
-    row, column = np.arange(size[0]), np.repeat(np.arange(size[1]), per_cell)
+    row, column = jnp.arange(size[0]), jnp.asarray(np.repeat(np.arange(size[1]), per_cell))
     return ((row * stride < end[0])[:, None] & (column * stride < end[1])[None, :]).reshape(-1)
 
 
