@@ -91,8 +91,10 @@ def warn_of_nonfinite(arrays: dict[str, Any], source: object) -> None:
         source: Where they come from, for the message.
     """
     # A sum shows both and is ten times as fast as a look at every value, but can overflow without them.
+    # On the host, because JAX would compile a sum for each shape.
     with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = [name for name, x in arrays.items() if not np.isfinite(np.sum(x, dtype=np.float32))]
+        sums = {name: np.sum(np.asarray(x), dtype=np.float32) for name, x in arrays.items()}
+    suspicious = [name for name, total in sums.items() if not np.isfinite(total)]
     names = [name for name in suspicious if not np.isfinite(np.asarray(arrays[name], np.float64)).all()]
     if names:
         more = f" and {len(names) - 1} more arrays" if len(names) > 1 else ""

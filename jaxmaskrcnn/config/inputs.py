@@ -22,7 +22,10 @@ from jaxmaskrcnn.config.values import (
 class PixelConfig(Part):
     """How the pixels of a file become uint8 (`data/images.py`); pictures of 8 bits are taken as they are."""
 
-    channels: Literal[1, 2, 3, 4] = 3  # grey; grey and another; RGB; RGB and another
+    channels: Count = 3  # 1: grey; 2: grey and another; 3: RGB; 4: RGB and another; of pages: any number
+    pages: Literal["one", "channels"] = (
+        "one"  # what the pages of a TIFF are: one is the picture; its channels
+    )
     intensity: Literal["dtype", "percentile", "range"] = "dtype"  # what becomes 0 and what becomes 255
     intensity_range: tuple[float, ...] = ()  # with "range": these two values
     page: Annotated[int, Range(-1)] = -1  # of files with several, from 0; -1: refuse such files
@@ -41,6 +44,22 @@ class PixelConfig(Part):
                 f"PixelConfig.intensity_range is {limits}, which has no effect with intensity "
                 f"{self.intensity!r}; give intensity 'range' too."
             )
+
+        if self.pages == "one" and self.channels > 4:
+            raise ConfigError(
+                f"PixelConfig.channels is {self.channels}, and a picture has 1 to 4 channels, or one in each "
+                "page of a TIFF (pages 'channels'); give pages too, or fewer channels."
+            )
+        if self.pages == "channels" and self.page != -1:
+            raise ConfigError(
+                f"PixelConfig.page is {self.page}, but pages is 'channels', which reads every page; leave "
+                "one of them out."
+            )
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether the channels are red, green and blue."""
+        return self.channels == 3 and self.pages == "one"
 
     def changed(
         self,

@@ -295,9 +295,10 @@ class Config(Section):
             )
         pixels = self.model.architecture.input.pixels
         pixels.changed(self.data.intensity, self.data.intensity_range, self.data.page)
-        if self.data.photometric and pixels.channels != 3:
+        if self.data.photometric and not pixels.has_colours:
             raise ConfigError(
                 f"data.photometric is {self.data.photometric}, which changes colours, but "
-                f"model.input.pixels.channels is {pixels.channels}; set it to 0. Values of pictures of any "
-                "channels are changed by data.gain, data.offset, data.gamma, data.blur and data.noise."
+                f"model.input.pixels.channels is {pixels.channels} and pages is {pixels.pages!r}; set it to "
+                "0. Values of pictures of any channels are changed by data.gain, data.offset, data.gamma, "
+                "data.blur and data.noise."
             )

@@ -148,8 +148,8 @@ def other_order(order: str) -> Limit:
 EVERYWHERE: tuple[Limit, ...] = (
     (lambda c: bool(c.build_model), "a function of its own makes it (build_model)"),
     (
-        lambda c: c.input.pixels.channels != 3,
-        "its pictures do not have three channels (input.pixels.channels)",
+        lambda c: not c.input.pixels.has_colours,
+        "its pictures are not red, green and blue (input.pixels.channels, input.pixels.pages)",
     ),
     (lambda c: bool(c.heads), "it has further region heads (heads)"),
     (lambda c: bool(c.extra), "it learns from extra ground truth (extra)"),

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -18,6 +17,7 @@ from jaxmaskrcnn.models.heads.semantic import SemanticHead
 from jaxmaskrcnn.models.heads.stage_heads import build_mask_head
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import abstract_model
+from jaxmaskrcnn.utils.device_arrays import placed_copy
 
 # The layers whose shapes depend on the number of classes, keypoints or classes of stuff.
 _CLASS_LAYERS = re.compile(
@@ -65,8 +65,7 @@ def fill_detector(
     if left:
         values |= {path: value for path, value in initial_heads(config).items() if path in left}
     # Copies, because an array may be a view of the file's bytes, which JAX would share.
-    copies = {path: jnp.array(values[path], v.dtype, copy=True) for path, v in variables.items()}
-    set_arrays(model, copies)
+    set_arrays(model, {path: placed_copy(values[path], v.dtype) for path, v in variables.items()})
     return Filled(model, assigned, ignored, left)
 
 

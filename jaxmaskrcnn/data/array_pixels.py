@@ -13,11 +13,7 @@ from jaxmaskrcnn.errors import UserError
 _FORMS = "give [height, width] or [height, width, channels] with 1 (grey), 3 (RGB) or 4 channels (RGBA)"
 
 
-_FORMS_OF = {
-    1: "give [height, width] or [height, width, channels] with 1 (grey) or 3 channels (RGB)",
-    2: "give [height, width, 2]",
-    4: "give [height, width, 4]",
-}
+_GREY = "give [height, width] or [height, width, channels] with 1 (grey) or 3 channels (RGB)"
 
 
 def pixel_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray:
@@ -26,8 +22,9 @@ def pixel_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray
     Grey pictures, [H, W] and [H, W, 1], become RGB; of [H, W, 4] the fourth channel, alpha, is dropped. uint8
     stays as it is, and uint16 becomes uint8 as ``pixels.intensity`` says, as the pixels of a file do. Floats
     are 0 (black) to 1 (white); with an intensity of "percentile" or "range" they, and whole numbers of
-    all other types, may have any values. With ``pixels.channels`` of 2 or 4 the array has to have as many;
-    with 1 it is grey, or RGB that becomes grey as in `decode_image`.
+    all other types, may have any values. With another number of ``pixels.channels`` than 3, or channels from
+    pages, the array has to have as many; with 1 it is grey, or RGB that becomes grey as in `decode_image`.
+    Channels from pages become uint8 each by itself, as in a file.
 
     Args:
         array: [H, W] or [H, W, C].
@@ -47,7 +44,7 @@ def pixel_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray
     found = f"{name} is an array of {array.dtype} with the shape {list(array.shape)}"
     if array.ndim == 4:
         raise UserError(f"{found}; give several images as a list of arrays.")
-    if pixels.channels != 3:
+    if not pixels.has_colours:
         return _other_channels(array, pixels, found)
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         channels_first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
@@ -64,15 +61,18 @@ def pixel_array(array: np.ndarray, pixels: PixelConfig, name: str) -> np.ndarray
 
 
 def _other_channels(array: np.ndarray, pixels: PixelConfig, found: str) -> np.ndarray:
-    """A picture of one, two or four channels."""
+    """A picture whose channels are not red, green and blue."""
     count = pixels.channels
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or 0 in array.shape or array.shape[2] not in ((1, 3) if count == 1 else (count,)):
-        raise UserError(f"{found}, but input.pixels.channels of the model is {count}; {_FORMS_OF[count]}.")
+        forms = _GREY if count == 1 else f"give [height, width, {count}]"
+        raise UserError(f"{found}, but input.pixels.channels of the model is {count}; {forms}.")
     if array.dtype.kind not in "uif":
         raise UserError(f"{found}; give numbers: uint8, uint16, or floats from 0 to 1.")
-    if array.dtype != np.uint8:
+    if array.dtype != np.uint8 and pixels.pages == "channels":
+        array = np.concatenate([_as_uint8(page, pixels, found) for page in np.split(array, count, 2)], axis=2)
+    elif array.dtype != np.uint8:
         array = _as_uint8(array, pixels, found)
     if array.shape[2] == count:
         return array

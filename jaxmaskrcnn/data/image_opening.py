@@ -83,7 +83,7 @@ def open_image(source, pixels: PixelConfig, name: str) -> tuple[Image.Image, Ima
         UserError: It is no file, or it does not say which of its pages is the picture.
     """
     if isinstance(source, Image.Image):
-        data = _undecoded(source)
+        data = undecoded(source)
         if data is None:
             return source, None
         # From a path, Pillow maps a TIFF file into memory and turns it wrongly.
@@ -116,8 +116,8 @@ def _check_webp(image: Image.Image, name: str) -> None:
         )
 
 
-def _undecoded(image: Image.Image) -> bytes | None:
-    """The file of a PIL image that is read better from its bytes, where it is still open."""
+def undecoded(image: Image.Image) -> bytes | None:
+    """The file of a PIL image that is read better from its bytes, where it is still open; or None."""
     file = getattr(image, "fp", None)
     better = isinstance(image, TiffImagePlugin.TiffImageFile) or intensity.has_wide_colours(image)
     if not better or not getattr(image, "tile", None) or file is None:

@@ -61,6 +61,32 @@ def select_page(image: Image.Image, page: int, name: str) -> None:
     )
 
 
+def count_pages(image: Image.Image, name: str) -> int:
+    """The number of pages of a file, each of which is a channel.
+
+    Args:
+        image: An opened file of which nothing has been decoded.
+        name: What to call the file in an error message.
+
+    Returns:
+        1 for a file that is no TIFF. Reduced versions and masks beside the picture are counted, because
+        nothing says which page they belong to; such a file has another number of pages than its channels.
+
+    Raises:
+        UserError: It is a stack of which programs that read TIFF see the first picture alone.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 1
+    count = len(list(_directories(image)))
+    hidden = _hidden_pages(_text(image.tag_v2.get(_DESCRIPTION, "")))
+    if hidden > count:
+        raise UserError(
+            f"{name} is a stack of {hidden} pictures, of which programs that read TIFF see the first alone; "
+            "save it with a page for each (tifffile: imwrite without imagej=True and truncate=True)."
+        )
+    return count
+
+
 def _check_page(page: int, count: int, name: str) -> None:
     if page >= count:
         raise UserError(

@@ -3,15 +3,17 @@
 Shape legend: H, W height and width of the decoded image, C its channels.
 """
 
+import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from jaxmaskrcnn.config import DEFAULT_PIXELS, PixelConfig
 from jaxmaskrcnn.data import intensity
-from jaxmaskrcnn.data.image_opening import Reading, display_name, open_header, open_image
-from jaxmaskrcnn.data.image_pages import select_page
+from jaxmaskrcnn.data.image_opening import Reading, display_name, open_header, open_image, undecoded
+from jaxmaskrcnn.data.image_pages import count_pages, select_page
 from jaxmaskrcnn.data.jpeg_header import plain_jpeg_size
 from jaxmaskrcnn.errors import UserError
 
@@ -54,12 +56,13 @@ def decode_image(
     Greyscale and palette images become RGB, CMYK is converted, an alpha channel is dropped. For one channel
     the RGB becomes grey by Pillow's weights (ITU-R 601-2), which leaves grey values as they are. For two and
     four, the file has to have grey or RGB with an alpha channel, which is taken as it is, whatever it means.
+    With ``pixels.pages`` "channels", each page of a TIFF, which has to be grey, is a channel.
 
     Values of more than 8 bits (16 bits, floats) become 0 to 255 as ``pixels.intensity`` says: "dtype" scales
     0..65535, so that 12 bits in 16 are nearly black; "percentile" scales from the 0.1th to the 99.9th
-    percentile of each picture, all channels together; "range" scales from ``pixels.intensity_range``.
-    Pictures of 8 bits are the same with all of them, and so are colours of more bits in other formats than
-    PNG and TIFF.
+    percentile of each picture, all channels together, but each page that is a channel by itself; "range"
+    scales from ``pixels.intensity_range``. Pictures of 8 bits are the same with all of them, and so are
+    colours of more bits in other formats than PNG and TIFF.
 
     The EXIF orientation is applied, as Detectron2 and OpenCV do, with one exception: annotations
     may have been drawn on the image as it is stored. When ``size`` (from the annotation file)
@@ -91,6 +94,9 @@ def decode_image(
         (480, 640, 3)
     """
     name = display_name(source, name)
+    if pixels.pages == "channels":
+        data, pages = _channel_pages(source, pixels, name)
+        return np.concatenate([decode_image(data, size=size, name=name, pixels=p) for p in pages], axis=2)
     with Reading(name, source):
         image, again = open_image(source, pixels, name)
         stays = _stays_as_stored(image, size, name)
@@ -124,6 +130,11 @@ def check_image(
         UserError: The bytes are truncated, or are not one image.
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
+    if pixels.pages == "channels":
+        data, pages = _channel_pages(source, pixels, name)
+        for page in pages:
+            check_image(data, size, name=name, pixels=page)
+        return
     with Reading(name, source):
         image, again = open_image(source, pixels, name)
         _stays_as_stored(image, size, name)
@@ -154,6 +165,12 @@ def check_header(
         ImageSizeError: Neither the upright nor the stored image has the given size.
     """
     most = 0 if pixels is None else pixels.max_pixels
+    if pixels is not None and pixels.pages == "channels":
+        with Reading(name, source):
+            _, pages = _channel_pages(Path(source).read_bytes(), pixels, name)
+        for page in pages:
+            check_header(source, size, name=name, pixels=page)
+        return
     if pixels is None or (pixels.page <= 0 and pixels.channels in (1, 3)):
         found = plain_jpeg_size(source)
         if found == tuple(size) and (not most or found[0] * found[1] <= most):
@@ -199,6 +216,10 @@ def used_range(source: bytes, *, name: str, pixels: PixelConfig = DEFAULT_PIXELS
     Raises:
         UserError: The bytes cannot be decoded.
     """
+    if pixels.pages == "channels":
+        data, pages = _channel_pages(source, pixels, name)
+        shares = [used_range(data, name=name, pixels=page) for page in pages]
+        return max((share for share in shares if share is not None), default=None)
     with Reading(name, source):
         image, again = open_image(source, pixels, name)
         if image.mode.startswith("I;16"):
@@ -243,6 +264,36 @@ def _stays_as_stored(image: Image.Image, size: tuple[int, int] | None, name: str
         f"{name} is {upright[1]} x {upright[0]} pixels (width x height) but its annotations are for "
         f"{size[1]} x {size[0]}; give the image they were made on, or correct the size in the json."
     )
+
+
+def _channel_pages(source, pixels: PixelConfig, name: str) -> tuple[bytes, list[PixelConfig]]:
+    """The bytes of a file whose pages are channels, and how each of them is read."""
+    with Reading(name, source):
+        if isinstance(source, Image.Image):
+            data = undecoded(source)
+            if data is None:
+                raise UserError(
+                    f"{name} is decoded already, but pictures have {pixels.channels} channels, one a page "
+                    "(input.pixels.pages); give the path or the bytes of a TIFF, or an array."
+                )
+            source = data
+        data = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else bytes(source)
+        first, _ = open_image(data, dataclasses.replace(pixels, pages="one", channels=1, page=0), name)
+        if (count := count_pages(first, name)) != pixels.channels:
+            raise UserError(
+                f"{name} has {count} page{'s' * (count != 1)}, but pictures have {pixels.channels} channels, "
+                "one a page (input.pixels.pages); give a TIFF with as many pages."
+            )
+        pages = [dataclasses.replace(pixels, pages="one", channels=1, page=i) for i in range(count)]
+        for page in pages:
+            image, again = open_image(data, page, name)
+            found = intensity.channels_of(again or image)
+            if len(found) > 1:
+                raise UserError(
+                    f"{name} has the channels {', '.join(found)} in its page {page.page}, but each page is "
+                    "one channel (input.pixels.pages); save it with grey pages."
+                )
+        return data, pages
 
 
 def _check_channels(image: Image.Image, pixels: PixelConfig, name: str) -> None:

@@ -117,7 +117,7 @@ def open_regions(
     Raises:
         UserError: The file is missing, or it does not say which of its pages is the picture.
     """
-    if pixels.channels != 3:
+    if not pixels.has_colours:
         return None
     name = os.fspath(path)
     with Reading(name, path), open_header(path, most=_ANY) as image:

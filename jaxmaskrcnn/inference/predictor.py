@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -164,7 +163,7 @@ class Predictor(StreamingPredictor):
         return state | {"_state": jax.tree.map(np.asarray, self._state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in (state | {"_state": jax.tree.map(jnp.asarray, state["_state"])}).items():
+        for name, value in (state | {"_state": jax.device_put(state["_state"])}).items():
             setattr(self, name, value)
         self._build()
 

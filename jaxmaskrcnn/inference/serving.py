@@ -153,7 +153,7 @@ def _compile(directory: Path) -> tuple[export.Exported, list[Array], Callable]:
     try:
         program = export.deserialize(bytearray((directory / PROGRAM).read_bytes()))
         with np.load(directory / WEIGHTS) as file:
-            weights = [jnp.asarray(file[name]) for name in file.files]
+            weights = jax.device_put([file[name] for name in file.files])
     except OSError as error:
         raise UserError(
             f"{error.filename or directory} cannot be read ({error.strerror or error}); give a folder that "

@@ -52,7 +52,7 @@ def federated_classes(
         Array([ True, False,  True, False], dtype=bool)
     """
     present = jnp.zeros(classes.count, bool).at[labels].max(positive & valid)
-    number = present.sum() + (valid & ~positive).any()
+    number = present.sum() + (valid & ~positive).any().astype(jnp.int32)
     counts = jnp.asarray(config.image_counts or (1,) * classes.count, jnp.float32)
     weights = jnp.where(present | (counts == 0), -jnp.inf, config.power * jnp.log(jnp.maximum(counts, 1)))
     # The largest of weights with Gumbel noise are a draw without replacement.

@@ -135,4 +135,5 @@ def inside(boxes: Array, image_size: Array, border: int) -> Array:
     window = jnp.asarray(image_size, boxes.dtype)
     if window.shape == (2,):
         window = jnp.concatenate([jnp.zeros_like(window), window[::-1]])
-    return (boxes[:, :2] >= window[:2] - border).all(-1) & (boxes[:, 2:] < window[2:] + border).all(-1)
+    window = window[None]  # [1, 4]
+    return (boxes[:, :2] >= window[:, :2] - border).all(-1) & (boxes[:, 2:] < window[:, 2:] + border).all(-1)

@@ -106,7 +106,7 @@ def place_images(images: Array, sizes: Array, extents: Array, config: ModelConfi
         def within(start, length):
             rows = (row >= start[0]) & (row < start[0] + length[0])
             columns = (column >= start[1]) & (column < start[1] + length[1])
-            return (rows[:, None] & columns)[..., None]
+            return (rows[:, None] & columns[None])[..., None]
 
         moved = jnp.roll(image, (first[0], first[1]), (0, 1))
         beside = jnp.where(within(jnp.zeros_like(first), extent), fill, 0)

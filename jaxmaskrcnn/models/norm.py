@@ -83,8 +83,8 @@ class FrozenBatchNorm(nnx.Module):
         Returns:
             [B, h, w, C].
         """
-        scale, shift = self.affine()
-        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+        scale, shift = (to_rank(part.astype(x.dtype), x.ndim) for part in self.affine())
+        return x * scale + shift
 
 
 def sum_over(axis_name: str | None) -> Callable:

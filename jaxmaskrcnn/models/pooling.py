@@ -72,7 +72,7 @@ def _pool_corners(batch, levels, strides, boxes, config) -> Array:
     )
 
     def pool_image(features, boxes, extent, feature_sizes):
-        scale = jnp.tile((extent / jnp.maximum(extent - 1, 1)).astype(jnp.float32)[::-1], 2)
+        scale = jnp.tile((extent / jnp.maximum(extent - 1, 1)).astype(jnp.float32)[::-1], 2)[None]  # [1, 4]
         level = assign_levels(
             boxes * scale, rule=config.level_rule, min_level=lowest, max_level=lowest + len(strides) - 1
         )

@@ -123,7 +123,7 @@ def image_anchors(
         step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
         boxes.append(grid_anchors(base, size, (step[0], step[1])))
         valid.append(_cells_before(extent - (stride - 1) if only_whole else extent, size, stride, len(base)))
-    shorter = jnp.array([0.0, 0, 1, 1]) if box_edges == "last_pixel" else 0.0
+    shorter = jnp.array([[0.0, 0, 1, 1]]) if box_edges == "last_pixel" else 0.0
     return Anchors(jnp.concatenate(boxes) - shorter, jnp.concatenate(valid))
 
 

@@ -110,6 +110,6 @@ def grid_anchors(base: ArrayLike, feature_size: tuple[int, int], stride: Pair) -
     # Each coordinate by itself, as one long row: XLA:TPU takes over a minute to compile the way from
     # arrays [h, w, A, 4] into rows of 4, and nine seconds to compile this (docs/benchmarks.md).
     base = jnp.asarray(base, jnp.float32)
-    left, right = (jnp.tile((x[:, None] + base[:, k]).reshape(-1), h) for k in (0, 2))
-    top, bottom = ((y[:, None] + jnp.tile(base[:, k], w)).reshape(-1) for k in (1, 3))
+    left, right = (jnp.tile((x[:, None] + base[None, :, k]).reshape(-1), h) for k in (0, 2))
+    top, bottom = ((y[:, None] + jnp.tile(base[:, k], w)[None]).reshape(-1) for k in (1, 3))
     return jnp.stack([left, top, right, bottom], axis=-1)

@@ -245,8 +245,10 @@ def _places(x, kernel, offsets, stride: int, padding: int, dilation: int) -> Cal
     def places(start, tap, move, factor):
         row, column = jnp.divmod(tap, kernel.shape[1])
         cell = start + jnp.arange(len(move))[:, None]
-        y = move[..., 0].astype(jnp.float32) + (cell // ow % oh * stride - padding + row * dilation)
-        x = move[..., 1].astype(jnp.float32) + (cell % ow * stride - padding + column * dilation)
+        from_y = cell // ow % oh * stride - padding + row * dilation
+        from_x = cell % ow * stride - padding + column * dilation
+        y = move[..., 0].astype(jnp.float32) + from_y.astype(jnp.float32)
+        x = move[..., 1].astype(jnp.float32) + from_x.astype(jnp.float32)
         top, left = jnp.floor(y), jnp.floor(x)
         index, weights = [], []
         for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -254,7 +256,7 @@ def _places(x, kernel, offsets, stride: int, padding: int, dilation: int) -> Cal
             inside = (top + down >= 0) & (top + down < h) & (left + right >= 0) & (left + right < w)
             # Outside, where the weight is 0, any cell can be read; far away no integer is large enough.
             i, j = (jnp.where(inside, at, 0).astype(jnp.int32) for at in (top + down, left + right))
-            groups = jnp.arange(move.shape[1])
+            groups = jnp.arange(move.shape[1])[None]
             index.append(((cell // (oh * ow) * h + i) * w + j) * move.shape[1] + groups)
             weight = jnp.where(inside, weight, 0)
             weights.append(weight if factor is None else weight * factor.astype(jnp.float32))

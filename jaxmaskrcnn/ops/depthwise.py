@@ -58,7 +58,7 @@ def shifted_products(x: Array, kernel: Array, stride: int = 1) -> Array:
     """The same as a sum over the taps."""
     total = None
     for tap, shifted in _taps(x, kernel.shape[0], stride):
-        product = shifted * kernel[tap][0]
+        product = shifted * kernel[tap][None, None]  # [1, 1, 1, C]
         total = product if total is None else total + product
     assert total is not None
     return total

@@ -34,15 +34,16 @@ def relative_table(table: Array, cells: tuple[int, int], own: tuple[Array, Array
         [[1.0, 0.0], [2.0, 1.0]]
     """
     length = table.shape[0]
-    queries, keys = (x[:, None, None] for x in own)
+    queries, keys = (x[:, None, None].astype(jnp.float32) for x in own)
     apart = jnp.maximum(keys / queries, 1), jnp.maximum(queries / keys, 1)
-    place = jnp.arange(cells[0])[:, None] * apart[0] - jnp.arange(cells[1]) * apart[1]  # [B, q, k]
+    query, key = (jnp.arange(count, dtype=jnp.float32)[None] for count in cells)
+    place = query[:, :, None] * apart[0] - key[:, None] * apart[1]  # [B, q, k]
     place = jnp.floor(place + (keys - 1) * apart[1])
     count = 2 * jnp.maximum(queries, keys) - 1
     # With as many rows as differences the factor is 1, and no row is mixed with another one.
     place = jnp.clip((place + 0.5) * (length / count) - 0.5, 0, length - 1)
     low = jnp.floor(place).astype(jnp.int32)
-    share = (place - low).astype(table.dtype)[..., None]
+    share = (place - low.astype(place.dtype)).astype(table.dtype)[..., None]
     high = jnp.minimum(low + 1, length - 1)
     return table[low] * (1 - share) + table[high] * share
 
@@ -68,7 +69,8 @@ def resized_positions(table: Array, height: int, width: int, own: Array) -> Arra
 
 def _bicubic(length: int, cells: int, own: Array) -> Array:
     """The share of each row of a table in each cell, [B, cells, length]."""
-    place = (jnp.arange(cells) + 0.5) * (length / own)[:, None] - 0.5  # [B, cells]
+    centre = jnp.arange(cells, dtype=jnp.float32)[None] + 0.5
+    place = centre * (length / own.astype(jnp.float32))[:, None] - 0.5  # [B, cells]
     low = jnp.floor(place)
     matrix = jnp.zeros((*place.shape, length))
     for tap in range(-1, 3):

@@ -34,12 +34,15 @@ def init_state(model: nnx.Module, trainable, make_optimizer: Callable) -> tuple[
         does not delete the model's arrays.
     """
     graphdef, params, rest = nnx.split(model, trainable, ...)
-    params, rest = jax.tree.map(jnp.copy, (params, rest))
     optimizer = make_optimizer(params)
-    # Optimizers begin with zeros that are made on the host, which a user's transfer guard would refuse.
-    with jax.transfer_guard_host_to_device("allow"):
-        state = {"step": jnp.int32(0), "params": params, "rest": rest, "opt_state": optimizer.init(params)}
-    return graphdef, optimizer, state
+
+    # One program: made one by one, the arrays of each shape would be compiled by themselves.
+    @jax.jit
+    def first(params, rest):
+        params, rest = jax.tree.map(jnp.copy, (params, rest))
+        return {"step": jnp.int32(0), "params": params, "rest": rest, "opt_state": optimizer.init(params)}
+
+    return graphdef, optimizer, first(params, rest)
 
 
 def train_step(

@@ -9,13 +9,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.convert.first_convolution import for_channels
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.utils.device_arrays import placed_copy
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def copy_what_fits(stored: Mapping[str, Any], model: nnx.Module, name: str) -> t
     unused = [path for path in stored if path not in variables]
     if unused:
         log.info("Weights: %d arrays of %s have no place here: %s.", len(unused), name, _some(unused))
-    copies = {path: jnp.array(values.get(path, v[...]), v.dtype, copy=True) for path, v in variables.items()}
+    copies = {path: placed_copy(values.get(path, v[...]), v.dtype) for path, v in variables.items()}
     set_arrays(model, copies)
     return left
 

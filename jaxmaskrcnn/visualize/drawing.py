@@ -63,7 +63,7 @@ def draw_detections(
 
     Args:
         image: Path, PIL image or uint8 RGB array [H, W, 3]; of arrays with one, two or four channels the
-            grey or RGB ones are drawn.
+            grey or RGB ones are drawn, and of those with more the largest value of each pixel.
         out: The result of ``Predictor`` for it, in any mask format. Without ``scores`` (for ground
             truth) only names are written.
         class_names: Names by category id (a mapping), a model's ``categories``, or a list
@@ -95,6 +95,8 @@ def draw_detections(
         raise UserError(f"colour_by is {colour_by!r}; choose 'object' or 'class'.")
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 2:
         image = image[..., 0]  # grey; what the other channel is, nobody can see
+    elif isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] > 4:
+        image = image.max(axis=2)  # as microscopists look at a stack
     image = Image.fromarray(read_image(image))
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
     if long_side is not None:

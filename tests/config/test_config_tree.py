@@ -107,6 +107,7 @@ def test_every_setting_is_replaced_and_no_other(path):
         changes["input.pixels.intensity"] = "range"
     if path == "input.pixels.channels":
         changes |= {f"input.{name}": (0.5,) * other for name in ("pixel_mean", "pixel_std")}
+        changes["input.pixels.pages"] = "channels"
     if path == "input.resize_kernel":
         changes["input.normalise_before_resize"] = False
     changed = CONFIG.replace(changes)
@@ -479,7 +480,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     # ones.
     new = {"rpn.anchors.order", "backbone.kind", "backbone.outputs", "box.average", "trunk", "keypoints"}
     new |= {
-        f"input.pixels.{name}" for name in ("channels", "intensity", "intensity_range", "page", "max_pixels")
+        f"input.pixels.{name}"
+        for name in ("channels", "pages", "intensity", "intensity_range", "page", "max_pixels")
     }
     # Losses beside those of version 0.1, and hard examples.
     new |= {path for path in SETTINGS if path.startswith(("box.class_loss.", "mask.loss."))} | {

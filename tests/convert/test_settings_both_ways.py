@@ -45,6 +45,7 @@ VALUES = {
     "input.test_max_size": [640, 2048],
     "input.pad_divisor": [1, 40, 64, 128],
     "input.pixels.channels": [1],
+    "input.pixels.pages": ["channels"],
     "input.pixels.intensity_range": [(0.0, 4095.0)],
     "input.pixels.page": [2],
     "input.pixels.max_pixels": [300_000_000],
@@ -310,7 +311,7 @@ REFUSED = {
     },
 }  # fmt: skip
 for _library in REFUSED:
-    REFUSED[_library] |= {"extra", "build_model", "input.pixels.channels"}
+    REFUSED[_library] |= {"extra", "build_model", "input.pixels.channels", "input.pixels.pages"}
 
 
 def changed(config: ModelConfig, changes) -> ModelConfig | None:

@@ -127,6 +127,23 @@ def test_masks_equal_brute_force(kernel, turned):
     assert gone > 5
 
 
+@pytest.mark.parametrize("kernel", ["pil", "cv2", "torch"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_label_maps_equal_brute_force(kernel, turned):
+    """What comes from outside of the image gets the value that losses ignore."""
+    rng = np.random.default_rng(3)
+    outside = 0
+    for trial in range(20):
+        size = SIZES[trial % len(SIZES)]
+        geometry = random_geometry(rng, size, turned=turned)
+        labels = rng.integers(1, 9, size).astype(np.uint8)
+        found = MaskGrid(geometry, kernel).whole(labels, 255)
+        expected = brute_mask(labels, geometry, kernel)
+        np.testing.assert_array_equal(found, np.where(expected == 0, 255, expected))
+        outside += (expected == 0).sum()
+    assert (outside > 100) == turned
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_scenes_equal_brute_force(turned):
     """Which objects remain, their labels, and the rule for every box."""

@@ -1,4 +1,4 @@
-"""Pictures of one, two and four channels: decoding, transforms, batches, the first convolution and a run."""
+"""Pictures of one, two, four and more channels: files, transforms, batches, first convolution and a run."""
 
 import dataclasses
 import io
@@ -23,7 +23,7 @@ from jaxmaskrcnn.convert.state_dict import variables_by_path
 from jaxmaskrcnn.data import prepare
 from jaxmaskrcnn.data.array_pixels import pixel_array
 from jaxmaskrcnn.data.augment.geometry import rotate_image
-from jaxmaskrcnn.data.images import check_header, check_image, decode_image
+from jaxmaskrcnn.data.images import check_header, check_image, decode_image, used_range
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.ops.normalise import normalise_pixels
 from jaxmaskrcnn.ops.resize import resize_image
@@ -123,15 +123,15 @@ def test_arrays():
 
 
 @pytest.mark.parametrize("kernel", ["torch", "pil", "cv2", "skimage"])
-@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_channels_do_not_mix(channels, kernel):
     """Each channel is resized and turned as if it were a picture of its own, transparent or not."""
-    values = VALUES[..., :channels]
+    values = np.concatenate([VALUES, VALUES[..., :1].max() - VALUES[..., :1]], axis=2)[..., :channels]
     own = [np.repeat(values[..., [c]], 3, axis=2) for c in range(channels)]
     found = resize_image(values, (20, 50), kernel)
     expected = [resize_image(picture, (20, 50), kernel)[..., 0] for picture in own]
     np.testing.assert_array_equal(found, np.stack(expected, axis=-1))
-    fill = [7, 8, 9, 10][:channels]
+    fill = [7, 8, 9, 10, 11][:channels]
     found = rotate_image(values, 20.0, fill)
     expected = [rotate_image(picture, 20.0, [fill[c]] * 3)[..., 0] for c, picture in enumerate(own)]
     np.testing.assert_array_equal(found, np.stack(expected, axis=-1))
@@ -150,6 +150,83 @@ def test_batches(channels):
     device = normalise_pixels(jnp.asarray(values), config)
     np.testing.assert_allclose(device, normalise_pixels(values, config), atol=1e-5)
     assert draw_detections(values, {"boxes": [], "labels": []}).mode == "RGB"
+
+
+STACK = np.random.default_rng(2).integers(0, 60000, (5, 32, 40)).astype(np.uint16)
+
+
+def pages(channels=5, **others):
+    return PixelConfig(channels=channels, pages="channels", **others)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_pages_are_channels(channels, kind, tmp_path):
+    """In their order, of 8 and 16 bits, from bytes, paths and PIL images, and from arrays."""
+    values = (STACK[:channels] >> (8 if kind == np.uint8 else 0)).astype(kind)
+    expected = np.rint(values.transpose(1, 2, 0) / np.iinfo(kind).max * 255).astype(np.uint8)
+    data, config = tiff(*values), pages(channels)
+    (tmp_path / "a.tif").write_bytes(data)
+    check_image(data, (32, 40), name="a", pixels=config)
+    check_header(tmp_path / "a.tif", (32, 40), name="a", pixels=config)
+    for source in (data, tmp_path / "a.tif", str(tmp_path / "a.tif"), Image.open(io.BytesIO(data))):
+        np.testing.assert_array_equal(decode_image(source, size=(32, 40), pixels=config), expected)
+    np.testing.assert_array_equal(pixel_array(values.transpose(1, 2, 0), config, "it"), expected)
+
+
+def test_each_page_has_an_intensity_of_its_own():
+    """A faint stain beside a bright one."""
+    faint = STACK.copy()
+    faint[1] //= 100
+    config = pages(intensity="percentile")
+    found = decode_image(tiff(*faint), pixels=config)
+    assert (found.max((0, 1)) == 255).all() and (found.min((0, 1)) == 0).all()
+    alone = decode_image(tiff(faint[1]), pixels=PixelConfig(channels=1, intensity="percentile"))
+    np.testing.assert_array_equal(found[..., [1]], alone)
+    np.testing.assert_array_equal(pixel_array(faint.transpose(1, 2, 0), config, "it"), found)
+    assert used_range(tiff(*faint), name="a", pixels=config) == pytest.approx(60000 / 65535, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            tiff(*STACK[:4]),
+            r"a.tif has 4 pages, but pictures have 5 channels, one a page \(input.pixels.pages\)",
+        ),
+        (png(VALUES[..., :3]), "a.tif has 1 page, but pictures have 5 channels"),
+        (tiff(STACK[0], *[VALUES[..., :3]] * 4), "the channels R, G, B in its page 1, but each page is one"),
+        (tiff(STACK[0], tags=[{270: "ImageJ=1.5\nimages=5\n"}]), "a stack of 5 pictures, of which programs"),
+        (tiff(*STACK[:4], STACK[4][:20]), "is 40 x 20 pixels .* but its annotations are for 40 x 32"),
+        (tiff(*STACK)[:-3000], "a.tif cannot be decoded"),
+    ],
+)
+def test_files_with_other_pages_are_refused(data, message, tmp_path):
+    (tmp_path / "a.tif").write_bytes(data)
+    for call in (
+        lambda: decode_image(tmp_path / "a.tif", size=(32, 40), pixels=pages()),
+        lambda: check_image(data, (32, 40), name="a.tif", pixels=pages()),
+        lambda: check_header(tmp_path / "a.tif", (32, 40), name="a.tif", pixels=pages()),
+    ):
+        if "cannot be decoded" in message and call.__code__.co_names[0] == "check_header":
+            continue  # it decodes nothing
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_pages_from_a_decoded_picture_and_settings_without_a_meaning_are_refused():
+    with pytest.raises(UserError, match="is decoded already, but pictures have 5 channels, one a page"):
+        decode_image(Image.fromarray(VALUES[..., 0]), pixels=pages())
+    with pytest.raises(UserError, match=r"channels of the model is 5; give \[height, width, 5\]\."):
+        pixel_array(VALUES, pages(), "it")
+    with pytest.raises(ConfigError, match="channels is 5, and a picture has 1 to 4 channels"):
+        PixelConfig(channels=5)
+    with pytest.raises(ConfigError, match="page is 1, but pages is 'channels', which reads every page"):
+        pages().changed(page=1)
+    config = tiny_config("unused", settings(3, **{"input.pixels.pages": "channels"}))
+    config.data = dataclasses.replace(config.data, photometric=0.5)
+    with pytest.raises(ConfigError, match="channels is 3 and pages is 'channels'; set it to 0"):
+        config.check()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -198,19 +275,23 @@ def write_set(directory, channels):
     boxes = [annotation(i + 1, i // 2 + 1) for i in range(8)]
     path, images = write(directory, content(boxes, sizes=((32, 40),) * 4), files=False)
     for i in range(4):
-        Image.fromarray(np.roll(VALUES, i, 0)[..., :channels].squeeze()).save(images / f"{i + 1}.png")
+        file = images / f"{i + 1}.png"
+        if channels > 4:  # read by its content, not by its name
+            file.write_bytes(tiff(*np.roll(STACK, i, 1)))
+        else:
+            Image.fromarray(np.roll(VALUES, i, 0)[..., :channels].squeeze()).save(file)
     return path, images
 
 
 @pytest.mark.slow  # a run for each
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_a_run(channels, tmp_path):
     """Trained, evaluated, stored and loaded; the result depends on every channel."""
     path, images = write_set(tmp_path, channels)
     config = tiny_config(
         tmp_path / "cache",
-        settings(channels),
+        settings(channels, **({"input.pixels.pages": "channels"} if channels > 4 else {})),
         data__source="coco", data__train_annotations=str(path), data__train_images=str(images),
         data__eval_annotations=str(path), data__eval_images=str(images), data__rotate=20.0,
         train__steps=2, train__eval_every=2,

@@ -72,7 +72,6 @@ def check_traces(config):
         jax.eval_shape(lambda model, batch: model.detect(batch), model, batch_of(config, pixels=True))
 
 
-@pytest.mark.slow
 def test_no_ranks_and_dtypes_are_promoted():
     check_traces(config_of())
 
@@ -97,6 +96,7 @@ MODELS = (
     "mmdet/mask-rcnn_swin-t-p4-w7_fpn_1x_coco",
     "mmdet/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco",
     "mmdet/mask-rcnn_x101-32x4d-syncbn_fpn_1x_coco",
+    "mmdet/mask-rcnn_hrnetv2p-w18-1x_coco",
     "matterport/mask_rcnn_coco",
 )
 

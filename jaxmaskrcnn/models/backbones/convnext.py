@@ -17,6 +17,7 @@ from jaxmaskrcnn.models.norm import LayerNorm, param_dtype
 from jaxmaskrcnn.models.padding import zero_outside
 from jaxmaskrcnn.models.transformer import MLP, apply_again, drop_path, drop_rates, patches, small_normal
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
+from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
 
@@ -38,7 +39,7 @@ class DepthwiseConv(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """[B, h, w, C] -> [B, h, w, C]."""
         x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        return depthwise_convolution(x, kernel) + self.bias[...].astype(self.dtype)
+        return depthwise_convolution(x, kernel) + to_rank(self.bias[...].astype(self.dtype), 4)
 
 
 class Block(nnx.Module):
@@ -54,7 +55,7 @@ class Block(nnx.Module):
 
     def __call__(self, x: Array, mask: Array | None, pass_: Pass) -> Array:
         y = self.mlp(self.norm(self.depthwise(zero_outside(x, mask))))
-        return x + drop_path(y * self.gamma[...].astype(y.dtype), self.drop, self.number, pass_)
+        return x + drop_path(y * to_rank(self.gamma[...].astype(y.dtype), 4), self.drop, self.number, pass_)
 
 
 class Stem(nnx.Module):

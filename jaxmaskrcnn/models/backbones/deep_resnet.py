@@ -19,7 +19,7 @@ from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import zero_outside
-from jaxmaskrcnn.ops.windows import max_pool
+from jaxmaskrcnn.ops.window_pooling import average_pool, max_pool
 
 Array = jax.Array
 
@@ -54,7 +54,7 @@ class AverageShortcut(nnx.Module):
 
     def __call__(self, x: Array, mask: Array | None, train: bool) -> Array:
         if self.stride > 1:
-            x = nnx.avg_pool(x, (2, 2), strides=(2, 2))
+            x = average_pool(x, 2, 2)
         return conv_norm(self.conv, self.bn, x, mask, train)
 
 
@@ -142,7 +142,7 @@ def average_of_nine(x: Array) -> Array:
         >>> average_of_nine(jnp.ones((1, 2, 4, 1)))[0, 0, :, 0] * 9
         Array([4., 6.], dtype=float32)
     """
-    return nnx.avg_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+    return average_pool(x, 3, 2, border=1)
 
 
 def shortcut_of(features_in: int, width: int, number: int, first: bool, **c: Any) -> AverageShortcut | None:

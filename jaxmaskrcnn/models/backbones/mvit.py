@@ -30,7 +30,7 @@ from jaxmaskrcnn.models.transformer import (
 from jaxmaskrcnn.ops.attention import attend_in_pieces
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
 from jaxmaskrcnn.ops.positions import relative_table
-from jaxmaskrcnn.ops.windows import max_pool
+from jaxmaskrcnn.ops.window_pooling import max_pool
 
 Array = jax.Array
 

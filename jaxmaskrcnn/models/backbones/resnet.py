@@ -20,7 +20,7 @@ from jaxmaskrcnn.models.layers import Conv, conv_norm
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.padding import zero_outside
 from jaxmaskrcnn.ops.convolution import finish
-from jaxmaskrcnn.ops.windows import max_pool
+from jaxmaskrcnn.ops.window_pooling import max_pool
 
 Array = jax.Array
 
@@ -122,7 +122,7 @@ class ResNet(nnx.Module):
         self.conv1 = Conv(channels, width, 7, stride=2, bias=config.conv_bias, dtype=dtype, rngs=rngs)
         self.bn1 = _norm(width, config, dtype, rngs)
         self.levels, self.remat, self.freeze_at = config.levels, remat, config.freeze_at
-        self.pool_padding = _POOL_PADDINGS[config.pool_padding]
+        self.pool_border = _POOL_BORDERS[config.pool_padding]
         features, self.outputs, self.strides = width, config.outputs, ()
         for number in range(2, config.outputs[-1] + 1):
             before = self.strides[-1] if self.strides else 4
@@ -147,7 +147,7 @@ class ResNet(nnx.Module):
         x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
         x = zero_outside(x, mask)
         # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
-        x = max_pool(x, self.pool_padding)
+        x = max_pool(x, self.pool_border)
         mask = pass_.inside(4, x.shape[1:3])
         outputs = {}
         before = 4
@@ -174,7 +174,7 @@ class ResNet(nnx.Module):
 
 
 # Rows and columns of -inf before and after the map.
-_POOL_PADDINGS = {"both": ((1, 1), (1, 1)), "end": ((0, 1), (0, 1))}
+_POOL_BORDERS = {"both": (1, 1), "end": (0, 1)}
 
 
 def stage(

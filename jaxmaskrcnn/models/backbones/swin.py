@@ -122,7 +122,7 @@ def seen_when_shifted(side: int, shift: int, size: Sequence[int], inside: Array 
     """
     parts = []
     for axis, length in enumerate(size):
-        cells = jnp.arange(-(-length // side) * side)
+        cells = jnp.arange(-(-length // side) * side)[None]
         own = jnp.array([length]) if inside is None else inside[:, axis]
         end = (-(-own // side) * side)[:, None]
         part = jnp.where(cells >= end - (side - shift), 2, jnp.where(cells < shift, 0, 1))

@@ -15,7 +15,7 @@ from jaxmaskrcnn.config.values import ConfigError
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, xavier_fill
 from jaxmaskrcnn.models.padding import zero_outside
-from jaxmaskrcnn.ops.windows import upsample
+from jaxmaskrcnn.ops.upsampling import upsample
 
 Array = jax.Array
 

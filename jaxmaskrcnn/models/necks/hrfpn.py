@@ -14,6 +14,7 @@ from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, xavier_fill
 from jaxmaskrcnn.models.padding import feature_extent, zero_outside
 from jaxmaskrcnn.ops.semantic import enlarge_bilinear
+from jaxmaskrcnn.ops.window_pooling import average_pool
 
 Array = jax.Array
 
@@ -75,7 +76,7 @@ class HRFPN(nnx.Module):
         maps = []
         for i, (level, block) in enumerate(zip(self.levels, self.layer_blocks, strict=True)):
             side = 2**i
-            x = nnx.avg_pool(merged, (side, side), strides=(side, side)) if i else merged
+            x = average_pool(merged, side, side) if i else merged
             mask = pass_.inside(level.stride, x.shape[1:3], level.whole)
             maps.append(block(zero_outside(x, mask), mask, pass_.train))
         return tuple(maps)

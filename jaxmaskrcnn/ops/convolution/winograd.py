@@ -244,4 +244,7 @@ def kernel_gradient(x: Array, cotangent: Array, block_bytes: int = _BLOCK_BYTES)
         tile = _map_to_points(_A.T, tile, blocks.rows, blocks.columns)
         return jnp.einsum("ptc,ptd->pcd", window, tile)
 
-    return _points_to_kernel(jax.lax.fori_loop(1, blocks.count, lambda i, total: total + one(i), one(0)))
+    total = one(0)
+    if blocks.count > 1:  # a loop without turns would be traced too
+        total = jax.lax.fori_loop(1, blocks.count, lambda i, total: total + one(i), total)
+    return _points_to_kernel(total)

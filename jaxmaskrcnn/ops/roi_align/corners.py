@@ -109,7 +109,7 @@ def corner_taps(low: Array, high: Array, bins: int, image_side: Array, side: Arr
     last = (side - 1)[:, None]
     start, end = low[:, None] / last_pixel * last, high[:, None] / last_pixel * last
     share = jnp.linspace(0, 1, bins) if bins > 1 else jnp.full(1, 0.5)
-    position = start + share * (end - start)
+    position = start + share[None] * (end - start)  # [R, bins]
     # False for NaN.
     inside = (position >= -_ROUNDING) & (position <= last + _ROUNDING)
     position = jnp.where(inside, jnp.clip(position, 0, last), 0)
