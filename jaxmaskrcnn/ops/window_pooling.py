@@ -2,8 +2,10 @@
 
 XLA's CPU backend computes the gradient of max pooling in a loop over windows, with the places of all cells as
 a further array (jaxlib 0.10.2): 15 ms for eight maps of 64 x 64 x 32 on two cores, where `_gradient` takes 3,
-and 0.95 s for two of 400 x 672 x 64, where it takes 0.23. Other platforms use XLA's own gradient. XLA:TPU expects windows along one axis to take a
-fifth of the cycles (docs/benchmarks.md), so TPUs pool the columns after the rows.
+and 0.95 s for two of 400 x 672 x 64, where it takes 0.23. Other platforms use XLA's own gradient.
+
+XLA:TPU expects windows along one axis to take a fifth of the cycles (docs/benchmarks.md). So TPUs pool the
+columns after the rows.
 
 Shapes: N maps of height x width cells, h x w windows, C channels.
 """
