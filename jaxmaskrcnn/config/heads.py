@@ -26,6 +26,8 @@ class Classes(NamedTuple):
     Attributes:
         count: Number of object classes, K.
         background: "first" or "last".
+        object_logit: Whether there is a logit of being an object of any class before the background's, which
+            comes last then; with box.scores="two_softmaxes".
 
     Example:
         >>> classes = Classes(3, "first")
@@ -35,11 +37,12 @@ class Classes(NamedTuple):
 
     count: int
     background: str
+    object_logit: bool = False
 
     @property
     def logits(self) -> int:
-        """Number of logits, K + 1."""
-        return self.count + 1
+        """Number of logits, K + 1, or K + 2 with the object's."""
+        return self.count + 1 + self.object_logit
 
     @property
     def offset(self) -> int:
@@ -49,7 +52,7 @@ class Classes(NamedTuple):
     @property
     def background_channel(self) -> int:
         """Channel of the background."""
-        return 0 if self.background == "first" else self.count
+        return 0 if self.background == "first" else self.count + self.object_logit
 
 
 # -- region proposal network
@@ -227,8 +230,11 @@ class BoxConfig(Part):
     average: bool = False  # average over a region's cells instead of flattening them
     class_agnostic: bool = False
     delta_clamp: DeltaClamp = "max"
-    # softmax: over the classes and the background; sigmoid: of each class, the background's is not used
-    scores: Literal["softmax", "sigmoid"] = "softmax"
+    # above 0: logits of classes are this number times the cosine of features and weights, and a bias
+    cosine_scale: NotNegative = 0.0
+    # softmax: over the classes and the background; sigmoid: of each class, the background's is not used;
+    # two_softmaxes: one over the classes, times one over object and background (seesaw loss)
+    scores: Literal["softmax", "sigmoid", "two_softmaxes"] = "softmax"
     federated: FederatedConfig | None = None  # with sigmoids: None counts all classes in every image
     class_loss: ClassLossConfig = ClassLossConfig()
     loss: BoxHeadLossConfig = BoxHeadLossConfig()
@@ -281,6 +287,7 @@ class MaskConfig(MaskHeadConfig):
     norm_epsilon: NotNegative = 1e-5
     conv_bias: bool = False  # whether the convolutions have a bias although a norm follows (Keras)
     class_agnostic: bool = False
+    cosine_scale: NotNegative = 0.0  # as in BoxConfig, of the masks' logits
     # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
     targets: Literal["soft", "threshold", "polygon"] = "soft"
     loss: MaskLossConfig = MaskLossConfig()

@@ -27,20 +27,28 @@ class ClassLossConfig(Part):
     background_weight: NotNegative = 1.0  # with softmax: factor of the loss of regions without an object
     # with softmax and cross_entropy: share of the target that all classes have equal parts of
     label_smoothing: Annotated[float, Range(0, 1, less=True)] = 0.0
+    # with two_softmaxes, the seesaw loss: exponents of the ratio of two classes' numbers of regions so far,
+    # by which a frequent class spares a rare one (p), and of their scores' ratio (q); 0 leaves it out
+    mitigation: NotNegative = 0.0
+    compensation: NotNegative = 0.0
     weight: NotNegative = 1.0  # factor of the loss
 
     def check(self, scores: str) -> None:
         """Check that the loss goes with the scores of the box head.
 
         Args:
-            scores: "softmax" or "sigmoid".
+            scores: "softmax", "sigmoid" or "two_softmaxes".
 
         Raises:
             ConfigError: It does not.
         """
-        focal = self.form == "focal"
+        focal, apart = self.form == "focal", scores == "two_softmaxes"
         wrong = [
             ("form", self.form == "quality_focal" and scores != "sigmoid", "is for box.scores='sigmoid'"),
+            ("form", focal and apart, "is for box.scores='softmax' and 'sigmoid'"),
+            *((name, getattr(self, name) and not apart, "is for box.scores='two_softmaxes'")
+              for name in ("mitigation", "compensation")),
+            ("class_weights", self.class_weights and apart, "is for box.scores='softmax' and 'sigmoid'"),
             ("alpha", self.alpha != 0.25 and not (focal and scores == "sigmoid"),
              "is for the form 'focal' with box.scores='sigmoid'"),
             ("gamma", self.gamma != 2 and self.form == "cross_entropy", "is for the focal forms"),

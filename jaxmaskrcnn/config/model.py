@@ -161,6 +161,14 @@ class ModelConfig(Part):
 
     def _check_heads(self) -> None:
         """Check that the heads can have the features and boxes that they ask for."""
+        if self.box.scores == "two_softmaxes":
+            for path, needed in (("background", "last"), ("regions.sampling", "random")):
+                value = self.get(path)
+                if value != needed:
+                    raise ConfigError(
+                        f"ModelConfig.box.scores is 'two_softmaxes' and {path} {value!r}, which do not go "
+                        f"together; set {path} to {needed!r}, or box.scores to 'softmax'."
+                    )
         if isinstance(self.mask, PointRendConfig):
             if self.trunk is not None:
                 raise ConfigError(
@@ -254,7 +262,7 @@ class ModelConfig(Part):
     @property
     def classes(self) -> Classes:
         """The number of classes and the position of the background."""
-        return Classes(self.num_classes, self.background)
+        return Classes(self.num_classes, self.background, self.box.scores == "two_softmaxes")
 
     @property
     def foreground_offset(self) -> int:

@@ -214,7 +214,14 @@ STANDARDISED: Limit = (
     ),
     "it standardises the kernels of convolutions (the norm gn_ws)",
 )
-PARTS = (OTHER_BACKBONE, DEFORMABLE, CONTEXT, STANDARDISED, OTHER_NECK, TRUNK, AVERAGE)
+# What only MMDetection has.
+SEESAW: Limit = (
+    lambda c: (
+        c.box.scores == "two_softmaxes" or c.box.cosine_scale > 0 or getattr(c.mask, "cosine_scale", 0) > 0
+    ),
+    "its box head has two softmaxes (box.scores), or a head computes cosines (cosine_scale)",
+)
+PARTS = (OTHER_BACKBONE, DEFORMABLE, CONTEXT, STANDARDISED, OTHER_NECK, TRUNK, AVERAGE, SEESAW)
 
 # Layers that only matterport's models have.
 KERAS_LAYERS: tuple[Limit, ...] = (

@@ -21,7 +21,8 @@ from jaxmaskrcnn.utils.device_arrays import placed_copy
 
 # The layers whose shapes depend on the number of classes, keypoints or classes of stuff.
 _CLASS_LAYERS = re.compile(
-    r"(box_head(\.\d+)?\.(cls_score|bbox_pred)|mask_head(\.\d+)?(\.coarse)?\.logits|mask_head\.points\.(fcs\.\d+|logits)"
+    r"(box_head(\.\d+)?\.(cls_score|bbox_pred|seen)|mask_head(\.\d+)?(\.coarse)?\.logits"
+    r"|mask_head\.points\.(fcs\.\d+|logits)"
     r"|mask_head\.iou\.ious|(keypoint|semantic)_head\.logits)\."
 )
 

@@ -10,6 +10,7 @@ from jaxmaskrcnn.config import BoxConfig, Classes, ConfigError
 from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.federated import federated_classes
 from jaxmaskrcnn.losses.focal import quality_focal, sigmoid_focal, softmax_focal
+from jaxmaskrcnn.losses.seesaw import seesaw_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy
 
 Array = jax.Array
@@ -22,6 +23,7 @@ def class_losses(
     config: BoxConfig,
     quality: Array | None = None,
     key: Array | None = None,
+    counts: Array | None = None,
 ) -> Array:
     """The loss of each region's class.
 
@@ -36,9 +38,11 @@ def class_losses(
         config: Gives the scores and their loss.
         quality: float [R] in 0 to 1, IoUs of the predicted boxes; for the form "quality_focal".
         key: Key of the draw of a federated loss, a scalar; None takes the most frequent classes.
+        counts: float [K + 1], for a seesaw loss: regions of each class and of none so far.
 
     Returns:
-        float [R], without the factor of the loss.
+        float [R], without the factor of the loss. With the scores "two_softmaxes" it is 0 for regions without
+        an object; `seesaw.object_losses` has the other part.
 
     Raises:
         ConfigError: The number of weights of classes is not the number of classes.
@@ -57,6 +61,11 @@ def class_losses(
         )
     if config.scores == "sigmoid":
         return _of_sigmoids(logits, regions, classes, config, quality, key)
+    if config.scores == "two_softmaxes":
+        assert counts is not None, "the scores 'two_softmaxes' need the counts of the regions so far"
+        factors = (config.class_loss.mitigation, config.class_loss.compensation)
+        entropy = seesaw_losses(logits, regions.labels, counts[: classes.count], *factors)
+        return jnp.where(regions.positive, entropy, 0)
     return _of_softmax(logits, regions, classes, config)
 
 

@@ -12,6 +12,7 @@ from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.boxes import box_errors
 from jaxmaskrcnn.losses.classes import class_losses
 from jaxmaskrcnn.losses.masks import MASK_LOSSES
+from jaxmaskrcnn.losses.seesaw import object_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy
 from jaxmaskrcnn.ops.boxes import decode_boxes
 from jaxmaskrcnn.ops.masks import mask_targets
@@ -32,6 +33,7 @@ def box_losses(
     config: BoxConfig,
     stage: int = 0,
     key: Array | None = None,
+    counts: Array | None = None,
 ) -> dict[str, LossTerm]:
     """Classification and box regression of the box head, one image.
 
@@ -46,9 +48,12 @@ def box_losses(
         config: Gives the loss, and the stage's box weights and weight.
         stage: The stage of a cascade, from 0.
         key: Key of the draw of a federated loss, a scalar; None takes the most frequent classes.
+        counts: float [K + 1], for a seesaw loss: regions of each class and of none so far.
 
     Returns:
-        "loss_classifier" and "loss_box_reg", times the stage's weight; both count the sampled regions.
+        "loss_classifier" and "loss_box_reg", times the stage's weight; both count the sampled regions. With
+        the scores "two_softmaxes" also "loss_classifier_objectness", likewise, and "loss_classifier" is that
+        of the positive regions' classes.
 
     Raises:
         ValueError: An array has another shape.
@@ -71,16 +76,16 @@ def box_losses(
     )
     targets = one_row_if_empty(targets)
     own, matched = own_deltas(deltas, regions, classes, config), targets.boxes[regions.matched]
-    entropy = region_class_losses(logits, deltas, regions, targets, classes, config, stage, key)
+    entropy = region_class_losses(logits, deltas, regions, targets, classes, config, stage, key, counts)
     error = box_errors(own, regions.boxes, matched, config, stage)
     count, weight = regions.valid.sum().astype(entropy.dtype), config.stages[stage].loss_weight
     of_classes = weight * config.class_loss.weight
-    return {
-        "loss_classifier": LossTerm(of_classes * jnp.where(regions.valid, entropy, 0).sum(), count),
-        "loss_box_reg": LossTerm(
-            weight * config.loss.weight * jnp.where(regions.positive, error, 0).sum(), count
-        ),
-    }
+    terms = {"loss_classifier": LossTerm(of_classes * jnp.where(regions.valid, entropy, 0).sum(), count)}
+    if config.scores == "two_softmaxes":
+        objectness = jnp.where(regions.valid, object_losses(logits, regions.positive), 0).sum()
+        terms["loss_classifier_objectness"] = LossTerm(of_classes * objectness, count)
+    of_boxes = jnp.where(regions.positive, error, 0).sum()
+    return {**terms, "loss_box_reg": LossTerm(weight * config.loss.weight * of_boxes, count)}
 
 
 def own_deltas(deltas: Array, regions: Regions, classes: Classes, config: BoxConfig) -> Array:
@@ -98,6 +103,7 @@ def region_class_losses(
     config: BoxConfig,
     stage: int = 0,
     key: Array | None = None,
+    counts: Array | None = None,
 ) -> Array:
     """The loss of each region's class, which the form "quality_focal" takes the predicted box for.
 
@@ -112,6 +118,7 @@ def region_class_losses(
         config: Gives the loss, and the stage's box weights.
         stage: The stage of a cascade, from 0.
         key: As in `box_losses`, a scalar.
+        counts: float [K + 1], as in `box_losses`.
 
     Returns:
         float [R], without the factors of the loss and of the stage; see `classes.class_losses`.
@@ -133,7 +140,7 @@ def region_class_losses(
         own, box_weights = own_deltas(deltas, regions, classes, config), config.stages[stage].box_weights
         predicted = decode_boxes(own, regions.boxes, box_weights, config.delta_clamp)
         quality = jax.lax.stop_gradient(paired_iou(predicted, targets.boxes[regions.matched]))
-    return class_losses(logits, regions, classes, config, quality, key)
+    return class_losses(logits, regions, classes, config, quality, key, counts)
 
 
 def mask_head_targets(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.config import BoxConfig, Classes, DetectionConfig
+from jaxmaskrcnn.losses.seesaw import two_softmaxes
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import limited_nms
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
@@ -109,12 +110,12 @@ def _class_scores(logits: Array, box: BoxConfig) -> tuple[Array, Array]:
         [P, K + 1] twice: numbers with the same order as the probabilities, but without their ties, if there
         are such; and the probabilities.
     """
-    probability = jax.nn.sigmoid if box.scores == "sigmoid" else jax.nn.softmax
+    probability = {"sigmoid": jax.nn.sigmoid, "two_softmaxes": two_softmaxes}.get(box.scores, jax.nn.softmax)
+    if logits.ndim == 3 and box.stage_scores == "logit":
+        logits = sum(logits[1:], logits[0]) / logits.shape[0]
     if logits.ndim == 2:
-        return logits, probability(logits)
-    if box.stage_scores == "logit":
-        mean = sum(logits[1:], logits[0]) / logits.shape[0]
-        return mean, probability(mean)
+        scores = probability(logits)
+        return (scores if box.scores == "two_softmaxes" else logits), scores
     stages = probability(logits)
     mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
     return mean, mean

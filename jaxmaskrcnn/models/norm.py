@@ -92,7 +92,22 @@ def sum_over(axis_name: str | None) -> Callable:
     return functools.partial(jax.lax.psum, axis_name=axis_name) if axis_name else lambda tree: tree
 
 
-class BatchNorm(nnx.Module):
+class Synchronised(nnx.Module):
+    """A module that adds up numbers over the devices of a named axis; see `synchronise`.
+
+    Attributes:
+        axis_name: Axis of the devices to sum over; None for the local batch alone.
+
+    Example:
+        >>> Synchronised().axis_name is None
+        True
+    """
+
+    def __init__(self):
+        self.axis_name: str | None = None
+
+
+class BatchNorm(Synchronised):
     """Ordinary batch norm with torch's settings; padding outside the extents is ignored.
 
     If the axis of the devices is named (`synchronise`), the statistics of a batch that is split over
@@ -121,11 +136,11 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, dtype="float32", rngs: nnx.Rngs):
+        super().__init__()
         shape, stored = (features,), param_dtype(dtype)
         self.scale, self.bias = nnx.Param(jnp.ones(shape, stored)), nnx.Param(jnp.zeros(shape, stored))
         self.mean, self.var = nnx.BatchStat(jnp.zeros(shape, stored)), nnx.BatchStat(jnp.ones(shape, stored))
         self.epsilon, self.momentum, self.dtype = epsilon, 0.9, dtype
-        self.axis_name: str | None = None
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
         """Normalise a batch.
@@ -164,7 +179,7 @@ class BatchNorm(nnx.Module):
 
 
 def synchronise(model: nnx.Module, axis_name: str | None) -> None:
-    """Makes every `BatchNorm` of a model compute its statistics over the devices of a named axis.
+    """Makes every `BatchNorm`, and all else that is `Synchronised`, count over the devices of a named axis.
 
     Args:
         model: Changed in place; only the name is stored.
@@ -178,7 +193,7 @@ def synchronise(model: nnx.Module, axis_name: str | None) -> None:
         'batch'
     """
     for _, module in nnx.iter_graph(model):
-        if isinstance(module, BatchNorm):
+        if isinstance(module, Synchronised):
             module.axis_name = axis_name
 
 

@@ -17,6 +17,7 @@ from jaxmaskrcnn.zoo import (
     mmdet_cityscapes,
     mmdet_deformable,
     mmdet_others,
+    mmdet_seesaw,
     mmdet_vision,
     own,
     point_rend,
@@ -26,7 +27,7 @@ from jaxmaskrcnn.zoo import (
 # In the order in which models are listed.
 _MODULES = (
     torchvision, detectron2, mmdet, mmdet_cascade, mmdet_c4, mmdet_deformable, mmdet_cityscapes, mmdet_others,
-    mmdet_blocks, mmdet_vision, detectron2_vitdet, point_rend, matterport, own,
+    mmdet_blocks, mmdet_seesaw, mmdet_vision, detectron2_vitdet, point_rend, matterport, own,
 )  # fmt: skip
 PRESETS = {name: preset for module in _MODULES for name, preset in module.PRESETS.items()}
 BACKBONES = {name: row for module in _MODULES for name, row in getattr(module, "BACKBONES", {}).items()}

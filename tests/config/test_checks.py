@@ -35,6 +35,8 @@ ACCEPTED = {
     ("box.stages.0.box_weights", 1e30): NO_LIMIT,
     ("rpn.box_weights", 1e30): NO_LIMIT,
     ("box.norm_epsilon", 1e30): NO_LIMIT,
+    ("box.cosine_scale", 1e30): NO_LIMIT,
+    ("mask.cosine_scale", 1e30): NO_LIMIT,
     ("mask.norm_epsilon", 1e30): NO_LIMIT,
     ("data.intensity_range", -1): "values of float pictures may be negative",
     ("data.page", -1): "the page that the model's own setting names",

@@ -69,7 +69,9 @@ def test_every_setting_is_replaced_and_no_other(path):
     base, _ = values._split(expected)
     if typing.get_origin(base) is typing.Literal:
         other = next(choice for choice in typing.get_args(base) if choice != value)
-    elif path == "backbone.dilated_c5" or path.endswith(("loss.gamma", "loss.alpha")):
+    elif path == "backbone.dilated_c5" or path.endswith(
+        ("loss.gamma", "loss.alpha", "loss.mitigation", "loss.compensation")
+    ):
         return  # the outputs or the form change with it
     elif path == "box.class_loss.class_weights":
         other = (1.0, 2.0)
@@ -520,6 +522,8 @@ def test_every_old_name_leads_to_settings_that_exist():
     }  # fmt: skip
     # LVIS' losses.
     new |= {"box.scores", "box.federated"}
+    # The seesaw loss' models.
+    new |= {"box.cosine_scale", "mask.cosine_scale"}
     # Losses of the region proposal network.
     new |= {f"rpn.loss.{x}" for x in ("form", "weight", "objectness", "gamma", "alpha", "objectness_weight")}
     # Models of one's own.

@@ -492,7 +492,7 @@ REFUSED_PYTHON = {
     "roi_head.bbox_head.type": "model = dict(roi_head=dict(bbox_head=dict(type='DoubleConvFCBBoxHead')))",
     "roi_head.bbox_head.roi_feat_size": "model = dict(roi_head=dict(bbox_head=dict(roi_feat_size=14)))",
     "roi_head.bbox_head.loss_cls.type": (
-        "model = dict(roi_head=dict(bbox_head=dict(loss_cls=dict(type='SeesawLoss'))))"
+        "model = dict(roi_head=dict(bbox_head=dict(loss_cls=dict(type='FocalLoss'))))"
     ),
     "roi_head.mask_head.type": "model = dict(roi_head=dict(mask_head=dict(type='HTCMaskHead')))",
     "roi_head.mask_head.num_classes": "model = dict(roi_head=dict(mask_head=dict(num_classes=3)))",

@@ -122,6 +122,10 @@ VALUES = {
     "box.class_loss.background_weight": [0.5],
     "box.class_loss.label_smoothing": [0.1],
     "box.class_loss.weight": [0.0, 2.0],
+    "box.class_loss.mitigation": [0.5],
+    "box.class_loss.compensation": [1.0],
+    "box.cosine_scale": [0.0, 7.5],
+    "mask.cosine_scale": [0.0, 20.0],
     "mask.loss.cross_entropy": [0.5],
     "mask.loss.dice": [1.0],
     "mask.loss.boundary": [0.1],
@@ -153,6 +157,8 @@ TOGETHER = {
     ),
     "box.federated": {"box.scores": "sigmoid"},
     "box.class_loss.form": {"box.scores": "sigmoid"},
+    "box.class_loss.mitigation": {"box.scores": "two_softmaxes"},
+    "box.class_loss.compensation": {"box.scores": "two_softmaxes"},
     "rpn.loss.gamma": {"rpn.loss.objectness": "focal"},
     "rpn.loss.alpha": {"rpn.loss.objectness": "focal"},
     "box.class_loss.gamma": {"box.class_loss.form": "focal"},
@@ -312,6 +318,9 @@ REFUSED = {
 }  # fmt: skip
 for _library in REFUSED:
     REFUSED[_library] |= {"extra", "build_model", "input.pixels.channels", "input.pixels.pages"}
+    REFUSED[_library] |= {"box.cosine_scale", "mask.cosine_scale"} if _library != "mmdet" else set()
+# Of the others, with the background first, no model has two softmaxes.
+REFUSED["detectron2"] |= {"box.scores", "box.class_loss.mitigation", "box.class_loss.compensation"}
 
 
 def changed(config: ModelConfig, changes) -> ModelConfig | None:

@@ -547,3 +547,13 @@ def seeded_entropy() -> tuple[np.ndarray, np.ndarray]:
     logits = (3 * rng.standard_normal((2, 5, 9, 12))).astype(np.float32)
     coarse = rng.choice([0, 1, 2, 3, 4, 255], (2, 12, 16))
     return logits, np.kron(coarse, np.ones((3, 3), int)).astype(np.uint8)
+
+
+def seeded_mmdet_seesaw_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with the seesaw loss: regions of each class and of none so far, and logits of objects."""
+    if name.endswith("cum_samples"):
+        return np.float32([400, 30, 2, 5000])
+    if name.endswith("fc_cls.bias"):  # so that no class wins everywhere
+        stage = re.search(r"bbox_head\.\d", name)
+        return np.float32([0.75, -0.9, 2.4, 0.5, 4.5] if stage else [2.25, -3.1, 4.1, 0.5, 4.5])
+    return seeded_mmdet_cascade_weight(name, shape)

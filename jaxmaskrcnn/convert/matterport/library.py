@@ -9,6 +9,7 @@ from jaxmaskrcnn.convert.library import (
     OTHER_BACKBONE,
     OTHER_MASK,
     OTHER_NECK,
+    SEESAW,
     SEMANTIC,
     STAGES,
     TRUNK,
@@ -31,6 +32,7 @@ LIBRARY = Library(
     write_settings=class_of_config,
     impossible=(
         STAGES,
+        SEESAW,
         OTHER_BACKBONE,
         CONTEXT,
         DEFORMABLE,

@@ -13,7 +13,7 @@ from jaxmaskrcnn.config import MaskConfig, ModelConfig
 from jaxmaskrcnn.convert.configs.python_config import merge, read_config, read_text
 from jaxmaskrcnn.convert.configs.python_text import python_text
 from jaxmaskrcnn.convert.configs.python_values import Unreadable
-from jaxmaskrcnn.convert.mmdet import backbone, cascade, mask_heads, parts, rows, semantic
+from jaxmaskrcnn.convert.mmdet import backbone, cascade, mask_heads, parts, rows, seesaw, semantic
 from jaxmaskrcnn.convert.mmdet.bases import known_base
 from jaxmaskrcnn.convert.mmdet.levels import read_levels, write_levels
 from jaxmaskrcnn.convert.mmdet.pipeline import (
@@ -106,7 +106,7 @@ def text_of_config(config: ModelConfig) -> str:
     flat |= write(table + rows.TEST, config, USUAL)
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
-    flat |= semantic.write_semantic(config, USUAL)
+    flat |= semantic.write_semantic(config, USUAL) | seesaw.write_seesaw(config, USUAL)
     for write_part in (
         backbone.write_backbone,
         parts.write_norms,
@@ -145,7 +145,8 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     settings.values |= pipeline_settings(dataset, settings)
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
-    known = rows.KNOWN | backbone.known() | cascade.KNOWN | SHARED_KNOWN | semantic.KNOWN | mask_heads.known()
+    known = rows.KNOWN | backbone.known() | cascade.KNOWN | SHARED_KNOWN | mask_heads.known()
+    known |= semantic.KNOWN | seesaw.KNOWN
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -188,6 +189,7 @@ def _read(settings: Settings) -> dict[str, Any]:
     config = settings.fields(table) | {"mask": kind} | ({} if has["neck"] else {"neck": False})
     config["semantic"] = has[semantic.HEAD]
     semantic.read_semantic(settings, config)
+    seesaw.read_seesaw(settings, config, mask_heads.is_fcn(kind))
     backbone.read_backbone(settings, config)
     mask_heads.read_mask_head(settings, config, USUAL, has["train_cfg"])
     parts.read_norms(settings, config)

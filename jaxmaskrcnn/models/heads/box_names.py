@@ -66,6 +66,7 @@ def _mmdet(part: BoxConfig, stage: str) -> list[Row]:
         *weight_and_bias(f"{head}.shared_fcs.{{i}}", f"{own}.fcs.{{i}}", LINEAR),
         *weight_and_bias(f"{head}.fc_cls", f"{own}.cls_score", LINEAR),
         *weight_and_bias(f"{head}.fc_reg", f"{own}.bbox_pred", LINEAR),
+        Row(f"{head}.loss_cls.cum_samples", f"{own}.seen.counts"),
     ]
 
 
@@ -107,11 +108,13 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     head = "box_head.0" if stages else "box_head"
     convs = count_layers(shapes, head + ".convs.{}.conv.kernel")
     fcs = count_layers(shapes, head + ".fcs.{}.kernel")
+    seesaw = f"{head}.seen.counts" in shapes  # and a logit of objects
     found = {
+        **({"box.scores": "two_softmaxes"} if seesaw else {}),
         "box.convs": convs,
         "box.norm": norm_of(shapes, f"{head}.convs.0"),
         "box.fcs": fcs,
-        "num_classes": shapes[f"{head}.cls_score.bias"][0] - 1,
+        "num_classes": shapes[f"{head}.cls_score.bias"][0] - 1 - seesaw,
         "box.class_agnostic": shapes[f"{head}.bbox_pred.bias"][0] == 4,
     }
     if stages:
@@ -131,6 +134,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
     ambiguous = classes.count + classes.offset == 1
     found = {
+        **({"box.scores": "two_softmaxes"} if classes.object_logit else {}),
         "box.convs": part.convs,
         "box.norm": norm_in_files(part.norm, part.conv_dim) if part.convs else "none",
         "box.fcs": part.fcs,

@@ -103,6 +103,8 @@ def box_loss_terms(
         if config.box.federated is not None and keys is not None:
             number = len(heads) + stage  # which no other stage, and no sampler of one, has
             drawn = jax.vmap(lambda key, i=number: jax.random.fold_in(key, i))(keys)
+        if (seen := getattr(own, "seen", None)) is not None:
+            loss = functools.partial(loss, counts=seen(regions, pooler.batch.valid, pass_.train))
         found = jax.vmap(loss)(logits, deltas, regions, targets, key=drawn)
         terms |= {f"{name}{suffix}": term for name, term in found.items()}
         positives = slots if stage == 0 or sampled else count[1]

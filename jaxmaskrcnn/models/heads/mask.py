@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
+from jaxmaskrcnn.models.cosine import CosineConv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
 from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
@@ -56,7 +57,10 @@ class MaskHead(nnx.Module):
         self.deconv = Deconv2x2(features, config.dim, dtype=dtype, rngs=rngs)
         maps = 1 if config.class_agnostic else classes.count + classes.offset
         normal = nnx.initializers.normal(0.001)
-        self.logits = Conv(config.dim, maps, 1, init=normal, dtype=dtype, rngs=rngs)
+        if config.cosine_scale:
+            self.logits = CosineConv(config.dim, maps, scale=config.cosine_scale, dtype=dtype, rngs=rngs)
+        else:
+            self.logits = Conv(config.dim, maps, 1, init=normal, dtype=dtype, rngs=rngs)
         self.offset = 0 if config.class_agnostic else classes.offset
         self.config = config
 
