@@ -8,6 +8,8 @@ the threshold. Conventions of all functions here: a box whose IoU equals the thr
 NaN, are not kept and do not suppress others. Nothing is differentiable.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -134,10 +136,41 @@ def limited_nms(
     """
     _check("limited_nms", boxes, scores, ids, valid, iou_threshold)
     check_whole("limited_nms", 0, limit=limit)
+
+    def drop(remaining, iou, same):
+        return jnp.where(exceeds(iou, iou_threshold) & same, -jnp.inf, remaining)
+
+    index, _, found = best_first(boxes, scores, ids, limit, valid, drop)
+    return index, found
+
+
+def best_first(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    ids: ArrayLike,
+    limit: int,
+    valid: ArrayLike | None,
+    settle: Callable[[Array, Array, Array], Array],
+) -> tuple[Array, Array, Array]:
+    """Take the best remaining box again and again, and change the scores of the others.
+
+    Args:
+        boxes: [N, 4], XYXY in pixels.
+        scores: [N].
+        ids: int [N], the boxes' groups.
+        limit: Number of rounds, static.
+        valid: bool [N], None for all.
+        settle: Returns the remaining scores [N], -inf for boxes that are removed, from those before, the IoUs
+            of all boxes with the one that was taken, and whether they are of its group.
+
+    Returns:
+        (index int32 [limit], score [limit] when it was taken, valid bool [limit]); where no box is left, the
+        index is 0 and not valid.
+    """
     boxes, scores, alive = _prepare(boxes, scores, valid)
     ids = jnp.asarray(ids)
     if boxes.shape[0] == 0:
-        return jnp.zeros(limit, jnp.int32), jnp.zeros(limit, bool)
+        return jnp.zeros(limit, jnp.int32), jnp.zeros(limit, scores.dtype), jnp.zeros(limit, bool)
     # -inf marks boxes that are removed, so a score of -inf has to become finite.
     scores = jnp.where(alive, jnp.maximum(scores, jnp.finfo(scores.dtype).min), -jnp.inf)
 
@@ -155,15 +188,16 @@ def limited_nms(
 
     def take_best(remaining, _):
         best = jnp.argmax(remaining)
-        found = remaining[best] > -jnp.inf
+        score = remaining[best]
+        found = score > -jnp.inf
         box, own_id = jax.lax.platform_dependent(best, tpu=summed, default=looked_up)
-        over = exceeds(box_iou(box[None], boxes)[0], iou_threshold) & (ids == own_id)
+        settled = settle(remaining, box_iou(box[None], boxes)[0], ids == own_id)
         # A box without area has no overlap with itself, but must not be taken twice.
-        remaining = jnp.where(over, -jnp.inf, remaining).at[best].set(-jnp.inf)
-        return remaining, (jnp.where(found, best, 0).astype(jnp.int32), found)
+        remaining = settled.at[best].set(-jnp.inf)
+        return remaining, (jnp.where(found, best, 0).astype(jnp.int32), score, found)
 
-    _, (index, found) = jax.lax.scan(take_best, scores, length=limit)
-    return index, found
+    _, (index, score, found) = jax.lax.scan(take_best, scores, length=limit)
+    return index, score, found
 
 
 def _greedy(boxes, scores, ids, iou_threshold, valid, implementation, ordered):
