@@ -119,12 +119,13 @@ def _class_scores(logits: Array, box: BoxConfig) -> tuple[Array, Array]:
         [P, K + 1] twice: numbers with the same order as the probabilities, but without their ties, if there
         are such; and the probabilities.
     """
-    probability = {"sigmoid": jax.nn.sigmoid, "two_softmaxes": two_softmaxes}.get(box.scores, jax.nn.softmax)
-    if logits.ndim == 3 and box.stage_scores == "logit":
-        logits = sum(logits[1:], logits[0]) / logits.shape[0]
-    if logits.ndim == 2:
-        scores = probability(logits)
-        return (scores if box.scores == "two_softmaxes" else logits), scores
-    stages = probability(logits)
-    mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
-    return mean, mean
+    probability = jax.nn.sigmoid if box.scores == "sigmoid" else jax.nn.softmax
+    if box.scores == "two_softmaxes":
+        probability = two_softmaxes
+    if logits.ndim == 3 and box.stage_scores == "probability":
+        stages = probability(logits)
+        mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
+        return mean, mean
+    mean = logits if logits.ndim == 2 else sum(logits[1:], logits[0]) / logits.shape[0]
+    scores = probability(mean)
+    return (scores if box.scores == "two_softmaxes" else mean), scores

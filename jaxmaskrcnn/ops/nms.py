@@ -29,6 +29,7 @@ def nms(
     iou_threshold: float,
     valid: ArrayLike | None = None,
     *,
+    ordered: bool = False,
     implementation: str | None = None,
 ) -> Array:
     """Greedy non-maximum suppression; keeps the same boxes as torchvision's ``nms``.
@@ -40,6 +41,8 @@ def nms(
             Python number is compared in float64, like torchvision on a CPU; an array is compared in its own
             dtype, like torchvision on a GPU and MMDetection, which use float32.
         valid: bool [N], None for all.
+        ordered: Whether the valid boxes already come by descending score, as from `top_k`. They are then not
+            sorted.
         implementation: How a tile is compared with the tiles of higher scores: "tile_by_tile" (as on CPUs),
             "at_once" (as on accelerators), or None for the faster on the platform that a program is compiled
             for.
@@ -55,7 +58,7 @@ def nms(
         Array([False,  True,  True], dtype=bool)
     """
     _check("nms", boxes, scores, None, valid, iou_threshold)
-    return _greedy(boxes, scores, None, iou_threshold, valid, implementation)
+    return _greedy(boxes, scores, None, iou_threshold, valid, implementation, ordered)
 
 
 def batched_nms(
@@ -92,7 +95,7 @@ def batched_nms(
         [True, True]
     """
     _check("batched_nms", boxes, scores, ids, valid, iou_threshold)
-    return _greedy(boxes, scores, ids, iou_threshold, valid, implementation)
+    return _greedy(boxes, scores, ids, iou_threshold, valid, implementation, ordered=False)
 
 
 def limited_nms(
@@ -197,8 +200,8 @@ def best_first(
     return index, score, found
 
 
-def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
-    """Greedy NMS tile by tile over the boxes sorted by score."""
+def _greedy(boxes, scores, ids, iou_threshold, valid, implementation, ordered):
+    """Greedy NMS tile by tile over the boxes sorted by score, which `ordered` says they are."""
     if implementation not in (None, "tile_by_tile", "at_once"):
         raise ValueError(
             f'nms: implementation is {implementation!r}; choose "tile_by_tile", "at_once" or None.'
@@ -207,13 +210,17 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
     n = boxes.shape[0]
     if n == 0:
         return jnp.zeros(0, bool)
-    order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
+    if not ordered:
+        order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
+        ids = None if ids is None else jnp.asarray(ids)[order]
+        keep = _greedy(boxes[order], scores[order], ids, iou_threshold, valid[order], implementation, True)
+        return jnp.zeros(n, bool).at[order].set(keep)
 
     tile = min(_TILE, n)
     padding = -n % tile
-    boxes = jnp.pad(boxes[order], ((0, padding), (0, 0)))
-    valid = jnp.pad(valid[order], (0, padding))
-    ids = None if ids is None else jnp.pad(jnp.asarray(ids)[order], (0, padding))
+    boxes = jnp.pad(boxes, ((0, padding), (0, 0)))
+    valid = jnp.pad(valid, (0, padding))
+    ids = None if ids is None else jnp.pad(ids, (0, padding))
     earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)  # [i, j]: i comes before j
 
     def over(number, others):
@@ -257,7 +264,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
     else:
         keep = jnp.zeros(n + padding, bool)
         keep = jax.lax.fori_loop(0, (n + padding) // tile, settle_tile, keep)
-    return jnp.zeros(n, bool).at[order].set(keep[:n])
+    return keep[:n]
 
 
 def _over(boxes, ids, others, other_ids, iou_threshold):
