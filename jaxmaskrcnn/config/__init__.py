@@ -6,8 +6,10 @@ imports JAX.
 """
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
+from jaxmaskrcnn.config.carafe import CarafeConfig
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.deep_resnets import DeepResNetConfig, Res2NetConfig, ResNeStConfig
+from jaxmaskrcnn.config.groie import GRoIEConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     BoxHeadLossConfig,
@@ -35,7 +37,7 @@ from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.mask_scoring import MaskScoringConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
-from jaxmaskrcnn.config.necks import FPNConfig, HRFPNConfig, NeckConfig, PAFPNConfig
+from jaxmaskrcnn.config.necks import CarafeFPNConfig, FPNConfig, HRFPNConfig, NeckConfig, PAFPNConfig
 from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
@@ -61,6 +63,8 @@ __all__ = [
     "BoxHeadLossConfig",
     "BoxLossConfig",
     "BoxStageConfig",
+    "CarafeConfig",
+    "CarafeFPNConfig",
     "ClassLossConfig",
     "Classes",
     "ComputeConfig",
@@ -73,6 +77,7 @@ __all__ = [
     "ExtraConfig",
     "FPNConfig",
     "FederatedConfig",
+    "GRoIEConfig",
     "HRFPNConfig",
     "HRNetConfig",
     "HeadConfig",

@@ -149,6 +149,10 @@ class DetectionConfig(Part):
 
     score_threshold: Fraction = 0.05
     nms_threshold: NotNegative = 0.5
+    # greedy: boxes that overlap a better one are dropped; the others are Soft-NMS: their scores are reduced
+    nms_method: Literal["greedy", "linear", "gaussian", "naive"] = "greedy"
+    nms_sigma: Positive = 0.5  # of gaussian
+    nms_min_score: Fraction = 1e-3  # reduced scores below it are dropped
     nms_scope: Literal["class", "image"] = "class"  # whether boxes of other classes suppress each other too
     per_image: Count = 100
     classes_per_region: Literal["all", "best"] = (

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from jaxmaskrcnn.config import paths
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, ResNetConfig, check_groups
+from jaxmaskrcnn.config.groie import GRoIEConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     Classes,
@@ -55,6 +56,7 @@ class ModelConfig(Part):
         box_edges: Where the network's own boxes end: with the edge of their last pixels, or one pixel before
             it, at their last pixels (matterport).
         neck: The neck; None uses the backbone's feature maps directly.
+        extractor: Layers that make the features of a region of those of all levels; None pools it from one.
         trunk: Layers between the pooled regions and the heads, or None.
         mask: The mask head; None makes a Faster R-CNN.
         keypoints: The keypoint head, or None.
@@ -85,6 +87,7 @@ class ModelConfig(Part):
     neck: NeckConfig | None = FPNConfig()
     rpn: RPNConfig = RPNConfig()
     regions: RegionConfig = RegionConfig()
+    extractor: GRoIEConfig | None = None
     trunk: TrunkConfig | None = None
     box: BoxConfig = BoxConfig()
     mask: MaskHeadConfig | None = MaskConfig()
@@ -130,6 +133,8 @@ class ModelConfig(Part):
             self.trunk.channels(self.backbone)  # Refuses a backbone that it cannot follow.
         self._check_proposals()
         self._check_heads()
+        if self.extractor is not None:
+            self._check_extractor(self.extractor)
         if self.trunk is not None:
             self._check_trunk()
         if self.semantic is not None:
@@ -192,6 +197,24 @@ class ModelConfig(Part):
                 f"ModelConfig.regions.head_boxes is 'predicted', but with {what} masks and keypoints are "
                 "learned in the sampled regions; set it to 'sampled'."
             )
+
+    def _check_extractor(self, extractor: GRoIEConfig) -> None:
+        """Check that regions can be pooled from all levels."""
+        parts = {
+            "a trunk": self.trunk is not None,
+            "several box stages": len(self.box.stages) > 1,
+            "the mask head 'point_rend'": isinstance(self.mask, PointRendConfig),
+            "a pool.method that is 'corners'": any(
+                getattr(getattr(head, "pool", None), "method", "") == "corners"
+                for head in (self.box, self.mask, self.keypoints)
+            ),
+        }
+        if unfit := [part for part, there in parts.items() if there]:
+            raise ConfigError(
+                f"ModelConfig.extractor is {extractor.kind!r}, which is not supported with {unfit[0]}; set "
+                "extractor to None, or change that."
+            )
+        extractor.check(self.pooled_levels)
 
     def _check_trunk(self) -> None:
         """Check that the regions fit the trunk, and the heads each other."""

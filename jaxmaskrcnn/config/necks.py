@@ -10,6 +10,7 @@ import dataclasses
 from typing import ClassVar
 
 from jaxmaskrcnn.config.backbones import Level, Norm, WholeLevel, check_groups
+from jaxmaskrcnn.config.carafe import CarafeConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, NotNegative
 
@@ -78,6 +79,21 @@ class PAFPNConfig(FPNConfig):
     kind: ClassVar[str] = "pafpn"
     module: ClassVar[str] = "jaxmaskrcnn.models.necks.pafpn:PAFPN"
     names: ClassVar[str] = "jaxmaskrcnn.models.necks.pafpn_names"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CarafeFPNConfig(FPNConfig):
+    """Feature pyramid that begins with P6 and is upsampled by CARAFE (`models/necks/carafe_fpn.py`).
+
+    Example:
+        >>> CarafeFPNConfig().upsample.kernel
+        5
+    """
+
+    kind: ClassVar[str] = "carafe_fpn"
+    module: ClassVar[str] = "jaxmaskrcnn.models.necks.carafe_fpn:CarafeFPN"
+    names: ClassVar[str] = "jaxmaskrcnn.models.necks.carafe_fpn_names"
+    upsample: CarafeConfig = CarafeConfig()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,7 @@ def ascending(values: Sequence[float]) -> bool:
 
 BelowOne = Annotated[float, Range(0, 1, less=True)]
 Count = Annotated[int, Range(1)]  # a number of items that must not be 0
+Odd = Annotated[int, Rule(lambda x: x > 0 and x % 2 == 1, "an odd number of at least 1")]
 Whole = Annotated[int, Range(0)]  # a number of items that may be 0
 Fraction = Annotated[float, Range(0, 1)]
 NotNegative = Annotated[float, Range(0)]

@@ -203,9 +203,17 @@ DEFORMABLE: Limit = (
     lambda c: bool(getattr(c.backbone, "deformable_stages", ())),
     "its backbone has deformable convolutions",
 )
-CONTEXT: Limit = (
-    lambda c: bool(getattr(c.backbone, "context_stages", ())),
-    "its backbone has global context blocks",
+# Layers that only MMDetection's models have. A pyramid with CARAFE is a kind of neck.
+MMDET_LAYERS: tuple[Limit, ...] = (
+    (lambda c: c.extractor is not None, "its regions are pooled from all levels (extractor)"),
+    (
+        lambda c: bool(getattr(c.backbone, "context_stages", ())),
+        "its backbone has global context blocks",
+    ),
+    (
+        lambda c: getattr(c.mask, "upsample", None) is not None,
+        "its mask head is upsampled by CARAFE (mask.upsample)",
+    ),
 )
 STANDARDISED: Limit = (
     lambda c: any(
@@ -221,7 +229,7 @@ SEESAW: Limit = (
     ),
     "its box head has two softmaxes (box.scores), or a head computes cosines (cosine_scale)",
 )
-PARTS = (OTHER_BACKBONE, DEFORMABLE, CONTEXT, STANDARDISED, OTHER_NECK, TRUNK, AVERAGE, SEESAW)
+PARTS = (OTHER_BACKBONE, DEFORMABLE, *MMDET_LAYERS, STANDARDISED, OTHER_NECK, TRUNK, AVERAGE, SEESAW)
 
 # Layers that only matterport's models have.
 KERAS_LAYERS: tuple[Limit, ...] = (

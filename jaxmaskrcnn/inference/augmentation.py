@@ -95,6 +95,11 @@ class AugmentedPredictor(Predictor):
                 "Test-time augmentation does not merge keypoints, and the model has a keypoint head; predict "
                 "without it."
             )
+        if (method := self.config.detections.nms_method) != "greedy":
+            raise UserError(
+                "Test-time augmentation drops boxes that overlap better ones, and the model's "
+                f"detections.nms_method is {method!r}; set it to 'greedy', or predict without augmentation."
+            )
         if self.config.semantic is not None:
             raise UserError(
                 "Test-time augmentation does not merge the classes of pixels, and the model has a semantic "

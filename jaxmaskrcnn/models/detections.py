@@ -11,6 +11,7 @@ from jaxmaskrcnn.losses.seesaw import two_softmaxes
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import limited_nms
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
+from jaxmaskrcnn.ops.soft_nms import soft_nms
 from jaxmaskrcnn.structures import Detections, Proposals
 
 Array = jax.Array
@@ -27,7 +28,8 @@ def select_detections(
 ) -> Detections:
     """Select the detections of one image: score threshold, NMS, the best of the rest.
 
-    NMS is within each class, or with ``nms_scope`` "image" among all boxes.
+    NMS is within each class, or with ``nms_scope`` "image" among all boxes. With another ``nms_method`` than
+    "greedy" it is Soft-NMS, and scores are those that are left of them.
 
     With the ``classes_per_region`` "best" a region is of its most probable class, and of none if that is the
     background; its score may equal the threshold.
@@ -88,10 +90,17 @@ def select_detections(
         usable &= scores > config.score_threshold
     scores, labels, usable = scores.reshape(-1), labels.reshape(-1), usable.reshape(-1)
     groups = labels if config.nms_scope == "class" else jnp.zeros_like(labels)
-    index, valid = limited_nms(boxes, scores, groups, config.nms_threshold, config.per_image, valid=usable)
+    arguments = (boxes, scores, groups, config.nms_threshold, config.per_image, usable)
+    if config.nms_method == "greedy":
+        index, valid = limited_nms(*arguments)
+        scores = scores[index]
+    else:
+        index, scores, valid = soft_nms(
+            *arguments, decay=config.nms_method, sigma=config.nms_sigma, min_score=config.nms_min_score
+        )
     return Detections(
         boxes=jnp.where(valid[:, None], boxes[index], 0),
-        scores=jnp.where(valid, scores[index], 0),
+        scores=jnp.where(valid, scores, 0),
         labels=jnp.where(valid, labels[index], 0),
         masks=None,
         valid=valid,
@@ -110,12 +119,13 @@ def _class_scores(logits: Array, box: BoxConfig) -> tuple[Array, Array]:
         [P, K + 1] twice: numbers with the same order as the probabilities, but without their ties, if there
         are such; and the probabilities.
     """
-    probability = {"sigmoid": jax.nn.sigmoid, "two_softmaxes": two_softmaxes}.get(box.scores, jax.nn.softmax)
-    if logits.ndim == 3 and box.stage_scores == "logit":
-        logits = sum(logits[1:], logits[0]) / logits.shape[0]
-    if logits.ndim == 2:
-        scores = probability(logits)
-        return (scores if box.scores == "two_softmaxes" else logits), scores
-    stages = probability(logits)
-    mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
-    return mean, mean
+    probability = jax.nn.sigmoid if box.scores == "sigmoid" else jax.nn.softmax
+    if box.scores == "two_softmaxes":
+        probability = two_softmaxes
+    if logits.ndim == 3 and box.stage_scores == "probability":
+        stages = probability(logits)
+        mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
+        return mean, mean
+    mean = logits if logits.ndim == 2 else sum(logits[1:], logits[0]) / logits.shape[0]
+    scores = probability(mean)
+    return (scores if box.scores == "two_softmaxes" else mean), scores

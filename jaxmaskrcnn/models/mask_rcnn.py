@@ -4,6 +4,7 @@ Shapes: B images, H and W of the canvas, L levels, P proposal slots, R sampled r
 slots, D detection slots, K object classes, M the side of a mask.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig, PoolConfig
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of
+from jaxmaskrcnn.models.groie import GRoIE
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
 from jaxmaskrcnn.models.heads.hard_examples import hard_priorities
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
@@ -52,6 +54,8 @@ class MaskRCNN(nnx.Module):
         backbone: `Backbone`, for example a ResNet and an FPN.
         rpn: RPNHead.
         trunk: Layers between pooled regions and heads, or None.
+        extractors: Layers that merge regions of all levels, for the box head and each of `region_heads`; or
+            None.
         box_head: BoxHead; of a cascade an nnx.List of one for each stage.
         mask_head: MaskHead, StageHeads (one for each stage) or None.
         keypoint_head: KeypointHead, or None.
@@ -86,6 +90,10 @@ class MaskRCNN(nnx.Module):
         self.semantic_head = config.semantic and build(config.semantic, config.pooled_levels, **c)
         self.extra_heads = nnx.List(
             [build(head, config.region_channels, config.classes, **c) for head in config.heads]
+        )
+
+        self.extractors = config.extractor and nnx.List(
+            [GRoIE(config.extractor, config.region_channels, **c) for _ in range(1 + len(self.region_heads))]
         )
 
     @property
@@ -164,7 +172,7 @@ class MaskRCNN(nnx.Module):
         return objectness, deltas, anchors, proposals
 
     def pooler(self, batch: Batch, levels: Sequence[Array], train: bool = False) -> Pooler:
-        """Return the features of a batch, for the heads.
+        """Return the features of a batch, for the box head; see `of_head`.
 
         Args:
             batch: Gives extents and image sizes.
@@ -175,7 +183,22 @@ class MaskRCNN(nnx.Module):
             See `Pooler`.
         """
         strides = tuple(level.stride for level in self.config.pooled_levels)
-        return Pooler(batch, levels, strides, self.trunk, train, frame_of(batch, self.config))
+        pooler = Pooler(batch, levels, strides, self.trunk, train, frame_of(batch, self.config))
+        return self.of_head(pooler, 0)
+
+    def of_head(self, pooler: Pooler, number: int) -> Pooler:
+        """Return the features of a batch for a head, which may have layers of its own (``extractors``).
+
+        Args:
+            pooler: Those for the box head.
+            number: 0 for the box head, 1 for the first of `region_heads`, ...
+
+        Returns:
+            See `Pooler`.
+        """
+        if self.extractors is None:
+            return pooler
+        return dataclasses.replace(pooler, extractor=self.extractors[number])
 
     def pool(self, batch: Batch, levels: Sequence[Array], boxes: Array, config: PoolConfig) -> Array:
         """RoIAlign of every image's boxes, each from its own level, without the trunk.
@@ -247,8 +270,8 @@ class MaskRCNN(nnx.Module):
         regions = self.after_sampling(regions, pooler, pass_)
         box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys)
         terms |= box_terms
-        for head in self.region_heads:
-            own = region_loss_terms(head, pooler, stages, config, pass_)
+        for number, head in enumerate(self.region_heads, 1):
+            own = region_loss_terms(head, self.of_head(pooler, number), stages, config, pass_)
             check_terms(head, own, images.shape[0], terms)
             terms |= own
         if self.semantic_head is not None:
@@ -302,8 +325,8 @@ class MaskRCNN(nnx.Module):
         """
         levels, found = self._detect_boxes(batch)
         pooler = self.pooler(batch, levels)
-        for head in self.region_heads:
-            predicted = head.predict(pooler, found)
+        for number, head in enumerate(self.region_heads, 1):
+            predicted = head.predict(self.of_head(pooler, number), found)
             check_predictions(head, predicted, found.valid.shape)
             known = {name: value for name, value in predicted.items() if name in Detections._fields}
             extra = {name: value for name, value in predicted.items() if name not in known}
@@ -351,7 +374,7 @@ class MaskRCNN(nnx.Module):
         frame = frame_of(batch, self.config)
         boxes = boxes if frame is None else frame.to_network(boxes)
         found = Detections(boxes, jnp.zeros(valid.shape), labels, None, valid)
-        return self.mask_head.predict(self.pooler(batch, levels), found)["masks"]
+        return self.mask_head.predict(self.of_head(self.pooler(batch, levels), 1), found)["masks"]
 
     def _in_image(self, batch: Batch, found: Detections) -> Detections:
         """Detections with their boxes in the images' coordinates, zeros where they are not valid."""

@@ -61,6 +61,38 @@ def pool_regions(
     return pooled.reshape(-1, *pooled.shape[2:])
 
 
+def pool_all_levels(
+    batch: Batch, levels: Sequence[Array], strides: Sequence[int], boxes: Array, config: PoolConfig
+) -> list[Array]:
+    """Pool the boxes of every image with RoIAlign from each level, whatever their sizes are.
+
+    Args:
+        batch: Gives extents and image sizes.
+        levels: L maps, [B, h, w, C] each; further maps are ignored.
+        strides: Strides of the L levels, in pixels of the network's input.
+        boxes: [B, R, 4], XYXY in pixels of the network's input.
+        config: As in `pool_regions`; ``method`` and ``level_rule`` have no effect.
+
+    Returns:
+        L arrays, [B * R, S, S, C].
+    """
+    scales, _, feature_sizes = roi_geometry(batch, strides, config)
+    if config.inclusive:
+        boxes = boxes - jnp.array([0, 0, 1, 1], boxes.dtype)
+
+    def pool_image(features, boxes, scales, feature_sizes):
+        return multilevel_roi_align(
+            (features,), boxes, jnp.zeros(len(boxes), jnp.int32), config.size, spatial_scales=scales,
+            sampling_ratio=config.sampling_ratio, aligned=config.aligned, feature_sizes=feature_sizes,
+        )  # fmt: skip
+
+    pooled = [
+        jax.vmap(pool_image)(levels[i], boxes, scales[:, i : i + 1], feature_sizes[:, i : i + 1])
+        for i in range(len(strides))
+    ]
+    return [x.reshape(-1, *x.shape[2:]) for x in pooled]
+
+
 def _pool_corners(batch, levels, strides, boxes, config) -> Array:
     """`pool_regions` with one sample a bin, for boxes that end at their last pixels.
 

@@ -4,11 +4,13 @@ Shapes: B images, L levels (P2 to P6 of a pyramid), A anchors per cell, N anchor
 levels (level by level, then row, column, anchor of the cell), P proposal slots.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxmaskrcnn.config import AnchorConfig, Level, RPNConfig
@@ -127,8 +129,10 @@ def image_anchors(
 
 def _cells_before(end: Array, size: tuple[int, int], stride: int, per_cell: int) -> Array:
     """Whether the first pixel of an anchor's cell is before an end [2], as in `inside`; bool [h * w * A]."""
-    rows, columns = (jnp.arange(n) * stride < end[i] for i, n in enumerate(size))
-    return jnp.repeat((rows[:, None] & columns[None, :]).reshape(-1), per_cell)
+    # A column stands once for each of its anchors from the start: XLA:TPU takes two minutes to compile the
+    # repetition of a long row of cells, and four seconds to compile this (docs/benchmarks.md).
+    row, column = jnp.arange(size[0]), jnp.asarray(np.repeat(np.arange(size[1]), per_cell))
+    return ((row * stride < end[0])[:, None] & (column * stride < end[1])[None, :]).reshape(-1)
 
 
 def in_own_padding(
@@ -240,8 +244,8 @@ def select_proposals(
     valid = (finite & large.all(-1)).reshape(scores.shape) & (scores > -jnp.inf)
     boxes = boxes.reshape(*scores.shape, 4)
 
-    suppress = jax.vmap(lambda boxes, scores, valid: nms(boxes, scores, config.nms_threshold, valid))
-    keep = suppress(boxes, scores, valid)
+    suppress = functools.partial(nms, iou_threshold=config.nms_threshold, ordered=True)  # by `top_k`
+    keep = jax.vmap(lambda boxes, scores, valid: suppress(boxes, scores, valid=valid))(boxes, scores, valid)
     scores = jnp.where(keep, scores, -jnp.inf).reshape(-1)
     # Levels may hold fewer candidates than there are slots (small canvases).
     missing = max(0, post_nms - scores.shape[0])

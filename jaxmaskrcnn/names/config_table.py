@@ -18,7 +18,7 @@ from jaxmaskrcnn.names.conversions import Conversion, only, short
 
 log = logging.getLogger(__name__)
 
-_OPTIONAL = ("neck", "trunk", "mask", "keypoints", "semantic")  # parts that a model may lack
+_OPTIONAL = ("neck", "extractor", "trunk", "mask", "keypoints", "semantic")  # parts that a model may lack
 MISSING = object()  # the default of a setting that has none
 
 
@@ -152,8 +152,8 @@ def configuration(usual: ModelConfig, found: Mapping[str, Any]) -> ModelConfig:
 
     Args:
         usual: The library's default configuration, for settings that are not in ``found``.
-        found: Values by dotted path, or None. "neck", "trunk", "mask", "keypoints" and "semantic" are False
-            if the model lacks the part.
+        found: Values by dotted path, or None. "neck", "extractor", "trunk", "mask", "keypoints" and
+            "semantic" are False if the model lacks the part.
     """
     absent = tuple(f"{part}." for part in _OPTIONAL if found.get(part) is False)
     changes = {path: value for path, value in found.items() if not path.startswith(absent or "/")}

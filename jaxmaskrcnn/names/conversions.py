@@ -106,6 +106,18 @@ def whole(minimum: int, maximum: int | None = None) -> Conversion:
     return Conversion(f"whole {numbers_.text}", read)
 
 
+def odd() -> Conversion:
+    """An odd number of at least 1."""
+    count = whole(1)
+
+    def read(value):
+        if (number_ := count.read(value)) % 2 == 0:
+            raise ValueError
+        return number_
+
+    return Conversion("odd numbers", read)
+
+
 def several(item: Conversion, count: int | None = None, text: str = "") -> Conversion:
     """A list of values, converted to a tuple; of length ``count`` unless that is None."""
 

@@ -14,6 +14,7 @@ from jaxmaskrcnn.ops.nms import batched_nms, limited_nms, nms
 from jaxmaskrcnn.ops.polygons import polygon_targets
 from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align, roi_align
 from jaxmaskrcnn.ops.sampling import Samples, index_priority, random_priority, sample
+from jaxmaskrcnn.ops.soft_nms import soft_nms
 
 __all__ = [
     "Matches",
@@ -43,5 +44,6 @@ __all__ = [
     "random_priority",
     "roi_align",
     "sample",
+    "soft_nms",
     "unpack_masks",
 ]

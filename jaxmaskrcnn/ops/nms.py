@@ -8,6 +8,8 @@ the threshold. Conventions of all functions here: a box whose IoU equals the thr
 NaN, are not kept and do not suppress others. Nothing is differentiable.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -27,6 +29,7 @@ def nms(
     iou_threshold: float,
     valid: ArrayLike | None = None,
     *,
+    ordered: bool = False,
     implementation: str | None = None,
 ) -> Array:
     """Greedy non-maximum suppression; keeps the same boxes as torchvision's ``nms``.
@@ -38,6 +41,8 @@ def nms(
             Python number is compared in float64, like torchvision on a CPU; an array is compared in its own
             dtype, like torchvision on a GPU and MMDetection, which use float32.
         valid: bool [N], None for all.
+        ordered: Whether the valid boxes already come by descending score, as from `top_k`. They are then not
+            sorted.
         implementation: How a tile is compared with the tiles of higher scores: "tile_by_tile" (as on CPUs),
             "at_once" (as on accelerators), or None for the faster on the platform that a program is compiled
             for.
@@ -53,7 +58,7 @@ def nms(
         Array([False,  True,  True], dtype=bool)
     """
     _check("nms", boxes, scores, None, valid, iou_threshold)
-    return _greedy(boxes, scores, None, iou_threshold, valid, implementation)
+    return _greedy(boxes, scores, None, iou_threshold, valid, implementation, ordered)
 
 
 def batched_nms(
@@ -90,7 +95,7 @@ def batched_nms(
         [True, True]
     """
     _check("batched_nms", boxes, scores, ids, valid, iou_threshold)
-    return _greedy(boxes, scores, ids, iou_threshold, valid, implementation)
+    return _greedy(boxes, scores, ids, iou_threshold, valid, implementation, ordered=False)
 
 
 def limited_nms(
@@ -131,10 +136,41 @@ def limited_nms(
     """
     _check("limited_nms", boxes, scores, ids, valid, iou_threshold)
     check_whole("limited_nms", 0, limit=limit)
+
+    def drop(remaining, iou, same):
+        return jnp.where(exceeds(iou, iou_threshold) & same, -jnp.inf, remaining)
+
+    index, _, found = best_first(boxes, scores, ids, limit, valid, drop)
+    return index, found
+
+
+def best_first(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    ids: ArrayLike,
+    limit: int,
+    valid: ArrayLike | None,
+    settle: Callable[[Array, Array, Array], Array],
+) -> tuple[Array, Array, Array]:
+    """Take the best remaining box again and again, and change the scores of the others.
+
+    Args:
+        boxes: [N, 4], XYXY in pixels.
+        scores: [N].
+        ids: int [N], the boxes' groups.
+        limit: Number of rounds, static.
+        valid: bool [N], None for all.
+        settle: Returns the remaining scores [N], -inf for boxes that are removed, from those before, the IoUs
+            of all boxes with the one that was taken, and whether they are of its group.
+
+    Returns:
+        (index int32 [limit], score [limit] when it was taken, valid bool [limit]); where no box is left, the
+        index is 0 and not valid.
+    """
     boxes, scores, alive = _prepare(boxes, scores, valid)
     ids = jnp.asarray(ids)
     if boxes.shape[0] == 0:
-        return jnp.zeros(limit, jnp.int32), jnp.zeros(limit, bool)
+        return jnp.zeros(limit, jnp.int32), jnp.zeros(limit, scores.dtype), jnp.zeros(limit, bool)
     # -inf marks boxes that are removed, so a score of -inf has to become finite.
     scores = jnp.where(alive, jnp.maximum(scores, jnp.finfo(scores.dtype).min), -jnp.inf)
 
@@ -152,19 +188,20 @@ def limited_nms(
 
     def take_best(remaining, _):
         best = jnp.argmax(remaining)
-        found = remaining[best] > -jnp.inf
+        score = remaining[best]
+        found = score > -jnp.inf
         box, own_id = jax.lax.platform_dependent(best, tpu=summed, default=looked_up)
-        over = exceeds(box_iou(box[None], boxes)[0], iou_threshold) & (ids == own_id)
+        settled = settle(remaining, box_iou(box[None], boxes)[0], ids == own_id)
         # A box without area has no overlap with itself, but must not be taken twice.
-        remaining = jnp.where(over, -jnp.inf, remaining).at[best].set(-jnp.inf)
-        return remaining, (jnp.where(found, best, 0).astype(jnp.int32), found)
+        remaining = settled.at[best].set(-jnp.inf)
+        return remaining, (jnp.where(found, best, 0).astype(jnp.int32), score, found)
 
-    _, (index, found) = jax.lax.scan(take_best, scores, length=limit)
-    return index, found
+    _, (index, score, found) = jax.lax.scan(take_best, scores, length=limit)
+    return index, score, found
 
 
-def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
-    """Greedy NMS tile by tile over the boxes sorted by score."""
+def _greedy(boxes, scores, ids, iou_threshold, valid, implementation, ordered):
+    """Greedy NMS tile by tile over the boxes sorted by score, which `ordered` says they are."""
     if implementation not in (None, "tile_by_tile", "at_once"):
         raise ValueError(
             f'nms: implementation is {implementation!r}; choose "tile_by_tile", "at_once" or None.'
@@ -173,13 +210,17 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
     n = boxes.shape[0]
     if n == 0:
         return jnp.zeros(0, bool)
-    order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
+    if not ordered:
+        order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
+        ids = None if ids is None else jnp.asarray(ids)[order]
+        keep = _greedy(boxes[order], scores[order], ids, iou_threshold, valid[order], implementation, True)
+        return jnp.zeros(n, bool).at[order].set(keep)
 
     tile = min(_TILE, n)
     padding = -n % tile
-    boxes = jnp.pad(boxes[order], ((0, padding), (0, 0)))
-    valid = jnp.pad(valid[order], (0, padding))
-    ids = None if ids is None else jnp.pad(jnp.asarray(ids)[order], (0, padding))
+    boxes = jnp.pad(boxes, ((0, padding), (0, 0)))
+    valid = jnp.pad(valid, (0, padding))
+    ids = None if ids is None else jnp.pad(ids, (0, padding))
     earlier = jnp.triu(jnp.ones((tile, tile), bool), 1)  # [i, j]: i comes before j
 
     def over(number, others):
@@ -223,7 +264,7 @@ def _greedy(boxes, scores, ids, iou_threshold, valid, implementation):
     else:
         keep = jnp.zeros(n + padding, bool)
         keep = jax.lax.fori_loop(0, (n + padding) // tile, settle_tile, keep)
-    return jnp.zeros(n, bool).at[order].set(keep[:n])
+    return keep[:n]
 
 
 def _over(boxes, ids, others, other_ids, iou_threshold):

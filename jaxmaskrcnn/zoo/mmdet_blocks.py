@@ -37,6 +37,9 @@ _W18, _W32, _W40 = (
 _IOU, _GIOU, _BOUNDED_IOU = (
     {"box.loss.form": form, "box.loss.weight": 10.0} for form in ("iou", "giou", "bounded_iou")
 )
+_CARAFE = {"neck.kind": "carafe_fpn", "input.pad_divisor": 64}
+_SOFT_NMS = {"detections.nms_method": "linear"}
+_GROIE = {"extractor": "groie", "box.pool.sampling_ratio": 2, "mask.pool.sampling_ratio": 2}
 _SCORING = {"mask": "mask_scoring"}
 _SCORING_CAFFE = {**OTHERS["mmdet/mask-rcnn_r50-caffe_fpn_1x_coco"].changes, **_SCORING}
 
@@ -177,10 +180,29 @@ _ROWS = {
          "faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_giou_1x_coco-0eada910.pth"),
         ("faster-rcnn_r50_fpn_bounded-iou_1x_coco", _BOX | _BOUNDED_IOU, 37.4, None,
          "faster_rcnn/faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_bounded_iou_1x_coco-98ad993b.pth"),
+        # Neither weights nor AP are published; it reads the weights of the model without Soft-NMS.
+        ("faster-rcnn_r50_fpn_soft-nms_1x_coco", _BOX | _SOFT_NMS, None, None, None),
     ),
     "pafpn": (
         ("faster-rcnn_r50_pafpn_1x_coco", _BOX | {"neck.kind": "pafpn"}, 37.5, None,
          "faster_rcnn_r50_pafpn_1x_coco_bbox_mAP-0.375_20200503_105836-b7b4b9bd.pth"),
+    ),
+    "carafe": (
+        ("faster-rcnn_r50_fpn-carafe_1x_coco", _BOX | _CARAFE, 38.6, None,
+         "faster_rcnn_r50_fpn_carafe_1x_coco_bbox_mAP-0.386_20200504_175733-385a75b7.pth"),
+        ("mask-rcnn_r50_fpn-carafe_1x_coco", _CARAFE | {"mask.upsample": "carafe"}, 39.3, 35.6,
+         "mask_rcnn_r50_fpn_carafe_1x_coco_bbox_mAP-0.393__segm_mAP-0.358_20200503_135957-8687f195.pth"),
+    ),
+    "groie": (
+        ("faste-rcnn_r50_fpn_groie_1x_coco", _BOX | _GROIE, 38.3, None,
+         "faster_rcnn_r50_fpn_groie_1x_coco_20200604_211715-66ee9516.pth"),
+        ("mask-rcnn_r50_fpn_groie_1x_coco", _GROIE, 39.0, 36.0,
+         "mask_rcnn_r50_fpn_groie_1x_coco_20200604_211715-50d90c74.pth"),
+        ("mask-rcnn_r50_fpn_syncbn-r4-gcb-c3-c5-groie_1x_coco", _SYNCBN | _GCB_R4 | _GROIE, 41.0, 37.8,
+         "mask_rcnn_r50_fpn_syncbn-backbone_r4_gcb_c3-c5_groie_1x_coco_20200604_211715-42eb79e1.pth"),
+        ("mask-rcnn_r101_fpn_syncbn-r4-gcb_c3-c5-groie_1x_coco",
+         R101 | _SYNCBN | _GCB_R4 | _GROIE, 42.6, 38.7,
+         "mask_rcnn_r101_fpn_syncbn-backbone_r4_gcb_c3-c5_groie_1x_coco_20200607_224507-8daae01c.pth"),
     ),
     "ms_rcnn": (
         ("ms-rcnn_r50-caffe_fpn_1x_coco", _SCORING_CAFFE, 38.2, 36.0,

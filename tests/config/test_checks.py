@@ -54,6 +54,7 @@ ACCEPTED = {
     ("mask.loss.boundary", 1e30): NO_LIMIT,
     ("rpn.nms_threshold", 1e30): "above 1 nothing is suppressed",
     ("detections.nms_threshold", 1e30): "above 1 nothing is suppressed",
+    ("detections.nms_sigma", 1e30): "as if no boxes overlapped",
     ("rpn.min_side", 1e30): "everything is left out",
     ("detections.min_side", 1e30): "everything is left out",
     ("rpn.iou_epsilon", 1e30): NO_LIMIT,

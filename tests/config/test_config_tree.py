@@ -95,6 +95,8 @@ def test_every_setting_is_replaced_and_no_other(path):
         "keypoints",
         "semantic",
         "box.federated",
+        "mask.upsample",
+        "extractor",
         "backbone.outputs",
     ) or path.endswith(".kind"):  # they change what other parts have to be
         return
@@ -275,7 +277,16 @@ def test_every_field_refuses_what_it_cannot_hold_in_one_sentence(path):
     if path.endswith(".kind"):
         expected, path = paths.type_of(CONFIG, place := path.removesuffix(".kind")), place
     base, limits = values._split(expected)
-    optional = ("trunk", "keypoints", "semantic", "mask", "neck", "box.federated")
+    optional = (
+        "extractor",
+        "trunk",
+        "keypoints",
+        "semantic",
+        "mask",
+        "neck",
+        "box.federated",
+        "mask.upsample",
+    )
     wrong = [object(), {}] + ([] if path in optional else [None])
     if typing.get_origin(base) is typing.Literal:
         wrong += ["nonsense", 99, True]
@@ -520,6 +531,12 @@ def test_every_old_name_leads_to_settings_that_exist():
         "box.pool.method", "mask.pool.method", "box.fc_norm", "box.norm_epsilon", "mask.norm_epsilon",
         "mask.conv_bias", "detections.classes_per_region",
     }  # fmt: skip
+    # GRoIE.
+    new |= {"extractor"}
+    # Soft-NMS.
+    new |= {"detections.nms_method", "detections.nms_sigma", "detections.nms_min_score"}
+    # CARAFE in the mask head.
+    new |= {"mask.upsample"}
     # LVIS' losses.
     new |= {"box.scores", "box.federated"}
     # The seesaw loss' models.

@@ -7,7 +7,7 @@ import typing
 import pytest
 from pages import ROOT
 
-from jaxmaskrcnn.config import BoxConfig, Config, ModelConfig, paths, values
+from jaxmaskrcnn.config import BoxConfig, Config, MaskConfig, ModelConfig, paths, values
 from jaxmaskrcnn.config.version1 import PATHS, VALUES
 
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
@@ -16,10 +16,10 @@ ROWS = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \| (.*) \|$", SETTINGS, re.
 
 
 def kinds():
-    """Every part that can stand in a field of a model or its box head: path of the field, kind, defaults."""
+    """Every part that can stand in a field of a model or of two of its heads: field, kind, defaults."""
     return [
         (f"{place}{field.name}", kind, part())
-        for place, owner in (("", ModelConfig), ("box.", BoxConfig))
+        for place, owner in (("", ModelConfig), ("box.", BoxConfig), ("mask.", MaskConfig))
         for field in dataclasses.fields(owner)
         for kind, part in paths.part_classes(field.type).items()
     ]

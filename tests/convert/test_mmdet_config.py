@@ -487,7 +487,7 @@ REFUSED_PYTHON = {
     "rpn_head.bbox_coder.clip_border": "model = dict(rpn_head=dict(bbox_coder=dict(clip_border=False)))",
     "roi_head.type": "model = dict(roi_head=dict(type='GridRoIHead'))",
     "roi_head.bbox_roi_extractor.type": (
-        "model = dict(roi_head=dict(bbox_roi_extractor=dict(type='GenericRoIExtractor')))"
+        "model = dict(roi_head=dict(bbox_roi_extractor=dict(type='OwnRoIExtractor')))"
     ),
     "roi_head.bbox_head.type": "model = dict(roi_head=dict(bbox_head=dict(type='DoubleConvFCBBoxHead')))",
     "roi_head.bbox_head.roi_feat_size": "model = dict(roi_head=dict(bbox_head=dict(roi_feat_size=14)))",
@@ -496,7 +496,7 @@ REFUSED_PYTHON = {
     ),
     "roi_head.mask_head.type": "model = dict(roi_head=dict(mask_head=dict(type='HTCMaskHead')))",
     "roi_head.mask_head.num_classes": "model = dict(roi_head=dict(mask_head=dict(num_classes=3)))",
-    "test_cfg.rcnn.nms.type": "model = dict(test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))))",
+    "test_cfg.rcnn.nms.type": "model = dict(test_cfg=dict(rcnn=dict(nms=dict(type='nms_match'))))",
     "test_cfg.rpn.min_bbox_size": "model = dict(test_cfg=dict(rpn=dict(min_bbox_size=4)))",
     "pipeline.Resize.keep_ratio": "test_dataloader = dict(dataset=dict(pipeline=["
     "dict(type='Resize', scale=(1333, 800))]))",
@@ -520,12 +520,12 @@ def test_python_refuses_all_at_once(tmp_path):
     text = """
         model = dict(
             backbone=dict(depth=26, dcn=dict(type='DCNv3')),
-            test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))),
+            test_cfg=dict(rcnn=dict(nms=dict(type='nms_match'))),
             train_cfg=dict(rcnn=dict(sampler=dict(type='OHEMSampler'))))
         """
     message = refusal(write_config(tmp_path, "model.py", V3_MASK + textwrap.dedent(text)))
     assert "model.py has 4 settings" in message
-    for part in ("backbone.depth is 26", "'DCNv3'", "'soft_nms'", "'OHEMSampler'"):
+    for part in ("backbone.depth is 26", "'DCNv3'", "'nms_match'", "'OHEMSampler'"):
         assert part in message
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from jaxmaskrcnn.config import (
     BoxStageConfig,
+    CarafeConfig,
     ConfigError,
     ExtraConfig,
     FederatedConfig,
+    GRoIEConfig,
     KeypointConfig,
     ModelConfig,
     SemanticConfig,
@@ -35,6 +37,7 @@ VALUES = {
     "num_classes": [1, 7, 8, 80, 90],
     "backbone.outputs": [(2, 3, 4, 5)],
     "trunk": [None, "res5"],
+    "extractor": [None, GRoIEConfig(), GRoIEConfig(kernel=3, heads=4, key_stride=1)],
     "keypoints": [None, DETECTRON2_KEYPOINTS],
     "semantic": [None, SemanticConfig(), SemanticConfig(things="last", loss_at="map", score_threshold=0.0)],
     "categories": [(), COCO_80, COCO_90, CITYSCAPES_8, (Category(3, "a cat"), Category(9, "dog"))],
@@ -59,7 +62,7 @@ VALUES = {
     "backbone.context_stages": [(3, 4, 5), (5,), ()],
     "backbone.context_reduction": [4],
     "neck.channels": [128],
-    "neck.kind": ["fpn", "simple_pyramid"],
+    "neck.kind": ["fpn", "simple_pyramid", "carafe_fpn"],
     "neck.norm_epsilon": [0.0, 1e-3],
     "rpn.anchors.sizes": [
         (16.0, 32.0, 64.0, 128.0, 256.0),
@@ -132,10 +135,13 @@ VALUES = {
     "mask.pool.size": [7],
     "mask.kind": ["fcn", "point_rend", "mask_scoring"],
     "mask.convs": [0, 2],
+    "mask.upsample": [None, CarafeConfig(), CarafeConfig(kernel=3, encoder_kernel=5, channels=32)],
     "mask.dim": [128],
     "detections.score_threshold": [0.0, 0.3],
     "detections.nms_threshold": [0.55],
     "detections.per_image": [33],
+    "detections.nms_sigma": [0.25],
+    "detections.nms_min_score": [0.0, 0.01],
     "detections.min_side": [0.0, 1e-2, 1.0],
     "detections.mask_threshold": [0.4],
 }
@@ -168,6 +174,8 @@ TOGETHER = {
     "box.norm": {"box.convs": 4},
     "box.norm_epsilon": {"box.convs": 4, "box.norm": "bn"},
     "mask.norm_epsilon": {"mask.norm": "bn"},
+    "detections.nms_sigma": {"detections.nms_method": "gaussian"},
+    "detections.nms_min_score": {"detections.nms_method": "linear"},
     "neck.norm_epsilon": {"neck.norm": "bn"},
     "mask.conv_bias": {"mask.norm": "bn"},
     "rpn.anchors.order": {"rpn.anchors.sizes": SEVERAL_SIZES},
@@ -386,9 +394,10 @@ INPUT = {"input.pixel_scale", "input.pixel_mean", "input.pixel_std"}
 
 
 STRUCTURE = (
-    "background", "backbone.", "neck.", "rpn.anchors", "rpn.convs", "rpn.norm", "trunk", "box.convs",
-    "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class_agnostic", "box.pool.size",
-    "mask.convs", "mask.dim", "mask.norm", "mask.class_agnostic", "mask.pool.size",
+    "background", "backbone.", "neck.", "rpn.anchors", "rpn.convs", "rpn.norm", "extractor", "trunk",
+    "box.convs", "box.fcs", "box.conv_dim", "box.fc_dim", "box.norm", "box.average", "box.class_agnostic",
+    "box.pool.size", "mask.convs", "mask.dim", "mask.norm", "mask.class_agnostic", "mask.upsample",
+    "mask.pool.size",
 )  # fmt: skip
 # Structures that no setting above makes alone.
 STRUCTURES = [

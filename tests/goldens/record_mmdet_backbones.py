@@ -10,13 +10,20 @@ widths of a complete ResNet-50 as it has no setting for them; "regnet", a small 
 convolutions of version 2; "swin", a Swin transformer; "convnext", a ConvNeXt, for which mmpretrain 1.2.0 is
 needed too; "gcb", with global context blocks; "gn_ws", with standardised kernels before group
 norm; "resnest", "res2net" and "hrnet"; "pafpn" with
-the loss of IoUs, and "bounded_iou". Weights are made from their names.
+the loss of IoUs, and "bounded_iou"; "carafe", with CARAFE in the pyramid and in the mask head;
+"soft_nms"; "groie", whose regions are made of all levels. Weights are made from their names.
+"mmdet_soft_nms" also has what mmcv's Soft-NMS keeps of many boxes, in "crowd/".
 
 The environment is described in `record_mmdet_model.py`, whose stand-ins are used with those of
 `record_mmdet_cascade.py`. mmcv-lite has no compiled deformable convolution either: torchvision's
 `deform_conv2d` takes its place. Its order of offsets, (y, x) for each tap, is that of mmcv's C++ source in
 the wheel (`ops/csrc/pytorch/cpu/deform_conv.cpp`, where channel 2k is added to the row and 2k + 1 to the
 column).
+
+Nor has it CARAFE's reassembly, whose only kernels are CUDA's. `reassemble` below is written from what they
+compute (`ops/csrc/common/cuda/carafe_naive_cuda_kernel.cuh`: the window around the cell that a new cell lies
+in, its places row by row among the weights' channels, and nothing beside the map); mmcv's Python above it
+runs.
 """
 
 import copy
@@ -31,12 +38,16 @@ from record_mmdet_cascade import SCENES, load
 from record_mmdet_model import VERSIONS, channels_last
 from seeded_weights import (
     sampled,
+    seeded_crowd,
     seeded_mmdet_block_weight,
+    seeded_mmdet_carafe_weight,
     seeded_mmdet_dcn_weight,
     seeded_mmdet_deep_weight,
+    seeded_mmdet_groie_weight,
     seeded_mmdet_hrnet_weight,
     seeded_mmdet_map_weight,
     seeded_mmdet_res2net_weight,
+    seeded_mmdet_soft_weight,
     seeded_mmdet_transformer_cascade_weight,
     seeded_mmdet_transformer_weight,
 )
@@ -46,6 +57,7 @@ from torchvision.ops import deform_conv2d
 import mmcv.ops.deform_conv as version_1  # only now, as record_mmdet_model.py makes it importable
 import mmcv.ops.modulated_deform_conv as version_2
 import mmdet
+from mmcv.ops import batched_nms
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
@@ -64,6 +76,9 @@ FILES = {
     "resnest": "resnest/mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco.py",
     "res2net": "res2net/mask-rcnn_res2net-101_fpn_2x_coco.py",
     "hrnet": "hrnet/mask-rcnn_hrnetv2p-w32-1x_coco.py",
+    "carafe": "carafe/mask-rcnn_r50_fpn-carafe_1x_coco.py",
+    "groie": "groie/mask-rcnn_r50_fpn_groie_1x_coco.py",
+    "soft_nms": "faster_rcnn/faster-rcnn_r50_fpn_soft-nms_1x_coco.py",
     "pafpn": "pafpn/faster-rcnn_r50_pafpn_1x_coco.py",
     "bounded_iou": "faster_rcnn/faster-rcnn_r50_fpn_bounded-iou_1x_coco.py",
     "cascade": "convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py",
@@ -76,6 +91,9 @@ CASES = {
     "mmdet_ious": ("pafpn", "bounded_iou"),
     "mmdet_deep": ("resnest", "res2net"),
     "mmdet_hrnet": ("hrnet",),
+    "mmdet_carafe": ("carafe",),
+    "mmdet_soft_nms": ("soft_nms",),
+    "mmdet_groie": ("groie",),
     "mmdet_convnext": ("convnext", "cascade"),
 }
 # Widths 8, 16, 32 and 64; a window is larger than the last map.
@@ -90,7 +108,8 @@ WEIGHTS = {
     "cascade": seeded_mmdet_transformer_cascade_weight, "gcb": seeded_mmdet_block_weight,
     "gn_ws": seeded_mmdet_block_weight, "resnest": seeded_mmdet_deep_weight,
     "res2net": seeded_mmdet_res2net_weight, "hrnet": seeded_mmdet_hrnet_weight,
-    "pafpn": seeded_mmdet_block_weight,
+    "pafpn": seeded_mmdet_block_weight, "carafe": seeded_mmdet_carafe_weight,
+    "soft_nms": seeded_mmdet_soft_weight, "groie": seeded_mmdet_groie_weight,
     "bounded_iou": seeded_mmdet_block_weight,
 }  # fmt: skip
 # This library's names of the losses.
@@ -107,7 +126,17 @@ def convolve_modulated(x, offset, mask, weight, bias, stride, padding, dilation,
     return deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
 
 
+def reassemble(x, weights, kernel_size, group_size, scale_factor):
+    assert group_size == 1
+    n, channels, h, w = x.shape
+    windows = torch.nn.functional.unfold(x, kernel_size, padding=kernel_size // 2)
+    windows = windows.reshape(n, channels, kernel_size**2, h, w)
+    windows = windows.repeat_interleave(scale_factor, 3).repeat_interleave(scale_factor, 4)
+    return (windows * weights[:, None]).sum(2)
+
+
 version_1.deform_conv2d, version_2.modulated_deform_conv2d = convolve, convolve_modulated
+sys.modules["mmcv.ops.carafe"].carafe = reassemble
 
 
 def settings(case):
@@ -133,6 +162,12 @@ def settings(case):
         model.backbone |= {"arch": CONVNEXT, "drop_path_rate": 0.0, "frozen_stages": 0}
     elif case != "c4":
         model.backbone.base_channels = 32 if case == "gn_ws" else WIDTH
+    if case == "carafe":
+        model.neck.upsample_cfg.compressed_channels = heads.mask_head.upsample_cfg.compressed_channels = 8
+    if case == "groie":
+        for part in (heads.bbox_roi_extractor, heads.mask_roi_extractor):
+            part.pre_cfg |= {"in_channels": CHANNELS, "out_channels": CHANNELS}
+            part.post_cfg.in_channels = CHANNELS
     if case == "pafpn":
         heads.bbox_head |= {"reg_decoded_bbox": True, "loss_bbox": {"type": "IoULoss", "loss_weight": 10.0}}
     if case in ("resnest", "res2net"):
@@ -302,11 +337,23 @@ def record(golden, case):
     golden[f"{case}/config"] = config.pretty_text
 
 
+def record_crowd(golden):
+    """What mmcv's Soft-NMS keeps, in its order, and the scores that are left."""
+    boxes, scores, ids = map(torch.as_tensor, seeded_crowd(300))
+    for method in ("linear", "gaussian", "naive"):
+        options = {"type": "soft_nms", "iou_threshold": 0.4, "method": method, "min_score": 0.05}
+        found, index = batched_nms(boxes, scores, ids, options)
+        print("crowd", method, len(index), "boxes, scores", found[:: len(found) // 6, 4].numpy().round(3))
+        golden |= {f"crowd/{method}/index": index.numpy(), f"crowd/{method}/scores": found[:, 4].numpy()}
+
+
 def main(names):
     for name in names or CASES:
         golden = {"scenes": json.dumps(SCENES), "versions": VERSIONS}
         for case in CASES[name]:
             record(golden, case)
+        if name == "mmdet_soft_nms":
+            record_crowd(golden)
         path = Path(__file__).with_name(f"{name}.npz")
         np.savez_compressed(path, **{k: np.asarray(v) for k, v in golden.items()})
         print(path, path.stat().st_size, "bytes,", VERSIONS)

@@ -6,11 +6,12 @@ Everything that computes is MMDetection's and mmcv's own published code, run: th
 (mmcv's imrescale on OpenCV), DetDataPreprocessor, ResNet and ResNeXt, FPN, RPNHead, AnchorGenerator,
 DeltaXYWHBBoxCoder, SingleRoIExtractor, StandardRoIHead, Shared2FCBBoxHead, Shared4Conv1FCBBoxHead,
 FCNMaskHead. mmcv-lite has no compiled operators, and the full mmcv no build for this torch; so
-the only two that Mask R-CNN needs at test time, ``nms`` and ``roi_align_forward``, are compiled
-here from the C++ sources (CPU) inside of the mmcv-lite wheel, and mmcv's own Python above them runs.
+the only ones that its models here need at test time, ``nms``, ``softnms`` and ``roi_align_forward``, are
+compiled here from the C++ sources (CPU) inside of the mmcv-lite wheel, and mmcv's own Python above them runs.
 Stand-ins: mmcv's NMS knows no float64, so the run that checks the recorded decisions in float64 has
-torchvision's kernels in place of these two; and equal scores ("saturated" below) come in the order
-of their indices, which MMDetection leaves to the sort of the machine it runs on.
+torchvision's kernels in place of ``nms`` and ``roi_align_forward``, and Soft-NMS of rounded boxes; and equal
+scores ("saturated" below) come in the order of their indices, which MMDetection leaves to the sort of the
+machine it runs on.
 
 The environment (Python 3.11, a C++17 compiler and ninja on the path):
 
@@ -49,13 +50,13 @@ from torch.utils import cpp_extension
 
 
 def compile_kernels():
-    """mmcv's own C++ of the two operators, as a module."""
+    """mmcv's own C++ of these operators, as a module."""
     sources = Path(mmcv.__file__).parent / "ops" / "csrc"
     files = ("pytorch/nms.cpp", "pytorch/cpu/nms.cpp", "pytorch/roi_align.cpp", "pytorch/cpu/roi_align.cpp")
     return cpp_extension.load_inline(
         "mmcv_kernels",
         "\n".join(f'#include "{file}"' for file in files),
-        functions=["nms", "roi_align_forward"],
+        functions=["nms", "softnms", "roi_align_forward"],
         extra_include_paths=[str(sources), str(sources / "common")],
     )
 
@@ -71,6 +72,15 @@ class Operators(types.ModuleType):
         if boxes.dtype == torch.float64 or self.stable:
             return torchvision.ops.nms(boxes, scores, iou_threshold)
         return self.kernels.nms(boxes, scores, iou_threshold, offset)
+
+    def softnms(self, boxes, scores, dets, iou_threshold, sigma, min_score, method, offset):
+        assert offset == 0
+        found = dets.float()
+        index = self.kernels.softnms(
+            boxes.float(), scores.float(), found, iou_threshold, sigma, min_score, method, offset
+        )
+        dets.copy_(found)
+        return index
 
     def roi_align_forward(self, input, rois, output, argmax_y, argmax_x, aligned_height, aligned_width,
                           spatial_scale, sampling_ratio, pool_mode, aligned):  # fmt: skip

@@ -315,6 +315,28 @@ def seeded_mmdet_cascade_weight(name: str, shape: tuple[int, ...]) -> np.ndarray
     return seeded_mmdet_weight(name, shape)
 
 
+def seeded_mmdet_carafe_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with CARAFE, whose weights differ from cell to cell."""
+    value = seeded_mmdet_cascade_weight(name, shape)
+    return value * np.float32(2) if "content_encoder" in name else value
+
+
+def seeded_mmdet_soft_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for a single stage, whose scores are all below 1."""
+    value = seeded_mmdet_cascade_weight(name, shape)
+    return value * np.float32(0.12) if name.endswith("fc_cls.weight") else value
+
+
+def seeded_mmdet_groie_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with GRoIE, whose regions are sums of those of four levels, with attention that has a part."""
+    if name.endswith("post_module.gamma"):
+        return np.float32([1.5])
+    value = seeded_mmdet_soft_weight(name, shape)
+    if name.endswith("fc_reg.weight"):
+        return value * np.float32(0.2)
+    return value * np.float32(0.2) if "pre_module" in name else value
+
+
 def seeded_mask_scoring_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The same for Mask Scoring R-CNN of MMDetection; IoUs are about 0.6."""
     if name.endswith("fc_cls.bias"):
@@ -361,6 +383,15 @@ def seeded_scene(height: int, width: int, boxes: list[tuple[float, ...]]) -> dic
         "labels": np.arange(len(boxes)) % 3,
         "masks": np.asarray(masks, bool).reshape(-1, height, width),
     }
+
+
+def seeded_crowd(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes float32 [count, 4] that overlap, float32 scores that differ, int64 ids of three classes."""
+    rng = np.random.RandomState(count)
+    corner = rng.uniform(0, 100, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(15, 50, (count, 2))], 1).astype(np.float32)
+    scores = (rng.permutation(count) + 1) / (count + 2)
+    return boxes, scores.astype(np.float32), rng.randint(0, 3, count)
 
 
 def sampled(name: str, values: np.ndarray, count: int) -> np.ndarray:

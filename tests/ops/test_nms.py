@@ -207,6 +207,16 @@ def test_implementations_equal_greedy(implementation):
     assert np.flatnonzero(keep).tolist() == sorted(greedy(boxes, scores, ids, 0.5, valid))
 
 
+def test_boxes_in_the_order_of_their_scores_need_no_sort():
+    boxes, scores, _ = crowded(np.random.default_rng(3), 300)
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = boxes[order], scores[order]
+    valid = np.random.default_rng(4).random(300) < 0.8  # those that are not may stand anywhere
+    found = jax.jit(functools.partial(ops.nms, ordered=True))(boxes, scores, 0.5, valid)
+    np.testing.assert_array_equal(found, NMS(boxes, scores, 0.5, valid))
+    assert "sort" not in jax.jit(functools.partial(ops.nms, ordered=True)).lower(boxes, scores, 0.5).as_text()
+
+
 def test_a_wrong_implementation_is_named():
     with pytest.raises(ValueError, match="implementation is 'fast'; choose \"tile_by_tile\""):
         ops.nms(jnp.zeros((2, 4)), jnp.zeros(2), 0.5, implementation="fast")

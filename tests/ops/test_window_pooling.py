@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmaskrcnn.ops.window_pooling import average_pool, max_pool, plain
+from jaxmaskrcnn.ops.window_pooling import average_pool, columns_after_rows, max_pool, plain
 
 
 def oracle(x, border, cotangent):
@@ -36,6 +36,7 @@ def test_results_and_gradients_are_those_of_a_loop_over_windows(size, border):
     cotangent = rng.normal(size=y.shape).astype(np.float32)
     result, gradient = jax.vjp(lambda x: max_pool(x, border), jnp.asarray(x))
     np.testing.assert_array_equal(result, y)
+    np.testing.assert_array_equal(columns_after_rows(jnp.asarray(x), border), y)  # as on TPUs
     np.testing.assert_allclose(gradient(cotangent)[0], oracle(x, border, cotangent)[1], atol=1e-6)
 
 

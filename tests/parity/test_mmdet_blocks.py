@@ -2,7 +2,8 @@
 
 That is in `goldens/mmdet_blocks.npz` (see `record_mmdet_backbones.py`): global context blocks, standardised
 kernels before group norm, ResNeSt, Res2Net and HRNet, whose stem has its full
-width. ``pytest -s`` prints the largest errors.
+width. CARAFE, Soft-NMS and GRoIE are in `mmdet_carafe.npz` and files beside it. ``pytest -s`` prints the
+largest errors.
 """
 
 import functools
@@ -17,9 +18,12 @@ from folders import GOLDENS
 from golden_helpers import check
 from goldens.seeded_weights import (
     seeded_mmdet_block_weight,
+    seeded_mmdet_carafe_weight,
     seeded_mmdet_deep_weight,
+    seeded_mmdet_groie_weight,
     seeded_mmdet_hrnet_weight,
     seeded_mmdet_res2net_weight,
+    seeded_mmdet_soft_weight,
 )
 
 from jaxmaskrcnn.config import AnchorConfig, ConfigError, HRFPNConfig, HRNetConfig, Level, ModelConfig
@@ -62,11 +66,15 @@ HRNET = {
     "backbone.modules": (1, 1, 2), "neck.channels": 16, "mask.dim": 16,
 }  # fmt: skip
 IOU = {"box.loss.form": "iou", "box.loss.weight": 10.0}
+CARAFE = {**NARROW, "neck.upsample.channels": 8, "mask.upsample.channels": 8}
 GROUPS = {**SMALL, "backbone.width": 32, "neck.channels": 32, "box.conv_dim": 32, "mask.dim": 32}
 WEIGHTS = {
     "resnest": seeded_mmdet_deep_weight,
     "res2net": seeded_mmdet_res2net_weight,
     "hrnet": seeded_mmdet_hrnet_weight,
+    "carafe": seeded_mmdet_carafe_weight,
+    "soft_nms": seeded_mmdet_soft_weight,
+    "groie": seeded_mmdet_groie_weight,
 }
 CASES = {
     case: Recorded(
@@ -84,6 +92,9 @@ CASES = {
         ("deep", "resnest", "mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco", RESNEST),
         ("deep", "res2net", "mask-rcnn_res2net-101_fpn_2x_coco", RES2NET),
         ("hrnet", "hrnet", "mask-rcnn_hrnetv2p-w32-1x_coco", HRNET),
+        ("carafe", "carafe", "mask-rcnn_r50_fpn-carafe_1x_coco", CARAFE),
+        ("groie", "groie", "mask-rcnn_r50_fpn_groie_1x_coco", NARROW),
+        ("soft_nms", "soft_nms", "faster-rcnn_r50_fpn_soft-nms_1x_coco", NARROW),
         ("ious", "pafpn", "faster-rcnn_r50_pafpn_1x_coco", {**NARROW, **IOU}),
         ("ious", "bounded_iou", "faster-rcnn_r50_fpn_bounded-iou_1x_coco", NARROW),
         ("blocks", "gcb", "mask-rcnn_r50-gcb-r4-c3-c5_fpn_1x_coco", NARROW),
@@ -323,6 +334,77 @@ def test_other_plugins_are_refused(change, tmp_path):
     (tmp_path / "config.py").write_text(text.replace(*change))
     with pytest.raises(UserError, match="backbone.plugins is .*; supported: None, or one 'ContextBlock'"):
         config_from_file(tmp_path / "config.py")
+
+
+# -- Soft-NMS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("method='linear'", "method='cosine'"),
+            "nms.method is 'cosine'; supported: 'linear' or",
+        ),
+        (("type='soft_nms'", "type='nms_match'"), "nms.type is 'nms_match'; supported: 'nms' or 'soft_nms'"),
+        (("min_score=0.001", "min_score=-1"), "nms.min_score is -1; supported: numbers from 0 to 1"),
+    ],
+    ids=["method", "type", "score"],
+)
+def test_other_nms_is_refused(change, message, tmp_path):
+    text, _ = export_settings(CASES["soft_nms"].config, "mmdet")
+    assert change[0] in text
+    (tmp_path / "config.py").write_text(text.replace(*change, 1))
+    with pytest.raises(UserError, match=message):
+        config_from_file(tmp_path / "config.py")
+
+
+# -- CARAFE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("type='carafe', up_kernel=5", "type='carafe', up_kernel=4"),
+            "neck.upsample_cfg.up_kernel is 4; .* odd",
+        ),
+        (
+            ("type='carafe', up_kernel=5", "type='nearest', up_kernel=5"),
+            "neck.upsample_cfg.type is 'nearest'",
+        ),
+        (
+            ("scale_factor=2", "scale_factor=2, up_group=2"),
+            "mask_head.upsample_cfg.up_group is 2; supported: 1",
+        ),
+        (("scale_factor=2", "scale_factor=4"), "mask_head.upsample_cfg.scale_factor is 4; supported: 2"),
+        (("out_channels=16", "order=('act', 'conv', 'norm'), out_channels=16"), "neck.order is "),
+    ],
+    ids=["even", "nearest", "groups", "factor", "order"],
+)
+def test_other_carafes_are_refused(change, message, tmp_path):
+    text, _ = export_settings(CASES["carafe"].config, "mmdet")
+    assert change[0] in text
+    (tmp_path / "config.py").write_text(text.replace(*change, 1))
+    with pytest.raises(UserError, match=message):
+        config_from_file(tmp_path / "config.py")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"neck.kind": "carafe_fpn"}, "its neck is not a feature pyramid"),
+        ({"mask.upsample": "carafe"}, "CARAFE"),
+    ],
+    ids=["neck", "masks"],
+)
+def test_other_libraries_have_no_carafe(change, message):
+    for library, preset in (
+        ("torchvision", "maskrcnn_resnet50_fpn"),
+        ("detectron2", "mask_rcnn_R_50_FPN_3x"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export_settings(model_config(f"{library}/{preset}", **change), library)
 
 
 # -- standardised kernels

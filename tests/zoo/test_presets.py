@@ -502,6 +502,9 @@ def test_registry_is_consistent():
         # MMDetection's older files have the figures in their names.
         if match := re.search(r"bbox_mAP-0\.(\d+)(?:__segm_mAP-0\.(\d+))?", info.file or ""):
             named = [None if digits is None else float(f"0.{digits}") * 100 for digits in match.groups()]
+            if info.name == "mmdet/mask-rcnn_r50_fpn-carafe_1x_coco":  # MMDetection's page has another figure
+                assert (named[1], info.mask_ap) == (pytest.approx(35.8), 35.6)
+                named[1] = info.mask_ap
             assert named == pytest.approx([info.box_ap, info.mask_ap])
 
 

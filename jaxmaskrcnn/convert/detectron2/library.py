@@ -3,8 +3,8 @@
 from jaxmaskrcnn.config import ModelConfig, PointRendConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
 from jaxmaskrcnn.convert.library import (
-    CONTEXT,
     KERAS_LAYERS,
+    MMDET_LAYERS,
     RPN_NORM,
     SEESAW,
     STAGE_MASKS,
@@ -95,7 +95,7 @@ LIBRARY = Library(
         *POINT_REND,
         *KERAS_LAYERS,
         RPN_NORM,
-        CONTEXT,
+        *MMDET_LAYERS,
         STANDARDISED,
         SEESAW,
         things_elsewhere("first"),

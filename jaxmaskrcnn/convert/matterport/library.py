@@ -3,9 +3,9 @@
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.convert.library import (
     AVERAGE,
-    CONTEXT,
     DEFORMABLE,
     KEYPOINTS,
+    MMDET_LAYERS,
     OTHER_BACKBONE,
     OTHER_MASK,
     OTHER_NECK,
@@ -34,7 +34,7 @@ LIBRARY = Library(
         STAGES,
         SEESAW,
         OTHER_BACKBONE,
-        CONTEXT,
+        *MMDET_LAYERS,
         DEFORMABLE,
         OTHER_NECK,
         TRUNK,

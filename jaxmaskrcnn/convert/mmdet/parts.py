@@ -16,6 +16,37 @@ from jaxmaskrcnn.names.config_table import Settings, write
 Flat = dict[str, Any]
 
 
+def read_upsampling(settings: Settings, config: Flat) -> None:
+    """Read CARAFE in the pyramid and in the mask head."""
+    if config["neck"] == "carafe_fpn":
+        config |= settings.fields(rows.CARAFE_NECK)
+    if mask_heads.is_fcn(config["mask"]) and (kind := settings.get(rows.UPSAMPLE_TYPE)) is not None:
+        config |= {"mask.upsample": kind} | settings.fields(rows.CARAFE_MASK)
+
+
+def write_upsampling(config: ModelConfig) -> Flat:
+    """The counterpart of `read_upsampling`."""
+    values: Flat = {}
+    if config.neck is not None and config.neck.kind == "carafe_fpn":
+        values |= write(rows.CARAFE_NECK, config, config)
+    if isinstance(config.mask, MaskConfig) and config.mask.upsample is not None:
+        values |= {rows.UPSAMPLE_TYPE.key: "carafe"} | write(rows.CARAFE_MASK, config, config)
+    return values
+
+
+def read_nms(settings: Settings, config: Flat) -> None:
+    """Read how detections that overlap are treated."""
+    soft = settings.get(rows.NMS_TYPE) == "soft_nms"
+    config |= settings.fields(rows.SOFT_NMS) if soft else {"detections.nms_method": "greedy"}
+
+
+def write_nms(config: ModelConfig) -> Flat:
+    """The counterpart of `read_nms`."""
+    if config.detections.nms_method == "greedy":
+        return {rows.NMS_TYPE.key: "nms"}
+    return {rows.NMS_TYPE.key: "soft_nms"} | write(rows.SOFT_NMS, config, config)
+
+
 def read_norms(settings: Settings, config: Flat) -> None:
     """Read the norm layers of the backbone, the pyramid and the heads."""
     _, neck, box, mask = rows.NORMS

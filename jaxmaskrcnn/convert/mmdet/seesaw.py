@@ -5,7 +5,7 @@ Source: ``mmdet/models/losses/seesaw_loss.py``, ``mmdet/models/layers/normed_pre
 
 from typing import Any
 
-from jaxmaskrcnn.config import MaskConfig, ModelConfig
+from jaxmaskrcnn.config import BoxConfig, MaskConfig, ModelConfig
 from jaxmaskrcnn.losses.seesaw import FLOOR
 from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import choice, number, whole
@@ -66,6 +66,6 @@ def write_seesaw(config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
     if config.box.scores == "two_softmaxes":
         values |= write(_SEESAW, config, usual)
     for part, (kind, cosines) in ((config.box, _CLASSES), (config.mask, _MASKS)):
-        if (part is config.box or isinstance(part, MaskConfig)) and part.cosine_scale:
+        if isinstance(part, BoxConfig | MaskConfig) and part.cosine_scale:
             values |= {kind.key: kind.conversion.write(True), **write(cosines, config, usual)}
     return values

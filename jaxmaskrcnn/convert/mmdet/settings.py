@@ -25,6 +25,7 @@ from jaxmaskrcnn.convert.mmdet.pipeline import (
 from jaxmaskrcnn.convert.mmdet.shared_head import KNOWN as SHARED_KNOWN
 from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD, read_shared_head, write_shared_head
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models import groie_names
 from jaxmaskrcnn.names.config_table import Settings, configuration, flatten, nest, write
 from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203
 from jaxmaskrcnn.zoo.conventions import MMDET
@@ -107,8 +108,11 @@ def text_of_config(config: ModelConfig) -> str:
     flat |= {"data_preprocessor.pad_mask": mask}
     flat |= parts.write_box_head(config, USUAL) | parts.write_training(config, USUAL)
     flat |= semantic.write_semantic(config, USUAL) | seesaw.write_seesaw(config, USUAL)
+    flat |= groie_names.write_mmdet(config) if config.extractor is not None else {}
     for write_part in (
         backbone.write_backbone,
+        parts.write_upsampling,
+        parts.write_nms,
         parts.write_norms,
         parts.write_losses,
         write_levels,
@@ -146,7 +150,7 @@ def _config(values: Mapping[str, Any], path: str, training: bool) -> ModelConfig
     config |= read_pipeline(settings, "data_preprocessor" in model)
     config["compute.weight_decay_exempts_norm"] = parts.read_norm_decay(values, settings)
     known = rows.KNOWN | backbone.known() | cascade.KNOWN | SHARED_KNOWN | mask_heads.known()
-    known |= semantic.KNOWN | seesaw.KNOWN
+    known |= semantic.KNOWN | seesaw.KNOWN | groie_names.MMDET_KEYS
     settings.unknown(
         known, [key for key in settings.values if key not in known and not rows.UNUSED.fullmatch(key)]
     )
@@ -187,12 +191,16 @@ def _read(settings: Settings) -> dict[str, Any]:
     if mask_heads.is_fcn(kind):
         table += rows.MASK if has[SHARED_HEAD] else (*rows.MASK, *rows.MASK_POOL)
     config = settings.fields(table) | {"mask": kind} | ({} if has["neck"] else {"neck": False})
+    parts.read_upsampling(settings, config)
+    parts.read_nms(settings, config)
     config["semantic"] = has[semantic.HEAD]
     semantic.read_semantic(settings, config)
     seesaw.read_seesaw(settings, config, mask_heads.is_fcn(kind))
     backbone.read_backbone(settings, config)
     mask_heads.read_mask_head(settings, config, USUAL, has["train_cfg"])
     parts.read_norms(settings, config)
+    if config["extractor"]:
+        groie_names.read_mmdet(settings, config)
     read_shared_head(settings, config, has[SHARED_HEAD])
     read_levels(settings, config, USUAL)
     parts.read_box_head(settings, config)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
+from jaxmaskrcnn.models.carafe import Carafe
 from jaxmaskrcnn.models.cosine import CosineConv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
@@ -22,7 +23,7 @@ Array = jax.Array
 
 
 class MaskHead(nnx.Module):
-    """Convolutions, a deconvolution, and a 1x1 predictor.
+    """Convolutions, a deconvolution or CARAFE, and a 1x1 predictor.
 
     Source: torchvision ``MaskRCNNHeads`` and ``MaskRCNNPredictor``; Detectron2
     ``MaskRCNNConvUpsampleHead``. Any other `RegionHead` can replace it in a `MaskRCNN`.
@@ -36,7 +37,8 @@ class MaskHead(nnx.Module):
 
     Attributes:
         convs: List of ConvNorm (four by default).
-        deconv: Deconv2x2.
+        deconv: Deconv2x2, or None.
+        upsample: The Carafe in its place, or None.
         logits: 1x1 convolution to one map per class (a single map if class-agnostic). torchvision has
             an unused first map for the background.
 
@@ -54,13 +56,16 @@ class MaskHead(nnx.Module):
             channels, config.dim, config.convs, norm=config.norm, epsilon=config.norm_epsilon,
             bias=config.conv_bias, dtype=dtype, rngs=rngs,
         )  # fmt: skip
-        self.deconv = Deconv2x2(features, config.dim, dtype=dtype, rngs=rngs)
+        c: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
+        self.upsample: Any = config.upsample and Carafe(config.upsample, features, **c)
+        self.deconv: Any = None if config.upsample else Deconv2x2(features, config.dim, **c)
+        features = features if config.upsample else config.dim
         maps = 1 if config.class_agnostic else classes.count + classes.offset
         normal = nnx.initializers.normal(0.001)
         if config.cosine_scale:
-            self.logits = CosineConv(config.dim, maps, scale=config.cosine_scale, dtype=dtype, rngs=rngs)
+            self.logits = CosineConv(features, maps, scale=config.cosine_scale, **c)
         else:
-            self.logits = Conv(config.dim, maps, 1, init=normal, dtype=dtype, rngs=rngs)
+            self.logits = Conv(features, maps, 1, init=normal, **c)
         self.offset = 0 if config.class_agnostic else classes.offset
         self.config = config
 
@@ -80,7 +85,8 @@ class MaskHead(nnx.Module):
             x = layer(x, mask, train, relu=True)
         # The 1x1 predictor treats each cell separately, so its few output channels are rearranged into
         # space instead of its many inputs.
-        x = self.deconv.depths(x, relu=True)  # [R, S, S, 4, C]
+        # [R, S, S, 4, C]
+        x = self.deconv.depths(x, relu=True) if self.deconv else self.upsample.depths(x)
         logits = self.logits(x.reshape(*x.shape[:2], -1, x.shape[-1]))
         return depth_to_space(logits.reshape(*x.shape[:-1], -1))
 

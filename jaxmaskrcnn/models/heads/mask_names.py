@@ -3,6 +3,7 @@
 from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig
+from jaxmaskrcnn.names.carafe import carafe_rows, carafe_structure, settings_of
 from jaxmaskrcnn.names.layers import (
     KERAS_NORM,
     NORM,
@@ -57,6 +58,7 @@ def _mmdet(part: MaskConfig, stage: str) -> list[Row]:
         *mmdet_norm_rows(f"{head}.convs.{{i}}", f"{own}.convs.{{i}}", part.norm),
         *weight_and_bias(f"{head}.convs.{{i}}.conv", f"{own}.convs.{{i}}.conv"),
         *weight_and_bias(f"{head}.upsample", f"{own}.deconv", DECONV),
+        *carafe_rows(f"{head}.upsample", f"{own}.upsample"),
         *weight_and_bias(f"{head}.conv_logits", f"{own}.logits"),
     ]
 
@@ -69,12 +71,16 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
         return None
     norm = norm_of(shapes, f"{head}.convs.0")
     bias = norm != "none" and f"{head}.convs.0.conv.bias" in shapes
+    carafe = carafe_structure(shapes, f"{head}.upsample", "mask.upsample")
+    convs = count_layers(shapes, head + ".convs.{}.conv.kernel")
+    width = f"{head}.convs.0.conv.kernel" if carafe else f"{head}.deconv.bias"
     return {
         **({"mask.conv_bias": True} if bias else {}),
         **({"mask.heads": "each_stage"} if stages else {}),
-        "mask.convs": count_layers(shapes, head + ".convs.{}.conv.kernel"),
+        **({"mask.upsample": "carafe", **carafe} if carafe else {}),
+        "mask.convs": convs,
         "mask.norm": norm,
-        "mask.dim": shapes[f"{head}.deconv.bias"][0],
+        **({"mask.dim": shapes[width][-1]} if convs or not carafe else {}),
         "mask.class_agnostic": shapes[f"{head}.logits.bias"][0] == 1,
     }
 
@@ -87,11 +93,13 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     ambiguous = classes.count + classes.offset == 1
     bias = part.conv_bias and part.convs > 0 and part.norm != "none"
     stages = len(config.box.stages) > 1 and part.heads == "each_stage"
+    carafe = {} if part.upsample is None else settings_of(part.upsample, "mask.upsample")
     return {
         **({"mask.conv_bias": True} if bias else {}),
         **({"mask.heads": "each_stage"} if stages else {}),
+        **({"mask.upsample": "carafe", **carafe} if carafe else {}),
         "mask.convs": part.convs,
         "mask.norm": norm_in_files(part.norm, part.dim) if part.convs else "none",
-        "mask.dim": part.dim,
+        **({"mask.dim": part.dim} if part.convs or not carafe else {}),
         "mask.class_agnostic": part.class_agnostic or ambiguous,
     }

@@ -16,7 +16,7 @@ from jaxmaskrcnn.config import PoolConfig
 from jaxmaskrcnn.losses import Regions
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.frames import Frame
-from jaxmaskrcnn.models.pooling import pool_regions
+from jaxmaskrcnn.models.pooling import pool_all_levels, pool_regions
 from jaxmaskrcnn.structures import Batch, Detections, LossTerm
 
 Array = jax.Array
@@ -33,6 +33,7 @@ class Pooler:
         trunk: Layers that are applied to all regions after the pooling, or None.
         train: See `Pass`.
         frame: The coordinates of the boxes; None if they are those of the images.
+        extractor: A head's layers that merge what is pooled from all levels; None pools from one level.
 
     Example:
         >>> batch = jmr.make_batch(model, [np.zeros((48, 64, 3), np.uint8)])
@@ -47,6 +48,7 @@ class Pooler:
     trunk: Callable | None = None
     train: bool = False
     frame: Frame | None = None
+    extractor: Callable | None = None
 
     @property
     def limits(self) -> Array:
@@ -64,7 +66,10 @@ class Pooler:
         Returns:
             [B * R, s, s, C], the output of the trunk if there is one.
         """
-        pooled = pool_regions(self.batch, self.levels, self.strides, boxes, config)
+        place = (self.batch, self.levels, self.strides, boxes, config)
+        if self.extractor is not None:
+            return self.extractor(pool_all_levels(*place))
+        pooled = pool_regions(*place)
         if self.trunk is None:
             return pooled
         return self.trunk(pooled, None if valid is None else valid.reshape(-1, 1, 1, 1), self.train)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxmaskrcnn.config import FPNConfig, Level
@@ -16,6 +15,7 @@ from jaxmaskrcnn.config.values import ConfigError
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, xavier_fill
 from jaxmaskrcnn.models.padding import zero_outside
+from jaxmaskrcnn.ops.upsampling import upsample
 
 Array = jax.Array
 
@@ -111,5 +111,4 @@ def upsample_nearest(x: Array, size: Sequence[int]) -> Array:
     With strides that round up, a level is twice as large as the next one or one cell smaller. Repeating
     every cell then equals torch's nearest interpolation by a factor of two.
     """
-    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-    return x[:, : size[0], : size[1]]
+    return upsample(x)[:, : size[0], : size[1]]

@@ -1,0 +1,29 @@
+"""Settings of CARAFE (Wang et al., 2019), which doubles a map with weights that it predicts for each cell.
+
+The defaults are those of the paper and of MMDetection's models.
+"""
+
+# No `from __future__ import annotations` here: values are checked against the field types.
+
+import dataclasses
+from typing import ClassVar
+
+from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.values import Count, Odd
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CarafeConfig(Part):
+    """Upsampling by CARAFE (`models/carafe.py`, `ops/carafe.py`).
+
+    Example:
+        >>> CarafeConfig(kernel=4)
+        Traceback (most recent call last):
+        ...
+        jaxmaskrcnn.config.values.ConfigError: CarafeConfig.kernel is 4; give an odd number of at least 1.
+    """
+
+    kind: ClassVar[str] = "carafe"
+    kernel: Odd = 5  # side of the window around a cell, of which each of its four new cells is a mean
+    encoder_kernel: Odd = 3  # of the convolution that predicts the weights
+    channels: Count = 64  # of that convolution's input
