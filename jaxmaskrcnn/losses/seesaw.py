@@ -87,7 +87,7 @@ def seesaw_losses(
     log_weights = jnp.zeros_like(logits)
     if mitigation:
         log_counts = jnp.log(jnp.maximum(counts, 1))
-        log_weights += mitigation * jnp.minimum(log_counts - log_counts[labels][:, None], 0)
+        log_weights += mitigation * jnp.minimum(log_counts[None] - log_counts[labels][:, None], 0)
     if compensation:
         log_scores = jax.lax.stop_gradient(jax.nn.log_softmax(logits))
         log_own = jnp.take_along_axis(log_scores, labels[:, None], axis=1)

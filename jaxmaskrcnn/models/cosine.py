@@ -13,6 +13,7 @@ from flax import nnx
 
 from jaxmaskrcnn.models.layers import Conv
 from jaxmaskrcnn.models.norm import param_dtype
+from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
 
@@ -72,7 +73,8 @@ class CosineLinear(nnx.Linear):
         """[..., C_in] -> [..., C_out]."""
         x = self.scale * unit(x.astype(self.dtype), -1)
         assert self.bias is not None
-        return x @ unit(self.kernel[...], 0).astype(self.dtype) + self.bias[...].astype(self.dtype)
+        y = x @ unit(self.kernel[...], 0).astype(self.dtype)
+        return y + to_rank(self.bias[...].astype(self.dtype), y.ndim)
 
 
 class CosineConv(Conv):

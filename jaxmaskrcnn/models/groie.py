@@ -15,6 +15,7 @@ from jaxmaskrcnn.config import GRoIEConfig
 from jaxmaskrcnn.models.layers import Conv, linear, xavier_fill
 from jaxmaskrcnn.models.norm import param_dtype
 from jaxmaskrcnn.ops.position_attention import attend_to_positions, difference_waves
+from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
 
@@ -66,7 +67,7 @@ class GRoIE(nnx.Module):
         total: Any = 0
         for x in pooled:
             total += self.convolve(x, relu=True)
-        return total + self.gamma[...].astype(total.dtype) * self.attention(total)
+        return total + to_rank(self.gamma[...].astype(total.dtype), 4) * self.attention(total)
 
     def attention(self, x: Array) -> Array:
         """Return the mean of a region's values around each cell: [R, S, S, C] -> [R, S, S, C]."""

@@ -1,8 +1,8 @@
 """Derivatives of any kind through operators whose gradients are written by hand.
 
-RoIAlign and the convolutions have gradients of their own (`jax.custom_vjp`), which save time and memory in
-training and are all that JAX can take of them: `jax.jvp`, `jax.jacfwd` and `jax.hessian` end with "can't
-apply forward-mode differentiation (jvp) to a custom_vjp function". Within `every_derivative` they are
+RoIAlign, convolutions and max pooling have gradients of their own (`jax.custom_vjp`), which save time and
+memory in training and are all that JAX can take of them: `jax.jvp`, `jax.jacfwd` and `jax.hessian` end with
+"can't apply forward-mode differentiation (jvp) to a custom_vjp function". Within `every_derivative` they are
 computed without.
 """
 

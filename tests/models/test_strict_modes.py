@@ -97,6 +97,9 @@ MODELS = (
     "mmdet/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco",
     "mmdet/mask-rcnn_x101-32x4d-syncbn_fpn_1x_coco",
     "mmdet/mask-rcnn_hrnetv2p-w18-1x_coco",
+    "mmdet/mask-rcnn_r50_fpn-carafe_1x_coco",
+    "mmdet/mask-rcnn_r50_fpn_groie_1x_coco",
+    "mmdet/mask-rcnn_r50_fpn_seesaw-loss-normed-mask_random-ms-2x_lvis-v1",
     "matterport/mask_rcnn_coco",
 )
 
