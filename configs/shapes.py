@@ -2,8 +2,8 @@
 
     python train.py
 
-Runs on a CPU with nothing downloaded. Expected on its 200 held-out images: box AP 66.1, mask AP 67.7
-(another seed 63.3 and 66.1) after 7 minutes (0.11 hours) on two slow cores of an AMD EPYC, start and
+Runs on a CPU with nothing downloaded. Expected on its 200 held-out images: box AP 65.3, mask AP 68.1
+(another seed 63.3 and 66.1) after 7 minutes (0.12 hours) on two slow cores of an AMD EPYC, start and
 compilation included (docs/benchmarks.md).
 """
 

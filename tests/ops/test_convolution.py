@@ -64,8 +64,8 @@ def compare(x, size, features, stride=1, groups=1, relu=True, shortcut=True, imp
     return kernel
 
 
-@pytest.mark.slow_except("True-True-small", "True-True-winograd")
-@pytest.mark.parametrize("implementation", ["small", "winograd", "xla"])
+@pytest.mark.slow_except("True-True-winograd")
+@pytest.mark.parametrize("implementation", ["winograd", "xla"])
 @pytest.mark.parametrize(("relu", "shortcut"), [(False, False), (True, True)])
 def test_three_by_three_on_large_maps(relu, shortcut, implementation):
     x = draw(2, 23, 30, 32)
@@ -140,7 +140,7 @@ def test_the_stem(height, width):
 
 def test_a_wrong_implementation_is_named():
     x, kernel = draw(1, 8, 8, 3), draw(3, 3, 3, 4)
-    with pytest.raises(ValueError, match='\'cudnn\'; choose "small", .*"xla" or None'):
+    with pytest.raises(ValueError, match='\'cudnn\'; choose "winograd", .*"xla" or None'):
         convolution(x, kernel, implementation="cudnn")
     with pytest.raises(
         ValueError, match=r"'winograd' is not for a float32 array \[1, 8, 8, 3\] and a kernel"

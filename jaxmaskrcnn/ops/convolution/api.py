@@ -51,8 +51,8 @@ def convolution(
         groups: Channels are convolved in this many groups.
         relu: Whether negative results become 0.
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
-            one, for the gradient as well: "xla", "small", "winograd", "product", "stride2" or "stem".
-            Forward-mode and second derivatives need `ops.every_derivative`, in which XLA's is used.
+            one, for the gradient as well: "xla", "winograd", "product", "stride2" or "stem". Forward-mode and
+            second derivatives need `ops.every_derivative`, in which XLA's is used.
 
     Returns:
         [N, h / stride, w / stride, D], rounded up.
@@ -111,10 +111,6 @@ def _on_platform(direction, row, implementation, settings, *arrays):
     return jax.lax.platform_dependent(*arrays, **functions)
 
 
-# Products of cells and channels, N h w C D, up to which a 3x3 convolution is small.
-_SMALL = 16e6
-
-
 def winograd_is_faster(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> bool:
     """Whether a 3x3 convolution is large enough, and float32, for Winograd's filtering on a CPU."""
     n, h, w, _ = x.shape
@@ -135,15 +131,6 @@ def _winograd_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Ar
     of_kernel = winograd.kernel_gradient(x, cotangent)
     # Computed in sequence, so that only one of the two has padded maps in memory.
     return winograd.input_gradient(cotangent, kernel + zero_depending_on(of_kernel)), of_kernel
-
-
-def _is_small(x, kernel, stride, groups) -> bool:
-    return winograd_is_faster(x, kernel, stride, groups) and x.size * kernel.shape[3] <= _SMALL
-
-
-def _small_gradients(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
-    rotated = kernel[::-1, ::-1].swapaxes(2, 3)
-    return xla.convolve(cotangent, rotated), winograd.kernel_gradient(x, cotangent)
 
 
 def _product_forward(x, kernel, bias, shortcut, stride, groups, relu) -> Array:
@@ -173,10 +160,6 @@ class Implementation(NamedTuple):
 _XLA = Implementation("xla", lambda x, kernel, stride, groups: True, xla.forward, xla.gradients)
 # For CPUs, and some for TPUs: the first that applies is used, otherwise XLA's.
 _ON_CPU = (
-    # Only the gradient of the kernel is much faster by Winograd's filtering, and XLA's convolutions compile
-    # sooner: with Winograd's the training step of configs/shapes.py compiled in 55 s and not 50, and an
-    # evaluation of 200 images with its compilation took 26 s and not 20 (jaxlib 0.10.2, two cores).
-    Implementation("small", _is_small, xla.forward, _small_gradients),
     Implementation("winograd", winograd_is_faster, _winograd_forward, _winograd_gradients),
     Implementation(
         "product",
