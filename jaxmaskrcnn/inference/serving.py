@@ -151,8 +151,8 @@ def load_serving(directory: str | os.PathLike) -> ServingFunction:
 
 
 def _compile(directory: Path) -> tuple[export.Exported, list[Array], Callable]:
-    # The weights are read in a thread while the program is compiled or loaded, which XLA does without Python's
-    # lock (of an R50-FPN 0.5 s beside 2.1 s with jaxlib 0.10.2).
+    # The weights are read in a thread while the program is compiled or loaded, which XLA does without
+    # Python's lock (of an R50-FPN 0.5 s beside 2.1 s with jaxlib 0.10.2).
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(_read_weights, directory / WEIGHTS)
         with _damage_in_words(directory):
