@@ -138,8 +138,12 @@ def test_pasted_masks(convention):
     rng = np.random.default_rng(4)
     probs, boxes = rng.random((3, 6, 6)).astype(np.float32), random_boxes(rng, 3)
 
+    @jax.jit
+    def pasted_masks(probs, boxes):
+        return ops.paste_masks(probs, boxes, SIZE, convention=convention)
+
     def paste(probs, boxes):
-        return np.asarray(ops.paste_masks(probs, boxes, SIZE, convention=convention))
+        return np.asarray(pasted_masks(probs, boxes))
 
     plain = paste(probs, boxes)
     assert plain[1].any()
