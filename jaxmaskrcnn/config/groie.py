@@ -23,6 +23,7 @@ class GRoIEConfig(Part):
     """
 
     kind: ClassVar[str] = "groie"
+    module: ClassVar[str] = "jaxmaskrcnn.models.groie:GRoIE"
     names: ClassVar[str] = "jaxmaskrcnn.models.groie_names"
     kernel: Odd = 5  # of the convolution of the features from each level
     heads: Count = 6  # of the attention to their sum

@@ -52,6 +52,25 @@ def _places() -> tuple[str, ...]:
     return tuple(sorted(places, key=lambda place: place != "neck"))
 
 
+def modules_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the part of everything in a configuration that builds a module of its kind.
+
+    Args:
+        config: A part.
+        prefix: Its own path, with a dot at the end.
+
+    Example:
+        >>> [(path, part.kind) for path, part in modules_of(ModelConfig(mask=None))]
+        [('backbone', 'resnet'), ('neck', 'fpn')]
+    """
+    for field in dataclasses.fields(config):
+        part = getattr(config, field.name)
+        if hasattr(part, "module"):
+            yield f"{prefix}{field.name}", part
+        if dataclasses.is_dataclass(part):
+            yield from modules_of(part, f"{prefix}{field.name}.")
+
+
 def detector_names(library: str, config: ModelConfig) -> Iterator[Names]:
     """Yield a library's names for the parts of a detector."""
     prefix = backbone_prefix(library, config.neck)

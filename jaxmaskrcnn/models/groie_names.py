@@ -11,6 +11,8 @@ from jaxmaskrcnn.names.conversions import odd, whole
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import LINEAR, Names, Row, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 Flat = dict[str, Any]
 
 _HEADS = ("bbox", "mask")

@@ -393,7 +393,7 @@ def test_other_carafes_are_refused(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"neck.kind": "carafe_fpn"}, "its neck is not a feature pyramid"),
+        ({"neck.kind": "carafe_fpn"}, "its neck is 'carafe_fpn', which no setting there describes"),
         ({"mask.upsample": "carafe"}, "CARAFE"),
     ],
     ids=["neck", "masks"],

@@ -3,19 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import FPNConfig, HRFPNConfig, MaskScoringConfig, PointRendConfig
+from jaxmaskrcnn.config import MaskScoringConfig, PointRendConfig
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
-from jaxmaskrcnn.convert.library import (
-    KERAS_LAYERS,
-    KEYPOINTS,
-    ONE_MASK,
-    RPN_NORM,
-    Library,
-    things_elsewhere,
+from jaxmaskrcnn.convert.extras import (
+    AVERAGE,
+    CLASS_AGNOSTIC,
+    DEFORMABLE,
+    NO_NECK,
+    RATIOS_FIRST,
+    SIZES_FIRST,
+    STAGE_MASKS,
+    STAGES,
+    Extra,
 )
+from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
-from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.models.heads.point_rend_names import structure
 from jaxmaskrcnn.zoo.conventions import MMDET
 
@@ -46,6 +49,37 @@ def class_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
+# What only its models have.
+EXTRAS = (
+    Extra(
+        lambda c: c.semantic is not None and c.semantic.things == "last",
+        "the class of all things comes last among the logits of its semantic head",
+    ),
+    Extra(
+        lambda c: bool(getattr(c.backbone, "context_stages", ())),
+        "its backbone has global context blocks",
+    ),
+    Extra(
+        lambda c: any(
+            getattr(part, "norm", None) == "gn_ws"
+            for part in (c.backbone, c.neck, c.rpn, c.box, c.mask, c.semantic)
+        ),
+        "it standardises the kernels of convolutions (the norm gn_ws)",
+    ),
+    Extra(
+        lambda c: (
+            c.box.scores == "two_softmaxes"
+            or c.box.cosine_scale > 0
+            or getattr(c.mask, "cosine_scale", 0) > 0
+        ),
+        "its box head has two softmaxes (box.scores), or a head computes cosines (cosine_scale)",
+    ),
+    Extra(
+        lambda c: getattr(c.mask, "upsample", None) is not None,
+        "its mask head is upsampled by CARAFE (mask.upsample)",
+    ),
+)
+
 LIBRARY = Library(
     name="mmdet",
     title="MMDetection",
@@ -65,16 +99,11 @@ LIBRARY = Library(
     label_order="list",
     read_settings=config_from_mmdet_text,
     write_settings=text_of_config,
+    has=(
+        *(NO_NECK, AVERAGE, STAGES, STAGE_MASKS, CLASS_AGNOSTIC, DEFORMABLE, RATIOS_FIRST, SIZES_FIRST),
+        *EXTRAS,
+    ),
     impossible=(
-        (
-            lambda c: c.backbone.kind != "resnet" and not hasattr(names_file(c.backbone), "MMDET"),
-            "its backbone does not exist there",
-        ),
-        ONE_MASK,
-        (
-            lambda c: c.neck is not None and not isinstance(c.neck, FPNConfig | HRFPNConfig),
-            "its neck is not a feature pyramid",
-        ),
         (
             lambda c: c.neck is None and (c.backbone.kind != "resnet" or len(c.backbone.levels) > 1),
             "without a feature pyramid, only one feature map of a ResNet",
@@ -91,10 +120,6 @@ LIBRARY = Library(
             "its trunk is not the last stage of a ResNet with 64 channels and batch norm",
         ),
         (lambda c: c.trunk is not None and len(c.box.stages) > 1, "it has several box stages and a trunk"),
-        KEYPOINTS,
-        things_elsewhere("last"),
-        *KERAS_LAYERS,
-        RPN_NORM,
         (
             lambda c: (
                 isinstance(c.mask, PointRendConfig)

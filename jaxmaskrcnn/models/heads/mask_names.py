@@ -16,6 +16,8 @@ from jaxmaskrcnn.names.layers import (
 )
 from jaxmaskrcnn.names.tables import DECONV, KERAS_DECONV, Names, Row, weight_and_bias
 
+LIBRARIES = ("torchvision", "detectron2", "mmdet", "matterport")
+
 _COUNT = {str(i + 1): str(i) for i in range(9)}
 
 

@@ -9,6 +9,8 @@ from jaxmaskrcnn.names.conversions import number, whole
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import LINEAR, Names, flattened, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 Flat = dict[str, Any]
 
 # What MMDetection calls such a mask head, and the part that makes it one; its region heads and detector.

@@ -9,6 +9,8 @@ from jaxmaskrcnn.names.conversions import FLAG, FRACTION, Conversion, number, wh
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, LINEAR, Names, Row, Transform, flattened, weight_and_bias
 
+LIBRARIES = ("detectron2", "mmdet")
+
 Flat = dict[str, Any]
 
 # What Detectron2 calls such a mask head, the second name until May 2020, and MMDetection its parts.

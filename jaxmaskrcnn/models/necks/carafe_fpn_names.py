@@ -9,6 +9,8 @@ from jaxmaskrcnn.names.carafe import carafe_rows, carafe_structure, settings_of
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import Names
 
+LIBRARIES = ("mmdet",)
+
 __all__ = ["BACKBONE", "describe", "names", "read_structure", "structure"]
 
 

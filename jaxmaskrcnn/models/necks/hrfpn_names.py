@@ -7,6 +7,8 @@ from jaxmaskrcnn.models.necks.fpn_names import BACKBONE
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import Names, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 __all__ = ["BACKBONE", "describe", "names", "read_structure", "structure"]
 _FIRST = "backbone.fpn.reduction.conv.kernel"
 
