@@ -9,12 +9,12 @@ import dataclasses
 from typing import ClassVar
 
 from jaxmaskrcnn.config.backbones import Level
-from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.extractors import ExtractorConfig
 from jaxmaskrcnn.config.values import ConfigError, Count, Odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GRoIEConfig(Part):
+class GRoIEConfig(ExtractorConfig):
     """Layers for regions that are pooled from all levels (`models/groie.py`), for each head its own.
 
     Example:

@@ -10,9 +10,9 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, ResNetConfig, check_groups
-from jaxmaskrcnn.config.carafe import CarafeConfig
 from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
 from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.upsampling import UpsampleConfig
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
 
 DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
@@ -288,7 +288,7 @@ class MaskConfig(MaskHeadConfig):
     norm_epsilon: NotNegative = 1e-5
     conv_bias: bool = False  # whether the convolutions have a bias although a norm follows (Keras)
     class_agnostic: bool = False
-    upsample: CarafeConfig | None = None  # what doubles the sides; None: a transposed convolution
+    upsample: UpsampleConfig | None = None  # what doubles the sides; None: a transposed convolution
     cosine_scale: NotNegative = 0.0  # as in BoxConfig, of the masks' logits
     # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
     targets: Literal["soft", "threshold", "polygon"] = "soft"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jaxmaskrcnn.config import paths
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, ResNetConfig, check_groups
-from jaxmaskrcnn.config.groie import GRoIEConfig
+from jaxmaskrcnn.config.extractors import ExtractorConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     Classes,
@@ -87,7 +87,7 @@ class ModelConfig(Part):
     neck: NeckConfig | None = FPNConfig()
     rpn: RPNConfig = RPNConfig()
     regions: RegionConfig = RegionConfig()
-    extractor: GRoIEConfig | None = None
+    extractor: ExtractorConfig | None = None
     trunk: TrunkConfig | None = None
     box: BoxConfig = BoxConfig()
     mask: MaskHeadConfig | None = MaskConfig()
@@ -198,7 +198,7 @@ class ModelConfig(Part):
                 "learned in the sampled regions; set it to 'sampled'."
             )
 
-    def _check_extractor(self, extractor: GRoIEConfig) -> None:
+    def _check_extractor(self, extractor: ExtractorConfig) -> None:
         """Check that regions can be pooled from all levels."""
         parts = {
             "a trunk": self.trunk is not None,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import order_matters
-from jaxmaskrcnn.convert.structure import modules_of, names_file
+from jaxmaskrcnn.convert.structure import modules_of
 from jaxmaskrcnn.models.heads.stage_heads import has_stage_heads
+from jaxmaskrcnn.models.names_files import names_file
 
 if TYPE_CHECKING:
     from jaxmaskrcnn.convert.library import Library

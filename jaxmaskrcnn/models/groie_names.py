@@ -13,6 +13,7 @@ from jaxmaskrcnn.names.tables import LINEAR, Names, Row, weight_and_bias
 
 LIBRARIES = ("mmdet",)
 
+MMDET = "GenericRoIExtractor"
 Flat = dict[str, Any]
 
 _HEADS = ("bbox", "mask")

@@ -8,8 +8,8 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.convert.extras import Extra, missing
 from jaxmaskrcnn.convert.libraries import LIBRARIES
-from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.names_files import classes_with_names, names_file
 
 PLACES = ("backbone", "neck", "extractor", "trunk", "mask", "keypoints", "semantic")
 KINDS = [(place, kind) for place in PLACES for kind in classes_with_names(place)]

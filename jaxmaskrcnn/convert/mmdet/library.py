@@ -19,6 +19,7 @@ from jaxmaskrcnn.convert.extras import (
 from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
+from jaxmaskrcnn.convert.mmdet.table import PARTS
 from jaxmaskrcnn.models.heads.point_rend_names import structure
 from jaxmaskrcnn.zoo.conventions import MMDET
 
@@ -49,16 +50,8 @@ def class_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
-# What only its models have.
+# What only its models have; the parts have further ones.
 EXTRAS = (
-    Extra(
-        lambda c: c.semantic is not None and c.semantic.things == "last",
-        "the class of all things comes last among the logits of its semantic head",
-    ),
-    Extra(
-        lambda c: bool(getattr(c.backbone, "context_stages", ())),
-        "its backbone has global context blocks",
-    ),
     Extra(
         lambda c: any(
             getattr(part, "norm", None) == "gn_ws"
@@ -66,18 +59,7 @@ EXTRAS = (
         ),
         "it standardises the kernels of convolutions (the norm gn_ws)",
     ),
-    Extra(
-        lambda c: (
-            c.box.scores == "two_softmaxes"
-            or c.box.cosine_scale > 0
-            or getattr(c.mask, "cosine_scale", 0) > 0
-        ),
-        "its box head has two softmaxes (box.scores), or a head computes cosines (cosine_scale)",
-    ),
-    Extra(
-        lambda c: getattr(c.mask, "upsample", None) is not None,
-        "its mask head is upsampled by CARAFE (mask.upsample)",
-    ),
+    *(extra for part in PARTS for extra in part.has),
 )
 
 LIBRARY = Library(

@@ -10,6 +10,7 @@ from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
 LIBRARIES = ("torchvision", "detectron2", "mmdet", "matterport")
 
+MMDET = "FPN"
 # Prefixes of the names of a backbone with this neck.
 BACKBONE = {
     "torchvision": "backbone.body.",

@@ -10,6 +10,7 @@ from jaxmaskrcnn.names.layers import Shapes
 LIBRARIES = ("mmdet",)
 
 __all__ = ["BACKBONE", "describe", "names", "read_structure", "structure"]
+MMDET = "PAFPN"
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
