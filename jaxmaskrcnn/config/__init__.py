@@ -7,6 +7,7 @@ imports JAX.
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
 from jaxmaskrcnn.config.carafe import CarafeConfig, CarafeFPNConfig
+from jaxmaskrcnn.config.class_scores import SCORES, ClassLossConfig, ScoresKind
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.deep_resnets import DeepResNetConfig, Res2NetConfig, ResNeStConfig
 from jaxmaskrcnn.config.extractors import ExtractorConfig
@@ -34,7 +35,7 @@ from jaxmaskrcnn.config.inputs import (
     PixelConfig,
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
-from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
+from jaxmaskrcnn.config.losses import MaskLossConfig
 from jaxmaskrcnn.config.mask_scoring import MaskScoringConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
@@ -59,6 +60,7 @@ from jaxmaskrcnn.config.vit import SimplePyramidConfig, ViTConfig
 
 __all__ = [
     "DEFAULT_PIXELS",
+    "SCORES",
     "AnchorConfig",
     "BackboneConfig",
     "BoxConfig",
@@ -109,6 +111,7 @@ __all__ = [
     "Res5Config",
     "ResNeStConfig",
     "ResNetConfig",
+    "ScoresKind",
     "SemanticConfig",
     "ShapesConfig",
     "SimplePyramidConfig",

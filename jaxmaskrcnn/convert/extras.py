@@ -8,7 +8,7 @@ have it. Kinds of parts need no row: a part's names file lists its libraries (`n
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import SCORES, ModelConfig
 from jaxmaskrcnn.convert.configs.anchors import order_matters
 from jaxmaskrcnn.convert.structure import modules_of
 from jaxmaskrcnn.models.heads.stage_heads import has_stage_heads
@@ -44,14 +44,17 @@ def missing(config: ModelConfig, library: "Library", others: Iterable["Library"]
 
     Example:
         >>> from jaxmaskrcnn.convert.libraries import LIBRARIES
-        >>> swin = ModelConfig(backbone=jmr.model_config("mmdet/mask_rcnn_swin_t_fpn_1x").backbone)
-        >>> next(missing(swin, LIBRARIES["torchvision"], LIBRARIES.values()))
-        "its backbone is 'swin', which no setting there describes"
+        >>> path_aggregation = ModelConfig().replace({"neck": "pafpn"})
+        >>> next(missing(path_aggregation, LIBRARIES["torchvision"], LIBRARIES.values()))
+        "its neck is 'pafpn', which no setting there describes"
     """
     for path, part in modules_of(config):
         libraries = getattr(names_file(part), "LIBRARIES", ()) if hasattr(part, "names") else ()
         if library.name not in libraries:
             yield f"its {_WORDS.get(path, path)} is {part.kind!r}, which no setting there describes"
+    scores = SCORES[config.box.scores]
+    if scores.names and library.name not in names_file(scores).LIBRARIES:
+        yield f"its class scores (box.scores) are {config.box.scores!r}, which no setting there describes"
     known = dict.fromkeys(extra for other in others for extra in other.has)
     for extra in known:
         if extra not in library.has and extra.of(config):

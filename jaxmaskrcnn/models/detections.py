@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.config import BoxConfig, Classes, DetectionConfig
-from jaxmaskrcnn.losses.seesaw import two_softmaxes
+from jaxmaskrcnn.losses.classes import CLASS_SCORES
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
 from jaxmaskrcnn.ops.nms import limited_nms
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
@@ -119,13 +119,11 @@ def _class_scores(logits: Array, box: BoxConfig) -> tuple[Array, Array]:
         [P, K + 1] twice: numbers with the same order as the probabilities, but without their ties, if there
         are such; and the probabilities.
     """
-    probability = jax.nn.sigmoid if box.scores == "sigmoid" else jax.nn.softmax
-    if box.scores == "two_softmaxes":
-        probability = two_softmaxes
+    kind = CLASS_SCORES[box.scores]
     if logits.ndim == 3 and box.stage_scores == "probability":
-        stages = probability(logits)
+        stages = kind.probabilities(logits)
         mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
         return mean, mean
     mean = logits if logits.ndim == 2 else sum(logits[1:], logits[0]) / logits.shape[0]
-    scores = probability(mean)
-    return (scores if box.scores == "two_softmaxes" else mean), scores
+    scores = kind.probabilities(mean)
+    return (mean if kind.same_order else scores), scores

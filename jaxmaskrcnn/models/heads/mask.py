@@ -11,11 +11,11 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
-from jaxmaskrcnn.models.cosine import CosineConv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
-from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.models.layers import Deconv2x2, conv_stack, depth_to_space
 from jaxmaskrcnn.models.parts import build
+from jaxmaskrcnn.models.predictors import mask_predictor
 from jaxmaskrcnn.ops.shapes import to_rank
 from jaxmaskrcnn.structures import Detections, LossTerm
 
@@ -61,11 +61,7 @@ class MaskHead(nnx.Module):
         self.deconv: Any = None if config.upsample else Deconv2x2(features, config.dim, **c)
         features = features if config.upsample else config.dim
         maps = 1 if config.class_agnostic else classes.count + classes.offset
-        normal = nnx.initializers.normal(0.001)
-        if config.cosine_scale:
-            self.logits = CosineConv(features, maps, scale=config.cosine_scale, **c)
-        else:
-            self.logits = Conv(features, maps, 1, init=normal, **c)
+        self.logits = mask_predictor(config, features, maps, init=nnx.initializers.normal(0.001), **c)
         self.offset = 0 if config.class_agnostic else classes.offset
         self.config = config
 
