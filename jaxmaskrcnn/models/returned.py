@@ -83,7 +83,7 @@ def check_box_outputs(part: Any, found: Any, regions: int, classes: Classes, box
         boxes: Boxes that the configuration has for each region: one, or as many as the logits.
 
     Raises:
-        ConfigError: It is not logits [R, K + 1], or as many more as the scores have, and deltas [R, boxes, 4].
+        ConfigError: It is not logits, [R, K + 1] for most scores, and deltas [R, boxes, 4].
 
     Example:
         >>> try:

@@ -394,7 +394,7 @@ def test_other_carafes_are_refused(change, message, tmp_path):
     ("change", "message"),
     [
         ({"neck.kind": "carafe_fpn"}, "its neck is 'carafe_fpn', which no setting there describes"),
-        ({"mask.upsample": "carafe"}, "CARAFE"),
+        ({"mask.upsample": "carafe"}, "its mask.upsample is 'carafe', which no"),
     ],
     ids=["neck", "masks"],
 )

@@ -1,6 +1,6 @@
 """The feature levels of an MMDetection model: their strides, channels and anchors."""
 
-from jaxmaskrcnn.config import ModelConfig
+from jaxmaskrcnn.config import MaskConfig, ModelConfig
 from jaxmaskrcnn.convert.mmdet import kinds, rows
 from jaxmaskrcnn.convert.mmdet.mask_heads import is_fcn
 from jaxmaskrcnn.convert.mmdet.part import USUAL, Flat, PartSettings
@@ -52,7 +52,8 @@ def _write(config: ModelConfig) -> Flat:
             rows.OUTPUTS: len(found),
             "neck.in_channels": [level.channels for level in config.backbone.levels],
         }
-    for head in ("bbox", "mask") if config.mask is not None else ("bbox",):
+    # Other mask heads than Mask R-CNN's have their own.
+    for head in ("bbox", "mask") if isinstance(config.mask, MaskConfig) else ("bbox",):
         values[f"roi_head.{head}_head.in_channels"] = config.region_channels
         if head == "bbox" or config.trunk is None:
             values[f"roi_head.{head}_roi_extractor.featmap_strides"] = [level.stride for level in pooled]

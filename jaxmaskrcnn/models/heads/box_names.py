@@ -117,14 +117,13 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     convs = count_layers(shapes, head + ".convs.{}.conv.kernel")
     fcs = count_layers(shapes, head + ".fcs.{}.kernel")
     scores = next((kind for kind, file in _states().items() if file.read_structure(shapes, head)), None)
+    more = SCORES[scores].more_logits if scores else 0
     found = {
         **({"box.scores": scores} if scores else {}),
         "box.convs": convs,
         "box.norm": norm_of(shapes, f"{head}.convs.0"),
         "box.fcs": fcs,
-        "num_classes": shapes[f"{head}.cls_score.bias"][0]
-        - 1
-        - (SCORES[scores].more_logits if scores else 0),
+        "num_classes": shapes[f"{head}.cls_score.bias"][0] - 1 - more,
         "box.class_agnostic": shapes[f"{head}.bbox_pred.bias"][0] == 4,
     }
     if stages:
