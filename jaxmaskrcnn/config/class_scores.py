@@ -1,6 +1,6 @@
 """The kinds of scores of the box head's classes (`box.scores`), and the settings of their losses.
 
-A kind has a row in `SCORES` here, and one in `losses/classes.py` with what it computes.
+A kind has a row in `SCORES` here, and a file in `losses/` with what it computes.
 """
 
 # No `from __future__ import annotations` here: values are checked against the field types.
@@ -22,6 +22,7 @@ class ScoresKind:
     """A kind of class scores, without what it computes.
 
     Attributes:
+        computes: The `ClassScores` with what it computes, as "package.module:NAME".
         forms: The forms of the loss that go with it.
         settings: The settings of `ClassLossConfig` that go with it, beside the form and the weight.
         leaves_out_classes: Whether its loss can leave out classes (`box.federated`).
@@ -34,6 +35,7 @@ class ScoresKind:
             there is no state.
     """
 
+    computes: str
     forms: tuple[str, ...]
     settings: tuple[str, ...]
     leaves_out_classes: bool = False
@@ -45,15 +47,18 @@ class ScoresKind:
 
 SCORES: dict[str, ScoresKind] = {
     "softmax": ScoresKind(
+        computes="jaxmaskrcnn.losses.softmax:SOFTMAX",
         forms=("cross_entropy", "focal"),
         settings=("gamma", "class_weights", "background_weight", "label_smoothing"),
     ),
     "sigmoid": ScoresKind(
+        computes="jaxmaskrcnn.losses.sigmoid:SIGMOID",
         forms=("cross_entropy", "focal", "quality_focal"),
         settings=("gamma", "alpha", "class_weights"),
         leaves_out_classes=True,
     ),
     "two_softmaxes": ScoresKind(
+        computes="jaxmaskrcnn.losses.seesaw:TWO_SOFTMAXES",
         forms=("cross_entropy",),
         settings=("mitigation", "compensation"),
         more_logits=1,

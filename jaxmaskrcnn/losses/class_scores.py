@@ -1,16 +1,18 @@
 """What a kind of class scores computes: scores of logits, and losses.
 
-The kinds are in `softmax.py`, `sigmoid.py` and `seesaw.py`, and `classes.py` has the table of them.
+Each kind is in a file of its own, such as `softmax.py`, and `config/class_scores.py` has the table of them.
 
 Shapes: R regions, K object classes.
 """
 
+import functools
+import importlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 
-from jaxmaskrcnn.config import BoxConfig, Classes
+from jaxmaskrcnn.config import SCORES, BoxConfig, Classes
 from jaxmaskrcnn.losses.assignment import Regions
 
 Array = jax.Array
@@ -52,3 +54,18 @@ class ClassScores(NamedTuple):
     losses: Callable[[Array, Regions, Classes, BoxConfig, Given], Array]
     further_losses: Callable[[Array, Regions], Mapping[str, Array]] = no_further_losses
     same_order: bool = True
+
+
+@functools.cache
+def class_scores(kind: str) -> ClassScores:
+    """Return what a kind of class scores computes.
+
+    Args:
+        kind: The kind, as `box.scores`.
+
+    Example:
+        >>> class_scores("softmax").probabilities(jnp.zeros(4)).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+    module, _, name = SCORES[kind].computes.partition(":")
+    return getattr(importlib.import_module(module), name)

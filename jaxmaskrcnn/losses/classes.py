@@ -7,19 +7,9 @@ import jax
 
 from jaxmaskrcnn.config import BoxConfig, Classes, ConfigError
 from jaxmaskrcnn.losses.assignment import Regions
-from jaxmaskrcnn.losses.class_scores import ClassScores, Given
-from jaxmaskrcnn.losses.seesaw import TWO_SOFTMAXES
-from jaxmaskrcnn.losses.sigmoid import SIGMOID
-from jaxmaskrcnn.losses.softmax import SOFTMAX
+from jaxmaskrcnn.losses.class_scores import Given, class_scores
 
 Array = jax.Array
-
-# What each kind of `config.SCORES` computes.
-CLASS_SCORES: dict[str, ClassScores] = {
-    "softmax": SOFTMAX,
-    "sigmoid": SIGMOID,
-    "two_softmaxes": TWO_SOFTMAXES,
-}
 
 
 def class_losses(
@@ -64,4 +54,4 @@ def class_losses(
             f"box.class_loss.class_weights has {len(weights)} numbers, but the number of classes is "
             f"{classes.count}; give one for each class, in the order of the labels, or none."
         )
-    return CLASS_SCORES[config.scores].losses(logits, regions, classes, config, Given(quality, key, counts))
+    return class_scores(config.scores).losses(logits, regions, classes, config, Given(quality, key, counts))

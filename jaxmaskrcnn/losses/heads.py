@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, MaskLossConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.boxes import box_errors
-from jaxmaskrcnn.losses.classes import CLASS_SCORES, class_losses
+from jaxmaskrcnn.losses.class_scores import class_scores
+from jaxmaskrcnn.losses.classes import class_losses
 from jaxmaskrcnn.losses.masks import MASK_LOSSES
 from jaxmaskrcnn.losses.terms import binary_cross_entropy
 from jaxmaskrcnn.ops.boxes import decode_boxes
@@ -79,7 +80,7 @@ def box_losses(
     count, weight = regions.valid.sum().astype(entropy.dtype), config.stages[stage].loss_weight
     of_classes = weight * config.class_loss.weight
     terms = {"loss_classifier": LossTerm(of_classes * jnp.where(regions.valid, entropy, 0).sum(), count)}
-    for name, further in CLASS_SCORES[config.scores].further_losses(logits, regions).items():
+    for name, further in class_scores(config.scores).further_losses(logits, regions).items():
         total = jnp.where(regions.valid, further, 0).sum()
         terms[f"loss_classifier_{name}"] = LossTerm(of_classes * total, count)
     of_boxes = jnp.where(regions.positive, error, 0).sum()
