@@ -115,11 +115,11 @@ class ClassLossConfig(Part):
             name = field.name
             if name in ("form", "weight") or getattr(self, name) == field.default:
                 continue
+            if self.form not in (forms := _FORMS.get(name, (self.form,))):
+                some = " and ".join(map(repr, forms))
+                self._refuse(name, scores, f"is for the form{'s' * (len(forms) > 1)} {some}")
             if name not in SCORES[scores].settings:
                 self._refuse(name, scores, _with([x for x, kind in SCORES.items() if name in kind.settings]))
-            if self.form not in (forms := _FORMS.get(name, (self.form,))):
-                some = " and ".join(repr(form) for form in forms)
-                self._refuse(name, scores, f"is for the form{'s' * (len(forms) > 1)} {some}")
 
     def _refuse(self, name: str, scores: str, reason: str) -> None:
         raise ConfigError(

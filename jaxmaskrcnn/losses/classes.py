@@ -34,7 +34,7 @@ def class_losses(
         config: Gives the scores and their loss.
         quality: float [R] in 0 to 1, IoUs of the predicted boxes; for the form "quality_focal".
         key: Key of the draw of a federated loss, a scalar; None takes the most frequent classes.
-        counts: What the box head's state returned (`BoxHead.seen`), for scores that have one.
+        counts: float [K + 1], for scores that have a state: what that returned (`BoxHead.seen`).
 
     Returns:
         float [R], without the factor of the loss; of scores that have further losses, without these.

@@ -48,7 +48,7 @@ def box_losses(
         config: Gives the loss, and the stage's box weights and weight.
         stage: The stage of a cascade, from 0.
         key: Key of the draw of a federated loss, a scalar; None takes the most frequent classes.
-        counts: What the box head's state returned (`BoxHead.seen`), for scores that have one.
+        counts: float [K + 1], for scores that have a state: what that returned (`BoxHead.seen`).
 
     Returns:
         "loss_classifier" and "loss_box_reg", times the stage's weight; both count the sampled regions. Scores
@@ -117,7 +117,7 @@ def region_class_losses(
         config: Gives the loss, and the stage's box weights.
         stage: The stage of a cascade, from 0.
         key: As in `box_losses`, a scalar.
-        counts: As in `box_losses`.
+        counts: float [K + 1], as in `box_losses`.
 
     Returns:
         float [R], without the factors of the loss and of the stage; see `classes.class_losses`.
