@@ -330,6 +330,10 @@ REFUSED = {
 for _library in REFUSED:
     REFUSED[_library] |= {"extra", "build_model", "input.pixels.channels", "input.pixels.pages"}
     REFUSED[_library] |= {"box.cosine_scale", "mask.cosine_scale"} if _library != "mmdet" else set()
+    REFUSED[_library] |= {"neck.kind", "mask.upsample"} if _library != "mmdet" else set()
+    # Regions of matterport's heads are pooled in another way.
+    REFUSED[_library] |= {"extractor"} if _library not in ("mmdet", "matterport") else set()
+REFUSED["detectron2"].add("mask.kind")
 # Of the others, with the background first, no model has two softmaxes.
 REFUSED["detectron2"] |= {"box.scores", "box.class_loss.mitigation", "box.class_loss.compensation"}
 
