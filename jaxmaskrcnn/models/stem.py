@@ -75,7 +75,8 @@ def folded(images: Array, kernel: Array, bias: Array, extents: Array | None, bor
         y = convolution(x, own, jnp.tile(bias, 2), relu=True, implementation="xla")
         rows.append(zero_outside(y, _inside(extents, y.shape, row)))
     y = _largest(rows[0], rows[1], 1, border)
-    return _largest(*jnp.split(y, 2, axis=-1), 2, border)
+    first, second = jnp.split(y, 2, axis=-1)
+    return _largest(first, second, 2, border)
 
 
 def fold_pixels(images: Array) -> Array:
@@ -150,8 +151,11 @@ def _forward(images, kernel, bias, extents, border):
 def _backward(border, saved, cotangent):
     # Detectors are nearly always trained with the stem as it is. Where not, it is computed again.
     *arrays, extents = saved
-    gradient = jax.vjp(lambda *arrays: layer_by_layer(*arrays, extents, border), *arrays)[1]
-    return (*gradient(cotangent), None)
+
+    def layers(images, kernel, bias):
+        return layer_by_layer(images, kernel, bias, extents, border)
+
+    return (*jax.vjp(layers, *arrays)[1](cotangent), None)
 
 
 _stem.defvjp(_forward, _backward)

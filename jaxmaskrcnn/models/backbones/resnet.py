@@ -160,6 +160,7 @@ class ResNet(nnx.Module):
     def _stem(self, images: Array, pass_: Pass) -> Array:
         if isinstance(self.bn1, FrozenBatchNorm):
             kernel, bias = self.conv1.weights(self.bn1.affine())
+            assert bias is not None  # it has the norm's summand
             return stem(images.astype(self.conv1.dtype), kernel, bias, pass_.extents, self.pool_border)
         mask = pass_.inside(2, tuple(-(-side // 2) for side in images.shape[1:3]))
         x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)

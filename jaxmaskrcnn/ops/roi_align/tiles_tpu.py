@@ -189,10 +189,11 @@ def _product(axes, weights, values):
         values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         return jnp.einsum(axes, weights.astype(values.dtype), values, precision="highest")
     high = jax.lax.reduce_precision(weights, 8, 7)  # XLA may take two conversions for none
-    return sum(
+    first, second = (
         jnp.einsum(axes, part.astype(jnp.bfloat16), values, preferred_element_type=jnp.float32)
         for part in (high, weights - high)
     )
+    return first + second
 
 
 def _filled_up(regions):
