@@ -63,15 +63,24 @@ class Conv(nnx.Module):
         Returns:
             [N, h / stride, w / stride, C_out], rounded up.
         """
+        kernel, bias = self.weights(affine, standardise)
+        x = x.astype(self.dtype)
+        return self.convolve(x, kernel, bias, shortcut, relu)
+
+    def weights(self, affine=None, standardise: bool = False) -> tuple[Array, Array | None]:
+        """The kernel and the bias of the layer, with the norm in them, in the dtype of the activations.
+
+        Args:
+            affine: As of a call.
+            standardise: Likewise.
+        """
         kernel, bias = self.kernel[...], None if self.bias is None else self.bias[...]
         if standardise:
             kernel = standardised(kernel)
         if affine is not None:
             scale, shift = affine
             kernel, bias = kernel * to_rank(scale, 4), shift if bias is None else bias * scale + shift
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        bias = None if bias is None else bias.astype(self.dtype)
-        return self.convolve(x, kernel, bias, shortcut, relu)
+        return kernel.astype(self.dtype), None if bias is None else bias.astype(self.dtype)
 
     def convolve(
         self, x: Array, kernel: Array, bias: Array | None, shortcut: Array | None, relu: bool

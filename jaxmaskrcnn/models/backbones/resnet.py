@@ -17,8 +17,9 @@ from jaxmaskrcnn.models.context import ContextBlock
 from jaxmaskrcnn.models.deformable import spread_conv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, conv_norm
-from jaxmaskrcnn.models.norm import make_norm
+from jaxmaskrcnn.models.norm import FrozenBatchNorm, make_norm
 from jaxmaskrcnn.models.padding import zero_outside
+from jaxmaskrcnn.models.stem import stem
 from jaxmaskrcnn.ops.convolution import finish
 from jaxmaskrcnn.ops.window_pooling import max_pool
 
@@ -143,11 +144,7 @@ class ResNet(nnx.Module):
             One map for each of ``config.outputs``: C2 [B, H/4, W/4, C] to C5 [B, H/32, W/32, C], rounded up;
             a dilated C5 is as large as C4.
         """
-        mask = pass_.inside(2, tuple(-(-side // 2) for side in images.shape[1:3]))
-        x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
-        x = zero_outside(x, mask)
-        # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
-        x = max_pool(x, self.pool_border)
+        x = self._stem(images, pass_)
         mask = pass_.inside(4, x.shape[1:3])
         outputs = {}
         before = 4
@@ -159,6 +156,16 @@ class ResNet(nnx.Module):
             apply = run_blocks_again if self.remat else run_blocks
             x = outputs[number] = apply(getattr(self, f"layer{number - 1}"), x, mask_in, mask, pass_.train)
         return tuple(outputs[number] for number in self.outputs)
+
+    def _stem(self, images: Array, pass_: Pass) -> Array:
+        if isinstance(self.bn1, FrozenBatchNorm):
+            kernel, bias = self.conv1.weights(self.bn1.affine())
+            assert bias is not None  # it has the norm's summand
+            return stem(images.astype(self.conv1.dtype), kernel, bias, pass_.extents, self.pool_border)
+        mask = pass_.inside(2, tuple(-(-side // 2) for side in images.shape[1:3]))
+        x = conv_norm(self.conv1, self.bn1, images, mask, pass_.train, relu=True)
+        # Pooling pads with -inf; after a ReLU, the zeros outside of an extent have the same effect.
+        return max_pool(zero_outside(x, mask), self.pool_border)
 
     def frozen(self) -> tuple[str, ...]:
         """Patterns of the parameters that ``freeze_at`` freezes, as paths in this module.

@@ -59,14 +59,12 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
         [R, oh, ow, C], at least float32.
     """
     tiles, tables = _tiles_of(maps), _tables(maps, regions)
-    dtype = jnp.promote_types(tiles.dtype, jnp.float32)
     (height, width), channels = regions.bins(), tiles.shape[2]
 
     def bins(blocks):
         pixels = tiles.at[_numbers(tables, blocks, across)].get(mode="promise_in_bounds")
-        pixels = pixels.reshape(len(blocks.region), -1, channels).astype(dtype)
-        weights = _weights(regions, blocks, across).astype(dtype)
-        product = jnp.einsum("kbp,kpc->kbc", weights, pixels, precision="highest")
+        pixels = pixels.reshape(len(blocks.region), -1, channels)
+        product = _product("kbp,kpc->kbc", _weights(regions, blocks, across), pixels)
         return product.reshape(len(product), height, -1, channels)
 
     def add(blocks, total):
@@ -86,11 +84,12 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPR
     channels = cotangent.shape[-1]
     padded = jnp.pad(cotangent, ((0, 0), (0, 0), (0, -width % TILE), (0, 0)))
     padded = padded.reshape(len(padded), -1, channels)  # [R, bins, C]
+    # The cotangents of results in bfloat16 are numbers of bfloat16.
+    dtype = maps[0].dtype if maps[0].dtype == jnp.bfloat16 else cotangent.dtype
 
     def add(blocks, grad):
-        own = padded.at[blocks.region].get(mode="fill", fill_value=0)
-        weights = _weights(regions, blocks, across).astype(own.dtype)
-        pixels = jnp.einsum("kbp,kbc->kpc", weights, own, precision="highest")
+        own = padded.at[blocks.region].get(mode="fill", fill_value=0).astype(dtype)
+        pixels = _product("kbp,kbc->kpc", _weights(regions, blocks, across), own)
         numbers = _numbers(tables, blocks, across)
         pixels = pixels.reshape(*numbers.shape, TILE * TILE, channels)
         return grad.at[numbers].add(pixels, mode="promise_in_bounds")
@@ -178,6 +177,23 @@ def _weights(regions, blocks, across):
     rows = axis(regions.rows, blocks.top, TILE * places[0] + places[2])
     columns = axis(regions.columns, blocks.left, TILE * places[1] + places[3])
     return (rows[:, :, None] * columns[:, None]).reshape(len(region), -1, side * side)
+
+
+def _product(axes, weights, values):
+    """A product of weights with pixels or bins of blocks, in float32 or the dtype that has more bits.
+
+    For values in bfloat16 it is the sum of two products in bfloat16: with the first 8 bits of the weights,
+    and with what is left of them. In float32 a TPU computes six.
+    """
+    if values.dtype != jnp.bfloat16:
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        return jnp.einsum(axes, weights.astype(values.dtype), values, precision="highest")
+    high = jax.lax.reduce_precision(weights, 8, 7)  # XLA may take two conversions for none
+    first, second = (
+        jnp.einsum(axes, part.astype(jnp.bfloat16), values, preferred_element_type=jnp.float32)
+        for part in (high, weights - high)
+    )
+    return first + second
 
 
 def _filled_up(regions):
