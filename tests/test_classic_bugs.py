@@ -183,7 +183,7 @@ def test_the_first_layer_of_the_box_head_reads_a_region_as_torch_does(library):
     head = random_model(config).box_head
     head.fcs[0].kernel[...] = transform.to_model(weight)
     head.cls_score.kernel[...] = jnp.eye(3)
-    logits, _ = head(region)
+    logits, _ = jax.jit(lambda head, region: head(region))(head, region)
     expected = weight @ region[0].transpose(2, 0, 1).ravel()  # channel, row, column
     np.testing.assert_allclose(logits[0], np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
 
@@ -202,7 +202,8 @@ def test_the_deconvolution_puts_each_cell_where_torch_does(library):
     assert path == "mask_head.deconv.kernel"
     layer = Deconv2x2(1, 2, rngs=nnx.Rngs(0))
     layer.kernel[...] = transform.to_model(weight)
-    out = layer(jnp.array([10.0, 1]).reshape(1, 1, 2, 1))  # two cells side by side
+    cells = np.float32([[[[10], [1]]]])  # two side by side
+    out = np.asarray(jax.jit(lambda layer, cells: layer(cells))(layer, cells))
     np.testing.assert_array_equal(out[0, :, :, 0], [[10, 20, 1, 2], [30, 40, 3, 4]])
     np.testing.assert_array_equal(out[0, :, :, 1], [[50, 60, 5, 6], [70, 80, 7, 8]])
 
@@ -226,9 +227,10 @@ def test_strided_convolutions_pad_both_sides(size):
 def test_low_precision_scores_leave_the_boxes_alone(dtype):
     """In bfloat16 the IoU of the first two would be 0.5; a class's offset would not fit into float16."""
     boxes = np.float32([[1001, 0, 1011, 10], [1004, 0, 1014, 10], [1004, 0, 1014, 10]])
-    scores, ids = jnp.array([0.9, 0.8, 0.7], dtype), np.array([90, 90, 89])
-    assert batched_nms(boxes, scores, ids, 0.5).tolist() == [True, False, True]
-    index, found = limited_nms(boxes, scores, ids, 0.5, 3)
+    scores, ids = np.array([0.9, 0.8, 0.7]).astype(jnp.dtype(dtype)), np.array([90, 90, 89])
+    kept = jax.jit(lambda *arrays: batched_nms(*arrays, 0.5))(boxes, scores, ids)
+    assert kept.tolist() == [True, False, True]
+    index, found = map(np.asarray, jax.jit(lambda *arrays: limited_nms(*arrays, 0.5, 3))(boxes, scores, ids))
     assert index[found].tolist() == [0, 2]
 
 

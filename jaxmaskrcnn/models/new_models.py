@@ -14,7 +14,7 @@ from jaxmaskrcnn.config import ConfigError, ModelConfig
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.parts import import_for
-from jaxmaskrcnn.utils.random_keys import random_key
+from jaxmaskrcnn.utils.random_keys import TracedRngs, random_key
 
 # What training, evaluation and prediction use of a detector; a `MaskRCNN` with replaced parts has all of it.
 _METHODS = ("loss_terms", "detect", "categories")
@@ -94,7 +94,7 @@ def init_model(config: ModelConfig, seed: int = 0) -> MaskRCNN:
     """
     # Runs once, so compile time dominates: XLA's optimisation is skipped on CPU.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    build = jax.jit(lambda key: build_model(config, rngs=nnx.Rngs(key)), compiler_options=options)
+    build = jax.jit(lambda key: build_model(config, rngs=TracedRngs(key)), compiler_options=options)
     return build(random_key(seed))
 
 
@@ -138,6 +138,6 @@ def zero_model(config: ModelConfig) -> MaskRCNN:
 def _abstract_parts(
     config: ModelConfig, x64: bool, builder: Callable[..., Any]
 ) -> tuple[nnx.GraphDef, nnx.State]:
-    """What `abstract_model` is made of; tracing takes a second, and runs and commands need several."""
+    """What `abstract_model` is made of; tracing takes some tenths of a second, and commands need several."""
     del x64, builder  # the types of the arrays depend on the one; the other may be defined again
-    return nnx.split(nnx.eval_shape(lambda: build_model(config, rngs=nnx.Rngs(0))))
+    return nnx.split(nnx.eval_shape(lambda: build_model(config, rngs=TracedRngs(0))))

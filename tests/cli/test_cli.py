@@ -75,7 +75,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config():
-    return small_config(num_classes=2, categories=CATEGORIES)
+    # All pictures share one canvas, and so one compiled program.
+    return small_config(num_classes=2, categories=CATEGORIES, **{"input.pad_divisor": 128})
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,9 @@ def test_a_function_with_weights_in_8_bits(tmp_path):
     assert files[0].stat().st_size - files[1].stat().st_size > 0.7 * 4 * 2048
     again = load_serving(tmp_path / "int8")(images, sizes)
     np.testing.assert_allclose(again["scores"], close, rtol=1e-6)
+    files[1].write_bytes(files[0].read_bytes())
+    with pytest.raises(UserError, match="weights.npz has other arrays than program.stablehlo"):
+        load_serving(tmp_path / "int8")
 
 
 @pytest.mark.slow  # compiles the whole model three times

@@ -116,8 +116,9 @@ def test_binary_cross_entropy_does_not_overflow():
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = -(targets * np.log(p) + (1 - targets) * np.log(q))
     expected[0], expected[4] = 0.0, 200.0
-    np.testing.assert_allclose(losses.binary_cross_entropy(logits, targets), expected, rtol=1e-5, atol=1e-6)
-    assert np.isfinite(jax.grad(lambda x: losses.binary_cross_entropy(x, targets).sum())(logits)).all()
+    entropy = jax.jit(losses.binary_cross_entropy)
+    np.testing.assert_allclose(entropy(logits, targets), expected, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(jax.jit(jax.grad(lambda x: entropy(x, targets).sum()))(logits)).all()
 
 
 @pytest.mark.parametrize("count_rule", ["sampled", "constant"])
@@ -128,13 +129,8 @@ def test_rpn_losses_against_an_oracle(count_rule):
     anchors = random_boxes(rng, 60)
     anchors[:3] = targets.boxes + 0.5  # certain positives
     objectness, deltas = rng.normal(size=60), rng.normal(size=(60, 4))
-    terms = losses.rpn_losses(
-        objectness.astype("f"),
-        deltas.astype("f"),
-        Anchors(anchors, np.ones(60, bool)),
-        targets,
-        cfg.rpn,
-        None,
+    terms = jax.jit(lambda *arrays: losses.rpn_losses(*arrays, cfg.rpn, None))(
+        objectness.astype("f"), deltas.astype("f"), Anchors(anchors, np.ones(60, bool)), targets
     )
     iou = np.asarray(box_iou(targets.boxes, anchors))
     label = np.where(iou.max(0) >= 0.7, 1, np.where(iou.max(0) < 0.3, 0, -1))
@@ -272,14 +268,9 @@ def test_a_box_beside_a_crowd_region_is_background_whatever_the_share():
     boxes = np.array([[0, 0, 8, 8], [0, 20, 20, 40], [0, 20, 20.5, 40], [24, 24, 30, 30]], np.float32)
     rules = dict(foreground_iou=0.5, background_iou=0.5)
     for share, label in ((0.0, [1, 0, -1, -1]), (0.5, [1, 0, 0, -1])):
-        found = losses.match_boxes(
-            boxes,
-            np.ones(4, bool),
-            targets,
-            config(**{"rpn.crowd_overlap": share, "regions.crowd_overlap": share}).rpn,
-            **rules,
-        )
-        assert found[1].tolist() == label
+        rpn = config(**{"rpn.crowd_overlap": share, "regions.crowd_overlap": share}).rpn
+        match = jax.jit(lambda *arrays: losses.match_boxes(*arrays, rpn, **rules))  # noqa: B023
+        assert match(boxes, np.ones(4, bool), targets)[1].tolist() == label
 
 
 @pytest.mark.slow

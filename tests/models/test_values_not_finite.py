@@ -138,8 +138,12 @@ def test_pasted_masks(convention):
     rng = np.random.default_rng(4)
     probs, boxes = rng.random((3, 6, 6)).astype(np.float32), random_boxes(rng, 3)
 
+    @jax.jit
+    def pasted_masks(probs, boxes):
+        return ops.paste_masks(probs, boxes, SIZE, convention=convention)
+
     def paste(probs, boxes):
-        return np.asarray(ops.paste_masks(probs, boxes, SIZE, convention=convention))
+        return np.asarray(pasted_masks(probs, boxes))
 
     plain = paste(probs, boxes)
     assert plain[1].any()
@@ -170,14 +174,13 @@ def test_suppression(value):
     boxes, scores, ids = random_boxes(rng, 30), rng.random(30).astype(np.float32), rng.integers(0, 2, 30)
     best = scores.argmax()
     valid = np.arange(30) != best
-    for column in range(4):
-        strange = boxes.copy()
-        strange[best, column] = value
-        for expected, keep in (
-            (ops.nms(boxes, scores, 0.3, valid), ops.nms(strange, scores, 0.3)),
-            (ops.batched_nms(boxes, scores, ids, 0.3, valid), ops.batched_nms(strange, scores, ids, 0.3)),
-        ):
-            np.testing.assert_array_equal(np.asarray(keep)[valid], np.asarray(expected)[valid])
+    for suppress, groups in ((ops.nms, ()), (ops.batched_nms, (ids,))):
+        kept = jax.jit(lambda boxes, valid: suppress(boxes, scores, *groups, 0.3, valid))  # noqa: B023
+        expected = np.asarray(kept(boxes, valid))[valid]
+        for column in range(4):
+            strange = boxes.copy()
+            strange[best, column] = value
+            np.testing.assert_array_equal(np.asarray(kept(strange, np.ones(30, bool)))[valid], expected)
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
@@ -208,8 +211,9 @@ def test_gradients_of_a_norm_beside_padding(name):
         y = nnx.merge(graphdef, params, rest, copy=True)(x, mask, True)
         return jnp.where(counts[:, None, None, None], jnp.sin(y), 0).sum()
 
-    gradients = jax.grad(total, argnums=(0, 1))(params, x, mask, mask[:, 0, 0, 0])
-    without = jax.grad(total, argnums=(0, 1))(params, x[::2], mask[::2], jnp.ones(2, bool))
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1)))
+    gradients = gradient(params, x, mask, mask[:, 0, 0, 0])
+    without = gradient(params, x[::2], mask[::2], jnp.ones(2, bool))
     kept = jax.tree.map(lambda g: g[::2] if g.shape == x.shape else g, gradients)
     assert all(abs(np.asarray(g)).max() > 1e-3 for g in jax.tree.leaves(without[1]))
     for ours, theirs in zip(jax.tree.leaves(kept), jax.tree.leaves(without), strict=True):

@@ -20,6 +20,11 @@ def random_boxes(rng, n):
     return np.concatenate([corner, corner + rng.uniform(2, 60, (n, 2))], axis=1).astype(np.float32)
 
 
+def jitted(coder, *rules):
+    """Of two arrays of boxes, with weights and clamp."""
+    return jax.jit(lambda one, two: coder(one, two, *rules))
+
+
 def iou_loop(a, b):
     out = np.zeros((len(a), len(b)))
     for i, (ax1, ay1, ax2, ay2) in enumerate(a.astype(np.float64)):
@@ -37,7 +42,8 @@ def test_iou_and_iof_equal_a_loop():
     assert (expected > 0).mean() > 0.2
     np.testing.assert_allclose(BOX_IOU(a, b), expected, atol=1e-6)
     # iou = shared / (area a + area b - shared), solved for shared / area a
-    area_a, area_b = np.asarray(ops.box_area(a))[:, None], np.asarray(ops.box_area(b))[None]
+    area = jax.jit(ops.box_area)
+    area_a, area_b = np.asarray(area(a))[:, None], np.asarray(area(b))[None]
     np.testing.assert_allclose(
         BOX_IOF(a, b), expected * (area_a + area_b) / (1 + expected) / area_a, atol=1e-5
     )
@@ -92,19 +98,18 @@ def test_bfloat16_boxes_are_measured_in_float32():
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_coder_equals_torchvision(name):
     boxes, targets = GOLDEN["iou_a"], GOLDEN["iou_b"][:40]
-    np.testing.assert_allclose(
-        ops.encode_boxes(boxes, targets, WEIGHTS[name]), GOLDEN[f"encode_{name}"], rtol=1e-5, atol=1e-5
-    )
-    decoded = ops.decode_boxes(GOLDEN["deltas"], boxes[:, None], WEIGHTS[name])
+    encode, decode = jitted(ops.encode_boxes, WEIGHTS[name]), jitted(ops.decode_boxes, WEIGHTS[name])
+    np.testing.assert_allclose(encode(boxes, targets), GOLDEN[f"encode_{name}"], rtol=1e-5, atol=1e-5)
+    decoded = decode(GOLDEN["deltas"], boxes[:, None])
     np.testing.assert_allclose(decoded, GOLDEN[f"decode_{name}"], rtol=1e-5, atol=1e-3)
 
 
 def test_decoding_inverts_encoding():
     rng = np.random.default_rng(2)
     boxes, targets = random_boxes(rng, 50), random_boxes(rng, 50)
-    deltas = ops.encode_boxes(boxes, targets, (10.0, 10.0, 5.0, 5.0))
+    deltas = jitted(ops.encode_boxes, WEIGHTS["box"])(boxes, targets)
     for clamp in ("max", "both"):
-        decoded = ops.decode_boxes(deltas, boxes, (10.0, 10.0, 5.0, 5.0), clamp)
+        decoded = jitted(ops.decode_boxes, WEIGHTS["box"], clamp)(deltas, boxes)
         # A side may not grow more than 62.5 times; these sides are 2 to 60 pixels.
         np.testing.assert_allclose(decoded, targets, atol=1e-3)
 
@@ -113,7 +118,7 @@ def test_clamp_limits_one_or_both_directions():
     box = jnp.array([0.0, 0.0, 16.0, 16.0])
     deltas = jnp.array([[0.0, 0.0, 9.0, -9.0]])
     for clamp, height in (("max", 16 * np.exp(-9.0)), ("both", 16 * 16 / 1000)):
-        x1, y1, x2, y2 = ops.decode_boxes(deltas, box, (1, 1, 1, 1), clamp)[0]
+        x1, y1, x2, y2 = np.asarray(jitted(ops.decode_boxes, (1, 1, 1, 1), clamp)(deltas, box))[0]
         np.testing.assert_allclose(x2 - x1, 1000, rtol=1e-5)
         np.testing.assert_allclose(y2 - y1, height, rtol=1e-3, atol=1e-6)
     with pytest.raises(ValueError, match="clamp"):
@@ -121,15 +126,15 @@ def test_clamp_limits_one_or_both_directions():
 
 
 def test_coder_is_finite_for_padding():
-    zero, real = jnp.zeros(4), jnp.array([1.0, 2.0, 30.0, 40.0])
+    zero, real = np.zeros(4, np.float32), np.float32([1, 2, 30, 40])
+    encode = jax.value_and_grad(lambda b, t: (ops.encode_boxes(b, t, (10, 10, 5, 5)) ** 2).sum(), (0, 1))
+    encode = jax.jit(encode)
     for boxes, targets in ((zero, zero), (zero, real), (real, zero)):
-        value, grads = jax.value_and_grad(
-            lambda b, t: (ops.encode_boxes(b, t, (10, 10, 5, 5)) ** 2).sum(), argnums=(0, 1)
-        )(boxes, targets)
+        value, grads = encode(boxes, targets)
         assert np.isfinite(value) and np.isfinite(grads).all()
-    deltas = jnp.array([3.0, -100.0, 100.0, -100.0])
+    decode = jax.jit(jax.grad(lambda d, b: ops.decode_boxes(d, b, (1, 1, 1, 1)).sum(), (0, 1)))
     for box in (zero, real):
-        grad = jax.grad(lambda d, b: ops.decode_boxes(d, b, (1, 1, 1, 1)).sum(), argnums=(0, 1))(deltas, box)
+        grad = decode(np.float32([3, -100, 100, -100]), box)
         assert np.isfinite(grad[0]).all() and np.isfinite(grad[1]).all()
 
 
@@ -138,12 +143,10 @@ def test_coder_gradients():
     boxes, targets = random_boxes(rng, 3), random_boxes(rng, 3)
     deltas = rng.normal(0, 0.3, (3, 4)).astype(np.float32)
     # "rev" is what training uses
-    check_grads(
-        lambda d: ops.decode_boxes(d, boxes, (1, 1, 1, 1)), (deltas,), 1, ["rev"], atol=0.05, rtol=0.02
-    )
-    check_grads(
-        lambda t: ops.encode_boxes(boxes, t, (1, 1, 1, 1)), (targets,), 1, ["rev"], atol=0.02, rtol=0.02
-    )
+    decode = jax.jit(lambda d: ops.decode_boxes(d, boxes, (1, 1, 1, 1)))
+    encode = jax.jit(lambda t: ops.encode_boxes(boxes, t, (1, 1, 1, 1)))
+    check_grads(decode, (deltas,), 1, ["rev"], atol=0.05, rtol=0.02)
+    check_grads(encode, (targets,), 1, ["rev"], atol=0.02, rtol=0.02)
 
 
 def test_clipping_equals_torchvision_with_a_traced_size():
@@ -176,7 +179,7 @@ def test_generalised_iou_beside_an_oracle():
     """Of boxes that overlap, touch, are apart, are one inside of the other, and have no area."""
     a = np.float32([[0, 0, 4, 4], [0, 0, 2, 2], [0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 5, 5], [0, 0, 4, 4]])
     b = np.float32([[2, 1, 6, 5], [2, 0, 4, 2], [6, 8, 9, 9], [0, 0, 4, 4], [5, 5, 5, 5], [0, 0, 4, 4]])
-    for one, two, found in zip(a, b, generalised_iou(a, b), strict=True):
+    for one, two, found in zip(a, b, np.asarray(jax.jit(generalised_iou)(a, b)), strict=True):
         overlap = max(min(one[2], two[2]) - max(one[0], two[0]), 0) * max(
             min(one[3], two[3]) - max(one[1], two[1]), 0
         )
@@ -184,5 +187,5 @@ def test_generalised_iou_beside_an_oracle():
         around = (max(one[2], two[2]) - min(one[0], two[0])) * (max(one[3], two[3]) - min(one[1], two[1]))
         expected = overlap / union - (around - union) / around if around else 0
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    gradient = jax.grad(lambda a: generalised_iou(a, b).sum())(a)
+    gradient = jax.jit(jax.grad(lambda a: generalised_iou(a, b).sum()))(a)
     assert np.isfinite(gradient).all() and (np.abs(gradient[2]).sum() > 0)

@@ -35,16 +35,15 @@ def plain(x, kernel, bias=None, shortcut=None, stride=1, groups=1, relu=False):
 
 def assert_same(ours, theirs, *inputs):
     """Values and all gradients, within the rounding of sums of float32."""
-    expected, expected_gradients = jax.vjp(theirs, *inputs)
-    cotangent = np.random.default_rng(5).normal(size=expected.shape).astype(expected.dtype)
+    result = jax.eval_shape(theirs, *inputs)
+    cotangent = np.random.default_rng(5).normal(size=result.shape).astype(result.dtype)
 
-    def all_of(*inputs):
-        y, gradients = jax.vjp(ours, *inputs)
+    @partial(jax.jit, static_argnums=0)
+    def all_of(function, *inputs):
+        y, gradients = jax.vjp(function, *inputs)
         return y, *gradients(cotangent)
 
-    for actual, wanted in zip(
-        jax.jit(all_of)(*inputs), (expected, *expected_gradients(cotangent)), strict=True
-    ):
+    for actual, wanted in zip(all_of(ours, *inputs), all_of(theirs, *inputs), strict=True):
         assert actual.dtype == wanted.dtype
         np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
@@ -115,7 +114,7 @@ def test_one_by_one_in_blocks(stride, cells):
     x, kernel, bias = draw(2, 6, 9, 3), draw(1, 1, 3, 6, seed=1), draw(6, seed=2)
     shortcut = draw(2, -(-6 // stride), -(-9 // stride), 6, seed=3)
     blocks = partial(products.product_in_blocks, stride=stride, relu=True, block_bytes=cells * 6 * 4)
-    expected = plain(x, kernel, bias, shortcut, stride=stride, relu=True)
+    expected = jax.jit(partial(plain, stride=stride, relu=True))(x, kernel, bias, shortcut)
     np.testing.assert_allclose(jax.jit(blocks)(x, kernel, bias, shortcut), expected, rtol=0, atol=5e-5)
 
 
@@ -166,7 +165,7 @@ def test_bias_of_another_type_and_no_bias():
 def test_gradient_needs_the_result_alone():
     """A negative sum passes no gradient on, nor does one of exactly zero, as torch has it."""
     x = jnp.array([-1.0, 0.0, 2.0]).reshape(1, 3, 1, 1)
-    slope = jax.grad(lambda x: convolution(x, jnp.ones((1, 1, 1, 1)), relu=True).sum())(x)
+    slope = jax.jit(jax.grad(lambda x: convolution(x, jnp.ones((1, 1, 1, 1)), relu=True).sum()))(x)
     np.testing.assert_array_equal(slope.ravel(), [0, 0, 1])
 
 
@@ -178,10 +177,11 @@ def test_product():
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
 def test_layers_equal_the_plain_convolution(size, stride):
     layer = layers.Conv(4, 6, size, stride=stride, rngs=nnx.Rngs(0))
-    x = jnp.asarray(draw(2, 9, 12, 4))
+    x = draw(2, 9, 12, 4)
     layer.bias[...] = draw(6, seed=1)
-    expected = plain(x, layer.kernel[...], layer.bias[...], stride=stride)
-    np.testing.assert_allclose(layer(x), expected, rtol=0, atol=1e-5)
+    expected = jax.jit(partial(plain, stride=stride))(x, layer.kernel[...], layer.bias[...])
+    found = jax.jit(lambda layer, x: layer(x))(layer, x)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow_except("gn", "bn")
@@ -209,12 +209,16 @@ def test_norm_sum_and_relu_in_one(kind):
 
 
 def assert_trees_same(ours, theirs, params):
-    expected, gradients = jax.vjp(theirs, params)
-    actual, actual_gradients = jax.vjp(ours, params)
+    cotangent = draw(*jax.eval_shape(theirs, params).shape, seed=5)
+
+    @partial(jax.jit, static_argnums=0)
+    def all_of(function, params):
+        y, gradients = jax.vjp(function, params)
+        return y, gradients(cotangent)
+
+    (expected, gradients), (actual, actual_gradients) = all_of(theirs, params), all_of(ours, params)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-    cotangent = draw(*expected.shape, seed=5)
-    pairs = (gradients(cotangent), actual_gradients(cotangent))
-    for wanted, found in zip(*map(jax.tree.leaves, pairs), strict=True):
+    for wanted, found in zip(*map(jax.tree.leaves, (gradients, actual_gradients)), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
 

@@ -91,8 +91,8 @@ def test_equality_keeps():
 @pytest.mark.parametrize("tenths", range(1, 10))
 def test_whole_numbers_at_the_threshold_equal_torchvision(tenths):
     """Recorded with torchvision 0.29.1 on a CPU: a float32 IoU is compared with a float64 threshold."""
-    boxes = jnp.array([[0.0, 0, 10, 1], [0, 0, tenths, 1]])
-    scores, ids, threshold = jnp.array([0.9, 0.8]), jnp.zeros(2, int), tenths / 10
+    boxes, scores = np.float32([[0, 0, 10, 1], [0, 0, tenths, 1]]), np.float32([0.9, 0.8])
+    ids, threshold = np.zeros(2, int), tenths / 10
     kept = [True, tenths in (5, 7, 9)]
     assert ops.nms(boxes, scores, threshold).tolist() == kept
     assert ops.batched_nms(boxes, scores, ids, threshold).tolist() == kept

@@ -1,12 +1,12 @@
-"""Seconds of models on Swin transformers, ConvNeXts, ViTs and MViTs beside their library, on a CPU.
+"""Seconds of models on other backbones and necks than a ResNet's FPN beside their library, on a CPU.
 
-    python benchmarks/beside_transformers.py --library_python=PYTHON --configs=FOLDER
-        [--models=swin,convnext,vitdet,mvit] [--rounds=2] [--repeats=3]
+    python benchmarks/beside_libraries.py --library_python=PYTHON --configs=FOLDER
+        [--models=swin,convnext,vitdet,mvit,regnet,resnest,res2net,hrnet,gcnet,pafpn,groie]
+        [--rounds=2] [--repeats=3]
 
 PYTHON is the interpreter of an environment with MMDetection, mmpretrain and Detectron2 as tests/goldens needs
-them, and FOLDER/swin, FOLDER/convnext, FOLDER/vitdet and FOLDER/mvit are those with the libraries'
-config files of the models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's
-name.
+them, and FOLDER/swin, FOLDER/convnext and so on are the folders with the libraries' config files of the
+models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's name.
 
 A repeat is a prediction of an image at the model's own size, with no score threshold, so that there are 100
 detections with masks: 800 x 1088 pixels, and for ViTDet the square canvas of 1024. Both libraries run in
@@ -29,6 +29,13 @@ MODELS = {
     "convnext": "mmdet/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco",
     "vitdet": "detectron2/ViTDet/mask_rcnn_vitdet_b_100ep",
     "mvit": "detectron2/MViTv2/mask_rcnn_mvitv2_t_3x",
+    "regnet": "mmdet/mask-rcnn_regnetx-4GF_fpn_1x_coco",
+    "resnest": "mmdet/mask-rcnn_s50_fpn_syncbn-backbone+head_ms-1x_coco",
+    "res2net": "mmdet/mask-rcnn_res2net-101_fpn_2x_coco",
+    "hrnet": "mmdet/mask-rcnn_hrnetv2p-w18-1x_coco",
+    "gcnet": "mmdet/mask-rcnn_r50-gcb-r16-c3-c5_fpn_1x_coco",
+    "pafpn": "mmdet/faster-rcnn_r50_pafpn_1x_coco",
+    "groie": "mmdet/mask-rcnn_r50_fpn_groie_1x_coco",
 }
 
 
@@ -83,11 +90,13 @@ def theirs(name: str, weights: str, repeats: int, configs: Path) -> dict:
             import mmpretrain_convnext  # noqa: F401  (registers the backbone)
         from mmdet.apis import inference_detector, init_detector
         from mmengine.config import Config
+        from mmengine.model import revert_sync_batchnorm
 
         file = configs / name / f"{MODELS[name].rpartition('/')[2]}.py"
         config = Config.fromfile(file, import_custom_modules=False)
         config.model.test_cfg.rcnn.score_thr = 0.0
-        model = init_detector(config, None, device="cpu")
+        # Synchronised batch norm is for GPUs alone; it has the same values as batch norm here.
+        model = revert_sync_batchnorm(init_detector(config, None, device="cpu"))
 
         def step():
             inference_detector(model, image[..., ::-1].copy())
