@@ -6,9 +6,11 @@ imports JAX.
 """
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, RegNetConfig, ResNetConfig
-from jaxmaskrcnn.config.carafe import CarafeConfig
+from jaxmaskrcnn.config.carafe import CarafeConfig, CarafeFPNConfig
+from jaxmaskrcnn.config.class_scores import SCORES, ClassLossConfig, ScoresKind
 from jaxmaskrcnn.config.convnext import ConvNeXtConfig
 from jaxmaskrcnn.config.deep_resnets import DeepResNetConfig, Res2NetConfig, ResNeStConfig
+from jaxmaskrcnn.config.extractors import ExtractorConfig
 from jaxmaskrcnn.config.groie import GRoIEConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
@@ -24,7 +26,7 @@ from jaxmaskrcnn.config.heads import (
     Res5Config,
     TrunkConfig,
 )
-from jaxmaskrcnn.config.hrnet import HRNetConfig
+from jaxmaskrcnn.config.hrnet import HRFPNConfig, HRNetConfig
 from jaxmaskrcnn.config.inputs import (
     DEFAULT_PIXELS,
     ComputeConfig,
@@ -33,11 +35,11 @@ from jaxmaskrcnn.config.inputs import (
     PixelConfig,
 )
 from jaxmaskrcnn.config.keypoints import KeypointConfig
-from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
+from jaxmaskrcnn.config.losses import MaskLossConfig
 from jaxmaskrcnn.config.mask_scoring import MaskScoringConfig
 from jaxmaskrcnn.config.model import ModelConfig
 from jaxmaskrcnn.config.mvit import MViTConfig
-from jaxmaskrcnn.config.necks import CarafeFPNConfig, FPNConfig, HRFPNConfig, NeckConfig, PAFPNConfig
+from jaxmaskrcnn.config.necks import FPNConfig, NeckConfig, PAFPNConfig
 from jaxmaskrcnn.config.own import ExtraConfig, HeadConfig
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.point_rend import PointRendConfig
@@ -52,11 +54,13 @@ from jaxmaskrcnn.config.run import (
 )
 from jaxmaskrcnn.config.semantic import SemanticConfig
 from jaxmaskrcnn.config.swin import SwinConfig
+from jaxmaskrcnn.config.upsampling import UpsampleConfig
 from jaxmaskrcnn.config.values import ConfigError
 from jaxmaskrcnn.config.vit import SimplePyramidConfig, ViTConfig
 
 __all__ = [
     "DEFAULT_PIXELS",
+    "SCORES",
     "AnchorConfig",
     "BackboneConfig",
     "BoxConfig",
@@ -75,6 +79,7 @@ __all__ = [
     "DeepResNetConfig",
     "DetectionConfig",
     "ExtraConfig",
+    "ExtractorConfig",
     "FPNConfig",
     "FederatedConfig",
     "GRoIEConfig",
@@ -106,11 +111,13 @@ __all__ = [
     "Res5Config",
     "ResNeStConfig",
     "ResNetConfig",
+    "ScoresKind",
     "SemanticConfig",
     "ShapesConfig",
     "SimplePyramidConfig",
     "SwinConfig",
     "TrainConfig",
     "TrunkConfig",
+    "UpsampleConfig",
     "ViTConfig",
 ]

@@ -8,12 +8,13 @@ The defaults are those of the paper and of MMDetection's models.
 import dataclasses
 from typing import ClassVar
 
-from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.necks import FPNConfig
+from jaxmaskrcnn.config.upsampling import UpsampleConfig
 from jaxmaskrcnn.config.values import Count, Odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CarafeConfig(Part):
+class CarafeConfig(UpsampleConfig):
     """Upsampling by CARAFE (`models/carafe.py`, `ops/carafe.py`).
 
     Example:
@@ -24,6 +25,23 @@ class CarafeConfig(Part):
     """
 
     kind: ClassVar[str] = "carafe"
+    module: ClassVar[str] = "jaxmaskrcnn.models.carafe:Carafe"
+    names: ClassVar[str] = "jaxmaskrcnn.models.carafe_names"
     kernel: Odd = 5  # side of the window around a cell, of which each of its four new cells is a mean
     encoder_kernel: Odd = 3  # of the convolution that predicts the weights
     channels: Count = 64  # of that convolution's input
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CarafeFPNConfig(FPNConfig):
+    """Feature pyramid that begins with P6 and is upsampled by CARAFE (`models/necks/carafe_fpn.py`).
+
+    Example:
+        >>> CarafeFPNConfig().upsample.kernel
+        5
+    """
+
+    kind: ClassVar[str] = "carafe_fpn"
+    module: ClassVar[str] = "jaxmaskrcnn.models.necks.carafe_fpn:CarafeFPN"
+    names: ClassVar[str] = "jaxmaskrcnn.models.necks.carafe_fpn_names"
+    upsample: CarafeConfig = CarafeConfig()

@@ -9,12 +9,12 @@ import dataclasses
 from typing import ClassVar
 
 from jaxmaskrcnn.config.backbones import Level
-from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.extractors import ExtractorConfig
 from jaxmaskrcnn.config.values import ConfigError, Count, Odd
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GRoIEConfig(Part):
+class GRoIEConfig(ExtractorConfig):
     """Layers for regions that are pooled from all levels (`models/groie.py`), for each head its own.
 
     Example:
@@ -23,6 +23,7 @@ class GRoIEConfig(Part):
     """
 
     kind: ClassVar[str] = "groie"
+    module: ClassVar[str] = "jaxmaskrcnn.models.groie:GRoIE"
     names: ClassVar[str] = "jaxmaskrcnn.models.groie_names"
     kernel: Odd = 5  # of the convolution of the features from each level
     heads: Count = 6  # of the attention to their sum

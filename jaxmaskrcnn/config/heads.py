@@ -10,9 +10,10 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxmaskrcnn.config.backbones import BackboneConfig, ResNetConfig, check_groups
-from jaxmaskrcnn.config.carafe import CarafeConfig
-from jaxmaskrcnn.config.losses import ClassLossConfig, MaskLossConfig
+from jaxmaskrcnn.config.class_scores import SCORES, ClassLossConfig, Scores
+from jaxmaskrcnn.config.losses import MaskLossConfig
 from jaxmaskrcnn.config.parts import Part
+from jaxmaskrcnn.config.upsampling import UpsampleConfig
 from jaxmaskrcnn.config.values import ConfigError, Count, Fraction, NotNegative, Positive, Rule, Whole
 
 DeltaClamp = Literal["max", "both", "none"]  # limits of dw and dh: the upper one only, both, or none
@@ -27,8 +28,8 @@ class Classes(NamedTuple):
     Attributes:
         count: Number of object classes, K.
         background: "first" or "last".
-        object_logit: Whether there is a logit of being an object of any class before the background's, which
-            comes last then; with box.scores="two_softmaxes".
+        more_logits: Number of logits between those of the classes and the background's, which comes last
+            then; see `ScoresKind`.
 
     Example:
         >>> classes = Classes(3, "first")
@@ -38,12 +39,12 @@ class Classes(NamedTuple):
 
     count: int
     background: str
-    object_logit: bool = False
+    more_logits: int = 0
 
     @property
     def logits(self) -> int:
-        """Number of logits, K + 1, or K + 2 with the object's."""
-        return self.count + 1 + self.object_logit
+        """Number of logits, K + 1 and ``more_logits``."""
+        return self.count + 1 + self.more_logits
 
     @property
     def offset(self) -> int:
@@ -53,7 +54,7 @@ class Classes(NamedTuple):
     @property
     def background_channel(self) -> int:
         """Channel of the background."""
-        return 0 if self.background == "first" else self.count + self.object_logit
+        return 0 if self.background == "first" else self.count + self.more_logits
 
 
 # -- region proposal network
@@ -233,9 +234,7 @@ class BoxConfig(Part):
     delta_clamp: DeltaClamp = "max"
     # above 0: logits of classes are this number times the cosine of features and weights, and a bias
     cosine_scale: NotNegative = 0.0
-    # softmax: over the classes and the background; sigmoid: of each class, the background's is not used;
-    # two_softmaxes: one over the classes, times one over object and background (seesaw loss)
-    scores: Literal["softmax", "sigmoid", "two_softmaxes"] = "softmax"
+    scores: Scores = "softmax"
     federated: FederatedConfig | None = None  # with sigmoids: None counts all classes in every image
     class_loss: ClassLossConfig = ClassLossConfig()
     loss: BoxHeadLossConfig = BoxHeadLossConfig()
@@ -253,7 +252,7 @@ class BoxConfig(Part):
         if self.convs:
             check_groups(self.norm, self.conv_dim, "BoxConfig.conv_dim")
         self.class_loss.check(self.scores)
-        if self.federated is not None and self.scores != "sigmoid":
+        if self.federated is not None and not SCORES[self.scores].leaves_out_classes:
             raise ConfigError(
                 f"BoxConfig.federated is given but scores is {self.scores!r}, whose loss cannot leave out "
                 "classes; set scores to 'sigmoid' too, or federated to None."
@@ -288,7 +287,7 @@ class MaskConfig(MaskHeadConfig):
     norm_epsilon: NotNegative = 1e-5
     conv_bias: bool = False  # whether the convolutions have a bias although a norm follows (Keras)
     class_agnostic: bool = False
-    upsample: CarafeConfig | None = None  # what doubles the sides; None: a transposed convolution
+    upsample: UpsampleConfig | None = None  # what doubles the sides; None: a transposed convolution
     cosine_scale: NotNegative = 0.0  # as in BoxConfig, of the masks' logits
     # soft (torchvision) | threshold (aligned, >= 0.5) | polygon (Detectron2)
     targets: Literal["soft", "threshold", "polygon"] = "soft"

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from jaxmaskrcnn.config import paths
 from jaxmaskrcnn.config.backbones import BackboneConfig, Level, ResNetConfig, check_groups
-from jaxmaskrcnn.config.groie import GRoIEConfig
+from jaxmaskrcnn.config.class_scores import SCORES
+from jaxmaskrcnn.config.extractors import ExtractorConfig
 from jaxmaskrcnn.config.heads import (
     BoxConfig,
     Classes,
@@ -87,7 +88,7 @@ class ModelConfig(Part):
     neck: NeckConfig | None = FPNConfig()
     rpn: RPNConfig = RPNConfig()
     regions: RegionConfig = RegionConfig()
-    extractor: GRoIEConfig | None = None
+    extractor: ExtractorConfig | None = None
     trunk: TrunkConfig | None = None
     box: BoxConfig = BoxConfig()
     mask: MaskHeadConfig | None = MaskConfig()
@@ -166,14 +167,12 @@ class ModelConfig(Part):
 
     def _check_heads(self) -> None:
         """Check that the heads can have the features and boxes that they ask for."""
-        if self.box.scores == "two_softmaxes":
-            for path, needed in (("background", "last"), ("regions.sampling", "random")):
-                value = self.get(path)
-                if value != needed:
-                    raise ConfigError(
-                        f"ModelConfig.box.scores is 'two_softmaxes' and {path} {value!r}, which do not go "
-                        f"together; set {path} to {needed!r}, or box.scores to 'softmax'."
-                    )
+        for path, needed in SCORES[self.box.scores].needs.items():
+            if (value := self.get(path)) != needed:
+                raise ConfigError(
+                    f"ModelConfig.box.scores is {self.box.scores!r} and {path} {value!r}, which do not go "
+                    f"together; set {path} to {needed!r}, or box.scores to 'softmax'."
+                )
         if isinstance(self.mask, PointRendConfig):
             if self.trunk is not None:
                 raise ConfigError(
@@ -198,7 +197,7 @@ class ModelConfig(Part):
                 "learned in the sampled regions; set it to 'sampled'."
             )
 
-    def _check_extractor(self, extractor: GRoIEConfig) -> None:
+    def _check_extractor(self, extractor: ExtractorConfig) -> None:
         """Check that regions can be pooled from all levels."""
         parts = {
             "a trunk": self.trunk is not None,
@@ -285,7 +284,7 @@ class ModelConfig(Part):
     @property
     def classes(self) -> Classes:
         """The number of classes and the position of the background."""
-        return Classes(self.num_classes, self.background, self.box.scores == "two_softmaxes")
+        return Classes(self.num_classes, self.background, SCORES[self.box.scores].more_logits)
 
     @property
     def foreground_offset(self) -> int:

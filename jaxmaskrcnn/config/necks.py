@@ -9,8 +9,7 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from jaxmaskrcnn.config.backbones import Level, Norm, WholeLevel, check_groups
-from jaxmaskrcnn.config.carafe import CarafeConfig
+from jaxmaskrcnn.config.backbones import Level, Norm, check_groups
 from jaxmaskrcnn.config.parts import Part
 from jaxmaskrcnn.config.values import ConfigError, Count, NotNegative
 
@@ -59,7 +58,7 @@ class FPNConfig(NeckConfig):
         Raises:
             ConfigError: A map does not have twice the stride of the one before.
         """
-        strides = _doubling(backbone, "fpn")
+        strides = doubling_strides(backbone, "fpn")
         return tuple(Level(stride, self.channels) for stride in (*strides, 2 * strides[-1]))
 
     def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
@@ -81,55 +80,16 @@ class PAFPNConfig(FPNConfig):
     names: ClassVar[str] = "jaxmaskrcnn.models.necks.pafpn_names"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CarafeFPNConfig(FPNConfig):
-    """Feature pyramid that begins with P6 and is upsampled by CARAFE (`models/necks/carafe_fpn.py`).
+def doubling_strides(backbone: tuple[Level, ...], kind: str) -> list[int]:
+    """Return the strides of a pyramid's maps.
 
-    Example:
-        >>> CarafeFPNConfig().upsample.kernel
-        5
+    Args:
+        backbone: The maps.
+        kind: The pyramid's, for the message.
+
+    Raises:
+        ConfigError: A map does not have twice the stride of the one before.
     """
-
-    kind: ClassVar[str] = "carafe_fpn"
-    module: ClassVar[str] = "jaxmaskrcnn.models.necks.carafe_fpn:CarafeFPN"
-    names: ClassVar[str] = "jaxmaskrcnn.models.necks.carafe_fpn_names"
-    upsample: CarafeConfig = CarafeConfig()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HRFPNConfig(NeckConfig):
-    """Pyramid of an HRNet: averages of one map that is made of all (`models/necks/hrfpn.py`).
-
-    Example:
-        >>> stages = tuple(Level(2**i, 18 * 2**i) for i in range(2, 6))
-        >>> [level.stride for level in HRFPNConfig().levels(stages)]
-        [4, 8, 16, 32, 64]
-    """
-
-    kind: ClassVar[str] = "hrfpn"
-    module: ClassVar[str] = "jaxmaskrcnn.models.necks.hrfpn:HRFPN"
-    names: ClassVar[str] = "jaxmaskrcnn.models.necks.hrfpn_names"
-    channels: Count = 256
-
-    def levels(self, backbone: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Return P2 to P6 for C2 to C5, or as many of them as there are maps, and one more.
-
-        Raises:
-            ConfigError: A map does not have twice the stride of the one before.
-        """
-        strides = _doubling(backbone, "hrfpn")
-        return (
-            *(Level(stride, self.channels) for stride in strides),
-            WholeLevel(2 * strides[-1], self.channels),
-        )
-
-    def pooled(self, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-        """Return the levels from which regions are pooled: all but P6."""
-        return levels[:-1]
-
-
-def _doubling(backbone: tuple[Level, ...], kind: str) -> list[int]:
-    """Return the strides of a pyramid's maps, or refuse those of which one is not twice the one before."""
     strides = [level.stride for level in backbone]
     if any(2 * fine != coarse for fine, coarse in zip(strides, strides[1:], strict=False)):
         raise ConfigError(

@@ -23,8 +23,8 @@ from jaxmaskrcnn.convert.files.reader import SourceFile, read_source
 from jaxmaskrcnn.convert.first_convolution import for_channels
 from jaxmaskrcnn.convert.libraries import wrappers_prefix
 from jaxmaskrcnn.convert.state_dict import set_arrays, variables_by_path
-from jaxmaskrcnn.convert.structure import names_file
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.names_files import names_file
 from jaxmaskrcnn.names.prefixes import WRAPPERS, find_prefix, without_prefix
 from jaxmaskrcnn.names.tables import Table
 

@@ -24,8 +24,9 @@ from jaxmaskrcnn.convert.missing_settings import (
 )
 from jaxmaskrcnn.convert.named_model import resolve_model
 from jaxmaskrcnn.convert.older import older_config, other_library_warning
-from jaxmaskrcnn.convert.structure import config_structure, names_file, part_of
+from jaxmaskrcnn.convert.structure import config_structure, part_of
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.names_files import names_file
 from jaxmaskrcnn.zoo.lookup import list_models, model_config, model_info
 
 

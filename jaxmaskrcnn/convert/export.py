@@ -4,6 +4,7 @@ A state dict holds only weights. The other settings that a model needs for the s
 written in the library's own format. Reading that text back reveals what the library does not support.
 """
 
+import itertools
 import os
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from jaxmaskrcnn.config import MaskConfig, ModelConfig, PointRendConfig
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.configs.anchors import order_matters
+from jaxmaskrcnn.convert.extras import missing
 from jaxmaskrcnn.convert.files.writer import write_state_dict
 from jaxmaskrcnn.convert.libraries import LIBRARIES, Library
 from jaxmaskrcnn.convert.library import EVERYWHERE
@@ -117,11 +119,9 @@ def export_settings(config: ModelConfig, format: str) -> tuple[str, tuple[str, .
     """
     library = LIBRARIES[format]
     check_background(config, library)
-    for impossible, what in (*library.impossible, *EVERYWHERE):
-        if impossible(config):
-            raise UserError(
-                f"{library.title} cannot express this model: {what}; export it in another format."
-            )
+    limits = (what for impossible, what in (*library.impossible, *EVERYWHERE) if impossible(config))
+    for what in itertools.chain(missing(config, library, LIBRARIES.values()), limits):
+        raise UserError(f"{library.title} cannot express this model: {what}; export it in another format.")
     config = _with_shared_ratios(_with_unit(config, library))
     text = library.write_settings(config)
     return text, _differences(config, library, text)

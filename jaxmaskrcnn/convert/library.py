@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.config import FPNConfig, ModelConfig
-from jaxmaskrcnn.convert.configs.anchors import order_matters
+from jaxmaskrcnn.convert.extras import Extra
 from jaxmaskrcnn.convert.files.reader import SourceFile
 from jaxmaskrcnn.convert.structure import detector_names, read_structure
-from jaxmaskrcnn.models.heads.stage_heads import has_stage_heads
 from jaxmaskrcnn.names.tables import Table
 
 # A test for a model that a library cannot represent, and the reason in words.
@@ -53,7 +52,8 @@ class Library:
         read_settings: Reads text written by ``write_settings``, or similar text. Takes the text, its name
             in errors, and whether to also reject unsupported settings that only affect training.
         write_settings: Writes a configuration in the library's own format.
-        impossible: Tests for models that the library cannot represent.
+        has: What its models can have and those of some other library cannot, see `extras.py`.
+        impossible: Tests for further models that the library cannot represent.
         limits: Tests for models that it cannot build, although its settings can describe them.
     """
 
@@ -72,6 +72,7 @@ class Library:
     label_order: str = "id"
     read_settings: Callable[..., ModelConfig]
     write_settings: Callable[[ModelConfig], str]
+    has: tuple[Extra, ...]
     impossible: tuple[Limit, ...]
     limits: tuple[Limit, ...]
 
@@ -122,28 +123,6 @@ class Library:
         }
 
 
-def has_fcn(config: ModelConfig) -> bool:
-    """Return whether a model has the mask head of Mask R-CNN, a MaskConfig.
-
-    Args:
-        config: Configuration of the model.
-
-    Example:
-        >>> has_fcn(ModelConfig()), has_fcn(ModelConfig(mask=None))
-        (True, False)
-    """
-    return config.mask is not None and config.mask.kind == "fcn"
-
-
-def other_order(order: str) -> Limit:
-    """Return a limit for libraries with this order of a cell's anchors, which the RPN's outputs follow."""
-    other = "size" if order == "ratio" else "ratio"
-    return (
-        lambda c: c.rpn.anchors.order == other and order_matters(c),
-        f"the anchors of a cell are ordered by {other} first",
-    )
-
-
 # Limits of all libraries, as far as their settings are written here.
 EVERYWHERE: tuple[Limit, ...] = (
     (lambda c: bool(c.build_model), "a function of its own makes it (build_model)"),
@@ -165,94 +144,9 @@ EVERYWHERE: tuple[Limit, ...] = (
         lambda c: not c.box.convs and not c.box.fcs and c.trunk is None,
         "its box head has neither convolutions nor fully connected layers",
     ),
+    (lambda c: c.rpn.norm != "none", "its region proposal network has norm layers"),
     (
         lambda c: "ln" in (getattr(c.neck, "norm", ""), c.box.norm, getattr(c.mask, "norm", "")),
         "its feature pyramid or its heads have layer norm",
     ),
-)
-
-# Limits of libraries without cascades, and of those that have some.
-STAGES: Limit = (lambda c: len(c.box.stages) > 1, "its box head has several stages")
-STAGE_MASKS: Limit = (has_stage_heads, "it has a mask head for each box stage")
-ONE_MASK: Limit = (
-    lambda c: len(c.box.stages) > 1 and c.mask is not None and not has_stage_heads(c),
-    "it has one mask head for several box stages",
-)
-
-# A limit of libraries with one kind of mask head.
-OTHER_MASK: Limit = (lambda c: c.mask is not None and not has_fcn(c), "its mask head is not Mask R-CNN's")
-
-# Limits of libraries whose settings are only supported for a ResNet with FPN and no trunk.
-OTHER_BACKBONE: Limit = (lambda c: c.backbone.kind != "resnet", "its backbone is not a ResNet")
-OTHER_NECK: Limit = (lambda c: c.neck is None or c.neck.kind != "fpn", "its neck is not a feature pyramid")
-TRUNK: Limit = (lambda c: c.trunk is not None, "it has a trunk")
-KEYPOINTS: Limit = (lambda c: c.keypoints is not None, "it has a keypoint head")
-SEMANTIC: Limit = (lambda c: c.semantic is not None, "it has a semantic head")
-
-
-def things_elsewhere(place: str) -> Limit:
-    """Return a limit for libraries whose semantic heads have the class of all things first or last."""
-    return (
-        lambda c: c.semantic is not None and c.semantic.things != place,
-        f"the class of all things does not come {place} among the logits of its semantic head",
-    )
-
-
-AVERAGE: Limit = (lambda c: c.box.average, "its box head averages each region's cells (box.average)")
-DEFORMABLE: Limit = (
-    lambda c: bool(getattr(c.backbone, "deformable_stages", ())),
-    "its backbone has deformable convolutions",
-)
-# Layers that only MMDetection's models have. A pyramid with CARAFE is a kind of neck.
-MMDET_LAYERS: tuple[Limit, ...] = (
-    (lambda c: c.extractor is not None, "its regions are pooled from all levels (extractor)"),
-    (
-        lambda c: bool(getattr(c.backbone, "context_stages", ())),
-        "its backbone has global context blocks",
-    ),
-    (
-        lambda c: getattr(c.mask, "upsample", None) is not None,
-        "its mask head is upsampled by CARAFE (mask.upsample)",
-    ),
-)
-STANDARDISED: Limit = (
-    lambda c: any(
-        getattr(part, "norm", None) == "gn_ws"
-        for part in (c.backbone, c.neck, c.rpn, c.box, c.mask, c.semantic)
-    ),
-    "it standardises the kernels of convolutions (the norm gn_ws)",
-)
-# What only MMDetection has.
-SEESAW: Limit = (
-    lambda c: (
-        c.box.scores == "two_softmaxes" or c.box.cosine_scale > 0 or getattr(c.mask, "cosine_scale", 0) > 0
-    ),
-    "its box head has two softmaxes (box.scores), or a head computes cosines (cosine_scale)",
-)
-PARTS = (OTHER_BACKBONE, DEFORMABLE, *MMDET_LAYERS, STANDARDISED, OTHER_NECK, TRUNK, AVERAGE, SEESAW)
-
-# Layers that only matterport's models have.
-KERAS_LAYERS: tuple[Limit, ...] = (
-    (
-        lambda c: (
-            getattr(c.backbone, "conv_bias", False)
-            or (has_fcn(c) and c.mask.conv_bias and c.mask.norm != "none" and c.mask.convs > 0)
-        ),
-        "its convolutions have a bias although a norm follows",
-    ),
-    (
-        lambda c: c.rpn.objectness == "softmax" or c.rpn.conv_dim not in (0, c.levels[0].channels),
-        "its region proposal network has two logits for each anchor, or convolutions of another width than "
-        "the levels",
-    ),
-    (lambda c: c.box.fc_norm != "none", "its fully connected layers have norm layers"),
-    (
-        lambda c: "bn_eval" in (c.box.norm if c.box.convs else "", c.mask.norm if has_fcn(c) else ""),
-        "its heads have batch norm with fixed statistics",
-    ),
-)
-
-RPN_NORM: Limit = (
-    lambda c: c.rpn.norm != "none",
-    "its region proposal network has norm layers",
 )

@@ -7,7 +7,6 @@ is, how pixels are normalised or which anchors were used.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,30 +14,8 @@ import numpy as np
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.paths import part_classes, replace, settings, type_of
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.models.parts import import_for
+from jaxmaskrcnn.models.names_files import classes_with_names, names_file
 from jaxmaskrcnn.names.tables import Names, Table
-
-
-def names_file(part: Any) -> ModuleType:
-    """Return the module that a part's configuration class gives as ``names``; see `names/layers.py`.
-
-    Raises:
-        UserError: The part has none, so no library's files can be read or written; or it is no such module.
-    """
-    if not hasattr(part, "names"):
-        raise UserError(
-            f"{type(part).__name__} has no array names for other libraries; set the class attribute `names` "
-            "to the module that has them."
-        )
-    meaning = "the module with its arrays' names in other libraries, as 'package.module', or leave it out"
-    module = import_for(part, "names", part.names, meaning)
-    if missing := [name for name in ("names", "read_structure", "structure") if not hasattr(module, name)]:
-        name = part.__name__ if isinstance(part, type) else type(part).__name__
-        raise UserError(
-            f"{name}.names is {part.names!r}, which has no function {missing[0]}; write it as "
-            "jaxmaskrcnn.names.layers describes it, or leave out names."
-        )
-    return module
 
 
 def backbone_prefix(library: str, neck: Any) -> str:
@@ -50,6 +27,25 @@ def _places() -> tuple[str, ...]:
     """List the parts with arrays; the neck comes first because the backbone's names depend on it."""
     places = [field.name for field in dataclasses.fields(ModelConfig) if classes_with_names(field.name)]
     return tuple(sorted(places, key=lambda place: place != "neck"))
+
+
+def modules_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the part of everything in a configuration that builds a module of its kind.
+
+    Args:
+        config: A part.
+        prefix: Its own path, with a dot at the end.
+
+    Example:
+        >>> [(path, part.kind) for path, part in modules_of(ModelConfig(mask=None))]
+        [('backbone', 'resnet'), ('neck', 'fpn')]
+    """
+    for field in dataclasses.fields(config):
+        part = getattr(config, field.name)
+        if hasattr(part, "module"):
+            yield f"{prefix}{field.name}", part
+        if dataclasses.is_dataclass(part):
+            yield from modules_of(part, f"{prefix}{field.name}.")
 
 
 def detector_names(library: str, config: ModelConfig) -> Iterator[Names]:
@@ -171,13 +167,6 @@ def part_of(structure: Mapping[str, Any], place: str) -> Any:
     return replace(
         classes_with_names(place)[kind](), {path.removeprefix(f"{place}."): x for path, x in own.items()}
     )
-
-
-def classes_with_names(place: str) -> dict[str, type]:
-    """Return the classes with array names that a place can hold, by kind ("" if it has no kinds)."""
-    expected = type_of(ModelConfig(), place)
-    classes = part_classes(expected) or ({"": expected} if isinstance(expected, type) else {})
-    return {kind: part_class for kind, part_class in classes.items() if hasattr(part_class, "names")}
 
 
 def has_layer_norm(kind: str | None) -> bool:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxmaskrcnn.config import BoxConfig, Classes, MaskConfig, MaskLossConfig, PointRendConfig
 from jaxmaskrcnn.losses.assignment import Regions
 from jaxmaskrcnn.losses.boxes import box_errors
+from jaxmaskrcnn.losses.class_scores import class_scores
 from jaxmaskrcnn.losses.classes import class_losses
 from jaxmaskrcnn.losses.masks import MASK_LOSSES
-from jaxmaskrcnn.losses.seesaw import object_losses
 from jaxmaskrcnn.losses.terms import binary_cross_entropy
 from jaxmaskrcnn.ops.boxes import decode_boxes
 from jaxmaskrcnn.ops.masks import mask_targets
@@ -48,12 +48,11 @@ def box_losses(
         config: Gives the loss, and the stage's box weights and weight.
         stage: The stage of a cascade, from 0.
         key: Key of the draw of a federated loss, a scalar; None takes the most frequent classes.
-        counts: float [K + 1], for a seesaw loss: regions of each class and of none so far.
+        counts: float [K + 1], for scores that have a state: what that returned (`BoxHead.seen`).
 
     Returns:
-        "loss_classifier" and "loss_box_reg", times the stage's weight; both count the sampled regions. With
-        the scores "two_softmaxes" also "loss_classifier_objectness", likewise, and "loss_classifier" is that
-        of the positive regions' classes.
+        "loss_classifier" and "loss_box_reg", times the stage's weight; both count the sampled regions. Scores
+        with further losses have these too, likewise, as "loss_classifier_objectness" (`losses/seesaw.py`).
 
     Raises:
         ValueError: An array has another shape.
@@ -81,9 +80,9 @@ def box_losses(
     count, weight = regions.valid.sum().astype(entropy.dtype), config.stages[stage].loss_weight
     of_classes = weight * config.class_loss.weight
     terms = {"loss_classifier": LossTerm(of_classes * jnp.where(regions.valid, entropy, 0).sum(), count)}
-    if config.scores == "two_softmaxes":
-        objectness = jnp.where(regions.valid, object_losses(logits, regions.positive), 0).sum()
-        terms["loss_classifier_objectness"] = LossTerm(of_classes * objectness, count)
+    for name, further in class_scores(config.scores).further_losses(logits, regions).items():
+        total = jnp.where(regions.valid, further, 0).sum()
+        terms[f"loss_classifier_{name}"] = LossTerm(of_classes * total, count)
     of_boxes = jnp.where(regions.positive, error, 0).sum()
     return {**terms, "loss_box_reg": LossTerm(weight * config.loss.weight * of_boxes, count)}
 

@@ -11,6 +11,10 @@ Shapes: R regions, K object classes, whose logits are followed by those of an ob
 import jax
 import jax.numpy as jnp
 
+from jaxmaskrcnn.config import BoxConfig, Classes
+from jaxmaskrcnn.losses.assignment import Regions
+from jaxmaskrcnn.losses.class_scores import ClassScores, Given
+
 Array = jax.Array
 
 FLOOR = 0.01  # of a region's own score, by which others are divided (MMDetection's ``eps``)
@@ -94,3 +98,19 @@ def seesaw_losses(
         log_weights += compensation * jnp.maximum(log_scores - jnp.maximum(log_own, jnp.log(FLOOR)), 0)
     log_probability = jax.nn.log_softmax(logits + jnp.where(own, 0, log_weights))
     return -jnp.take_along_axis(log_probability, labels[:, None], axis=1)[:, 0]
+
+
+def _losses(logits: Array, regions: Regions, classes: Classes, config: BoxConfig, given: Given) -> Array:
+    """The seesaw loss of regions with an object; `object_losses` has the other part."""
+    assert given.counts is not None, "the seesaw loss needs the counts of the regions so far"
+    factors = (config.class_loss.mitigation, config.class_loss.compensation)
+    entropy = seesaw_losses(logits, regions.labels, given.counts[: classes.count], *factors)
+    return jnp.where(regions.positive, entropy, 0)
+
+
+TWO_SOFTMAXES = ClassScores(
+    two_softmaxes,
+    _losses,
+    lambda logits, regions: {"objectness": object_losses(logits, regions.positive)},
+    same_order=False,
+)

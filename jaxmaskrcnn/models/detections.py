@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.config import BoxConfig, Classes, DetectionConfig
-from jaxmaskrcnn.losses.seesaw import two_softmaxes
+from jaxmaskrcnn.losses.class_scores import class_scores
+from jaxmaskrcnn.models.suppression import SUPPRESSION
 from jaxmaskrcnn.ops.boxes import clip_boxes, decode_boxes
-from jaxmaskrcnn.ops.nms import limited_nms
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty
-from jaxmaskrcnn.ops.soft_nms import soft_nms
 from jaxmaskrcnn.structures import Detections, Proposals
 
 Array = jax.Array
@@ -28,8 +27,8 @@ def select_detections(
 ) -> Detections:
     """Select the detections of one image: score threshold, NMS, the best of the rest.
 
-    NMS is within each class, or with ``nms_scope`` "image" among all boxes. With another ``nms_method`` than
-    "greedy" it is Soft-NMS, and scores are those that are left of them.
+    NMS is within each class, or with ``nms_scope`` "image" among all boxes. Of some kinds of it
+    (`suppression.py`) the scores are those that are left of them.
 
     With the ``classes_per_region`` "best" a region is of its most probable class, and of none if that is the
     background; its score may equal the threshold.
@@ -90,14 +89,7 @@ def select_detections(
         usable &= scores > config.score_threshold
     scores, labels, usable = scores.reshape(-1), labels.reshape(-1), usable.reshape(-1)
     groups = labels if config.nms_scope == "class" else jnp.zeros_like(labels)
-    arguments = (boxes, scores, groups, config.nms_threshold, config.per_image, usable)
-    if config.nms_method == "greedy":
-        index, valid = limited_nms(*arguments)
-        scores = scores[index]
-    else:
-        index, scores, valid = soft_nms(
-            *arguments, decay=config.nms_method, sigma=config.nms_sigma, min_score=config.nms_min_score
-        )
+    index, scores, valid = SUPPRESSION[config.nms_method](boxes, scores, groups, usable, config)
     return Detections(
         boxes=jnp.where(valid[:, None], boxes[index], 0),
         scores=jnp.where(valid, scores, 0),
@@ -119,13 +111,11 @@ def _class_scores(logits: Array, box: BoxConfig) -> tuple[Array, Array]:
         [P, K + 1] twice: numbers with the same order as the probabilities, but without their ties, if there
         are such; and the probabilities.
     """
-    probability = jax.nn.sigmoid if box.scores == "sigmoid" else jax.nn.softmax
-    if box.scores == "two_softmaxes":
-        probability = two_softmaxes
+    kind = class_scores(box.scores)
     if logits.ndim == 3 and box.stage_scores == "probability":
-        stages = probability(logits)
+        stages = kind.probabilities(logits)
         mean = sum(stages[1:], stages[0]) * (1.0 / logits.shape[0])
         return mean, mean
     mean = logits if logits.ndim == 2 else sum(logits[1:], logits[0]) / logits.shape[0]
-    scores = probability(mean)
-    return (scores if box.scores == "two_softmaxes" else mean), scores
+    scores = kind.probabilities(mean)
+    return (mean if kind.same_order else scores), scores

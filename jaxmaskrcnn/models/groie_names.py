@@ -11,6 +11,9 @@ from jaxmaskrcnn.names.conversions import odd, whole
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import LINEAR, Names, Row, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
+MMDET = "GenericRoIExtractor"
 Flat = dict[str, Any]
 
 _HEADS = ("bbox", "mask")
@@ -39,7 +42,7 @@ def read_structure(shapes: Shapes, what: str) -> Flat | None:
 
 def structure(config: ModelConfig) -> Flat:
     """Return what `read_structure` infers for a model of this configuration."""
-    assert config.extractor is not None
+    assert isinstance(config.extractor, GRoIEConfig)
     return {"extractor.kernel": config.extractor.kernel}
 
 
@@ -103,7 +106,7 @@ def read_mmdet(settings: Settings, config: Flat) -> None:
 
 def write_mmdet(config: ModelConfig) -> Flat:
     """The counterpart of `read_mmdet`."""
-    assert config.extractor is not None
+    assert isinstance(config.extractor, GRoIEConfig)
     values: Flat = {}
     for head in _HEADS if config.mask is not None else _HEADS[:1]:
         values |= write(_settings(head), config, config)

@@ -17,7 +17,6 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig, PoolConfig
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of
-from jaxmaskrcnn.models.groie import GRoIE
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
 from jaxmaskrcnn.models.heads.hard_examples import hard_priorities
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
@@ -93,7 +92,7 @@ class MaskRCNN(nnx.Module):
         )
 
         self.extractors = config.extractor and nnx.List(
-            [GRoIE(config.extractor, config.region_channels, **c) for _ in range(1 + len(self.region_heads))]
+            [build(config.extractor, config.region_channels, **c) for _ in range(1 + len(self.region_heads))]
         )
 
     @property

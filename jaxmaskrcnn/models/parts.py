@@ -23,14 +23,28 @@ def build(config: Any, *arguments: Any, **keywords: Any) -> Any:
         >>> type(body).__name__
         'ResNet'
     """
-    place, _, name = config.module.partition(":")
-    module = import_for(config, "module", place, "the place of the class as 'package.module:Class'")
+    return class_at(config, "module", config.module)(config, *arguments, **keywords)
+
+
+def class_at(config: Any, attribute: str, place: str) -> type[Any]:
+    """Import a class that a part of a configuration names.
+
+    Args:
+        config: The part.
+        attribute: The attribute that names the class.
+        place: Its place, as "package.module:Class".
+
+    Raises:
+        ConfigError: There is no such module, or no such class in it.
+    """
+    module_name, _, name = place.partition(":")
+    module = import_for(config, attribute, module_name, "the place of the class as 'package.module:Class'")
     if not hasattr(module, name):
         raise ConfigError(
-            f"{type(config).__name__}.module is {config.module!r}, and {place} has no {name}; give the place "
-            "of the class as 'package.module:Class'."
+            f"{type(config).__name__}.{attribute} is {place!r}, and {module_name} has no {name}; give the "
+            "place of the class as 'package.module:Class'."
         )
-    return getattr(module, name)(config, *arguments, **keywords)
+    return getattr(module, name)
 
 
 def import_for(config: Any, attribute: str, place: Any, meaning: str) -> ModuleType:

@@ -83,7 +83,7 @@ def check_box_outputs(part: Any, found: Any, regions: int, classes: Classes, box
         boxes: Boxes that the configuration has for each region: one, or as many as the logits.
 
     Raises:
-        ConfigError: It is not logits [R, K + 1], or K + 2 with that of an object, and deltas [R, boxes, 4].
+        ConfigError: It is not logits, [R, K + 1] for most scores, and deltas [R, boxes, 4].
 
     Example:
         >>> try:
@@ -102,8 +102,8 @@ def check_box_outputs(part: Any, found: Any, regions: int, classes: Classes, box
         found,
         ("logits", (regions, classes.logits)),
         ("deltas", (regions, boxes, 4)),
-        f"a logit for each of {classes.count} classes and for {'an object and ' * classes.object_logit}"
-        f"the background, the {classes.background}",
+        f"a logit for each of {classes.count} classes and for the background, the "
+        f"{classes.background}{f', and {classes.more_logits} before it' if classes.more_logits else ''}",
         each,
     )
 

@@ -51,12 +51,24 @@ class Settings:
         values: Values by dotted key, as returned by `flatten`.
         library: The library's name, for messages.
         path: The file, for messages.
+        usual: The library's default configuration.
     """
 
-    def __init__(self, values: dict[str, Any], library: str, path: str):
+    def __init__(
+        self,
+        values: dict[str, Any],
+        library: str,
+        path: str,
+        usual: ModelConfig = ModelConfig(),  # noqa: B008
+    ):
+        self.usual = usual
         self.values, self.library, self.path = values, library, path
         self._problems: list[tuple[str, str, bool]] = []  # key, text, whether it only affects training
         self._first: dict[str, tuple[Setting, Any]] = {}  # first setting and value of each path
+
+    def has(self, section: str) -> bool:
+        """Whether the file has a section with a setting in it."""
+        return any(key.startswith(f"{section}.") for key in self.values)
 
     def get(self, setting: Setting) -> Any:
         """Return the converted value of a setting; None, with the problem recorded, if it has none."""

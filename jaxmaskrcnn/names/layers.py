@@ -7,14 +7,20 @@ to another part; ``structure(config)`` returns what `read_structure` infers for 
 part's configuration class gives the file as ``names``. Paths are those of the model's arrays, such as
 "rpn.convs.0.conv.kernel". In addition:
 
-
+- A part with a ``kind`` has the libraries whose settings can describe a model with it in ``LIBRARIES``. For
+  all others such a model is refused.
 - Backbones and necks have ``describe(part)``. A backbone's ``names`` takes the prefix of its names, which a
   neck defines in ``BACKBONE``.
-- A backbone with its own type in MMDetection has that in ``MMDET``, and functions for its settings,
-  ``read_mmdet`` and ``write_mmdet``, like those of `convert/mmdet/parts.py`. Of several types the first
-  one is written.
-- Such a backbone that shares no setting with a ResNet has the keys of its own in ``MMDET_KEYS``; one that
-  does has those that a ResNet lacks in ``MMDET_OWN_KEYS``.
+- A backbone, a neck, an extractor, a mask head or a layer that doubles maps has its type in MMDetection in
+  ``MMDET``; of several types the first one is written. If it has settings of its own there, they have the
+  functions ``read_mmdet(settings, config)`` and ``write_mmdet(config)``, and their keys are in ``MMDET_KEYS``
+  (see `PartSettings` in `convert/mmdet/part.py`). `convert/mmdet/kinds.py` finds all of these.
+- A backbone with ``MMDET_KEYS`` shares no setting with a ResNet there. One that does has those that a ResNet
+  lacks in ``MMDET_OWN_KEYS``.
+- A neck that has another number of outputs than none by default has it in ``MMDET_OUTPUTS``.
+- A layer within other parts, such as one that doubles maps, has functions that take its place in them: see
+  `models/carafe_names.py`. So has the state of a kind of class scores, `models/heads/region_counts_names.py`,
+  with the rows of its loss's settings in MMDetection in ``MMDET_ROWS``.
 - A backbone with arrays that ImageNet networks lack has a pattern of their paths in ``NEW_IN_DETECTORS``, and
   patterns of the names that only ImageNet networks have in ``CLASSIFIERS``.
 - A part that Detectron2's yaml files can have has its name there in ``DETECTRON2`` (a backbone: the library's

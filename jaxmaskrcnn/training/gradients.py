@@ -41,8 +41,8 @@ def loss_gradients(
     need), and then the gradients of the slices, each divided by the final counts, are added. The cost
     is that forward pass; a separate gradient for each count would instead multiply the memory for
     gradients and the number of backward passes by the number of counts. Only batch norm differs from
-    computing the whole batch at once: it uses the statistics of each slice; and the seesaw loss, whose counts
-    are those up to a slice.
+    computing the whole batch at once: it uses the statistics of each slice; and the state of class scores,
+    such as counts, which is that up to a slice.
 
     Args:
         graphdef: The model's structure.

@@ -108,7 +108,7 @@ def test_other_libraries_and_combinations_are_refused():
     with pytest.raises(UserError, match="a mask head and a keypoint head"):
         export_settings(both, "torchvision")
     other = model_config("mmdet/mask-rcnn_r50_fpn_1x_coco").replace({"keypoints": KeypointConfig()})
-    with pytest.raises(UserError, match="it has a keypoint head"):
+    with pytest.raises(UserError, match="its keypoint head is 'heatmap', which no"):
         export_settings(other, "mmdet")
 
 

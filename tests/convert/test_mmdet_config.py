@@ -584,8 +584,8 @@ def test_python_refuses_what_changes_training_only_unless_told(text, tmp_path, c
         ("_base_ = '../_base_/datasets/coco_detection.py'", "two bases that set"),
         (
             "model = dict(type='SOLO')",
-            "has the model 'SOLO'; supported: MaskRCNN, FasterRCNN, CascadeRCNN, PanopticFPN, PointRend and "
-            "MaskScoringRCNN.",
+            "has the model 'SOLO'; supported: MaskRCNN, FasterRCNN, CascadeRCNN, PanopticFPN, "
+            "MaskScoringRCNN and PointRend.",
         ),
         ("model = dict(bbox_head=dict(type='SharedFCBBoxHead'))", "MMDetection 1"),
         ("model = dict(rpn_head=dict(anchor_scales=[8]))", "MMDetection 1"),

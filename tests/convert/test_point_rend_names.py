@@ -158,7 +158,7 @@ def test_names_of_2020_are_read():
 
 @pytest.mark.parametrize("library, changes, match", [
     ("torchvision", {}, "not first"),
-    ("torchvision", {"background": "first"}, "its mask head is not Mask R-CNN's"),
+    ("torchvision", {"background": "first"}, "its mask head is 'point_rend', which no"),
     ("detectron2", {"mask.dim": 512}, "with more channels"),
     ("detectron2", {"mask.grid_levels": 2, "mask.channel_conv": False}, "from many channels without"),
     ("mmdet", {"mask.point_levels": 2}, "not of the points' feature maps"),

@@ -245,17 +245,19 @@ SIGMOIDS = {
     "box.scores", "box.federated", "box.federated.classes", "box.federated.power",
     "box.federated.image_counts",
 }  # fmt: skip
+# Only MMDetection has them.
+SOFT_NMS = {"detections.nms_method", "detections.nms_sigma", "detections.nms_min_score"}
 # Settings that the report names for some value, besides these.
 NAMED = {
     "torchvision": {
-        "detections.nms_scope", "regions.head_boxes",
+        *SOFT_NMS, "detections.nms_scope", "regions.head_boxes",
         *SIGMOIDS, "backbone.norm", "backbone.width", "box.loss.beta", "box.pool.aligned",
         "compute.weight_decay_exempts_norm", "detections.mask_threshold", "input.channel_order",
         "input.normalise_before_resize", "input.pixel_mean", "mask.pool.aligned", "neck.channels",
         "regions.low_quality", "rpn.border", "rpn.box_weights", "rpn.loss.beta", "rpn.low_quality_min_iou",
     },
     "detectron2": {
-        "detections.nms_scope",
+        *SOFT_NMS, "detections.nms_scope",
         "backbone.norm", "backbone.norm_epsilon", "detections.mask_threshold", "input.pad_divisor",
         "input.pixel_mean", "regions.low_quality", "rpn.border", "rpn.box_weights", "rpn.low_quality_min_iou",
     },
@@ -267,6 +269,7 @@ NAMED = {
     },
     # One value there stands for two settings, such as PRE_NMS_LIMIT; others are not in its class.
     "matterport": {
+        *SOFT_NMS,
         "detections.nms_scope", "regions.head_boxes",
         *SIGMOIDS,
         "backbone.freeze_at", "backbone.norm", "backbone.norm_epsilon", "box.fc_norm", "box.loss.beta",
@@ -327,6 +330,10 @@ REFUSED = {
 for _library in REFUSED:
     REFUSED[_library] |= {"extra", "build_model", "input.pixels.channels", "input.pixels.pages"}
     REFUSED[_library] |= {"box.cosine_scale", "mask.cosine_scale"} if _library != "mmdet" else set()
+    REFUSED[_library] |= {"neck.kind", "mask.upsample"} if _library != "mmdet" else set()
+    # Regions of matterport's heads are pooled in another way.
+    REFUSED[_library] |= {"extractor"} if _library not in ("mmdet", "matterport") else set()
+REFUSED["detectron2"].add("mask.kind")
 # Of the others, with the background first, no model has two softmaxes.
 REFUSED["detectron2"] |= {"box.scores", "box.class_loss.mitigation", "box.class_loss.compensation"}
 
@@ -519,7 +526,7 @@ def test_every_setting_comes_back_or_is_named(library):
     assert not silent
     # What is refused together with a setting of another layer is not named.
     # Nor is what no configuration has: batch_padding "ignore" needs images in the corner.
-    impossible = {"input.placement"} if library == "mmdet" else set()
+    impossible = {"mmdet": {"input.placement"}, "matterport": {"rpn.batch_padding"}}.get(library, set())
     assert all_named == NOWHERE - REFUSED[library] - impossible | NAMED[library]
     assert refused == REFUSED[library]
 

@@ -10,6 +10,7 @@ from jaxmaskrcnn.config import BoxStageConfig
 from jaxmaskrcnn.config.paths import settings
 from jaxmaskrcnn.convert.detectron2 import rows as detectron2
 from jaxmaskrcnn.convert.libraries import LIBRARIES
+from jaxmaskrcnn.convert.mmdet import neck
 from jaxmaskrcnn.convert.mmdet import rows as mmdet
 from jaxmaskrcnn.convert.mmdet.backbone import BACKBONE, RESNET
 from jaxmaskrcnn.convert.torchvision import rows as torchvision
@@ -31,7 +32,7 @@ ROWS = {
         *detectron2.SETTINGS, *detectron2.MASK_SETTINGS, detectron2.BOX_NORM, detectron2.MASK_NORM
     ),
     "mmdet": (
-        *mmdet.DATA_PREPROCESSOR, *BACKBONE, *RESNET, *mmdet.NECK, *mmdet.RPN, *mmdet.BOX,
+        *mmdet.DATA_PREPROCESSOR, *BACKBONE, *RESNET, *neck.ROWS, *mmdet.RPN, *mmdet.BOX,
         *mmdet.BOX_HEAD_LAYERS, *mmdet.MASKS, *mmdet.MASK, *mmdet.MASK_POOL, *mmdet.TEST, *mmdet.TRAIN,
         *mmdet.PROPOSAL,
     ),
@@ -94,6 +95,9 @@ CHANGES = {
     "backbone.groups": _RESNEXT,
     "backbone.base_width": _RESNEXT,
     "backbone.type": _RESNEXT,
+    "neck.type": {"neck": "pafpn"},
+    "roi_head.bbox_roi_extractor.type": {"extractor": "groie"},
+    "roi_head.mask_roi_extractor.type": {"extractor": "groie"},
     "backbone.strides": _DC5,
     "backbone.dilations": _DC5,
     "backbone.out_indices": _DC5,

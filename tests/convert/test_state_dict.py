@@ -11,8 +11,9 @@ from jaxmaskrcnn.config import FPNConfig, ModelConfig, PoolConfig
 from jaxmaskrcnn.config.paths import part_classes, type_of
 from jaxmaskrcnn.convert.libraries import LIBRARIES, recognise
 from jaxmaskrcnn.convert.state_dict import fill_detector, from_state_dict, to_state_dict
-from jaxmaskrcnn.convert.structure import backbone_prefix, config_structure, names_file, part_of
+from jaxmaskrcnn.convert.structure import backbone_prefix, config_structure, part_of
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.names_files import names_file
 from jaxmaskrcnn.names.tables import CONV, DECONV, LINEAR, Row, Table, flattened
 
 GN = {

@@ -275,9 +275,12 @@ def test_regions_are_sampled_by_their_priority():
     [
         (dict(form="quality_focal"), "form is 'quality_focal', but it is for box.scores='sigmoid'"),
         (dict(alpha=0.5), "alpha is 0.5, but it is for the form 'focal'"),
-        (dict(gamma=1.0), "gamma is 1.0, but it is for the focal forms"),
+        (dict(gamma=1.0), "gamma is 1.0, but it is for the forms 'focal' and 'quality_focal'"),
         (dict(scores="sigmoid", background_weight=2.0), "background_weight is 2.0, but it is for box.scores"),
-        (dict(scores="sigmoid", label_smoothing=0.1), "label_smoothing is 0.1, but it is for the form"),
+        (
+            dict(scores="sigmoid", label_smoothing=0.1),
+            "label_smoothing is 0.1, but it is for box.scores='softmax'",
+        ),
         (dict(form="focal", label_smoothing=0.1), "label_smoothing is 0.1, but it is for the form"),
     ],
 )

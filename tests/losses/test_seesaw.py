@@ -20,7 +20,7 @@ from jaxmaskrcnn.models.norm import synchronise
 from jaxmaskrcnn.structures import Targets
 
 K = 5
-CLASSES = Classes(K, "last", object_logit=True)
+CLASSES = Classes(K, "last", more_logits=1)
 CONFIG = BoxConfig(
     scores="two_softmaxes", class_agnostic=True, class_loss=ClassLossConfig(mitigation=0.8, compensation=2.0)
 )

@@ -67,7 +67,7 @@ def test_refused():
         with pytest.raises(ConfigError, match=said):
             ModelConfig().replace({"mask": "mask_scoring", **{f"mask.{k}": v for k, v in changes.items()}})
     for library, said in (
-        ("detectron2", "Detectron2 cannot express this model: its mask head does not exist there"),
+        ("detectron2", "Detectron2 cannot express this model: its mask head is 'mask_scoring', which no"),
         ("torchvision", "torchvision cannot express this model"),
     ):
         start = model_config({"detectron2": "detectron2/mask_rcnn_R_50_FPN_3x"}.get(

@@ -462,7 +462,7 @@ def test_settings_that_do_not_go_with_the_stage(changes, message):
 
 
 def test_other_libraries_have_no_such_model():
-    with pytest.raises(UserError, match="cannot express this model: its neck is not"):
+    with pytest.raises(UserError, match="cannot express this model: its trunk is 'res5', which no"):
         export_settings(CONFIG.replace({"background": "first"}), "torchvision")
     # MMDetection has the model, but not with few channels, nor with this order of anchors.
     with pytest.raises(UserError, match="cannot express this model: its trunk is not"):

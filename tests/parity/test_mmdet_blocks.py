@@ -393,8 +393,8 @@ def test_other_carafes_are_refused(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"neck.kind": "carafe_fpn"}, "its neck is not a feature pyramid"),
-        ({"mask.upsample": "carafe"}, "CARAFE"),
+        ({"neck.kind": "carafe_fpn"}, "its neck is 'carafe_fpn', which no setting there describes"),
+        ({"mask.upsample": "carafe"}, "its mask.upsample is 'carafe', which no"),
     ],
     ids=["neck", "masks"],
 )

@@ -413,11 +413,11 @@ def test_an_mmdet_config_file(tmp_path):
 
 def test_libraries_without_such_networks():
     config = detector("x")[1]
-    said = "torchvision cannot express this model: its backbone is not a ResNet"
+    said = "torchvision cannot express this model: its backbone is 'regnet', which no setting there describes"
     with pytest.raises(UserError, match=said):
         export_settings(config.replace({"background": "first"}), "torchvision")
     # Detectron2 has them, but its yaml files do not.
-    said = "Detectron2 cannot express this model: no yaml setting there describes its backbone"
+    said = "Detectron2 cannot express this model: its backbone is 'regnet', which no setting there describes"
     with pytest.raises(UserError, match=said):
         export_settings(config, "detectron2")
 

@@ -384,11 +384,11 @@ def test_recorded_config_file(tmp_path):
 
 def test_libraries_without_such_networks():
     config = CASES["detectron2"].config
-    said = "Detectron2 cannot express this model: no yaml setting there describes its backbone"
+    said = "Detectron2 cannot express this model: its backbone is 'swin', which no setting there describes"
     with pytest.raises(UserError, match=said):
         export_settings(config, "detectron2")
     mmdet = CASES["mmdet"].config
-    with pytest.raises(UserError, match="its backbone is not a ResNet"):
+    with pytest.raises(UserError, match="its backbone is 'swin', which no"):
         export_settings(mmdet.replace({"background": "first"}), "torchvision")
     with_norms = mmdet.replace({"neck.norm": "ln"})
     with pytest.raises(UserError, match="its feature pyramid or its heads have layer norm"):

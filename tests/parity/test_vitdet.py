@@ -297,6 +297,6 @@ def test_published_models():
 
 def test_libraries_without_such_networks():
     with pytest.raises(
-        UserError, match="Detectron2 cannot express this model: no yaml setting there describes"
+        UserError, match="Detectron2 cannot express this model: its backbone is 'vit', which no setting there"
     ):
         export_settings(CASE.config, "detectron2")

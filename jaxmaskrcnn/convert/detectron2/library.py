@@ -2,20 +2,17 @@
 
 from jaxmaskrcnn.config import ModelConfig, PointRendConfig
 from jaxmaskrcnn.convert.detectron2.settings import config_from_yaml_text, yaml_of_config
-from jaxmaskrcnn.convert.library import (
-    KERAS_LAYERS,
-    MMDET_LAYERS,
-    RPN_NORM,
-    SEESAW,
-    STAGE_MASKS,
-    STANDARDISED,
-    Library,
-    Limit,
-    has_fcn,
-    other_order,
-    things_elsewhere,
+from jaxmaskrcnn.convert.extras import (
+    AVERAGE,
+    CLASS_AGNOSTIC,
+    DEFORMABLE,
+    NO_NECK,
+    ONE_MASK,
+    SIZES_FIRST,
+    STAGES,
+    Extra,
 )
-from jaxmaskrcnn.convert.structure import names_file
+from jaxmaskrcnn.convert.library import Library, Limit
 from jaxmaskrcnn.zoo.conventions import DETECTRON2
 
 
@@ -25,6 +22,10 @@ def _coarse_channels(config: ModelConfig) -> int:
     return config.mask.grid_levels * config.pooled_levels[0].channels - config.mask.dim
 
 
+THINGS_FIRST = Extra(
+    lambda c: c.semantic is not None and c.semantic.things == "first",
+    "the class of all things comes first among the logits of its semantic head",
+)
 POINT_REND: tuple[Limit, ...] = (
     (
         lambda c: isinstance(c.mask, PointRendConfig) and _coarse_channels(c) < 0,
@@ -55,12 +56,8 @@ LIBRARY = Library(
     config_suffixes=(".yaml", ".yml"),
     read_settings=config_from_yaml_text,
     write_settings=yaml_of_config,
+    has=(NO_NECK, AVERAGE, STAGES, ONE_MASK, CLASS_AGNOSTIC, DEFORMABLE, SIZES_FIRST, THINGS_FIRST),
     impossible=(
-        (
-            lambda c: not hasattr(names_file(c.backbone), "DETECTRON2"),
-            "no yaml setting there describes its backbone",
-        ),
-        (lambda c: c.neck is not None and c.neck.kind != "fpn", "its neck is not a feature pyramid"),
         (
             lambda c: c.neck is None and len(c.backbone.levels) > 1,
             "it has several feature maps but no feature pyramid",
@@ -87,19 +84,7 @@ LIBRARY = Library(
             lambda c: len(c.box.stages) > 1 and not c.box.class_agnostic,
             "it has several box stages that are not class-agnostic",
         ),
-        STAGE_MASKS,
-        (
-            lambda c: c.mask is not None and not has_fcn(c) and not hasattr(names_file(c.mask), "DETECTRON2"),
-            "its mask head does not exist there",
-        ),
         *POINT_REND,
-        *KERAS_LAYERS,
-        RPN_NORM,
-        *MMDET_LAYERS,
-        STANDARDISED,
-        SEESAW,
-        things_elsewhere("first"),
-        other_order("size"),
     ),
     limits=(
         (

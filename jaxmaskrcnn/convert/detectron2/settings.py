@@ -15,7 +15,7 @@ from jaxmaskrcnn.convert.configs.anchors import read_anchors, sizes_and_ratios
 from jaxmaskrcnn.convert.configs.yaml_config import read_yaml, read_yaml_text, yaml_text
 from jaxmaskrcnn.convert.detectron2 import rows
 from jaxmaskrcnn.convert.detectron2.bases import BASES
-from jaxmaskrcnn.convert.structure import classes_with_names, names_file
+from jaxmaskrcnn.models.names_files import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import Setting, Settings, configuration, levels, nest, write
 from jaxmaskrcnn.names.conversions import choice
 from jaxmaskrcnn.zoo.categories import CITYSCAPES_8, COCO_80, LVIS_V05_1230, LVIS_V1_1203, PERSON, VOC_20

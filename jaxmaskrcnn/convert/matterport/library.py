@@ -1,22 +1,31 @@
 """matterport's Mask R-CNN as a source library."""
 
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
-from jaxmaskrcnn.convert.library import (
-    AVERAGE,
-    DEFORMABLE,
-    KEYPOINTS,
-    MMDET_LAYERS,
-    OTHER_BACKBONE,
-    OTHER_MASK,
-    OTHER_NECK,
-    SEESAW,
-    SEMANTIC,
-    STAGES,
-    TRUNK,
-    Library,
-)  # fmt: skip
+from jaxmaskrcnn.convert.extras import RATIOS_FIRST, SIZES_FIRST, Extra, has_fcn
+from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.convert.matterport.settings import class_of_config, config_from_class_text
 from jaxmaskrcnn.zoo.conventions import MATTERPORT
+
+# Layers that only its models have.
+KERAS_LAYERS = (
+    Extra(
+        lambda c: (
+            getattr(c.backbone, "conv_bias", False)
+            or (has_fcn(c) and c.mask.conv_bias and c.mask.norm != "none" and c.mask.convs > 0)
+        ),
+        "its convolutions have a bias although a norm follows",
+    ),
+    Extra(
+        lambda c: c.rpn.objectness == "softmax" or c.rpn.conv_dim not in (0, c.levels[0].channels),
+        "its region proposal network has two logits for each anchor, or convolutions of another width than "
+        "the levels",
+    ),
+    Extra(lambda c: c.box.fc_norm != "none", "its fully connected layers have norm layers"),
+    Extra(
+        lambda c: "bn_eval" in (c.box.norm if c.box.convs else "", c.mask.norm if has_fcn(c) else ""),
+        "its heads have batch norm with fixed statistics",
+    ),
+)
 
 LIBRARY = Library(
     name="matterport",
@@ -30,18 +39,8 @@ LIBRARY = Library(
     config_suffixes=(),
     read_settings=config_from_class_text,
     write_settings=class_of_config,
+    has=(*KERAS_LAYERS, RATIOS_FIRST, SIZES_FIRST),
     impossible=(
-        STAGES,
-        SEESAW,
-        OTHER_BACKBONE,
-        *MMDET_LAYERS,
-        DEFORMABLE,
-        OTHER_NECK,
-        TRUNK,
-        AVERAGE,
-        KEYPOINTS,
-        OTHER_MASK,
-        SEMANTIC,
         (
             lambda c: (
                 c.backbone.depth not in (50, 101)

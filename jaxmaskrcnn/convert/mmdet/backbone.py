@@ -3,19 +3,19 @@
 Source: the constructors of ``mmdet/models/backbones/resnet.py`` and ``resnext.py`` (version 3.3).
 """
 
-from types import ModuleType
 from typing import Any
 
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.backbones import DeformableStages
+from jaxmaskrcnn.convert.extras import Extra
+from jaxmaskrcnn.convert.mmdet import kinds
+from jaxmaskrcnn.convert.mmdet.part import Flat, PartSettings
 from jaxmaskrcnn.convert.mmdet.rows import KNOWN as ALL_KNOWN
 from jaxmaskrcnn.convert.mmdet.rows import UNUSED
-from jaxmaskrcnn.convert.structure import classes_with_names, names_file
 from jaxmaskrcnn.models.backbones.resnet_names import STAGE_FLAGS
+from jaxmaskrcnn.models.names_files import classes_with_names, names_file
 from jaxmaskrcnn.names.config_table import MISSING, Setting, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import choice, number, whole
-
-Flat = dict[str, Any]
 
 # Settings of every backbone.
 BACKBONE = (
@@ -59,7 +59,7 @@ _TABLE = (*BACKBONE, _NO_PLUGINS, *_FOUR_STAGES, _STRIDES, *RESNET, *_DEFORMABLE
 KNOWN = {*(setting.key for setting in _TABLE), "backbone.type", _DCN, _STEM}
 
 
-def read_backbone(settings: Settings, config: Flat) -> None:
+def _read(settings: Settings, config: Flat) -> None:
     """Read a ResNet, a ResNeXt, or a backbone whose names file reads MMDetection's settings.
 
     In ModelConfig, a group's width is that of a network whose stem has 64 channels.
@@ -75,7 +75,7 @@ def read_backbone(settings: Settings, config: Flat) -> None:
         return
     own = KNOWN | ALL_KNOWN
     own |= set(names_file(others[name]).MMDET_OWN_KEYS) if name in others else set()
-    foreign = known() - own
+    foreign = _keys() - own
     settings.unknown(own, [key for key in settings.values if key in foreign])
     single = config["neck"] is False
     config |= settings.fields((*BACKBONE, *(() if single else _FOUR_STAGES)))
@@ -189,8 +189,8 @@ def _read_deformable(settings: Settings, config: Flat, name: Any, others: dict[s
         settings.refuse(key, given, f"None, or 'DCN' or 'DCNv2' in a {text}")
 
 
-def write_backbone(config: ModelConfig) -> Flat:
-    """The counterpart of `read_backbone`."""
+def _write(config: ModelConfig) -> Flat:
+    """The counterpart of `_read`."""
     file = names_file(config.backbone)
     if hasattr(file, "MMDET_KEYS"):
         name = next(name for name, part in _backbones().items() if part.kind == config.backbone.kind)
@@ -209,19 +209,25 @@ def write_backbone(config: ModelConfig) -> Flat:
 
 
 def _backbones() -> dict[str, type]:
-    """Return the other backbones by MMDetection's names, the ``MMDET`` of their names files."""
-    kinds = classes_with_names("backbone").values()
-    return {name: kind for kind in kinds for name in _types(names_file(kind))}
+    """Return the other backbones by MMDetection's types."""
+    classes = classes_with_names("backbone")
+    return {name: classes[kind] for name, kind in kinds.types("backbone").items()}
 
 
-def _types(file: ModuleType) -> tuple[str, ...]:
-    """Return MMDetection's names for the backbone of a names file; the first one is written."""
-    found = getattr(file, "MMDET", ())
-    return (found,) if isinstance(found, str) else found
-
-
-def known() -> set[str]:
+def _keys() -> set[str]:
     """Return the keys of all backbones' settings."""
-    files = map(names_file, classes_with_names("backbone").values())
     names = ("MMDET_KEYS", "MMDET_OWN_KEYS")
-    return KNOWN.union(*(getattr(file, name, ()) for file in files for name in names))
+    return KNOWN.union(*(getattr(file, x, ()) for file in kinds.files("backbone").values() for x in names))
+
+
+PART = PartSettings(
+    _read,
+    _write,
+    _keys,
+    (
+        Extra(
+            lambda c: bool(getattr(c.backbone, "context_stages", ())),
+            "its backbone has global context blocks",
+        ),
+    ),
+)

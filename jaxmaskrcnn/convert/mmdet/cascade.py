@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxmaskrcnn.config import BoxStageConfig, ModelConfig
 from jaxmaskrcnn.convert.mmdet import rows
+from jaxmaskrcnn.convert.mmdet.part import Flat, PartSettings
 from jaxmaskrcnn.names.config_table import MISSING, Setting, Settings
 from jaxmaskrcnn.names.conversions import FRACTION, Conversion, number, only, several, whole
 
@@ -20,7 +21,6 @@ CASCADE = "CascadeRoIHead"
 TYPE = Setting("roi_head.type", MISSING, only("StandardRoIHead", CASCADE))
 COUNT = Setting("roi_head.num_stages", MISSING, whole(2))
 WEIGHTS = Setting("roi_head.stage_loss_weights", MISSING, several(number()), training=True)
-KNOWN = {setting.key for setting in (TYPE, COUNT, WEIGHTS)}
 
 # Parts that can be lists with an entry for each stage; the second group always is one.
 _PARTS = tuple(f"roi_head.{part}" for part in (
@@ -56,17 +56,11 @@ def by_stage(model: Mapping[str, Any]) -> dict[str, Any]:
     return model
 
 
-def read_stages(settings: Settings, config: dict[str, Any], trained: bool) -> None:
-    """Read the kind of the region heads, and the stages of a cascade.
-
-    Args:
-        settings: The settings; those of later stages are taken out.
-        config: Values by dotted path, with those of the first stage.
-        trained: Whether there is a ``train_cfg``.
-    """
+def _read(settings: Settings, config: Flat) -> None:
+    """Read the stages of a cascade; the settings of later stages are taken out."""
     later = {key: match for key in settings.values if (match := _LATER.fullmatch(key))}
     if settings.values.get(TYPE.key) == CASCADE:
-        _read_cascade(settings, config, {(match[1], int(match[2])) for match in later.values()}, trained)
+        _read_cascade(settings, config, {(match[1], int(match[2])) for match in later.values()})
     else:
         for part in dict.fromkeys(match[1] for match in later.values()):
             settings.problem(part, f"{part} is a list; supported: a dictionary, or a list with {CASCADE!r}")
@@ -74,10 +68,9 @@ def read_stages(settings: Settings, config: dict[str, Any], trained: bool) -> No
         del settings.values[key]
 
 
-def _read_cascade(
-    settings: Settings, config: dict[str, Any], later: set[tuple[str, int]], trained: bool
-) -> None:
+def _read_cascade(settings: Settings, config: Flat, later: set[tuple[str, int]]) -> None:
     """Read stages; ``later`` has the parts that are lists, with the number of each entry but the first."""
+    trained = settings.has("train_cfg")
     count, weights = settings.get(COUNT), settings.get(WEIGHTS)
     if count is None or weights is None:
         return
@@ -131,7 +124,7 @@ def _check_same(settings: Settings, part: str, stage: int) -> None:
 
 
 def write_stages(model: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """Return a model with its stages, from that of its first stage; the counterpart of `read_stages`.
+    """Return a model with its stages, from that of its first stage; the counterpart of `PART`'s reading.
 
     Args:
         model: Nested dictionaries.
@@ -159,3 +152,7 @@ def write_stages(model: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
         "roi_head": {**roi_head, **cascade},
         "train_cfg": {**train, "rcnn": rcnn},
     }
+
+
+# Stages are lists, which `write_stages` makes of a finished model.
+PART = PartSettings(_read, lambda config: {}, lambda: {row.key for row in (TYPE, COUNT, WEIGHTS)})

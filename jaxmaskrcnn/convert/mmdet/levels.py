@@ -1,34 +1,27 @@
-"""The feature levels of an MMDetection model: their strides, channels and anchors.
+"""The feature levels of an MMDetection model: their strides, channels and anchors."""
 
-Functions come in pairs, one for each direction, as in `parts.py`.
-"""
-
-from typing import Any
-
-from jaxmaskrcnn.config import ModelConfig
-from jaxmaskrcnn.convert.mmdet import rows
+from jaxmaskrcnn.config import MaskConfig, ModelConfig
+from jaxmaskrcnn.convert.mmdet import kinds, rows
 from jaxmaskrcnn.convert.mmdet.mask_heads import is_fcn
+from jaxmaskrcnn.convert.mmdet.part import USUAL, Flat, PartSettings
 from jaxmaskrcnn.names.config_table import Settings, levels
 
-Flat = dict[str, Any]
 
-
-def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
+def _read(settings: Settings, config: Flat) -> None:
     """Check the levels' strides, which several parts repeat, and read their anchors.
 
     Anchor sizes are scales times a base size of each level (its stride, unless that is set).
     """
-    found = levels(usual, config)
+    found = levels(USUAL, config)
     strides = [level.stride for level in found]
     has_neck = config["neck"] is not False  # None is of a type that was refused
-    pooled = [level.stride for level in (usual.neck.pooled(found) if has_neck else found)]
+    pooled = [level.stride for level in (USUAL.neck.pooled(found) if has_neck else found)]
     expected = {rows.STRIDES: strides} | ({rows.OUTPUTS: len(found)} if has_neck else {})
+    default = getattr(kinds.files("neck").get(config["neck"]), "MMDET_OUTPUTS", None)
     masks = is_fcn(config["mask"]) and config["trunk"] is None
     expected |= {key: pooled for key in rows.POOLED if key.startswith("roi_head.bbox") or masks}
     for key, value in expected.items():
-        given = settings.values.get(
-            key, rows.DEFAULT_OUTPUTS.get(config["neck"]) if key == rows.OUTPUTS else None
-        )
+        given = settings.values.get(key, default if key == rows.OUTPUTS else None)
         if (list(given) if isinstance(given, tuple) else given) != value:
             settings.refuse(key, given, repr(value))
     channels = settings.get(rows.FEATURES)
@@ -42,8 +35,8 @@ def read_levels(settings: Settings, config: Flat, usual: ModelConfig) -> None:
         config["rpn.anchors.sizes"] = tuple(tuple(scale * base for scale in scales) for base in bases)
 
 
-def write_levels(config: ModelConfig) -> Flat:
-    """The counterpart of `read_levels`, plus widths that the library needs but `read_levels` does not."""
+def _write(config: ModelConfig) -> Flat:
+    """The counterpart of `_read`, plus widths that the library needs but `_read` does not."""
     found, pooled = config.levels, config.pooled_levels
     strides, channels = [level.stride for level in found], found[0].channels
     scales, bases = scales_and_bases(config) or ([], [])
@@ -59,7 +52,8 @@ def write_levels(config: ModelConfig) -> Flat:
             rows.OUTPUTS: len(found),
             "neck.in_channels": [level.channels for level in config.backbone.levels],
         }
-    for head in ("bbox", "mask") if config.mask is not None else ("bbox",):
+    # Other mask heads than Mask R-CNN's have their own.
+    for head in ("bbox", "mask") if isinstance(config.mask, MaskConfig) else ("bbox",):
         values[f"roi_head.{head}_head.in_channels"] = config.region_channels
         if head == "bbox" or config.trunk is None:
             values[f"roi_head.{head}_roi_extractor.featmap_strides"] = [level.stride for level in pooled]
@@ -83,3 +77,6 @@ def scales_and_bases(config: ModelConfig) -> tuple[list[float], list[float]] | N
 def _close(a: list[float], b: list[float]) -> bool:
     """Whether the numbers are equal up to rounding."""
     return len(a) == len(b) and all(abs(x - y) <= 1e-12 * abs(y) for x, y in zip(a, b, strict=True))
+
+
+PART = PartSettings(_read, _write)

@@ -3,19 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmaskrcnn.config import FPNConfig, HRFPNConfig, MaskScoringConfig, PointRendConfig
+from jaxmaskrcnn.config import MaskScoringConfig, PointRendConfig
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
-from jaxmaskrcnn.convert.library import (
-    KERAS_LAYERS,
-    KEYPOINTS,
-    ONE_MASK,
-    RPN_NORM,
-    Library,
-    things_elsewhere,
+from jaxmaskrcnn.convert.extras import (
+    AVERAGE,
+    CLASS_AGNOSTIC,
+    DEFORMABLE,
+    NO_NECK,
+    RATIOS_FIRST,
+    SIZES_FIRST,
+    STAGE_MASKS,
+    STAGES,
+    Extra,
 )
+from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.convert.mmdet.levels import scales_and_bases
 from jaxmaskrcnn.convert.mmdet.settings import config_from_mmdet_text, text_of_config
-from jaxmaskrcnn.convert.structure import names_file
+from jaxmaskrcnn.convert.mmdet.table import PARTS
 from jaxmaskrcnn.models.heads.point_rend_names import structure
 from jaxmaskrcnn.zoo.conventions import MMDET
 
@@ -46,6 +50,18 @@ def class_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
+# What only its models have; the parts have further ones.
+EXTRAS = (
+    Extra(
+        lambda c: any(
+            getattr(part, "norm", None) == "gn_ws"
+            for part in (c.backbone, c.neck, c.rpn, c.box, c.mask, c.semantic)
+        ),
+        "it standardises the kernels of convolutions (the norm gn_ws)",
+    ),
+    *(extra for part in PARTS for extra in part.has),
+)
+
 LIBRARY = Library(
     name="mmdet",
     title="MMDetection",
@@ -65,16 +81,11 @@ LIBRARY = Library(
     label_order="list",
     read_settings=config_from_mmdet_text,
     write_settings=text_of_config,
+    has=(
+        *(NO_NECK, AVERAGE, STAGES, STAGE_MASKS, CLASS_AGNOSTIC, DEFORMABLE, RATIOS_FIRST, SIZES_FIRST),
+        *EXTRAS,
+    ),
     impossible=(
-        (
-            lambda c: c.backbone.kind != "resnet" and not hasattr(names_file(c.backbone), "MMDET"),
-            "its backbone does not exist there",
-        ),
-        ONE_MASK,
-        (
-            lambda c: c.neck is not None and not isinstance(c.neck, FPNConfig | HRFPNConfig),
-            "its neck is not a feature pyramid",
-        ),
         (
             lambda c: c.neck is None and (c.backbone.kind != "resnet" or len(c.backbone.levels) > 1),
             "without a feature pyramid, only one feature map of a ResNet",
@@ -91,10 +102,6 @@ LIBRARY = Library(
             "its trunk is not the last stage of a ResNet with 64 channels and batch norm",
         ),
         (lambda c: c.trunk is not None and len(c.box.stages) > 1, "it has several box stages and a trunk"),
-        KEYPOINTS,
-        things_elsewhere("last"),
-        *KERAS_LAYERS,
-        RPN_NORM,
         (
             lambda c: (
                 isinstance(c.mask, PointRendConfig)

@@ -1,30 +1,29 @@
-"""The kind of an MMDetection model's mask head, and the settings of kinds that their names files know.
+"""The mask head of an MMDetection model: that of Mask R-CNN, or one of a kind that its names file knows.
 
-A names file has the head's type there as ``MMDET``, those of the region heads and of the detector with it as
-``MMDET_HEADS`` and ``MMDET_DETECTOR``, the functions ``read_mmdet`` and ``write_mmdet``, and the keys that
-these read in ``MMDET_KEYS``. Of two kinds with one type, the one with a further part has that part's key in
-``MMDET_PART``.
+Such a names file has, beside what `kinds.py` says, the types of the region heads and of the detector with the
+head as ``MMDET_HEADS`` and ``MMDET_DETECTOR``. Of two kinds with one type, the one with a further part has
+that part's key in ``MMDET_PART``.
 """
 
 from types import ModuleType
-from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig
-from jaxmaskrcnn.convert.mmdet import cascade, rows
-from jaxmaskrcnn.convert.structure import classes_with_names, names_file
-from jaxmaskrcnn.names.config_table import Settings
+from jaxmaskrcnn.convert.mmdet import cascade, kinds, rows
+from jaxmaskrcnn.convert.mmdet.part import USUAL, Flat, PartSettings
+from jaxmaskrcnn.convert.mmdet.shared_head import SHARED_HEAD
+from jaxmaskrcnn.models.names_files import classes_with_names, names_file
+from jaxmaskrcnn.names.config_table import Settings, write
 from jaxmaskrcnn.names.conversions import choice, only
 
-Flat = dict[str, Any]
 
+def _kind(settings: Settings) -> str | bool:
+    """Return the kind of the mask head, True for Mask R-CNN's and False if there is none.
 
-def mask_head(settings: Settings, shared: bool) -> str | bool:
-    """Return the kind of the mask head, or True for Mask R-CNN's.
-
-    Args:
-        settings: The settings, whose type of the region heads is checked.
-        shared: Whether there is a shared head, with which there is only Mask R-CNN's.
+    With a shared head there is only Mask R-CNN's.
     """
+    if not settings.has("roi_head.mask_head"):
+        return False
+    shared = settings.has(SHARED_HEAD)
     others = {} if shared else {file.MMDET: kind for kind, file in _others().items()}
     kind = settings.get(rows.MASK_TYPE._replace(conversion=choice({**others, rows.FCN: True})))
     if kind is not True or shared:
@@ -40,39 +39,43 @@ def is_fcn(kind: str | bool | None) -> bool:
     return kind is True or isinstance(kind, str) and issubclass(kinds[kind], MaskConfig)
 
 
-def read_mask_head(settings: Settings, config: Flat, usual: ModelConfig, trained: bool) -> None:
-    """Read a mask head that is not Mask R-CNN's, and check the type of the region heads.
+def detectors() -> tuple[str, ...]:
+    """Return the types of detectors that have a mask head of their own kind."""
+    return tuple(file.MMDET_DETECTOR for file in _others().values())
 
-    Args:
-        settings: The settings.
-        config: Values by dotted path, with those of the backbone and the neck.
-        usual: The library's default configuration.
-        trained: Whether there is a ``train_cfg``.
-    """
-    if config["mask"] in (True, False):
+
+def _read(settings: Settings, config: Flat) -> None:
+    """Read a mask head, and check the type of the region heads."""
+    config["mask"] = kind = _kind(settings)
+    if kind is not False:
+        config |= settings.fields(rows.MASKS)
+    if is_fcn(kind):
+        config |= settings.fields(rows.MASK if settings.has(SHARED_HEAD) else (*rows.MASK, *rows.MASK_POOL))
+    if kind in (True, False):
         settings.get(cascade.TYPE)
         return
-    file = _others()[config["mask"]]
+    file = _others()[kind]
     settings.get(cascade.TYPE._replace(conversion=only(file.MMDET_HEADS)))
-    file.read_mmdet(settings, config, usual, trained)
+    file.read_mmdet(settings, config)
 
 
-def write_mask_head(config: ModelConfig) -> Flat:
-    """The counterpart of `read_mask_head`."""
-    if config.mask is None or config.mask.kind == MaskConfig.kind:
+def _write(config: ModelConfig) -> Flat:
+    if config.mask is None:
         return {}
+    table = rows.MASKS
+    if isinstance(config.mask, MaskConfig):
+        table += (rows.MASK_TYPE, *rows.MASK, *(rows.MASK_POOL if config.trunk is None else ()))
+    values = write(table, config, USUAL)
+    if config.mask.kind == MaskConfig.kind:
+        return values
     file = names_file(config.mask)
-    # A Panoptic FPN has a detector's type of its own, whatever its region heads are.
-    detector = {} if config.semantic is not None else {"type": file.MMDET_DETECTOR}
-    return {**detector, cascade.TYPE.key: file.MMDET_HEADS, **file.write_mmdet(config)}
-
-
-def known() -> set[str]:
-    """Return the keys that names files read."""
-    return {key for file in _others().values() for key in file.MMDET_KEYS}
+    own = {"type": file.MMDET_DETECTOR, cascade.TYPE.key: file.MMDET_HEADS, **file.write_mmdet(config)}
+    return values | own
 
 
 def _others() -> dict[str, ModuleType]:
     """Return the names files of the other kinds of mask head that MMDetection has."""
-    files = {kind: names_file(part) for kind, part in classes_with_names("mask").items()}
-    return {kind: file for kind, file in files.items() if hasattr(file, "MMDET")}
+    return kinds.files("mask")
+
+
+PART = PartSettings(_read, _write, lambda: kinds.own_keys("mask"))

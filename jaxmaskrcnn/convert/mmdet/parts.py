@@ -1,82 +1,40 @@
-"""Settings of an MMDetection model that need more than a row of `rows.py`.
+"""Norms, the box head, the box losses and the training of an MMDetection model.
 
-Each part has a pair of functions: ``read_`` checks the settings and completes those of a configuration,
-``write_`` returns the settings by dotted key.
+Most of their settings are rows of `rows.py`; here are those that need more.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig, Res5Config
 from jaxmaskrcnn.config.backbones import GROUP_NORMS
-from jaxmaskrcnn.convert.mmdet import mask_heads, rows, semantic
+from jaxmaskrcnn.convert.mmdet import mask_heads, rows
+from jaxmaskrcnn.convert.mmdet.part import USUAL, Flat, PartSettings
 from jaxmaskrcnn.convert.structure import has_layer_norm
+from jaxmaskrcnn.models.names_files import classes_with_names
 from jaxmaskrcnn.names.config_table import Settings, write
 
-Flat = dict[str, Any]
 
-
-def read_upsampling(settings: Settings, config: Flat) -> None:
-    """Read CARAFE in the pyramid and in the mask head."""
-    if config["neck"] == "carafe_fpn":
-        config |= settings.fields(rows.CARAFE_NECK)
-    if mask_heads.is_fcn(config["mask"]) and (kind := settings.get(rows.UPSAMPLE_TYPE)) is not None:
-        config |= {"mask.upsample": kind} | settings.fields(rows.CARAFE_MASK)
-
-
-def write_upsampling(config: ModelConfig) -> Flat:
-    """The counterpart of `read_upsampling`."""
-    values: Flat = {}
-    if config.neck is not None and config.neck.kind == "carafe_fpn":
-        values |= write(rows.CARAFE_NECK, config, config)
-    if isinstance(config.mask, MaskConfig) and config.mask.upsample is not None:
-        values |= {rows.UPSAMPLE_TYPE.key: "carafe"} | write(rows.CARAFE_MASK, config, config)
-    return values
-
-
-def read_nms(settings: Settings, config: Flat) -> None:
-    """Read how detections that overlap are treated."""
-    soft = settings.get(rows.NMS_TYPE) == "soft_nms"
-    config |= settings.fields(rows.SOFT_NMS) if soft else {"detections.nms_method": "greedy"}
-
-
-def write_nms(config: ModelConfig) -> Flat:
-    """The counterpart of `read_nms`."""
-    if config.detections.nms_method == "greedy":
-        return {rows.NMS_TYPE.key: "nms"}
-    return {rows.NMS_TYPE.key: "soft_nms"} | write(rows.SOFT_NMS, config, config)
-
-
-def read_norms(settings: Settings, config: Flat) -> None:
-    """Read the norm layers of the backbone, the pyramid and the heads."""
+def _read_norms(settings: Settings, config: Flat) -> None:
     _, neck, box, mask = rows.NORMS
     if not has_layer_norm(config.get("backbone")):
         _read_backbone_norm(settings, config)
     config |= {"box.norm": "none"} | ({"mask.norm": "none"} if mask_heads.is_fcn(config["mask"]) else {})
     parts = []
-    if config["neck"] and config["neck"] != "hrfpn":  # which ignores the setting
-        config["neck.norm"] = _norm(settings, neck, None)
+    if config["neck"] and _has_norm(config["neck"]):  # others ignore the setting
+        config["neck.norm"] = read_norm(settings, neck)
         parts.append(neck)
     head = settings.values.get("roi_head.bbox_head.type")
     if head == "Shared4Conv1FCBBoxHead" or settings.values.get("roi_head.bbox_head.num_shared_convs"):
-        config["box.norm"] = _norm(settings, box, None)
+        config["box.norm"] = read_norm(settings, box)
         parts.append(box)
     if mask_heads.is_fcn(config["mask"]) and config["mask.convs"]:
-        config["mask.norm"] = _norm(settings, mask, None)
+        config["mask.norm"] = read_norm(settings, mask)
         parts.append(mask)
-    if config["semantic"]:
-        config["semantic.norm"] = _norm(settings, semantic.NORM, None)
-        parts.append(semantic.NORM)
     for part in (norm for norm in rows.NORMS[1:] if norm not in parts):
         if (kind := settings.values.get(rows.CONVS[part])) is not None:
             settings.refuse(rows.CONVS[part], kind, "no conv_cfg")
-    for part in parts:
-        eps = settings.values.get(f"{part}.eps", 1e-5)
-        if eps != 1e-5:
-            settings.refuse(f"{part}.eps", eps, "1e-5")
-        if settings.values.get(f"{part}.requires_grad", True) is not True:
-            settings.refuse(f"{part}.requires_grad", False, "True", training=True)
-        _refuse_momentum(settings, part)
 
 
 def _read_backbone_norm(settings: Settings, config: Flat) -> None:
@@ -93,20 +51,41 @@ def _read_backbone_norm(settings: Settings, config: Flat) -> None:
         _refuse_momentum(settings, backbone)
 
 
-def write_norms(config: ModelConfig) -> Flat:
-    """The counterpart of `read_norms`; the backbone's epsilon is a row."""
+def _has_norm(neck: str | bool) -> bool:
+    kinds = classes_with_names("neck")
+    return neck is True or any(field.name == "norm" for field in dataclasses.fields(kinds[neck]))
+
+
+def read_norm(settings: Settings, part: str) -> str | None:
+    """Return the norm layers of a pyramid or a head, which are trained.
+
+    Args:
+        settings: The settings.
+        part: The key of its ``norm_cfg``.
+
+    Returns:
+        The norm, "none" if it has none; None, with the problem recorded, if it is unsupported.
+    """
+    eps = settings.values.get(f"{part}.eps", 1e-5)
+    if eps != 1e-5:
+        settings.refuse(f"{part}.eps", eps, "1e-5")
+    if settings.values.get(f"{part}.requires_grad", True) is not True:
+        settings.refuse(f"{part}.requires_grad", False, "True", training=True)
+    _refuse_momentum(settings, part)
+    return _norm(settings, part, None)
+
+
+def _write_norms(config: ModelConfig) -> Flat:
+    """The counterpart of `_read_norms`; the backbone's epsilon is a row."""
     backbone, neck, box, mask = rows.NORMS
     norm = config.backbone.norm
     values: Flat = {}
     if norm != "ln":
         values[rows.NORM_EVAL.key] = norm in ("frozen_bn", "bn_eval")
-        values |= _norm_settings(backbone, norm if norm in GROUP_NORMS else "bn", norm != "frozen_bn")
-    values |= _norm_settings(neck, getattr(config.neck, "norm", "none"))
-    values |= _norm_settings(box, config.box.norm)
-    values |= _norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {}
-    if config.semantic is not None:
-        # Without the setting the head has group norm.
-        values |= _norm_settings(semantic.NORM, config.semantic.norm) or {semantic.NORM: None}
+        values |= norm_settings(backbone, norm if norm in GROUP_NORMS else "bn", norm != "frozen_bn")
+    values |= norm_settings(neck, getattr(config.neck, "norm", "none"))
+    values |= norm_settings(box, config.box.norm)
+    values |= norm_settings(mask, config.mask.norm) if isinstance(config.mask, MaskConfig) else {}
     return values
 
 
@@ -125,7 +104,14 @@ def _norm(settings: Settings, part: str, default: str | None) -> str | None:
     return known[found] if kind is None else "gn_ws"
 
 
-def _norm_settings(part: str, norm: str, trained: bool = True) -> Flat:
+def norm_settings(part: str, norm: str, trained: bool = True) -> Flat:
+    """Return the settings of a norm, by their keys; {} for "none".
+
+    Args:
+        part: The key of its ``norm_cfg``.
+        norm: The norm.
+        trained: Whether its arrays are trained.
+    """
     if norm == "none":
         return {}
     values: Flat = {f"{part}.type": norm.upper(), f"{part}.requires_grad": trained}
@@ -140,7 +126,7 @@ def _refuse_momentum(settings: Settings, part: str) -> None:
         settings.refuse(f"{part}.momentum", momentum, "0.1", training=True)
 
 
-def read_box_head(settings: Settings, config: Flat) -> None:
+def _read_box_head(settings: Settings, config: Flat) -> None:
     """Read the box head's layers, which may follow from its type, and the side of its regions."""
     if config["box.average"]:
         return  # a shared head comes before it, which determines its layers
@@ -158,18 +144,18 @@ def read_box_head(settings: Settings, config: Flat) -> None:
         settings.refuse(rows.BOX_SIDE.key, side, f"the roi_layer's output_size, {config['box.pool.size']}")
 
 
-def write_box_head(config: ModelConfig, usual: ModelConfig) -> Flat:
-    """The counterpart of `read_box_head`."""
+def _write_box_head(config: ModelConfig) -> Flat:
+    """The counterpart of `_read_box_head`."""
     if config.trunk is not None:
         return {}
     return {
         rows.BOX_HEAD_TYPE.key: "ConvFCBBoxHead",
-        **write(rows.BOX_HEAD_LAYERS, config, usual),
+        **write(rows.BOX_HEAD_LAYERS, config, USUAL),
         rows.BOX_SIDE.key: config.box.pool.size,
     }
 
 
-def read_losses(settings: Settings, config: Flat) -> None:
+def _read_losses(settings: Settings, config: Flat) -> None:
     """Read the box losses: their transition from L1 to L2, or the form of the box head's IoU loss."""
     decoded, head = settings.get(rows.DECODED), "roi_head.bbox_head.loss_bbox"
     config["box.loss.form"] = "smooth_l1"
@@ -193,8 +179,8 @@ def read_losses(settings: Settings, config: Flat) -> None:
             config[path] = 0.0 if name == "L1Loss" else float(given)
 
 
-def write_losses(config: ModelConfig) -> Flat:
-    """The counterpart of `read_losses`."""
+def _write_losses(config: ModelConfig) -> Flat:
+    """The counterpart of `_read_losses`."""
     values: Flat = {}
     for part, path in rows.LOSSES.items():
         names = {form: (name, own) for name, (form, own) in rows.IOU_LOSSES.items()}
@@ -209,10 +195,13 @@ def write_losses(config: ModelConfig) -> Flat:
     return values
 
 
-def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None:
+def _read_training(settings: Settings, config: Flat) -> None:
     """Read a ``train_cfg``; without an ``rpn_proposal``, training uses the settings of testing."""
+    if not settings.has("train_cfg"):
+        config["regions.low_quality"] = "reassign" if config["mask"] else "none"
+        return
     config |= settings.fields(rows.TRAIN)
-    if own_proposals:
+    if settings.has("train_cfg.rpn_proposal"):
         config |= settings.fields(rows.PROPOSAL)
     else:
         config["rpn.pre_nms_train"] = config["rpn.pre_nms_test"]
@@ -230,14 +219,21 @@ def read_training(settings: Settings, config: Flat, own_proposals: bool) -> None
             settings.refuse(rows.MASK_SIZE.key, size, text, training=True)
 
 
-def write_training(config: ModelConfig, usual: ModelConfig) -> Flat:
-    """The counterpart of `read_training`."""
-    values = write((*rows.TRAIN, *rows.PROPOSAL), config, usual)
+def _write_training(config: ModelConfig) -> Flat:
+    """The counterpart of `_read_training`."""
+    values = write((*rows.TRAIN, *rows.PROPOSAL), config, USUAL)
     values[rows.ROI_MIN_IOU.key] = config.box.stages[0].foreground_iou
     if isinstance(config.mask, MaskConfig):
         values[rows.MASK_SIZE.key] = 2 * config.region_side(config.mask.pool)
     # The library reads it whether or not it is set.
     return values | {"train_cfg.rpn.debug": False, "train_cfg.rcnn.debug": False}
+
+
+# Their keys are those of `rows.py`.
+NORMS = PartSettings(_read_norms, _write_norms)
+BOX_HEAD = PartSettings(_read_box_head, _write_box_head)
+LOSSES = PartSettings(_read_losses, _write_losses)
+TRAINING = PartSettings(_read_training, _write_training)
 
 
 def read_norm_decay(values: Mapping[str, Any], settings: Settings) -> bool:

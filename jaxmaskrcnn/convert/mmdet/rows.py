@@ -8,7 +8,6 @@ Source: the constructors of ``mmdet/models`` for names and defaults (version 3.3
 import math
 import re
 
-from jaxmaskrcnn.names import carafe
 from jaxmaskrcnn.names.config_table import MISSING, Setting, fixed
 from jaxmaskrcnn.names.conversions import (
     FLAG,
@@ -70,24 +69,6 @@ DATA_PREPROCESSOR = (
 
 NORM_EVAL = Setting("backbone.norm_eval", True, FLAG)
 
-# Their names, by the kinds of part here.
-_NECK_KINDS = choice({"FPN": "fpn", "PAFPN": "pafpn", "HRFPN": "hrfpn", "FPN_CARAFE": "carafe_fpn"})
-_NECKS = _NECK_KINDS._replace(write=lambda part: _NECK_KINDS.write(part.kind))
-NECK = (
-    Setting("neck.type", MISSING, _NECKS, "neck"),
-    Setting("neck.out_channels", MISSING, whole(1), "neck.channels"),
-    fixed("neck.start_level", 0, 0),
-    fixed("neck.end_level", -1, -1, 3),
-    fixed("neck.add_extra_convs", False, False),
-    fixed("neck.no_norm_on_lateral", False, False),
-    fixed("neck.conv_cfg", None, None),
-    fixed("neck.act_cfg", None, None),
-    fixed("neck.order", ("conv", "norm", "act"), ("conv", "norm", "act")),
-    fixed("neck.upsample_cfg.mode", "nearest", "nearest"),
-    fixed("neck.pooling_type", "AVG", "AVG"),  # of an HRFPN
-    fixed("neck.stride", 1, 1),
-)
-
 RPN = (
     fixed("rpn_head.type", MISSING, "RPNHead"),
     fixed("rpn_head.num_classes", 1, 1),
@@ -116,20 +97,12 @@ SCALES = Setting("rpn_head.anchor_generator.scales", MISSING, several(number(1e-
 BASE_SIZES = Setting("rpn_head.anchor_generator.base_sizes", None, optional(several(number(1e-6))))
 # Settings that must match the model's levels; see `levels.py`.
 OUTPUTS, STRIDES = "neck.num_outs", "rpn_head.anchor_generator.strides"
-DEFAULT_OUTPUTS = {"hrfpn": 5}  # by the kind of neck; others have none
 POOLED = tuple(f"roi_head.{head}_roi_extractor.featmap_strides" for head in ("bbox", "mask"))
-
-
-_EXTRACTOR_KINDS = choice({"SingleRoIExtractor": False, "GenericRoIExtractor": "groie"})
-_EXTRACTORS = _EXTRACTOR_KINDS._replace(
-    write=lambda part: _EXTRACTOR_KINDS.write(part and part.kind or False)
-)
 
 
 def _extractor(name: str, pool: str) -> tuple[Setting, ...]:
     prefix = f"roi_head.{name}_roi_extractor"
     return (
-        Setting(f"{prefix}.type", MISSING, _EXTRACTORS, "extractor"),
         fixed(f"{prefix}.finest_scale", 56, 56),
         fixed(f"{prefix}.roi_layer.type", MISSING, "RoIAlign"),
         Setting(f"{prefix}.roi_layer.output_size", MISSING, whole(1), f"{pool}.size"),
@@ -182,24 +155,9 @@ MASK = (
     Setting("roi_head.mask_head.class_agnostic", False, FLAG, "mask.class_agnostic"),
     fixed("roi_head.mask_head.conv_kernel_size", 3, 3),
     fixed("roi_head.mask_head.conv_cfg", None, None),
-    fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2),
     fixed("roi_head.mask_head.loss_mask.type", "CrossEntropyLoss", "CrossEntropyLoss", training=True),
     fixed("roi_head.mask_head.loss_mask.loss_weight", 1.0, 1.0, training=True),
 )
-# A transposed convolution is not written; it has no part here.
-UPSAMPLE_TYPE = Setting(
-    "roi_head.mask_head.upsample_cfg.type", "deconv", choice({"deconv": None, "carafe": "carafe"})
-)
-# Only with CARAFE, in the neck and in the mask head.
-CARAFE_NECK = (
-    fixed("neck.upsample_cfg.type", "carafe", "carafe", always=True),
-    *carafe.rows("neck.upsample_cfg", "neck.upsample"),
-)
-CARAFE_MASK = (
-    fixed("roi_head.mask_head.upsample_cfg.scale_factor", 2, 2, always=True),
-    *carafe.rows("roi_head.mask_head.upsample_cfg", "mask.upsample"),
-)
-
 TEST = (
     Setting("test_cfg.rpn.nms_pre", MISSING, whole(1), "rpn.pre_nms_test"),
     Setting("test_cfg.rpn.max_per_img", MISSING, whole(1), "rpn.post_nms_test"),
@@ -216,13 +174,6 @@ TEST = (
         "detections.nms_scope",
     ),
     Setting("test_cfg.rcnn.max_per_img", MISSING, whole(1), "detections.per_image"),
-)
-NMS_TYPE = Setting("test_cfg.rcnn.nms.type", "nms", only("nms", "soft_nms"))
-_DECAY = only("linear", "gaussian", "naive")
-SOFT_NMS = (
-    Setting("test_cfg.rcnn.nms.method", "linear", _DECAY, "detections.nms_method"),
-    Setting("test_cfg.rcnn.nms.sigma", 0.5, number(1e-6), "detections.nms_sigma"),
-    Setting("test_cfg.rcnn.nms.min_score", 1e-3, FRACTION, "detections.nms_min_score"),
 )
 
 
@@ -308,10 +259,10 @@ UNUSED = re.compile(
 KNOWN = {
     setting.key
     for setting in (
-        *DATA_PREPROCESSOR, NORM_EVAL, *NECK, *RPN, FEATURES, SCALES,
+        *DATA_PREPROCESSOR, NORM_EVAL, *RPN, FEATURES, SCALES,
         BASE_SIZES, *BOX, DECODED, BOX_HEAD_TYPE, *BOX_HEAD_LAYERS, BOX_SIDE, AVERAGE, *MASKS,
-        MASK_TYPE, *MASK, *MASK_POOL, UPSAMPLE_TYPE, *CARAFE_NECK, *CARAFE_MASK,
-        *TEST, NMS_TYPE, *SOFT_NMS, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
+        MASK_TYPE, *MASK, *MASK_POOL,
+        *TEST, *TRAIN, ROI_MIN_IOU, MASK_SIZE, *PROPOSAL,
     )
 } | {
     *(f"{norm}.{name}" for norm in NORMS for name in NORM_SETTINGS),

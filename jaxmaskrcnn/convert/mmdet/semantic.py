@@ -3,10 +3,11 @@
 Source: ``mmdet/models/seg_heads``, ``mmdet/models/detectors/panoptic_fpn.py`` (version 3.3).
 """
 
-from typing import Any
-
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.semantic import IGNORED, stuff_names
+from jaxmaskrcnn.convert.extras import Extra
+from jaxmaskrcnn.convert.mmdet.part import USUAL, Flat, PartSettings
+from jaxmaskrcnn.convert.mmdet.parts import norm_settings, read_norm
 from jaxmaskrcnn.names.config_table import Setting, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import FRACTION, Conversion, choice, number, whole
 from jaxmaskrcnn.zoo.conventions import MMDET_SEMANTIC
@@ -47,22 +48,38 @@ KNOWN = {row.key for row in SETTINGS} | {
 }  # fmt: skip
 
 
-def read_semantic(settings: Settings, config: dict[str, Any]) -> None:
-    """Read the semantic head of a model that has one."""
+DETECTOR = "PanopticFPN"
+
+
+def _read(settings: Settings, config: Flat) -> None:
+    config["semantic"] = settings.has(HEAD)
     if not config["semantic"]:
         return
     config |= {**MMDET_SEMANTIC, **settings.fields(SETTINGS)}
     if not config["mask"]:
-        settings.problem("roi_head.mask_head", "roi_head.mask_head is missing; PanopticFPN needs masks")
-    if not any(key.startswith(f"{NORM}.") for key in settings.values):
-        settings.values |= (
-            {f"{NORM}.type": "GN", f"{NORM}.num_groups": 32} if NORM not in settings.values else {}
-        )
+        settings.problem("roi_head.mask_head", f"roi_head.mask_head is missing; {DETECTOR} needs masks")
+    if not settings.has(NORM) and NORM not in settings.values:
+        settings.values |= {f"{NORM}.type": "GN", f"{NORM}.num_groups": 32}
+    config["semantic.norm"] = read_norm(settings, NORM)
 
 
-def write_semantic(config: ModelConfig, usual: ModelConfig) -> dict[str, Any]:
-    """The counterpart of `read_semantic`."""
+def _write(config: ModelConfig) -> Flat:
     if config.semantic is None:
         return {}
     channels = config.pooled_levels[0].channels
-    return {"type": "PanopticFPN", f"{HEAD}.in_channels": channels, **write(SETTINGS, config, usual)}
+    # Without the setting the head has group norm.
+    norm = norm_settings(NORM, config.semantic.norm) or {NORM: None}
+    return {"type": DETECTOR, f"{HEAD}.in_channels": channels, **write(SETTINGS, config, USUAL), **norm}
+
+
+PART = PartSettings(
+    _read,
+    _write,
+    lambda: KNOWN,
+    (
+        Extra(
+            lambda c: c.semantic is not None and c.semantic.things == "last",
+            "the class of all things comes last among the logits of its semantic head",
+        ),
+    ),
+)

@@ -4,14 +4,11 @@ Source: ``mmdet/models/roi_heads/shared_heads/res_layer.py`` and ``roi_heads/sta
 3.3).
 """
 
-from typing import Any
-
 from jaxmaskrcnn.config import ModelConfig, Res5Config
 from jaxmaskrcnn.convert.mmdet import rows
+from jaxmaskrcnn.convert.mmdet.part import Flat, PartSettings
 from jaxmaskrcnn.names.config_table import MISSING, Settings, fixed, write
 from jaxmaskrcnn.names.conversions import only
-
-Flat = dict[str, Any]
 
 SHARED_HEAD = "roi_head.shared_head"
 _NORM = f"{SHARED_HEAD}.norm_cfg"
@@ -45,17 +42,11 @@ KNOWN = {
 }
 
 
-def read_shared_head(settings: Settings, config: Flat, there: bool) -> None:
-    """Read the stage and the layers that follow from it, or that there is none.
-
-    Args:
-        settings: The settings.
-        config: Values by dotted path, with those of the backbone.
-        there: Whether the config has one.
-    """
+def _read(settings: Settings, config: Flat) -> None:
+    """Read the stage and the layers that follow from it, or that there is none."""
     config |= {"trunk": None, "box.average": False}
     given = settings.values.get(SHARED_HEAD)
-    if not there:
+    if not settings.has(SHARED_HEAD):
         if given is not None:
             settings.refuse(SHARED_HEAD, given, "None or a dictionary")
         return
@@ -82,8 +73,8 @@ def read_shared_head(settings: Settings, config: Flat, there: bool) -> None:
             config[f"mask.pool.{name}"] = config[f"box.pool.{name}"]
 
 
-def write_shared_head(config: ModelConfig) -> Flat:
-    """The counterpart of `read_shared_head`; the backbone's settings are repeated."""
+def _write(config: ModelConfig) -> Flat:
+    """The counterpart of `_read`; the backbone's settings are repeated."""
     if config.trunk is None:
         return {}
     norm = config.backbone.norm
@@ -99,3 +90,6 @@ def write_shared_head(config: ModelConfig) -> Flat:
         f"{_NORM}.eps": config.backbone.norm_epsilon,
         rows.BOX_SIDE.key: config.region_side(config.box.pool),
     }
+
+
+PART = PartSettings(_read, _write, lambda: KNOWN)

@@ -1,15 +1,7 @@
 """torchvision as a source library."""
 
-from jaxmaskrcnn.convert.library import (
-    KERAS_LAYERS,
-    OTHER_MASK,
-    PARTS,
-    RPN_NORM,
-    SEMANTIC,
-    STAGES,
-    Library,
-    other_order,
-)
+from jaxmaskrcnn.convert.extras import RATIOS_FIRST
+from jaxmaskrcnn.convert.library import Library
 from jaxmaskrcnn.convert.torchvision.settings import call_of_config, config_from_call
 from jaxmaskrcnn.convert.torchvision.stored_settings import stored_settings
 from jaxmaskrcnn.zoo.conventions import TORCHVISION
@@ -27,18 +19,8 @@ LIBRARY = Library(
     stored_settings=stored_settings,
     read_settings=config_from_call,
     write_settings=call_of_config,
+    has=(RATIOS_FIRST,),
     impossible=(
-        STAGES,
-        OTHER_MASK,
-        *PARTS,
-        SEMANTIC,
-        *KERAS_LAYERS,
-        RPN_NORM,
-        other_order("ratio"),
-        (
-            lambda c: c.box.class_agnostic or c.get("mask.class_agnostic"),
-            "its heads are class-agnostic",
-        ),
         (
             lambda c: c.mask is not None and c.keypoints is not None,
             "it has a mask head and a keypoint head",

@@ -12,6 +12,8 @@ from jaxmaskrcnn.names.conversions import choice, number, several, whole
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, LINEAR, Names, Row, patches, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 # The name that occurs once in each file of only this backbone.
 STEMS = {"mmdet": "downsample_layers.0.0.weight"}
 MMDET = ("mmpretrain.ConvNeXt", "mmcls.ConvNeXt")

@@ -8,6 +8,8 @@ from jaxmaskrcnn.names.conversions import Conversion, number, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, Names, Row
 
+LIBRARIES = ("mmdet",)
+
 # The name that occurs once in each file of only this backbone.
 STEMS = {"mmdet": "transition1.1.0.0.weight"}
 MMDET = "HRNet"

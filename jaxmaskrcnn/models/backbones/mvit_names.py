@@ -9,6 +9,8 @@ from jaxmaskrcnn.models.backbones.transformer_names import WORDS, block_rows, po
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, LINEAR, Names, Row, weight_and_bias
 
+LIBRARIES = ()
+
 # The name that occurs once in each file of only this backbone.
 STEMS = {"detectron2": "patch_embed.proj.weight"}
 # The outputs' norms; classifiers have one of the last stage in their place.

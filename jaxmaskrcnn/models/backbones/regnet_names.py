@@ -10,6 +10,8 @@ from jaxmaskrcnn.names.conversions import number, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, Names, Row, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 # The name that occurs once in each file of only this backbone. MMDetection's names are a ResNet's.
 STEMS = {"detectron2": "stem.conv.weight", "mmdet": "conv1.weight"}
 MMDET = "RegNet"

@@ -10,6 +10,8 @@ from jaxmaskrcnn.names.conversions import whole
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, Names, Row
 
+LIBRARIES = ("mmdet",)
+
 STEMS = {"mmdet": "layer1.0.convs.0.weight"}
 MMDET = "Res2Net"
 _SETTINGS = (

@@ -9,6 +9,8 @@ from jaxmaskrcnn.names.config_table import Settings, fixed, write
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import CONV, Names, Row, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 STEMS = {"mmdet": "layer1.0.conv2.fc1.weight"}
 MMDET = "ResNeSt"
 _SETTINGS = (

@@ -12,6 +12,8 @@ from jaxmaskrcnn.names.conversions import DETECTRON2_BN, FLAG, choice, whole
 from jaxmaskrcnn.names.layers import KERAS_NORM, NORM, Shapes, count_layers, keras_layer
 from jaxmaskrcnn.names.tables import CONV, Names, Row, Transform, Vocabulary, weight_and_bias
 
+LIBRARIES = ("torchvision", "detectron2", "mmdet", "matterport")
+
 # The name that occurs once in each file of only this backbone.
 STEMS = {"torchvision": "conv1.weight", "detectron2": "stem.conv1.weight"}
 _BODY = "backbone.body."

@@ -18,6 +18,8 @@ from jaxmaskrcnn.names.conversions import choice, number, only, optional, severa
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import LINEAR, Names, Row, Transform, patches, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 # The name that occurs once in each file of only this backbone.
 STEMS = {"detectron2": "patch_embed.proj.weight", "mmdet": "patch_embed.projection.weight"}
 MMDET = "SwinTransformer"

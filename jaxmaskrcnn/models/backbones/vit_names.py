@@ -10,6 +10,8 @@ from jaxmaskrcnn.models.backbones.transformer_names import WORDS, block_rows, po
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import Names, Row, patches, weight_and_bias
 
+LIBRARIES = ()
+
 # The name that occurs once in each file of only this backbone.
 STEMS = {"detectron2": "patch_embed.proj.weight"}
 # ImageNet's networks have no relative positions.

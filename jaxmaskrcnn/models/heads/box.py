@@ -8,11 +8,12 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxmaskrcnn.config.class_scores import SCORES
 from jaxmaskrcnn.config.heads import BoxConfig, Classes
-from jaxmaskrcnn.models.cosine import CosineLinear
-from jaxmaskrcnn.models.heads.region_counts import RegionCounts
 from jaxmaskrcnn.models.layers import conv_stack, linear
 from jaxmaskrcnn.models.norm import make_norm
+from jaxmaskrcnn.models.parts import class_at
+from jaxmaskrcnn.models.predictors import linear_predictor
 
 Array = jax.Array
 
@@ -43,10 +44,11 @@ class BoxHead(nnx.Module):
         fcs: List of nnx.Linear; the first reads the region flattened in the order (y, x, channel), or
             its mean.
         fc_norms: List of their norms; empty if there are none.
-        cls_score: K + 1 logits; the configuration chooses whether the background is first or last. With the
-            scores "two_softmaxes" K + 2, see `losses.seesaw`.
+        cls_score: K + 1 logits; the configuration chooses whether the background is first or last. Some kinds
+            of scores have more, see `ScoresKind`.
         bbox_pred: 4 deltas (dx, dy, dw, dh) for each class.
-        seen: RegionCounts with "two_softmaxes", or None.
+        seen: The state of the scores, such as `RegionCounts`, or None. It is called with the regions that the
+            head is trained on.
 
     Example:
         >>> logits, deltas = model.box_head(jnp.zeros((5, 7, 7, model.config.neck.channels)))
@@ -80,12 +82,10 @@ class BoxHead(nnx.Module):
         # Predictors stay in float32: a softmax over bfloat16 logits loses ranks.
         dtype = "float64" if dtype == "float64" else "float32"
         options: dict[str, Any] = dict(init=normal(0.01), dtype=dtype, rngs=rngs)
-        if config.cosine_scale:
-            self.cls_score = CosineLinear(features, classes.logits, scale=config.cosine_scale, **options)
-        else:
-            self.cls_score = linear(features, classes.logits, **options)
+        self.cls_score = linear_predictor(config, features, classes.logits, **options)
         self.bbox_pred = linear(features, 4 * boxes, init=normal(0.001), dtype=dtype, rngs=rngs)
-        self.seen = RegionCounts(classes.count) if classes.object_logit else None
+        state = SCORES[config.scores].state
+        self.seen: Any = class_at(config, "scores", state)(classes.count) if state else None
 
     def __call__(self, regions: Array, mask: Array | None = None, train: bool = False) -> tuple[Array, Array]:
         """Classify regions and refine their boxes.

@@ -1,8 +1,10 @@
 """Names of a box head's arrays in other libraries, and settings that they imply; see `names/layers.py`."""
 
+from types import ModuleType
 from typing import Any
 
-from jaxmaskrcnn.config import BoxConfig, ModelConfig
+from jaxmaskrcnn.config import SCORES, BoxConfig, ModelConfig
+from jaxmaskrcnn.models.names_files import names_file
 from jaxmaskrcnn.names.layers import (
     KERAS_NORM,
     NORM,
@@ -22,6 +24,12 @@ from jaxmaskrcnn.names.tables import (
     keras_flattened,
     weight_and_bias,
 )
+
+
+def _states() -> dict[str, ModuleType]:
+    """Return the names files of the kinds of class scores that have a state, which arrays show."""
+    return {kind: names_file(scores) for kind, scores in SCORES.items() if scores.names}
+
 
 # Arrays show how many stages there are, not their settings, so it is none of these.
 _STAGES = "stages of a cascade (box.stages)"
@@ -66,7 +74,7 @@ def _mmdet(part: BoxConfig, stage: str) -> list[Row]:
         *weight_and_bias(f"{head}.shared_fcs.{{i}}", f"{own}.fcs.{{i}}", LINEAR),
         *weight_and_bias(f"{head}.fc_cls", f"{own}.cls_score", LINEAR),
         *weight_and_bias(f"{head}.fc_reg", f"{own}.bbox_pred", LINEAR),
-        Row(f"{head}.loss_cls.cum_samples", f"{own}.seen.counts"),
+        *(row for file in _states().values() for row in file.names("mmdet", head, own)),
     ]
 
 
@@ -108,13 +116,14 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
     head = "box_head.0" if stages else "box_head"
     convs = count_layers(shapes, head + ".convs.{}.conv.kernel")
     fcs = count_layers(shapes, head + ".fcs.{}.kernel")
-    seesaw = f"{head}.seen.counts" in shapes  # and a logit of objects
+    scores = next((kind for kind, file in _states().items() if file.read_structure(shapes, head)), None)
+    more = SCORES[scores].more_logits if scores else 0
     found = {
-        **({"box.scores": "two_softmaxes"} if seesaw else {}),
+        **({"box.scores": scores} if scores else {}),
         "box.convs": convs,
         "box.norm": norm_of(shapes, f"{head}.convs.0"),
         "box.fcs": fcs,
-        "num_classes": shapes[f"{head}.cls_score.bias"][0] - 1 - seesaw,
+        "num_classes": shapes[f"{head}.cls_score.bias"][0] - 1 - more,
         "box.class_agnostic": shapes[f"{head}.bbox_pred.bias"][0] == 4,
     }
     if stages:
@@ -134,7 +143,7 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     # With one class (and no slot for the background), class-agnostic arrays have the same shapes.
     ambiguous = classes.count + classes.offset == 1
     found = {
-        **({"box.scores": "two_softmaxes"} if classes.object_logit else {}),
+        **({"box.scores": part.scores} if SCORES[part.scores].names else {}),
         "box.convs": part.convs,
         "box.norm": norm_in_files(part.norm, part.conv_dim) if part.convs else "none",
         "box.fcs": part.fcs,

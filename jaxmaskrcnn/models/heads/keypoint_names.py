@@ -7,6 +7,8 @@ from jaxmaskrcnn.config.keypoints import point_names
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import DECONV, Names, weight_and_bias
 
+LIBRARIES = ("torchvision", "detectron2")
+
 _MOST_CONVS = 32
 
 

@@ -11,11 +11,11 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
-from jaxmaskrcnn.models.carafe import Carafe
-from jaxmaskrcnn.models.cosine import CosineConv
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
-from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.models.layers import Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.models.parts import build
+from jaxmaskrcnn.models.predictors import mask_predictor
 from jaxmaskrcnn.ops.shapes import to_rank
 from jaxmaskrcnn.structures import Detections, LossTerm
 
@@ -23,7 +23,7 @@ Array = jax.Array
 
 
 class MaskHead(nnx.Module):
-    """Convolutions, a deconvolution or CARAFE, and a 1x1 predictor.
+    """Convolutions, a deconvolution or another layer that doubles maps, and a 1x1 predictor.
 
     Source: torchvision ``MaskRCNNHeads`` and ``MaskRCNNPredictor``; Detectron2
     ``MaskRCNNConvUpsampleHead``. Any other `RegionHead` can replace it in a `MaskRCNN`.
@@ -38,7 +38,7 @@ class MaskHead(nnx.Module):
     Attributes:
         convs: List of ConvNorm (four by default).
         deconv: Deconv2x2, or None.
-        upsample: The Carafe in its place, or None.
+        upsample: The layer in its place (``config.upsample``), or None.
         logits: 1x1 convolution to one map per class (a single map if class-agnostic). torchvision has
             an unused first map for the background.
 
@@ -57,15 +57,11 @@ class MaskHead(nnx.Module):
             bias=config.conv_bias, dtype=dtype, rngs=rngs,
         )  # fmt: skip
         c: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
-        self.upsample: Any = config.upsample and Carafe(config.upsample, features, **c)
+        self.upsample: Any = config.upsample and build(config.upsample, features, **c)
         self.deconv: Any = None if config.upsample else Deconv2x2(features, config.dim, **c)
         features = features if config.upsample else config.dim
         maps = 1 if config.class_agnostic else classes.count + classes.offset
-        normal = nnx.initializers.normal(0.001)
-        if config.cosine_scale:
-            self.logits = CosineConv(features, maps, scale=config.cosine_scale, **c)
-        else:
-            self.logits = Conv(features, maps, 1, init=normal, **c)
+        self.logits = mask_predictor(config, features, maps, init=nnx.initializers.normal(0.001), **c)
         self.offset = 0 if config.class_agnostic else classes.offset
         self.config = config
 

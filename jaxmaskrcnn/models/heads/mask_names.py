@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxmaskrcnn.config import MaskConfig, ModelConfig
-from jaxmaskrcnn.names.carafe import carafe_rows, carafe_structure, settings_of
+from jaxmaskrcnn.models.names_files import names_file, names_files
 from jaxmaskrcnn.names.layers import (
     KERAS_NORM,
     NORM,
@@ -15,6 +15,8 @@ from jaxmaskrcnn.names.layers import (
     norm_of,
 )
 from jaxmaskrcnn.names.tables import DECONV, KERAS_DECONV, Names, Row, weight_and_bias
+
+LIBRARIES = ("torchvision", "detectron2", "mmdet", "matterport")
 
 _COUNT = {str(i + 1): str(i) for i in range(9)}
 
@@ -58,7 +60,11 @@ def _mmdet(part: MaskConfig, stage: str) -> list[Row]:
         *mmdet_norm_rows(f"{head}.convs.{{i}}", f"{own}.convs.{{i}}", part.norm),
         *weight_and_bias(f"{head}.convs.{{i}}.conv", f"{own}.convs.{{i}}.conv"),
         *weight_and_bias(f"{head}.upsample", f"{own}.deconv", DECONV),
-        *carafe_rows(f"{head}.upsample", f"{own}.upsample"),
+        *(
+            row
+            for file in names_files("mask.upsample").values()
+            for row in file.names("mmdet", f"{head}.upsample", f"{own}.upsample")
+        ),
         *weight_and_bias(f"{head}.conv_logits", f"{own}.logits"),
     ]
 
@@ -71,18 +77,26 @@ def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:
         return None
     norm = norm_of(shapes, f"{head}.convs.0")
     bias = norm != "none" and f"{head}.convs.0.conv.bias" in shapes
-    carafe = carafe_structure(shapes, f"{head}.upsample", "mask.upsample")
+    upsample = _read_upsample(shapes, f"{head}.upsample")
     convs = count_layers(shapes, head + ".convs.{}.conv.kernel")
-    width = f"{head}.convs.0.conv.kernel" if carafe else f"{head}.deconv.bias"
+    width = f"{head}.convs.0.conv.kernel" if upsample else f"{head}.deconv.bias"
     return {
         **({"mask.conv_bias": True} if bias else {}),
         **({"mask.heads": "each_stage"} if stages else {}),
-        **({"mask.upsample": "carafe", **carafe} if carafe else {}),
+        **upsample,
         "mask.convs": convs,
         "mask.norm": norm,
-        **({"mask.dim": shapes[width][-1]} if convs or not carafe else {}),
+        **({"mask.dim": shapes[width][-1]} if convs or not upsample else {}),
         "mask.class_agnostic": shapes[f"{head}.logits.bias"][0] == 1,
     }
+
+
+def _read_upsample(shapes: Shapes, layer: str) -> dict[str, Any]:
+    """Infer the kind of the layer that doubles maps, and its settings; {} for a transposed convolution."""
+    for kind, file in names_files("mask.upsample").items():
+        if (own := file.read_structure(shapes, layer, "mask.upsample")) is not None:
+            return {"mask.upsample": kind, **own}
+    return {}
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
@@ -93,13 +107,16 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     ambiguous = classes.count + classes.offset == 1
     bias = part.conv_bias and part.convs > 0 and part.norm != "none"
     stages = len(config.box.stages) > 1 and part.heads == "each_stage"
-    carafe = {} if part.upsample is None else settings_of(part.upsample, "mask.upsample")
+    upsample = {}
+    if part.upsample is not None:
+        own = names_file(part.upsample).structure(part.upsample, "mask.upsample")
+        upsample = {"mask.upsample": part.upsample.kind, **own}
     return {
         **({"mask.conv_bias": True} if bias else {}),
         **({"mask.heads": "each_stage"} if stages else {}),
-        **({"mask.upsample": "carafe", **carafe} if carafe else {}),
+        **upsample,
         "mask.convs": part.convs,
         "mask.norm": norm_in_files(part.norm, part.dim) if part.convs else "none",
-        **({"mask.dim": part.dim} if part.convs or not carafe else {}),
+        **({"mask.dim": part.dim} if part.convs or not upsample else {}),
         "mask.class_agnostic": part.class_agnostic or ambiguous,
     }

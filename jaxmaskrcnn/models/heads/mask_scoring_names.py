@@ -9,6 +9,8 @@ from jaxmaskrcnn.names.conversions import number, whole
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import LINEAR, Names, flattened, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 Flat = dict[str, Any]
 
 # What MMDetection calls such a mask head, and the part that makes it one; its region heads and detector.
@@ -74,16 +76,14 @@ _WEIGHT = Setting(f"{MMDET_PART}.loss_iou.loss_weight", 1.0, number(), "mask.iou
 MMDET_KEYS = {row.key for row in (*_SETTINGS, *_TRAINING, _WEIGHT, _INPUTS, _SIDE)}
 
 
-def read_mmdet(settings: Settings, config: Flat, usual: ModelConfig, trained: bool) -> None:
+def read_mmdet(settings: Settings, config: Flat) -> None:
     """Read MMDetection's settings of the IoU head.
 
     Args:
         settings: The settings.
         config: Values by dotted path, with those of the mask head.
-        usual: The library's default configuration.
-        trained: Whether there is a ``train_cfg``.
     """
-    del usual
+    trained = settings.has("train_cfg")
     config |= settings.fields((*_SETTINGS, *(_TRAINING if trained else ())))
     if any(key.startswith(f"{MMDET_PART}.loss_iou.") for key in settings.values):
         config |= settings.fields((_WEIGHT,))  # without the part it is 0.5

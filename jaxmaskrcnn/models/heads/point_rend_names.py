@@ -9,6 +9,8 @@ from jaxmaskrcnn.names.conversions import FLAG, FRACTION, Conversion, number, wh
 from jaxmaskrcnn.names.layers import Shapes, count_layers
 from jaxmaskrcnn.names.tables import CONV, LINEAR, Names, Row, Transform, flattened, weight_and_bias
 
+LIBRARIES = ("detectron2", "mmdet")
+
 Flat = dict[str, Any]
 
 # What Detectron2 calls such a mask head, the second name until May 2020, and MMDetection its parts.
@@ -233,18 +235,17 @@ _TRAINING = (
 MMDET_KEYS = {*(row.key for row in (*_PARTS, *_TRAINING, _INPUTS, _SIDE, _MASK_SIZE)), _STRIDES}
 
 
-def read_mmdet(settings: Settings, config: Flat, usual: ModelConfig, trained: bool) -> None:
+def read_mmdet(settings: Settings, config: Flat) -> None:
     """Read MMDetection's settings of both heads.
 
     Args:
         settings: The settings.
         config: Values by dotted path, with those of the backbone and the neck.
-        usual: The library's default configuration.
-        trained: Whether there is a ``train_cfg``.
     """
+    trained = settings.has("train_cfg")
     config |= settings.fields((*_PARTS, *(_TRAINING if trained else ())))
     config |= {"mask.channel_conv": False, "mask.first_map": "coarse"}
-    found = levels(usual, config)
+    found = levels(settings.usual, config)
     pooled = [level.stride for level in found]
     given = settings.values.get(_STRIDES)
     strides = list(given) if isinstance(given, list | tuple) else []

@@ -9,6 +9,8 @@ from jaxmaskrcnn.names.config_table import Settings
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import Names
 
+LIBRARIES = ("detectron2", "mmdet")
+
 DETECTRON2 = "Res5ROIHeads"
 _SOURCES = {"detectron2": "roi_heads.", "mmdet": "roi_head.shared_head."}
 _STAGES = {"detectron2": {"5": "4"}, "torchvision": {"4": "4"}, "mmdet": {"4": "4"}}

@@ -7,6 +7,8 @@ from jaxmaskrcnn.config.semantic import stuff_names
 from jaxmaskrcnn.names.layers import NORM, Shapes, mmdet_norm_rows, norm_in_files, norm_of
 from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
+LIBRARIES = ("detectron2", "mmdet")
+
 _NUMBERS = range(8)
 
 

@@ -8,6 +8,9 @@ from jaxmaskrcnn.names.conversions import DETECTRON2_NORM, whole
 from jaxmaskrcnn.names.layers import NORM, Shapes, keras_layer, mmdet_norm_rows, norm_in_files, norm_of
 from jaxmaskrcnn.names.tables import Names, Row, weight_and_bias
 
+LIBRARIES = ("torchvision", "detectron2", "mmdet", "matterport")
+
+MMDET = "FPN"
 # Prefixes of the names of a backbone with this neck.
 BACKBONE = {
     "torchvision": "backbone.body.",

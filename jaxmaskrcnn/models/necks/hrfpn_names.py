@@ -4,11 +4,17 @@ from typing import Any
 
 from jaxmaskrcnn.config import HRFPNConfig, ModelConfig
 from jaxmaskrcnn.models.necks.fpn_names import BACKBONE
+from jaxmaskrcnn.names.config_table import Settings, fixed
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import Names, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+
 __all__ = ["BACKBONE", "describe", "names", "read_structure", "structure"]
+MMDET, MMDET_OUTPUTS = "HRFPN", 5
 _FIRST = "backbone.fpn.reduction.conv.kernel"
+_MMDET = (fixed("neck.pooling_type", "AVG", "AVG"), fixed("neck.stride", 1, 1))
+MMDET_KEYS = {row.key for row in _MMDET}
 
 
 def names(library: str, part: HRFPNConfig) -> Names:
@@ -36,3 +42,8 @@ def structure(config: ModelConfig) -> dict[str, Any]:
 def describe(part: HRFPNConfig) -> str:
     """Describe the neck in words."""
     return f"an HRNet's pyramid with {part.channels} channels"
+
+
+def read_mmdet(settings: Settings, config: dict[str, Any]) -> None:
+    """Check MMDetection's settings of an HRFPN."""
+    settings.fields(_MMDET)

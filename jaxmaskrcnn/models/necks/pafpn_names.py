@@ -7,7 +7,10 @@ from jaxmaskrcnn.models.necks import fpn_names
 from jaxmaskrcnn.models.necks.fpn_names import BACKBONE, names, structure
 from jaxmaskrcnn.names.layers import Shapes
 
+LIBRARIES = ("mmdet",)
+
 __all__ = ["BACKBONE", "describe", "names", "read_structure", "structure"]
+MMDET = "PAFPN"
 
 
 def read_structure(shapes: Shapes, what: str) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ from jaxmaskrcnn.config.vit import SimplePyramidConfig
 from jaxmaskrcnn.names.layers import NORM, Shapes, norm_in_files, norm_of
 from jaxmaskrcnn.names.tables import CONV, DECONV, Names, Row, weight_and_bias
 
+LIBRARIES = ()
+
 # Prefixes of the names of a backbone with this neck; only Detectron2 has it.
 BACKBONE = {
     "torchvision": "backbone.body.",

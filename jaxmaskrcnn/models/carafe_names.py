@@ -1,4 +1,7 @@
-"""CARAFE in other libraries' files: only MMDetection has it, in the pyramid and in the mask head."""
+"""Names of a CARAFE's arrays in MMDetection, and its settings there; see `names/layers.py`.
+
+It is a layer of a pyramid and of a mask head, whose names files call these functions.
+"""
 
 from typing import Any
 
@@ -8,22 +11,28 @@ from jaxmaskrcnn.names.conversions import odd, whole
 from jaxmaskrcnn.names.layers import Shapes
 from jaxmaskrcnn.names.tables import Row, weight_and_bias
 
+LIBRARIES = ("mmdet",)
+MMDET = "carafe"
 
-def carafe_rows(source: str, target: str) -> list[Row]:
-    """Return the rows of MMDetection's arrays of a CARAFE.
+
+def names(library: str, source: str, target: str) -> list[Row]:
+    """Return the rows of a library; only MMDetection has it.
 
     Args:
+        library: The library.
         source: Its name there.
         target: Path of the `Carafe`.
     """
+    if library != "mmdet":
+        return []
     return [
         *weight_and_bias(f"{source}.channel_compressor", f"{target}.compress"),
         *weight_and_bias(f"{source}.content_encoder", f"{target}.encode"),
     ]
 
 
-def carafe_structure(shapes: Shapes, layer: str, path: str) -> dict[str, Any]:
-    """Infer the settings of a CARAFE from its arrays; {} if there are none.
+def read_structure(shapes: Shapes, layer: str, path: str) -> dict[str, Any] | None:
+    """Infer the settings of a CARAFE from its arrays; None if there are none.
 
     Args:
         shapes: Shapes of a part's arrays.
@@ -32,25 +41,25 @@ def carafe_structure(shapes: Shapes, layer: str, path: str) -> dict[str, Any]:
 
     Example:
         >>> shapes = {"up.compress.kernel": (1, 1, 8, 4), "up.encode.kernel": (3, 3, 4, 36)}
-        >>> carafe_structure(shapes, "up", "neck.upsample")["neck.upsample.kernel"]
-        3
+        >>> read_structure(shapes, "up", "neck.upsample")
+        {'neck.upsample.kernel': 3, 'neck.upsample.encoder_kernel': 3, 'neck.upsample.channels': 4}
     """
     if f"{layer}.encode.kernel" not in shapes:
-        return {}
+        return None
     side, _, channels, logits = shapes[f"{layer}.encode.kernel"]
     found = {"kernel": round((logits / 4) ** 0.5), "encoder_kernel": side, "channels": channels}
     return {f"{path}.{name}": value for name, value in found.items()}
 
 
-def settings_of(part: CarafeConfig, path: str) -> dict[str, Any]:
-    """Return what `carafe_structure` infers for a CARAFE of these settings."""
+def structure(part: CarafeConfig, path: str) -> dict[str, Any]:
+    """Return what `read_structure` infers for a CARAFE of these settings."""
     return {f"{path}.{name}": getattr(part, name) for name in ("kernel", "encoder_kernel", "channels")}
 
 
 # -- MMDetection's settings
 
 
-def rows(prefix: str, path: str) -> tuple[Setting, ...]:
+def mmdet_rows(prefix: str, path: str) -> tuple[Setting, ...]:
     """Return the rows of MMDetection's settings of a CARAFE.
 
     Args:
