@@ -13,7 +13,7 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
-from jaxmaskrcnn.models.layers import Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
 from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.predictors import mask_predictor
 from jaxmaskrcnn.ops.shapes import to_rank
@@ -106,7 +106,7 @@ class MaskHead(nnx.Module):
             return self.of_class(self._of_every_class(cells), labels)
 
         cells = self._cells(regions)
-        if self.config.class_agnostic or self.config.cosine_scale:
+        if self.config.class_agnostic or type(self.logits) is not Conv:
             return selected(cells, labels)
         return jax.lax.platform_dependent(cells, labels, tpu=self._of_own_class, default=selected)
 
