@@ -193,7 +193,7 @@ def part(case: str, model, batch):
         return jax.vmap(one)(logits, deltas, proposals, sizes)
 
     def mask_head(model, pooled, labels):
-        return jax.nn.sigmoid(model.mask_head.of_class(model.mask_head(pooled), labels))
+        return jax.nn.sigmoid(model.mask_head.own_class(pooled, labels))
 
     if case == "backbone":
         return backbone, batch

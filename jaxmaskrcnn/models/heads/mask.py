@@ -13,7 +13,7 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
-from jaxmaskrcnn.models.layers import Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
 from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.predictors import mask_predictor
 from jaxmaskrcnn.ops.shapes import to_rank
@@ -76,15 +76,44 @@ class MaskHead(nnx.Module):
         Returns:
             Logits [R, M, M, channels].
         """
+        return self._of_every_class(self._cells(regions, mask, train))
+
+    def _cells(self, regions: Array, mask: Array | None = None, train: bool = False) -> Array:
+        """The features of the masks' cells, of which four come from one of a region's: [R, S, S, 4, C]."""
         x = regions
         for layer in self.convs:
             x = layer(x, mask, train, relu=True)
+        return self.deconv.depths(x, relu=True) if self.deconv else self.upsample.depths(x)
+
+    def _of_every_class(self, x: Array) -> Array:
         # The 1x1 predictor treats each cell separately, so its few output channels are rearranged into
         # space instead of its many inputs.
-        # [R, S, S, 4, C]
-        x = self.deconv.depths(x, relu=True) if self.deconv else self.upsample.depths(x)
         logits = self.logits(x.reshape(*x.shape[:2], -1, x.shape[-1]))
         return depth_to_space(logits.reshape(*x.shape[:-1], -1))
+
+    def own_class(self, regions: Array, labels: Array) -> Array:
+        """Predict the mask of each region's own class.
+
+        Args:
+            regions: [R, S, S, C] pooled features.
+            labels: int [R], 0 to K - 1.
+
+        Returns:
+            Logits [R, M, M], at least float32.
+        """
+
+        def selected(cells, labels):
+            return self.of_class(self._of_every_class(cells), labels)
+
+        cells = self._cells(regions)
+        if self.config.class_agnostic or type(self.logits) is not Conv:
+            return selected(cells, labels)
+        return jax.lax.platform_dependent(cells, labels, tpu=self._of_own_class, default=selected)
+
+    def _of_own_class(self, cells: Array, labels: Array) -> Array:
+        kernel, bias = self.logits.weights()
+        assert bias is not None  # the default of a Conv
+        return own_maps(cells, kernel[0, 0], bias, labels + self.offset)
 
     def of_class(self, logits: Array, labels: Array) -> Array:
         """Select the map of each region's own class.
@@ -155,6 +184,36 @@ class MaskHead(nnx.Module):
             ``masks``, [B, D, M, M]: probabilities inside of the boxes, zeros in slots without a box.
         """
         features = pooler(found.boxes, self.config.pool) if features is None else features
-        logits = self.of_class(self(features), found.labels.reshape(-1))
+        logits = self.own_class(features, found.labels.reshape(-1))
         masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])
         return {"masks": jnp.where(found.valid[..., None, None], masks, 0)}
+
+
+def own_maps(cells: Array, kernel: Array, bias: Array, channel: Array) -> Array:
+    """One channel of a 1x1 convolution, another one for each region, as TPUs compute it.
+
+    To compute all and select one takes several times as many of the cycles that XLA:TPU expects
+    (docs/benchmarks.md). The matrix of a region has its channel's weights four times, so that the four cells
+    that come from one of the region's stay side by side in memory.
+
+    Args:
+        cells: [R, S, S, 4, C].
+        kernel: [C, channels].
+        bias: [channels].
+        channel: int [R].
+
+    Returns:
+        [R, 2 S, 2 S], at least float32.
+    """
+    r, s, _, count, features = cells.shape
+    own = kernel.T[channel]  # [R, C]
+    matrix = jnp.eye(count, dtype=own.dtype)[None, :, None] * own[:, None, :, None]  # [R, 4, C, 4]
+    dtype = jnp.promote_types(cells.dtype, jnp.float32)
+    maps = jnp.einsum(
+        "rpc,rcn->rpn",
+        cells.reshape(r, s * s, count * features),
+        matrix.reshape(r, count * features, count),
+        preferred_element_type=dtype,
+    )
+    maps = maps + bias[channel].astype(dtype)[:, None, None]
+    return depth_to_space(maps.reshape(r, s, s, count, 1))[..., 0]

@@ -65,7 +65,7 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
         pixels = tiles.at[_numbers(tables, blocks, across)].get(mode="promise_in_bounds")
         pixels = pixels.reshape(len(blocks.region), -1, channels)
         product = _product("kbp,kpc->kbc", _weights(regions, blocks, across), pixels)
-        return product.reshape(len(product), height, -1, channels)
+        return product.reshape(len(product), height, -1, channels)[:, :, :width]
 
     def add(blocks, total):
         return total.at[blocks.region].add(bins(blocks), mode="drop")
@@ -75,7 +75,7 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
     size = _batch_size(channels, batch_bytes, len(first.region), across)
     total = jax.lax.map(bins, _in_batches(first, size))
     total = total.reshape(-1, *total.shape[2:])[: len(regions.level)]
-    return extra.for_each(size, add, total)[:, :, :width]
+    return extra.for_each(size, add, total)
 
 
 def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPREAD):

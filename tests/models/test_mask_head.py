@@ -1,0 +1,36 @@
+"""The masks of the regions' own classes as TPUs compute them, against those selected out of all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxmaskrcnn.config.heads import Classes, MaskConfig
+from jaxmaskrcnn.models.heads.mask import MaskHead
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_masks_of_the_own_class(offset):
+    classes = Classes(5, "first" if offset else "last")
+    head = MaskHead(MaskConfig(convs=1, dim=6), 4, classes, rngs=nnx.Rngs(0))
+    head.logits.kernel[...] = jax.random.normal(jax.random.key(1), head.logits.kernel.shape)
+    assert head.offset == offset and head.logits.bias is not None
+    head.logits.bias[...] = jnp.arange(5.0 + offset)
+    regions = jax.random.normal(jax.random.key(0), (7, 6, 6, 4))
+    labels = jnp.array([0, 4, 2, 2, 1, 3, 0])
+    expected = np.take_along_axis(
+        np.asarray(head(regions)), np.asarray(labels + offset)[:, None, None, None], 3
+    )[..., 0]
+    np.testing.assert_array_equal(head.own_class(regions, labels), expected)
+    alone = head._of_own_class(head._cells(regions), labels)  # as on TPUs
+    assert alone.dtype == jnp.float32
+    np.testing.assert_allclose(alone, expected, atol=1e-5)
+
+
+def test_tpus_compute_the_own_class_alone():
+    head = MaskHead(MaskConfig(convs=0), 4, Classes(91, "last"), rngs=nnx.Rngs(0))
+    traced = jax.jit(head.own_class).trace(jnp.ones((7, 6, 6, 4)), jnp.arange(7))
+    programs = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda", "tpu")}
+    # Maps of all channels, 12 x 12 cells each.
+    assert {p for p, text in programs.items() if "tensor<7x12x12x91xf32>" in text} == {"cpu", "cuda"}
