@@ -1,4 +1,4 @@
-"""Random keys of whole numbers, in programs that refuse transfers that they do not ask for."""
+"""Random keys: of whole numbers where transfers are refused, and of new models in less time."""
 
 import jax
 from flax import nnx
