@@ -1,5 +1,6 @@
 """Find the names files of the parts of a detector, which `names/layers.py` describes."""
 
+import functools
 from types import ModuleType
 from typing import Any
 
@@ -41,9 +42,14 @@ def classes_with_names(place: str) -> dict[str, type]:
         >>> list(classes_with_names("trunk")), list(classes_with_names("rpn"))
         (['res5'], [''])
     """
-    expected = type_of(ModelConfig(), place)
+    expected = _type_of_place(place)
     classes = part_classes(expected) or ({"": expected} if isinstance(expected, type) else {})
     return {kind: part_class for kind, part_class in classes.items() if hasattr(part_class, "names")}
+
+
+@functools.cache
+def _type_of_place(place: str) -> Any:
+    return type_of(ModelConfig(), place)
 
 
 def names_files(place: str) -> dict[str, ModuleType]:

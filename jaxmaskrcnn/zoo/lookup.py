@@ -202,7 +202,7 @@ def model_config(name: str, num_classes: int | None = None, **overrides: Any) ->
         >>> config.num_classes, config.categories, config.detections.score_threshold
         (2, (), 0.5)
     """
-    config = _preset(name).config()
+    config = _config_of(name, _preset(name))
     if num_classes is not None:
         if not isinstance(num_classes, numbers.Integral) or isinstance(num_classes, bool):
             raise ConfigError(f"num_classes is {num_classes!r}; give a whole number of object classes.")
@@ -210,6 +210,16 @@ def model_config(name: str, num_classes: int | None = None, **overrides: Any) ->
         if num_classes != config.num_classes:
             overrides = {"categories": (), **overrides}
     return config.replace(overrides)
+
+
+# A file that does not tell its model is compared with all presets, which take some milliseconds each to make.
+_CONFIGS: dict[str, tuple[Preset, ModelConfig]] = {}
+
+
+def _config_of(name: str, preset: Preset) -> ModelConfig:
+    if name not in _CONFIGS or _CONFIGS[name][0] is not preset:
+        _CONFIGS[name] = preset, preset.config()
+    return _CONFIGS[name][1]
 
 
 def _preset(name: str) -> Preset:
