@@ -703,3 +703,14 @@ def test_the_readme_counts_the_models():
     said = f"{len(models)} models of torchvision, Detectron2, MMDetection and matterport, {published} of them"
     text = " ".join((ROOT / "README.md").read_text().split())
     assert f"{said} with published weights, and {len(list_backbones())} backbones." in text
+
+
+def test_a_row_that_is_replaced_is_made_anew(monkeypatch):
+    """Configurations are kept, but those of another row are not given; the table is patched to have one."""
+    name = "torchvision/maskrcnn_resnet50_fpn"
+    before = model_config(name)
+    row = PRESETS[name]
+    monkeypatch.setitem(PRESETS, name, row._replace(changes={**row.changes, "detections.per_image": 7}))
+    assert model_config(name).detections.per_image == 7
+    monkeypatch.undo()
+    assert model_config(name) == before and before.detections.per_image == 100
