@@ -112,8 +112,8 @@ def limited_nms(
     """The first ``limit`` boxes that :func:`batched_nms` keeps, best first.
 
     The best 1024 boxes are settled first. Only if fewer than ``limit`` of them are kept, the next best ones
-    follow. Time grows with N and memory with N, instead of N squared. This suits many boxes and few detections,
-    as in torchvision's and Detectron2's box heads, where every proposal has a box for every class.
+    follow. Memory grows with N instead of N squared. This suits many boxes and few detections, as in
+    torchvision's and Detectron2's box heads, where every proposal has a box for every class.
 
     Args:
         boxes: [N, 4], XYXY in pixels.

@@ -70,7 +70,7 @@ def test_equals_greedy(threshold, n):
 
 
 def test_the_best_boxes_come_first_and_further_ones_follow():
-    """More boxes than are settled at once, of which the best suppress most; images that need other numbers."""
+    """More boxes than are settled at once, and images that need different turns."""
     rng = np.random.default_rng(9)
     groups = [crowded(rng, 2500, image) for image in (10, 40, 400)]
     boxes, scores, ids = (np.stack(x) for x in zip(*groups, strict=True))
