@@ -90,7 +90,7 @@ class RPNHead(nnx.Module):
         """Compute what the two predictors read.
 
         Args:
-            levels: As of a call.
+            levels: [B, h, w, C] each.
             pass_: See `Pass`.
 
         Returns:
