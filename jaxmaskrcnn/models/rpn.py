@@ -116,7 +116,7 @@ class Grid(NamedTuple):
         end: int [2], the pixels from which on cells have no anchors.
     """
 
-    base: Array
+    base: np.ndarray
     size: tuple[int, int]
     step: Array
     stride: int

@@ -155,7 +155,7 @@ def limited_nms(
         free = (best > -jnp.inf) & ~(over & (slot < count)[:, None]).any(0)
         keep = _greedy(own[0], best, own[1], iou_threshold, free, None, ordered=True)
         slots = count + jnp.cumsum(keep, dtype=jnp.int32) - 1
-        new = keep[:, None] & (slots[:, None] == slot)
+        new = keep[:, None] & (slots[:, None] == slot[None])
         index = index + jnp.where(new, candidate[:, None], 0).sum(0, dtype=jnp.int32)
         count = jnp.minimum(count + keep.sum(dtype=jnp.int32), limit)
         last, last_place = best[-1], candidate[-1]
