@@ -145,15 +145,14 @@ def _collect(keys, chosen, k):
     counts = chosen.sum(1, dtype=jnp.int32)
     passed = jnp.cumsum(counts)[None] <= slot  # [k, rows], whether a row ends before the slot's value
     row = passed.sum(1, dtype=jnp.int32)
-    place = slot[:, 0] - jnp.where(passed, counts[None], 0).sum(
-        1
-    )  # of the value among the chosen ones of its row
+    # Of the value among the chosen ones of its row.
+    place = slot[:, 0] - jnp.where(passed, counts[None], 0).sum(1, dtype=jnp.int32)
     keys, chosen = keys[row], chosen[row]
     # A product with a triangle of ones counts the chosen values before each. Zeros and ones are exact in any
     # precision, and sums are of float32.
     before = jnp.matmul(chosen.astype(jnp.float32), np.triu(np.ones((_ROW, _ROW), np.float32), 1))
     hit = chosen & (before == place[:, None].astype(jnp.float32))
-    column = jnp.where(hit, jnp.arange(_ROW, dtype=jnp.int32)[None], 0).sum(1)
+    column = jnp.where(hit, jnp.arange(_ROW, dtype=jnp.int32)[None], 0).sum(1, dtype=jnp.int32)
     return jnp.where(hit, keys, 0).sum(1, dtype=jnp.uint32), _ROW * row + column
 
 
