@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmaskrcnn.models.norm import FrozenBatchNorm, StandardisedGroupNorm, make_norm, param_dtype
+from jaxmaskrcnn.models.norm import (
+    BatchNorm,
+    FrozenBatchNorm,
+    StandardisedGroupNorm,
+    make_norm,
+    param_dtype,
+)
 from jaxmaskrcnn.ops.convolution import convolution, dilated_convolution, finish
 from jaxmaskrcnn.ops.shapes import to_rank
 
@@ -94,6 +100,8 @@ class Conv(nnx.Module):
 def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, shortcut=None, relu=False):
     """``relu(norm(conv(x)) + shortcut)``, as one operation if there is no norm or a fixed one.
 
+    Batch norm is fixed outside of training, where it takes the running statistics.
+
     Args:
         conv: Conv.
         norm: A layer of `norm.py`, or None.
@@ -106,8 +114,9 @@ def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, sh
     Returns:
         [N, h / stride, w / stride, C_out], rounded up.
     """
-    if norm is None or isinstance(norm, FrozenBatchNorm):
-        return conv(x, None if norm is None else norm.affine(), shortcut=shortcut, relu=relu)
+    fixed = isinstance(norm, FrozenBatchNorm) or (isinstance(norm, BatchNorm) and not train)
+    if norm is None or fixed:
+        return conv(x, norm.affine() if fixed else None, shortcut=shortcut, relu=relu)
     y = conv(x, standardise=isinstance(norm, StandardisedGroupNorm))
     return finish(norm(y, mask, train), None, shortcut, relu)
 

@@ -69,8 +69,7 @@ class FrozenBatchNorm(nnx.Module):
         Returns:
             Factor and summand of each channel, both [C].
         """
-        scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
-        return scale, self.bias[...] - self.mean[...] * scale
+        return _affine(self.scale[...], self.bias[...], self.mean[...], self.var[...], self.epsilon)
 
     def __call__(self, x: Array, mask: Array | None = None, train: bool = False) -> Array:
         """The affine map.
@@ -85,6 +84,12 @@ class FrozenBatchNorm(nnx.Module):
         """
         scale, shift = (to_rank(part.astype(x.dtype), x.ndim) for part in self.affine())
         return x * scale + shift
+
+
+def _affine(scale: Array, bias: Array, mean: Array, var: Array, epsilon: float) -> tuple[Array, Array]:
+    """Factor and summand of each channel of a batch norm with known statistics."""
+    factor = scale * jax.lax.rsqrt(var + epsilon)
+    return factor, bias - mean * factor
 
 
 def sum_over(axis_name: str | None) -> Callable:
@@ -158,6 +163,10 @@ class BatchNorm(Synchronised):
         factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
         y = (x - to_rank(mean, x.ndim)) * to_rank(factor, x.ndim) + to_rank(self.bias[...], x.ndim)
         return y.astype(self.dtype)
+
+    def affine(self) -> tuple[Array, Array]:
+        """The map with the running statistics, as of `FrozenBatchNorm.affine`."""
+        return _affine(self.scale[...], self.bias[...], self.mean[...], self.var[...], self.epsilon)
 
     def _batch_statistics(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))

@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import linear
+from jaxmaskrcnn.ops.computed_once import computed_once
 
 Array = jax.Array
 
@@ -117,8 +118,9 @@ def add_changes(block: Any, x: Array, change: Array, pass_: Pass) -> Array:
     Returns:
         [B, h, w, C].
     """
-    x = x + drop_path(change, block.drop, 2 * block.number, pass_)
-    return x + drop_path(block.mlp(block.norm2(x)), block.drop, 2 * block.number + 1, pass_)
+    x = computed_once(x + drop_path(change, block.drop, 2 * block.number, pass_))
+    change = block.mlp(block.norm2(x))
+    return computed_once(x + drop_path(change, block.drop, 2 * block.number + 1, pass_))
 
 
 def drop_rates(rate: float, count: int) -> list[float]:

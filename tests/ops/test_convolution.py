@@ -104,8 +104,28 @@ def test_stride_two(height, width):
     compare(draw(2, height, width, 3), 3, 4, stride=2, implementation="stride2")
 
 
-def test_groups():
-    compare(draw(2, 7, 6, 4), 3, 6, groups=2)
+@pytest.mark.parametrize(("height", "width"), [(46, 45), (2048, 1)])
+def test_stride_one_on_large_maps(height, width):
+    compare(draw(2, height, width, 3), 3, 4, implementation="stride1")
+
+
+@pytest.mark.parametrize("implementation", [None, "xla", "groups"])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1), (5, 1)])
+def test_groups(size, stride, implementation):
+    settings = dict(stride=stride, groups=2, implementation=implementation)
+    compare(draw(2, 7, 6, 4), size, 6, **settings)
+
+
+def test_wide_groups_use_the_fastest_way_of_each():
+    compare(draw(1, 33, 32, 64), 3, 64, groups=2, shortcut=False, implementation="groups")
+    text = str(jax.make_jaxpr(partial(convolution, groups=2))(draw(1, 33, 32, 64), draw(3, 3, 32, 64)))
+    assert "36,32,32" in text  # Winograd's points of one group
+
+
+def test_depthwise_convolutions_are_those_of_xla():
+    with pytest.raises(ValueError, match=r"'groups' is not for .* groups 4"):
+        convolution(draw(1, 8, 8, 4), draw(3, 3, 1, 4), groups=4, implementation="groups")
+    compare(draw(2, 7, 6, 4), 3, 8, groups=4)
 
 
 @pytest.mark.parametrize(("stride", "cells"), [(1, 1000), (1, 40), (1, 7), (2, 5)])

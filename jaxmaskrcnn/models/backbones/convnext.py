@@ -16,6 +16,7 @@ from jaxmaskrcnn.models.layers import linear
 from jaxmaskrcnn.models.norm import LayerNorm, param_dtype
 from jaxmaskrcnn.models.padding import zero_outside
 from jaxmaskrcnn.models.transformer import MLP, apply_again, drop_path, drop_rates, patches, small_normal
+from jaxmaskrcnn.ops.computed_once import computed_once
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
 from jaxmaskrcnn.ops.shapes import to_rank
 
@@ -55,7 +56,8 @@ class Block(nnx.Module):
 
     def __call__(self, x: Array, mask: Array | None, pass_: Pass) -> Array:
         y = self.mlp(self.norm(self.depthwise(zero_outside(x, mask))))
-        return x + drop_path(y * to_rank(self.gamma[...].astype(y.dtype), 4), self.drop, self.number, pass_)
+        y = y * to_rank(self.gamma[...].astype(y.dtype), 4)
+        return computed_once(x + drop_path(y, self.drop, self.number, pass_))
 
 
 class Stem(nnx.Module):

@@ -17,6 +17,7 @@ from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm
 from jaxmaskrcnn.models.necks.fpn import upsample_nearest
 from jaxmaskrcnn.models.padding import zero_outside
+from jaxmaskrcnn.ops.computed_once import computed_once
 
 Array = jax.Array
 Masks = Sequence[Array | None]
@@ -62,10 +63,10 @@ class HRModule(nnx.Module):
             run_blocks(blocks, x, mask, mask, train)
             for blocks, x, mask in zip(self.branches, maps, masks, strict=True)
         ]
-        return [
-            jax.nn.relu(sum(self._brought(i, j, maps, masks, train) for j in range(len(maps))))
-            for i in range(len(maps))
+        sums = [
+            sum(self._brought(i, j, maps, masks, train) for j in range(len(maps))) for i in range(len(maps))
         ]
+        return [computed_once(jax.nn.relu(x)) for x in sums]
 
     def _brought(self, i: int, j: int, maps: Sequence[Array], masks: Masks, train: bool) -> Any:
         x, chain = maps[j], self.fuse[i][j]

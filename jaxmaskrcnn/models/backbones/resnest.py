@@ -42,8 +42,10 @@ class SplitAttention(nnx.Module):
     def __call__(self, x: Array, mask: Array | None, train: bool) -> Array:
         """[B, h, w, C] -> [B, h, w, C]; ``mask`` is that of the cells inside the extents, or None."""
         x = conv_norm(self.conv, self.norm, x, mask, train, relu=True)
-        halves = jnp.stack(jnp.split(x, 2, axis=-1), 3)  # [B, h, w, 2, C]
-        total = halves.sum(3).astype(jnp.promote_types(x.dtype, jnp.float32))
+        # Sums over an axis of two take XLA's CPU backend ten times as long as these (jaxlib 0.10.2): in one
+        # block of stage 2, 355 and 227 milliseconds of a prediction.
+        first, second = jnp.split(x, 2, axis=-1)
+        total = (first + second).astype(jnp.promote_types(x.dtype, jnp.float32))
         if mask is None:
             mean = total.mean((1, 2), keepdims=True)
         else:
@@ -51,7 +53,7 @@ class SplitAttention(nnx.Module):
         hidden = conv_norm(self.reduce, self.reduce_norm, mean.astype(x.dtype), None, train, relu=True)
         logits = self.expand(hidden)
         weights = jax.nn.softmax(logits.reshape(*logits.shape[:3], 2, -1), axis=3)
-        return (halves * weights).sum(3)
+        return first * weights[..., 0, :] + second * weights[..., 1, :]
 
 
 class Block(nnx.Module):

@@ -1,8 +1,8 @@
 """Convolutions with bias, shortcut and ReLU in one operation.
 
-`api.py` has the operation and the table of implementations, which are in `xla.py`, `products.py` and
-`winograd.py`; `epilogue.py` adds bias and shortcut and applies the ReLU. `dilated.py` has dilated
-convolutions.
+`api.py` has the operation and the table of implementations, which are in `xla.py`, `products.py`,
+`in_groups.py` and `winograd.py`; `epilogue.py` adds bias and shortcut and applies the ReLU. `dilated.py` has
+dilated convolutions.
 """
 
 from jaxmaskrcnn.ops.convolution.api import convolution, winograd_is_faster

@@ -82,6 +82,53 @@ def _outer_products(x: Array, y: Array) -> Array:
     return jax.lax.dot_general(x, y, (((0,), (0,)), ((), ())))
 
 
+def _gradient_of_kernel(padded: Array, cotangent: Array, stride: int) -> Array:
+    """Gradient of a 3x3 kernel: for each of its cells, a product of what it reads and the cotangent.
+
+    Args:
+        padded: [N, height, width, C], the input with a border before it, and enough of one after it.
+        cotangent: [N, h, w, D], of the result.
+        stride: Stride of rows and columns.
+
+    Returns:
+        [3, 3, C, D].
+    """
+    h, w = (stride * (side - 1) + 1 for side in cotangent.shape[1:3])
+    return jnp.stack([
+        jnp.stack([
+            _outer_products(padded[:, i : i + h : stride, j : j + w : stride], cotangent) for j in range(3)
+        ])
+        for i in range(3)
+    ])  # fmt: skip
+
+
+def stride1_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+    """Both gradients of a 3x3 convolution with stride 1.
+
+    That of the input is a convolution again, with the kernel rotated by 180 degrees.
+
+    Args:
+        x: [N, h, w, C].
+        kernel: [3, 3, C, D].
+        cotangent: [N, h, w, D], of the result.
+
+    Returns:
+        The gradients with respect to ``x`` and ``kernel``.
+    """
+    border = ((0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0))
+    kernel_gradient = _gradient_of_kernel(
+        jax.lax.pad(x, zero_depending_on(cotangent), border), cotangent, stride=1
+    )
+    gradient = jax.lax.conv_general_dilated(
+        cotangent,
+        kernel[::-1, ::-1].swapaxes(2, 3),
+        (1, 1),
+        ((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return gradient, kernel_gradient
+
+
 def stride2_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
     """Both gradients of a 3x3 convolution with stride 2, from products of the cells of equal parity.
 
@@ -101,12 +148,7 @@ def stride2_gradients(x: Array, kernel: Array, cotangent: Array) -> tuple[Array,
     # A border before the map, so that kernel row i reads row 2y + i.
     border = ((0, 0, 0), (1, 2 * h - height, 0), (1, 2 * w - width, 0), (0, 0, 0))
     padded = jax.lax.pad(x, zero_depending_on(cotangent), border)
-    kernel_gradient = jnp.stack([
-        jnp.stack([
-            _outer_products(padded[:, i : i + 2 * h : 2, j : j + 2 * w : 2], cotangent) for j in range(3)
-        ])
-        for i in range(3)
-    ])  # fmt: skip
+    kernel_gradient = _gradient_of_kernel(padded, cotangent, stride=2)
     # Zeros for the output after the last one, which the last odd row and column would read.
     after = jnp.pad(cotangent, ((0, 0), (0, 1), (0, 1), (0, 0)))
     readers = {0: ((1, 0),), 1: ((2, 0), (0, 1))}  # parity: (kernel row, output's offset)
