@@ -231,8 +231,7 @@ def _tables(maps, regions):
 def _tiles_of(maps):
     """The tiles of all maps, image by image and row by row, [tiles, pixels, C]; zeros beyond the borders."""
     counts = [f.shape[0] * np.prod(_count(f)) for f in maps]
-    # Filled with zeros first, it would take longer than all that follows. Each tile is written below.
-    tiles = jax.lax.empty((sum(counts), TILE * TILE, maps[0].shape[3]), maps[0].dtype)
+    tiles = jnp.full((sum(counts), TILE * TILE, maps[0].shape[3]), zero_depending_on(maps[0]))
     for features, start in zip(maps, np.cumsum([0, *counts]), strict=False):
         b, h, w, c = features.shape
         down, across = _count(features)
