@@ -12,8 +12,9 @@ Cases:
     box512, mask128: RoIAlign of 512 regions to 7 x 7 and of 128 regions to 14 x 14, of each image, from
         levels of 256 channels, with --sampling_ratio samples a bin and side and an --implementation.
     ...-gradient: the gradient of the features alone.
-    backbone, rpn, proposals, box_pool, box_head, detections, mask_pool, mask_head: the parts of a prediction,
-        one after the other, each by itself, which compile sooner and show where the time goes.
+    backbone, proposals, box_pool, box_head, detections, mask_pool, mask_head: the parts of a prediction, one
+        after the other, each by itself, which compile sooner and show where the time goes.
+    rpn: objectness and deltas of all anchors, as training has them.
     conv: a 3x3 convolution with a ReLU, of 256 channels at stride 16.
     top_k: the best 2000 of 201600 scores.
     nms: of five times 2000 boxes.
@@ -163,12 +164,11 @@ def part(case: str, model, batch):
     from jaxmaskrcnn.models.features import Pass
     from jaxmaskrcnn.models.heads.box import box_channels
     from jaxmaskrcnn.models.inputs import network_input
-    from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
     from jaxmaskrcnn.structures import Proposals
 
     config = model.config
-    classes, rpn, dtype = config.classes, config.rpn, config.compute.dtype
-    slots, found = rpn.post_nms_test, config.detections.per_image
+    classes, dtype = config.classes, config.compute.dtype
+    slots, found = config.rpn.post_nms_test, config.detections.per_image
 
     def shape(*sides, dtype="float32"):
         return jax.ShapeDtypeStruct((1, *sides), dtype)
@@ -178,13 +178,6 @@ def part(case: str, model, batch):
 
     def backbone(model, batch):
         return model.features(network_input(batch, config), Pass(batch.extents))
-
-    def propose(_, objectness, deltas, extents, sizes):
-        def one(objectness, deltas, extent, size):
-            anchors = image_anchors(maps, strides, extent, rpn.anchors, config.box_edges)
-            return select_proposals(objectness, deltas, anchors, maps, size, rpn, train=False)
-
-        return jax.vmap(one)(objectness, deltas, extents, sizes)
 
     def select(_, logits, deltas, proposals, sizes):
         def one(*arrays):
@@ -198,8 +191,6 @@ def part(case: str, model, batch):
     if case == "backbone":
         return backbone, batch
     levels = jax.eval_shape(backbone, model, batch)
-    maps, strides = [x.shape[1:3] for x in levels], [level.stride for level in config.levels]
-    anchors = rpn.anchors.per_cell * sum(h * w for h, w in maps)
     pools = {"box_pool": (slots, config.box.pool), "mask_pool": (found, config.mask.pool)}
     if case in pools:
         number, pool = pools[case]
@@ -213,7 +204,7 @@ def part(case: str, model, batch):
     deltas = shape(slots, box_channels(config.box, classes), 4, dtype=dtype)
     return {
         "rpn": (lambda model, levels, extents: model.rpn(levels, Pass(extents)), levels, extents),
-        "proposals": (propose, shape(anchors), shape(anchors, 4), extents, extents),
+        "proposals": (lambda model, batch, levels: model.propose(batch, levels)[3], batch, levels),
         "box_head": (lambda model, pooled: model.box_head(pooled), regions(slots, config.box.pool)),
         "detections": (select, shape(slots, classes.logits, dtype=dtype), deltas, proposals, extents),
         "mask_head": (mask_head, regions(found, config.mask.pool), jax.ShapeDtypeStruct((found,), "int32")),

@@ -15,6 +15,7 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig, PoolConfig
+from jaxmaskrcnn.models import proposals_tpu
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
@@ -32,7 +33,13 @@ from jaxmaskrcnn.models.returned import (
     check_proposal_outputs,
     check_terms,
 )
-from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, in_own_padding, select_proposals
+from jaxmaskrcnn.models.rpn import (
+    RPNHead,
+    image_anchors,
+    image_grids,
+    in_own_padding,
+    select_proposals,
+)
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
@@ -165,9 +172,26 @@ class MaskRCNN(nnx.Module):
         elif rpn.clip == "canvas":
             limits = batch.extents
         select = functools.partial(select_proposals, config=rpn, level_sizes=sizes, train=train)
-        proposals = jax.vmap(
-            lambda score, delta, anchor, size: select(score, delta, anchor, image_size=size)
-        )(objectness, deltas, anchors, limits)
+
+        def by_anchor(levels, predicted, limits):
+            del levels
+            return jax.vmap(lambda arrays, size: select(*arrays, image_size=size))(predicted, limits)
+
+        def on_tpu(levels, predicted, limits):
+            del predicted
+            found = proposals_tpu.predict(self.rpn, levels, pass_ or Pass(batch.extents))
+
+            def one(found, extent, limits):
+                grids = image_grids(sizes, strides, extent, rpn.anchors, whole)
+                return proposals_tpu.select(found, grids, limits, rpn, self.config.box_edges)
+
+            return jax.vmap(one)(found, batch.extents, limits)
+
+        arrays = (tuple(levels), (objectness, deltas, anchors), limits)
+        if not train and proposals_tpu.applies(self.rpn, rpn, levels):
+            proposals = jax.lax.platform_dependent(*arrays, tpu=on_tpu, default=by_anchor)
+        else:
+            proposals = by_anchor(*arrays)
         return objectness, deltas, anchors, proposals
 
     def pooler(self, batch: Batch, levels: Sequence[Array], train: bool = False) -> Pooler:

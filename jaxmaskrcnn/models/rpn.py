@@ -6,7 +6,7 @@ levels (level by level, then row, column, anchor of the cell), P proposal slots.
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,10 +76,7 @@ class RPNHead(nnx.Module):
             difference, whose sigmoid is the softmax of the two.
         """
         objectness, deltas = [], []
-        for stride, whole, x in zip(self.strides, self.whole, levels, strict=True):
-            mask = pass_.inside(stride, x.shape[1:3], whole)
-            for layer in self.convs:
-                x = layer(zero_outside(x, mask), mask, pass_.train, relu=True)
+        for x in self.hidden(levels, pass_):
             logits = self.cls_logits(x)
             if self.two_logits:
                 logits = logits[..., 1::2] - logits[..., ::2]
@@ -88,6 +85,66 @@ class RPNHead(nnx.Module):
         objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)
         dtype = jnp.promote_types(objectness.dtype, jnp.float32)
         return objectness.astype(dtype), deltas.astype(dtype)
+
+    def hidden(self, levels: Sequence[Array], pass_: Pass = Pass()) -> list[Array]:  # noqa: B008
+        """Compute what the two predictors read.
+
+        Args:
+            levels: [B, h, w, C] each.
+            pass_: See `Pass`.
+
+        Returns:
+            One map for each level, [B, h, w, C].
+        """
+        maps = []
+        for stride, whole, x in zip(self.strides, self.whole, levels, strict=True):
+            mask = pass_.inside(stride, x.shape[1:3], whole)
+            for layer in self.convs:
+                x = layer(zero_outside(x, mask), mask, pass_.train, relu=True)
+            maps.append(x)
+        return maps
+
+
+class Grid(NamedTuple):
+    """The anchors of one level of one image.
+
+    Attributes:
+        base: float32 [A, 4], the anchors of the cell at the origin.
+        size: Height and width of the level's map on the canvas.
+        step: int [2], from a cell to the next one below and beside it, in pixels of the network's input.
+        stride: Stride of the level.
+        end: int [2], the pixels from which on cells have no anchors.
+    """
+
+    base: np.ndarray
+    size: tuple[int, int]
+    step: Array
+    stride: int
+    end: Array
+
+    def valid(self, per_cell: int) -> Array:
+        """Whether cells have anchors, each cell so many times in a row: bool [h * w * per_cell]."""
+        return _cells_before(self.end, self.size, self.stride, per_cell)
+
+
+def image_grids(
+    level_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    extent: Array,
+    config: AnchorConfig,
+    whole: Sequence[bool] | None = None,
+) -> list[Grid]:
+    """Return the grids of one image; arguments as of `image_anchors`."""
+    grids = []
+    levels = zip(level_sizes, strides, whole or [False] * len(strides), config.per_level, strict=True)
+    for size, stride, only_whole, (lengths, ratios) in levels:
+        unit = stride if config.base == "stride" else None
+        base = base_anchors(lengths, ratios, config.rounding, config.order, unit) + config.offset * stride
+        own = extent // stride if only_whole else feature_extent(extent, stride)
+        step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
+        end = extent - (stride - 1) if only_whole else extent
+        grids.append(Grid(base, size, step, stride, end))
+    return grids
 
 
 def image_anchors(
@@ -114,15 +171,9 @@ def image_anchors(
     Returns:
         Anchors of N = sum of h * w * A.
     """
-    boxes, valid = [], []
-    levels = zip(level_sizes, strides, whole or [False] * len(strides), config.per_level, strict=True)
-    for size, stride, only_whole, (lengths, ratios) in levels:
-        unit = stride if config.base == "stride" else None
-        base = base_anchors(lengths, ratios, config.rounding, config.order, unit) + config.offset * stride
-        own = extent // stride if only_whole else feature_extent(extent, stride)
-        step = extent // own if config.stride == "derived" else jnp.full((2,), stride)
-        boxes.append(grid_anchors(base, size, (step[0], step[1])))
-        valid.append(_cells_before(extent - (stride - 1) if only_whole else extent, size, stride, len(base)))
+    grids = image_grids(level_sizes, strides, extent, config, whole)
+    boxes = [grid_anchors(grid.base, grid.size, (grid.step[0], grid.step[1])) for grid in grids]
+    valid = [grid.valid(len(grid.base)) for grid in grids]
     shorter = jnp.array([[0.0, 0, 1, 1]]) if box_edges == "last_pixel" else 0.0
     return Anchors(jnp.concatenate(boxes) - shorter, jnp.concatenate(valid))
 
@@ -203,7 +254,6 @@ def select_proposals(
         ValueError: An array has another shape.
     """
     pre_nms = config.pre_nms_train if train else config.pre_nms_test
-    post_nms = config.post_nms_train if train else config.post_nms_test
     check_shapes(
         "select_proposals",
         objectness=(objectness, "N"),
@@ -212,6 +262,7 @@ def select_proposals(
         valid=(anchors.valid, "N"),
     )
     if objectness.shape[0] == 0:
+        post_nms = config.post_nms_train if train else config.post_nms_test
         return Proposals(jnp.zeros((post_nms, 4)), jnp.zeros(post_nms), jnp.zeros(post_nms, bool))
     objectness, deltas = jax.lax.stop_gradient((objectness, deltas))
     scores = jax.nn.sigmoid(objectness) if config.ranking == "probability" else objectness
@@ -230,11 +281,28 @@ def select_proposals(
         start += count
     scores, index = jnp.stack(top_scores), jnp.stack(top_index)  # [L, slots]
 
+    return settle_proposals(scores, deltas[index], anchors.boxes[index], image_size, config, train)
+
+
+def settle_proposals(
+    scores: Array, deltas: Array, anchors: Array, image_size: Array, config: RPNConfig, train: bool
+) -> Proposals:
+    """Decode the best of each level, apply NMS, and select the best of all levels.
+
+    Args:
+        scores: float [L, S], the S best of each level, best first; -inf where there are fewer.
+        deltas: float [L, S, 4].
+        anchors: float [L, S, 4].
+        image_size: As of `select_proposals`.
+        config: Likewise.
+        train: Likewise.
+
+    Returns:
+        Proposals, as of `select_proposals`.
+    """
+    post_nms = config.post_nms_train if train else config.post_nms_test
     boxes = decode_boxes(
-        deltas[index].reshape(-1, 4),
-        anchors.boxes[index].reshape(-1, 4),
-        config.box_weights,
-        config.delta_clamp,
+        deltas.reshape(-1, 4), anchors.reshape(-1, 4), config.box_weights, config.delta_clamp
     )
     finite = jnp.isfinite(boxes).all(-1)
     boxes = clip_boxes(jnp.where(finite[:, None], boxes, 0), image_size)

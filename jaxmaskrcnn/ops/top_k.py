@@ -3,6 +3,8 @@
 Shape legend: N values.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ _ROW = 128  # values of a row that are looked up together: a row of a TPU's regi
 _MOST_ROWS = 32  # that are computed one by one
 
 
-def top_k(values: Array, k: int) -> tuple[Array, Array]:
+def top_k(values: Array, k: int, rows: int = 1) -> tuple[Array, Array]:
     """The ``k`` largest values, with the same result as ``jax.lax.top_k``.
 
     On GPUs and TPUs ``jax.lax.top_k`` sorts all values, in a time that grows faster than their number, and on
@@ -25,6 +27,8 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
     Args:
         values: float [N], at least k.
         k: Number of values to select, static.
+        rows: Values are an array [rows, N / rows], and are counted column by column: an index is
+            ``column * rows + row``. TPUs take very long to bring them into that order first.
 
     Returns:
         Values [k], largest first, and their indices int32 [k]; equal values stay in their order. A NaN counts
@@ -42,14 +46,21 @@ def top_k(values: Array, k: int) -> tuple[Array, Array]:
     n = values.shape[0]
     if k > n:
         raise ValueError(f"top_k: k is {k}; give at most the number of values, {n}.")
+
+    def in_order(values):
+        return values if rows == 1 else values.reshape(rows, -1).T.reshape(-1)
+
     if k == 0 or n <= 2048:
-        return _whole(values, k)
-    on_tpu = one_by_one if values.dtype.itemsize <= 4 else by_parts
+        return _whole(in_order(values), k)
+    if values.dtype.itemsize <= 4:
+        on_tpu = functools.partial(one_by_one, k=k, rows=rows)
+    else:
+        on_tpu = lambda values: by_parts(in_order(values), k)  # noqa: E731
     return jax.lax.platform_dependent(
         values,
-        cpu=lambda values: _whole(values, k),
-        tpu=lambda values: on_tpu(values, k),
-        default=lambda values: by_parts(values, k),
+        cpu=lambda values: _whole(in_order(values), k),
+        tpu=on_tpu,
+        default=lambda values: by_parts(in_order(values), k),
     )
 
 
@@ -66,7 +77,7 @@ def by_parts(values: Array, k: int) -> tuple[Array, Array]:
     return best, index.reshape(-1)[position]
 
 
-def by_counting(values: Array, k: int) -> tuple[Array, Array]:
+def by_counting(values: Array, k: int, rows: int = 1) -> tuple[Array, Array]:
     """Find the smallest value that is selected by counting, collect the ``k`` values, and sort only those.
 
     The smallest one is found bit by bit, from the numbers of values that are larger. XLA:TPU takes seconds to
@@ -76,33 +87,40 @@ def by_counting(values: Array, k: int) -> tuple[Array, Array]:
     Args:
         values: float [N], of at most 32 bits.
         k: Number of values to select, static, at least 1.
+        rows: As of `top_k`.
 
     Returns:
         As `top_k`.
     """
     n = values.shape[0]
-    keys, index = _keys(values), jnp.arange(n, dtype=jnp.uint32)
+    columns = n // rows
+    row, column = (jnp.arange(size, dtype=jnp.uint32) for size in (rows, columns))
+    keys, index = _keys(values), column
+    if rows > 1:
+        # Computed once, and not in every turn of the loops below.
+        index = jax.lax.optimization_barrier((column[None] * rows + row[:, None]).reshape(-1))
     last = _largest(lambda key: (keys < key).sum() < k, 32)
     # Of the values that equal the last one, the first ones.
     missing = k - (keys < last).sum()
     last_index = _largest(lambda i: ((keys == last) & (index < i)).sum() < missing, n.bit_length())
     chosen = (keys < last) | ((keys == last) & (index <= last_index))
-    keys, index = _collect(keys, chosen, k)
+    keys, place = _collect(keys, chosen, k)
+    index = place % columns * rows + place // columns
     keys, index = jax.lax.sort((keys, index), num_keys=2, is_stable=False)
     return _values(keys, values.dtype), index
 
 
-def one_by_one(values: Array, k: int) -> tuple[Array, Array]:
+def one_by_one(values: Array, k: int, rows: int = 1) -> tuple[Array, Array]:
     """`by_counting`, which `vmap` puts into a loop over the images of a batch.
 
     A TPU counts and sorts long rows best one by one, and XLA compiles that in less than half the time. Many
     rows, as of all regions of a batch, are computed together.
     """
-    function = jax.custom_batching.custom_vmap(lambda values: by_counting(values, k))
+    function = jax.custom_batching.custom_vmap(lambda values: by_counting(values, k, rows))
 
     @function.def_vmap
-    def rows(axis_size, in_batched, values):
-        together = jax.vmap(lambda values: by_counting(values, k))
+    def of_batch(axis_size, in_batched, values):
+        together = jax.vmap(lambda values: by_counting(values, k, rows))
         found = jax.lax.map(function, values) if axis_size <= _MOST_ROWS else together(values)
         return found, (True, True)
 
@@ -127,15 +145,14 @@ def _collect(keys, chosen, k):
     counts = chosen.sum(1, dtype=jnp.int32)
     passed = jnp.cumsum(counts)[None] <= slot  # [k, rows], whether a row ends before the slot's value
     row = passed.sum(1, dtype=jnp.int32)
-    place = slot[:, 0] - jnp.where(passed, counts[None], 0).sum(
-        1
-    )  # of the value among the chosen ones of its row
+    # Of the value among the chosen ones of its row.
+    place = slot[:, 0] - jnp.where(passed, counts[None], 0).sum(1, dtype=jnp.int32)
     keys, chosen = keys[row], chosen[row]
     # A product with a triangle of ones counts the chosen values before each. Zeros and ones are exact in any
     # precision, and sums are of float32.
     before = jnp.matmul(chosen.astype(jnp.float32), np.triu(np.ones((_ROW, _ROW), np.float32), 1))
     hit = chosen & (before == place[:, None].astype(jnp.float32))
-    column = jnp.where(hit, jnp.arange(_ROW, dtype=jnp.int32)[None], 0).sum(1)
+    column = jnp.where(hit, jnp.arange(_ROW, dtype=jnp.int32)[None], 0).sum(1, dtype=jnp.int32)
     return jnp.where(hit, keys, 0).sum(1, dtype=jnp.uint32), _ROW * row + column
 
 

@@ -69,6 +69,22 @@ def test_equals_greedy(threshold, n):
             np.testing.assert_array_equal(found, np.arange(limit) < len(expected))
 
 
+def test_the_best_boxes_come_first_and_further_ones_follow():
+    """More boxes than are settled at once, and images that need different turns."""
+    rng = np.random.default_rng(9)
+    groups = [crowded(rng, 2500, image) for image in (10, 40, 400)]
+    boxes, scores, ids = (np.stack(x) for x in zip(*groups, strict=True))
+    valid = rng.random((3, 2500)) < 0.9
+    limited = jax.jit(jax.vmap(lambda *arrays: ops.limited_nms(*arrays[:3], 0.5, 60, arrays[3])))
+    index, found = limited(boxes, scores, ids, valid)
+    expected = [greedy(*x[:3], 0.5, x[3]) for x in zip(boxes, scores, ids, valid, strict=True)]
+    assert len(expected[0]) < 60 < len(expected[1])
+    for i in range(3):
+        kept = expected[i][:60]
+        np.testing.assert_array_equal(index[i], kept + [0] * (60 - len(kept)))
+        assert found[i].sum() == len(kept)
+
+
 def test_a_chain_alternates():
     # Each box overlaps only its neighbours: 0 drops 1, so 2 stays, and so on through the tiles.
     n = 600

@@ -57,6 +57,16 @@ def test_rows_of_values_that_end_within_a_part_and_are_all_gone(way, rows):
     np.testing.assert_array_equal(index[:2], [range(10), range(4000, 4010)])
 
 
+@pytest.mark.parametrize("way", [by_counting, top_k])
+@pytest.mark.parametrize("columns", [1000, 500])
+def test_rows_are_counted_column_by_column(way, columns):
+    values = np.random.default_rng(2).integers(0, 9, (3, columns)).astype(np.float32)
+    best, index = jax.jit(way, static_argnums=(1, 2))(values.reshape(-1), 700, 3)
+    order = np.argsort(-values.T.reshape(-1), kind="stable")[:700]
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_array_equal(best, values.T.reshape(-1)[order])
+
+
 def test_every_platform_gives_the_same():
     values = np.random.default_rng(0).integers(0, 50, 20_000).astype(np.float32)
     found = jax.jit(top_k, static_argnums=1)(values, 300)
