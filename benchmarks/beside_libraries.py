@@ -6,7 +6,10 @@
 
 PYTHON is the interpreter of an environment with MMDetection, mmpretrain and Detectron2 as tests/goldens needs
 them, and FOLDER/swin, FOLDER/convnext and so on are the folders with the libraries' config files of the
-models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's name.
+models. Weights are drawn as for whole_model/run_reference.py and loaded by the preset's name; those of the
+last layers are scaled by what they give for the photograph, so that there are as many proposals and
+detections as with trained weights. (Otherwise boxes may become empty, the library computes no head at all,
+and this one computes all its places.)
 
 A repeat is a prediction of an image at the model's own size, with no score threshold, so that there are 100
 detections with masks: 800 x 1088 pixels, and for ViTDet the square canvas of 1024. Both libraries run in
@@ -16,6 +19,7 @@ turns, each time in a process of its own; see `measuring.py`.
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -37,6 +41,13 @@ MODELS = {
     "pafpn": "mmdet/faster-rcnn_r50_pafpn_1x_coco",
     "groie": "mmdet/mask-rcnn_r50_fpn_groie_1x_coco",
 }
+# Scores and deltas in MMDetection and Detectron2. Deltas of detections are divided by ten when they are used.
+LAST_LAYERS = {
+    r"(rpn_cls|objectness_logits)$": 1.0,
+    r"(rpn_reg|anchor_deltas)$": 0.2,
+    r"(fc_cls|cls_score)$": 1.0,
+    r"(fc_reg|bbox_pred)$": 1.0,
+}
 
 
 def ours(name: str, weights: str, repeats: int) -> dict:
@@ -55,9 +66,9 @@ def ours(name: str, weights: str, repeats: int) -> dict:
 
     def step():
         found = detect(model, jax.device_put(batch))
-        postprocess_batch(found, batch.image_sizes, [SIZE], model.config, masks="bool")
+        return postprocess_batch(found, batch.image_sizes, [SIZE], model.config, masks="bool")
 
-    return measure(step, repeats, **on_device())
+    return {**measure(step, repeats, **on_device()), "detections": len(step()[0]["scores"])}
 
 
 def theirs(name: str, weights: str, repeats: int, configs: Path) -> dict:
@@ -82,7 +93,7 @@ def theirs(name: str, weights: str, repeats: int, configs: Path) -> dict:
 
         def step():
             with torch.inference_mode():
-                model(given)
+                return len(model(given)[0]["instances"])
     else:
         import record_mmdet_model  # noqa: F401  (makes mmcv.ops importable)
 
@@ -99,15 +110,41 @@ def theirs(name: str, weights: str, repeats: int, configs: Path) -> dict:
         model = revert_sync_batchnorm(init_detector(config, None, device="cpu"))
 
         def step():
-            inference_detector(model, image[..., ::-1].copy())
+            return len(inference_detector(model, image[..., ::-1].copy()).pred_instances)
 
-    state = seed(model, 1.0, 1.0)
+    key = "model" if name in ("vitdet", "mvit") else "state_dict"
     if not repeats:
-        torch.save(
-            {"model": state} if name in ("vitdet", "mvit") else {"state_dict": state, "meta": {}}, weights
-        )
+        seed(model, 1.0, 1.0)
+        scale_last_layers(model, step)
+        torch.save({key: model.state_dict(), "meta": {}}, weights)
         return {}
-    return measure(step, repeats)
+    model.load_state_dict(torch.load(weights, weights_only=False)[key])
+    return {**measure(step, repeats), "detections": step()}
+
+
+def scale_last_layers(model, step) -> None:
+    """Scale the layers of `LAST_LAYERS`, so that their results for an image have these standard deviations.
+
+    Args:
+        model: Of torch; changed in place.
+        step: Predicts the image.
+    """
+
+    def scale_at_first_call(layer, deviation: float):
+        def scale(layer, given, found):
+            hook.remove()
+            factor = deviation / float(found.std())
+            layer.weight.data *= factor
+            layer.bias.data *= factor
+            return found * factor
+
+        hook = layer.register_forward_hook(scale)
+
+    for name, layer in model.named_modules():
+        for pattern, deviation in LAST_LAYERS.items():
+            if re.search(pattern, name):
+                scale_at_first_call(layer, deviation)
+    step()
 
 
 def main():
@@ -152,10 +189,12 @@ def main():
             ratio = statistics.median(seconds["theirs"]) / statistics.median(seconds["ours"])
             peaks = [f"{max(r['peak_mib'] for r in found[who]):.0f}" for who in found]
             first = f"{found['ours'][0]['first_call_s']:.0f}"
-            rows.append([name, first, *map(spread, seconds.values()), f"{ratio:.2f}", *peaks])
+            counts = [f"{found[who][0]['detections']}" for who in found]
+            rows.append([name, first, *map(spread, seconds.values()), f"{ratio:.2f}", *peaks, *counts])
             print(f"{rows[-1]}", file=sys.stderr, flush=True)
     print(f"{hardware()}; {args.rounds} rounds of {args.repeats}\n")
     head = ["model", "first s", "ours, s", "library, s", "faster by", "MiB", "library, MiB"]
+    head += ["detections", "library"]
     print(table(head, rows))
 
 

@@ -180,3 +180,8 @@ def test_runs_in_small(load, tmp_path, capsys):
         assert len(rounds) == 2
         assert all(r["per_second"] > 0 and 0 <= r["waiting"] <= 1 for r in rounds)
     assert all(r["compiling"] > 0 for r in found["train.py"])
+
+
+def test_both_ways_of_a_convolution_in_groups_are_measured(load):
+    found = load("convolutions").measure((6, 7, 4, 4, 2, 1), gradients=True, repeats=1)
+    assert list(found) == ["xla", "groups"] and min(found.values()) > 0

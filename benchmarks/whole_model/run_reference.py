@@ -44,7 +44,10 @@ GAINS = [
     (r"conv\d?_offset", 0.1),
     (r"", 2.0**0.5),
 ]
-NORM = r"(bn\d?|gn\d?|norm\d?|downsample\.1|\.1|downsample_layers\.\d\.[01])\.(weight|running_)|\.gamma$"
+NORM = (
+    r"(bn\d?|gn\d?|norm\d?|(downsample|stem|bns)\.\d|\.1|downsample_layers\.\d\.[01])"
+    r"\.(weight|running_)|\.gamma$"
+)
 # The last norm of a block: small, so that sixteen or thirty-three residual additions keep their size.
 LAST_NORM = r"(bn3|gn3|conv3\.norm)\.weight|\.gamma$"
 

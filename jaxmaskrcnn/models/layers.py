@@ -114,9 +114,10 @@ def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, sh
     Returns:
         [N, h / stride, w / stride, C_out], rounded up.
     """
-    fixed = isinstance(norm, FrozenBatchNorm) or (isinstance(norm, BatchNorm) and not train)
-    if norm is None or fixed:
-        return conv(x, norm.affine() if fixed else None, shortcut=shortcut, relu=relu)
+    if norm is None:
+        return conv(x, shortcut=shortcut, relu=relu)
+    if isinstance(norm, FrozenBatchNorm) or (isinstance(norm, BatchNorm) and not train):
+        return conv(x, norm.affine(), shortcut=shortcut, relu=relu)
     y = conv(x, standardise=isinstance(norm, StandardisedGroupNorm))
     return finish(norm(y, mask, train), None, shortcut, relu)
 

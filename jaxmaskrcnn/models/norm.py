@@ -165,7 +165,11 @@ class BatchNorm(Synchronised):
         return y.astype(self.dtype)
 
     def affine(self) -> tuple[Array, Array]:
-        """The map with the running statistics, as of `FrozenBatchNorm.affine`."""
+        """Combines the running statistics and the affine part, which is the map outside of training.
+
+        Returns:
+            Factor and summand of each channel, both [C].
+        """
         return _affine(self.scale[...], self.bias[...], self.mean[...], self.var[...], self.epsilon)
 
     def _batch_statistics(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
