@@ -15,6 +15,8 @@ from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
 Array = jax.Array
 
+_FEW = 2**16  # elements; fewer are computed again in less time than a program with more loops is compiled
+
 
 def computed_once(x: Array) -> Array:
     """Return ``x`` as it is, and let XLA on a CPU compute it once and keep it, for all that reads it.
@@ -24,7 +26,7 @@ def computed_once(x: Array) -> Array:
     which XLA therefore cannot remove. It copies nothing.
 
     Args:
-        x: An array of floats.
+        x: An array of floats. Small ones stay as they are.
 
     Returns:
         An array of the same values.
@@ -33,7 +35,7 @@ def computed_once(x: Array) -> Array:
         >>> computed_once(jnp.array([1.0, jnp.nan]))
         Array([ 1., nan], dtype=float32)
     """
-    return x if wants_every_derivative() or not x.size else _computed_once(x)
+    return x if wants_every_derivative() or x.size < _FEW else _computed_once(x)
 
 
 @jax.custom_vjp

@@ -46,6 +46,7 @@ def rows_of(x):
     return np.pad(x, [*[(0, 0)] * (x.ndim - 1), (0, -x.shape[-1] % 128)], constant_values=99)
 
 
+@pytest.mark.slow_except("probabilities-True")
 @pytest.mark.parametrize("equal", [True, False])
 @pytest.mark.parametrize("rules", RULES)
 def test_the_same_proposals_bit_for_bit(rules, equal):
@@ -72,6 +73,7 @@ def test_the_same_proposals_bit_for_bit(rules, equal):
     jax.tree.map(np.testing.assert_array_equal, cells_last(turned), expected)
 
 
+@pytest.mark.slow_except("softmax")
 @pytest.mark.parametrize("objectness", ["sigmoid", "softmax"])
 def test_the_head_predicts_the_same_with_the_cells_last(objectness):
     config = configuration(**{"rpn.objectness": objectness}).rpn

@@ -104,11 +104,13 @@ def test_stride_two(height, width):
     compare(draw(2, height, width, 3), 3, 4, stride=2, implementation="stride2")
 
 
+@pytest.mark.slow_except("46-45")
 @pytest.mark.parametrize(("height", "width"), [(46, 45), (2048, 1)])
 def test_stride_one_on_large_maps(height, width):
     compare(draw(2, height, width, 3), 3, 4, implementation="stride1")
 
 
+@pytest.mark.slow_except("3-1-None", "3-1-xla", "3-2-groups", "1-1-groups")
 @pytest.mark.parametrize("implementation", [None, "xla", "groups"])
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1), (5, 1)])
 def test_groups(size, stride, implementation):
