@@ -33,13 +33,7 @@ from jaxmaskrcnn.models.returned import (
     check_proposal_outputs,
     check_terms,
 )
-from jaxmaskrcnn.models.rpn import (
-    RPNHead,
-    image_anchors,
-    image_grids,
-    in_own_padding,
-    select_proposals,
-)
+from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, in_own_padding, select_proposals
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
@@ -179,13 +173,8 @@ class MaskRCNN(nnx.Module):
 
         def on_tpu(levels, predicted, limits):
             del predicted
-            found = proposals_tpu.predict(self.rpn, levels, pass_ or Pass(batch.extents))
-
-            def one(found, extent, limits):
-                grids = image_grids(sizes, strides, extent, rpn.anchors, whole)
-                return proposals_tpu.select(found, grids, limits, rpn, self.config.box_edges)
-
-            return jax.vmap(one)(found, batch.extents, limits)
+            own_pass = pass_ or Pass(batch.extents)
+            return proposals_tpu.propose(self.rpn, levels, own_pass, batch.extents, limits, self.config)
 
         arrays = (tuple(levels), (objectness, deltas, anchors), limits)
         if not train and proposals_tpu.applies(self.rpn, rpn, levels):

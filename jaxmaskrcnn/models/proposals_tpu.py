@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxmaskrcnn.config import RPNConfig
+from jaxmaskrcnn.config import ModelConfig, RPNConfig
 from jaxmaskrcnn.models.features import Pass
-from jaxmaskrcnn.models.rpn import Grid, RPNHead, settle_proposals
+from jaxmaskrcnn.models.rpn import Grid, RPNHead, image_grids, settle_proposals
 from jaxmaskrcnn.ops.top_k import top_k
 from jaxmaskrcnn.structures import Proposals
 
@@ -36,6 +36,32 @@ def applies(head, config: RPNConfig, levels: Sequence[Array]) -> bool:
     plain = isinstance(head, RPNHead) and type(head).__call__ is RPNHead.__call__
     by_level = config.nms_scope == "level" or len(levels) == 1
     return plain and by_level and all(x.dtype.itemsize <= 4 for x in levels)
+
+
+def propose(
+    head: RPNHead, levels: Sequence[Array], pass_: Pass, extents: Array, limits: Array, config: ModelConfig
+) -> Proposals:
+    """Compute the proposals of a batch.
+
+    Args:
+        head: The head.
+        levels: One map for each of ``config.levels``, [B, h, w, C].
+        pass_: See `Pass`.
+        extents: int [B, 2].
+        limits: [B, 2], the height and width to which the boxes of an image are clipped.
+        config: The whole model's.
+
+    Returns:
+        Proposals with a leading B.
+    """
+    sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
+    strides, whole = zip(*((level.stride, level.whole) for level in config.levels), strict=True)
+
+    def one(found, extent, limits):
+        grids = image_grids(sizes, strides, extent, config.rpn.anchors, whole)
+        return select(found, grids, limits, config.rpn, config.box_edges)
+
+    return jax.vmap(one)(predict(head, levels, pass_), extents, limits)
 
 
 def predict(head: RPNHead, levels: Sequence[Array], pass_: Pass) -> list[tuple[Array, Array]]:
