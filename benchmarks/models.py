@@ -74,6 +74,7 @@ def program(case: str, batch_size: int, size: tuple[int, int], dtype: str, abstr
     from jaxmaskrcnn.inference.postprocess import postprocess_batch
     from jaxmaskrcnn.models.new_models import init_model
     from jaxmaskrcnn.utils import compilation_cache
+    from jaxmaskrcnn.utils.compiler_options import compiler_options
 
     compilation_cache.enable()
     if case == "quickstart":
@@ -102,7 +103,7 @@ def program(case: str, batch_size: int, size: tuple[int, int], dtype: str, abstr
         canvas = list(batch.images.shape)
         if case == "detect":
             batch = jax.device_put(batch)
-        compiled = jax.jit(lambda model, batch: model.detect(batch))
+        compiled = jax.jit(lambda model, batch: model.detect(batch), compiler_options=compiler_options())
         detect = compilation_cache.release_after_compiling(compiled)
 
         def step():

@@ -26,6 +26,7 @@ from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.models.new_models import with_dtype
 from jaxmaskrcnn.ops.masks import paste_masks
 from jaxmaskrcnn.structures import Array, Batch, Detections
+from jaxmaskrcnn.utils.compiler_options import compiler_options
 from jaxmaskrcnn.utils.files import complete_file
 
 MASKS = ("probs", "bits", "none")
@@ -79,7 +80,8 @@ class ServingFunction:
             The compiled function of weights, images and sizes.
         """
         if self._compiled is None:
-            self._compiled = self._function.lower(self._weights, *self.inputs.values()).compile()
+            lowered = self._function.lower(self._weights, *self.inputs.values())
+            self._compiled = lowered.compile(compiler_options=compiler_options())
         return self._compiled
 
     def export(self, platforms: Sequence[str] | None = None) -> export.Exported:
@@ -159,7 +161,8 @@ def _compile(directory: Path) -> tuple[export.Exported, list[Array], Callable]:
             program = export.deserialize(bytearray((directory / PROGRAM).read_bytes()))
         *shapes, images, sizes = program.in_avals
         with _cache(directory / COMPILED):
-            compiled = jax.jit(program.call).lower(shapes, images, sizes).compile()
+            lowered = jax.jit(program.call).lower(shapes, images, sizes)
+            compiled = lowered.compile(compiler_options=compiler_options())
         with _damage_in_words(directory):
             weights = reading.result()
     if [(x.shape, x.dtype) for x in weights] != [(x.shape, x.dtype) for x in shapes]:

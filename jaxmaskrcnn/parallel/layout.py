@@ -157,9 +157,16 @@ class Layout:
 
         return jax.tree.map(rows, tree)
 
-    def jit(self, function: Callable, **options: Any) -> Callable:
-        """``jax.jit`` with the options of the devices' platform (`utils/compiler_options.py`)."""
-        return jax.jit(function, compiler_options=compiler_options(self.devices[0].platform), **options)
+    def jit(self, function: Callable, gradients: bool = False, **options: Any) -> Callable:
+        """``jax.jit`` with the options of the devices' platform (`utils/compiler_options.py`).
+
+        Args:
+            function: What is compiled.
+            gradients: Whether it computes gradients.
+            **options: Further arguments of ``jax.jit``.
+        """
+        chosen = compiler_options(self.devices[0].platform, gradients)
+        return jax.jit(function, compiler_options=chosen, **options)
 
     def map_rows(self, function: Callable) -> Callable:
         """Compiles ``function(replicated, batch)``, whose batch and results are split by row."""

@@ -60,7 +60,7 @@ def make_train_step(
         mapped = jax.shard_map(
             step, mesh=layout.mesh, in_specs=(whole, rows, whole), out_specs=whole, check_vma=False
         )
-        return layout.jit(mapped, donate_argnums=0)
+        return layout.jit(mapped, gradients=True, donate_argnums=0)
     if layout.mode == "sharded":
         return _sharded_step(step, layout)
     local = [device for device in layout.devices if device.process_index == jax.process_index()]
@@ -114,4 +114,4 @@ def _sharded_step(step: Callable, layout: Layout) -> Callable:
         state, metrics = step(state, batch, key, over_devices=over_devices)
         return jax.lax.with_sharding_constraint(state, layout.state_shardings(state)), metrics
 
-    return layout.jit(run, donate_argnums=0)
+    return layout.jit(run, gradients=True, donate_argnums=0)

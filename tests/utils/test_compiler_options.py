@@ -1,0 +1,34 @@
+"""What XLA is told when it compiles a model."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxmaskrcnn.utils.compiler_options import accepts, compiler_options
+
+
+def _product(options) -> str:
+    x = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+    return jax.jit(lambda a, b: jnp.sin(a) @ b, compiler_options=options).lower(x, x).compile().as_text()
+
+
+def test_products_of_predictions_on_cpus_are_those_of_eigen():
+    assert "dot(" in _product(compiler_options("cpu"))
+    assert "ynn" not in _product(compiler_options("cpu"))
+
+
+def test_training_steps_on_cpus_are_compiled_as_xla_does():
+    assert compiler_options("cpu", gradients=True) is None
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_tpus_are_told_the_same_for_both(gradients):
+    assert compiler_options("tpu", gradients) == {
+        "xla_tpu_run_space_to_batch": False,
+        "xla_tpu_run_space_to_batch_on_new_platforms": False,
+    }
+
+
+def test_unknown_options_are_left_out_and_logged(caplog):
+    assert not accepts((("xla_an_option_of_another_version", True),))
+    assert "XLA compiles without xla_an_option_of_another_version" in caplog.text
