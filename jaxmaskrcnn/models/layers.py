@@ -17,6 +17,7 @@ from jaxmaskrcnn.models.norm import (
     param_dtype,
 )
 from jaxmaskrcnn.ops.convolution import convolution, dilated_convolution, finish
+from jaxmaskrcnn.ops.product_of_maps import product_of_maps
 from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
@@ -152,6 +153,23 @@ def linear(
         param_dtype=param_dtype(dtype),
         rngs=rngs,
     )
+
+
+def linear_of_maps(layer: nnx.Linear, x: Array) -> Array:
+    """Apply a fully connected layer to flattened maps.
+
+    Args:
+        layer: The layer.
+        x: [R, S, S, C], which are flattened in the order (y, x, channel).
+
+    Returns:
+        [R, features], as ``layer(x.reshape(R, -1))``.
+    """
+    if type(layer) is not nnx.Linear or layer.bias is None:
+        return layer(x.reshape(x.shape[0], -1))
+    arrays = x, layer.kernel[...], layer.bias[...]
+    x, kernel, bias = layer.promote_dtype(arrays, dtype=layer.dtype)
+    return product_of_maps(x, kernel) + bias[None]
 
 
 class ConvNorm(nnx.Module):

@@ -113,6 +113,23 @@ def test_several_batches_of_tiles_of_which_the_last_is_not_full():
     assert_equal(*batches(maps), *expected)
 
 
+def test_tiles_of_maps_whose_last_rows_and_columns_are_not_whole():
+    rng = np.random.default_rng(0)
+    sizes = (37, 50), (16, 24), (5, 7), (8, 1)
+    maps = tuple(rng.normal(size=(2, *size, 3)).astype(np.float32) for size in sizes)
+    expected = []
+    for features in maps:
+        (height, width), tile = features.shape[1:3], tiles_tpu.TILE
+        whole = np.pad(features, ((0, 0), (0, -height % tile), (0, -width % tile), (0, 0)))
+        for image, y, x in np.ndindex(2, -(-height // tile), -(-width // tile)):
+            own = whole[image, y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
+            expected.append(own.reshape(tile * tile, 3))
+    tiles = tiles_tpu._tiles_of(tuple(map(jnp.asarray, maps)))
+    np.testing.assert_array_equal(tiles, np.stack(expected))
+    for found, features in zip(tiles_tpu._maps_of(tiles, maps), maps, strict=True):
+        np.testing.assert_array_equal(found, features)
+
+
 @pytest.mark.slow
 def test_batches_of_blocks_and_regions_of_several_blocks():
     rng = np.random.default_rng(1)
@@ -122,7 +139,8 @@ def test_batches_of_blocks_and_regions_of_several_blocks():
     arguments = boxes, np.zeros(30, int), (3, 5)
     settings = dict(spatial_scales=SCALES[:1], sampling_ratio=0, aligned=True)
     side = tiles_tpu.TILE * tiles_tpu.ACROSS
-    batch_bytes = 4 * side**2 * 3 * 7  # seven blocks, which do not share thirty regions evenly
+    # The weights of seven blocks with 3 x 8 bins, which do not share thirty regions evenly.
+    batch_bytes = 4 * side**2 * 24 * 7
 
     @jax.jit
     def batches(maps):
@@ -131,7 +149,7 @@ def test_batches_of_blocks_and_regions_of_several_blocks():
         long = (bottom - top >= side) | (right - left >= side)
         maps = tuple(f[None] for f in maps)
         pooled = tiles_tpu.pool(maps, regions, batch_bytes=batch_bytes)
-        gradient = tiles_tpu.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes // 25)
+        gradient = tiles_tpu.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes // 200)
         return pooled, tuple(g[0] for g in gradient), long
 
     *found, long = batches(maps)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxmaskrcnn.config.class_scores import SCORES
 from jaxmaskrcnn.config.heads import BoxConfig, Classes
-from jaxmaskrcnn.models.layers import conv_stack, linear
+from jaxmaskrcnn.models.layers import conv_stack, linear, linear_of_maps
 from jaxmaskrcnn.models.norm import make_norm
 from jaxmaskrcnn.models.parts import class_at
 from jaxmaskrcnn.models.predictors import linear_predictor
@@ -101,9 +101,10 @@ class BoxHead(nnx.Module):
         x = regions
         for layer in self.convs:
             x = layer(x, mask, train, relu=True)
-        x = x.mean((1, 2)) if self.average else x.reshape(x.shape[0], -1)
+        if self.average or not self.fcs:
+            x = x.mean((1, 2)) if self.average else x.reshape(x.shape[0], -1)
         for i, layer in enumerate(self.fcs):
-            x = layer(x)
+            x = layer(x) if x.ndim == 2 else linear_of_maps(layer, x)
             if self.fc_norms:  # which read maps, here of one cell
                 x = self.fc_norms[i](x[:, None, None], mask, train)[:, 0, 0]
             x = nnx.relu(x)

@@ -266,8 +266,7 @@ def _pool_forward(implementation, maps, regions):
 def _pool_backward(implementation, residuals, cotangent):
     maps, regions = residuals
     names = _FIXED_SPREAD if isinstance(regions.rows, Taps) else _ADAPTIVE
-    gradient = _on_platform("spread", implementation, names)(maps, regions, cotangent)
-    return tuple(g.astype(f.dtype) for g, f in zip(gradient, maps, strict=True)), None
+    return _on_platform("spread", implementation, names)(maps, regions, cotangent), None
 
 
 pool_taps.defvjp(_pool_forward, _pool_backward)
@@ -277,4 +276,13 @@ def _on_platform(direction, implementation, names):
     """Return the "pool" or "spread" of an implementation; for None, choose by platform from ``names``."""
     names = {"default": implementation} if implementation is not None else names
     functions = {platform: getattr(IMPLEMENTATIONS[name], direction) for platform, name in names.items()}
+    if direction == "spread":
+        functions = {platform: _in_dtypes_of_maps(spread) for platform, spread in functions.items()}
     return merge_batch(lambda *arrays: jax.lax.platform_dependent(*arrays, **functions))
+
+
+def _in_dtypes_of_maps(spread):
+    def cast(maps, *rest):
+        return tuple(g.astype(f.dtype) for g, f in zip(spread(maps, *rest), maps, strict=True))
+
+    return cast

@@ -26,7 +26,7 @@ TILE = 8
 # Tiles on a side of a block. The bins are read from blocks that hold a whole region if it spans 33 pixels or
 # less, wherever it begins. The gradient is added tile by tile, to those alone that a region touches.
 ACROSS, ACROSS_SPREAD = 5, 1
-# Pixels of a batch of blocks, in bytes of float32; they stay in the vector memory of a TPU.
+# Bytes of the pixels of a batch of blocks, and of their weights; they stay in the vector memory of a v5e.
 _BATCH_BYTES = 2**26
 
 
@@ -52,7 +52,7 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
     Args:
         maps: L arrays [B, H, W, C].
         regions: R regions, at least one.
-        batch_bytes: Size of the pixels of a batch of blocks, in float32.
+        batch_bytes: Largest size of the pixels of a batch of blocks, and of their weights.
         across: Tiles on a side of a block.
 
     Returns:
@@ -72,7 +72,8 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
 
     first, extra = _cut(regions, across)
     regions = _filled_up(regions)
-    size = _batch_size(channels, batch_bytes, len(first.region), across)
+    pixel = max(tiles.dtype.itemsize * channels, 4 * height * regions.bins()[1])
+    size = _batch_size(pixel, batch_bytes, len(first.region), across)
     total = jax.lax.map(bins, _in_batches(first, size))
     total = total.reshape(-1, *total.shape[2:])[: len(regions.level)]
     return extra.for_each(size, add, total)
@@ -96,7 +97,7 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPR
 
     first, extra = _cut(regions, across)
     regions = _filled_up(regions)
-    size = _batch_size(channels, batch_bytes, len(first.region), across)
+    size = _batch_size(4 * channels, batch_bytes, len(first.region), across)
     count = sum(_count(f)[0] * _count(f)[1] * f.shape[0] for f in maps)
     grad = jnp.full((count, TILE * TILE, channels), zero_depending_on(cotangent))
     grad = jax.lax.scan(lambda g, blocks: (add(blocks, g), None), grad, _in_batches(first, size))[0]
@@ -228,35 +229,88 @@ def _tables(maps, regions):
     return _Tables(first, jnp.asarray(counts[:, 0])[regions.level], jnp.asarray(counts[:, 1])[regions.level])
 
 
+class _Rows(NamedTuple):
+    """Rows of tiles of a level with the same height in pixels: all whole ones, or the last ones below them.
+
+    ``start`` is the level's first tile, ``first`` the number of an image's first row, and ``count`` that of
+    its rows; ``down`` and ``across`` are the tiles of an image.
+    """
+
+    start: int
+    down: int
+    across: int
+    first: int
+    count: int
+    height: int
+
+    def for_each(self, images, function, initial):
+        """Call ``function(tile, image, y, total)`` with the first tile and pixel of every row."""
+
+        def one(number, total):
+            image, row = jnp.divmod(number, self.count)
+            row = row + self.first
+            return function(self.start + (image * self.down + row) * self.across, image, row * TILE, total)
+
+        return jax.lax.fori_loop(0, images * self.count, one, initial)
+
+
+def _rows_of(maps):
+    """A map and its rows of tiles, for every level and height of rows.
+
+    Whole levels at a time take more than twice as long in the estimates of XLA:TPU, which pads them, copies
+    them into the order of tiles and then writes them (docs/benchmarks.md).
+    """
+    start = 0
+    for number, features in enumerate(maps):
+        down, across = _count(features)
+        whole, rest = divmod(features.shape[1], TILE)
+        if whole:
+            yield number, _Rows(start, down, across, 0, whole, TILE)
+        if rest:
+            yield number, _Rows(start, down, across, whole, 1, rest)
+        start += features.shape[0] * down * across
+
+
 def _tiles_of(maps):
     """The tiles of all maps, image by image and row by row, [tiles, pixels, C]; zeros beyond the borders."""
-    counts = [f.shape[0] * np.prod(_count(f)) for f in maps]
-    tiles = jnp.full((sum(counts), TILE * TILE, maps[0].shape[3]), zero_depending_on(maps[0]))
-    for features, start in zip(maps, np.cumsum([0, *counts]), strict=False):
-        b, h, w, c = features.shape
-        down, across = _count(features)
-        padded = jnp.pad(features, ((0, 0), (0, down * TILE - h), (0, across * TILE - w), (0, 0)))
-        own = padded.reshape(b, down, TILE, across, TILE, c).swapaxes(2, 3)
-        # Written one after the other, which XLA:TPU expects to take a third of the time of a concatenation.
-        tiles = jax.lax.dynamic_update_slice_in_dim(tiles, own.reshape(-1, TILE * TILE, c), start, 0)
+    count = sum(f.shape[0] * int(np.prod(_count(f))) for f in maps)
+    tiles = jax.lax.empty((count, TILE * TILE, maps[0].shape[3]), maps[0].dtype)
+    for number, rows in _rows_of(maps):
+
+        def write(tile, image, y, tiles, features=maps[number], height=rows.height, across=rows.across):
+            width, channels = features.shape[2:]
+            own = jax.lax.dynamic_slice(features, (image, y, 0, 0), (1, height, width, channels))[0]
+            own = jnp.pad(own, ((0, TILE - height), (0, across * TILE - width), (0, 0)))
+            own = own.reshape(TILE, across, TILE, channels).swapaxes(0, 1)
+            own = own.reshape(across, TILE * TILE, channels)
+            return jax.lax.dynamic_update_slice(tiles, own, (tile, 0, 0))
+
+        tiles = rows.for_each(maps[number].shape[0], write, tiles)
     return tiles
 
 
 def _maps_of(tiles, maps):
-    """The opposite of `_tiles_of`."""
-    found, start = [], 0
-    for features in maps:
-        b, h, w = features.shape[:3]
-        down, across = _count(features)
-        own = tiles[start : start + b * down * across]
-        own = own.reshape(b, down, across, TILE, TILE, -1).swapaxes(2, 3)
-        found.append(own.reshape(b, down * TILE, across * TILE, -1)[:, :h, :w])
-        start += b * down * across
+    """The opposite of `_tiles_of`, in the dtypes of the maps."""
+    channels = tiles.shape[2]
+    found = [jax.lax.empty((*f.shape[:3], channels), f.dtype) for f in maps]
+    for number, rows in _rows_of(maps):
+        images, _, width = maps[number].shape[:3]
+
+        def write(tile, image, y, found, height=rows.height, across=rows.across, width=width):
+            own = jax.lax.dynamic_slice(tiles, (tile, 0, 0), (across, TILE * TILE, channels))
+            own = own.reshape(across, TILE, TILE, channels).swapaxes(0, 1)
+            own = own.reshape(1, TILE, across * TILE, channels)[:, :height, :width]
+            return jax.lax.dynamic_update_slice(found, own.astype(found.dtype), (image, y, 0, 0))
+
+        found[number] = rows.for_each(images, write, found[number])
     return tuple(found)
 
 
-def _batch_size(channels, batch_bytes, regions, across):
-    """Number of blocks of a batch: one that divides the regions evenly, if it is at least half the limit."""
-    limit = int(np.clip(batch_bytes // (4 * (TILE * across) ** 2 * channels), 1, regions))
+def _batch_size(pixel, batch_bytes, regions, across):
+    """Number of blocks of a batch, which have so many bytes a pixel.
+
+    It is one that divides the regions evenly, if it is at least half the limit.
+    """
+    limit = int(np.clip(batch_bytes // ((TILE * across) ** 2 * pixel), 1, regions))
     even = [size for size in range(limit // 2 + 1, limit + 1) if regions % size == 0]
     return max(even, default=limit)
