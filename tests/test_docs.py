@@ -15,12 +15,14 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import logging as absl_logging
 from conversion_helpers import imagenet_weights
 from detectors import random_model, small_config
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 from measured_files import cityscapes_files, lvis_files
 from pages import BLOCK, NAMES, PAGES, ROOT, RUN_HERE, blocks, earlier_blocks
 from PIL import Image
@@ -135,7 +137,12 @@ def one_process(monkeypatch):
     root, ours = logging.getLogger(), logging.getLogger("jaxmaskrcnn")
     kept = [(log, list(log.handlers), log.level, log.propagate) for log in (root, ours)]
     verbosity = absl_logging.get_verbosity()
+    options = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    cache = {name: getattr(jax.config, name) for name in options}
     yield
+    for name, value in cache.items():
+        jax.config.update(name, value)
+    jax_cache.reset_cache()
     absl_logging.set_verbosity(verbosity)
     for log, handlers, level, propagate in kept:
         log.handlers[:] = handlers

@@ -4,6 +4,7 @@ Shapes: B images, H and W of the canvas, D detection slots, M the side of a mask
 """
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ MASKS = ("probs", "bits", "none")
 WEIGHT_TYPES = ("float32", "int8")
 # Files of a saved function.
 PROGRAM, WEIGHTS, COMPILED = "program.stablehlo", "weights.npz", "compiled"
+OPTIONS = "compiler_options.json"  # for readers without this package
 
 
 class ServingFunction:
@@ -102,8 +104,8 @@ class ServingFunction:
         """Writes a folder from which another process has the function without compiling it.
 
         It holds the program of ``jax.export``, the weights, and the program compiled for the present machine,
-        in JAX's compilation cache. On another kind of machine or with another version of JAX the program is
-        compiled when it is loaded.
+        in JAX's compilation cache, with the options that XLA was given. On another kind of machine or with
+        another version of JAX the program is compiled when it is loaded.
 
         Args:
             directory: The folder, which must not exist.
@@ -119,6 +121,8 @@ class ServingFunction:
                 np.savez(file, *map(np.asarray, self._weights))
             with complete_file(directory / PROGRAM) as file:
                 file.write(program.serialize())
+            with complete_file(directory / OPTIONS) as file:
+                file.write(json.dumps(compiler_options() or {}).encode())
         except FileExistsError:
             raise UserError(f"{directory} exists; give another folder, or remove it.") from None
         except OSError as error:

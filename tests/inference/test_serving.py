@@ -26,7 +26,7 @@ flatbuffers = pytest.importorskip("flatbuffers", reason="the extra [export] is n
 CANVAS = (64, 96)
 # Another process, in which neither this package nor Flax can be imported; docs/serving.md has the same lines.
 READER = """
-import sys
+import json, sys
 sys.modules |= dict.fromkeys(("jaxmaskrcnn", "flax", "orbax"))
 import jax, numpy as np
 from jax import export
@@ -36,9 +36,11 @@ with open(sys.argv[1] + "/program.stablehlo", "rb") as file:
     program = export.deserialize(bytearray(file.read()))
 with np.load(sys.argv[1] + "/weights.npz") as file:
     weights = [file[name] for name in file.files]
+with open(sys.argv[1] + "/compiler_options.json") as file:
+    options = json.load(file)
 given = np.load(sys.argv[2])
 before = set(__import__("os").listdir(sys.argv[1] + "/compiled"))
-found = jax.jit(program.call)(weights, given["images"], given["image_sizes"])
+found = jax.jit(program.call, compiler_options=options)(weights, given["images"], given["image_sizes"])
 assert {n for n in __import__("os").listdir(sys.argv[1] + "/compiled") if "-cache" in n} <= before
 np.savez(sys.argv[3], **found)
 """
