@@ -85,7 +85,9 @@ def described(platform: str, topology: str, chips: int):
             options = {"target_config": {"h200": _H200}[kind], "topology": f"1x1x{count or 1}"}
             devices = topologies.get_topology_desc(kind, platform, **options).devices
         else:
-            devices = topologies.get_topology_desc(topology, platform).devices
+            # The two cores of a v4 chip are one device, as jax has them where they are.
+            options = {"chip_config_name": "megacore"} if kind == "v4" else {}
+            devices = topologies.get_topology_desc(topology, platform, **options).devices
     except Exception as error:  # whatever a plugin raises
         words = str(error).strip().splitlines() or [type(error).__name__]
         raise SystemExit(
