@@ -149,7 +149,7 @@ def test_the_average_of_masks_is_that_of_numpy(seer):
     """Each version alone, averaged by hand over the versions, for the boxes of all of them."""
     image = bars((8, 31), (50, 66))
     predictor = AugmentedPredictor(seer, 0.0, scales=(1, 1.5), flip=True)
-    _, batches = predictor._prepare(image)
+    _, batches = predictor._prepare(image, "image")
     found = jax.tree.map(lambda x: np.asarray(x)[:, :2], predictor._compute(batches))
     assert found.valid.all() and found.masks.shape == (1, 2, 28, 28)
     expected = np.zeros((2, 28, 28))
@@ -222,7 +222,7 @@ def test_detectron2_gives_the_same():
         golden = dict(file)
     image = seeded_scene(*json.loads(str(golden["scene"])))["image"]
     predictor = AugmentedPredictor(model_of("fpn"), scales=(1, 1.5))
-    _, batches = predictor._prepare(image)
+    _, batches = predictor._prepare(image, "image")
     found = predictor._compute(batches)
     assert found.valid.all()
     np.testing.assert_array_equal(found.labels[0], golden["labels"])
