@@ -10,12 +10,15 @@ Shapes: R maps, S their side, C channels, O columns of the matrix.
 import jax
 import jax.numpy as jnp
 
+from jaxmaskrcnn.ops.derivatives import wants_every_derivative
+
 Array = jax.Array
 
 
-@jax.custom_vjp
 def product_of_maps(x: Array, kernel: Array) -> Array:
     """Multiply maps, flattened in the order (y, x, channel), with a matrix.
+
+    Forward-mode and second derivatives need `ops.every_derivative`.
 
     Args:
         x: [R, S, S, C].
@@ -28,6 +31,11 @@ def product_of_maps(x: Array, kernel: Array) -> Array:
         >>> product_of_maps(jnp.ones((5, 7, 7, 8)), jnp.ones((392, 3))).shape
         (5, 3)
     """
+    return flattened(x, kernel) if wants_every_derivative() else _product(x, kernel)
+
+
+@jax.custom_vjp
+def _product(x: Array, kernel: Array) -> Array:
     return jax.lax.platform_dependent(x, kernel, tpu=summed, default=flattened)
 
 
@@ -42,7 +50,7 @@ def flattened(x: Array, kernel: Array) -> Array:
 
 
 def _forward(x, kernel):
-    return product_of_maps(x, kernel), (x, kernel)
+    return _product(x, kernel), (x, kernel)
 
 
 def _backward(residuals, cotangent):
@@ -53,4 +61,4 @@ def _backward(residuals, cotangent):
     return jax.lax.platform_dependent(*residuals, cotangent, tpu=of(summed), default=of(flattened))
 
 
-product_of_maps.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)

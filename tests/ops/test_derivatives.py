@@ -8,6 +8,7 @@ import pytest
 from jaxmaskrcnn.ops import deform_conv2d, every_derivative, roi_align
 from jaxmaskrcnn.ops.convolution import convolution
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
+from jaxmaskrcnn.ops.product_of_maps import product_of_maps
 from jaxmaskrcnn.ops.window_pooling import max_pool
 
 BOXES = jnp.array([[1.0, 2, 9, 11], [0, 0, 4, 5]])
@@ -30,6 +31,10 @@ def largest(x, kernel):
     return max_pool(x) * kernel[0, 0, 0]
 
 
+def fully_connected(x, kernel):
+    return product_of_maps(x[:, :3, :3], kernel.reshape(-1, 4))
+
+
 @pytest.fixture(scope="module")
 def arrays():
     rng = np.random.default_rng(0)
@@ -37,7 +42,7 @@ def arrays():
 
 
 @pytest.mark.slow_except("depthwise")
-@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest])
+@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest, fully_connected])
 def test_forward_mode_and_second_derivatives(operator, arrays):
     """Along a direction: the slope is the gradient's, and the second one that of differences of slopes."""
     direction = jax.tree.map(lambda x: jnp.cos(7 * x), arrays)
@@ -61,7 +66,7 @@ def test_forward_mode_and_second_derivatives(operator, arrays):
     np.testing.assert_allclose(along(bent), differences, rtol=0.03)
 
 
-@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest])
+@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest, fully_connected])
 def test_without_it_jax_says_that_there_is_none(operator, arrays):
     with pytest.raises(TypeError, match=r"forward-mode .*\(jvp\) to a custom_vjp function"):
         jax.jit(lambda arrays: jax.jvp(operator, arrays, arrays)).lower(arrays)
