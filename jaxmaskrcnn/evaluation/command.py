@@ -109,10 +109,11 @@ def evaluate_model(
             return
         own = _own_numbers(arguments, evaluator.ground_truth, detections, evaluator.iou_types, limits)
         if directory is not None:
-            ids = {
-                c.id: own_c.id for c, own_c in zip(evaluator.categories, model.categories, strict=True) if c
+            rows = own["thresholds"]["classes"]
+            classes = {  # also those that were not scored, which have the threshold of all classes
+                own_c.id: rows.get(c.id if c else None, {"name": own_c.name, "threshold": None})
+                for c, own_c in zip(evaluator.categories, model.categories, strict=True)
             }
-            classes = {ids[k]: row for k, row in own["thresholds"]["classes"].items() if k in ids}
             path = save_thresholds(
                 {"annotations": Path(arguments.annotations).name, **own["thresholds"], "classes": classes},
                 directory,

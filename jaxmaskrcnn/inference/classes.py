@@ -23,12 +23,17 @@ def choose_classes(categories: Sequence[Category], names_or_ids: Sequence[int | 
         bool [K].
 
     Raises:
-        UserError: A class is unknown (the message lists the known ones), or none is given.
+        UserError: A class is unknown (the message lists the known ones), none is given, or one text is given
+            in the place of a list.
 
     Example:
         >>> choose_classes([Category(1, "cat"), Category(7, "dog")], ["Dog"])
         array([False,  True])
     """
+    if isinstance(names_or_ids, str):  # a sequence too, of letters: "12" would be the classes 1 and 2
+        raise UserError(
+            f"The classes are {names_or_ids!r}, one text; give a list, such as [{names_or_ids!r}]."
+        )
     if not len(names_or_ids):
         raise UserError("No class is given; name at least one, or leave the classes out for all.")
     ids = [category.id for category in categories]

@@ -95,7 +95,11 @@ def _predict(
     if "panoptic" in formats and model.config.semantic is None:
         raise UserError("--format has 'panoptic', but the model has no semantic head; leave it out.")
     if truth is not None:
+        own_ids = [category.id for category in model.categories]
         name_classes(model, truth.categories, arguments.annotations, listed=truth.listed)
+        if thresholds is not None:  # by the ids that the model had when they were saved
+            pairs = zip(model.categories, own_ids, strict=True)
+            thresholds = {category.id: thresholds[own] for category, own in pairs if own in thresholds}
     if arguments.class_agnostic_nms:
         model.config = model.config.replace({"detections.nms_scope": "image"})
     classes = None if arguments.classes is None else [c for c in arguments.classes.split(",") if c.strip()]
@@ -141,6 +145,15 @@ def _count(number: int, noun: str) -> str:
 def _check(arguments, formats) -> None:
     if not 0 <= arguments.polygon_tolerance < 100:
         raise UserError(f"--polygon_tolerance is {arguments.polygon_tolerance}; give 0 or a few pixels.")
+    if arguments.polygon_tolerance and not {"labelme", "geojson"} & set(formats):
+        raise UserError(
+            "--polygon_tolerance has no effect without polygons; add 'labelme' or 'geojson' to --format."
+        )
+    if "png" not in formats:
+        plain = {"no_labels": False, "no_boxes": False, "line_width": None, "text_scale": 1.0, "font": None}
+        for name, value in plain.items():
+            if getattr(arguments, name) != value:
+                raise UserError(f"--{name} has no effect without pictures; add 'png' to --format.")
     check_versions(arguments)
     if arguments.video:
         if arguments.inputs or "png" in formats:

@@ -62,7 +62,8 @@ def read_thresholds(path: str | os.PathLike) -> dict[int, float]:
         path: A model directory, or a workdir with a best model.
 
     Returns:
-        The threshold of each category, by id. One in which no detection was right has that of all classes.
+        The threshold of each category, by id. One that was not scored, or in which no
+        detection was right, has that of all classes.
 
     Raises:
         UserError: There are none, they belong to another model, or the file is damaged.

@@ -166,6 +166,39 @@ def test_everything_beside_coco(run, data, tmp_path, capsys):
     assert [(a["bbox"], a["score"]) for a in kept] == [(a["bbox"], a["score"]) for a in above]
 
 
+def predicted_scores(run, data, tmp_path, *words, **options):
+    """Names and scores of what predict writes."""
+    folder = tmp_path / "predicted"
+    flags = {"checkpoint": tmp_path / "model", "output": folder, "format": "json"} | options
+    assert run("predict", data[1], *words, **flags) == 0
+    found = json.loads((folder / "predictions.json").read_text())["annotations"]
+    return [(a["category_name"], a["score"]) for a in found]
+
+
+def test_saved_thresholds_of_a_model_without_names_are_those_of_the_named_classes(
+    run, model, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(model, "config", model.config.replace(categories=()))
+    assert run("evaluate", save_thresholds=True) == 0
+    content = json.loads((tmp_path / "model" / "thresholds.json").read_text())
+    chosen = {row["name"]: row["threshold"] for row in content["classes"].values()}
+    assert set(content["classes"]) == {"0", "1", "2"} and 0.0 not in chosen.values()
+    every = predicted_scores(run, data, tmp_path, annotations=data[0], score_threshold=0)
+    kept = predicted_scores(run, data, tmp_path, annotations=data[0], score_threshold="saved")
+    assert kept == [(name, score) for name, score in every if score > chosen[name]]
+    assert 0 < len(kept) < len(every)
+
+
+def test_classes_that_were_not_scored_have_the_saved_threshold_of_all(run, model, data, tmp_path):
+    first = CATEGORIES[0].name
+    assert run("evaluate", save_thresholds=True, classes=first) == 0
+    content = json.loads((tmp_path / "model" / "thresholds.json").read_text())
+    chosen, whole = read_thresholds(tmp_path / "model"), content["all"]["threshold"]
+    assert whole > 0 and [chosen[c.id] for c in CATEGORIES[1:]] == [whole, whole]
+    kept = predicted_scores(run, data, tmp_path, score_threshold="saved")
+    assert kept and all(score > whole for name, score in kept if name != first)
+
+
 @pytest.mark.slow
 def test_predictions_are_scored_and_reported(run, data, tmp_path, capsys):
     """predictions.json of predict has the same AP as the model itself; images are found by their names."""

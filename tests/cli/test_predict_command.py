@@ -261,6 +261,8 @@ def test_classes_are_chosen_by_name_or_id(predict, folder, tmp_path, capsys):
     assert choose_classes(digits, ["7", 9]).tolist() == [False, True, True]
     with pytest.raises(UserError, match="No class is given"):
         choose_classes(many, [])
+    with pytest.raises(UserError, match=r"The classes are '12', one text; give a list, such as \['12'\]"):
+        choose_classes(many, "12")
 
 
 @pytest.mark.slow
@@ -297,6 +299,11 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
         ([folder], {"format": "jpg"}, "--format has 'jpg'"),
         ([folder], {"tile": 8}, "tile size is 8"),
         ([folder], {"polygon_tolerance": -1}, "--polygon_tolerance is -1"),
+        ([folder], {"polygon_tolerance": 1}, "--polygon_tolerance has no effect without polygons"),
+        ([folder], {"format": "csv", "no_labels": True}, "--no_labels has no effect without pictures"),
+        ([folder], {"format": "csv", "no_boxes": True}, "--no_boxes has no effect without pictures"),
+        ([folder], {"format": "json", "line_width": 3}, "--line_width has no effect without pictures"),
+        ([folder], {"format": "json", "text_scale": 2}, "--text_scale has no effect without pictures"),
         ([folder], {"tile_overlap": 8}, "--tile_overlap has no effect without --tile"),
         ([folder], {"tta": True, "tta_scales": "1,big"}, "--tta_scales is '1,big'"),
         ([folder], {"tta_scales": "1,2"}, "--tta_scales has no effect without --tta"),
