@@ -48,6 +48,8 @@ class Reading:
             return
         if isinstance(error, FileNotFoundError):
             raise UserError(f"{self.name} does not exist; check the path of the image.") from error
+        if isinstance(error, IsADirectoryError):
+            raise UserError(f"{self.name} is a folder; give an image file, or a list of files.") from error
         if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
             raise UserError(
                 f"{self.name} has more pixels than Pillow opens ({_PILLOWS_LIMIT:,}); {_ADVICE}."

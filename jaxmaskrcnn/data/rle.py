@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from jaxmaskrcnn.errors import UserError
+
 
 def draw_polygons(polygons: Sequence[Sequence[float] | np.ndarray], height: int, width: int) -> list[Any]:
     """Rasterises polygons as pycocotools does, each for itself.
@@ -206,3 +208,26 @@ def decode_window(counts: bytes, height: int, width: int) -> tuple[np.ndarray, t
     window = columns.reshape(-1, height)
     rows = np.flatnonzero(window.any(0))
     return window[:, rows[0] : rows[-1] + 1].T, (int(rows[0]), first)
+
+
+def check_mask_sizes(masks: Any, height: int, width: int) -> None:
+    """Checks that the masks of a result are of the picture that is given with it.
+
+    Args:
+        masks: RLEs with 'size' and 'counts', or arrays [H, W], of each object; None is right for any picture.
+        height: Height of the picture, in pixels.
+        width: Width of the picture, in pixels.
+
+    Raises:
+        UserError: A mask has another size than the picture.
+
+    Example:
+        >>> check_mask_sizes(np.zeros((1, 4, 6), bool), 4, 6)
+    """
+    for mask in () if masks is None else masks:
+        size = tuple(mask["size"] if isinstance(mask, Mapping) else np.shape(mask))
+        if size != (height, width):
+            raise UserError(
+                f"The picture is {height} x {width} pixels (height x width) and a mask of the result is "
+                f"{' x '.join(map(str, size))}; give the picture that was predicted."
+            )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxmaskrcnn.data.inputs import read_image
-from jaxmaskrcnn.data.rle import decode_mask
+from jaxmaskrcnn.data.rle import check_mask_sizes, decode_mask
 from jaxmaskrcnn.inference.formats import coco_annotations
 from jaxmaskrcnn.inference.postprocess import encode_mask
 from jaxmaskrcnn.structures import Category
@@ -64,10 +64,12 @@ class Result(dict[str, Any]):
             uint8 [h, w, 3] of its box, or with ``masked`` RGBA [h, w, 4].
 
         Raises:
+            UserError: The picture has another size than the masks.
             ValueError: ``masked`` is set and there are no masks.
         """
         pixels = read_image(image)
         height, width = pixels.shape[:2]
+        check_mask_sizes(self.get("masks"), height, width)
         low, high = np.floor(self["boxes"][i][:2]) - margin, np.ceil(self["boxes"][i][2:]) + margin
         (x0, y0), (x1, y1) = np.clip([low, high], 0, [width, height]).astype(int).tolist()
         part = pixels[y0:y1, x0:x1]

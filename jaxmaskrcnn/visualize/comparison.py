@@ -20,7 +20,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.structures import Category
 from jaxmaskrcnn.visualize.colours import ColourTracker
 from jaxmaskrcnn.visualize.drawing import PLAIN, draw_detections
-from jaxmaskrcnn.visualize.style import Style
+from jaxmaskrcnn.visualize.style import Style, apparent_side
 
 OF_IMAGE = ("panoptic", "segments")  # what results of panoptic models have that is not of one object
 TITLES = ("annotated", "detected")
@@ -87,7 +87,7 @@ def draw_comparison(
 
 def _arrange(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     width, height = pictures[0].size
-    font = ImageFont.load_default(size=float(np.clip(max(width, height) / 50, 14, 64)))
+    font = ImageFont.load_default(size=float(np.clip(apparent_side((width, height)) / 50, 14, 64)))
     assert isinstance(font, ImageFont.FreeTypeFont)  # because a size is given
     strip = sum(font.getmetrics()) + 4
     gap = max(8, strip // 2)

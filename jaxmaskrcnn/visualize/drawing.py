@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from jaxmaskrcnn.data.inputs import read_image
-from jaxmaskrcnn.data.rle import decode_window
+from jaxmaskrcnn.data.rle import check_mask_sizes, decode_window
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.visualize.labels import draw_labels
 from jaxmaskrcnn.visualize.skeleton import SHOWN_SCORE, draw_skeleton
-from jaxmaskrcnn.visualize.style import Style
+from jaxmaskrcnn.visualize.style import Style, apparent_side
 
 LEGIBLE_SIDE = 640  # pictures are enlarged, at most fourfold, until a side reaches this
 PLAIN = Style()
@@ -84,7 +84,7 @@ def draw_detections(
         An RGB picture. An object has the same colour at any ``score_threshold``.
 
     Raises:
-        UserError: The image cannot be read, or ``colour_by`` is unknown.
+        UserError: The image cannot be read or has another size than the masks, or ``colour_by`` is unknown.
 
     Example:
         >>> out = {"boxes": [[8, 8, 50, 40]], "scores": [0.9], "labels": [1]}
@@ -98,12 +98,13 @@ def draw_detections(
     elif isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] > 4:
         image = image.max(axis=2)  # as microscopists look at a stack
     image = Image.fromarray(read_image(image))
+    check_mask_sizes(out.get("masks"), image.height, image.width)
     scale = int(np.clip(-(-LEGIBLE_SIDE // max(image.size)), 1, 4))
     if long_side is not None:
         scale = long_side / max(image.size)
     size = [max(1, round(side * scale)) for side in image.size]
     picture = image.resize(size, Image.Resampling.BICUBIC)
-    line = max(2, round(max(picture.size) / 420))
+    line = max(2, round(apparent_side(picture.size) / 420))
     if style.check().line_width is not None:
         line = max(1, round(style.line_width or 1))
     items = _items(out, class_names, score_threshold, scale, colour_by == "class", colours)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxmaskrcnn.visualize.fonts import font_of
-from jaxmaskrcnn.visualize.style import Style
+from jaxmaskrcnn.visualize.style import Style, apparent_side
 
 CROWD = 25  # in pictures with more objects than this, text is smaller
 NEIGHBOURS = 12  # where more objects than this are near, labels are shorter
@@ -33,7 +33,7 @@ def draw_labels(picture: Image.Image, items: Sequence[Any], scale: float, line: 
         line: Width of lines in pixels.
         style: How labels look.
     """
-    size = float(np.clip(max(picture.size) / 50, 13, 64))
+    size = float(np.clip(apparent_side(picture.size) / 50, 13, 64))
     if len(items) > CROWD:
         size = max(11.0, size * 0.75)
     size *= style.text_scale

@@ -1,8 +1,27 @@
 """How pictures of detections look."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxmaskrcnn.errors import UserError
+
+_PANORAMA = 3  # times the short side; of a longer picture, lines and text do not grow any more
+
+
+def apparent_side(size: Sequence[int]) -> int:
+    """The side of a picture that lines and text are scaled with.
+
+    Args:
+        size: Width and height of the picture, in pixels.
+
+    Returns:
+        Its long side, but of a long strip three times the short one, so that labels do not fill the strip.
+
+    Example:
+        >>> apparent_side((640, 480)), apparent_side((4800, 200))
+        (640, 600)
+    """
+    return min(max(size), _PANORAMA * min(size))
 
 
 class Style(NamedTuple):

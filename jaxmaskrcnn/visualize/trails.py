@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxmaskrcnn.visualize.style import apparent_side
+
 _INK, _PAPER = (255, 255, 255), (30, 30, 30)
 
 
@@ -23,7 +25,7 @@ def draw_trails(
         colours: RGB of each object.
         scale: Size of the picture over that of the frame.
     """
-    width = max(2, round(max(picture.size) / 300))
+    width = max(2, round(apparent_side(picture.size) / 300))
     layer = Image.new("L", picture.size, 0)
     pen = ImageDraw.Draw(layer)
     for trail, colour in zip(trails, colours, strict=True):
@@ -53,8 +55,8 @@ def draw_counts(
         scale: Size of the picture over that of the frame.
     """
     pen = ImageDraw.Draw(picture)
-    width = max(2, round(max(picture.size) / 400))
-    font = ImageFont.load_default(size=float(np.clip(max(picture.size) / 50, 13, 64)))
+    width = max(2, round(apparent_side(picture.size) / 400))
+    font = ImageFont.load_default(size=float(np.clip(apparent_side(picture.size) / 50, 13, 64)))
     chips = []
     for line, (right, left) in zip(lines, counts.get("lines", ()), strict=True):
         points = np.reshape(np.asarray(line, float) * scale, (2, 2))

@@ -167,6 +167,8 @@ def test_truncated_files_are_refused(kind):
 def test_missing_file_bad_type_and_too_many_pixels(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="none.png does not exist"):
         decode_image(tmp_path / "none.png")
+    with pytest.raises(UserError, match="is a folder; give an image file"):
+        decode_image(tmp_path)
     with pytest.raises(UserError, match="not list"):
         decode_image([1, 2])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's limit is set like this

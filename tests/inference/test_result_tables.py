@@ -107,6 +107,8 @@ def test_crops_are_the_pixels_of_the_object():
     result = Result(scene(), CATEGORIES)
     np.testing.assert_array_equal(result.crop(pixels, 0), pixels[5:15, 10:30])
     np.testing.assert_array_equal(result.crop(Image.fromarray(pixels), 1, margin=3), pixels[17:33, 0:8])
+    with pytest.raises(UserError, match="The picture is 4 x 4 pixels .* a mask of the result is"):
+        result.crop(pixels[:4, :4], 0)
     cut = result.crop(pixels, 1, masked=True, margin=2)
     np.testing.assert_array_equal(cut[..., :3], pixels[18:32, 0:7])
     np.testing.assert_array_equal(cut[..., 3] > 0, result["masks"][1][18:32, 0:7])

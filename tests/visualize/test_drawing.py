@@ -299,6 +299,15 @@ def test_small_images_are_enlarged_by_a_whole_factor():
         assert draw_detections(image, out).size == (size * factor, size // 2 * factor)
 
 
+def test_labels_and_lines_of_a_strip_are_no_larger_than_of_a_picture_of_its_height():
+    out = {"boxes": np.float32([[20, 40, 100, 90]]), "scores": [0.5], "labels": [0]}
+    strip = np.asarray(draw_detections(np.zeros((200, 6000, 3), np.uint8), out))
+    np.testing.assert_array_equal(
+        strip[:, :600], np.asarray(draw_detections(np.zeros((200, 600, 3), np.uint8), out, long_side=600))
+    )
+    assert not strip[:, 600:].any()
+
+
 def test_files_and_pil_images(tmp_path):
     path = tmp_path / "grey.png"
     Image.fromarray(GREY).save(path)
@@ -307,6 +316,8 @@ def test_files_and_pil_images(tmp_path):
     np.testing.assert_array_equal(draw_detections(Image.open(path), one_disk()), expected)
     with pytest.raises(UserError, match=r"float64 with the shape \[4\]"):
         draw_detections(np.zeros(4), one_disk())
+    with pytest.raises(UserError, match="The picture is 5 x 9 pixels .*; give the picture that was"):
+        draw_detections(GREY[:5, :9], one_disk())
 
 
 def lab(colours):
