@@ -4,6 +4,7 @@ Shapes: B images, H and W of the canvas, D detection slots, M the side of a mask
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -111,8 +112,9 @@ class ServingFunction:
             directory: The folder, which must not exist.
 
         Raises:
-            UserError: It exists, or cannot be written.
+            UserError: It exists or cannot be written, or flatbuffers is not installed.
         """
+        require_flatbuffers()
         directory = Path(directory)
         program = export.export(self._function)(self._weights, *self.inputs.values())
         try:
@@ -130,6 +132,18 @@ class ServingFunction:
         _compile(directory)
 
 
+def require_flatbuffers() -> None:
+    """Refuses to go on where ``jax.export`` can neither write nor read programs.
+
+    Raises:
+        UserError: flatbuffers is not installed.
+    """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UserError(
+            "jax.export needs the package flatbuffers, which is not installed; run pip install flatbuffers."
+        )
+
+
 def load_serving(directory: str | os.PathLike) -> ServingFunction:
     """Reads a function that `ServingFunction.save` has written.
 
@@ -140,7 +154,7 @@ def load_serving(directory: str | os.PathLike) -> ServingFunction:
         The function, compiled.
 
     Raises:
-        UserError: A file is missing or damaged.
+        UserError: A file is missing or damaged, or flatbuffers is not installed.
 
     Example:
         >>> detect = load_serving("served")  # doctest: +SKIP
@@ -148,6 +162,7 @@ def load_serving(directory: str | os.PathLike) -> ServingFunction:
         Traceback (most recent call last):
         jaxmaskrcnn.errors.UserError: absent/program.stablehlo cannot be read (No such file ...
     """
+    require_flatbuffers()
     program, weights, compiled = _compile(Path(directory))
     names = ("images", "image_sizes")
     shapes = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in program.in_avals[-2:])

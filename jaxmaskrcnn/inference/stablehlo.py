@@ -6,7 +6,6 @@ called with JAX and the package flatbuffers, which JAX needs for this; docs/expo
 Shapes: B images, H and W of the canvas, D detection slots, M the side of a mask.
 """
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference.serving import serving_function
+from jaxmaskrcnn.inference.serving import require_flatbuffers, serving_function
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
 from jaxmaskrcnn.utils.files import complete_file
 
@@ -69,10 +68,7 @@ def export_function(
         >>> report.outputs["boxes"]  # doctest: +SKIP
         ('float32', (1, 100, 4))
     """
-    if importlib.util.find_spec("flatbuffers") is None:
-        raise UserError(
-            "jax.export needs the package flatbuffers, which is not installed; run pip install flatbuffers."
-        )
+    require_flatbuffers()
     function = serving_function(model, canvas, batch_size)
     check_platforms(platforms)
     exported = function.export(platforms)

@@ -1,5 +1,6 @@
 """A prediction of fixed shapes: what it returns, and that another process has the same from a folder."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -191,8 +192,14 @@ def test_sizes_are_computed_as_by_the_host_within_a_pixel():
         assert apart.max() <= 1 and apart.any(axis=1).mean() <= most
 
 
-def test_mistakes(stub, tmp_path):
+def test_mistakes(stub, tmp_path, monkeypatch):
     function = serving_function(stub, CANVAS)
+    with monkeypatch.context() as patch:  # a machine without the package
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        for refused in (function.save, load_serving):
+            with pytest.raises(UserError, match="flatbuffers, which is not installed; run pip install"):
+                refused(tmp_path / "served")
+    assert not (tmp_path / "served").exists()
     with pytest.raises(UserError, match=r"images is float64 \[2, 64, 96, 3\]; give uint8 \[1, 64, 96, 3\]"):
         function(np.zeros((2, *CANVAS, 3)), np.zeros((1, 2), np.int32))
     with pytest.raises(UserError, match="masks is 'rle'; choose one of 'probs', 'bits', 'none'"):
