@@ -182,7 +182,7 @@ def _tracking(arguments: argparse.Namespace) -> TrackingOptions | None:
     """How objects are followed; None if they are not."""
     if not arguments.track:
         for name in ("track_memory", "track_birth", "trail", "count_line", "count_region"):
-            if getattr(arguments, name):
+            if getattr(arguments, name) not in (None, []):  # a 0 too
                 raise UserError(f"--{name} has no effect without --track; give --track too.")
         return None
     if not arguments.video:

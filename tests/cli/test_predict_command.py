@@ -17,7 +17,7 @@ from pycocotools import mask as rle_codec
 
 from jaxmaskrcnn.cli.main import main as command
 from jaxmaskrcnn.errors import UserError
-from jaxmaskrcnn.inference import outputs, video, web_images
+from jaxmaskrcnn.inference import outputs, versions, video, web_images
 from jaxmaskrcnn.inference import predict as predicting
 from jaxmaskrcnn.inference.classes import choose_classes
 from jaxmaskrcnn.inference.predictor import Predictor
@@ -285,7 +285,7 @@ def test_tiles_and_versions_go_with_every_format(predict, folder, tmp_path, monk
     made = []
     # The stub has no layers that such a predictor could run; only the arguments are checked here.
     monkeypatch.setattr(
-        predicting, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1])
+        versions, "AugmentedPredictor", lambda *a, **k: made.append(k) or Predictor(a[0], a[1])
     )
     assert predict(folder, tta=True, tta_scales="0.5,2", tile=80, format="json") == 0
     assert made == [{"scales": [0.5, 2.0], "classes": None, "thresholds": None}]
@@ -326,6 +326,7 @@ def test_mistakes_are_one_sentence(predict, folder, tmp_path, capsys, monkeypatc
         ([folder], {"font": "absent.ttf"}, "The font absent.ttf cannot be read"),
         ([folder], {"track": True}, "--track follows objects over the frames of a video; give --video"),
         ([folder], {"trail": 5}, "--trail has no effect without --track"),
+        ([folder], {"video": True, "trail": 0}, "--trail has no effect without --track"),
         ([folder], {"video": True, "count_line": "1,2,3,4"}, "--count_line has no effect without --track"),
         (
             [folder],
