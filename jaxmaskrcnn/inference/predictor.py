@@ -24,7 +24,7 @@ from jaxmaskrcnn.inference.panoptic import only_categories
 from jaxmaskrcnn.inference.postprocess import postprocess_batch
 from jaxmaskrcnn.inference.stream import WORKERS, Prediction, StreamingPredictor, ordered_futures, readable
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.models.new_models import with_dtype
+from jaxmaskrcnn.models.new_models import check_is_detector, with_dtype
 from jaxmaskrcnn.structures import Batch, Category, Detections
 from jaxmaskrcnn.utils.compilation_cache import release_after_compiling
 from jaxmaskrcnn.utils.compiler_options import compiler_options
@@ -120,6 +120,7 @@ class Predictor(StreamingPredictor):
             from jaxmaskrcnn.checkpoints.directory import load_model
 
             model = load_model(model)
+        check_is_detector(model, "a detector, or the folder or the file of one")
         floors = None
         if thresholds is not None:
             if score_threshold is not None:

@@ -25,7 +25,7 @@ from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.quantise import Quantised, quantise_all
 from jaxmaskrcnn.inference.resizing import check_resizable, resized_batch, to_original
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.models.new_models import with_dtype
+from jaxmaskrcnn.models.new_models import check_is_detector, with_dtype
 from jaxmaskrcnn.ops.masks import paste_masks
 from jaxmaskrcnn.structures import Array, Batch, Detections
 from jaxmaskrcnn.utils.compiler_options import compiler_options
@@ -65,7 +65,7 @@ class ServingFunction:
             A dictionary, see `serving_function`.
 
         Raises:
-            UserError: An array has another shape or dtype.
+            UserError: An array has another shape or dtype, or a size is not of an image on the canvas.
         """
         given = {"images": np.asarray(images), "image_sizes": np.asarray(image_sizes)}
         for name, wanted in self.inputs.items():
@@ -73,6 +73,13 @@ class ServingFunction:
             if array.shape != wanted.shape or array.dtype != wanted.dtype:
                 raise UserError(
                     f"{name} is {array.dtype} {list(array.shape)}; give {wanted.dtype} {list(wanted.shape)}."
+                )
+        largest = self.inputs["images"].shape[1:3]
+        for index, size in enumerate(given["image_sizes"]):
+            if (size < 1).any() or (size > largest).any():
+                raise UserError(
+                    f"image_sizes[{index}] is {size.tolist()}; give a height and a width from 1 to "
+                    f"{list(largest)}."
                 )
         return self.compile()(self._weights, *given.values())
 
@@ -262,13 +269,15 @@ def serving_function(
         [B, D, H, ceil(W / 8)] (or h, w).
 
     Raises:
-        UserError: An argument is out of range, or the model has a rule that ``resize`` does not have.
+        UserError: The model is no detector, an argument is out of range, or the model has a rule that
+            ``resize`` does not have.
 
     Example:
         >>> detect = jmr.serving_function(model, (64, 96), batch=2)
         >>> detect.outputs["boxes"].shape  # two images, six slots
         (2, 6, 4)
     """
+    check_is_detector(model, "a detector, such as load_model reads")
     if batch < 1:
         raise UserError(f"the batch is {batch}; give 1 or more.")
     if masks not in MASKS:

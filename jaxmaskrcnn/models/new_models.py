@@ -104,6 +104,25 @@ def abstract_model(config: ModelConfig) -> MaskRCNN:
     return nnx.merge(*parts, copy=True)
 
 
+def check_is_detector(model: Any, what: str = "a detector") -> None:
+    """Refuses what cannot detect.
+
+    Args:
+        model: What was given as a model.
+        what: What may be given, for the message.
+
+    Raises:
+        UserError: It has no ``detect``, no ``config`` or no ``categories``.
+    """
+    if any(not hasattr(model, name) for name in ("detect", "config", "categories")):
+        raise UserError(f"The model is {_in_words(model)}; give {what}.")
+
+
+def _in_words(value: Any) -> str:
+    """A wrong argument, shortly."""
+    return repr(value) if isinstance(value, str | int | float | type(None)) else f"a {type(value).__name__}"
+
+
 def with_dtype(model: MaskRCNN, dtype: str) -> MaskRCNN:
     """The same model, with the same weights, computed in another type.
 

@@ -172,6 +172,10 @@ def test_mistakes_are_named(model, predictor, tmp_path):
         predictor(picture(0), masks="full")
     with pytest.raises(UserError, match="score_threshold is 50"):
         Predictor(model, 50)
+    with pytest.raises(UserError, match="The model is 3; give a detector, or the folder or the file of one"):
+        Predictor(3)
+    with pytest.raises(UserError, match="The model is a dict; give a detector"):
+        Predictor({"params": {}})
     with pytest.raises(UserError, match="max_batch is 0"):
         Predictor(model, max_batch=0)
 
