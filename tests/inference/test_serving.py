@@ -213,9 +213,7 @@ def test_mistakes(stub, tmp_path, monkeypatch):
         serving_function(odd, CANVAS, resize=(4, 4))
     with pytest.raises(UserError, match="weights is 'int4'; choose one of 'float32', 'int8'"):
         serving_function(stub, CANVAS, weights="int4")
-    with pytest.raises(
-        UserError, match="The model is 'models/shapes'; give a detector, such as"
-    ):
+    with pytest.raises(UserError, match="The model is 'models/shapes'; give a detector, such as"):
         serving_function("models/shapes", CANVAS)
     images, _ = given(1)
     for size in ([0, 8], [8, 97], [-1, 8]):
