@@ -15,6 +15,7 @@ from jaxmaskrcnn.ops.convolution import (
     product,
     products,
     winograd_is_faster,
+    xla,
 )
 
 
@@ -167,6 +168,29 @@ def test_a_wrong_implementation_is_named():
         ValueError, match=r"'winograd' is not for a float32 array \[1, 8, 8, 3\] and a kernel"
     ):
         convolution(x, kernel, implementation="winograd")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_gradients_of_a_product_are_the_same_of_maps_and_of_matrices(stride):
+    draw = np.random.default_rng(0).normal
+    x, kernel, cotangent = draw(size=(2, 6, 5, 4)), draw(size=(1, 1, 4, 3)), draw(size=(2, 6, 5, 3))
+    cotangent = cotangent[:, ::stride, ::stride]
+    of_x = np.zeros_like(x)
+    of_x[:, ::stride, ::stride] = cotangent @ kernel[0, 0].T
+    of_kernel = np.einsum("nhwc,nhwd->cd", x[:, ::stride, ::stride], cotangent)
+    for flat in (True, False):
+        found = xla.gradients(*(jnp.float32(a) for a in (x, kernel, cotangent)), stride, 1, flat=flat)
+        np.testing.assert_allclose(found[0], of_x, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[1][0, 0], of_kernel, rtol=1e-5, atol=1e-5)
+
+
+def test_only_tpus_have_gradients_of_products_of_maps():
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 6, 5, 4), (1, 1, 4, 3))]
+    traced = jax.jit(jax.grad(lambda *arrays: convolution(*arrays).sum(), argnums=1)).trace(*shapes)
+    for platform, whole in {"cpu": False, "cuda": False, "tpu": True}.items():
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        products = [line for line in text.splitlines() if "dot_general" in line]
+        assert any("tensor<2x6x5x4xf32>" in line for line in products) == whole
 
 
 def test_the_gradient_looks_at_the_result_through_a_barrier():

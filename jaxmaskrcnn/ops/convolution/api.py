@@ -105,7 +105,7 @@ _convolution.defvjp(_forward, _backward)
 
 def _on_platform(direction, row, implementation, settings, *arrays):
     """Call the row for CPUs there, and XLA's elsewhere; with a named implementation, that one everywhere."""
-    rows = {"cpu": row, "tpu": row if row.on_tpus else _XLA, "default": _XLA}
+    rows = {"cpu": row, "tpu": row if row.on_tpus else _XLA_ON_TPUS, "default": _XLA}
     functions = {
         platform: functools.partial(getattr(row, direction), **settings) for platform, row in rows.items()
     }
@@ -193,6 +193,7 @@ _CHANNELS_OF_A_GROUP = 2
 _CELLS = 2048  # of a map whose gradients are computed as products; below, XLA's are as fast
 # For every convolution on every platform; GPUs always use it.
 _XLA = Implementation("xla", lambda x, kernel, stride, groups: True, xla.forward, xla.gradients)
+_XLA_ON_TPUS = _XLA._replace(backward=functools.partial(xla.gradients, flat=False))
 # For CPUs, and some for TPUs: the first that applies is used, otherwise XLA's.
 _ON_CPU = (
     Implementation("winograd", winograd_is_faster, _winograd_forward, _winograd_gradients),

@@ -81,12 +81,18 @@ def forward(x, kernel, bias, shortcut, stride, groups, relu, fold=True) -> Array
     return finish(y, bias, shortcut, relu)
 
 
-def gradients(x, kernel, cotangent, stride, groups, fold=True) -> tuple[Array, Array]:
-    """XLA's gradients of a convolution with respect to ``x`` and ``kernel``; a 1x1 one is a product."""
+def gradients(x, kernel, cotangent, stride, groups, fold=True, flat=True) -> tuple[Array, Array]:
+    """XLA's gradients of a convolution with respect to ``x`` and ``kernel``; a 1x1 one is a product.
+
+    With ``flat`` the product is one of matrices. TPUs keep many small maps in an order in which they would be
+    copied for it (docs/benchmarks.md).
+    """
 
     def plain(x, kernel):
         if is_product(kernel, groups):
-            return _product_at_stride(x, kernel, stride)
+            if flat:
+                return _product_at_stride(x, kernel, stride)
+            return jnp.einsum("nhwc,cd->nhwd", x[:, ::stride, ::stride], kernel[0, 0])
         return (fold_and_convolve if fold else convolve)(x, kernel, stride, groups)
 
     return jax.vjp(plain, x, kernel)[1](cotangent)
