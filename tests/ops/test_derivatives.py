@@ -8,6 +8,7 @@ import pytest
 from jaxmaskrcnn.ops import deform_conv2d, every_derivative, roi_align
 from jaxmaskrcnn.ops.convolution import convolution
 from jaxmaskrcnn.ops.depthwise import depthwise_convolution
+from jaxmaskrcnn.ops.masks import own_class_maps
 from jaxmaskrcnn.ops.product_of_maps import product_of_maps
 from jaxmaskrcnn.ops.window_pooling import max_pool
 
@@ -35,6 +36,10 @@ def fully_connected(x, kernel):
     return product_of_maps(x[:, :3, :3], kernel.reshape(-1, 4))
 
 
+def own_class(x, kernel):
+    return own_class_maps(x.reshape(2, 6, 7, 1, 4), kernel[0, 0], kernel[1, 0, 0], jnp.array([3, 0]))
+
+
 @pytest.fixture(scope="module")
 def arrays():
     rng = np.random.default_rng(0)
@@ -42,7 +47,7 @@ def arrays():
 
 
 @pytest.mark.slow_except("depthwise")
-@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest, fully_connected])
+@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest, fully_connected, own_class])
 def test_forward_mode_and_second_derivatives(operator, arrays):
     """Along a direction: the slope is the gradient's, and the second one that of differences of slopes."""
     direction = jax.tree.map(lambda x: jnp.cos(7 * x), arrays)
@@ -66,7 +71,7 @@ def test_forward_mode_and_second_derivatives(operator, arrays):
     np.testing.assert_allclose(along(bent), differences, rtol=0.03)
 
 
-@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest, fully_connected])
+@pytest.mark.parametrize("operator", [pool, convolve, depthwise, largest, fully_connected, own_class])
 def test_without_it_jax_says_that_there_is_none(operator, arrays):
     with pytest.raises(TypeError, match=r"forward-mode .*\(jvp\) to a custom_vjp function"):
         jax.jit(lambda arrays: jax.jvp(operator, arrays, arrays)).lower(arrays)

@@ -16,7 +16,7 @@ from jaxmaskrcnn.models.heads.region_head import Pooler
 from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
 from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.predictors import mask_predictor
-from jaxmaskrcnn.ops.shapes import to_rank
+from jaxmaskrcnn.ops.masks import own_class_maps, select_channel
 from jaxmaskrcnn.structures import Detections, LossTerm
 
 Array = jax.Array
@@ -91,29 +91,27 @@ class MaskHead(nnx.Module):
         logits = self.logits(x.reshape(*x.shape[:2], -1, x.shape[-1]))
         return depth_to_space(logits.reshape(*x.shape[:-1], -1))
 
-    def own_class(self, regions: Array, labels: Array) -> Array:
+    def own_class(
+        self, regions: Array, labels: Array, mask: Array | None = None, train: bool = False
+    ) -> Array:
         """Predict the mask of each region's own class.
 
         Args:
             regions: [R, S, S, C] pooled features.
             labels: int [R], 0 to K - 1.
+            mask: As of a call.
+            train: See `Pass`.
 
         Returns:
             Logits [R, M, M], at least float32.
         """
-
-        def selected(cells, labels):
-            return self.of_class(self._of_every_class(cells), labels)
-
-        cells = self._cells(regions)
+        cells = self._cells(regions, mask, train)
         if self.config.class_agnostic or type(self.logits) is not Conv:
-            return selected(cells, labels)
-        return jax.lax.platform_dependent(cells, labels, tpu=self._of_own_class, default=selected)
-
-    def _of_own_class(self, cells: Array, labels: Array) -> Array:
+            return self.of_class(self._of_every_class(cells), labels)
         kernel, bias = self.logits.weights()
         assert bias is not None  # the default of a Conv
-        return own_maps(cells, kernel[0, 0], bias, labels + self.offset)
+        maps = own_class_maps(cells.astype(kernel.dtype), kernel[0, 0], bias, labels + self.offset)
+        return depth_to_space(maps[..., None])[..., 0]
 
     def of_class(self, logits: Array, labels: Array) -> Array:
         """Select the map of each region's own class.
@@ -126,13 +124,10 @@ class MaskHead(nnx.Module):
             float [R, M, M], at least float32.
         """
         channel = jnp.zeros_like(labels) if self.config.class_agnostic else labels + self.offset
-        # The gradient of a sum is one pass; the gradient of a gather would be a scatter into zeros.
-        own = to_rank(jnp.arange(logits.shape[-1]), 4) == channel[:, None, None, None]
-        maps = jnp.where(own, logits, 0).sum(-1)
-        return maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+        return select_channel(logits, channel)
 
     def of_regions(self, pooled: Array, regions: losses.Regions, train: bool = False) -> Array:
-        """Predict the mask of each region's own class.
+        """Predict the mask of each sampled region's own class.
 
         Args:
             pooled: [B * Q, S, S, C].
@@ -142,8 +137,8 @@ class MaskHead(nnx.Module):
         Returns:
             Logits [B, Q, M, M], at least float32.
         """
-        logits = self(pooled, regions.positive.reshape(-1, 1, 1, 1), train)
-        logits = self.of_class(logits, regions.labels.reshape(-1))
+        mask = regions.positive.reshape(-1, 1, 1, 1)
+        logits = self.own_class(pooled, regions.labels.reshape(-1), mask, train)
         return logits.reshape(*regions.valid.shape, *logits.shape[1:])
 
     def loss_terms(
@@ -187,33 +182,3 @@ class MaskHead(nnx.Module):
         logits = self.own_class(features, found.labels.reshape(-1))
         masks = jax.nn.sigmoid(logits).reshape(*found.valid.shape, *logits.shape[1:])
         return {"masks": jnp.where(found.valid[..., None, None], masks, 0)}
-
-
-def own_maps(cells: Array, kernel: Array, bias: Array, channel: Array) -> Array:
-    """One channel of a 1x1 convolution, another one for each region, as TPUs compute it.
-
-    To compute all and select one takes several times as many of the cycles that XLA:TPU expects
-    (docs/benchmarks.md). The matrix of a region has its channel's weights four times, so that the four cells
-    that come from one of the region's stay side by side in memory.
-
-    Args:
-        cells: [R, S, S, 4, C].
-        kernel: [C, channels].
-        bias: [channels].
-        channel: int [R].
-
-    Returns:
-        [R, 2 S, 2 S], at least float32.
-    """
-    r, s, _, count, features = cells.shape
-    own = kernel.T[channel]  # [R, C]
-    matrix = jnp.eye(count, dtype=own.dtype)[None, :, None] * own[:, None, :, None]  # [R, 4, C, 4]
-    dtype = jnp.promote_types(cells.dtype, jnp.float32)
-    maps = jnp.einsum(
-        "rpc,rcn->rpn",
-        cells.reshape(r, s * s, count * features),
-        matrix.reshape(r, count * features, count),
-        preferred_element_type=dtype,
-    )
-    maps = maps + bias[channel].astype(dtype)[:, None, None]
-    return depth_to_space(maps.reshape(r, s, s, count, 1))[..., 0]
