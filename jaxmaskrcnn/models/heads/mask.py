@@ -99,7 +99,7 @@ class MaskHead(nnx.Module):
         Args:
             regions: [R, S, S, C] pooled features.
             labels: int [R], 0 to K - 1.
-            mask: As of a call.
+            mask: bool [R, 1, 1, 1], as of a call.
             train: See `Pass`.
 
         Returns:
