@@ -1,7 +1,9 @@
 """The two losses of the region proposal network, of one image.
 
-Shapes: N anchors.
+Shapes: N anchors, S of them sampled.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +67,50 @@ def rpn_losses(
         boxes=(anchors.boxes, "N 4"),
         valid=(anchors.valid, "N"),
     )
-    objectness, deltas, anchors, targets = one_row_if_empty((objectness, deltas, anchors, targets))
+    objectness, deltas = one_row_if_empty((objectness, deltas))
+    sampled = sample_anchors(anchors, targets, config, rng, image_size)
+    return sampled_rpn_losses(objectness[sampled.index], deltas[sampled.index], sampled, config)
+
+
+class SampledAnchors(NamedTuple):
+    """The anchors of one image that the losses are computed on.
+
+    Attributes:
+        index: int32 [S], into the anchors; 0 in an unused slot.
+        positive: bool [S], True for an anchor that is matched to an object.
+        valid: bool [S], False in an unused slot.
+        boxes: float [S, 4], the anchors.
+        objects: float [S, 4], the boxes of the objects that they are matched to or overlap most.
+    """
+
+    index: Array
+    positive: Array
+    valid: Array
+    boxes: Array
+    objects: Array
+
+
+def sample_anchors(
+    anchors: Anchors, targets: Targets, config: RPNConfig, rng: Array | None, image_size: Array | None = None
+) -> SampledAnchors:
+    """Match the anchors of one image to its objects, and sample those that are learnt from.
+
+    Source: Faster R-CNN, section 3.1.2.
+
+    Args:
+        anchors: N anchors.
+        targets: Ground truth.
+        config: As of `rpn_losses`.
+        rng: Likewise, a scalar or None.
+        image_size: Likewise, int [2] or [4].
+
+    Returns:
+        ``config.batch_size`` anchors.
+
+    Raises:
+        ValueError: ``config.border`` is set without an ``image_size``.
+    """
+    anchors, targets = one_row_if_empty((anchors, targets))
     if config.border >= 0:
         if image_size is None:
             raise ValueError("rpn_losses: config.border is set but image_size is not; give the image's size.")
@@ -84,27 +129,45 @@ def rpn_losses(
     n = label.shape[0]
     priority = index_priority(n) if rng is None else random_priority(rng, n)
     chosen = sample(label, priority, config.batch_size, config.positive_fraction)
+    objects = targets.boxes[matched[chosen.index]]
+    return SampledAnchors(*chosen, boxes=anchors.boxes[chosen.index], objects=objects)
 
+
+def sampled_rpn_losses(
+    logits: Array, deltas: Array, sampled: SampledAnchors, config: RPNConfig
+) -> dict[str, LossTerm]:
+    """Compute the losses of one image from the predictions for its sampled anchors.
+
+    Source: As of `rpn_losses`.
+
+    Args:
+        logits: float [S].
+        deltas: float [S, 4].
+        sampled: S anchors.
+        config: As of `rpn_losses`.
+
+    Returns:
+        As `rpn_losses`.
+    """
     loss = config.loss
-    logits, wanted = objectness[chosen.index], chosen.positive.astype(objectness.dtype)
+    wanted = sampled.positive.astype(logits.dtype)
     if loss.objectness == "focal":
         entropy = sigmoid_focal(logits, wanted, loss.alpha, loss.gamma)
     else:
         entropy = binary_cross_entropy(logits, wanted)
-    boxes, objects = anchors.boxes[chosen.index], targets.boxes[matched[chosen.index]]
     if loss.form in BOX_LOSSES:
-        predicted = decode_boxes(deltas[chosen.index], boxes, config.box_weights, config.delta_clamp)
-        error = BOX_LOSSES[loss.form](predicted, objects)
+        predicted = decode_boxes(deltas, sampled.boxes, config.box_weights, config.delta_clamp)
+        error = BOX_LOSSES[loss.form](predicted, sampled.objects)
     else:
-        target = encode_boxes(boxes, objects, config.box_weights)
-        error = smooth_l1(deltas[chosen.index] - target, loss.beta).sum(-1)
+        target = encode_boxes(sampled.boxes, sampled.objects, config.box_weights)
+        error = smooth_l1(deltas - target, loss.beta).sum(-1)
     count = (
-        chosen.valid.sum().astype(entropy.dtype)
+        sampled.valid.sum().astype(entropy.dtype)
         if config.loss_count == "sampled"
         else jnp.asarray(config.batch_size, entropy.dtype)
     )
-    of_objectness = jnp.where(chosen.valid, entropy, 0).sum()
-    of_boxes = jnp.where(chosen.positive, error, 0).sum()
+    of_objectness = jnp.where(sampled.valid, entropy, 0).sum()
+    of_boxes = jnp.where(sampled.positive, error, 0).sum()
     if loss.objectness_weight != 1:
         of_objectness = loss.objectness_weight * of_objectness
     if loss.weight != 1:

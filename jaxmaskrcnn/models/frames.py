@@ -70,6 +70,22 @@ def frame_of(batch: Batch, config: ModelConfig) -> Frame | None:
     )
 
 
+def proposal_limits(batch: Batch, config: ModelConfig) -> Array:
+    """Return where the proposals of each image end.
+
+    Args:
+        batch: Gives extents and image sizes.
+        config: Gives ``rpn.clip``, and the frame as in `frame_of`.
+
+    Returns:
+        int [B, 2], height and width, or windows, float32 [B, 4] XYXY.
+    """
+    canvas, frame = config.rpn.clip == "canvas", frame_of(batch, config)
+    if frame is not None:
+        return frame.canvas if canvas else frame.image
+    return batch.extents if canvas else batch.image_sizes
+
+
 def places(sizes: Array, extents: Array, config: ModelConfig) -> Array:
     """Row and column of each image's first pixel within the network.
 

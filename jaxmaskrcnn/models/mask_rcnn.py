@@ -17,7 +17,7 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig, PoolConfig
 from jaxmaskrcnn.models import proposals_tpu
 from jaxmaskrcnn.models.features import Backbone, Pass
-from jaxmaskrcnn.models.frames import frame_of
+from jaxmaskrcnn.models.frames import frame_of, proposal_limits
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
 from jaxmaskrcnn.models.heads.hard_examples import hard_priorities
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
@@ -33,7 +33,8 @@ from jaxmaskrcnn.models.returned import (
     check_proposal_outputs,
     check_terms,
 )
-from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, in_own_padding, select_proposals
+from jaxmaskrcnn.models.rpn import RPNHead, batch_anchors, select_proposals
+from jaxmaskrcnn.models.rpn_training import rpn_terms_and_proposals
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
@@ -150,21 +151,13 @@ class MaskRCNN(nnx.Module):
             Objectness logits [B, N], deltas [B, N, 4], Anchors with a leading B, and Proposals
             with a leading B. Boxes are in the network's coordinates, see `models/frames.py`.
         """
-        rpn, strides = self.config.rpn, tuple(level.stride for level in self.config.levels)
-        whole = tuple(level.whole for level in self.config.levels)
-        found = self.rpn(levels, pass_ or Pass(batch.extents))
+        rpn, pass_ = self.config.rpn, pass_ or Pass(batch.extents)
+        found = self.rpn(levels, pass_)
         sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
         check_proposal_outputs(self.rpn, found, levels[0].shape[0], sizes, rpn.anchors.per_cell)
         objectness, deltas = found
-        place = functools.partial(
-            image_anchors, sizes, strides, config=rpn.anchors, box_edges=self.config.box_edges, whole=whole
-        )
-        anchors = jax.vmap(lambda extent: place(extent=extent))(batch.extents)
-        frame, limits = frame_of(batch, self.config), batch.image_sizes
-        if frame is not None:
-            limits = frame.canvas if rpn.clip == "canvas" else frame.image
-        elif rpn.clip == "canvas":
-            limits = batch.extents
+        anchors = batch_anchors(batch.extents, sizes, self.config)
+        limits = proposal_limits(batch, self.config)
         select = functools.partial(select_proposals, config=rpn, level_sizes=sizes, train=train)
 
         def by_anchor(levels, predicted, limits):
@@ -173,8 +166,10 @@ class MaskRCNN(nnx.Module):
 
         def on_tpu(levels, predicted, limits):
             del predicted
-            own_pass = pass_ or Pass(batch.extents)
-            return proposals_tpu.propose(self.rpn, levels, own_pass, batch.extents, limits, self.config)
+            predicted = proposals_tpu.predict(
+                self.rpn.hidden(levels, pass_), proposals_tpu.Predictors.of(self.rpn)
+            )
+            return proposals_tpu.propose(predicted, sizes, batch.extents, limits, self.config)
 
         arrays = (tuple(levels), (objectness, deltas, anchors), limits)
         if not train and proposals_tpu.applies(self.rpn, rpn, levels):
@@ -256,29 +251,19 @@ class MaskRCNN(nnx.Module):
             keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(positions)
         pass_ = Pass(batch.extents, keys, train)
         levels = self.features(images, pass_)
-        objectness, deltas, anchors, proposals = self.propose(batch, levels, train=True, pass_=pass_)
-        if config.rpn.batch_padding == "ignore":
-            sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
-            strides = tuple(level.stride for level in config.levels)
-            rule = (config.input.pad_divisor, config.rpn.anchors.per_cell)
-            own = jax.vmap(lambda size: in_own_padding(sizes, strides, size, *rule))(batch.image_sizes)
-            anchors = anchors._replace(valid=anchors.valid & own)
-
         pooler = self.pooler(batch, levels, train)
+        first, keys = (None, None) if keys is None else jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
+        own = type(self).propose is not MaskRCNN.propose
+        terms, proposals = rpn_terms_and_proposals(self, batch, levels, pass_, first, pooler.limits, own)
         priority = None
         if config.regions.sampling == "hard":
             priority = hard_priorities(self.box_head, pooler, proposals, config)
+        foreground = config.box.stages[0].foreground_iou
 
-        def assign(objectness, deltas, anchors, proposals, targets, limits, key, priority):
-            first, second = (None, None) if key is None else jax.random.split(key)
-            terms = losses.rpn_losses(objectness, deltas, anchors, targets, config.rpn, first, limits)
-            foreground = config.box.stages[0].foreground_iou
-            regions = losses.sample_regions(proposals, targets, config.regions, foreground, second, priority)
-            return terms, regions, second
+        def sample(proposals, targets, key, priority):
+            return losses.sample_regions(proposals, targets, config.regions, foreground, key, priority)
 
-        terms, regions, keys = jax.vmap(assign)(
-            objectness, deltas, anchors, proposals, targets, pooler.limits, keys, priority
-        )
+        regions = jax.vmap(sample)(proposals, batch.targets, keys, priority)
         regions = self.after_sampling(regions, pooler, pass_)
         box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys)
         terms |= box_terms

@@ -1,4 +1,4 @@
-"""Proposals on a TPU: predictions with the cells of a level side by side.
+"""Proposals and sampled anchors on a TPU: predictions with the cells of a level side by side.
 
 A TPU keeps the last axis of an array in rows of 128 values. Anchor by anchor, as `RPNHead` returns them, its
 predictions are rows of 3 and of 4: XLA:TPU takes minutes to compile the way there, and expects more
@@ -6,16 +6,19 @@ cycles of it than of the head's convolutions (docs/benchmarks.md). Here the pred
 result has the cells last, the best of each level are selected where they are, and only their deltas are
 looked up. The proposals are those of `select_proposals`, equal scores included.
 
-Shapes: B images, A anchors per cell, n cells of a level, K anchors selected of a level.
+Shapes: B images, A anchors per cell, n cells of a level, O values predicted of a cell (its A logits, or 2 A,
+and 4 A deltas), K anchors selected of a level, S anchors that the losses are computed on.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
-from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.layers import Conv
 from jaxmaskrcnn.models.rpn import Grid, RPNHead, image_grids, settle_proposals
 from jaxmaskrcnn.ops.top_k import top_k
 from jaxmaskrcnn.structures import Proposals
@@ -34,62 +37,104 @@ def applies(head, config: RPNConfig, levels: Sequence[Array]) -> bool:
         levels: The maps that it reads.
     """
     plain = isinstance(head, RPNHead) and type(head).__call__ is RPNHead.__call__
+    plain = plain and type(head.cls_logits) is Conv and type(head.bbox_pred) is Conv
     by_level = config.nms_scope == "level" or len(levels) == 1
     return plain and by_level and all(x.dtype.itemsize <= 4 for x in levels)
 
 
+class Predictors(NamedTuple):
+    """The two 1x1 convolutions of a `RPNHead`, in the dtype of the activations.
+
+    Attributes:
+        scores: [C, A], or [C, 2 A] with two logits.
+        score_bias: [A] or [2 A].
+        boxes: [C, 4 A].
+        box_bias: [4 A].
+    """
+
+    scores: Array
+    score_bias: Array
+    boxes: Array
+    box_bias: Array
+
+    @classmethod
+    def of(cls, head: RPNHead) -> "Predictors":
+        """Those of a head."""
+        (scores, score_bias), (boxes, box_bias) = head.cls_logits.weights(), head.bbox_pred.weights()
+        assert score_bias is not None and box_bias is not None  # predictors have one
+        return cls(scores[0, 0], score_bias, boxes[0, 0], box_bias)
+
+
 def propose(
-    head: RPNHead, levels: Sequence[Array], pass_: Pass, extents: Array, limits: Array, config: ModelConfig
+    predicted: Sequence[Array],
+    sizes: Sequence[tuple[int, int]],
+    extents: Array,
+    limits: Array,
+    config: ModelConfig,
+    train: bool = False,
 ) -> Proposals:
     """Compute the proposals of a batch.
 
     Args:
-        head: The head.
-        levels: One map for each of ``config.levels``, [B, h, w, C].
-        pass_: See `Pass`.
+        predicted: One array for each of ``config.levels``, from `predict`.
+        sizes: Height and width of each level's map.
         extents: int [B, 2].
         limits: [B, 2], the height and width to which the boxes of an image are clipped.
         config: The whole model's.
+        train: Whether to use the counts for training or for testing.
 
     Returns:
         Proposals with a leading B.
     """
-    sizes = tuple((x.shape[1], x.shape[2]) for x in levels)
+    rpn = config.rpn
     strides, whole = zip(*((level.stride, level.whole) for level in config.levels), strict=True)
 
-    def one(found, extent, limits):
-        grids = image_grids(sizes, strides, extent, config.rpn.anchors, whole)
-        return select(found, grids, limits, config.rpn, config.box_edges)
+    def one(predicted, extent, limits):
+        grids = image_grids(sizes, strides, extent, rpn.anchors, whole)
+        found = [by_kind(level, rpn) for level in predicted]
+        return select(found, grids, limits, rpn, config.box_edges, train)
 
-    return jax.vmap(one)(predict(head, levels, pass_), extents, limits)
+    return jax.vmap(one)(tuple(predicted), extents, limits)
 
 
-def predict(head: RPNHead, levels: Sequence[Array], pass_: Pass) -> list[tuple[Array, Array]]:
+def predict(maps: Sequence[Array], predictors: Predictors) -> list[Array]:
     """Compute the predictions of a `RPNHead` with the cells last.
 
     Args:
-        head: The head.
-        levels: [B, h, w, C] each.
-        pass_: See `Pass`.
+        maps: [B, h, w, C] each, what the predictors read.
+        predictors: The predictors.
 
     Returns:
-        For each level objectness logits [B, A, n] and deltas [B, A, 4, n], in the dtype of the activations.
-        Cells are filled up to whole rows.
+        [B, O, n] for each level, in the dtype of the activations. Cells are filled up to whole rows.
     """
-    (scores, score_bias), (boxes, box_bias) = head.cls_logits.weights(), head.bbox_pred.weights()
-    kernel = jnp.concatenate([scores, boxes], -1)[0, 0]
-    assert score_bias is not None and box_bias is not None  # predictors have one
-    bias = jnp.concatenate([score_bias, box_bias])
+    bias = jnp.concatenate([predictors.score_bias, predictors.box_bias])
     found = []
-    for x in head.hidden(levels, pass_):
-        y = jnp.einsum("bhwc,co->bohw", x.astype(kernel.dtype), kernel)
+    for y in products(maps, predictors.scores, predictors.boxes):
         y = (y + bias[None, :, None, None]).reshape(*y.shape[:2], -1)
-        y = jnp.pad(y, ((0, 0), (0, 0), (0, -y.shape[2] % _ROW)))
-        logits, deltas = jnp.split(y, [scores.shape[-1]], axis=1)
-        if head.two_logits:
-            logits = logits[:, 1::2] - logits[:, ::2]
-        found.append((logits, deltas.reshape(len(y), -1, 4, y.shape[-1])))
+        found.append(jnp.pad(y, ((0, 0), (0, 0), (0, -y.shape[2] % _ROW))))
     return found
+
+
+def products(maps: Sequence[Array], scores: Array, boxes: Array) -> list[Array]:
+    """The predictions without their biases, [B, O, h, w] for each level; arguments as of `predict`."""
+    kernel = jnp.concatenate([scores, boxes], -1)
+    return [jnp.einsum("bhwc,co->bohw", x.astype(kernel.dtype), kernel) for x in maps]
+
+
+def by_kind(predicted: Array, config: RPNConfig) -> tuple[Array, Array]:
+    """Split the values predicted of each cell.
+
+    Args:
+        predicted: [O, n].
+        config: Gives A and the number of logits of an anchor.
+
+    Returns:
+        Objectness logits [A, n] and deltas [A, 4, n].
+    """
+    logits, deltas = jnp.split(predicted, [len(predicted) - 4 * config.anchors.per_cell])
+    if config.objectness == "softmax":
+        logits = logits[1::2] - logits[::2]
+    return logits, deltas.reshape(-1, 4, predicted.shape[1])
 
 
 def select(
@@ -98,8 +143,9 @@ def select(
     image_size: Array,
     config: RPNConfig,
     box_edges: str = "outer",
+    train: bool = False,
 ) -> Proposals:
-    """Select the proposals of one image in a prediction; the same as `select_proposals`.
+    """Select the proposals of one image; the same as `select_proposals`.
 
     Args:
         predicted: For each level objectness logits [A, n] and deltas [A, 4, n]; what is beyond the level's
@@ -108,12 +154,15 @@ def select(
         image_size: As of `select_proposals`.
         config: Likewise.
         box_edges: As of `image_anchors`.
+        train: As of `select_proposals`.
 
     Returns:
-        Proposals with ``post_nms_test`` slots, best first.
+        Proposals with ``post_nms_*`` slots, best first.
     """
+    count = config.pre_nms_train if train else config.pre_nms_test
     best = [
-        _best_of_level(*level, grid, config, box_edges) for level, grid in zip(predicted, grids, strict=True)
+        _best_of_level(*level, grid, config, box_edges, count)
+        for level, grid in zip(predicted, grids, strict=True)
     ]
     slots = max(len(scores) for scores, _, _ in best)
 
@@ -125,16 +174,16 @@ def select(
 
     scores, deltas, anchors = zip(*best, strict=True)
     return settle_proposals(
-        stacked(scores, -jnp.inf), stacked(deltas, 0), stacked(anchors, 0), image_size, config, train=False
+        stacked(scores, -jnp.inf), stacked(deltas, 0), stacked(anchors, 0), image_size, config, train
     )
 
 
-def _best_of_level(logits, deltas, grid, config, box_edges):
+def _best_of_level(logits, deltas, grid, config, box_edges, most):
     """Scores [K], deltas [K, 4] and anchors [K, 4] of the best anchors of a level."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     scores = jax.nn.sigmoid(logits) if config.ranking == "probability" else logits
     valid = grid.valid(1)
-    per_cell, count = len(scores), min(config.pre_nms_test, len(scores) * len(valid))
+    per_cell, count = len(scores), min(most, len(scores) * len(valid))
     valid = jnp.pad(valid, (0, scores.shape[1] - len(valid)))
     usable = valid[None] & jnp.isfinite(logits) & jnp.isfinite(deltas).all(1)
     scores = jnp.where(usable, scores, -jnp.inf)
@@ -153,3 +202,97 @@ def _looked_up(deltas, anchor, cell):
     rows = deltas.reshape(*deltas.shape[:2], -1, _ROW)[anchor, :, cell // _ROW]  # [K, 4, 128]
     own = jnp.arange(_ROW)[None] == cell[:, None] % _ROW
     return jnp.where(own[:, None], rows, 0).sum(-1, dtype=rows.dtype)
+
+
+# -- the predictions of sampled anchors, and their gradients
+
+
+def sampled_predictions(
+    predicted: Sequence[Array], sizes: Sequence[tuple[int, int]], index: Array, config: RPNConfig
+) -> tuple[Array, Array]:
+    """Look up the predictions of the sampled anchors of one image.
+
+    Args:
+        predicted: [O, n] for each level.
+        sizes: Height and width of each level's map.
+        index: int [S], into the anchors of all levels.
+        config: As of `by_kind`.
+
+    Returns:
+        Objectness logits [S] and deltas [S, 4], at least float32.
+    """
+    cell, anchor = _places(sizes, index, config.anchors.per_cell)
+    values = jnp.concatenate(predicted, -1)
+    rows = values.reshape(len(values), -1, _ROW)[:, cell // _ROW]  # [O, S, 128]
+    return _picked(rows, cell % _ROW, anchor, config)
+
+
+def gradients(
+    maps: Sequence[Array],
+    predictors: Predictors,
+    index: Array,
+    of_logits: Array,
+    of_deltas: Array,
+    config: RPNConfig,
+) -> tuple[list[Array], Predictors]:
+    """Gradients of the predictions of sampled anchors.
+
+    Args:
+        maps: As of `predict`.
+        predictors: Likewise.
+        index: int [B, S].
+        of_logits: float [B, S], the gradient of a loss with respect to what `sampled_predictions` returns.
+        of_deltas: float [B, S, 4], likewise.
+        config: As of `by_kind`.
+
+    Returns:
+        The gradients with respect to ``maps`` and ``predictors``.
+    """
+    sizes = [(x.shape[1], x.shape[2]) for x in maps]
+    outputs, dtype = predictors.scores.shape[1] + predictors.boxes.shape[1], predictors.scores.dtype
+    ends = _row_ends(sizes)
+
+    def of_rows(index, of_logits, of_deltas):
+        cell, anchor = _places(sizes, index, config.anchors.per_cell)
+        empty = jnp.zeros((outputs, len(index), _ROW), dtype)
+        pick = lambda rows: _picked(rows, cell % _ROW, anchor, config)  # noqa: E731
+        (rows,) = jax.vjp(pick, empty)[1]((of_logits, of_deltas))
+        # Each row to its place by a product, in place of a scatter: every value is that of one anchor.
+        own = (jnp.arange(ends[-1])[None] == (cell // _ROW)[:, None]).astype(dtype)  # [S, rows of all levels]
+        of_bias = rows.sum((1, 2), dtype=jnp.promote_types(dtype, jnp.float32))
+        return jnp.einsum("sr,osl->orl", own, rows, precision="highest"), of_bias
+
+    of_values, of_bias = jax.vmap(of_rows)(index, of_logits, of_deltas)  # [B, O, rows, 128]
+    of_levels = []
+    for (height, width), end in zip(sizes, ends, strict=True):
+        first = end - -(-height * width // _ROW)
+        level = of_values[:, :, first:end].reshape(len(index), outputs, -1)[..., : height * width]
+        of_levels.append(level.reshape(len(index), outputs, height, width))
+    pull = jax.vjp(products, list(maps), predictors.scores, predictors.boxes)[1]
+    of_maps, of_scores, of_boxes = pull(of_levels)
+    of_score_bias, of_box_bias = jnp.split(of_bias.sum(0).astype(dtype), [of_scores.shape[1]])
+    return of_maps, Predictors(of_scores, of_score_bias, of_boxes, of_box_bias)
+
+
+def _row_ends(sizes):
+    """The end of each level, in rows of cells, if the levels follow each other."""
+    return np.cumsum([-(-height * width // _ROW) for height, width in sizes])
+
+
+def _places(sizes, index, per_cell):
+    """The cells of anchors, counted with those that fill up each level, and their places in the cell; [S]."""
+    cells = [height * width for height, width in sizes]
+    filled = jnp.asarray(np.diff(_row_ends(sizes), prepend=0) * _ROW - cells, index.dtype)  # of each level
+    cell = index // per_cell
+    passed = cell[:, None] >= jnp.asarray(np.cumsum(cells), index.dtype)[None]  # [S, L]
+    return cell + jnp.where(passed, filled[None], 0).sum(1, dtype=index.dtype), index % per_cell
+
+
+def _picked(rows, lane, anchor, config):
+    """Logits [S] and deltas [S, 4] of one anchor each, out of rows of 128 cells, [O, S, 128]."""
+    own = jnp.arange(_ROW)[None] == lane[:, None]
+    logits, deltas = by_kind(jnp.where(own[None], rows, 0).sum(-1, dtype=rows.dtype), config)
+    mine = jnp.arange(config.anchors.per_cell)[:, None] == anchor[None]  # [A, S]
+    dtype = jnp.promote_types(rows.dtype, jnp.float32)
+    logits = jnp.where(mine, logits, 0).sum(0, dtype=dtype)
+    return logits, jnp.where(mine[:, None], deltas, 0).sum(0, dtype=dtype).T

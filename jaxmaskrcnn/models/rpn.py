@@ -5,7 +5,7 @@ levels (level by level, then row, column, anchor of the cell), P proposal slots.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxmaskrcnn.config import AnchorConfig, Level, RPNConfig
+from jaxmaskrcnn.config import AnchorConfig, Level, ModelConfig, RPNConfig
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, ConvNorm
 from jaxmaskrcnn.models.padding import feature_extent, zero_outside
@@ -75,16 +75,7 @@ class RPNHead(nnx.Module):
             Objectness logits [B, N] and deltas [B, N, 4], at least float32. Of two logits it is the
             difference, whose sigmoid is the softmax of the two.
         """
-        objectness, deltas = [], []
-        for x in self.hidden(levels, pass_):
-            logits = self.cls_logits(x)
-            if self.two_logits:
-                logits = logits[..., 1::2] - logits[..., ::2]
-            objectness.append(logits.reshape(x.shape[0], -1))
-            deltas.append(self.bbox_pred(x).reshape(x.shape[0], -1, 4))
-        objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)
-        dtype = jnp.promote_types(objectness.dtype, jnp.float32)
-        return objectness.astype(dtype), deltas.astype(dtype)
+        return by_anchor(self.hidden(levels, pass_), self.cls_logits, self.bbox_pred, self.two_logits)
 
     def hidden(self, levels: Sequence[Array], pass_: Pass = Pass()) -> list[Array]:  # noqa: B008
         """Compute what the two predictors read.
@@ -103,6 +94,35 @@ class RPNHead(nnx.Module):
                 x = layer(zero_outside(x, mask), mask, pass_.train, relu=True)
             maps.append(x)
         return maps
+
+
+def by_anchor(
+    maps: Sequence[Array],
+    cls_logits: Callable[[Array], Array],
+    bbox_pred: Callable[[Array], Array],
+    two_logits: bool,
+) -> tuple[Array, Array]:
+    """Bring the results of the two predictors into the order of the anchors.
+
+    Args:
+        maps: [B, h, w, C] each, what the predictors read.
+        cls_logits: Predicts A logits per cell, or 2 A.
+        bbox_pred: Predicts 4 A deltas per cell.
+        two_logits: Whether there are 2 A logits.
+
+    Returns:
+        Objectness [B, N] and deltas [B, N, 4], as a `RPNHead` returns them.
+    """
+    objectness, deltas = [], []
+    for x in maps:
+        logits = cls_logits(x)
+        if two_logits:
+            logits = logits[..., 1::2] - logits[..., ::2]
+        objectness.append(logits.reshape(x.shape[0], -1))
+        deltas.append(bbox_pred(x).reshape(x.shape[0], -1, 4))
+    objectness, deltas = jnp.concatenate(objectness, 1), jnp.concatenate(deltas, 1)
+    dtype = jnp.promote_types(objectness.dtype, jnp.float32)
+    return objectness.astype(dtype), deltas.astype(dtype)
 
 
 class Grid(NamedTuple):
@@ -176,6 +196,25 @@ def image_anchors(
     valid = [grid.valid(len(grid.base)) for grid in grids]
     shorter = jnp.array([[0.0, 0, 1, 1]]) if box_edges == "last_pixel" else 0.0
     return Anchors(jnp.concatenate(boxes) - shorter, jnp.concatenate(valid))
+
+
+def batch_anchors(extents: Array, level_sizes: Sequence[tuple[int, int]], config: ModelConfig) -> Anchors:
+    """Anchors of the images of a batch, in the network's coordinates.
+
+    Args:
+        extents: int [B, 2], as of `image_anchors`.
+        level_sizes: As of `image_anchors`, for each of ``config.levels``.
+        config: The whole model's.
+
+    Returns:
+        Anchors with a leading B.
+    """
+    strides, whole = zip(*((level.stride, level.whole) for level in config.levels), strict=True)
+
+    def place(extent):
+        return image_anchors(level_sizes, strides, extent, config.rpn.anchors, config.box_edges, whole)
+
+    return jax.vmap(place)(extents)
 
 
 def _cells_before(end: Array, size: tuple[int, int], stride: int, per_cell: int) -> Array:

@@ -85,7 +85,13 @@ def test_the_head_predicts_the_same_with_the_cells_last(objectness):
     maps = [rng.normal(size=(2, *size, 8)).astype(np.float32) for size in SIZES]
     pass_ = Pass(jnp.array([EXTENT, EXTENT - 64]))
     logits, deltas = jax.jit(lambda head, maps: head(maps, pass_))(head, maps)
-    found = jax.jit(lambda head, maps: proposals_tpu.predict(head, maps, pass_))(head, maps)
+
+    @jax.jit
+    def cells_last(head, maps):
+        predicted = proposals_tpu.predict(head.hidden(maps, pass_), proposals_tpu.Predictors.of(head))
+        return [jax.vmap(lambda y: proposals_tpu.by_kind(y, config))(y) for y in predicted]
+
+    found = cells_last(head, maps)
     cells = [height * width for height, width in SIZES]
     turned = [x[:, :, :n].swapaxes(1, 2) for (x, _), n in zip(found, cells, strict=True)]
     turned = np.concatenate([x.reshape(2, -1) for x in turned], 1)

@@ -103,14 +103,16 @@ def gradients_of_selected(
     cells: Array, kernel: Array, bias: Array, channel: Array, cotangent: Array
 ) -> tuple[Array, Array, Array]:
     """Gradients of `selected` with respect to cells, kernel and bias; ``cotangent`` is [R, S, S, 4]."""
-    return jax.vjp(lambda *arrays: selected(*arrays, channel), cells, kernel, bias)[1](cotangent)
+    way = lambda cells, kernel, bias: selected(cells, kernel, bias, channel)  # noqa: E731
+    return jax.vjp(way, cells, kernel, bias)[1](cotangent)
 
 
 def gradients_of_multiplied(
     cells: Array, kernel: Array, bias: Array, channel: Array, cotangent: Array
 ) -> tuple[Array, Array, Array]:
     """The same gradients as TPUs compute them."""
-    of_weights = jax.vjp(lambda *arrays: multiplied(cells, *arrays, channel), kernel, bias)[1](cotangent)
+    way = lambda kernel, bias: multiplied(cells, kernel, bias, channel)  # noqa: E731
+    of_weights = jax.vjp(way, kernel, bias)[1](cotangent)
     # A cell's gradient is one number times its channel's weights. XLA:TPU expects fewer cycles if a product
     # with ones repeats the number than of a broadcast, or of products region by region, whose result it
     # copies into another order (libtpu 0.0.42; docs/benchmarks.md).
