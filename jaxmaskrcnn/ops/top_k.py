@@ -14,7 +14,9 @@ from jaxmaskrcnn.ops.shapes import check_shapes
 from jaxmaskrcnn.ops.static import check_whole
 
 _ROW = 128  # values of a row that are looked up together: a row of a TPU's registers
+_SUBLANES = 8  # rows of a register
 _MOST_ROWS = 32  # that are computed one by one
+_LAST = np.uint32(0xFFFFFFFF)
 
 
 def top_k(values: Array, k: int, rows: int = 1) -> tuple[Array, Array]:
@@ -95,14 +97,16 @@ def by_counting(values: Array, k: int, rows: int = 1) -> tuple[Array, Array]:
     n = values.shape[0]
     columns = n // rows
     row, column = (jnp.arange(size, dtype=jnp.uint32) for size in (rows, columns))
-    keys, index = _keys(values), column
-    if rows > 1:
-        # Computed once, and not in every turn of the loops below.
-        index = jax.lax.optimization_barrier((column[None] * rows + row[:, None]).reshape(-1))
-    last = _largest(lambda key: (keys < key).sum() < k, 32)
+    index = column if rows == 1 else (column[None] * rows + row[:, None]).reshape(-1)
+    # Filled up to whole rows with keys and indices that come after all others.
+    keys = jnp.pad(_keys(values), (0, -n % _ROW), constant_values=_LAST).reshape(-1, _ROW)
+    index = jnp.pad(index, (0, -n % _ROW), constant_values=_LAST).reshape(-1, _ROW)
+    if rows > 1:  # computed once, and not in every turn of the loops below
+        index = jax.lax.optimization_barrier(index)
+    last = _largest(lambda key: _count(keys < key) < k, 32)
     # Of the values that equal the last one, the first ones.
-    missing = k - (keys < last).sum()
-    last_index = _largest(lambda i: ((keys == last) & (index < i)).sum() < missing, n.bit_length())
+    missing = k - _count(keys < last)
+    last_index = _largest(lambda i: _count((keys == last) & (index < i)) < missing, n.bit_length())
     chosen = (keys < last) | ((keys == last) & (index <= last_index))
     keys, place = _collect(keys, chosen, k)
     index = place % columns * rows + place // columns
@@ -137,10 +141,18 @@ def _largest(holds, bits):
     return jax.lax.fori_loop(0, bits, set_bit, jnp.uint32(0))
 
 
+def _count(chosen):
+    """The number of chosen values, of bool [rows, 128].
+
+    As a product with ones, which are exact in any precision, XLA:TPU expects a third of the cycles of a sum
+    (libtpu 0.0.42; docs/benchmarks.md).
+    """
+    columns = jnp.ones((_SUBLANES, len(chosen)), jnp.float32) @ chosen.astype(jnp.float32)
+    return columns[0].astype(jnp.int32).sum(dtype=jnp.int32)
+
+
 def _collect(keys, chosen, k):
-    """The ``k`` chosen keys and their indices, both [k], in the order of the indices."""
-    shape = -(-keys.shape[0] // _ROW), _ROW
-    keys, chosen = (jnp.pad(x, (0, shape[0] * _ROW - len(x))).reshape(shape) for x in (keys, chosen))
+    """The ``k`` chosen keys and their places, both [k], in the order of the places; all [rows, 128]."""
     slot = jnp.arange(k, dtype=jnp.int32)[:, None]
     counts = chosen.sum(1, dtype=jnp.int32)
     passed = jnp.cumsum(counts)[None] <= slot  # [k, rows], whether a row ends before the slot's value
