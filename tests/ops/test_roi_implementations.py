@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn import ops
-from jaxmaskrcnn.ops.roi_align import api, tiles_batched, tiles_tpu
+from jaxmaskrcnn.ops.roi_align import api, tile_order, tiles_batched, tiles_tpu
 from jaxmaskrcnn.ops.roi_align.regions import make_regions
 
 SCALES = np.array([1 / 4, 1 / 8, 1 / 16], np.float32)
@@ -119,14 +119,14 @@ def test_tiles_of_maps_whose_last_rows_and_columns_are_not_whole():
     maps = tuple(rng.normal(size=(2, *size, 3)).astype(np.float32) for size in sizes)
     expected = []
     for features in maps:
-        (height, width), tile = features.shape[1:3], tiles_tpu.TILE
+        (height, width), tile = features.shape[1:3], tile_order.TILE
         whole = np.pad(features, ((0, 0), (0, -height % tile), (0, -width % tile), (0, 0)))
         for image, y, x in np.ndindex(2, -(-height // tile), -(-width // tile)):
             own = whole[image, y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
             expected.append(own.reshape(tile * tile, 3))
-    tiles = tiles_tpu._tiles_of(tuple(map(jnp.asarray, maps)))
+    tiles = tile_order.tiles_of(tuple(map(jnp.asarray, maps)))
     np.testing.assert_array_equal(tiles, np.stack(expected))
-    for found, features in zip(tiles_tpu._maps_of(tiles, maps), maps, strict=True):
+    for found, features in zip(tile_order.maps_of(tiles, maps), maps, strict=True):
         np.testing.assert_array_equal(found, features)
 
 
@@ -138,7 +138,7 @@ def test_batches_of_blocks_and_regions_of_several_blocks():
     boxes = np.concatenate([corner, corner + np.exp(rng.uniform(3, 6, (30, 2)))], -1).astype(np.float32)
     arguments = boxes, np.zeros(30, int), (3, 5)
     settings = dict(spatial_scales=SCALES[:1], sampling_ratio=0, aligned=True)
-    side = tiles_tpu.TILE * tiles_tpu.ACROSS
+    side = tile_order.TILE * tiles_tpu.ACROSS
     # The weights of seven blocks with 3 x 8 bins, which do not share thirty regions evenly.
     batch_bytes = 4 * side**2 * 24 * 7
 

@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmaskrcnn.ops.roi_align.tile_order import TILE, maps_of, tile_counts, tiles_of, zeros
 from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
-TILE = 8
 # Tiles on a side of a block. The bins are read from blocks that hold a whole region if it spans 33 pixels or
 # less, wherever it begins. The gradient is added tile by tile, to those alone that a region touches.
 ACROSS, ACROSS_SPREAD = 5, 1
@@ -58,7 +58,7 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
     Returns:
         [R, oh, ow, C], at least float32.
     """
-    tiles, tables = _tiles_of(maps), _tables(maps, regions)
+    tiles, tables = tiles_of(maps), _tables(maps, regions)
     (height, width), channels = regions.bins(), tiles.shape[2]
 
     def bins(blocks):
@@ -81,16 +81,16 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
 
 def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPREAD):
     """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
-    tables, width = _tables(maps, regions), regions.bins()[1]
-    channels = cotangent.shape[-1]
-    padded = jnp.pad(cotangent, ((0, 0), (0, 0), (0, -width % TILE), (0, 0)))
-    padded = padded.reshape(len(padded), -1, channels)  # [R, bins, C]
+    tables, (height, width) = _tables(maps, regions), regions.bins()
+    channels, zero = cotangent.shape[-1], zero_depending_on(cotangent)
     # The cotangents of results in bfloat16 are numbers of bfloat16.
-    dtype = maps[0].dtype if maps[0].dtype == jnp.bfloat16 else cotangent.dtype
+    bins = cotangent.astype(maps[0].dtype) if maps[0].dtype == jnp.bfloat16 else cotangent
 
     def add(blocks, grad):
-        own = padded.at[blocks.region].get(mode="fill", fill_value=0).astype(dtype)
-        pixels = _product("kbp,kbc->kpc", _weights(regions, blocks, across), own)
+        own = bins.at[blocks.region].get(mode="clip")
+        weights = _weights(regions, blocks, across).reshape(len(own), height, -1, (TILE * across) ** 2)
+        weights = jnp.where((blocks.region < len(bins))[:, None, None, None], weights, 0)
+        pixels = _product("kyxp,kyxc->kpc", weights[:, :, :width], own)
         numbers = _numbers(tables, blocks, across)
         pixels = pixels.reshape(*numbers.shape, TILE * TILE, channels)
         return grad.at[numbers].add(pixels, mode="promise_in_bounds")
@@ -98,10 +98,9 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPR
     first, extra = _cut(regions, across)
     regions = _filled_up(regions)
     size = _batch_size(4 * channels, batch_bytes, len(first.region), across)
-    count = sum(_count(f)[0] * _count(f)[1] * f.shape[0] for f in maps)
-    grad = jnp.full((count, TILE * TILE, channels), zero_depending_on(cotangent))
+    grad = zeros(sum(tile_counts(f)[0] * tile_counts(f)[1] * f.shape[0] for f in maps), channels, zero)
     grad = jax.lax.scan(lambda g, blocks: (add(blocks, g), None), grad, _in_batches(first, size))[0]
-    return _maps_of(extra.for_each(size, add, grad), maps)
+    return maps_of(extra.for_each(size, add, grad), maps)
 
 
 class _Extra(NamedTuple):
@@ -216,94 +215,12 @@ def _numbers(tables, blocks, across):
     return first + row * beside + column
 
 
-def _count(features):
-    """Tiles below and beside each other in a map."""
-    return -(-features.shape[1] // TILE), -(-features.shape[2] // TILE)
-
-
 def _tables(maps, regions):
-    counts = np.array([_count(f) for f in maps], np.int32)  # [L, 2]
+    counts = np.array([tile_counts(f) for f in maps], np.int32)  # [L, 2]
     tiles = counts.prod(1)
     first = np.cumsum([0, *(maps[0].shape[0] * tiles)])[:-1].astype(np.int32)
     first = jnp.asarray(first)[regions.level] + regions.image * jnp.asarray(tiles)[regions.level]
     return _Tables(first, jnp.asarray(counts[:, 0])[regions.level], jnp.asarray(counts[:, 1])[regions.level])
-
-
-class _Rows(NamedTuple):
-    """Rows of tiles of a level with the same height in pixels: all whole ones, or the last ones below them.
-
-    ``start`` is the level's first tile, ``first`` the number of an image's first row, and ``count`` that of
-    its rows; ``down`` and ``across`` are the tiles of an image.
-    """
-
-    start: int
-    down: int
-    across: int
-    first: int
-    count: int
-    height: int
-
-    def for_each(self, images, function, initial):
-        """Call ``function(tile, image, y, total)`` with the first tile and pixel of every row."""
-
-        def one(number, total):
-            image, row = jnp.divmod(number, self.count)
-            row = row + self.first
-            return function(self.start + (image * self.down + row) * self.across, image, row * TILE, total)
-
-        return jax.lax.fori_loop(0, images * self.count, one, initial)
-
-
-def _rows_of(maps):
-    """A map and its rows of tiles, for every level and height of rows.
-
-    Whole levels at a time take more than twice as long in the estimates of XLA:TPU, which pads them, copies
-    them into the order of tiles and then writes them (docs/benchmarks.md).
-    """
-    start = 0
-    for number, features in enumerate(maps):
-        down, across = _count(features)
-        whole, rest = divmod(features.shape[1], TILE)
-        if whole:
-            yield number, _Rows(start, down, across, 0, whole, TILE)
-        if rest:
-            yield number, _Rows(start, down, across, whole, 1, rest)
-        start += features.shape[0] * down * across
-
-
-def _tiles_of(maps):
-    """The tiles of all maps, image by image and row by row, [tiles, pixels, C]; zeros beyond the borders."""
-    count = sum(f.shape[0] * int(np.prod(_count(f))) for f in maps)
-    tiles = jax.lax.empty((count, TILE * TILE, maps[0].shape[3]), maps[0].dtype)
-    for number, rows in _rows_of(maps):
-
-        def write(tile, image, y, tiles, features=maps[number], height=rows.height, across=rows.across):
-            width, channels = features.shape[2:]
-            own = jax.lax.dynamic_slice(features, (image, y, 0, 0), (1, height, width, channels))[0]
-            own = jnp.pad(own, ((0, TILE - height), (0, across * TILE - width), (0, 0)))
-            own = own.reshape(TILE, across, TILE, channels).swapaxes(0, 1)
-            own = own.reshape(across, TILE * TILE, channels)
-            return jax.lax.dynamic_update_slice(tiles, own, (tile, 0, 0))
-
-        tiles = rows.for_each(maps[number].shape[0], write, tiles)
-    return tiles
-
-
-def _maps_of(tiles, maps):
-    """The opposite of `_tiles_of`, in the dtypes of the maps."""
-    channels = tiles.shape[2]
-    found = [jax.lax.empty((*f.shape[:3], channels), f.dtype) for f in maps]
-    for number, rows in _rows_of(maps):
-        images, _, width = maps[number].shape[:3]
-
-        def write(tile, image, y, found, height=rows.height, across=rows.across, width=width):
-            own = jax.lax.dynamic_slice(tiles, (tile, 0, 0), (across, TILE * TILE, channels))
-            own = own.reshape(across, TILE, TILE, channels).swapaxes(0, 1)
-            own = own.reshape(1, TILE, across * TILE, channels)[:, :height, :width]
-            return jax.lax.dynamic_update_slice(found, own.astype(found.dtype), (image, y, 0, 0))
-
-        found[number] = rows.for_each(images, write, found[number])
-    return tuple(found)
 
 
 def _batch_size(pixel, batch_bytes, regions, across):
