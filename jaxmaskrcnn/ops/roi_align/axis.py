@@ -65,8 +65,19 @@ def axis_matrix(start, spacing, count, bins, extent, pixels):
     Returns:
         float32 [bins, pixels]; all zeros where ``count`` is 0.
     """
-    pixel = jnp.arange(pixels, dtype=jnp.float32)
-    return _adaptive_weight(start, spacing, count, extent, _numbers(bins)[:, None], pixel)
+    number, pixel = _numbers(bins)[:, None], _numbers(pixels)
+    # Bins with one sample each, of which any number may touch a pixel.
+    single = jnp.where(count == 1, _weight(start, spacing, extent, number, pixel[None]), 0)
+    # Bins with several: of all samples of the region only these few touch a pixel, each for its own bin.
+    sample = _nearest_sample(start, spacing, pixel)[:, None] + _numbers(6)[None]  # [pixels, 6]
+    weights = _weight(start, spacing, extent, sample, pixel[:, None])
+    # Half a sample further, so that no rounding of the quotient leads into another bin.
+    bin_of = jnp.where(count > 1, jnp.floor((sample + 0.5) / jnp.maximum(count, 1)), -1)
+    # A sum over an axis of six would take XLA:TPU twice the cycles (libtpu 0.0.42; docs/benchmarks.md).
+    several = [
+        jnp.where(bin_of[None, :, k] == number, weights[None, :, k], 0) for k in range(sample.shape[1])
+    ]
+    return (single + sum(several)) / jnp.maximum(count, 1)
 
 
 def _numbers(count):
@@ -90,14 +101,26 @@ def _adaptive_weight(start, spacing, count, extent, number, pixel):
     )
     bin_first = number * count
     bin_end = bin_first + count
-    # At most 4 samples lie within one pixel of this one, as more do not fit into a length of two pixels. One
-    # more at either end makes rounding harmless. In bins with 6 samples or fewer all are evaluated.
-    nearest = jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
-    first = jnp.maximum(jnp.minimum(nearest, bin_end - 6), bin_first)
+    # In bins with 6 samples or fewer all are evaluated.
+    first = jnp.maximum(jnp.minimum(_nearest_sample(start, spacing, pixel), bin_end - 6), bin_first)
     sample = first + to_rank(_numbers(6), rank)  # [..., 6]
-    low, high, low_weight, high_weight = _neighbours(_position(start, spacing, sample), extent)
-    weight = jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
+    weight = _weight(start, spacing, extent, sample, pixel)
     return jnp.where(sample < bin_end, weight, 0).sum(axis=-1) / jnp.maximum(count[..., 0], 1)
+
+
+def _nearest_sample(start, spacing, pixel):
+    """The first of the six samples that may touch a pixel, if samples are more than half a pixel apart.
+
+    At most 4 lie within one pixel of this one, as more do not fit into a length of two pixels. One more at
+    either end makes rounding harmless.
+    """
+    return jnp.ceil((pixel - 1 - start) / jnp.where(spacing > 0, spacing, 1) - 0.5) - 1
+
+
+def _weight(start, spacing, extent, sample, pixel):
+    """The weight of a pixel in a sample."""
+    low, high, low_weight, high_weight = _neighbours(_position(start, spacing, sample), extent)
+    return jnp.where(low == pixel, low_weight, 0) + jnp.where(high == pixel, high_weight, 0)
 
 
 def _position(start, spacing, sample):
