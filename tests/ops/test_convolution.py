@@ -178,10 +178,18 @@ def test_the_gradients_of_a_product_are_the_same_of_maps_and_of_matrices(stride)
     of_x = np.zeros_like(x)
     of_x[:, ::stride, ::stride] = cotangent @ kernel[0, 0].T
     of_kernel = np.einsum("nhwc,nhwd->cd", x[:, ::stride, ::stride], cotangent)
-    for flat in (True, False):
-        found = xla.gradients(*(jnp.float32(a) for a in (x, kernel, cotangent)), stride, 1, flat=flat)
+    for gradients in (xla.gradients, xla.gradients_on_tpus):
+        found = gradients(*(jnp.float32(a) for a in (x, kernel, cotangent)), stride, 1)
         np.testing.assert_allclose(found[0], of_x, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found[1][0, 0], of_kernel, rtol=1e-5, atol=1e-5)
+
+
+def test_other_gradients_on_tpus_are_those_of_every_platform():
+    arrays = draw(1, 8, 6, 4), draw(3, 3, 4, 5), draw(1, 8, 6, 5)
+    for found, expected in zip(
+        xla.gradients_on_tpus(*arrays, 1, 1), xla.gradients(*arrays, 1, 1), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_only_tpus_have_gradients_of_products_of_maps():

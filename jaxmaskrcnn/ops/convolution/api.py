@@ -193,7 +193,7 @@ _CHANNELS_OF_A_GROUP = 2
 _CELLS = 2048  # of a map whose gradients are computed as products; below, XLA's are as fast
 # For every convolution on every platform; GPUs always use it.
 _XLA = Implementation("xla", lambda x, kernel, stride, groups: True, xla.forward, xla.gradients)
-_XLA_ON_TPUS = _XLA._replace(backward=functools.partial(xla.gradients, flat=False))
+_XLA_ON_TPUS = _XLA._replace(backward=xla.gradients_on_tpus)
 # For CPUs, and some for TPUs: the first that applies is used, otherwise XLA's.
 _ON_CPU = (
     Implementation("winograd", winograd_is_faster, _winograd_forward, _winograd_gradients),

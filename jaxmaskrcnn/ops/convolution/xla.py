@@ -81,21 +81,35 @@ def forward(x, kernel, bias, shortcut, stride, groups, relu, fold=True) -> Array
     return finish(y, bias, shortcut, relu)
 
 
-def gradients(x, kernel, cotangent, stride, groups, fold=True, flat=True) -> tuple[Array, Array]:
-    """XLA's gradients of a convolution with respect to ``x`` and ``kernel``; a 1x1 one is a product.
-
-    With ``flat`` the product is one of matrices. TPUs keep many small maps in an order in which they would be
-    copied for it (docs/benchmarks.md).
-    """
+def gradients(x, kernel, cotangent, stride, groups, fold=True) -> tuple[Array, Array]:
+    """XLA's gradients of a convolution with respect to ``x`` and ``kernel``; a 1x1 one is a product."""
 
     def plain(x, kernel):
         if is_product(kernel, groups):
-            if flat:
-                return _product_at_stride(x, kernel, stride)
-            return jnp.einsum("nhwc,cd->nhwd", x[:, ::stride, ::stride], kernel[0, 0])
+            return _product_at_stride(x, kernel, stride)
         return (fold_and_convolve if fold else convolve)(x, kernel, stride, groups)
 
     return jax.vjp(plain, x, kernel)[1](cotangent)
+
+
+def gradients_on_tpus(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
+    """The same gradients as TPUs compute them.
+
+    A product of matrices would need maps in another order than that in which TPUs keep many small ones. So the
+    gradient with respect to the kernel is a product of maps that are not flattened, and so is that with
+    respect to ``x`` with a stride. Without one it is a convolution, whose result is in the order of the
+    others (docs/benchmarks.md).
+    """
+    if not is_product(kernel, groups):
+        return gradients(x, kernel, cotangent, stride, groups)
+
+    def of_maps(x, kernel):
+        return jnp.einsum("nhwc,cd->nhwd", x[:, ::stride, ::stride], kernel[0, 0])
+
+    of_x, of_kernel = jax.vjp(of_maps, x, kernel)[1](cotangent)
+    if stride == 1:
+        (of_x,) = jax.vjp(lambda x: convolve(x, kernel), x)[1](cotangent)
+    return of_x, of_kernel
 
 
 def _product_at_stride(x: Array, kernel: Array, stride: int) -> Array:
