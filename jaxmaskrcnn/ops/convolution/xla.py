@@ -95,8 +95,8 @@ def gradients(x, kernel, cotangent, stride, groups, fold=True) -> tuple[Array, A
 def gradients_on_tpus(x, kernel, cotangent, stride, groups) -> tuple[Array, Array]:
     """The same gradients as TPUs compute them.
 
-    A product of matrices would need maps in another order than that in which TPUs keep many small ones. So the
-    gradient with respect to the kernel is a product of maps that are not flattened, and so is that with
+    A product of matrices would need maps in another order than that in which TPUs keep many small ones. So
+    the gradient with respect to the kernel is a product of maps that are not flattened, and so is that with
     respect to ``x`` with a stride. Without one it is a convolution, whose result is in the order of the
     others (docs/benchmarks.md).
     """
