@@ -98,6 +98,22 @@ class Conv(nnx.Module):
         return convolution(x, kernel, bias, shortcut, self.stride, self.groups, relu)
 
 
+def is_predictor(layer: Any, features: int | None = None) -> bool:
+    """Whether a layer is a `Conv` that multiplies the channels of each cell and adds a bias.
+
+    Args:
+        layer: Any layer.
+        features: Number of channels that it has to return; None for any.
+    """
+    return (
+        type(layer) is Conv
+        and layer.kernel.shape[:2] == (1, 1)
+        and layer.bias is not None
+        and (layer.stride, layer.groups, layer.dilation) == (1, 1, 1)
+        and features in (None, layer.kernel.shape[-1])
+    )
+
+
 def conv_norm(conv: Conv, norm, x: Array, mask: Array | None, train: bool, *, shortcut=None, relu=False):
     """``relu(norm(conv(x)) + shortcut)``, as one operation if there is no norm or a fixed one.
 

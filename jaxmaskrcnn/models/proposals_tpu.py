@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
-from jaxmaskrcnn.models.layers import Conv
+from jaxmaskrcnn.models.layers import is_predictor
 from jaxmaskrcnn.models.rpn import Grid, RPNHead, image_grids, settle_proposals
 from jaxmaskrcnn.ops.top_k import top_k
 from jaxmaskrcnn.structures import Proposals
@@ -36,8 +36,11 @@ def applies(head, config: RPNConfig, levels: Sequence[Array]) -> bool:
         config: The rules of selection.
         levels: The maps that it reads.
     """
-    plain = isinstance(head, RPNHead) and type(head).__call__ is RPNHead.__call__
-    plain = plain and type(head.cls_logits) is Conv and type(head.bbox_pred) is Conv
+    if not isinstance(head, RPNHead) or type(head).__call__ is not RPNHead.__call__:
+        return False
+    anchors, two = config.anchors.per_cell, config.objectness == "softmax"
+    plain = is_predictor(head.cls_logits, 2 * anchors if two else anchors)
+    plain = plain and is_predictor(head.bbox_pred, 4 * anchors) and head.two_logits == two
     by_level = config.nms_scope == "level" or len(levels) == 1
     return plain and by_level and all(x.dtype.itemsize <= 4 for x in levels)
 
@@ -73,13 +76,13 @@ def propose(
     config: ModelConfig,
     train: bool = False,
 ) -> Proposals:
-    """Compute the proposals of a batch.
+    """Compute the proposals of a batch, which carry no gradient.
 
     Args:
         predicted: One array for each of ``config.levels``, from `predict`.
         sizes: Height and width of each level's map.
         extents: int [B, 2].
-        limits: [B, 2], the height and width to which the boxes of an image are clipped.
+        limits: To what the boxes of an image are clipped: height and width, [B, 2], or windows, [B, 4] XYXY.
         config: The whole model's.
         train: Whether to use the counts for training or for testing.
 
@@ -94,7 +97,7 @@ def propose(
         found = [by_kind(level, rpn) for level in predicted]
         return select(found, grids, limits, rpn, config.box_edges, train)
 
-    return jax.vmap(one)(tuple(predicted), extents, limits)
+    return jax.vmap(one)(jax.lax.stop_gradient(tuple(predicted)), extents, limits)
 
 
 def predict(maps: Sequence[Array], predictors: Predictors) -> list[Array]:

@@ -136,11 +136,15 @@ def predictions_and_proposals(
         Objectness logits [B, S] and deltas [B, S, 4] of the sampled anchors, at least float32, and Proposals
         with a leading B. Only the first two have a gradient, with respect to maps and predictors.
     """
-    default, tpu = (functools.partial(way, config) for way in (_by_anchor, _with_cells_last))
+    default, tpu = (functools.partial(way, config) for way in (with_every_anchor, with_cells_last))
     return jax.lax.platform_dependent(maps, predictors, index, places, tpu=tpu, default=default)
 
 
-def _by_anchor(config, maps, predictors, index, places):
+def with_every_anchor(
+    config: ModelConfig, maps: tuple[Array, ...], predictors: Predictors, index: Array, places: tuple
+) -> tuple[Array, Array, Proposals]:
+    """The plain way: predictions of all anchors; arguments and results as of `predictions_and_proposals`."""
+
     def one(objectness, deltas, index, anchors, extent, limits):
         del extent
         proposals = select_proposals(
@@ -159,7 +163,10 @@ def _every_anchor(config, maps, predictors):
     )
 
 
-def _with_cells_last(config, maps, predictors, index, places):
+def with_cells_last(
+    config: ModelConfig, maps: tuple[Array, ...], predictors: Predictors, index: Array, places: tuple
+) -> tuple[Array, Array, Proposals]:
+    """The way of TPUs; arguments and results as of `predictions_and_proposals`."""
     _, extents, limits = places
     sizes, predicted = _sizes(maps), proposals_tpu.predict(maps, predictors)
 
@@ -182,7 +189,7 @@ def _forward(config, maps, predictors, index, places):
 def _backward(config, saved, cotangents):
     of_logits, of_deltas, _ = cotangents
 
-    def with_cells_last(maps, predictors, index, of_logits, of_deltas):
+    def of_sampled(maps, predictors, index, of_logits, of_deltas):
         found = proposals_tpu.gradients(maps, predictors, index, of_logits, of_deltas, config.rpn)
         return tuple(found[0]), found[1]
 
@@ -195,9 +202,7 @@ def _backward(config, saved, cotangents):
 
         return jax.vjp(sampled, maps, predictors)[1]((of_logits, of_deltas))
 
-    found = jax.lax.platform_dependent(
-        *saved, of_logits, of_deltas, tpu=with_cells_last, default=of_every_anchor
-    )
+    found = jax.lax.platform_dependent(*saved, of_logits, of_deltas, tpu=of_sampled, default=of_every_anchor)
     return (*found, None, None)
 
 

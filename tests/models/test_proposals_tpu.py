@@ -11,6 +11,7 @@ from flax import nnx
 from jaxmaskrcnn.config import Level, ModelConfig
 from jaxmaskrcnn.models import proposals_tpu
 from jaxmaskrcnn.models.features import Pass
+from jaxmaskrcnn.models.layers import Conv
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, image_grids, select_proposals
 
 SIZES, STRIDES = ((50, 62), (25, 31), (13, 16), (7, 8), (3, 4)), (4, 8, 16, 32, 64)
@@ -115,3 +116,19 @@ def test_heads_of_ones_own_are_called():
     together = configuration(**{"rpn.nms_scope": "image"}).rpn
     assert not applies(plain, together)
     assert proposals_tpu.applies(plain, together, maps[:1])
+
+
+def test_predictors_of_ones_own_are_called():
+    config = configuration().rpn
+    maps = [jnp.zeros((1, *size, 8)) for size in SIZES]
+    for field, layer in {
+        "cls_logits": Conv(8, 3, 3, rngs=nnx.Rngs(0)),
+        "bbox_pred": Conv(8, 12, 1, bias=False, rngs=nnx.Rngs(0)),
+    }.items():
+        head = RPNHead(config, [Level(stride, 8) for stride in STRIDES], rngs=nnx.Rngs(0))
+        assert proposals_tpu.applies(head, config, maps)
+        setattr(head, field, layer)
+        assert not proposals_tpu.applies(head, config, maps)
+    head = RPNHead(config, [Level(stride, 8) for stride in STRIDES], rngs=nnx.Rngs(0))
+    head.cls_logits = Conv(8, 4, 1, rngs=nnx.Rngs(0))  # which is refused where its result is looked at
+    assert not proposals_tpu.applies(head, config, maps)

@@ -106,6 +106,44 @@ def test_only_tpus_keep_the_cells_last():
     assert {p for p, text in programs.items() if f"tensor<2x{ANCHORS}x4xf32>" in text} == {"cpu", "cuda"}
 
 
+def test_both_ways_have_the_same_proposals_and_predictions():
+    _, head, maps, index = head_and_maps("sigmoid")
+    config = ModelConfig().replace(
+        {
+            "rpn.anchors.sizes": ((8,), (16,), (32,), (64,), (128,)),
+            "rpn.pre_nms_train": 150,
+            "rpn.post_nms_train": 90,
+            "rpn.pre_nms_test": 40,
+            "rpn.post_nms_test": 30,
+        }
+    )
+    extents, limits = jnp.array([[80, 124], [64, 96]]), jnp.array([[71, 103], [60, 90]])
+    place = functools.partial(image_anchors, SIZES, STRIDES, config=config.rpn.anchors)
+    anchors = jax.vmap(lambda extent: place(extent=extent))(extents)
+
+    def found(way):
+        arrays = maps, Predictors.of(head), index, (anchors, extents, limits)
+        return jax.jit(lambda *arrays: way(config, *arrays))(*arrays)
+
+    plain = found(rpn_training.with_every_anchor)
+    assert plain[2].boxes.shape[1] == 90 and plain[2].valid.sum() > 60
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    jax.tree.map(close, found(rpn_training.with_cells_last), plain)
+
+
+def test_proposals_of_tpus_have_no_gradient():
+    config, head, maps, _ = head_and_maps("sigmoid")
+    config = ModelConfig().replace({"rpn.anchors.sizes": ((8,), (16,), (32,), (64,), (128,))})
+    extents = jnp.array([[80, 124]] * 2)
+
+    def total(maps):
+        predicted = proposals_tpu.predict(maps, Predictors.of(head))
+        found = proposals_tpu.propose(predicted, SIZES, extents, extents, config)
+        return found.boxes.sum() + found.scores.sum()
+
+    assert all(not x.any() for x in jax.jit(jax.grad(total))(maps))
+
+
 class Proposing(MaskRCNN):
     """A model with a hook of its own, whose losses read all predictions."""
 

@@ -50,6 +50,18 @@ def test_bfloat16_is_summed_in_float32():
     np.testing.assert_allclose(maps, expected, atol=0.1)
 
 
+@pytest.mark.parametrize("gradients", [own_class.gradients_of_multiplied, own_class.gradients_of_selected])
+def test_gradients_of_many_regions_of_a_class_are_added_in_float32(gradients):
+    count = 1024
+    cells, kernel = jnp.ones((count, 1, 1, 4, 6), jnp.bfloat16), jnp.ones((6, 5), jnp.bfloat16)
+    cotangent, channel = jnp.full((count, 1, 1, 4), 1e-3), jnp.full(count, 2)
+    _, of_kernel, of_bias = gradients(cells, kernel, kernel[0], channel, cotangent)
+    expected = np.zeros(5, np.float32)
+    expected[2] = 4 * count * 1e-3
+    np.testing.assert_allclose(of_bias.astype(np.float32), expected, rtol=0.01)
+    np.testing.assert_allclose(of_kernel.astype(np.float32), np.broadcast_to(expected, (6, 5)), rtol=0.01)
+
+
 def test_a_channel_that_does_not_exist_is_zeros():
     maps = own_class.select_channel(jnp.ones((2, 3, 3, 4)), jnp.array([3, 4]))
     np.testing.assert_array_equal(maps[:, 0, 0], [1, 0])

@@ -13,7 +13,7 @@ from jaxmaskrcnn import losses
 from jaxmaskrcnn.config.heads import Classes, MaskConfig
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.heads.region_head import Pooler
-from jaxmaskrcnn.models.layers import Conv, Deconv2x2, conv_stack, depth_to_space
+from jaxmaskrcnn.models.layers import Deconv2x2, conv_stack, depth_to_space, is_predictor
 from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.predictors import mask_predictor
 from jaxmaskrcnn.ops.masks import own_class_maps, select_channel
@@ -105,11 +105,12 @@ class MaskHead(nnx.Module):
         Returns:
             Logits [R, M, M], at least float32.
         """
+        plain = type(self).__call__ is MaskHead.__call__ and is_predictor(self.logits)
+        if self.config.class_agnostic or not plain:
+            return self.of_class(self(regions, mask, train), labels)
         cells = self._cells(regions, mask, train)
-        if self.config.class_agnostic or type(self.logits) is not Conv:
-            return self.of_class(self._of_every_class(cells), labels)
         kernel, bias = self.logits.weights()
-        assert bias is not None  # the default of a Conv
+        assert bias is not None  # as `is_predictor` says
         maps = own_class_maps(cells.astype(kernel.dtype), kernel[0, 0], bias, labels + self.offset)
         return depth_to_space(maps[..., None])[..., 0]
 

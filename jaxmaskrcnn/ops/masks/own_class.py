@@ -25,7 +25,7 @@ def own_class_maps(cells: Array, kernel: Array, bias: Array, channel: Array) -> 
         cells: [R, S, S, 4, C], the four cells of a mask that come from one of a region's side by side.
         kernel: [C, K], of the same dtype.
         bias: [K], likewise.
-        channel: int [R], 0 to K - 1.
+        channel: int [R], 0 to K - 1; what another number gives depends on the platform.
 
     Returns:
         [R, S, S, 4], at least float32.
@@ -74,16 +74,17 @@ def multiplied(cells: Array, kernel: Array, bias: Array, channel: Array) -> Arra
     the region's stay side by side in memory.
     """
     r, count, features = cells.shape[0], *cells.shape[3:]
-    own = kernel.T[channel]  # [R, C]
-    matrix = jnp.eye(count, dtype=own.dtype)[None, :, None] * own[:, None, :, None]  # [R, 4, C, 4]
     dtype = jnp.promote_types(cells.dtype, jnp.float32)
+    # Looked up in float32, so that the gradients of the regions of a class are added in float32.
+    own = kernel.astype(dtype).T[channel].astype(kernel.dtype)  # [R, C]
+    matrix = jnp.eye(count, dtype=own.dtype)[None, :, None] * own[:, None, :, None]  # [R, 4, C, 4]
     maps = jnp.einsum(
         "rpc,rcn->rpn",
         cells.reshape(r, -1, count * features),
         matrix.reshape(r, count * features, count),
         preferred_element_type=dtype,
     )
-    maps = maps + bias[channel].astype(dtype)[:, None, None]
+    maps = maps + bias.astype(dtype)[channel][:, None, None]
     return maps.reshape(cells.shape[:-1])
 
 
