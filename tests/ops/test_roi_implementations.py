@@ -113,6 +113,13 @@ def test_several_batches_of_tiles_of_which_the_last_is_not_full():
     assert_equal(*batches(maps), *expected)
 
 
+@pytest.mark.parametrize("count", [1, 64, 65, 130])
+def test_every_tile_is_set(count):
+    # Memory without values may be zeros, so another number shows what is written.
+    tiles = tile_order.zeros(count, 2, jnp.float32(3))
+    np.testing.assert_array_equal(tiles, np.full((count, 64, 2), 3, np.float32))
+
+
 def test_tiles_of_maps_whose_last_rows_and_columns_are_not_whole():
     rng = np.random.default_rng(0)
     sizes = (37, 50), (16, 24), (5, 7), (8, 1)
