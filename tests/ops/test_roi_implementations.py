@@ -137,6 +137,23 @@ def test_tiles_of_maps_whose_last_rows_and_columns_are_not_whole():
         np.testing.assert_array_equal(found, features)
 
 
+def test_sums_of_further_blocks_do_not_read_the_memory_that_they_are_given():
+    rng = np.random.default_rng(2)
+    maps = (jnp.asarray(rng.normal(size=(1, 70, 80, 3)), jnp.float32),)
+    # Regions of 1, 1, 9, 3 and 1 blocks, in batches of two blocks.
+    boxes = np.array([[3, 4, 20, 30], [50, 8, 60, 9], [0, 0, 70, 69], [9, 1, 20, 66], [1, 1, 8, 8]])
+    arguments = boxes.astype(np.float32), np.zeros(5, int), (3, 5)
+    regions = make_regions(*arguments, np.ones(1), 2, True, [(70, 80)])
+    side = tile_order.TILE * tiles_tpu.ACROSS
+    not_numbers = lambda shape, dtype: jnp.full(shape, np.nan, dtype)  # noqa: E731
+    pooled = tiles_tpu.pool(maps, regions, batch_bytes=4 * side**2 * 24 * 2, empty=not_numbers)
+    expected = ops.multilevel_roi_align(
+        (maps[0][0],), *arguments, spatial_scales=np.ones(1), sampling_ratio=2, aligned=True,
+        implementation="reference",
+    )  # fmt: skip
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_batches_of_blocks_and_regions_of_several_blocks():
     rng = np.random.default_rng(1)

@@ -200,8 +200,7 @@ def multilevel_roi_align(
         if sampling_ratio == 0:
             check_gradient_is_enough("roi_align with sampling_ratio=0", "give a fixed number of samples")
         return gather.sum_taps_at_once(tuple(f[None] for f in features), regions).astype(dtype)
-    pooled = pool_taps(implementation, tuple(f[None] for f in features), regions)
-    return pooled.astype(dtype)  # pyright: ignore[reportAttributeAccessIssue] (custom_vjp hides the type)
+    return pool_taps(implementation, tuple(f[None] for f in features), regions)
 
 
 def bins_of(output_size):
@@ -247,7 +246,7 @@ def _check_implementation(name, sampling_ratio):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def pool_taps(implementation, maps, regions) -> Array:
-    """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], at least float32.
+    """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], of their dtype.
 
     JAX's own derivative would hold an array of the features' size for each tap.
     """
@@ -266,6 +265,7 @@ def _pool_forward(implementation, maps, regions):
 def _pool_backward(implementation, residuals, cotangent):
     maps, regions = residuals
     names = _FIXED_SPREAD if isinstance(regions.rows, Taps) else _ADAPTIVE
+    cotangent = cotangent.astype(jnp.promote_types(cotangent.dtype, jnp.float32))
     return _on_platform("spread", implementation, names)(maps, regions, cotangent), None
 
 
@@ -276,9 +276,13 @@ def _on_platform(direction, implementation, names):
     """Return the "pool" or "spread" of an implementation; for None, choose by platform from ``names``."""
     names = {"default": implementation} if implementation is not None else names
     functions = {platform: getattr(IMPLEMENTATIONS[name], direction) for platform, name in names.items()}
-    if direction == "spread":
-        functions = {platform: _in_dtypes_of_maps(spread) for platform, spread in functions.items()}
+    cast = _in_dtype_of_maps if direction == "pool" else _in_dtypes_of_maps
+    functions = {platform: cast(function) for platform, function in functions.items()}
     return merge_batch(lambda *arrays: jax.lax.platform_dependent(*arrays, **functions))
+
+
+def _in_dtype_of_maps(pool):
+    return lambda maps, *rest: pool(maps, *rest).astype(maps[0].dtype)
 
 
 def _in_dtypes_of_maps(spread):

@@ -20,14 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmaskrcnn.ops.bfloat16_parts import bfloat16_parts
 from jaxmaskrcnn.ops.roi_align.tile_order import TILE, maps_of, tile_counts, tiles_of, zeros
 from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
 # Tiles on a side of a block. The bins are read from blocks that hold a whole region if it spans 33 pixels or
 # less, wherever it begins. The gradient is added tile by tile, to those alone that a region touches.
-ACROSS, ACROSS_SPREAD = 5, 1
+ACROSS, ACROSS_SPREAD = 4, 1
 # Bytes of the pixels of a batch of blocks, and of their weights; they stay in the vector memory of a v5e.
-_BATCH_BYTES = 2**26
+_BATCH_BYTES = 2**25
 
 
 class _Tables(NamedTuple):
@@ -39,14 +40,31 @@ class _Tables(NamedTuple):
 
 
 class _Blocks(NamedTuple):
-    """Blocks of regions: the region and the first pixels, int [K]; a region of R means none."""
+    """Blocks of regions, int [K]: the region, the block's number in it, and the first pixels.
+
+    A region of R means none.
+    """
 
     region: jax.Array
+    number: jax.Array
     top: jax.Array
     left: jax.Array
 
 
-def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
+class _Work(NamedTuple):
+    """What is multiplied for blocks: the numbers of their tiles, int [K, tiles], and the weights.
+
+    Weights are of each row or column of pixels in the bins on the axis, in three parts, bfloat16
+    [K, bins, 3 * side].
+    """
+
+    region: jax.Array
+    tiles: jax.Array
+    rows: jax.Array
+    columns: jax.Array
+
+
+def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS, empty=jax.lax.empty):
     """Weighted sums of pixels.
 
     Args:
@@ -54,29 +72,43 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS):
         regions: R regions, at least one.
         batch_bytes: Largest size of the pixels of a batch of blocks, and of their weights.
         across: Tiles on a side of a block.
+        empty: Allocates memory for sums, of a shape and dtype; its values are not read.
 
     Returns:
-        [R, oh, ow, C], at least float32.
+        [R, oh, ow, C], in bfloat16 if the maps are, otherwise at least float32.
     """
     tiles, tables = tiles_of(maps), _tables(maps, regions)
     (height, width), channels = regions.bins(), tiles.shape[2]
+    dtype = tiles.dtype if tiles.dtype == jnp.bfloat16 else jnp.promote_types(tiles.dtype, jnp.float32)
 
-    def bins(blocks):
-        pixels = tiles.at[_numbers(tables, blocks, across)].get(mode="promise_in_bounds")
-        pixels = pixels.reshape(len(blocks.region), -1, channels)
-        product = _product("kbp,kpc->kbc", _weights(regions, blocks, across), pixels)
-        return product.reshape(len(product), height, -1, channels)[:, :, :width]
+    def bins(work):
+        pixels = tiles.at[work.tiles].get(mode="promise_in_bounds")
+        pixels = pixels.reshape(len(work.region), -1, channels)
+        weights = _weights(work, across).reshape(len(pixels), height, -1, pixels.shape[1])
+        return _product("kyxp,kpc->kyxc", weights[:, :, :width], pixels)
 
     def add(blocks, total):
-        return total.at[blocks.region].add(bins(blocks), mode="drop")
+        # Only rows that are read are set to zero, before a region's first further block is added.
+        begun = jnp.where(blocks.number == 1, blocks.region, len(total))
+        total = total.at[begun].set(0, mode="drop")
+        return total.at[blocks.region].add(bins(_work(tables, filled, blocks, across)), mode="drop")
+
+    def whole(batch):
+        work, further, has_further = batch
+        further = jnp.where(has_further[:, None, None, None], further, 0)
+        return (bins(work) + further).astype(dtype)
 
     first, extra = _cut(regions, across)
-    regions = _filled_up(regions)
-    pixel = max(tiles.dtype.itemsize * channels, 4 * height * regions.bins()[1])
+    filled = _filled_up(regions)
+    pixel = max(tiles.dtype.itemsize * channels, 4 * height * filled.bins()[1])
     size = _batch_size(pixel, batch_bytes, len(first.region), across)
-    total = jax.lax.map(bins, _in_batches(first, size))
-    total = total.reshape(-1, *total.shape[2:])[: len(regions.level)]
-    return extra.for_each(size, add, total)
+    work = _work(tables, filled, first, across)
+    # The further blocks come first, so that their sum with the first ones is written once.
+    further = empty((len(work.region), height, width, channels), jnp.promote_types(dtype, jnp.float32))
+    further = extra.for_each(size, add, further)
+    has_further = jnp.diff(extra.end, prepend=0) > 0
+    total = jax.lax.map(whole, _in_batches((work, further, has_further), size))
+    return total.reshape(-1, *total.shape[2:])[: len(regions.level)]
 
 
 def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPREAD):
@@ -86,21 +118,21 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPR
     # The cotangents of results in bfloat16 are numbers of bfloat16.
     bins = cotangent.astype(maps[0].dtype) if maps[0].dtype == jnp.bfloat16 else cotangent
 
-    def add(blocks, grad):
-        own = bins.at[blocks.region].get(mode="clip")
-        weights = _weights(regions, blocks, across).reshape(len(own), height, -1, (TILE * across) ** 2)
-        weights = jnp.where((blocks.region < len(bins))[:, None, None, None], weights, 0)
+    def add(work, grad):
+        own = bins.at[work.region].get(mode="clip")
+        weights = _weights(work, across).reshape(len(own), height, -1, (TILE * across) ** 2)
         pixels = _product("kyxp,kyxc->kpc", weights[:, :, :width], own)
-        numbers = _numbers(tables, blocks, across)
-        pixels = pixels.reshape(*numbers.shape, TILE * TILE, channels)
-        return grad.at[numbers].add(pixels, mode="promise_in_bounds")
+        pixels = pixels.reshape(*work.tiles.shape, TILE * TILE, channels)
+        return grad.at[work.tiles].add(pixels, mode="promise_in_bounds")
 
     first, extra = _cut(regions, across)
-    regions = _filled_up(regions)
+    filled = _filled_up(regions)
     size = _batch_size(4 * channels, batch_bytes, len(first.region), across)
     grad = zeros(sum(tile_counts(f)[0] * tile_counts(f)[1] * f.shape[0] for f in maps), channels, zero)
-    grad = jax.lax.scan(lambda g, blocks: (add(blocks, g), None), grad, _in_batches(first, size))[0]
-    return maps_of(extra.for_each(size, add, grad), maps)
+    work = _in_batches(_work(tables, filled, first, across), size)
+    grad = jax.lax.scan(lambda g, work: (add(work, g), None), grad, work)[0]
+    grad = extra.for_each(size, lambda blocks, g: add(_work(tables, filled, blocks, across), g), grad)
+    return maps_of(grad, maps)
 
 
 class _Extra(NamedTuple):
@@ -125,10 +157,10 @@ class _Extra(NamedTuple):
             region = jnp.searchsorted(self.end, number, side="right", method="compare_all")
             region = jnp.minimum(region, len(self.end) - 1)
             before = jnp.where(region > 0, self.end[region - 1], 0)
-            row, column = jnp.divmod(number - before + 1, self.beside[region])
+            block = number - before + 1
+            row, column = jnp.divmod(block, self.beside[region])
             top, left = self.top[region] + self.side * row, self.left[region] + self.side * column
-            blocks = _Blocks(region, top, left)
-            return blocks._replace(region=jnp.where(found, region, len(self.end)))
+            return _Blocks(jnp.where(found, region, len(self.end)), block, top, left)
 
         def more(state):
             return state[0] < self.end[-1]
@@ -143,40 +175,51 @@ def _cut(regions, across):
     down, beside = (
         jnp.maximum(last - first + side, side) // side for first, last in ((top, bottom), (left, right))
     )
-    first = _Blocks(jnp.arange(len(regions.level), dtype=jnp.int32), top, left)
+    region = jnp.arange(len(regions.level), dtype=jnp.int32)
+    first = _Blocks(region, jnp.zeros_like(region), top, left)
     return first, _Extra(side, top, left, beside, jnp.cumsum(down * beside - 1))
 
 
-def _in_batches(blocks, size):
-    """Blocks of all regions in batches, [batches, K] each, of which the last is filled up with none."""
+def _in_batches(arrays, size):
+    """Arrays of a row for each region in batches, [batches, K, ...], of which the last is filled up with zeros."""
 
-    def fill(x, value):
-        return jnp.pad(x, (0, -len(x) % size), constant_values=value).reshape(-1, size)
+    def fill(x):
+        return jnp.pad(x, ((0, -len(x) % size), *[(0, 0)] * (x.ndim - 1))).reshape(-1, size, *x.shape[1:])
 
-    return _Blocks(fill(blocks.region, len(blocks.region)), fill(blocks.top, 0), fill(blocks.left, 0))
+    return jax.tree.map(fill, arrays)
 
 
-def _weights(regions, blocks, across):
+def _work(tables, regions, blocks, across):
+    exists = blocks.region < len(regions.level)
+    region = jnp.minimum(blocks.region, len(regions.level) - 1)
+
+    def axis(taps, first):
+        def one(r, first):
+            return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(TILE * across))
+
+        weights = jnp.where(exists[:, None, None], jax.vmap(one)(region, first), 0)
+        return jnp.concatenate(bfloat16_parts(weights, 3), axis=2)
+
+    rows, columns = axis(regions.rows, blocks.top), axis(regions.columns, blocks.left)
+    return _Work(blocks.region, _numbers(tables, blocks, across), rows, columns)
+
+
+def _weights(work, across):
     """The weight of each pixel of a block in each bin of its region, float32 [K, oh * ow, P].
 
     Rows of bins are filled up to whole tiles of a TPU's registers, so that joining the axes costs nothing.
     """
-    region, side = jnp.minimum(blocks.region, len(regions.level) - 1), TILE * across
     # The row and the column of each pixel of a block, tile by tile.
     places = np.mgrid[:across, :across, :TILE, :TILE].reshape(4, -1)
 
-    def axis(taps, first, places):
-        def one(r, first):
-            return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(side))
-
-        weights = jax.vmap(one)(region, first)  # [K, bins, side]
+    def for_pixels(weights, places):
         # A product with zeros and ones copies them to all pixels, which TPUs do faster than by moving them.
-        copies = np.arange(side)[:, None] == places
-        return jnp.einsum("kbs,sp->kbp", weights, copies.astype(np.float32), precision="highest")
+        copies = jnp.asarray(np.tile(np.arange(TILE * across), 3)[:, None] == places, weights.dtype)
+        return jnp.einsum("kbs,sp->kbp", weights, copies, preferred_element_type=jnp.float32)
 
-    rows = axis(regions.rows, blocks.top, TILE * places[0] + places[2])
-    columns = axis(regions.columns, blocks.left, TILE * places[1] + places[3])
-    return (rows[:, :, None] * columns[:, None]).reshape(len(region), -1, side * side)
+    rows = for_pixels(work.rows, TILE * places[0] + places[2])
+    columns = for_pixels(work.columns, TILE * places[1] + places[3])
+    return (rows[:, :, None] * columns[:, None]).reshape(len(rows), -1, places.shape[1])
 
 
 def _product(axes, weights, values):
@@ -188,10 +231,9 @@ def _product(axes, weights, values):
     if values.dtype != jnp.bfloat16:
         values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         return jnp.einsum(axes, weights.astype(values.dtype), values, precision="highest")
-    high = jax.lax.reduce_precision(weights, 8, 7)  # XLA may take two conversions for none
     first, second = (
-        jnp.einsum(axes, part.astype(jnp.bfloat16), values, preferred_element_type=jnp.float32)
-        for part in (high, weights - high)
+        jnp.einsum(axes, part, values, preferred_element_type=jnp.float32)
+        for part in bfloat16_parts(weights, 2)
     )
     return first + second
 
