@@ -11,7 +11,7 @@ Cases:
     detect: from uint8 images on the device to boxes and masks, as evaluate.py runs it.
     box512, mask128: RoIAlign of 512 regions to 7 x 7 and of 128 regions to 14 x 14, of each image, from
         levels of 256 channels, with --sampling_ratio samples a bin and side and an --implementation.
-    ...-gradient: the gradient of the features alone.
+    ...-gradient: the gradient of the features alone; ...-both: pooling and gradient as one program.
     backbone, proposals, box_pool, box_head, detections, mask_pool, mask_head: the parts of a prediction, one
         after the other, each by itself, which compile sooner and show where the time goes.
     rpn: objectness and deltas of all anchors, as training has them.
@@ -50,7 +50,7 @@ PARTS = (
     "backbone", "rpn", "proposals", "box_pool", "box_head", "detections", "mask_pool", "mask_head",
 )  # fmt: skip
 CASES = (
-    "train", "detect", *PARTS, *(name + suffix for name in ROI_CASES for suffix in ("", "-gradient")),
+    "train", "detect", *PARTS, *(name + suffix for name in ROI_CASES for suffix in ("", "-gradient", "-both")),
     "conv", "top_k", "nms",
 )  # fmt: skip
 STRIDES = (4, 8, 16, 32)
@@ -111,6 +111,8 @@ def program(case: str, devices, batch: int, size: tuple[int, int], config, optio
         options: ``sampling_ratio`` and ``implementation`` of the cases of one operator.
     """
     import jax
+    from jax.experimental.layout import Format
+    from jax.experimental.layout import Layout as ArrayLayout
     from jax.sharding import NamedSharding, PartitionSpec
 
     import jaxmaskrcnn as jmr
@@ -133,7 +135,11 @@ def program(case: str, devices, batch: int, size: tuple[int, int], config, optio
 
     if case not in ("train", "detect", *PARTS):
         function, arguments = operator(case, size, **options)
-        return layout.map_rows(lambda _, arrays: jax.vmap(function)(*arrays)), ((), rows(arguments))
+        arguments = rows(arguments)
+        # XLA chooses the orders of the arguments and results in memory, as it does inside of a model.
+        own = Format(ArrayLayout.AUTO, jax.tree.leaves(arguments)[0].sharding)
+        orders = {"in_shardings": (None, own), "out_shardings": own}
+        return layout.map_rows(lambda _, arrays: jax.vmap(function)(*arrays), **orders), ((), arguments)
     image, target = photograph(*size)
     images = jmr.make_batch(config, [image], [target])
     if case == "detect":
@@ -263,7 +269,8 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
     if case == "nms":
         suppress = jax.vmap(lambda boxes, scores: nms(boxes, scores, 0.7))
         return suppress, (shape(5, 2000, 4), shape(5, 2000))
-    count, bins = ROI_CASES[case.removesuffix("-gradient")]
+    name, _, wanted = case.partition("-")
+    count, bins = ROI_CASES[name]
     height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in size)
     maps = tuple(shape(height // s, width // s, 256, dtype=dtype) for s in STRIDES)
 
@@ -274,11 +281,12 @@ def operator(case: str, size: tuple[int, int], sampling_ratio: int, implementati
             aligned=sampling_ratio == 0, implementation=implementation,
         )  # fmt: skip
 
-    if not case.endswith("-gradient"):
+    if not wanted:
         return pool, (maps, shape(count, 4))
 
     def gradient(features, boxes, cotangent):
-        return jax.vjp(lambda features: pool(features, boxes), features)[1](cotangent)
+        pooled, backward = jax.vjp(lambda features: pool(features, boxes), features)
+        return backward(cotangent) if wanted == "gradient" else (pooled, backward(cotangent))
 
     return gradient, (maps, shape(count, 4), shape(count, bins, bins, 256, dtype=dtype))
 

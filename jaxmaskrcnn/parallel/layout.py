@@ -168,12 +168,17 @@ class Layout:
         chosen = compiler_options(self.devices[0].platform, gradients)
         return jax.jit(function, compiler_options=chosen, **options)
 
-    def map_rows(self, function: Callable) -> Callable:
-        """Compiles ``function(replicated, batch)``, whose batch and results are split by row."""
+    def map_rows(self, function: Callable, **options: Any) -> Callable:
+        """Compiles ``function(replicated, batch)``, whose batch and results are split by row.
+
+        Args:
+            function: What is compiled.
+            **options: Further arguments of ``jax.jit``.
+        """
         if len(self.devices) == 1:
-            return self.jit(function)
+            return self.jit(function, **options)
         whole, rows = PartitionSpec(), PartitionSpec(AXIS)
         mapped = jax.shard_map(
             function, mesh=self.mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False
         )
-        return self.jit(mapped)
+        return self.jit(mapped, **options)

@@ -78,19 +78,26 @@ def tiles_of(maps: Sequence[Array]) -> Array:
         The tiles of all maps, image by image and row by row, [tiles, 64, C]; zeros beyond the borders.
     """
     count = sum(f.shape[0] * int(np.prod(tile_counts(f))) for f in maps)
+    # Maps of rows without a last part of a tile have no padding: their last rows are written by themselves.
+    maps = [f if f.shape[2] % TILE == 0 else _filled_up(f) for f in maps]
     tiles = jax.lax.empty((count, TILE * TILE, maps[0].shape[3]), maps[0].dtype)
     for number, rows in _rows_of(maps):
 
         def write(tile, image, y, tiles, features=maps[number], height=rows.height, across=rows.across):
             width, channels = features.shape[2:]
             own = jax.lax.dynamic_slice(features, (image, y, 0, 0), (1, height, width, channels))[0]
-            own = jnp.pad(own, ((0, TILE - height), (0, across * TILE - width), (0, 0)))
+            own = jnp.pad(own, ((0, TILE - height), (0, 0), (0, 0)))
             own = own.reshape(TILE, across, TILE, channels).swapaxes(0, 1)
             own = own.reshape(across, TILE * TILE, channels)
             return jax.lax.dynamic_update_slice(tiles, own, (tile, 0, 0))
 
         tiles = rows.for_each(maps[number].shape[0], write, tiles)
     return tiles
+
+
+def _filled_up(features: Array) -> Array:
+    """A map with zeros up to whole tiles."""
+    return jnp.pad(features, [(0, 0), *((0, -side % TILE) for side in features.shape[1:3]), (0, 0)])
 
 
 def maps_of(tiles: Array, maps: Sequence[Array]) -> tuple[Array, ...]:

@@ -55,7 +55,8 @@ class _Work(NamedTuple):
     """What is multiplied for blocks: the numbers of their tiles, int [K, tiles], and the weights.
 
     Weights are of each row or column of pixels in the bins on the axis, in three parts, bfloat16
-    [K, bins, 3 * side].
+    [K, bins, 3 * side]. The columns have further bins without weights, up to a multiple of ``TILE``, so that
+    joining the axes costs nothing: rows of bins then are whole tiles of a TPU's registers.
     """
 
     region: jax.Array
@@ -91,7 +92,7 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS, empty=jax.lax.e
         # Only rows that are read are set to zero, before a region's first further block is added.
         begun = jnp.where(blocks.number == 1, blocks.region, len(total))
         total = total.at[begun].set(0, mode="drop")
-        return total.at[blocks.region].add(bins(_work(tables, filled, blocks, across)), mode="drop")
+        return total.at[blocks.region].add(bins(_work(tables, regions, blocks, across)), mode="drop")
 
     def whole(batch):
         work, further, has_further = batch
@@ -99,10 +100,9 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS, empty=jax.lax.e
         return (bins(work) + further).astype(dtype)
 
     first, extra = _cut(regions, across)
-    filled = _filled_up(regions)
-    pixel = max(tiles.dtype.itemsize * channels, 4 * height * filled.bins()[1])
+    pixel = max(tiles.dtype.itemsize * channels, 4 * height * (width + -width % TILE))
     size = _batch_size(pixel, batch_bytes, len(first.region), across)
-    work = _work(tables, filled, first, across)
+    work = _work(tables, regions, first, across)
     # The further blocks come first, so that their sum with the first ones is written once.
     further = empty((len(work.region), height, width, channels), jnp.promote_types(dtype, jnp.float32))
     further = extra.for_each(size, add, further)
@@ -126,12 +126,11 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPR
         return grad.at[work.tiles].add(pixels, mode="promise_in_bounds")
 
     first, extra = _cut(regions, across)
-    filled = _filled_up(regions)
     size = _batch_size(4 * channels, batch_bytes, len(first.region), across)
     grad = zeros(sum(tile_counts(f)[0] * tile_counts(f)[1] * f.shape[0] for f in maps), channels, zero)
-    work = _in_batches(_work(tables, filled, first, across), size)
+    work = _in_batches(_work(tables, regions, first, across), size)
     grad = jax.lax.scan(lambda g, work: (add(work, g), None), grad, work)[0]
-    grad = extra.for_each(size, lambda blocks, g: add(_work(tables, filled, blocks, across), g), grad)
+    grad = extra.for_each(size, lambda blocks, g: add(_work(tables, regions, blocks, across), g), grad)
     return maps_of(grad, maps)
 
 
@@ -193,22 +192,22 @@ def _work(tables, regions, blocks, across):
     exists = blocks.region < len(regions.level)
     region = jnp.minimum(blocks.region, len(regions.level) - 1)
 
-    def axis(taps, first):
+    def axis(taps, first, bins):
         def one(r, first):
             return jax.tree.map(lambda x: x[r], taps).matrix(first + jnp.arange(TILE * across))
 
         weights = jnp.where(exists[:, None, None], jax.vmap(one)(region, first), 0)
-        return jnp.concatenate(bfloat16_parts(weights, 3), axis=2)
+        parts = jnp.concatenate(bfloat16_parts(weights, 3), axis=2)
+        return jnp.pad(parts, ((0, 0), (0, bins - parts.shape[1]), (0, 0)))
 
-    rows, columns = axis(regions.rows, blocks.top), axis(regions.columns, blocks.left)
+    height, width = regions.bins()
+    rows = axis(regions.rows, blocks.top, height)
+    columns = axis(regions.columns, blocks.left, width + -width % TILE)
     return _Work(blocks.region, _numbers(tables, blocks, across), rows, columns)
 
 
 def _weights(work, across):
-    """The weight of each pixel of a block in each bin of its region, float32 [K, oh * ow, P].
-
-    Rows of bins are filled up to whole tiles of a TPU's registers, so that joining the axes costs nothing.
-    """
+    """The weight of each pixel of a block in each bin of its region, float32 [K, oh * ow, P]."""
     # The row and the column of each pixel of a block, tile by tile.
     places = np.mgrid[:across, :across, :TILE, :TILE].reshape(4, -1)
 
@@ -236,15 +235,6 @@ def _product(axes, weights, values):
         for part in bfloat16_parts(weights, 2)
     )
     return first + second
-
-
-def _filled_up(regions):
-    """The regions with more bins in a row, up to a multiple of ``TILE``; what they have is of no use."""
-
-    def fill(x):
-        return x if x.ndim == 1 else jnp.pad(x, ((0, 0), (0, -x.shape[1] % TILE), *[(0, 0)] * (x.ndim - 2)))
-
-    return regions._replace(columns=jax.tree.map(fill, regions.columns))
 
 
 def _numbers(tables, blocks, across):
