@@ -50,8 +50,8 @@ PARTS = (
     "backbone", "rpn", "proposals", "box_pool", "box_head", "detections", "mask_pool", "mask_head",
 )  # fmt: skip
 CASES = (
-    "train", "detect", *PARTS, *(name + suffix for name in ROI_CASES for suffix in ("", "-gradient", "-both")),
-    "conv", "top_k", "nms",
+    "train", "detect", *PARTS,
+    *(name + suffix for name in ROI_CASES for suffix in ("", "-gradient", "-both")), "conv", "top_k", "nms",
 )  # fmt: skip
 STRIDES = (4, 8, 16, 32)
 

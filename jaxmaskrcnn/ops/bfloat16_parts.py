@@ -27,7 +27,7 @@ def bfloat16_parts(x: Array, count: int) -> list[Array]:
     """
     parts = []
     for _ in range(count):
-        # XLA may leave out a conversion to bfloat16 that is followed by one back (xla_allow_excess_precision).
+        # XLA may leave out a conversion to bfloat16 that is followed by one back.
         part = jax.lax.reduce_precision(x, 8, 7)
         parts.append(part.astype(jnp.bfloat16))
         x = x - part

@@ -180,7 +180,7 @@ def _cut(regions, across):
 
 
 def _in_batches(arrays, size):
-    """Arrays of a row for each region in batches, [batches, K, ...], of which the last is filled up with zeros."""
+    """Rows of all regions in batches, [batches, K, ...], of which the last is filled up with zeros."""
 
     def fill(x):
         return jnp.pad(x, ((0, -len(x) % size), *[(0, 0)] * (x.ndim - 1))).reshape(-1, size, *x.shape[1:])
