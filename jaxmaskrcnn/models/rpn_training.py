@@ -16,7 +16,7 @@ import jax
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
 from jaxmaskrcnn.losses.rpn import rpn_losses, sample_anchors, sampled_rpn_losses
-from jaxmaskrcnn.models import proposals_tpu
+from jaxmaskrcnn.models import proposals_tpu, sampled_predictions_tpu
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.frames import proposal_limits
 from jaxmaskrcnn.models.proposals_tpu import Predictors
@@ -171,7 +171,7 @@ def with_cells_last(
     sizes, predicted = _sizes(maps), proposals_tpu.predict(maps, predictors)
 
     def one(predicted, index):
-        return proposals_tpu.sampled_predictions(predicted, sizes, index, config.rpn)
+        return sampled_predictions_tpu.sampled_predictions(predicted, sizes, index, config.rpn)
 
     logits, deltas = jax.vmap(one)(tuple(predicted), index)
     proposals = proposals_tpu.propose(predicted, sizes, extents, limits, config, train=True)
@@ -190,7 +190,7 @@ def _backward(config, saved, cotangents):
     of_logits, of_deltas, _ = cotangents
 
     def of_sampled(maps, predictors, index, of_logits, of_deltas):
-        found = proposals_tpu.gradients(maps, predictors, index, of_logits, of_deltas, config.rpn)
+        found = sampled_predictions_tpu.gradients(maps, predictors, index, of_logits, of_deltas, config.rpn)
         return tuple(found[0]), found[1]
 
     def of_every_anchor(maps, predictors, index, of_logits, of_deltas):

@@ -12,6 +12,7 @@ from test_mask_rcnn import build, losses_and_gradient, make_image, make_target
 from jaxmaskrcnn.config import Level, ModelConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.models import MaskRCNN, proposals_tpu, rpn_training
+from jaxmaskrcnn.models import sampled_predictions_tpu as sampled_tpu
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.proposals_tpu import Predictors
 from jaxmaskrcnn.models.rpn import RPNHead, image_anchors
@@ -67,9 +68,9 @@ def test_predictions_and_gradients_of_sampled_anchors(objectness):
     @jax.jit
     def cells_last(maps, predictors):
         predicted = tuple(proposals_tpu.predict(maps, predictors))
-        look_up = functools.partial(proposals_tpu.sampled_predictions, config=config)
+        look_up = functools.partial(sampled_tpu.sampled_predictions, config=config)
         found = jax.vmap(lambda predicted, index: look_up(predicted, SIZES, index))(predicted, index)
-        of_maps, of_predictors = proposals_tpu.gradients(maps, predictors, index, *cotangents, config)
+        of_maps, of_predictors = sampled_tpu.gradients(maps, predictors, index, *cotangents, config)
         return found, (tuple(of_maps), of_predictors)
 
     close = functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-5)
@@ -79,9 +80,7 @@ def test_predictions_and_gradients_of_sampled_anchors(objectness):
 def test_gradients_in_bfloat16():
     config, head, maps, index = head_and_maps("sigmoid", "bfloat16")
     predictors, ones = Predictors.of(head), jnp.ones(index.shape)
-    of_maps, found = proposals_tpu.gradients(
-        maps, predictors, index, ones, jnp.zeros((*ones.shape, 4)), config
-    )
+    of_maps, found = sampled_tpu.gradients(maps, predictors, index, ones, jnp.zeros((*ones.shape, 4)), config)
     assert {x.dtype for x in (*of_maps, *found)} == {jnp.dtype("bfloat16")}
     # Each of an image's anchors adds 1 to its logit's bias.
     counts = np.bincount(np.asarray(index).reshape(-1) % 3)
