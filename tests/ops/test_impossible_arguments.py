@@ -196,7 +196,7 @@ def test_scores_of_whole_numbers(dtype):
 def test_an_infinity_far_from_a_region_does_not_change_it(implementation):
     """Tiles reach beyond a region; what is in them and not read becomes NaN, as their docstrings say."""
     tiles = implementation.startswith("tiles")
-    far = 45 if implementation == "tiles_tpu" else 20  # its tiles are read many at a time
+    far = 33 if implementation == "tiles_tpu" else 20  # its tiles are read many at a time
     for place, untouched in (((far, far), True), ((3, far), True), ((9, 9), not tiles)):
         features = jnp.ones((64, 64, 1)).at[place].set(jnp.inf)
         pooled = ops.roi_align(features, jnp.array([[2.0, 2, 6, 6]]), 2, implementation=implementation)

@@ -146,7 +146,7 @@ def multilevel_roi_align(
             levels, scales and sizes must not be traced). All give the same result except for rounding, where
             the features are finite: with the three of tiles (the default for ``sampling_ratio=0``, on TPUs,
             and on CPUs for the gradient) an infinity makes NaN of all bins of a region in whose tiles it is,
-            which reach up to 39 pixels beyond the region; with the others it only enters the bins that read
+            which reach up to 31 pixels beyond the region; with the others it only enters the bins that read
             it.
 
     Returns:

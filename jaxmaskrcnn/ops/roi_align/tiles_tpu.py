@@ -2,13 +2,13 @@
 
 Used on TPUs, whose matrix units are fast, and which read and add single pixels slowly. All maps are cut into
 tiles of 8 x 8 pixels, which then lie in memory one after the other. A region reads the tiles that it touches,
-a block of 5 x 5 of them at a time, and a matrix with the weight of each of their 1600 pixels in each bin
+a block of 4 x 4 of them at a time, and a matrix with the weight of each of their 1024 pixels in each bin
 makes its bins of them. Most regions have one block, as the level of a region is chosen by its size; the
 further blocks of long ones follow. The gradient is the same with the matrix transposed, for one tile at a
 time: whole tiles are added to the gradient's.
 
 As in `tiles_batched.py`, an infinity that a bin does not read makes NaN of it too if it is in one of the
-blocks' tiles, which is up to 40 pixels away.
+blocks' tiles, which is up to 31 pixels away.
 
 Shape legend: R regions, L pyramid levels, B images, H and W a level's height and width, C channels,
 oh and ow the output's height and width in bins, K blocks of a batch, P the pixels of a block.
@@ -24,8 +24,9 @@ from jaxmaskrcnn.ops.bfloat16_parts import bfloat16_parts
 from jaxmaskrcnn.ops.roi_align.tile_order import TILE, maps_of, tile_counts, tiles_of, zeros
 from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
-# Tiles on a side of a block. The bins are read from blocks that hold a whole region if it spans 33 pixels or
-# less, wherever it begins. The gradient is added tile by tile, to those alone that a region touches.
+# Tiles on a side of a block. The bins are read from blocks that hold a whole region if it spans 25 pixels or
+# less, wherever it begins; smaller blocks would have more bins to add, larger ones more pixels to multiply
+# (docs/benchmarks.md). The gradient is added tile by tile, to those alone that a region touches.
 ACROSS, ACROSS_SPREAD = 4, 1
 # Bytes of the pixels of a batch of blocks, and of their weights; they stay in the vector memory of a v5e.
 _BATCH_BYTES = 2**25
