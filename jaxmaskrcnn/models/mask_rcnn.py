@@ -15,7 +15,7 @@ from flax import nnx
 
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig, PoolConfig
-from jaxmaskrcnn.models import proposals_tpu
+from jaxmaskrcnn.models import proposals_tpu, rpn_windows
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of, proposal_limits
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
@@ -169,10 +169,11 @@ class MaskRCNN(nnx.Module):
             predicted = proposals_tpu.predict(
                 self.rpn.hidden(levels, pass_), proposals_tpu.Predictors.of(self.rpn)
             )
-            return proposals_tpu.propose(predicted, sizes, batch.extents, limits, self.config)
+            return proposals_tpu.propose(predicted, sizes, batch.extents, limits, self.config, train)
 
         arrays = (tuple(levels), (objectness, deltas, anchors), limits)
-        if not train and proposals_tpu.applies(self.rpn, rpn, levels):
+        again = not train or rpn_windows.applies(self.rpn)  # batch norm would count the batch twice
+        if again and proposals_tpu.applies(self.rpn, rpn, levels):
             proposals = jax.lax.platform_dependent(*arrays, tpu=on_tpu, default=by_anchor)
         else:
             proposals = by_anchor(*arrays)

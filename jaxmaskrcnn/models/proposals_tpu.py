@@ -4,8 +4,8 @@ A TPU keeps the last axis of an array in rows of 128 values. Anchor by anchor, a
 predictions are rows of 3 and of 4: XLA:TPU takes minutes to compile the way there, and expects more
 cycles of it than of the head's convolutions (docs/benchmarks.md). Here the predictors are one product whose
 result has the cells last, the best of each level are selected where they are, and only their deltas are
-looked up. The proposals are those of `select_proposals`, equal scores included. What the losses read of the
-same predictions is in `sampled_predictions_tpu.py`.
+looked up. The proposals are those of `select_proposals`, equal scores included. What the losses read is in
+`rpn_windows.py`.
 
 Shapes: B images, A anchors per cell, n cells of a level, O values predicted of a cell (its A logits, or 2 A,
 and 4 A deltas), K anchors selected of a level.
@@ -110,18 +110,14 @@ def predict(maps: Sequence[Array], predictors: Predictors) -> list[Array]:
     Returns:
         [B, O, n] for each level, in the dtype of the activations. Cells are filled up to whole rows.
     """
+    kernel = jnp.concatenate([predictors.scores, predictors.boxes], -1)
     bias = jnp.concatenate([predictors.score_bias, predictors.box_bias])
     found = []
-    for y in products(maps, predictors.scores, predictors.boxes):
-        y = (y + bias[None, :, None, None]).reshape(*y.shape[:2], -1)
+    for x in maps:
+        y = jnp.einsum("bhwc,co->bohw", x.astype(kernel.dtype), kernel) + bias[None, :, None, None]
+        y = y.reshape(*y.shape[:2], -1)
         found.append(jnp.pad(y, ((0, 0), (0, 0), (0, -y.shape[2] % ROW))))
     return found
-
-
-def products(maps: Sequence[Array], scores: Array, boxes: Array) -> list[Array]:
-    """The predictions without their biases, [B, O, h, w] for each level; arguments as of `predict`."""
-    kernel = jnp.concatenate([scores, boxes], -1)
-    return [jnp.einsum("bhwc,co->bohw", x.astype(kernel.dtype), kernel) for x in maps]
 
 
 def by_kind(predicted: Array, config: RPNConfig) -> tuple[Array, Array]:

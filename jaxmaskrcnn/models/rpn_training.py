@@ -1,14 +1,13 @@
 """The region proposal network in a training step: its losses, and the proposals for the heads.
 
 The losses read the predictions of the few hundred anchors that are sampled, and the proposals those of the
-best few thousand, without a gradient. For a plain `RPNHead` both are one operation with its own gradient. So
-every platform can keep the predictions in its own order: TPUs with the cells last, the others anchor by
-anchor.
+best few thousand, without a gradient. Anchors are sampled from their boxes and the objects alone. So a plain
+`RPNHead` predicts for all anchors without a gradient, and for the sampled ones once more from the cells
+around them (`rpn_windows.py`), with one. Of other heads the losses read the predictions of all anchors.
 
 Shapes: B images, L levels, N anchors of an image, S of them sampled.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,18 +15,14 @@ import jax
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
 from jaxmaskrcnn.losses.rpn import rpn_losses, sample_anchors, sampled_rpn_losses
-from jaxmaskrcnn.models import proposals_tpu, sampled_predictions_tpu
+from jaxmaskrcnn.models import rpn_windows
 from jaxmaskrcnn.models.features import Pass
-from jaxmaskrcnn.models.frames import proposal_limits
-from jaxmaskrcnn.models.proposals_tpu import Predictors
-from jaxmaskrcnn.models.rpn import batch_anchors, by_anchor, in_own_padding, select_proposals
-from jaxmaskrcnn.ops.convolution import convolution
-from jaxmaskrcnn.ops.derivatives import wants_every_derivative
+from jaxmaskrcnn.models.rpn import in_own_padding
 from jaxmaskrcnn.structures import Anchors, Batch, LossTerm, Proposals
 
 Array = jax.Array
 
-_MOST_SAMPLES = 1024  # whose rows of predictions are looked up; of more anchors all are read
+_MOST_SAMPLES = 1024  # that are predicted from windows; of more the losses read all predictions
 
 
 def rpn_terms_and_proposals(
@@ -69,30 +64,21 @@ def rpn_terms_and_proposals(
     def terms_of_sampled(logits, deltas, sampled):
         return sampled_rpn_losses(logits, deltas, sampled, config.rpn)
 
-    anchors = batch_anchors(batch.extents, _sizes(levels), config)
+    _, _, anchors, proposals = model.propose(batch, jax.lax.stop_gradient(levels), train=True, pass_=pass_)
     sampled = jax.vmap(sample)(learnt(anchors, batch, levels, config), batch.targets, rng, limits)
-    clip = proposal_limits(batch, config)
-    maps = tuple(model.rpn.hidden(levels, pass_))
-    places = anchors, batch.extents, clip
-    found: Any = predictions_and_proposals(config, maps, Predictors.of(model.rpn), sampled.index, places)
-    logits, deltas, proposals = found
+    logits, deltas = rpn_windows.predict_anchors(model.rpn, levels, sampled.index, pass_)
     return jax.vmap(terms_of_sampled)(logits, deltas, sampled), proposals
 
 
 def applies(head: Any, config: RPNConfig, levels: Sequence[Array]) -> bool:
-    """Whether the losses and the proposals are one operation.
+    """Whether the losses read the predictions of sampled anchors alone.
 
     Args:
         head: The module that predicts objectness and deltas.
         config: Its settings.
         levels: One map for each level, [B, h, w, C].
     """
-    return (
-        proposals_tpu.applies(head, config, levels)
-        and config.batch_size <= _MOST_SAMPLES
-        and all(x.size for x in levels)
-        and not wants_every_derivative()
-    )
+    return rpn_windows.applies(head) and config.batch_size <= _MOST_SAMPLES and all(x.size for x in levels)
 
 
 def learnt(anchors: Anchors, batch: Batch, levels: Sequence[Array], config: ModelConfig) -> Anchors:
@@ -115,95 +101,5 @@ def learnt(anchors: Anchors, batch: Batch, levels: Sequence[Array], config: Mode
     return anchors._replace(valid=anchors.valid & own)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def predictions_and_proposals(
-    config: ModelConfig,
-    maps: tuple[Array, ...],
-    predictors: Predictors,
-    index: Array,
-    places: tuple[Anchors, Array, Array],
-) -> tuple[Array, Array, Proposals]:
-    """Compute the predictions of sampled anchors, and the proposals.
-
-    Args:
-        config: The whole model's.
-        maps: [B, h, w, C] for each level, what the predictors read.
-        predictors: The predictors.
-        index: int [B, S], the sampled anchors.
-        places: Anchors with a leading B; the extents, int [B, 2]; and where proposals end, [B, 2] or [B, 4].
-
-    Returns:
-        Objectness logits [B, S] and deltas [B, S, 4] of the sampled anchors, at least float32, and Proposals
-        with a leading B. Only the first two have a gradient, with respect to maps and predictors.
-    """
-    default, tpu = (functools.partial(way, config) for way in (with_every_anchor, with_cells_last))
-    return jax.lax.platform_dependent(maps, predictors, index, places, tpu=tpu, default=default)
-
-
-def with_every_anchor(
-    config: ModelConfig, maps: tuple[Array, ...], predictors: Predictors, index: Array, places: tuple
-) -> tuple[Array, Array, Proposals]:
-    """The plain way: predictions of all anchors; arguments and results as of `predictions_and_proposals`."""
-
-    def one(objectness, deltas, index, anchors, extent, limits):
-        del extent
-        proposals = select_proposals(
-            objectness, deltas, anchors, _sizes(maps), limits, config.rpn, train=True
-        )
-        return objectness[index], deltas[index], proposals
-
-    return jax.vmap(one)(*_every_anchor(config, maps, predictors), index, *places)
-
-
-def _every_anchor(config, maps, predictors):
-    scores, score_bias, boxes, box_bias = predictors
-    predict = lambda kernel, bias: lambda x: convolution(x.astype(kernel.dtype), kernel[None, None], bias)  # noqa: E731
-    return by_anchor(
-        maps, predict(scores, score_bias), predict(boxes, box_bias), config.rpn.objectness == "softmax"
-    )
-
-
-def with_cells_last(
-    config: ModelConfig, maps: tuple[Array, ...], predictors: Predictors, index: Array, places: tuple
-) -> tuple[Array, Array, Proposals]:
-    """The way of TPUs; arguments and results as of `predictions_and_proposals`."""
-    _, extents, limits = places
-    sizes, predicted = _sizes(maps), proposals_tpu.predict(maps, predictors)
-
-    def one(predicted, index):
-        return sampled_predictions_tpu.sampled_predictions(predicted, sizes, index, config.rpn)
-
-    logits, deltas = jax.vmap(one)(tuple(predicted), index)
-    proposals = proposals_tpu.propose(predicted, sizes, extents, limits, config, train=True)
-    return logits, deltas, proposals
-
-
 def _sizes(maps):
     return tuple((x.shape[1], x.shape[2]) for x in maps)
-
-
-def _forward(config, maps, predictors, index, places):
-    return predictions_and_proposals(config, maps, predictors, index, places), (maps, predictors, index)
-
-
-def _backward(config, saved, cotangents):
-    of_logits, of_deltas, _ = cotangents
-
-    def of_sampled(maps, predictors, index, of_logits, of_deltas):
-        found = sampled_predictions_tpu.gradients(maps, predictors, index, of_logits, of_deltas, config.rpn)
-        return tuple(found[0]), found[1]
-
-    def of_every_anchor(maps, predictors, index, of_logits, of_deltas):
-        def sampled(maps, predictors):
-            objectness, deltas = _every_anchor(config, maps, predictors)
-            return jax.vmap(lambda *arrays: tuple(x[arrays[2]] for x in arrays[:2]))(
-                objectness, deltas, index
-            )
-
-        return jax.vjp(sampled, maps, predictors)[1]((of_logits, of_deltas))
-
-    found = jax.lax.platform_dependent(*saved, of_logits, of_deltas, tpu=of_sampled, default=of_every_anchor)
-    return (*found, None, None)
-
-
-predictions_and_proposals.defvjp(_forward, _backward)

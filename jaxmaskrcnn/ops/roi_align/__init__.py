@@ -5,7 +5,7 @@ fast implementations. A tap is a pixel that a bin reads, with its weight. `gathe
 the other or all at once, `tiles_cpu.py`, `tiles_batched.py` and `tiles_tpu.py` multiply tiles of pixels by
 matrices of weights. `levels.py` assigns boxes to pyramid levels, `axis.py` gives the taps of a bin on one
 axis, and `regions.py` lists regions of several maps and images. `corners.py` is another pooling on the same
-taps.
+taps, and `windows.py` reads the cells around single cells with them.
 """
 
 from jaxmaskrcnn.ops.roi_align.api import multilevel_roi_align, roi_align
