@@ -20,6 +20,7 @@ from jaxmaskrcnn.models.layers import Conv, ConvNorm, is_predictor
 from jaxmaskrcnn.models.padding import feature_extent
 from jaxmaskrcnn.models.rpn import RPNHead
 from jaxmaskrcnn.ops.roi_align.windows import cell_windows
+from jaxmaskrcnn.ops.shapes import to_rank
 
 Array = jax.Array
 
@@ -76,7 +77,7 @@ def predict_anchors(head: RPNHead, levels: Sequence[Array], index: Array, pass_:
         logits = logits[..., 1::2] - logits[..., ::2]
     deltas = deltas.reshape(*deltas.shape[:2], per_cell, 4)
     # The anchor among those of its cell by a sum with zeros, since XLA:TPU looks up single values slowly.
-    own = (index % per_cell)[..., None] == jnp.arange(per_cell)  # [B, S, A]
+    own = (index % per_cell)[..., None] == jnp.arange(per_cell)[None, None]  # [B, S, A]
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     logits = jnp.where(own, logits, 0).sum(-1, dtype=dtype)
     return logits, jnp.where(own[..., None], deltas, 0).sum(-2, dtype=dtype)
@@ -97,7 +98,8 @@ def place_cells(sizes: Sequence[Sequence[int]], cell: Array) -> tuple[Array, Arr
         (Array([0, 1], dtype=int32), Array([[1, 2], [0, 1]], dtype=int32))
     """
     counts = np.array([height * width for height, width in sizes])
-    level = (cell[..., None] >= jnp.asarray(counts.cumsum(), cell.dtype)).sum(-1, dtype=jnp.int32)
+    ends = to_rank(jnp.asarray(counts.cumsum(), cell.dtype), cell.ndim + 1)
+    level = (cell[..., None] >= ends).sum(-1, dtype=jnp.int32)
     first, width = (
         jnp.asarray(values, cell.dtype)[level]
         for values in (counts.cumsum() - counts, [width for _, width in sizes])
@@ -114,7 +116,7 @@ def _own_sizes(head, levels, pass_):
         pass_.extents // stride if whole else feature_extent(pass_.extents, stride)
         for stride, whole in zip(head.strides, head.whole, strict=True)
     ]
-    return jnp.minimum(jnp.stack(own, 1), sizes)
+    return jnp.minimum(jnp.stack(own, 1), sizes[None])
 
 
 def _convolution(x, kernel, bias):
@@ -126,4 +128,4 @@ def _convolution(x, kernel, bias):
 
 
 def _product(x, kernel, bias):
-    return jnp.einsum("...c,co->...o", x.astype(kernel.dtype), kernel[0, 0]) + bias
+    return jnp.einsum("...c,co->...o", x.astype(kernel.dtype), kernel[0, 0]) + to_rank(bias, x.ndim)

@@ -62,7 +62,8 @@ def cell_windows(
         cells=(cells, "R 2"),
         feature_sizes=(feature_sizes, f"{len(features)} 2"),
     )
-    pixels = cells.astype(jnp.int32)[:, :, None] + jnp.arange(-reach, reach + 1, dtype=jnp.int32)  # [R, 2, K]
+    step = jnp.arange(-reach, reach + 1, dtype=jnp.int32)[None, None]
+    pixels = cells.astype(jnp.int32)[:, :, None] + step  # [R, 2, K]
     sizes = jnp.asarray(feature_sizes, jnp.int32)[levels][:, :, None]
     inside = (pixels >= 0) & (pixels < sizes)
     pixels = jnp.clip(pixels, 0, jnp.maximum(sizes - 1, 0))
