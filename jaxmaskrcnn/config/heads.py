@@ -116,6 +116,11 @@ class RegionConfig(Part):
         super().__post_init__()
         check_positives(self)
 
+    @property
+    def positive_slots(self) -> int:
+        """Number of the first regions of a sample, among which all positive ones are."""
+        return int(self.batch_size * self.positive_fraction)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PoolConfig(Part):

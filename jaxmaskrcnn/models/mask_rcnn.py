@@ -20,6 +20,7 @@ from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of, proposal_limits
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
 from jaxmaskrcnn.models.heads.hard_examples import hard_priorities
+from jaxmaskrcnn.models.heads.pooled_together import pool_first_regions
 from jaxmaskrcnn.models.heads.region_head import Pooler, RegionHead
 from jaxmaskrcnn.models.heads.stage_heads import build_mask_head, region_loss_terms
 from jaxmaskrcnn.models.inputs import network_input
@@ -34,7 +35,7 @@ from jaxmaskrcnn.models.returned import (
     check_terms,
 )
 from jaxmaskrcnn.models.rpn import RPNHead, batch_anchors, select_proposals
-from jaxmaskrcnn.models.rpn_training import rpn_terms_and_proposals
+from jaxmaskrcnn.models.rpn_training import propose_and_sample, rpn_loss_terms
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 
 Array = jax.Array
@@ -255,21 +256,25 @@ class MaskRCNN(nnx.Module):
         pooler = self.pooler(batch, levels, train)
         first, keys = (None, None) if keys is None else jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
         own = type(self).propose is not MaskRCNN.propose
-        terms, proposals = rpn_terms_and_proposals(self, batch, levels, pass_, first, pooler.limits, own)
+        samples = propose_and_sample(self, batch, levels, pass_, first, pooler.limits, own)
         priority = None
         if config.regions.sampling == "hard":
-            priority = hard_priorities(self.box_head, pooler, proposals, config)
+            priority = hard_priorities(self.box_head, pooler, samples.proposals, config)
         foreground = config.box.stages[0].foreground_iou
 
         def sample(proposals, targets, key, priority):
             return losses.sample_regions(proposals, targets, config.regions, foreground, key, priority)
 
-        regions = jax.vmap(sample)(proposals, batch.targets, keys, priority)
+        regions = jax.vmap(sample)(samples.proposals, batch.targets, keys, priority)
         regions = self.after_sampling(regions, pooler, pass_)
-        box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys)
+        windows, _ = samples.windows
+        pooled = pool_first_regions(levels, pooler, regions, windows, self.region_heads, config)
+        terms = rpn_loss_terms(self.rpn, samples, pooled.windows, config.rpn)
+        box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys, pooled.box)
         terms |= box_terms
         for number, head in enumerate(self.region_heads, 1):
-            own = region_loss_terms(head, self.of_head(pooler, number), stages, config, pass_)
+            features = pooled.heads[number - 1]
+            own = region_loss_terms(head, self.of_head(pooler, number), stages, config, pass_, features)
             check_terms(head, own, images.shape[0], terms)
             terms |= own
         if self.semantic_head is not None:

@@ -13,6 +13,8 @@ import numpy as np
 from jaxmaskrcnn.config import PoolConfig
 from jaxmaskrcnn.models.padding import feature_extent
 from jaxmaskrcnn.ops.roi_align import assign_levels, crop_and_resize, multilevel_roi_align
+from jaxmaskrcnn.ops.roi_align.api import pool_lists
+from jaxmaskrcnn.ops.roi_align.regions import RegionTaps, make_regions
 from jaxmaskrcnn.structures import Batch
 
 Array = jax.Array
@@ -37,28 +39,57 @@ def pool_regions(
     levels = tuple(levels[: len(strides)])
     if config.method == "corners":
         return _pool_corners(batch, levels, strides, boxes, config)
+    if not boxes.shape[1]:
+        return jnp.zeros((0, config.size, config.size, levels[0].shape[-1]), levels[0].dtype)
+    (pooled,) = pool_together(levels, [region_taps(batch, strides, boxes, config)])
+    return pooled.reshape(-1, *pooled.shape[2:])
+
+
+def region_taps(batch: Batch, strides: Sequence[int], boxes: Array, config: PoolConfig) -> RegionTaps:
+    """Find what RoIAlign reads of the maps for the boxes of every image.
+
+    Args:
+        batch: As of `pool_regions`.
+        strides: Likewise.
+        boxes: Likewise.
+        config: Likewise, with the method "align".
+
+    Returns:
+        Regions with a leading B, for `pool_together`.
+    """
     scales, lowest, feature_sizes = roi_geometry(batch, strides, config)
 
-    def pool_image(features, boxes, scales, lowest, feature_sizes):
+    def of_image(boxes, scales, lowest, feature_sizes):
         level = assign_levels(
             boxes,
             rule=config.level_rule,
             min_level=lowest,
             max_level=lowest + len(strides) - 1,
         )
-        return multilevel_roi_align(
-            features,
-            boxes - jnp.array([0, 0, 1, 1], boxes.dtype) if config.inclusive else boxes,
-            level - lowest,
-            config.size,
-            spatial_scales=scales,
-            sampling_ratio=config.sampling_ratio,
-            aligned=config.aligned,
-            feature_sizes=feature_sizes,
+        boxes = boxes - jnp.array([[0, 0, 1, 1]], boxes.dtype) if config.inclusive else boxes
+        bins = (config.size, config.size)
+        return make_regions(
+            boxes, level - lowest, bins, scales, config.sampling_ratio, config.aligned, feature_sizes
         )
 
-    pooled = jax.vmap(pool_image)(levels, boxes, scales, lowest, feature_sizes)
-    return pooled.reshape(-1, *pooled.shape[2:])
+    return jax.vmap(of_image)(boxes, scales, lowest, feature_sizes)
+
+
+def pool_together(levels: Sequence[Array], lists: Sequence[RegionTaps]) -> tuple[Array, ...]:
+    """Pool several lists of regions of every image from the same maps.
+
+    Args:
+        levels: Maps, [B, h, w, C] each.
+        lists: Lists of R regions of S x S bins with a leading B, each of at least one.
+
+    Returns:
+        [B, R, S, S, C] for each list.
+    """
+
+    def of_image(maps, lists):
+        return pool_lists(None, tuple(x[None] for x in maps), lists)
+
+    return jax.vmap(of_image)(tuple(levels), tuple(lists))
 
 
 def pool_all_levels(

@@ -9,15 +9,16 @@ Shapes: B images, L levels, N anchors of an image, S of them sampled.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
-from jaxmaskrcnn.losses.rpn import rpn_losses, sample_anchors, sampled_rpn_losses
+from jaxmaskrcnn.losses.rpn import SampledAnchors, rpn_losses, sample_anchors, sampled_rpn_losses
 from jaxmaskrcnn.models import rpn_windows
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.rpn import in_own_padding
+from jaxmaskrcnn.ops.roi_align.regions import RegionTaps
 from jaxmaskrcnn.structures import Anchors, Batch, LossTerm, Proposals
 
 Array = jax.Array
@@ -25,7 +26,27 @@ Array = jax.Array
 _MOST_SAMPLES = 1024  # that are predicted from windows; of more the losses read all predictions
 
 
-def rpn_terms_and_proposals(
+class RPNSamples(NamedTuple):
+    """The proposals of a batch, and what the losses of the region proposal network are computed from.
+
+    Attributes:
+        proposals: Proposals with a leading B.
+        terms: The losses, if they read the predictions of all anchors; otherwise None.
+        sampled: The sampled anchors with a leading B, or None.
+        windows: What `rpn_windows.anchor_windows` returns for them, or two times None.
+
+    Example:
+        >>> RPNSamples._fields
+        ('proposals', 'terms', 'sampled', 'windows')
+    """
+
+    proposals: Proposals
+    terms: dict[str, LossTerm] | None
+    sampled: SampledAnchors | None
+    windows: tuple[RegionTaps, Array] | tuple[None, None]
+
+
+def propose_and_sample(
     model: Any,
     batch: Batch,
     levels: Sequence[Array],
@@ -33,8 +54,8 @@ def rpn_terms_and_proposals(
     rng: Array | None,
     limits: Array,
     own_propose: bool,
-) -> tuple[dict[str, LossTerm], Proposals]:
-    """Compute the losses of the region proposal network of a batch, and its proposals.
+) -> RPNSamples:
+    """Compute the proposals of a batch, and sample the anchors that the losses are computed of.
 
     Args:
         model: The `MaskRCNN`.
@@ -43,31 +64,52 @@ def rpn_terms_and_proposals(
         pass_: See `Pass`.
         rng: Keys for sampling, [B]; None takes the lowest indices first.
         limits: int [B, 2] or [B, 4], the part of each image beyond which ``config.rpn.border`` counts.
-        own_propose: Whether the model's class has a method ``propose`` of its own, which then is called.
+        own_propose: Whether the model's class has a method ``propose`` of its own, whose predictions the
+            losses then read.
 
     Returns:
-        The terms of `losses.rpn_losses` with a leading B, and Proposals with a leading B.
+        See `RPNSamples`.
     """
-    config = model.config
-    if own_propose or not applies(model.rpn, config.rpn, levels):
+    config, rpn = model.config, model.config.rpn
+    if own_propose or not applies(model.rpn, rpn, levels):
         objectness, deltas, anchors, proposals = model.propose(batch, levels, train=True, pass_=pass_)
 
         def terms(objectness, deltas, anchors, targets, rng, limits):
-            return rpn_losses(objectness, deltas, anchors, targets, config.rpn, rng, limits)
+            return rpn_losses(objectness, deltas, anchors, targets, rpn, rng, limits)
 
         anchors = learnt(anchors, batch, levels, config)
-        return jax.vmap(terms)(objectness, deltas, anchors, batch.targets, rng, limits), proposals
+        found = jax.vmap(terms)(objectness, deltas, anchors, batch.targets, rng, limits)
+        return RPNSamples(proposals, found, None, (None, None))
 
     def sample(anchors, targets, rng, limits):
-        return sample_anchors(anchors, targets, config.rpn, rng, limits)
-
-    def terms_of_sampled(logits, deltas, sampled):
-        return sampled_rpn_losses(logits, deltas, sampled, config.rpn)
+        return sample_anchors(anchors, targets, rpn, rng, limits)
 
     _, _, anchors, proposals = model.propose(batch, jax.lax.stop_gradient(levels), train=True, pass_=pass_)
     sampled = jax.vmap(sample)(learnt(anchors, batch, levels, config), batch.targets, rng, limits)
-    logits, deltas = rpn_windows.predict_anchors(model.rpn, levels, sampled.index, pass_)
-    return jax.vmap(terms_of_sampled)(logits, deltas, sampled), proposals
+    windows = rpn_windows.anchor_windows(model.rpn, levels, sampled.index, pass_)
+    return RPNSamples(proposals, None, sampled, windows)
+
+
+def rpn_loss_terms(
+    head: Any, samples: RPNSamples, pooled: Array | None, config: RPNConfig
+) -> dict[str, LossTerm]:
+    """Compute the losses of the region proposal network of a batch.
+
+    Args:
+        head: The module that predicts objectness and deltas.
+        samples: See `RPNSamples`.
+        pooled: [B, S, K, K, C], the cells of its windows, if there are any.
+        config: Its settings.
+
+    Returns:
+        The terms of `losses.rpn_losses` with a leading B.
+    """
+    if samples.terms is not None:
+        return samples.terms
+    sampled, (_, inside) = samples.sampled, samples.windows
+    assert sampled is not None and pooled is not None and inside is not None
+    logits, deltas = rpn_windows.predict_anchors(head, pooled, inside, sampled.index)
+    return jax.vmap(lambda *arrays: sampled_rpn_losses(*arrays, config))(logits, deltas, sampled)
 
 
 def applies(head: Any, config: RPNConfig, levels: Sequence[Array]) -> bool:

@@ -19,6 +19,7 @@ from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv, ConvNorm, is_predictor
 from jaxmaskrcnn.models.padding import feature_extent
 from jaxmaskrcnn.models.rpn import RPNHead
+from jaxmaskrcnn.ops.roi_align.regions import RegionTaps
 from jaxmaskrcnn.ops.roi_align.windows import cell_windows
 from jaxmaskrcnn.ops.shapes import to_rank
 
@@ -49,8 +50,10 @@ def _is_plain(layer):
     return conv.kernel.shape[:2] == (3, 3) and (conv.stride, conv.groups, conv.dilation) == (1, 1, 1)
 
 
-def predict_anchors(head: RPNHead, levels: Sequence[Array], index: Array, pass_: Pass) -> tuple[Array, Array]:
-    """Compute the predictions of a head for some of the anchors.
+def anchor_windows(
+    head: RPNHead, levels: Sequence[Array], index: Array, pass_: Pass
+) -> tuple[RegionTaps, Array]:
+    """Find the cells that a head's predictions for some of the anchors depend on.
 
     Args:
         head: A head for which `applies` is True.
@@ -59,14 +62,28 @@ def predict_anchors(head: RPNHead, levels: Sequence[Array], index: Array, pass_:
         pass_: See `Pass`.
 
     Returns:
+        Windows with a leading B, for `pool_together`, and which of their cells are in the images, bool
+        [B, S, K, K].
+    """
+    level, cell = place_cells([x.shape[1:3] for x in levels], index // _per_cell(head))
+    read = functools.partial(cell_windows, reach=len(head.convs))
+    sizes = _own_sizes(head, levels, pass_)
+    return jax.vmap(lambda level, cell, sizes: read(level, cell, feature_sizes=sizes))(level, cell, sizes)
+
+
+def predict_anchors(head: RPNHead, windows: Array, inside: Array, index: Array) -> tuple[Array, Array]:
+    """Compute the predictions of a head for some of the anchors.
+
+    Args:
+        head: As of `anchor_windows`.
+        windows: [B, S, K, K, C], the cells of its windows.
+        inside: bool [B, S, K, K], which of them are in the images.
+        index: As of `anchor_windows`.
+
+    Returns:
         Objectness logits [B, S] and deltas [B, S, 4], those that ``head(levels, pass_)`` has at the index.
     """
-    per_cell = head.bbox_pred.kernel.shape[-1] // 4
-    level, cell = place_cells([x.shape[1:3] for x in levels], index // per_cell)
-    read = functools.partial(cell_windows, reach=len(head.convs))
-    x, inside = jax.vmap(lambda maps, level, cell, sizes: read(maps, level, cell, feature_sizes=sizes))(
-        tuple(levels), level, cell, _own_sizes(head, levels, pass_)
-    )  # [B, S, K, K, C], [B, S, K, K]
+    x, per_cell = windows, _per_cell(head)
     for number, layer in enumerate(head.convs):
         if number:  # the layer reads zeros beyond the image, as it does of a whole map
             x = jnp.where(inside[:, :, number:-number, number:-number, None], x, 0)
@@ -81,6 +98,10 @@ def predict_anchors(head: RPNHead, levels: Sequence[Array], index: Array, pass_:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     logits = jnp.where(own, logits, 0).sum(-1, dtype=dtype)
     return logits, jnp.where(own[..., None], deltas, 0).sum(-2, dtype=dtype)
+
+
+def _per_cell(head):
+    return head.bbox_pred.kernel.shape[-1] // 4
 
 
 def place_cells(sizes: Sequence[Sequence[int]], cell: Array) -> tuple[Array, Array]:

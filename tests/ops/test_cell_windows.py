@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmaskrcnn.ops.derivatives import every_derivative
-from jaxmaskrcnn.ops.roi_align.api import IMPLEMENTATIONS
+from jaxmaskrcnn.ops.roi_align.api import IMPLEMENTATIONS, pool_lists
 from jaxmaskrcnn.ops.roi_align.windows import cell_windows
 
 SIZES = ((9, 17), (5, 8), (1, 1))
@@ -36,9 +36,8 @@ def in_numpy(maps, levels, cells, reach):
 
 
 def read(maps, levels, cells, reach, implementation):
-    return cell_windows(
-        tuple(maps), jnp.asarray(levels), jnp.asarray(cells), reach, jnp.asarray(OWN), implementation
-    )
+    windows, inside = cell_windows(jnp.asarray(levels), jnp.asarray(cells), reach, jnp.asarray(OWN))
+    return pool_lists(implementation, tuple(x[None] for x in maps), (windows,))[0], inside
 
 
 @pytest.mark.parametrize("implementation", [None, *IMPLEMENTATIONS])
@@ -95,5 +94,3 @@ def test_wrong_arguments():
         read(maps, levels, cells[:, :1], 1, None)
     with pytest.raises(ValueError, match="cell_windows: reach is -1; give a whole number of at least 0"):
         read(maps, levels, cells, -1, None)
-    with pytest.raises(ValueError, match="implementation is 'none'; choose"):
-        read(maps, levels, cells, 1, "none")

@@ -1,5 +1,6 @@
 """Each implementation of RoIAlign, values and gradients, against the definition."""
 
+import functools
 import importlib
 
 import jax
@@ -96,6 +97,42 @@ def test_pooling_and_its_gradient(implementation, ratio, aligned):
     assert_equal(*jax.jit(lambda maps: both(images, maps))(maps), *defined(ratio, aligned))
 
 
+@pytest.mark.slow_except("None-2", "tiles_tpu-0")
+@pytest.mark.parametrize(("implementation", "ratio"), [case[:2] for case in CASES])
+def test_several_lists_of_regions_at_once(implementation, ratio):
+    maps, boxes, levels = example()
+
+    def regions(boxes, levels, sizes, bins, ratio):
+        return make_regions(boxes, levels, bins, SCALES, ratio, True, sizes)
+
+    def lists(boxes, levels, sizes):
+        first = regions(boxes, levels, sizes, (3, 5), ratio)
+        return first, regions(boxes[7:11], levels[7:11], sizes, (2, 2), 2)  # with a fixed number of samples
+
+    def one(maps, boxes, levels, sizes, chosen):
+        return api.pool_lists(implementation, [f[None] for f in maps], lists(boxes, levels, sizes)[chosen])
+
+    def at_once(maps):
+        pool = functools.partial(one, chosen=slice(0, 2))
+        return jax.vmap(pool)(maps, boxes, levels, SIZES)
+
+    def apart(maps):
+        pools = (functools.partial(one, chosen=slice(i, i + 1)) for i in range(2))
+        return tuple(jax.vmap(pool)(maps, boxes, levels, SIZES)[0] for pool in pools)
+
+    @jax.jit
+    def values_and_gradients(maps):
+        found = []
+        for function in (at_once, apart):
+            pooled, pull = jax.vjp(function, maps)
+            found.append((pooled, pull(tuple(map(wave, pooled)))[0]))
+        return found
+
+    found, expected = values_and_gradients(maps)
+    assert [x.shape for x in found[0]] == [(2, 30, 3, 5, 3), (2, 4, 2, 2, 3)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-6), found, expected)
+
+
 @pytest.mark.slow
 def test_several_batches_of_tiles_of_which_the_last_is_not_full():
     maps, boxes, levels = (jax.tree.map(lambda x: x[0], part) for part in example())
@@ -105,8 +142,8 @@ def test_several_batches_of_tiles_of_which_the_last_is_not_full():
     def batches(maps):
         regions = make_regions(boxes, levels, (3, 5), SCALES, 0, True, SIZES[0])
         maps = tuple(f[None] for f in maps)
-        pooled = tiles_batched.pool(maps, regions, batch_bytes=batch_bytes)
-        gradient = tiles_batched.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes)
+        (pooled,) = tiles_batched.pool(maps, (regions,), batch_bytes=batch_bytes)
+        gradient = tiles_batched.spread(maps, (regions,), (wave(pooled),), batch_bytes=batch_bytes)
         return pooled, tuple(g[0] for g in gradient)
 
     expected = both(lambda maps: pool(maps, boxes, levels, SIZES[0], 0, True, "reference"), maps)
@@ -146,7 +183,7 @@ def test_sums_of_further_blocks_do_not_read_the_memory_that_they_are_given():
     regions = make_regions(*arguments, np.ones(1), 2, True, [(70, 80)])
     side = tile_order.TILE * tiles_tpu.ACROSS
     not_numbers = lambda shape, dtype: jnp.full(shape, np.nan, dtype)  # noqa: E731
-    pooled = tiles_tpu.pool(maps, regions, batch_bytes=4 * side**2 * 24 * 2, empty=not_numbers)
+    (pooled,) = tiles_tpu.pool(maps, (regions,), batch_bytes=4 * side**2 * 24 * 2, empty=not_numbers)
     expected = ops.multilevel_roi_align(
         (maps[0][0],), *arguments, spatial_scales=np.ones(1), sampling_ratio=2, aligned=True,
         implementation="reference",
@@ -172,8 +209,8 @@ def test_batches_of_blocks_and_regions_of_several_blocks():
         (top, bottom), (left, right) = regions.rows.span(), regions.columns.span()
         long = (bottom - top >= side) | (right - left >= side)
         maps = tuple(f[None] for f in maps)
-        pooled = tiles_tpu.pool(maps, regions, batch_bytes=batch_bytes)
-        gradient = tiles_tpu.spread(maps, regions, wave(pooled), batch_bytes=batch_bytes // 200)
+        (pooled,) = tiles_tpu.pool(maps, (regions,), batch_bytes=batch_bytes)
+        gradient = tiles_tpu.spread(maps, (regions,), (wave(pooled),), batch_bytes=batch_bytes // 200)
         return pooled, tuple(g[0] for g in gradient), long
 
     *found, long = batches(maps)

@@ -67,7 +67,13 @@ def build_box_head(config: ModelConfig, rngs: nnx.Rngs) -> BoxHead | nnx.List:
 
 
 def box_loss_terms(
-    head: Any, pooler: Pooler, regions: losses.Regions, config: ModelConfig, pass_: Pass, keys: Array | None
+    head: Any,
+    pooler: Pooler,
+    regions: losses.Regions,
+    config: ModelConfig,
+    pass_: Pass,
+    keys: Array | None,
+    first: Array | None = None,
 ) -> tuple[dict[str, LossTerm], list[TrainedStage]]:
     """Compute the losses of the box head, image by image.
 
@@ -79,6 +85,7 @@ def box_loss_terms(
         pass_: See `Pass`.
         keys: Keys [B] of the samplers of later stages and of a federated loss's draws; None takes the lowest
             indices and the most frequent classes first.
+        first: [B * R, S, S, C], what is pooled of the first stage's regions, if it is already.
 
     Returns:
         The losses of `losses.box_losses` by name, with totals and counts [B]; of several stages with
@@ -87,10 +94,10 @@ def box_loss_terms(
     terms, trained, targets = {}, [], pooler.batch.targets
     assert targets is not None
     heads = _heads(head)
-    slots = int(config.regions.batch_size * config.regions.positive_fraction)  # of a sample, at its start
+    slots = config.regions.positive_slots
     sampled = config.regions.later_stages == "sample"
     for stage, own in enumerate(heads):
-        pooled = pooler(regions.boxes, config.box.pool, regions.valid)
+        pooled = pooler(regions.boxes, config.box.pool, regions.valid, first if stage == 0 else None)
         scaled = pooled
         if config.box.stage_gradient == "divided" and len(heads) > 1:
             scaled = _scale_gradient(pooled, 1 / len(heads))

@@ -84,7 +84,7 @@ class KeypointHead(nnx.Module):
             pooler: Features of the batch, which has targets.
             regions: Regions with a leading B.
             pass_: See `Pass`.
-            features: [B * Q, s, s, C], the trunk's output for these regions; None without a trunk.
+            features: [B * Q, s, s, C], the features of these regions, if they are pooled already.
 
         Returns:
             ``loss_keypoint``; total and count [B].

@@ -116,14 +116,14 @@ class MaskScoringHead(MaskHead):
             pooler: Features of the batch, which has targets.
             regions: Regions with a leading B.
             pass_: See `Pass`.
-            features: Of no effect; there is no trunk.
+            features: [B * Q, s, s, C], the features of these regions, if they are pooled already.
 
         Returns:
             ``loss_mask`` and ``loss_mask_iou``; totals and counts [B].
         """
         batch, config = pooler.batch, self.config
         assert isinstance(config, MaskScoringConfig)
-        pooled = pooler(regions.boxes, config.pool)
+        pooled = pooler(regions.boxes, config.pool) if features is None else features
         logits = self.of_regions(pooled, regions, pass_.train)
         side = logits.shape[-1]
         ious = self.iou(pooled, logits.reshape(-1, side, side), regions.labels.reshape(-1))

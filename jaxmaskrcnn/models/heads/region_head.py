@@ -55,13 +55,16 @@ class Pooler:
         """What boxes are clipped to: the image sizes, int [B, 2], or windows, [B, 4] XYXY."""
         return jnp.asarray(self.batch.image_sizes) if self.frame is None else self.frame.image
 
-    def __call__(self, boxes: Array, config: PoolConfig, valid: Array | None = None) -> Array:
+    def __call__(
+        self, boxes: Array, config: PoolConfig, valid: Array | None = None, pooled: Array | None = None
+    ) -> Array:
         """Pool the features of boxes.
 
         Args:
             boxes: [B, R, 4], XYXY in the network's coordinates (`models/frames.py`).
             config: Pooling settings of the head.
             valid: bool [B, R], regions that count for batch norm; None for all.
+            pooled: [B * R, S, S, C], if the boxes are pooled already; see `pooled_together.py`.
 
         Returns:
             [B * R, s, s, C], the output of the trunk if there is one.
@@ -69,7 +72,7 @@ class Pooler:
         place = (self.batch, self.levels, self.strides, boxes, config)
         if self.extractor is not None:
             return self.extractor(pool_all_levels(*place))
-        pooled = pool_regions(*place)
+        pooled = pool_regions(*place) if pooled is None else pooled
         if self.trunk is None:
             return pooled
         return self.trunk(pooled, None if valid is None else valid.reshape(-1, 1, 1, 1), self.train)
@@ -95,8 +98,8 @@ class RegionHead(Protocol):
             pooler: Features of the batch, which has targets.
             regions: The first Q regions with a leading B, which include all positive ones.
             pass_: See `Pass`.
-            features: [B * Q, s, s, C], the trunk's output for these regions, already computed for the box
-                head; None without a trunk.
+            features: [B * Q, s, s, C], the features of these regions, if there are any already: the trunk's
+                output, or, for the heads that `pooled_together.py` names, what their ``config.pool`` pools.
 
         Returns:
             Losses by name, such as "loss_mask", with totals and counts [B].

@@ -81,6 +81,7 @@ def region_loss_terms(
     stages: Sequence[TrainedStage],
     config: ModelConfig,
     pass_: Pass,
+    features: jax.Array | None = None,
 ) -> dict[str, LossTerm]:
     """Compute the losses of a region head, image by image.
 
@@ -90,13 +91,14 @@ def region_loss_terms(
         stages: What each box stage was trained on.
         config: Configuration of the model.
         pass_: See `Pass`.
+        features: [B * Q, S, S, C], what is pooled of the first stage's regions for the head, if anything is.
 
     Returns:
         Losses by name, with totals and counts [B]. Those of heads for each stage end with "_stage0", ... and
         are multiplied by the stage's weight.
     """
     if not isinstance(head, StageHeads):
-        return _loss_terms(head, pooler, stages[0], pass_)
+        return _loss_terms(head, pooler, stages[0], pass_, features)
     terms = {}
     for i, (own, trained, stage) in enumerate(zip(head, stages, config.box.stages, strict=True)):
         for name, (total, count) in _loss_terms(own, pooler, trained, pass_).items():
@@ -104,12 +106,13 @@ def region_loss_terms(
     return terms
 
 
-def _loss_terms(head: RegionHead, pooler: Pooler, stage: TrainedStage, pass_: Pass) -> dict[str, LossTerm]:
+def _loss_terms(
+    head: RegionHead, pooler: Pooler, stage: TrainedStage, pass_: Pass, features: jax.Array | None = None
+) -> dict[str, LossTerm]:
     """Return the losses of a head that is trained on one stage's regions."""
     slots, shape = stage.positives, stage.regions.valid.shape
     regions = jax.tree.map(lambda x: x[:, :slots], stage.regions)
-    features = None  # without a trunk, each head pools at its own size
-    if pooler.trunk is not None:
+    if pooler.trunk is not None:  # without one, each head pools at its own size
         features = stage.features.reshape(*shape, *stage.features.shape[1:])[:, :slots]
         features = features.reshape(-1, *features.shape[2:])
     return head.loss_terms(pooler, regions, pass_, features)

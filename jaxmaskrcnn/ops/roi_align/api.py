@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from jaxmaskrcnn.ops.derivatives import check_gradient_is_enough, wants_every_derivative
 from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cpu, tiles_tpu
 from jaxmaskrcnn.ops.roi_align.axis import Taps
-from jaxmaskrcnn.ops.roi_align.regions import make_regions, merge_batch
+from jaxmaskrcnn.ops.roi_align.regions import RegionTaps, make_regions, merge_batch
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
 from jaxmaskrcnn.ops.static import check_numbers, check_type, check_whole, float_if_whole
 from jaxmaskrcnn.ops.xla_memory import without_elements
@@ -31,8 +31,8 @@ from jaxmaskrcnn.ops.xla_memory import without_elements
 class Implementation(NamedTuple):
     """A weighted sum of pixels and its transpose.
 
-    ``pool(maps, regions)`` turns L arrays [B, H, W, C] into [R, oh, ow, C], at least float32.
-    ``spread(maps, regions, cotangent)`` turns [R, oh, ow, C] into L arrays [B, H, W, C]; its ``maps`` have no
+    ``pool(maps, lists)`` turns L arrays [B, H, W, C] into [R, oh, ow, C] for each list of regions, at least
+    float32. ``spread(maps, lists, cotangents)`` turns these into L arrays [B, H, W, C]; its ``maps`` have no
     elements and only carry shapes. ``adaptive`` is whether the number of samples may differ between regions.
     """
 
@@ -196,11 +196,7 @@ def multilevel_roi_align(
             sampling_ratio=sampling_ratio, aligned=aligned, feature_sizes=sizes,
         )  # fmt: skip
     regions = make_regions(boxes, levels, (oh, ow), spatial_scales, sampling_ratio, aligned, sizes)
-    if wants_every_derivative():
-        if sampling_ratio == 0:
-            check_gradient_is_enough("roi_align with sampling_ratio=0", "give a fixed number of samples")
-        return gather.sum_taps_at_once(tuple(f[None] for f in features), regions).astype(dtype)
-    return pool_taps(implementation, tuple(f[None] for f in features), regions)
+    return pool_lists(implementation, tuple(f[None] for f in features), (regions,))[0]
 
 
 def bins_of(output_size):
@@ -244,32 +240,58 @@ def _check_implementation(name, sampling_ratio):
         )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def pool_taps(implementation, maps, regions) -> Array:
-    """Weighted sums of pixels: L arrays [B, H, W, C] -> [R, oh, ow, C], of their dtype.
+def pool_lists(
+    implementation: str | None, maps: Sequence[Array], lists: Sequence[RegionTaps]
+) -> tuple[Array, ...]:
+    """Compute weighted sums of pixels of several lists of regions.
 
-    JAX's own derivative would hold an array of the features' size for each tap.
+    The maps are brought into the order in which an implementation reads them once, and so are their
+    gradients.
+
+    Args:
+        implementation: As of `multilevel_roi_align`, except "reference".
+        maps: L arrays [B, H, W, C].
+        lists: Lists of regions, at least one, each of at least one region.
+
+    Returns:
+        [R, oh, ow, C] for each list, in the dtype of the maps.
     """
-    return _sum(implementation, maps, regions)
+    maps, lists = tuple(maps), tuple(lists)
+    if wants_every_derivative():
+        if not _all_fixed(lists):
+            check_gradient_is_enough("roi_align with sampling_ratio=0", "give a fixed number of samples")
+        return _in_dtype_of_maps(gather.sum_taps_at_once)(maps, lists)
+    return _pool_lists(implementation, maps, lists)
 
 
-def _sum(implementation, maps, regions):
-    names = _FIXED_POOL if isinstance(regions.rows, Taps) else _ADAPTIVE
-    return _on_platform("pool", implementation, names)(maps, regions)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pool_lists(implementation, maps, lists):
+    # JAX's own derivative would hold an array of the features' size for each tap.
+    return _sums(implementation, maps, lists)
 
 
-def _pool_forward(implementation, maps, regions):
-    return _sum(implementation, maps, regions), (tuple(without_elements(f) for f in maps), regions)
+def _sums(implementation, maps, lists):
+    names = _FIXED_POOL if _all_fixed(lists) else _ADAPTIVE
+    return _on_platform("pool", implementation, names)(maps, lists)
 
 
-def _pool_backward(implementation, residuals, cotangent):
-    maps, regions = residuals
-    names = _FIXED_SPREAD if isinstance(regions.rows, Taps) else _ADAPTIVE
-    cotangent = cotangent.astype(jnp.promote_types(cotangent.dtype, jnp.float32))
-    return _on_platform("spread", implementation, names)(maps, regions, cotangent), None
+def _all_fixed(lists):
+    """Whether all regions have a fixed number of samples."""
+    return all(isinstance(regions.rows, Taps) for regions in lists)
 
 
-pool_taps.defvjp(_pool_forward, _pool_backward)
+def _pool_forward(implementation, maps, lists):
+    return _sums(implementation, maps, lists), (tuple(without_elements(f) for f in maps), lists)
+
+
+def _pool_backward(implementation, residuals, cotangents):
+    maps, lists = residuals
+    cotangents = tuple(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in cotangents)
+    names = _FIXED_SPREAD if _all_fixed(lists) else _ADAPTIVE
+    return _on_platform("spread", implementation, names)(maps, lists, cotangents), None
+
+
+_pool_lists.defvjp(_pool_forward, _pool_backward)
 
 
 def _on_platform(direction, implementation, names):
@@ -282,7 +304,7 @@ def _on_platform(direction, implementation, names):
 
 
 def _in_dtype_of_maps(pool):
-    return lambda maps, *rest: pool(maps, *rest).astype(maps[0].dtype)
+    return lambda maps, lists: tuple(x.astype(maps[0].dtype) for x in pool(maps, lists))
 
 
 def _in_dtypes_of_maps(spread):

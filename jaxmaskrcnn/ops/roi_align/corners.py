@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxmaskrcnn.ops.roi_align.api import bins_of, pool_taps
+from jaxmaskrcnn.ops.roi_align.api import bins_of, pool_lists
 from jaxmaskrcnn.ops.roi_align.axis import Taps
 from jaxmaskrcnn.ops.roi_align.regions import RegionTaps
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
@@ -88,8 +88,7 @@ def crop_and_resize(
     columns = corner_taps(boxes[:, 0], boxes[:, 2], ow, width, sizes[:, 1])
     index = jnp.asarray(levels, jnp.int32)
     regions = RegionTaps(index, jnp.zeros_like(index), rows, columns)
-    pooled = pool_taps(implementation, tuple(f[None] for f in features), regions)
-    return pooled.astype(features[0].dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    return pool_lists(implementation, tuple(f[None] for f in features), (regions,))[0]
 
 
 _ROUNDING = 1e-3  # pixels of a map; more than errors of float32

@@ -18,19 +18,21 @@ import numpy as np
 from jaxmaskrcnn.ops.xla_memory import zero_depending_on
 
 
-def sum_taps(maps, regions):
+def sum_taps(maps, lists):
     """Weighted sums of pixels, tap by tap, so that nothing larger than the output is ever in memory.
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: R regions.
+        lists: Lists of R regions each.
 
     Returns:
-        [R, oh, ow, C], at least float32: bfloat16 features are summed in float32.
+        [R, oh, ow, C] for each list, at least float32: bfloat16 features are summed in float32.
     """
     flat = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps])
-    base = regions.base(maps)
+    return tuple(_sum_taps(flat, regions.base(maps), regions) for regions in lists)
 
+
+def _sum_taps(flat, base, regions):
     def add(number, total):
         index, weight = regions.tap(number, *base)
         pixels = flat.at[index].get(mode="promise_in_bounds")
@@ -45,46 +47,55 @@ def sum_taps(maps, regions):
     return jax.lax.fori_loop(0, taps, add, total, unroll=4 if isinstance(taps, int) else 1)
 
 
-def spread_taps(maps, regions, cotangent):
+def spread_taps(maps, lists, cotangents):
     """The transpose of :func:`sum_taps`.
 
     Args:
         maps: L arrays [B, H, W, 0], which carry the shapes.
-        regions: As in :func:`sum_taps`.
-        cotangent: [R, oh, ow, C].
+        lists: As in :func:`sum_taps`.
+        cotangents: [R, oh, ow, C] for each list.
 
     Returns:
         L arrays [B, H, W, C].
     """
-    base = regions.base(maps)
+    grad = zeros(maps, cotangents)
+    for regions, cotangent in zip(lists, cotangents, strict=True):
+        base = regions.base(maps)
 
-    def add(number, grad):
-        index, weight = regions.tap(number, *base)
-        return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
+        def add(number, grad, regions=regions, cotangent=cotangent, base=base):
+            index, weight = regions.tap(number, *base)
+            return grad.at[index].add(weight[..., None] * cotangent, mode="promise_in_bounds")
 
-    return maps_of(jax.lax.fori_loop(0, regions.size(), add, zeros(maps, cotangent)), maps)
-
-
-def sum_taps_at_once(maps, regions):
-    """:func:`sum_taps` for a fixed number of taps, with the same arguments and result."""
-    # Without the barrier XLA fuses the concatenation into the gather, and each read selects among the maps.
-    flat = jax.lax.optimization_barrier(jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]))
-    index, weight = regions.taps(*regions.base(maps))
-    pixels = flat.at[index].get(mode="promise_in_bounds")  # [R, oh, ow, T, C]
-    dtype = jnp.promote_types(flat.dtype, jnp.float32)
-    return (weight[..., None] * pixels.astype(dtype)).sum(3)
-
-
-def spread_taps_at_once(maps, regions, cotangent):
-    """:func:`spread_taps` for a fixed number of taps, with the same arguments and result."""
-    index, weight = regions.taps(*regions.base(maps))
-    grad = zeros(maps, cotangent)
-    grad = grad.at[index].add(weight[..., None] * cotangent[:, :, :, None], mode="promise_in_bounds")
+        grad = jax.lax.fori_loop(0, regions.size(), add, grad)
     return maps_of(grad, maps)
 
 
-def zeros(maps, cotangent):
+def sum_taps_at_once(maps, lists):
+    """:func:`sum_taps` for a fixed number of taps, with the same arguments and result."""
+    # Without the barrier XLA fuses the concatenation into the gather, and each read selects among the maps.
+    flat = jax.lax.optimization_barrier(jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]))
+    dtype = jnp.promote_types(flat.dtype, jnp.float32)
+
+    def sums(regions):
+        index, weight = regions.taps(*regions.base(maps))
+        pixels = flat.at[index].get(mode="promise_in_bounds")  # [R, oh, ow, T, C]
+        return (weight[..., None] * pixels.astype(dtype)).sum(3)
+
+    return tuple(sums(regions) for regions in lists)
+
+
+def spread_taps_at_once(maps, lists, cotangents):
+    """:func:`spread_taps` for a fixed number of taps, with the same arguments and result."""
+    grad = zeros(maps, cotangents)
+    for regions, cotangent in zip(lists, cotangents, strict=True):
+        index, weight = regions.taps(*regions.base(maps))
+        grad = grad.at[index].add(weight[..., None] * cotangent[:, :, :, None], mode="promise_in_bounds")
+    return maps_of(grad, maps)
+
+
+def zeros(maps, cotangents):
     """Zeros for the gradients of all pixels of L maps [B, H, W, 0] in one list, [sum of B H W, C]."""
+    cotangent = cotangents[0]
     return jnp.full((sum(_pixels(maps)), cotangent.shape[-1]), zero_depending_on(cotangent))
 
 

@@ -99,6 +99,7 @@ def merge_batch(function):
 
     The function gets one long list of the regions of all elements, and their maps as one large batch. A
     batched loop would run as long as its longest element needs and copy the values that the others carry.
+    The regions may be several lists, and what follows them arrays for each.
     """
     function = jax.custom_batching.custom_vmap(function)
 
@@ -109,12 +110,18 @@ def merge_batch(function):
             (maps, regions, *rest),
             tuple(in_batched),
         )
-        images, count = arguments[0][0].shape[1], arguments[1].image.shape[1]
+        images = arguments[0][0].shape[1]
+
+        def of_element(regions):  # images are counted through the maps of all elements
+            first = images * jnp.arange(axis_size, dtype=jnp.int32)
+            return regions._replace(image=regions.image + first[:, None])
+
+        maps, regions, *rest = arguments
+        regions = jax.tree.map(of_element, regions, is_leaf=lambda x: isinstance(x, RegionTaps))
         maps, regions, *rest = jax.tree.map(
-            lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), arguments
+            lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), (maps, regions, *rest)
         )
-        first = images * jnp.repeat(jnp.arange(axis_size, dtype=jnp.int32), count)
-        out = function(maps, regions._replace(image=regions.image + first), *rest)
+        out = function(maps, regions, *rest)
         out = jax.tree.map(lambda x: x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]), out)
         return out, jax.tree.map(lambda _: True, out)
 

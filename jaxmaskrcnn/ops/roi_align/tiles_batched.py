@@ -113,27 +113,33 @@ def _flat_index(maps, regions):
     return indices
 
 
-def pool(maps, regions, batch_bytes=_BATCH_BYTES):
+def pool(maps, lists, batch_bytes=_BATCH_BYTES):
     """Weighted sums of pixels.
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: R regions, at least one.
+        lists: Lists of R regions each, at least one.
         batch_bytes: Size of the pixels of a batch of tiles, in float32.
 
     Returns:
-        [R, oh, ow, C], at least float32.
+        [R, oh, ow, C] for each list, at least float32.
     """
-    flat, indices = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]), _flat_index(maps, regions)
+    flat = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps])
+    dtype = jnp.promote_types(flat.dtype, jnp.float32)
 
-    def read(region, y, x):
-        return flat.at[indices(region, y, x)].get(mode="promise_in_bounds")
+    def sums(regions):
+        indices = _flat_index(maps, regions)
 
-    return _pool(read, regions, TILE, flat.shape[1], jnp.promote_types(flat.dtype, jnp.float32), batch_bytes)
+        def read(region, y, x):
+            return flat.at[indices(region, y, x)].get(mode="promise_in_bounds")
+
+        return _pool(read, regions, TILE, flat.shape[1], dtype, batch_bytes)
+
+    return tuple(sums(regions) for regions in lists)
 
 
 def pool_bits(packed, regions, batch_bytes=_BATCH_BYTES):
-    """:func:`pool` of masks with eight pixels in a byte.
+    """:func:`pool` of masks with eight pixels in a byte, for one list.
 
     Args:
         packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
@@ -154,8 +160,15 @@ def pool_bits(packed, regions, batch_bytes=_BATCH_BYTES):
     return _pool(read, regions, BITS_TILE, 1, jnp.float32, batch_bytes, align=8)
 
 
-def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
+def spread(maps, lists, cotangents, batch_bytes=_BATCH_BYTES):
     """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
+    grad = zeros(maps, cotangents)
+    for regions, cotangent in zip(lists, cotangents, strict=True):
+        grad = _spread(grad, maps, regions, cotangent, batch_bytes)
+    return maps_of(grad, maps)
+
+
+def _spread(grad, maps, regions, cotangent, batch_bytes):
     tiles, indices, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
     size = _batch_size(TILE, channels, batch_bytes)
 
@@ -167,7 +180,7 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
         pixels = jnp.einsum("kyi,kyjc->kijc", rows, half, precision="highest")
         return grad.at[indices(region, y, x)].add(pixels, mode="promise_in_bounds")
 
-    return maps_of(_batches(tiles, size, add, zeros(maps, cotangent)), maps)
+    return _batches(tiles, size, add, grad)
 
 
 def _batch_size(side, channels, batch_bytes):

@@ -35,15 +35,15 @@ class _Axis(NamedTuple):
     count: jax.Array
 
 
-def pool(maps, regions):
+def pool(maps, lists):
     """Weighted sums of pixels.
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: R regions, at least one.
+        lists: Lists of R regions each, at least one.
 
     Returns:
-        [R, oh, ow, C].
+        [R, oh, ow, C] for each list.
     """
 
     dtype = jnp.promote_types(maps[0].dtype, jnp.float32)
@@ -51,11 +51,12 @@ def pool(maps, regions):
     def reader(features):
         return lambda at: lax.dynamic_slice(features, at, _tile_shape(features.shape, TILE))[0].astype(dtype)
 
-    return _pool([reader(f) for f in maps], [f.shape for f in maps], regions, TILE, dtype)
+    readers, shapes = [reader(f) for f in maps], [f.shape for f in maps]
+    return tuple(_pool(readers, shapes, regions, TILE, dtype) for regions in lists)
 
 
 def pool_bits(packed, regions, width):
-    """:func:`pool` of masks with eight pixels in a byte.
+    """:func:`pool` of masks with eight pixels in a byte, for one list.
 
     Args:
         packed: uint8 [B, H, ceil(W / 8)], the leftmost pixel in the highest bit.
@@ -106,13 +107,22 @@ def _pool(readers, shapes, regions, side, dtype):
     return out
 
 
-def spread(maps, regions, cotangent):
+def spread(maps, lists, cotangents):
     """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
-    rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
-    order, starts = _by_level(regions.level, len(maps))
-    zero = zero_depending_on(cotangent)
+    zero = zero_depending_on(cotangents[0])
+    grads = [jnp.full((*features.shape[:3], cotangents[0].shape[-1]), zero) for features in maps]
+    for regions, cotangent in zip(lists, cotangents, strict=True):
+        grads = _spread(grads, regions, cotangent)
+    return tuple(grads)
 
-    def spread_level(shape, start, stop):
+
+def _spread(grads, regions, cotangent):
+    rows, columns = _tiles(regions.rows, TILE), _tiles(regions.columns, TILE)
+    order, starts = _by_level(regions.level, len(grads))
+
+    def spread_level(grad, start, stop):
+        shape = grad.shape
+
         def spread_region(k, grad):
             r = order[k]
             bins = lax.dynamic_index_in_dim(cotangent, r, keepdims=False).swapaxes(0, 1)
@@ -126,10 +136,9 @@ def spread(maps, regions, cotangent):
 
             return lax.fori_loop(0, rows.count[r] * columns.count[r], add_tile, grad)
 
-        return lax.fori_loop(start, stop, spread_region, jnp.full(shape, zero))
+        return lax.fori_loop(start, stop, spread_region, grad)
 
-    shapes = [(*features.shape[:3], cotangent.shape[-1]) for features in maps]
-    return tuple(spread_level(shape, starts[i], starts[i + 1]) for i, shape in enumerate(shapes))
+    return [spread_level(grad, starts[i], starts[i + 1]) for i, grad in enumerate(grads)]
 
 
 def _product(matrix, array):

@@ -66,20 +66,26 @@ class _Work(NamedTuple):
     columns: jax.Array
 
 
-def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS, empty=jax.lax.empty):
+def pool(maps, lists, batch_bytes=_BATCH_BYTES, across=ACROSS, empty=jax.lax.empty):
     """Weighted sums of pixels.
 
     Args:
         maps: L arrays [B, H, W, C].
-        regions: R regions, at least one.
+        lists: Lists of R regions each, at least one.
         batch_bytes: Largest size of the pixels of a batch of blocks, and of their weights.
         across: Tiles on a side of a block.
         empty: Allocates memory for sums, of a shape and dtype; its values are not read.
 
     Returns:
-        [R, oh, ow, C], in bfloat16 if the maps are, otherwise at least float32.
+        [R, oh, ow, C] for each list, in bfloat16 if the maps are, otherwise at least float32.
     """
-    tiles, tables = tiles_of(maps), _tables(maps, regions)
+    tiles = tiles_of(maps)
+    return tuple(
+        _pool(tiles, _tables(maps, regions), regions, batch_bytes, across, empty) for regions in lists
+    )
+
+
+def _pool(tiles, tables, regions, batch_bytes, across, empty):
     (height, width), channels = regions.bins(), tiles.shape[2]
     dtype = tiles.dtype if tiles.dtype == jnp.bfloat16 else jnp.promote_types(tiles.dtype, jnp.float32)
 
@@ -112,12 +118,19 @@ def pool(maps, regions, batch_bytes=_BATCH_BYTES, across=ACROSS, empty=jax.lax.e
     return total.reshape(-1, *total.shape[2:])[: len(regions.level)]
 
 
-def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPREAD):
+def spread(maps, lists, cotangents, batch_bytes=_BATCH_BYTES, across=ACROSS_SPREAD):
     """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
-    tables, (height, width) = _tables(maps, regions), regions.bins()
-    channels, zero = cotangent.shape[-1], zero_depending_on(cotangent)
-    # The cotangents of results in bfloat16 are numbers of bfloat16.
-    bins = cotangent.astype(maps[0].dtype) if maps[0].dtype == jnp.bfloat16 else cotangent
+    channels, zero = cotangents[0].shape[-1], zero_depending_on(cotangents[0])
+    grad = zeros(sum(tile_counts(f)[0] * tile_counts(f)[1] * f.shape[0] for f in maps), channels, zero)
+    for regions, cotangent in zip(lists, cotangents, strict=True):
+        # The cotangents of results in bfloat16 are numbers of bfloat16.
+        bins = cotangent.astype(maps[0].dtype) if maps[0].dtype == jnp.bfloat16 else cotangent
+        grad = _spread(grad, _tables(maps, regions), regions, bins, batch_bytes, across)
+    return maps_of(grad, maps)
+
+
+def _spread(grad, tables, regions, bins, batch_bytes, across):
+    (height, width), channels = regions.bins(), bins.shape[-1]
 
     def add(work, grad):
         own = bins.at[work.region].get(mode="clip")
@@ -128,11 +141,9 @@ def spread(maps, regions, cotangent, batch_bytes=_BATCH_BYTES, across=ACROSS_SPR
 
     first, extra = _cut(regions, across)
     size = _batch_size(4 * channels, batch_bytes, len(first.region), across)
-    grad = zeros(sum(tile_counts(f)[0] * tile_counts(f)[1] * f.shape[0] for f in maps), channels, zero)
     work = _in_batches(_work(tables, regions, first, across), size)
     grad = jax.lax.scan(lambda g, work: (add(work, g), None), grad, work)[0]
-    grad = extra.for_each(size, lambda blocks, g: add(_work(tables, regions, blocks, across), g), grad)
-    return maps_of(grad, maps)
+    return extra.for_each(size, lambda blocks, g: add(_work(tables, regions, blocks, across), g), grad)
 
 
 class _Extra(NamedTuple):
