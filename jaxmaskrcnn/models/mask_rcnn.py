@@ -268,13 +268,13 @@ class MaskRCNN(nnx.Module):
         regions = jax.vmap(sample)(samples.proposals, batch.targets, keys, priority)
         regions = self.after_sampling(regions, pooler, pass_)
         windows, _ = samples.windows
-        pooled = pool_first_regions(levels, pooler, regions, windows, self.region_heads, config)
+        heads = [(head, self.of_head(pooler, number)) for number, head in enumerate(self.region_heads, 1)]
+        pooled = pool_first_regions(levels, pooler, regions, windows, heads, config)
         terms = rpn_loss_terms(self.rpn, samples, pooled.windows, config.rpn)
         box_terms, stages = box_loss_terms(self.box_head, pooler, regions, config, pass_, keys, pooled.box)
         terms |= box_terms
-        for number, head in enumerate(self.region_heads, 1):
-            features = pooled.heads[number - 1]
-            own = region_loss_terms(head, self.of_head(pooler, number), stages, config, pass_, features)
+        for (head, own_pooler), features in zip(heads, pooled.heads, strict=True):
+            own = region_loss_terms(head, own_pooler, stages, config, pass_, features)
             check_terms(head, own, images.shape[0], terms)
             terms |= own
         if self.semantic_head is not None:

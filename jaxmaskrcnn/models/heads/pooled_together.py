@@ -52,7 +52,7 @@ def pool_first_regions(
     pooler: Pooler,
     regions: Regions,
     windows: RegionTaps | None,
-    heads: Sequence[Any],
+    heads: Sequence[tuple[Any, Pooler]],
     config: ModelConfig,
 ) -> PooledTogether:
     """Pool the regions of the first stage and windows of the maps.
@@ -62,7 +62,7 @@ def pool_first_regions(
         pooler: The features of the batch for the box head.
         regions: R regions of the first stage, with a leading B.
         windows: Windows of the levels with a leading B, or None.
-        heads: The region heads.
+        heads: The region heads, each with the features of the batch for it.
         config: Configuration of the model.
 
     Returns:
@@ -75,18 +75,19 @@ def pool_first_regions(
         if plain and pool.method == "align":
             lists[key] = region_taps(pooler.batch, pooler.strides, boxes, pool)
 
-    def takes_pooled(head):
-        return getattr(type(head), "loss_terms", None) in _LOSSES
+    def own_pool(head, own):  # the settings by which a head's regions are pooled here, or None
+        takes_pooled = getattr(type(head), "loss_terms", None) in _LOSSES and own is pooler
+        here = takes_pooled and pooler.trunk is None and config.regions.head_boxes == "sampled"
+        return head.config.pool if here else None
 
+    pools = [own_pool(*head) for head in heads]
     add("box", regions.boxes, config.box.pool)
-    if pooler.trunk is None and config.regions.head_boxes == "sampled":
-        for head in filter(takes_pooled, heads):
-            add(head.config.pool, regions.boxes[:, : config.regions.positive_slots], head.config.pool)
+    for pool in filter(None, pools):
+        add(pool, regions.boxes[:, : config.regions.positive_slots], pool)
     maps = levels[: len(pooler.strides)] if windows is None else levels
     found = dict(zip(lists, pool_together(maps, list(lists.values())), strict=True)) if lists else {}
 
     def flat(key):
         return found[key].reshape(-1, *found[key].shape[2:]) if key in found else None
 
-    of_heads = tuple(flat(head.config.pool) if takes_pooled(head) else None for head in heads)
-    return PooledTogether(found.get("windows"), flat("box"), of_heads)
+    return PooledTogether(found.get("windows"), flat("box"), tuple(map(flat, pools)))
