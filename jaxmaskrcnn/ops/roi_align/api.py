@@ -6,7 +6,7 @@ oh and ow the output's height and width in bins.
 `reference.py` is the definition. It is separable, and `axis.py` gives a bin's taps (pixels and their weights)
 on one axis. The fast implementations read the same pixels with the same weights: `gather.py` in pairs of a
 row tap and a column tap, `tiles_cpu.py`, `tiles_batched.py` and `tiles_tpu.py` as tiles that are multiplied
-by matrices.
+by matrices, and `gather_or_tiles.py` in one way or the other.
 """
 
 import functools
@@ -20,7 +20,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxmaskrcnn.ops.derivatives import check_gradient_is_enough, wants_every_derivative
-from jaxmaskrcnn.ops.roi_align import gather, reference, tiles_batched, tiles_cpu, tiles_tpu
+from jaxmaskrcnn.ops.roi_align import (
+    gather,
+    gather_or_tiles,
+    reference,
+    tiles_batched,
+    tiles_cpu,
+    tiles_tpu,
+)
 from jaxmaskrcnn.ops.roi_align.axis import Taps
 from jaxmaskrcnn.ops.roi_align.regions import RegionTaps, make_regions, merge_batch
 from jaxmaskrcnn.ops.shapes import Pair, check_shapes, shape_of
@@ -44,6 +51,7 @@ class Implementation(NamedTuple):
 IMPLEMENTATIONS = {
     "gather": Implementation(gather.sum_taps, gather.spread_taps, adaptive=True),
     "gather_at_once": Implementation(gather.sum_taps_at_once, gather.spread_taps_at_once, adaptive=False),
+    "gather_or_tiles": Implementation(gather_or_tiles.pool, gather_or_tiles.spread, adaptive=True),
     "tiles_cpu": Implementation(tiles_cpu.pool, tiles_cpu.spread, adaptive=True),
     "tiles_batched": Implementation(tiles_batched.pool, tiles_batched.spread, adaptive=True),
     "tiles_tpu": Implementation(tiles_tpu.pool, tiles_tpu.spread, adaptive=True),
@@ -53,7 +61,7 @@ IMPLEMENTATIONS = {
 # have the reasons and the measurements. For TPUs there are only the compiler's estimates.
 _FIXED_POOL = {"cpu": "gather", "tpu": "tiles_tpu", "default": "gather_at_once"}
 _FIXED_SPREAD = {"cpu": "tiles_cpu", "tpu": "tiles_tpu", "default": "gather_at_once"}
-_ADAPTIVE = {"cpu": "tiles_cpu", "tpu": "tiles_tpu", "default": "tiles_batched"}
+_ADAPTIVE = {"cpu": "tiles_cpu", "tpu": "tiles_tpu", "default": "gather_or_tiles"}
 
 
 def roi_align(

@@ -74,23 +74,28 @@ def sum_taps_at_once(maps, lists):
     """:func:`sum_taps` for a fixed number of taps, with the same arguments and result."""
     # Without the barrier XLA fuses the concatenation into the gather, and each read selects among the maps.
     flat = jax.lax.optimization_barrier(jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps]))
-    dtype = jnp.promote_types(flat.dtype, jnp.float32)
+    return tuple(sum_list(flat, maps, regions) for regions in lists)
 
-    def sums(regions):
-        index, weight = regions.taps(*regions.base(maps))
-        pixels = flat.at[index].get(mode="promise_in_bounds")  # [R, oh, ow, T, C]
-        return (weight[..., None] * pixels.astype(dtype)).sum(3)
 
-    return tuple(sums(regions) for regions in lists)
+def sum_list(flat, maps, regions):
+    """Compute :func:`sum_taps_at_once` of one list, from all pixels ``flat`` [sum of B H W, C]."""
+    index, weight = regions.taps(*regions.base(maps))
+    pixels = flat.at[index].get(mode="promise_in_bounds")  # [R, oh, ow, T, C]
+    return (weight[..., None] * pixels.astype(jnp.promote_types(flat.dtype, jnp.float32))).sum(3)
 
 
 def spread_taps_at_once(maps, lists, cotangents):
     """:func:`spread_taps` for a fixed number of taps, with the same arguments and result."""
     grad = zeros(maps, cotangents)
     for regions, cotangent in zip(lists, cotangents, strict=True):
-        index, weight = regions.taps(*regions.base(maps))
-        grad = grad.at[index].add(weight[..., None] * cotangent[:, :, :, None], mode="promise_in_bounds")
+        grad = spread_list(grad, maps, regions, cotangent)
     return maps_of(grad, maps)
+
+
+def spread_list(grad, maps, regions, cotangent):
+    """Add the gradient of one list to that of all pixels, from `zeros`."""
+    index, weight = regions.taps(*regions.base(maps))
+    return grad.at[index].add(weight[..., None] * cotangent[:, :, :, None], mode="promise_in_bounds")
 
 
 def zeros(maps, cotangents):

@@ -125,17 +125,17 @@ def pool(maps, lists, batch_bytes=_BATCH_BYTES):
         [R, oh, ow, C] for each list, at least float32.
     """
     flat = jnp.concatenate([f.reshape(-1, f.shape[3]) for f in maps])
-    dtype = jnp.promote_types(flat.dtype, jnp.float32)
+    return tuple(pool_list(flat, maps, regions, batch_bytes) for regions in lists)
 
-    def sums(regions):
-        indices = _flat_index(maps, regions)
 
-        def read(region, y, x):
-            return flat.at[indices(region, y, x)].get(mode="promise_in_bounds")
+def pool_list(flat, maps, regions, batch_bytes=_BATCH_BYTES):
+    """Compute :func:`pool` of one list, from all pixels ``flat`` [sum of B H W, C]."""
+    indices, dtype = _flat_index(maps, regions), jnp.promote_types(flat.dtype, jnp.float32)
 
-        return _pool(read, regions, TILE, flat.shape[1], dtype, batch_bytes)
+    def read(region, y, x):
+        return flat.at[indices(region, y, x)].get(mode="promise_in_bounds")
 
-    return tuple(sums(regions) for regions in lists)
+    return _pool(read, regions, TILE, flat.shape[1], dtype, batch_bytes)
 
 
 def pool_bits(packed, regions, batch_bytes=_BATCH_BYTES):
@@ -164,11 +164,12 @@ def spread(maps, lists, cotangents, batch_bytes=_BATCH_BYTES):
     """The transpose of :func:`pool`; arguments and result as in `gather.spread_taps`."""
     grad = zeros(maps, cotangents)
     for regions, cotangent in zip(lists, cotangents, strict=True):
-        grad = _spread(grad, maps, regions, cotangent, batch_bytes)
+        grad = spread_list(grad, maps, regions, cotangent, batch_bytes)
     return maps_of(grad, maps)
 
 
-def _spread(grad, maps, regions, cotangent, batch_bytes):
+def spread_list(grad, maps, regions, cotangent, batch_bytes=_BATCH_BYTES):
+    """Add the gradient of one list to that of all pixels, from `gather.zeros`."""
     tiles, indices, channels = _cut(regions, TILE), _flat_index(maps, regions), cotangent.shape[-1]
     size = _batch_size(TILE, channels, batch_bytes)
 
