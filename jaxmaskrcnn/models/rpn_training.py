@@ -109,7 +109,11 @@ def rpn_loss_terms(
     sampled, (_, inside) = samples.sampled, samples.windows
     assert sampled is not None and pooled is not None and inside is not None
     logits, deltas = rpn_windows.predict_anchors(head, pooled, inside, sampled.index)
-    return jax.vmap(lambda *arrays: sampled_rpn_losses(*arrays, config))(logits, deltas, sampled)
+
+    def terms(logits, deltas, sampled):
+        return sampled_rpn_losses(logits, deltas, sampled, config)
+
+    return jax.vmap(terms)(logits, deltas, sampled)
 
 
 def applies(head: Any, config: RPNConfig, levels: Sequence[Array]) -> bool:

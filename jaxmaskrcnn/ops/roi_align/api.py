@@ -150,8 +150,9 @@ def multilevel_roi_align(
             traced. None: the arrays' own.
         implementation: None for the fastest on the platform that a program is compiled for, or the name of
             one, which then computes the gradient too: "gather", "gather_at_once" (only for a fixed number of
-            samples), "tiles_cpu", "tiles_batched", "tiles_tpu", or "reference", the definition (its boxes,
-            levels, scales and sizes must not be traced). All give the same result except for rounding, where
+            samples), "gather_or_tiles" (as "gather_at_once" or "tiles_batched"), "tiles_cpu",
+            "tiles_batched", "tiles_tpu", or "reference", the definition (its boxes, levels, scales and sizes
+            must not be traced). All give the same result except for rounding, where
             the features are finite: with the three of tiles (the default for ``sampling_ratio=0``, on TPUs,
             and on CPUs for the gradient) an infinity makes NaN of all bins of a region in whose tiles it is,
             which reach up to 31 pixels beyond the region; with the others it only enters the bins that read
