@@ -72,7 +72,8 @@ def ours(height: int, width: int) -> dict:
     import jaxmaskrcnn as jmr
     from jaxmaskrcnn import losses
     from jaxmaskrcnn.inference.postprocess import postprocess
-    from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
+    from jaxmaskrcnn.models.anchor_grids import image_anchors
+    from jaxmaskrcnn.models.proposals import select_proposals
     from jaxmaskrcnn.ops.masks import mask_targets, pack_masks
     from jaxmaskrcnn.ops.roi_align import assign_levels, multilevel_roi_align
     from jaxmaskrcnn.ops.sampling import index_priority, sample

@@ -92,7 +92,7 @@ class RPNLossConfig(BoxHeadLossConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RPNConfig(Part):
-    """Region proposal network: its head, its proposals and its losses (`models/rpn.py`, `losses/rpn.py`)."""
+    """Region proposal network: head (`models/rpn.py`), proposals (`models/proposals.py`), losses."""
 
     names: ClassVar[str] = "jaxmaskrcnn.models.rpn_names"
     anchors: AnchorConfig = AnchorConfig()

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxmaskrcnn import losses
 from jaxmaskrcnn.config import ModelConfig, PoolConfig
 from jaxmaskrcnn.models import proposals_tpu, rpn_windows
+from jaxmaskrcnn.models.anchor_grids import batch_anchors
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.frames import frame_of, proposal_limits
 from jaxmaskrcnn.models.heads.box_stages import box_loss_terms, build_box_head, detect_boxes
@@ -28,13 +29,14 @@ from jaxmaskrcnn.models.levels import check_maps
 from jaxmaskrcnn.models.parts import build
 from jaxmaskrcnn.models.pooling import pool_regions
 from jaxmaskrcnn.models.precision import check_precision
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.models.returned import (
     check_batch,
     check_predictions,
     check_proposal_outputs,
     check_terms,
 )
-from jaxmaskrcnn.models.rpn import RPNHead, batch_anchors, select_proposals
+from jaxmaskrcnn.models.rpn import RPNHead
 from jaxmaskrcnn.models.rpn_training import propose_and_sample, rpn_loss_terms
 from jaxmaskrcnn.structures import Anchors, Batch, Category, Detections, LossTerm, Proposals
 

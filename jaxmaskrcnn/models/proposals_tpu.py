@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
+from jaxmaskrcnn.models.anchor_grids import Grid, image_grids
 from jaxmaskrcnn.models.layers import is_predictor
-from jaxmaskrcnn.models.rpn import Grid, RPNHead, image_grids, settle_proposals
+from jaxmaskrcnn.models.proposals import settle_proposals
+from jaxmaskrcnn.models.rpn import RPNHead
 from jaxmaskrcnn.ops.top_k import top_k
 from jaxmaskrcnn.structures import Proposals
 

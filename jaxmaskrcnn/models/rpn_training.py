@@ -16,8 +16,8 @@ import jax
 from jaxmaskrcnn.config import ModelConfig, RPNConfig
 from jaxmaskrcnn.losses.rpn import SampledAnchors, rpn_losses, sample_anchors, sampled_rpn_losses
 from jaxmaskrcnn.models import rpn_windows
+from jaxmaskrcnn.models.anchor_grids import in_own_padding
 from jaxmaskrcnn.models.features import Pass
-from jaxmaskrcnn.models.rpn import in_own_padding
 from jaxmaskrcnn.ops.roi_align.regions import RegionTaps
 from jaxmaskrcnn.structures import Anchors, Batch, LossTerm, Proposals
 

@@ -13,6 +13,7 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.config.rpn import AnchorConfig
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.models.anchor_grids import image_anchors
 from jaxmaskrcnn.models.features import Backbone, Pass
 from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.models.heads.mask import MaskHead
@@ -20,7 +21,6 @@ from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.layers import Deconv2x2
 from jaxmaskrcnn.models.norm import FrozenStat, make_norm
 from jaxmaskrcnn.models.padding import feature_extent, inside
-from jaxmaskrcnn.models.rpn import image_anchors
 from jaxmaskrcnn.ops.boxes import box_iou
 from jaxmaskrcnn.ops.resize import output_size, resize_image
 from jaxmaskrcnn.zoo.lookup import model_config

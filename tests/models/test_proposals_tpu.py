@@ -10,9 +10,11 @@ from flax import nnx
 
 from jaxmaskrcnn.config import Level, ModelConfig
 from jaxmaskrcnn.models import proposals_tpu
+from jaxmaskrcnn.models.anchor_grids import image_anchors, image_grids
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import Conv
-from jaxmaskrcnn.models.rpn import RPNHead, image_anchors, image_grids, select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
+from jaxmaskrcnn.models.rpn import RPNHead
 
 SIZES, STRIDES = ((50, 62), (25, 31), (13, 16), (7, 8), (3, 4)), (4, 8, 16, 32, 64)
 EXTENT, IMAGE = np.array([192, 240]), np.array([190, 233])

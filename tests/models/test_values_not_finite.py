@@ -12,7 +12,7 @@ from jaxmaskrcnn import ops
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.norm import make_norm
-from jaxmaskrcnn.models.rpn import select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.ops.masks import paste_mask_windows
 from jaxmaskrcnn.structures import Anchors, Proposals
 

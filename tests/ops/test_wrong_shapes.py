@@ -10,7 +10,7 @@ import pytest
 from jaxmaskrcnn import losses, ops
 from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.models.detections import select_detections
-from jaxmaskrcnn.models.rpn import select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.ops.masks import paste_mask_windows
 from jaxmaskrcnn.ops.shapes import check_shapes, one_row_if_empty, shape_of
 from jaxmaskrcnn.ops.top_k import top_k

@@ -30,11 +30,12 @@ from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.errors import UserError
 from jaxmaskrcnn.inference.postprocess import postprocess
 from jaxmaskrcnn.losses import LOSS_NAMES
+from jaxmaskrcnn.models.anchor_grids import image_anchors
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.freezing import trainable
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.structures import Anchors, Detections, Proposals
 from jaxmaskrcnn.zoo.lookup import model_config
 

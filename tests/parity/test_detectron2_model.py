@@ -21,10 +21,11 @@ from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch, resize_for
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
+from jaxmaskrcnn.models.anchor_grids import image_anchors
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.inputs import normalise
-from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.ops.boxes import decode_boxes
 from jaxmaskrcnn.ops.resize import output_size
 from jaxmaskrcnn.ops.roi_align import assign_levels

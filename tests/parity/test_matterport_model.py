@@ -25,7 +25,7 @@ from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.frames import frame_of
 from jaxmaskrcnn.models.inputs import network_input
-from jaxmaskrcnn.models.rpn import select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.ops.masks import paste_masks
 from jaxmaskrcnn.ops.masks.paste import paste_mask_window
 from jaxmaskrcnn.ops.resize import output_size, resize_image

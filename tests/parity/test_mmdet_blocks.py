@@ -30,12 +30,12 @@ from jaxmaskrcnn.config import AnchorConfig, ConfigError, HRFPNConfig, HRNetConf
 from jaxmaskrcnn.convert.config_files import config_from_file
 from jaxmaskrcnn.convert.export import export_settings
 from jaxmaskrcnn.errors import UserError
+from jaxmaskrcnn.models.anchor_grids import image_anchors, in_own_padding
 from jaxmaskrcnn.models.backbones.hrnet import HRNet
 from jaxmaskrcnn.models.context import ContextBlock
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.layers import ConvNorm, standardised
 from jaxmaskrcnn.models.necks.hrfpn import HRFPN
-from jaxmaskrcnn.models.rpn import image_anchors, in_own_padding
 from jaxmaskrcnn.zoo.lookup import model_config
 
 pytestmark = pytest.mark.usefixtures("highest_precision")

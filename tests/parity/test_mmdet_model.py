@@ -20,11 +20,12 @@ from jaxmaskrcnn.config import ModelConfig
 from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
+from jaxmaskrcnn.models.anchor_grids import image_anchors
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.inputs import normalise
 from jaxmaskrcnn.models.mask_rcnn import MaskRCNN
-from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.ops.resize import output_size, resize_image
 from jaxmaskrcnn.ops.roi_align import assign_levels
 from jaxmaskrcnn.structures import Batch, Detections, Proposals

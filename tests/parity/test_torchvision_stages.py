@@ -21,11 +21,12 @@ from goldens.seeded_weights import sampled, seeded_detector_weight, seeded_scene
 from jaxmaskrcnn.convert.state_dict import from_state_dict
 from jaxmaskrcnn.data.preprocess import make_batch
 from jaxmaskrcnn.inference.postprocess import postprocess, postprocess_batch
+from jaxmaskrcnn.models.anchor_grids import image_anchors
 from jaxmaskrcnn.models.detections import select_detections
 from jaxmaskrcnn.models.features import Pass
 from jaxmaskrcnn.models.padding import inside
 from jaxmaskrcnn.models.pooling import roi_geometry
-from jaxmaskrcnn.models.rpn import image_anchors, select_proposals
+from jaxmaskrcnn.models.proposals import select_proposals
 from jaxmaskrcnn.ops import assign_levels
 from jaxmaskrcnn.structures import Detections, Proposals
 from jaxmaskrcnn.zoo.lookup import model_config
