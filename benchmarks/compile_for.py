@@ -99,7 +99,9 @@ def described(platform: str, topology: str, chips: int):
     return devices[: chips or None]
 
 
-def program(case: str, devices, batch: int, size: tuple[int, int], config, options):
+def program(
+    case: str, devices, batch: int, size: tuple[int, int], config, options, compile_sooner: bool = False
+):
     """A function to compile, and the shapes of its arguments on the devices.
 
     Args:
@@ -109,6 +111,7 @@ def program(case: str, devices, batch: int, size: tuple[int, int], config, optio
         size: Height and width of an image.
         config: The model's configuration.
         options: ``sampling_ratio`` and ``implementation`` of the cases of one operator.
+        compile_sooner: As ``train.compile_sooner``.
     """
     import jax
     from jax.experimental.layout import Format
@@ -151,7 +154,7 @@ def program(case: str, devices, batch: int, size: tuple[int, int], config, optio
         call, *arrays = part(case, model, images._replace(targets=None))
         function = layout.map_rows(lambda model, arrays: call(model, *arrays))
         return function, (whole(model), rows(tuple(arrays)))
-    step, state = training(config, layout, count)
+    step, state = training(config, layout, count, compile_sooner)
     return step, (whole(state), rows(images), whole(jax.eval_shape(lambda: jax.random.key(0))))
 
 
@@ -219,7 +222,7 @@ def part(case: str, model, batch):
     }[case]
 
 
-def training(config, layout, count: int):
+def training(config, layout, count: int, compile_sooner: bool):
     """The training step of ``count`` images, and the shapes of its state."""
     import jax
 
@@ -239,7 +242,9 @@ def training(config, layout, count: int):
             jmr.trainable(model),
             lambda params: optimizers.make_optimizer(options, schedule, params, config),
         )
-        step = make_train_step(graphdef, optimizer, schedule, layout, batch_size=count)
+        step = make_train_step(
+            graphdef, optimizer, schedule, layout, batch_size=count, compile_sooner=compile_sooner
+        )
         return state
 
     state = jax.eval_shape(build, abstract_model(config))
@@ -369,9 +374,14 @@ def main(argv: list[str] | None = None):
     parser.add_argument(
         "--effort", type=float, default=0.0, help="-1 compiles sooner, to slower programs; default: 0"
     )
+    parser.add_argument(
+        "--compile_sooner", action="store_true", help="the training step of train.compile_sooner"
+    )
     parser.add_argument("--text", help="write the compiled program to this file as well")
     parser.add_argument("--output", help="write the figures to this json file as well")
     args = parser.parse_args(argv)
+    if args.compile_sooner and args.case != "train":
+        parser.error(f"--compile_sooner is for --case=train, not {args.case}.")
     size = tuple(map(int, args.size.split(",")))
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     devices = described(args.platform, args.topology, args.chips)
@@ -395,7 +405,7 @@ def main(argv: list[str] | None = None):
     options = {
         "sampling_ratio": args.sampling_ratio, "implementation": args.implementation, "dtype": args.dtype,
     }  # fmt: skip
-    function, arguments = program(args.case, devices, args.batch, size, config, options)
+    function, arguments = program(args.case, devices, args.batch, size, config, options, args.compile_sooner)
     found = compile_and_read(
         function, arguments, args.text, dict(option.split("=", 1) for option in args.xla)
     )

@@ -230,6 +230,7 @@ class TrainConfig(Section):
     # auto: jit on one device, else shard_map; sharded: the state is split over the devices
     parallel: Literal["auto", "jit", "pmap", "shard_map", "sharded"] = "auto"
     device_batch: Whole = 0  # images that a device computes at a time; 0: its whole share of the batch
+    compile_sooner: bool = False  # on TPUs: compile the step in half of the time, to one that runs slower
 
     def check(self) -> None:
         """Check the settings that depend on each other.

@@ -157,15 +157,18 @@ class Layout:
 
         return jax.tree.map(rows, tree)
 
-    def jit(self, function: Callable, gradients: bool = False, **options: Any) -> Callable:
+    def jit(
+        self, function: Callable, gradients: bool = False, sooner: bool = False, **options: Any
+    ) -> Callable:
         """``jax.jit`` with the options of the devices' platform (`utils/compiler_options.py`).
 
         Args:
             function: What is compiled.
             gradients: Whether it computes gradients.
+            sooner: Whether a shorter compilation is worth a slower program, on TPUs.
             **options: Further arguments of ``jax.jit``.
         """
-        chosen = compiler_options(self.devices[0].platform, gradients)
+        chosen = compiler_options(self.devices[0].platform, gradients, sooner)
         return jax.jit(function, compiler_options=chosen, **options)
 
     def map_rows(self, function: Callable, **options: Any) -> Callable:

@@ -126,6 +126,7 @@ def step_bytes(config: Config, source, model_config, layout: Layout) -> float:
     step = make_train_step(
         graphdef, optimizer, lambda step: 0.0, layout,
         batch_size=config.data.batch_size, device_batch=config.train.device_batch,
+        compile_sooner=config.train.compile_sooner,
     )  # fmt: skip
     batch = _shapes(config, source, model_config, len(layout.devices))
     try:

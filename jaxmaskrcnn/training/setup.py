@@ -36,7 +36,7 @@ from jaxmaskrcnn.models.precision import check_precision
 from jaxmaskrcnn.parallel.layout import Layout
 from jaxmaskrcnn.parallel.processes import is_first
 from jaxmaskrcnn.training.batch_size import with_batch_size
-from jaxmaskrcnn.training.compiled_step import make_train_step
+from jaxmaskrcnn.training.compiled_step import check_compile_sooner, make_train_step
 from jaxmaskrcnn.training.epochs import steps_of_epochs
 from jaxmaskrcnn.training.first_weights import first_model
 from jaxmaskrcnn.training.groups import check_freeze
@@ -100,6 +100,7 @@ class Setup:
         return make_train_step(
             self.graphdef, self.optimizer, self.schedule, self.layout,
             batch_size=self.config.data.batch_size, device_batch=self.config.train.device_batch,
+            compile_sooner=self.config.train.compile_sooner,
         )  # fmt: skip
 
 
@@ -127,14 +128,17 @@ def make_setup(
     Raises:
         UserError: A setting, a file or the workdir's earlier run does not fit.
     """
-    check_precision(config.model.architecture)  # before the data are prepared, which may take long
+    # What follows is checked before the data are prepared, which may take long.
+    check_precision(config.model.architecture)
+    layout = Layout(config.train.parallel)
+    if config.train.compile_sooner:
+        check_compile_sooner(layout)
     train_source, eval_source = prepare_sources(config, data_directory or workdir)
     image_counts = class_image_counts(train_source)
     model_config = to_model_config(
         config.model, train_source.categories, train_source.skeleton, image_counts, train_source.stuff
     )
     model_config = model_config.replace({"input.pixels": pixel_config(config)})
-    layout = Layout(config.train.parallel)
     config = with_batch_size(config, workdir, train_source, model_config, layout)
     if resuming:
         check_resumable(workdir, model_config, config)

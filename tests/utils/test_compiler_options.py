@@ -21,12 +21,22 @@ def test_training_steps_on_cpus_are_compiled_as_xla_does():
     assert compiler_options("cpu", gradients=True) is None
 
 
-@pytest.mark.parametrize("gradients", [False, True])
-def test_tpus_are_told_the_same_for_both(gradients):
-    assert compiler_options("tpu", gradients) == {
+@pytest.mark.parametrize(
+    ("asked", "limit"),
+    [({}, 12288), ({"gradients": True}, None), ({"gradients": True, "sooner": True}, 8192)],
+)
+def test_kernels_of_tpus_may_hold_less_where_it_costs_little_or_is_asked_for(asked, limit):
+    options = compiler_options("tpu", **asked)
+    assert options.pop("xla_tpu_scoped_vmem_limit_kib", None) == limit
+    assert options == {
         "xla_tpu_run_space_to_batch": False,
         "xla_tpu_run_space_to_batch_on_new_platforms": False,
     }
+
+
+def test_answers_are_of_the_caller():
+    compiler_options("tpu").clear()
+    assert compiler_options("tpu")
 
 
 def test_unknown_options_are_left_out_and_logged(caplog):
