@@ -10,16 +10,17 @@ logger = logging.getLogger(__name__)
 Options = dict[str, bool | int | str]
 
 _BY_PLATFORM: dict[str, Options] = {
+    # XLA:CPU otherwise gives products of matrices to YNNPACK; with an empty list none. Those of Winograd's
+    # convolutions are 10 to 50 % faster with Eigen, and the others of a prediction as fast. The gradient of
+    # the box head's first layer takes twice as long, but a whole step is no slower, and both compile in four
+    # fifths of the time (docs/benchmarks.md). (jaxlib 0.10.2)
+    "cpu": {"xla_cpu_experimental_ynn_fusion_type": ""},
     # XLA:TPU otherwise splits the rows of small batches' maps into a larger batch, and copies the maps around
     # most convolutions for it. Of a convolution of four images it then expects five times as many cycles
     # (docs/benchmarks.md). It does so if either of the two is on. (libtpu 0.0.42)
     "tpu": {"xla_tpu_run_space_to_batch": False, "xla_tpu_run_space_to_batch_on_new_platforms": False},
 }
 _WITHOUT_GRADIENTS: dict[str, Options] = {
-    # XLA:CPU otherwise gives products of matrices to YNNPACK; with an empty list none. Those of Winograd's
-    # convolutions are 10 to 50 % faster with Eigen, and the others of a prediction as fast, but the gradient
-    # of the box head's first layer takes twice as long (docs/benchmarks.md). (jaxlib 0.10.2)
-    "cpu": {"xla_cpu_experimental_ynn_fusion_type": ""},
     # How much a kernel may hold in vector memory, 16 MiB unless something else is asked for. With 12 MiB a
     # prediction compiles in three fifths of the time, for 2 % more cycles (docs/benchmarks.md). (libtpu
     # 0.0.42)
@@ -49,8 +50,6 @@ def compiler_options(
     Example:
         >>> compiler_options("tpu", gradients=True, sooner=True)["xla_tpu_scoped_vmem_limit_kib"]
         8192
-        >>> compiler_options("cpu", gradients=True) is None
-        True
     """
     present = jax.default_backend()
     platform = platform or present
