@@ -44,7 +44,9 @@ def applies(head: Any) -> bool:
 
 
 def _is_plain(layer):
-    if type(layer) is not ConvNorm or layer.norm is not None or type(layer.conv) is not Conv:
+    if type(layer) is not ConvNorm or layer.norm is not None:
+        return False
+    if type(layer.conv) is not Conv or layer.conv.bias is None:
         return False
     conv = layer.conv
     return conv.kernel.shape[:2] == (3, 3) and (conv.stride, conv.groups, conv.dilation) == (1, 1, 1)
