@@ -45,6 +45,13 @@ def predict(head, maps, index, pass_):
     return rpn_windows.predict_anchors(head, *pool_together(maps, [windows]), inside, index)
 
 
+def test_convolutions_without_a_bias_are_read_whole():
+    head, *_ = head_and_maps()
+    assert rpn_windows.applies(head)
+    head.convs[0].conv = Conv(8, 8, 3, bias=False, rngs=nnx.Rngs(0))
+    assert not rpn_windows.applies(head)
+
+
 @pytest.mark.slow_except("plain")
 @pytest.mark.parametrize(
     "fields, extents",

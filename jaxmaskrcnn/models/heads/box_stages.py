@@ -97,7 +97,8 @@ def box_loss_terms(
     slots = config.regions.positive_slots
     sampled = config.regions.later_stages == "sample"
     for stage, own in enumerate(heads):
-        pooled = pooler(regions.boxes, config.box.pool, regions.valid, first if stage == 0 else None)
+        known = {} if first is None or stage else {"pooled": first}  # poolers of one's own may not take it
+        pooled = pooler(regions.boxes, config.box.pool, regions.valid, **known)
         scaled = pooled
         if config.box.stage_gradient == "divided" and len(heads) > 1:
             scaled = _scale_gradient(pooled, 1 / len(heads))
